@@ -1,0 +1,46 @@
+# make demo   sets up and runs the demonstration
+# make test   sets up and runs everything that CI runs
+# make slow   the tests that take longer
+# make bench  the benchmarks
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test slow bench docs lint wheel clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python -m examples.demo
+
+test: $(VENV)/dev.stamp lint
+	$(BIN)/python -m pytest
+	$(MAKE) docs
+	$(MAKE) wheel
+
+slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+wheel: $(VENV)/dev.stamp
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/check-wheel-contents dist/*.whl
+
+$(VENV)/%.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist docs/_build

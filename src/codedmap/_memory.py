@@ -1,0 +1,71 @@
+"""How much memory is free, so that a wave that cannot fit is refused before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ._errors import NotEnoughMemory
+
+__all__ = ["check_memory", "free_memory"]
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still use: the machine's, or its control group's; None if unknown."""
+    known = [n for n in (_machine(), _group_v2(), _group_v1()) if n is not None]
+    return min(known) if known else None
+
+
+def check_memory(payloads: int, inputs: int, tasks: int, workers: int) -> None:
+    """Raise `NotEnoughMemory` if payloads of this many bytes, and their transport, exceed what is free.
+
+    Parameters
+    ----------
+    payloads, inputs : int
+        Bytes of all payloads and of all inputs.
+    tasks, workers : int
+        K and N, for the message.
+    """
+    needed = 2 * payloads
+    free = free_memory()
+    if free is None or needed <= free:
+        return
+    raise NotEnoughMemory(
+        f"{workers} payloads from {tasks} tasks take N/K = {workers / tasks:.2f} times the inputs' "
+        f"{_size(inputs)}, and as much again on their way to the workers: {_size(needed)}, but only "
+        f"{_size(free)} are free. Call map on fewer rows at a time, or cast them to float32"
+    )
+
+
+def _machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _group_v2() -> int | None:
+    return _left("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
+
+
+def _group_v1() -> int | None:
+    group = "/sys/fs/cgroup/memory"
+    return _left(f"{group}/memory.limit_in_bytes", f"{group}/memory.usage_in_bytes")
+
+
+def _left(limit: str, usage: str) -> int | None:
+    try:
+        return max(0, int(Path(limit).read_text()) - int(Path(usage).read_text()))
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

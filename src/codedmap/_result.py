@@ -1,0 +1,83 @@
+"""What a call of `map` came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._rules import Outcome
+
+__all__ = ["MapResult"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapResult:
+    """All m answers, and what became of the workers; print it for a summary."""
+
+    values: np.ndarray
+    """(m, *y): row i answers input row i; NaN where ``throw=False`` let a row through undecoded."""
+    stderr: np.ndarray | None
+    """(m,): standard error of the root mean square over a row's outputs; 0 where exact, infinite
+    where nothing is known; None if the code has none."""
+    exact: np.ndarray
+    """(m,) bool: answered on its own raw input, and not rejected."""
+    answered: tuple[int, ...]
+    """Slots whose answer had come when we stopped."""
+    abandoned: tuple[int, ...]
+    """Slots that were still running when we stopped: stragglers, or merely last."""
+    failed: Mapping[int, BaseException]
+    """What went wrong, by slot."""
+    rejected: tuple[int, ...]
+    """Slots with at least one answer judged a lie."""
+    outcome: Outcome
+    """Why we stopped."""
+    seconds: float
+    """From the first payload sent to the last row decoded."""
+
+    def __str__(self) -> str:
+        workers = len(self.answered) + len(self.abandoned) + len(self.failed)
+        lines = [
+            f"{len(self.answered)} of {workers} workers answered in {self.seconds:.2f} s: "
+            f"{self.outcome.value}",
+            f"  rows       {self._rows()}",
+        ]
+        for name, slots in (("abandoned", self.abandoned), ("rejected", self.rejected)):
+            if slots:
+                lines.append(f"  {name:<10} {len(slots)}: {_listed(slots)}")
+        if self.failed:
+            slot, error = next(iter(self.failed.items()))
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            lines.append(
+                f"  failed     {len(self.failed)}: {_listed(tuple(self.failed))}; "
+                f"the first, {slot}, with {reason}"
+            )
+        return "\n".join(lines)
+
+    def _rows(self) -> str:
+        total = len(self.values)
+        exact = int(self.exact.sum())
+        parts = [f"{exact:,} of {total:,} exact"]
+        if exact < total:
+            rest = f"{total - exact:,} estimated"
+            if self.stderr is None:
+                rest += " (this code has no standard errors)"
+            else:
+                stated = self.stderr[~self.exact]
+                known = stated[np.isfinite(stated)]
+                if len(known):
+                    rest += f" (standard error up to {known.max():.3g})"
+                if len(known) < len(stated):
+                    rest += f", {len(stated) - len(known):,} of these with nothing known"
+            parts.append(rest)
+        if self.values.dtype.kind in "fc":
+            odd = int((~np.isfinite(self.values.reshape(total, -1)).all(axis=1)).sum())
+            if odd:
+                parts.append(f"{odd:,} with entries that are not finite")
+        return ", ".join(parts)
+
+
+def _listed(slots: Sequence[int]) -> str:
+    shown = ", ".join(map(str, slots[:12]))
+    return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")

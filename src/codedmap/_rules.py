@@ -1,0 +1,204 @@
+"""When to stop waiting: pure verdicts on what has been seen. No clock here: time comes in."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ._errors import InvalidArgument
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Deadline",
+    "Decodable",
+    "Everyone",
+    "Outcome",
+    "Progress",
+    "Quorum",
+    "StopRule",
+]
+
+
+class Outcome(enum.Enum):
+    """Why we stopped waiting; each value is a sentence."""
+
+    EVERYONE = "every worker has answered or failed"
+    QUORUM = "enough workers had answered"
+    DECODABLE = "the answers could be decoded"
+    DEADLINE = "the deadline passed"
+    NOBODY_LEFT = "nobody was left running, though the stop rule would have waited for more"
+    HOPELESS = "so many calls failed that the stop rule or the code could never be satisfied"
+
+
+def _no_stderr() -> float | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known while waiting; handed to stop rules."""
+
+    asked: frozenset[int]
+    """Slots that were sent a payload."""
+    answered: frozenset[int]
+    """Slots whose answer has come."""
+    failed: frozenset[int]
+    """Slots whose call raised, or whose worker died."""
+    seconds: float
+    """Since the first payload was sent."""
+    decodable: bool
+    """Whether the code can decode from ``answered``."""
+    stderr: Callable[[], float | None] = field(default=_no_stderr, compare=False)
+    """The largest standard error of an estimate made now; None if the code has none, or if nothing
+    can be decoded yet. Decodes on demand, for at most 5 % of the elapsed time."""
+
+    @property
+    def running(self) -> frozenset[int]:
+        """Slots that may still answer."""
+        return self.asked - self.answered - self.failed
+
+
+class StopRule(Protocol):
+    """Decides from what has arrived whether to wait on. Derive from it to get ``|`` and ``&``."""
+
+    def verdict(self, seen: Progress, /) -> Outcome | None:
+        """Why to stop now, or None to wait on."""
+        ...
+
+    def wake_after(self, seen: Progress, /) -> float | None:
+        """Seconds until the verdict can change though nothing arrives, or None if it cannot."""
+        ...
+
+    def __or__(self, other: StopRule) -> StopRule:
+        return AnyOf(self, other)
+
+    def __and__(self, other: StopRule) -> StopRule:
+        return AllOf(self, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum(StopRule):
+    """Stop when this many workers have answered.
+
+    Parameters
+    ----------
+    answers : int
+        At least 1.
+    """
+
+    answers: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.answers, bool) or self.answers != int(self.answers) or self.answers < 1:
+            raise InvalidArgument(f"Quorum({self.answers!r}) must be a whole number of at least 1")
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        return Outcome.QUORUM if len(seen.answered) >= self.answers else None
+
+    def wake_after(self, seen: Progress) -> float | None:
+        return None
+
+    def __str__(self) -> str:
+        return f"Quorum({self.answers})"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline(StopRule):
+    """Stop after this many seconds, whatever has arrived.
+
+    Parameters
+    ----------
+    seconds : float
+        More than 0.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise InvalidArgument(f"Deadline({self.seconds!r}) must be more than 0 seconds")
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        return Outcome.DEADLINE if seen.seconds >= self.seconds else None
+
+    def wake_after(self, seen: Progress) -> float | None:
+        return max(0.0, self.seconds - seen.seconds)
+
+    def __str__(self) -> str:
+        return f"Deadline({self.seconds:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Decodable(StopRule):
+    """Stop as soon as the code can decode."""
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        return Outcome.DECODABLE if seen.decodable else None
+
+    def wake_after(self, seen: Progress) -> float | None:
+        return None
+
+    def __str__(self) -> str:
+        return "Decodable()"
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone(StopRule):
+    """Stop when every worker has answered or failed: no straggler is given up."""
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        return None if seen.running else Outcome.EVERYONE
+
+    def wake_after(self, seen: Progress) -> float | None:
+        return None
+
+    def __str__(self) -> str:
+        return "Everyone()"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(StopRule):
+    """``first | second``: stop when one of them would."""
+
+    first: StopRule
+    second: StopRule
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        return self.first.verdict(seen) or self.second.verdict(seen)
+
+    def wake_after(self, seen: Progress) -> float | None:
+        return _sooner(self.first.wake_after(seen), self.second.wake_after(seen))
+
+    def __str__(self) -> str:
+        return f"{self.first} | {self.second}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf(StopRule):
+    """``first & second``: stop when both would; the reason given is the first's."""
+
+    first: StopRule
+    second: StopRule
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        outcome = self.first.verdict(seen)
+        return outcome if outcome and self.second.verdict(seen) else None
+
+    def wake_after(self, seen: Progress) -> float | None:
+        if self.verdict(seen):
+            return None
+        return _sooner(
+            *(rule.wake_after(seen) for rule in (self.first, self.second) if not rule.verdict(seen))
+        )
+
+    def __str__(self) -> str:
+        parts = (f"({r})" if isinstance(r, AnyOf) else str(r) for r in (self.first, self.second))
+        return " & ".join(parts)
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    known = [s for s in seconds if s is not None]
+    return min(known) if known else None

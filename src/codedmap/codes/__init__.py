@@ -1,0 +1,9 @@
+"""The codes, one short file each."""
+
+from .berrut import BerrutCode as BerrutCode
+from .lagrange import LagrangeCode as LagrangeCode
+from .replication import Replication as Replication
+from .replication import Uncoded as Uncoded
+from .spline import SplineCode as SplineCode
+
+__all__ = ["BerrutCode", "LagrangeCode", "Replication", "SplineCode", "Uncoded"]

@@ -1,0 +1,220 @@
+"""Copies: every payload is a raw input, so every answer is exact. The baseline to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from .._answers import matrix
+from .._code import Estimate, check_budget, check_tasks, left_out
+from .._errors import InvalidArgument, NotEnoughAnswers
+from .._votes import compare
+
+__all__ = ["CopyEncoding", "Replication", "Uncoded"]
+
+Fill = Literal["mean"] | None
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Several workers compute the same task; slot n holds task n mod K.
+
+    Takes inputs of any dtype, also text and objects. Answers of one input are compared: where a
+    majority agrees it is exact and the others are liars; where two disagree the row is an estimate
+    with their difference as its standard error.
+
+    Parameters
+    ----------
+    tasks, workers : int
+        K and N >= K.
+    fill : {None, "mean"}
+        ``None``: decodable when every task has an answer. ``"mean"``: decodable from one answer on;
+        a lost task gets the mean of its group's answers, with their standard deviation times
+        √(1 + 1/n) as its standard error (infinite for n = 1, where none can be told).
+    confirm : int
+        A row is exact only where this many answers of its input agree. Others keep their answer,
+        with an infinite standard error, since nothing vouches for it.
+    """
+
+    tasks: int
+    workers: int
+    fill: Fill = None
+    confirm: int = 1
+
+    def __post_init__(self) -> None:
+        check_budget(self.tasks, self.workers, 0)
+        if self.workers < self.tasks:
+            raise InvalidArgument(
+                f"{self.workers} workers cannot hold a copy of each of {self.tasks} tasks: use at "
+                "least as many workers as tasks, or a code that mixes"
+            )
+        if self.fill not in (None, "mean"):
+            raise InvalidArgument(f'fill={self.fill!r} is unknown: choose None or "mean"')
+        copies = self.workers // self.tasks
+        if isinstance(self.confirm, bool) or not 1 <= self.confirm <= copies:
+            raise InvalidArgument(
+                f"confirm={self.confirm!r} must be between 1 and {copies}, the copies that "
+                f"{self.workers} workers hold of each of {self.tasks} tasks"
+            )
+
+    @property
+    def stragglers(self) -> int:
+        """N // K - confirm: answers that may be missing, whichever they are."""
+        return self.workers // self.tasks - self.confirm
+
+    def encode(self, inputs: np.ndarray) -> CopyEncoding:
+        """Encode B groups of K tasks, (K, B, *x), by copying."""
+        check_tasks(inputs, self.tasks)
+        raw = tuple(slot % self.tasks for slot in range(self.workers))
+        payloads = inputs if self.workers == self.tasks else inputs[list(raw)]
+        return CopyEncoding(payloads, raw, self.tasks, self.fill, self.confirm)
+
+
+@dataclass(frozen=True)
+class Uncoded:
+    """One worker a task: what a plain map does. One lost answer is one lost task.
+
+    Parameters
+    ----------
+    tasks : int
+        K, and N as well.
+    fill : {None, "mean"}
+        As in `Replication`.
+    """
+
+    tasks: int
+    fill: Fill = None
+
+    def __post_init__(self) -> None:
+        self._copies()
+
+    @property
+    def workers(self) -> int:
+        """N = K."""
+        return self.tasks
+
+    @property
+    def stragglers(self) -> int:
+        """0."""
+        return 0
+
+    def encode(self, inputs: np.ndarray) -> CopyEncoding:
+        """Encode B groups of K tasks, (K, B, *x): the payloads are the inputs themselves."""
+        return self._copies().encode(inputs)
+
+    def _copies(self) -> Replication:
+        return Replication(self.tasks, self.tasks, self.fill)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CopyEncoding:
+    """Inputs copied to workers."""
+
+    payloads: np.ndarray
+    raw: tuple[int, ...]
+    tasks: int
+    fill: Fill
+    confirm: int
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Every task has an answer; with a fill, any has."""
+        if self.fill is not None:
+            return bool(answered)
+        return {self.raw[slot] for slot in answered} >= set(range(self.tasks))
+
+    def decode(self, answers: Mapping[int, Any]) -> Estimate:
+        """The answers themselves, compared where a task has several; see `Replication`."""
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        if not self.decodable(frozenset(slots)):
+            raise self._not_enough(slots, rejected)
+        estimate = self._voted(slots, stacked, rejected)
+        have = sorted({self.raw[slot] for slot in slots})
+        lost = sorted(set(range(self.tasks)) - set(have))
+        if not lost:
+            return estimate
+        values, spread = _filled(estimate.values, have, lost)
+        stderr = np.array(estimate.stderr)
+        stderr[lost] = spread
+        return Estimate(values, estimate.exact, stderr, estimate.rejected)
+
+    def salvage(self, answers: Mapping[int, Any]) -> Estimate:
+        """The tasks that have an answer; the others are NaN, with an infinite standard error."""
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        estimate = self._voted(slots, stacked, rejected)
+        values = estimate.values
+        if values.dtype.kind not in "fcO":
+            values = values.astype(object if values.dtype.kind in "USV" else float)
+        values[sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})] = np.nan
+        return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
+
+    def _voted(
+        self, slots: tuple[int, ...], stacked: np.ndarray, rejected: tuple[int, ...]
+    ) -> Estimate:
+        """All tasks that have an answer; values of the others are left undefined."""
+        groups = stacked.shape[1]
+        values = np.empty((self.tasks, *stacked.shape[1:]), stacked.dtype)
+        votes = np.zeros((self.tasks, groups), dtype=int)
+        stderr = np.zeros((self.tasks, groups))
+        liars = set(rejected)
+        for task in range(self.tasks):
+            rows = [row for row, slot in enumerate(slots) if self.raw[slot] == task]
+            if not rows:
+                continue
+            verdict = compare(stacked[rows])
+            lies = left_out(verdict.lies)
+            liars |= {
+                slots[row]
+                for row, lied in zip(rows, lies.any(axis=1).tolist(), strict=True)
+                if lied
+            }
+            trusted = [
+                row for row, lied in zip(rows, lies.all(axis=1).tolist(), strict=True) if not lied
+            ]
+            if len(trusted) < len(rows):
+                verdict = compare(stacked[trusted])
+            values[task], votes[task], stderr[task], _ = verdict
+        exact = votes >= self.confirm
+        stderr[~exact & (stderr == 0)] = np.inf
+        return Estimate(values, exact, stderr, tuple(sorted(liars)))
+
+    def _not_enough(self, slots: tuple[int, ...], rejected: tuple[int, ...]) -> NotEnoughAnswers:
+        lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
+        odd = f", {len(rejected)} left out for their shape" if rejected else ""
+        return NotEnoughAnswers(
+            f"{len(slots)} of {len(self.raw)} workers gave a usable answer{odd}, and no copy of "
+            f"{_named(lost)} is among them: wait longer, use more workers, or fill the gap with "
+            'fill="mean"'
+        )
+
+
+def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Values with lost tasks replaced by their group's mean, and the standard error (B,) of that."""
+    if values.dtype.kind not in "biufc":
+        raise NotEnoughAnswers(
+            f'answers of dtype {values.dtype} have no mean, so fill="mean" cannot stand in for '
+            f"{_named(lost)}: wait longer, or use more workers"
+        )
+    wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
+    known = values[have].astype(wide)
+    mean = known.mean(axis=0)
+    groups = values.shape[1]
+    if len(have) == 1:
+        spread = np.full(groups, np.inf)
+    else:
+        variance = known.var(axis=0, ddof=1).reshape(groups, -1).mean(axis=1)
+        spread = np.sqrt(variance * (1 + 1 / len(have)))
+        # Equal answers leave no spread to estimate from, but a mean that stands in for an answer
+        # is never known better than it can be written down.
+        size = np.abs(mean).reshape(groups, -1).max(axis=1, initial=0)
+        spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny)
+    values = values if values.dtype.kind in "fc" else values.astype(wide)
+    values[lost] = mean
+    return values, spread
+
+
+def _named(tasks: list[int]) -> str:
+    listed = ", ".join(map(str, tasks[:8])) + (", …" if len(tasks) > 8 else "")
+    return f"task {listed}" if len(tasks) == 1 else f"{len(tasks)} tasks ({listed})"

@@ -1,0 +1,42 @@
+"""A function that lives on the workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._contract import Engine, Kept
+
+__all__ = ["Resident"]
+
+
+class Resident:
+    """A function sent to each worker once, not with every call; give it to a door as ``fn``.
+
+    For models, and whatever else is large or slow to open: what the function sets up on its first
+    call stays with it on the worker. A worker that is lost gets the function again in the next wave.
+
+    Parameters
+    ----------
+    fn : callable
+        Batch to batch, as for `codedmap.map`.
+    engine : Engine
+        Where it shall live; the door must be given the same engine.
+    """
+
+    def __init__(self, fn: Any, engine: Engine) -> None:
+        self._fn = fn
+        self._engine = engine
+        self._kept: dict[int, Kept] = {}
+
+    @property
+    def engine(self) -> Engine:
+        """Where the function lives."""
+        return self._engine
+
+    def on(self, slot: int) -> Kept:
+        """What stands for the function on this slot; sends it there if it is not there yet."""
+        slot %= self._engine.workers
+        kept = self._kept.get(slot)
+        if kept is None or kept.lost:
+            kept = self._kept[slot] = self._engine.keep(slot, self._fn)
+        return kept

@@ -1,0 +1,240 @@
+"""Engines for tests: one that follows a script without any process, one that adds faults to another.
+
+>>> import numpy as np, codedmap as cm
+>>> script = {0: cm.testing.never(), 3: cm.testing.crash(), 5: cm.testing.lie(lambda a: -a)}
+>>> with cm.testing.Scripted(8, script) as engine:
+...     result = cm.map(np.sin, np.ones((8, 2)), code=cm.Replication(2, 8), engine=engine,
+...                     stop=cm.Quorum(6))
+>>> result.answered, result.abandoned, tuple(result.failed), result.rejected
+((1, 2, 4, 5, 6, 7), (0,), (3,), (5,))
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from ._errors import InvalidArgument, KeptLost, WorkerCrashed
+from .engines import Engine, Kept
+
+__all__ = ["Act", "Faulty", "Scripted", "crash", "fail", "late", "lie", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What one call does instead of just answering; the functions of this module make them."""
+
+    seconds: float = 0.0
+    """Delay before the answer; infinite: none ever comes."""
+    error: BaseException | None = None
+    """Raised instead of an answer."""
+    crash: bool = False
+    """The worker dies instead of answering."""
+    change: Callable[[Any], Any] | None = None
+    """Applied to the answer: a lie."""
+
+
+def late(seconds: float) -> Act:
+    """The answer comes this much later."""
+    return Act(seconds=seconds)
+
+
+def never() -> Act:
+    """No answer ever comes, though the worker lives."""
+    return Act(seconds=float("inf"))
+
+
+def crash(seconds: float = 0.0) -> Act:
+    """The worker dies, after a while."""
+    return Act(seconds=seconds, crash=True)
+
+
+def fail(error: BaseException, seconds: float = 0.0) -> Act:
+    """The call raises this."""
+    return Act(seconds=seconds, error=error)
+
+
+def lie(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
+    """The answer is changed by this function."""
+    return Act(seconds=seconds, change=change)
+
+
+Script = Mapping[int, "Act | Sequence[Act]"]
+
+
+class _Script:
+    """Which act the next call on each slot follows."""
+
+    def __init__(self, script: Script) -> None:
+        self._acts = dict(script)
+        self._calls: dict[int, int] = {}
+
+    def next(self, slot: int) -> Act:
+        act = self._acts.get(slot, Act())
+        if isinstance(act, Act):
+            return act
+        call = self._calls.get(slot, 0)
+        self._calls[slot] = call + 1
+        return act[call] if call < len(act) else Act()
+
+
+class Scripted:
+    """An engine without processes: answers, delays, crashes and lies as a script says.
+
+    Calls run in the caller's thread when they are submitted, and answer at once or after their
+    delay. It keeps the engine laws but one: ``fn`` itself is not isolated from the caller.
+
+    Parameters
+    ----------
+    workers : int
+        Number of slots.
+    script : mapping of int to Act, or to a sequence of Act
+        By slot: what each of its calls does, or what its first, second, ... call does (calls
+        after these just answer).
+    """
+
+    def __init__(self, workers: int, script: Script | None = None) -> None:
+        if isinstance(workers, bool) or workers != int(workers) or workers < 1:
+            raise InvalidArgument(f"workers={workers!r} must be a whole number of at least 1")
+        self._workers = int(workers)
+        self._script = _Script(script or {})
+        self._kept: dict[int, list[Kept]] = {}
+        self._timers: dict[Future[Any], threading.Timer] = {}
+        self.calls: list[tuple[int, Any]] = []
+        """Slot and payload of every call, in order."""
+
+    @property
+    def workers(self) -> int:
+        """Number of slots."""
+        return self._workers
+
+    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+        """Follow the script of this slot."""
+        future: Future[Any] = Future()
+        self.calls.append((slot, payload))
+        act = self._script.next(slot)
+        if any(isinstance(value, Kept) and value.lost for value in (fn, payload)):
+            future.set_exception(KeptLost("the kept value died with its worker: keep it again"))
+            return future
+        fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
+        if act.seconds == float("inf"):
+            future.set_running_or_notify_cancel()
+            return future
+
+        def answer() -> None:
+            self._timers.pop(future, None)
+            if not future.done():
+                self._perform(slot, act, future, fn, payload)
+
+        if act.seconds > 0:
+            timer = threading.Timer(act.seconds, answer)
+            timer.daemon = True
+            self._timers[future] = timer
+            timer.start()
+        else:
+            answer()
+        return future
+
+    def keep(self, slot: int, value: Any) -> Kept:
+        """Keep a value until this slot crashes."""
+        kept = Kept(slot, value)
+        self._kept.setdefault(slot, []).append(kept)
+        return kept
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Delays that are still running end without an answer."""
+        for future in futures:
+            timer = self._timers.pop(future, None)
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """End all delays."""
+        self.abandon(tuple(self._timers))
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _perform(self, slot: int, act: Act, future: Future[Any], fn: Any, payload: Any) -> None:
+        if act.crash:
+            for kept in self._kept.pop(slot, []):
+                kept.lost = True
+            future.set_exception(WorkerCrashed(f"worker {slot} crashed, as its script says"))
+        elif act.error is not None:
+            future.set_exception(act.error)
+        else:
+            try:
+                answer = fn(payload)
+                future.set_result(answer if act.change is None else act.change(answer))
+            except Exception as error:
+                future.set_exception(error)
+
+
+class Faulty:
+    """Another engine whose workers really sleep, die, raise and lie, as a script says.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the calls run; closing it stays the caller's business.
+    script : mapping of int to Act, or to a sequence of Act
+        As for `Scripted`; only functions that the engine can send work for lies.
+    """
+
+    def __init__(self, engine: Engine, script: Script) -> None:
+        self._engine = engine
+        self._script = _Script(script)
+
+    @property
+    def workers(self) -> int:
+        """As many as the engine has."""
+        return self._engine.workers
+
+    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+        """Send the call with its act, which the worker performs."""
+        act = self._script.next(slot)
+        if act == Act():
+            return self._engine.submit(slot, fn, payload)
+        if isinstance(fn, Kept) or isinstance(payload, Kept):
+            raise InvalidArgument(
+                "Faulty cannot add a fault to a call of a kept value: send it whole"
+            )
+        return self._engine.submit(slot, _Performed(fn, act), payload)
+
+    def keep(self, slot: int, value: Any) -> Kept:
+        """Keep a value on the engine's worker."""
+        return self._engine.keep(slot, value)
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """As the engine does."""
+        self._engine.abandon(futures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Performed:
+    fn: Callable[[Any], Any]
+    act: Act
+
+    def __call__(self, payload: Any) -> Any:
+        time.sleep(min(self.act.seconds, 3600.0))
+        if self.act.crash:
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        if self.act.error is not None:
+            raise self.act.error
+        answer = self.fn(payload)
+        return answer if self.act.change is None else self.act.change(answer)
