@@ -201,8 +201,10 @@ class LinearEncoding:
         self._check(slots, stacked.dtype)
         # NaN and infinity survive the product, so its small result tells whether the answers,
         # which are many times larger, have to be searched for them.
-        values, exact = self._estimate(slots, stacked)
-        if not np.isfinite(values.sum()):
+        with np.errstate(invalid="ignore", over="ignore"):
+            values, exact = self._estimate(slots, stacked)
+            finite = np.isfinite(values.sum())
+        if not finite:
             values, exact, liars = self._without_lies(slots, stacked)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)

@@ -165,14 +165,8 @@ class CopyEncoding:
                 continue
             verdict = compare(stacked[rows])
             lies = left_out(verdict.lies)
-            liars |= {
-                slots[row]
-                for row, lied in zip(rows, lies.any(axis=1).tolist(), strict=True)
-                if lied
-            }
-            trusted = [
-                row for row, lied in zip(rows, lies.all(axis=1).tolist(), strict=True) if not lied
-            ]
+            liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}
+            trusted = [rows[i] for i in np.flatnonzero(~lies.all(axis=1))]
             if len(trusted) < len(rows):
                 verdict = compare(stacked[trusted])
             values[task], votes[task], stderr[task], _ = verdict
