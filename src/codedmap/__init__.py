@@ -13,7 +13,6 @@ from . import testing as testing
 from ._code import Code as Code
 from ._code import Encoding as Encoding
 from ._code import Estimate as Estimate
-from ._code import LinearCode as LinearCode
 from ._errors import Abandoned as Abandoned
 from ._errors import CannotSend as CannotSend
 from ._errors import CodedmapError as CodedmapError
@@ -26,6 +25,7 @@ from ._errors import NotEnoughAnswers as NotEnoughAnswers
 from ._errors import NotEnoughMemory as NotEnoughMemory
 from ._errors import WorkerCrashed as WorkerCrashed
 from ._errors import WorkerLost as WorkerLost
+from ._linear import LinearCode as LinearCode
 from ._map import itemwise as itemwise
 from ._map import map as map
 from ._onnx import OnnxModel as OnnxModel
@@ -81,3 +81,9 @@ __all__ = [
     "map",
     "testing",
 ]
+
+for _name in __all__:
+    # Tracebacks, reprs and the documentation name things where people find them.
+    if hasattr(globals()[_name], "__qualname__"):
+        globals()[_name].__module__ = __name__
+del _name

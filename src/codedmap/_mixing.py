@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._code import LinearEncoding
 from ._errors import InvalidArgument
+from ._linear import LinearEncoding
 
 __all__ = ["check_clip", "clipped"]
 

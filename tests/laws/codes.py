@@ -31,7 +31,9 @@ ROWS = (
     Row("uncoded, filled", lambda k, n, s: cm.Uncoded(k, fill="mean"), 0.0, copies=True),
     Row("replication", lambda k, n, s: cm.Replication(k, n), 0.0, copies=True),
     Row("replication, filled", lambda k, n, s: cm.Replication(k, n, "mean"), 0.0, copies=True),
-    Row("replication, confirmed", lambda k, n, s: cm.Replication(k, n, confirm=2), 0.0, copies=True),
+    Row(
+        "replication, confirmed", lambda k, n, s: cm.Replication(k, n, confirm=2), 0.0, copies=True
+    ),
     Row("berrut", cm.BerrutCode, 0.1),
     Row("spline", cm.SplineCode, 0.01),
     Row("spline, uniform", lambda k, n, s: cm.SplineCode(k, n, s, points="uniform"), 0.01),

@@ -198,14 +198,18 @@ def test_the_dtype_is_kept(row, dtype):
 
 
 @linear
-@pytest.mark.parametrize("inputs", [np.arange(8).reshape(4, 2, 1), np.full((4, 2), "a"), np.full((4, 2), None)])
+@pytest.mark.parametrize(
+    "inputs", [np.arange(8).reshape(4, 2, 1), np.full((4, 2), "a"), np.full((4, 2), None)]
+)
 def test_what_cannot_be_mixed_is_refused_with_the_remedy(row, inputs):
     with pytest.raises(cm.InvalidArgument, match=r"cannot be mixed.*cast.*Replication"):
         row.make(4, 14, 2).encode(inputs)
 
 
 @linear
-@pytest.mark.parametrize("answer", [np.zeros((2, 3), int), np.full((2, 1), "yes"), np.full((2,), True)])
+@pytest.mark.parametrize(
+    "answer", [np.zeros((2, 3), int), np.full((2, 1), "yes"), np.full((2,), True)]
+)
 def test_labels_cannot_be_decoded_by_a_code_that_mixes(row, answer):
     code = row.make(4, 14, 2)
     encoding = code.encode(np.ones((4, 2, 3)))
@@ -214,7 +218,9 @@ def test_labels_cannot_be_decoded_by_a_code_that_mixes(row, answer):
 
 
 @pytest.mark.parametrize("row", [r for r in ROWS if r.copies], ids=lambda row: row.name)
-@pytest.mark.parametrize("inputs", [np.arange(8).reshape(4, 2), np.array([["a", "bb"]] * 4), np.array([[None, "x"]] * 4)])
+@pytest.mark.parametrize(
+    "inputs", [np.arange(8).reshape(4, 2), np.array([["a", "bb"]] * 4), np.array([[None, "x"]] * 4)]
+)
 def test_a_code_that_copies_takes_anything(row, inputs):
     code = row.make(4, 14, 2)
     encoding = code.encode(inputs)

@@ -146,7 +146,9 @@ def test_a_majority_of_copies_outvotes_a_liar():
 
 def test_two_copies_that_disagree_are_an_estimate_with_their_difference():
     encoding = cm.Replication(1, 2).encode(np.ones((1, 2, 1)))
-    estimate = encoding.decode({0: np.array([[1.0, 1.0]] * 2), 1: np.array([[1.0, 1.0], [4.0, 5.0]])})
+    estimate = encoding.decode(
+        {0: np.array([[1.0, 1.0]] * 2), 1: np.array([[1.0, 1.0], [4.0, 5.0]])}
+    )
     assert estimate.exact.tolist() == [[True, False]]
     np.testing.assert_allclose(estimate.stderr, [[0.0, np.sqrt((9 + 16) / 2)]])
     assert estimate.rejected == ()

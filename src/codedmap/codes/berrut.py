@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._code import LinearCode, LinearEncoding, Operator, check_budget
+from .._code import check_budget
+from .._linear import LinearCode, LinearEncoding, Operator
 from .._mixing import check_clip, clipped
 from .._points import task_points, worker_points
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.linalg import solve_triangular
 
-from .._code import LinearCode, Operator, check_budget
+from .._code import check_budget
 from .._errors import InvalidArgument
+from .._linear import LinearCode, Operator
 from .._points import task_points, worker_points
 
 __all__ = ["LagrangeCode"]

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._code import LinearCode, LinearEncoding, Operator, check_budget
+from .._code import check_budget
 from .._errors import InvalidArgument
+from .._linear import LinearCode, LinearEncoding, Operator
 from .._mixing import check_clip, clipped
 from .._points import Points, task_points, worker_points
 from .._spline import smoother, smoothing_by_gcv

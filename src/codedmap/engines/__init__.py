@@ -7,3 +7,7 @@ from .local import Local as Local
 from .resident import Resident as Resident
 
 __all__ = ["Engine", "FromExecutor", "Kept", "Local", "Resident"]
+
+for _public in (Engine, FromExecutor, Kept, Local, Resident):
+    _public.__module__ = __name__
+del _public

@@ -1,0 +1,237 @@
+"""What the words of a command line stand for: codes, engines, functions and files."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from ._code import Code, check_budget
+from ._errors import EngineError, InvalidArgument
+from ._onnx import OnnxModel
+from .codes import BerrutCode, LagrangeCode, Replication, SplineCode, Uncoded
+from .engines import Local
+
+__all__ = ["CODES", "ENGINES", "code_named", "model_named", "reserved", "rows_in", "started"]
+
+
+def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> Code:
+    if tasks != workers:
+        raise InvalidArgument(
+            f"uncoded gives each task one worker, so {tasks} tasks cannot use {workers} workers: "
+            "leave --tasks out, or choose another code"
+        )
+    if stragglers and fill is None:
+        raise InvalidArgument(
+            "uncoded gives each task one worker, so no answer may be missing: use --stragglers 0, "
+            "--fill mean to put the mean in for what is lost, or another code"
+        )
+    return Uncoded(tasks, fill)
+
+
+def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) -> Code:
+    code = Replication(tasks, workers, fill)
+    if stragglers > code.stragglers and fill is None:
+        raise InvalidArgument(
+            f"{workers} workers hold {workers // tasks} copies of some of {tasks} tasks, and "
+            f"{stragglers} stragglers can take all of these: use --tasks "
+            f"{workers // (stragglers + 1)} or fewer, --workers {tasks * (stragglers + 1)} or more, "
+            "or --fill mean to put the mean in for what is lost"
+        )
+    return code
+
+
+def _lagrange(tasks: int, workers: int, stragglers: int, degree: int | None = None) -> Code:
+    if degree is None:
+        raise InvalidArgument(
+            "lagrange is for polynomials: say with --degree which total degree MODEL has in its "
+            "inputs, or use spline for any smooth function"
+        )
+    return LagrangeCode(tasks, workers, stragglers, degree)
+
+
+class _Row(NamedTuple):
+    build: Callable[..., Code]
+    """Called with tasks, workers, stragglers and those of the options that were given."""
+    options: tuple[str, ...] = ()
+    tasks: Callable[[int, int, Mapping[str, Any]], int] = lambda n, s, options: n - s
+    """Tasks by default, from workers, stragglers and options."""
+
+
+CODES = {
+    "uncoded": _Row(_uncoded, ("fill",), lambda n, s, options: n),
+    "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
+    "berrut": _Row(BerrutCode),
+    "spline": _Row(SplineCode, ("points", "encoder_smoothing", "decoder_smoothing")),
+    "lagrange": _Row(
+        _lagrange, ("degree",), lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1
+    ),
+}
+
+ENGINES = {"local": Local}
+
+
+def code_named(
+    name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
+) -> Code:
+    """The code of this name, with a default for tasks.
+
+    Raises
+    ------
+    InvalidArgument
+        If an option does not apply to this code, or a value to its use.
+    """
+    row = CODES[name]
+    check_budget(1, workers, stragglers)
+    for option in options:
+        if option not in row.options:
+            users = " and ".join(user for user, other in CODES.items() if option in other.options)
+            raise InvalidArgument(
+                f"--{option.replace('_', '-')} is an option of {users}: leave it out for {name}"
+            )
+    if tasks is None:
+        tasks = row.tasks(workers, stragglers, options)
+    return row.build(tasks=tasks, workers=workers, stragglers=stragglers, **options)
+
+
+@contextmanager
+def started(name: str, workers: int) -> Iterator[Local]:
+    """The engine of this name, with so many workers, ended afterwards."""
+    try:
+        engine = ENGINES[name](workers)
+    except OSError as error:  # such as too many open files
+        raise EngineError(f"{workers} workers cannot be started: {error}") from error
+    with engine:
+        yield engine
+
+
+def rows_in(path: Path, key: str | None) -> np.ndarray:
+    """The array in a .npy or .npz file, there the one named ``key`` or the only one."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+    except OSError as error:
+        raise InvalidArgument(f"inputs {path} cannot be read: {error.strerror}") from error
+    if not magic.startswith((b"\x93NUMPY", b"PK")):
+        raise InvalidArgument(
+            f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
+        )
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            if key is not None:
+                raise InvalidArgument(f"--key is for .npz files: {path} holds a single array")
+            return loaded
+        with loaded as archive:
+            rows: np.ndarray = archive[_chosen(path, archive.files, key)]
+            return rows
+    except InvalidArgument:
+        raise
+    except Exception as error:  # a damaged file raises whatever its damage leads to
+        if "allow_pickle" in str(error):
+            raise InvalidArgument(
+                f"inputs {path} holds Python objects, and unpickling those could run any code: "
+                "save an array of numbers or text (a ragged list of rows must be padded first)"
+            ) from error
+        raise InvalidArgument(
+            f"inputs {path} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _chosen(path: Path, keys: list[str], key: str | None) -> str:
+    listed = ", ".join(keys) or "none"
+    if key is None and len(keys) != 1:
+        raise InvalidArgument(f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME")
+    if key is not None and key not in keys:
+        raise InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
+    return keys[0] if key is None else key
+
+
+def model_named(
+    name: str, rows: np.ndarray, note: Callable[[str], None]
+) -> tuple[Callable[[Any], Any], np.ndarray]:
+    """A function from batch to batch, and the rows as it takes them.
+
+    An ONNX model is opened once here, so that what is wrong with it, or with the rows, shows
+    before any worker is started; floating-point rows are cast to its dtype.
+    """
+    if name.endswith(".onnx"):
+        model = OnnxModel(name)
+        if rows.dtype.kind == "f" and rows.dtype != model.dtype:
+            note(f"inputs are {rows.dtype} and {Path(name).name} takes {model.dtype}: cast them")
+            with np.errstate(over="ignore"):  # the door tells which rows became infinite
+                rows = rows.astype(model.dtype)
+        model.check(rows.shape, rows.dtype)
+        return OnnxModel(name), rows  # a fresh one: this process needs no copy of the weights
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise InvalidArgument(
+            f"MODEL {name!r} is neither a file ending in .onnx nor module:function, such as "
+            "model.onnx or my_module:predict"
+        )
+    return _imported(name, module, attribute), rows
+
+
+def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
+    here = str(Path.cwd())
+    if here not in sys.path:  # workers get the path as it is when they are started
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{module}.".startswith(f"{absent}."):
+            raise InvalidArgument(
+                f"there is no module {absent!r} for MODEL {name!r} in {here} or on Python's path: "
+                "write package.module:function, without .py"
+            ) from error
+        raise InvalidArgument(
+            f"importing {module!r} for MODEL {name!r} raised {type(error).__name__}: {error}"
+        ) from error
+    try:
+        fn = attrgetter(attribute)(found)
+    except AttributeError as error:
+        raise InvalidArgument(
+            f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}"
+        ) from error
+    if not callable(fn):
+        raise InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
+    return fn  # type: ignore[no-any-return]
+
+
+@contextmanager
+def reserved(path: Path, force: bool) -> Iterator[BinaryIO]:
+    """A file beside ``path`` that takes its place at the end; on any failure nothing is left.
+
+    Raises
+    ------
+    InvalidArgument
+        If the path exists, unless ``force``, or cannot be written.
+    """
+    if path.suffix != ".npz":
+        raise InvalidArgument(f"output {path} will be an .npz file: give it a name ending in .npz")
+    if path.is_dir() or (os.path.lexists(path) and not force):
+        raise InvalidArgument(
+            f"output {path} exists: choose another name, or replace a file with --force"
+        )
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        file = part.open("xb")
+    except OSError as error:
+        raise InvalidArgument(
+            f"output {path} cannot be written: {error.strerror} ({path.parent.absolute()})"
+        ) from error
+    try:
+        with file:
+            yield file
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

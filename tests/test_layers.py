@@ -1,0 +1,116 @@
+"""The floor plan, as data: imports only go down, and each wing keeps to its own matters."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "codedmap"
+
+FLOORS = {
+    "_errors": 0,
+    "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
+    "_rules": 1, "engines._contract": 1, "engines._parcel": 1,
+    "_code": 2, "engines._serve": 2, "engines.executor": 2, "engines.resident": 2, "_display": 2,
+    "_linear": 3, "engines._slot": 3,
+    "_mixing": 4,
+    "codes.berrut": 5, "codes.lagrange": 5, "codes.replication": 5, "codes.spline": 5,
+    "engines.local": 4,
+    "codes": 6, "engines": 6,
+    "testing": 7, "_collect": 7, "_result": 7,
+    "_wave": 8,
+    "_map": 9,
+    "": 10,
+    "_cli": 11, "__main__": 12,
+}  # fmt: skip
+
+LEFT = {"_points", "_spline", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"} | {
+    name for name in FLOORS if name.startswith("codes")
+}
+RIGHT = {"_rules", "_collect", "_display", "testing"} | {
+    name for name in FLOORS if name.startswith("engines")
+}
+DOORS = {"_map", "_wave", "_result"}
+ARRAYS = {"numpy", "scipy"}
+CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found[name.removesuffix("__init__").rstrip(".")] = ast.parse(path.read_text())
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str, tree: ast.AST) -> set[str]:
+    """Modules imported: of this package relative to it with a leading dot, others by their first name."""
+    package = name.split(".") if name in ("", "codes", "engines") else name.split(".")[:-1]
+    package = [part for part in package if part]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            target = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{target}.{alias.name}".lstrip(".")
+                found.add("." + (inner if inner in FLOORS else target))
+    return found
+
+
+def test_every_module_has_a_floor():
+    assert set(MODULES) == set(FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_only_go_down(name):
+    for target in imports(name, MODULES[name]):
+        if target.startswith("."):
+            assert FLOORS[target[1:]] < FLOORS[name], f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_wing_keeps_to_its_own_matters(name):
+    others = {target for target in imports(name, MODULES[name]) if not target.startswith(".")}
+    inner = {target[1:] for target in imports(name, MODULES[name]) if target.startswith(".")}
+    if name in LEFT:
+        assert not others & CLOCKS
+        assert not inner & RIGHT
+    if name in RIGHT:
+        assert not others & ARRAYS
+        assert not inner & LEFT
+    if inner & LEFT and inner & RIGHT:
+        assert name in DOORS | {"", "_cli"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_import_of_our_own_is_deferred_and_no_file_grows_without_end(name):
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert not {i for i in imports(name, node) if i.startswith(".")}
+    path = PACKAGE / (name.replace(".", "/") or "__init__")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_importing_the_package_loads_nothing_optional_and_starts_nothing():
+    optional = ("onnxruntime", "matplotlib", "torch", "rich", "click", "dask", "ray", "mlxtend")
+    code = (
+        "import sys, threading, multiprocessing, codedmap;"
+        f"print([m for m in {optional!r} if m in sys.modules],"
+        "threading.active_count(), multiprocessing.active_children())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[] 1 []\n"
+    assert run.stderr == ""
