@@ -10,7 +10,7 @@ import numpy as np
 
 from ._errors import InvalidAnswer
 
-__all__ = ["Answers", "Sheet", "agreed", "matrix"]
+__all__ = ["Answers", "Sheet", "agreed", "all_finite", "matrix"]
 
 
 class Sheet(Mapping[int, np.ndarray]):
@@ -119,6 +119,13 @@ def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray]
         raise InvalidAnswer(_fault(kind, shape, rows, count[usual], len(forms)))
     kept = {slot: array for slot, array in arrays.items() if forms[slot] == usual}
     return kept, tuple(slot for slot in arrays if slot not in kept)
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether no entry is NaN or infinite, in one pass and without a mask of the array's size."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        # NaN and infinity survive a sum; a sum may also overflow, so only then look closer.
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def matrix(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
-import traceback as tracebacks
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -14,10 +16,24 @@ import numpy as np
 
 import codedmap as cm
 
-from ._job import CODES, ENGINES, code_named, model_named, reserved, rows_in, started
+from ._job import (
+    CODES,
+    ENGINES,
+    code_named,
+    falls_short,
+    model_named,
+    reserved,
+    rows_in,
+    started,
+)
 
 __all__ = ["cli", "main"]
 
+_EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+    ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
+    ((cm.EngineError, cm.CannotSend), 3),
+    ((cm.CodedmapError,), 2),
+)
 # The library's messages name the remedy in Python; here it has another name.
 _IN_SHELL = (("throw=False", "--partial"), ('fill="mean"', "--fill mean"))
 
@@ -26,12 +42,13 @@ _EPILOG = """
 Exit codes:
   0    all rows decoded and written
   1    not enough (usable) answers
-  2    bad usage or input; nothing ran
+  2    bad usage, input or output
   3    workers cannot start, or MODEL
        cannot be sent to them
   130  interrupted by Ctrl-C
   143  terminated
-After an error nothing is written, save with --partial.
+
+Unless the exit code is 0, no output is left, except with --partial.
 """
 
 
@@ -46,37 +63,35 @@ class _Formatter(click.HelpFormatter):
         super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
 
 
-click.Context.formatter_class = _Formatter
+class _Context(click.Context):
+    formatter_class = _Formatter
 
 
-class _Failure(click.ClickException):
-    """What the library raised, as an exit code and one line."""
-
-    def __init__(self, error: cm.CodedmapError) -> None:
-        message = str(error)
-        for python, shell in _IN_SHELL:
-            message = message.replace(python, shell)
-        super().__init__(message)
-        if isinstance(error, (cm.NotEnoughAnswers, cm.InvalidAnswer)):
-            self.exit_code = 1
-        elif isinstance(error, (cm.EngineError, cm.CannotSend)):
-            self.exit_code = 3
-        else:
-            self.exit_code = 2
+class _Command(click.Command):
+    context_class = _Context
 
 
 class _Cli(click.Group):
     """Commands that return their exit code, and report every error in one line."""
 
+    context_class = _Context
+    command_class = _Command
+
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except click.ClickException as error:
-            message = " ".join(error.format_message().split())
+            message, code = error.format_message(), error.exit_code
             if isinstance(error, click.UsageError) and error.ctx is not None:
                 message += f" (see '{error.ctx.command_path} --help')"
-            click.echo(f"codedmap: error: {message}", err=True)
-            code = error.exit_code
+        except cm.CodedmapError as error:
+            message = str(error)
+            for python, shell in _IN_SHELL:
+                message = message.replace(python, shell)
+            code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
+        else:
+            raise SystemExit(code)
+        click.echo(f"codedmap: error: {' '.join(message.split())}", err=True)
         raise SystemExit(code)
 
 
@@ -93,17 +108,216 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def _smoothing(
-    context: click.Context, option: click.Parameter, text: str | None
-) -> float | Literal["gcv"] | None:
-    if text is None or text == "gcv":
-        return text
+def _smoothing(text: str) -> float | Literal["gcv"]:
     try:
-        return float(text)
+        return "gcv" if text == "gcv" else float(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither a number nor gcv") from None
 
 
 @cli.command(epilog=_EPILOG)
 @click.argument("model")
-...
+@click.argument("inputs", type=click.Path(path_type=Path))
+@click.option(
+    "--code",
+    required=True,
+    type=click.Choice(list(CODES)),
+    metavar="CODE",
+    help="How work is spread so that answers may be missing: replication (copies, exact), spline "
+    "(LeTCC) or berrut (BACC) (mixtures, estimates for any smooth function), lagrange (LCC, "
+    "mixtures, exact for polynomials), or uncoded (a plain map).",
+)
+@click.option(
+    "--workers",
+    required=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Worker processes to start.",
+)
+@click.option(
+    "--stragglers",
+    required=True,
+    type=click.IntRange(0),
+    metavar="S",
+    help="How many of them may be slow or lost: once N - S have answered, the others are not "
+    "waited for, if the code can decode.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Where the answers go.",
+)
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--key", metavar="NAME", help="Which array of INPUTS, if it is an .npz with several.")
+@click.option(
+    "--tasks",
+    type=click.IntRange(1),
+    metavar="K",
+    help="How many inputs are coded together. By default N - S; for replication N // (S + 1), so "
+    "that any S workers may be lost; for uncoded N; for lagrange as many as the degree allows.",
+)
+@click.option(
+    "--fill",
+    type=click.Choice(["mean"]),
+    metavar="mean",
+    help="uncoded, replication: answers that are lost are estimated by the mean of the others, "
+    "rather than waited for.",
+)
+@click.option(
+    "--degree",
+    type=click.IntRange(1),
+    metavar="D",
+    help="lagrange: total degree of MODEL as a polynomial of its inputs.",
+)
+@click.option(
+    "--points",
+    type=click.Choice(["chebyshev", "uniform"]),
+    metavar="NAME",
+    help="spline: chebyshev (default) or uniform.",
+)
+@click.option(
+    "--encoder-smoothing",
+    type=_smoothing,
+    metavar="LAMBDA",
+    help="spline: a number (default 0: interpolate), or gcv to choose it from the inputs.",
+)
+@click.option(
+    "--decoder-smoothing",
+    type=_smoothing,
+    metavar="LAMBDA",
+    help="spline: a number (default 0), or gcv to choose it from the answers; for noisy ones.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="Where workers run; local: processes on this machine.",
+)
+@click.option(
+    "--quorum",
+    type=click.IntRange(1),
+    metavar="Q",
+    help="Wait for this many answers instead of N - S.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Wait no longer than this, and decode what has come; without it, a worker that hangs is "
+    "waited for if its answer is needed.",
+)
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="When there are not enough answers, write what there is (NaN for the rest) before "
+    "exiting with 1.",
+)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--traceback", "full", is_flag=True, help="Print errors in full, with the worker's own."
+)
+def run(
+    *,
+    model: str,
+    inputs: Path,
+    code: str,
+    workers: int,
+    stragglers: int,
+    output: Path,
+    force: bool,
+    key: str | None,
+    tasks: int | None,
+    engine: str,
+    quorum: int | None,
+    deadline: float | None,
+    partial: bool,
+    quiet: bool,
+    full: bool,
+    **options: Any,
+) -> int:
+    r"""Run MODEL on every row of INPUTS over worker processes.
+
+    MODEL is an ONNX file, or module:function in the current directory or on Python's path: it
+    takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file; its first axis
+    counts the rows.
+
+    The output holds the answers as "values", a row for each row of INPUTS; "exact" and, where the
+    code has them, "stderr" (standard errors) tell how far to trust each; and beside them, which
+    workers answered, were abandoned, failed or were rejected.
+
+    \b
+    Examples:
+      codedmap run net.onnx images.npy \
+        --code spline --workers 24 \
+        --stragglers 4 --output out.npz
+    \b
+      codedmap run physics:energy x.npy \
+        --code replication --workers 9 \
+        --stragglers 2 --output out.npz
+    """
+
+    def note(text: str) -> None:
+        if not quiet:
+            click.echo(f"codedmap: note: {text}", err=True)
+
+    given = {name: value for name, value in options.items() if value is not None}
+    with _explained(full), reserved(output, force) as save:
+        coder = code_named(code, workers, stragglers, tasks, given)
+        stop = _rule(workers, quorum or workers - stragglers, deadline)
+        rows = rows_in(inputs, key)
+        fn, rows = model_named(model, rows, note)
+        coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
+        with started(engine, workers) as pool:
+            result = cm.map(
+                cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn,
+                rows,
+                code=coder,
+                engine=pool,
+                stop=stop,
+                throw=not partial,
+                progress=not quiet,
+            )
+        save(result, coder)
+    if not quiet:
+        click.echo(f"{result}\n  output     {output}")
+    return 1 if partial and falls_short(result, deadline) else 0
+
+
+def _rule(workers: int, quorum: int, deadline: float | None) -> cm.StopRule:
+    if quorum > workers:
+        raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
+    rule = cm.Quorum(quorum) & cm.Decodable()
+    return rule if deadline is None else rule | cm.Deadline(deadline)
+
+
+@contextmanager
+def _explained(full: bool) -> Iterator[None]:
+    try:
+        yield
+    except cm.CodedmapError as error:
+        if full:
+            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        raise
+
+
+def main() -> None:
+    """Run the command line as a program, which Ctrl-C and SIGTERM end without leaving a trace."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    try:
+        cli(prog_name="codedmap")
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:
+            click.echo("codedmap: interrupted", err=True)
+        raise
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Cleaning up takes less than a second, which an impatient second Ctrl-C must not interrupt.
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)

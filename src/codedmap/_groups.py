@@ -35,11 +35,11 @@ def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
     missing = tasks * groups - rows
     if missing == 0:
         return [inputs.reshape(tasks, groups, *inputs.shape[1:])]
-    task, group = np.ogrid[:tasks, :groups]
-    source = np.minimum(task, (rows - 1 - group) // groups) * groups + group
-    if missing >= groups:
-        return [inputs[source]]
-    whole = groups - missing
+    whole = max(0, groups - missing)
+    task, group = np.ogrid[:tasks, whole:groups]
+    rest = inputs[np.minimum(task, (rows - 1 - group) // groups) * groups + group]
+    if whole == 0:
+        return [rest]
     step = inputs.strides[0]
     view = as_strided(
         inputs,
@@ -47,7 +47,7 @@ def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
         (groups * step, step, *inputs.strides[1:]),
         writeable=False,
     )
-    return [view, inputs[source[:, whole:]]]
+    return [view, rest]
 
 
 def spans(blocks: Sequence[np.ndarray]) -> list[tuple[int, int]]:

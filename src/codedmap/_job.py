@@ -9,17 +9,29 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import __version__
 from ._code import Code, check_budget
 from ._errors import EngineError, InvalidArgument
 from ._onnx import OnnxModel
+from ._result import MapResult
+from ._rules import Outcome
 from .codes import BerrutCode, LagrangeCode, Replication, SplineCode, Uncoded
 from .engines import Local
 
-__all__ = ["CODES", "ENGINES", "code_named", "model_named", "reserved", "rows_in", "started"]
+__all__ = [
+    "CODES",
+    "ENGINES",
+    "code_named",
+    "falls_short",
+    "model_named",
+    "reserved",
+    "rows_in",
+    "started",
+]
 
 
 def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> Code:
@@ -40,8 +52,8 @@ def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) ->
     code = Replication(tasks, workers, fill)
     if stragglers > code.stragglers and fill is None:
         raise InvalidArgument(
-            f"{workers} workers hold {workers // tasks} copies of some of {tasks} tasks, and "
-            f"{stragglers} stragglers can take all of these: use --tasks "
+            f"{workers} workers for {tasks} tasks leave some with {workers // tasks} in all, and "
+            f"{stragglers} stragglers may be just these: use --tasks "
             f"{workers // (stragglers + 1)} or fewer, --workers {tasks * (stragglers + 1)} or more, "
             "or --fill mean to put the mean in for what is lost"
         )
@@ -206,9 +218,16 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     return fn  # type: ignore[no-any-return]
 
 
+def falls_short(result: MapResult, deadline: float | None) -> bool:
+    """Whether the result would have been an error, had ``throw`` not been False."""
+    unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
+    ended = result.outcome is Outcome.NOBODY_LEFT and deadline is None
+    return unknown or ended or result.outcome is Outcome.HOPELESS
+
+
 @contextmanager
-def reserved(path: Path, force: bool) -> Iterator[BinaryIO]:
-    """A file beside ``path`` that takes its place at the end; on any failure nothing is left.
+def reserved(path: Path, force: bool) -> Iterator[Callable[[MapResult, Code], None]]:
+    """What saves a result to ``path``, through a file made beside it now; failures leave nothing.
 
     Raises
     ------
@@ -228,10 +247,36 @@ def reserved(path: Path, force: bool) -> Iterator[BinaryIO]:
         raise InvalidArgument(
             f"output {path} cannot be written: {error.strerror} ({path.parent.absolute()})"
         ) from error
+
+    def save(result: MapResult, code: Code) -> None:
+        try:
+            with file:
+                np.savez(file, **_contents(result, code))
+            part.replace(path)
+        except OSError as error:
+            raise InvalidArgument(
+                f"output {path} could not be written: {error.strerror}; the answers are lost, run "
+                "again with room for them"
+            ) from error
+
     try:
         with file:
-            yield file
-        part.replace(path)
-    except BaseException:
+            yield save
+    finally:
         part.unlink(missing_ok=True)
-        raise
+
+
+def _contents(result: MapResult, code: Code) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
+    if result.stderr is not None:
+        arrays["stderr"] = result.stderr
+    for name in ("answered", "abandoned", "failed", "rejected"):
+        arrays[name] = np.array(list(getattr(result, name)), dtype=np.int64)
+    failures = [f"{type(error).__name__}: {error}" for error in result.failed.values()]
+    return arrays | {
+        "failures": np.array(failures, dtype=str),
+        "outcome": result.outcome.value,
+        "seconds": result.seconds,
+        "code": repr(code),
+        "version": __version__,
+    }

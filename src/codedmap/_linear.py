@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from ._answers import matrix
+from ._answers import all_finite, matrix
 from ._code import Estimate, check_tasks, left_out
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 
@@ -120,8 +120,7 @@ class LinearEncoding:
         # which are many times larger, have to be searched for them.
         with np.errstate(invalid="ignore", over="ignore"):
             values, exact = self._estimate(slots, stacked)
-            finite = np.isfinite(values.sum())
-        if not finite:
+        if not all_finite(values):
             values, exact, liars = self._without_lies(slots, stacked)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._answers import all_finite
 from ._code import Code
 from ._display import shown
 from ._errors import InvalidArgument
@@ -132,15 +133,13 @@ def _checked_rows(inputs: Any) -> np.ndarray:
         raise InvalidArgument(
             f"inputs of shape {rows.shape} are empty: there is nothing to compute"
         )
-    if rows.dtype.kind in "fc" and not np.isfinite(rows.sum()):
-        # The sum also overflows, so it only tells when to look closer.
+    if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        if broken.any():
-            raise InvalidArgument(
-                f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
-                f"{broken.argmax()}), which a mixture would spread to every payload: "
-                "drop or fill these rows"
-            )
+        raise InvalidArgument(
+            f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
+            f"{broken.argmax()}), which a mixture would spread to every payload: "
+            "drop or fill these rows"
+        )
     return rows
 
 

@@ -39,7 +39,7 @@ def encoded(row, groups=4):
     ids=lambda odd: f"{type(odd).__name__} {getattr(odd, 'shape', '')} {getattr(odd, 'dtype', '')}",
 )
 def test_an_answer_of_another_shape_or_kind_is_rejected_and_not_used(row, odd):
-    code, encoding, answers = encoded(row)
+    _, encoding, answers = encoded(row)
     without = encoding.decode({n: a for n, a in answers.items() if n != 5})
     estimate = encoding.decode({**answers, 5: odd})
     assert estimate.rejected == (5,)
@@ -94,7 +94,7 @@ def test_a_worker_that_lies_in_over_half_of_its_groups_is_left_out_whole(row):
 
 @mixing
 def test_when_lies_leave_too_few_answers_it_says_so(row):
-    code, encoding, answers = encoded(row)
+    _, encoding, answers = encoded(row)
     for n in answers:
         answers[n][1] = np.nan
     if any(raw is not None for raw in encoding.raw):

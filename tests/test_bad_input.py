@@ -1,0 +1,157 @@
+"""Each bad input gives one clear error, with numbers and the next step, before anything is computed."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap import _memory
+from codedmap.testing import Scripted
+
+X = np.ones((8, 3))
+
+
+def refused(match: str, fn=np.sin, inputs=X, code=None, engine=None, **more):
+    """The message of the InvalidArgument that `map` raises; asserts that nothing was computed."""
+    engine = Scripted(6) if engine is None else engine
+    with pytest.raises(cm.InvalidArgument, match=match):
+        cm.map(fn, inputs, code=code or cm.SplineCode(3, 6, 1), engine=engine, **more)
+    assert not getattr(engine, "calls", [])
+
+
+def test_inputs_of_wrong_rank_or_size():
+    refused("a row per input.*single float", inputs=np.float64(3))
+    refused(r"shape \(0, 3\) are empty", inputs=np.ones((0, 3)))
+    refused(r"shape \(4, 0\) are empty", inputs=np.ones((4, 0)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_inputs_that_are_not_finite(bad):
+    broken = X.copy()
+    broken[5, 1] = bad
+    for code in (cm.SplineCode(3, 6, 1), cm.BerrutCode(3, 6, 1), cm.Uncoded(6)):
+        refused(
+            "1 of 8 input rows hold NaN or infinity.*row 5.*drop or fill", inputs=broken, code=code
+        )
+
+
+def test_large_finite_inputs_are_not_mistaken_for_infinite_ones():
+    huge = np.full((8, 3), 1e308)
+    with Scripted(6) as engine:
+        assert cm.map(
+            lambda b: b / 1e308, huge, code=cm.Replication(3, 6), engine=engine
+        ).exact.all()
+
+
+@pytest.mark.parametrize("inputs", [np.arange(8), np.array(list("abcdefgh")), np.array([None] * 8)])
+def test_inputs_that_cannot_be_mixed(inputs):
+    refused("cannot be mixed, as SplineCode must: cast them", inputs=inputs)
+
+
+def test_arguments_that_are_no_code_function_engine_or_possible_rule():
+    refused("is no code", code=3)
+    refused("cannot be called", fn="model.onnx")
+    refused("neither an engine nor an Executor", engine="local")
+    refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: cm.SplineCode(0, 5, 1), "tasks=0 must be a whole number of at least 1"),
+        (lambda: cm.SplineCode(3, 0, 0), "workers=0"),
+        (lambda: cm.BerrutCode(3, 5, 5), "5 stragglers of 5 workers.*at most 4"),
+        (lambda: cm.BerrutCode(3, 5, 9), "9 stragglers of 5 workers"),
+        (lambda: cm.SplineCode(3, 5, -1), "stragglers=-1"),
+        (lambda: cm.SplineCode(3.5, 5, 1), "tasks=3.5"),
+        (lambda: cm.SplineCode(True, 5, 1), "tasks=True"),
+        (lambda: cm.SplineCode(3, 5, 1, points="random"), 'choose "chebyshev" or "uniform"'),
+        (lambda: cm.SplineCode(3, 5, 1, encoder_smoothing=-1.0), "encoder_smoothing=-1.0"),
+        (lambda: cm.SplineCode(3, 5, 1, decoder_smoothing="cv"), "decoder_smoothing='cv'"),
+        (lambda: cm.SplineCode(3, 5, 1, decoder_smoothing=np.nan), "decoder_smoothing=nan"),
+        (lambda: cm.SplineCode(3, 5, 1, clip=(1.0, 0.0)), "low < high"),
+        (lambda: cm.Replication(5, 3), "3 workers cannot hold a copy of each of 5 tasks"),
+        (
+            lambda: cm.Replication(2, 4, fill="median"),
+            'fill=.median. is unknown: choose None or "mean"',
+        ),
+        (lambda: cm.Replication(2, 4, confirm=3), "confirm=3 must be between 1 and 2"),
+        (lambda: cm.Uncoded(0), "tasks=0"),
+        (
+            lambda: cm.LagrangeCode(5, 10, 2, degree=2),
+            r"\(K - 1\)·degree \+ 1 = 9 answers.*at least 11 workers",
+        ),
+        (lambda: cm.LagrangeCode(5, 20, 2, degree=0), "degree=0"),
+        (lambda: cm.LagrangeCode(5, 20, 2, 2, tolerance=0), "tolerance=0"),
+        (lambda: cm.engines.Local(0), "workers=0"),
+        (lambda: cm.engines.Local(1, grace=-1), "grace=-1"),
+        (lambda: cm.testing.Scripted(0), "workers=0"),
+        (lambda: cm.OnnxModel("no/such/model.onnx"), "no model file 'no/such/model.onnx'"),
+    ],
+)
+def test_constructors_refuse_what_cannot_work(make, match):
+    with pytest.raises(cm.InvalidArgument, match=match):
+        make()
+
+
+def test_inputs_beyond_the_clip():
+    refused(
+        r"reach from 1 to 1, beyond clip=\(0.0, 0.5\)", code=cm.SplineCode(3, 6, 1, clip=(0.0, 0.5))
+    )
+
+
+def test_payloads_stay_within_the_clip():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(0, 1, (6, 20, 4))
+    free = cm.SplineCode(6, 18, 2).encode(inputs).payloads
+    kept = cm.SplineCode(6, 18, 2, clip=(0.0, 1.0)).encode(inputs).payloads
+    assert free.min() < 0 or free.max() > 1
+    np.testing.assert_array_equal(kept, np.clip(free, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fn", "match"),
+    [
+        (lambda b: b[:1], "1 rows .*payload of 3 rows.*one row per row"),
+        (lambda b: b.sum(), "a single number.*itemwise"),
+        (lambda b: (b, b), "a tuple.*concatenate them along the last axis"),
+        (lambda b: {"scores": b}, "a dict.*concatenate"),
+        (lambda b: None, "a NoneType"),
+        (lambda b: b > 0, "dtype bool cannot be interpolated.*scores instead of labels"),
+    ],
+)
+def test_answers_of_no_usable_form(fn, match):
+    with Scripted(6) as engine, pytest.raises(cm.InvalidAnswer, match=match):
+        cm.map(fn, X, code=cm.SplineCode(3, 6, 1), engine=engine)
+
+
+def test_payloads_that_do_not_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(_memory, "free_memory", lambda: 1000)
+    with Scripted(6) as engine:
+        with pytest.raises(
+            cm.NotEnoughMemory, match=r"N/K = 2.00 times.*1 KB are free.*fewer rows"
+        ):
+            cm.map(np.sin, np.ones((90, 3)), code=cm.SplineCode(3, 6, 1), engine=engine)
+        assert not engine.calls
+
+
+def test_what_is_free_is_known_here_and_less_than_a_petabyte():
+    free = _memory.free_memory()
+    assert free is None or 0 < free < 1e15
+
+
+def test_a_function_that_cannot_be_sent():
+    lock = threading.Lock()
+    with cm.engines.Local(1) as engine, pytest.raises(cm.CannotSend, match="inside the function"):
+        cm.map(lambda b: (lock, b)[1], X, code=cm.Uncoded(1), engine=engine)
+
+
+def test_an_executor_that_is_shut_down_says_so():
+    pool = ThreadPoolExecutor(2)
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        cm.map(np.sin, X, code=cm.Uncoded(2), engine=pool)
