@@ -201,6 +201,21 @@ def test_it_stops_at_once_when_the_stop_rule_can_never_be_satisfied():
         assert result.outcome is cm.Outcome.DEADLINE
 
 
+def test_a_rule_out_of_reach_does_not_matter_when_every_row_is_exact():
+    code = cm.Replication(3, 6)
+    X = inputs(9)
+    with Scripted(6, dict.fromkeys((0, 1, 2), crash())) as engine:
+        result = cm.map(affine, X, code=code, engine=engine)
+        assert result.exact.all()
+        assert set(result.failed) == {0, 1, 2}
+        np.testing.assert_array_equal(result.values, affine(X))
+    script = dict.fromkeys((0, 1), crash()) | {3: late(0.2), 5: never()}
+    with Scripted(6, script) as engine:
+        result = cm.map(affine, X, code=code, engine=engine)
+        assert result.exact.all()
+        assert result.abandoned == (5,)
+
+
 def test_a_liar_among_copies_is_made_up_for_by_waiting_on():
     script = {0: lie(lambda a: a[:, :1]), 2: late(0.2)}
     with Scripted(4, script) as engine:

@@ -1,14 +1,11 @@
-"""The command line: the only place where names become objects, and exceptions exit codes."""
+"""The command line: its commands, their words, and what they do."""
 
 from __future__ import annotations
 
-import shutil
-import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import click
@@ -24,18 +21,11 @@ from ._job import (
     model_named,
     reserved,
     rows_in,
-    started,
+    rule_named,
 )
+from ._shell import Commands, as_program
 
 __all__ = ["cli", "main"]
-
-_EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
-    ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
-    ((cm.EngineError, cm.CannotSend), 3),
-    ((cm.CodedmapError,), 2),
-)
-# The library's messages name the remedy in Python; here it has another name.
-_IN_SHELL = (("throw=False", "--partial"), ('fill="mean"', "--fill mean"))
 
 _EPILOG = """
 \b
@@ -52,51 +42,8 @@ Unless the exit code is 0, no output is left, except with --partial.
 """
 
 
-class _Formatter(click.HelpFormatter):
-    """Help that fits narrow terminals too: click's own is at least 50 columns wide."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.width = max(20, min(shutil.get_terminal_size().columns, 80) - 2)
-
-    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
-        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
-
-
-class _Context(click.Context):
-    formatter_class = _Formatter
-
-
-class _Command(click.Command):
-    context_class = _Context
-
-
-class _Cli(click.Group):
-    """Commands that return their exit code, and report every error in one line."""
-
-    context_class = _Context
-    command_class = _Command
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        try:
-            code = super().main(*args, **{**extra, "standalone_mode": False})
-        except click.ClickException as error:
-            message, code = error.format_message(), error.exit_code
-            if isinstance(error, click.UsageError) and error.ctx is not None:
-                message += f" (see '{error.ctx.command_path} --help')"
-        except cm.CodedmapError as error:
-            message = str(error)
-            for python, shell in _IN_SHELL:
-                message = message.replace(python, shell)
-            code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
-        else:
-            raise SystemExit(code)
-        click.echo(f"codedmap: error: {' '.join(message.split())}", err=True)
-        raise SystemExit(code)
-
-
 @click.group(
-    cls=_Cli,
+    cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -267,11 +214,11 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     with _explained(full), reserved(output, force) as save:
         coder = code_named(code, workers, stragglers, tasks, given)
-        stop = _rule(workers, quorum or workers - stragglers, deadline)
+        stop = rule_named(workers, quorum or workers - stragglers, deadline)
         rows = rows_in(inputs, key)
         fn, rows = model_named(model, rows, note)
         coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
-        with started(engine, workers) as pool:
+        with ENGINES[engine](workers) as pool:
             result = cm.map(
                 cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn,
                 rows,
@@ -284,14 +231,13 @@ def run(
         save(result, coder)
     if not quiet:
         click.echo(f"{result}\n  output     {output}")
+    promised = workers - stragglers
+    if result.stderr is None and len(result.answered) < promised:
+        note(
+            f"only {len(result.answered)} of the {promised} answers that --stragglers {stragglers} "
+            f"counts on had come: {code} has no error bars, and these estimates may be far off"
+        )
     return 1 if partial and falls_short(result, deadline) else 0
-
-
-def _rule(workers: int, quorum: int, deadline: float | None) -> cm.StopRule:
-    if quorum > workers:
-        raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
-    rule = cm.Quorum(quorum) & cm.Decodable()
-    return rule if deadline is None else rule | cm.Deadline(deadline)
 
 
 @contextmanager
@@ -305,19 +251,5 @@ def _explained(full: bool) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command line as a program, which Ctrl-C and SIGTERM end without leaving a trace."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    try:
-        cli(prog_name="codedmap")
-    except SystemExit as end:
-        if isinstance(end.code, int) and end.code > 128:
-            click.echo("codedmap: interrupted", err=True)
-        raise
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Cleaning up takes less than a second, which an impatient second Ctrl-C must not interrupt.
-    signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+    """Run the command line as a program."""
+    as_program(cli)

@@ -72,7 +72,12 @@ class Encoding(Protocol):
 
 @runtime_checkable
 class Salvageable(Protocol):
-    """An encoding that can tell what it knows where it cannot decode."""
+    """An encoding that knows which payloads are raw inputs, and so what it has without decoding."""
+
+    @property
+    def raw(self) -> tuple[int | None, ...]:
+        """For each slot the task whose own input is its payload, or None for a mixture."""
+        ...
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Estimate:
         """Raw inputs that were answered; all else NaN, with an infinite standard error."""

@@ -13,14 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import __version__
-from ._code import Code, check_budget
-from ._errors import EngineError, InvalidArgument
-from ._onnx import OnnxModel
-from ._result import MapResult
-from ._rules import Outcome
-from .codes import BerrutCode, LagrangeCode, Replication, SplineCode, Uncoded
-from .engines import Local
+import codedmap as cm
+
+from ._code import check_budget
 
 __all__ = [
     "CODES",
@@ -30,28 +25,28 @@ __all__ = [
     "model_named",
     "reserved",
     "rows_in",
-    "started",
+    "rule_named",
 ]
 
 
-def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> Code:
+def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.Code:
     if tasks != workers:
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"uncoded gives each task one worker, so {tasks} tasks cannot use {workers} workers: "
             "leave --tasks out, or choose another code"
         )
     if stragglers and fill is None:
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             "uncoded gives each task one worker, so no answer may be missing: use --stragglers 0, "
             "--fill mean to put the mean in for what is lost, or another code"
         )
-    return Uncoded(tasks, fill)
+    return cm.Uncoded(tasks, fill)
 
 
-def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) -> Code:
-    code = Replication(tasks, workers, fill)
+def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.Code:
+    code = cm.Replication(tasks, workers, fill)
     if stragglers > code.stragglers and fill is None:
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"{workers} workers for {tasks} tasks leave some with {workers // tasks} in all, and "
             f"{stragglers} stragglers may be just these: use --tasks "
             f"{workers // (stragglers + 1)} or fewer, --workers {tasks * (stragglers + 1)} or more, "
@@ -60,17 +55,17 @@ def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) ->
     return code
 
 
-def _lagrange(tasks: int, workers: int, stragglers: int, degree: int | None = None) -> Code:
+def _lagrange(tasks: int, workers: int, stragglers: int, degree: int | None = None) -> cm.Code:
     if degree is None:
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             "lagrange is for polynomials: say with --degree which total degree MODEL has in its "
             "inputs, or use spline for any smooth function"
         )
-    return LagrangeCode(tasks, workers, stragglers, degree)
+    return cm.LagrangeCode(tasks, workers, stragglers, degree)
 
 
 class _Row(NamedTuple):
-    build: Callable[..., Code]
+    build: Callable[..., cm.Code]
     """Called with tasks, workers, stragglers and those of the options that were given."""
     options: tuple[str, ...] = ()
     tasks: Callable[[int, int, Mapping[str, Any]], int] = lambda n, s, options: n - s
@@ -80,19 +75,19 @@ class _Row(NamedTuple):
 CODES = {
     "uncoded": _Row(_uncoded, ("fill",), lambda n, s, options: n),
     "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
-    "berrut": _Row(BerrutCode),
-    "spline": _Row(SplineCode, ("points", "encoder_smoothing", "decoder_smoothing")),
+    "berrut": _Row(cm.BerrutCode),
+    "spline": _Row(cm.SplineCode, ("points", "encoder_smoothing", "decoder_smoothing")),
     "lagrange": _Row(
         _lagrange, ("degree",), lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1
     ),
 }
 
-ENGINES = {"local": Local}
+ENGINES = {"local": cm.engines.Local}
 
 
 def code_named(
     name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
-) -> Code:
+) -> cm.Code:
     """The code of this name, with a default for tasks.
 
     Raises
@@ -105,7 +100,7 @@ def code_named(
     for option in options:
         if option not in row.options:
             users = " and ".join(user for user, other in CODES.items() if option in other.options)
-            raise InvalidArgument(
+            raise cm.InvalidArgument(
                 f"--{option.replace('_', '-')} is an option of {users}: leave it out for {name}"
             )
     if tasks is None:
@@ -113,56 +108,57 @@ def code_named(
     return row.build(tasks=tasks, workers=workers, stragglers=stragglers, **options)
 
 
-@contextmanager
-def started(name: str, workers: int) -> Iterator[Local]:
-    """The engine of this name, with so many workers, ended afterwards."""
-    try:
-        engine = ENGINES[name](workers)
-    except OSError as error:  # such as too many open files
-        raise EngineError(f"{workers} workers cannot be started: {error}") from error
-    with engine:
-        yield engine
+def rule_named(workers: int, quorum: int, deadline: float | None) -> cm.StopRule:
+    """The rule that waits for a quorum and until the code can decode, but not past a deadline."""
+    if quorum > workers:
+        raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
+    rule = cm.Quorum(quorum) & cm.Decodable()
+    return rule if deadline is None else rule | cm.Deadline(deadline)
 
 
 def rows_in(path: Path, key: str | None) -> np.ndarray:
     """The array in a .npy or .npz file, there the one named ``key`` or the only one."""
     try:
         with path.open("rb") as file:
-            magic = file.read(6)
-    except OSError as error:
-        raise InvalidArgument(f"inputs {path} cannot be read: {error.strerror}") from error
-    if not magic.startswith((b"\x93NUMPY", b"PK")):
-        raise InvalidArgument(
-            f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
-        )
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if key is not None:
-                raise InvalidArgument(f"--key is for .npz files: {path} holds a single array")
-            return loaded
-        with loaded as archive:
-            rows: np.ndarray = archive[_chosen(path, archive.files, key)]
-            return rows
-    except InvalidArgument:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                raise cm.InvalidArgument(
+                    f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
+                )
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                rows: np.ndarray = loaded[_chosen(path, loaded.files, key)]
+                return rows
+    except cm.InvalidArgument:
         raise
+    except OSError as error:
+        raise cm.InvalidArgument(
+            f"inputs {path} cannot be read ({error.strerror or error}): check the path"
+        ) from error
     except Exception as error:  # a damaged file raises whatever its damage leads to
         if "allow_pickle" in str(error):
-            raise InvalidArgument(
+            raise cm.InvalidArgument(
                 f"inputs {path} holds Python objects, and unpickling those could run any code: "
                 "save an array of numbers or text (a ragged list of rows must be padded first)"
             ) from error
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"inputs {path} cannot be read: {type(error).__name__}: {error}"
         ) from error
+    if key is not None:
+        raise cm.InvalidArgument(f"--key is for .npz files: {path} holds a single array")
+    return loaded
 
 
 def _chosen(path: Path, keys: list[str], key: str | None) -> str:
-    listed = ", ".join(keys) or "none"
+    listed = ", ".join(keys)
+    if not keys:
+        raise cm.InvalidArgument(f"inputs {path} is an archive without any array")
     if key is None and len(keys) != 1:
-        raise InvalidArgument(f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME")
+        raise cm.InvalidArgument(
+            f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME"
+        )
     if key is not None and key not in keys:
-        raise InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
+        raise cm.InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
     return keys[0] if key is None else key
 
 
@@ -175,16 +171,16 @@ def model_named(
     before any worker is started; floating-point rows are cast to its dtype.
     """
     if name.endswith(".onnx"):
-        model = OnnxModel(name)
+        model = cm.OnnxModel(name)
         if rows.dtype.kind == "f" and rows.dtype != model.dtype:
             note(f"inputs are {rows.dtype} and {Path(name).name} takes {model.dtype}: cast them")
             with np.errstate(over="ignore"):  # the door tells which rows became infinite
                 rows = rows.astype(model.dtype)
         model.check(rows.shape, rows.dtype)
-        return OnnxModel(name), rows  # a fresh one: this process needs no copy of the weights
+        return cm.OnnxModel(name), rows  # a fresh one: this process needs no copy of the weights
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"MODEL {name!r} is neither a file ending in .onnx nor module:function, such as "
             "model.onnx or my_module:predict"
         )
@@ -200,33 +196,35 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     except (Exception, SystemExit) as error:
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module}.".startswith(f"{absent}."):
-            raise InvalidArgument(
+            raise cm.InvalidArgument(
                 f"there is no module {absent!r} for MODEL {name!r} in {here} or on Python's path: "
                 "write package.module:function, without .py"
             ) from error
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"importing {module!r} for MODEL {name!r} raised {type(error).__name__}: {error}"
         ) from error
     try:
         fn = attrgetter(attribute)(found)
     except AttributeError as error:
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}"
         ) from error
     if not callable(fn):
-        raise InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
+        raise cm.InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
     return fn  # type: ignore[no-any-return]
 
 
-def falls_short(result: MapResult, deadline: float | None) -> bool:
+def falls_short(result: cm.MapResult, deadline: float | None) -> bool:
     """Whether the result would have been an error, had ``throw`` not been False."""
+    if result.exact.all():
+        return False
     unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
-    ended = result.outcome is Outcome.NOBODY_LEFT and deadline is None
-    return unknown or ended or result.outcome is Outcome.HOPELESS
+    ended = result.outcome is cm.Outcome.NOBODY_LEFT and deadline is None
+    return unknown or ended or result.outcome is cm.Outcome.HOPELESS
 
 
 @contextmanager
-def reserved(path: Path, force: bool) -> Iterator[Callable[[MapResult, Code], None]]:
+def reserved(path: Path, force: bool) -> Iterator[Callable[[cm.MapResult, cm.Code], None]]:
     """What saves a result to ``path``, through a file made beside it now; failures leave nothing.
 
     Raises
@@ -235,26 +233,32 @@ def reserved(path: Path, force: bool) -> Iterator[Callable[[MapResult, Code], No
         If the path exists, unless ``force``, or cannot be written.
     """
     if path.suffix != ".npz":
-        raise InvalidArgument(f"output {path} will be an .npz file: give it a name ending in .npz")
+        raise cm.InvalidArgument(
+            f"output {path} will be an .npz file: give it a name ending in .npz"
+        )
     if path.is_dir() or (os.path.lexists(path) and not force):
-        raise InvalidArgument(
+        raise cm.InvalidArgument(
             f"output {path} exists: choose another name, or replace a file with --force"
+        )
+    if not path.parent.is_dir():
+        raise cm.InvalidArgument(
+            f"output {path}: there is no directory {path.parent}, create it first"
         )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         file = part.open("xb")
     except OSError as error:
-        raise InvalidArgument(
-            f"output {path} cannot be written: {error.strerror} ({path.parent.absolute()})"
+        raise cm.InvalidArgument(
+            f"output {path} cannot be written ({error.strerror}): choose another directory"
         ) from error
 
-    def save(result: MapResult, code: Code) -> None:
+    def save(result: cm.MapResult, code: cm.Code) -> None:
         try:
             with file:
                 np.savez(file, **_contents(result, code))
             part.replace(path)
         except OSError as error:
-            raise InvalidArgument(
+            raise cm.InvalidArgument(
                 f"output {path} could not be written: {error.strerror}; the answers are lost, run "
                 "again with room for them"
             ) from error
@@ -266,7 +270,7 @@ def reserved(path: Path, force: bool) -> Iterator[Callable[[MapResult, Code], No
         part.unlink(missing_ok=True)
 
 
-def _contents(result: MapResult, code: Code) -> dict[str, Any]:
+def _contents(result: cm.MapResult, code: cm.Code) -> dict[str, Any]:
     arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
     if result.stderr is not None:
         arrays["stderr"] = result.stderr
@@ -278,5 +282,5 @@ def _contents(result: MapResult, code: Code) -> dict[str, Any]:
         "outcome": result.outcome.value,
         "seconds": result.seconds,
         "code": repr(code),
-        "version": __version__,
+        "version": cm.__version__,
     }

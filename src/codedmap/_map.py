@@ -16,7 +16,7 @@ from ._display import shown
 from ._errors import InvalidArgument
 from ._result import MapResult
 from ._rules import Decodable, Progress, Quorum, StopRule
-from ._wave import Wave, judged
+from ._wave import Wave
 from .engines import Engine, FromExecutor, Resident
 
 __all__ = ["Itemwise", "itemwise", "map"]
@@ -92,7 +92,7 @@ def map(
             calls.submit(slot, call, wave.payload(slot))
         for seen in calls:
             show(seen)
-            outcome = judged(seen, stop, wave.decodable)
+            outcome = wave.outcome(seen, stop)
             if outcome is None:
                 continue
             result = wave.result(outcome, seen, stop, calls, throw=throw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ._result import MapResult
 from ._rules import Outcome, Progress, StopRule
 from .engines import Engine
 
-__all__ = ["Wave", "judged"]
+__all__ = ["Wave"]
 
 
 class Wave:
@@ -65,6 +65,23 @@ class Wave:
         """Whether every group can be decoded from answers of these slots."""
         return all(encoding.decodable(answered) for encoding in self._encodings)
 
+    def outcome(self, seen: Progress, stop: StopRule) -> Outcome | None:
+        """Why to stop now: because the rule says so, or because no waiting can help any more."""
+        verdict = stop.verdict(seen)
+        if verdict is not None or not seen.running:
+            return verdict or Outcome.NOBODY_LEFT
+        return Outcome.HOPELESS if seen.failed and self._hopeless(seen, stop) else None
+
+    def _hopeless(self, seen: Progress, stop: StopRule) -> bool:
+        best = seen.answered | seen.running
+        ending = Progress(seen.asked, best, seen.failed, seen.seconds, self.decodable(best))
+        if not ending.decodable:
+            return True
+        if stop.verdict(ending) is not None or stop.wake_after(ending) is not None:
+            return False
+        # The rule is out of reach; but if every row may still come exact, nobody minds the rule.
+        return self._all_raw(seen.answered) or not self._all_raw(best)
+
     def result(
         self, outcome: Outcome, seen: Progress, stop: StopRule, calls: Collection, *, throw: bool
     ) -> MapResult | None:
@@ -84,9 +101,10 @@ class Wave:
                 return None  # lies were among them: others may still make up for those
             estimate, reason = self._salvage(), str(error)
         else:
-            if outcome is Outcome.HOPELESS or (
+            unmet = outcome is Outcome.HOPELESS or (
                 outcome is Outcome.NOBODY_LEFT and stop.wake_after(seen) is None
-            ):
+            )
+            if unmet and not estimate.exact.all():
                 reason = f"the stop rule {stop} asks for more than could still come"
         if throw and reason is not None:
             raise _not_enough(seen, outcome, reason, calls.failures)
@@ -129,31 +147,19 @@ class Wave:
             tuple(sorted({*others, *(slot for part in parts for slot in part.rejected)})),
         )
 
+    def _all_raw(self, answered: frozenset[int]) -> bool:
+        """Whether every task's own input is among the payloads of these slots."""
+        encoding = self._encodings[0]
+        if not isinstance(encoding, Salvageable):
+            return False
+        return {encoding.raw[slot] for slot in answered} >= set(range(self._code.tasks))
+
     def _worst(self) -> float | None:
         try:
             estimate = self._decode()
         except NotEnoughAnswers:
             return None
         return None if estimate.stderr is None else float(estimate.stderr.max())
-
-
-def judged(
-    seen: Progress, stop: StopRule, decodable: Callable[[frozenset[int]], bool]
-) -> Outcome | None:
-    """Why to stop now: because the rule says so, or because no waiting can help any more."""
-    outcome = stop.verdict(seen)
-    if outcome is not None:
-        return outcome
-    if not seen.running:
-        return Outcome.NOBODY_LEFT
-    if seen.failed:
-        best = seen.answered | seen.running
-        ending = Progress(seen.asked, best, seen.failed, seen.seconds, decodable(best))
-        if not ending.decodable:
-            return Outcome.HOPELESS
-        if stop.verdict(ending) is None and stop.wake_after(ending) is None:
-            return Outcome.HOPELESS
-    return None
 
 
 def _nothing(tasks: int, shape: tuple[int, ...]) -> Estimate:

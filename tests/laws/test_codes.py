@@ -234,3 +234,46 @@ def test_a_code_that_copies_takes_anything(row, inputs):
 def test_inputs_of_another_shape_are_refused(row, shape):
     with pytest.raises(cm.InvalidArgument, match="K = 4 tasks"):
         row.make(4, 14, 2).encode(np.ones(shape))
+
+
+@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
+def test_large_codes_keep_no_dense_operator_and_agree_with_smaller_ones(make, monkeypatch):
+    inputs = np.random.default_rng(0).standard_normal((30, 2, 5)).astype(np.float32)
+    slots = np.random.default_rng(1).permutation(90)[:70].tolist()
+
+    def run():
+        encoding = make(30, 90, 20).encode(inputs)
+        return encoding.payloads, encoding.decode(answers(encoding.payloads, slots)).values
+
+    dense = run()
+    for module in ("_spline", "codes.berrut"):
+        monkeypatch.setattr(f"codedmap.{module}.DENSE_ENTRIES", 100)
+    for ours, theirs in zip(run(), dense, strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
+def test_ten_thousand_workers_take_memory_linear_in_their_number(make):
+    import tracemalloc
+
+    inputs = np.ones((2_000, 1, 3))
+    tracemalloc.start()
+    encoding = make(2_000, 10_000, 1_000).encode(inputs)
+    slots = np.random.default_rng(0).permutation(10_000)[:9_000].tolist()
+    estimate = encoding.decode(answers(encoding.payloads, slots))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(estimate.values, 1.0, atol=1e-9)
+    assert peak < 10_000 * 2_000 * 8 / 3
+
+
+@pytest.mark.parametrize(("make", "share"), [(cm.SplineCode, 0.2), (cm.BerrutCode, 0.4)])
+@lawful
+@given(st.integers(4, 40), st.integers(0, 2**31))
+def test_with_few_spare_workers_the_identity_returns_the_inputs_as_stated(make, share, tasks, seed):
+    code = make(tasks, -(-5 * tasks // 4), 0)
+    inputs = np.random.default_rng(seed).standard_normal((tasks, 1, 10))
+    encoding = code.encode(inputs)
+    estimate = encoding.decode(answers(encoding.payloads, range(code.workers)))
+    assert np.abs(estimate.values - inputs).max() <= share * np.ptp(inputs)

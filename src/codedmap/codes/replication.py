@@ -159,10 +159,10 @@ class CopyEncoding:
         votes = np.zeros((self.tasks, groups), dtype=int)
         stderr = np.zeros((self.tasks, groups))
         liars = set(rejected)
-        for task in range(self.tasks):
-            rows = [row for row, slot in enumerate(slots) if self.raw[slot] == task]
-            if not rows:
-                continue
+        holders: dict[int, list[int]] = {}
+        for row, slot in enumerate(slots):
+            holders.setdefault(self.raw[slot], []).append(row)
+        for task, rows in holders.items():
             verdict = compare(stacked[rows])
             lies = left_out(verdict.lies)
             liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}

@@ -46,7 +46,7 @@ class SplineCode(LinearCode):
     Notes
     -----
     With all answers and the identity for fn the inputs come back within 1 % of their range at
-    N >= 3K, within 10 % at N = 1.25K; exactly where an α_k and a β_n coincide.
+    N >= 3K, within 20 % at N >= 1.25K; exactly where an α_k and a β_n coincide.
     """
 
     tasks: int

@@ -1,0 +1,87 @@
+"""How the program meets a shell: help that fits, errors in one line, exit codes, signals."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from types import FrameType
+from typing import Any
+
+import click
+
+import codedmap as cm
+
+__all__ = ["Commands", "as_program"]
+
+_EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+    ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
+    ((cm.EngineError, cm.CannotSend), 3),
+    ((cm.CodedmapError,), 2),
+)
+# The library's messages name the remedy in Python; here it has another name.
+_IN_SHELL = (("throw=False", "--partial"), ('fill="mean"', "--fill mean"))
+
+
+class _Formatter(click.HelpFormatter):
+    """Help that fits narrow terminals too: click's own is at least 50 columns wide."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.width = max(20, min(shutil.get_terminal_size().columns, 80) - 2)
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
+class _Command(click.Command):
+    context_class = _Context
+
+
+class Commands(click.Group):
+    """Commands that return their exit code, and report every error in one line."""
+
+    context_class = _Context
+    command_class = _Command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            message, code = error.format_message(), error.exit_code
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                message += f" (see '{error.ctx.command_path} --help')"
+        except cm.CodedmapError as error:
+            message = str(error)
+            for python, shell in _IN_SHELL:
+                message = message.replace(python, shell)
+            code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
+        else:
+            raise SystemExit(code)
+        click.echo(f"codedmap: error: {' '.join(message.split())}", err=True)
+        raise SystemExit(code)
+
+
+class _Interrupted(BaseException):
+    """A signal has come; not a KeyboardInterrupt, because click reports those in its own way."""
+
+
+def as_program(command: click.Command) -> None:
+    """Run a command as this process, which Ctrl-C and SIGTERM end without leaving a trace."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    try:
+        command(prog_name="codedmap")
+    except _Interrupted as interrupted:
+        click.echo("codedmap: interrupted", err=True)
+        raise SystemExit(128 + interrupted.args[0]) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Cleaning up takes less than a second, which an impatient second Ctrl-C must not interrupt.
+    signal.signal(number, signal.SIG_IGN)
+    raise _Interrupted(number)
