@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mpmath
 import numpy as np
 
@@ -13,7 +15,7 @@ def spline(knots: np.ndarray, y: np.ndarray, smoothing: float, at: np.ndarray) -
         values = [mpmath.mpf(float(v)) for v in y]
         if len(t) == 1:
             return np.full(len(at), float(values[0]))
-        h = [b - a for a, b in zip(t, t[1:], strict=False)]
+        h = [b - a for a, b in pairwise(t)]
         g, gamma = _solve(h, values, len(t) * mpmath.mpf(float(smoothing)))
         return np.array([float(_value(t, h, g, gamma, mpmath.mpf(float(x)))) for x in at])
 

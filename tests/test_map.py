@@ -124,6 +124,19 @@ def test_a_deadline_takes_what_has_come():
     assert result.seconds >= 0.2
 
 
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_deadline_ends_the_wait_also_when_a_quorum_came_that_cannot_be_decoded(throw):
+    args = {"code": cm.Replication(3, 6), "stop": cm.Quorum(4) | cm.Deadline(0.2), "throw": throw}
+    with Scripted(6, {1: never(), 4: never()}) as engine:
+        if throw:
+            with pytest.raises(cm.NotEnoughAnswers, match=r"deadline passed.*no copy of task 1"):
+                cm.map(affine, inputs(9), engine=engine, **args)
+        else:
+            result = cm.map(affine, inputs(9), engine=engine, **args)
+            assert result.outcome is cm.Outcome.DEADLINE
+            assert result.exact.sum() == 6
+
+
 def test_everyone_waits_for_the_last_and_counts_the_failed():
     with Scripted(6, {2: late(0.2), 3: crash()}) as engine:
         result = cm.map(

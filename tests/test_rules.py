@@ -90,6 +90,7 @@ def test_or_stops_for_whichever_comes_first_and_and_waits_for_both():
     either, both = Quorum(3) | Deadline(2), Quorum(3) & Decodable()
     assert either.verdict(seen(answered=3)) is Outcome.QUORUM
     assert either.verdict(seen(seconds=3)) is Outcome.DEADLINE
+    assert either.verdict(seen(answered=3, seconds=3)) is Outcome.DEADLINE
     assert either.wake_after(seen(seconds=0.5)) == 1.5
     assert both.verdict(seen(answered=3)) is None
     assert both.verdict(seen(decodable=True)) is None

@@ -36,7 +36,9 @@ def test_the_wheel_is_the_package_its_licence_and_its_command(built):
         metadata = archive.read(f"{info}/METADATA").decode()
     package = ROOT / "src" / "codedmap"
     sources = {f"codedmap/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
-    assert {name for name in names if name.startswith("codedmap/")} == sources | {"codedmap/py.typed"}
+    assert {name for name in names if name.startswith("codedmap/")} == sources | {
+        "codedmap/py.typed"
+    }
     assert f"{info}/licenses/LICENSE" in names
     assert "codedmap = codedmap._cli:main" in entry
     assert "License-Expression: BSD-3-Clause" in metadata
@@ -44,7 +46,9 @@ def test_the_wheel_is_the_package_its_licence_and_its_command(built):
     subprocess.run(["check-wheel-contents", str(wheel)], check=True, env=_path())
 
 
-def test_the_source_distribution_holds_the_tests_the_example_model_and_no_virtual_environment(built):
+def test_the_source_distribution_holds_the_tests_the_example_model_and_no_virtual_environment(
+    built,
+):
     (source,) = built.glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

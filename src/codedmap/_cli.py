@@ -186,7 +186,7 @@ def run(
     full: bool,
     **options: Any,
 ) -> int:
-    r"""Run MODEL on every row of INPUTS over worker processes.
+    """Run MODEL on every row of INPUTS over worker processes.
 
     MODEL is an ONNX file, or module:function in the current directory or on Python's path: it
     takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file; its first axis
@@ -198,14 +198,14 @@ def run(
 
     \b
     Examples:
-      codedmap run net.onnx images.npy \
-        --code spline --workers 24 \
+      codedmap run net.onnx images.npy \\
+        --code spline --workers 24 \\
         --stragglers 4 --output out.npz
     \b
-      codedmap run physics:energy x.npy \
-        --code replication --workers 9 \
+      codedmap run physics:energy x.npy \\
+        --code replication --workers 9 \\
         --stragglers 2 --output out.npz
-    """
+    """  # noqa: D301  click wants the backspace itself
 
     def note(text: str) -> None:
         if not quiet:

@@ -116,8 +116,8 @@ def itemwise(fn: Callable[[Any], Any]) -> Itemwise:
 
     Examples
     --------
-    >>> import codedmap as cm
-    >>> cm.itemwise(lambda x: x.sum())([[1.0, 2.0], [3.0, 4.0]] * np.ones((2, 2)))
+    >>> import numpy as np, codedmap as cm
+    >>> cm.itemwise(lambda x: x.sum())(np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([3., 7.])
     """
     return Itemwise(fn)

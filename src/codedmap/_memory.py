@@ -30,7 +30,7 @@ def check_memory(payloads: int, inputs: int, tasks: int, workers: int) -> None:
     if free is None or needed <= free:
         return
     raise NotEnoughMemory(
-        f"{workers} payloads from {tasks} tasks take N/K = {workers / tasks:.2f} times the inputs' "
+        f"{workers} payloads for groups of K = {tasks} take N/K = {workers / tasks:.2f} times the inputs' "
         f"{_size(inputs)}, and as much again on their way to the workers: {_size(needed)}, but only "
         f"{_size(free)} are free. Call map on fewer rows at a time, or cast them to float32"
     )

@@ -29,6 +29,7 @@ class Outcome(enum.Enum):
     QUORUM = "enough workers had answered"
     DECODABLE = "the answers could be decoded"
     DEADLINE = "the deadline passed"
+    SATISFIED = "the stop rule was satisfied"
     NOBODY_LEFT = "nobody was left running, though the stop rule would have waited for more"
     HOPELESS = "so many calls failed that the stop rule or the code could never be satisfied"
 
@@ -51,7 +52,7 @@ class Progress:
     """Since the first payload was sent."""
     decodable: bool
     """Whether the code can decode from ``answered``."""
-    stderr: Callable[[], float | None] = field(default=_no_stderr, compare=False)
+    stderr: Callable[[], float | None] = field(default=_no_stderr, compare=False, repr=False)
     """The largest standard error of an estimate made now; None if the code has none, or if nothing
     can be decoded yet. Decodes on demand, for at most 5 % of the elapsed time."""
 
@@ -167,7 +168,10 @@ class AnyOf(StopRule):
     second: StopRule
 
     def verdict(self, seen: Progress) -> Outcome | None:
-        return self.first.verdict(seen) or self.second.verdict(seen)
+        first, second = self.first.verdict(seen), self.second.verdict(seen)
+        # When time is up, that is the reason: it is final, while a quorum that cannot be decoded
+        # may be waited on.
+        return Outcome.DEADLINE if Outcome.DEADLINE in (first, second) else first or second
 
     def wake_after(self, seen: Progress) -> float | None:
         return _sooner(self.first.wake_after(seen), self.second.wake_after(seen))

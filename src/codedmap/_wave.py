@@ -92,7 +92,11 @@ class Wave:
         NotEnoughAnswers
             With ``throw``, if it cannot be decoded, or ended before the stop rule was satisfied.
         """
-        final = outcome in (Outcome.DEADLINE, Outcome.HOPELESS) or not seen.running
+        final = (
+            outcome in (Outcome.DEADLINE, Outcome.HOPELESS)
+            or not seen.running
+            or stop.wake_after(seen) == 0.0  # time has had its say, so only answers could help
+        )
         reason = None
         try:
             estimate = self._decode()

@@ -25,10 +25,10 @@ class LagrangeCode(LinearCode):
     polynomial of total degree ``degree`` lie on one of degree (K - 1)·degree, which is fitted to
     *all* of them by least squares in the Chebyshev basis and evaluated at α_k.
 
-    On paper any (K - 1)·degree + 1 answers suffice. In floating point they do not: at degree 2,
-    K = 20, N = 60 random sets of that size give errors of 0.5. So it decodes only where the
-    decoder D amplifies rounding by so little that ``‖D‖₂ · eps`` is at most ``tolerance``, and
-    otherwise waits for more. The code has no standard errors: what it gives is exact to
+    On paper any (K - 1)·degree + 1 answers suffice. In floating point they may not: sets of just
+    that size can amplify rounding by ten decimal digits. So it decodes only where the decoder D
+    amplifies it by so little that ``‖D‖₂ · eps`` is at most ``tolerance``, and otherwise waits for
+    more; in float32 the default tolerance allows a norm of 8, in float64 of 4.5e9. The code has no standard errors: what it gives is exact to
     ``tolerance`` for a polynomial of the stated degree, and meaningless for any other function.
 
     Parameters

@@ -98,7 +98,7 @@ class Uncoded:
 
     @property
     def stragglers(self) -> int:
-        """0."""
+        """None: every answer is the only one of its task."""
         return 0
 
     def encode(self, inputs: np.ndarray) -> CopyEncoding:

@@ -1,0 +1,133 @@
+"""Settings of the documentation; `make docs` builds it, and every warning is an error."""
+
+from __future__ import annotations
+
+import enum
+import os
+import pkgutil
+import re
+from importlib import import_module
+from typing import Any
+
+from click.testing import CliRunner
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+import codedmap
+from codedmap._cli import cli
+
+project = "codedmap"
+author = "The codedmap developers"
+project_copyright = author
+version = release = codedmap.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+nitpick_ignore_regex = [("py:.*", ".*")]  # what must be found, `_found` looks for
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_google_docstring = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"codedmap {version}"
+html_static_path = ["_static"]
+html_css_files = ["codedmap.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+_FACES = ("codedmap", "codedmap.engines", "codedmap.testing")
+
+
+def setup(app: Sphinx) -> None:
+    _share_field_docstrings()
+    app.add_directive("cli-help", _CliHelp)
+    app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
+    app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
+    app.connect("autodoc-process-signature", _no_signature_of_protocols)
+    app.connect("missing-reference", _found)
+
+
+class _CliHelp(SphinxDirective):
+    """What ``codedmap ARGUMENTS --help`` prints, of the very code that is documented."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        words = (self.arguments or [""])[0].split()
+        os.environ["COLUMNS"] = "80"
+        shown = CliRunner().invoke(cli, [*words, "--help"], prog_name="codedmap")
+        if shown.exit_code != 0:
+            raise self.error(f"codedmap {' '.join(words)} --help: {shown.output}")
+        return [nodes.literal_block(shown.output, shown.output, language="text")]
+
+
+def _share_field_docstrings() -> None:
+    # Public classes name the public module as theirs, but the docstrings below their fields are
+    # found by reading source: so the face gets those of the modules behind it.
+    for face in _FACES:
+        module = import_module(face)
+        analyzer = ModuleAnalyzer.for_module(face)
+        analyzer.analyze()
+        for _, name, _ in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            if name == "__main__":
+                continue
+            behind = ModuleAnalyzer.for_module(f"{face}.{name}")
+            behind.analyze()
+            for (owner, field), text in behind.attr_docs.items():
+                if owner in vars(module):
+                    analyzer.attr_docs.setdefault((owner, field), text)
+            for member, place in behind.tagorder.items():
+                analyzer.tagorder.setdefault(member, place)
+
+
+_fields: dict[str, list[str]] = {}
+
+
+def _before_napoleon(app: Sphinx, what: str, name: str, *rest: Any) -> None:
+    lines = rest[-1]
+    # The star in a shape such as (m, *y) is no emphasis.
+    lines[:] = [re.sub(r"(?<=[(, ])\*(?=[xy]\b)", r"\\*", line) for line in lines]
+    _fields[name] = list(lines)
+
+
+def _after_napoleon(app: Sphinx, what: str, name: str, *rest: Any) -> None:
+    # Napoleon takes what stands before a colon for the type of a field.
+    if what in ("attribute", "property"):
+        rest[-1][:] = _fields[name]
+
+
+def _no_signature_of_protocols(
+    app: Sphinx, what: str, name: str, it: Any, *rest: Any
+) -> tuple[str, None] | None:
+    unmade = getattr(it, "_is_protocol", False) or isinstance(it, enum.EnumType)
+    return ("", None) if what == "class" and unmade else None
+
+
+def _found(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node
+) -> nodes.Node | None:
+    """A name in `single backticks` is one of ours, wherever in the face it is; else warn."""
+    if node.get("reftype") != "obj" or node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"].removesuffix("()")
+    objects = env.domains.python_domain.objects
+    for prefix in ("", *(f"{face}." for face in _FACES)):
+        entry = objects.get(prefix + target)
+        if entry is not None:
+            return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content)
+    logging.getLogger(__name__).warning("`%s` is documented nowhere", target, location=node)
+    return None
