@@ -2,13 +2,14 @@
 # make test   sets up and runs everything that CI runs
 # make slow   the tests that take longer
 # make bench  the benchmarks
+# make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow bench docs lint wheel clean
+.PHONY: demo test slow bench reproduce docs lint wheel clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
@@ -23,6 +24,9 @@ slow: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
+
+reproduce: $(VENV)/experiments.stamp
+	$(BIN)/python -m experiments all $(if $(QUICK),--quick)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -163,6 +163,22 @@ def test_a_lost_task_at_the_deadline_raises_or_is_flagged():
     assert np.isinf(result.stderr[lost]).all()
 
 
+def test_without_throw_a_crash_does_not_cost_the_answers_still_to_come():
+    script = {0: crash(), **dict.fromkeys((1, 2, 3), late(0.1))}
+    with Scripted(4, script) as engine:
+        result = cm.map(
+            affine,
+            inputs(8),
+            code=cm.Uncoded(4),
+            engine=engine,
+            stop=cm.Everyone(),
+            throw=False,
+        )
+    assert result.outcome is cm.Outcome.EVERYONE
+    assert result.answered == (1, 2, 3)
+    assert result.exact.sum() == 6
+
+
 def test_a_fill_stands_in_for_a_lost_task():
     with Scripted(4, {2: crash()}) as engine:
         result = cm.map(

@@ -92,7 +92,7 @@ def map(
             calls.submit(slot, call, wave.payload(slot))
         for seen in calls:
             show(seen)
-            outcome = wave.outcome(seen, stop)
+            outcome = wave.outcome(seen, stop, throw=throw)
             if outcome is None:
                 continue
             result = wave.result(outcome, seen, stop, calls, throw=throw)

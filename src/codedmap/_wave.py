@@ -65,22 +65,26 @@ class Wave:
         """Whether every group can be decoded from answers of these slots."""
         return all(encoding.decodable(answered) for encoding in self._encodings)
 
-    def outcome(self, seen: Progress, stop: StopRule) -> Outcome | None:
-        """Why to stop now: because the rule says so, or because no waiting can help any more."""
+    def outcome(self, seen: Progress, stop: StopRule, *, throw: bool) -> Outcome | None:
+        """Why to stop now: because the rule says so, or because no waiting can help any more.
+
+        Without ``throw`` even answers that cannot be decoded are worth waiting for, as long as the
+        rule may still be satisfied.
+        """
         verdict = stop.verdict(seen)
         if verdict is not None or not seen.running:
             return verdict or Outcome.NOBODY_LEFT
-        return Outcome.HOPELESS if seen.failed and self._hopeless(seen, stop) else None
+        return Outcome.HOPELESS if seen.failed and self._hopeless(seen, stop, throw) else None
 
-    def _hopeless(self, seen: Progress, stop: StopRule) -> bool:
+    def _hopeless(self, seen: Progress, stop: StopRule, throw: bool) -> bool:
         best = seen.answered | seen.running
         ending = Progress(seen.asked, best, seen.failed, seen.seconds, self.decodable(best))
-        if not ending.decodable:
+        if throw and not ending.decodable:
             return True
         if stop.verdict(ending) is not None or stop.wake_after(ending) is not None:
             return False
         # The rule is out of reach; but if every row may still come exact, nobody minds the rule.
-        return self._all_raw(seen.answered) or not self._all_raw(best)
+        return not ending.decodable or self._all_raw(seen.answered) or not self._all_raw(best)
 
     def result(
         self, outcome: Outcome, seen: Progress, stop: StopRule, calls: Collection, *, throw: bool

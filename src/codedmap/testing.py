@@ -11,17 +11,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ._errors import InvalidArgument, KeptLost, WorkerCrashed
+from ._errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
 from .engines import Engine, Kept
 
 __all__ = ["Act", "Faulty", "Scripted", "crash", "fail", "late", "lie", "never"]
@@ -89,7 +90,8 @@ class Scripted:
     """An engine without processes: answers, delays, crashes and lies as a script says.
 
     Calls run in the caller's thread when they are submitted, and answer at once or after their
-    delay. It keeps the engine laws but one: ``fn`` itself is not isolated from the caller.
+    delay. It keeps the engine laws but one: ``fn`` itself is not isolated from the caller, so it
+    must neither end its process nor wait.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ class Scripted:
         self._workers = int(workers)
         self._script = _Script(script or {})
         self._kept: dict[int, list[Kept]] = {}
-        self._timers: dict[Future[Any], threading.Timer] = {}
+        self._pending: dict[Future[Any], threading.Timer | None] = {}
         self.calls: list[tuple[int, Any]] = []
         """Slot and payload of every call, in order."""
 
@@ -125,21 +127,16 @@ class Scripted:
             return future
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
         if act.seconds == float("inf"):
-            future.set_running_or_notify_cancel()
+            self._pending[future] = None
             return future
-
-        def answer() -> None:
-            self._timers.pop(future, None)
-            if not future.done():
-                self._perform(slot, act, future, fn, payload)
-
+        deliver = self._prepared(slot, act, future, fn, payload)
         if act.seconds > 0:
-            timer = threading.Timer(act.seconds, answer)
+            timer = threading.Timer(act.seconds, deliver)
             timer.daemon = True
-            self._timers[future] = timer
+            self._pending[future] = timer
             timer.start()
         else:
-            answer()
+            deliver()
         return future
 
     def keep(self, slot: int, value: Any) -> Kept:
@@ -149,15 +146,23 @@ class Scripted:
         return kept
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Delays that are still running end without an answer."""
+        """Delays that are still running end, with `Abandoned`."""
         for future in futures:
-            timer = self._timers.pop(future, None)
+            if future not in self._pending:
+                continue
+            timer = self._pending.pop(future)
             if timer is not None:
                 timer.cancel()
+            with contextlib.suppress(InvalidStateError):  # it has just answered
+                future.set_exception(Abandoned("the delay was ended: nobody waited for its answer"))
 
     def close(self) -> None:
         """End all delays."""
-        self.abandon(tuple(self._timers))
+        timers = tuple(filter(None, self._pending.values()))
+        self.abandon(tuple(self._pending))
+        for timer in timers:
+            if timer is not threading.current_thread():
+                timer.join()
 
     def __enter__(self) -> Scripted:
         return self
@@ -170,19 +175,31 @@ class Scripted:
     ) -> None:
         self.close()
 
-    def _perform(self, slot: int, act: Act, future: Future[Any], fn: Any, payload: Any) -> None:
+    def _prepared(
+        self, slot: int, act: Act, future: Future[Any], fn: Any, payload: Any
+    ) -> Callable[[], None]:
+        answer, error = None, act.error
         if act.crash:
-            for kept in self._kept.pop(slot, []):
-                kept.lost = True
-            future.set_exception(WorkerCrashed(f"worker {slot} crashed, as its script says"))
-        elif act.error is not None:
-            future.set_exception(act.error)
-        else:
+            error = WorkerCrashed(f"worker {slot} crashed, as its script says")
+        if error is None:
             try:
                 answer = fn(payload)
-                future.set_result(answer if act.change is None else act.change(answer))
-            except Exception as error:
-                future.set_exception(error)
+                answer = answer if act.change is None else act.change(answer)
+            except Exception as raised:
+                error = raised
+
+        def deliver() -> None:
+            self._pending.pop(future, None)
+            if act.crash:
+                for kept in self._kept.pop(slot, []):
+                    kept.lost = True
+            with contextlib.suppress(InvalidStateError):  # abandoned or cancelled just now
+                if error is None:
+                    future.set_result(answer)
+                else:
+                    future.set_exception(error)
+
+        return deliver
 
 
 class Faulty:

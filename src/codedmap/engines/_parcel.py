@@ -21,7 +21,7 @@ import cloudpickle
 
 from .._errors import CannotSend
 
-__all__ = ["Parcel", "discard", "discard_all", "pack", "unpack"]
+__all__ = ["Parcel", "Received", "discard", "discard_all", "pack", "receive"]
 
 _SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
@@ -64,15 +64,27 @@ def pack(value: Any, segment: str) -> Parcel:
     return Parcel(head, tuple(raw.tobytes() for raw in raws))
 
 
-def unpack(parcel: Parcel) -> Any:
-    """The value; its arrays lie in the parcel's own memory, writable, and are not copied."""
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A parcel whose buffers lie in this process's own memory, not yet unpickled."""
+
+    head: bytes
+    buffers: tuple[bytearray | memoryview, ...]
+
+    def unpack(self) -> Any:
+        """The value; its arrays lie in these buffers, writable, and are not copied."""
+        return pickle.loads(self.head, buffers=self.buffers)
+
+
+def receive(parcel: Parcel) -> Received:
+    """Take over a parcel's buffers; its segment has no name any more then."""
     if parcel.segment is None:
-        return pickle.loads(parcel.head, buffers=[bytearray(part) for part in parcel.inline])
+        return Received(parcel.head, tuple(bytearray(part) for part in parcel.inline))
     path = _SHARED / parcel.segment
     with path.open("r+b") as file:
         path.unlink()
         memory = memoryview(mmap.mmap(file.fileno(), 0))
-    return pickle.loads(parcel.head, buffers=[memory[a:b] for a, b in parcel.spans])
+    return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
 
 
 def discard(segment: str) -> None:

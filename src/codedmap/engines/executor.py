@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from typing import Any
 
 import cloudpickle
@@ -15,7 +21,7 @@ __all__ = ["FromExecutor"]
 
 
 class FromExecutor:
-    """An executor wrapped as an engine; the doors wrap one that they are given by themselves.
+    """An executor wrapped as an engine; `codedmap.map` wraps one that it is given by itself.
 
     What it cannot keep of the engine laws, because an executor does not offer it:
 
@@ -23,7 +29,8 @@ class FromExecutor:
     * A straggler goes on and holds its worker. Calls that have not begun are cancelled on the
       standard library's pools only, since other executors cancel in name only or lose the worker.
     * The standard pools wait for stragglers when the program ends, and one crash in a
-      ``ProcessPoolExecutor`` breaks the pool and costs every answer that is still pending.
+      ``ProcessPoolExecutor`` breaks the pool and costs every answer that is still pending. A
+      thread that ends its process ends the caller's.
 
     Parameters
     ----------
@@ -47,7 +54,12 @@ class FromExecutor:
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` somewhere."""
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
-        return self._executor.submit(_Travelling(fn), payload)
+        try:
+            return self._executor.submit(_Travelling(fn), payload)
+        except BrokenExecutor as error:  # by an earlier call of the same wave, say
+            future: Future[Any] = Future()
+            future.set_exception(error)
+            return future
 
     def keep(self, slot: int, value: Any) -> Kept:
         """A value that is sent along with each call."""

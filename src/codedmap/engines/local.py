@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import multiprocessing
 import os
@@ -10,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
-from multiprocessing.context import BaseContext, ForkServerContext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,8 @@ from ._parcel import discard_all
 from ._slot import Slot
 
 __all__ = ["Local"]
+
+_LOOK = 1.0  # seconds between two looks for calls that would never be answered
 
 
 class Local:
@@ -51,7 +53,7 @@ class Local:
     MissingMainGuard
         If the script has no main guard.
     EngineError
-        If the first worker does not start.
+        If a worker does not start.
 
     Examples
     --------
@@ -70,11 +72,16 @@ class Local:
         self._grace = float(grace)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._slots: list[Slot] = []
-        self._timers: set[threading.Timer] = set()
         self._where: dict[Future[Any], Slot] = {}
-        self._closed = False
+        self._lock = threading.Lock()
+        self._timers: set[threading.Timer] = set()
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._look_after, daemon=True)
+        self._owner = os.getpid()
+        atexit.register(self._at_exit)
         try:
-            self._start(int(workers), _context())
+            self._watch.start()
+            self._start(int(workers))
         except BaseException:
             self.close()
             raise
@@ -108,31 +115,58 @@ class Local:
             slot = self._where.get(future)
             if slot is not None and slot.drop(future):
                 running.append((slot, future))
-        if not running or self._closed:
-            return
+        if running and self._grace < threading.TIMEOUT_MAX:
+            self._end_later(running)
+
+    def _end_later(self, running: list[tuple[Slot, Future[Any]]]) -> None:
+        left = {future for _, future in running}
 
         def end() -> None:
             for slot, future in running:
                 slot.end(future)
             self._timers.discard(timer)
 
+        def arrived(future: Future[Any]) -> None:
+            left.discard(future)
+            if not left:
+                timer.cancel()
+                self._timers.discard(timer)
+
         timer = threading.Timer(self._grace, end)
         timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._timers.add(timer)
+            timer.start()
+        for future in tuple(left):
+            future.add_done_callback(arrived)
 
     def close(self) -> None:
         """End all workers now, whatever they are doing."""
-        self._closed = True
-        for timer in tuple(self._timers):
+        with self._lock:
+            self._closed.set()
+            timers = tuple(self._timers)
+        for timer in timers:
             timer.cancel()
         for slot in self._slots:
             slot.close()
+        for thread in (self._watch, *timers):
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join()
         for slot in self._slots:
             slot.join()
-        for timer in tuple(self._timers):
-            timer.join()
         discard_all(self._run)
+        atexit.unregister(self._at_exit)
+
+    def _look_after(self) -> None:
+        while not self._closed.wait(_LOOK):
+            for slot in tuple(self._slots):
+                slot.look()
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._owner:  # not in a child that was forked off
+            self.close()
 
     def __enter__(self) -> Local:
         return self
@@ -145,26 +179,18 @@ class Local:
     ) -> None:
         self.close()
 
-    def _start(self, workers: int, context: BaseContext) -> None:
+    def _start(self, workers: int) -> None:
         # The first alone: what keeps it from starting would keep all of them, and a script
         # without a main guard would otherwise be run once per worker.
-        self._slots.append(Slot(0, self._run, context))
         try:
+            self._slots.append(Slot(0, self._run))
             self._slots[0].started.result()
+            for number in range(1, workers):
+                self._slots.append(Slot(number, self._run))
+            for slot in self._slots:
+                slot.started.result()
         except Exception as error:
             raise _start_failure(error) from None
-        self._slots += [Slot(number, self._run, context) for number in range(1, workers)]
-        for slot in self._slots:
-            slot.started.result()
-
-
-def _context() -> BaseContext:
-    # Never fork: a child forked from threads, or under ONNX Runtime, deadlocks.
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["codedmap.engines._serve"])
-    return context
 
 
 def _refuse_inside_import() -> None:
@@ -190,6 +216,6 @@ def _start_failure(error: Exception) -> EngineError:
             'put its code under `if __name__ == "__main__":`'
         )
     return EngineError(
-        f"the first worker process ended while it was starting ({error}); what it printed stands "
-        "above: does the main script import without error, and is there memory left?"
+        f"a worker process ended while it was starting ({error}); what it printed stands above: "
+        "does the main script import without error, and is there memory left?"
     )

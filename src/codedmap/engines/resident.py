@@ -10,7 +10,7 @@ __all__ = ["Resident"]
 
 
 class Resident:
-    """A function sent to each worker once, not with every call; give it to a door as ``fn``.
+    """A function sent to each worker once, not with every call; give it to `codedmap.map` as ``fn``.
 
     For models, and whatever else is large or slow to open: what the function sets up on its first
     call stays with it on the worker. A worker that is lost gets the function again in the next wave.
@@ -20,7 +20,7 @@ class Resident:
     fn : callable
         Batch to batch, as for `codedmap.map`.
     engine : Engine
-        Where it shall live; the door must be given the same engine.
+        Where it shall live; `codedmap.map` must be given the same engine.
     """
 
     def __init__(self, fn: Any, engine: Engine) -> None:

@@ -1,0 +1,34 @@
+"""Start the demonstration: ``python -m examples.demo``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+EXTRA = ("matplotlib", "mlxtend", "onnxruntime")
+INTERRUPTED = 130  # what shells report after Ctrl-C
+
+
+def main() -> int:
+    """Run it, or say in one line why not."""
+    lacking = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    if lacking:
+        print(
+            f"the demo needs {', '.join(lacking)}: run `make demo`, "
+            "or pip install --editable '.[demo]'",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        # Here, where a missing extra has been told, and Ctrl-C is minded from the first moment on.
+        from .program import demonstrate  # noqa: PLC0415
+
+        demonstrate()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
