@@ -17,7 +17,6 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest
 	$(MAKE) docs
-	$(MAKE) wheel
 
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow
