@@ -967,6 +967,19 @@ def test_a_pool_that_breaks_while_a_call_is_on_its_way_loses_that_call_only(monk
         assert engine.submit(0, same, 2).result(ANSWER) == 2
 
 
+def test_a_call_whose_engine_is_closed_while_it_is_packed_is_refused():
+    engine = Local(1)
+
+    class Closing:
+        def __reduce__(self):
+            engine.close()
+            return same, (np.ones(1 << 18),)
+
+    with pytest.raises(cm.EngineError, match="has been closed"):
+        engine.submit(0, same, Closing())
+    assert shm_names() == []
+
+
 def test_an_engine_may_be_closed_while_calls_are_submitted():
     for _ in range(5):
         engine, futures, refused = Local(1, grace=0.01), [], threading.Event()
