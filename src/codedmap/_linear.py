@@ -27,7 +27,7 @@ class Operator(Protocol):
     def __matmul__(self, columns: Any, /) -> Any: ...
 
 
-Made = TypeVar("Made", bound=Operator)
+Made = TypeVar("Made")
 
 
 class LinearCode(abc.ABC):
@@ -77,15 +77,22 @@ class LinearCode(abc.ABC):
         columns = inputs.reshape(self.tasks, -1)
         operator = self.encoder(columns)
         payloads = _apply(operator, columns).reshape(self.workers, *inputs.shape[1:])
-        raw: tuple[int | None, ...] = (None,) * self.workers
-        if isinstance(operator, np.ndarray):
-            raw = tuple(_units(operator))
-        return LinearEncoding(self, payloads, raw)
+        return LinearEncoding(self, payloads, self._raw(operator))
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
-        """The operator made by ``build``, remembered by ``key`` while this code object lives."""
+        """What ``build`` makes, such as an operator, remembered by ``key`` while this code object lives."""
         made: Made = self._memory.get(key, build)
         return made
+
+    def _raw(self, operator: Operator) -> tuple[int | None, ...]:
+        # Of an operator that is used again the answer is remembered beside it.
+        known, raw = self._memory.raw
+        if known is not operator:
+            raw = (None,) * self.workers
+            if isinstance(operator, np.ndarray):
+                raw = tuple(_units(operator))
+            self._memory.raw = operator, raw
+        return raw
 
     @cached_property
     def _memory(self) -> _Memory:
@@ -116,11 +123,11 @@ class LinearEncoding:
         groups = self.payloads.shape[1]
         slots, stacked, rejected = matrix(answers, groups)
         self._check(slots, stacked.dtype)
-        # NaN and infinity survive the product, so its small result tells whether the answers,
+        # NaN and infinity survive the product, so a part of its result tells whether the answers,
         # which are many times larger, have to be searched for them.
         with np.errstate(invalid="ignore", over="ignore"):
-            values, exact = self._estimate(slots, stacked)
-        if not all_finite(values):
+            values, exact, telltale = self._estimate(slots, stacked)
+        if not all_finite(values[telltale]):
             values, exact, liars = self._without_lies(slots, stacked)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)
@@ -140,7 +147,7 @@ class LinearEncoding:
 
     def _estimate(
         self, slots: tuple[int, ...], stacked: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, int | slice]:
         groups, outputs = stacked.shape[1], stacked.shape[2:]
         columns = stacked.reshape(len(slots), -1)
         ascending = tuple(sorted(slots))
@@ -154,7 +161,7 @@ class LinearEncoding:
             for task, column in enumerate(_units(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
-        return values, exact
+        return values, exact, _telltale(operator)
 
     def _without_lies(
         self, slots: tuple[int, ...], stacked: np.ndarray
@@ -172,7 +179,8 @@ class LinearEncoding:
             where = (usable == pattern[:, None]).all(axis=0)
             kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
             self._check(kept, stacked.dtype, len(slots) - len(kept))
-            values[:, where], exact[:, where] = self._estimate(kept, stacked[pattern][:, where])
+            part = self._estimate(kept, stacked[pattern][:, where])
+            values[:, where], exact[:, where], _ = part
         for row, slot in enumerate(slots):
             task = self.raw[slot]
             if task is not None and broken[row].any():
@@ -202,6 +210,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
+        self.raw: tuple[Operator | None, tuple[int | None, ...]] = (None, ())
 
     def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
         operator = self._operators.pop(key, None)
@@ -235,6 +244,15 @@ def _reordered(
         place = {slot: column for column, slot in enumerate(ascending)}
         return operator[:, [place[slot] for slot in slots]], columns
     return operator, columns[np.argsort(slots)]
+
+
+def _telltale(operator: Operator) -> int | slice:
+    """A task whose estimate takes from every answer, so that NaN in any shows; else all tasks."""
+    if isinstance(operator, np.ndarray):
+        full = operator.all(axis=1)
+        if full.any():
+            return int(full.argmax())
+    return slice(None)
 
 
 def _units(operator: np.ndarray) -> list[int | None]:

@@ -60,8 +60,12 @@ class BerrutCode(LinearCode):
 
     def decoder(self, answered: tuple[int, ...], answers: np.ndarray) -> Operator:
         """The (K, F) interpolant from the responders' β to α."""
-        at = worker_points(self.workers)[list(answered)]
-        return self.kept(answered, lambda: _interpolant(at, task_points(self.tasks)))
+        return self.kept(
+            answered,
+            lambda: _interpolant(
+                worker_points(self.workers)[list(answered)], task_points(self.tasks)
+            ),
+        )
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""

@@ -83,7 +83,7 @@ class LagrangeCode(LinearCode):
         """Why these slots cannot be decoded: too few, or too ill-conditioned for this dtype."""
         if len(answered) < self.threshold:
             return f"{self.threshold} answers are needed for degree {self.degree}"
-        growth = float(np.linalg.norm(self.decoder(tuple(sorted(answered)), _NONE), 2))
+        growth = self._growth(tuple(sorted(answered)))
         rounding = float(np.finfo(dtype if dtype.kind in "fc" else np.float64).eps)
         if growth * rounding <= self.tolerance:
             return None
@@ -92,6 +92,11 @@ class LagrangeCode(LinearCode):
             f"these the decoder amplifies rounding by {growth:.2g}, which in {dtype} gives errors "
             f"of {growth * rounding:.2g}, above the tolerance of {self.tolerance:g}: wait for more "
             "answers, use fewer tasks or more workers, or compute in float64"
+        )
+
+    def _growth(self, answered: tuple[int, ...]) -> float:
+        return self.kept(
+            (answered, "growth"), lambda: float(np.linalg.norm(self.decoder(answered, _NONE), 2))
         )
 
     def _encoder(self) -> np.ndarray:

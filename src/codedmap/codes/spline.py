@@ -70,25 +70,31 @@ class SplineCode(LinearCode):
 
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) smoothing spline from α to β."""
-        at = task_points(self.tasks, self.points)
         λ = self.encoder_smoothing
         if λ == "gcv":
-            λ = smoothing_by_gcv(at, inputs)
-        to = worker_points(self.workers, self.points)
-        return self.kept(("encoder", λ), lambda: smoother(at, to, λ))
+            λ = smoothing_by_gcv(self._alpha, inputs)
+        return self.kept(("encoder", λ), lambda: smoother(self._alpha, self._beta, λ))
 
     def decoder(self, answered: tuple[int, ...], answers: np.ndarray) -> Operator:
         """The (K, F) smoothing spline from the responders' β to α."""
-        at = worker_points(self.workers, self.points)[list(answered)]
         λ = self.decoder_smoothing
         if λ == "gcv":
-            λ = smoothing_by_gcv(at, answers)
-        to = task_points(self.tasks, self.points)
-        return self.kept((answered, λ), lambda: smoother(at, to, λ))
+            λ = smoothing_by_gcv(self._beta[list(answered)], answers)
+        return self.kept(
+            (answered, λ), lambda: smoother(self._beta[list(answered)], self._alpha, λ)
+        )
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""
         return None if answered else "it needs at least one answer"
+
+    @property
+    def _alpha(self) -> np.ndarray:
+        return self.kept("alpha", lambda: task_points(self.tasks, self.points))
+
+    @property
+    def _beta(self) -> np.ndarray:
+        return self.kept("beta", lambda: worker_points(self.workers, self.points))
 
 
 def _check_smoothing(name: str, value: Smoothing) -> None:
