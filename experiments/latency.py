@@ -1,0 +1,216 @@
+"""Accuracy, time and cost of what people would really choose between, simulated and for real.
+
+All schemes answer the same K tasks and meet the same service times: the first K drawn are those of
+the first calls, the next K those of the second copies, of the second calls, or of the other coded
+workers. A call on a mixture of inputs is assumed to take as long as one on an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+import codedmap as cm
+
+from . import latency_live, latency_plot, latency_report
+from .data import path_of
+from .harness import Cell, Experiment, Row
+from .latency_schemes import (
+    CHECKED,
+    SCHEMES,
+    Scheme,
+    Waves,
+    answering,
+    quantile_intervals,
+    quantile_range,
+    simulated,
+)
+from .models import load
+from .replay import grouped, played
+from .services import INDEPENDENT, MEASURED, TRACES, Drawn, Service, have_traces, service
+from .stats import Interval, mean_interval
+
+__all__ = ["EXPERIMENT", "Config"]
+
+QUANTILES = {"p50": 0.50, "p99": 0.99, "p999": 0.999}
+MEASURED_WORKERS = 256
+
+EARLIER = {
+    "exponential": ((4.85, 5.93), (2.42, 2.67), (2.96, 3.37), (2.03, 2.17), (2.90, 3.48), (3.98, 4.50)),
+    "bimodal": ((14.7, 17.2), (1.50, 10.4), (10.9, 11.8), (1.25, 1.30), (10.8, 12.0), (11.4, 12.6)),
+    "pareto": ((49.6, 191.0), (2.72, 3.53), (4.91, 8.32), (1.88, 2.13), (4.55, 10.1), (5.60, 9.34)),
+}  # fmt: skip
+"""p99 and p99.9 of the schemes `CHECKED`, from a simulation written before this one, without it."""
+CHECK_TASKS, EARLIER_WAVES = 20, 20_000
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the errors of estimates are measured on."""
+
+    title: str
+    model: str
+    shipped: bool
+    """On the inputs that come with packages only."""
+    ordered: bool = False
+    """The inputs of a group in ascending order; as they come otherwise."""
+
+
+JUDGES = {
+    "digits": Judge("LeNet-5 on digits", "lenet-mnist", shipped=True),
+    "pendulum": Judge("damped pendulum, 3 parameters", "pendulum", shipped=False),
+    "curve": Judge("x sin x, inputs in order", "x-sin-x", shipped=False, ordered=True),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much is computed."""
+
+    quick: bool
+    """Do without the traces where they are not there."""
+    tasks: tuple[int, ...]
+    """K."""
+    waves: int
+    """Simulated ones, of each K and service."""
+    accuracy_tasks: int
+    groupings: int
+    """Random cuts of the inputs into groups: the repetitions behind the intervals of errors."""
+    sets: int
+    """Waves replayed on each grouping."""
+    live: latency_live.Config
+
+
+def configure(quick: bool) -> Config:
+    """Settings for less than a minute, or for less than 25."""
+    if quick:
+        live = latency_live.Config({"exponential": 0.08, "bimodal": 0.1}, tasks=8, waves=10)
+        return Config(True, (20, 100, 1000), 20_000, 20, 3, 10, live)
+    units = {"exponential": 0.10, "bimodal": 0.20, "pareto": 0.12, "aws": 0.15}
+    live = latency_live.Config(units, tasks=8, waves=150)
+    return Config(False, (20, 100, 1000, 5000), 100_000, 20, 10, 40, live)
+
+
+def cells(config: Config) -> list[Cell]:
+    """One a part, service and K.
+
+    Raises
+    ------
+    MissingData
+        If the traces are not there, and the configuration is not the quick one.
+    """
+    if not config.quick:
+        path_of(TRACES)
+    services = [*INDEPENDENT, *(MEASURED if have_traces() else ())]
+    made: list[Cell] = [
+        {"part": "time", "service": name, "tasks": tasks}
+        for name in services
+        for tasks in config.tasks
+        if name in INDEPENDENT or 2 * tasks <= MEASURED_WORKERS
+    ]
+    made += [
+        {"part": "accuracy", "service": name, "tasks": config.accuracy_tasks, "judge": judge}
+        for name in services
+        for judge in JUDGES
+    ]
+    made += [{"part": "check", "service": name, "tasks": CHECK_TASKS} for name in INDEPENDENT]
+    made += [
+        {"part": "live", "service": name, "tasks": config.live.tasks}
+        for name in config.live.units
+        if name in services
+    ]
+    return made
+
+
+def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
+    """The rows of one cell."""
+    model = service(cell["service"])
+    if cell["part"] == "time":
+        waves, drawn = simulated(model, SCHEMES, cell["tasks"], config.waves, rng)
+        for scheme, own in zip(SCHEMES, waves, strict=True):
+            yield _timed(model, scheme, cell["tasks"], own, drawn, rng)
+    elif cell["part"] == "check":
+        waves, drawn = simulated(model, CHECKED, cell["tasks"], config.waves, rng)
+        for scheme, own, before in zip(CHECKED, waves, EARLIER[model.name], strict=True):
+            row = _timed(model, scheme, cell["tasks"], own, drawn, rng)
+            row["earlier_waves"] = EARLIER_WAVES
+            for name, value in zip(("p99", "p999"), before, strict=True):
+                low, high = quantile_range(own.times, QUANTILES[name], EARLIER_WAVES)
+                row |= {f"earlier_{name}": value, f"expected_{name}_low": low,
+                        f"expected_{name}_high": high}  # fmt: skip
+            yield row
+    elif cell["part"] == "accuracy":
+        yield from _accuracy(config, cell, model, rng)
+    else:
+        yield from latency_live.rows(config.live, model, rng)
+
+
+def _timed(
+    model: Service,
+    scheme: Scheme,
+    tasks: int,
+    waves: Waves,
+    drawn: Drawn,
+    rng: np.random.Generator,
+) -> Row:
+    measured = drawn if model.name in MEASURED else None
+    row: Row = {
+        "scheme": scheme.name,
+        "workers": scheme.workers(tasks),
+        "waits_for": scheme.quorum(tasks) if not scheme.exact else None,
+        "waves": len(waves.times),
+        "cost": float(waves.calls.mean() / tasks),
+    }
+    intervals = quantile_intervals(waves.times, list(QUANTILES.values()), measured, rng)
+    for name, interval in zip(QUANTILES, intervals, strict=True):
+        row |= _columns(name, interval)
+    return row
+
+
+def _accuracy(
+    config: Config, cell: Cell, model: Service, rng: np.random.Generator
+) -> Iterator[Row]:
+    K, judge = cell["tasks"], JUDGES[cell["judge"]]
+    trial = load(judge.model, judge.shipped)
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for _ in range(config.groupings):
+        inputs = grouped(trial.inputs, K, rng)
+        if judge.ordered:
+            inputs.sort(axis=0)
+        truth = trial.function(inputs.reshape(-1, *inputs.shape[2:]))
+        spread = float(np.sqrt(np.mean(np.var(truth, axis=0, dtype=np.float64))))
+        truth = truth.reshape(*inputs.shape[:2], *truth.shape[1:])
+        # Who straggles follows from the times of the workers, as in the waves that are timed.
+        seconds = model.waves(rng, config.sets, 2 * K).seconds
+        for scheme in (one for one in SCHEMES if not one.exact):
+            sets = answering(scheme, seconds, K)
+            for name, code in _codes(K, scheme.workers(K)).items():
+                scores = list(played(trial.function, code, inputs, truth, sets))
+                mean = np.mean([(score.rmse / spread, score.agreement) for score in scores], axis=0)
+                found.setdefault((scheme.name, name), []).append(tuple(mean))
+    for (scheme_name, name), means in found.items():
+        waves = config.sets * len(means)
+        row: Row = {"scheme": scheme_name, "code": name, "title": judge.title, "waves": waves}
+        errors, agreements = np.array(means).T
+        row |= _columns("error", mean_interval(errors))
+        yield row | (_columns("agreement", mean_interval(agreements)) if trial.scores else {})
+
+
+def _columns(name: str, interval: Interval) -> Row:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _codes(K: int, N: int) -> dict[str, cm.Code]:
+    # How many stragglers a code states only tells its own stop rule when to stop.
+    return {
+        "BACC": cm.BerrutCode(K, N, 0),
+        "LeTCC": cm.SplineCode(K, N, 0),
+        "copies, mean": cm.Replication(K, N, fill="mean"),
+    }
+
+
+EXPERIMENT = Experiment(
+    "latency", configure, cells, compute, latency_plot.plot, latency_report.report
+)

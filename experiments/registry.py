@@ -1,0 +1,20 @@
+"""The experiments by name, in the order of the page: one row each."""
+
+from __future__ import annotations
+
+from . import latency, pictures, rates, sensitivity, stragglers, table
+from .harness import Experiment
+
+__all__ = ["EXPERIMENTS"]
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        rates.EXPERIMENT,
+        table.EXPERIMENT,
+        stragglers.EXPERIMENT,
+        sensitivity.EXPERIMENT,
+        pictures.EXPERIMENT,
+        latency.EXPERIMENT,
+    )
+}

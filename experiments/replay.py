@@ -1,0 +1,98 @@
+"""All N answers of every group once, then many straggler sets replayed on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+import codedmap as cm
+
+__all__ = ["Score", "grouped", "played", "straggler_sets"]
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good the answers of one straggler set are, over all groups."""
+
+    rmse: float
+    """Root mean square error of all outputs."""
+    agreement: float
+    """Share of rows whose largest output is the same as the function's own."""
+
+
+def grouped(inputs: np.ndarray, tasks: int, rng: np.random.Generator) -> np.ndarray:
+    """The inputs in random order as groups of K tasks, (K, B, *x); what is over is left out."""
+    groups = len(inputs) // tasks
+    return inputs[rng.permutation(len(inputs))[: groups * tasks]].reshape(
+        tasks, groups, *inputs.shape[1:]
+    )
+
+
+def straggler_sets(
+    workers: int, stragglers: int, count: int, rng: np.random.Generator, kind: str = "random"
+) -> list[np.ndarray]:
+    """The slots that answer, ascending, in each of ``count`` waves.
+
+    Parameters
+    ----------
+    kind : {"random", "consecutive", "periodic"}
+        Where the stragglers are: anywhere; side by side at a random place; evenly spread from a
+        random start.
+    """
+    sets = []
+    for _ in range(count):
+        if kind == "random":
+            late = rng.choice(workers, stragglers, replace=False)
+        elif kind == "consecutive":
+            late = rng.integers(workers - stragglers + 1) + np.arange(stragglers)
+        else:
+            late = (
+                rng.integers(workers) + np.arange(stragglers) * workers // max(1, stragglers)
+            ) % workers
+        sets.append(np.setdiff1d(np.arange(workers), late))
+    return sets
+
+
+def played(
+    function: Function | None,
+    code: cm.Code,
+    inputs: np.ndarray,
+    truth: np.ndarray,
+    sets: list[np.ndarray],
+    noise: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Iterator[Score]:
+    """The score of each straggler set.
+
+    Parameters
+    ----------
+    function : callable, or None
+        Batch to batch. None for codes that only copy, whose slot n answers ``truth[n mod K]``.
+    code : Code
+    inputs : ndarray, shape (K, B, *x)
+    truth : ndarray, shape (K, B, *y)
+        The function of the inputs themselves.
+    sets : list of ndarray
+        Slots that answer.
+    noise : float
+        Standard deviation of what workers add to their answers, from ``rng``.
+    """
+    encoding = code.encode(inputs)
+    payloads = encoding.payloads
+    if function is None:
+        answers = truth[np.arange(code.workers) % code.tasks]
+    else:
+        answers = function(payloads.reshape(-1, *payloads.shape[2:]))
+        answers = answers.reshape(*payloads.shape[:2], *answers.shape[1:])
+    if noise > 0.0 and rng is not None:
+        answers = answers + noise * rng.standard_normal(answers.shape)
+    for slots in sets:
+        values = encoding.decode({int(slot): answers[slot] for slot in slots}).values
+        error = float(np.sqrt(np.mean((values - truth) ** 2, dtype=np.float64)))
+        last = (*truth.shape[:2], -1)
+        same = values.reshape(last).argmax(-1) == truth.reshape(last).argmax(-1)
+        yield Score(error, float(same.mean()))

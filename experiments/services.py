@@ -1,0 +1,239 @@
+"""How long one call of a worker takes: three made-up families, and times measured on AWS Lambda."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import gammaln
+
+from .data import find, path_of
+
+__all__ = [
+    "INDEPENDENT",
+    "MEASURED",
+    "TRACES",
+    "Drawn",
+    "Independent",
+    "Service",
+    "Traces",
+    "have_traces",
+    "service",
+    "worst_array",
+]
+
+TRACES = "aws-lambda-256-workers.npz"
+SLOW_SHARE, SLOW_FACTOR = 0.05, 10.0
+RANKED_BY = 20
+"""Calls of the waves by which the arrays of the traces are ranked."""
+
+
+class Drawn(NamedTuple):
+    """Service times of the calls of many waves."""
+
+    seconds: np.ndarray
+    """(waves, calls) float32; 1 is the unit of the service."""
+    array: np.ndarray
+    """(waves,) which array of the service each wave is from; 0 where there is one only."""
+    round: np.ndarray
+    """(waves,) which round, counted through all arrays; each wave one of its own if independent."""
+
+
+class Service(Protocol):
+    """A model of service times."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What it is called in the figure."""
+        ...
+
+    def waves(self, rng: np.random.Generator, count: int, calls: int) -> Drawn:
+        """Draw the calls of ``count`` waves."""
+        ...
+
+    def quantiles(self, share: float) -> np.ndarray:
+        """Within which time this share of all calls has answered, for each array."""
+        ...
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Calls that are all drawn from one distribution.
+
+    Parameters
+    ----------
+    name, title : str
+    draw : callable
+        Generator and shape to float32 times.
+    survival : callable
+        The share of calls that take longer than t.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+    survival: Callable[[float], float]
+
+    def waves(self, rng: np.random.Generator, count: int, calls: int) -> Drawn:
+        """Draw the calls of ``count`` waves."""
+        return Drawn(self.draw(rng, (count, calls)), np.zeros(count, int), np.arange(count))
+
+    def quantile(self, share: float) -> float:
+        """The shortest time within which this share of all calls has answered."""
+        # A shade less, since rounding must not decide on which side of a gap in the times the
+        # quantile falls: 95 % of the bimodal calls are back after 2 and after 10 only just.
+        left = (1.0 - share) * (1.0 - 1e-9)
+        high = 2.0
+        while self.survival(high) > left:
+            high *= 2.0
+        return float(brentq(lambda t: self.survival(t) - left, 1.0, high, xtol=1e-9))
+
+    def quantiles(self, share: float) -> np.ndarray:
+        """The one quantile."""
+        return np.array([self.quantile(share)])
+
+
+def _exponential(rng: np.random.Generator, shape: tuple[int, int], mean: float) -> np.ndarray:
+    drawn: np.ndarray = rng.standard_exponential(shape, dtype=np.float32)
+    drawn *= np.float32(mean)
+    return drawn
+
+
+def _shifted(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return _exponential(rng, shape, 0.5) + np.float32(1.0)
+
+
+def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    times = _exponential(rng, shape, 0.1) + np.float32(1.0)
+    times[rng.random(shape, dtype=np.float32) < SLOW_SHARE] *= np.float32(SLOW_FACTOR)
+    return times
+
+
+def _pareto(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    times: np.ndarray = np.expm1(_exponential(rng, shape, 1.0 / 1.5))
+    times *= np.float32(0.3)
+    times += np.float32(1.0)
+    return times
+
+
+def _past(t: float, mean: float) -> float:
+    return float(np.exp(-max(0.0, t - 1.0) / mean))
+
+
+INDEPENDENT: dict[str, Independent] = {
+    one.name: one
+    for one in (
+        Independent("exponential", "1 + Exp(0.5): mild tail", _shifted, lambda t: _past(t, 0.5)),
+        Independent(
+            "bimodal",
+            "1 + Exp(0.1), 5 % of calls 10x slower",
+            _bimodal,
+            lambda t: (1 - SLOW_SHARE) * _past(t, 0.1) + SLOW_SHARE * _past(t / SLOW_FACTOR, 0.1),
+        ),
+        Independent(
+            "pareto",
+            "1 + 0.3 Pareto(1.5): heavy tail",
+            _pareto,
+            lambda t: float((1.0 + max(0.0, t - 1.0) / 0.3) ** -1.5),
+        ),
+    )
+}
+"""By name; 1 is the shortest possible call."""
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Measured rounds: a wave is one round of one array, and its calls are different workers.
+
+    Parameters
+    ----------
+    name, title : str
+    arrays : tuple of ndarray, each (rounds, workers)
+        In units of the array's own median call, since what the arrays computed differs by a factor
+        of a hundred. A wave takes every array with the same probability.
+    """
+
+    name: str
+    title: str
+    arrays: tuple[np.ndarray, ...]
+
+    def waves(self, rng: np.random.Generator, count: int, calls: int) -> Drawn:
+        """Draw the calls of ``count`` waves."""
+        array = rng.integers(len(self.arrays), size=count)
+        lengths = np.array([len(times) for times in self.arrays])
+        begins = np.cumsum(lengths) - lengths
+        rounds = begins[array] + rng.integers(lengths[array])
+        # A sort, not a partition, which would leave the workers of a wave in biased places.
+        workers = rng.random((count, self.arrays[0].shape[1]), dtype=np.float32).argsort(axis=1)
+        seconds = np.concatenate(self.arrays)[rounds[:, None], workers[:, :calls]]
+        return Drawn(seconds, array, rounds)
+
+    def quantiles(self, share: float) -> np.ndarray:
+        """Of all calls of each array."""
+        return np.array([np.quantile(times, share) for times in self.arrays])
+
+
+MEASURED = {"aws": "AWS Lambda, all arrays", "aws-worst": "AWS Lambda, worst array"}
+"""Titles of what is drawn from the traces, by name."""
+
+
+def have_traces() -> bool:
+    """Whether the file of traces is there."""
+    return find(TRACES) is not None
+
+
+def service(name: str) -> Service:
+    """The service of this name.
+
+    Raises
+    ------
+    MissingData
+        If it is drawn from traces that are not there.
+    """
+    if name in INDEPENDENT:
+        return INDEPENDENT[name]
+    arrays = _arrays(str(path_of(TRACES)))
+    chosen = list(arrays) if name == "aws" else [worst_array(arrays, RANKED_BY)]
+    return Traces(
+        name, MEASURED[name], tuple(arrays[key] / np.median(arrays[key]) for key in chosen)
+    )
+
+
+def worst_array(arrays: dict[str, np.ndarray], tasks: int) -> str:
+    """The array with the largest p99 of the wait for all, in units of its median call."""
+    return max(
+        arrays, key=lambda k: slowest_quantile(arrays[k], tasks, 0.99) / np.median(arrays[k])
+    )
+
+
+def slowest_quantile(times: np.ndarray, tasks: int, share: float) -> float:
+    """The quantile, exactly, of the slowest of ``tasks`` different workers of a random round."""
+    ordered = np.sort(times, axis=1)
+    workers = ordered.shape[1]
+    place = np.arange(tasks, workers + 1)
+    within = np.zeros(workers + 1)
+    within[tasks:] = np.exp(_log_choose(place, tasks) - _log_choose(workers, tasks))
+    weights = np.tile(np.diff(within), len(ordered)) / len(ordered)
+    order = ordered.ravel().argsort()
+    at = int(np.searchsorted(np.cumsum(weights[order]), share))
+    return float(ordered.ravel()[order][min(at, order.size - 1)])
+
+
+@cache
+def _arrays(path: str) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name].astype(np.float32) for name in file.files}
+
+
+def _log_choose(n: np.ndarray | int, k: int) -> np.ndarray:
+    n = np.asarray(n, float)
+    return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0))

@@ -1,0 +1,38 @@
+"""Means, slopes and their confidence intervals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Interval", "mean_interval", "slope_interval"]
+
+
+class Interval(NamedTuple):
+    """An estimate and its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """The mean, with Student's interval over independent repetitions."""
+    values = np.asarray(values, float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Interval(mean, np.nan, np.nan)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)
+
+
+def slope_interval(x: np.ndarray, y: np.ndarray) -> Interval:
+    """The slope of log y against log x by least squares, with Student's interval of the residuals."""
+    fit = stats.linregress(np.log(x), np.log(y))
+    half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
+    return Interval(float(fit.slope), float(fit.slope - half), float(fit.slope + half))
