@@ -144,8 +144,9 @@ def script(
     try:
         yield running
     finally:
-        for pid in running.processes():
-            kill(pid)
+        for pid, command in running.processes().items():
+            if "resource_tracker" not in command:  # it removes semaphores when all others are gone
+                kill(pid)
         process.communicate()
 
 

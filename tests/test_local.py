@@ -190,6 +190,43 @@ def test_workers_end_when_the_caller_is_terminated(tmp_path, number):
         assert running.nothing_is_left(), (running.processes(), running.shm_names())
 
 
+def test_a_caller_that_can_start_no_more_threads_loses_calls_and_recovers(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    before = threads(), children()
+    with Local(1) as engine:
+        call = engine.submit(0, nap, 60)
+        victim = next(iter(set(children()) - set(before[1])))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            os.kill(victim, signal.SIGKILL)
+            assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+            assert isinstance(engine.submit(0, same, 1).exception(ANSWER), cm.WorkerCrashed)
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+    assert eventually(lambda: (threads(), children()) == before)
+
+
+def test_killing_the_fork_server_costs_what_is_running_and_no_more(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        import multiprocessing.forkserver
+        # main
+        with cm.engines.Local(3) as engine:
+            running = [engine.submit(slot, time.sleep, 60) for slot in range(2)]
+            print(engine.submit(2, abs, -1).result())
+            os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+            print({type(call.exception(20)).__name__ for call in running})
+            for slot in range(3):
+                while engine.submit(slot, abs, -1).exception(20):
+                    time.sleep(0.1)
+            print([engine.submit(slot, abs, -1).result(20) for slot in range(3)])
+        """,
+    )
+    assert ended.out.splitlines() == ["1", "{'WorkerCrashed'}", "[1, 1, 1]"], ended.err
+
+
 # Stragglers that are hard to end.
 
 STUBBORN = """
@@ -944,7 +981,7 @@ def race(engine, rounds, seed):
 @pytest.mark.parametrize("grace", [0, 0.0015])
 def test_a_call_may_be_ended_just_when_it_answers(grace):
     with Local(2, grace=grace) as engine:
-        assert 0 < race(engine, 60, seed=1) < 120
+        assert 0 < race(engine, 40, seed=1) < 80
 
 
 def test_a_pool_that_breaks_while_a_call_is_on_its_way_loses_that_call_only(monkeypatch):

@@ -129,6 +129,8 @@ class Worker:
         process = context.process
         self._process = process if process is not None and process.pid is not None else None
         self._handle = _handle(self._process.pid) if self._process is not None else None
+        if self.started.done() and self.started.exception() is not None:
+            self.stop()  # half a pool would take calls and not answer them
 
     @property
     def ended(self) -> bool:

@@ -57,11 +57,12 @@ class Slot:
         self._lock = threading.RLock()
         self._waiting: deque[_Call] = deque()
         self._running: _Call | None = None
-        self._kept: weakref.WeakValueDictionary[int, Kept] = weakref.WeakValueDictionary()
+        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
         self._forget: deque[int] = deque()
         self._counter = 0
         self._closed = False
         self._retiring: list[threading.Thread] = []
+        self._unretired: list[Worker] = []
         self._worker = Worker(run)
         self.started = self._worker.started
 
@@ -129,7 +130,8 @@ class Slot:
 
     def join(self) -> None:
         """Wait until every process and thread of this slot has ended."""
-        self._worker.join()
+        for worker in (self._worker, *self._unretired):
+            worker.join()
         for thread in self._retiring:
             thread.join()
 
@@ -175,15 +177,15 @@ class Slot:
     def _begin(self, call: _Call) -> Future[Any] | BaseException:
         """Send a call to the worker; what keeps it from beginning is returned."""
         problem = None
-        for _ in range(2):
-            if self._worker.ended:
+        for again in (False, True):
+            if again or self._worker.ended:
                 self._renew()
             if any(kept.lost for kept in call.uses):
                 return KeptLost(f"{call.uses!r} died with its worker: keep it again")
             forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
             try:
                 inner = self._worker.call(replace(call.request, forget=forget))
-            except (RuntimeError, OSError) as error:  # it died just now, or could not be started
+            except (RuntimeError, OSError) as error:  # its pool is broken, or could not start
                 problem = error
             else:
                 self._running = call
@@ -238,9 +240,13 @@ class Slot:
             if after is not None:
                 after.discard()
 
-        self._retiring = [thread for thread in self._retiring if thread.is_alive()]
-        self._retiring.append(threading.Thread(target=retire, daemon=True))
-        self._retiring[-1].start()
+        thread = threading.Thread(target=retire, daemon=True)
+        self._retiring = [thread, *(other for other in self._retiring if other.is_alive())]
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many threads: later, then
+            self._retiring.remove(thread)
+            self._unretired.append(old)
         self._worker = Worker(self._run)
 
 

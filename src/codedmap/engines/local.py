@@ -36,7 +36,12 @@ class Local:
     * Functions travel by cloudpickle (lambdas, closures and notebook functions work); arrays
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
-    * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies.
+    * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies; processes
+      that a function has started (a simulator, say) end with its worker.
+
+    Two things it cannot do, because multiprocessing does not: if the fork server is killed, every
+    worker counts as crashed; and a worker in C code that holds the interpreter lock outlives a caller
+    that is killed, until that code returns.
 
     Processes are started by forkserver (spawn where there is none), so a script must create the
     engine under ``if __name__ == "__main__":``.
