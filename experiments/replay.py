@@ -9,7 +9,7 @@ import numpy as np
 
 import codedmap as cm
 
-__all__ = ["Score", "grouped", "played", "straggler_sets"]
+__all__ = ["Score", "answers_of", "grouped", "played", "straggler_sets"]
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -57,6 +57,12 @@ def straggler_sets(
     return sets
 
 
+def answers_of(function: Function, payloads: np.ndarray) -> np.ndarray:
+    """The answers (N, B, *y) to payloads (N, B, *x)."""
+    answers = function(payloads.reshape(-1, *payloads.shape[2:]))
+    return answers.reshape(*payloads.shape[:2], *answers.shape[1:])
+
+
 def played(
     function: Function | None,
     code: cm.Code,
@@ -65,6 +71,7 @@ def played(
     sets: list[np.ndarray],
     noise: float = 0.0,
     rng: np.random.Generator | None = None,
+    answers: np.ndarray | None = None,
 ) -> Iterator[Score]:
     """The score of each straggler set.
 
@@ -80,14 +87,14 @@ def played(
         Slots that answer.
     noise : float
         Standard deviation of what workers add to their answers, from ``rng``.
+    answers : ndarray, optional
+        What `answers_of` gave for these payloads earlier.
     """
     encoding = code.encode(inputs)
-    payloads = encoding.payloads
     if function is None:
         answers = truth[np.arange(code.workers) % code.tasks]
-    else:
-        answers = function(payloads.reshape(-1, *payloads.shape[2:]))
-        answers = answers.reshape(*payloads.shape[:2], *answers.shape[1:])
+    elif answers is None:
+        answers = answers_of(function, encoding.payloads)
     if noise > 0.0 and rng is not None:
         answers = answers + noise * rng.standard_normal(answers.shape)
     for slots in sets:

@@ -28,7 +28,7 @@ def page(folder: Path) -> str:
         table = folder / f"{name}.csv"
         if table.exists():
             sections.append(experiment.report(pd.read_csv(table)))
-            sections.append(f"![{name}]({name}.png)\n\nTable: [`{name}.csv`]({name}.csv)\n")
+            sections.append(f"![{name}]({name}.png)\n\nTable: `results/{name}.csv`\n")
     return "\n".join(sections)
 
 

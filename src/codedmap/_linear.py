@@ -153,7 +153,7 @@ class LinearEncoding:
         ascending = tuple(sorted(slots))
         operator = self.code.decoder(ascending, columns)
         if ascending != slots:
-            operator, columns = _reordered(operator, columns, ascending, slots)
+            operator, columns = _reordered(operator, columns, slots)
         values = _apply(operator, columns).reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if any(self.raw[slot] is not None for slot in slots) and isinstance(operator, np.ndarray):
@@ -237,12 +237,13 @@ def _apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
 
 
 def _reordered(
-    operator: Operator, columns: np.ndarray, ascending: tuple[int, ...], slots: tuple[int, ...]
+    operator: Operator, columns: np.ndarray, slots: tuple[int, ...]
 ) -> tuple[Operator, np.ndarray]:
     """The same product with the operator's columns, or else the answers, in the other order."""
     if isinstance(operator, np.ndarray):
-        place = {slot: column for column, slot in enumerate(ascending)}
-        return operator[:, [place[slot] for slot in slots]], columns
+        rank = np.empty(len(slots), dtype=np.intp)
+        rank[np.argsort(slots)] = np.arange(len(slots))
+        return operator.take(rank, axis=1), columns
     return operator, columns[np.argsort(slots)]
 
 
