@@ -56,6 +56,9 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("is no code", code=3)
     refused("cannot be called", fn="model.onnx")
     refused("neither an engine nor an Executor", engine="local")
+    refused("is no stop rule", stop=5)
+    refused("is no stop rule", stop=cm.Quorum)
+    refused("same shape", inputs=[[1.0, 2.0], [3.0]])
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
 
 
@@ -87,6 +90,12 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
         ),
         (lambda: cm.LagrangeCode(5, 20, 2, degree=0), "degree=0"),
         (lambda: cm.LagrangeCode(5, 20, 2, 2, tolerance=0), "tolerance=0"),
+        (lambda: cm.Quorum("a"), "answers='a'"),
+        (lambda: cm.Deadline("2"), "must be more than 0 seconds"),
+        (lambda: cm.SplineCode(2, 4, 1, decoder_smoothing=None), "decoder_smoothing=None"),
+        (lambda: cm.SplineCode(2, 4, 1, clip=[0, 1]), "low < high"),
+        (lambda: cm.Replication(2, 4, confirm=1.5), "confirm=1.5"),
+        (lambda: cm.engines.Local(2, grace="a"), "grace='a'"),
         (lambda: cm.engines.Local(0), "workers=0"),
         (lambda: cm.engines.Local(1, grace=-1), "grace=-1"),
         (lambda: cm.testing.Scripted(0), "workers=0"),

@@ -111,10 +111,19 @@ def test_the_committed_page_is_what_the_committed_tables_say():
 
 
 def test_a_missing_data_set_says_which_command_fetches_it_and_how_large_it_is(tmp_path):
-    nothing = {"CODEDMAP_DATA": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    nothing = {
+        "CODEDMAP_DATA": str(tmp_path),
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
     command = [sys.executable, "-m", "experiments", "table", "--results", str(tmp_path / "results")]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **nothing}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, **nothing},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "MB" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "codedmap"
 
 FLOORS = {
-    "_errors": 0,
+    "_errors": 0, "_checks": 0.5,
     "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
     "_rules": 1, "engines._contract": 1, "engines._parcel": 1,
     "_code": 2, "engines._serve": 2, "engines.executor": 2, "engines.resident": 2, "_display": 2,

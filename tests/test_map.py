@@ -384,3 +384,51 @@ def test_faulty_adds_real_faults_to_another_engine():
         result = cm.map(affine, inputs(8), code=cm.SplineCode(2, 8, 2), engine=engine)
     assert 3 not in result.answered
     assert set(result.failed) <= {2}
+
+
+def test_an_fn_that_exits_fails_its_call_and_not_the_caller():
+    def leaving(batch):
+        if batch[0, 0] == 7.0:
+            raise SystemExit(3)
+        return affine(batch)
+
+    X = inputs(8)
+    X[0] = 7.0
+    with ThreadPoolExecutor(8) as pool:
+        result = cm.map(
+            leaving,
+            X,
+            code=cm.Uncoded(8, fill="mean"),
+            engine=pool,
+            stop=cm.Everyone(),
+        )
+    assert isinstance(result.failed[0], SystemExit)
+    assert result.exact.sum() == 7
+
+
+def test_without_throw_a_flagged_result_still_names_the_liars_and_rounds_nothing():
+    code = cm.SplineCode(4, 10, 2)
+    with Scripted(10) as engine:
+        result = cm.map(
+            lambda b: affine(b) * np.nan, inputs(8), code=code, engine=engine, throw=False
+        )
+    assert result.rejected == tuple(range(10))
+    assert np.isnan(result.values).all()
+    large = np.arange(3) + 2**60
+    with Scripted(3, {1: crash()}) as engine:
+        result = cm.map(lambda b: b, large, code=cm.Uncoded(3), engine=engine, throw=False)
+        assert result.values.tolist()[0::2] == [2**60, 2**60 + 2]
+    days = np.array(["2026-01-01", "2026-01-02"], "M8[D]")
+    with Scripted(2, {1: crash()}) as engine:
+        result = cm.map(lambda b: b, days, code=cm.Uncoded(2), engine=engine, throw=False)
+        assert result.values.dtype == days.dtype
+        assert np.isnat(result.values[1])
+
+
+def test_a_first_answer_of_absurd_size_is_a_liars():
+    script = {0: lie(lambda a: np.broadcast_to(np.float64(0), (2, 10**13)))}
+    with Scripted(10, script) as engine:
+        result = cm.map(
+            affine, inputs(8), code=cm.SplineCode(4, 10, 2), engine=engine, stop=cm.Everyone()
+        )
+    assert result.rejected == (0,)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import InvalidAnswer
+from ._errors import InvalidAnswer, NotEnoughAnswers
 
 __all__ = ["Answers", "Sheet", "agreed", "all_finite", "matrix"]
 
@@ -68,7 +68,11 @@ class Answers:
             self._apart[slot] = array
             return
         if self._block is None:
-            self._block = np.empty((self._workers, *array.shape), array.dtype)
+            try:
+                self._block = np.empty((self._workers, *array.shape), array.dtype)
+            except (MemoryError, ValueError):  # surely not what the others will send
+                self._apart[slot] = array
+                return
         if array.shape == self._block.shape[1:] and array.dtype == self._block.dtype:
             self._block[len(self._slots)] = array
             self._slots.append(slot)
@@ -77,7 +81,8 @@ class Answers:
 
     def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
         """All answers of the usual shape, and the slots of the others; raises as `agreed`."""
-        if self._block is not None and not self._apart and self._block.shape[1] == rows:
+        usable = self._block is not None and self._block.shape[1] == rows and self._block.size
+        if self._block is not None and usable and not self._apart:
             return Sheet(tuple(self._slots), self._block[: len(self._slots)]), ()
         everything = dict(self._apart)
         if self._block is not None:
@@ -107,6 +112,8 @@ def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray]
     ------
     InvalidAnswer
         If what most workers sent is not one array with ``rows`` rows: then ``fn`` is at fault.
+    NotEnoughAnswers
+        If two usable forms have equally many votes.
     """
     arrays = {slot: _as_array(answers[slot]) for slot in sorted(answers)}
     forms = {slot: _form(array) for slot, array in arrays.items()}
@@ -115,7 +122,13 @@ def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray]
     count = Counter(forms.values())
     usual = max(count, key=lambda form: (count[form], form[1][:1] == (rows,)))
     kind, shape = usual
-    if kind not in "biufcmMUSOV" or shape[:1] != (rows,):
+    rivals = [form for form in count if count[form] == count[usual] and form[1][:1] == (rows,)]
+    if len(rivals) > 1:
+        raise NotEnoughAnswers(
+            f"{count[usual]} of {len(forms)} workers answered with {_told(rivals[0])} and as many "
+            f"with {_told(rivals[1])}, and nothing tells which is right: wait for more answers"
+        )
+    if len(kind) > 1 or shape[:1] != (rows,) or 0 in shape:
         raise InvalidAnswer(_fault(kind, shape, rows, count[usual], len(forms)))
     kept = {slot: array for slot, array in arrays.items() if forms[slot] == usual}
     return kept, tuple(slot for slot in arrays if slot not in kept)
@@ -152,9 +165,10 @@ def _as_array(answer: Any) -> Any:
     if answer is None or isinstance(answer, (tuple, dict, set)):
         return answer
     try:
-        return np.asarray(answer)
-    except ValueError:  # a ragged list
+        array = np.asarray(answer)
+    except Exception:  # a ragged list, or a tensor that has to be detached or moved first
         return answer
+    return answer if array.ndim == 0 and array.dtype.hasobject else array
 
 
 def _form(array: Any) -> tuple[str, tuple[int, ...]]:
@@ -163,12 +177,21 @@ def _form(array: Any) -> tuple[str, tuple[int, ...]]:
     return type(array).__name__, ()
 
 
+def _told(form: tuple[str, tuple[int, ...]]) -> str:
+    return f"shape {form[1]} of kind {form[0]!r}"
+
+
 def _fault(kind: str, shape: tuple[int, ...], rows: int, votes: int, total: int) -> str:
     head = f"{votes} of {total} workers returned "
     if len(kind) > 1:
         return (
             head + f"a {kind}, but fn must return one array with a row per row of its payload: "
-            "return one of them, or concatenate them along the last axis and split after map"
+            "return one of them, or concatenate them along the last axis and split after map; of a "
+            "tensor return its NumPy array (tensor.detach().cpu().numpy())"
+        )
+    if shape[:1] == (rows,):
+        return (
+            head + f"arrays of shape {shape}, which hold nothing: return at least one output a row"
         )
     if not shape:
         return (

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ._checks import check_whole
 from ._errors import InvalidArgument
 
 __all__ = [
@@ -110,13 +111,9 @@ def check_tasks(inputs: np.ndarray, tasks: int) -> None:
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:
     """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers."""
-    for name, value, least in (
-        ("tasks", tasks, 1),
-        ("workers", workers, 1),
-        ("stragglers", stragglers, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
+    check_whole("tasks", tasks, 1)
+    check_whole("workers", workers, 1)
+    check_whole("stragglers", stragglers, 0)
     if stragglers >= workers:
         raise InvalidArgument(
             f"{stragglers} stragglers of {workers} workers would leave nobody to answer: "

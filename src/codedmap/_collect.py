@@ -125,11 +125,12 @@ class Collection:
     def _receive(self, slot: int, future: Future[Any]) -> None:
         del self._running[slot]
         try:
-            answer = future.result()
+            # Asked for, not raised: fn may have raised SystemExit, which is no reason for us to exit.
+            error = future.exception()
         except CancelledError:
-            self.failures[slot] = Abandoned("the call was cancelled by somebody else")
-        except Exception as error:
-            self.failures[slot] = error
-        else:
-            self._take(slot, answer)
+            error = Abandoned("the call was cancelled by somebody else")
+        if error is None:
+            self._take(slot, future.result())
             self._answered.add(slot)
+        else:
+            self.failures[slot] = error

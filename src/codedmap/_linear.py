@@ -143,6 +143,10 @@ class LinearEncoding:
             task = self.raw[slot]
             if task is not None:
                 values[task], exact[task] = stacked[row], True
+        if slots and stacked.dtype.kind in "fc":
+            broken = ~np.isfinite(stacked.reshape(len(slots), -1)).all(axis=1)
+            lied = {s for s, bad in zip(slots, broken, strict=True) if bad and self.raw[s] is None}
+            rejected = tuple(sorted({*rejected, *lied}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
     def _estimate(

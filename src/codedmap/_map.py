@@ -124,7 +124,12 @@ def itemwise(fn: Callable[[Any], Any]) -> Itemwise:
 
 
 def _checked_rows(inputs: Any) -> np.ndarray:
-    rows = np.asarray(inputs)
+    try:
+        rows = np.asarray(inputs)
+    except Exception as error:
+        raise InvalidArgument(
+            f"inputs cannot be made an array: {error}. All rows must have the same shape"
+        ) from error
     if rows.ndim == 0:
         raise InvalidArgument(
             f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
@@ -165,6 +170,8 @@ def _checked_engine(engine: Any, fn: Any, slots: int) -> Engine:
 def _checked_rule(stop: StopRule | None, code: Code) -> StopRule:
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
+    if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+        raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
     everyone = frozenset(range(code.workers))
     ending = Progress(everyone, everyone, frozenset(), 0.0, True)
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:

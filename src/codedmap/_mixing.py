@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._checks import is_real
 from ._errors import InvalidArgument
 from ._linear import LinearEncoding
 
@@ -12,7 +13,10 @@ __all__ = ["check_clip", "clipped"]
 
 def check_clip(clip: tuple[float, float] | None) -> None:
     """Raise `InvalidArgument` unless ``clip`` is None or (low, high) with low < high."""
-    if clip is not None and (len(clip) != 2 or not clip[0] < clip[1]):
+    if clip is None:
+        return
+    pair = isinstance(clip, tuple) and len(clip) == 2 and all(map(is_real, clip))
+    if not pair or not clip[0] < clip[1]:
         raise InvalidArgument(f"clip={clip!r} must be a pair (low, high) with low < high")
 
 

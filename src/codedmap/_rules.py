@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ._checks import check_whole, is_real
 from ._errors import InvalidArgument
 
 __all__ = [
@@ -93,8 +94,7 @@ class Quorum(StopRule):
     answers: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.answers, bool) or self.answers != int(self.answers) or self.answers < 1:
-            raise InvalidArgument(f"Quorum({self.answers!r}) must be a whole number of at least 1")
+        check_whole("answers", self.answers, 1)
 
     def verdict(self, seen: Progress) -> Outcome | None:
         return Outcome.QUORUM if len(seen.answered) >= self.answers else None
@@ -119,7 +119,7 @@ class Deadline(StopRule):
     seconds: float
 
     def __post_init__(self) -> None:
-        if not self.seconds > 0:
+        if not is_real(self.seconds) or not self.seconds > 0:
             raise InvalidArgument(f"Deadline({self.seconds!r}) must be more than 0 seconds")
 
     def verdict(self, seen: Progress) -> Outcome | None:

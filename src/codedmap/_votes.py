@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import pickle
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,7 +86,11 @@ def _sound(rows: np.ndarray) -> np.ndarray:
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind == "O":
+        return np.asarray(_EQUAL(a, b).astype(bool).all(axis=-1))
     equal = a == b
+    if a.dtype.kind in "mM":
+        equal |= np.isnat(a) & np.isnat(b)
     if a.dtype.kind not in "fc" or equal.all():
         return np.asarray(equal.all(axis=-1))
     equal |= np.isnan(a) & np.isnan(b)
@@ -102,3 +107,13 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     wide = np.result_type(a.dtype, float)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(a.astype(wide) - b.astype(wide)))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b) or bool(a != a and b != b)  # noqa: PLR0124  NaN is not itself
+    except Exception:  # arrays within, or what knows no equality
+        return bool(pickle.dumps(a) == pickle.dumps(b))
+
+
+_EQUAL = np.frompyfunc(_equal, 2, 1)

@@ -137,7 +137,10 @@ class Wave:
         return self._joined(parts, others)
 
     def _salvage(self) -> Estimate:
-        sheet, others = self._answers.sheet(self._groups)
+        try:
+            sheet, others = self._answers.sheet(self._groups)
+        except NotEnoughAnswers:
+            return self._joined([_nothing(self._code.tasks, (self._groups,))], ())
         parts = [
             encoding.salvage(sheet.groups(*span))
             if isinstance(encoding, Salvageable)

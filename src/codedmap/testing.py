@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from ._checks import check_whole
 from ._errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
 from .engines import Engine, Kept
 
@@ -103,9 +104,7 @@ class Scripted:
     """
 
     def __init__(self, workers: int, script: Script | None = None) -> None:
-        if isinstance(workers, bool) or workers != int(workers) or workers < 1:
-            raise InvalidArgument(f"workers={workers!r} must be a whole number of at least 1")
-        self._workers = int(workers)
+        self._workers = check_whole("workers", workers, 1)
         self._script = _Script(script or {})
         self._kept: dict[int, list[Kept]] = {}
         self._pending: dict[Future[Any], threading.Timer | None] = {}
@@ -185,7 +184,7 @@ class Scripted:
             try:
                 answer = fn(payload)
                 answer = answer if act.change is None else act.change(answer)
-            except Exception as raised:
+            except (Exception, SystemExit) as raised:
                 error = raised
 
         def deliver() -> None:

@@ -203,3 +203,65 @@ def test_a_fill_needs_answers_that_have_a_mean():
     encoding = cm.Uncoded(2, fill="mean").encode(np.array([["a"], ["b"]]))
     with pytest.raises(cm.NotEnoughAnswers, match="have no mean"):
         encoding.decode({0: np.array(["x"])})
+
+
+def test_a_fill_is_the_mean_of_what_is_finite():
+    encoding = cm.Uncoded(4, fill="mean").encode(np.ones((4, 1, 1)))
+    answers = {0: np.array([[-np.inf]]), 1: np.array([[1.0]]), 2: np.array([[3.0]])}
+    estimate = encoding.decode(answers)
+    assert estimate.values[3, 0, 0] == 2.0
+    assert np.isfinite(estimate.stderr[3, 0])
+    assert estimate.values[0, 0, 0] == -np.inf
+    alone = encoding.decode({0: np.array([[np.nan]]), 1: np.array([[1.0]])})
+    assert np.isinf(alone.stderr[3, 0])
+
+
+def test_two_shapes_with_equally_many_votes_decide_nothing():
+    encoding = cm.Replication(2, 4).encode(np.ones((2, 3, 1)))
+    answers = {0: np.ones((3, 2)), 1: np.ones((3, 2)), 2: np.ones(3), 3: np.ones(3)}
+    with pytest.raises(cm.NotEnoughAnswers, match="nothing tells which is right"):
+        encoding.decode(answers)
+
+
+def test_copies_that_each_lie_somewhere_else_still_give_an_answer():
+    encoding = cm.Replication(1, 3).encode(np.ones((1, 3, 1)))
+    answers = {n: np.where(np.arange(3) == n, 1.0, np.nan) for n in range(3)}
+    estimate = encoding.decode(answers)
+    np.testing.assert_array_equal(estimate.values, np.ones((1, 3)))
+    assert estimate.rejected == (0, 1, 2)
+
+
+def test_copies_of_objects_are_compared_one_by_one():
+    def objects(*things):
+        array = np.empty(len(things), object)
+        array[:] = things
+        return array
+
+    encoding = cm.Replication(1, 2).encode(np.ones((1, 2, 1)))
+    same = encoding.decode({n: objects([1, 2], np.arange(3)) for n in range(2)})
+    assert same.exact.all()
+    other = encoding.decode({0: objects([1], "a"), 1: objects([1], "b")})
+    assert other.exact.tolist() == [[True, False]]
+
+
+class Stubborn:
+    """Like a tensor that has to be detached first."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("requires grad")
+
+
+@spare
+def test_an_answer_that_is_no_array_is_rejected_and_when_most_are_the_remedy_is_named(row):
+    code, encoding, answers = encoded(row)
+    estimate = encoding.decode({**answers, 5: Stubborn()})
+    assert estimate.rejected == (5,)
+    with pytest.raises(cm.InvalidAnswer, match=r"a Stubborn.*detach\(\)"):
+        encoding.decode(dict.fromkeys(range(code.workers), Stubborn()))
+
+
+@every
+def test_answers_that_hold_nothing_are_refused(row):
+    code, encoding, _ = encoded(row)
+    with pytest.raises(cm.InvalidAnswer, match="which hold nothing"):
+        encoding.decode(dict.fromkeys(range(code.workers), np.ones((4, 0))))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.linalg import solve_triangular
 
+from .._checks import check_whole, is_real
 from .._code import check_budget
 from .._errors import InvalidArgument
 from .._linear import LinearCode, Operator
@@ -54,9 +55,8 @@ class LagrangeCode(LinearCode):
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, self.stragglers)
-        if isinstance(self.degree, bool) or self.degree != int(self.degree) or self.degree < 1:
-            raise InvalidArgument(f"degree={self.degree!r} must be a whole number of at least 1")
-        if not 0.0 < self.tolerance < 1.0:
+        check_whole("degree", self.degree, 1)
+        if not is_real(self.tolerance) or not 0.0 < self.tolerance < 1.0:
             raise InvalidArgument(f"tolerance={self.tolerance!r} must be between 0 and 1")
         if self.workers - self.stragglers < self.threshold:
             raise InvalidArgument(

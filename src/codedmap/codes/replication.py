@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._answers import matrix
+from .._checks import check_whole
 from .._code import Estimate, check_budget, check_tasks, left_out
 from .._errors import InvalidArgument, NotEnoughAnswers
 from .._votes import compare
@@ -54,7 +55,7 @@ class Replication:
         if self.fill not in (None, "mean"):
             raise InvalidArgument(f'fill={self.fill!r} is unknown: choose None or "mean"')
         copies = self.workers // self.tasks
-        if isinstance(self.confirm, bool) or not 1 <= self.confirm <= copies:
+        if check_whole("confirm", self.confirm, 0) not in range(1, copies + 1):
             raise InvalidArgument(
                 f"confirm={self.confirm!r} must be between 1 and {copies}, the copies that "
                 f"{self.workers} workers hold of each of {self.tasks} tasks"
@@ -145,9 +146,13 @@ class CopyEncoding:
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         estimate = self._voted(slots, stacked, rejected)
         values = estimate.values
-        if values.dtype.kind not in "fcO":
-            values = values.astype(object if values.dtype.kind in "USV" else float)
-        values[sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})] = np.nan
+        lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
+        if values.dtype.kind in "mM":
+            values[lost] = np.array("NaT", values.dtype)
+        else:
+            values[lost] = 0 if values.dtype.kind in "biu" else values[lost]
+            values = _with_nan(values)
+            values[lost] = np.nan
         return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
 
     def _voted(
@@ -167,7 +172,7 @@ class CopyEncoding:
             lies = left_out(verdict.lies)
             liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}
             trusted = [rows[i] for i in np.flatnonzero(~lies.all(axis=1))]
-            if len(trusted) < len(rows):
+            if trusted and len(trusted) < len(rows):
                 verdict = compare(stacked[trusted])
             values[task], votes[task], stderr[task], _ = verdict
         exact = votes >= self.confirm
@@ -184,6 +189,17 @@ class CopyEncoding:
         )
 
 
+def _with_nan(values: np.ndarray) -> np.ndarray:
+    """The same values in a dtype that has NaN, none of them rounded."""
+    if values.dtype.kind in "fcO":
+        return values
+    if values.dtype.kind in "biu":
+        real = values.astype(float)
+        if (real.astype(values.dtype) == values).all():
+            return real
+    return values.astype(object)
+
+
 def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Values with lost tasks replaced by their group's mean, and the standard error (B,) of that."""
     if values.dtype.kind not in "biufc":
@@ -193,17 +209,20 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
         )
     wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
     known = values[have].astype(wide)
-    mean = known.mean(axis=0)
+    finite = np.isfinite(known)
+    count = finite.sum(axis=0)
+    enough = np.maximum(count, 1)
+    mean = np.where(finite, known, 0).sum(axis=0) / enough
+    variance = (np.abs(np.where(finite, known, mean) - mean) ** 2).sum(axis=0)
+    # One answer tells no spread, and none no mean.
+    variance = np.where(count > 1, variance / np.maximum(count - 1, 1) * (1 + 1 / enough), np.inf)
+    mean = np.where(count > 0, mean, np.nan).astype(wide)
     groups = values.shape[1]
-    if len(have) == 1:
-        spread = np.full(groups, np.inf)
-    else:
-        variance = known.var(axis=0, ddof=1).reshape(groups, -1).mean(axis=1)
-        spread = np.sqrt(variance * (1 + 1 / len(have)))
-        # Equal answers leave no spread to estimate from, but a mean that stands in for an answer
-        # is never known better than it can be written down.
-        size = np.abs(mean).reshape(groups, -1).max(axis=1, initial=0)
-        spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny)
+    spread = np.sqrt(variance.reshape(groups, -1).mean(axis=1))
+    # Equal answers leave no spread to estimate from, but a mean that stands in for an answer is
+    # never known better than it can be written down.
+    size = np.abs(np.nan_to_num(mean)).reshape(groups, -1).max(axis=1, initial=0)
+    spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny)
     values = values if values.dtype.kind in "fc" else values.astype(wide)
     values[lost] = mean
     return values, spread

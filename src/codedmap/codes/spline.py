@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._checks import is_real
 from .._code import check_budget
 from .._errors import InvalidArgument
 from .._linear import LinearCode, LinearEncoding, Operator
@@ -98,7 +99,7 @@ class SplineCode(LinearCode):
 
 
 def _check_smoothing(name: str, value: Smoothing) -> None:
-    if value == "gcv":
+    if isinstance(value, str) and value == "gcv":
         return
-    if isinstance(value, str) or not 0.0 <= value < np.inf:
+    if not is_real(value) or not 0.0 <= value < np.inf:
         raise InvalidArgument(f'{name}={value!r} must be a finite number of at least 0, or "gcv"')

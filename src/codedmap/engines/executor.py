@@ -14,7 +14,7 @@ from typing import Any
 
 import cloudpickle
 
-from .._errors import InvalidArgument
+from .._checks import check_whole
 from ._contract import Kept
 
 __all__ = ["FromExecutor"]
@@ -41,10 +41,8 @@ class FromExecutor:
     """
 
     def __init__(self, executor: Executor, workers: int) -> None:
-        if isinstance(workers, bool) or workers != int(workers) or workers < 1:
-            raise InvalidArgument(f"workers={workers!r} must be a whole number of at least 1")
         self._executor = executor
-        self._workers = int(workers)
+        self._workers = check_whole("workers", workers, 1)
 
     @property
     def workers(self) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .._checks import check_whole, is_real
 from .._errors import EngineError, InvalidArgument, MissingMainGuard
 from ._contract import Kept
 from ._parcel import discard_all
@@ -69,9 +70,8 @@ class Local:
     """
 
     def __init__(self, workers: int, grace: float = 1.0) -> None:
-        if isinstance(workers, bool) or workers != int(workers) or workers < 1:
-            raise InvalidArgument(f"workers={workers!r} must be a whole number of at least 1")
-        if not grace >= 0:
+        workers = check_whole("workers", workers, 1)
+        if not is_real(grace) or not grace >= 0:
             raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")
         _refuse_inside_import()
         self._grace = float(grace)

@@ -1,0 +1,22 @@
+"""Arguments that are numbers, refused with one message where they cannot work."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from ._errors import InvalidArgument
+
+__all__ = ["check_whole", "is_real"]
+
+
+def check_whole(name: str, value: Any, least: int) -> int:
+    """The value as an int; raises `InvalidArgument` unless it is a whole number of at least this."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
+    return int(value)
+
+
+def is_real(value: Any) -> bool:
+    """Whether the value is a real number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
