@@ -21,9 +21,9 @@ from .services import Service
 
 __all__ = ["Config", "Hedged", "rows"]
 
-GRACE = 0.25
-"""Seconds for which a straggler sleeps on. Nearly all wake up by themselves until then, so few
-processes have to be started anew; it never delays a wave, which begins when all workers are idle."""
+GRACE = 3.0
+"""Seconds for which a straggler sleeps on: nearly all wake up by themselves until then. To end them
+at once would have the machine start processes anew while the next wave is timed."""
 PLAYED = tuple(scheme for scheme in SCHEMES if scheme.hedged != 0.95)
 """A second hedge would only differ by its delay, and take a fifth of the time."""
 RESAMPLES = 1000
@@ -36,18 +36,19 @@ class Config:
 
     Parameters
     ----------
-    units : dict of str to float
-        By service, the seconds that 1 of its times stands for: long beside what sending a wave
-        takes, so longest where all calls of a wave end close together.
+    services : dict of str to (float, int)
+        By service, the seconds that 1 of its times stands for, and the waves of each scheme. The
+        seconds are long beside what sending a wave takes, and longest where all calls of a wave
+        end close together.
     tasks : int
-        K; there are 2 K workers.
-    waves : int
-        Of each scheme.
+        K.
+    crews : int
+        Engines of 2 K workers each that take turns, so that stragglers sleep on meanwhile.
     """
 
-    units: dict[str, float]
+    services: dict[str, tuple[float, int]]
     tasks: int
-    waves: int
+    crews: int
 
 
 class Hedged:
@@ -121,23 +122,23 @@ class Hedged:
 
 def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator[Row]:
     """One row a scheme: what the clock said, and what the simulation makes of the same times."""
-    K, unit = config.tasks, config.units[service.name]
-    drawn = service.waves(rng, config.waves, 2 * K)
+    K, (unit, waves) = config.tasks, config.services[service.name]
+    drawn = service.waves(rng, waves, 2 * K)
     afters = [service.quantiles(scheme.hedged or 0.0)[drawn.array] for scheme in PLAYED]
-    clocked = np.empty((len(PLAYED), config.waves))
-    calls = np.empty((len(PLAYED), config.waves))
-    # Two crews in turn: while one works, the stragglers of the other sleep on, or are replaced.
-    with (
-        cm.engines.Local(2 * K, grace=GRACE) as first,
-        cm.engines.Local(2 * K, grace=GRACE) as second,
-    ):
-        crews = (first, second)
-        for turn, (wave, at) in enumerate(np.ndindex(config.waves, len(PLAYED))):
-            seconds = drawn.seconds[wave] * unit
-            after = float(afters[at][wave]) * unit
-            _wait_until_idle(crews[turn % 2])
-            played = _played(PLAYED[at], crews[turn % 2], seconds, K, after, wave)
-            clocked[at, wave], calls[at, wave] = played
+    clocked = np.empty((len(PLAYED), waves))
+    calls = np.empty((len(PLAYED), waves))
+    with contextlib.ExitStack() as stack:
+        crews = [
+            stack.enter_context(cm.engines.Local(2 * K, grace=GRACE)) for _ in range(config.crews)
+        ]
+        # Wave by wave, so that whatever else the machine does meets all schemes alike.
+        for turn, (wave, at) in enumerate(np.ndindex(waves, len(PLAYED))):
+            engine = crews[turn % len(crews)]
+            _wait_until_idle(engine)
+            seconds, after = drawn.seconds[wave] * unit, float(afters[at][wave]) * unit
+            clocked[at, wave], calls[at, wave] = _played(
+                PLAYED[at], engine, seconds, K, after, wave
+            )
     for scheme, after, own, sent in zip(PLAYED, afters, clocked, calls, strict=True):
         expected, expected_calls = scheme.play(drawn.seconds, K, after)
         expected = expected.astype(float) * unit
@@ -145,11 +146,12 @@ def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator
             "scheme": scheme.name,
             "workers": scheme.workers(K),
             "waits_for": None if scheme.exact else scheme.quorum(K),
-            "waves": config.waves,
+            "waves": waves,
             "unit_ms": 1e3 * unit,
             "cost": float(sent.mean() / K),
             "simulated_cost": float(expected_calls.mean() / K),
-            "overhead_ms": float(1e3 * np.median(own - expected)),
+            "overhead_p50_ms": float(1e3 * np.quantile(own - expected, 0.50)),
+            "overhead_p99_ms": float(1e3 * np.quantile(own - expected, 0.99)),
         }
         for name, statistic in _STATISTICS.items():
             row |= {
@@ -186,8 +188,9 @@ def _ratio(
 
 
 def _wait_until_idle(engine: cm.engines.Local) -> None:
-    # A slot takes its calls in turn, so that it answers this one tells that it has no other left.
-    for future in [engine.submit(slot, abs, -1) for slot in range(engine.workers)]:
+    # A slot takes its calls in turn, so that it answers this one tells that it has no other left;
+    # and a process that is new has made what is slow the first time.
+    for future in [engine.submit(slot, np.tanh, 0.5) for slot in range(engine.workers)]:
         future.result()
 
 

@@ -34,9 +34,6 @@ MARKS = {
     "copies, mean": Mark(SCHEME_COLOURS["copies"], "P", "copies, gaps get the mean"),
 }
 EXACT = tuple(scheme.name for scheme in SCHEMES if scheme.exact)
-QUORUM_COLOURS = dict(
-    zip((s.name for s in SCHEMES if not s.exact), ("#56B4E9", "#0072B2", "#000000"), strict=True)
-)
 LOWERED = "first 1.25K of 2K"
 """Its mark is often just below and left of another one."""
 ROW = 0.055
@@ -79,11 +76,11 @@ def _trade(panel: Any, own: pd.DataFrame, errors: pd.DataFrame, tasks: int) -> N
         _dumbbell(panel, own.loc[row.scheme], row.error, MARKS[row.code])
     top = errors["error"].max()
     for name, group in errors.groupby("scheme"):
-        scheme, mixed = own.loc[name], group.loc[group["code"] == "LeTCC", "error"].iloc[0]
+        scheme, mixed = own.loc[name], group.loc[group["code"] != "copies, mean", "error"]
         panel.annotate(
             f"first {scheme['waits_for']:.0f} of {scheme['workers']:.0f}",
-            (scheme["p99"], mixed),
-            xytext=(11, -2),
+            (scheme["p99"], mixed.min() if name == LOWERED else mixed.max()),
+            xytext=(11, 0),
             textcoords="offset points",
             va="top" if name == LOWERED else "center",
             fontsize=12,
@@ -112,7 +109,8 @@ def _dumbbell(panel: Any, times: pd.Series, height: float, mark: Mark) -> None:
 
 
 def _agreement(panel: Any, live: pd.DataFrame) -> None:
-    colours = {name: mark.colour for name, mark in MARKS.items()} | QUORUM_COLOURS
+    # Waves with estimates are decoded by BACC and LeTCC in turn, which takes no time to speak of.
+    colours = {name: mark.colour for name, mark in MARKS.items()}
     panel.axhspan(0.9, 1.1, color="#EEEEEE", zorder=0)
     panel.axhline(1.0, color="#999999", lw=1)
     for statistic, shape, size in (("p50", "o", 45), ("mean", "x", 45), ("p99", "D", 60)):
@@ -120,14 +118,16 @@ def _agreement(panel: Any, live: pd.DataFrame) -> None:
             live[f"simulated_{statistic}"],
             live[f"ratio_{statistic}"],
             size,
-            [colours[name] for name in live["scheme"]],
+            [colours.get(name, colours["LeTCC"]) for name in live["scheme"]],
             marker=shape,
             alpha=0.85,
             label=statistic,
             zorder=3,
         )
     panel.set_xscale("log")
-    steps = [100, 200, 300, 500, 1000, 2000, 5000]
+    simulated = live[["simulated_p50", "simulated_p99"]].to_numpy()
+    panel.set_xlim(simulated.min() / 1.2, simulated.max() * 1.2)
+    steps = [step for step in (50, 100, 200, 500, 1000, 2000, 5000) if step < simulated.max()]
     panel.set_xticks(steps, [f"{step}" for step in steps])
     panel.set_xticks([], minor=True)
     spread = max(0.15, (live[["ratio_p50", "ratio_mean", "ratio_p99"]] - 1).abs().max().max() * 1.1)

@@ -224,8 +224,8 @@ def _check(check: pd.DataFrame) -> str:
     head = ["p99", "earlier", "expected of it", "p99.9", "earlier", "expected of it"]
     return (
         f"**Check** against an earlier simulation of {waves:,.0f} waves, written independently (K = "
-        f"{check['tasks'].iloc[0]:.0f}). *Expected* is the 95 % range of what so few waves give if this "
-        f"simulation is right: {inside} of {count} figures are in it. Its p99.9 rests on the "
+        f"{check['tasks'].iloc[0]:.0f}). *Expected* is the 95 % range of what it gives if "
+        f"both are right and differ by chance: {inside} of {count} figures are in it. Its p99.9 rests on the "
         f"{waves / 1000:.0f} slowest of them, hence the wide ranges where the tail is heavy.\n\n"
         + _grid(["service", "scheme", *head], rows)
     )
@@ -244,18 +244,22 @@ def _live(live: pd.DataFrame) -> str:
     head = [*(f"{name}, ms" for name in names), *(f"ratio, {name}" for name in names)]
     units = live.drop_duplicates("service").set_index("service")["unit_ms"]
     told = _listed([f"{SERVICES[name]} {unit:.0f} ms" for name, unit in units.items()])
-    overhead = live["overhead_ms"]
+    waves = " to ".join(
+        f"{count:.0f}" for count in sorted({live["waves"].min(), live["waves"].max()})
+    )
+    usual, worst = live["overhead_p50_ms"], live["overhead_p99_ms"]
     return (
         f"**For real**: K = {live['tasks'].iloc[0]:.0f} on `codedmap.engines.Local`, whose processes really "
-        f"sleep for the times drawn (1 is {told}), {live['waves'].iloc[0]:.0f} waves a scheme, against "
+        f"sleep for the times drawn (1 is {told}), {waves} waves a scheme, against "
         f"the simulation of the same draws. Nothing is subtracted. {inside} of {count} ratios are within "
         f"10 %; the largest is {ratios.max().max():.3f}, the smallest {ratios.min().min():.3f}. The clock "
-        "includes encoding, sending, waking up and decoding: in the median of a scheme's waves "
-        f"{overhead.min():.0f} to {overhead.max():.0f} ms, the more the more calls there are, and "
-        "what else runs on the machine is in it as well. A wave begins when all its workers are idle; two crews "
-        f"take turns, so that stragglers of one sleep on meanwhile, and are ended after {GRACE:g} s. The hedge is "
-        "a small engine wrapped around `Local`. Coded waves are decoded by BACC and LeTCC in turn. These "
-        "times are the only figures here that another run does not reproduce to the digit.\n\n"
+        "includes encoding, sending, waking up and decoding. Compared wave by wave this adds, in the "
+        f"median, {usual.min():.0f} ms (scheme and service with the least) to {usual.max():.0f} ms, the more the "
+        f"more calls there are, and in the slowest 1 % of waves {worst.min():.0f} to {worst.max():.0f} ms, which "
+        "is what else runs on the machine. Crews of workers take turns, and a wave begins when its crew is "
+        f"idle; stragglers sleep on meanwhile, and are ended after {GRACE:g} s. The hedge is a small engine "
+        "wrapped around `Local`. Waves with estimates are decoded by BACC and LeTCC in turn. These times "
+        "are the only figures here that another run does not reproduce to the digit.\n\n"
         + _grid(["service", "scheme", *head, "calls per task"], rows)
     )
 

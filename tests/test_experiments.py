@@ -116,7 +116,14 @@ def test_a_missing_data_set_says_which_command_fetches_it_and_how_large_it_is(tm
         "HOME": str(tmp_path),
         "XDG_CACHE_HOME": str(tmp_path),
     }
-    command = [sys.executable, "-m", "experiments", "table", "--results", str(tmp_path / "results")]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments",
+        "latency",
+        "--results",
+        str(tmp_path / "results"),
+    ]
     done = subprocess.run(
         command,
         cwd=ROOT,

@@ -23,7 +23,7 @@ import codedmap as cm
 from .processes import children, eventually, shm_names
 
 WAVES = 20_000
-NO_LIVE = latency_live.Config({}, tasks=2, waves=1)
+NO_LIVE = latency_live.Config({}, tasks=2, crews=1)
 TINY = latency.Config(True, (20,), 400, 20, 2, 2, NO_LIVE)
 
 
@@ -225,19 +225,21 @@ def test_a_hedge_passes_on_what_a_call_raises():
 
 
 def test_a_whole_run_with_real_workers_leaves_nothing_behind(without_data, tmp_path):
-    live = latency_live.Config({"exponential": 0.03}, tasks=4, waves=3)
+    live = latency_live.Config({"exponential": (0.03, 3)}, tasks=4, crews=2)
     config = dataclasses.replace(TINY, live=live)
-
     experiment = dataclasses.replace(latency.EXPERIMENT, configure=lambda quick: config)
     table = harness.run(experiment, quick=True, seed=0, root=tmp_path)
     own = table[table["part"] == "live"]
     assert len(own) == len(latency_live.PLAYED)
-    # Workers cannot answer before their time, and the calls are those that the simulation sends.
+    # Workers cannot answer before their time, and the calls are those that the simulation sends;
+    # on a busy machine a hedge may send a few more.
     assert (own["ratio_mean"] > 1.0).all()
-    assert own["cost"].to_numpy() == pytest.approx(own["simulated_cost"].to_numpy(), abs=0.2)
+    hedged = own["scheme"] == "hedge p90"
+    assert (own["cost"] >= own["simulated_cost"]).all()
+    assert (own["cost"] == own["simulated_cost"])[~hedged].all()
     assert eventually(lambda: not children()), children()
     assert shm_names() == []
     assert (tmp_path / "quick" / "latency.png").stat().st_size > 10_000
     text = experiment.report(table)
-    assert "the measured AWS traces were not there" in text
+    assert "AWS traces were not there" in text
     assert "nan" not in text

@@ -1,0 +1,50 @@
+"""Run benchmarks by name: ``python -m benchmarks [NAME ...] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import decode, encode, gcv, importing, operators, waves
+from .machine import facts
+from .tables import page, text, write
+
+BENCHMARKS = {
+    "encode": encode,
+    "decode": decode,
+    "operator": operators,
+    "gcv": gcv,
+    "wave": waves,
+    "import": importing,
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run, print, and keep the figures of the benchmarks named; of all if none is."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="few rounds, and no large sizes")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="folder for NAME.csv and README.md"
+    )
+    asked = parser.parse_args(arguments)
+    unknown = [name for name in asked.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
+    for name in asked.names or BENCHMARKS:
+        machine = facts(quick=asked.quick)
+        print(", ".join(f"{key} {value}" for key, value in machine.items()))
+        print(f"\n{name}: {BENCHMARKS[name].__doc__}", flush=True)
+        rows = BENCHMARKS[name].run(quick=asked.quick)
+        print(text(rows), end="\n\n", flush=True)
+        write(asked.output / f"{name}.csv", rows, machine)
+    texts = {name: module.__doc__ or "" for name, module in BENCHMARKS.items()}
+    columns = list(facts(quick=asked.quick))
+    (asked.output / "README.md").write_text(page(asked.output, texts, columns))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

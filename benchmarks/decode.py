@@ -1,0 +1,77 @@
+"""Decoding 40 or 90 of 100 answers of so many columns to 20 tasks with `SplineCode(20, 100, 60)`,
+the operator already built, beside the bare BLAS product `D @ Y` with Y already stacked, and beside
+SciPy and csaps (fit and evaluate on the stacked answers; float64 only). *as map does it*: the
+answers were put side by side as they arrived, in random order, while others were waited for.
+*plain dict*: separate arrays, which decoding must first gather. The goal is 1.25 times the product
+for the former, where the product takes 0.1 ms or more. The product is timed twice: its second ratio
+is the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import codedmap as cm
+from codedmap._answers import Answers
+from codedmap._points import task_points, worker_points
+
+from .encode import COLUMNS, SMOOTHING
+from .harness import Row, interleaved, thread_counts, threads
+from .rivals import difference, rival_fits
+
+__all__ = ["run"]
+
+
+def run(*, quick: bool = False) -> list[Row]:
+    """Rows of the table."""
+    rows = []
+    for count in thread_counts():
+        for dtype in (np.float64, np.float32):
+            for answered in (40, 90):
+                for columns in COLUMNS[: 3 if quick else None]:
+                    with threads(count):
+                        rows += _case(answered, columns, np.dtype(dtype), count, quick)
+    return rows
+
+
+def _case(
+    answered: int, columns: int, dtype: np.dtype[np.floating], count: int, quick: bool
+) -> list[Row]:
+    random = np.random.default_rng(answered)
+    code = cm.SplineCode(20, 100, 60, decoder_smoothing=SMOOTHING)
+    encoding = code.encode(np.zeros((20, 1, 1), dtype))
+    slots = [int(slot) for slot in random.permutation(100)[:answered]]
+    apart = {slot: random.standard_normal((1, columns)).astype(dtype) for slot in slots}
+    # The door keeps answers so; its own class is used because the face has no cheaper way in.
+    arrived = Answers(100)
+    for slot, answer in apart.items():
+        arrived.add(slot, answer)
+
+    ascending = tuple(sorted(slots))
+    Y = np.concatenate([apart[slot] for slot in ascending])
+    D = np.asarray(code.decoder(ascending, Y)).astype(dtype)
+    calls: dict[str, Callable[[], object]] = {
+        "D @ Y": lambda: D @ Y,
+        "D @ Y again": lambda: D @ Y,
+        "decode, as map does it": lambda: encoding.decode(arrived.sheet(1)[0]),
+        "decode, plain dict": lambda: encoding.decode(apart),
+    }
+    notes = {}
+    if dtype == np.float64:
+        knots, at = worker_points(100)[list(ascending)], task_points(20)
+        fits = rival_fits(knots, Y, at, SMOOTHING)
+        values = encoding.decode(apart).values[:, 0]
+        calls |= fits
+        notes = {
+            name: f"differs by {difference(values, fit(), knots, at):.0e}"
+            for name, fit in fits.items()
+        }
+    case: Row = {
+        "threads": count,
+        "dtype": dtype.name,
+        "answers": answered,
+        "columns": columns,
+    }
+    return interleaved(calls, quick=quick).rows(case, "D @ Y", notes)
