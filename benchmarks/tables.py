@@ -120,7 +120,7 @@ def _absent(value: object) -> bool:
 def _short(value: object) -> str:
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def _exact(value: object) -> object:
