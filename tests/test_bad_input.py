@@ -140,6 +140,7 @@ def test_answers_of_no_usable_form(fn, match):
 
 def test_payloads_that_do_not_fit_into_memory(monkeypatch):
     monkeypatch.setattr(_memory, "free_memory", lambda: 1000)
+    monkeypatch.setattr(_memory, "_LITTLE", 0)
     with Scripted(6) as engine:
         with pytest.raises(
             cm.NotEnoughMemory, match=r"N/K = 2.00 times.*1 KB are free.*fewer rows"

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline, make_smoothing_spline
 
+import codedmap as cm
 from codedmap import _spline
 from codedmap._points import task_points, worker_points
 from codedmap._spline import BandedSmoother, smoother, smoothing_by_gcv
@@ -163,3 +164,8 @@ def test_task_and_worker_points_that_coincide_on_paper_coincide_in_floating_poin
         np.testing.assert_array_equal(on_paper, alpha[:, None] == beta)
         np.testing.assert_allclose(alpha, np.cos((2 * k - 1) * np.pi / (2 * tasks)), atol=1e-15)
         np.testing.assert_allclose(beta, np.cos(n * np.pi / (workers - 1)), atol=1e-15)
+
+
+def test_gcv_refuses_more_knots_than_a_dense_eigenproblem_can_take():
+    with pytest.raises(cm.InvalidArgument, match="3000 knots, and 2000 are the most"):
+        smoothing_by_gcv(worker_points(3000), np.zeros((3000, 1)))

@@ -94,20 +94,14 @@ class LinearCode(abc.ABC):
             self._memory.raw = operator, raw
         return raw
 
-    def ready(
-        self, operator: np.ndarray, slots: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[np.ndarray, int | slice]:
-        """A dense decoder for answers in this order and dtype, and which of its rows tells NaN."""
+    def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
+        """A dense decoder in the answers' dtype, and which of its rows tells NaN."""
         known = self._memory.ready
-        if known[0] is operator and known[1] == slots and known[2] == dtype:
-            return known[3], known[4]
-        rank = np.empty(len(slots), dtype=np.intp)
-        rank[np.argsort(slots)] = np.arange(len(slots))
-        made = operator.take(rank, axis=1)
-        telltale = _telltale(made)
-        if dtype.kind in "fc" and dtype != np.float16:
-            made = made.astype(dtype)
-        self._memory.ready = operator, slots, dtype, made, telltale
+        if known[0] is operator and known[1] == dtype:
+            return known[2], known[3]
+        made = operator.astype(np.float32 if dtype == np.float16 else dtype)
+        telltale = _telltale(operator)
+        self._memory.ready = operator, dtype, made, telltale
         return made, telltale
 
     @cached_property
@@ -173,7 +167,9 @@ class LinearEncoding:
         ascending = tuple(sorted(slots))
         operator = self.code.decoder(ascending, columns)
         if isinstance(operator, np.ndarray):
-            operator, telltale = self.code.ready(operator, slots, columns.dtype)
+            operator, telltale = self.code.ready(operator, columns.dtype)
+            if ascending != slots:
+                operator = operator.take(np.searchsorted(ascending, slots), axis=1)
         else:
             telltale = slice(None)
             columns = columns if ascending == slots else columns[np.argsort(slots)]
