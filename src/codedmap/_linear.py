@@ -175,7 +175,7 @@ class LinearEncoding:
             columns = columns if ascending == slots else columns[np.argsort(slots)]
         values = _apply(operator, columns).reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
-        if any(self.raw[slot] is not None for slot in slots) and isinstance(operator, np.ndarray):
+        if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
             # A row that passes one raw answer through and takes nothing of the others.
             for task, column in enumerate(_units(operator)):
                 if column is not None and self.raw[slots[column]] == task:
