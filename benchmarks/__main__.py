@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import decode, encode, gcv, importing, operators, waves
+from . import decode, encode, gcv, importing, operators, ordering, waves
 from .machine import facts
 from .tables import page, text, write
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "decode": decode,
     "operator": operators,
     "gcv": gcv,
+    "ordering": ordering,
     "wave": waves,
     "import": importing,
 }

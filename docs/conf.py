@@ -48,7 +48,7 @@ html_css_files = ["codedmap.css"]
 html_copy_source = False
 html_show_sphinx = False
 
-_FACES = ("codedmap", "codedmap.engines", "codedmap.testing")
+_FACES = ("codedmap", "codedmap.engines", "codedmap.latency", "codedmap.testing")
 
 
 def setup(app: Sphinx) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+import codedmap as cm
+
 from .services import Drawn, Service
 from .stats import Interval
 
@@ -60,9 +62,7 @@ class Scheme:
         """Answers that end the wave, if they are counted."""
         return round((self.waits_for or self.sent) * tasks)
 
-    def play(
-        self, seconds: np.ndarray, tasks: int, after: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def play(self, seconds: np.ndarray, tasks: int, after: np.ndarray) -> cm.latency.Waits:
         """Time to the answer and calls sent, of each wave.
 
         Parameters
@@ -73,18 +73,12 @@ class Scheme:
         after : ndarray, shape (waves,)
             When the second call goes out, if the scheme hedges.
         """
-        count = len(seconds)
         if self.hedged is not None:
-            first, delay = seconds[:, :tasks], after.astype(np.float32)[:, None]
-            times = np.minimum(first, delay + seconds[:, tasks:]).max(axis=1)
-            return times, tasks + (first > delay).sum(axis=1)
-        sent = self.workers(tasks)
-        calls = np.full(count, sent)
+            return cm.latency.hedged(seconds[:, :tasks], seconds[:, tasks:], after)
+        sent = seconds[:, : self.workers(tasks)]
         if self.waits_for is not None:
-            last = self.quorum(tasks) - 1
-            return np.partition(seconds[:, :sent], last, axis=1)[:, last], calls
-        copies = seconds[:, :sent].reshape(count, -1, tasks)
-        return copies.min(axis=1).max(axis=1), calls
+            return cm.latency.quorum(sent, self.quorum(tasks))
+        return cm.latency.copies(sent, tasks)
 
 
 SCHEMES = (
@@ -148,8 +142,8 @@ def simulated(
 
 def answering(scheme: Scheme, seconds: np.ndarray, tasks: int) -> list[np.ndarray]:
     """The slots, ascending, whose answers end each wave of a scheme that counts answers."""
-    order = seconds[:, : scheme.workers(tasks)].argsort(axis=1)
-    return list(np.sort(order[:, : scheme.quorum(tasks)], axis=1))
+    sent = seconds[:, : scheme.workers(tasks)]
+    return list(cm.latency.responders(sent, scheme.quorum(tasks)))
 
 
 def quantile_intervals(

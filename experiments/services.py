@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import gammaln
+
+import codedmap as cm
 
 from .data import find, path_of
 
@@ -27,9 +27,11 @@ __all__ = [
 ]
 
 TRACES = "aws-lambda-256-workers.npz"
-SLOW_SHARE, SLOW_FACTOR = 0.05, 10.0
 RANKED_BY = 20
 """Calls of the waves by which the arrays of the traces are ranked."""
+
+
+Family = cm.latency.ShiftedExponential | cm.latency.Bimodal | cm.latency.Pareto
 
 
 class Drawn(NamedTuple):
@@ -72,79 +74,36 @@ class Independent:
     Parameters
     ----------
     name, title : str
-    draw : callable
-        Generator and shape to float32 times.
-    survival : callable
-        The share of calls that take longer than t.
+    model : one of `codedmap.latency`
+        Of the distribution; its draws are independent.
     """
 
     name: str
     title: str
-    draw: Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
-    survival: Callable[[float], float]
+    model: Family
 
     def waves(self, rng: np.random.Generator, count: int, calls: int) -> Drawn:
         """Draw the calls of ``count`` waves."""
-        return Drawn(self.draw(rng, (count, calls)), np.zeros(count, int), np.arange(count))
-
-    def quantile(self, share: float) -> float:
-        """The shortest time within which this share of all calls has answered."""
-        # A shade less, since rounding must not decide on which side of a gap in the times the
-        # quantile falls: 95 % of the bimodal calls are back after 2 and after 10 only just.
-        left = (1.0 - share) * (1.0 - 1e-9)
-        high = 2.0
-        while self.survival(high) > left:
-            high *= 2.0
-        return float(brentq(lambda t: self.survival(t) - left, 1.0, high, xtol=1e-9))
+        seconds = self.model.sample(rng, count, calls, dtype=np.float32)
+        return Drawn(seconds, np.zeros(count, int), np.arange(count))
 
     def quantiles(self, share: float) -> np.ndarray:
         """The one quantile."""
-        return np.array([self.quantile(share)])
-
-
-def _exponential(rng: np.random.Generator, shape: tuple[int, int], mean: float) -> np.ndarray:
-    drawn: np.ndarray = rng.standard_exponential(shape, dtype=np.float32)
-    drawn *= np.float32(mean)
-    return drawn
-
-
-def _shifted(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    return _exponential(rng, shape, 0.5) + np.float32(1.0)
-
-
-def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    times = _exponential(rng, shape, 0.1) + np.float32(1.0)
-    times[rng.random(shape, dtype=np.float32) < SLOW_SHARE] *= np.float32(SLOW_FACTOR)
-    return times
-
-
-def _pareto(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    times: np.ndarray = np.expm1(_exponential(rng, shape, 1.0 / 1.5))
-    times *= np.float32(0.3)
-    times += np.float32(1.0)
-    return times
-
-
-def _past(t: float, mean: float) -> float:
-    return float(np.exp(-max(0.0, t - 1.0) / mean))
+        return np.array([self.model.quantile(share)])
 
 
 INDEPENDENT: dict[str, Independent] = {
     one.name: one
     for one in (
-        Independent("exponential", "1 + Exp(0.5): mild tail", _shifted, lambda t: _past(t, 0.5)),
+        Independent(
+            "exponential", "1 + Exp(0.5): mild tail", cm.latency.ShiftedExponential(1.0, 0.5)
+        ),
         Independent(
             "bimodal",
             "1 + Exp(0.1), 5 % of calls 10x slower",
-            _bimodal,
-            lambda t: (1 - SLOW_SHARE) * _past(t, 0.1) + SLOW_SHARE * _past(t / SLOW_FACTOR, 0.1),
+            cm.latency.Bimodal(cm.latency.ShiftedExponential(1.0, 0.1), 0.05, 10.0),
         ),
-        Independent(
-            "pareto",
-            "1 + 0.3 Pareto(1.5): heavy tail",
-            _pareto,
-            lambda t: float((1.0 + max(0.0, t - 1.0) / 0.3) ** -1.5),
-        ),
+        Independent("pareto", "1 + 0.3 Pareto(1.5): heavy tail", cm.latency.Pareto(1.0, 0.3, 1.5)),
     )
 }
 """By name; 1 is the shortest possible call."""
@@ -153,6 +112,9 @@ INDEPENDENT: dict[str, Independent] = {
 @dataclass(frozen=True)
 class Traces:
     """Measured rounds: a wave is one round of one array, and its calls are different workers.
+
+    Unlike `codedmap.latency.Empirical`, whose waves come in sessions of one array, this draws every
+    wave from any array, by itself, and tells its round, from which the intervals follow.
 
     Parameters
     ----------

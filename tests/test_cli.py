@@ -158,6 +158,7 @@ def test_quiet_prints_nothing(folder, scripted):
         ("replication", (7, 2), (), cm.Replication(2, 7)),
         ("replication", (7, 2), ("--tasks", "5", "--fill", "mean"), cm.Replication(5, 7, "mean")),
         ("berrut", (7, 2), (), cm.BerrutCode(5, 7, 2)),
+        ("berrut", (7, 2), ("--order", "path"), cm.BerrutCode(5, 7, 2, order="path")),
         ("spline", (7, 2), ("--tasks", "3"), cm.SplineCode(3, 7, 2)),
         ("lagrange", (9, 2), ("--degree", "2"), cm.LagrangeCode(4, 9, 2, 2)),
     ],
@@ -170,8 +171,8 @@ def test_every_code_and_its_default_tasks(folder, scripted, name, budget, more, 
 
 def test_options_of_the_spline(folder, scripted):
     smoothing = ("--encoder-smoothing", "1e-3", "--decoder-smoothing", "gcv")
-    _, arrays = ran(*words(), "--points", "uniform", *smoothing)
-    assert str(arrays["code"]) == repr(cm.SplineCode(4, 6, 2, "uniform", 1e-3, "gcv"))
+    _, arrays = ran(*words(), "--points", "uniform", *smoothing, "--order", "path")
+    assert str(arrays["code"]) == repr(cm.SplineCode(4, 6, 2, "uniform", 1e-3, "gcv", order="path"))
 
 
 def test_the_quorum_is_waited_for_instead_of_all_but_the_stragglers(folder, scripted):
@@ -186,6 +187,36 @@ def test_a_deadline_ends_the_wait_for_workers_that_hang(folder, monkeypatch):
     assert str(arrays["outcome"]) == cm.Outcome.DEADLINE.value
     assert arrays["abandoned"].tolist() == [0, 1, 2]
     assert "only 3 of the 4 answers" in output
+
+
+def test_a_tolerance_is_waited_for_instead_of_all_but_the_stragglers(folder, monkeypatch):
+    script = {0: never()}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    copies = [*words(code="replication", stragglers=0), "--fill", "mean"]
+    _, arrays = ran(*copies, "--tolerance", "1", "--deadline", "60")
+    assert str(arrays["outcome"]) == cm.Outcome.TOLERANCE.value
+    assert 0 < arrays["stderr"].max() <= 1
+    _, arrays = ran(*copies, "--tolerance", "1", "--quorum", "5", "--force")
+    assert str(arrays["outcome"]) == cm.Outcome.QUORUM.value
+    _, arrays = ran(*copies, "--tolerance", "0", "--deadline", "0.2", "--force")
+    assert str(arrays["outcome"]) == cm.Outcome.DEADLINE.value
+
+
+def test_a_tolerance_that_is_not_reached_when_all_have_answered(folder, monkeypatch):
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {0: crash()}))
+    copies = [*words(code="replication", stragglers=0), "--fill", "mean", "--tolerance", "0"]
+    assert "the largest standard error is" in refused(*copies, exit_code=1)
+    assert CliRunner().invoke(cli, [*copies, "--partial"]).exit_code == 1
+    with np.load("out.npz") as arrays:
+        assert np.isfinite(arrays["values"]).all()
+
+
+@pytest.mark.parametrize("code", ["spline", "berrut", "lagrange"])
+def test_a_tolerance_is_refused_with_a_code_without_standard_errors(folder, scripted, code):
+    degree = ["--degree", "1"] if code == "lagrange" else []
+    message = refused(*words(code=code), *degree, "--tolerance", "0.1")
+    assert "has none: use --code replication --fill mean" in message
+    assert not scripted
 
 
 def test_text_is_mapped_by_codes_that_copy(folder, scripted):
@@ -271,6 +302,7 @@ def test_usage_errors_name_the_help(folder, scripted):
         (words(workers=0), "0 is not in the range"),
         (words(workers="many"), "'many' is not a valid integer"),
         ([*words(), "--deadline", "0"], "0.0 is not in the range"),
+        ([*words(), "--tolerance", "-1"], "-1.0 is not in the range"),
     ]:
         printed = CliRunner().invoke(cli, line, prog_name="codedmap").output
         assert message in printed

@@ -5,11 +5,11 @@ import inspect
 import codedmap as cm
 
 FACE = """
-map itemwise MapResult
-Uncoded Replication SplineCode BerrutCode LagrangeCode
-Quorum Deadline Decodable Everyone Outcome Progress StopRule
+map stream itemwise MapResult plan Plan PlanRow
+Uncoded Replication KernelCode Prior Known SplineCode BerrutCode LagrangeCode
+Quorum Deadline Decodable Everyone Tolerance Outcome Progress StopRule
 Code Encoding Estimate LinearCode OnnxModel
-engines testing
+engines latency testing
 CodedmapError InvalidArgument InvalidAnswer NotEnoughAnswers NotEnoughMemory CannotSend
 EngineError MissingMainGuard WorkerLost WorkerCrashed Abandoned KeptLost
 """.split()
@@ -24,14 +24,16 @@ def test_the_face_is_exactly_what_is_meant():
 
 def test_every_public_object_says_where_it_is_public():
     for name in FACE:
-        if name not in ("engines", "testing"):
+        if name not in ("engines", "latency", "testing"):
             assert getattr(cm, name).__module__ == "codedmap", name
     for name in cm.engines.__all__:
         assert getattr(cm.engines, name).__module__ == "codedmap.engines", name
+    for name in cm.latency.__all__:
+        assert getattr(cm.latency, name).__module__ == "codedmap.latency", name
 
 
 def test_every_public_object_is_documented():
-    for module in (cm, cm.engines, cm.testing):
+    for module in (cm, cm.engines, cm.latency, cm.testing):
         for name in module.__all__:
             thing = getattr(module, name)
             assert inspect.getdoc(thing), name

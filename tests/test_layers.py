@@ -12,31 +12,50 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "codedmap"
 
 FLOORS = {
-    "_errors": 0, "_checks": 0.5,
+    "_errors": 0, "_checks": 0.5, "_two_opt": 0.5,
     "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
+    "_ordering": 1, "_precision": 1, "_kernel": 1, "_cells": 1, "_heard": 1,
     "_rules": 1, "engines._contract": 1, "engines._parcel": 1,
     "_code": 2, "engines._serve": 2, "engines.executor": 2, "engines.resident": 2, "_display": 2,
-    "_linear": 3, "engines._slot": 3,
-    "_mixing": 4,
+    "_outliers": 2, "_operators": 2, "_linear": 3, "engines._slot": 3,
+    "_evidence": 2, "_known": 3, "_suspects": 3, "_geometry": 4, "_regression": 5, "_decoding": 5.5,
+    "_mixing": 4, "_robust": 4, "_ordered": 4,
     "codes.berrut": 5, "codes.lagrange": 5, "codes.replication": 5, "codes.spline": 5,
+    "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
     "engines.local": 4,
+    "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
     "codes": 6, "engines": 6,
     "testing": 7, "_collect": 7, "_result": 7,
     "_wave": 8,
-    "_map": 9,
+    "_stream": 8.5,
+    "_map": 9, "_plan_table": 7, "_replays": 7, "_schemes": 8, "_plan": 9,
     "": 10,
     "_job": 11, "_shell": 11, "_cli": 12, "__main__": 13,
 }  # fmt: skip
 
-LEFT = {"_points", "_spline", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"} | {
-    name for name in FLOORS if name.startswith("codes")
-}
+LEFT = (
+    {"_points", "_spline", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
+    | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
+    | {
+        "_kernel",
+        "_cells",
+        "_heard",
+        "_evidence",
+        "_known",
+        "_suspects",
+        "_geometry",
+        "_regression",
+    }
+    | {"_decoding", "_plan_table", "_replays", "_schemes"}
+    | {name for name in FLOORS if name.startswith(("codes", "latency"))}
+)
 RIGHT = {"_rules", "_collect", "_display", "testing"} | {
     name for name in FLOORS if name.startswith("engines")
 }
-DOORS = {"_map", "_wave", "_result"}
+DOORS = {"_map", "_stream", "_plan", "_wave", "_result"}
 ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
+SUBPACKAGES = {"", "codes", "engines", "latency"}
 
 
 def modules() -> dict[str, ast.Module]:
@@ -52,8 +71,8 @@ MODULES = modules()
 
 def imports(name: str, tree: ast.AST) -> set[str]:
     """Modules imported: of this package relative to it with a leading dot, others by their first name."""
-    package = name.split(".") if name in ("", "codes", "engines") else name.split(".")[:-1]
-    package = [part for part in package if part]
+    package = [part for part in name.split(".") if part]
+    package = package if name in SUBPACKAGES else package[:-1]
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 import codedmap as cm
 from codedmap.testing import Faulty, Scripted, crash, fail, late, lie, never
 
+from .byhand import ByHand
 from .laws.codes import ROWS
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -432,3 +436,114 @@ def test_a_first_answer_of_absurd_size_is_a_liars():
             affine, inputs(8), code=cm.SplineCode(4, 10, 2), engine=engine, stop=cm.Everyone()
         )
     assert result.rejected == (0,)
+
+
+@every
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_the_order_of_arrival_is_irrelevant(row, seed):
+    code = row.make(4, 14, 2)
+    X = inputs(9)
+    rng = np.random.default_rng(seed)
+
+    def arriving(order):
+        engine = ByHand(code.workers)
+        results = cm.stream(noisy, X, code=code, engine=engine, stop=cm.Everyone())
+        engine.answer(*order)
+        return next(results).values
+
+    def noisy(batch):
+        return affine(batch) + 0.01 * np.sin(1e6 * batch[:, :2])
+
+    straight = arriving(range(code.workers))
+    shuffled = arriving(rng.permutation(code.workers).tolist())
+    np.testing.assert_allclose(shuffled, straight, rtol=1e-9, atol=1e-9)
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Another code, with rows cut in an order of its own."""
+
+    code: Any
+    order: Callable[[np.ndarray], Any]
+
+    @property
+    def tasks(self):
+        return self.code.tasks
+
+    @property
+    def workers(self):
+        return self.code.workers
+
+    @property
+    def stragglers(self):
+        return self.code.stragglers
+
+    def encode(self, block):
+        return self.code.encode(block)
+
+    def arranged(self, rows):
+        return self.order(rows)
+
+
+@given(rows=st.integers(1, 60), tasks=st.integers(2, 6), lost=st.integers(0, 5), data=st.data())
+@settings(max_examples=50, deadline=None)
+@pytest.mark.parametrize("fill", ["mean", None])
+def test_rows_are_cut_as_the_code_arranges_them_and_come_back_as_they_were(
+    fill, rows, tasks, lost, data
+):
+    order = np.array(data.draw(st.permutations(range(rows))))
+    lost %= tasks
+    X = inputs(rows)
+    code = Arranged(cm.Uncoded(tasks, fill), lambda given: order)
+    with Scripted(tasks, {lost: crash()}) as engine:
+        result = cm.map(affine, X, code=code, engine=engine, stop=cm.Everyone(), throw=False)
+        groups = -(-rows // tasks)
+        first = engine.calls[0][1]
+        np.testing.assert_array_equal(first, X[order[:groups]])
+    gone = np.isin(np.arange(rows), order[lost * groups : (lost + 1) * groups])
+    np.testing.assert_array_equal(result.exact, ~gone)
+    np.testing.assert_array_equal(result.values[~gone], affine(X)[~gone])
+    if result.stderr is not None:
+        np.testing.assert_array_equal(result.stderr > 0, gone)
+    if fill is None:
+        assert np.isnan(result.values[gone]).all()
+
+
+def test_a_code_may_leave_rows_as_they_are():
+    X = inputs(10)
+    with Scripted(3) as engine:
+        code = Arranged(cm.Uncoded(3), lambda rows: None)
+        result = cm.map(affine, X, code=code, engine=engine)
+    np.testing.assert_array_equal(result.values, affine(X))
+
+
+def test_the_order_may_depend_on_the_rows():
+    X = inputs(12)
+    with Scripted(3) as engine:
+        code = Arranged(cm.Uncoded(3), lambda rows: np.argsort(rows[:, 0]))
+        result = cm.map(affine, X, code=code, engine=engine)
+        heads = np.concatenate([payload[:, 0] for _, payload in engine.calls])
+    assert (np.diff(heads) > 0).all()
+    np.testing.assert_array_equal(result.values, affine(X))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        np.arange(5),
+        np.arange(7),
+        np.arange(6.0),
+        np.array([0, 1, 2, 3, 4, 4]),
+        np.array([0, 1, 2, 3, 4, 6]),
+        np.array([0, 1, 2, 3, 4, -1]),
+        np.arange(6)[:, None],
+        np.ones(6, bool),
+    ],
+)
+def test_an_arrangement_that_would_lose_rows_is_refused(order):
+    code = Arranged(cm.Uncoded(3), lambda rows: order)
+    with Scripted(3) as engine:
+        with pytest.raises(cm.InvalidArgument, match="each of the numbers 0 to 5 once"):
+            cm.map(affine, inputs(6), code=code, engine=engine)
+        assert not engine.calls

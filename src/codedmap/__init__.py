@@ -9,6 +9,7 @@ True
 """
 
 from . import engines as engines
+from . import latency as latency
 from . import testing as testing
 from ._code import Code as Code
 from ._code import Encoding as Encoding
@@ -25,10 +26,15 @@ from ._errors import NotEnoughAnswers as NotEnoughAnswers
 from ._errors import NotEnoughMemory as NotEnoughMemory
 from ._errors import WorkerCrashed as WorkerCrashed
 from ._errors import WorkerLost as WorkerLost
+from ._kernel import Prior as Prior
+from ._known import Known as Known
 from ._linear import LinearCode as LinearCode
 from ._map import itemwise as itemwise
 from ._map import map as map
 from ._onnx import OnnxModel as OnnxModel
+from ._plan import plan as plan
+from ._plan_table import Plan as Plan
+from ._plan_table import PlanRow as PlanRow
 from ._result import MapResult as MapResult
 from ._rules import Deadline as Deadline
 from ._rules import Decodable as Decodable
@@ -37,7 +43,10 @@ from ._rules import Outcome as Outcome
 from ._rules import Progress as Progress
 from ._rules import Quorum as Quorum
 from ._rules import StopRule as StopRule
+from ._rules import Tolerance as Tolerance
+from ._stream import stream as stream
 from .codes import BerrutCode as BerrutCode
+from .codes import KernelCode as KernelCode
 from .codes import LagrangeCode as LagrangeCode
 from .codes import Replication as Replication
 from .codes import SplineCode as SplineCode
@@ -60,6 +69,8 @@ __all__ = [
     "InvalidAnswer",
     "InvalidArgument",
     "KeptLost",
+    "KernelCode",
+    "Known",
     "LagrangeCode",
     "LinearCode",
     "MapResult",
@@ -68,17 +79,24 @@ __all__ = [
     "NotEnoughMemory",
     "OnnxModel",
     "Outcome",
+    "Plan",
+    "PlanRow",
+    "Prior",
     "Progress",
     "Quorum",
     "Replication",
     "SplineCode",
     "StopRule",
+    "Tolerance",
     "Uncoded",
     "WorkerCrashed",
     "WorkerLost",
     "engines",
     "itemwise",
+    "latency",
     "map",
+    "plan",
+    "stream",
     "testing",
 ]
 

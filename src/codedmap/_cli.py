@@ -137,6 +137,13 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     help="spline: a number (default 0), or gcv to choose it from the answers; for noisy ones.",
 )
 @click.option(
+    "--order",
+    type=click.Choice(["path"]),
+    metavar="path",
+    help="spline, berrut: lay the curve along a short path through the inputs, for rows that have "
+    "no order of their own.",
+)
+@click.option(
     "--engine",
     type=click.Choice(list(ENGINES)),
     default="local",
@@ -149,6 +156,13 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     type=click.IntRange(1),
     metavar="Q",
     help="Wait for this many answers instead of N - S.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    metavar="STDERR",
+    help="Wait until every standard error is at most this, in the units of the outputs, instead of "
+    "for N - S answers; for codes that have standard errors.",
 )
 @click.option(
     "--deadline",
@@ -180,6 +194,7 @@ def run(
     tasks: int | None,
     engine: str,
     quorum: int | None,
+    tolerance: float | None,
     deadline: float | None,
     partial: bool,
     quiet: bool,
@@ -214,7 +229,8 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     with _explained(full), reserved(output, force) as save:
         coder = code_named(code, workers, stragglers, tasks, given)
-        stop = rule_named(workers, quorum or workers - stragglers, deadline)
+        stop = rule_named(coder, stragglers, quorum, tolerance)
+        stop = stop if deadline is None else stop | cm.Deadline(deadline)
         rows = rows_in(inputs, key)
         fn, rows = model_named(model, rows, note)
         coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows

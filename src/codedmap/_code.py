@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,9 +12,11 @@ from ._checks import check_whole
 from ._errors import InvalidArgument
 
 __all__ = [
+    "Arranging",
     "Code",
     "Encoding",
     "Estimate",
+    "Learning",
     "Salvageable",
     "check_budget",
     "check_tasks",
@@ -24,7 +26,11 @@ __all__ = [
 
 @runtime_checkable
 class Code(Protocol):
-    """K tasks in, N payloads out; answers of some in, K estimates out."""
+    """K tasks in, N payloads out; answers of some in, K estimates out.
+
+    A code may state ``has_stderr: bool``, whether its estimates have standard errors, so that a
+    `Tolerance` is refused at the call if they have none; else its first estimate tells.
+    """
 
     @property
     def tasks(self) -> int:
@@ -82,6 +88,25 @@ class Salvageable(Protocol):
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Estimate:
         """Raw inputs that were answered; all else NaN, with an infinite standard error."""
+        ...
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """An encoding that learns from answers what its code can start from in waves to come."""
+
+    @property
+    def learned(self) -> Any:
+        """What its last decoding learned; None before the first."""
+        ...
+
+
+@runtime_checkable
+class Arranging(Protocol):
+    """A code that says which rows should share a group; the door asks before it cuts them."""
+
+    def arranged(self, rows: np.ndarray) -> np.ndarray | None:
+        """For rows (m, *x) in which order, (m,) int, they should be cut; None: as they are."""
         ...
 
 

@@ -13,17 +13,18 @@ from ._errors import Abandoned
 from ._rules import Progress, StopRule
 from .engines import Engine
 
-__all__ = ["Collection"]
+__all__ = ["Budget", "Collection"]
 
 _TICK = 1.0  # some systems deliver Ctrl-C only between waits
+_LOOKING = 0.05  # the share of the time that `Progress.stderr` may take
 
 
 class Collection:
     """The calls of one wave: submit them, iterate over what is known, leave when it is enough.
 
     Iterating yields a `Progress` at the start, after each batch of arrivals, and when the stop
-    rule asked to be woken; it ends by itself when nobody is left running. Leaving the ``with``
-    block abandons whatever still runs.
+    rule or a budget asked to be woken; it ends by itself when nobody is left running. Leaving the
+    ``with`` block abandons whatever still runs.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ class Collection:
     decodable : callable
         Whether these slots' answers can be decoded.
     stderr : callable
-        What `Progress.stderr` is; called for at most 5 % of the time, else it is the last one.
+        The largest standard error of an estimate made of what ``take`` was given; called only if
+        that is decodable, once for the same answers, and for at most 5 % of the time.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Collection:
         self._arrivals: SimpleQueue[tuple[int, Future[Any]]] = SimpleQueue()
         self._answered: set[int] = set()
         self._began = time.monotonic()
-        self._decoding = 0.0
-        self._last: float | None = None
+        self._wake: float | None = None
+        self._looking = Budget(self, _LOOKING)
+        self._looked: tuple[int, float | None] = (0, None)
         self.failures: dict[int, BaseException] = {}
         """What went wrong, by slot, in the order of arrival."""
 
@@ -75,8 +78,18 @@ class Collection:
         """Since the collection was made."""
         return time.monotonic() - self._began
 
+    @property
+    def running(self) -> bool:
+        """Whether anybody may still answer."""
+        return bool(self._running)
+
+    def wake_at(self, seconds: float) -> None:
+        """Yield again at this time, if nothing has arrived before."""
+        self._wake = seconds if self._wake is None else min(self._wake, seconds)
+
     def __iter__(self) -> Iterator[Progress]:
         while True:
+            self._wake = None
             answered = frozenset(self._answered)
             seen = Progress(
                 asked=frozenset(self._asked),
@@ -89,7 +102,10 @@ class Collection:
             yield seen
             if not seen.running:
                 return
-            self._wait(self._stop.wake_after(seen))
+            wake = self._stop.wake_after(seen)
+            if wake is not None:
+                self.wake_at(seen.seconds + wake)  # however long it took our caller to go on
+            self._wait(self._wake)
 
     def __enter__(self) -> Collection:
         return self
@@ -103,21 +119,22 @@ class Collection:
         self._engine.abandon(list(self._running.values()))
 
     def _worst(self) -> float | None:
-        if self._decoding <= 0.05 * self.seconds:
-            began = time.monotonic()
-            self._last = self._stderr()
-            self._decoding += time.monotonic() - began
-        return self._last
+        count = len(self._answered)
+        if count != self._looked[0]:
+            if not self._decodable(frozenset(self._answered)) or not self._looking.allows():
+                return None
+            with self._looking:
+                self._looked = count, self._stderr()
+        return self._looked[1]
 
-    def _wait(self, seconds: float | None) -> None:
-        until = None if seconds is None else time.monotonic() + seconds
+    def _wait(self, until: float | None) -> None:
         while True:
-            left = _TICK if until is None else until - time.monotonic()
+            left = _TICK if until is None else min(_TICK, until - self.seconds)
             try:
-                self._receive(*self._arrivals.get(timeout=max(0.0, min(left, _TICK))))
+                self._receive(*self._arrivals.get(timeout=max(0.0, left)))
                 break
             except Empty:
-                if until is not None and time.monotonic() >= until:
+                if until is not None and self.seconds >= until:
                     break
         while not self._arrivals.empty():
             self._receive(*self._arrivals.get())
@@ -134,3 +151,39 @@ class Collection:
             self._answered.add(slot)
         else:
             self.failures[slot] = error
+
+
+class Budget:
+    """Keeps some work, done in its ``with`` block, within a share of the time of a collection.
+
+    Parameters
+    ----------
+    calls : Collection
+    share : float
+        Between 0 and 1.
+    """
+
+    def __init__(self, calls: Collection, share: float) -> None:
+        self._calls = calls
+        self._share = share
+        self._spent = 0.0
+        self._began = 0.0
+
+    def allows(self) -> bool:
+        """Whether to do it now: always when nobody is left running. If not, we wake up to do it."""
+        again = self._spent / self._share
+        if not self._calls.running or self._calls.seconds >= again:
+            return True
+        self._calls.wake_at(again)
+        return False
+
+    def __enter__(self) -> None:
+        self._began = self._calls.seconds
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._spent += self._calls.seconds - self._began

@@ -75,8 +75,8 @@ class _Row(NamedTuple):
 CODES = {
     "uncoded": _Row(_uncoded, ("fill",), lambda n, s, options: n),
     "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
-    "berrut": _Row(cm.BerrutCode),
-    "spline": _Row(cm.SplineCode, ("points", "encoder_smoothing", "decoder_smoothing")),
+    "berrut": _Row(cm.BerrutCode, ("order",)),
+    "spline": _Row(cm.SplineCode, ("points", "encoder_smoothing", "decoder_smoothing", "order")),
     "lagrange": _Row(
         _lagrange, ("degree",), lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1
     ),
@@ -108,12 +108,22 @@ def code_named(
     return row.build(tasks=tasks, workers=workers, stragglers=stragglers, **options)
 
 
-def rule_named(workers: int, quorum: int, deadline: float | None) -> cm.StopRule:
-    """The rule that waits for a quorum and until the code can decode, but not past a deadline."""
-    if quorum > workers:
+def rule_named(
+    code: cm.Code, stragglers: int, quorum: int | None, tolerance: float | None
+) -> cm.StopRule:
+    """Wait for a quorum that can be decoded, or until every standard error is small enough."""
+    workers = code.workers
+    if quorum is not None and quorum > workers:
         raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
-    rule = cm.Quorum(quorum) & cm.Decodable()
-    return rule if deadline is None else rule | cm.Deadline(deadline)
+    if tolerance is None:
+        return cm.Quorum(quorum or workers - stragglers) & cm.Decodable()
+    if not getattr(code, "has_stderr", True):
+        raise cm.InvalidArgument(
+            f"--tolerance is for standard errors, and {type(code).__name__} has none: use "
+            "--code replication --fill mean, or wait by --quorum and --deadline"
+        )
+    rule = cm.Tolerance(tolerance)
+    return rule if quorum is None else cm.Quorum(quorum) & rule
 
 
 def rows_in(path: Path, key: str | None) -> np.ndarray:

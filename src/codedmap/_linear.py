@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import abc
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from ._answers import all_finite, matrix
 from ._code import Estimate, check_tasks, left_out
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from ._operators import Memory, Operator, apply, units, values_dtype
+from ._operators import telltale as telltale_of
+from ._outliers import find_lies
+from ._precision import Precision
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
-
-
-class Operator(Protocol):
-    """A linear map of columns: a dense matrix, or factors applied one after the other."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __matmul__(self, columns: Any, /) -> Any: ...
 
 
 Made = TypeVar("Made")
@@ -40,6 +34,8 @@ class LinearCode(abc.ABC):
     tasks: int
     workers: int
     stragglers: int
+    has_stderr: ClassVar[bool] = False
+    """Its estimates have no standard errors."""
 
     @abc.abstractmethod
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -52,6 +48,19 @@ class LinearCode(abc.ABC):
     @abc.abstractmethod
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """Why answers of these slots and this dtype cannot be decoded, or None if they can."""
+
+    def precision(self, answered: tuple[int, ...]) -> np.ndarray | Precision | None:
+        """What tells liars among these slots, ascending: a symmetric (F, F) matrix P, or None.
+
+        P is the inverse covariance of honest answers y, up to a factor: positive semidefinite, with
+        yᵀPy small for what is plausible and 0 for what is perfectly so. None: nobody is suspected.
+        """
+        return None
+
+    @property
+    def looks_at_answers(self) -> bool:
+        """Whether `decoder` looks at the answers. They are put in order for it then, which copies them."""
+        return True
 
     def encode(self, inputs: np.ndarray) -> LinearEncoding:
         """Encode B groups of K tasks.
@@ -76,7 +85,7 @@ class LinearCode(abc.ABC):
             )
         columns = inputs.reshape(self.tasks, -1)
         operator = self.encoder(columns)
-        payloads = _apply(operator, columns).reshape(self.workers, *inputs.shape[1:])
+        payloads = apply(operator, columns).reshape(self.workers, *inputs.shape[1:])
         return LinearEncoding(self, payloads, self._raw(operator))
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
@@ -90,7 +99,7 @@ class LinearCode(abc.ABC):
         if known is not operator:
             raw = (None,) * self.workers
             if isinstance(operator, np.ndarray):
-                raw = tuple(_units(operator))
+                raw = tuple(units(operator))
             self._memory.raw = operator, raw
         return raw
 
@@ -100,13 +109,22 @@ class LinearCode(abc.ABC):
         if known[0] is operator and known[1] == dtype:
             return known[2], known[3]
         made = operator.astype(np.float32 if dtype == np.float16 else dtype)
-        telltale = _telltale(operator)
+        telltale = telltale_of(operator)
         self._memory.ready = operator, dtype, made, telltale
         return made, telltale
 
+    def witness(self, answered: tuple[int, ...]) -> Precision | None:
+        """`precision`, of the slots last asked for remembered; to keep it for many takes memory."""
+        known, witness = self._memory.witness
+        if known != answered:
+            made = self.precision(answered)
+            witness = Precision.of(made) if isinstance(made, np.ndarray) else made
+            self._memory.witness = answered, witness
+        return witness
+
     @cached_property
-    def _memory(self) -> _Memory:
-        return _Memory()
+    def _memory(self) -> Memory:
+        return Memory()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_memory"}
@@ -127,8 +145,9 @@ class LinearEncoding:
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`.
 
-        A non-finite entry in a mixed payload's answer is a lie: that worker is left out for that
-        group, and for all groups if it lied in over half of them.
+        A non-finite entry in a mixed payload's answer is a lie, and so is what stands out from all
+        other answers (`find_lies`): that worker is left out for that group, and for all groups if
+        it lied in over half of them.
         """
         groups = self.payloads.shape[1]
         slots, stacked, rejected = matrix(answers, groups)
@@ -137,8 +156,10 @@ class LinearEncoding:
         # which are many times larger, have to be searched for them.
         with np.errstate(invalid="ignore", over="ignore"):
             values, exact, telltale = self._estimate(slots, stacked)
-        if not all_finite(values[telltale]):
-            values, exact, liars = self._without_lies(slots, stacked)
+        finite = all_finite(values[telltale])
+        outliers = self._outliers(slots, stacked) if finite else None
+        if not finite or outliers is not None:
+            values, exact, liars = self._without_lies(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)
 
@@ -147,7 +168,7 @@ class LinearEncoding:
         groups = self.payloads.shape[1]
         slots, stacked, rejected = matrix(answers, groups)
         shape = (self.code.tasks, groups)
-        values = np.full((*shape, *stacked.shape[2:]), np.nan, _values_dtype(stacked.dtype))
+        values = np.full((*shape, *stacked.shape[2:]), np.nan, values_dtype(stacked.dtype))
         exact = np.zeros(shape, dtype=bool)
         for row, slot in enumerate(slots):
             task = self.raw[slot]
@@ -163,8 +184,10 @@ class LinearEncoding:
         self, slots: tuple[int, ...], stacked: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, int | slice]:
         groups, outputs = stacked.shape[1], stacked.shape[2:]
-        columns = stacked.reshape(len(slots), -1)
         ascending = tuple(sorted(slots))
+        if ascending != slots and self.code.looks_at_answers:
+            slots, stacked = ascending, stacked[np.argsort(slots)]
+        columns = stacked.reshape(len(slots), -1)
         operator = self.code.decoder(ascending, columns)
         if isinstance(operator, np.ndarray):
             operator, telltale = self.code.ready(operator, columns.dtype)
@@ -173,41 +196,61 @@ class LinearEncoding:
         else:
             telltale = slice(None)
             columns = columns if ascending == slots else columns[np.argsort(slots)]
-        values = _apply(operator, columns).reshape(self.code.tasks, groups, *outputs)
+        values = apply(operator, columns).reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
             # A row that passes one raw answer through and takes nothing of the others.
-            for task, column in enumerate(_units(operator)):
+            for task, column in enumerate(units(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
         return values, exact, telltale
 
+    def _outliers(self, slots: tuple[int, ...], stacked: np.ndarray) -> np.ndarray | None:
+        """Who stands out in which group, (F, B) bool; None if nobody does."""
+        ascending = tuple(sorted(slots))
+        precision = self.code.witness(ascending) if slots else None
+        if precision is None:
+            return None
+        order = None if ascending == slots else np.argsort(slots)
+        return find_lies(stacked.reshape(*stacked.shape[:2], -1), precision, order)
+
     def _without_lies(
-        self, slots: tuple[int, ...], stacked: np.ndarray
+        self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, set[int]]:
         groups = stacked.shape[1]
         mixed = np.array([self.raw[slot] is None for slot in slots])
-        broken = ~np.isfinite(stacked.reshape(len(slots), groups, -1)).all(axis=2)
-        lies = left_out(broken & mixed[:, None])
+        if outliers is None:
+            broken = ~np.isfinite(stacked.reshape(len(slots), groups, -1)).all(axis=2)
+            outliers = np.zeros_like(broken)
+            for pattern, where in _patterns(~left_out(broken)):
+                kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
+                found = self._outliers(kept, stacked[pattern][:, where])
+                if found is not None:
+                    outliers[np.ix_(pattern, where)] = found
+        else:
+            broken = np.zeros_like(outliers)
+        lies = left_out(broken & mixed[:, None] | outliers)
         # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
         # mixture that estimates the other tasks.
         usable = ~(lies | broken)
-        values = np.empty((self.code.tasks, *stacked.shape[1:]), _values_dtype(stacked.dtype))
+        why = "their answers are not finite" if broken.any() else ""
+        why += " or " if why and outliers.any() else ""
+        why += "they contradict the others" if outliers.any() else ""
+        values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         exact = np.zeros(values.shape[:2], dtype=bool)
-        for pattern in np.unique(usable, axis=1).T:
-            where = (usable == pattern[:, None]).all(axis=0)
+        for pattern, where in _patterns(usable):
             kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
-            self._check(kept, stacked.dtype, len(slots) - len(kept))
+            self._check(kept, stacked.dtype, f", {len(slots) - len(kept)} left out because {why}")
             part = self._estimate(kept, stacked[pattern][:, where])
             values[:, where], exact[:, where], _ = part
         for row, slot in enumerate(slots):
             task = self.raw[slot]
-            if task is not None and broken[row].any():
-                values[task, broken[row]] = stacked[row, broken[row]]
-                exact[task, broken[row]] = True
+            where = broken[row] & ~lies[row]
+            if task is not None and where.any():
+                values[task, where], exact[task, where] = stacked[row, where], True
         return values, exact, {slots[row] for row in np.flatnonzero(lies.any(axis=1))}
 
-    def _check(self, slots: tuple[int, ...], dtype: np.dtype[Any], lies: int = 0) -> None:
+    def _check(self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "") -> None:
         name = type(self.code).__name__
         if slots and dtype.kind not in "fc":
             raise InvalidAnswer(
@@ -217,57 +260,13 @@ class LinearEncoding:
             )
         reason = self.code.shortfall(frozenset(slots), dtype)
         if reason is not None:
-            without = f", {lies} left out because their answers are not finite" if lies else ""
             raise NotEnoughAnswers(
                 f"{len(slots)} of {self.code.workers} workers gave a usable answer{without}, and "
                 f"{name} cannot decode from them: {reason}"
             )
 
 
-class _Memory:
-    """The most recently used operators, at most a hundred."""
-
-    def __init__(self) -> None:
-        self._operators: OrderedDict[Hashable, Any] = OrderedDict()
-        self.ready: tuple[Any, ...] = (None,)
-        self.raw: tuple[Operator | None, tuple[int | None, ...]] = (None, ())
-
-    def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        operator = self._operators.pop(key, None)
-        if operator is None:
-            operator = build()
-        self._operators[key] = operator
-        while len(self._operators) > 100:
-            self._operators.popitem(last=False)
-        return operator
-
-
-def _values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.kind in "fc" else np.dtype(np.float64)
-
-
-def _apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
-    """``operator @ columns`` in the columns' own dtype."""
-    if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
-        return _apply(operator, columns.astype(np.float32)).astype(np.float16)
-    if isinstance(operator, np.ndarray) and operator.dtype != columns.dtype:
-        operator = operator.astype(columns.dtype)
-    result: np.ndarray = operator @ columns
-    return result
-
-
-def _telltale(operator: Operator) -> int | slice:
-    """A task whose estimate takes from every answer, so that NaN in any shows; else all tasks."""
-    if isinstance(operator, np.ndarray):
-        full = operator.all(axis=1)
-        if full.any():
-            return int(full.argmax())
-    return slice(None)
-
-
-def _units(operator: np.ndarray) -> list[int | None]:
-    """For each row the column of its single 1 among zeros, or None."""
-    single = (operator != 0).sum(axis=1) == 1
-    column = operator.argmax(axis=1)
-    unit = single & (operator[np.arange(len(operator)), column] == 1.0)
-    return [int(c) if u else None for c, u in zip(column, unit, strict=True)]
+def _patterns(usable: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The different columns of (F, B) bool, and for each in which groups it stands, (B,) bool."""
+    for pattern in np.unique(usable, axis=1).T:
+        yield pattern, (usable == pattern[:, None]).all(axis=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -10,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ._answers import all_finite
 from ._code import Code
-from ._display import shown
-from ._errors import InvalidArgument
 from ._result import MapResult
-from ._rules import Decodable, Progress, Quorum, StopRule
-from ._wave import Wave
-from .engines import Engine, FromExecutor, Resident
+from ._rules import StopRule
+from ._stream import results
+from .engines import Engine, Resident
 
 __all__ = ["Itemwise", "itemwise", "map"]
 
@@ -78,27 +74,8 @@ def map(
     InvalidAnswer
         If ``fn`` does not return one array with a row per row of its payload.
     """
-    rows = _checked_rows(inputs)
-    if not isinstance(code, Code):
-        raise InvalidArgument(f"code={code!r} is no code: give one such as Replication(8, 16)")
-    if not callable(fn) and not isinstance(fn, Resident):
-        raise InvalidArgument(f"fn={fn!r} cannot be called")
-    engine = _checked_engine(engine, fn, code.workers)
-    stop = _checked_rule(stop, code)
-    wave = Wave(code, rows)
-    with shown(progress, code.workers) as show, wave.calls(engine, stop) as calls:
-        for slot in range(code.workers):
-            call = fn.on(slot) if isinstance(fn, Resident) else fn
-            calls.submit(slot, call, wave.payload(slot))
-        for seen in calls:
-            show(seen)
-            outcome = wave.outcome(seen, stop, throw=throw)
-            if outcome is None:
-                continue
-            result = wave.result(outcome, seen, stop, calls, throw=throw)
-            if result is not None:
-                return result
-    raise AssertionError("a wave in which nobody is left running has a result or raises")
+    [result] = results(fn, inputs, code, engine, stop, throw=throw, progress=progress, early=False)
+    return result
 
 
 @dataclass(frozen=True)
@@ -121,61 +98,3 @@ def itemwise(fn: Callable[[Any], Any]) -> Itemwise:
     array([3., 7.])
     """
     return Itemwise(fn)
-
-
-def _checked_rows(inputs: Any) -> np.ndarray:
-    try:
-        rows = np.asarray(inputs)
-    except Exception as error:
-        raise InvalidArgument(
-            f"inputs cannot be made an array: {error}. All rows must have the same shape"
-        ) from error
-    if rows.ndim == 0:
-        raise InvalidArgument(
-            f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
-        )
-    if rows.size == 0:
-        raise InvalidArgument(
-            f"inputs of shape {rows.shape} are empty: there is nothing to compute"
-        )
-    if rows.dtype.kind in "fc" and not all_finite(rows):
-        broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        raise InvalidArgument(
-            f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
-            f"{broken.argmax()}), which a mixture would spread to every payload: "
-            "drop or fill these rows"
-        )
-    return rows
-
-
-def _checked_engine(engine: Any, fn: Any, slots: int) -> Engine:
-    if isinstance(engine, Executor):
-        engine = FromExecutor(engine, slots)
-    if not isinstance(engine, Engine):
-        raise InvalidArgument(
-            f"engine={engine!r} is neither an engine nor an Executor: give one such as "
-            "codedmap.engines.Local(workers=8)"
-        )
-    if isinstance(fn, Resident) and fn.engine is not engine:
-        raise InvalidArgument("fn is resident on another engine than the one given")
-    if engine.workers < slots:
-        warnings.warn(
-            f"the code has {slots} workers and the engine {engine.workers}: one lost or slow "
-            "worker takes several answers with it, which the code's stragglers do not allow for",
-            stacklevel=3,
-        )
-    return engine
-
-
-def _checked_rule(stop: StopRule | None, code: Code) -> StopRule:
-    if stop is None:
-        return Quorum(code.workers - code.stragglers) & Decodable()
-    if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
-        raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
-    everyone = frozenset(range(code.workers))
-    ending = Progress(everyone, everyone, frozenset(), 0.0, True)
-    if stop.verdict(ending) is None and stop.wake_after(ending) is None:
-        raise InvalidArgument(
-            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"
-        )
-    return stop

@@ -1,9 +1,10 @@
-"""What a call of `map` came to."""
+"""What a call of `map` came to, or a `stream` has come to so far."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,15 +27,18 @@ class MapResult:
     answered: tuple[int, ...]
     """Slots whose answer had come when we stopped."""
     abandoned: tuple[int, ...]
-    """Slots that were still running when we stopped: stragglers, or merely last."""
+    """Slots that were still running when we stopped: stragglers, or merely last. Where the outcome is
+    `Outcome.WAITING` they still run."""
     failed: Mapping[int, BaseException]
     """What went wrong, by slot."""
     rejected: tuple[int, ...]
     """Slots with at least one answer judged a lie."""
     outcome: Outcome
-    """Why we stopped."""
+    """Why we stopped; `Outcome.WAITING` in all results of a `stream` but the last."""
     seconds: float
     """From the first payload sent to the last row decoded."""
+    learned: Any = None
+    """What the code learned from the answers, for its own ``fitted``; None for most codes."""
 
     def __str__(self) -> str:
         workers = len(self.answered) + len(self.abandoned) + len(self.failed)
@@ -43,7 +47,8 @@ class MapResult:
             f"{self.outcome.value}",
             f"  rows       {self._rows()}",
         ]
-        for name, slots in (("abandoned", self.abandoned), ("rejected", self.rejected)):
+        running = "running" if self.outcome is Outcome.WAITING else "abandoned"
+        for name, slots in ((running, self.abandoned), ("rejected", self.rejected)):
             if slots:
                 lines.append(f"  {name:<10} {len(slots)}: {_listed(slots)}")
         if self.failed:

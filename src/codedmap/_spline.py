@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 
 from ._errors import InvalidArgument
 
-__all__ = ["DENSE_ENTRIES", "BandedSmoother", "smoother", "smoothing_by_gcv"]
+__all__ = ["DENSE_ENTRIES", "BandedSmoother", "banded_smoother", "smoother", "smoothing_by_gcv"]
 
 DENSE_ENTRIES = 1_000_000
 """Operators with up to this many entries are dense matrices, larger ones banded factors."""
@@ -32,7 +32,9 @@ _GCV_KNOTS = 2_000  # the eigenproblem takes 2.7 s and 256 MB there, and grows a
 _BLOCK_BYTES = 8 << 20  # working memory of one block of columns
 
 
-def smoother(knots: np.ndarray, at: np.ndarray, smoothing: float) -> np.ndarray | BandedSmoother:
+def smoother(
+    knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
+) -> np.ndarray | BandedSmoother:
     """The operator that takes values at ``knots`` to the smoothing spline's values ``at``.
 
     Parameters
@@ -44,6 +46,8 @@ def smoother(knots: np.ndarray, at: np.ndarray, smoothing: float) -> np.ndarray 
     smoothing : float
         λ >= 0 of the objective above, with its 1/n; SciPy's ``make_smoothing_spline`` calls nλ
         ``lam``. 0 interpolates, infinity is the least-squares line.
+    weights : ndarray, shape (n,), optional
+        Positive factors of the squares in the sum; 1 without.
 
     Returns
     -------
@@ -57,15 +61,18 @@ def smoother(knots: np.ndarray, at: np.ndarray, smoothing: float) -> np.ndarray 
     if n == 2:
         right = (at - knots[0]) / (knots[1] - knots[0])
         return np.stack([1.0 - right, right], axis=1)
-    system = _System.of(knots, smoothing)
-    readout = system.readout(knots, at)
+    banded = banded_smoother(knots, at, smoothing, weights)
     if len(at) * n > DENSE_ENTRIES:
-        return BandedSmoother(system, readout)
-    # The system is symmetric, so the operator's transpose comes from one solve with a right-hand
-    # side per position, of which there are fewer than knots.
-    operator = np.ascontiguousarray(system.solve(readout.toarray().T)[system.values].T)
-    operator[np.abs(operator) < _NOTHING] = 0.0
-    return operator
+        return banded
+    return banded.dense()
+
+
+def banded_smoother(
+    knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
+) -> BandedSmoother:
+    """`smoother` for at least 3 knots as factors, which are made sooner than the matrix."""
+    system = _System.of(knots, smoothing, weights)
+    return BandedSmoother(system, system.readout(knots, at), weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class BandedSmoother:
 
     _system: _System
     _readout: csr_array
+    _weights: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,9 +101,18 @@ class BandedSmoother:
                 out[:, start : start + width] = self._apply(block)
         return out
 
+    def dense(self) -> np.ndarray:
+        """The same as a matrix."""
+        # The system is symmetric, so the operator's transpose comes from one solve with a right-hand
+        # side per position, of which there are fewer than knots.
+        solved = self._system.solve(self._readout.toarray().T)[self._system.values]
+        operator = np.ascontiguousarray(solved.T)
+        operator[np.abs(operator) < _NOTHING] = 0.0
+        return operator if self._weights is None else operator * self._weights
+
     def _apply(self, y: np.ndarray) -> np.ndarray:
         right = np.zeros((self._system.order, y.shape[1]), order="F")
-        right[self._system.values] = y
+        right[self._system.values] = y if self._weights is None else y * self._weights[:, None]
         solved: np.ndarray = self._readout @ self._system.solve(right)
         return solved
 
@@ -111,7 +128,7 @@ class _System:
     to_gamma: np.ndarray  # scale / root
 
     @classmethod
-    def of(cls, knots: np.ndarray, smoothing: float) -> _System:
+    def of(cls, knots: np.ndarray, smoothing: float, weights: np.ndarray | None) -> _System:
         n = len(knots)
         h = np.diff(knots)
         weight = max(n * smoothing, _TINY)
@@ -129,7 +146,7 @@ class _System:
         def put(rows: np.ndarray, columns: np.ndarray, entries: np.ndarray | float) -> None:
             band[2 * _BAND + rows - columns, columns] = entries
 
-        put(values, values, 1.0)
+        put(values, values, 1.0 if weights is None else weights)
         for offset, q in enumerate((q0, q1, q2)):
             rows, entries = values[offset : offset + n - 2], root * scale * q
             put(rows, curvatures, entries)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ._answers import Answers
-from ._code import Code, Estimate, Salvageable
+from ._code import Arranging, Code, Estimate, Learning, Salvageable
 from ._collect import Collection
-from ._errors import NotEnoughAnswers
+from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._groups import cut, joined, spans
 from ._memory import check_memory
 from ._result import MapResult
-from ._rules import Outcome, Progress, StopRule
+from ._rules import Outcome, Progress, StopRule, asks_stderr, at_best
 from .engines import Engine
 
-__all__ = ["Wave"]
+__all__ = ["Wave", "no_stderr"]
 
 
 class Wave:
@@ -30,14 +31,16 @@ class Wave:
     Raises
     ------
     InvalidArgument
-        If the code cannot encode such rows.
+        If the code cannot encode such rows, or its arrangement of them leaves some out.
     NotEnoughMemory
         If the payloads would not fit.
     """
 
     def __init__(self, code: Code, rows: np.ndarray) -> None:
-        blocks = cut(rows, code.tasks)
         self._code = code
+        order = code.arranged(rows) if isinstance(code, Arranging) else None
+        self._place = None if order is None else self._places(order, len(rows))
+        blocks = cut(rows if order is None else rows[order], code.tasks)
         self._rows = len(rows)
         self._spans = spans(blocks)
         self._groups = self._spans[-1][1]
@@ -46,12 +49,18 @@ class Wave:
             check_memory(payloads, rows.nbytes, code.tasks, code.workers)
         self._encodings = [code.encode(block) for block in blocks]
         self._answers = Answers(code.workers)
+        self._estimate: Estimate | None = None
 
     def calls(self, engine: Engine, stop: StopRule) -> Collection:
         """A collection of calls whose answers come here."""
-        return Collection(
-            engine, stop, take=self._answers.add, decodable=self.decodable, stderr=self._worst
-        )
+
+        def worst() -> float | None:
+            estimate = self._tried()
+            if estimate is not None and estimate.stderr is None and asks_stderr(stop):
+                raise no_stderr(stop, self._code)
+            return _largest(estimate)
+
+        return Collection(engine, stop, take=self._take, decodable=self.decodable, stderr=worst)
 
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x), not writable."""
@@ -78,13 +87,18 @@ class Wave:
 
     def _hopeless(self, seen: Progress, stop: StopRule, throw: bool) -> bool:
         best = seen.answered | seen.running
-        ending = Progress(seen.asked, best, seen.failed, seen.seconds, self.decodable(best))
+        ending = at_best(seen.asked, best, seen.failed, seen.seconds, self.decodable(best))
         if throw and not ending.decodable:
             return True
         if stop.verdict(ending) is not None or stop.wake_after(ending) is not None:
             return False
         # The rule is out of reach; but if every row may still come exact, nobody minds the rule.
         return not ending.decodable or self._all_raw(seen.answered) or not self._all_raw(best)
+
+    def so_far(self, seen: Progress, calls: Collection) -> MapResult | None:
+        """What the wave has come to while it goes on, or None if it cannot be decoded after all."""
+        estimate = self._tried()
+        return None if estimate is None else self._told(estimate, Outcome.WAITING, seen, calls)
 
     def result(
         self, outcome: Outcome, seen: Progress, stop: StopRule, calls: Collection, *, throw: bool
@@ -114,8 +128,20 @@ class Wave:
             )
             if unmet and not estimate.exact.all():
                 reason = f"the stop rule {stop} asks for more than could still come"
+                worst = _largest(estimate)
+                if asks_stderr(stop) and worst is not None:
+                    reason += (
+                        f" (the largest standard error is {worst:.3g}; with | Everyone() it would "
+                        "take the best there is)"
+                    )
         if throw and reason is not None:
             raise _not_enough(seen, outcome, reason, calls.failures)
+        return self._told(estimate, outcome, seen, calls)
+
+    def _told(
+        self, estimate: Estimate, outcome: Outcome, seen: Progress, calls: Collection
+    ) -> MapResult:
+        self._estimate = None  # its arrays are the caller's now, who may write into them
         return MapResult(
             values=estimate.values,
             stderr=estimate.stderr,
@@ -126,9 +152,26 @@ class Wave:
             rejected=estimate.rejected,
             outcome=outcome,
             seconds=calls.seconds,
+            learned=first.learned if isinstance(first := self._encodings[0], Learning) else None,
         )
 
+    def _take(self, slot: int, answer: Any) -> None:
+        self._answers.add(slot, answer)
+        self._estimate = None
+
+    def _tried(self) -> Estimate | None:
+        """An estimate, or None while lies hinder it: others may still make up for those."""
+        try:
+            return self._decode()
+        except (NotEnoughAnswers, InvalidAnswer):
+            return None
+
     def _decode(self) -> Estimate:
+        if self._estimate is None:
+            self._estimate = self._decoded()
+        return self._estimate
+
+    def _decoded(self) -> Estimate:
         sheet, others = self._answers.sheet(self._groups)
         parts = [
             encoding.decode(sheet.groups(*span))
@@ -152,11 +195,29 @@ class Wave:
     def _joined(self, parts: list[Estimate], others: tuple[int, ...]) -> Estimate:
         errors = [part.stderr for part in parts if part.stderr is not None]
         return Estimate(
-            joined([part.values for part in parts], self._rows),
-            joined([part.exact for part in parts], self._rows),
-            joined(errors, self._rows) if len(errors) == len(parts) else None,
+            self._in_place([part.values for part in parts]),
+            self._in_place([part.exact for part in parts]),
+            self._in_place(errors) if len(errors) == len(parts) else None,
             tuple(sorted({*others, *(slot for part in parts for slot in part.rejected)})),
         )
+
+    def _in_place(self, blocks: list[np.ndarray]) -> np.ndarray:
+        rows = joined(blocks, self._rows)
+        return rows if self._place is None else rows[self._place]
+
+    def _places(self, order: np.ndarray, rows: int) -> np.ndarray:
+        """Where each of the caller's rows stands in this order."""
+        order = np.asarray(order)
+        places = np.full(rows, -1)
+        fits = order.shape == (rows,) and order.dtype.kind in "iu"
+        if fits and order.min() >= 0 and order.max() < rows:
+            places[order] = np.arange(rows)
+        if (places < 0).any():
+            raise InvalidArgument(
+                f"{type(self._code).__name__}.arranged must give each of the numbers 0 to {rows - 1} "
+                "once, in any order, or None"
+            )
+        return places
 
     def _all_raw(self, answered: frozenset[int]) -> bool:
         """Whether every task's own input is among the payloads of these slots."""
@@ -165,12 +226,20 @@ class Wave:
             return False
         return {encoding.raw[slot] for slot in answered} >= set(range(self._code.tasks))
 
-    def _worst(self) -> float | None:
-        try:
-            estimate = self._decode()
-        except NotEnoughAnswers:
-            return None
-        return None if estimate.stderr is None else float(estimate.stderr.max())
+
+def no_stderr(stop: StopRule, code: Code) -> InvalidArgument:
+    """The error for a rule that asks for standard errors of a code that has none."""
+    return InvalidArgument(
+        f"the stop rule {stop} asks for standard errors, and {type(code).__name__} has none: use a "
+        'code that has, such as Replication(..., fill="mean"), or stop by answers and time, as '
+        "Quorum(20) | Deadline(2) does"
+    )
+
+
+def _largest(estimate: Estimate | None) -> float | None:
+    if estimate is None or estimate.stderr is None:
+        return None
+    return float(estimate.stderr.max())
 
 
 def _nothing(tasks: int, shape: tuple[int, ...]) -> Estimate:

@@ -34,8 +34,8 @@ ROWS = (
     Row(
         "replication, confirmed", lambda k, n, s: cm.Replication(k, n, confirm=2), 0.0, copies=True
     ),
-    Row("berrut", cm.BerrutCode, 0.1),
-    Row("spline", cm.SplineCode, 0.01),
+    Row("berrut", cm.BerrutCode, 0.12),
+    Row("spline", cm.SplineCode, 0.015),
     Row("spline, uniform", lambda k, n, s: cm.SplineCode(k, n, s, points="uniform"), 0.01),
     Row(
         "spline, smooth",
@@ -48,6 +48,8 @@ ROWS = (
         0.05,
         adaptive=True,
     ),
+    Row("spline, ordered", lambda k, n, s: cm.SplineCode(k, n, s, order="path"), 0.015),
+    Row("berrut, ordered", lambda k, n, s: cm.BerrutCode(k, n, s, order="path"), 0.12),
     Row("lagrange, linear", lambda k, n, s: cm.LagrangeCode(k, n, min(s, n - k), 1), 1e-6, 1e-6),
     Row(
         "lagrange, quadratic",

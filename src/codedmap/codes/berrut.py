@@ -10,7 +10,9 @@ import numpy as np
 from .._code import check_budget
 from .._linear import LinearCode, LinearEncoding, Operator
 from .._mixing import check_clip, clipped
+from .._ordered import Order, OrderedEncoding, arranged, check_order, in_order
 from .._points import task_points, worker_points
+from .._precision import Precision, of_a_curve
 from .._spline import DENSE_ENTRIES
 
 __all__ = ["BerrutCode"]
@@ -32,10 +34,13 @@ class BerrutCode(LinearCode):
         K inputs a group, N payloads, and S, how many answers the default stop rule does not wait for.
     clip : (float, float), optional
         Payloads are kept within these bounds.
+    order : {"path"}, optional
+        Lays the curve along a short path through the inputs of a group, and lets neighbours among
+        the rows share a group, as in `SplineCode`.
 
     Notes
     -----
-    With all answers and the identity for fn the inputs come back within 10 % of their range at
+    With all answers and the identity for fn the inputs come back within 12 % of their range at
     N >= 3K, within 40 % at N >= 1.25K; exactly where an α_k and a β_n coincide.
     """
 
@@ -43,14 +48,30 @@ class BerrutCode(LinearCode):
     workers: int
     stragglers: int
     clip: tuple[float, float] | None = None
+    order: Order | None = None
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, self.stragglers)
         check_clip(self.clip)
+        check_order(self.order)
 
-    def encode(self, inputs: np.ndarray) -> LinearEncoding:
+    def arranged(self, rows: np.ndarray) -> np.ndarray | None:
+        """With ``order``, in which order to cut rows (m, *x) so that neighbours share a group."""
+        return arranged(rows, self.tasks, self.order)
+
+    def encode(  # type: ignore[override]  # another `Encoding`, which is all that the door needs
+        self, inputs: np.ndarray
+    ) -> LinearEncoding | OrderedEncoding:
         """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`."""
+        return in_order(self._encode, inputs, self.order)
+
+    def _encode(self, inputs: np.ndarray) -> LinearEncoding:
         return clipped(super().encode(inputs), inputs, self.clip)
+
+    @property
+    def looks_at_answers(self) -> bool:
+        """No."""
+        return False
 
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) interpolant from α to β."""
@@ -66,6 +87,10 @@ class BerrutCode(LinearCode):
                 worker_points(self.workers)[list(answered)], task_points(self.tasks)
             ),
         )
+
+    def precision(self, answered: tuple[int, ...]) -> Precision | None:
+        """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
+        return of_a_curve(np.array(answered, float))
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""

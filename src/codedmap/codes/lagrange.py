@@ -14,6 +14,7 @@ from .._code import check_budget
 from .._errors import InvalidArgument
 from .._linear import LinearCode, Operator
 from .._points import task_points, worker_points
+from .._precision import MOST, Precision
 
 __all__ = ["LagrangeCode"]
 
@@ -71,6 +72,11 @@ class LagrangeCode(LinearCode):
         """(K - 1)·degree + 1, the fewest answers that determine the polynomial."""
         return (self.tasks - 1) * self.degree + 1
 
+    @property
+    def looks_at_answers(self) -> bool:
+        """No."""
+        return False
+
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) polynomial interpolant from α to β, in barycentric form."""
         return self.kept("encoder", self._encoder)
@@ -94,6 +100,14 @@ class LagrangeCode(LinearCode):
             "answers, use fewer tasks or more workers, or compute in float64"
         )
 
+    def precision(self, answered: tuple[int, ...]) -> Precision | None:
+        """What is left of answers when the fitted polynomial is taken away."""
+        if len(answered) > MOST:
+            return None
+        basis, _ = np.linalg.qr(self._fit(answered))
+        matrix = np.eye(len(answered)) - basis @ basis.T
+        return Precision(matrix[None], np.zeros(1), self.threshold, exact=True)
+
     def _growth(self, answered: tuple[int, ...]) -> float:
         return self.kept(
             (answered, "growth"), lambda: float(np.linalg.norm(self.decoder(answered, _NONE), 2))
@@ -112,13 +126,15 @@ class LagrangeCode(LinearCode):
         return np.asarray(terms / terms.sum(axis=1, keepdims=True))
 
     def _decoder(self, answered: tuple[int, ...]) -> np.ndarray:
-        degree = self.threshold - 1
-        fit = chebyshev.chebvander(worker_points(self.workers)[list(answered)], degree)
-        read = chebyshev.chebvander(task_points(self.tasks), degree)
-        basis, upper = np.linalg.qr(fit)
+        read = chebyshev.chebvander(task_points(self.tasks), self.threshold - 1)
+        basis, upper = np.linalg.qr(self._fit(answered))
         coefficients = solve_triangular(upper, read.T, trans="T", lower=False)
         result: np.ndarray = coefficients.T @ basis.T
         return result
+
+    def _fit(self, answered: tuple[int, ...]) -> np.ndarray:
+        points = worker_points(self.workers)[list(answered)]
+        return np.asarray(chebyshev.chebvander(points, self.threshold - 1))
 
 
 _NONE = np.empty((0, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Replication:
     workers: int
     fill: Fill = None
     confirm: int = 1
+    has_stderr: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, 0)
@@ -88,6 +89,7 @@ class Uncoded:
 
     tasks: int
     fill: Fill = None
+    has_stderr: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._copies()
@@ -131,7 +133,7 @@ class CopyEncoding:
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         if not self.decodable(frozenset(slots)):
             raise self._not_enough(slots, rejected)
-        estimate = self._voted(slots, stacked, rejected)
+        estimate = self.voted(slots, stacked, rejected)
         have = sorted({self.raw[slot] for slot in slots})
         lost = sorted(set(range(self.tasks)) - set(have))
         if not lost:
@@ -144,7 +146,7 @@ class CopyEncoding:
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """The tasks that have an answer; the others are NaN, with an infinite standard error."""
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
-        estimate = self._voted(slots, stacked, rejected)
+        estimate = self.voted(slots, stacked, rejected)
         values = estimate.values
         lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
         if values.dtype.kind in "mM":
@@ -155,7 +157,7 @@ class CopyEncoding:
             values[lost] = np.nan
         return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
 
-    def _voted(
+    def voted(
         self, slots: tuple[int, ...], stacked: np.ndarray, rejected: tuple[int, ...]
     ) -> Estimate:
         """All tasks that have an answer; values of the others are left undefined."""

@@ -1,0 +1,113 @@
+"""Systematic payloads in cells: each task's own input, and mixtures of it with a neighbour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Cells", "cells_along"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Where N payloads of B groups sit: ``(1 - weight) * x[home] + weight * x[neighbour]``.
+
+    Weights lie in [0, 1], so a payload is on the segment between two real inputs: it stays within
+    whatever convex set the inputs are from.
+    """
+
+    home: np.ndarray
+    """(N, B) int: the task whose cell a payload is in."""
+    neighbour: np.ndarray
+    """(N, B) int: the task it is mixed with."""
+    weight: np.ndarray
+    """(N, B) float; 0 where the payload is the home's own input."""
+
+    @property
+    def raw(self) -> tuple[int | None, ...]:
+        """For each slot the task that it computes as it is, the same in all groups; None if mixed."""
+        mixed = np.asarray(self.weight.any(axis=1))
+        return tuple(
+            None if m else int(home) for m, home in zip(mixed, self.home[:, 0], strict=True)
+        )
+
+    def payloads(self, inputs: np.ndarray) -> np.ndarray:
+        """The payloads (N, B, *x) of inputs (K, B, *x), in their dtype."""
+        workers, groups = self.home.shape
+        out = np.empty((workers, *inputs.shape[1:]), inputs.dtype)
+        every = np.arange(groups)
+        shape = (groups, *(1,) * (inputs.ndim - 2))
+        for n in range(workers):
+            home = inputs[self.home[n], every]
+            if self.weight[n].any():
+                # In this form a mixture of two equal inputs is that input to the last bit, and
+                # none leaves the range of the two.
+                weight = self.weight[n].astype(inputs.real.dtype).reshape(shape)
+                home += weight * (inputs[self.neighbour[n], every] - home)
+            out[n] = home
+        return out
+
+    def mixing(self, slots: np.ndarray, groups: slice) -> np.ndarray:
+        """The weights as dense matrices (groups, slots, K) of some slots and groups."""
+        home, neighbour = self.home[slots, groups].T, self.neighbour[slots, groups].T
+        weight = self.weight[slots, groups].T
+        tasks = int(self.home.max()) + 1
+        dense = np.zeros((*home.shape, tasks))
+        group, slot = np.ogrid[: home.shape[0], : home.shape[1]]
+        dense[group, slot, home] = 1.0 - weight
+        dense[group, slot, neighbour] += weight
+        return dense
+
+
+def cells_along(orders: np.ndarray, workers: int, spread: float) -> Cells:
+    """Payloads in the cells of tasks that follow each other along a path.
+
+    Slot k < K is task k itself. With r payloads in its cell, the others are mixtures with the task
+    before or after it on the path, by turns, with weights ``spread · i / r``, i = 1, 1, 2, 2, ...
+    The two tasks at the ends of the path have one neighbour only, and smaller steps. Where K does not
+    divide N, the cells that hold one payload more are spread evenly along the path.
+
+    Parameters
+    ----------
+    orders : ndarray, shape (B, K)
+        The tasks of each group as they follow each other.
+    workers : int
+        N >= K.
+    spread : float
+        0 makes copies; 1 fills the way to both neighbours evenly.
+    """
+    groups, tasks = orders.shape
+    rank = np.empty_like(orders)
+    np.put_along_axis(rank, orders, np.arange(tasks)[None], axis=1)
+    each, extra = divmod(workers, tasks)
+    if spread == 0.0 or tasks == 1:
+        home = np.broadcast_to((np.arange(workers) % tasks)[:, None], (workers, groups))
+        return Cells(home, home, np.zeros((workers, groups)))
+    fuller = ((np.arange(extra) + 0.5) * tasks / max(1, extra)).astype(int)
+    count = np.full(tasks, each)
+    count[fuller] += 1
+    step, share = _steps(count, spread)
+    place = np.concatenate(
+        [np.tile(rank.T, (each, 1)), np.broadcast_to(fuller[:, None], (extra, groups))]
+    )
+    turn = np.concatenate([np.repeat(np.arange(each), tasks), np.full(extra, each)])[:, None]
+    every = np.arange(groups)
+    neighbour = orders[every, place + step[place, turn]]
+    return Cells(orders[every, place], neighbour, share[place, turn])
+
+
+def _steps(count: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Per cell along the path and payload within it: to which neighbour, and with what weight."""
+    tasks, most = len(count), int(count.max())
+    turn = np.arange(most)
+    far = (turn + 1) // 2
+    # Neighbouring cells start to opposite sides, so that two payloads do not meet between them
+    # while the next gap stays empty.
+    side = np.where(turn % 2 == 1, 1, -1) * np.where(np.arange(tasks) % 2, -1, 1)[:, None]
+    share = spread * far / count[:, None]
+    for end, inward in ((0, 1), (tasks - 1, -1)):
+        side[end] = inward
+        share[end] = spread * (count[end] // 2) / count[end] * turn / max(1, count[end] - 1)
+    step = np.where(turn == 0, 0, side)
+    return step, share

@@ -1,0 +1,117 @@
+"""Answers as a regression takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Heard", "Scale", "centred", "condensed"]
+
+_COMPARED = 16
+"""Outputs that are looked at first, to tell whether any takes but a few values."""
+_DISCRETE = 0.8
+"""Share of answers that another one equals in an output, from which that output is not judged."""
+_WILDEST = 1e6
+"""Deviations beyond which it does not matter how far an answer is off."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """Answers, one for each input or mixture that was computed."""
+
+    slots: np.ndarray
+    """(F,): what was computed, as slots."""
+    answers: np.ndarray
+    """(F, B, *y)."""
+    used: np.ndarray
+    """(F, B) bool: finite, and not disputed."""
+
+    @property
+    def columns(self) -> int:
+        """Real numbers in an answer."""
+        each = int(np.prod(self.answers.shape[2:], dtype=int))
+        return 2 * each if self.answers.dtype.kind == "c" else each
+
+    def mask(self, groups: slice) -> np.ndarray:
+        """Which answers of these groups are used, (B, F)."""
+        return self.used[:, groups].T
+
+    def real(self, groups: slice, some: slice = slice(None)) -> np.ndarray:
+        """Some answers of these groups as (B, F, columns) of float64, a copy."""
+        part = self.answers[some, groups]
+        rows = part.reshape(*part.shape[:2], -1).swapaxes(0, 1)
+        if rows.dtype.kind == "c":
+            return np.array(rows, np.complex128, order="C").view(np.float64)
+        return np.array(rows, np.float64, order="C")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """What makes outputs comparable: robust middles and deviations, and which take but few values."""
+
+    middle: np.ndarray
+    """(columns,)."""
+    deviation: np.ndarray
+    """(columns,); infinite for outputs that are not judged, and never 0."""
+
+    @classmethod
+    def of(cls, heard: Heard, groups: slice) -> Scale:
+        """From the answers of some groups."""
+        answers, used = heard.real(groups), heard.mask(groups)
+        kept = answers[used]
+        if not len(kept):
+            return cls(np.zeros(answers.shape[2]), np.ones(answers.shape[2]))
+        middle = np.median(kept, axis=0)
+        with np.errstate(over="ignore"):
+            apart = np.abs(kept - middle)
+            deviation = 1.5 * np.median(apart, axis=0)
+            if not deviation.all():
+                deviation = np.where(deviation > 0.0, deviation, np.sqrt((apart**2).mean(axis=0)))
+        deviation = np.where((deviation > 0.0) & np.isfinite(deviation), deviation, 1.0)
+        first = slice(None, None, -(-len(middle) // _COMPARED))
+        if _twins(answers[:, :, first], used).any():
+            deviation[_twins(answers, used)] = np.inf
+        return cls(middle, deviation)
+
+    @property
+    def judged(self) -> bool:
+        """Whether any output is."""
+        return bool(np.isfinite(self.deviation).any())
+
+    def applied(self, answers: np.ndarray, used: np.ndarray) -> np.ndarray:
+        """Answers (B, F, columns) in deviations from the mean of their group, 0 where not used."""
+        with np.errstate(over="ignore"):
+            scaled = (answers - self.middle) / self.deviation
+        np.clip(scaled, -_WILDEST, _WILDEST, out=scaled)
+        return centred(scaled, used)[0]
+
+
+def centred(answers: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Answers (B, F, q) less the mean of those used in each group, 0 elsewhere; and the means."""
+    mask = used[:, :, None]
+    kept = answers if used.all() else np.where(mask, answers, 0.0)
+    mean = kept.sum(axis=1, keepdims=True) / np.maximum(mask.sum(axis=1, keepdims=True), 1)
+    rest: np.ndarray = kept - mean
+    if not used.all():
+        rest *= mask
+    return rest, mean
+
+
+def condensed(answers: np.ndarray) -> np.ndarray:
+    """Answers (B, F, q) with at most F columns that have the same inner products."""
+    if answers.shape[2] <= answers.shape[1]:
+        return answers
+    triangle = np.asarray(np.linalg.qr(answers.swapaxes(1, 2), mode="r"))
+    return triangle.swapaxes(1, 2)
+
+
+def _twins(answers: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Outputs (columns,) in which nearly every answer is one that its group gives twice."""
+    ordered = np.sort(np.where(used[:, :, None], answers, np.nan), axis=1)
+    same = ordered[:, 1:] == ordered[:, :-1]
+    twin = np.zeros(answers.shape, dtype=bool)
+    twin[:, 1:] |= same
+    twin[:, :-1] |= same
+    discrete: np.ndarray = twin.sum(axis=(0, 1)) > _DISCRETE * used.sum()
+    return discrete

@@ -1,0 +1,184 @@
+"""Gaussian-process regression on many small groups at once.
+
+Everything is batched over groups: an answer that is missing, or not trusted, in one group is not
+removed but uncoupled (its row and column of the covariance become those of the identity), so all
+groups keep one shape and no Python loop runs over them.
+
+The model of one output in one group: an unknown constant, with a flat prior, plus a Gaussian process
+of variance s² and Matérn correlation, plus independent noise of variance s² · noise. The constant
+is integrated out (generalised least squares; Rasmussen and Williams 2006, section 2.7), s² is
+estimated from the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ._checks import is_real
+from ._errors import InvalidArgument
+
+__all__ = ["Prior", "conditioned", "correlation", "covariances", "inverse"]
+
+Smoothness = Literal["matern32", "matern52", "gaussian"]
+
+_FAR = 700.0
+"""Length scales beyond which a correlation is 0 in floating point."""
+_LEAST = 1e-10
+"""Noise below which rounding would make covariances singular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What is assumed of a function before it has answered: how fast it varies, and how smoothly.
+
+    Parameters
+    ----------
+    length : float
+        Length scale, in the unit of the inputs: answers at this distance are still alike.
+    noise : float
+        Variance of what the process does not explain, as a share of its own.
+    smoothness : {"matern32", "matern52", "gaussian"}
+        Of the Matérn family: once, twice, or infinitely often differentiable.
+    """
+
+    length: float
+    noise: float = 1e-8
+    smoothness: Smoothness = "matern52"
+
+    def __post_init__(self) -> None:
+        if not is_real(self.length) or not 1e-140 < self.length < 1e140:
+            raise InvalidArgument(f"length={self.length!r} of a prior must be a number above 0")
+        if not is_real(self.noise) or not _LEAST <= self.noise < np.inf:
+            raise InvalidArgument(
+                f"noise={self.noise!r} of a prior must be a number of at least {_LEAST:g}"
+            )
+        if self.smoothness not in ("matern32", "matern52", "gaussian"):
+            raise InvalidArgument(
+                f'smoothness={self.smoothness!r} is unknown: choose "matern32", "matern52" or '
+                '"gaussian"'
+            )
+
+
+def correlation(squared: np.ndarray, prior: Prior) -> np.ndarray:
+    """Correlations of the answers at these squared distances, an array of the same shape."""
+    return _alike(np.sqrt(squared) / prior.length, prior.smoothness)
+
+
+def covariances(apart: np.ndarray, priors: Sequence[Prior], used: np.ndarray) -> np.ndarray:
+    """Covariances of the answers, noise included, under several priors, (P, B, F, F).
+
+    Parameters
+    ----------
+    apart : ndarray, shape (B, F, F)
+        Distances between payloads.
+    priors : sequence of Prior
+        Those of equal length and smoothness share their correlations.
+    used : ndarray, shape (B, F) bool
+        Others are uncoupled.
+    """
+    every = np.empty((len(priors), *apart.shape))
+    for kind in {prior.smoothness for prior in priors}:
+        alike = [k for k, prior in enumerate(priors) if prior.smoothness == kind]
+        lengths, which = np.unique([priors[k].length for k in alike], return_inverse=True)
+        every[alike] = _alike(apart / lengths[:, None, None, None], kind)[which]
+    at = np.arange(apart.shape[1])
+    every[..., at, at] = 1.0 + np.array([prior.noise for prior in priors])[:, None, None]
+    for covariance in every:
+        _uncouple(covariance, used)
+    return every
+
+
+def _alike(scaled: np.ndarray, smoothness: Smoothness) -> np.ndarray:
+    """Correlations at these distances, in length scales. Overwrites them."""
+    np.minimum(scaled, _FAR, out=scaled)
+    if smoothness == "gaussian":
+        scaled *= scaled
+        scaled *= -0.5
+        return np.asarray(np.exp(scaled, out=scaled))
+    scaled *= np.sqrt(3.0 if smoothness == "matern32" else 5.0)
+    decay = np.exp(-scaled)
+    if smoothness == "matern32":
+        scaled += 1.0
+    else:  # 1 + s + s²/3
+        polynomial = scaled / 3.0
+        polynomial += 1.0
+        scaled *= polynomial
+        scaled += 1.0
+    scaled *= decay
+    return scaled
+
+
+def inverse(
+    covariance: np.ndarray, used: np.ndarray, *, flat: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What answers a mean and a residual: everything follows from these.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (B, F, F)
+        Of the answers, noise included, in units of s². Overwritten.
+    used : ndarray, shape (B, F) bool
+    flat : bool
+        Whether a constant is unknown.
+
+    Returns
+    -------
+    ndarray, shape (B, F, F)
+        P = C⁻¹ - C⁻¹1 1ᵀC⁻¹ / 1ᵀC⁻¹1, zero where not used: ``P @ y`` is free of the constant. Where
+        none is unknown, C⁻¹.
+    ndarray, shape (B, F)
+        C⁻¹1, zero where not used; 0 where no constant is unknown.
+    ndarray, shape (B,)
+        1ᵀC⁻¹1, at least the smallest normal number; infinite where no constant is unknown.
+    """
+    _uncouple(covariance, used)
+    projected = np.linalg.inv(covariance)
+    if not used.all():
+        projected *= used[:, :, None] & used[:, None, :]
+    if not flat:
+        return projected, np.zeros(used.shape), np.full(len(used), np.inf)
+    ones = projected.sum(axis=2)
+    total = np.maximum(ones.sum(axis=1), np.finfo(float).tiny)
+    projected -= ones[:, :, None] * (ones / total[:, None])[:, None, :]
+    return projected, ones, total
+
+
+def conditioned(
+    cross: np.ndarray, own: np.ndarray, projected: np.ndarray, ones: np.ndarray, total: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The operator from answers to estimates, and the estimates' variances in units of s².
+
+    Parameters
+    ----------
+    cross : ndarray, shape (B, T, F)
+        Covariance of what is estimated with the answers; zero where an answer is not used.
+    own : ndarray, shape (B, T)
+        Variance before any answer.
+    projected, ones, total
+        From `inverse`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, F)
+    ndarray, shape (B, T)
+    """
+    mean = ones / total[:, None]
+    operator = cross @ projected
+    variance = own - np.einsum("btf,btf->bt", operator, cross)
+    # The projection has taken the constant out of C⁻¹; what it leaves unknown comes back here.
+    short = 1.0 - np.einsum("btf,bf->bt", cross, ones)
+    variance += (short**2 - (1.0 - short) ** 2) / total[:, None]
+    operator += mean[:, None, :]
+    return operator, np.maximum(variance, 0.0)
+
+
+def _uncouple(covariance: np.ndarray, used: np.ndarray) -> None:
+    if used.all():
+        return
+    at = np.arange(used.shape[1])
+    covariance *= used[:, :, None] & used[:, None, :]
+    covariance[:, at, at] += ~used

@@ -1,0 +1,200 @@
+"""Answers known beforehand, which stand behind every later group."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from ._errors import InvalidArgument
+from ._evidence import Evidence
+from ._heard import condensed
+from ._kernel import Prior, correlation
+
+__all__ = ["Background", "Known", "flat"]
+
+_TELLING = 256
+"""Answers that tell a prior."""
+
+
+class Known:
+    """Inputs whose answers are known, for a code to start from.
+
+    Parameters
+    ----------
+    inputs : array-like, shape (M, *x)
+    answers : array-like, shape (M, *y)
+        What the function gives for them; rows that are not finite are left out.
+    """
+
+    def __init__(self, inputs: Any, answers: Any) -> None:
+        rows, given = np.asarray(inputs), np.asarray(answers)
+        if rows.ndim == 0 or given.ndim == 0 or len(rows) != len(given) or len(rows) < 3:
+            raise InvalidArgument(
+                f"inputs of shape {rows.shape} and answers of shape {given.shape} must have the "
+                "same number of rows, at least 3"
+            )
+        points, values = flat(rows), flat(given)
+        sound = np.isfinite(points).all(axis=1) & np.isfinite(values).all(axis=1)
+        if sound.sum() < 3:
+            raise InvalidArgument(
+                f"{sound.sum()} of {len(rows)} rows are finite, and at least 3 are needed"
+            )
+        self.inputs = np.array(points[sound])
+        """(M, d) float64, complex numbers as pairs."""
+        self.answers = np.array(values[sound])
+        """(M, q) float64."""
+        self.inputs.flags.writeable = self.answers.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __repr__(self) -> str:
+        return f"<Known: {len(self)} answers>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Known) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    @cached_property
+    def _digest(self) -> bytes:
+        digest = hashlib.blake2b(repr((self.inputs.shape, self.answers.shape)).encode())
+        digest.update(self.inputs.tobytes())
+        digest.update(self.answers.tobytes())
+        return digest.digest()
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """(d,): the mean of the inputs, from which distances are best computed."""
+        mean: np.ndarray = self.inputs.mean(axis=0)
+        return mean
+
+    @cached_property
+    def squared(self) -> np.ndarray:
+        """(M, M): squared distances between the inputs."""
+        size = (self.centred**2).sum(axis=1)
+        products = self.centred @ self.centred.T
+        squared: np.ndarray = np.maximum(size[:, None] + size - 2.0 * products, 0.0)
+        np.fill_diagonal(squared, 0.0)
+        return squared
+
+    @cached_property
+    def centred(self) -> np.ndarray:
+        """(M, d): the inputs less their mean."""
+        centred: np.ndarray = self.inputs - self.centre
+        return centred
+
+    def check(self, inputs: np.ndarray) -> None:
+        """Raise `InvalidArgument` unless inputs (K, B, *x) have as many numbers as those known."""
+        if inputs.dtype.kind not in "biufc":
+            raise InvalidArgument(
+                f"inputs of dtype {inputs.dtype} have no distance from the {len(self)} known ones: "
+                "leave known out"
+            )
+        numbers = int(np.prod(inputs.shape[2:], dtype=int)) * (2 if inputs.dtype.kind == "c" else 1)
+        if numbers != self.inputs.shape[1]:
+            raise InvalidArgument(
+                f"inputs of {numbers} numbers each do not fit the {len(self)} known ones of "
+                f"{self.inputs.shape[1]}: they must be of the same function"
+            )
+
+    def likeliest(self) -> Prior:
+        """The prior under which these answers are most likely."""
+        some = slice(None, None, -(-len(self) // _TELLING))
+        answers = self.answers[some] - self.answers[some].mean(axis=0)
+        deviation = answers.std(axis=0)
+        answers = condensed((answers / np.where(deviation > 0.0, deviation, 1.0))[None])
+        apart = np.sqrt(self.squared[some, some])
+        away = apart[apart > 0.0]
+        unit = float(np.median(away)) if away.size else 1.0
+        evidence = Evidence(apart[None], answers, self.answers.shape[1], unit)
+        return evidence.likeliest(np.ones((1, len(apart)), dtype=bool))
+
+    @classmethod
+    def of(cls, result: Any, inputs: Any, before: Known | None = None, most: int = 256) -> Known:
+        """The exact rows of a result, the newest ``most`` together with those known before."""
+        rows = np.asarray(inputs)
+        if len(rows) != len(result.values):
+            raise InvalidArgument(
+                f"{len(rows)} inputs do not belong to a result of {len(result.values)} rows"
+            )
+        sure = np.flatnonzero(result.exact)[-most:]
+        points, values = flat(rows[sure]), flat(result.values[sure])
+        if before is not None:
+            points = np.concatenate([before.inputs, points])[-most:]
+            values = np.concatenate([before.answers, values])[-most:]
+        return cls(points, values)
+
+    def under(self, prior: Prior) -> Background:
+        """What these answers say of all others, under a prior."""
+        cache: dict[Prior, Background] = self.__dict__.setdefault("_backgrounds", {})
+        if prior not in cache:
+            cache.clear()
+            cache[prior] = Background.of(self, prior)
+        return cache[prior]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"inputs": self.inputs, "answers": self.answers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.inputs.flags.writeable = self.answers.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """A Gaussian process conditioned on known answers: the mean and covariance it leaves."""
+
+    known: Known
+    prior: Prior
+    whitener: np.ndarray
+    """(M, M): L⁻¹ of C = LLᵀ."""
+    ones: np.ndarray
+    """(M,): L⁻¹1."""
+    rest: np.ndarray
+    """(M, q): L⁻¹(y - mean)."""
+    mean: np.ndarray
+    """(q,): the constant."""
+    variance: np.ndarray
+    """(q,): s² of each output."""
+
+    @classmethod
+    def of(cls, known: Known, prior: Prior) -> Background:
+        covariance = correlation(known.squared, prior)
+        covariance[np.diag_indices(len(known))] = 1.0 + prior.noise
+        # Differences of numbers near 1 come of what follows: with L⁻¹ they lose half the digits
+        # that they would lose with C⁻¹.
+        factor = np.linalg.cholesky(covariance)
+        whitener = solve_triangular(factor, np.eye(len(known)), lower=True)
+        ones = whitener.sum(axis=1)
+        whitened = whitener @ known.answers
+        mean = ones @ whitened / (ones @ ones)
+        rest = whitened - ones[:, None] * mean
+        variance = (rest**2).sum(axis=0) / (len(known) - 1)
+        return cls(known, prior, whitener, ones, rest, mean, variance)
+
+    def whitened(self, products: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """L⁻¹k (B, P, M) of points given by their products with the known inputs and |x|²."""
+        there = (self.known.centred**2).sum(axis=1)
+        squared = size[:, :, None] + there - 2.0 * products
+        near = correlation(np.maximum(squared, 0.0, out=squared), self.prior)
+        whitened: np.ndarray = near @ self.whitener.T
+        return whitened
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """An array (n, ...) as (n, columns) of float64, complex numbers as pairs of columns."""
+    rows = array.reshape(len(array), -1)
+    if rows.dtype.kind == "c":
+        return np.ascontiguousarray(rows, np.complex128).view(np.float64)
+    if rows.dtype.kind not in "fbiu":
+        raise InvalidArgument(
+            f"an array of dtype {array.dtype} has no distances or means: numbers are needed"
+        )
+    return rows.astype(np.float64)

@@ -1,0 +1,73 @@
+"""Linear maps of columns: applied, remembered, and looked at for what they pass through."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+import numpy as np
+
+from ._precision import Precision
+
+__all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype"]
+
+
+class Operator(Protocol):
+    """A linear map of columns: a dense matrix, or factors applied one after the other."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __matmul__(self, columns: Any, /) -> Any: ...
+
+
+class Memory:
+    """The most recently used operators, at most a hundred."""
+
+    def __init__(self) -> None:
+        self._operators: OrderedDict[Hashable, Any] = OrderedDict()
+        self.ready: tuple[Any, ...] = (None,)
+        self.witness: tuple[tuple[int, ...], Precision | None] = ((), None)
+        self.raw: tuple[Operator | None, tuple[int | None, ...]] = (None, ())
+
+    def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        operator = self._operators.pop(key, None)
+        if operator is None:
+            operator = build()
+        self._operators[key] = operator
+        while len(self._operators) > 100:
+            self._operators.popitem(last=False)
+        return operator
+
+
+def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Of estimates from answers of this dtype."""
+    return dtype if dtype.kind in "fc" else np.dtype(np.float64)
+
+
+def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
+    """``operator @ columns`` in the columns' own dtype."""
+    if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
+        return apply(operator, columns.astype(np.float32)).astype(np.float16)
+    if isinstance(operator, np.ndarray) and operator.dtype != columns.dtype:
+        operator = operator.astype(columns.dtype)
+    result: np.ndarray = operator @ columns
+    return result
+
+
+def telltale(operator: Operator) -> int | slice:
+    """A task whose estimate takes from every answer, so that NaN in any shows; else all tasks."""
+    if isinstance(operator, np.ndarray):
+        full = operator.all(axis=1)
+        if full.any():
+            return int(full.argmax())
+    return slice(None)
+
+
+def units(operator: np.ndarray) -> list[int | None]:
+    """For each row the column of its single 1 among zeros, or None."""
+    single = (operator != 0).sum(axis=1) == 1
+    column = operator.argmax(axis=1)
+    unit = single & (operator[np.arange(len(operator)), column] == 1.0)
+    return [int(c) if u else None for c, u in zip(column, unit, strict=True)]

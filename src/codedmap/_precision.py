@@ -1,0 +1,115 @@
+"""What honest answers look like: their inverse covariance, up to a factor.
+
+For answers on a curve it is that of a cubic smoothing spline (Wahba 1978, Journal of the Royal
+Statistical Society B 40: its λ is a signal to noise ratio): Q (R + λ QᵀQ)⁻¹ Qᵀ with the banded Q and
+R of Reinsch, for a few λ from a curve without noise to noise about a line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import cho_solve_banded, cholesky_banded
+
+__all__ = ["MOST", "TINY", "Precision", "of_a_curve"]
+
+MOST = 1_000
+"""Among more answers than these nobody looks for liars: the matrices are dense."""
+
+TINY = 1e-12
+"""An answer of which the others tell less than this, relative to the best known one, is not known."""
+
+_SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)
+
+
+@dataclass(frozen=True, eq=False)
+class Precision:
+    """Inverse covariances of honest answers, up to a factor: one, or several to choose among.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (J, F, F)
+        Symmetric and positive semidefinite, with one common null space.
+    logdets : ndarray, shape (J,)
+        Logarithm of the product of the eigenvalues that are not 0, up to a common constant.
+    nullity : int
+        Dimension of the null space: what any answers can have without being implausible.
+    exact : bool
+        Honest answers lie in the null space, but for rounding.
+    """
+
+    matrices: np.ndarray
+    logdets: np.ndarray
+    nullity: int
+    exact: bool = False
+
+    @classmethod
+    def of(cls, matrix: np.ndarray) -> Precision:
+        """A single one, (F, F)."""
+        rank = int(np.linalg.matrix_rank(matrix, hermitian=True))
+        return cls(matrix[None], np.zeros(1), len(matrix) - rank)
+
+    @property
+    def freedom(self) -> int:
+        """Residual degrees of freedom of one output."""
+        return len(self.matrices[0]) - self.nullity
+
+    @cached_property
+    def standardising(self) -> np.ndarray:
+        """Takes answers to their standardised residuals by each matrix, these one below another.
+
+        In single precision, (J·F, F), since residuals as small as its rounding are no lies.
+        """
+        roots = np.sqrt(self._diagonals)
+        return np.concatenate(self.matrices / roots[:, :, None]).astype(np.float32)
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """How closely each says that an answer is known from the others: the mean of log P_ii, (J,)."""
+        return np.asarray(np.log(self._diagonals).mean(axis=1))
+
+    @property
+    def _diagonals(self) -> np.ndarray:
+        diagonals = self.matrices.diagonal(axis1=1, axis2=2)
+        least = TINY * diagonals.max(axis=1, keepdims=True) + np.finfo(float).tiny
+        return np.asarray(np.maximum(diagonals, least))
+
+    def without(self, gone: np.ndarray) -> Precision:
+        """Of the answers that remain without these rows, (F,) bool: nothing is known of those."""
+        if not gone.any():
+            return self
+        stay = ~gone
+        cross = self.matrices[:, gone][:, :, stay]
+        inner = self.matrices[:, gone][:, :, gone]
+        rest = self.matrices[:, stay][:, :, stay]
+        rest = rest - cross.transpose(0, 2, 1) @ np.linalg.solve(inner, cross)
+        return Precision(rest, self.logdets - np.linalg.slogdet(inner)[1], self.nullity, self.exact)
+
+
+def of_a_curve(positions: np.ndarray) -> Precision | None:
+    """Of answers on a curve over these positions, (F,) ascending; None if they can tell nothing."""
+    n = len(positions)
+    if not 4 <= n <= MOST:  # a line takes two, and one liar needs two witnesses
+        return None
+    h = np.diff(positions)
+    first, last = 1.0 / h[:-1], 1.0 / h[1:]
+    middle = -first - last
+    columns = np.zeros((n - 2, n))  # of Reinsch's Qᵀ; P is Q (R + λ QᵀQ)⁻¹ Qᵀ
+    j = np.arange(n - 2)
+    columns[j, j], columns[j, j + 1], columns[j, j + 2] = first, middle, last
+    matrices = np.zeros((len(_SMOOTHINGS), n, n))
+    logdets = np.empty(len(_SMOOTHINGS))
+    for at, smoothing in enumerate(_SMOOTHINGS):
+        band = np.zeros((3, n - 2))
+        band[0] = (h[:-1] + h[1:]) / 3.0 + smoothing * (first**2 + middle**2 + last**2)
+        band[1, :-1] = h[1:-1] / 6.0
+        band[1, :-1] += smoothing * (middle[:-1] * first[1:] + last[:-1] * middle[1:])
+        band[2, :-2] = smoothing * last[:-2] * first[2:]
+        factor = cholesky_banded(band, lower=True, check_finite=False)
+        inner = cho_solve_banded((factor, True), columns, check_finite=False)
+        for offset, entries in enumerate((first, middle, last)):
+            matrices[at, offset : offset + n - 2] += entries[:, None] * inner
+        logdets[at] = -2.0 * np.log(factor[0]).sum()
+    return Precision(matrices, logdets, 2)

@@ -1,0 +1,190 @@
+"""The door `stream`: ever better results while answers come; `map` is the last of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor
+from typing import Any, cast
+
+import numpy as np
+
+from ._answers import all_finite
+from ._code import Code
+from ._collect import Budget
+from ._display import shown
+from ._errors import InvalidArgument
+from ._result import MapResult
+from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
+from ._wave import Wave, no_stderr
+from .engines import Engine, FromExecutor, Resident
+
+__all__ = ["results", "stream"]
+
+_DECODING = 0.1  # the share of the time that results before the last may take
+
+
+def stream(
+    fn: Callable[[Any], Any] | Resident,
+    inputs: Any,
+    *,
+    code: Code,
+    engine: Engine | Executor,
+    stop: StopRule | None = None,
+    throw: bool = True,
+    progress: bool = False,
+) -> Generator[MapResult, None, None]:
+    """Run ``fn`` on every row of ``inputs``, with ever better results while answers come.
+
+    The first result comes as soon as the answers can be decoded, and further ones after further
+    answers, each decoded anew from all that has come. Their ``outcome`` is `Outcome.WAITING`, but
+    for the last, which is what `map` would have returned. Decoding for those before the last takes
+    at most a tenth of the time, so when answers come in quick succession some share a result.
+
+    Parameters
+    ----------
+    fn, inputs, code, engine, stop, throw, progress
+        As for `map`. Arguments are checked and payloads sent at the call, not at the first result.
+
+    Returns
+    -------
+    generator of MapResult
+        At least one. Closing it abandons whatever still runs, as leaving a loop over it does when
+        nothing else refers to it; ``contextlib.closing`` makes sure. While the caller is busy with
+        a result nothing else is decided: the stop rule is asked when the next one is wanted.
+
+    Raises
+    ------
+    CodedmapError
+        As `map`, in place of the last result where that would have been raised.
+    """
+    return results(fn, inputs, code, engine, stop, throw=throw, progress=progress, early=True)
+
+
+def results(
+    fn: Callable[[Any], Any] | Resident,
+    inputs: Any,
+    code: Code,
+    engine: Engine | Executor,
+    stop: StopRule | None,
+    *,
+    throw: bool,
+    progress: bool,
+    early: bool,
+) -> Generator[MapResult, None, None]:
+    """Check, encode and send; then give results as they get better if ``early``, and the last one."""
+    rows = checked_rows(inputs)
+    if not isinstance(code, Code):
+        raise InvalidArgument(f"code={code!r} is no code: give one such as Replication(8, 16)")
+    if not callable(fn) and not isinstance(fn, Resident):
+        raise InvalidArgument(f"fn={fn!r} cannot be called")
+    engine = _checked_engine(engine, fn, code.workers)
+    stop = _checked_rule(stop, code)
+    found = _found(
+        Wave(code, rows),
+        fn,
+        engine,
+        stop,
+        slots=code.workers,
+        throw=throw,
+        progress=progress,
+        early=early,
+    )
+    next(found)  # sends, and from then on closing it abandons
+    return cast("Generator[MapResult, None, None]", found)
+
+
+def _found(
+    wave: Wave,
+    fn: Callable[[Any], Any] | Resident,
+    engine: Engine,
+    stop: StopRule,
+    *,
+    slots: int,
+    throw: bool,
+    progress: bool,
+    early: bool,
+) -> Generator[MapResult | None, None, None]:
+    """None when everything is sent, then results."""
+    with shown(progress, slots) as show, wave.calls(engine, stop) as calls:
+        for slot in range(slots):
+            call = fn.on(slot) if isinstance(fn, Resident) else fn
+            calls.submit(slot, call, wave.payload(slot))
+        yield None
+        decoding, told = Budget(calls, _DECODING), 0
+        for seen in calls:
+            show(seen)
+            outcome = wave.outcome(seen, stop, throw=throw)
+            if outcome is not None:
+                last = wave.result(outcome, seen, stop, calls, throw=throw)
+                if last is not None:
+                    break
+            elif early and seen.decodable and len(seen.answered) > told and decoding.allows():
+                told = len(seen.answered)
+                with decoding:
+                    result = wave.so_far(seen, calls)
+                if result is not None:
+                    yield result
+        else:
+            raise AssertionError("a wave in which nobody is left running has a result or raises")
+    yield last  # with nobody working any more
+
+
+def checked_rows(inputs: Any) -> np.ndarray:
+    try:
+        rows = np.asarray(inputs)
+    except Exception as error:
+        raise InvalidArgument(
+            f"inputs cannot be made an array: {error}. All rows must have the same shape"
+        ) from error
+    if rows.ndim == 0:
+        raise InvalidArgument(
+            f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
+        )
+    if rows.size == 0:
+        raise InvalidArgument(
+            f"inputs of shape {rows.shape} are empty: there is nothing to compute"
+        )
+    if rows.dtype.kind in "fc" and not all_finite(rows):
+        broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        raise InvalidArgument(
+            f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
+            f"{broken.argmax()}), which a mixture would spread to every payload: "
+            "drop or fill these rows"
+        )
+    return rows
+
+
+def _checked_engine(engine: Any, fn: Any, slots: int) -> Engine:
+    if isinstance(engine, Executor):
+        engine = FromExecutor(engine, slots)
+    if not isinstance(engine, Engine):
+        raise InvalidArgument(
+            f"engine={engine!r} is neither an engine nor an Executor: give one such as "
+            "codedmap.engines.Local(workers=8)"
+        )
+    if isinstance(fn, Resident) and fn.engine is not engine:
+        raise InvalidArgument("fn is resident on another engine than the one given")
+    if engine.workers < slots:
+        warnings.warn(
+            f"the code has {slots} workers and the engine {engine.workers}: one lost or slow "
+            "worker takes several answers with it, which the code's stragglers do not allow for",
+            stacklevel=4,
+        )
+    return engine
+
+
+def _checked_rule(stop: StopRule | None, code: Code) -> StopRule:
+    if stop is None:
+        return Quorum(code.workers - code.stragglers) & Decodable()
+    if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+        raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
+    if asks_stderr(stop) and not getattr(code, "has_stderr", True):
+        raise no_stderr(stop, code)
+    everyone = frozenset(range(code.workers))
+    ending = at_best(everyone, everyone, frozenset(), 0.0, True)
+    if stop.verdict(ending) is None and stop.wake_after(ending) is None:
+        raise InvalidArgument(
+            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"
+        )
+    return stop

@@ -1,0 +1,223 @@
+"""Wrong answers, found by what all the others say of them.
+
+The residual of an answer, predicted by all others, over the standard deviation of that prediction
+follows from one inverse. The most suspicious answer is dropped, which changes the inverse by a product,
+and so on, since one lie also spoils the residuals of its neighbours. Equal answers to different inputs
+may support each other (liars who agree on a constant), so they are judged together, by what the rest
+says of all of them.
+
+Then what was dropped has a second hearing. Residuals of honest answers may have a heavier tail than a
+normal distribution, but a tail has no gap: the least suspicious answer is taken back if it is no further
+off than the tail of those kept makes likely, which may lengthen the tail, and so on. So are two neighbours
+that confirm each other: a peak of the function rather than two equal mistakes.
+
+The scale is robust (a quantile of the residuals themselves), because lies would inflate any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._evidence import chi2, quantile, residuals
+
+__all__ = ["Suspects", "equal_answers"]
+
+_FEWEST = 5
+"""Answers below which nobody is judged."""
+_SMALL, _HARMLESS = 0.05, 0.1
+"""Residuals, in robust deviations of the outputs, that are no reason to drop, or to keep out."""
+_CLIQUE, _MERCY = 0.6, 0.8
+"""Shares of the threshold for equal answers judged together, and for a second hearing."""
+_MATES = 0.5
+"""Squared correlation from which two answers can confirm each other."""
+_TAIL = 2.0
+"""How fast the limit grows with the tail: twice as long a tail goes four times as far."""
+_COMPARED = 16
+"""Outputs that tell whether two answers are equal."""
+
+
+@dataclass(slots=True, eq=False)
+class Suspects:
+    """The answers of some groups, and what a process makes of them.
+
+    Parameters
+    ----------
+    projected : ndarray, shape (B, F, F)
+        P, see `inverse`, of all answers used.
+    answers : ndarray, shape (B, F, q)
+        In robust deviations of their outputs, 0 where not used.
+    used : ndarray, shape (B, F) bool
+    same : ndarray, shape (B, F, F) bool, or None
+        From `equal_answers`.
+    outputs : int
+        How many the q columns stand for.
+    threshold : float
+        Residual, in standard deviations, from which an answer is dropped.
+    """
+
+    projected: np.ndarray
+    answers: np.ndarray
+    used: np.ndarray
+    same: np.ndarray | None
+    outputs: int
+    threshold: float
+
+    def peeled(self) -> np.ndarray:
+        """Answers (B, F) that are contradicted, dropped one by one in all groups at once."""
+        dropped = np.zeros_like(self.used)
+        left = np.arange(len(self.used))
+        projected, used = self.projected, self.used.copy()
+        told = projected @ self.answers
+        for _ in range(used.shape[1]):
+            hit = self._worst(projected, told, used, left)
+            some = hit.any(axis=1)
+            if not some.any():
+                break
+            left, hit = left[some], hit[some]
+            dropped[left] |= hit
+            projected, told, used = projected[some], told[some], used[some] & ~hit
+            _without(projected, told, hit)
+        return dropped
+
+    def _worst(
+        self, projected: np.ndarray, told: np.ndarray, used: np.ndarray, left: np.ndarray
+    ) -> np.ndarray:
+        squares, precision = residuals(projected, told, used, self.outputs)
+        scale = np.maximum(quantile(squares, used, 0.5) / chi2(0.5, self.outputs), 1e-300)
+        ratio = np.where(squares > _SMALL**2 * precision, squares / scale[:, None], 0.0)
+        worst = ratio.argmax(axis=1)
+        top = ratio[np.arange(len(left)), worst]
+        enough = used.sum(axis=1) >= _FEWEST
+        hit = np.zeros_like(used)
+        hit[np.arange(len(left)), worst] = enough & (top > self.threshold**2)
+        if self.same is not None:
+            for group in np.flatnonzero(enough & self.same[left].any(axis=(1, 2))):
+                same = self.same[left[group]] & used[group] & used[group][:, None]
+                members, size = self._clique(projected[group], told[group], same, used[group])
+                # It goes before a single answer unless that is far worse by itself.
+                least = (_CLIQUE * self.threshold) ** 2
+                if size / scale[group] > max(least, 0.25 * top[group]):
+                    hit[group] = members
+        return hit
+
+    def _clique(
+        self, projected: np.ndarray, told: np.ndarray, same: np.ndarray, used: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """The class of equal answers that the rest contradicts most, and its mean squared residual."""
+        worst, most = np.zeros_like(used), 0.0
+        seen = np.zeros_like(used)
+        for first in np.flatnonzero(same.any(axis=1)):
+            members = same[first].copy()
+            members[first] = True
+            if seen[first] or 3 * members.sum() > used.sum():
+                continue  # what a third agrees on is more likely true
+            seen |= members
+            inside = projected[np.ix_(members, members)]
+            error = np.linalg.lstsq(inside, told[members], rcond=None)[0]
+            size = float((error * told[members]).sum() / self.outputs / members.sum())
+            far = (error**2).sum() / self.outputs / members.sum() > _SMALL**2
+            if size > most and far:
+                worst, most = members, size
+        return worst, most
+
+    def cleared(self, dropped: np.ndarray) -> np.ndarray:
+        """Which of the answers dropped (B, F) those that are left do not contradict after all."""
+        cleared = np.zeros_like(dropped)
+        left = np.flatnonzero(dropped.any(axis=1))
+        while len(left):
+            back = self._taken_back(left, dropped[left] & ~cleared[left])
+            cleared[left] |= back
+            left = left[back.any(axis=1) & (dropped[left] & ~cleared[left]).any(axis=1)]
+        return cleared
+
+    def _taken_back(self, groups: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """In each group the least suspicious answer that is out, or two that confirm each other."""
+        projected = self.projected[groups]
+        told = projected @ self.answers[groups]
+        place = np.argsort(~out, axis=1, kind="stable")[:, : out.sum(axis=1).max()]
+        valid = np.take_along_axis(out, place, axis=1)
+        beside = np.take_along_axis(projected, place[:, None], axis=2) * valid[:, None]
+        # What is out as what is kept predicts it: covariances, and errors of the prediction.
+        block = np.take_along_axis(beside, place[:, :, None], axis=1) * valid[:, :, None]
+        block[:, np.arange(place.shape[1]), np.arange(place.shape[1])] += ~valid
+        covariance = np.linalg.inv(block)
+        error = covariance @ (
+            np.take_along_axis(told, place[:, :, None], axis=1) * valid[:, :, None]
+        )
+        told -= beside @ error
+        projected = projected - beside @ covariance @ beside.transpose(0, 2, 1)
+        limit = self._limit(projected, told, self.used[groups] & ~out)
+        squares = np.einsum("bwq,bwq->bw", error, error) / self.outputs
+        ratio = squares / np.maximum(_diagonal(covariance), 1e-300) / limit[:, None]
+        ratio[squares < _HARMLESS**2] = 0.0
+        ratio[~valid] = np.inf
+        least = ratio.min(axis=1, keepdims=True)
+        back = (ratio == least) & (least < 1.0)
+        mates = _confirmed(covariance, error / np.sqrt(self.outputs), limit)
+        mates &= valid[:, :, None] & valid[:, None]
+        if self.same is not None:
+            same = np.take_along_axis(self.same[groups], place[:, :, None], axis=1)
+            mates &= ~np.take_along_axis(same, place[:, None], axis=2)
+        back |= mates.any(axis=1)
+        result = np.zeros_like(out)
+        np.put_along_axis(result, place, back & valid, axis=1)
+        return result
+
+    def _limit(self, projected: np.ndarray, told: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """The largest squared residual (B,) that the tail of those kept makes likely."""
+        squares, _ = residuals(projected, told, kept, self.outputs)
+        scale, tail = (quantile(squares, kept, q) / chi2(q, self.outputs) for q in (0.5, 0.9))
+        scale = np.maximum(scale, 1e-300)
+        longer = np.maximum(1.0, tail / scale)
+        limit: np.ndarray = (_MERCY * self.threshold) ** 2 * scale * longer**_TAIL
+        return limit
+
+
+def equal_answers(answers: np.ndarray, used: np.ndarray) -> np.ndarray | None:
+    """Which pairs (B, F, F) of answers (B, F, q) are equal, if any are: to within rounding, in up to
+    16 outputs.
+    """
+    first = np.sort(answers[:, :, 0], axis=1)
+    if not np.isclose(first[:, 1:], first[:, :-1], rtol=1e-7, atol=0.0).any():
+        return None
+    some = answers[:, :, :: -(-answers.shape[2] // _COMPARED)]
+    apart = np.abs(some[:, :, None] - some[:, None]).max(axis=3)
+    size = np.abs(some).max(axis=2)
+    same: np.ndarray = apart <= 1e-7 * np.maximum(size[:, :, None], size[:, None])
+    same &= used[:, :, None] & used[:, None]
+    same[:, np.arange(used.shape[1]), np.arange(used.shape[1])] = False
+    return same if same.any() else None
+
+
+def _confirmed(covariance: np.ndarray, error: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Which pairs (B, W, W) are near each other, and each as the other one predicts it."""
+    variance = np.maximum(_diagonal(covariance), 1e-300)
+    products = error @ error.transpose(0, 2, 1)
+    squares = _diagonal(products)
+    slope = covariance / variance[:, None]  # of i on j
+    rest = squares[:, :, None] - 2.0 * slope * products + slope**2 * squares[:, None]
+    left = np.maximum(variance[:, :, None] - slope * covariance, 1e-300)
+    near = slope * covariance > _MATES * variance[:, :, None]
+    one_way = near & (rest < limit[:, None, None] * left)
+    pairs: np.ndarray = one_way & one_way.transpose(0, 2, 1)
+    pairs[:, np.arange(error.shape[1]), np.arange(error.shape[1])] = False
+    return pairs
+
+
+def _diagonal(matrices: np.ndarray) -> np.ndarray:
+    return np.diagonal(matrices, axis1=1, axis2=2)
+
+
+def _without(projected: np.ndarray, told: np.ndarray, hit: np.ndarray) -> None:
+    """Take answers (B, F) out of P and P y, one after the other."""
+    hit = hit.copy()
+    while (some := np.flatnonzero(hit.any(axis=1))).size:
+        which = hit[some].argmax(axis=1)
+        hit[some, which] = False
+        row = projected[some, which]
+        share = row / np.maximum(row[np.arange(len(some)), which], 1e-300)[:, None]
+        told[some] -= share[:, :, None] * told[some, which][:, None]
+        projected[some] -= share[:, :, None] * row[:, None]
+        projected[some, which] = projected[some, :, which] = told[some, which] = 0.0

@@ -1,0 +1,213 @@
+"""Paths made shorter by turning stretches round (2-opt) and by moving a few points (or-opt).
+
+Distances ``apart`` are (K + 1, K + 1): the last point lies at distance 0 from all and stands at both
+ends of every path, so that ends are places like all others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+
+import numpy as np
+
+__all__ = ["bettered", "bettered_nearby", "least_gain", "length", "nearest_first"]
+
+_MOVED = 3  # points that move together, at most
+_NEAR = 10  # neighbours of a point that are looked at, where there are many points
+
+
+def length(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
+    """How long the paths (B, K) are, by the distances (B, K + 1, K + 1) in their groups: (B,)."""
+    each = np.arange(len(paths))[:, None]
+    total: np.ndarray = apart[each, paths[:, :-1], paths[:, 1:]].sum(axis=1)
+    return total
+
+
+def least_gain(apart: np.ndarray) -> np.ndarray:
+    """How much shorter a path must become to count, (B,): the squares of distances are rounded."""
+    gain: np.ndarray = 1e-7 * apart.max(axis=(1, 2))
+    return gain
+
+
+def nearest_first(apart: np.ndarray) -> np.ndarray:
+    """Paths from one of the two points farthest apart to the nearest point left, and so on."""
+    groups, side = apart.shape[:2]
+    each = np.arange(groups)
+    paths = np.empty((groups, side - 1), dtype=np.intp)
+    passed = np.zeros((groups, side))
+    passed[:, -1] = np.inf
+    paths[:, 0] = here = apart.reshape(groups, -1).argmax(axis=1) // side
+    for step in range(1, side - 1):
+        passed[each, here] = np.inf
+        paths[:, step] = here = (apart[each, here] + passed).argmin(axis=1)
+    return paths
+
+
+def bettered(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
+    """Paths (B, K) after the best reversals, and the best moves where no reversal helps any more."""
+    groups, tasks = paths.shape
+    side = tasks + 1
+    walks = np.full((groups, tasks + 2), tasks)
+    walks[:, 1:-1] = paths
+    live, walk, least = np.arange(groups)[:, None], walks, -least_gain(apart)
+    while live.size:
+        between = apart.take(walk[:, :, None] * side + (walk + live * side**2)[:, None])
+        places, helps = _best_reversal(between, least)
+        if not helps.all():
+            stuck = ~helps
+            places[stuck], helps[stuck] = _best_move(between[stuck], least[stuck])
+            live, walk, places, least = live[helps], walk[helps], places[helps], least[helps]
+        walk = walk.take(places + np.arange(len(walk))[:, None] * (tasks + 2))
+        walks[live[:, 0]] = walk
+    return walks[:, 1:-1]
+
+
+def _best_reversal(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places (n, K + 2) in order after turning the best stretch round, and whether it helps."""
+    side = between.shape[1] - 1
+    step = between.diagonal(1, 1, 2)
+    change = between[:, :-1, :-1] + between[:, 1:, 1:]
+    change -= step[:, :, None]
+    change -= step[:, None, :]
+    flat = change.reshape(len(change), -1)
+    flat[:, :: side + 1] = 0.0
+    best = flat.argmin(axis=1)
+    helps = flat[np.arange(len(flat)), best] < least
+    one, other = best // side, best % side
+    before, last = np.minimum(one, other)[:, None], np.maximum(one, other)[:, None]
+    place = np.arange(side + 1)
+    return np.where((place > before) & (place <= last), before + 1 + last - place, place), helps
+
+
+def _best_move(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places (n, K + 2) in order after moving the best few points, and whether it helps."""
+    size = between.shape[1]
+    moves, new, old = _moves(size)
+    flat = between.reshape(len(between), -1)
+    change = flat[:, new].sum(axis=1) - flat[:, old].sum(axis=1)
+    best = change.argmin(axis=1)
+    helps = change[np.arange(len(best)), best] < least
+    to, first, last, turned = moves[:, best, None]
+    place = np.arange(size)
+    rank = np.where(turned, last - place, place - first)
+    moved = (place >= first) & (place <= last)
+    return np.where(moved, to + (rank + 1) / (_MOVED + 1), place).argsort(axis=1), helps
+
+
+@lru_cache(maxsize=32)
+def _moves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Moves among so many places, and which pairs of places each joins and parts.
+
+    A move (to, first, last, turned) puts the places from first to last behind the place ``to``.
+    """
+    to, first, more, turned = np.indices((size - 1, size - 1, min(_MOVED, size - 3), 2))
+    last = first + more
+    sound = (first > 0) & (last < size - 1) & ((to < first - 1) | (to > last))
+    moves = np.stack([to, first, last, turned])[:, sound & ((more > 0) | (turned == 0))]
+    to, first, last, turned = moves
+    head, tail = np.where(turned, last, first), np.where(turned, first, last)
+    new = [to * size + head, tail * size + to + 1, (first - 1) * size + last + 1]
+    old = [to * size + to + 1, (first - 1) * size + first, last * size + last + 1]
+    return moves, np.stack(new), np.stack(old)
+
+
+def bettered_nearby(apart: np.ndarray, path: np.ndarray) -> list[int]:
+    """One path (K,) after changes that bring near neighbours together; K is at least 12."""
+    return _Walk(apart, path).bettered()
+
+
+class _Walk:
+    """A path, and where each point stands in it.
+
+    A change brings a point a next to one, c, that is nearer than b, which it now comes before or
+    after. Points near a change are looked at again.
+    """
+
+    def __init__(self, apart: np.ndarray, path: np.ndarray) -> None:
+        self._side = len(apart)
+        self._apart = apart.reshape(-1).data
+        self._near = [near for rows in range(0, len(path), 256) for near in _nearest(apart, rows)]
+        self._walk = [len(path), *path.tolist(), len(path)]
+        self._place = (path.argsort() + 1).tolist()
+        self._least = float(least_gain(apart[None])[0])
+
+    def bettered(self) -> list[int]:
+        queue = deque(self._walk[1:-1])
+        waits = [True] * self._side  # so does the point at both ends, for ever
+        while queue:
+            a = queue.popleft()
+            waits[a] = False
+            while changed := self._changed(a):
+                for point in changed:
+                    if not waits[point]:
+                        waits[point] = True
+                        queue.append(point)
+        return self._walk[1:-1]
+
+    def _changed(self, a: int) -> tuple[int, ...]:
+        """Make the first change that helps; the points whose steps it changed."""
+        here = self._place[a]
+        for way in (1, -1):
+            b = self._walk[here + way]
+            for c in self._near[a]:
+                saved = self._apart[a * self._side + b] - self._apart[a * self._side + c]
+                if saved <= self._least:
+                    break
+                changed = self._turned(a, b, c, way, saved) or self._moved(a, b, c, way, saved)
+                if changed:
+                    return changed
+        return ()
+
+    def _turned(self, a: int, b: int, c: int, way: int, saved: float) -> tuple[int, ...]:
+        """Join a and c, and b and what comes after c, if it helps."""
+        walk, apart, side = self._walk, self._apart, self._side
+        here, there = self._place[a], self._place[c]
+        d = walk[there + way]
+        if saved + apart[c * side + d] - apart[b * side + d] <= self._least:
+            return ()
+        first, last = min(here, there), max(here, there)
+        if way == 1:
+            self._put(first + 1, walk[last:first:-1])
+        else:
+            self._put(first, walk[first:last][::-1])
+        return a, b, c, d
+
+    def _moved(self, a: int, b: int, c: int, way: int, saved: float) -> tuple[int, ...]:
+        """Put a, and up to two points beyond it, between c and a point beside c, if it helps."""
+        walk, apart, side = self._walk, self._apart, self._side
+        here, there = self._place[a], self._place[c]
+        for end in range(here, here - _MOVED * way, -way):
+            if end in (there, 0, side):
+                break
+            e, f = walk[end], walk[end - way]
+            closed = saved + apart[e * side + f] - apart[b * side + f]
+            first, last = min(here, end), max(here, end)
+            for gap, d in ((there - 1, walk[there - 1]), (there, walk[there + 1])):
+                if first - 1 <= gap <= last:
+                    continue
+                if closed + apart[c * side + d] - apart[e * side + d] > self._least:
+                    some = walk[first : last + 1]
+                    if (some[0] == a) != (gap == there):
+                        some.reverse()
+                    if gap > last:
+                        self._put(first, walk[last + 1 : gap + 1] + some)
+                    else:
+                        self._put(gap + 1, some + walk[gap + 1 : first])
+                    return a, b, c, d, e, f
+        return ()
+
+    def _put(self, start: int, points: list[int]) -> None:
+        self._walk[start : start + len(points)] = points
+        for place, point in enumerate(points, start):
+            self._place[point] = place
+
+
+def _nearest(apart: np.ndarray, start: int) -> list[list[int]]:
+    """The nearest neighbours, in order, of 256 points from ``start`` on."""
+    rows = apart[start : min(start + 256, len(apart) - 1), :-1].copy()
+    each = np.arange(len(rows))[:, None]
+    rows[each, start + each] = np.inf
+    near = rows.argpartition(_NEAR, axis=1)[:, :_NEAR]
+    nearest: list[list[int]] = near[each, rows[each, near].argsort(axis=1)].tolist()
+    return nearest

@@ -1,0 +1,239 @@
+"""What becomes of the answers to a `KernelCode`: passed through, estimated, or rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._answers import matrix
+from .._code import Estimate, left_out
+from .._decoding import Decoder, Fit
+from .._errors import InvalidAnswer, NotEnoughAnswers
+from .._heard import Heard
+from .._kernel import Prior
+from .._votes import compare
+from .replication import CopyEncoding
+
+__all__ = ["KernelEncoding"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelEncoding:
+    """Inputs encoded by a `KernelCode`."""
+
+    payloads: np.ndarray
+    raw: tuple[int | None, ...]
+    decoder: Decoder
+    tasks: int
+    calibration: float
+    confirm: int
+    _learned: list[Prior] = field(default_factory=list)
+
+    @property
+    def learned(self) -> Prior | None:
+        """The prior of the last decoding that needed one."""
+        return self._learned[-1] if self._learned else None
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """From one answer on."""
+        return bool(answered)
+
+    def decode(self, answers: Mapping[int, Any]) -> Estimate:
+        """Estimates of all tasks; see `Encoding.decode`."""
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        if not slots:
+            raise NotEnoughAnswers(
+                f"none of {len(self.raw)} workers gave a usable answer, and KernelCode needs one at "
+                "least: wait longer"
+            )
+        direct = self._direct(slots, stacked, rejected)
+        if stacked.dtype.kind not in "fc" and self._passed(direct, slots, stacked.dtype):
+            return direct
+        return _Composition(self, slots, stacked, direct).estimate()
+
+    def salvage(self, answers: Mapping[int, Any]) -> Estimate:
+        """Tasks whose own input was answered; others NaN, with an infinite standard error."""
+        raw = {slot: answers[slot] for slot in answers if self.raw[slot] is not None}
+        return self._copies.salvage(raw)
+
+    @property
+    def copying(self) -> bool:
+        """Whether every payload is a raw input."""
+        return None not in self.raw
+
+    @property
+    def _copies(self) -> CopyEncoding:
+        raw = tuple(-1 if task is None else task for task in self.raw)
+        confirm = self.confirm if self.copying else 1
+        return CopyEncoding(self.payloads, raw, self.tasks, None, confirm)
+
+    def _direct(
+        self, slots: tuple[int, ...], stacked: np.ndarray, rejected: tuple[int, ...]
+    ) -> Estimate:
+        """Answers to raw inputs, voted on where there are copies; other rows are undefined."""
+        held = {row: task for row, slot in enumerate(slots) if (task := self.raw[slot]) is not None}
+        rows, tasks = list(held), list(held.values())
+        if len(set(tasks)) < len(tasks) or (self.copying and self.confirm > 1):
+            raw = tuple(slots[row] for row in rows)
+            return self._copies.voted(raw, stacked[rows], rejected)
+        shape = (self.tasks, stacked.shape[1])
+        values = np.zeros((*shape, *stacked.shape[2:]), stacked.dtype)
+        exact = np.zeros(shape, dtype=bool)
+        values[tasks], exact[tasks] = stacked[rows], True
+        return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
+
+    def _passed(self, direct: Estimate, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        """Whether answers that are no floating-point numbers can be returned as they are."""
+        if not self.copying:
+            raise InvalidAnswer(
+                f"answers of dtype {dtype} cannot be interpolated, as KernelCode must with a spread "
+                "above 0: return scores instead of labels, cast to float in fn if they are "
+                "quantities, or use a code that copies (KernelCode with spread=0, Replication)"
+            )
+        lost = self.tasks - len({self.raw[slot] for slot in slots})
+        if lost and dtype.kind not in "biu":
+            raise NotEnoughAnswers(
+                f"answers of dtype {dtype} have no mean, so nothing can stand in for {lost} of "
+                f"{self.tasks} tasks: wait longer, or use more workers"
+            )
+        return lost == 0
+
+
+@dataclass(slots=True, eq=False)
+class _Composition:
+    """One decoding: who is believed, and what stands in for whom."""
+
+    encoding: KernelEncoding
+    slots: tuple[int, ...]
+    stacked: np.ndarray
+    direct: Estimate
+
+    def estimate(self) -> Estimate:
+        copying, confirm = self.encoding.copying, self.encoding.confirm
+        have, mixed = self._rows()
+        exact, stderr = self.direct.exact.copy(), np.array(self.direct.stderr)
+        doubtful = np.zeros_like(exact)
+        doubtful[have] = ~exact[have]
+        unconfirmed = doubtful & np.isinf(stderr) & (confirm > 1)
+        if confirm > 1 and not copying:
+            unconfirmed, exact = exact, np.zeros_like(exact)
+        disputed = doubtful & ~unconfirmed
+        heard, lies = self._heard(have, mixed, exact | unconfirmed)
+        wanted = ~exact & ~unconfirmed
+        fit = self._fitted(heard, wanted)
+        found = heard.used & ~fit.used
+        contradicted = np.zeros_like(exact)
+        contradicted[have] = found[: len(have)]
+        contradicted &= ~self._agreed()
+        lies |= found[len(have) :]
+        if contradicted.any():
+            kept = heard.used & ~found
+            again = Heard(heard.slots, heard.answers, kept)
+            fit = self._fitted(again, wanted | contradicted, fit.prior)
+        liars = {self.slots[mixed[row]] for row in np.flatnonzero(lies.any(axis=1))}
+        blamed = set(np.flatnonzero(contradicted.any(axis=1)).tolist())
+        liars |= {slot for slot in self.slots if self.encoding.raw[slot] in blamed}
+        exact &= ~contradicted
+        unconfirmed &= ~contradicted
+        values = self._values(wanted.any())
+        stderr[exact] = 0.0
+        if unconfirmed.any():
+            alone = np.full_like(stderr, np.inf)
+            alone[have] = fit.alone[: len(have)] * self.encoding.calibration
+            stderr[unconfirmed] = alone[unconfirmed]
+        self._fill(values, stderr, fit, (wanted | contradicted) & ~disputed)
+        self._fill(values, stderr, fit, disputed, better=True)
+        stderr = np.where(exact, 0.0, np.maximum(stderr, _least(values)))
+        rejected = tuple(sorted({*self.direct.rejected, *liars}))
+        return Estimate(values, exact, stderr, rejected)
+
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tasks whose own input was answered, and rows of the mixtures that were."""
+        raw = self.encoding.raw
+        have = sorted({task for slot in self.slots if (task := raw[slot]) is not None})
+        mixed = [row for row, slot in enumerate(self.slots) if raw[slot] is None]
+        return np.array(have, dtype=int), np.array(mixed, dtype=int)
+
+    def _heard(
+        self, have: np.ndarray, mixed: np.ndarray, trusted: np.ndarray
+    ) -> tuple[Heard, np.ndarray]:
+        """What the regression is told, and which mixtures' answers are lies for not being finite."""
+        raw, told = self.direct.values[have], self.stacked[mixed]
+        broken = ~_finite(told)
+        lies = left_out(broken) if len(mixed) else broken
+        # The input of task k sits in slot k, whichever copy of it was answered.
+        slots = np.concatenate([have, np.array(self.slots, dtype=int)[mixed]])
+        used = np.concatenate([trusted[have] & _finite(raw), ~(lies | broken)])
+        return Heard(slots, np.concatenate([raw, told]), used), lies
+
+    def _fitted(self, heard: Heard, wanted: np.ndarray, prior: Prior | None = None) -> Fit:
+        lost = wanted & ~heard.used.any(axis=0)
+        if lost.any():
+            raise NotEnoughAnswers(
+                f"{lost.any(axis=0).sum()} of {lost.shape[1]} groups have no finite answer that "
+                f"could stand in for {lost.sum()} lost ones: wait for more"
+            )
+        tasks = np.flatnonzero(wanted.any(axis=1))
+        judge = prior is None and self.stacked.dtype.kind in "fc"
+        outputs = int(np.prod(self.stacked.shape[2:], dtype=int))
+        fit = self.encoding.decoder.fit(heard, tasks, outputs, prior, judge=judge)
+        self.encoding._learned[:] = [fit.prior]
+        return fit
+
+    def _agreed(self) -> np.ndarray:
+        """Where (K, B) two copies or more agree, and none dissents: more than any residual says."""
+        agreed = np.zeros(self.direct.exact.shape, dtype=bool)
+        if not self.encoding.copying:
+            return agreed
+        tasks = [self.encoding.raw[slot] for slot in self.slots]
+        for task in {t for t in tasks if t is not None and tasks.count(t) > 1}:
+            rows = [row for row, other in enumerate(tasks) if other == task]
+            agreed[task] = ~compare(self.stacked[rows]).lies.any(axis=0)
+        agreed &= self.direct.exact
+        return agreed
+
+    def _values(self, estimates: bool) -> np.ndarray:
+        values = self.direct.values
+        if estimates and values.dtype.kind not in "fc":
+            return values.astype(np.float64)
+        return values.copy()
+
+    def _fill(
+        self,
+        values: np.ndarray,
+        stderr: np.ndarray,
+        fit: Fit,
+        where: np.ndarray,
+        *,
+        better: bool = False,
+    ) -> None:
+        """Put estimates in; ``better``: only where their standard error is the smaller one."""
+        shape = values.shape[2:]
+        for row, task in enumerate(fit.tasks):
+            stated = fit.stderr[row] * self.encoding.calibration
+            groups = where[task] & (stated < stderr[task]) if better else where[task]
+            if groups.any():
+                found = fit.values[row, groups]
+                if values.dtype.kind == "c":
+                    found = np.ascontiguousarray(found).view(np.complex128)
+                values[task, groups] = found.reshape(-1, *shape)
+                stderr[task, groups] = stated[groups]
+
+
+def _finite(answers: np.ndarray) -> np.ndarray:
+    """Which answers (n, B, *y) are finite throughout, (n, B)."""
+    if answers.dtype.kind not in "fc":
+        return np.ones(answers.shape[:2], dtype=bool)
+    finite: np.ndarray = np.isfinite(answers).all(axis=tuple(range(2, answers.ndim)))
+    return finite
+
+
+def _least(values: np.ndarray) -> np.ndarray:
+    """The error (K, B) of writing a value down: no estimate is known better."""
+    kind = values.dtype if values.dtype.kind in "fc" else np.dtype(np.float64)
+    size = np.abs(np.nan_to_num(values.reshape(*values.shape[:2], -1))).max(axis=2, initial=0)
+    least: np.ndarray = (np.finfo(kind).eps * size + np.finfo(kind).tiny).astype(np.float64)
+    return least
