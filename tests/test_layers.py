@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).parents[1] / "src" / "codedmap"
 FLOORS = {
     "_errors": 0, "_checks": 0.5, "_two_opt": 0.5,
     "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
-    "_ordering": 1, "_precision": 1, "_kernel": 1, "_cells": 1, "_heard": 1,
+    "_ordering": 1, "_precision": 1,
     "_rules": 1, "engines._contract": 1, "engines._parcel": 1,
     "_code": 2, "engines._serve": 2, "engines.executor": 2, "engines.resident": 2, "_display": 2,
     "_outliers": 2, "_operators": 2, "_linear": 3, "engines._slot": 3,
-    "_evidence": 2, "_known": 3, "_suspects": 3, "_geometry": 4, "_regression": 5, "_decoding": 5.5,
+    "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.evidence": 2, "_kernel.known": 3,
+    "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.decoding": 5.5, "_kernel": 5.5,
     "_mixing": 4, "_robust": 4, "_ordered": 4,
     "codes.berrut": 5, "codes.lagrange": 5, "codes.replication": 5, "codes.spline": 5,
     "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
@@ -36,18 +37,8 @@ FLOORS = {
 LEFT = (
     {"_points", "_spline", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
-    | {
-        "_kernel",
-        "_cells",
-        "_heard",
-        "_evidence",
-        "_known",
-        "_suspects",
-        "_geometry",
-        "_regression",
-    }
-    | {"_decoding", "_plan_table", "_replays", "_schemes"}
-    | {name for name in FLOORS if name.startswith(("codes", "latency"))}
+    | {"_plan_table", "_replays", "_schemes"}
+    | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
 )
 RIGHT = {"_rules", "_collect", "_display", "testing"} | {
     name for name in FLOORS if name.startswith("engines")
@@ -55,7 +46,7 @@ RIGHT = {"_rules", "_collect", "_display", "testing"} | {
 DOORS = {"_map", "_stream", "_plan", "_wave", "_result"}
 ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
-SUBPACKAGES = {"", "codes", "engines", "latency"}
+SUBPACKAGES = {"", "_kernel", "codes", "engines", "latency"}
 
 
 def modules() -> dict[str, ast.Module]:

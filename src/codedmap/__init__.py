@@ -26,8 +26,8 @@ from ._errors import NotEnoughAnswers as NotEnoughAnswers
 from ._errors import NotEnoughMemory as NotEnoughMemory
 from ._errors import WorkerCrashed as WorkerCrashed
 from ._errors import WorkerLost as WorkerLost
+from ._kernel import Known as Known
 from ._kernel import Prior as Prior
-from ._known import Known as Known
 from ._linear import LinearCode as LinearCode
 from ._map import itemwise as itemwise
 from ._map import map as map

@@ -9,8 +9,7 @@ import numpy as np
 
 from ._code import Code
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
-from ._kernel import Prior
-from ._known import Known
+from ._kernel import Known, Prior
 from ._replays import Answer, Outcomes, Sample, Trial, replayed, tried
 from .codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
 

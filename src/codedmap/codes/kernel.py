@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .._cells import cells_along
 from .._checks import check_whole, is_real
 from .._code import check_budget, check_tasks
-from .._decoding import Decoder
 from .._errors import InvalidArgument
-from .._geometry import Geometry
-from .._kernel import Prior
-from .._known import Known
+from .._kernel import Known, Prior
+from .._kernel.cells import cells_along
+from .._kernel.decoding import Decoder
+from .._kernel.geometry import Geometry
 from .._ordering import neighbours_together, paths_through
 from .kernel_encoding import KernelEncoding
 

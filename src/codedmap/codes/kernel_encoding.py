@@ -10,10 +10,10 @@ import numpy as np
 
 from .._answers import matrix
 from .._code import Estimate, left_out
-from .._decoding import Decoder, Fit
 from .._errors import InvalidAnswer, NotEnoughAnswers
-from .._heard import Heard
 from .._kernel import Prior
+from .._kernel.decoding import Decoder, Fit
+from .._kernel.heard import Heard
 from .._votes import compare
 from .replication import CopyEncoding
 

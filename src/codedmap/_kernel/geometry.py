@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._cells import Cells
-from ._known import Known, flat
-from ._ordering import centred_gram
+from .._ordering import centred_gram
+from .cells import Cells
+from .known import Known, flat
 
 __all__ = ["Geometry", "Layout"]
 

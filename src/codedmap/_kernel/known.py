@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from ._errors import InvalidArgument
-from ._evidence import Evidence
-from ._heard import condensed
-from ._kernel import Prior, correlation
+from .._errors import InvalidArgument
+from .evidence import Evidence
+from .heard import condensed
+from .process import Prior, correlation
 
 __all__ = ["Background", "Known", "flat"]
 

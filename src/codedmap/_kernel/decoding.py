@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._code import left_out
-from ._evidence import Evidence
-from ._geometry import Geometry
-from ._heard import Heard, Scale, centred, condensed
-from ._kernel import Prior
-from ._known import Known
-from ._regression import Regression, regression
-from ._suspects import Suspects, equal_answers
+from .._code import left_out
+from .evidence import Evidence
+from .geometry import Geometry
+from .heard import Heard, Scale, centred, condensed
+from .known import Known
+from .process import Prior
+from .regression import Regression, regression
+from .suspects import Suspects, equal_answers
 
 __all__ = ["Decoder", "Fit"]
 

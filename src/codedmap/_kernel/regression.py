@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._geometry import Layout
-from ._kernel import Prior, conditioned, correlation, inverse
-from ._known import Background
+from .geometry import Layout
+from .known import Background
+from .process import Prior, conditioned, correlation, inverse
 
 __all__ = ["Regression", "regression"]
 

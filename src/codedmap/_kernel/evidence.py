@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._kernel import Prior, Smoothness, covariances, inverse
+from .process import Prior, Smoothness, covariances, inverse
 
 __all__ = ["Evidence", "chi2", "quantile", "residuals"]
 

@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from ._checks import is_real
-from ._errors import InvalidArgument
+from .._checks import is_real
+from .._errors import InvalidArgument
 
 __all__ = ["Prior", "conditioned", "correlation", "covariances", "inverse"]
 

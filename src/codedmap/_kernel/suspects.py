@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._evidence import chi2, quantile, residuals
+from .evidence import chi2, quantile, residuals
 
 __all__ = ["Suspects", "equal_answers"]
 
