@@ -155,9 +155,10 @@ class LinearEncoding:
         # NaN and infinity survive the product, so a part of its result tells whether the answers,
         # which are many times larger, have to be searched for them.
         with np.errstate(invalid="ignore", over="ignore"):
-            values, exact, telltale = self._estimate(slots, stacked)
+            order = _Order.of(slots)
+            values, exact, telltale = self._estimate(order, stacked)
         finite = all_finite(values[telltale])
-        outliers = self._outliers(slots, stacked) if finite else None
+        outliers = self._outliers(order, stacked) if finite else None
         if not finite or outliers is not None:
             values, exact, liars = self._without_lies(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *liars}))
@@ -181,21 +182,21 @@ class LinearEncoding:
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
     def _estimate(
-        self, slots: tuple[int, ...], stacked: np.ndarray
+        self, order: _Order, stacked: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, int | slice]:
         groups, outputs = stacked.shape[1], stacked.shape[2:]
-        ascending = tuple(sorted(slots))
-        if ascending != slots and self.code.looks_at_answers:
-            slots, stacked = ascending, stacked[np.argsort(slots)]
+        if order.rows is not None and self.code.looks_at_answers:
+            order, stacked = _Order(order.ascending, order.ascending, None), stacked[order.rows]
+        slots = order.slots
         columns = stacked.reshape(len(slots), -1)
-        operator = self.code.decoder(ascending, columns)
+        operator = self.code.decoder(order.ascending, columns)
         if isinstance(operator, np.ndarray):
             operator, telltale = self.code.ready(operator, columns.dtype)
-            if ascending != slots:
-                operator = operator.take(np.searchsorted(ascending, slots), axis=1)
+            if order.rows is not None:
+                operator = operator.take(order.rows.argsort(), axis=1)
         else:
             telltale = slice(None)
-            columns = columns if ascending == slots else columns[np.argsort(slots)]
+            columns = columns if order.rows is None else columns[order.rows]
         values = apply(operator, columns).reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
@@ -205,14 +206,12 @@ class LinearEncoding:
                     values[task], exact[task] = stacked[column], True
         return values, exact, telltale
 
-    def _outliers(self, slots: tuple[int, ...], stacked: np.ndarray) -> np.ndarray | None:
+    def _outliers(self, order: _Order, stacked: np.ndarray) -> np.ndarray | None:
         """Who stands out in which group, (F, B) bool; None if nobody does."""
-        ascending = tuple(sorted(slots))
-        precision = self.code.witness(ascending) if slots else None
+        precision = self.code.witness(order.ascending) if order.slots else None
         if precision is None:
             return None
-        order = None if ascending == slots else np.argsort(slots)
-        return find_lies(stacked.reshape(*stacked.shape[:2], -1), precision, order)
+        return find_lies(stacked.reshape(*stacked.shape[:2], -1), precision, order.rows)
 
     def _without_lies(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
@@ -224,7 +223,7 @@ class LinearEncoding:
             outliers = np.zeros_like(broken)
             for pattern, where in _patterns(~left_out(broken)):
                 kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
-                found = self._outliers(kept, stacked[pattern][:, where])
+                found = self._outliers(_Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
         else:
@@ -241,7 +240,7 @@ class LinearEncoding:
         for pattern, where in _patterns(usable):
             kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
             self._check(kept, stacked.dtype, f", {len(slots) - len(kept)} left out because {why}")
-            part = self._estimate(kept, stacked[pattern][:, where])
+            part = self._estimate(_Order.of(kept), stacked[pattern][:, where])
             values[:, where], exact[:, where], _ = part
         for row, slot in enumerate(slots):
             task = self.raw[slot]
@@ -264,6 +263,21 @@ class LinearEncoding:
                 f"{len(slots)} of {self.code.workers} workers gave a usable answer{without}, and "
                 f"{name} cannot decode from them: {reason}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Slots as their answers arrived, and as decoders take them."""
+
+    slots: tuple[int, ...]
+    ascending: tuple[int, ...]
+    rows: np.ndarray | None
+    """Puts arrivals in ascending order; None if they are."""
+
+    @classmethod
+    def of(cls, slots: tuple[int, ...]) -> _Order:
+        ascending = tuple(sorted(slots))
+        return cls(slots, ascending, None if ascending == slots else np.argsort(slots))
 
 
 def _patterns(usable: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -186,7 +186,7 @@ def _hints(
     """In which groups one residual is far from the median, (B,) bool, and whether one is in their sum."""
     count, groups = len(precision.matrices[0]), answers.shape[1]
     if groups == 1 and not precision.exact:  # the same as below, in half the time
-        alone = _squares(sketched(answers, GLANCE, order), precision)[0][:, 0]
+        alone = _squares_of_one(sketched(answers, GLANCE, order), precision)
         if alone.max() < _FAR**2 * _median(alone):
             return np.zeros(1, dtype=bool), False
     hints = np.zeros(groups, dtype=bool)
@@ -222,6 +222,15 @@ def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]
     rows = slice(chosen * count, (chosen + 1) * count)
     residuals = few[rows] if flat.shape[1] == few.shape[1] else precision.standardising[rows] @ flat
     return (residuals * residuals).reshape(count, groups, outputs).sum(axis=2), chosen
+
+
+def _squares_of_one(sketch: np.ndarray, precision: Precision) -> np.ndarray:
+    """What `_squares` gives for a single group, (F,)."""
+    residuals = precision.standardising @ sketch[:, 0].astype(np.float32)
+    squares = np.einsum("fq,fq->f", residuals, residuals).reshape(len(precision.levels), -1)
+    if len(squares) == 1:
+        return np.asarray(squares[0])
+    return np.asarray(squares[(precision.levels - np.log(squares.sum(axis=1))).argmax()])
 
 
 def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:
