@@ -15,7 +15,7 @@ FLOORS = {
     "_errors": 0, "_checks": 0.5, "_two_opt": 0.5,
     "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
     "_ordering": 1, "_precision": 1,
-    "_rules": 1, "engines._contract": 1, "engines._parcel": 1,
+    "_rules": 1, "_rows": 2, "engines._contract": 1, "engines._parcel": 1,
     "_code": 2, "engines._serve": 2, "engines.executor": 2, "engines.resident": 2, "_display": 2,
     "_outliers": 2, "_operators": 2, "_linear": 3, "engines._slot": 3,
     "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.evidence": 2, "_kernel.known": 3,
@@ -35,7 +35,7 @@ FLOORS = {
 }  # fmt: skip
 
 LEFT = (
-    {"_points", "_spline", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
+    {"_points", "_spline", "_rows", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_plan_table", "_replays", "_schemes"}
     | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}

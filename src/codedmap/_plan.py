@@ -13,8 +13,8 @@ from ._code import Code, check_budget
 from ._errors import InvalidAnswer, InvalidArgument
 from ._plan_table import Plan, PlanRow
 from ._replays import Answer, Sample, answered
+from ._rows import checked_rows
 from ._schemes import Ground, Measured, measured, standard
-from ._stream import checked_rows
 from .codes import Replication, Uncoded
 from .latency import LatencyModel, hedged_in_pool, quorum, responders
 

@@ -7,14 +7,12 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from typing import Any, cast
 
-import numpy as np
-
-from ._answers import all_finite
 from ._code import Code
 from ._collect import Budget
 from ._display import shown
 from ._errors import InvalidArgument
 from ._result import MapResult
+from ._rows import checked_rows
 from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
 from ._wave import Wave, no_stderr
 from .engines import Engine, FromExecutor, Resident
@@ -128,31 +126,6 @@ def _found(
         else:
             raise AssertionError("a wave in which nobody is left running has a result or raises")
     yield last  # with nobody working any more
-
-
-def checked_rows(inputs: Any) -> np.ndarray:
-    try:
-        rows = np.asarray(inputs)
-    except Exception as error:
-        raise InvalidArgument(
-            f"inputs cannot be made an array: {error}. All rows must have the same shape"
-        ) from error
-    if rows.ndim == 0:
-        raise InvalidArgument(
-            f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
-        )
-    if rows.size == 0:
-        raise InvalidArgument(
-            f"inputs of shape {rows.shape} are empty: there is nothing to compute"
-        )
-    if rows.dtype.kind in "fc" and not all_finite(rows):
-        broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        raise InvalidArgument(
-            f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
-            f"{broken.argmax()}), which a mixture would spread to every payload: "
-            "drop or fill these rows"
-        )
-    return rows
 
 
 def _checked_engine(engine: Any, fn: Any, slots: int) -> Engine:
