@@ -18,7 +18,7 @@ from examples.demo import __main__ as start
 from examples.demo.workers import Latency
 
 ROOT = Path(__file__).parents[1]
-SCHEMES = ["Wait for everyone", "Hedged", "Replication x2", "BACC", "LeTCC"]
+SCHEMES = ["Wait for everyone", "Hedged", "Replication x2", "BACC", "LeTCC", "KernelCode"]
 EXACT = SCHEMES[:3]
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
@@ -99,10 +99,10 @@ def test_it_prints_one_table_of_all_schemes_that_fits_a_terminal(finished):
     assert max(map(len, lines)) <= 80
     rule = next(at for at, line in enumerate(lines) if set(line) == {"-"})
     assert lines[rule - 1].startswith("scheme ")
-    for column in ("seconds (min - max)", "calls", "RMSE", "RMSE/sd", "same label"):
+    for column in ("seconds (min - max)", "calls", "RMSE", "RMSE/sd", "exact", "same label"):
         assert column in lines[rule - 1]
-    rows = lines[rule + 1 : rule + 6]
-    assert [row[:18].strip() for row in rows] == SCHEMES
+    rows = lines[rule + 1 : rule + 7]
+    assert [row[:17].strip() for row in rows] == SCHEMES
     assert len({len(row) for row in rows}) == 1
 
 
@@ -122,6 +122,7 @@ def test_copies_and_repeated_calls_are_exact_and_the_codes_are_not(finished):
     for scheme, row in rows.items():
         assert row["seconds_min"] <= row["seconds_median"] <= row["seconds_max"]
         assert (row["rmse"] == 0) == (row["rmse_over_sd"] == 0) == (scheme in EXACT)
+        assert (row["exact"] == 1) == (scheme in EXACT)
         assert row["same_label"] == 1 if scheme in EXACT else 0.5 < row["same_label"] <= 1
     assert rows["Wait for everyone"]["calls"] == 11
     assert rows["Hedged"]["calls"] >= 11

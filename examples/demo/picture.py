@@ -78,16 +78,18 @@ def _payloads(figure: Figure, rows: np.ndarray, setup: Setup) -> None:
         "digits": tasks[:, 0],
         "BACC": cm.BerrutCode(K, N, S).encode(tasks).payloads[some, 0],
         "LeTCC": cm.SplineCode(K, N, S).encode(tasks).payloads[some, 0],
+        # The first K are the digits themselves.
+        "Kernel": cm.KernelCode(K, N, S).encode(tasks).payloads[N - K :, 0],
     }
     _heading(figure, LEFT, 0.87, f"What workers are sent: digits, or mixtures ({K} of {N} shown)")
     for place, (name, images) in enumerate(strips.items()):
-        y = 0.755 - place * 0.102
-        axes = figure.add_axes((0.085, y, 0.54, 0.094))
+        y = 0.768 - place * 0.078
+        axes = figure.add_axes((0.085, y, 0.54, 0.072))
         gap = np.zeros((28, 2))
         strip = np.hstack([part for image in images[:, 0] for part in (image, gap)][:-1])
         axes.imshow(np.clip(strip, 0, 1), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
         axes.set_axis_off()
-        figure.text(LEFT, y + 0.047, name, va="center", size=NORMAL, color=INK)
+        figure.text(LEFT, y + 0.036, name, va="center", size=NORMAL, color=INK)
 
 
 def _who_answered(figure: Figure, runs: Mapping[str, Sequence[Run]]) -> None:

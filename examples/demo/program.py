@@ -103,7 +103,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     tasks = SETUP.tasks
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo",
-        description="Compare waiting, hedging, copies, BACC and LeTCC on LeNet-5 over worker "
+        description="Compare waiting, hedging, copies, BACC, LeTCC and KernelCode on LeNet-5 over worker "
         "processes that are late or crash. Prints a table and writes demo-output/demo.csv and "
         "demo-output/demo.png.",
     )

@@ -70,7 +70,8 @@ class Scheme:
     name: str
     what: str
     """One line, in plain words."""
-    answers: Callable[[Wave], np.ndarray]
+    answers: Callable[[Wave], tuple[np.ndarray, np.ndarray]]
+    """The answers to the rows of a wave, and which of them are exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Run:
     """What one scheme made of one wave."""
 
     values: np.ndarray
+    exact: np.ndarray
     began: float
     seconds: float
     calls: list[Call]
@@ -86,8 +88,8 @@ class Run:
 def run(scheme: Scheme, wave: Wave) -> Run:
     """Let a scheme answer a wave, by the clock."""
     began = time.perf_counter()
-    values = scheme.answers(wave)
-    return Run(values, began, time.perf_counter() - began, wave.calls)
+    values, exact = scheme.answers(wave)
+    return Run(values, exact, began, time.perf_counter() - began, wave.calls)
 
 
 def schemes(setup: Setup) -> list[Scheme]:
@@ -123,15 +125,24 @@ def schemes(setup: Setup) -> list[Scheme]:
             f"{N} calls with mixed digits (SplineCode); decoded from the first {N - S} answers",
             partial(_coded, cm.SplineCode(K, N, S), None),
         ),
+        Scheme(
+            "KernelCode",
+            f"{N} calls, {K} with the digits themselves and the others with mixtures of two; decoded "
+            f"from the first {N - S} answers",
+            partial(_coded, cm.KernelCode(K, N, S), None),
+        ),
     ]
 
 
-def _coded(code: cm.Code, stop: cm.StopRule | None, wave: Wave) -> np.ndarray:
+def _coded(code: cm.Code, stop: cm.StopRule | None, wave: Wave) -> tuple[np.ndarray, np.ndarray]:
     """One call of `codedmap.map`."""
-    return wave.map(wave.rows, code, range(code.workers), stop=stop).values
+    result = wave.map(wave.rows, code, range(code.workers), stop=stop)
+    return result.values, result.exact
 
 
-def _resent(setup: Setup, stop: Callable[[int], cm.StopRule], wave: Wave) -> np.ndarray:
+def _resent(
+    setup: Setup, stop: Callable[[int], cm.StopRule], wave: Wave
+) -> tuple[np.ndarray, np.ndarray]:
     """One call a task; what has no answer when ``stop(tasks)`` says so goes to spare workers."""
     batches = np.split(wave.rows, setup.tasks)
     answers: dict[int, np.ndarray] = {}
@@ -149,4 +160,5 @@ def _resent(setup: Setup, stop: Callable[[int], cm.StopRule], wave: Wave) -> np.
                 answers[task] = result.values[mine]
         missing = [task for task in missing if task not in answers]
         members = list(islice(spares, len(missing)))
-    return np.concatenate([answers[task] for task in range(setup.tasks)])
+    whole = np.concatenate([answers[task] for task in range(setup.tasks)])
+    return whole, np.ones(len(whole), dtype=bool)
