@@ -28,6 +28,7 @@ from .latency_schemes import (
     simulated,
 )
 from .models import load
+from .papers import BACC, LeTCC
 from .replay import grouped, played
 from .services import INDEPENDENT, MEASURED, TRACES, Drawn, Service, have_traces, service
 from .stats import Interval, mean_interval
@@ -213,8 +214,8 @@ def _columns(name: str, interval: Interval) -> Row:
 def _codes(K: int, N: int) -> dict[str, cm.Code]:
     # How many stragglers a code states only tells its own stop rule when to stop.
     return {
-        "BACC": cm.BerrutCode(K, N, 0),
-        "LeTCC": cm.SplineCode(K, N, 0),
+        "BACC": BACC(K, N, 0),
+        "LeTCC": LeTCC(K, N, 0),
         "copies, mean": cm.Replication(K, N, fill="mean"),
     }
 

@@ -25,6 +25,7 @@ from scipy.interpolate import CubicSpline
 import codedmap as cm
 
 from .harness import Cell, Experiment, Row
+from .papers import BACC, LeTCC
 from .rates_plot import CEILING, FLOOR, RESOLVED, plot
 from .rates_report import report
 from .replay import played, straggler_sets
@@ -219,7 +220,7 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
     """Each code and smoothing on the same draws: one row each."""
     draws = list(_draws(config, cell, rng))
     budget = config.tasks, cell["workers"], cell.get("stragglers", 0)
-    spline = cm.SplineCode(*budget)
+    spline = LeTCC(*budget)
 
     def row(code: str, smoothing: str, λ: float, errors: np.ndarray) -> Row:
         mean = mean_interval(errors)
@@ -241,7 +242,7 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
     def smoothed(λ: float | Literal["gcv"]) -> np.ndarray:
         return _errors(cell, draws, dataclasses.replace(spline, decoder_smoothing=λ))
 
-    yield row("BACC", "none", np.nan, _errors(cell, draws, cm.BerrutCode(*budget)))
+    yield row("BACC", "none", np.nan, _errors(cell, draws, BACC(*budget)))
     yield row("LeTCC", "none", 0.0, smoothed(0.0))
     if cell["noise"]:
         λ = _by_theory(cell, np.concatenate([draw.inputs for draw in draws], axis=1))
@@ -282,7 +283,7 @@ def _by_theory(cell: Cell, inputs: np.ndarray) -> float:
     repetitions, without noise; a user knows neither it nor, as a rule, σ.
     """
     function, fine = FUNCTIONS[cell["function"]], 513
-    curves = function.grouped(cm.SplineCode(len(inputs), fine, 0).encode(inputs).payloads)
+    curves = function.grouped(LeTCC(len(inputs), fine, 0).encode(inputs).payloads)
     at = -np.cos(np.pi * np.arange(fine) / (fine - 1))
     bend = CubicSpline(at, curves.reshape(fine, -1))(at, 2)
     bending = float(np.trapezoid(bend**2, at, axis=0).mean())

@@ -17,7 +17,8 @@ Everything on this page is made by `make reproduce` from the tables beside it; n
 LeTCC is `codedmap.SplineCode` (arXiv 2406.00300), BACC is `codedmap.BerrutCode` (2009.08327), LCC is
 `codedmap.LagrangeCode` (1806.00939). N workers compute, K inputs are wanted, S workers are missing.
 The numbers of the papers' own tables are not quoted here: their networks and weights are not public,
-so these are new measurements of the same systems.
+so these are new measurements of the same systems. Where nobody lies, the codes do not look for liars
+either, as in the papers.
 """
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import codedmap as cm
-
 from .harness import Cell, Experiment, Row
 from .models import load
+from .papers import LeTCC
 from .plots import figure
 from .replay import grouped, played, straggler_sets
 from .stats import mean_interval
@@ -61,7 +60,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
     truth = truth.reshape(*inputs.shape[:2], *truth.shape[1:])
     sets = straggler_sets(N, S, settings.draws, rng)
 
-    def row(what: str, value: str, code: cm.SplineCode, place: np.ndarray | None = None) -> Row:
+    def row(what: str, value: str, code: LeTCC, place: np.ndarray | None = None) -> Row:
         def sorted_as(array: np.ndarray) -> np.ndarray:
             if place is None:
                 return array
@@ -75,14 +74,14 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
                 "relative_low": mean.low, "relative_high": mean.high}  # fmt: skip
 
     for smoothing in SMOOTHINGS:
-        code = cm.SplineCode(K, N, S, encoder_smoothing=smoothing)
+        code = LeTCC(K, N, S, encoder_smoothing=smoothing)
         yield row("encoder smoothing", f"{smoothing:g}", code)
-        code = cm.SplineCode(K, N, S, decoder_smoothing=smoothing)
+        code = LeTCC(K, N, S, decoder_smoothing=smoothing)
         yield row("decoder smoothing", f"{smoothing:g}", code)
     for points in ("chebyshev", "uniform"):
-        yield row("points", points, cm.SplineCode(K, N, S, points=points))
+        yield row("points", points, LeTCC(K, N, S, points=points))
     for name, place in zip(ORDERS, _orders(inputs, truth), strict=True):
-        yield row("order of the inputs", name, cm.SplineCode(K, N, S), place)
+        yield row("order of the inputs", name, LeTCC(K, N, S), place)
 
 
 def _orders(inputs: np.ndarray, truth: np.ndarray) -> Iterator[np.ndarray | None]:

@@ -15,6 +15,7 @@ import codedmap as cm
 
 from .harness import Cell, Experiment, Row
 from .models import Model, load
+from .papers import BACC, LeTCC
 from .plots import SCHEME_COLOURS, figure
 from .replay import grouped, played, straggler_sets
 from .stats import mean_interval
@@ -61,8 +62,8 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
     sets = {S: straggler_sets(N, S, settings.draws, rng) for S in counts}
     everything = [one for S in counts for one in sets[S]]
     codes = {
-        "BACC": (model.function, cm.BerrutCode(K, N, N - 2)),
-        "LeTCC": (model.function, cm.SplineCode(K, N, N - 2)),
+        "BACC": (model.function, BACC(K, N, N - 2)),
+        "LeTCC": (model.function, LeTCC(K, N, N - 2)),
         "copies": (None, cm.Replication(K, N, fill="mean")),
     }
     for scheme, (function, code) in codes.items():

@@ -14,6 +14,7 @@ import codedmap as cm
 
 from .harness import Cell, Experiment, Row
 from .models import Model, load
+from .papers import BACC, LCC, LeTCC
 from .plots import SCHEME_COLOURS, figure
 from .replay import Score, answers_of, grouped, played, straggler_sets
 
@@ -90,13 +91,13 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
             "rows": order.size, "sets": len(sets), **more,
         }  # fmt: skip
 
-    yield row("BACC", played(model.function, cm.BerrutCode(K, N, S), inputs, truth, sets))
-    plain = answers_of(model.function, cm.SplineCode(K, N, S).encode(inputs).payloads)
-    yield row("LeTCC", played(model.function, cm.SplineCode(K, N, S), inputs, truth, sets,
+    yield row("BACC", played(model.function, BACC(K, N, S), inputs, truth, sets))
+    plain = answers_of(model.function, LeTCC(K, N, S).encode(inputs).payloads)
+    yield row("LeTCC", played(model.function, LeTCC(K, N, S), inputs, truth, sets,
                               answers=plain))  # fmt: skip
     some = max(1, order.shape[1] // 10)
     best = _tuned(model, cell, inputs[:, :some], truth[:, :some], sets[:20])
-    code = cm.SplineCode(K, N, S, encoder_smoothing=best[0], decoder_smoothing=best[1])
+    code = LeTCC(K, N, S, encoder_smoothing=best[0], decoder_smoothing=best[1])
     if order.shape[1] > some:
         known = plain[:, some:] if best[0] == 0.0 else None
         scores = played(
@@ -120,7 +121,7 @@ def _lagrange(
     row: Callable[..., Row],
 ) -> Iterator[Row]:
     """LCC where it applies, on the sets that it can decode without amplifying rounding."""
-    code = cm.LagrangeCode(cell["K"], cell["N"], cell["S"], degree=2)
+    code = LCC(cell["K"], cell["N"], cell["S"], degree=2)
     truth = model.function(inputs.reshape(-1, *inputs.shape[2:]))
     truth = truth.reshape(*inputs.shape[:2], *truth.shape[1:])
     encoding = code.encode(inputs[:, :1])
@@ -145,7 +146,7 @@ def _tuned(
     for encoder in ENCODER_SMOOTHINGS:
         answers = None
         for decoder in DECODER_SMOOTHINGS:
-            code = cm.SplineCode(
+            code = LeTCC(
                 cell["K"], cell["N"], cell["S"],
                 encoder_smoothing=encoder, decoder_smoothing=decoder,
             )  # fmt: skip
