@@ -19,7 +19,7 @@ def test_the_papers_codes_suspect_nobody_and_are_the_librarys_otherwise(name):
     inputs = np.linspace(-1.0, 1.0, 8)[:, None, None]
     encodings = paper.encode(inputs), library.encode(inputs)
     np.testing.assert_array_equal(encodings[0].payloads, encodings[1].payloads)
-    answers = dict(enumerate(encodings[1].payloads**2))
+    answers = dict(enumerate(encodings[1].payloads ** 2))
     honest = [encoding.decode(answers) for encoding in encodings]
     np.testing.assert_array_equal(honest[0].values, honest[1].values)
     answers[17] = answers[17] + 100.0
