@@ -41,7 +41,7 @@ def test_any_number_of_rows_comes_back_in_order(row, rows, tasks):
         result = cm.map(affine, X, code=code, engine=engine)
     assert result.values.shape == (rows, 2)
     assert result.exact.shape == (rows,)
-    assert (result.stderr is None) == (not row.copies)
+    assert (result.stderr is None) == (not row.states)
     assert result.abandoned == () or len(result.answered) == code.workers - code.stragglers
     assert (
         np.abs(result.values - affine(X)).max() <= 12 * (row.identity + 1e-12) + 0.5 * row.adaptive

@@ -213,7 +213,7 @@ PROGRESS = cm.Progress(frozenset(range(6)), frozenset(), frozenset(), 0.0, True)
 # Codes that have no standard errors
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [r for r in ROWS if not r.states], ids=lambda row: row.name)
 @pytest.mark.parametrize(
     "rule",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import codedmap as cm
@@ -21,18 +22,34 @@ class Row:
     constant: float = 1e-12
     """A constant function's value survives within this."""
     copies: bool = False
-    """Takes any dtype, and gives standard errors."""
+    """Takes any dtype."""
+    states: bool = False
+    """Gives standard errors."""
     adaptive: bool = False
     """Looks at the data, so groups and outputs may share parameters."""
 
 
+ROUGH = cm.Prior(2.0, noise=1e-6, smoothness="matern32")
+
 ROWS = (
-    Row("uncoded", lambda k, n, s: cm.Uncoded(k), 0.0, copies=True),
-    Row("uncoded, filled", lambda k, n, s: cm.Uncoded(k, fill="mean"), 0.0, copies=True),
-    Row("replication", lambda k, n, s: cm.Replication(k, n), 0.0, copies=True),
-    Row("replication, filled", lambda k, n, s: cm.Replication(k, n, "mean"), 0.0, copies=True),
+    Row("uncoded", lambda k, n, s: cm.Uncoded(k), 0.0, copies=True, states=True),
     Row(
-        "replication, confirmed", lambda k, n, s: cm.Replication(k, n, confirm=2), 0.0, copies=True
+        "uncoded, filled", lambda k, n, s: cm.Uncoded(k, fill="mean"), 0.0, copies=True, states=True
+    ),
+    Row("replication", lambda k, n, s: cm.Replication(k, n), 0.0, copies=True, states=True),
+    Row(
+        "replication, filled",
+        lambda k, n, s: cm.Replication(k, n, "mean"),
+        0.0,
+        copies=True,
+        states=True,
+    ),
+    Row(
+        "replication, confirmed",
+        lambda k, n, s: cm.Replication(k, n, confirm=2),
+        0.0,
+        copies=True,
+        states=True,
     ),
     Row("berrut", cm.BerrutCode, 0.12),
     Row("spline", cm.SplineCode, 0.015),
@@ -56,5 +73,21 @@ ROWS = (
         lambda k, n, s: cm.LagrangeCode(k, n, min(s, n - 2 * k + 1), 2),
         1e-6,
         1e-6,
+    ),
+    Row("kernel", cm.KernelCode, 0.0, states=True, adaptive=True),
+    Row("kernel, even", partial(cm.KernelCode, spread=1.0), 0.0, states=True, adaptive=True),
+    Row("kernel, copies", partial(cm.KernelCode, spread=0.0), 0.0, 1e-12, True, True, True),
+    Row(
+        "kernel, fixed prior", partial(cm.KernelCode, prior=ROUGH), 0.0, states=True, adaptive=True
+    ),
+    Row("kernel, confirmed", partial(cm.KernelCode, confirm=2), 0.0, states=True, adaptive=True),
+    Row(
+        "kernel, copies, confirmed",
+        partial(cm.KernelCode, spread=0.0, confirm=2),
+        0.0,
+        1e-12,
+        True,
+        True,
+        True,
     ),
 )

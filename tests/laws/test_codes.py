@@ -63,7 +63,7 @@ def test_shapes(row, size, seed):
     assert estimate.values.shape == (code.tasks, 3, 2)
     assert estimate.exact.shape == (code.tasks, 3)
     assert estimate.exact.dtype == bool
-    if row.copies:
+    if row.states:
         assert estimate.stderr.shape == (code.tasks, 3)
         np.testing.assert_array_equal(estimate.stderr == 0, estimate.exact)
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from .._errors import InvalidArgument
+from .._errors import InvalidAnswer, InvalidArgument
 from .evidence import Evidence
 from .heard import condensed
 from .process import Prior, correlation
@@ -104,6 +104,14 @@ class Known:
                 f"{self.inputs.shape[1]}: they must be of the same function"
             )
 
+    def check_answers(self, columns: int) -> None:
+        """Raise `InvalidAnswer` unless answers have as many real numbers as those known."""
+        if columns != self.answers.shape[1]:
+            raise InvalidAnswer(
+                f"answers of {columns} numbers each do not fit the {len(self)} known ones of "
+                f"{self.answers.shape[1]}: known answers must be of the function that is mapped"
+            )
+
     def likeliest(self) -> Prior:
         """The prior under which these answers are most likely."""
         some = slice(None, None, -(-len(self) // _TELLING))
@@ -127,6 +135,7 @@ class Known:
         sure = np.flatnonzero(result.exact)[-most:]
         points, values = flat(rows[sure]), flat(result.values[sure])
         if before is not None:
+            before.check(rows[:, None])
             points = np.concatenate([before.inputs, points])[-most:]
             values = np.concatenate([before.answers, values])[-most:]
         return cls(points, values)

@@ -157,11 +157,15 @@ class KernelCode:
         Raises
         ------
         InvalidArgument
-            If the result is not of a `KernelCode`, or has other rows.
+            If the result is not of a `KernelCode`, has other rows, or has fewer than 3 exact ones
+            and none were known before.
         """
         prior = getattr(result, "learned", None)
         if not isinstance(prior, Prior):
-            raise InvalidArgument("the result is not one of KernelCode, so nothing was learned")
+            raise InvalidArgument(
+                "there is nothing to learn from a result of another code than KernelCode, or of "
+                "answers that are no floating-point numbers"
+            )
         if inputs is None:
             return replace(self, prior=self.prior or prior)
         return replace(self, prior=self.prior or prior, known=Known.of(result, inputs, self.known))

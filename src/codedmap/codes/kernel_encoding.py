@@ -167,14 +167,19 @@ class _Composition:
         # The input of task k sits in slot k, whichever copy of it was answered.
         slots = np.concatenate([have, np.array(self.slots, dtype=int)[mixed]])
         used = np.concatenate([trusted[have] & _finite(raw), ~(lies | broken)])
-        return Heard(slots, np.concatenate([raw, told]), used), lies
+        heard = Heard(slots, np.concatenate([raw, told]), used)
+        if self.encoding.decoder.known is not None:
+            self.encoding.decoder.known.check_answers(heard.columns)
+        return heard, lies
 
     def _fitted(self, heard: Heard, wanted: np.ndarray, prior: Prior | None = None) -> Fit:
-        lost = wanted & ~heard.used.any(axis=0)
+        # A disputed answer still stands for itself.
+        lost = wanted & ~heard.used.any(axis=0) & np.isinf(np.asarray(self.direct.stderr))
         if lost.any():
             raise NotEnoughAnswers(
-                f"{lost.any(axis=0).sum()} of {lost.shape[1]} groups have no finite answer that "
-                f"could stand in for {lost.sum()} lost ones: wait for more"
+                f"in {lost.any(axis=0).sum()} of {lost.shape[1]} groups all {len(self.slots)} "
+                "answers were left out because their answers are not finite or contradict each "
+                f"other, so nothing can stand in for {lost.sum()} lost ones: wait for more"
             )
         tasks = np.flatnonzero(wanted.any(axis=1))
         judge = prior is None and self.stacked.dtype.kind in "fc"
