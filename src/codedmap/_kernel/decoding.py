@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,9 @@ _GROUPS, _ANSWERS = 50, 256
 """Groups, and answers of a group, that tell a prior."""
 _CANDIDATES = 21
 """Priors compared at a time."""
+_TWINS = 1e-6
+"""Noise with which answers to equal payloads are judged: with less, taking one of them out of an
+inverse would leave no digits of the others."""
 _MOST = 0.25
 """Share of a group's answers that can be lies; were there more, the prior does not fit."""
 
@@ -201,7 +204,8 @@ class _Jury:
         each = _CANDIDATES * (some + min(some, heard.columns) + 1) ** 2 + some * heard.columns
         count = max(1, min(_GROUPS, _WORKING // 2 // each))
         self._groups = slice(None, None, -(-groups // count))
-        self.scale = Scale.of(heard, self._groups)
+        geometry, groups = decoder.geometry, self._groups
+        self.scale = Scale.of(heard, groups, lambda: geometry.first(heard.slots, groups))
         self._evidence: Evidence | None = None
 
     @property
@@ -251,6 +255,9 @@ class _Jury:
             if dropped is not None and not dropped[:, groups].any():
                 continue
             part = self._decoder.part(self._heard, groups, used, self._tasks, prior)
+            if part.process.twins is not None and prior.noise < _TWINS:
+                firmer = replace(prior, noise=_TWINS)
+                part = self._decoder.part(self._heard, groups, used, self._tasks, firmer)
             suspects = self._suspects(part, groups, used)
             out = None if dropped is None else dropped[:, groups].T
             found[:, groups] = (suspects.peeled() if out is None else suspects.cleared(out)).T
@@ -264,8 +271,7 @@ class _Jury:
         else:
             answers = (answers - background) / self.scale.deviation
             answers = np.where(mask[:, :, None], np.clip(answers, -1e6, 1e6), 0.0)
-        same = equal_answers(answers, mask)
-        columns = answers.shape[2]
-        return Suspects(
-            part.solved[0], condensed(answers), mask, same, columns, self._decoder.suspicion
-        )
+        twins, columns = part.process.twins, answers.shape[2]
+        same = equal_answers(answers, mask, twins)
+        shown, suspicion = condensed(answers), self._decoder.suspicion
+        return Suspects(part.solved[0], shown, mask, same, twins, columns, suspicion)

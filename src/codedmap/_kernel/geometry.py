@@ -9,6 +9,7 @@ import numpy as np
 from .._ordering import centred_gram
 from .cells import Cells
 from .known import Known, flat
+from .process import equal_payloads
 
 __all__ = ["Geometry", "Layout"]
 
@@ -74,6 +75,13 @@ class Geometry:
         if whole.products is None or whole.size is None:
             return Layout(whole.gram[groups], mixing)
         return Layout(whole.gram[groups], mixing, whole.products[groups], whole.size[groups])
+
+    def first(self, slots: np.ndarray, groups: slice) -> np.ndarray:
+        """Which of these slots computed a payload (B, F) that none before them did."""
+        squared = self.layout(slots, groups).squared()[0]
+        twins = equal_payloads(squared)
+        first = np.ones(squared.shape[:2], dtype=bool)
+        return first if twins is None else first & ~np.tril(twins).any(axis=2)
 
     def unit(self, groups: slice) -> float:
         """A typical distance between the inputs of a group; 1 if they are all equal."""

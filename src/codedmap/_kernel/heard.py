@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +57,16 @@ class Scale:
     """(columns,); infinite for outputs that are not judged, and never 0."""
 
     @classmethod
-    def of(cls, heard: Heard, groups: slice) -> Scale:
-        """From the answers of some groups."""
+    def of(cls, heard: Heard, groups: slice, first: Callable[[], np.ndarray]) -> Scale:
+        """From the answers of some groups.
+
+        Parameters
+        ----------
+        heard : Heard
+        groups : slice
+        first : callable
+            Tells which answers (B, F) are the first to their payload: others must equal those.
+        """
         answers, used = heard.real(groups), heard.mask(groups)
         kept = answers[used]
         if not len(kept):
@@ -69,9 +78,9 @@ class Scale:
             if not deviation.all():
                 deviation = np.where(deviation > 0.0, deviation, np.sqrt((apart**2).mean(axis=0)))
         deviation = np.where((deviation > 0.0) & np.isfinite(deviation), deviation, 1.0)
-        first = slice(None, None, -(-len(middle) // _COMPARED))
-        if _twins(answers[:, :, first], used).any():
-            deviation[_twins(answers, used)] = np.inf
+        some = slice(None, None, -(-len(middle) // _COMPARED))
+        if _discrete(answers[:, :, some], used).any():
+            deviation[_discrete(answers, used & first())] = np.inf
         return cls(middle, deviation)
 
     @property
@@ -106,12 +115,12 @@ def condensed(answers: np.ndarray) -> np.ndarray:
     return triangle.swapaxes(1, 2)
 
 
-def _twins(answers: np.ndarray, used: np.ndarray) -> np.ndarray:
+def _discrete(answers: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Outputs (columns,) in which nearly every answer is one that its group gives twice."""
     ordered = np.sort(np.where(used[:, :, None], answers, np.nan), axis=1)
     same = ordered[:, 1:] == ordered[:, :-1]
-    twin = np.zeros(answers.shape, dtype=bool)
-    twin[:, 1:] |= same
-    twin[:, :-1] |= same
-    discrete: np.ndarray = twin.sum(axis=(0, 1)) > _DISCRETE * used.sum()
+    twice = np.zeros(answers.shape, dtype=bool)
+    twice[:, 1:] |= same
+    twice[:, :-1] |= same
+    discrete: np.ndarray = twice.sum(axis=(0, 1)) > _DISCRETE * used.sum()
     return discrete

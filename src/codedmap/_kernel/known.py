@@ -144,7 +144,8 @@ class Known:
         """What these answers say of all others, under a prior."""
         cache: dict[Prior, Background] = self.__dict__.setdefault("_backgrounds", {})
         if prior not in cache:
-            cache.clear()
+            if len(cache) > 1:  # lies may be judged under another prior than estimates are made
+                cache.clear()
             cache[prior] = Background.of(self, prior)
         return cache[prior]
 

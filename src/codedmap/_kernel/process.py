@@ -21,7 +21,7 @@ import numpy as np
 from .._checks import is_real
 from .._errors import InvalidArgument
 
-__all__ = ["Prior", "conditioned", "correlation", "covariances", "inverse"]
+__all__ = ["Prior", "conditioned", "correlation", "covariances", "equal_payloads", "inverse"]
 
 Smoothness = Literal["matern32", "matern52", "gaussian"]
 
@@ -29,6 +29,9 @@ _FAR = 700.0
 """Length scales beyond which a correlation is 0 in floating point."""
 _LEAST = 1e-10
 """Noise below which rounding would make covariances singular."""
+
+_EQUAL = 1e-12
+"""Of the largest squared distance of a group: where rounding ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,13 @@ class Prior:
 def correlation(squared: np.ndarray, prior: Prior) -> np.ndarray:
     """Correlations of the answers at these squared distances, an array of the same shape."""
     return _alike(np.sqrt(squared) / prior.length, prior.smoothness)
+
+
+def equal_payloads(squared: np.ndarray) -> np.ndarray | None:
+    """Which pairs (B, F, F) are equal to within rounding, by their squared distances; None if none."""
+    twins = squared <= _EQUAL * squared.max(axis=(1, 2), keepdims=True, initial=0.0)
+    twins[:, np.arange(twins.shape[1]), np.arange(twins.shape[1])] = False
+    return twins if twins.any() else None
 
 
 def covariances(apart: np.ndarray, priors: Sequence[Prior], used: np.ndarray) -> np.ndarray:

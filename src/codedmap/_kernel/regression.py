@@ -8,7 +8,7 @@ import numpy as np
 
 from .geometry import Layout
 from .known import Background
-from .process import Prior, conditioned, correlation, inverse
+from .process import Prior, conditioned, correlation, equal_payloads, inverse
 
 __all__ = ["Regression", "regression"]
 
@@ -30,6 +30,8 @@ class Regression:
     """(B, F, q): mean before any answer, None for the unknown constant."""
     at_tasks: np.ndarray | None
     """(B, K, q)."""
+    twins: np.ndarray | None
+    """(B, F, F) bool: payloads that are equal, None if no two are."""
 
     def solved(self, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`inverse` of the covariance of the answers used."""
@@ -47,6 +49,7 @@ class Regression:
 def regression(layout: Layout, prior: Prior, background: Background | None) -> Regression:
     """The process of a prior, or of a prior and known answers, on a layout."""
     among, across = layout.squared()
+    twins = equal_payloads(among)
     covariance, cross = correlation(among, prior), correlation(across, prior)
     groups, tasks, payloads = cross.shape
     own = np.ones((groups, tasks))
@@ -67,4 +70,5 @@ def regression(layout: Layout, prior: Prior, background: Background | None) -> R
         own = np.maximum(own + short_tasks**2 / total, 0.0)
         covariance[:, at, at] = np.maximum(covariance[:, at, at], 0.0)
     covariance[:, at, at] += prior.noise
-    return Regression(covariance, cross, own, background is None, prior.noise, means[0], means[1])
+    flat = background is None
+    return Regression(covariance, cross, own, flat, prior.noise, means[0], means[1], twins)

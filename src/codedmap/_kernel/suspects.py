@@ -12,6 +12,8 @@ off than the tail of those kept makes likely, which may lengthen the tail, and s
 that confirm each other: a peak of the function rather than two equal mistakes.
 
 The scale is robust (a quantile of the residuals themselves), because lies would inflate any other.
+Payloads may be equal, when inputs are. Their answers predict each other without any error, which tells
+nothing of the scale, and that they are equal is no sign of collusion.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class Suspects:
     used : ndarray, shape (B, F) bool
     same : ndarray, shape (B, F, F) bool, or None
         From `equal_answers`.
+    twins : ndarray, shape (B, F, F) bool, or None
+        Pairs of equal payloads.
     outputs : int
         How many the q columns stand for.
     threshold : float
@@ -61,6 +65,7 @@ class Suspects:
     answers: np.ndarray
     used: np.ndarray
     same: np.ndarray | None
+    twins: np.ndarray | None
     outputs: int
     threshold: float
 
@@ -85,7 +90,7 @@ class Suspects:
         self, projected: np.ndarray, told: np.ndarray, used: np.ndarray, left: np.ndarray
     ) -> np.ndarray:
         squares, precision = residuals(projected, told, used, self.outputs)
-        scale = np.maximum(quantile(squares, used, 0.5) / chi2(0.5, self.outputs), 1e-300)
+        scale, _ = self._scales(squares, used, left)
         ratio = np.where(squares > _SMALL**2 * precision, squares / scale[:, None], 0.0)
         worst = ratio.argmax(axis=1)
         top = ratio[np.arange(len(left)), worst]
@@ -148,7 +153,7 @@ class Suspects:
         )
         told -= beside @ error
         projected = projected - beside @ covariance @ beside.transpose(0, 2, 1)
-        limit = self._limit(projected, told, self.used[groups] & ~out)
+        limit = self._limit(projected, told, self.used[groups] & ~out, groups)
         squares = np.einsum("bwq,bwq->bw", error, error) / self.outputs
         ratio = squares / np.maximum(_diagonal(covariance), 1e-300) / limit[:, None]
         ratio[squares < _HARMLESS**2] = 0.0
@@ -165,19 +170,34 @@ class Suspects:
         np.put_along_axis(result, place, back & valid, axis=1)
         return result
 
-    def _limit(self, projected: np.ndarray, told: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    def _limit(
+        self, projected: np.ndarray, told: np.ndarray, kept: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray:
         """The largest squared residual (B,) that the tail of those kept makes likely."""
         squares, _ = residuals(projected, told, kept, self.outputs)
-        scale, tail = (quantile(squares, kept, q) / chi2(q, self.outputs) for q in (0.5, 0.9))
-        scale = np.maximum(scale, 1e-300)
+        scale, tail = self._scales(squares, kept, groups)
         longer = np.maximum(1.0, tail / scale)
         limit: np.ndarray = (_MERCY * self.threshold) ** 2 * scale * longer**_TAIL
         return limit
 
+    def _scales(
+        self, squares: np.ndarray, used: np.ndarray, groups: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The variance (B,) that the middle of the residuals tells, and that which their tail tells."""
+        alone = used
+        if self.twins is not None:
+            alone = used & ~(self.twins[groups] & used[:, None]).any(axis=2)
+        scale, tail = (quantile(squares, alone, q) / chi2(q, self.outputs) for q in (0.5, 0.9))
+        # Answers are in deviations of their outputs, so 1 is what a few of them can be taken to have.
+        few = (alone.sum(axis=1) < _FEWEST) & (used.sum(axis=1) >= _FEWEST)
+        return np.maximum(scale, np.where(few, 1.0, 1e-300)), tail
 
-def equal_answers(answers: np.ndarray, used: np.ndarray) -> np.ndarray | None:
-    """Which pairs (B, F, F) of answers (B, F, q) are equal, if any are: to within rounding, in up to
-    16 outputs.
+
+def equal_answers(
+    answers: np.ndarray, used: np.ndarray, twins: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Which pairs (B, F, F) of answers (B, F, q) to different payloads are equal, if any are: to within
+    rounding, in up to 16 outputs.
     """
     first = np.sort(answers[:, :, 0], axis=1)
     if not np.isclose(first[:, 1:], first[:, :-1], rtol=1e-7, atol=0.0).any():
@@ -188,6 +208,8 @@ def equal_answers(answers: np.ndarray, used: np.ndarray) -> np.ndarray | None:
     same: np.ndarray = apart <= 1e-7 * np.maximum(size[:, :, None], size[:, None])
     same &= used[:, :, None] & used[:, None]
     same[:, np.arange(used.shape[1]), np.arange(used.shape[1])] = False
+    if twins is not None:
+        same &= ~twins
     return same if same.any() else None
 
 
