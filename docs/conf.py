@@ -82,10 +82,10 @@ def _share_field_docstrings() -> None:
         module = import_module(face)
         analyzer = ModuleAnalyzer.for_module(face)
         analyzer.analyze()
-        for _, name, _ in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            if name == "__main__":
+        for _, name, _ in pkgutil.walk_packages(getattr(module, "__path__", []), f"{face}."):
+            if name.endswith("__main__"):
                 continue
-            behind = ModuleAnalyzer.for_module(f"{face}.{name}")
+            behind = ModuleAnalyzer.for_module(name)
             behind.analyze()
             for (owner, field), text in behind.attr_docs.items():
                 if owner in vars(module):

@@ -5,10 +5,12 @@ import inspect
 import codedmap as cm
 
 FACE = """
-map stream itemwise MapResult plan Plan PlanRow
+map stream sum itemwise MapResult plan Plan PlanRow
 Uncoded Replication KernelCode Prior Known SplineCode BerrutCode LagrangeCode
 Quorum Deadline Decodable Everyone Tolerance Outcome Progress StopRule
 Code Encoding Estimate LinearCode OnnxModel
+CodedParts SumCode SumResult IgnoreStragglers
+FractionalRepetition CyclicGradientCode PolynomialGradientCode GroupedGradientCode
 engines latency testing
 CodedmapError InvalidArgument InvalidAnswer NotEnoughAnswers NotEnoughMemory CannotSend
 EngineError MissingMainGuard WorkerLost WorkerCrashed Abandoned KeptLost

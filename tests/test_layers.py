@@ -20,8 +20,12 @@ FLOORS = {
     "_outliers": 2, "_operators": 2, "_linear": 3, "engines._slot": 3,
     "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.evidence": 2, "_kernel.known": 3,
     "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.decoding": 5.5, "_kernel": 5.5,
+    "_sums": 0, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
+    "_sums.result": 7.5, "_sums.parts": 9, "_sums.door": 9.5,
     "_mixing": 4, "_robust": 4, "_ordered": 4,
     "codes.berrut": 5, "codes.lagrange": 5, "codes.replication": 5, "codes.spline": 5,
+    "codes.fractional_repetition": 5, "codes.cyclic_gradient": 5, "codes.polynomial_gradient": 5,
+    "codes.grouped_gradient": 5, "codes.ignore_stragglers": 5,
     "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
     "engines.local": 4,
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
@@ -38,15 +42,25 @@ LEFT = (
     {"_points", "_spline", "_rows", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_plan_table", "_replays", "_schemes"}
+    | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}
     | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
 )
 RIGHT = {"_rules", "_collect", "_display", "testing"} | {
     name for name in FLOORS if name.startswith("engines")
 }
-DOORS = {"_map", "_stream", "_plan", "_wave", "_result"}
+DOORS = {
+    "_sums.parts",
+    "_sums.door",
+    "_sums.result",
+    "_map",
+    "_stream",
+    "_plan",
+    "_wave",
+    "_result",
+}
 ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
-SUBPACKAGES = {"", "_kernel", "codes", "engines", "latency"}
+SUBPACKAGES = {"", "_kernel", "_sums", "codes", "engines", "latency"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -45,9 +45,18 @@ from ._rules import Quorum as Quorum
 from ._rules import StopRule as StopRule
 from ._rules import Tolerance as Tolerance
 from ._stream import stream as stream
+from ._sums.code import SumCode as SumCode
+from ._sums.door import sum as sum
+from ._sums.parts import CodedParts as CodedParts
+from ._sums.result import SumResult as SumResult
 from .codes import BerrutCode as BerrutCode
+from .codes import CyclicGradientCode as CyclicGradientCode
+from .codes import FractionalRepetition as FractionalRepetition
+from .codes import GroupedGradientCode as GroupedGradientCode
+from .codes import IgnoreStragglers as IgnoreStragglers
 from .codes import KernelCode as KernelCode
 from .codes import LagrangeCode as LagrangeCode
+from .codes import PolynomialGradientCode as PolynomialGradientCode
 from .codes import Replication as Replication
 from .codes import SplineCode as SplineCode
 from .codes import Uncoded as Uncoded
@@ -59,13 +68,18 @@ __all__ = [
     "BerrutCode",
     "CannotSend",
     "Code",
+    "CodedParts",
     "CodedmapError",
+    "CyclicGradientCode",
     "Deadline",
     "Decodable",
     "Encoding",
     "EngineError",
     "Estimate",
     "Everyone",
+    "FractionalRepetition",
+    "GroupedGradientCode",
+    "IgnoreStragglers",
     "InvalidAnswer",
     "InvalidArgument",
     "KeptLost",
@@ -81,12 +95,15 @@ __all__ = [
     "Outcome",
     "Plan",
     "PlanRow",
+    "PolynomialGradientCode",
     "Prior",
     "Progress",
     "Quorum",
     "Replication",
     "SplineCode",
     "StopRule",
+    "SumCode",
+    "SumResult",
     "Tolerance",
     "Uncoded",
     "WorkerCrashed",
@@ -97,6 +114,7 @@ __all__ = [
     "map",
     "plan",
     "stream",
+    "sum",
     "testing",
 ]
 

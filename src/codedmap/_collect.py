@@ -67,9 +67,10 @@ class Collection:
         """What went wrong, by slot, in the order of arrival."""
 
     def submit(self, slot: int, fn: Any, payload: Any) -> None:
-        """Send one call."""
+        """Send one call; again, if it has failed before."""
         future = self._engine.submit(slot % self._engine.workers, fn, payload)
         self._asked.add(slot)
+        self.failures.pop(slot, None)
         self._running[slot] = future
         future.add_done_callback(lambda done: self._arrivals.put((slot, done)))
 
@@ -100,7 +101,7 @@ class Collection:
                 stderr=self._worst,
             )
             yield seen
-            if not seen.running:
+            if not self._running:  # also of what was submitted after a look at this
                 return
             wake = self._stop.wake_after(seen)
             if wake is not None:

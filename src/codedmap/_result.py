@@ -10,7 +10,7 @@ import numpy as np
 
 from ._rules import Outcome
 
-__all__ = ["MapResult"]
+__all__ = ["MapResult", "listed"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +50,12 @@ class MapResult:
         running = "running" if self.outcome is Outcome.WAITING else "abandoned"
         for name, slots in ((running, self.abandoned), ("rejected", self.rejected)):
             if slots:
-                lines.append(f"  {name:<10} {len(slots)}: {_listed(slots)}")
+                lines.append(f"  {name:<10} {len(slots)}: {listed(slots)}")
         if self.failed:
             slot, error = next(iter(self.failed.items()))
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
             lines.append(
-                f"  failed     {len(self.failed)}: {_listed(tuple(self.failed))}; "
+                f"  failed     {len(self.failed)}: {listed(tuple(self.failed))}; "
                 f"the first, {slot}, with {reason}"
             )
         return "\n".join(lines)
@@ -83,6 +83,6 @@ class MapResult:
         return ", ".join(parts)
 
 
-def _listed(slots: Sequence[int]) -> str:
+def listed(slots: Sequence[int]) -> str:
     shown = ", ".join(map(str, slots[:12]))
     return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")

@@ -17,7 +17,7 @@ from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
 from ._wave import Wave, no_stderr
 from .engines import Engine, FromExecutor, Resident
 
-__all__ = ["results", "stream"]
+__all__ = ["checked_engine", "checked_rule", "results", "stream"]
 
 _DECODING = 0.1  # the share of the time that results before the last may take
 
@@ -76,8 +76,8 @@ def results(
         raise InvalidArgument(f"code={code!r} is no code: give one such as Replication(8, 16)")
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
-    engine = _checked_engine(engine, fn, code.workers)
-    stop = _checked_rule(stop, code)
+    engine = checked_engine(engine, fn, code.workers)
+    stop = checked_rule(stop, code)
     found = _found(
         Wave(code, rows),
         fn,
@@ -128,7 +128,7 @@ def _found(
     yield last  # with nobody working any more
 
 
-def _checked_engine(engine: Any, fn: Any, slots: int) -> Engine:
+def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
     if isinstance(engine, Executor):
         engine = FromExecutor(engine, slots)
     if not isinstance(engine, Engine):
@@ -142,12 +142,12 @@ def _checked_engine(engine: Any, fn: Any, slots: int) -> Engine:
         warnings.warn(
             f"the code has {slots} workers and the engine {engine.workers}: one lost or slow "
             "worker takes several answers with it, which the code's stragglers do not allow for",
-            stacklevel=4,
+            stacklevel=depth,
         )
     return engine
 
 
-def _checked_rule(stop: StopRule | None, code: Code) -> StopRule:
+def checked_rule(stop: StopRule | None, code: Any) -> StopRule:
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
     if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):

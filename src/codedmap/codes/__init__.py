@@ -1,10 +1,27 @@
 """The codes, one short file each."""
 
 from .berrut import BerrutCode as BerrutCode
+from .cyclic_gradient import CyclicGradientCode as CyclicGradientCode
+from .fractional_repetition import FractionalRepetition as FractionalRepetition
+from .grouped_gradient import GroupedGradientCode as GroupedGradientCode
+from .ignore_stragglers import IgnoreStragglers as IgnoreStragglers
 from .kernel import KernelCode as KernelCode
 from .lagrange import LagrangeCode as LagrangeCode
+from .polynomial_gradient import PolynomialGradientCode as PolynomialGradientCode
 from .replication import Replication as Replication
 from .replication import Uncoded as Uncoded
 from .spline import SplineCode as SplineCode
 
-__all__ = ["BerrutCode", "KernelCode", "LagrangeCode", "Replication", "SplineCode", "Uncoded"]
+__all__ = [
+    "BerrutCode",
+    "CyclicGradientCode",
+    "FractionalRepetition",
+    "GroupedGradientCode",
+    "IgnoreStragglers",
+    "KernelCode",
+    "LagrangeCode",
+    "PolynomialGradientCode",
+    "Replication",
+    "SplineCode",
+    "Uncoded",
+]

@@ -1,0 +1,1 @@
+"""What stands behind the door `sum`: its codes' contract, what runs in a worker, and the door itself."""

@@ -1,0 +1,127 @@
+"""Answers that have come for a sum, and what can be made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._errors import InvalidAnswer, NotEnoughAnswers
+from .code import SumCode
+from .shard import Piece
+
+__all__ = ["Pieces"]
+
+_EXACT = 1e-6
+"""Weights that miss the sum by more than this are no rounding, but meant as an estimate."""
+
+
+class Pieces:
+    """Gathers answers; decodes from those of one shape.
+
+    Parameters
+    ----------
+    code : SumCode
+    coefficients : list of ndarray
+        Of each worker, as its shard has them.
+    """
+
+    def __init__(self, code: SumCode, coefficients: list[np.ndarray]) -> None:
+        self._code = code
+        self._coefficients = coefficients
+        self._good: dict[int, Piece] = {}
+        self.odd: dict[int, str] = {}
+        """What is wrong with an answer that is not used, by worker."""
+        self.received = 0
+        """Bytes of numbers in all answers."""
+
+    def add(self, worker: int, answer: Any) -> None:
+        """Take an answer."""
+        problem = self._problem(answer)
+        if problem is None:
+            self._good[worker] = answer
+            self.received += answer.values.nbytes
+        else:
+            self.odd[worker] = problem
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether the usable ones among these, or all that may still come as such, give the sum."""
+        return self._code.decodable(self.usable(answered))
+
+    def usable(self, answered: frozenset[int]) -> frozenset[int]:
+        """Those of these workers whose answer has the most frequent shape, or has not come yet."""
+        shapes: dict[tuple[int, ...], int] = {}
+        for piece in self._good.values():
+            shapes[piece.shape] = shapes.get(piece.shape, 0) + 1
+        most = max(shapes.values(), default=0)
+        common = [shape for shape, count in shapes.items() if count == most]
+        return frozenset(
+            worker
+            for worker in answered - self.odd.keys()
+            if worker not in self._good or [self._good[worker].shape] == common
+        )
+
+    def outvoted(self, answered: frozenset[int]) -> dict[int, str]:
+        """What is wrong with the answers that are not used, by worker."""
+        left = answered - self.usable(answered)
+        return {
+            worker: self.odd.get(worker) or f"a sum of shape {self._good[worker].shape}"
+            for worker in sorted(left)
+        }
+
+    def decode(self, answered: frozenset[int]) -> tuple[np.ndarray, bool]:
+        """The sum, and whether it is exact.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If it cannot be told.
+        InvalidAnswer
+            If it exceeds the range of its dtype.
+        """
+        usable = self.usable(answered)
+        if not self._code.decodable(usable):
+            raise NotEnoughAnswers("these answers do not give the sum")
+        weights = self._code.weights(usable)
+        pieces = [self._good[worker] for worker in weights]
+        matrix = np.stack(list(weights.values()), axis=1)
+        wide = np.result_type(matrix, *(piece.values for piece in pieces))
+        slices = matrix @ np.stack([piece.values for piece in pieces], dtype=wide)
+        shape = pieces[0].shape
+        value: np.ndarray = slices.reshape(-1)[: int(np.prod(shape, dtype=int))].reshape(shape)
+        dtype = np.result_type(*(piece.dtype for piece in pieces))
+        if dtype.kind in "fc":
+            with np.errstate(over="ignore"):
+                value = value.astype(np.result_type(dtype, np.float32))
+            if not np.isfinite(value).all():
+                raise InvalidAnswer(
+                    f"the sum exceeds the range of {value.dtype}: let fn return a wider dtype"
+                )
+        return value, self._is_exact(weights)
+
+    def unknown(self) -> np.ndarray:
+        """NaN in the shape of the sum, if any answer tells it."""
+        piece = next(iter(self._good.values()), None)
+        return np.full(() if piece is None else piece.shape, np.nan)
+
+    def _problem(self, answer: Any) -> str | None:
+        if not isinstance(answer, Piece):
+            return f"a {type(answer).__name__}"
+        values, length = answer.values, int(np.prod(answer.shape, dtype=int))
+        expected = (-(-length // self._code.reduction),)
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iufc":
+            return "no numbers"
+        if values.shape != expected:
+            return f"{values.shape} numbers instead of {expected}"
+        if values.dtype.kind in "fc" and not np.isfinite(values).all():
+            return "NaN or infinity"
+        return None
+
+    def _is_exact(self, weights: Any) -> bool:
+        """Whether the weighted coefficients are 1 for each slice of each part in itself, and else 0."""
+        m = self._code.reduction
+        made = np.zeros((self._code.workers, m, m))
+        for worker, weight in weights.items():
+            held = list(self._code.held(worker))
+            made[held] += weight[:, None] * self._coefficients[worker][:, None, :]
+        return bool(np.abs(made - np.eye(m)).max() < _EXACT)

@@ -1,0 +1,93 @@
+"""Fractional repetition (arXiv 1612.03301): groups of workers that hold the same parts and add them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._errors import InvalidArgument, NotEnoughAnswers
+from .._sums.code import check_sum_budget
+
+__all__ = ["FractionalRepetition"]
+
+
+@dataclass(frozen=True)
+class FractionalRepetition:
+    """Groups of S + 1 workers hold the same S + 1 parts; one answer of each group gives the sum.
+
+    From Tandon, Lei, Dimakis and Karampatziakis (arXiv 1612.03301). Nothing is multiplied: integers
+    stay exact, and rounding is that of a plain sum. Worker n is in group n mod N/(S + 1), so that
+    neighbours, who often fail together, are not copies of each other. With luck fewer than N - S
+    answers suffice.
+
+    Parameters
+    ----------
+    workers, stragglers : int
+        N and S; S + 1 must divide N. With S = 0 each worker has a part of its own, and all are
+        waited for.
+    """
+
+    workers: int
+    stragglers: int
+
+    def __post_init__(self) -> None:
+        check_sum_budget(self.workers, self.stragglers)
+        if self.workers % self.load:
+            more = -(-self.workers // self.load) * self.load
+            raise InvalidArgument(
+                f"{self.workers} workers cannot be divided into groups of S + 1 = {self.load}: use "
+                f"{more - self.load} or {more} workers, {self._near()} stragglers, or "
+                f"CyclicGradientCode({self.workers}, {self.stragglers})"
+            )
+
+    @property
+    def reduction(self) -> int:
+        """1: an answer is as long as the sum."""
+        return 1
+
+    @property
+    def load(self) -> int:
+        """S + 1: parts that each worker holds."""
+        return self.stragglers + 1
+
+    @property
+    def groups(self) -> int:
+        """N / (S + 1)."""
+        return self.workers // self.load
+
+    @property
+    def amplification(self) -> float:
+        """1: rounding is that of a plain sum."""
+        return 1.0
+
+    def held(self, worker: int) -> tuple[int, ...]:
+        """The parts of the worker's group."""
+        return tuple(range(worker % self.groups, self.workers, self.groups))
+
+    def coefficients(self, worker: int) -> np.ndarray:
+        """Ones, (S + 1, 1)."""
+        return np.ones((self.load, 1), dtype=np.int64)
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether every group has an answer."""
+        return len({worker % self.groups for worker in answered}) == self.groups
+
+    def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
+        """1 for the first of each group."""
+        first = {worker % self.groups: worker for worker in sorted(answered, reverse=True)}
+        if len(first) < self.groups:
+            lacking = sorted(set(range(self.groups)) - set(first))
+            raise NotEnoughAnswers(
+                f"{len(answered)} of {self.workers} workers answered, and none of workers "
+                f"{', '.join(map(str, range(lacking[0], self.workers, self.groups)))}, who hold the "
+                "same parts: wait longer, or allow more stragglers"
+            )
+        return {worker: np.ones(1, dtype=np.int64) for worker in first.values()}
+
+    def _near(self) -> str:
+        """The next numbers of stragglers that would do."""
+        sizes = [size for size in range(1, self.workers + 1) if self.workers % size == 0]
+        below = max(size for size in sizes if size < self.load)
+        return f"{below - 1} or {min(size for size in sizes if size > self.load) - 1}"

@@ -1,0 +1,154 @@
+"""Gradient codes from any linear code, within groups (arXiv 2005.06184): stable for any N."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_whole
+from .._errors import InvalidArgument, NotEnoughAnswers
+from .._sums.gradient import TOLERANCE, Drawn, best_drawn
+
+__all__ = ["GroupedGradientCode"]
+
+
+@dataclass(frozen=True)
+class GroupedGradientCode:
+    """Groups hold the same parts, and each member sends 1/m of their sum, coded.
+
+    From Kadhe, Koyluoglu and Ramchandran (arXiv 2005.06184): the sum over a group's parts is cut into m
+    slices, and its ℓ members answer with combinations of these by an (ℓ, m) code, here a Gaussian
+    one. Any m answers of each group give the sum. So any ℓ - m workers may straggle, and up to
+    N/ℓ times as many if they are in different groups. What matters for rounding is ℓ, not N. Worker
+    n is in group n mod N/ℓ.
+
+    Parameters
+    ----------
+    workers, group, reduction : int
+        N, ℓ and m; ℓ must divide N.
+    seed : int
+        Of the Gaussian code; the best of up to eight draws is taken.
+
+    Raises
+    ------
+    InvalidArgument
+        If ℓ does not divide N, or the group is so large that rounding would be enlarged too much.
+    """
+
+    workers: int
+    group: int
+    reduction: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole("workers", self.workers, 1)
+        check_whole("group", self.group, 1)
+        check_whole("reduction", self.reduction, 1)
+        check_whole("seed", self.seed, 0)
+        if self.workers % self.group:
+            near = [g for g in range(self.reduction, self.workers + 1) if self.workers % g == 0]
+            more = -(-self.workers // self.group) * self.group
+            raise InvalidArgument(
+                f"{self.workers} workers cannot be divided into groups of {self.group}: use {more} "
+                f"workers, or groups of {' or '.join(map(str, near))}"
+            )
+        if self.reduction > self.group:
+            raise InvalidArgument(
+                f"a group of {self.group} cannot send a sum in {self.reduction} slices: reduction "
+                "must be at most the size of a group, and less if stragglers are allowed"
+            )
+        if self._made.off > TOLERANCE / 3:
+            raise InvalidArgument(
+                f"{self!r} would enlarge rounding errors {self.amplification:.1e} times for some "
+                f"stragglers, and miss the sum by {self._made.off:.0e} of it: use smaller groups"
+            )
+
+    @property
+    def stragglers(self) -> int:
+        """ℓ - m: so many may be missing, whichever they are."""
+        return self.group - self.reduction
+
+    @property
+    def load(self) -> int:
+        """ℓ: parts that each worker holds."""
+        return self.group
+
+    @property
+    def groups(self) -> int:
+        """N / ℓ."""
+        return self.workers // self.group
+
+    @property
+    def amplification(self) -> float:
+        """How many times rounding in the answers may come back in the sum; 1 for a plain sum.
+
+        The largest of all sets of ℓ - m stragglers in a group, or where there are more than 500 of
+        all runs and 500 others.
+        """
+        return self._made.longest
+
+    def held(self, worker: int) -> tuple[int, ...]:
+        """The parts of the worker's group."""
+        return tuple(range(worker % self.groups, self.workers, self.groups))
+
+    def coefficients(self, worker: int) -> np.ndarray:
+        """The same for all parts: the worker's row of the group's code, (ℓ, m)."""
+        return np.tile(self._made.coefficients[worker // self.groups], (self.group, 1))
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether each group has m answers, or more where their weights would be too large."""
+        return all(self._solved(members) is not None for members in self._members(answered))
+
+    def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
+        """Of each answer in the m slices of the sum: worker to (m,)."""
+        found = {}
+        for group, members in enumerate(self._members(answered)):
+            weights = self._solved(members)
+            if weights is None:
+                raise NotEnoughAnswers(
+                    f"{len(answered)} of {self.workers} workers answered, and of group {group} "
+                    f"(workers {', '.join(map(str, range(group, self.workers, self.groups)))}) "
+                    f"{len(members)} of the {self.reduction} that are needed: wait longer, or allow "
+                    "more stragglers"
+                )
+            for member in sorted(members):
+                found[member * self.groups + group] = weights[:, member]
+        return found
+
+    @cached_property
+    def _made(self) -> Drawn:
+        def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            drawn = rng.standard_normal((self.group, self.reduction))
+            drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+            return drawn, drawn
+
+        return best_drawn(draw, np.eye(self.reduction), self.reduction, self.seed)
+
+    def _members(self, answered: frozenset[int]) -> list[frozenset[int]]:
+        """Of each group, who has answered, as numbers within the group."""
+        members: list[set[int]] = [set() for _ in range(self.groups)]
+        for worker in answered:
+            members[worker % self.groups].add(worker // self.groups)
+        return [frozenset(some) for some in members]
+
+    def _solved(self, members: frozenset[int]) -> np.ndarray | None:
+        if len(members) < self.reduction:
+            return None
+        if members not in self._known:
+            missing = sorted(set(range(self.group)) - members)
+            weights, off = self._made.combiner.weights(missing)
+            self._known[members] = weights if off <= TOLERANCE else None
+        return self._known[members]
+
+    @cached_property
+    def _known(self) -> dict[frozenset[int], np.ndarray | None]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_made", "_known")
+        }

@@ -1,0 +1,66 @@
+"""What people do instead of coding a gradient: leave out the stragglers' parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._errors import NotEnoughAnswers
+from .._sums.code import check_sum_budget
+
+__all__ = ["IgnoreStragglers"]
+
+
+@dataclass(frozen=True)
+class IgnoreStragglers:
+    """One part a worker; those who are late are left out, and the sum of the others scaled up.
+
+    Not exact, unless all have answered (`SumResult.exact` says so), and without an error bar. If who is late has
+    nothing to do with what is in the parts, it is right on average; if the same workers are always
+    late, their parts are never counted. It is the baseline that a gradient code has to beat.
+
+    Parameters
+    ----------
+    workers, stragglers : int
+        N and S: the first N - S answers are added, times N / (N - S).
+    """
+
+    workers: int
+    stragglers: int
+
+    def __post_init__(self) -> None:
+        check_sum_budget(self.workers, self.stragglers)
+
+    @property
+    def reduction(self) -> int:
+        """1: an answer is as long as the sum."""
+        return 1
+
+    @property
+    def amplification(self) -> float:
+        """1: rounding is that of a plain sum."""
+        return 1.0
+
+    def held(self, worker: int) -> tuple[int, ...]:
+        """Its own part."""
+        return (worker,)
+
+    def coefficients(self, worker: int) -> np.ndarray:
+        """1, (1, 1)."""
+        return np.ones((1, 1))
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether N - S have answered."""
+        return len(answered) >= self.workers - self.stragglers
+
+    def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
+        """N / F for each of F answers."""
+        if not self.decodable(answered):
+            raise NotEnoughAnswers(
+                f"{len(answered)} of {self.workers} workers answered, and "
+                f"{self.workers - self.stragglers} are needed: wait longer, or allow more stragglers"
+            )
+        scale = self.workers / len(answered)
+        return {worker: np.full(1, scale) for worker in sorted(answered)}
