@@ -33,7 +33,8 @@ FLOORS = {
     "testing": 7, "_collect": 7, "_result": 7,
     "_wave": 8,
     "_stream": 8.5,
-    "_map": 9, "_plan_table": 7, "_replays": 7, "_schemes": 8, "_plan": 9,
+    "_map": 9, "_plan_table": 6.5, "_replays": 7, "_schemes": 8, "_sampling": 8.25, "_verdict": 8.25, "_on_engine": 8.25,
+    "_plan": 8.4, "_auto": 8.45,
     "": 10,
     "_job": 11, "_shell": 11, "_cli": 12, "__main__": 13,
 }  # fmt: skip
@@ -41,7 +42,7 @@ FLOORS = {
 LEFT = (
     {"_points", "_spline", "_rows", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
-    | {"_plan_table", "_replays", "_schemes"}
+    | {"_plan_table", "_replays", "_schemes", "_sampling", "_verdict"}
     | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}
     | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
 )
@@ -55,6 +56,8 @@ DOORS = {
     "_map",
     "_stream",
     "_plan",
+    "_auto",
+    "_on_engine",
     "_wave",
     "_result",
 }

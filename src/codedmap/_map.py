@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def map(
     fn: Callable[[Any], Any] | Resident,
     inputs: Any,
     *,
-    code: Code,
+    code: Code | Literal["auto"],
     engine: Engine | Executor,
     stop: StopRule | None = None,
     throw: bool = True,
@@ -41,8 +41,13 @@ def map(
         a function of one input. Or a `codedmap.engines.Resident` on the same engine.
     inputs : array-like, shape (m, *x)
         m >= 1 rows; floating point for codes that mix. The dtype is kept.
-    code : Code
-        How tasks become payloads, and answers become estimates.
+    code : Code or "auto"
+        How tasks become payloads, and answers become estimates. "auto": the one that `plan` finds
+        best for some of the rows (at random) and the engine's workers, where a task may take up to
+        3 worker calls, and as many workers are late as ``stop`` goes without, or a fifth of them if
+        it counts no answers. The engine computes what the plan needs, each row twice for the case
+        that a worker is lost: about as many calls as the rows themselves, at most a few thousand
+        rows. ``result.plan`` tells; give ``code=result.code`` next time, and no plan is needed.
     engine : Engine or concurrent.futures.Executor
         Where payloads are computed. With fewer workers than the code has, slot n runs on worker
         n mod workers, so losses come together: a warning says so.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,64 +12,79 @@ import numpy as np
 from ._checks import check_whole, is_real
 from ._code import Code, check_budget
 from ._errors import InvalidAnswer, InvalidArgument
+from ._on_engine import computing
 from ._plan_table import Plan, PlanRow
-from ._replays import Answer, Sample, answered
+from ._replays import Answer, Part, answered, deviation
 from ._rows import checked_rows
-from ._schemes import Ground, Measured, measured, standard
-from .codes import Replication, Uncoded
-from .latency import LatencyModel, hedged_in_pool, quorum, responders
+from ._sampling import arrivals, chosen, drawn, fewest_late, ground, numbers_of_tasks, sound
+from ._schemes import MOST_KNOWN, measured, standard
+from ._verdict import advice, exact_ones, recommended, row
+from .engines import Engine, Resident
+from .latency import LatencyModel
 
-__all__ = ["plan"]
+__all__ = ["BUDGET", "GROUPS", "Question", "plan", "planned"]
 
-_GROUPS, _WAVES, _TIMED = 10, 60, 10_000
+GROUPS = 10
+"""Groups of sample rows that schemes are tried on."""
 _GOOD_ENOUGH = 0.1
 """Error, in deviations of the outputs, that a plan which chooses K is content with."""
-_CLEARLY = 0.95
-"""A scheme without standard errors must be this much better to be recommended."""
+BUDGET = 3.0
+"""Worker calls a task, where none are said."""
+
+Codes = Mapping[str, Code] | Iterable[Code]
 
 
 def plan(
-    fn: Callable[[Any], Any],
+    fn: Callable[[Any], Any] | Resident,
     sample: Any,
     *,
     workers: int,
     tasks: int | None = None,
     stragglers: int | None = None,
     latency: LatencyModel | None = None,
-    codes: Mapping[str, Code] | Iterable[Code] | None = None,
+    codes: Codes | None = None,
     budget: float | None = None,
     seed: int = 0,
+    engine: Engine | None = None,
 ) -> Plan:
     """Measure on a sample which code loses least, and what copies and hedging would do instead.
 
-    ``fn`` computes, in this process, the payloads that each scheme makes of the sample: some
-    thousands of rows. Then straggler sets are replayed on these answers, the same ones for all
-    schemes. Kernel codes are tried with several spreads, with and without leaning on the sample's
-    own answers; those are never known of the rows that are being judged.
+    ``fn`` computes the sample and the payloads that each scheme makes of it; then straggler sets
+    are replayed on these answers, the same ones for all schemes. Kernel codes are tried with several
+    spreads, with and without leaning on the sample's own answers; those are never known of the rows
+    that are being judged. Schemes that are equally good within 2 % are told apart by error bars,
+    then by the share of exact rows.
+
+    ``fn`` computes 10 K + 256 rows of the sample at most, and for each number of tasks that is tried
+    at most 10 (7 N - 4 K) mixtures.
 
     Parameters
     ----------
     fn : callable
-        Batch to batch, as in `map`.
+        Batch to batch, as in `map`; with ``engine`` also a `codedmap.engines.Resident` on it.
     sample : array-like, shape (m, *x)
-        Rows like those to come; 10 K of them are used well, K at least.
+        Rows like those to come, in an order like theirs; 10 K of them are used well, K at least.
     workers : int
         N.
     tasks : int, optional
-        K. By default chosen too: the largest whose error is at most a tenth of the outputs'
-        deviation, or that with the least error.
+        K. By default chosen too: the first, from the largest down, whose error is at most a tenth of
+        the outputs' deviation; if there is none, that with the least error.
     stragglers : int, optional
         S: how many answers a wave goes without. Needed unless there is a latency model, with
         which it is by default the smallest number that brings the p99 within a tenth of the best.
     latency : LatencyModel, optional
-        How long calls take (``codedmap.latency``): the straggler sets are drawn from it, and the
-        times until schemes are done are told.
+        How long calls take (``codedmap.latency``): the straggler sets are drawn from it, the times
+        until schemes are done are told, and those that are exact stand beside them.
     codes : mapping of str to Code, or iterable of Code, optional
-        What to compare, instead of the usual: kernel codes, copies, splines, Berrut. Needs tasks.
+        What to compare, all with K tasks and at most N workers, instead of the usual: kernel codes,
+        copies, splines, Berrut.
     budget : float, optional
-        Worker calls a task, at most, where K is chosen. 3 by default.
+        Worker calls a task, N / K, at most. 3 by default, where K is chosen.
     seed : int
         Of groups, waves and times.
+    engine : Engine, optional
+        Where ``fn`` computes, each row twice, for the case that a worker is lost. By default in this
+        process.
 
     Returns
     -------
@@ -80,213 +96,152 @@ def plan(
     InvalidArgument
         If an argument cannot work, or the sample is too small.
     InvalidAnswer
-        If fn returns anything but one floating-point array with a row per row.
+        If fn returns anything but one floating-point array with a row per row, or no scheme at all
+        could be tried.
+    Exception
+        Whatever fn raises for the sample's own rows. What it raises for mixtures only is told in
+        the plan.
     """
-    rows = checked_rows(sample)
-    check_budget(1, workers, stragglers or 0)
+    rows = checked_rows(sample, "the sample")
+    check_whole("seed", seed, 0)
+    check_budget(1, workers, 0 if stragglers is None else stragglers)
+    if latency is not None and not isinstance(latency, LatencyModel):
+        raise InvalidArgument(
+            f"latency={latency!r} is no latency model: give one of codedmap.latency, such as "
+            "Pareto(0.1, 0.03)"
+        )
     if stragglers is None and latency is None:
         raise InvalidArgument(
             "plan needs to know how many workers will be late: give stragglers=, or a latency "
             "model of codedmap.latency to draw them from"
         )
-    if budget is not None and (not is_real(budget) or not budget >= 1.0):
+    if budget is not None and (not is_real(budget) or not 1.0 <= budget < np.inf):
         raise InvalidArgument(f"budget={budget!r} must be at least 1 worker call a task")
+    compared = None if codes is None else _named(codes, workers)
+    if compared is not None and tasks is None:
+        tasks = compared[0][1].tasks
     if tasks is not None:
-        check_whole("tasks", tasks, 1)
-    elif codes is not None:
-        raise InvalidArgument("codes= are for one number of tasks: give tasks= as well")
-    truth = _truth(fn, rows)
-    seconds = None
-    if latency is not None:
-        seconds = latency.calls(np.random.default_rng([seed, 1]), _TIMED, workers, 2)
-    late = stragglers if stragglers is not None else _late(seconds)
-    choices = [tasks] if tasks is not None else _choices(workers, late, budget or 3.0, len(rows))
-    ask = _Question(fn, rows, truth, workers, late, seconds, latency, codes, seed)
-    plans = [_planned(ask, k) for k in choices]
-    return plans[0] if len(plans) == 1 else _largest(plans)
+        _check_tasks(tasks, workers, budget, len(rows), compared or [])
+    seconds = None if latency is None else drawn(latency, workers, seed)
+    late = stragglers or 0
+    if stragglers is None and seconds is not None:
+        late = fewest_late(seconds)
+    if tasks is None:
+        wanted = numbers_of_tasks(workers, late, budget or BUDGET, len(rows))
+    else:
+        wanted = [tasks]
+    answer = computing(fn, engine)
+    return planned(Question(answer, rows, workers, late, seconds, latency, compared, seed), wanted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Question:
+class Question:
     """What is the same for all numbers of tasks."""
 
     fn: Answer
     rows: np.ndarray
-    truth: np.ndarray
     workers: int
     stragglers: int
-    seconds: np.ndarray | None
-    latency: LatencyModel | None
-    codes: Mapping[str, Code] | Iterable[Code] | None
-    seed: int
+    seconds: np.ndarray | None = None
+    latency: LatencyModel | None = None
+    codes: list[tuple[str, Code]] | None = None
+    seed: int = 0
+    groups: int = GROUPS
 
 
-def _planned(ask: _Question, tasks: int) -> Plan:
-    workers, stragglers, seconds = ask.workers, ask.stragglers, ask.seconds
-    ground = _ground(ask, tasks)
-    compared = (
-        standard(tasks, workers, stragglers) if ask.codes is None else _named(ask.codes, tasks)
+def planned(ask: Question, wanted: list[int]) -> Plan:
+    """The plan for the first number of tasks that is good enough, or else for the best one."""
+    begin = time.perf_counter()
+    rows = chosen(ask.rows, ask.groups * max(wanted) + MOST_KNOWN, ask.seed)
+    sample, remark = sound(rows, answered(ask.fn, rows), ask.workers, ask.stragglers)
+    size = deviation(sample.answers)
+    waves = arrivals(ask.workers, ask.seconds, ask.seed)
+    plans: list[Plan] = []
+    for tasks in wanted:
+        plans.append(_for(tasks, ask, sample, waves, size))
+        if plans[-1].rows[0].rmse <= _GOOD_ENOUGH * size:
+            break
+    best = plans[-1]
+    if not best.rows[0].rmse <= _GOOD_ENOUGH * size:
+        best = min(plans, key=lambda one: one.rows[0].rmse)
+    beside = tuple(one.rows[0] for one in plans if one is not best)
+    return replace(
+        best,
+        rows=(best.rows[0], *beside, *best.rows[1:]),
+        computed=len(rows) + sum(one.computed for one in plans),
+        seconds=time.perf_counter() - begin,
+        remarks=(remark,) * bool(remark) + best.remarks,
     )
-    found = [measured(scheme, code, ground) for scheme, code in compared]
-    deviation = float(np.sqrt(ask.truth.reshape(len(ask.truth), -1).var(axis=0).mean())) or 1.0
-    told = [_row(one, 1.0 - stragglers / workers, seconds) for one in found]
-    able = [row for row in told if np.isfinite(row.rmse)]
-    if not able:
-        raise InvalidAnswer(f"no scheme could be tried: {told[0].note}")
-    able.sort(key=lambda row: row.rmse)
-    best = _recommended(able, deviation)
-    able.remove(best)
-    if seconds is not None and ask.latency is not None and workers >= tasks:
-        able.append(_hedge(tasks, seconds, ask.latency))
-    left_out = [row for row in told if not np.isfinite(row.rmse)]
-    groups = sum(fold.inputs.shape[1] for fold in ground.folds)
-    every = (best, *able, *left_out)
-    advice = _advice(every, deviation)
-    return Plan(every, workers, stragglers, deviation, groups, len(ground.sets), advice)
 
 
-def _truth(fn: Answer, rows: np.ndarray) -> np.ndarray:
-    truth = answered(fn, rows[:, None])[:, 0]
-    if truth.dtype.kind not in "fc":
-        raise InvalidAnswer(
-            f"fn returns {truth.dtype}, and nothing can be estimated between labels: return scores, "
-            "or use Replication, which only copies"
-        )
-    broken = ~np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
-    if broken.any():
-        raise InvalidAnswer(
-            f"fn is not finite on {broken.sum()} of {len(rows)} sample rows (the first is row "
-            f"{broken.argmax()}): leave them out of the sample"
-        )
-    return truth
-
-
-def _ground(ask: _Question, tasks: int) -> Ground:
-    rng = np.random.default_rng([ask.seed, 0])
-    sets = _sets(rng, ask.workers, ask.stragglers, ask.seconds)
-    rows, truth = ask.rows, ask.truth
-    groups = min(_GROUPS, len(rows) // tasks)
-    if groups == 0:
+def _for(tasks: int, ask: Question, sample: Part, waves: np.ndarray, size: float) -> Plan:
+    """The plan for one number of tasks."""
+    workers, stragglers = ask.workers, ask.stragglers
+    there, groups = ground(sample, tasks, ask.groups, waves, late=stragglers, seed=ask.seed)
+    mixes = sample.rows.dtype.kind in "fc"
+    remarks = (
+        () if mixes else (f"inputs of {sample.rows.dtype} cannot be mixed: only copies were tried",)
+    )
+    schemes = ask.codes or standard(tasks, workers, stragglers, mixes=mixes)
+    if not schemes:
         raise InvalidArgument(
-            f"a sample of {len(rows)} rows is less than one group of {tasks} tasks: give {tasks} "
-            f"rows at least, {10 * tasks} to measure well"
+            f"inputs of {sample.rows.dtype} cannot be mixed, and {workers} workers cannot hold a copy of "
+            f"each of {tasks} tasks: use {workers} tasks at most"
         )
-    order = rng.permutation(len(rows))
-    parts = np.array_split(np.arange(groups), min(2, groups))
-    folds, others = [], []
-    for part in parts:
-        inside = order[(part[:, None] * tasks + np.arange(tasks)).T]
-        outside = np.setdiff1d(order, inside)
-        folds.append(Sample(rows[inside], truth[inside]))
-        others.append((rows[outside], truth[outside]))
-    return Ground(ask.fn, tuple(folds), tuple(others), (rows[order], truth[order]), sets)
+    found, computed = measured(schemes, ask.fn, there)
+    told = [row(one, there, ask.seconds) for one in found]
+    able = sorted((one for one in told if one.code is not None), key=lambda one: one.rmse)
+    if not able:
+        raise InvalidAnswer(f"no scheme could be tried: {told[0].scheme} was {told[0].note}")
+    best = recommended(able, workers, stragglers, size)
+    able.remove(best)
+    exact: list[PlanRow] = []
+    if ask.latency is not None and ask.seconds is not None and workers >= tasks:
+        exact = exact_ones(tasks, there, ask.seconds, ask.latency)
+    rest = [one for one in told if one.code is None]
+    return Plan(
+        (best, *able, *exact, *rest),
+        workers,
+        stragglers,
+        size,
+        groups,
+        len(waves),
+        advice(best, exact, size),
+        computed,
+        remarks=remarks,
+    )
 
 
-def _sets(
-    rng: np.random.Generator, workers: int, stragglers: int, seconds: np.ndarray | None
-) -> list[np.ndarray]:
-    answers = workers - stragglers
-    if seconds is not None:
-        return list(responders(seconds[0][:_WAVES], answers))
-    return [np.sort(rng.permutation(workers)[:answers]) for _ in range(_WAVES)]
-
-
-def _late(seconds: np.ndarray | None) -> int:
-    """The fewest stragglers that leave the p99 within a tenth of what half of the workers give."""
-    assert seconds is not None
-    workers = int(seconds.shape[2])
-    least = quorum(seconds[0], max(1, workers // 2)).quantile(0.99)
-    for late in range(workers // 2):
-        if quorum(seconds[0], workers - late).quantile(0.99) <= 1.1 * least:
-            return late
-    return int(workers - max(1, workers // 2))
-
-
-def _choices(workers: int, late: int, budget: float, rows: int) -> list[int]:
-    """Numbers of tasks from the cheapest to the dearest."""
-    most = min(workers - late, rows)
-    least = max(1, -(-workers // int(np.floor(budget))) if budget >= 2 else int(workers / budget))
-    tries = {most, round(workers / 1.5), workers // 2, workers // 3, least}
-    return sorted({k for k in tries if least <= k <= most} or {most}, reverse=True)
-
-
-def _named(codes: Mapping[str, Code] | Iterable[Code], tasks: int) -> list[tuple[str, Code]]:
+def _named(codes: Any, workers: int) -> list[tuple[str, Code]]:
+    if isinstance(codes, Code):
+        codes = [codes]
     named = list(codes.items()) if isinstance(codes, Mapping) else [(repr(c), c) for c in codes]
     for name, code in named:
-        if not isinstance(code, Code) or code.tasks != tasks:
-            raise InvalidArgument(f"{name} is no code for {tasks} tasks")
+        if not isinstance(code, Code):
+            raise InvalidArgument(f"codes={code!r} is no code: give such as Replication(8, 16)")
+        if code.workers > workers:
+            raise InvalidArgument(
+                f"{name} has {code.workers} workers, but the plan is for {workers}"
+            )
     if not named:
         raise InvalidArgument("codes= is empty: there is nothing to compare")
     return named
 
 
-def _row(found: Measured, answers: float, seconds: np.ndarray | None) -> PlanRow:
-    code, outcomes = found.code, found.outcomes
-    cost, nan = code.workers / code.tasks, float("nan")
-    if outcomes is None:
-        return PlanRow(
-            found.scheme, None, code.tasks, cost, nan, nan, None, nan, None, None, found.note
+def _check_tasks(
+    tasks: int, workers: int, budget: float | None, rows: int, codes: list[tuple[str, Code]]
+) -> None:
+    check_whole("tasks", tasks, 1)
+    for name, code in codes:
+        if code.tasks != tasks:
+            raise InvalidArgument(f"{name} has {code.tasks} tasks, but the plan is for {tasks}")
+    if rows < tasks:
+        raise InvalidArgument(
+            f"a sample of {rows} rows is less than one group of {tasks} tasks: give {tasks} rows at "
+            f"least, {GROUPS * tasks} to measure well"
         )
-    p50 = p99 = None
-    if seconds is not None:
-        needed = max(1, round(answers * code.workers))
-        waits = quorum(seconds[0][:, : code.workers], needed)
-        p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
-    return PlanRow(
-        found.scheme,
-        code,
-        code.tasks,
-        cost,
-        outcomes.rmse,
-        outcomes.rmse_p95,
-        outcomes.agreement,
-        outcomes.exact,
-        p50,
-        p99,
-        found.note,
-    )
-
-
-def _hedge(tasks: int, seconds: np.ndarray, latency: LatencyModel) -> PlanRow:
-    """Every task once, and once more when 95 % of calls would have been back: exact, but no code."""
-    waits = hedged_in_pool(seconds, tasks, latency.quantile(0.95))
-    cost = float(waits.calls.mean()) / tasks
-    p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
-    note = "every call that is not back after the p95 is made once more; not built in"
-    return PlanRow("hedge after p95", None, tasks, cost, 0.0, 0.0, 1.0, 1.0, p50, p99, note)
-
-
-def _recommended(able: list[PlanRow], deviation: float) -> PlanRow:
-    """The row with the least error; one without error bars only if it is clearly better."""
-    stated = [row for row in able if getattr(row.code, "has_stderr", False)]
-    if not stated or able[0].rmse < _CLEARLY * stated[0].rmse - 1e-4 * deviation:
-        return able[0]
-    return stated[0]
-
-
-def _advice(rows: tuple[PlanRow, ...], deviation: float) -> str:
-    best, rest = rows[0], rows[1:]
-    error = f"expected error {best.rmse / deviation:.2g} of the outputs' deviation"
-    if isinstance(best.code, (Replication, Uncoded)) or getattr(best.code, "spread", 1.0) == 0.0:
-        text = f"Do not code, copy: no mixture is better than {best.scheme} here ({error})."
-    else:
-        text = f"Use {best.scheme} ({error})."
-    if best.note:
-        text = f"{text[:-1].removesuffix(')')}, {best.note})."
-    hedges = [row for row in rest if row.code is None and row.p99 is not None]
-    for hedge in hedges:
-        if best.p99 is not None and hedge.p99 is not None and hedge.p99 <= 1.1 * best.p99:
-            text += (
-                f" Hedging would be exact, as fast (p99 {hedge.p99:.3g} s against {best.p99:.3g} s) "
-                f"and cost {hedge.cost:.2f} calls a task instead of {best.cost:.2f}."
-            )
-    return text
-
-
-def _largest(plans: list[Plan]) -> Plan:
-    """The plan with the most tasks that is good enough, with the best of the others beside it."""
-    good = [one for one in plans if one.rows[0].rmse <= _GOOD_ENOUGH * one.deviation]
-    chosen = good[0] if good else min(plans, key=lambda one: one.rows[0].rmse)
-    beside = tuple(one.rows[0] for one in plans if one is not chosen)
-    rows = (chosen.rows[0], *beside, *chosen.rows[1:])
-    return replace(chosen, rows=rows)
+    if budget is not None and workers > budget * tasks * (1.0 + 1e-9):
+        raise InvalidArgument(
+            f"{workers} workers for {tasks} tasks are {workers / tasks:.3g} calls a task, more than "
+            f"budget={budget:g}: use more tasks, fewer workers, or a larger budget"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,16 @@ import numpy as np
 
 from ._code import Code
 from ._errors import InvalidArgument
+from .codes import Replication, Uncoded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Plan", "PlanRow"]
+
+
+_DISPENSABLE = ("p95", "p50 s", "RMSE", "cost", "exact", "K", "labels", "p99 s")
+"""Columns in the order in which a narrow terminal goes without them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +29,8 @@ class PlanRow:
     scheme: str
     """What it is called."""
     code: Code | None
-    """Ready for `map`; None for schemes that are no code."""
+    """Ready for `map`; None for schemes that are no code, or were left out. `Replication` and
+    `Uncoded` wait for more answers by themselves: with a fill give them ``stop=Quorum(N - S)``."""
     tasks: int
     """K."""
     cost: float
@@ -40,8 +47,17 @@ class PlanRow:
     """Seconds until half of the waves are done, under the latency model; None without one."""
     p99: float | None
     """Seconds until 99 % are."""
+    waiting: float = 0.0
+    """Share of waves that have to wait for more answers than were counted on; such a scheme is
+    recommended only if there is no other."""
     note: str = ""
     """Why it was left out, or what else there is to say."""
+
+    @property
+    def copying(self) -> bool:
+        """Whether no payload is a mixture."""
+        spread = getattr(self.code, "spread", None)
+        return isinstance(self.code, (Replication, Uncoded)) or spread == 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +74,20 @@ class Plan:
     stragglers: int
     """S."""
     deviation: float
-    """Root mean square over the outputs of their standard deviations, to compare errors with."""
+    """Root mean square over the outputs of their standard deviations, to compare errors with; 0 if
+    they are constant."""
     groups: int
     """Groups of sample rows that each scheme was tried on."""
     waves: int
     """Straggler sets that were replayed on each."""
     advice: str
-    """A sentence: what to use, and why."""
+    """A sentence or two: what to use, and why."""
+    computed: int = 0
+    """Rows that fn computed for it."""
+    seconds: float = 0.0
+    """It took."""
+    remarks: tuple[str, ...] = ()
+    """What else there is to say of the sample."""
 
     @property
     def code(self) -> Code:
@@ -74,37 +97,75 @@ class Plan:
             raise InvalidArgument("no scheme in this plan is a code")
         return code
 
+    @property
+    def choice(self) -> str:
+        """The recommended scheme in a few words."""
+        best = self.rows[0]
+        text = f"{best.scheme}, {best.tasks} tasks, {self.stragglers} stragglers"
+        if best.rmse > 0.0:
+            error = best.rmse / (self.deviation or 1.0)
+            text += f", expected error {error:.2g}" + " of the deviation" * (self.deviation > 0)
+        return f"{text} (planned on {self.groups} group{'s' * (self.groups != 1)})"
+
     def __str__(self) -> str:
-        columns = ["scheme", "K", "cost", "RMSE", "RMSE/sd", "p95", "exact"]
-        labels = any(row.agreement is not None for row in self.rows)
-        timed = any(row.p50 is not None for row in self.rows)
-        columns += ["labels"] * labels + ["p50 s", "p99 s"] * timed
-        lines = [columns]
-        notes = []
-        for row in self.rows:
-            mark = ""
-            if row.note:
-                notes.append(row.note)
-                mark = f" [{len(notes)}]"
-            error = [_number(row.rmse), _number(row.rmse / self.deviation), _number(row.rmse_p95)]
-            line = [row.scheme + mark, str(row.tasks), f"{row.cost:.2f}", *error, _share(row.exact)]
-            line += [_share(row.agreement)] * labels
-            line += [_seconds(row.p50), _seconds(row.p99)] * timed
-            lines.append(line)
-        width = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-        text = [
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The table as `print` shows it; for a narrow terminal with fewer columns and longer notes.
+
+        Parameters
+        ----------
+        width : int, optional
+            Of the lines, in characters; scheme and error are never left out.
+        """
+        columns = self._columns()
+        lines = _lines(columns)
+        for title in _DISPENSABLE:
+            if width is None or len(lines[0]) <= width:
+                break
+            columns.pop(title, None)
+            lines = _lines(columns)
+        head = (
             f"{self.workers} workers, {self.stragglers} stragglers: {self.waves} straggler sets on "
-            f"{self.groups} groups of sample rows"
-        ]
-        for line in lines:
-            cells = [line[0].ljust(width[0])]
-            cells += [cell.rjust(w) for cell, w in zip(line[1:], width[1:], strict=True)]
-            text.append("  " + "  ".join(cells).rstrip())
-        text += [f"  [{at}] {note}" for at, note in enumerate(notes, 1)]
-        return "\n".join([*text, self.advice])
+            f"{self.groups} group{'s' * (self.groups != 1)} of sample rows; fn computed "
+            f"{self.computed:,} rows; {self.seconds:.1f} s"
+        )
+        notes = [f"  [{at}] {note}" for at, note in enumerate(self._notes(), 1)]
+        words = [*notes, *(f"  {remark}" for remark in self.remarks), self.advice]
+        if width is not None:
+            head, *words = (_folded(text, width) for text in (head, *words))
+        return "\n".join([head, *(line.rstrip() for line in lines), *words])
+
+    def _notes(self) -> list[str]:
+        return list(dict.fromkeys(row.note for row in self.rows if row.note))
+
+    def _columns(self) -> dict[str, list[str]]:
+        """The cells of the table by the head of their column."""
+        rows, notes = self.rows, self._notes()
+        marks = [f" [{notes.index(row.note) + 1}]" if row.note else "" for row in rows]
+        unit = self.deviation or float("nan")
+        cells = {
+            "scheme": [f"{row.scheme}{mark}" for row, mark in zip(rows, marks, strict=True)],
+            "K": [str(row.tasks) for row in rows],
+            "cost": [f"{row.cost:.2f}" for row in rows],
+            "RMSE": [_number(row.rmse) for row in rows],
+            "RMSE/sd": [_number(row.rmse / unit) for row in rows],
+            "p95": [_number(row.rmse_p95) for row in rows],
+            "exact": [_share(row.exact) for row in rows],
+        }
+        if any(row.agreement is not None for row in rows):
+            cells["labels"] = [_share(row.agreement) for row in rows]
+        if any(row.p50 is not None for row in rows):
+            cells["p50 s"] = [_seconds(row.p50) for row in rows]
+            cells["p99 s"] = [_seconds(row.p99) for row in rows]
+        if not self.deviation:
+            del cells["RMSE/sd"]
+        return cells
 
     def plot(self, ax: Any = None) -> Axes:
-        """Error of each scheme against its cost, or against its p99 where that is known.
+        """Error of each scheme, its cost, and its p99 where that is known.
+
+        An open circle at the left end stands for errors too small to draw.
 
         Parameters
         ----------
@@ -119,21 +180,22 @@ class Plan:
 
         if ax is None:
             ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")[1]
-        timed = any(row.p99 is not None for row in self.rows)
         shown = [row for row in self.rows if np.isfinite(row.rmse)]
-        least = 1e-4 * self.deviation
+        unit = self.deviation or 1.0
+        least = 1e-4 * unit
         shown.sort(key=lambda row: row.rmse)
         names = [row.scheme for row in shown]
-        errors = np.array([max(row.rmse, least) for row in shown]) / self.deviation
-        high = np.array([max(row.rmse_p95, least) for row in shown]) / self.deviation
+        errors = np.array([max(row.rmse, least) for row in shown]) / unit
+        high = np.array([max(row.rmse_p95, least) for row in shown]) / unit
         at = np.arange(len(shown))[::-1]
         for y, row, error, worst in zip(at, shown, errors, high, strict=True):
             color = "C1" if row is self.rows[0] else "C0"
             ax.plot([error, worst], [y, y], color=color, lw=2, solid_capstyle="round")
-            ax.plot(error, y, "o", color=color)
-            told = f"  {row.cost:.1f} calls a task"
-            if timed and row.p99 is not None:
-                told += f", p99 {row.p99:.3g} s"
+            ax.plot(error, y, "o", color=color, mfc=color if row.rmse > least else "white")
+            told = "  exact, " if row.rmse == 0.0 else "  "
+            told += f"{row.cost:.1f} calls a task"
+            if row.p99 is not None:
+                told += f", p99 {_seconds(row.p99)}" + " s" * bool(np.isfinite(row.p99))
             ax.annotate(
                 told, (worst, y), va="center", fontsize=8, color="0.35", annotation_clip=False
             )
@@ -151,6 +213,21 @@ class Plan:
         return drawn
 
 
+def _lines(columns: dict[str, list[str]]) -> list[str]:
+    """Columns side by side, the first to the left."""
+    placed = []
+    for at, (title, cells) in enumerate(columns.items()):
+        width = max(map(len, [title, *cells]))
+        side = "<" if at == 0 else ">"
+        placed.append([f"{cell:{side}{width}}" for cell in (title, *cells)])
+    return ["  " + "  ".join(line) for line in zip(*placed, strict=True)]
+
+
+def _folded(text: str, width: int) -> str:
+    indent = "      " if text.startswith(" ") else ""
+    return textwrap.fill(text, max(20, width), subsequent_indent=indent, break_on_hyphens=False)
+
+
 def _number(value: float) -> str:
     if np.isnan(value):
         return "-"
@@ -162,4 +239,6 @@ def _share(value: float | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if np.isfinite(value) else "never"

@@ -1,44 +1,85 @@
-"""What schemes would have made of sample rows: their answers once, then many straggler sets."""
+"""What codes would have made of sample rows: their answers once, then many sets of stragglers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ._answers import Sheet
-from ._code import Code, Salvageable
-from ._errors import InvalidAnswer
+from ._code import Arranging, Code, Encoding, Estimate, Salvageable
+from ._errors import InvalidAnswer, NotEnoughAnswers
+from ._groups import cut
 from .codes import KernelCode, Replication, Uncoded
 
-__all__ = ["Outcomes", "Sample", "Trial", "answered", "replayed", "tried"]
+__all__ = [
+    "Answer",
+    "Outcomes",
+    "Part",
+    "Trial",
+    "answered",
+    "answers_to",
+    "counts",
+    "deviation",
+    "prepared",
+    "replayed",
+]
 
 Answer = Callable[[np.ndarray], np.ndarray]
 
 _TELLING = 30
 """Estimated rows below which standard errors cannot be judged."""
 _BATCH = 1 << 25
-"""Bytes of payloads that fn is handed at a time."""
+"""Bytes of rows that fn is handed at a time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """Sample rows cut into groups, with their true answers."""
+class Part(NamedTuple):
+    """Sample rows (m, *x), m a multiple of K, with their answers (m, *y)."""
 
-    inputs: np.ndarray
-    """(K, G, *x)."""
+    rows: np.ndarray
     answers: np.ndarray
-    """(K, G, *y)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """A code, a sample, and the answers (N, G, *y) to the payloads that it makes of it."""
+    """A code on a part of the sample, cut into groups as `map` would."""
 
     code: Code
-    sample: Sample
+    inputs: np.ndarray
+    """(K, G, *x)."""
+    truth: np.ndarray
+    """(K, G, *y)."""
+    mixed: tuple[int, ...]
+    """Slots whose payload is not an input, so that its answer is not known yet."""
+    payloads: np.ndarray | None
+    """(len(mixed) · G, *x): of these slots; None once they are answered."""
     answers: np.ndarray
+    """(N, G, *y): to all payloads; zero where not known."""
+
+    def told(self, answers: np.ndarray) -> Trial:
+        """With the answers (len(mixed) · G, *y) to its payloads.
+
+        Raises
+        ------
+        InvalidAnswer
+            If they are not of the kind of the answers to inputs.
+        """
+        shape, kind = self.truth.shape[2:], self.truth.dtype
+        if answers.shape[1:] != shape or not np.can_cast(answers.dtype, kind, "same_kind"):
+            raise InvalidAnswer(
+                f"for mixtures fn returns rows of shape {answers.shape[1:]} and dtype "
+                f"{answers.dtype}, for inputs {shape} and {kind}"
+            )
+        every = self.answers.copy()
+        if self.mixed:
+            every[list(self.mixed)] = answers.reshape(len(self.mixed), *every.shape[1:])
+        return replace(self, answers=every, payloads=None)
+
+    def under(self, code: Code) -> Trial:
+        """The same answers for a code that makes the same payloads."""
+        return replace(self, code=code)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +89,13 @@ class Outcomes:
     squares: np.ndarray
     """(waves, G): mean squared error over all tasks and outputs of a group."""
     agreement: float | None
-    """Share of rows whose largest output is the right one."""
+    """Share of rows whose largest output is the right one; None unless there are several real ones."""
     exact: float
     """Share of rows that were exact."""
     misfit: float | None
-    """Root mean square of error over standard error of the estimated rows; None without any."""
+    """Root mean square of error over standard error of the estimated rows; None with too few."""
+    waiting: float
+    """Share of waves that had to wait for more answers than were counted on."""
 
     @property
     def rmse(self) -> float:
@@ -65,82 +108,149 @@ class Outcomes:
         return float(np.quantile(np.sqrt(self.squares.mean(axis=1)), 0.95))
 
 
-def answered(fn: Answer, payloads: np.ndarray) -> np.ndarray:
-    """``fn`` of payloads (n, B, *x), (n, B, *y), a few rows at a time.
+def deviation(answers: np.ndarray) -> float:
+    """Root mean square over the outputs of their standard deviations; 0 for a constant."""
+    wide = _wide(answers.reshape(len(answers), -1))
+    most = float(np.abs(wide).max())
+    if most == 0.0:
+        return 0.0
+    found = most * float(np.sqrt((wide / most).var(axis=0).mean()))
+    # What rounding makes of a constant is no deviation.
+    return found if found > 8.0 * np.finfo(answers.dtype).eps * most else 0.0
+
+
+def answered(fn: Answer, rows: np.ndarray) -> np.ndarray:
+    """``fn`` of rows (n, *x), (n, *y), a few of them at a time.
 
     Raises
     ------
     InvalidAnswer
         If it does not return one array with a row per row.
     """
-    rows = payloads.reshape(-1, *payloads.shape[2:])
     many = max(1, _BATCH // max(1, rows[:1].nbytes))
     parts = []
     for start in range(0, len(rows), many):
         batch = rows[start : start + many]
         answer = np.asarray(fn(batch))
-        if answer.ndim == 0 or len(answer) != len(batch):
+        if answer.ndim == 0 or len(answer) != len(batch) or answer.size == 0:
             raise InvalidAnswer(
                 f"fn returned an array of shape {answer.shape} for {len(batch)} rows, but it must "
                 "return one row per row: wrap a function of one input in codedmap.itemwise"
             )
         parts.append(answer)
-    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return whole.reshape(*payloads.shape[:2], *whole.shape[1:])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def tried(code: Code, sample: Sample, fn: Answer) -> Trial:
-    """A code's payloads for a sample, computed; raw inputs are not computed again."""
-    encoding = code.encode(sample.inputs)
+def answers_to(fn: Answer, asked: Sequence[np.ndarray]) -> list[np.ndarray | Exception]:
+    """``fn`` of several batches in one go; if it refuses, each by itself, and what it raised."""
+    try:
+        whole = answered(fn, np.concatenate(asked))
+    except Exception as error:
+        # fn may refuse mixtures in any way it likes; that is a fact about who mixed them.
+        if len(asked) == 1:
+            return [error]
+        return [answers_to(fn, [batch])[0] for batch in asked]
+    ends = np.cumsum([len(batch) for batch in asked])[:-1]
+    return list(np.split(whole, ends))
+
+
+def prepared(code: Code, part: Part) -> Trial:
+    """The payloads that a code makes of a part, and which of their answers are known."""
+    order = code.arranged(part.rows) if isinstance(code, Arranging) else None
+    rows, truth = part if order is None else (part.rows[order], part.answers[order])
+    [inputs], [truth] = cut(rows, code.tasks), cut(truth, code.tasks)
+    encoding = code.encode(inputs)
     raw: tuple[int | None, ...] = (None,) * code.workers
     if isinstance(code, (Replication, Uncoded, KernelCode)) and isinstance(encoding, Salvageable):
         raw = encoding.raw
-    answers = np.empty((code.workers, *sample.answers.shape[1:]), sample.answers.dtype)
-    mixed = []
+    answers = np.zeros((code.workers, *truth.shape[1:]), truth.dtype)
     for slot, task in enumerate(raw):
-        if task is None:
-            mixed.append(slot)
-        else:
-            answers[slot] = sample.answers[task]
-    if mixed:
-        answers[mixed] = answered(fn, encoding.payloads[mixed])
-    return Trial(code, sample, answers)
+        if task is not None:
+            answers[slot] = truth[task]
+    mixed = tuple(slot for slot, task in enumerate(raw) if task is None)
+    payloads = encoding.payloads[list(mixed)] if mixed else inputs[:0]
+    return Trial(code, inputs, truth, mixed, payloads.reshape(-1, *inputs.shape[2:]), answers)
 
 
-def replayed(trials: Sequence[Trial], sets: Sequence[np.ndarray]) -> Outcomes:
-    """The outcome of every set of responders.
+def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: float) -> Outcomes:
+    """The outcome of every wave.
 
     Parameters
     ----------
     trials : sequence of Trial
         Parts of the sample, each decoded by itself.
-    sets : sequence of ndarray
-        The slots that answer, in each wave.
+    arrivals : ndarray of int, shape (waves, N)
+        The slots in the order of their answers.
+    late : int
+        How many answers are not waited for, if the others can be decoded.
+    unit : float
+        A typical size of the answers, in which errors are computed.
+
+    Raises
+    ------
+    NotEnoughAnswers
+        If all answers of a wave cannot be decoded.
     """
     squares: list[np.ndarray] = []
-    agreed, exact, misfit, estimated = [], [], 0.0, 0
+    agreed, exact, waited = [], [], []
+    misfit, estimated = 0.0, 0
+    needed = arrivals.shape[1] - late
     for trial in trials:
-        flat = (*trial.sample.answers.shape[:2], -1)
-        truth = trial.sample.answers.reshape(flat)
+        flat = (*trial.truth.shape[:2], -1)
+        truth = _wide(trial.truth.reshape(flat))
         best = truth.argmax(axis=2)
-        encoding = trial.code.encode(trial.sample.inputs)
+        encoding = trial.code.encode(trial.inputs)
         waves = []
-        for slots in sets:
-            estimate = encoding.decode(Sheet(tuple(slots.tolist()), trial.answers[slots]))
-            values = estimate.values.reshape(flat)
-            error = (np.abs(values - truth) ** 2).mean(axis=2)
+        for order in arrivals:
+            estimate, count = _decoded(encoding, order, needed, trial.answers)
+            values = _wide(estimate.values.reshape(flat))
+            error = (np.abs((values - truth) / unit) ** 2).mean(axis=2)
             waves.append(error.mean(axis=0))
             agreed.append(float((values.argmax(axis=2) == best).mean()))
             exact.append(float(estimate.exact.mean()))
+            waited.append(count > needed)
             if estimate.stderr is not None:
                 unsure = ~estimate.exact & np.isfinite(estimate.stderr)
-                misfit += float((error[unsure] / estimate.stderr[unsure] ** 2).sum())
+                misfit += float((error[unsure] / (estimate.stderr[unsure] / unit) ** 2).sum())
                 estimated += int(unsure.sum())
-        squares.append(np.array(waves))
-    outputs = int(np.prod(trials[0].sample.answers.shape[2:], dtype=int))
+        squares.append(np.array(waves) * unit**2)
+    scores = truth.shape[2] > 1 and truth.dtype.kind == "f"
     return Outcomes(
         np.concatenate(squares, axis=1),
-        float(np.mean(agreed)) if outputs > 1 else None,
+        float(np.mean(agreed)) if scores else None,
         float(np.mean(exact)),
         float(np.sqrt(misfit / estimated)) if estimated >= _TELLING else None,
+        float(np.mean(waited)),
     )
+
+
+def counts(code: Code, inputs: np.ndarray, arrivals: np.ndarray, late: int) -> np.ndarray:
+    """How many answers each wave (waves, N) needs until it can be decoded, at least N - late."""
+    encoding = code.encode(inputs)
+    needed = arrivals.shape[1] - late
+    return np.array([_count(encoding, order, needed) for order in arrivals])
+
+
+def _count(encoding: Encoding, order: np.ndarray, needed: int) -> int:
+    while needed < len(order) and not encoding.decodable(frozenset(order[:needed].tolist())):
+        needed += 1
+    return needed
+
+
+def _decoded(
+    encoding: Encoding, order: np.ndarray, needed: int, answers: np.ndarray
+) -> tuple[Estimate, int]:
+    """The first estimate from ``needed`` answers or more, and from how many it is."""
+    while True:
+        needed = _count(encoding, order, needed)
+        slots = np.sort(order[:needed])
+        try:
+            return encoding.decode(Sheet(tuple(slots.tolist()), answers[slots])), needed
+        except NotEnoughAnswers:  # or too many of them were thought lies: the door waits on
+            if needed == len(order):
+                raise
+            needed += 1
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ._code import Code
+from ._plan_table import Plan
 from ._rules import Outcome
 
 __all__ = ["MapResult", "listed"]
@@ -39,6 +41,10 @@ class MapResult:
     """From the first payload sent to the last row decoded."""
     learned: Any = None
     """What the code learned from the answers, for its own ``fitted``; None for most codes."""
+    code: Code | None = None
+    """The code that was used."""
+    plan: Plan | None = None
+    """How it was chosen, with ``code="auto"``."""
 
     def __str__(self) -> str:
         workers = len(self.answered) + len(self.abandoned) + len(self.failed)
@@ -47,6 +53,8 @@ class MapResult:
             f"{self.outcome.value}",
             f"  rows       {self._rows()}",
         ]
+        if self.plan is not None:
+            lines.append(f"  code       {self.plan.choice}")
         running = "running" if self.outcome is Outcome.WAITING else "abandoned"
         for name, slots in ((running, self.abandoned), ("rejected", self.rejected)):
             if slots:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from ._auto import auto
 from ._code import Code
 from ._collect import Budget
 from ._display import shown
@@ -26,7 +27,7 @@ def stream(
     fn: Callable[[Any], Any] | Resident,
     inputs: Any,
     *,
-    code: Code,
+    code: Code | Literal["auto"],
     engine: Engine | Executor,
     stop: StopRule | None = None,
     throw: bool = True,
@@ -62,7 +63,7 @@ def stream(
 def results(
     fn: Callable[[Any], Any] | Resident,
     inputs: Any,
-    code: Code,
+    code: Code | Literal["auto"],
     engine: Engine | Executor,
     stop: StopRule | None,
     *,
@@ -72,14 +73,20 @@ def results(
 ) -> Generator[MapResult, None, None]:
     """Check, encode and send; then give results as they get better if ``early``, and the last one."""
     rows = checked_rows(inputs)
+    plan = None
+    if isinstance(code, str) and code == "auto":
+        plan = auto(fn, rows, engine, stop)
+        code = plan.code
     if not isinstance(code, Code):
-        raise InvalidArgument(f"code={code!r} is no code: give one such as Replication(8, 16)")
+        raise InvalidArgument(
+            f'code={code!r} is no code: give one such as Replication(8, 16), or "auto"'
+        )
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     engine = checked_engine(engine, fn, code.workers)
     stop = checked_rule(stop, code)
     found = _found(
-        Wave(code, rows),
+        Wave(code, rows, plan),
         fn,
         engine,
         stop,

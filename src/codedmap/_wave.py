@@ -13,6 +13,7 @@ from ._collect import Collection
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._groups import cut, joined, spans
 from ._memory import check_memory
+from ._plan_table import Plan
 from ._result import MapResult
 from ._rules import Outcome, Progress, StopRule, asks_stderr, at_best
 from .engines import Engine
@@ -27,6 +28,8 @@ class Wave:
     ----------
     code : Code
     rows : ndarray, shape (m, *x)
+    plan : Plan, optional
+        By which the code was chosen.
 
     Raises
     ------
@@ -36,8 +39,8 @@ class Wave:
         If the payloads would not fit.
     """
 
-    def __init__(self, code: Code, rows: np.ndarray) -> None:
-        self._code = code
+    def __init__(self, code: Code, rows: np.ndarray, plan: Plan | None = None) -> None:
+        self._code, self._plan = code, plan
         order = code.arranged(rows) if isinstance(code, Arranging) else None
         self._place = None if order is None else self._places(order, len(rows))
         blocks = cut(rows if order is None else rows[order], code.tasks)
@@ -153,6 +156,8 @@ class Wave:
             outcome=outcome,
             seconds=calls.seconds,
             learned=first.learned if isinstance(first := self._encodings[0], Learning) else None,
+            code=self._code,
+            plan=self._plan,
         )
 
     def _take(self, slot: int, answer: Any) -> None:

@@ -1,0 +1,76 @@
+"""``code="auto"``: a plan made from some of the rows of a call, on its own engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ._errors import InvalidArgument
+from ._on_engine import computing
+from ._plan import BUDGET, GROUPS, Question, planned
+from ._plan_table import Plan
+from ._rules import AllOf, AnyOf, Quorum, StopRule, asks_stderr
+from ._sampling import chosen, numbers_of_tasks
+from .engines import Engine, Resident
+
+__all__ = ["auto"]
+
+_LATE = 5
+"""One worker in so many is counted on to be late, where the stop rule does not say."""
+_FEWEST = 4
+"""Groups that a plan is made from, if there are as many."""
+_ROWS = 14
+"""Rows of the call for each sample row, so that a plan takes about as many calls as the wave."""
+
+
+def auto(
+    fn: Callable[[Any], Any] | Resident, rows: np.ndarray, engine: Any, stop: StopRule | None
+) -> Plan:
+    """Which code to use for these rows; see `codedmap.map`.
+
+    Raises
+    ------
+    InvalidArgument
+        If the engine does not say how many workers it has.
+    CodedmapError
+        As `plan`.
+    """
+    if not isinstance(engine, Engine):
+        raise InvalidArgument(
+            f'code="auto" has to know how many workers there are, and engine={engine!r} does not '
+            "say: give codedmap.engines.FromExecutor(executor, workers=8), say"
+        )
+    workers = engine.workers
+    late = _dispensable(stop, workers)
+    wanted = numbers_of_tasks(workers, late, BUDGET, len(rows))
+    groups = min(GROUPS, max(_FEWEST, len(rows) // (_ROWS * wanted[0])))
+    sample = chosen(rows, groups * wanted[0], 0)
+    ask = Question(computing(fn, engine), sample, workers, late, groups=groups)
+    plan = planned(ask, wanted)
+    if stop is not None and asks_stderr(stop):
+        sure = [row for row in plan.rows if getattr(row.code, "has_stderr", False)]
+        rest = [row for row in plan.rows if row not in sure]
+        plan = replace(plan, rows=(*sure, *rest))
+    return plan
+
+
+def _dispensable(stop: StopRule | None, workers: int) -> int:
+    """How many answers the rule goes without; if it does not count them, a fifth of all."""
+    count = _counted(stop)
+    if count is not None:
+        return max(0, workers - count)
+    return -(-workers // _LATE) if workers > 1 else 0
+
+
+def _counted(rule: StopRule | None) -> int | None:
+    """The answers that a rule waits for, if it counts them."""
+    if isinstance(rule, Quorum):
+        return rule.answers
+    if isinstance(rule, AllOf | AnyOf):
+        found = [_counted(part) for part in (rule.first, rule.second)]
+        counts = [count for count in found if count is not None]
+        return (min if isinstance(rule, AnyOf) else max)(counts, default=None)
+    return None

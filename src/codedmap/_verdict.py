@@ -1,0 +1,141 @@
+"""From what was measured of each scheme to rows of a table, and to a recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._code import Code
+from ._plan_table import PlanRow
+from ._replays import counts
+from ._schemes import Ground, Measured
+from .codes import Replication, Uncoded
+from .latency import LatencyModel, Waits, copies, hedged_in_pool, quorum
+
+__all__ = ["advice", "exact_ones", "recommended", "row"]
+
+_AS_GOOD = 1.02
+"""Errors within this factor of the least are called equal,"""
+_NOTHING = 5e-4
+"""and those that differ by less than this share of the outputs' deviation."""
+_AS_FAST = 1.1
+"""A p99 within this factor of another one is about the same."""
+_WAITED = 1_000
+"""Waves in which is found out when a code can be decoded, if that takes more answers."""
+_HEDGED = 0.95
+"""Share of calls that have answered when the others are hedged."""
+
+
+def row(found: Measured, ground: Ground, seconds: np.ndarray | None) -> PlanRow:
+    """What was measured of a scheme; times from ``seconds`` (2, waves, N)."""
+    code, outcomes, note = found.code, found.outcomes, found.note
+    if outcomes is None:
+        return left_out(found.scheme, code, note)
+    _, late = ground.waves(code)
+    if outcomes.waiting:
+        wait = (
+            f"waits for more than {code.workers - late} answers in {outcomes.waiting:.0%} of waves"
+        )
+        note = f"{note}; {wait}" if note else wait
+    p50 = p99 = None
+    if seconds is not None:
+        waits = _waits(code, ground, seconds[0][:, : code.workers], late, bool(outcomes.waiting))
+        p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
+    return PlanRow(
+        found.scheme, code, code.tasks, code.workers / code.tasks, outcomes.rmse,
+        outcomes.rmse_p95, outcomes.agreement, outcomes.exact, p50, p99, outcomes.waiting, note,
+    )  # fmt: skip
+
+
+def left_out(scheme: str, code: Code, note: str) -> PlanRow:
+    """A scheme that cannot be used."""
+    nan, cost = float("nan"), code.workers / code.tasks
+    return PlanRow(scheme, None, code.tasks, cost, nan, nan, None, nan, None, None, nan, note)
+
+
+def _waits(code: Code, ground: Ground, seconds: np.ndarray, late: int, waiting: bool) -> Waits:
+    needed = code.workers - late
+    if not waiting:
+        return quorum(seconds, needed)
+    part = ground.parts[0]
+    seconds = seconds[:_WAITED]
+    order = seconds.argsort(axis=1)
+    inputs = part.rows[: code.tasks, None]
+    last = counts(code, inputs, order, late) - 1
+    ends = np.take_along_axis(seconds, order, axis=1)[np.arange(len(seconds)), last]
+    return Waits(ends, np.full(len(seconds), code.workers))
+
+
+def exact_ones(
+    tasks: int, ground: Ground, seconds: np.ndarray, latency: LatencyModel
+) -> list[PlanRow]:
+    """What waits until every answer is there: a plain map, copies, and second calls for late ones."""
+    answers, workers = ground.parts[0].answers, ground.arrivals.shape[1]
+    agreement = 1.0 if answers[0].size > 1 and answers.dtype.kind == "f" else None
+    first, after = seconds[0], latency.quantile(_HEDGED)
+    counted = quorum(first, workers - ground.late).seconds
+    ways: list[tuple[str, Code | None, Waits]] = [
+        ("wait for all", Uncoded(tasks), copies(first[:, :tasks], tasks))
+    ]
+    if workers >= 2 * tasks:
+        ways.append(("wait for a copy", Replication(tasks, workers), copies(first, tasks)))
+    if np.isfinite(after):
+        name = f"hedge after p{100 * _HEDGED:g}"
+        ways.append((name, None, hedged_in_pool(seconds, tasks, after)))
+    found = []
+    for name, code, waits in ways:
+        cost = float(waits.calls.mean()) / tasks
+        p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
+        note = f"a call that is not back after {after:.3g} s is made once more" * (code is None)
+        waiting = float((waits.seconds > counted).mean())
+        found.append(
+            PlanRow(name, code, tasks, cost, 0.0, 0.0, agreement, 1.0, p50, p99, waiting, note)
+        )
+    return found
+
+
+def recommended(
+    rows: Sequence[PlanRow], workers: int, stragglers: int, deviation: float
+) -> PlanRow:
+    """The row to use: of those that are about as good as the best, the one that is trusted most.
+
+    That is the one with error bars, then with the most exact rows, then the cheapest. Codes that
+    wait for more answers than were counted on come last.
+    """
+    ready = [one for one in rows if not one.waiting] or list(rows)
+    least = min(one.rmse for one in ready)
+    good = [one for one in ready if one.rmse <= _AS_GOOD * least + _NOTHING * deviation]
+
+    def rank(one: PlanRow) -> tuple[bool, bool, float, float, float]:
+        code = one.code
+        assert code is not None
+        late = -(-stragglers * code.workers // workers)
+        blind = not getattr(code, "has_stderr", False)
+        return code.stragglers < late, blind, -round(one.exact, 3), one.cost, one.rmse
+
+    return min(good, key=rank)
+
+
+def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
+    """A sentence or two: what to use, and whether something exact is as good."""
+    if best.rmse <= _NOTHING * deviation:
+        error = "no error worth mentioning"
+    else:
+        error = f"expected error {best.rmse / (deviation or 1.0):.2g} of the outputs' deviation"
+    if best.copying:
+        text = f"Do not code, copy: no mixture is better than {best.scheme} here ({error})."
+    else:
+        text = f"Use {best.scheme} ({error})."
+    as_fast = [
+        one
+        for one in exact
+        if best.p99 is not None and one.p99 is not None and one.p99 <= _AS_FAST * best.p99
+    ]
+    if as_fast and best.exact < 1.0:
+        one = min(as_fast, key=lambda one: one.cost)
+        text += (
+            f" But to {one.scheme} is exact, about as fast (p99 {one.p99:.3g} s, not "
+            f"{best.p99:.3g} s), and takes {one.cost:.2f} calls a task, not {best.cost:.2f}."
+        )
+    return text
