@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap._outliers import find_lies
-from codedmap._precision import Precision, of_a_curve
+from codedmap._precision import LONGEST, Precision, of_a_curve
 
 LENET = Path(__file__).parents[1] / "examples" / "lenet5"
 K, N, S = 20, 60, 20
@@ -312,9 +312,48 @@ def test_a_precision_may_be_one_plain_matrix():
     assert encoding.decode({**answers, 9: -answers[9]}).rejected == (9,)
 
 
-def test_more_answers_than_a_matrix_is_made_for_are_not_looked_at():
-    assert of_a_curve(np.arange(1001.0)) is None
+@pytest.mark.parametrize("answers", [129, 150, 700])
+def test_windows_judge_every_answer_once_and_hold_its_neighbours(answers):
+    windows = of_a_curve(np.arange(float(answers)))
+    judged_by = np.zeros(answers, dtype=int)
+    for held, core, precision in windows.parts:
+        rows = np.arange(answers)[held]
+        judged_by[rows[core]] += 1
+        assert len(rows) == len(precision.matrices[0]) <= LONGEST
+        for row in rows[core][[0, -1]]:
+            near = np.arange(max(0, row - 8), min(answers, row + 9))
+            assert set(near) <= set(rows)
+    assert (judged_by == 1).all()
+
+
+def test_liars_among_many_hundreds_are_found_and_nobody_else():
+    encoding = cm.SplineCode(100, 700, 100).encode(sweep(100, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        slots = rng.permutation(700)[:600].tolist()
+        answers = {n: smooth(encoding.payloads[n]) for n in slots}
+        assert encoding.decode(answers).rejected == ()
+        liars = sorted(rng.choice(slots, 20, replace=False).tolist())
+        lied = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in liars}
+        assert encoding.decode({**answers, **lied}).rejected == tuple(liars)
+
+
+def test_a_robust_curve_stands_liars_among_many_hundreds_of_noisy_answers():
+    code = cm.SplineCode(100, 700, 100, decoder_smoothing="gcv", decoder_loss="bisquare")
+    encoding = code.encode(sweep(100, 1))
+    rng = np.random.default_rng(0)
+    noisy = [smooth(payload) for payload in encoding.payloads]
+    answers = {n: y + 0.02 * rng.normal(size=y.shape) for n, y in enumerate(noisy)}
+    liars = rng.choice(700, 40, replace=False).tolist()
+    lied = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in liars}
+    honest, robust = encoding.decode(answers), encoding.decode({**answers, **lied})
+    assert set(robust.rejected) >= {n for n in liars if np.abs(lied[n] - noisy[n]).max() > 1.0}
+    assert np.abs(robust.values - honest.values).max() < 0.05
+
+
+def test_of_three_answers_or_of_very_many_nobody_is_suspected():
     assert of_a_curve(np.arange(3.0)) is None
+    assert of_a_curve(np.arange(2001.0)) is None
 
 
 @pytest.mark.parametrize("n", [5, 12, 40])

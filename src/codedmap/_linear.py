@@ -16,7 +16,7 @@ from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._operators import Memory, Operator, apply, units, values_dtype
 from ._operators import telltale as telltale_of
 from ._outliers import find_lies
-from ._precision import Precision
+from ._precision import Precision, Windows
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
 
@@ -49,7 +49,7 @@ class LinearCode(abc.ABC):
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """Why answers of these slots and this dtype cannot be decoded, or None if they can."""
 
-    def precision(self, answered: tuple[int, ...]) -> np.ndarray | Precision | None:
+    def precision(self, answered: tuple[int, ...]) -> np.ndarray | Precision | Windows | None:
         """What tells liars among these slots, ascending: a symmetric (F, F) matrix P, or None.
 
         P is the inverse covariance of honest answers y, up to a factor: positive semidefinite, with
@@ -113,7 +113,7 @@ class LinearCode(abc.ABC):
         self._memory.ready = operator, dtype, made, telltale
         return made, telltale
 
-    def witness(self, answered: tuple[int, ...]) -> Precision | None:
+    def witness(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """`precision`, of the slots last asked for remembered; to keep it for many takes memory."""
         known, witness = self._memory.witness
         if known != answered:

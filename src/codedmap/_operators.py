@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ._precision import Precision
+from ._precision import Precision, Windows
 
 __all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype"]
 
@@ -28,7 +28,7 @@ class Memory:
     def __init__(self) -> None:
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
         self.ready: tuple[Any, ...] = (None,)
-        self.witness: tuple[tuple[int, ...], Precision | None] = ((), None)
+        self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
         self.raw: tuple[Operator | None, tuple[int | None, ...]] = (None, ())
 
     def get(self, key: Hashable, build: Callable[[], Any]) -> Any:

@@ -19,22 +19,15 @@ The more who were put aside are tried first, so that liars do not hide one anoth
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 
-from ._precision import TINY, Precision
+from ._precision import TINY, Precision, Windows
+from ._sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["CLOSER", "GLANCE", "find_lies", "judged", "scaled", "sketched"]
+__all__ = ["find_lies", "judged"]
 
-GLANCE, CLOSER = 4, 16
-"""Sums of outputs with random signs that stand for all outputs, at first, and on a hint."""
-_BLOCKS = 8  # of neighbouring outputs, evenly spread, are what is looked at
-_EACH = 2  # outputs in such a block for each sum
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _POOLED = 64  # groups that are judged together at most
-_LARGE = 1e4  # times as large as others as an answer is taken to be at most
 _COUNTED = 8.0  # outputs that may count as independent
 _AT_LEAST = 4.0  # times further off than any of the rest a liar is
 # Colluders raise the median that it is compared with.
@@ -43,7 +36,7 @@ _FAR_IN_ALL = 2.0  # likewise for all groups together, whose residuals vary less
 
 
 def find_lies(
-    answers: np.ndarray, precision: Precision, order: np.ndarray | None = None
+    answers: np.ndarray, precision: Precision | Windows, order: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Who lies in which group, (F, B) bool; None if nobody does.
 
@@ -55,10 +48,12 @@ def find_lies(
     ----------
     answers : ndarray, shape (F, B, outputs)
         Real or complex floating point, finite.
-    precision : Precision
+    precision : Precision or Windows
     order : ndarray, shape (F,), optional
         Puts the answers into the order in which ``precision`` has them.
     """
+    if isinstance(precision, Windows):
+        return _window_by_window(answers, precision, order)
     if precision.freedom < 2 or not answers.size:
         return None
     groups = answers.shape[1]
@@ -83,9 +78,22 @@ def find_lies(
     return lies if lies.any() else None
 
 
+def _window_by_window(
+    answers: np.ndarray, windows: Windows, order: np.ndarray | None
+) -> np.ndarray | None:
+    order = np.arange(len(answers)) if order is None else order
+    lies = np.zeros(answers.shape[:2], dtype=bool)
+    for held, core, precision in windows.parts:
+        rows = order[held]
+        found = find_lies(answers[rows], precision)
+        if found is not None:
+            lies[rows[core]] = found[core]
+    return lies if lies.any() else None
+
+
 def judged(
     y: np.ndarray,
-    precision: Precision,
+    precision: Precision | Windows,
     least: float = 0.0,
     groups: int = 1,
     far: float = _FAR_IN_ALL,
@@ -96,6 +104,11 @@ def judged(
     ``groups`` how many are judged so: the more, the more convincing each judgement has to be.
     Nobody is put aside any more when no residual is ``far`` times the median.
     """
+    if isinstance(precision, Windows):
+        found = np.zeros(len(y), dtype=bool)
+        for held, core, part in precision.parts:
+            found[held][core] = judged(y[held], part, least, groups, far)[core]
+        return found
     if precision.freedom < 2:
         return np.zeros(len(y), dtype=bool)
     rest, matrices, logdets = y.copy(), precision.matrices.copy(), precision.logdets.copy()
@@ -255,44 +268,3 @@ def _always(answers: np.ndarray, precision: Precision, order: np.ndarray) -> np.
 def _least(answers: np.ndarray) -> float:
     """Share of an answer's size up to which a difference may be rounding, as where copies vote."""
     return float(np.sqrt(np.finfo(answers.dtype).eps))
-
-
-def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = None) -> np.ndarray:
-    """Sums of the outputs with random signs, (F, B, directions): distances hold up to a factor."""
-    answers = _real(answers)
-    count, groups, outputs = answers.shape
-    if outputs > directions:
-        each = _EACH * directions
-        if outputs > _BLOCKS * each:
-            step = outputs // _BLOCKS
-            answers = answers[..., : _BLOCKS * step].reshape(count, groups, _BLOCKS, step)
-            answers = answers[..., :each]
-            outputs = _BLOCKS * each
-        # As one matrix, or every row would be a product of its own.
-        flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
-        answers = flat.reshape(count, groups, directions)
-    return answers if order is None else answers[order]
-
-
-@cache
-def _signs(outputs: int, directions: int, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.random.default_rng(0).choice([-1.0, 1.0], (outputs, directions)).astype(dtype)
-
-
-def _real(answers: np.ndarray) -> np.ndarray:
-    if answers.dtype.kind == "c":
-        answers = np.ascontiguousarray(answers)
-        return answers.view(answers.real.dtype)
-    return answers.astype(np.float32) if answers.dtype == np.float16 else answers
-
-
-def scaled(y: np.ndarray) -> np.ndarray:
-    """Answers (..., F, columns) in the unit of a middling one.
-
-    One that is far larger is no larger a lie, but would drown the others in its rounding.
-    """
-    y = y.astype(float)
-    sizes = np.abs(y).max(axis=-1)
-    unit = np.median(sizes, axis=-1)[..., None, None]
-    unit = np.where(unit > 0, unit, 1.0)
-    return np.asarray(np.clip(np.nan_to_num(y / unit, nan=_LARGE), -_LARGE, _LARGE))

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-__all__ = ["MOST", "TINY", "Precision", "of_a_curve"]
+__all__ = ["LONGEST", "MOST", "TINY", "Precision", "Windows", "of_a_curve"]
 
-MOST = 1_000
-"""Among more answers than these nobody looks for liars: the matrices are dense."""
+MOST = 2_000
+"""Among more answers than these nobody looks for liars: it would take more memory than decoding."""
+LONGEST = 128
+"""Answers that are judged together at most: the matrices are dense."""
+_CORE, _MARGIN = 64, 16
+"""Answers that a window judges, and neighbours on either side that only tell."""
 
 TINY = 1e-12
 """An answer of which the others tell less than this, relative to the best known one, is not known."""
@@ -88,28 +93,58 @@ class Precision:
         return Precision(rest, self.logdets - np.linalg.slogdet(inner)[1], self.nullity, self.exact)
 
 
-def of_a_curve(positions: np.ndarray) -> Precision | None:
+def of_a_curve(positions: np.ndarray) -> Precision | Windows | None:
     """Of answers on a curve over these positions, (F,) ascending; None if they can tell nothing."""
     n = len(positions)
     if not 4 <= n <= MOST:  # a line takes two, and one liar needs two witnesses
         return None
+    if n > LONGEST:
+        return Windows.along(positions)
     h = np.diff(positions)
     first, last = 1.0 / h[:-1], 1.0 / h[1:]
     middle = -first - last
     columns = np.zeros((n - 2, n))  # of Reinsch's Qᵀ; P is Q (R + λ QᵀQ)⁻¹ Qᵀ
     j = np.arange(n - 2)
     columns[j, j], columns[j, j + 1], columns[j, j + 2] = first, middle, last
-    matrices = np.zeros((len(_SMOOTHINGS), n, n))
-    logdets = np.empty(len(_SMOOTHINGS))
-    for at, smoothing in enumerate(_SMOOTHINGS):
-        band = np.zeros((3, n - 2))
-        band[0] = (h[:-1] + h[1:]) / 3.0 + smoothing * (first**2 + middle**2 + last**2)
-        band[1, :-1] = h[1:-1] / 6.0
-        band[1, :-1] += smoothing * (middle[:-1] * first[1:] + last[:-1] * middle[1:])
-        band[2, :-2] = smoothing * last[:-2] * first[2:]
-        factor = cholesky_banded(band, lower=True, check_finite=False)
-        inner = cho_solve_banded((factor, True), columns, check_finite=False)
-        for offset, entries in enumerate((first, middle, last)):
-            matrices[at, offset : offset + n - 2] += entries[:, None] * inner
-        logdets[at] = -2.0 * np.log(factor[0]).sum()
+    smoothing = np.array(_SMOOTHINGS)[:, None]
+    # The systems of all λ as one, block after block: each call costs more than its arithmetic.
+    band = np.zeros((3, len(smoothing), n - 2))
+    band[0] = (h[:-1] + h[1:]) / 3.0 + smoothing * (first**2 + middle**2 + last**2)
+    band[1, :, :-1] = h[1:-1] / 6.0
+    band[1, :, :-1] += smoothing * (middle[:-1] * first[1:] + last[:-1] * middle[1:])
+    band[2, :, :-2] = smoothing * last[:-2] * first[2:]
+    factor = cholesky_banded(band.reshape(3, -1), lower=True, check_finite=False)
+    right = np.tile(columns, (len(smoothing), 1))
+    inner = cho_solve_banded((factor, True), right, overwrite_b=True, check_finite=False)
+    inner = inner.reshape(len(smoothing), n - 2, n)
+    matrices = np.zeros((len(smoothing), n, n))
+    for offset, entries in enumerate((first, middle, last)):
+        matrices[:, offset : offset + n - 2] += entries[:, None] * inner
+    logdets = -2.0 * np.log(factor[0].reshape(len(smoothing), -1)).sum(axis=1)
     return Precision(matrices, logdets, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Of many answers on a curve, some neighbours at a time: who is far away tells nothing of a lie.
+
+    Time and memory are linear in the answers.
+    """
+
+    parts: tuple[tuple[slice, slice, Precision], ...]
+    """Which answers, (F,) ascending, a window holds; which of these it judges; what is known of them."""
+
+    @classmethod
+    def along(cls, positions: np.ndarray) -> Windows:
+        """Windows that overlap, so that nobody is judged without neighbours on either side."""
+        n = len(positions)
+        many = -(-(n - 2 * _MARGIN) // _CORE)
+        edges = np.linspace(_MARGIN, n - _MARGIN, many + 1).astype(int)
+        edges[0], edges[-1] = 0, n
+        parts = []
+        for start, stop in pairwise(edges.tolist()):
+            low, high = max(0, start - _MARGIN), min(n, stop + _MARGIN)
+            precision = of_a_curve(positions[low:high])
+            assert isinstance(precision, Precision)
+            parts.append((slice(low, high), slice(start - low, stop - low), precision))
+        return cls(tuple(parts))

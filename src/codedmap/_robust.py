@@ -19,7 +19,8 @@ from ._answers import matrix
 from ._code import Estimate, left_out
 from ._linear import LinearEncoding
 from ._operators import apply, values_dtype
-from ._outliers import CLOSER, judged, scaled, sketched
+from ._outliers import judged
+from ._sketches import CLOSER, scaled, sketched
 from ._spline import banded_smoother, smoother, smoothing_by_gcv
 
 __all__ = ["RobustEncoding", "bisquare_weights"]
@@ -109,9 +110,18 @@ def bisquare_weights(
     scale = max(_scale(distances), float(np.finfo(float).tiny))
     starts = [~suspects, distances < _CUT * scale]
     fits = [_fitted(knots, y, smoothing, start, _FLOOR * scale) for start in starts]
-    cut = _CUT * min(scale for *_, scale in fits)
-    losses = [(np.minimum(distances, cut) ** 2).sum() for _, _, distances, _ in fits]
-    weights, λ, *_ = fits[int(np.argmin(losses))]
+    # A curve that bends to every lie is close to all answers: they compete equally smooth.
+    most = max(λ for _, λ, *_ in fits)
+    rivals = [
+        fit if fit[1] == most else _fitted(knots, y, most, fit[0] > 0, _FLOOR * scale)
+        for fit in fits
+    ]
+    cut = _CUT * min(scale for *_, scale in rivals)
+    losses = [(np.minimum(distances, cut) ** 2).sum() for _, _, distances, _ in rivals]
+    best = int(np.argmin(losses))
+    if rivals[best][1] != fits[best][1]:
+        fits[best] = _fitted(knots, y, smoothing, rivals[best][0] > 0, _FLOOR * scale)
+    weights, λ, *_ = fits[best]
     return weights, λ
 
 

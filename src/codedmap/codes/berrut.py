@@ -12,7 +12,7 @@ from .._linear import LinearCode, LinearEncoding, Operator
 from .._mixing import check_clip, clipped
 from .._ordered import Order, OrderedEncoding, arranged, check_order, in_order
 from .._points import task_points, worker_points
-from .._precision import Precision, of_a_curve
+from .._precision import Precision, Windows, of_a_curve
 from .._spline import DENSE_ENTRIES
 
 __all__ = ["BerrutCode"]
@@ -88,7 +88,7 @@ class BerrutCode(LinearCode):
             ),
         )
 
-    def precision(self, answered: tuple[int, ...]) -> Precision | None:
+    def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
         return of_a_curve(np.array(answered, float))
 

@@ -14,9 +14,12 @@ from .._code import check_budget
 from .._errors import InvalidArgument
 from .._linear import LinearCode, Operator
 from .._points import task_points, worker_points
-from .._precision import MOST, Precision
+from .._precision import Precision
 
 __all__ = ["LagrangeCode"]
+
+_MOST = 1_000
+"""Among more answers than these nobody looks for liars: it takes a matrix of that size."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class LagrangeCode(LinearCode):
 
     def precision(self, answered: tuple[int, ...]) -> Precision | None:
         """What is left of answers when the fitted polynomial is taken away."""
-        if len(answered) > MOST:
+        if len(answered) > _MOST:
             return None
         basis, _ = np.linalg.qr(self._fit(answered))
         matrix = np.eye(len(answered)) - basis @ basis.T

@@ -14,7 +14,7 @@ from .._linear import LinearCode, LinearEncoding, Operator
 from .._mixing import check_clip, clipped
 from .._ordered import Order, OrderedEncoding, arranged, check_order, in_order
 from .._points import Points, task_points, worker_points
-from .._precision import Precision, of_a_curve
+from .._precision import Precision, Windows, of_a_curve
 from .._robust import RobustEncoding
 from .._spline import smoother, smoothing_by_gcv
 
@@ -122,7 +122,7 @@ class SplineCode(LinearCode):
             (answered, λ), lambda: smoother(self._beta[list(answered)], self._alpha, λ)
         )
 
-    def precision(self, answered: tuple[int, ...]) -> Precision | None:
+    def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
         return of_a_curve(np.array(answered, float))
 

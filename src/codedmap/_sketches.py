@@ -1,0 +1,57 @@
+"""Answers made small for judging: a few sums of their outputs, in a unit of their own."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CLOSER", "GLANCE", "scaled", "sketched"]
+
+GLANCE, CLOSER = 4, 16
+"""Sums of outputs with random signs that stand for all outputs, at first, and on a hint."""
+_BLOCKS = 8  # of neighbouring outputs, evenly spread, are what is looked at
+_EACH = 2  # outputs in such a block for each sum
+_LARGE = 1e4  # times as large as others as an answer is taken to be at most
+
+
+def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = None) -> np.ndarray:
+    """Sums of the outputs with random signs, (F, B, directions): distances hold up to a factor."""
+    answers = _real(answers)
+    count, groups, outputs = answers.shape
+    if outputs > directions:
+        each = _EACH * directions
+        if outputs > _BLOCKS * each:
+            step = outputs // _BLOCKS
+            answers = answers[..., : _BLOCKS * step].reshape(count, groups, _BLOCKS, step)
+            answers = answers[..., :each]
+            outputs = _BLOCKS * each
+        # As one matrix, or every row would be a product of its own.
+        flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
+        answers = flat.reshape(count, groups, directions)
+    return answers if order is None else answers[order]
+
+
+@cache
+def _signs(outputs: int, directions: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.random.default_rng(0).choice([-1.0, 1.0], (outputs, directions)).astype(dtype)
+
+
+def _real(answers: np.ndarray) -> np.ndarray:
+    if answers.dtype.kind == "c":
+        answers = np.ascontiguousarray(answers)
+        return answers.view(answers.real.dtype)
+    return answers.astype(np.float32) if answers.dtype == np.float16 else answers
+
+
+def scaled(y: np.ndarray) -> np.ndarray:
+    """Answers (..., F, columns) in the unit of a middling one.
+
+    One that is far larger is no larger a lie, but would drown the others in its rounding.
+    """
+    y = y.astype(float)
+    sizes = np.abs(y).max(axis=-1)
+    unit = np.median(sizes, axis=-1)[..., None, None]
+    unit = np.where(unit > 0, unit, 1.0)
+    return np.asarray(np.clip(np.nan_to_num(y / unit, nan=_LARGE), -_LARGE, _LARGE))
