@@ -7,7 +7,7 @@ import codedmap as cm
 FACE = """
 map stream sum itemwise MapResult plan Plan PlanRow
 Uncoded Replication KernelCode Prior Known SplineCode BerrutCode LagrangeCode
-Quorum Deadline Decodable Everyone Tolerance Outcome Progress StopRule
+Quorum Deadline Decodable Everyone Tolerance Hedge Outcome Progress StopRule
 Code Encoding Estimate LinearCode OnnxModel
 CodedParts SumCode SumResult IgnoreStragglers
 FractionalRepetition CyclicGradientCode PolynomialGradientCode GroupedGradientCode

@@ -30,8 +30,8 @@ FLOORS = {
     "engines.local": 4,
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
     "codes": 6, "engines": 6,
-    "testing": 7, "_collect": 7, "_result": 7,
-    "_wave": 8,
+    "testing": 7, "_collect": 7, "_result": 7, "_hedge": 7.5,
+    "_again": 3, "_batch": 4, "_wave": 8,
     "_stream": 8.5,
     "_map": 9, "_plan_table": 6.5, "_replays": 7, "_schemes": 8, "_sampling": 8.25, "_verdict": 8.25, "_on_engine": 8.25,
     "_plan": 8.4, "_auto": 8.45,
@@ -44,10 +44,11 @@ LEFT = (
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_sketches"}
     | {"_plan_table", "_replays", "_schemes", "_sampling", "_verdict"}
+    | {"_again", "_batch"}
     | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}
     | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
 )
-RIGHT = {"_rules", "_collect", "_display", "testing"} | {
+RIGHT = {"_rules", "_collect", "_hedge", "_display", "testing"} | {
     name for name in FLOORS if name.startswith("engines")
 }
 DOORS = {

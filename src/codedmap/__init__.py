@@ -26,6 +26,7 @@ from ._errors import NotEnoughAnswers as NotEnoughAnswers
 from ._errors import NotEnoughMemory as NotEnoughMemory
 from ._errors import WorkerCrashed as WorkerCrashed
 from ._errors import WorkerLost as WorkerLost
+from ._hedge import Hedge as Hedge
 from ._kernel import Known as Known
 from ._kernel import Prior as Prior
 from ._linear import LinearCode as LinearCode
@@ -80,6 +81,7 @@ __all__ = [
     "FractionalRepetition",
     "GroupedGradientCode",
     "IgnoreStragglers",
+    "Hedge",
     "InvalidAnswer",
     "InvalidArgument",
     "KeptLost",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._errors import Abandoned
 from ._rules import Progress, StopRule
@@ -17,6 +17,12 @@ __all__ = ["Budget", "Collection"]
 
 _TICK = 1.0  # some systems deliver Ctrl-C only between waits
 _LOOKING = 0.05  # the share of the time that `Progress.stderr` may take
+
+
+class _Call(NamedTuple):
+    slot: int
+    worker: int
+    again: bool
 
 
 class Collection:
@@ -33,7 +39,7 @@ class Collection:
     stop : StopRule
         Asked only when to wake up; its verdict is the caller's business.
     take : callable
-        Given slot and answer of each call that succeeds.
+        Given slot and answer of each call that succeeds: of a slot whose call was sent again, both.
     decodable : callable
         Whether these slots' answers can be decoded.
     stderr : callable
@@ -56,23 +62,48 @@ class Collection:
         self._decodable = decodable
         self._stderr = stderr
         self._asked: set[int] = set()
-        self._running: dict[int, Future[Any]] = {}
-        self._arrivals: SimpleQueue[tuple[int, Future[Any]]] = SimpleQueue()
+        self._running: dict[Future[Any], _Call] = {}
+        self._arrivals: SimpleQueue[Future[Any]] = SimpleQueue()
         self._answered: set[int] = set()
+        self._taken = 0
+        self._unasked = set(range(engine.workers))
+        self._proven: dict[int, None] = {}
         self._began = time.monotonic()
         self._wake: float | None = None
         self._looking = Budget(self, _LOOKING)
         self._looked: tuple[int, float | None] = (0, None)
+        self.present: set[int] = set()
+        """Slots whose own call has answered."""
         self.failures: dict[int, BaseException] = {}
-        """What went wrong, by slot, in the order of arrival."""
+        """What went wrong in slots' own calls, in the order of arrival."""
+        self.again: dict[int, int] = {}
+        """Slots that were sent again, and to which worker."""
+        self.saved: set[int] = set()
+        """Those of them whose second call has answered, and was the first to do so."""
 
     def submit(self, slot: int, fn: Any, payload: Any) -> None:
-        """Send one call; again, if it has failed before."""
-        future = self._engine.submit(slot % self._engine.workers, fn, payload)
-        self._asked.add(slot)
+        """Send the call of a slot; again, if it has failed before."""
         self.failures.pop(slot, None)
-        self._running[slot] = future
-        future.add_done_callback(lambda done: self._arrivals.put((slot, done)))
+        self._send(_Call(slot, slot % self._engine.workers, again=False), fn, payload)
+
+    def submit_again(self, slot: int, worker: int, fn: Any, payload: Any) -> None:
+        """Send a slot's call, which may have none yet, to this worker; its first answer counts."""
+        self.again[slot] = worker
+        self._send(_Call(slot, worker, again=True), fn, payload)
+
+    def free(self) -> list[int]:
+        """Workers with nothing to do: those that have answered, in turn, then those never asked."""
+        busy = {call.worker for call in self._running.values()}
+        return [w for w in (*self._proven, *sorted(self._unasked)) if w not in busy]
+
+    def author(self, slot: int, which: int) -> int:
+        """The worker, as a slot, of a slot's first answer (0) or its second (1)."""
+        return self.again[slot] if (slot in self.saved) is (which == 0) else slot
+
+    @property
+    def absent(self) -> set[int]:
+        """Slots whose own call is still running."""
+        return {call.slot for call in self._running.values() if not call.again}
 
     @property
     def seconds(self) -> float:
@@ -81,8 +112,8 @@ class Collection:
 
     @property
     def running(self) -> bool:
-        """Whether anybody may still answer."""
-        return bool(self._running)
+        """Whether anybody may still answer for a slot that has no answer."""
+        return bool(self._open() - self._answered)
 
     def wake_at(self, seconds: float) -> None:
         """Yield again at this time, if nothing has arrived before."""
@@ -95,13 +126,13 @@ class Collection:
             seen = Progress(
                 asked=frozenset(self._asked),
                 answered=answered,
-                failed=frozenset(self.failures),
+                failed=frozenset(self._asked - answered - self._open()),
                 seconds=self.seconds,
                 decodable=self._decodable(answered),
                 stderr=self._worst,
             )
             yield seen
-            if not self._running:  # also of what was submitted after a look at this
+            if not self.running:  # nor has our caller sent anything more
                 return
             wake = self._stop.wake_after(seen)
             if wake is not None:
@@ -117,10 +148,20 @@ class Collection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._engine.abandon(list(self._running.values()))
+        self._engine.abandon(list(self._running))
+
+    def _send(self, call: _Call, fn: Any, payload: Any) -> None:
+        future = self._engine.submit(call.worker, fn, payload)
+        self._asked.add(call.slot)
+        self._unasked.discard(call.worker)
+        self._running[future] = call
+        future.add_done_callback(self._arrivals.put)
+
+    def _open(self) -> set[int]:
+        return {call.slot for call in self._running.values()}
 
     def _worst(self) -> float | None:
-        count = len(self._answered)
+        count = self._taken
         if count != self._looked[0]:
             if not self._decodable(frozenset(self._answered)) or not self._looking.allows():
                 return None
@@ -132,26 +173,34 @@ class Collection:
         while True:
             left = _TICK if until is None else min(_TICK, until - self.seconds)
             try:
-                self._receive(*self._arrivals.get(timeout=max(0.0, left)))
+                self._receive(self._arrivals.get(timeout=max(0.0, left)))
                 break
             except Empty:
                 if until is not None and self.seconds >= until:
                     break
         while not self._arrivals.empty():
-            self._receive(*self._arrivals.get())
+            self._receive(self._arrivals.get())
 
-    def _receive(self, slot: int, future: Future[Any]) -> None:
-        del self._running[slot]
+    def _receive(self, future: Future[Any]) -> None:
+        slot, worker, again = self._running.pop(future)
         try:
             # Asked for, not raised: fn may have raised SystemExit, which is no reason for us to exit.
             error = future.exception()
         except CancelledError:
             error = Abandoned("the call was cancelled by somebody else")
-        if error is None:
-            self._take(slot, future.result())
-            self._answered.add(slot)
-        else:
-            self.failures[slot] = error
+        if error is not None:
+            self._proven.pop(worker, None)
+            if not again:
+                self.failures[slot] = error
+            return
+        self._proven.setdefault(worker)
+        if not again:
+            self.present.add(slot)
+        elif slot not in self._answered:
+            self.saved.add(slot)
+        self._take(slot, future.result())
+        self._taken += 1
+        self._answered.add(slot)
 
 
 class Budget:

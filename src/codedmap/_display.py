@@ -34,6 +34,6 @@ def shown(wanted: bool, workers: int) -> Iterator[Callable[[Progress], None]]:
             rest = f"{len(seen.running)} running"
             if seen.failed:
                 rest += f", {len(seen.failed)} failed"
-            bar.update(task, completed=len(seen.answered), rest=rest)
+            bar.update(task, completed=len(seen.answered), total=len(seen.asked), rest=rest)
 
         yield show

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._code import Code
+from ._hedge import Hedge
 from ._result import MapResult
 from ._rules import StopRule
 from ._stream import results
@@ -25,6 +26,7 @@ def map(
     code: Code | Literal["auto"],
     engine: Engine | Executor,
     stop: StopRule | None = None,
+    hedge: Hedge | None = None,
     throw: bool = True,
     progress: bool = False,
 ) -> MapResult:
@@ -54,6 +56,8 @@ def map(
     stop : StopRule, optional
         When to stop waiting. By default ``Quorum(N - S) & Decodable()``. A worker that hangs
         without dying is waited for unless the rule contains a `Deadline`.
+    hedge : Hedge, optional
+        Send what is late once more. Then the wave is over as soon as every row is exact, too.
     throw : bool
         Whether to raise when the rows cannot be decoded, or the stop rule cannot be satisfied any
         more. If False, return what there is: rows that cannot be decoded are NaN with an infinite
@@ -79,7 +83,17 @@ def map(
     InvalidAnswer
         If ``fn`` does not return one array with a row per row of its payload.
     """
-    [result] = results(fn, inputs, code, engine, stop, throw=throw, progress=progress, early=False)
+    [result] = results(
+        fn,
+        inputs,
+        code=code,
+        engine=engine,
+        stop=stop,
+        hedge=hedge,
+        throw=throw,
+        progress=progress,
+        early=False,
+    )
     return result
 
 

@@ -45,6 +45,15 @@ class MapResult:
     """The code that was used."""
     plan: Plan | None = None
     """How it was chosen, with ``code="auto"``."""
+    hedges: int = 0
+    """How many tasks were sent once more; see `Hedge`."""
+    saved: np.ndarray | None = None
+    """(m,) bool: exact, and from a hedge that was the first to answer; None where nothing is hedged."""
+
+    @property
+    def calls(self) -> int:
+        """Calls sent to workers, hedges among them: what it cost."""
+        return len(self.answered) + len(self.abandoned) + len(self.failed) + self.hedges
 
     def __str__(self) -> str:
         workers = len(self.answered) + len(self.abandoned) + len(self.failed)
@@ -66,6 +75,9 @@ class MapResult:
                 f"  failed     {len(self.failed)}: {listed(tuple(self.failed))}; "
                 f"the first, {slot}, with {reason}"
             )
+        if self.hedges:
+            saved = 0 if self.saved is None else int(self.saved.sum())
+            lines.append(f"  hedges     {self.hedges}: {saved:,} rows saved")
         return "\n".join(lines)
 
     def _rows(self) -> str:

@@ -35,6 +35,7 @@ class Outcome(enum.Enum):
     DECODABLE = "the answers could be decoded"
     TOLERANCE = "every standard error was within the tolerance"
     DEADLINE = "the deadline passed"
+    EXACT = "every row was exact"
     SATISFIED = "the stop rule was satisfied"
     NOBODY_LEFT = "nobody was left running, though the stop rule would have waited for more"
     HOPELESS = "so many calls failed that the stop rule or the code could never be satisfied"

@@ -12,6 +12,7 @@ from ._code import Code
 from ._collect import Budget
 from ._display import shown
 from ._errors import InvalidArgument
+from ._hedge import Hedge, Hedging, checked_hedge
 from ._result import MapResult
 from ._rows import checked_rows
 from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
@@ -30,6 +31,7 @@ def stream(
     code: Code | Literal["auto"],
     engine: Engine | Executor,
     stop: StopRule | None = None,
+    hedge: Hedge | None = None,
     throw: bool = True,
     progress: bool = False,
 ) -> Generator[MapResult, None, None]:
@@ -42,7 +44,7 @@ def stream(
 
     Parameters
     ----------
-    fn, inputs, code, engine, stop, throw, progress
+    fn, inputs, code, engine, stop, hedge, throw, progress
         As for `map`. Arguments are checked and payloads sent at the call, not at the first result.
 
     Returns
@@ -57,22 +59,33 @@ def stream(
     CodedmapError
         As `map`, in place of the last result where that would have been raised.
     """
-    return results(fn, inputs, code, engine, stop, throw=throw, progress=progress, early=True)
+    return results(
+        fn,
+        inputs,
+        code=code,
+        engine=engine,
+        stop=stop,
+        hedge=hedge,
+        throw=throw,
+        progress=progress,
+        early=True,
+    )
 
 
 def results(
     fn: Callable[[Any], Any] | Resident,
     inputs: Any,
+    *,
     code: Code | Literal["auto"],
     engine: Engine | Executor,
     stop: StopRule | None,
-    *,
+    hedge: Hedge | None,
     throw: bool,
     progress: bool,
     early: bool,
 ) -> Generator[MapResult, None, None]:
     """Check, encode and send; then give results as they get better if ``early``, and the last one."""
-    rows = checked_rows(inputs)
+    rows, hedge = checked_rows(inputs), checked_hedge(hedge)
     plan = None
     if isinstance(code, str) and code == "auto":
         plan = auto(fn, rows, engine, stop)
@@ -86,10 +99,11 @@ def results(
     engine = checked_engine(engine, fn, code.workers)
     stop = checked_rule(stop, code)
     found = _found(
-        Wave(code, rows, plan),
+        Wave(code, rows, plan=plan, hedged=hedge is not None),
         fn,
-        engine,
-        stop,
+        engine=engine,
+        stop=stop,
+        hedge=hedge,
         slots=code.workers,
         throw=throw,
         progress=progress,
@@ -102,9 +116,10 @@ def results(
 def _found(
     wave: Wave,
     fn: Callable[[Any], Any] | Resident,
+    *,
     engine: Engine,
     stop: StopRule,
-    *,
+    hedge: Hedge | None,
     slots: int,
     throw: bool,
     progress: bool,
@@ -112,22 +127,37 @@ def _found(
 ) -> Generator[MapResult | None, None, None]:
     """None when everything is sent, then results."""
     with shown(progress, slots) as show, wave.calls(engine, stop) as calls:
+
+        def on(worker: int) -> Any:
+            return fn.on(worker) if isinstance(fn, Resident) else fn
+
         for slot in range(slots):
-            call = fn.on(slot) if isinstance(fn, Resident) else fn
-            calls.submit(slot, call, wave.payload(slot))
+            calls.submit(slot, on(slot), wave.payload(slot))
         yield None
         decoding, told = Budget(calls, _DECODING), 0
-        for seen in calls:
+        hedging = Hedging(
+            hedge,
+            calls,
+            missing=wave.missing,
+            send=lambda slot, worker: calls.submit_again(
+                slot, worker, on(worker), wave.payload(slot)
+            ),
+            worst_first=wave.worst_first,
+        )
+        for known in calls:
+            seen, possible = hedging.hopeful(known)
             show(seen)
-            outcome = wave.outcome(seen, stop, throw=throw)
+            outcome = wave.outcome(seen, stop, possible, decoding, throw=throw)
             if outcome is not None:
-                last = wave.result(outcome, seen, stop, calls, throw=throw)
+                last = wave.result(outcome, seen, stop, calls, possible, throw=throw)
                 if last is not None:
                     break
-            elif early and seen.decodable and len(seen.answered) > told and decoding.allows():
+            hedging.send(seen)
+            news = outcome is None and seen.decodable and len(seen.answered) > told
+            if early and news and decoding.allows():
                 told = len(seen.answered)
                 with decoding:
-                    result = wave.so_far(seen, calls)
+                    result = wave.so_far(calls)
                 if result is not None:
                     yield result
         else:
