@@ -202,6 +202,25 @@ def test_a_tolerance_is_waited_for_instead_of_all_but_the_stragglers(folder, mon
     assert str(arrays["outcome"]) == cm.Outcome.DEADLINE.value
 
 
+@pytest.mark.parametrize("when", ["0.1", "80%", "99.9%"])
+def test_what_is_late_is_sent_again(folder, monkeypatch, when):
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
+    output, arrays = ran(*words(code="uncoded", stragglers=0), "--hedge-after", when)
+    assert "hedges     1: 4 rows saved" in output
+    assert arrays["exact"].all()
+    assert arrays["hedges"] == 1
+    assert arrays["saved"].sum() == 4
+    assert arrays["abandoned"].tolist() == [2]
+    np.testing.assert_array_equal(arrays["values"], X**2)
+
+
+@pytest.mark.parametrize("when", ["soon", "-1", "inf", "0%", "100%", "%", "nan"])
+def test_a_time_to_send_again_that_cannot_work(folder, scripted, when):
+    message = refused(*words(code="uncoded", stragglers=0), f"--hedge-after={when}")
+    assert f"--hedge-after {when} must be seconds" in message
+    assert not scripted
+
+
 def test_a_tolerance_that_is_not_reached_when_all_have_answered(folder, monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {0: crash()}))
     copies = [*words(code="replication", stragglers=0), "--fill", "mean", "--tolerance", "0"]

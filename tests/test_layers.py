@@ -36,7 +36,7 @@ FLOORS = {
     "_map": 9, "_plan_table": 6.5, "_replays": 7, "_schemes": 8, "_sampling": 8.25, "_verdict": 8.25, "_on_engine": 8.25,
     "_plan": 8.4, "_auto": 8.45,
     "": 10,
-    "_job": 11, "_shell": 11, "_cli": 12, "__main__": 13,
+    "_job": 11, "_files": 11, "_shell": 11, "_cli": 12, "__main__": 13,
 }  # fmt: skip
 
 LEFT = (

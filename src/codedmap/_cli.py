@@ -13,14 +13,14 @@ import numpy as np
 
 import codedmap as cm
 
+from ._files import reserved, rows_in
 from ._job import (
     CODES,
     ENGINES,
     code_named,
     falls_short,
+    hedge_named,
     model_named,
-    reserved,
-    rows_in,
     rule_named,
 )
 from ._shell import Commands, as_program
@@ -172,6 +172,12 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     "waited for if its answer is needed.",
 )
 @click.option(
+    "--hedge-after",
+    metavar="WHEN",
+    help="Send what is still missing once more, to workers that are free, and take the first answer: "
+    "after so many seconds, such as 0.5, or once a share of the workers has answered, such as 90%.",
+)
+@click.option(
     "--partial",
     is_flag=True,
     help="When there are not enough answers, write what there is (NaN for the rest) before "
@@ -196,6 +202,7 @@ def run(
     quorum: int | None,
     tolerance: float | None,
     deadline: float | None,
+    hedge_after: str | None,
     partial: bool,
     quiet: bool,
     full: bool,
@@ -231,6 +238,7 @@ def run(
         coder = code_named(code, workers, stragglers, tasks, given)
         stop = rule_named(coder, stragglers, quorum, tolerance)
         stop = stop if deadline is None else stop | cm.Deadline(deadline)
+        hedge = None if hedge_after is None else hedge_named(coder, hedge_after)
         rows = rows_in(inputs, key)
         fn, rows = model_named(model, rows, note)
         coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
@@ -241,6 +249,7 @@ def run(
                 code=coder,
                 engine=pool,
                 stop=stop,
+                hedge=hedge,
                 throw=not partial,
                 progress=not quiet,
             )

@@ -1,12 +1,11 @@
-"""What the words of a command line stand for: codes, engines, functions and files."""
+"""What the words of a command line stand for: codes, rules, engines and functions."""
 
 from __future__ import annotations
 
 import importlib
-import os
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +21,8 @@ __all__ = [
     "ENGINES",
     "code_named",
     "falls_short",
+    "hedge_named",
     "model_named",
-    "reserved",
-    "rows_in",
     "rule_named",
 ]
 
@@ -126,50 +124,20 @@ def rule_named(
     return rule if quorum is None else cm.Quorum(quorum) & rule
 
 
-def rows_in(path: Path, key: str | None) -> np.ndarray:
-    """The array in a .npy or .npz file, there the one named ``key`` or the only one."""
+def hedge_named(code: cm.Code, when: str) -> cm.Hedge:
+    """After some seconds, such as 0.5, or once a share of the workers has answered, such as 90%."""
     try:
-        with path.open("rb") as file:
-            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
-                raise cm.InvalidArgument(
-                    f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
-                )
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.ndarray):
-                rows: np.ndarray = loaded[_chosen(path, loaded.files, key)]
-                return rows
-    except cm.InvalidArgument:
-        raise
-    except OSError as error:
+        number = float(when.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if when.endswith("%") and 0 < number < 100:
+        answers = math.ceil(number * code.workers / 100 - 1e-9)
+        return cm.Hedge(cm.Quorum(max(1, min(answers, code.workers - 1))))  # one is still late
+    if when.endswith("%") or not 0 <= number < math.inf:
         raise cm.InvalidArgument(
-            f"inputs {path} cannot be read ({error.strerror or error}): check the path"
-        ) from error
-    except Exception as error:  # a damaged file raises whatever its damage leads to
-        if "allow_pickle" in str(error):
-            raise cm.InvalidArgument(
-                f"inputs {path} holds Python objects, and unpickling those could run any code: "
-                "save an array of numbers or text (a ragged list of rows must be padded first)"
-            ) from error
-        raise cm.InvalidArgument(
-            f"inputs {path} cannot be read: {type(error).__name__}: {error}"
-        ) from error
-    if key is not None:
-        raise cm.InvalidArgument(f"--key is for .npz files: {path} holds a single array")
-    return loaded
-
-
-def _chosen(path: Path, keys: list[str], key: str | None) -> str:
-    listed = ", ".join(keys)
-    if not keys:
-        raise cm.InvalidArgument(f"inputs {path} is an archive without any array")
-    if key is None and len(keys) != 1:
-        raise cm.InvalidArgument(
-            f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME"
+            f"--hedge-after {when} must be seconds, such as 0.5, or a share of the workers, such as 90%"
         )
-    if key is not None and key not in keys:
-        raise cm.InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
-    return keys[0] if key is None else key
+    return cm.Hedge(number)
 
 
 def model_named(
@@ -231,66 +199,3 @@ def falls_short(result: cm.MapResult, deadline: float | None) -> bool:
     unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
     ended = result.outcome is cm.Outcome.NOBODY_LEFT and deadline is None
     return unknown or ended or result.outcome is cm.Outcome.HOPELESS
-
-
-@contextmanager
-def reserved(path: Path, force: bool) -> Iterator[Callable[[cm.MapResult, cm.Code], None]]:
-    """What saves a result to ``path``, through a file made beside it now; failures leave nothing.
-
-    Raises
-    ------
-    InvalidArgument
-        If the path exists, unless ``force``, or cannot be written.
-    """
-    if path.suffix != ".npz":
-        raise cm.InvalidArgument(
-            f"output {path} will be an .npz file: give it a name ending in .npz"
-        )
-    if path.is_dir() or (os.path.lexists(path) and not force):
-        raise cm.InvalidArgument(
-            f"output {path} exists: choose another name, or replace a file with --force"
-        )
-    if not path.parent.is_dir():
-        raise cm.InvalidArgument(
-            f"output {path}: there is no directory {path.parent}, create it first"
-        )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        file = part.open("xb")
-    except OSError as error:
-        raise cm.InvalidArgument(
-            f"output {path} cannot be written ({error.strerror}): choose another directory"
-        ) from error
-
-    def save(result: cm.MapResult, code: cm.Code) -> None:
-        try:
-            with file:
-                np.savez(file, **_contents(result, code))
-            part.replace(path)
-        except OSError as error:
-            raise cm.InvalidArgument(
-                f"output {path} could not be written: {error.strerror}; the answers are lost, run "
-                "again with room for them"
-            ) from error
-
-    try:
-        with file:
-            yield save
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _contents(result: cm.MapResult, code: cm.Code) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
-    if result.stderr is not None:
-        arrays["stderr"] = result.stderr
-    for name in ("answered", "abandoned", "failed", "rejected"):
-        arrays[name] = np.array(list(getattr(result, name)), dtype=np.int64)
-    failures = [f"{type(error).__name__}: {error}" for error in result.failed.values()]
-    return arrays | {
-        "failures": np.array(failures, dtype=str),
-        "outcome": result.outcome.value,
-        "seconds": result.seconds,
-        "code": repr(code),
-        "version": cm.__version__,
-    }
