@@ -147,7 +147,7 @@ def _found(
         for known in calls:
             seen, possible = hedging.hopeful(known)
             show(seen)
-            outcome = wave.outcome(seen, stop, possible, decoding, throw=throw)
+            outcome = wave.outcome(seen, stop, possible, throw=throw)
             if outcome is not None:
                 last = wave.result(outcome, seen, stop, calls, possible, throw=throw)
                 if last is not None:

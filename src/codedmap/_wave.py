@@ -18,6 +18,9 @@ from .engines import Engine
 
 __all__ = ["Wave", "no_stderr"]
 
+_LOOKING = 0.05  # the share of the time that it may take to see whether every row is exact
+_NONE: frozenset[int] = frozenset()
+
 
 class Wave:
     """Rows encoded by a code, and how far their answers have got.
@@ -26,13 +29,15 @@ class Wave:
     ----------
     code : Code
     rows : ndarray, shape (m, *x)
-    plan : Plan or None
+    plan : Plan, optional
         By which the code was chosen.
     hedged : bool
         As for `Batch`, which also tells what is raised.
     """
 
-    def __init__(self, code: Code, rows: np.ndarray, *, plan: Plan | None, hedged: bool) -> None:
+    def __init__(
+        self, code: Code, rows: np.ndarray, *, plan: Plan | None = None, hedged: bool = False
+    ) -> None:
         self._code, self._plan = code, plan
         self._hedged = hedged
         self._batch = Batch(code, rows, hedged=hedged)
@@ -48,7 +53,9 @@ class Wave:
             return _largest(estimate)
 
         batch = self._batch
-        return Collection(engine, stop, take=batch.take, decodable=batch.decodable, stderr=worst)
+        calls = Collection(engine, stop, take=batch.take, decodable=batch.decodable, stderr=worst)
+        self._looking = Budget(calls, _LOOKING)
+        return calls
 
     def missing(self, seen: Progress) -> list[Missing]:
         """The tasks whose own input has no answer."""
@@ -74,8 +81,7 @@ class Wave:
         self,
         seen: Progress,
         stop: StopRule,
-        hedges: frozenset[int],
-        decoding: Budget,
+        hedges: frozenset[int] = _NONE,
         *,
         throw: bool,
     ) -> Outcome | None:
@@ -87,17 +93,17 @@ class Wave:
         verdict = stop.verdict(seen)
         if verdict is not None:
             return verdict
-        if self._hedged and self._all_exact(seen, decoding):
+        if self._hedged and self._all_exact(seen):
             return Outcome.EXACT
         if not seen.running and not hedges:
             return Outcome.NOBODY_LEFT
         hopeless = seen.failed and self._hopeless(seen, stop, hedges, throw)
         return Outcome.HOPELESS if hopeless else None
 
-    def _all_exact(self, seen: Progress, decoding: Budget) -> bool:
-        if not self._batch.all_raw(seen.answered) or not decoding.allows():
+    def _all_exact(self, seen: Progress) -> bool:
+        if not self._batch.all_raw(seen.answered) or not self._looking.allows():
             return False
-        with decoding:
+        with self._looking:
             estimate = self._batch.tried()
         return estimate is not None and bool(estimate.exact.all())
 
@@ -126,7 +132,7 @@ class Wave:
         seen: Progress,
         stop: StopRule,
         calls: Collection,
-        hedges: frozenset[int],
+        hedges: frozenset[int] = _NONE,
         *,
         throw: bool,
     ) -> MapResult | None:
