@@ -2,6 +2,7 @@
 # make test   sets up and runs everything that CI runs
 # make slow   the tests that take longer
 # make bench  the benchmarks
+# make chaos  real faults on every engine, and a thousand waves of them
 # make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow bench reproduce docs lint wheel clean
+.PHONY: demo test slow bench chaos reproduce docs lint wheel clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
@@ -23,6 +24,10 @@ slow: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m chaos faults
+	$(BIN)/python -m chaos soak
 
 reproduce: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments all $(if $(QUICK),--quick)

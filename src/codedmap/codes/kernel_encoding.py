@@ -19,6 +19,9 @@ from .replication import CopyEncoding
 
 __all__ = ["KernelEncoding"]
 
+_CAUGHT = 0.1
+"""Share of groups in which a worker lied, beyond which none of its rows is marked exact."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelEncoding:
@@ -137,7 +140,10 @@ class _Composition:
         blamed = set(np.flatnonzero(contradicted.any(axis=1)).tolist())
         liars |= {slot for slot in self.slots if self.encoding.raw[slot] in blamed}
         exact &= ~contradicted
-        unconfirmed &= ~contradicted
+        # Who was caught in some groups is no witness in the others: a lie may just not stand out there.
+        caught = exact & (contradicted.mean(axis=1) > _CAUGHT)[:, None]
+        exact &= ~caught
+        unconfirmed = (unconfirmed | caught) & ~contradicted
         values = self._values(wanted.any())
         stderr[exact] = 0.0
         if unconfirmed.any():

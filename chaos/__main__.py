@@ -1,0 +1,101 @@
+"""``python -m chaos faults`` and ``python -m chaos soak``: real faults on every engine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from . import cgroups, report
+from .clusters import CLUSTERS, Cluster
+from .faults import FAULTS
+from .single import tried
+from .soak import soak
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the two; 1 if something happened that must not, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("what", choices=("faults", "soak"))
+    parser.add_argument(
+        "--engine", choices=list(CLUSTERS), action="append", help="default: all installed"
+    )
+    parser.add_argument("--waves", type=int, default=1_000, help="of a soak (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of a soak: who meets which fault when")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.waves < 1:
+        parser.error(f"--waves {options.waves}: at least 1")
+    clusters = [CLUSTERS[name] for name in options.engine or CLUSTERS]
+    able = [cluster for cluster in clusters if not _lacking(cluster)]
+    for cluster in clusters:
+        if _lacking(cluster):
+            print(f"{cluster.name} is left out: {', '.join(_lacking(cluster))} is not installed")
+    for fault in FAULTS:
+        if reason := fault.impossible():
+            print(f"left out: {fault.name}: {reason}")
+    options.results.mkdir(parents=True, exist_ok=True)
+    run: Callable[[Cluster, argparse.Namespace], list[str]]
+    run = _faults if options.what == "faults" else _soak
+    try:
+        wrong = [line for cluster in able for line in run(cluster, options)]
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    finally:
+        cgroups.remove()
+    for line in wrong:
+        print(f"WRONG: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _faults(cluster: Cluster, options: argparse.Namespace) -> list[str]:
+    outcomes = []
+    for outcome in tried(cluster):
+        outcomes.append(outcome)
+        print(f"{outcome.engine}: {outcome.fault}: {outcome.seen}, back in {outcome.back:.2f} s")
+    report.write(options.results / f"faults-{cluster.name.lower()}.csv", outcomes)
+    rows = [
+        row for path in sorted(options.results.glob("faults-*.csv")) for row in report.read(path)
+    ]
+    page = options.results / "faults.md"
+    page.write_text(report.outcomes_page(rows), encoding="utf-8")
+    print(f"written: {page}")
+    return []
+
+
+def _soak(cluster: Cluster, options: argparse.Namespace) -> list[str]:
+    waves = []
+    journal = options.results / f"soak-{cluster.name.lower()}.jsonl"
+    console = Console(stderr=True)
+    with (
+        journal.open("w", encoding="utf-8") as file,
+        Progress(console=console, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task(cluster.name, total=options.waves)
+        for wave in soak(cluster, options.waves, options.seed):
+            waves.append(wave)
+            file.write(json.dumps(asdict(wave)) + "\n")
+            file.flush()
+            bar.advance(task)
+    page = options.results / f"soak-{cluster.name.lower()}.md"
+    page.write_text(report.soak_page(cluster.name, waves), encoding="utf-8")
+    print(page.read_text(encoding="utf-8"))
+    return [f"{cluster.name}: {line}" for line in report.judgement(waves)]
+
+
+def _lacking(cluster: Cluster) -> list[str]:
+    return [name for name in cluster.needs if importlib.util.find_spec(name) is None]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

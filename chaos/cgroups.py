@@ -1,0 +1,107 @@
+"""A worker puts itself on a tenth of its CPU, or on ice; cgroups of version 1 or 2, as root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["freeze", "no_freezer", "no_quota", "remove", "starved", "thaw"]
+
+ROOT = Path("/sys/fs/cgroup")
+NAME = "codedmap-chaos"
+PERIOD, SHARE = 100_000, 0.1
+
+
+def _modern() -> bool:
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def _folder(controller: str) -> Path:
+    root = ROOT if _modern() else ROOT / controller
+    return root / f"{NAME}-{controller}"
+
+
+def _missing(controller: str) -> str | None:
+    try:
+        _folder(controller).mkdir(exist_ok=True)
+        parent = _folder(controller).parent
+        if _modern() and controller == "cpu":
+            (parent / "cgroup.subtree_control").write_text("+cpu")
+    except OSError as error:
+        return f"no {controller} cgroup can be made here: {error}"
+    return None
+
+
+def no_quota() -> str | None:
+    """Why no CPU quota can be set here, or None."""
+    reason = _missing("cpu")
+    if reason is None:
+        try:
+            _limit()
+        except OSError as error:
+            reason = f"no CPU quota can be set here: {error}"
+    return reason
+
+
+def no_freezer() -> str | None:
+    """Why nothing can be frozen here, or None."""
+    return _missing("freezer")
+
+
+def _limit() -> None:
+    folder, quota = _folder("cpu"), int(SHARE * PERIOD)
+    if _modern():
+        (folder / "cpu.max").write_text(f"{quota} {PERIOD}")
+    else:
+        (folder / "cpu.cfs_period_us").write_text(str(PERIOD))
+        (folder / "cpu.cfs_quota_us").write_text(str(quota))
+
+
+@contextmanager
+def starved() -> Iterator[None]:
+    """Have a tenth of a core in all, together with whoever is starved as well."""
+    folder = _folder("cpu")
+    folder.mkdir(exist_ok=True)
+    _limit()
+    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        (folder.parent / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def freeze() -> None:
+    """Stop until somebody calls `thaw`; a kill does not reach it before that either."""
+    folder = _folder("freezer")
+    folder.mkdir(exist_ok=True)
+    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    if _modern():
+        (folder / "cgroup.freeze").write_text("1")
+    else:
+        (folder / "freezer.state").write_text("FROZEN")
+
+
+def thaw() -> None:
+    """All go on that were frozen."""
+    folder = _folder("freezer")
+    if not folder.exists():
+        return
+    name, state = ("cgroup.freeze", "0") if _modern() else ("freezer.state", "THAWED")
+    (folder / name).write_text(state)
+    for pid in (folder / "cgroup.procs").read_text().split():
+        try:
+            (folder.parent / "cgroup.procs").write_text(pid)
+        except OSError:  # it has ended
+            continue
+
+
+def remove() -> None:
+    """Take the groups away again, if nobody is in them."""
+    thaw()
+    for controller in ("cpu", "freezer"):
+        try:
+            _folder(controller).rmdir()
+        except OSError:
+            continue

@@ -1,0 +1,43 @@
+"""Many waves with faults of all kinds at once."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+from chaos import cgroups
+from chaos.clusters import CLUSTERS
+from chaos.report import judgement, soak_page
+from chaos.soak import CODE, Wave, soak
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_nothing_hangs_is_lost_or_piles_up(name):
+    cluster = CLUSTERS[name]
+    lacking = [package for package in cluster.needs if importlib.util.find_spec(package) is None]
+    if lacking:
+        pytest.skip(f"{', '.join(lacking)} is not installed")
+    waves = list(soak(cluster, 40, seed=3))
+    cgroups.remove()
+    assert judgement(waves) == []
+    assert sum(wave.faults for wave in waves) > 40
+    assert sum(wave.exact for wave in waves) > 40 * 100
+    assert f"{len(waves)} waves" in soak_page(cluster.name, waves)
+
+
+def test_the_judgement_sees_what_must_not_happen():
+    good = Wave(
+        0, 2, 23, 0, "enough workers had answered", 0.1, 180, 20, 0, 0, 0, (), 26, 80, 90.0, 0
+    )
+    waves = [replace(good, number=n) for n in range(CODE.workers + 10)]
+    assert judgement(waves) == []
+    for change, said in (
+        ({"lost": 3}, "lost 3 rows"),
+        ({"unexplained": 2}, "marked 2 wrong rows exact"),
+        ({"answered": 12}, "did not say that answers were missing"),
+        ({"seconds": 60.0}, "took 60.0 s"),
+    ):
+        assert said in " ".join(judgement([*waves, replace(good, **change)]))
+    grown = [replace(wave, processes=26 + wave.number) for wave in waves]
+    assert any("processes grew" in line for line in judgement(grown))
