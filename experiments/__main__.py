@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import report
 from .data import MissingData
-from .harness import run
+from .harness import check, run
 from .registry import EXPERIMENTS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -33,6 +33,8 @@ def main() -> int:
     if options.data is not None:
         os.environ["CODEDMAP_DATA"] = str(options.data)
     try:
+        # Of all experiments at once, before the first hour is spent.
+        check([EXPERIMENTS[name] for name in names if name != "report"], options.quick)
         for name in names:
             if name != "report":
                 table = run(

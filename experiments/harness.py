@@ -15,11 +15,19 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Cell", "Experiment", "Row", "results_folder", "run"]
+from . import data
+
+__all__ = ["Cell", "Experiment", "Reads", "Row", "check", "results_folder", "run"]
 
 Cell = dict[str, Any]
 """What identifies one independent piece of work: names and numbers only."""
 Row = dict[str, Any]
+Reads = tuple[str | Path, ...]
+"""Files: names in `data.FILES`, or paths of what the repository holds."""
+
+
+def _nothing(config: Any, cell: Cell) -> Reads:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class Experiment:
         Draws the table into a file.
     report : callable
         The table in words: Markdown with a heading of its own, every figure taken from the table.
+    reads : callable, optional
+        Settings and cell to the files that the cell's rows follow from. All must be there before the
+        first cell is computed, and rows computed from other content are not used again.
     """
 
     name: str
@@ -48,11 +59,28 @@ class Experiment:
     compute: Callable[[Any, Cell, np.random.Generator], Iterable[Row]]
     plot: Callable[[pd.DataFrame, Path], None]
     report: Callable[[pd.DataFrame], str]
+    reads: Callable[[Any, Cell], Reads] = _nothing
 
 
 def results_folder(root: Path, quick: bool) -> Path:
     """Where tables and figures go; quick runs do not touch the full run's."""
     return root / "quick" if quick else root
+
+
+def check(experiments: Iterable[Experiment], quick: bool) -> None:
+    """Whether all files are there that these experiments need.
+
+    Raises
+    ------
+    MissingData
+        Naming all that are not.
+    """
+    names: list[str] = []
+    for experiment in experiments:
+        config = experiment.configure(quick)
+        for cell in experiment.cells(config):
+            names += [one for one in experiment.reads(config, cell) if isinstance(one, str)]
+    data.require(names)
 
 
 def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.DataFrame:
@@ -72,7 +100,13 @@ def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.Dat
     -------
     DataFrame
         Rows in the order of the cells.
+
+    Raises
+    ------
+    MissingData
+        Before the first cell, if data of any is missing.
     """
+    check([experiment], quick)
     config = experiment.configure(quick)
     cells = experiment.cells(config)
     folder = results_folder(root, quick)
@@ -102,9 +136,13 @@ def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.Dat
 
 
 def _rows(experiment: Experiment, config: Any, cell: Cell, seed: int, store: Path) -> list[Row]:
-    identity = json.dumps(
-        [experiment.name, dataclasses.asdict(config), cell, seed], sort_keys=True, default=str
-    )
+    known: list[Any] = [experiment.name, dataclasses.asdict(config), cell, seed]
+    paths = [
+        data.path_of(one) if isinstance(one, str) else one for one in experiment.reads(config, cell)
+    ]
+    if paths:
+        known.append({path.name: data.digest(path) for path in paths})
+    identity = json.dumps(known, sort_keys=True, default=str)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
     path = store / f"{digest}.json"
     if path.exists():

@@ -15,8 +15,7 @@ import numpy as np
 import codedmap as cm
 
 from . import latency_live, latency_plot, latency_report
-from .data import path_of
-from .harness import Cell, Experiment, Row
+from .harness import Cell, Experiment, Reads, Row
 from .latency_schemes import (
     CHECKED,
     SCHEMES,
@@ -27,7 +26,7 @@ from .latency_schemes import (
     quantile_range,
     simulated,
 )
-from .models import load
+from .models import load, reads
 from .papers import BACC, LeTCC
 from .replay import grouped, played
 from .services import INDEPENDENT, MEASURED, TRACES, Drawn, Service, have_traces, service
@@ -101,16 +100,8 @@ def configure(quick: bool) -> Config:
 
 
 def cells(config: Config) -> list[Cell]:
-    """One a part, service and K.
-
-    Raises
-    ------
-    MissingData
-        If the traces are not there, and the configuration is not the quick one.
-    """
-    if not config.quick:
-        path_of(TRACES)
-    services = [*INDEPENDENT, *(MEASURED if have_traces() else ())]
+    """One a part, service and K; of the measured ones too, unless that is quick and they are missing."""
+    services = [*INDEPENDENT, *(() if config.quick and not have_traces() else MEASURED)]
     made: list[Cell] = [
         {"part": "time", "service": name, "tasks": tasks}
         for name in services
@@ -129,6 +120,14 @@ def cells(config: Config) -> list[Cell]:
         if name in services
     ]
     return made
+
+
+def _reads(config: Config, cell: Cell) -> Reads:
+    judge = JUDGES.get(cell.get("judge", ""))
+    return (
+        *([TRACES] if cell["service"] in MEASURED else []),
+        *(reads(judge.model, judge.shipped) if judge else ()),
+    )
 
 
 def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
@@ -221,5 +220,5 @@ def _codes(K: int, N: int) -> dict[str, cm.Code]:
 
 
 EXPERIMENT = Experiment(
-    "latency", configure, cells, compute, latency_plot.plot, latency_report.report
+    "latency", configure, cells, compute, latency_plot.plot, latency_report.report, _reads
 )

