@@ -7,13 +7,16 @@ written to, else into a cache folder. Data sets are not fetched: it is printed w
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,16 +217,17 @@ def export(network: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
 
     network.eval()
     # Two rows, because the exporter takes an axis of length 1 for a constant.
-    program = torch.onnx.export(
-        network,
-        (torch.zeros(2, *shape),),
-        input_names=["x"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
-        dynamo=True,
-        opset_version=18,
-        verbose=False,
-    )
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, *shape),),
+            input_names=["x"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            opset_version=18,
+            verbose=False,
+        )
     assert program is not None
     proto: Any = program.model_proto
     # The exporter notes stack traces, with the paths of the machine it ran on.
@@ -239,6 +243,21 @@ def export(network: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
         raise SystemExit(f"experiments: ONNX Runtime and torch differ by {error:.1e} on {name}")
     print(f"{name}: ONNX Runtime and torch differ by {error:.1e} at most")
     return content
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what it says of torchvision, which is not needed, and of its own old habits."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _difference(content: bytes, network: nn.Module, shape: tuple[int, ...]) -> float:
