@@ -131,7 +131,9 @@ class Decoder:
             precision = np.diagonal(projected, axis1=1, axis2=2)
             alone[:, some] = 1.0 / np.maximum(precision, np.finfo(float).tiny).T
         scale = self._scale(np.maximum(power, 0.0), used, prior, outputs)
-        with np.errstate(over="ignore"):  # infinite where nothing was answered
+        # Infinite where nothing was answered, or squares are beyond all numbers.
+        scale[np.isnan(scale)] = np.inf
+        with np.errstate(over="ignore"):
             errors = np.sqrt(variance * scale), np.sqrt(alone * scale)
         return Fit(tasks, values, *errors, used, prior)
 

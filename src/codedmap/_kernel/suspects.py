@@ -36,6 +36,8 @@ _MATES = 0.5
 """Squared correlation from which two answers can confirm each other."""
 _TAIL = 2.0
 """How fast the limit grows with the tail: twice as long a tail goes four times as far."""
+_LONGEST = 100.0
+"""Times its smallest value that the limit is at most, or one lie taken back would let in the next."""
 _COMPARED = 16
 """Outputs that tell whether two answers are equal."""
 
@@ -131,14 +133,18 @@ class Suspects:
         """Which of the answers dropped (B, F) those that are left do not contradict after all."""
         cleared = np.zeros_like(dropped)
         left = np.flatnonzero(dropped.any(axis=1))
+        most = np.full(len(dropped), np.inf)
         while len(left):
-            back = self._taken_back(left, dropped[left] & ~cleared[left])
+            back = self._taken_back(left, dropped[left] & ~cleared[left], most)
             cleared[left] |= back
             left = left[back.any(axis=1) & (dropped[left] & ~cleared[left]).any(axis=1)]
         return cleared
 
-    def _taken_back(self, groups: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """In each group the least suspicious answer that is out, or two that confirm each other."""
+    def _taken_back(self, groups: np.ndarray, out: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """In each group the least suspicious answer that is out, or two that confirm each other.
+
+        ``most`` (all groups) holds how large the limit may become; it is set at the first time.
+        """
         projected = self.projected[groups]
         told = projected @ self.answers[groups]
         place = np.argsort(~out, axis=1, kind="stable")[:, : out.sum(axis=1).max()]
@@ -154,6 +160,8 @@ class Suspects:
         told -= beside @ error
         projected = projected - beside @ covariance @ beside.transpose(0, 2, 1)
         limit = self._limit(projected, told, self.used[groups] & ~out, groups)
+        most[groups] = np.minimum(most[groups], _LONGEST * limit)
+        limit = np.minimum(limit, most[groups])
         squares = np.einsum("bwq,bwq->bw", error, error) / self.outputs
         ratio = squares / np.maximum(_diagonal(covariance), 1e-300) / limit[:, None]
         ratio[squares < _HARMLESS**2] = 0.0
