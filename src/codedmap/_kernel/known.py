@@ -19,6 +19,8 @@ __all__ = ["Background", "Known", "flat"]
 
 _TELLING = 256
 """Answers that tell a prior."""
+_AROUND, _STEADY = 6, 2.0
+"""Known answers that a local scale reaches to, and how many the scale of all is worth beside them."""
 
 
 class Known:
@@ -173,6 +175,9 @@ class Background:
     """(q,): the constant."""
     variance: np.ndarray
     """(q,): s² of each output."""
+    surprise: np.ndarray
+    """(M,): squared error of each answer as the others predict it, over what was to be expected; the
+    mean over the outputs, relative to that of all answers."""
 
     @classmethod
     def of(cls, known: Known, prior: Prior) -> Background:
@@ -187,15 +192,38 @@ class Background:
         mean = ones @ whitened / (ones @ ones)
         rest = whitened - ones[:, None] * mean
         variance = (rest**2).sum(axis=0) / (len(known) - 1)
-        return cls(known, prior, whitener, ones, rest, mean, variance)
+        precision = (whitener**2).sum(axis=0) - (whitener.T @ ones) ** 2 / (ones @ ones)
+        surprise = ((whitener.T @ rest) ** 2).mean(axis=1)
+        surprise /= np.maximum(precision, np.finfo(float).eps * precision.max())
+        usual = surprise.mean()
+        surprise = surprise / usual if usual > 0.0 else np.ones(len(known))
+        return cls(known, prior, whitener, ones, rest, mean, variance, surprise)
 
     def whitened(self, products: np.ndarray, size: np.ndarray) -> np.ndarray:
         """L⁻¹k (B, P, M) of points given by their products with the known inputs and |x|²."""
-        there = (self.known.centred**2).sum(axis=1)
-        squared = size[:, :, None] + there - 2.0 * products
-        near = correlation(np.maximum(squared, 0.0, out=squared), self.prior)
+        near = correlation(self._squared(products, size), self.prior)
         whitened: np.ndarray = near @ self.whitener.T
         return whitened
+
+    def local(self, products: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """How much larger or smaller variances are around these points, (B, P).
+
+        One process has one variance, but functions are steep in some places and flat in others. A
+        mean of the known answers' `surprise`, with Gaussian weights that reach to the nearest few,
+        steadied by 1.
+        """
+        squared = self._squared(products, size)
+        few = min(_AROUND, squared.shape[2]) - 1
+        reach = np.partition(squared, few, axis=2)[:, :, few, None]
+        squared /= np.maximum(reach, np.finfo(float).tiny)
+        weights = np.exp(-np.minimum(squared, 700.0))
+        steadied: np.ndarray = (_STEADY + weights @ self.surprise) / (_STEADY + weights.sum(axis=2))
+        return steadied
+
+    def _squared(self, products: np.ndarray, size: np.ndarray) -> np.ndarray:
+        there = (self.known.centred**2).sum(axis=1)
+        squared = size[:, :, None] + there - 2.0 * products
+        return np.asarray(np.maximum(squared, 0.0, out=squared))
 
 
 def flat(array: np.ndarray) -> np.ndarray:

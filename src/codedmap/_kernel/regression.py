@@ -30,6 +30,10 @@ class Regression:
     """(B, F, q): mean before any answer, None for the unknown constant."""
     at_tasks: np.ndarray | None
     """(B, K, q)."""
+    local_payloads: np.ndarray
+    """(B, F): by how much variances differ from those of the process, see `Background.local`."""
+    local_tasks: np.ndarray
+    """(B, K)."""
     twins: np.ndarray | None
     """(B, F, F) bool: payloads that are equal, None if no two are."""
 
@@ -43,7 +47,7 @@ class Regression:
         """From answers to estimates of these tasks, and variances in units of s²."""
         cross = self.cross[:, tasks] * used[:, None, :]
         operator, variance = conditioned(cross, self.own[:, tasks], *solved)
-        return operator, np.maximum(variance, self.noise)
+        return operator, np.maximum(variance, self.noise) * self.local_tasks[:, tasks]
 
 
 def regression(layout: Layout, prior: Prior, background: Background | None) -> Regression:
@@ -53,9 +57,12 @@ def regression(layout: Layout, prior: Prior, background: Background | None) -> R
     covariance, cross = correlation(among, prior), correlation(across, prior)
     groups, tasks, payloads = cross.shape
     own = np.ones((groups, tasks))
+    local_payloads, local_tasks = np.ones((groups, payloads)), np.ones((groups, tasks))
     at = np.arange(payloads)
     means: list[np.ndarray | None] = [None, None]
     if background is not None and layout.products is not None and layout.size is not None:
+        local_payloads = background.local(*layout.seen())
+        local_tasks = background.local(layout.products, layout.size)
         to_payloads = background.whitened(*layout.seen())
         to_tasks = background.whitened(layout.products, layout.size)
         means = [near @ background.rest + background.mean for near in (to_payloads, to_tasks)]
@@ -71,4 +78,7 @@ def regression(layout: Layout, prior: Prior, background: Background | None) -> R
         covariance[:, at, at] = np.maximum(covariance[:, at, at], 0.0)
     covariance[:, at, at] += prior.noise
     flat = background is None
-    return Regression(covariance, cross, own, flat, prior.noise, means[0], means[1], twins)
+    return Regression(
+        covariance, cross, own, flat, prior.noise, means[0], means[1],
+        local_payloads, local_tasks, twins,
+    )  # fmt: skip

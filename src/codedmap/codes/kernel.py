@@ -46,7 +46,8 @@ class KernelCode:
         likelihood from the answers of at most 50 groups.
     known : Known, optional
         Inputs whose answers are known beforehand; estimates lean on them wherever they are near.
-        Takes time M² for each payload, for M known answers. Needs a prior.
+        Standard errors follow how well those around predict each other. Takes time M² for each
+        payload, for M known answers. Needs a prior.
     calibration : float
         Factor on all standard errors, above 0; `plan` measures it.
     confirm : int
