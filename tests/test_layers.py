@@ -33,8 +33,9 @@ FLOORS = {
     "testing": 7, "_collect": 7, "_result": 7, "_hedge": 7.5,
     "_again": 3, "_batch": 4, "_wave": 8,
     "_stream": 8.5,
-    "_map": 9, "_plan_table": 6.5, "_replays": 7, "_schemes": 8, "_sampling": 8.25, "_verdict": 8.25, "_on_engine": 8.25,
-    "_plan": 8.4, "_auto": 8.45,
+    "_map": 9,
+    "_planning": 0, "_planning.table": 6.5, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
+    "_planning.verdict": 8.25, "_planning.engine": 8.25, "_planning.door": 8.4, "_planning.auto": 8.45,
     "": 10,
     "_job": 11, "_files": 11, "_shell": 11, "_cli": 12, "__main__": 13,
 }  # fmt: skip
@@ -43,8 +44,9 @@ LEFT = (
     {"_points", "_spline", "_rows", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_sketches"}
-    | {"_plan_table", "_replays", "_schemes", "_sampling", "_verdict"}
     | {"_again", "_batch"}
+    | {"_planning.table", "_planning.replays", "_planning.schemes", "_planning.sampling"}
+    | {"_planning.verdict"}
     | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}
     | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
 )
@@ -57,15 +59,15 @@ DOORS = {
     "_sums.result",
     "_map",
     "_stream",
-    "_plan",
-    "_auto",
-    "_on_engine",
+    "_planning.door",
+    "_planning.auto",
+    "_planning.engine",
     "_wave",
     "_result",
 }
 ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
-SUBPACKAGES = {"", "_kernel", "_sums", "codes", "engines", "latency"}
+SUBPACKAGES = {"", "_kernel", "_planning", "_sums", "codes", "engines", "latency"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -33,9 +33,9 @@ from ._linear import LinearCode as LinearCode
 from ._map import itemwise as itemwise
 from ._map import map as map
 from ._onnx import OnnxModel as OnnxModel
-from ._plan import plan as plan
-from ._plan_table import Plan as Plan
-from ._plan_table import PlanRow as PlanRow
+from ._planning.door import plan as plan
+from ._planning.table import Plan as Plan
+from ._planning.table import PlanRow as PlanRow
 from ._result import MapResult as MapResult
 from ._rules import Deadline as Deadline
 from ._rules import Decodable as Decodable

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._code import Code
-from ._plan_table import Plan
+from ._planning.table import Plan
 from ._rules import Outcome
 
 __all__ = ["MapResult", "listed"]

@@ -12,26 +12,26 @@ from ._errors import InvalidArgument
 __all__ = ["checked_rows"]
 
 
-def checked_rows(inputs: Any, name: str = "inputs") -> np.ndarray:
+def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     """Rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
     try:
         rows = np.asarray(inputs)
     except Exception as error:
         raise InvalidArgument(
-            f"{name} cannot be made an array: {error}. All rows must have the same shape"
+            f"{kind}s cannot be made an array: {error}. All rows must have the same shape"
         ) from error
     if rows.ndim == 0:
         raise InvalidArgument(
-            f"{name} must be an array with a row per input, but this is a single {type(inputs).__name__}"
+            f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
         )
     if rows.size == 0:
         raise InvalidArgument(
-            f"{name} of shape {rows.shape} are empty: there is nothing to compute"
+            f"{kind}s of shape {rows.shape} are empty: there is nothing to compute"
         )
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(
-            f"{broken.sum()} of {len(rows)} {name.removesuffix('s')} rows hold NaN or infinity (the first is row "
+            f"{broken.sum()} of {len(rows)} {kind} rows hold NaN or infinity (the first is row "
             f"{broken.argmax()}), which a mixture would spread to every payload: "
             "drop or fill these rows"
         )

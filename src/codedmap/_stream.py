@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from typing import Any, Literal, cast
 
-from ._auto import auto
 from ._code import Code
 from ._collect import Budget
 from ._display import shown
 from ._errors import InvalidArgument
 from ._hedge import Hedge, Hedging, checked_hedge
+from ._planning.auto import auto
 from ._result import MapResult
 from ._rows import checked_rows
 from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best

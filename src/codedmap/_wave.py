@@ -11,7 +11,7 @@ from ._code import Code, Estimate
 from ._collect import Budget, Collection
 from ._errors import InvalidArgument, NotEnoughAnswers
 from ._hedge import Missing
-from ._plan_table import Plan
+from ._planning.table import Plan
 from ._result import MapResult
 from ._rules import Outcome, Progress, StopRule, asks_stderr, at_best
 from .engines import Engine

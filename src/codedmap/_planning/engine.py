@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import InvalidArgument
-from ._replays import Answer
-from ._rules import Decodable
-from ._wave import Wave
-from .codes import Replication
-from .engines import Engine, Resident
+from .._errors import InvalidArgument
+from .._rules import Decodable
+from .._wave import Wave
+from ..codes import Replication
+from ..engines import Engine, Resident
+from .replays import Answer
 
 __all__ = ["computing"]
 

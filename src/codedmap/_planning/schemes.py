@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from ._code import Code
-from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
-from ._kernel import Known, Prior
-from ._replays import Answer, Outcomes, Part, Trial, answers_to, prepared, replayed
-from .codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
+from .._code import Code
+from .._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from .._kernel import Known, Prior
+from ..codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
+from .replays import Answer, Outcomes, Part, Trial, answers_to, prepared, replayed
 
 __all__ = ["MOST_KNOWN", "Ground", "Measured", "measured", "standard"]
 
@@ -27,6 +28,8 @@ _TOGETHER = 1 << 26
 """Bytes of payloads, of several schemes, that fn computes in one go."""
 _UNRELATED = Prior(1e-100)
 """No answer tells anything of another input: what is lost gets the mean."""
+_SUSPICIONS = (10.0, 30.0, 1e6)
+"""Tried one after the other where honest answers are thought lies; with the last one, none is."""
 _CALIBRATION = (0.2, 5.0)
 """Factors on standard errors that a small sample may call for."""
 
@@ -50,7 +53,7 @@ class Ground:
         """Arrivals at a code's workers, perhaps fewer, and how many of these are late."""
         workers = self.arrivals.shape[1]
         few = self.arrivals[self.arrivals < code.workers].reshape(-1, code.workers)
-        return few, -(-self.late * code.workers // workers)
+        return few, min(code.workers - 1, -(-self.late * code.workers // workers))
 
     @property
     def whole(self) -> Part:
@@ -153,40 +156,66 @@ def _outcome(
 
 
 def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Measured:
-    """The best of a few ways to decode the same answers: which prior, and whether to lean on the sample."""
+    """The simplest of a few ways to decode the same answers that is as good as the best of them."""
     arrivals, late = ground.waves(code)
 
-    def error(choice: tuple[KernelCode, Sequence[Trial]]) -> float:
-        return replayed(choice[1], arrivals[:_SCREENED], late, ground.unit).rmse
+    def outcome(decoder: _Decoder, suspicion: float, waves: np.ndarray) -> Outcomes:
+        codes = [replace(one, suspicion=suspicion) for one in decoder.held]
+        under = [trial.under(one) for trial, one in zip(trials, codes, strict=True)]
+        return replayed(under, waves, late, ground.unit)
 
-    choices = list(_decoders(code, trials, ground))
-    ready, best = min(choices, key=error) if len(choices) > 1 else choices[0]
-    outcomes = replayed(best, arrivals, late, ground.unit)
+    decoders = list(_decoders(code, trials, ground))
+    screened = [outcome(one, _SUSPICIONS[-1], arrivals[:_SCREENED]) for one in decoders]
+    best = min(screened, key=lambda one: one.rmse)
+    simplest = next(at for at, one in enumerate(screened) if one.as_good_as(best))
+    for suspicion in (code.suspicion, *(s for s in _SUSPICIONS if s > code.suspicion)):
+        outcomes = outcome(decoders[simplest], suspicion, arrivals)
+        if not outcomes.rejecting:
+            break
     factor = float(np.clip(outcomes.misfit or 1.0, *_CALIBRATION))
-    ready = replace(ready, calibration=code.calibration * factor)
-    note = f"leaning on {len(ready.known)} answers of the sample" if ready.known else ""
-    return Measured(scheme, ready, outcomes, note)
+    ready = replace(
+        decoders[simplest].code, calibration=code.calibration * factor, suspicion=suspicion
+    )
+    notes = []
+    if ready.known:
+        notes.append(f"leaning on {len(ready.known)} answers of the sample")
+    if suspicion > code.suspicion:
+        notes.append(
+            "hardly looking for liars, since honest answers are off by so much"
+            if suspicion == _SUSPICIONS[-1]
+            else f"suspicion {suspicion:g}, since honest answers are off by more than "
+            f"{code.suspicion:g} deviations"
+        )
+    return Measured(scheme, ready, outcomes, "; ".join(notes))
 
 
-def _decoders(
-    code: KernelCode, trials: Sequence[Trial], ground: Ground
-) -> Iterator[tuple[KernelCode, Sequence[Trial]]]:
-    """Codes to choose from, each with trials in which a part's own answers are not known."""
+class _Decoder(NamedTuple):
+    """A way to decode the answers to given payloads."""
+
+    code: KernelCode
+    """As it is recommended."""
+    held: Sequence[KernelCode]
+    """The same for each part of the sample, whose own answers it does not know."""
+
+
+def _decoders(code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Iterator[_Decoder]:
+    """From the simplest to the most elaborate: the mean, neighbours, and known answers as well."""
     fitted = code.prior or _fitted(trials)
-    copying = [_UNRELATED] if code.spread == 0.0 and code.prior is None else []
-    for prior in (fitted, *copying):
+    priors = [fitted]
+    if code.spread == 0.0 and code.prior is None:
+        priors.insert(0, _UNRELATED)
+    for prior in priors:
         ready = replace(code, prior=prior)
-        yield ready, [trial.under(ready) for trial in trials]
+        yield _Decoder(ready, [ready] * len(trials))
     few = min(len(other.rows) for other in ground.others) < _LEAST_KNOWN
     numbers = all(array.dtype.kind in "biufc" for array in ground.parts[0])
     if code.known is not None or few or not numbers:
         return
     known = _known(ground.whole)
     held = [_known(other) for other in ground.others]
-    for prior in dict.fromkeys((known.likeliest(), fitted, *copying)):
+    for prior in dict.fromkeys((*priors, known.likeliest())):
         ready = replace(code, prior=prior, known=known)
-        parts = [replace(code, prior=prior, known=other) for other in held]
-        yield ready, [trial.under(part) for trial, part in zip(trials, parts, strict=True)]
+        yield _Decoder(ready, [replace(ready, known=other) for other in held])
 
 
 def _fitted(trials: Sequence[Trial]) -> Prior:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import InvalidArgument
-from ._on_engine import computing
-from ._plan import BUDGET, GROUPS, Question, planned
-from ._plan_table import Plan
-from ._rules import AllOf, AnyOf, Quorum, StopRule, asks_stderr
-from ._sampling import chosen, numbers_of_tasks
-from .engines import Engine, Resident
+from .._errors import InvalidArgument
+from .._rules import AllOf, AnyOf, Quorum, StopRule, asks_stderr
+from ..engines import Engine, Resident
+from .door import BUDGET, GROUPS, Question, planned
+from .engine import computing
+from .sampling import chosen, numbers_of_tasks
+from .table import Plan
 
 __all__ = ["auto"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._code import Code
-from ._errors import InvalidArgument
-from .codes import Replication, Uncoded
+from .._code import Code
+from .._errors import InvalidArgument
+from ..codes import Replication, Uncoded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,11 +101,11 @@ class Plan:
     def choice(self) -> str:
         """The recommended scheme in a few words."""
         best = self.rows[0]
-        text = f"{best.scheme}, {best.tasks} tasks, {self.stragglers} stragglers"
+        text = f"{best.scheme}, {_many(best.tasks, 'task')}, {_many(self.stragglers, 'straggler')}"
         if best.rmse > 0.0:
             error = best.rmse / (self.deviation or 1.0)
             text += f", expected error {error:.2g}" + " of the deviation" * (self.deviation > 0)
-        return f"{text} (planned on {self.groups} group{'s' * (self.groups != 1)})"
+        return f"{text} (planned on {_many(self.groups, 'group')})"
 
     def __str__(self) -> str:
         return self.text()
@@ -126,9 +126,9 @@ class Plan:
             columns.pop(title, None)
             lines = _lines(columns)
         head = (
-            f"{self.workers} workers, {self.stragglers} stragglers: {self.waves} straggler sets on "
-            f"{self.groups} group{'s' * (self.groups != 1)} of sample rows; fn computed "
-            f"{self.computed:,} rows; {self.seconds:.1f} s"
+            f"{_many(self.workers, 'worker')}, {_many(self.stragglers, 'straggler')}: "
+            f"{self.waves} straggler sets on {_many(self.groups, 'group')} of sample rows; "
+            f"fn computed {_many(self.computed, 'row')}; {self.seconds:.1f} s"
         )
         notes = [f"  [{at}] {note}" for at, note in enumerate(self._notes(), 1)]
         words = [*notes, *(f"  {remark}" for remark in self.remarks), self.advice]
@@ -206,7 +206,8 @@ class Plan:
         ax.set_xlabel(
             "error / deviation of the outputs: expected (dot) to 95th percentile of waves"
         )
-        ax.set_title(f"{self.workers} workers, {self.stragglers} stragglers", loc="left")
+        title = f"{_many(self.workers, 'worker')}, {_many(self.stragglers, 'straggler')}"
+        ax.set_title(title, loc="left")
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
         drawn: Axes = ax
@@ -221,6 +222,10 @@ def _lines(columns: dict[str, list[str]]) -> list[str]:
         side = "<" if at == 0 else ">"
         placed.append([f"{cell:{side}{width}}" for cell in (title, *cells)])
     return ["  " + "  ".join(line) for line in zip(*placed, strict=True)]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def _folded(text: str, width: int) -> str:

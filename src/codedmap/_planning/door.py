@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_whole, is_real
-from ._code import Code, check_budget
-from ._errors import InvalidAnswer, InvalidArgument
-from ._on_engine import computing
-from ._plan_table import Plan, PlanRow
-from ._replays import Answer, Part, answered, deviation
-from ._rows import checked_rows
-from ._sampling import arrivals, chosen, drawn, fewest_late, ground, numbers_of_tasks, sound
-from ._schemes import MOST_KNOWN, measured, standard
-from ._verdict import advice, exact_ones, recommended, row
-from .engines import Engine, Resident
-from .latency import LatencyModel
+from .._checks import check_whole, is_real
+from .._code import Code, check_budget
+from .._errors import InvalidAnswer, InvalidArgument
+from .._rows import checked_rows
+from ..engines import Engine, Resident
+from ..latency import LatencyModel
+from .engine import computing
+from .replays import Answer, Part, answered, deviation
+from .sampling import arrivals, chosen, drawn, fewest_late, ground, numbers_of_tasks, sound
+from .schemes import MOST_KNOWN, measured, standard
+from .table import Plan, PlanRow
+from .verdict import advice, exact_ones, recommended, row
 
 __all__ = ["BUDGET", "GROUPS", "Question", "plan", "planned"]
 
@@ -52,8 +52,9 @@ def plan(
     ``fn`` computes the sample and the payloads that each scheme makes of it; then straggler sets
     are replayed on these answers, the same ones for all schemes. Kernel codes are tried with several
     spreads, with and without leaning on the sample's own answers; those are never known of the rows
-    that are being judged. Schemes that are equally good within 2 % are told apart by error bars,
-    then by the share of exact rows.
+    that are being judged. Schemes that are equally good, within 2 % or within twice the
+    standard error of the difference over the sample's rows, are told apart by error bars, then by the share of exact
+    rows, then by cost.
 
     ``fn`` computes 10 K + 256 rows of the sample at most, and for each number of tasks that is tried
     at most 10 (7 N - 4 K) mixtures.
@@ -102,7 +103,7 @@ def plan(
         Whatever fn raises for the sample's own rows. What it raises for mixtures only is told in
         the plan.
     """
-    rows = checked_rows(sample, "the sample")
+    rows = checked_rows(sample, "sample")
     check_whole("seed", seed, 0)
     check_budget(1, workers, 0 if stragglers is None else stragglers)
     if latency is not None and not isinstance(latency, LatencyModel):
@@ -190,11 +191,13 @@ def _for(tasks: int, ask: Question, sample: Part, waves: np.ndarray, size: float
         )
     found, computed = measured(schemes, ask.fn, there)
     told = [row(one, there, ask.seconds) for one in found]
-    able = sorted((one for one in told if one.code is not None), key=lambda one: one.rmse)
-    if not able:
+    tried = [
+        (one, it.outcomes) for one, it in zip(told, found, strict=True) if it.outcomes is not None
+    ]
+    if not tried:
         raise InvalidAnswer(f"no scheme could be tried: {told[0].scheme} was {told[0].note}")
-    best = recommended(able, workers, stragglers, size)
-    able.remove(best)
+    best = recommended(tried, workers, stragglers, size)
+    able = sorted((one for one, _ in tried if one is not best), key=lambda one: one.rmse)
     exact: list[PlanRow] = []
     if ask.latency is not None and ask.seconds is not None and workers >= tasks:
         exact = exact_ones(tasks, there, ask.seconds, ask.latency)
@@ -215,6 +218,8 @@ def _for(tasks: int, ask: Question, sample: Part, waves: np.ndarray, size: float
 def _named(codes: Any, workers: int) -> list[tuple[str, Code]]:
     if isinstance(codes, Code):
         codes = [codes]
+    if isinstance(codes, str) or not isinstance(codes, Iterable):
+        raise InvalidArgument(f"codes={codes!r} are no codes: give such as [Replication(8, 16)]")
     named = list(codes.items()) if isinstance(codes, Mapping) else [(repr(c), c) for c in codes]
     for name, code in named:
         if not isinstance(code, Code):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._answers import Sheet
-from ._code import Arranging, Code, Encoding, Estimate, Salvageable
-from ._errors import InvalidAnswer, NotEnoughAnswers
-from ._groups import cut
-from .codes import KernelCode, Replication, Uncoded
+from .._answers import Sheet
+from .._code import Arranging, Code, Encoding, Estimate, Salvageable
+from .._errors import InvalidAnswer, NotEnoughAnswers
+from .._groups import cut
+from ..codes import KernelCode, Replication, Uncoded
 
 __all__ = [
     "Answer",
@@ -31,6 +31,8 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 _TELLING = 30
 """Estimated rows below which standard errors cannot be judged."""
+_LEAST = 1e-150
+"""Standard error that can still be squared."""
 _BATCH = 1 << 25
 """Bytes of rows that fn is handed at a time."""
 
@@ -47,6 +49,8 @@ class Trial:
     """A code on a part of the sample, cut into groups as `map` would."""
 
     code: Code
+    order: np.ndarray
+    """(K · G,): where each of these tasks stands in the part."""
     inputs: np.ndarray
     """(K, G, *x)."""
     truth: np.ndarray
@@ -87,7 +91,9 @@ class Outcomes:
     """What a code made of a sample in many waves."""
 
     squares: np.ndarray
-    """(waves, G): mean squared error over all tasks and outputs of a group."""
+    """(waves,): mean squared error over all rows and outputs."""
+    by_row: np.ndarray
+    """(m,): mean squared error over all waves and outputs, in the order of the sample."""
     agreement: float | None
     """Share of rows whose largest output is the right one; None unless there are several real ones."""
     exact: float
@@ -96,6 +102,8 @@ class Outcomes:
     """Root mean square of error over standard error of the estimated rows; None with too few."""
     waiting: float
     """Share of waves that had to wait for more answers than were counted on."""
+    rejecting: bool
+    """Whether any answer was thought a lie; all were honest."""
 
     @property
     def rmse(self) -> float:
@@ -105,7 +113,15 @@ class Outcomes:
     @property
     def rmse_p95(self) -> float:
         """What 95 % of the waves stay below."""
-        return float(np.quantile(np.sqrt(self.squares.mean(axis=1)), 0.95))
+        return float(np.quantile(np.sqrt(self.squares), 0.95))
+
+    def as_good_as(self, other: Outcomes) -> bool:
+        """Whether the other's lead is less than twice its standard error over the rows.
+
+        So a lead that rests on four rows or fewer is none.
+        """
+        lead = self.by_row - other.by_row
+        return bool(lead.mean() * np.sqrt(len(lead)) <= 2.0 * lead.std())
 
 
 def deviation(answers: np.ndarray) -> float:
@@ -157,8 +173,8 @@ def answers_to(fn: Answer, asked: Sequence[np.ndarray]) -> list[np.ndarray | Exc
 def prepared(code: Code, part: Part) -> Trial:
     """The payloads that a code makes of a part, and which of their answers are known."""
     order = code.arranged(part.rows) if isinstance(code, Arranging) else None
-    rows, truth = part if order is None else (part.rows[order], part.answers[order])
-    [inputs], [truth] = cut(rows, code.tasks), cut(truth, code.tasks)
+    order = np.arange(len(part.rows)) if order is None else order
+    [inputs], [truth] = (cut(array[order], code.tasks) for array in part)
     encoding = code.encode(inputs)
     raw: tuple[int | None, ...] = (None,) * code.workers
     if isinstance(code, (Replication, Uncoded, KernelCode)) and isinstance(encoding, Salvageable):
@@ -169,7 +185,9 @@ def prepared(code: Code, part: Part) -> Trial:
             answers[slot] = truth[task]
     mixed = tuple(slot for slot, task in enumerate(raw) if task is None)
     payloads = encoding.payloads[list(mixed)] if mixed else inputs[:0]
-    return Trial(code, inputs, truth, mixed, payloads.reshape(-1, *inputs.shape[2:]), answers)
+    return Trial(
+        code, order, inputs, truth, mixed, payloads.reshape(-1, *inputs.shape[2:]), answers
+    )
 
 
 def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: float) -> Outcomes:
@@ -191,36 +209,44 @@ def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: flo
     NotEnoughAnswers
         If all answers of a wave cannot be decoded.
     """
-    squares: list[np.ndarray] = []
-    agreed, exact, waited = [], [], []
-    misfit, estimated = 0.0, 0
     needed = arrivals.shape[1] - late
+    tasks = sum(len(trial.order) for trial in trials)
+    squares, by_row = np.zeros(len(arrivals)), []
+    agreed, exact = 0.0, 0.0
+    misfit, estimated = 0.0, 0
+    waited, rejecting = 0, False
     for trial in trials:
         flat = (*trial.truth.shape[:2], -1)
         truth = _wide(trial.truth.reshape(flat))
         best = truth.argmax(axis=2)
         encoding = trial.code.encode(trial.inputs)
-        waves = []
-        for order in arrivals:
+        errors = np.zeros(truth.shape[:2])
+        for wave, order in enumerate(arrivals):
             estimate, count = _decoded(encoding, order, needed, trial.answers)
             values = _wide(estimate.values.reshape(flat))
             error = (np.abs((values - truth) / unit) ** 2).mean(axis=2)
-            waves.append(error.mean(axis=0))
-            agreed.append(float((values.argmax(axis=2) == best).mean()))
-            exact.append(float(estimate.exact.mean()))
-            waited.append(count > needed)
+            errors += error
+            squares[wave] += error.sum()
+            agreed += float((values.argmax(axis=2) == best).sum())
+            exact += float(estimate.exact.sum())
+            waited += count > needed
+            rejecting |= bool(estimate.rejected)
             if estimate.stderr is not None:
                 unsure = ~estimate.exact & np.isfinite(estimate.stderr)
-                misfit += float((error[unsure] / (estimate.stderr[unsure] / unit) ** 2).sum())
+                stated = np.maximum(estimate.stderr[unsure] / unit, _LEAST)
+                misfit += float((error[unsure] / stated**2).sum())
                 estimated += int(unsure.sum())
-        squares.append(np.array(waves) * unit**2)
+        by_row.append(errors.ravel()[trial.order.argsort()] / len(arrivals) * unit**2)
     scores = truth.shape[2] > 1 and truth.dtype.kind == "f"
+    every = tasks * len(arrivals)
     return Outcomes(
-        np.concatenate(squares, axis=1),
-        float(np.mean(agreed)) if scores else None,
-        float(np.mean(exact)),
-        float(np.sqrt(misfit / estimated)) if estimated >= _TELLING else None,
-        float(np.mean(waited)),
+        squares=squares / tasks * unit**2,
+        by_row=np.concatenate(by_row),
+        agreement=agreed / every if scores else None,
+        exact=exact / every,
+        misfit=float(np.sqrt(misfit / estimated)) if estimated >= _TELLING else None,
+        waiting=waited / (len(trials) * len(arrivals)),
+        rejecting=rejecting,
     )
 
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from ._errors import InvalidAnswer, InvalidArgument
-from ._replays import Part, deviation
-from ._schemes import Ground
-from .latency import LatencyModel, quorum
+from .._errors import InvalidAnswer, InvalidArgument
+from ..latency import LatencyModel, quorum
+from .replays import Part, deviation
+from .schemes import Ground
 
 __all__ = ["arrivals", "chosen", "drawn", "fewest_late", "ground", "numbers_of_tasks", "sound"]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ._code import Code
-from ._plan_table import PlanRow
-from ._replays import counts
-from ._schemes import Ground, Measured
-from .codes import Replication, Uncoded
-from .latency import LatencyModel, Waits, copies, hedged_in_pool, quorum
+from .._code import Code
+from ..codes import Replication, Uncoded
+from ..latency import LatencyModel, Waits, copies, hedged_in_pool, quorum
+from .replays import Outcomes, counts
+from .schemes import Ground, Measured
+from .table import PlanRow
 
 __all__ = ["advice", "exact_ones", "recommended", "row"]
 
@@ -19,6 +19,8 @@ _AS_GOOD = 1.02
 """Errors within this factor of the least are called equal,"""
 _NOTHING = 5e-4
 """and those that differ by less than this share of the outputs' deviation."""
+_USELESS = 0.7
+"""Error, in deviations of the outputs, from which a scheme tells hardly anything."""
 _AS_FAST = 1.1
 """A p99 within this factor of another one is about the same."""
 _WAITED = 1_000
@@ -96,16 +98,19 @@ def exact_ones(
 
 
 def recommended(
-    rows: Sequence[PlanRow], workers: int, stragglers: int, deviation: float
+    able: Sequence[tuple[PlanRow, Outcomes]], workers: int, stragglers: int, deviation: float
 ) -> PlanRow:
-    """The row to use: of those that are about as good as the best, the one that is trusted most.
+    """The row to use: of those that are as good as the best, the one that is trusted most.
 
-    That is the one with error bars, then with the most exact rows, then the cheapest. Codes that
-    wait for more answers than were counted on come last.
+    As good is what differs by less than 2 %, or by less than twice the standard error of the
+    difference (as in the rule by which Breiman et al. prune trees, Classification and Regression
+    Trees, 1984, section 3.4.3). Trusted most is the one with error bars, then with the most exact rows, then the cheapest. Codes
+    that wait for more answers than were counted on come last.
     """
-    ready = [one for one in rows if not one.waiting] or list(rows)
-    least = min(one.rmse for one in ready)
-    good = [one for one in ready if one.rmse <= _AS_GOOD * least + _NOTHING * deviation]
+    ready = [one for one in able if not one[0].waiting] or list(able)
+    _, best = min(ready, key=lambda one: one[1].rmse)
+    enough = _AS_GOOD * best.rmse + _NOTHING * deviation
+    good = [row for row, it in ready if it.rmse <= enough or it.as_good_as(best)]
 
     def rank(one: PlanRow) -> tuple[bool, bool, float, float, float]:
         code = one.code
@@ -123,7 +128,11 @@ def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
         error = "no error worth mentioning"
     else:
         error = f"expected error {best.rmse / (deviation or 1.0):.2g} of the outputs' deviation"
-    if best.copying:
+        if best.rmse > _USELESS * deviation > 0.0:
+            error += ", little better than their mean"
+    if isinstance(best.code, Uncoded):
+        text = f"Do not code: {best.scheme} is as good as any other ({error})."
+    elif best.copying:
         text = f"Do not code, copy: no mixture is better than {best.scheme} here ({error})."
     else:
         text = f"Use {best.scheme} ({error})."
