@@ -9,6 +9,7 @@ map stream sum itemwise MapResult plan Plan PlanRow
 Uncoded Replication KernelCode Prior Known SplineCode BerrutCode LagrangeCode
 Quorum Deadline Decodable Everyone Tolerance Hedge Outcome Progress StopRule
 Code Encoding Estimate LinearCode OnnxModel
+CodedMatrix MatrixCode MatrixResult MDSCode PolarCode
 CodedParts SumCode SumResult IgnoreStragglers
 FractionalRepetition CyclicGradientCode PolynomialGradientCode GroupedGradientCode
 engines latency testing

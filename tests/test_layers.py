@@ -22,10 +22,13 @@ FLOORS = {
     "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.decoding": 5.5, "_kernel": 5.5,
     "_sums": 0, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
     "_sums.result": 7.5, "_sums.parts": 9, "_sums.door": 9.5,
+    "_matrices": 0, "_matrices.code": 2, "_matrices.blocks": 3, "_matrices.products": 3, "_matrices.copies": 5.5,
+    "_placed": 7, "_matrices.result": 7.5, "_matrices.call": 8, "_matrices.door": 9,
     "_mixing": 4, "_robust": 4, "_ordered": 4,
     "codes.berrut": 5, "codes.lagrange": 5, "codes.replication": 5, "codes.spline": 5,
     "codes.fractional_repetition": 5, "codes.cyclic_gradient": 5, "codes.polynomial_gradient": 5,
     "codes.grouped_gradient": 5, "codes.ignore_stragglers": 5,
+    "codes.mds": 5, "codes.polar": 5,
     "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
     "engines.local": 4,
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
@@ -47,13 +50,17 @@ LEFT = (
     | {"_again", "_batch"}
     | {"_planning.table", "_planning.replays", "_planning.schemes", "_planning.sampling"}
     | {"_planning.verdict"}
+    | {"_matrices.code", "_matrices.blocks", "_matrices.products", "_matrices.copies"}
     | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}
     | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
 )
-RIGHT = {"_rules", "_collect", "_hedge", "_display", "testing"} | {
+RIGHT = {"_rules", "_collect", "_placed", "_hedge", "_display", "testing"} | {
     name for name in FLOORS if name.startswith("engines")
 }
 DOORS = {
+    "_matrices.call",
+    "_matrices.door",
+    "_matrices.result",
     "_sums.parts",
     "_sums.door",
     "_sums.result",
@@ -67,7 +74,7 @@ DOORS = {
 }
 ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
-SUBPACKAGES = {"", "_kernel", "_planning", "_sums", "codes", "engines", "latency"}
+SUBPACKAGES = {"", "_kernel", "_matrices", "_planning", "_sums", "codes", "engines", "latency"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -32,6 +32,9 @@ from ._kernel import Prior as Prior
 from ._linear import LinearCode as LinearCode
 from ._map import itemwise as itemwise
 from ._map import map as map
+from ._matrices.code import MatrixCode as MatrixCode
+from ._matrices.door import CodedMatrix as CodedMatrix
+from ._matrices.result import MatrixResult as MatrixResult
 from ._onnx import OnnxModel as OnnxModel
 from ._planning.door import plan as plan
 from ._planning.table import Plan as Plan
@@ -57,6 +60,8 @@ from .codes import GroupedGradientCode as GroupedGradientCode
 from .codes import IgnoreStragglers as IgnoreStragglers
 from .codes import KernelCode as KernelCode
 from .codes import LagrangeCode as LagrangeCode
+from .codes import MDSCode as MDSCode
+from .codes import PolarCode as PolarCode
 from .codes import PolynomialGradientCode as PolynomialGradientCode
 from .codes import Replication as Replication
 from .codes import SplineCode as SplineCode
@@ -69,6 +74,7 @@ __all__ = [
     "BerrutCode",
     "CannotSend",
     "Code",
+    "CodedMatrix",
     "CodedParts",
     "CodedmapError",
     "CyclicGradientCode",
@@ -89,7 +95,10 @@ __all__ = [
     "Known",
     "LagrangeCode",
     "LinearCode",
+    "MDSCode",
     "MapResult",
+    "MatrixCode",
+    "MatrixResult",
     "MissingMainGuard",
     "NotEnoughAnswers",
     "NotEnoughMemory",
@@ -98,6 +107,7 @@ __all__ = [
     "Plan",
     "PlanRow",
     "PolynomialGradientCode",
+    "PolarCode",
     "Prior",
     "Progress",
     "Quorum",

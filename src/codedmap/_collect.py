@@ -44,7 +44,9 @@ class Collection:
         Whether these slots' answers can be decoded.
     stderr : callable
         The largest standard error of an estimate made of what ``take`` was given; called only if
-        that is decodable, once for the same answers, and for at most 5 % of the time.
+        that can be estimated, once for the same answers, and for at most 5 % of the time.
+    estimable : callable, optional
+        Whether there is an estimate from these slots' answers; by default, if they can be decoded.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Collection:
         take: Callable[[int, Any], None],
         decodable: Callable[[frozenset[int]], bool],
         stderr: Callable[[], float | None],
+        estimable: Callable[[frozenset[int]], bool] | None = None,
     ) -> None:
         self._engine = engine
         self._stop = stop
         self._take = take
         self._decodable = decodable
         self._stderr = stderr
+        self._estimable = decodable if estimable is None else estimable
         self._asked: set[int] = set()
         self._running: dict[Future[Any], _Call] = {}
         self._arrivals: SimpleQueue[Future[Any]] = SimpleQueue()
@@ -163,7 +167,7 @@ class Collection:
     def _worst(self) -> float | None:
         count = self._taken
         if count != self._looked[0]:
-            if not self._decodable(frozenset(self._answered)) or not self._looking.allows():
+            if not self._estimable(frozenset(self._answered)) or not self._looking.allows():
                 return None
             with self._looking:
                 self._looked = count, self._stderr()

@@ -9,6 +9,7 @@ from typing import Any
 
 from .._code import Code
 from .._errors import InvalidArgument
+from .._placed import Placed
 from .._stream import checked_engine
 from ..engines import Engine, Kept
 from .code import SumCode
@@ -71,9 +72,7 @@ class CodedParts:
         self._engine = checked_engine(engine, None, code.workers, depth=3)
         self._narrow = code.amplification <= _NARROW
         self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
-        self._kept: dict[int, Kept] = {}
-        for worker in range(code.workers):
-            self.on(worker)
+        self._placed = Placed(self._engine, map(self._shard, range(code.workers)), self._shard)
 
     @property
     def code(self) -> SumCode:
@@ -94,17 +93,16 @@ class CodedParts:
 
     def on(self, worker: int) -> Kept:
         """What stands for the shard of a worker; sends it there if it is not there (any more)."""
-        kept = self._kept.get(worker)
-        if kept is None or kept.lost:
-            held = self._code.held(worker)
-            shard = Shard(
-                worker,
-                tuple((part, self._bundles[part]) for part in held),
-                self.coefficients[worker],
-                self._narrow,
-            )
-            kept = self._kept[worker] = self._engine.keep(worker % self._engine.workers, shard)
-        return kept
+        return self._placed.on(worker)
+
+    def _shard(self, worker: int) -> Shard:
+        held = self._code.held(worker)
+        return Shard(
+            worker,
+            tuple((part, self._bundles[part]) for part in held),
+            self.coefficients[worker],
+            self._narrow,
+        )
 
 
 def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:

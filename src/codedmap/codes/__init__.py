@@ -7,6 +7,8 @@ from .grouped_gradient import GroupedGradientCode as GroupedGradientCode
 from .ignore_stragglers import IgnoreStragglers as IgnoreStragglers
 from .kernel import KernelCode as KernelCode
 from .lagrange import LagrangeCode as LagrangeCode
+from .mds import MDSCode as MDSCode
+from .polar import PolarCode as PolarCode
 from .polynomial_gradient import PolynomialGradientCode as PolynomialGradientCode
 from .replication import Replication as Replication
 from .replication import Uncoded as Uncoded
@@ -20,6 +22,8 @@ __all__ = [
     "IgnoreStragglers",
     "KernelCode",
     "LagrangeCode",
+    "MDSCode",
+    "PolarCode",
     "PolynomialGradientCode",
     "Replication",
     "SplineCode",

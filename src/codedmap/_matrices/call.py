@@ -1,0 +1,164 @@
+"""One product of a matrix whose coded blocks are on the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .._collect import Collection
+from .._errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
+from .._placed import Placed
+from .._rules import Outcome, Progress, StopRule, asks_stderr, at_best
+from .products import Products
+from .result import MatrixResult
+
+__all__ = ["Call"]
+
+
+class Call:
+    """Sends columns to all workers, and waits until the stop rule is satisfied.
+
+    Parameters
+    ----------
+    placed : Placed
+        The coded blocks, which are called with the columns.
+    products : Products
+        Takes the answers.
+    stop : StopRule
+    rows : int
+        m, how many rows of what is decoded are the matrix's own.
+    throw : bool
+        Whether to raise where the product is not exact, and not good enough for the stop rule.
+    """
+
+    def __init__(
+        self, placed: Placed, products: Products, stop: StopRule, rows: int, *, throw: bool
+    ) -> None:
+        self._placed = placed
+        self._products = products
+        self._stop = stop
+        self._rows = rows
+        self._throw = throw
+        self._repaired: list[int] = []
+
+    def result(self, workers: int, columns: np.ndarray) -> tuple[np.ndarray, MatrixResult]:
+        """The product, (m, c), and how it came about."""
+        calls = Collection(
+            self._placed.engine,
+            self._stop,
+            take=self._products.add,
+            decodable=self._products.decodable,
+            stderr=self._products.worst,
+            estimable=self._products.estimable,
+        )
+        with calls:
+            # To make a block again takes a while, in which those who have theirs can work.
+            for worker in sorted(range(workers), key=self._placed.lost):
+                self._submit(worker, columns, calls)
+            for seen in calls:
+                if self._repair(seen, columns, calls):
+                    continue
+                outcome = self._outcome(seen)
+                found = None if outcome is None else self._found(outcome, seen, calls)
+                if outcome is not None and found is not None:
+                    values, stderr = found
+                    return values[: self._rows], self._told(outcome, stderr, values, seen, calls)
+        raise AssertionError("when nobody is left running there is a product, or an error")
+
+    def _submit(self, worker: int, columns: np.ndarray, calls: Collection) -> None:
+        if self._placed.lost(worker):
+            self._repaired.append(worker)
+        calls.submit(worker, self._placed.on(worker), columns)
+
+    def _repair(self, seen: Progress, columns: np.ndarray, calls: Collection) -> bool:
+        """Place blocks again, each once, without which the product could not be had."""
+        if self._products.decodable(seen.answered | seen.running):
+            return False
+        lost = [
+            worker
+            for worker, error in calls.failures.items()
+            if isinstance(error, WorkerLost)
+            and worker not in self._repaired
+            and self._placed.lost(worker)
+        ]
+        for worker in lost:
+            self._submit(worker, columns, calls)
+        return bool(lost)
+
+    def _outcome(self, seen: Progress) -> Outcome | None:
+        verdict = self._stop.verdict(seen)
+        if verdict is not None or not seen.running:
+            return verdict or Outcome.NOBODY_LEFT
+        best = seen.answered | seen.running
+        decodable = self._products.decodable(best)
+        if self._throw and not decodable and not asks_stderr(self._stop):
+            return Outcome.HOPELESS
+        ending = at_best(seen.asked, best, seen.failed, seen.seconds, decodable)
+        out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
+        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+
+    def _found(
+        self, outcome: Outcome, seen: Progress, calls: Collection
+    ) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """The product and the standard errors it has, or None if waiting on may still help."""
+        final = (
+            outcome in (Outcome.DEADLINE, Outcome.HOPELESS)
+            or not seen.running
+            or self._stop.wake_after(seen) == 0.0
+        )
+        error: NotEnoughAnswers | InvalidAnswer
+        try:
+            return self._products.decode(), None
+        except (NotEnoughAnswers, InvalidAnswer) as problem:
+            error = problem
+        within = outcome is Outcome.TOLERANCE and asks_stderr(self._stop)
+        enough = within or (not self._throw and self._products.estimable(seen.answered))
+        if not seen.decodable and enough:
+            return self._products.estimate()
+        if not final:
+            return None
+        if self._throw:
+            raise self._failure(error, outcome, seen, calls.failures) from next(
+                iter(calls.failures.values()), None
+            )
+        return self._products.estimate()
+
+    def _told(
+        self,
+        outcome: Outcome,
+        stderr: np.ndarray | None,
+        values: np.ndarray,
+        seen: Progress,
+        calls: Collection,
+    ) -> MatrixResult:
+        return MatrixResult(
+            shape=(self._rows, values.shape[1]),
+            stderr=None if stderr is None else stderr[: self._rows],
+            answered=tuple(sorted(seen.answered)),
+            abandoned=tuple(sorted(seen.running)),
+            failed=dict(calls.failures),
+            rejected=dict(self._products.rejected),
+            repaired=tuple(self._repaired),
+            outcome=outcome,
+            seconds=calls.seconds,
+        )
+
+    def _failure(
+        self,
+        reason: NotEnoughAnswers | InvalidAnswer,
+        outcome: Outcome,
+        seen: Progress,
+        failures: Mapping[int, BaseException],
+    ) -> NotEnoughAnswers | InvalidAnswer:
+        counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered"]
+        if seen.running:
+            counts.append(f"{len(seen.running)} were still running")
+        if failures:
+            worker, first = next(iter(failures.items()))
+            counts.append(
+                f"{len(failures)} failed, worker {worker} first with {type(first).__name__}: {first}"
+            )
+        return type(reason)(
+            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {', '.join(counts)}; {reason}"
+        )

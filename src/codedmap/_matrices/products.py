@@ -1,0 +1,122 @@
+"""Answers that have come for one product, and what they are worth so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._answers import all_finite
+from .._errors import NotEnoughAnswers
+from .code import Anytime, MatrixCode
+
+__all__ = ["Products"]
+
+
+class Products:
+    """Gathers answers, each the product of a coded block with c columns; decodes them.
+
+    Parameters
+    ----------
+    code : MatrixCode
+    shape : tuple of int
+        (b, c) of an answer.
+    dtype : dtype
+        Of an answer.
+    coarse : dtype
+        Of the matrix: what is decoded is no more exact than that, whatever the answers' dtype.
+    """
+
+    def __init__(
+        self,
+        code: MatrixCode,
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
+        coarse: np.dtype[Any],
+    ) -> None:
+        self._code = code
+        self._shape = shape
+        self._dtype = dtype
+        self._coarse = coarse
+        self._answers: dict[int, np.ndarray] = {}
+        self._estimate: tuple[np.ndarray, np.ndarray] | None = None
+        self.rejected: dict[int, str] = {}
+        """What is wrong with an answer that is not used, by worker."""
+
+    def add(self, worker: int, answer: Any) -> None:
+        """Take an answer."""
+        problem = self._problem(answer)
+        if problem is None:
+            self._answers[worker] = answer
+            self._estimate = None
+        else:
+            self.rejected[worker] = problem
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether the product can be had from these, of whom some may not have answered yet."""
+        return self._code.decodable(answered - self.rejected.keys(), self._coarse)
+
+    def estimable(self, answered: frozenset[int]) -> bool:
+        """Whether there is an estimate with a standard error, or the product itself."""
+        if self.decodable(answered):
+            return True
+        return isinstance(self._code, Anytime) and len(answered - self.rejected.keys()) > 1
+
+    def decode(self) -> np.ndarray:
+        """The products of all blocks, one below the other, (K·b, c); raises as `MatrixCode.decode`."""
+        try:
+            decoded = self._code.decode(self._answers, self._coarse)
+        except NotEnoughAnswers as error:
+            if not self.rejected:
+                raise
+            worker, problem = next(iter(self.rejected.items()))
+            raise NotEnoughAnswers(
+                f"{error}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
+            ) from error
+        self.rejected |= decoded.rejected
+        return self._stacked(decoded.values)
+
+    def worst(self) -> float | None:
+        """The largest standard error of what could be had now."""
+        if self.decodable(frozenset(self._answers)):
+            return 0.0
+        estimate = self._estimated()
+        return None if estimate is None else float(estimate[1].max())
+
+    def estimate(self) -> tuple[np.ndarray, np.ndarray]:
+        """What there is: an estimate (K·b, c) and the standard error of each entry.
+
+        Of a code that has none, the blocks of which a worker keeps the very rows, and NaN with
+        infinite standard errors for the others.
+        """
+        estimate = self._estimated()
+        if estimate is not None:
+            return self._stacked(estimate[0]), self._stacked(estimate[1])
+        whole = (self._code.tasks, *self._shape)
+        values = np.full(whole, np.nan, self._dtype)
+        stderr = np.full(whole, np.inf)
+        for worker, answer in self._answers.items():
+            weights = self._code.weights(worker)
+            task = int(np.abs(weights).argmax())
+            if weights[task] == 1.0 and np.count_nonzero(weights) == 1:
+                values[task], stderr[task] = answer, 0.0
+        return self._stacked(values), self._stacked(stderr)
+
+    def _estimated(self) -> tuple[np.ndarray, np.ndarray] | None:
+        if self._estimate is None and isinstance(self._code, Anytime):
+            self._estimate = self._code.estimate(self._answers)
+        return self._estimate
+
+    def _stacked(self, blocks: np.ndarray) -> np.ndarray:
+        return blocks.reshape(-1, self._shape[1])
+
+    def _problem(self, answer: Any) -> str | None:
+        if not isinstance(answer, np.ndarray):
+            return f"a {type(answer).__name__} instead of an array"
+        if answer.shape != self._shape:
+            return f"an array of shape {answer.shape} instead of {self._shape}"
+        if answer.dtype != self._dtype:
+            return f"an array of dtype {answer.dtype} instead of {self._dtype}"
+        if not all_finite(answer):
+            return "an array with NaN or infinity in it"
+        return None
