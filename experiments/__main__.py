@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
-import os
+import importlib.util
 import sys
-from pathlib import Path
 
-from . import report
-from .data import MissingData
-from .harness import check, run
-from .registry import EXPERIMENTS
-
-RESULTS = Path(__file__).parents[1] / "results"
+EXTRA = ("matplotlib", "mlxtend", "onnxruntime", "pandas", "PIL")
+INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
 def main() -> int:
-    """Run the named experiments; 2 if a data set is missing, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help=f"{', '.join(EXPERIMENTS)}, all, or report"
-    )
-    parser.add_argument("--quick", action="store_true", help="small, and with pip packages only")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same tables")
-    parser.add_argument("--data", type=Path, help="folder of data sets and weights")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where tables and figures go")
-    options = parser.parse_args()
-    names = list(EXPERIMENTS) if "all" in options.names else options.names
-    unknown = [name for name in names if name not in EXPERIMENTS and name != "report"]
-    if unknown:
-        parser.error(f"no experiment is called {unknown[0]}: choose from {', '.join(EXPERIMENTS)}")
-    if options.data is not None:
-        os.environ["CODEDMAP_DATA"] = str(options.data)
+    """Run them, or say in one line why not."""
+    lacking = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    if lacking:
+        print(
+            f"the experiments need {', '.join(lacking)}: run `make reproduce`, "
+            "or pip install --editable '.[experiments]'",
+            file=sys.stderr,
+        )
+        return 1
     try:
-        # Of all experiments at once, before the first hour is spent.
-        check([EXPERIMENTS[name] for name in names if name != "report"], options.quick)
-        for name in names:
-            if name != "report":
-                table = run(
-                    EXPERIMENTS[name], quick=options.quick, seed=options.seed, root=options.results
-                )
-                print(f"{name}: {len(table)} rows")
-        print(f"written: {report.write(options.results, options.quick)}")
-    except MissingData as error:
-        print(f"experiments: {error}", file=sys.stderr)
-        return 2
+        # Here, because loading takes seconds in which Ctrl-C is to be minded too.
+        from .program import run_named  # noqa: PLC0415
+
+        return run_named()
     except KeyboardInterrupt:
         print("\ninterrupted: the finished cells are kept, run it again to go on", file=sys.stderr)
-        return 130
-    return 0
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from experiments import __main__ as start
 from experiments import models, report
 from experiments.data import MissingData
 from experiments.harness import Experiment, check, run
@@ -227,6 +228,25 @@ def test_a_missing_data_set_says_which_command_fetches_it_and_how_large_it_is(tm
     assert done.returncode == 2
     assert "aws-lambda-256-workers.npz (0.6 MB): `python -m experiments.prepare aws`" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_extra_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(start, "EXTRA", ("numpy", "no_such_module"))
+    assert start.main() == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the experiments need no_such_module: run `make reproduce`" in said
+
+
+def test_ctrl_c_is_one_line_from_the_first_moment_on(monkeypatch, capsys):
+    class Loading:
+        @property
+        def run_named(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "experiments.program", Loading())
+    assert start.main() == 130
+    assert capsys.readouterr().err.strip().startswith("interrupted: the finished cells are kept")
 
 
 def test_an_unknown_experiment_is_named():

@@ -1,0 +1,52 @@
+"""The command line of the experiments: ``NAME [NAME ...] [--quick]`` to tables and figures under results/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from . import report
+from .data import MissingData
+from .harness import check, run
+from .registry import EXPERIMENTS
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def run_named() -> int:
+    """Run the experiments named on the command line; 2 if a data set is missing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments", description="Tables and figures under results/."
+    )
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help=f"{', '.join(EXPERIMENTS)}, all, or report"
+    )
+    parser.add_argument("--quick", action="store_true", help="small, and with pip packages only")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same tables")
+    parser.add_argument("--data", type=Path, help="folder of data sets and weights")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where tables and figures go")
+    options = parser.parse_args()
+    names = list(EXPERIMENTS) if "all" in options.names else options.names
+    unknown = [name for name in names if name not in EXPERIMENTS and name != "report"]
+    if unknown:
+        parser.error(f"no experiment is called {unknown[0]}: choose from {', '.join(EXPERIMENTS)}")
+    if options.seed < 0:
+        parser.error(f"--seed {options.seed} must be at least 0")
+    if options.data is not None:
+        os.environ["CODEDMAP_DATA"] = str(options.data)
+    try:
+        # Of all experiments at once, before the first hour is spent.
+        check([EXPERIMENTS[name] for name in names if name != "report"], options.quick)
+        for name in names:
+            if name != "report":
+                table = run(
+                    EXPERIMENTS[name], quick=options.quick, seed=options.seed, root=options.results
+                )
+                print(f"{name}: {len(table)} rows")
+        print(f"written: {report.write(options.results, options.quick)}")
+    except MissingData as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    return 0
