@@ -172,12 +172,26 @@ def test_a_late_answer_is_late_and_never_is_never():
         assert isinstance(futures[1].exception(ANSWER), cm.Abandoned)
 
 
-def test_what_is_kept_passes_through_but_takes_no_fault(local):
-    engine = Faulty(local, {0: [Act(), late(0.01), Act()]})
-    kept = engine.keep(0, 3)
-    assert engine.submit(0, abs, kept).result(ANSWER) == 3
-    with pytest.raises(cm.InvalidArgument, match="a fault to a call of a kept value"):
-        engine.submit(0, abs, kept)
+def test_calls_of_what_is_kept_take_faults_as_well(local):
+    acts = [Act(), late(0.01), lie(np.negative), fail(OSError("disk")), crash(), Act()]
+    engine = Faulty(local, {0: acts, 1: acts})
+    number, function = engine.keep(0, 3), engine.keep(1, abs)
+    for slot, call in ((0, (abs, number)), (1, (function, -3))):
+        assert [engine.submit(slot, *call).result(ANSWER) for _ in range(3)] == [3, 3, -3]
+        with pytest.raises(OSError, match="disk"):
+            engine.submit(slot, *call).result(ANSWER)
+        with pytest.raises(cm.WorkerCrashed):
+            engine.submit(slot, *call).result(ANSWER)
+        with pytest.raises(cm.KeptLost):
+            engine.submit(slot, *call).result(ANSWER)
+
+
+def test_a_kept_function_of_a_kept_payload_takes_none(local):
+    engine = Faulty(local, {0: [Act(), late(0.01)]})
+    function, number = engine.keep(0, abs), engine.keep(0, -3)
+    assert engine.submit(0, function, number).result(ANSWER) == 3
+    with pytest.raises(cm.InvalidArgument, match="send one of them"):
+        engine.submit(0, function, number)
 
 
 def test_it_has_the_workers_of_its_engine_and_leaves_closing_to_its_owner():

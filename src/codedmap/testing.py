@@ -209,7 +209,8 @@ class Faulty:
     engine : Engine
         Where the calls run; closing it stays the caller's business.
     script : mapping of int to Act, or to a sequence of Act
-        As for `Scripted`; only functions that the engine can send work for lies.
+        As for `Scripted`; only functions that the engine can send work for lies. Calls of values that
+        are kept have their acts as well.
     """
 
     def __init__(self, engine: Engine, script: Script) -> None:
@@ -224,21 +225,44 @@ class Faulty:
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Send the call with its act, which the worker performs."""
         act = self._script.next(slot)
-        if act == Act():
+        kept = isinstance(fn, Kept), isinstance(payload, Kept)
+        if act == Act() and kept != (False, True):
             return self._engine.submit(slot, fn, payload)
-        if isinstance(fn, Kept) or isinstance(payload, Kept):
+        if kept == (True, True):
             raise InvalidArgument(
-                "Faulty cannot add a fault to a call of a kept value: send it whole"
+                "Faulty cannot add a fault to a call of a kept function on a kept payload: send one of "
+                "them with the call"
             )
+        if kept == (True, False):
+            return self._engine.submit(slot, fn, _With(act, payload))
         return self._engine.submit(slot, _Performed(fn, act), payload)
 
     def keep(self, slot: int, value: Any) -> Kept:
-        """Keep a value on the engine's worker."""
-        return self._engine.keep(slot, value)
+        """Keep a value on the engine's worker, as something to which acts can be sent."""
+        return self._engine.keep(slot, _Held(value))
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """As the engine does."""
         self._engine.abandon(futures)
+
+
+@dataclass(frozen=True, slots=True)
+class _With:
+    """A payload for a kept function, and what its call shall do."""
+
+    act: Act
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A kept value: a function, or a payload."""
+
+    value: Any
+
+    def __call__(self, sent: Any) -> Any:
+        sent = sent if isinstance(sent, _With) else _With(Act(), sent)
+        return _Performed(self.value, sent.act)(sent.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +271,7 @@ class _Performed:
     act: Act
 
     def __call__(self, payload: Any) -> Any:
+        payload = payload.value if isinstance(payload, _Held) else payload
         time.sleep(min(self.act.seconds, 3600.0))
         if self.act.crash:
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
