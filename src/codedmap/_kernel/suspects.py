@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from .evidence import chi2, quantile, residuals
 
@@ -38,6 +39,8 @@ _TAIL = 2.0
 """How fast the limit grows with the tail: twice as long a tail goes four times as far."""
 _LONGEST = 100.0
 """Times its smallest value that the limit is at most, or one lie taken back would let in the next."""
+_LEAST = 1e-12
+"""Share of its row below which the pivot of an answer is rounding."""
 _COMPARED = 16
 """Outputs that tell whether two answers are equal."""
 
@@ -79,7 +82,8 @@ class Suspects:
         told = projected @ self.answers
         for _ in range(used.shape[1]):
             hit = self._worst(projected, told, used, left)
-            some = hit.any(axis=1)
+            # Where half of the answers do not fit, it is the process that does not.
+            some = hit.any(axis=1) & (2 * used.sum(axis=1) > self.used[left].sum(axis=1))
             if not some.any():
                 break
             left, hit = left[some], hit[some]
@@ -98,7 +102,10 @@ class Suspects:
         top = ratio[np.arange(len(left)), worst]
         enough = used.sum(axis=1) >= _FEWEST
         hit = np.zeros_like(used)
-        hit[np.arange(len(left)), worst] = enough & (top > self.threshold**2)
+        alone = self._alone(squares, told, used, left)
+        hit[np.arange(len(left)), worst] = enough & (
+            (top > self.threshold**2) | (alone & (top > 0))
+        )
         if self.same is not None:
             for group in np.flatnonzero(enough & self.same[left].any(axis=(1, 2))):
                 same = self.same[left[group]] & used[group] & used[group][:, None]
@@ -108,6 +115,23 @@ class Suspects:
                 if size / scale[group] > max(least, 0.25 * top[group]):
                     hit[group] = members
         return hit
+
+    def _alone(
+        self, squares: np.ndarray, told: np.ndarray, used: np.ndarray, left: np.ndarray
+    ) -> np.ndarray:
+        """In which groups (B,) the worst answer explains nearly all that does not fit.
+
+        Where answers hang together over long distances, one lie spoils every residual, and so their
+        median. But without it, what does not fit is its own square less: it is judged by the rest
+        (the externally studentised residual), which has a t distribution.
+        """
+        freedom = np.maximum(used.sum(axis=1) - 2, 1)
+        power = np.einsum("bfq,bfq->b", told, self.answers[left]) / self.outputs
+        most = squares.max(axis=1)
+        rest = np.maximum(power - most, 1e-14 * power + 1e-300) / freedom
+        far = -stdtrit(freedom, ndtr(-self.threshold))
+        alone: np.ndarray = most > far**2 * rest
+        return alone
 
     def _clique(
         self, projected: np.ndarray, told: np.ndarray, same: np.ndarray, used: np.ndarray
@@ -247,7 +271,10 @@ def _without(projected: np.ndarray, told: np.ndarray, hit: np.ndarray) -> None:
         which = hit[some].argmax(axis=1)
         hit[some, which] = False
         row = projected[some, which]
-        share = row / np.maximum(row[np.arange(len(some)), which], 1e-300)[:, None]
+        pivot = row[np.arange(len(some)), which]
+        # What rounding has left of one that is not known any more must not spoil the others.
+        known = pivot > _LEAST * np.abs(row).max(axis=1)
+        share = row * (known / np.where(known, pivot, 1.0))[:, None]
         told[some] -= share[:, :, None] * told[some, which][:, None]
         projected[some] -= share[:, :, None] * row[:, None]
         projected[some, which] = projected[some, :, which] = told[some, which] = 0.0
