@@ -131,6 +131,8 @@ class Suspects:
         rest = np.maximum(power - most, 1e-14 * power + 1e-300) / freedom
         far = -stdtrit(freedom, ndtr(-self.threshold))
         alone: np.ndarray = most > far**2 * rest
+        if self.twins is not None:  # they fit each other without telling how well others should
+            alone &= ~(self.twins[left] & used[:, None] & used[:, :, None]).any(axis=(1, 2))
         return alone
 
     def _clique(
