@@ -221,9 +221,15 @@ class Suspects:
         alone = used
         if self.twins is not None:
             alone = used & ~(self.twins[groups] & used[:, None]).any(axis=2)
-        scale, tail = (quantile(squares, alone, q) / chi2(q, self.outputs) for q in (0.5, 0.9))
+        count = alone.sum(axis=1)
+        # A quantile of a few residuals may be small by chance.
+        sure = count / np.maximum(count - _FEWEST + 1, 1)
+        scale, tail = (
+            sure * quantile(squares, alone, share) / chi2(share, self.outputs)
+            for share in (0.5, 0.9)
+        )
         # Answers are in deviations of their outputs, so 1 is what a few of them can be taken to have.
-        few = (alone.sum(axis=1) < _FEWEST) & (used.sum(axis=1) >= _FEWEST)
+        few = (count < _FEWEST) & (used.sum(axis=1) >= _FEWEST)
         return np.maximum(scale, np.where(few, 1.0, 1e-300)), tail
 
 
