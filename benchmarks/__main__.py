@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import decode, encode, gcv, importing, operators, ordering, waves
+from . import decode, encode, gcv, importing, operators, ordering, polar, waves
 from .machine import facts
 from .tables import page, text, write
 
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "gcv": gcv,
     "ordering": ordering,
     "wave": waves,
+    "polar": polar,
     "import": importing,
 }
 RESULTS = Path(__file__).parent / "results"

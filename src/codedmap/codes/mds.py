@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from .._errors import NotEnoughAnswers
 from .._matrices.code import Decoded, check_consistent, check_matrix_budget, rounding
@@ -17,6 +18,7 @@ from .._precision import MOST, Precision
 __all__ = ["MDSCode"]
 
 _DOUBLE = np.dtype(np.float64)
+_SINGULAR = 1e-12  # rows of unit length that are this close to dependent are of no use
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,10 @@ class MDSCode:
     The first K workers keep the K blocks of the matrix as they are, and each of the others, the
     parity workers, a mixture of all. The mixtures' weights are rows of random orthogonal matrices: of
     what was tried these amplify rounding least, and unlike Chebyshev-Vandermonde weights, which are
-    as good for few workers, they do so for any number (Fahim and Cadambe, arXiv 1903.08326;
-    ``benchmarks/conditioning.py`` compares them).
+    as good for few workers, they do so for any number (Fahim and Cadambe, arXiv 1903.08326).
 
     A few of the sets of K answers are so ill-conditioned that less than half of the digits would
-    survive. They do not count as decodable, and one more answer is waited for: none in a thousand
-    sets in float64, about one in a hundred in float32.
+    survive. They do not count as decodable, and one more answer is waited for; in float64 they are very rare, in float32 less so.
 
     With two answers more than K or beyond, wrong ones are found and left out; with one more, it is
     noticed that some are wrong. With K answers nothing can be noticed.
@@ -101,36 +101,39 @@ class MDSCode:
         )
 
     def _solved(self, slots: list[int], rows: np.ndarray) -> np.ndarray:
-        missing, operator = self._solver(tuple(slots))[2:]
-        systematic = [slot for slot in slots if slot < self.tasks]
+        missing, inverse = self._solver(tuple(slots))[2:]
+        have = [slot for slot in slots if slot < self.tasks]
         values = np.empty((self.tasks, rows.shape[1]), rows.dtype)
-        values[systematic] = rows[: len(systematic)]
+        values[have] = rows[: len(have)]
         if missing:
-            values[missing] = operator.astype(rows.real.dtype) @ rows
+            kind = rows.real.dtype
+            known = self._parity_of(slots)[:, have].astype(kind) @ rows[: len(have)]
+            values[missing] = inverse.astype(kind) @ (rows[len(have) :] - known)
         return values
 
     def _solver(self, slots: tuple[int, ...]) -> tuple[tuple[int, ...], float, list[int], Any]:
-        """For these workers how rounding grows, the missing blocks, and the operator that gives them.
+        """For these workers how rounding grows, the missing blocks, and the inverse that gives them.
 
         Of the last set asked for it is remembered: a wave tests and decodes the same one, and often
         the next wave does.
         """
         if self._memory and self._memory[-1][0] == slots:
             return self._memory[-1]
-        have = [slot for slot in slots if slot < self.tasks]
-        missing = sorted(set(range(self.tasks)) - set(have))
-        parity = self._parity[[slot - self.tasks for slot in slots[len(have) :]]]
-        made: tuple[tuple[int, ...], float, list[int], Any]
-        if not missing:
-            made = slots, 1.0, missing, None
-        else:
-            left, singular, right = np.linalg.svd(parity[:, missing], full_matrices=False)
-            growth = 1.0 / singular[-1] if singular[-1] > 0.0 else np.inf
-            inverse = (right.T / np.maximum(singular, 1e-300)) @ left.T
-            operator = np.concatenate([-inverse @ parity[:, have], inverse], axis=1)
-            made = slots, float(growth), missing, operator
+        missing = sorted(set(range(self.tasks)) - set(slots))
+        growth, inverse = 1.0, None
+        if missing:
+            turned, upper = np.linalg.qr(self._parity_of(slots)[:, missing])
+            if np.abs(np.diag(upper)).min() > _SINGULAR:
+                inverse = solve_triangular(upper, turned.T)
+            # Not smaller than the 2-norm, much faster to have, and like it never larger of more rows.
+            growth = np.inf if inverse is None else max(1.0, float(np.linalg.norm(inverse)))
+        made = slots, growth, missing, inverse
         self._memory[:] = [made]
         return made
+
+    def _parity_of(self, slots: Sequence[int]) -> np.ndarray:
+        rows: np.ndarray = self._parity[[s - self.tasks for s in slots if s >= self.tasks]]
+        return rows
 
     def _lies(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
         if len(slots) < self.tasks + 2 or len(slots) > MOST:

@@ -30,8 +30,8 @@ class PolarCode:
     additions of blocks and solves no system; whether it will get through is known beforehand by as
     many operations on booleans.
 
-    It needs more answers than an `MDSCode`: at N = 64 to 4,096 about 10 % more than K at K/N = 3/4, if
-    they come in random order, and up to 20 % at K/N = 1/2. Rounding is hardly amplified: by less than 100 up to N = 4,096.
+    It needs more answers than an `MDSCode`: of random orders about 10 % more than K at K/N = 3/4, and about
+    20 % at K/N = 1/2 (``python -m benchmarks polar``). Rounding is hardly amplified.
 
     Before it can decode there is an estimate of each block's product: the mean of the answers, each
     with its sign. Answers that come in an order that has nothing to do with their values are a
@@ -39,8 +39,8 @@ class PolarCode:
     the textbook's standard error holds. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
     size of the products from m answers: below 1 only from m = N K/(N + K) on.
 
-    Kernel and scaling differ from 1901.06811, whose ``[[1, 1], [0, 1]]`` takes the same additions but
-    amplifies rounding by 10⁴ at N = 4,096, and has no such estimate.
+    The kernel is ``[[1, 1], [1, -1]]``, not ``[[1, 1], [0, 1]]`` as in 1901.06811, which takes the same
+    additions but amplifies rounding more, and has no such estimate.
 
     Parameters
     ----------
