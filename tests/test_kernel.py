@@ -316,7 +316,9 @@ def test_rows_that_are_repeated_accuse_nobody(distinct, tasks, seed):
     code = cm.KernelCode(tasks, 3 * tasks, 0, spread=rng.choice([0.0, 0.2, 1.0]))
     inputs = rows[rng.integers(0, distinct, tasks)][:, None]
     encoding = code.encode(inputs)
-    answers = some(encoding, range(code.workers), lambda x: x @ np.array([[1.0, 2], [3, -1], [0, 1]]))
+    answers = some(
+        encoding, range(code.workers), lambda x: x @ np.array([[1.0, 2], [3, -1], [0, 1]])
+    )
     assert encoding.decode(answers).rejected == ()
 
 
