@@ -130,7 +130,8 @@ class Decoder:
             power[some] = np.einsum("bfq,bfq->b", projected @ rest, rest) / outputs
             precision = np.diagonal(projected, axis1=1, axis2=2)
             local = part.process.local_payloads
-            alone[:, some] = (local / np.maximum(precision, np.finfo(float).tiny)).T
+            with np.errstate(over="ignore"):
+                alone[:, some] = (local / np.maximum(precision, np.finfo(float).tiny)).T
         scale = self._scale(np.maximum(power, 0.0), used, prior, outputs)
         # Infinite where nothing was answered, or squares are beyond all numbers.
         scale[np.isnan(scale)] = np.inf

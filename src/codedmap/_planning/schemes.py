@@ -213,7 +213,7 @@ def _decoders(code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Iter
         return
     known = _known(ground.whole)
     held = [_known(other) for other in ground.others]
-    for prior in dict.fromkeys((*priors, known.likeliest())):
+    for prior in dict.fromkeys((fitted, known.likeliest())):
         ready = replace(code, prior=prior, known=known)
         yield _Decoder(ready, [replace(ready, known=other) for other in held])
 

@@ -29,8 +29,8 @@ class PlanRow:
     scheme: str
     """What it is called."""
     code: Code | None
-    """Ready for `map`; None for schemes that are no code, or were left out. `Replication` and
-    `Uncoded` wait for more answers by themselves: with a fill give them ``stop=Quorum(N - S)``."""
+    """Ready for `map`; None for schemes that were left out. `Replication` and `Uncoded` wait for more
+    answers by themselves: with a fill give them ``stop=Quorum(N - S)``."""
     tasks: int
     """K."""
     cost: float

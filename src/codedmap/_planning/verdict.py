@@ -77,19 +77,20 @@ def exact_ones(
     agreement = 1.0 if answers[0].size > 1 and answers.dtype.kind == "f" else None
     first, after = seconds[0], latency.quantile(_HEDGED)
     counted = quorum(first, workers - ground.late).seconds
-    ways: list[tuple[str, Code | None, Waits]] = [
+    ways: list[tuple[str, Code, Waits]] = [
         ("wait for all", Uncoded(tasks), copies(first[:, :tasks], tasks))
     ]
     if workers >= 2 * tasks:
         ways.append(("wait for a copy", Replication(tasks, workers), copies(first, tasks)))
     if np.isfinite(after):
         name = f"hedge after p{100 * _HEDGED:g}"
-        ways.append((name, None, hedged_in_pool(seconds, tasks, after)))
+        ways.append((name, Uncoded(tasks), hedged_in_pool(seconds, tasks, after)))
     found = []
     for name, code, waits in ways:
         cost = float(waits.calls.mean()) / tasks
         p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
-        note = f"a call that is not back after {after:.3g} s is made once more" * (code is None)
+        hedged = name.startswith("hedge")
+        note = f"with hedge=Hedge({after:.3g}): what is late is sent once more" * hedged
         waiting = float((waits.seconds > counted).mean())
         found.append(
             PlanRow(name, code, tasks, cost, 0.0, 0.0, agreement, 1.0, p50, p99, waiting, note)
