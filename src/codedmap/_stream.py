@@ -16,6 +16,7 @@ from ._planning.auto import auto
 from ._result import MapResult
 from ._rows import checked_rows
 from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
+from ._sums.code import SumCode
 from ._wave import Wave, no_stderr
 from .engines import Engine, FromExecutor, Resident
 
@@ -91,8 +92,9 @@ def results(
         plan = auto(fn, rows, engine, stop)
         code = plan.code
     if not isinstance(code, Code):
+        kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
         raise InvalidArgument(
-            f'code={code!r} is no code: give one such as Replication(8, 16), or "auto"'
+            f'code={code!r} is {kind}: give one such as Replication(8, 16), or "auto"'
         )
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")

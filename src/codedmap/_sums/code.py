@@ -10,7 +10,7 @@ import numpy as np
 from .._checks import check_whole
 from .._errors import InvalidArgument
 
-__all__ = ["SumCode", "check_sum_budget"]
+__all__ = ["Redundant", "SumCode", "check_sum_budget"]
 
 
 @runtime_checkable
@@ -65,6 +65,15 @@ class SumCode(Protocol):
         NotEnoughAnswers
             Where `decodable` is false.
         """
+        ...
+
+
+@runtime_checkable
+class Redundant(Protocol):
+    """A code that knows what answers have in common where there are more than it needs."""
+
+    def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
+        """Random weights with which honest answers add up to 0; none where any answers are possible."""
         ...
 
 

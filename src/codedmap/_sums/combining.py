@@ -10,6 +10,7 @@ import numpy as np
 __all__ = ["Combiner", "straggler_sets"]
 
 _EPS = float(np.finfo(np.float64).eps)
+_NONE = 1e-9
 _TRIED = 500
 """Sets of stragglers that are looked at, if there are more."""
 
@@ -63,6 +64,17 @@ class Combiner:
         changed: np.ndarray = weights + step.T @ self._free
         changed[:, missing] = 0.0
         return changed
+
+    def parity(self, missing: list[int]) -> np.ndarray:
+        """Weights (n,) of length 1, 0 for these rows, with which the rows add up to 0; if none, all are 0."""
+        mix = np.random.default_rng(0).standard_normal(len(self._free))
+        if missing and len(mix):
+            gone = self._free[:, missing]
+            mix -= gone @ np.linalg.lstsq(gone, mix, rcond=None)[0]
+        weights: np.ndarray = mix @ self._free
+        weights[missing] = 0.0
+        length = np.linalg.norm(weights)
+        return weights / length if length > _NONE else np.zeros_like(weights)
 
     def longest(self, sets: np.ndarray) -> tuple[float, float]:
         """The greatest length of weights without one of these sets of rows, (t, k), and their fault."""

@@ -120,7 +120,9 @@ class _Call:
                     continue
                 outcome = self._outcome(seen)
                 if outcome is not None:
-                    return self._told(outcome, seen, calls, throw=throw)
+                    told = self._told(outcome, seen, calls, throw=throw)
+                    if told is not None:
+                        return told
         raise AssertionError("when nobody is left running there is an outcome")
 
     def _repair(self, calls: Collection) -> bool:
@@ -154,14 +156,20 @@ class _Call:
 
     def _told(
         self, outcome: Outcome, seen: Progress, calls: Collection, *, throw: bool
-    ) -> SumResult:
-        rejected = self._pieces.outvoted(seen.answered)
+    ) -> SumResult | None:
+        """What it came to, or None if answers contradict each other and more may make up for it."""
+        found, problem = None, "too few of them tell the sum"
         if seen.decodable:
-            value, exact = self._pieces.decode(seen.answered)
-        elif throw:
-            raise self._not_enough(outcome, seen, rejected, calls.failures)
-        else:
-            value, exact = self._pieces.unknown(), False
+            try:
+                found = self._pieces.decode(seen.answered)
+            except NotEnoughAnswers as error:
+                if seen.running and not self._is_over(outcome, seen):
+                    return None
+                problem = str(error)
+        rejected = self._pieces.outvoted(seen.answered)
+        if found is None and throw:
+            raise self._not_enough(outcome, problem, seen, rejected, calls.failures)
+        value, exact = found or (self._pieces.unknown(), False)
         return SumResult(
             value=value,
             exact=exact,
@@ -179,6 +187,7 @@ class _Call:
     def _not_enough(
         self,
         outcome: Outcome,
+        problem: str,
         seen: Progress,
         rejected: Mapping[int, str],
         failures: Mapping[int, BaseException],
@@ -199,8 +208,8 @@ class _Call:
                 f"{len(failures)} failed, worker {worker} first with {type(first).__name__}: {first}"
             )
         error = NotEnoughAnswers(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {', '.join(facts)}; the sum "
-            f"needs any {code.workers - code.stragglers} answers of {code!r}. Mend fn if it raised; "
+            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {', '.join(facts)}; "
+            f"{problem}, and any {code.workers - code.stragglers} would by {code!r}. Mend fn if it raised; "
             "else wait longer, call again (parts that were lost are sent again), or allow more stragglers"
         )
         error.__cause__ = next(iter(failures.values()), None)

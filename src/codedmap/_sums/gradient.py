@@ -112,6 +112,12 @@ class GradientCode(abc.ABC):
             )
         return {worker: found[:, worker] for worker in sorted(answered)}
 
+    def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
+        """Weights with which honest answers add up to 0, if there are more than N - S."""
+        missing = sorted(set(range(self.workers)) - answered)
+        weights = self._made.combiner.parity(missing)
+        return {worker: float(weights[worker]) for worker in np.flatnonzero(weights).tolist()}
+
     def check(self) -> None:
         """Raise `InvalidArgument` if rounding would be enlarged too much."""
         off = self._made.off

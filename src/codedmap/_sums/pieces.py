@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import InvalidAnswer, NotEnoughAnswers
-from .code import SumCode
+from .code import Redundant, SumCode
 from .shard import Piece
 
 __all__ = ["Pieces"]
@@ -75,18 +75,18 @@ class Pieces:
         Raises
         ------
         NotEnoughAnswers
-            If it cannot be told.
+            If answers contradict each other, and it is not clear which is wrong, or the others are too few.
         InvalidAnswer
-            If it exceeds the range of its dtype.
+            If the sum exceeds the range of its dtype.
         """
-        usable = self.usable(answered)
-        if not self._code.decodable(usable):
-            raise NotEnoughAnswers("these answers do not give the sum")
-        weights = self._code.weights(usable)
+        self._find_liar(answered)
+        weights = self._code.weights(self.usable(answered))
         pieces = [self._good[worker] for worker in weights]
         matrix = np.stack(list(weights.values()), axis=1)
-        wide = np.result_type(matrix, *(piece.values for piece in pieces))
-        slices = matrix @ np.stack([piece.values for piece in pieces], dtype=wide)
+        with np.errstate(over="ignore", invalid="ignore"):
+            slices = matrix @ np.stack(
+                [piece.values for piece in pieces], dtype=_wide(pieces, matrix)
+            )
         shape = pieces[0].shape
         value: np.ndarray = slices.reshape(-1)[: int(np.prod(shape, dtype=int))].reshape(shape)
         dtype = np.result_type(*(piece.dtype for piece in pieces))
@@ -103,6 +103,41 @@ class Pieces:
         """NaN in the shape of the sum, if any answer tells it."""
         piece = next(iter(self._good.values()), None)
         return np.full(() if piece is None else piece.shape, np.nan)
+
+    def _find_liar(self, answered: frozenset[int]) -> None:
+        """Leave out the one answer that contradicts the others; raise if it is not clear which."""
+        usable = self.usable(answered)
+        if not self._contradict(usable):
+            return
+        suspects = sorted(w for w in usable if not self._contradict(usable - {w}))
+        if len(suspects) == 1:
+            self.odd[suspects[0]] = "an answer that contradicts the others"
+            return
+        who = f"one of workers {', '.join(map(str, suspects))}" if suspects else "more than one"
+        raise NotEnoughAnswers(
+            f"the answers of {len(usable)} workers contradict each other, and {who} must be wrong: fn has "
+            "to give the same value for the same part on every worker, so let random numbers in it "
+            "follow from the part and a seed in args; further answers tell who is wrong"
+        )
+
+    def _contradict(self, workers: frozenset[int]) -> bool:
+        """Whether a combination of these answers that must be 0 is not, beyond rounding."""
+        if not isinstance(self._code, Redundant):
+            return False
+        weights = self._code.parity(workers)
+        if not weights:
+            return False
+        pieces = [self._good[worker] for worker in weights]
+        row = np.array(list(weights.values()))
+        values = np.stack([piece.values for piece in pieces], dtype=_wide(pieces, row))
+        if not values.size:
+            return False
+        scale = np.abs(values).max()
+        if scale == 0:
+            return False
+        dtype = np.result_type(*(piece.dtype for piece in pieces))
+        digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
+        return bool(np.abs(row @ (values / scale)).max() > np.sqrt(digits) * np.abs(row).sum())
 
     def _problem(self, answer: Any) -> str | None:
         if not isinstance(answer, Piece):
@@ -125,3 +160,7 @@ class Pieces:
             held = list(self._code.held(worker))
             made[held] += weight[:, None] * self._coefficients[worker][:, None, :]
         return bool(np.abs(made - np.eye(m)).max() < _EXACT)
+
+
+def _wide(pieces: list[Piece], weights: np.ndarray) -> np.dtype[Any]:
+    return np.result_type(weights, *(piece.values for piece in pieces))

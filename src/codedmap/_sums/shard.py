@@ -69,14 +69,15 @@ class Combined:
                         f"and {value.shape} for part {part}: all parts must give one shape to be added"
                     )
                 dtypes.add(value.dtype)
-                combined = row @ _slices(value, len(row))
-                total = combined if total is None else total + combined
+                with np.errstate(over="ignore", invalid="ignore"):
+                    combined = row @ _slices(value, len(row))
+                    total = combined if total is None else total + combined
         assert first is not None
         assert total is not None
         dtype = np.result_type(*dtypes)
-        if shard.narrow and total.dtype.kind in "fc":
-            wire = np.result_type(dtype, np.float32)
-            total = total.astype(wire if wire.kind in "fc" else total.dtype)
+        if shard.narrow and dtype.kind in "fc":
+            with np.errstate(over="ignore"):  # told below
+                total = total.astype(np.result_type(dtype, np.float32))
         if total.dtype.kind in "fc" and not np.isfinite(total).all():
             raise InvalidAnswer(
                 f"on worker {shard.worker} the values of fn, combined, exceed the range of {total.dtype}: "

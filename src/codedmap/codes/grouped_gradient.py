@@ -119,6 +119,15 @@ class GroupedGradientCode:
                 found[member * self.groups + group] = weights[:, member]
         return found
 
+    def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
+        """Weights with which honest answers add up to 0, in groups with more than m."""
+        found: dict[int, float] = {}
+        for group, members in enumerate(self._members(answered)):
+            if len(members) > self.reduction:
+                weights = self._made.combiner.parity(sorted(set(range(self.group)) - members))
+                found |= {int(i) * self.groups + group: float(weights[i]) for i in members}
+        return found
+
     @cached_property
     def _made(self) -> Drawn:
         def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
