@@ -74,7 +74,13 @@ def test_any_shape_dtype_and_number_of_parts(code, shape, dtype, parts, seed):
     values = (rng.standard_normal((parts, *shape)) * 3).astype(dtype)
     script = {int(w): never() for w in rng.permutation(code.workers)[: code.stragglers]}
     with Scripted(code.workers, script) as engine:
-        result = cm.sum(lambda number: values[number], range(parts), code=code, engine=engine)
+        result = cm.sum(
+            lambda number: values[number],
+            range(parts),
+            code=code,
+            engine=engine,
+            stop=cm.Decodable() | cm.Deadline(20),
+        )
     true = values.sum(axis=0, dtype=np.complex128 if dtype == np.complex64 else np.float64)
     assert result.value.shape == shape
     adds = isinstance(code, cm.FractionalRepetition)

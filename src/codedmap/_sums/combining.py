@@ -11,6 +11,7 @@ __all__ = ["Combiner", "straggler_sets"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _NONE = 1e-9
+"""Share of a direction below which it is taken for rounding."""
 _TRIED = 500
 """Sets of stragglers that are looked at, if there are more."""
 
@@ -60,7 +61,7 @@ class Combiner:
         if not missing:
             return weights
         gone = self._free[:, missing]
-        step = np.linalg.lstsq(gone.T, -weights[:, missing].T, rcond=None)[0]
+        step = np.linalg.lstsq(gone.T, -weights[:, missing].T, rcond=1e-13)[0]
         changed: np.ndarray = weights + step.T @ self._free
         changed[:, missing] = 0.0
         return changed
@@ -69,8 +70,9 @@ class Combiner:
         """Weights (n,) of length 1, 0 for these rows, with which the rows add up to 0; if none, all are 0."""
         mix = np.random.default_rng(0).standard_normal(len(self._free))
         if missing and len(mix):
-            gone = self._free[:, missing]
-            mix -= gone @ np.linalg.lstsq(gone, mix, rcond=None)[0]
+            left, singular, _ = np.linalg.svd(self._free[:, missing], full_matrices=False)
+            basis = left[:, singular > _NONE]
+            mix -= basis @ (basis.T @ mix)
         weights: np.ndarray = mix @ self._free
         weights[missing] = 0.0
         length = np.linalg.norm(weights)
