@@ -3,6 +3,10 @@
 Training stops when the time is up, with the learning rate annealed to that moment, so two runs do
 not give the same weights. The time is that of the processor, so that a busy machine trains as far as
 an idle one, only later on the clock. Needs ``pip install -e '.[train]'`` and cifar10-jpeg.zip.
+
+The default of 20 minutes once reached 86.8 % on the test part: 18 epochs in bfloat16 on one core of an
+AMD EPYC (Zen 5). A processor without bfloat16 gets through about half as many. The shipped weights, of
+80.8 %, are those of an earlier recipe, and the committed tables are theirs.
 """
 
 from __future__ import annotations

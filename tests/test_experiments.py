@@ -203,6 +203,23 @@ def test_the_committed_page_is_what_the_committed_tables_say():
     assert (ROOT / "results" / "README.md").read_text() == report.page(ROOT / "results")
 
 
+def test_the_page_tells_how_long_it_takes_from_the_table_of_times():
+    table = pd.DataFrame(
+        {
+            "experiment": ["one", "two"],
+            "seconds": [90, 600],
+            "processor_seconds": [60, 30],
+            "load": [2.5, 0.4],
+        }
+    )
+    text = report.times(table)
+    assert "These 2 experiments took 12 minutes on the clock and 2 of processor time" in text
+    assert "| one | 1.5 | 1.0 | 2.5 |" in text
+    # Only what there is has a time.
+    measured = pd.read_csv(ROOT / "results" / "times.csv")
+    assert set(measured.experiment) <= set(EXPERIMENTS)
+
+
 def test_a_missing_data_set_says_which_command_fetches_it_and_how_large_it_is(tmp_path):
     nothing = {
         "CODEDMAP_DATA": str(tmp_path),
