@@ -5,7 +5,7 @@ import inspect
 import codedmap as cm
 
 FACE = """
-map stream sum itemwise MapResult plan Plan PlanRow
+map stream waves Waves Totals sum itemwise MapResult plan Plan PlanRow
 Uncoded Replication KernelCode Prior Known SplineCode BerrutCode LagrangeCode
 Quorum Deadline Decodable Everyone Tolerance Hedge Outcome Progress StopRule
 Code Encoding Estimate LinearCode OnnxModel

@@ -53,6 +53,9 @@ from ._sums.code import SumCode as SumCode
 from ._sums.door import sum as sum
 from ._sums.parts import CodedParts as CodedParts
 from ._sums.result import SumResult as SumResult
+from ._totals import Totals as Totals
+from ._waves import Waves as Waves
+from ._waves import waves as waves
 from .codes import BerrutCode as BerrutCode
 from .codes import CyclicGradientCode as CyclicGradientCode
 from .codes import FractionalRepetition as FractionalRepetition
@@ -117,7 +120,9 @@ __all__ = [
     "SumCode",
     "SumResult",
     "Tolerance",
+    "Totals",
     "Uncoded",
+    "Waves",
     "WorkerCrashed",
     "WorkerLost",
     "engines",
@@ -128,6 +133,7 @@ __all__ = [
     "stream",
     "sum",
     "testing",
+    "waves",
 ]
 
 for _name in __all__:

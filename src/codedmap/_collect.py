@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
@@ -218,7 +219,9 @@ class Budget:
     """
 
     def __init__(self, calls: Collection, share: float) -> None:
-        self._calls = calls
+        self._calls = weakref.proxy(
+            calls
+        )  # which has one itself: answers must not wait for the collector
         self._share = share
         self._spent = 0.0
         self._began = 0.0

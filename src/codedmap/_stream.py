@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from ._code import Code
 from ._collect import Budget
-from ._display import shown
+from ._display import Showing, shown
 from ._errors import InvalidArgument
 from ._hedge import Hedge, Hedging, checked_hedge
 from ._planning.auto import auto
@@ -20,7 +20,7 @@ from ._sums.code import SumCode
 from ._wave import Wave, no_stderr
 from .engines import Engine, FromExecutor, Resident
 
-__all__ = ["checked_engine", "checked_rule", "results", "stream"]
+__all__ = ["checked_engine", "checked_rule", "results", "sent", "stream"]
 
 _DECODING = 0.1  # the share of the time that results before the last may take
 
@@ -100,15 +100,39 @@ def results(
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     engine = checked_engine(engine, fn, code.workers)
     stop = checked_rule(stop, code)
-    found = _found(
-        Wave(code, rows, plan=plan, hedged=hedge is not None),
+    wave = Wave(code, rows, plan=plan, hedged=hedge is not None)
+    return sent(
+        wave,
         fn,
         engine=engine,
         stop=stop,
         hedge=hedge,
-        slots=code.workers,
         throw=throw,
-        progress=progress,
+        showing=shown(progress),
+        early=early,
+    )
+
+
+def sent(
+    wave: Wave,
+    fn: Callable[[Any], Any] | Resident,
+    *,
+    engine: Engine,
+    stop: StopRule,
+    hedge: Hedge | None,
+    throw: bool,
+    showing: Showing,
+    early: bool,
+) -> Generator[MapResult, None, None]:
+    """Send a wave; then give results as they get better if ``early``, and the last one."""
+    found = _found(
+        wave,
+        fn,
+        engine=engine,
+        stop=stop,
+        hedge=hedge,
+        throw=throw,
+        showing=showing,
         early=early,
     )
     next(found)  # sends, and from then on closing it abandons
@@ -122,18 +146,17 @@ def _found(
     engine: Engine,
     stop: StopRule,
     hedge: Hedge | None,
-    slots: int,
     throw: bool,
-    progress: bool,
+    showing: Showing,
     early: bool,
 ) -> Generator[MapResult | None, None, None]:
     """None when everything is sent, then results."""
-    with shown(progress, slots) as show, wave.calls(engine, stop) as calls:
+    with showing as show, wave.calls(engine, stop) as calls:
 
         def on(worker: int) -> Any:
             return fn.on(worker) if isinstance(fn, Resident) else fn
 
-        for slot in range(slots):
+        for slot in range(wave.slots):
             calls.submit(slot, on(slot), wave.payload(slot))
         yield None
         decoding, told = Budget(calls, _DECODING), 0

@@ -42,17 +42,18 @@ class Wave:
         self._hedged = hedged
         self._batch = Batch(code, rows, hedged=hedged)
         self.payload = self._batch.payload
+        self.slots = code.workers
 
     def calls(self, engine: Engine, stop: StopRule) -> Collection:
         """A collection of calls whose answers come here."""
+        batch = self._batch  # and not self, which will hold the collection
 
         def worst() -> float | None:
-            estimate = self._batch.tried()
+            estimate = batch.tried()
             if estimate is not None and estimate.stderr is None and asks_stderr(stop):
-                raise no_stderr(stop, self._code)
+                raise no_stderr(stop, batch.code)
             return _largest(estimate)
 
-        batch = self._batch
         calls = Collection(engine, stop, take=batch.take, decodable=batch.decodable, stderr=worst)
         self._looking = Budget(calls, _LOOKING)
         return calls

@@ -111,7 +111,7 @@ class _Call:
             decodable=self._pieces.decodable,
             stderr=lambda: 0.0,
         )
-        with shown(progress, workers) as show, calls:
+        with shown(progress) as show, calls:
             for worker in range(workers):
                 calls.submit(worker, self._combined, self._shards.on(worker))
             for seen in calls:

@@ -29,6 +29,11 @@ class Resident:
         self._kept: dict[int, Kept] = {}
 
     @property
+    def fn(self) -> Any:
+        """The function itself."""
+        return self._fn
+
+    @property
     def engine(self) -> Engine:
         """Where the function lives."""
         return self._engine
