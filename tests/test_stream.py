@@ -352,7 +352,10 @@ def test_time_that_the_caller_takes_counts_for_the_stop_rule(monkeypatch):
     st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5)), min_size=1, max_size=30),
 )
 def test_a_budget_is_never_overdrawn_twice_and_says_when_it_is_free_again(share, steps):
-    calls = SimpleNamespace(seconds=0.0, running=True, wakes=[])
+    class Calls(SimpleNamespace):  # which can be referred to weakly
+        pass
+
+    calls = Calls(seconds=0.0, running=True, wakes=[])
     calls.wake_at = calls.wakes.append
     budget, spent = Budget(calls, share), 0.0
     for pause, cost in steps:
