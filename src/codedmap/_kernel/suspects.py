@@ -221,9 +221,11 @@ class Suspects:
         alone = used
         if self.twins is not None:
             alone = used & ~(self.twins[groups] & used[:, None]).any(axis=2)
-        count = alone.sum(axis=1)
-        # A quantile of a few residuals may be small by chance.
-        sure = count / np.maximum(count - _FEWEST + 1, 1)
+        count, sure = alone.sum(axis=1), np.ones(len(used))
+        if (
+            self.twins is not None
+        ):  # what is left may be few, and a quantile of these small by chance
+            sure = count / np.maximum(count - _FEWEST + 1, 1)
         scale, tail = (
             sure * quantile(squares, alone, share) / chi2(share, self.outputs)
             for share in (0.5, 0.9)
