@@ -517,6 +517,8 @@ def test_a_function_that_cannot_be_sent(folder):
 def test_an_interrupted_run_leaves_nothing(folder, number):
     line = words("cli_jobs:hang", workers=4, stragglers=1)
     command = [sys.executable, "-m", "codedmap", *line]
+    # Where the tests run in the background, Ctrl-C may be ignored, and that is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -524,6 +526,7 @@ def test_an_interrupted_run_leaves_nothing(folder, number):
         text=True,
         start_new_session=True,
     ) as run:
+        signal.signal(signal.SIGINT, before)
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
         assert list(folder.glob(".out.npz.*"))
         if number == signal.SIGINT:
