@@ -47,12 +47,13 @@ class KernelCode:
     known : Known, optional
         Inputs whose answers are known beforehand; estimates lean on them wherever they are near.
         Standard errors follow how well those around predict each other. Takes time M² for each
-        payload, for M known answers. Needs a prior.
+        payload, for M known answers. Without a prior it is the one they speak for.
     calibration : float
         Factor on all standard errors, above 0; `plan` measures it.
     confirm : int
         1, or 2: then a row is exact only where copies agree (``spread=0``); a raw answer without a
-        second one keeps its value, with the standard error of what all others predict for it.
+        second one keeps its value, with the standard error of what all others predict for it; one
+        that is not finite is estimated, and rejected.
     suspicion : float
         An answer this many standard deviations off what all others predict is rejected.
 

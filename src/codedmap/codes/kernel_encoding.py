@@ -125,6 +125,11 @@ class _Composition:
             unconfirmed, exact = exact, np.zeros_like(exact)
         disputed = doubtful & ~unconfirmed
         heard, lies = self._heard(have, mixed, exact | unconfirmed)
+        # What is not finite no prediction can confirm.
+        broken = np.zeros_like(exact)
+        broken[have] = ~_finite(self.direct.values[have])
+        broken &= unconfirmed & heard.used.any(axis=0)
+        unconfirmed &= ~broken
         wanted = ~exact & ~unconfirmed
         fit = self._fitted(heard, wanted)
         found = heard.used & ~fit.used
@@ -137,7 +142,7 @@ class _Composition:
             again = Heard(heard.slots, heard.answers, kept)
             fit = self._fitted(again, wanted | contradicted, fit.prior)
         liars = {self.slots[mixed[row]] for row in np.flatnonzero(lies.any(axis=1))}
-        blamed = set(np.flatnonzero(contradicted.any(axis=1)).tolist())
+        blamed = set(np.flatnonzero((contradicted | broken).any(axis=1)).tolist())
         liars |= {slot for slot in self.slots if self.encoding.raw[slot] in blamed}
         exact &= ~contradicted
         # Who was caught in some groups is no witness in the others: a lie may just not stand out there.

@@ -1,0 +1,349 @@
+"""Liars among the workers of a KernelCode: who is found, and who cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.testing import Scripted, lie
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def network(rng: np.random.Generator, columns: int = 5, outputs: int = 10) -> Function:
+    one = rng.standard_normal((columns, 24)) / np.sqrt(columns)
+    two, shift = rng.standard_normal((24, outputs)), rng.standard_normal(24)
+    return lambda x: np.tanh(x @ one + shift) @ two
+
+
+def waves(rng: np.random.Generator) -> Function:
+    slopes = rng.standard_normal((3, 8))
+    return lambda x: np.sin(x @ slopes)
+
+
+def quadratic(rng: np.random.Generator) -> Function:
+    one, two = rng.standard_normal((4, 6)), 0.3 * rng.standard_normal((4, 6))
+    return lambda x: x @ one + (x @ two) ** 2
+
+
+def pendulum(rng: np.random.Generator) -> Function:
+    times = np.linspace(0.2, 3.0, 12)
+
+    def damped(x: np.ndarray) -> np.ndarray:
+        turn, damping, height = (np.tanh(x[..., i : i + 1]) for i in range(3))
+        return (
+            (1 + 0.5 * height) * np.exp(-0.3 * times) * np.cos((2 + 0.6 * turn + damping) * times)
+        )
+
+    return damped
+
+
+def single(rng: np.random.Generator) -> Function:
+    one, two = rng.standard_normal((2, 6)) / 1.4, rng.standard_normal((6, 1))
+    return lambda x: np.tanh(x @ one) @ two
+
+
+FUNCTIONS: dict[str, tuple[int, Callable[[np.random.Generator], Function]]] = {
+    "network": (5, network),
+    "wide network": (30, lambda rng: network(rng, 30, 100)),
+    "waves": (3, waves),
+    "quadratic": (4, quadratic),
+    "pendulum": (3, pendulum),
+    "single output": (2, single),
+}
+SEVERAL = [name for name in FUNCTIONS if name != "single output"]
+
+
+@dataclass
+class Wave:
+    """One wave in which some lie."""
+
+    encoding: object
+    answers: dict[int, np.ndarray]
+    truth: np.ndarray
+    elsewhere: Callable[[int], np.ndarray]
+    """Answers (B, *y) to other inputs."""
+    liars: list[int]
+
+    @property
+    def deviation(self) -> np.ndarray:
+        return self.truth.reshape(-1, self.truth.shape[-1]).std(axis=0)
+
+
+def wave(name, seed, lying=6, workers=60, groups=1, apart=False, **options) -> Wave:
+    """``apart``: no two liars in the cell of one task."""
+    rng = np.random.default_rng([seed, sorted(FUNCTIONS).index(name)])
+    columns, make = FUNCTIONS[name]
+    fn = make(rng)
+    inputs = rng.standard_normal((20, groups, columns))
+    encoding = cm.KernelCode(20, workers, 0, **options).encode(inputs)
+    answers = {n: fn(encoding.payloads[n]) for n in range(workers)}
+    liars = rng.permutation(workers)[:lying].tolist()
+    if apart:
+        homes = encoding.decoder.geometry.cells.home[:, 0]
+        tasks = rng.permutation(20)[:lying]
+        liars = [int(rng.choice(np.flatnonzero(homes == task))) for task in tasks]
+
+    def elsewhere(seed: int) -> np.ndarray:
+        other = np.random.default_rng(seed).standard_normal((groups, columns))
+        return fn(other)
+
+    return Wave(encoding, answers, fn(inputs), elsewhere, liars)
+
+
+def gross(one: Wave) -> None:
+    """Off by 5 to 15 deviations in every output."""
+    rng = np.random.default_rng(one.liars)
+    for n in one.liars:
+        size = rng.uniform(5, 15, one.answers[n].shape) * rng.choice([-1, 1], one.answers[n].shape)
+        one.answers[n] = one.answers[n] + size * one.deviation
+
+
+def constant(one: Wave) -> None:
+    """All liars say the same, three deviations from the mean in every output."""
+    rng = np.random.default_rng(one.liars)
+    sides = rng.choice([-1, 1], one.truth.shape[-1])
+    said = one.truth.mean(axis=(0, 1)) + 3 * sides * one.deviation
+    for n in one.liars:
+        one.answers[n] = np.broadcast_to(said, one.answers[n].shape).copy()
+
+
+def zeros(one: Wave) -> None:
+    for n in one.liars:
+        one.answers[n] = np.zeros_like(one.answers[n])
+
+
+def flipped(one: Wave) -> None:
+    for n in one.liars:
+        one.answers[n] = -one.answers[n]
+
+
+def swapped(one: Wave) -> None:
+    """Liars have each other's answers."""
+    before = [one.answers[n] for n in one.liars]
+    for n, other in zip(one.liars, before[1:] + before[:1], strict=True):
+        one.answers[n] = other
+
+
+def stale(one: Wave) -> None:
+    """Answers to other inputs."""
+    for n in one.liars:
+        one.answers[n] = one.elsewhere(n)
+
+
+@dataclass
+class Tally:
+    """What became of some waves."""
+
+    caught: float
+    accused: float
+    """Honest workers rejected, a wave."""
+    error: float
+    """Root mean square, in deviations."""
+    missed: list[float]
+    """Sizes of lies that were not found, root mean square in deviations."""
+
+
+def tally(name, kind, count=15, **options) -> Tally:
+    found, accused, squares, missed = 0, 0, [], []
+    for seed in range(count):
+        one = wave(name, seed, **options)
+        honest = dict(one.answers)
+        kind(one)
+        estimate = one.encoding.decode(one.answers)
+        found += len(set(one.liars) & set(estimate.rejected))
+        accused += len(set(estimate.rejected) - set(one.liars))
+        squares.append((((estimate.values - one.truth) / one.deviation) ** 2).mean())
+        for n in set(one.liars) - set(estimate.rejected):
+            off = (one.answers[n] - honest[n]) / one.deviation
+            missed.append(float(np.sqrt((off**2).mean())))
+    lies = count * len(one.liars)
+    error = float(np.sqrt(np.mean(squares)))
+    return Tally(found / lies if lies else 1.0, accused / count, error, missed)
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_honest_are_left_alone(name, groups):
+    told = tally(name, lambda one: None, lying=0, groups=groups)
+    assert told.accused < 0.3
+    assert told.error < 1e-3
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("kind", [gross, constant])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_six_gross_or_colluding_liars_of_sixty_are_found(name, kind, groups):
+    told = tally(name, kind, groups=groups)
+    assert told.caught >= 0.99
+    assert told.accused < 0.3
+    assert told.error < 0.1
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_six_who_answer_zero_are_found_unless_two_share_a_cell_and_so_confirm_each_other(name):
+    told = tally(name, zeros)
+    assert told.caught >= 0.95
+    assert tally(name, zeros, apart=True).caught >= 0.99
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+def test_with_a_single_output_gross_liars_are_found(groups):
+    told = tally("single output", gross, groups=groups)
+    assert told.caught >= 0.99
+    assert told.accused < 0.3
+    assert told.error < 0.1
+
+
+@pytest.mark.parametrize("kind", [flipped, swapped, stale])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name, kind):
+    told = tally(name, kind, apart=True)
+    large = [size for size in told.missed if size > 0.5]
+    assert len(large) <= 0.03 * 15 * 6
+    assert told.accused < 0.3
+    assert told.error < 0.1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_with_a_quarter_more_workers_than_tasks_three_gross_liars_of_four_are_found(name):
+    told = tally(name, gross, lying=1, workers=25, count=40)
+    assert told.caught >= 0.75
+    assert told.accused < 0.3
+
+
+@pytest.mark.parametrize("odd", [np.zeros(3), np.zeros((6, 2)), np.full((6, 6), "x"), None])
+def test_answers_of_another_shape_or_kind_are_always_found(odd):
+    one = wave("quadratic", 0, groups=6)
+    estimate = one.encoding.decode(one.answers | dict.fromkeys(one.liars, odd))
+    assert set(estimate.rejected) == set(one.liars)
+    assert np.abs(estimate.values - one.truth).max() < 0.1 * one.deviation.max()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_a_lie_in_a_mixture_and_an_answer_on_a_raw_input(name, bad):
+    for seed in range(5):
+        one = wave(name, seed, groups=3)
+        for n in one.liars:
+            one.answers[n] = np.full_like(one.answers[n], bad)
+        estimate = one.encoding.decode(one.answers)
+        raw = [n for n in one.liars if n < 20]
+        assert set(estimate.rejected) == set(one.liars) - set(raw)
+        np.testing.assert_array_equal(estimate.values[raw], bad)
+        assert estimate.exact.all()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_with_confirm_what_is_not_finite_is_estimated_instead(name):
+    for seed in range(5):
+        one = wave(name, seed, groups=3, confirm=2)
+        for n in one.liars:
+            one.answers[n] = one.answers[n] * np.nan
+        estimate = one.encoding.decode(one.answers)
+        assert set(one.liars) <= set(estimate.rejected)
+        error = np.sqrt((((estimate.values - one.truth) / one.deviation) ** 2).mean())
+        assert error < 0.1
+
+
+def test_nothing_but_nan_is_passed_on_even_with_confirm():
+    one = wave("waves", 0, confirm=2)
+    estimate = one.encoding.decode({n: np.full((1, 8), np.nan) for n in range(20)})
+    assert np.isnan(estimate.values).all()
+    assert not estimate.exact.any()
+    assert np.isinf(estimate.stderr).all()
+    assert estimate.rejected == ()
+
+
+def test_the_door_tells_who_lied():
+    fn = FUNCTIONS["network"][1](np.random.default_rng(1))
+    X = np.random.default_rng(2).standard_normal((200, 5))
+    script = {
+        2: lie(lambda answer: -answer),
+        31: lie(lambda answer: answer[::-1]),
+        44: lie(lambda answer: answer * np.nan),
+        58: lie(lambda answer: answer[:-1]),
+    }
+    with Scripted(60, script) as engine:
+        result = cm.map(fn, X, code=cm.KernelCode(20, 60, 0), engine=engine)
+    assert result.rejected == (2, 31, 44, 58)
+    assert np.sqrt(((result.values - fn(X)) ** 2).mean()) < 0.05 * fn(X).std()
+    assert (result.stderr[~result.exact] > 0).all()
+
+
+# What cannot be found, and what is said of it
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_small_bias_spoils_no_more_than_itself(name):
+    def biased(one: Wave) -> None:
+        for n in one.liars:
+            one.answers[n] = one.answers[n] + 0.1 * one.deviation
+
+    told = tally(name, biased)
+    assert told.error < 0.1
+    assert all(size < 0.11 for size in told.missed)
+
+
+def test_two_who_lie_alike_in_one_cell_of_three_prevail_over_the_third():
+    # The third one is blamed: somebody is reported, but not the right one.
+    blamed = 0
+    for seed in range(20):
+        one = wave("wide network", seed)
+        for n in (5, 25):
+            one.answers[n] = -one.answers[n]
+        estimate = one.encoding.decode(one.answers)
+        blamed += 45 in estimate.rejected and not {5, 25} & set(estimate.rejected)
+        assert estimate.rejected
+    assert blamed >= 10
+
+
+def test_a_lie_about_an_isolated_input_is_not_found_and_confirm_states_no_certainty():
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((20, 1, 3))
+    inputs[7] += 1000.0
+    fn = FUNCTIONS["waves"][1](rng)
+    for confirm in (1, 2):
+        # 20 workers: nobody else computes anything near it.
+        encoding = cm.KernelCode(20, 20, 0, confirm=confirm).encode(inputs)
+        answers = {n: fn(encoding.payloads[n]) for n in range(20)}
+        answers[7] = -answers[7]
+        estimate = encoding.decode(answers)
+        assert estimate.rejected == ()
+        off = np.sqrt(((estimate.values[7] - fn(inputs[7])) ** 2).mean())
+        assert off > 0.5
+        if confirm == 1:
+            assert estimate.exact.all()
+        else:
+            assert not estimate.exact.any()
+            assert estimate.stderr[7, 0] > 0.3 * off
+
+
+def test_where_outputs_take_a_few_values_nobody_is_judged_and_confirm_states_no_certainty():
+    inputs = np.random.default_rng(0).standard_normal((20, 1, 3))
+    for confirm in (1, 2):
+        encoding = cm.KernelCode(20, 60, 0, confirm=confirm).encode(inputs)
+        answers = {n: np.sign(encoding.payloads[n]) for n in range(60)}
+        answers[3] = answers[3] * -1
+        estimate = encoding.decode(answers)
+        assert estimate.rejected == ()
+        np.testing.assert_array_equal(estimate.values[3], answers[3])
+        assert estimate.exact[3, 0] == (confirm == 1)
+        assert (estimate.stderr[3, 0] > 0.1) == (confirm == 2)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_with_confirm_honest_raw_answers_lie_within_their_stated_errors(name):
+    ratios = []
+    for seed in range(10):
+        one = wave(name, seed, lying=0, confirm=2)
+        estimate = one.encoding.decode(one.answers)
+        assert not estimate.exact.any()
+        np.testing.assert_array_equal(estimate.values, one.truth)
+        assert (estimate.stderr > 0).all()
+        ratios.append(estimate.stderr / one.truth.std())
+    assert np.median(ratios) < 0.3
