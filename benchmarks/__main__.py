@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import decode, encode, gcv, importing, operators, ordering, polar, waves
+from . import decode, encode, gcv, importing, kernel, operators, ordering, polar, waves
 from .machine import facts
 from .tables import page, text, write
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "decode": decode,
     "operator": operators,
     "gcv": gcv,
+    "kernel": kernel,
     "ordering": ordering,
     "wave": waves,
     "polar": polar,

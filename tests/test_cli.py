@@ -161,6 +161,8 @@ def test_quiet_prints_nothing(folder, scripted):
         ("berrut", (7, 2), ("--order", "path"), cm.BerrutCode(5, 7, 2, order="path")),
         ("spline", (7, 2), ("--tasks", "3"), cm.SplineCode(3, 7, 2)),
         ("lagrange", (9, 2), ("--degree", "2"), cm.LagrangeCode(4, 9, 2, 2)),
+        ("kernel", (7, 2), (), cm.KernelCode(5, 7, 2)),
+        ("kernel", (9, 2), ("--tasks", "4", "--spread", "0"), cm.KernelCode(4, 9, 2, 0.0)),
     ],
 )
 def test_every_code_and_its_default_tasks(folder, scripted, name, budget, more, code):
@@ -173,6 +175,34 @@ def test_options_of_the_spline(folder, scripted):
     smoothing = ("--encoder-smoothing", "1e-3", "--decoder-smoothing", "gcv")
     _, arrays = ran(*words(), "--points", "uniform", *smoothing, "--order", "path")
     assert str(arrays["code"]) == repr(cm.SplineCode(4, 6, 2, "uniform", 1e-3, "gcv", order="path"))
+
+
+def test_the_kernel_code_writes_error_bars_and_what_is_exact(folder, monkeypatch):
+    script = {0: never(), 3: never()}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    output, arrays = ran(*words(code="kernel", workers=9, stragglers=2), "--tasks", "4")
+    exact = arrays["exact"]
+    assert f"{exact.sum()} of 20 exact, {20 - exact.sum()} estimated" in output
+    assert 0 < (~exact).sum() <= 10
+    np.testing.assert_array_equal(arrays["stderr"] == 0, exact)
+    np.testing.assert_array_equal(arrays["values"][exact], (X**2)[exact])
+    assert np.abs(arrays["values"] - X**2).max() < 0.1
+
+
+@pytest.mark.parametrize("spread", ["-0.1", "1.1", "wide", "nan"])
+def test_a_spread_that_cannot_be(folder, scripted, spread):
+    message = refused(*words(code="kernel"), "--spread", spread)
+    assert "spread" in message
+    assert not scripted
+
+
+def test_the_spread_is_an_option_of_the_kernel_code(folder, scripted):
+    assert "--spread is an option of kernel" in refused(*words(), "--spread", "0.5")
+
+
+def test_fewer_workers_than_tasks_cannot_hold_the_raw_inputs(folder, scripted):
+    message = refused(*words(code="kernel", workers=4, stragglers=0), "--tasks", "5")
+    assert "4 workers cannot hold the raw input of each of 5 tasks" in message
 
 
 def test_the_quorum_is_waited_for_instead_of_all_but_the_stragglers(folder, scripted):
@@ -234,7 +264,7 @@ def test_a_tolerance_that_is_not_reached_when_all_have_answered(folder, monkeypa
 def test_a_tolerance_is_refused_with_a_code_without_standard_errors(folder, scripted, code):
     degree = ["--degree", "1"] if code == "lagrange" else []
     message = refused(*words(code=code), *degree, "--tolerance", "0.1")
-    assert "has none: use --code replication --fill mean" in message
+    assert "has none: use --code kernel or --code replication --fill mean" in message
     assert not scripted
 
 

@@ -184,11 +184,13 @@ def test_six_gross_or_colluding_liars_of_sixty_are_found(name, kind, groups):
     assert told.error < 0.1
 
 
-@pytest.mark.parametrize("name", SEVERAL)
-def test_six_who_answer_zero_are_found_unless_two_share_a_cell_and_so_confirm_each_other(name):
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_six_who_answer_zero_which_is_near_many_right_answers_are_nearly_all_found(name):
     told = tally(name, zeros)
-    assert told.caught >= 0.95
-    assert tally(name, zeros, apart=True).caught >= 0.99
+    large = [size for size in told.missed if size > 0.5]
+    assert len(large) <= 0.05 * 15 * 6
+    assert told.accused < 0.3
+    assert told.error < 0.1
 
 
 @pytest.mark.parametrize("groups", [1, 6])

@@ -70,9 +70,10 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     required=True,
     type=click.Choice(list(CODES)),
     metavar="CODE",
-    help="How work is spread so that answers may be missing: replication (copies, exact), spline "
-    "(LeTCC) or berrut (BACC) (mixtures, estimates for any smooth function), lagrange (LCC, "
-    "mixtures, exact for polynomials), or uncoded (a plain map).",
+    help="How work is spread so that answers may be missing: replication (copies, exact), kernel "
+    "(raw inputs and mixtures, most answers exact, error bars for the others), spline (LeTCC) or "
+    "berrut (BACC) (mixtures, estimates for any smooth function), lagrange (LCC, mixtures, exact for "
+    "polynomials), or uncoded (a plain map).",
 )
 @click.option(
     "--workers",
@@ -111,6 +112,13 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     metavar="mean",
     help="uncoded, replication: answers that are lost are estimated by the mean of the others, "
     "rather than waited for.",
+)
+@click.option(
+    "--spread",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="kernel: how far mixtures reach towards their neighbours, from 0 (copies) to 1 (an even "
+    "path); default 0.2.",
 )
 @click.option(
     "--degree",

@@ -75,6 +75,7 @@ CODES = {
     "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
     "berrut": _Row(cm.BerrutCode, ("order",)),
     "spline": _Row(cm.SplineCode, ("points", "encoder_smoothing", "decoder_smoothing", "order")),
+    "kernel": _Row(cm.KernelCode, ("spread",)),
     "lagrange": _Row(
         _lagrange, ("degree",), lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1
     ),
@@ -118,7 +119,7 @@ def rule_named(
     if not getattr(code, "has_stderr", True):
         raise cm.InvalidArgument(
             f"--tolerance is for standard errors, and {type(code).__name__} has none: use "
-            "--code replication --fill mean, or wait by --quorum and --deadline"
+            "--code kernel or --code replication --fill mean, or wait by --quorum and --deadline"
         )
     rule = cm.Tolerance(tolerance)
     return rule if quorum is None else cm.Quorum(quorum) & rule
