@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+APART = "CODEDMAP_TEST_CLUSTER"
+"""In the environment of clusters that tests have started, which no engine need end."""
 ANSWER = 30.0
 """Seconds within which an answer comes unless the engine hangs; no test waits them out."""
 
@@ -35,8 +37,11 @@ def shm_names(pid: int | None = None) -> list[str]:
     return sorted(path.name for path in Path("/dev/shm").glob(f"codedmap-{pid or os.getpid()}-*"))
 
 
-def children() -> dict[int, str]:
-    """Command lines by pid of all processes below this one, but for multiprocessing's servants."""
+def children(of: int | None = None) -> dict[int, str]:
+    """Command lines by pid of all processes below one; by default this, without what serves tests.
+
+    That is multiprocessing's servants and clusters.
+    """
     parents: dict[int, list[int]] = {}
     for pid in _pids():
         parents.setdefault(_parent(pid), []).append(pid)
@@ -46,7 +51,10 @@ def children() -> dict[int, str]:
             yield child
             yield from below(child)
 
+    if of is not None:
+        return {pid: _command(pid) for pid in below(of)}
     servants = {pid for pid in parents.get(os.getpid(), ()) if _is_servant(pid)}
+    servants |= {pid for pid in below(os.getpid()) if APART in _environment(pid)}
     return {pid: _command(pid) for pid in below(os.getpid()) if pid not in servants}
 
 

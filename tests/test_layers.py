@@ -16,8 +16,9 @@ FLOORS = {
     "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
     "_ordering": 1, "_precision": 1, "_sketches": 1,
     "_rules": 1, "_rows": 2, "engines._contract": 1, "engines._parcel": 1,
-    "_code": 2, "engines._serve": 2, "engines.executor": 2, "engines.resident": 2, "_display": 2,
-    "_outliers": 2, "_operators": 2, "_linear": 3, "engines._slot": 3,
+    "_code": 2, "engines._serve": 2, "engines._domains": 1, "engines.executor": 2, "engines.resident": 2, "_display": 2,
+    "_outliers": 2, "_operators": 2, "_linear": 3, "engines._worker": 2.5, "engines._slot": 3,
+    "engines._remote": 3, "engines._seats": 2, "engines._pinned": 3.5, "engines._dask": 3.5, "engines.dask": 4,
     "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.evidence": 2, "_kernel.known": 3,
     "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.decoding": 5.5, "_kernel": 5.5,
     "_sums": 0, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
@@ -146,7 +147,17 @@ def test_no_import_of_our_own_is_deferred_and_no_file_grows_without_end(name):
 
 
 def test_importing_the_package_loads_nothing_optional_and_starts_nothing():
-    optional = ("onnxruntime", "matplotlib", "torch", "rich", "click", "dask", "ray", "mlxtend")
+    optional = (
+        "onnxruntime",
+        "matplotlib",
+        "torch",
+        "rich",
+        "click",
+        "distributed",
+        "dask",
+        "ray",
+        "mlxtend",
+    )
     code = (
         "import sys, threading, multiprocessing, codedmap;"
         f"print([m for m in {optional!r} if m in sys.modules],"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 
@@ -54,6 +55,8 @@ class Row:
     """So many calls count as begun though all workers are busy."""
     source: str = ""
     """Makes it in a script: an ``engine`` of two workers, whose first straggles, and its ``owner``."""
+    needs: str = ""
+    """The fixture of a cluster that must stand."""
     folder: Path = Path()
 
     def __call__(
@@ -89,6 +92,14 @@ def of_processes(
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(workers, mp_context=context) as executor, let_go(folder) as path:
         yield LetGo(cm.engines.FromExecutor(executor, workers), script, path)
+
+
+@contextmanager
+def dask(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.engines.Engine]:
+    client = distributed.default_client()
+    client.wait_for_workers(4, ANSWER)
+    with cm.engines.Dask(client, workers=workers, grace=grace) as engine:
+        yield Faulty(engine, script)
 
 
 @contextmanager
@@ -177,6 +188,18 @@ ROWS = [
         POOL | dict.fromkeys(CRASHES, BREAKS) | {"what_is_kept_stays_on_its_worker": NOT_PINNED},
         prefetch=3,
     ),
+    Row(
+        "Dask",
+        dask,
+        cm.engines.Dask,
+        source=(
+            "import distributed; client = distributed.Client(os.environ['CODEDMAP_TEST_DASK']);"
+            "client.wait_for_workers(4);"
+            "owner = cm.engines.Dask(client, workers=2, grace=0.5);"
+            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(60)})"
+        ),
+        needs="dask_client",
+    ),
 ]
 
 LAWS: list[str] = []
@@ -201,6 +224,8 @@ def law(test: Callable[..., None]) -> Callable[..., None]:
 def row(request, tmp_path):
     folder = tmp_path / "engine"
     folder.mkdir()
+    if request.param.needs:
+        request.getfixturevalue(request.param.needs)
     return Row(**{**vars(request.param), "folder": folder})
 
 
@@ -615,7 +640,7 @@ def test_each_engine_of_the_package_has_a_row():
     engines = {
         value
         for module in (cm.engines, cm.testing)
-        for value in map(module.__dict__.get, module.__all__)
+        for value in (getattr(module, name) for name in module.__all__)
         if isinstance(value, type) and hasattr(value, "abandon") and value is not cm.engines.Engine
     }
     assert engines - {Faulty} == {entry.engine for entry in ROWS}

@@ -1,13 +1,40 @@
 """Where payloads are computed."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .._errors import EngineError
 from ._contract import Engine as Engine
 from ._contract import Kept as Kept
 from .executor import FromExecutor as FromExecutor
 from .local import Local as Local
 from .resident import Resident as Resident
 
-__all__ = ["Engine", "FromExecutor", "Kept", "Local", "Resident"]
+if TYPE_CHECKING:
+    from .dask import Dask as Dask
+
+__all__ = ["Dask", "Engine", "FromExecutor", "Kept", "Local", "Resident"]
 
 for _public in (Engine, FromExecutor, Kept, Local, Resident):
     _public.__module__ = __name__
 del _public
+
+
+def __getattr__(name: str) -> Any:
+    """Load the engine of a cluster when it is first asked for, because its library is an extra."""
+    if name not in ("Dask", "Ray"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    extra = name.lower()
+    try:
+        engine = getattr(import_module(f".{extra}", __name__), name)
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"engines.{name} needs {error.name}: pip install 'codedmap[{extra}]'"
+        ) from error
+    engine.__module__ = __name__
+    globals()[name] = engine
+    return engine
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,7 +21,7 @@ import cloudpickle
 
 from .._errors import CannotSend
 
-__all__ = ["Parcel", "Received", "discard", "discard_all", "pack", "receive"]
+__all__ = ["Parcel", "Received", "culprit", "discard", "discard_all", "pack", "receive"]
 
 _SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
@@ -33,13 +33,24 @@ class Parcel:
     """A pickled value and where its buffers are."""
 
     head: bytes
-    inline: tuple[bytes, ...] = ()
+    inline: tuple[bytes | pickle.PickleBuffer, ...] = ()
     segment: str | None = None
     spans: tuple[tuple[int, int], ...] = ()
 
+    def __reduce_ex__(self, protocol: int) -> tuple[Any, ...]:  # type: ignore[override]
+        parts = self.inline if protocol >= 5 else tuple(map(bytes, self.inline))
+        return Parcel, (self.head, parts, self.segment, self.spans)
 
-def pack(value: Any, segment: str) -> Parcel:
+    @property
+    def inline_bytes(self) -> int:
+        """How much travels with the parcel itself."""
+        return len(self.head) + sum(memoryview(part).nbytes for part in self.inline)
+
+
+def pack(value: Any, segment: str | None) -> Parcel:
     """Pickle a value, its large buffers into a shared segment of this name if there is room.
+
+    With None they are left where they are, for a cluster that carries buffers in its own way.
 
     Raises
     ------
@@ -55,6 +66,8 @@ def pack(value: Any, segment: str) -> Parcel:
             "cannot be pickled (locks, open files, connections) inside the function, or give the "
             "worker a path or bytes to open it from"
         ) from error
+    if segment is None:
+        return Parcel(head, tuple(buffers))
     raws = [buffer.raw() for buffer in buffers]
     if sum(raw.nbytes for raw in raws) >= _SMALL:
         spans = tuple(_spans(raws))
@@ -85,6 +98,15 @@ def receive(parcel: Parcel) -> Received:
         path.unlink()
         memory = memoryview(mmap.mmap(file.fileno(), 0))
     return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
+
+
+def culprit(fn: Any, payload: Any) -> str:
+    """Which of the two cannot be sent, in words."""
+    try:
+        cloudpickle.dumps(fn)
+    except Exception:
+        return f"the function {getattr(fn, '__qualname__', None) or type(fn).__qualname__}"
+    return f"the payload, a {type(payload).__name__},"
 
 
 def discard(segment: str) -> None:

@@ -1,4 +1,4 @@
-"""A worker process: how it is started, called and ended, and what runs inside it."""
+"""What runs in a worker: calls are served one at a time, and values kept for later ones."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ import signal
 import sys
 import threading
 import traceback
-from concurrent.futures import Future
+from collections.abc import Hashable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import cloudpickle
 import threadpoolctl
-from pebble import ProcessPool
 
-from .._errors import CannotSend, KeptLost, WorkerCrashed
+from .._errors import CannotSend, KeptLost
 from ._parcel import Parcel, Received, discard_all, pack, receive
 
-if sys.platform == "win32":
-    from multiprocessing.context import SpawnContext as _Context
-else:
-    # Never fork: a child forked from threads, or under ONNX Runtime, deadlocks.
-    from multiprocessing.context import ForkServerContext as _Context
-
-__all__ = ["Failure", "KeptKey", "Request", "Worker", "WorkerTraceback"]
+__all__ = [
+    "Failure",
+    "KeptKey",
+    "Request",
+    "WorkerTraceback",
+    "forget",
+    "hello",
+    "serve",
+    "start",
+    "versions",
+]
 
 # The one place of state in a worker process: what `Engine.keep` left here, by key.
-_kept: dict[int, Any] = {}
+_kept: dict[Hashable, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class KeptKey:
     """Stands in a request for a value that this worker keeps."""
 
-    key: int
+    key: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,10 @@ class Request:
     """A call, or with ``keep`` a value to leave here."""
 
     content: Parcel
-    answer: str
-    """Name for the answer's shared segment."""
-    keep: int | None = None
-    forget: tuple[int, ...] = ()
+    answer: str | None
+    """Name for the answer's shared segment, or None if it shall not have one."""
+    keep: Hashable = None
+    forget: tuple[Hashable, ...] = ()
 
 
 class WorkerTraceback(Exception):
@@ -93,126 +95,7 @@ class Failure:
         return error
 
 
-class _OneProcess(_Context):
-    """Starts the one process of a pool, and no second.
-
-    The pool would replace a process that ended, and where the exit code was 0 it would forget the
-    call. Unable to, it breaks and says so, and what this process kept is known to be gone.
-    """
-
-    process: BaseProcess | None = None
-
-    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]
-        if self.process is not None:
-            raise OSError("the only process of this pool has ended")
-        self.process = super().Process(*args, **kwargs)
-        return self.process
-
-
-class Worker:
-    """A process, and the pool through which it is called one call at a time."""
-
-    def __init__(self, run: str) -> None:
-        context = _OneProcess()
-        if sys.platform != "win32":
-            context.set_forkserver_preload([__name__])
-        self._pool = ProcessPool(
-            max_workers=1, initializer=_start, initargs=(run,), context=context
-        )
-        self._pending: Future[Any] = Future()
-        self._doomed: Future[Any] | None = None
-        try:
-            self._pending = self._pool.schedule(_hello)
-        except (RuntimeError, OSError) as error:  # no process, thread or pipe could be had
-            self._pending.set_exception(error)
-        self.started: Future[None] = self._pending
-        process = context.process
-        self._process = process if process is not None and process.pid is not None else None
-        self._handle = _handle(self._process.pid) if self._process is not None else None
-        if self.started.done() and self.started.exception() is not None:
-            self.stop()  # half a pool would take calls and not answer them
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process is gone, which its pool learns only some time later."""
-        if self._process is None:
-            return True
-        return bool(wait([self._process.sentinel if self._handle is None else self._handle], 0))
-
-    def call(self, request: Request) -> Future[Any]:
-        """Send a request for a `Parcel` or a `Failure`; RuntimeError if the pool is broken."""
-        self._pending = self._pool.schedule(_serve, args=(request,))
-        return self._pending
-
-    def overdue(self) -> Future[Any] | None:
-        """A call that was pending at the last two looks, the process being gone.
-
-        Its pool will not complete it: one that breaks while a call is on its way to it does not.
-        """
-        doomed, self._doomed = self._doomed, None
-        if self._pending.done() or not self.ended:
-            return None
-        self._doomed = self._pending
-        return self._pending if doomed is self._pending else None
-
-    def stop(self) -> None:
-        """Begin to end the process, and what its function has started; `join` waits for that."""
-        self._pool.stop()
-        if self._process is None or self.ended:  # its number may be another's by now
-            return
-        # By the signal that no function can hold up, neither in Python nor deep in C.
-        with contextlib.suppress(OSError):  # it has gone in the meantime
-            if self._handle is None:
-                self._process.kill()
-            else:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        if hasattr(os, "killpg"):
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid or 0, signal.SIGKILL)
-
-    def join(self) -> None:
-        """Wait until the process and the threads of its pool have ended; give back its files."""
-        self._pool.join()
-        process, self._process = self._process, None
-        if process is not None:
-            process.close()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-    def crashed(self, number: int) -> WorkerCrashed:
-        """What the call fails with that this process did not survive."""
-        process = self._process
-        pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
-        return WorkerCrashed(
-            f"worker {number} (process {pid}) died during the call, {_how(code)}: "
-            "its answer is lost, a new worker takes its place"
-        )
-
-
-def _handle(pid: int | None) -> int | None:
-    # Where there is one, it stays good when the process, or multiprocessing's fork server, is gone.
-    if pid is not None and hasattr(os, "pidfd_open"):
-        with contextlib.suppress(OSError):
-            return os.pidfd_open(pid)
-    return None
-
-
-def _how(code: int | None) -> str:
-    if code is None:
-        return "when its connection broke"
-    if code >= 0:
-        return f"with exit code {code}"
-    try:
-        return f"by signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"by signal {-code}"
-
-
-# What follows runs inside the process.
-
-
-def _start(run: str) -> None:
+def start(run: str) -> None:
     """Prepare a new worker: called once, before its first request."""
     # A group of its own, so that what a function starts can be ended with it.
     if hasattr(os, "setpgrp"):
@@ -228,11 +111,11 @@ def _start(run: str) -> None:
         threading.Thread(target=_outlive, args=(parent.sentinel, run), daemon=True).start()
 
 
-def _hello() -> None:
+def hello() -> None:
     """Answer, to show that this worker has started."""
 
 
-def _serve(request: Request) -> Parcel | Failure:
+def serve(request: Request) -> Parcel | Failure:
     """Compute one call and pack its answer, or whatever it raised."""
     for key in request.forget:
         _kept.pop(key, None)
@@ -240,7 +123,7 @@ def _serve(request: Request) -> Parcel | Failure:
         if request.keep is not None:
             _kept[request.keep] = _Unopened(receive(request.content))
             return pack(None, request.answer)
-        fn, payload = receive(request.content).unpack()
+        fn, payload = _opened(receive(request.content))
         answer = _resolved(fn)(_resolved(payload))
         try:
             return pack(answer, request.answer)
@@ -248,6 +131,21 @@ def _serve(request: Request) -> Parcel | Failure:
             raise CannotSend(f"the answer, a {type(answer).__name__}, {error}") from error
     except BaseException as error:  # also SystemExit: fn must not end the worker
         return Failure.of(error)
+
+
+def forget(run: str) -> None:
+    """Drop all that a cluster's engine has kept in this process."""
+    for key in tuple(_kept):
+        if isinstance(key, tuple) and key[0] == run:
+            _kept.pop(key, None)
+
+
+def versions() -> dict[str, str]:
+    """What must be the same on both sides for functions to travel."""
+    return {
+        "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "codedmap": sys.modules[__package__.partition(".")[0]].__version__,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +165,19 @@ def _resolved(value: Any) -> Any:
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
     if isinstance(kept, _Unopened):
-        kept = _kept[value.key] = kept.content.unpack()
+        kept = _kept[value.key] = _opened(kept.content)
     return kept
+
+
+def _opened(content: Received) -> Any:
+    try:
+        return content.unpack()
+    except (ImportError, AttributeError) as error:  # pickled by a name that is not known here
+        raise CannotSend(
+            f"a worker cannot open what it was sent ({type(error).__name__}: {error}): install the "
+            "module where the workers run, in the same version, or define the function in the main "
+            "script, from where it travels by value"
+        ) from error
 
 
 def _outlive(sentinel: int, run: str) -> None:

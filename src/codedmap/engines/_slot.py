@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import cloudpickle
-
 from .._errors import Abandoned, CannotSend, EngineError, KeptLost, WorkerCrashed
 from ._contract import Kept
-from ._parcel import discard, pack, receive
-from ._serve import Failure, KeptKey, Request, Worker
+from ._parcel import culprit, discard, pack, receive
+from ._serve import Failure, KeptKey, Request
+from ._worker import Worker
 
 __all__ = ["Slot"]
 
@@ -37,9 +36,9 @@ class _Call:
             self.future.set_exception(error)
 
     def discard(self) -> None:
-        if self.request.content.segment is not None:
-            discard(self.request.content.segment)
-        discard(self.request.answer)
+        for segment in (self.request.content.segment, self.request.answer):
+            if segment is not None:
+                discard(segment)
 
 
 class Slot:
@@ -143,7 +142,7 @@ class Slot:
         try:
             content = pack(value, f"{name}-payload")
         except CannotSend as error:
-            what = "the value to keep" if keep is not None else _culprit(*value)
+            what = "the value to keep" if keep is not None else culprit(*value)
             raise CannotSend(f"{what} {error}") from error.__cause__
         call = _Call(Request(content, f"{name}-answer", keep), uses)
         with self._lock:
@@ -248,11 +247,3 @@ class Slot:
             self._retiring.remove(thread)
             self._unretired.append(old)
         self._worker = Worker(self._run)
-
-
-def _culprit(fn: Any, payload: Any) -> str:
-    try:
-        cloudpickle.dumps(fn)
-    except Exception:
-        return f"the function {getattr(fn, '__qualname__', None) or type(fn).__qualname__}"
-    return f"the payload, a {type(payload).__name__},"

@@ -1,0 +1,66 @@
+"""Clusters for tests, started as users start them: from the command line, on loopback only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .processes import APART, alive, children, eventually
+
+ROOT = Path(__file__).parents[1]
+START = 60.0
+"""Seconds within which a cluster stands, on a machine however busy."""
+
+
+@contextmanager
+def command(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of the environment that these tests run in; ended with all that it has started."""
+    program = Path(sys.executable).parent / arguments[0]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", APART: "1"}
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            [program, *arguments[1:]], stdout=log, stderr=log,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        below = set(children(process.pid))
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        process.kill()
+        process.wait()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: not any(map(alive, below)))
+
+
+@contextmanager
+def dask_scheduler(folder: Path) -> Iterator[str]:
+    """A Dask scheduler; its address."""
+    file = folder / "scheduler.json"
+    where = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    with command(folder, "dask", "scheduler", *where, "--scheduler-file", str(file)):
+        assert eventually(lambda: file.exists() and file.read_text(), START)
+        yield json.loads(file.read_text())["address"]
+
+
+@contextmanager
+def dask_workers(
+    folder: Path, address: str, workers: int, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """So many Dask worker processes of one thread each."""
+    where = ("--host", "127.0.0.1", "--no-dashboard", "--local-directory", str(folder))
+    count = ("--nworkers", str(workers), "--nthreads", "1")
+    with command(folder, "dask", "worker", address, *where, *count, *options) as process:
+        yield process

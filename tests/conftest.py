@@ -1,0 +1,30 @@
+"""Clusters that several tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from .clusters import START, dask_scheduler, dask_workers
+
+
+@pytest.fixture(scope="session")
+def dask_client(tmp_path_factory) -> Iterator[object]:
+    """A client, the default one, of four Dask workers with nannies."""
+    import distributed
+
+    folder = tmp_path_factory.mktemp("dask")
+    with dask_scheduler(folder) as address, dask_workers(folder, address, 4):
+        os.environ["CODEDMAP_TEST_DASK"] = address
+        with distributed.Client(address) as client:
+            client.wait_for_workers(4, START)
+            # What it starts at its first use belongs to it, not to the first test.
+            future = client.submit(np.negative, client.scatter(np.zeros(1 << 21)))
+            future.add_done_callback(lambda _: None)
+            future.result()
+            del future
+            yield client
+        del os.environ["CODEDMAP_TEST_DASK"]
