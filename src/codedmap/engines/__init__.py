@@ -22,14 +22,13 @@ del _public
 
 def __getattr__(name: str) -> Any:
     """Load the engine of a cluster when it is first asked for, because its library is an extra."""
-    if name not in ("Dask", "Ray"):
+    if name != "Dask":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    extra = name.lower()
     try:
-        engine = getattr(import_module(f".{extra}", __name__), name)
+        engine = import_module(".dask", __name__).Dask
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"engines.{name} needs {error.name}: pip install 'codedmap[{extra}]'"
+            f"engines.Dask needs {error.name}: pip install 'codedmap[dask]'"
         ) from error
     engine.__module__ = __name__
     globals()[name] = engine
