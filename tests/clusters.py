@@ -49,7 +49,7 @@ def command(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def dask_scheduler(folder: Path) -> Iterator[str]:
     """A Dask scheduler; its address."""
     file = folder / "scheduler.json"
-    where = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    where = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
     with command(folder, "dask", "scheduler", *where, "--scheduler-file", str(file)):
         assert eventually(lambda: file.exists() and file.read_text(), START)
         yield json.loads(file.read_text())["address"]
@@ -60,7 +60,14 @@ def dask_workers(
     folder: Path, address: str, workers: int, *options: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """So many Dask worker processes of one thread each."""
-    where = ("--host", "127.0.0.1", "--no-dashboard", "--local-directory", str(folder))
+    where = (
+        "--host",
+        "127.0.0.1",
+        "--dashboard-address",
+        "127.0.0.1:0",
+        "--local-directory",
+        str(folder),
+    )
     count = ("--nworkers", str(workers), "--nthreads", "1")
     with command(folder, "dask", "worker", address, *where, *count, *options) as process:
         yield process
