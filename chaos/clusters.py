@@ -29,4 +29,22 @@ def _local(workers: int) -> Iterator[Engine]:
         yield engine
 
 
-CLUSTERS: Mapping[str, Cluster] = {cluster.name: cluster for cluster in (Cluster("Local", _local),)}
+@contextmanager
+def _dask(workers: int) -> Iterator[Engine]:
+    from distributed import Client, LocalCluster  # noqa: PLC0415  (an extra)
+
+    cluster = LocalCluster(
+        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    )
+    with (
+        cluster,
+        Client(cluster) as client,
+        cm.engines.Dask(client, workers=workers, grace=0.5) as engine,
+    ):
+        yield engine
+
+
+CLUSTERS: Mapping[str, Cluster] = {
+    cluster.name: cluster
+    for cluster in (Cluster("Local", _local), Cluster("Dask", _dask, ("distributed",)))
+}

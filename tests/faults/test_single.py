@@ -11,6 +11,11 @@ from chaos.clusters import CLUSTERS
 from chaos.faults import FAULTS, PLAUSIBLE
 from chaos.single import CODE, PATIENCE, ROWS, WAIT, Outcome, tried
 
+TRIED = [
+    "Local",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in CLUSTERS if name != "Local"),
+]
+
 HELD = ROWS // CODE.tasks
 """Rows that the worker which is struck computes as they are."""
 
@@ -34,7 +39,7 @@ SEEN = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CLUSTERS))
+@pytest.fixture(scope="module", params=TRIED)
 def outcomes(request) -> dict[str, Outcome]:
     cluster = CLUSTERS[request.param]
     lacking = [name for name in cluster.needs if importlib.util.find_spec(name) is None]

@@ -11,8 +11,13 @@ from chaos.clusters import CLUSTERS
 from chaos.report import judgement, soak_page
 from chaos.soak import CODE, Wave, soak
 
+TRIED = [
+    "Local",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in CLUSTERS if name != "Local"),
+]
 
-@pytest.mark.parametrize("name", CLUSTERS)
+
+@pytest.mark.parametrize("name", TRIED)
 def test_nothing_hangs_is_lost_or_piles_up(name):
     cluster = CLUSTERS[name]
     lacking = [package for package in cluster.needs if importlib.util.find_spec(package) is None]

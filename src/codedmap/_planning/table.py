@@ -111,7 +111,7 @@ class Plan:
         return self.text()
 
     def text(self, width: int | None = None) -> str:
-        """The table as `print` shows it; for a narrow terminal with fewer columns and longer notes.
+        """The table as ``print`` shows it; for a narrow terminal with fewer columns and longer notes.
 
         Parameters
         ----------
