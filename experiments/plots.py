@@ -22,6 +22,7 @@ SCHEME_COLOURS = {
     "LCC": "#CC79A7",
     "copies": "#009E73",
     "uncoded": "#999999",
+    "KernelCode": "#D55E00",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import latency, pictures, rates, sensitivity, stragglers, table
+from . import latency, liars, pictures, planned, rates, sensitivity, stragglers, table
 from .harness import Experiment
 
 __all__ = ["EXPERIMENTS"]
@@ -12,6 +12,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         rates.EXPERIMENT,
         table.EXPERIMENT,
+        planned.EXPERIMENT,
+        liars.EXPERIMENT,
         stragglers.EXPERIMENT,
         sensitivity.EXPERIMENT,
         pictures.EXPERIMENT,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Interval", "mean_interval", "slope_interval"]
+__all__ = ["Interval", "jackknife_interval", "mean_interval", "slope_interval"]
 
 
 class Interval(NamedTuple):
@@ -36,3 +37,23 @@ def slope_interval(x: np.ndarray, y: np.ndarray) -> Interval:
     fit = stats.linregress(np.log(x), np.log(y))
     half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
     return Interval(float(fit.slope), float(fit.slope - half), float(fit.slope + half))
+
+
+def jackknife_interval(count: int, statistic: Callable[[np.ndarray], float]) -> Interval:
+    """A statistic of independent blocks, with Student's interval by leaving out one at a time.
+
+    Parameters
+    ----------
+    count : int
+        How many blocks there are.
+    statistic : callable
+        The places of some of the blocks to a number.
+    """
+    every = np.arange(count)
+    value = float(statistic(every))
+    if count < 2:
+        return Interval(value, np.nan, np.nan)
+    without = np.array([statistic(np.delete(every, left)) for left in every])
+    error = np.sqrt((count - 1) * np.var(without))
+    half = float(stats.t.ppf(0.975, count - 1) * error)
+    return Interval(value, value - half, value + half)

@@ -16,7 +16,7 @@ from experiments.data import MissingData
 from experiments.harness import Experiment, check, run
 from experiments.registry import EXPERIMENTS
 from experiments.replay import grouped, straggler_sets
-from experiments.stats import mean_interval, slope_interval
+from experiments.stats import jackknife_interval, mean_interval, slope_interval
 
 ROOT = Path(__file__).parents[1]
 
@@ -183,6 +183,14 @@ def test_intervals_cover_as_often_as_they_say():
         for _ in range(600)
     ]
     assert 0.92 < np.mean(covered) < 0.98
+    blocks = rng.exponential(size=(600, 20))
+    covered = [
+        (interval := jackknife_interval(20, lambda some, row=row: np.sqrt(row[some].mean()))).low
+        <= 1
+        <= interval.high
+        for row in blocks
+    ]
+    assert 0.9 < np.mean(covered) < 0.98
     x = np.logspace(0, 3, 12)
     slopes = [slope_interval(x, x**-3 * np.exp(0.3 * rng.standard_normal(12))) for _ in range(600)]
     assert 0.92 < np.mean([slope.low <= -3 <= slope.high for slope in slopes]) < 0.98
