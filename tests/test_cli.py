@@ -422,7 +422,7 @@ def test_outputs_that_cannot_be_written(folder, scripted):
     assert Path("there.npz").read_text() == "precious"
     assert "exists" in refused(*line, "folder.npz", "--force")
     assert "no directory nowhere, create it" in refused(*line, "nowhere/out.npz")
-    assert "name ending in .npz" in refused(*line, "out.npy")
+    assert "name ending in .npz, or in .npy" in refused(*line, "out.txt")
     assert not scripted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 
 import codedmap as cm
 
+from ._cli_waves import grows, run_in_waves, wave_options
 from ._files import reserved, rows_in
 from ._job import (
     CODES,
@@ -23,23 +24,9 @@ from ._job import (
     model_named,
     rule_named,
 )
-from ._shell import Commands, as_program
+from ._shell import EPILOG, Commands, as_program
 
 __all__ = ["cli", "main"]
-
-_EPILOG = """
-\b
-Exit codes:
-  0    all rows decoded and written
-  1    not enough (usable) answers
-  2    bad usage, input or output
-  3    workers cannot start, or MODEL
-       cannot be sent to them
-  130  interrupted by Ctrl-C
-  143  terminated
-
-Unless the exit code is 0, no output is left, except with --partial.
-"""
 
 
 @click.group(
@@ -62,7 +49,7 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
         raise click.BadParameter(f"{text!r} is neither a number nor gcv") from None
 
 
-@cli.command(epilog=_EPILOG)
+@cli.command(epilog=EPILOG)
 @click.argument("model")
 @click.argument("inputs", type=click.Path(path_type=Path))
 @click.option(
@@ -94,9 +81,10 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
-    help="Where the answers go.",
+    metavar="FILE",
+    help="Where the answers go: .npz, written at the end, or .npy, written in waves.",
 )
+@wave_options
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--key", metavar="NAME", help="Which array of INPUTS, if it is an .npz with several.")
 @click.option(
@@ -204,6 +192,8 @@ def run(
     stragglers: int,
     output: Path,
     force: bool,
+    each: int | None,
+    resume: bool,
     key: str | None,
     tasks: int | None,
     engine: str,
@@ -222,7 +212,7 @@ def run(
     takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file; its first axis
     counts the rows.
 
-    The output holds the answers as "values", a row for each row of INPUTS; "exact" and, where the
+    An .npz output holds the answers as "values", a row for each row of INPUTS; "exact" and, where the
     code has them, "stderr" (standard errors) tell how far to trust each; and beside them, which
     workers answered, were abandoned, failed or were rejected.
 
@@ -242,11 +232,19 @@ def run(
             click.echo(f"codedmap: note: {text}", err=True)
 
     given = {name: value for name, value in options.items() if value is not None}
-    with _explained(full), reserved(output, force) as save:
+    wavy = grows(output, each, resume=resume, force=force)
+    with _explained(full), nullcontext() if wavy else reserved(output, force) as save:
         coder = code_named(code, workers, stragglers, tasks, given)
         stop = rule_named(coder, stragglers, quorum, tolerance)
         stop = stop if deadline is None else stop | cm.Deadline(deadline)
         hedge = None if hedge_after is None else hedge_named(coder, hedge_after)
+        how: dict[str, Any] = {"code": coder, "stop": stop, "hedge": hedge, "throw": not partial}
+        if save is None:
+            how |= {"progress": not quiet, "rows": each, "resume": resume}
+            return run_in_waves(
+                model, inputs, key, output, engine=lambda: ENGINES[engine](workers), note=note,
+                promised=workers - stragglers, deadline=deadline, **how
+            )  # fmt: skip
         rows = rows_in(inputs, key)
         fn, rows = model_named(model, rows, note)
         coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,8 +15,11 @@ import codedmap as cm
 __all__ = ["reserved", "rows_in"]
 
 
-def rows_in(path: Path, key: str | None) -> np.ndarray:
-    """The array in a .npy or .npz file, there the one named ``key`` or the only one."""
+def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
+    """The array in a .npy or .npz file, there the one named ``key`` or the only one.
+
+    With ``mapped`` a .npy file is mapped and not read, for inputs larger than memory.
+    """
     try:
         with path.open("rb") as file:
             if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
@@ -24,7 +27,8 @@ def rows_in(path: Path, key: str | None) -> np.ndarray:
                     f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
                 )
             file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
+            mode: Literal["r"] | None = "r" if mapped else None
+            loaded = np.load(path if mapped else file, mmap_mode=mode, allow_pickle=False)
             if not isinstance(loaded, np.ndarray):
                 rows: np.ndarray = loaded[_chosen(path, loaded.files, key)]
                 return rows
@@ -35,7 +39,7 @@ def rows_in(path: Path, key: str | None) -> np.ndarray:
             f"inputs {path} cannot be read ({error.strerror or error}): check the path"
         ) from error
     except Exception as error:  # a damaged file raises whatever its damage leads to
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise cm.InvalidArgument(
                 f"inputs {path} holds Python objects, and unpickling those could run any code: "
                 "save an array of numbers or text (a ragged list of rows must be padded first)"
@@ -72,7 +76,7 @@ def reserved(path: Path, force: bool) -> Iterator[Callable[[cm.MapResult, cm.Cod
     """
     if path.suffix != ".npz":
         raise cm.InvalidArgument(
-            f"output {path} will be an .npz file: give it a name ending in .npz"
+            f"output {path}: give it a name ending in .npz, or in .npy to have it written in waves"
         )
     if path.is_dir() or (os.path.lexists(path) and not force):
         raise cm.InvalidArgument(

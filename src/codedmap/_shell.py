@@ -11,15 +11,34 @@ import click
 
 import codedmap as cm
 
-__all__ = ["Commands", "as_program"]
+__all__ = ["EPILOG", "Commands", "as_program"]
 
 _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
     ((cm.EngineError, cm.CannotSend), 3),
     ((cm.CodedmapError,), 2),
 )
+EPILOG = """
+\b
+Exit codes:
+  0    all rows decoded and written
+  1    not enough (usable) answers
+  2    bad usage, input or output
+  3    workers cannot start, or MODEL
+       cannot be sent to them
+  130  interrupted by Ctrl-C
+  143  terminated
+
+Unless the exit code is 0, no .npz output is left, except with --partial; a .npy output keeps the
+rows that are done.
+"""
+"""What a command's help says of exit codes."""
 # The library's messages name the remedy in Python; here it has another name.
-_IN_SHELL = (("throw=False", "--partial"), ('fill="mean"', "--fill mean"))
+_IN_SHELL = (
+    ("throw=False", "--partial"),
+    ('fill="mean"', "--fill mean"),
+    ("resume=True", "--resume"),
+)
 
 
 class _Formatter(click.HelpFormatter):
