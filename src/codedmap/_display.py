@@ -17,7 +17,7 @@ Showing = AbstractContextManager[Callable[[Progress], None]]
 @contextmanager
 def shown(wanted: bool) -> Iterator[Callable[[Progress], None]]:
     """A function to call with each `Progress`; draws on the error stream if that is a terminal."""
-    with _bar(wanted, "{task.completed:,.0f}/{task.total:,.0f} answered") as update:
+    with _bar(wanted, "{task.completed:,.0f}/{task.total:,.0f} answered", 0) as update:
 
         def show(seen: Progress) -> None:
             rest = f"{len(seen.running)} running"
