@@ -281,6 +281,20 @@ def started(*line):
                 run.kill()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_shows_how_many_rows_are_done():
+    import pty
+
+    reader, writer = pty.openpty()
+    run = program(*words(workers=4, stragglers=0), errors=writer)
+    os.close(writer)
+    drawn = os.read(reader, 100_000)
+    os.close(reader)
+    assert run.returncode == 0
+    assert b"/120 rows" in drawn
+    assert "\x1b" not in run.stdout
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
