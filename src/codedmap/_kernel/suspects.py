@@ -222,9 +222,8 @@ class Suspects:
         if self.twins is not None:
             alone = used & ~(self.twins[groups] & used[:, None]).any(axis=2)
         count, sure = alone.sum(axis=1), np.ones(len(used))
-        if (
-            self.twins is not None
-        ):  # what is left may be few, and a quantile of these small by chance
+        if self.twins is not None:
+            # What is left may be few, and a quantile of these small by chance.
             sure = count / np.maximum(count - _FEWEST + 1, 1)
         scale, tail = (
             sure * quantile(squares, alone, share) / chi2(share, self.outputs)
@@ -241,7 +240,7 @@ def equal_answers(
     """Which pairs (B, F, F) of answers (B, F, q) to different payloads are equal, if any are: to within
     rounding, in up to 16 outputs.
     """
-    first = np.sort(answers[:, :, 0], axis=1)
+    first = np.sort(np.where(used, answers[:, :, 0], np.nan), axis=1)
     if not np.isclose(first[:, 1:], first[:, :-1], rtol=1e-7, atol=0.0).any():
         return None
     some = answers[:, :, :: -(-answers.shape[2] // _COMPARED)]
