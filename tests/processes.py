@@ -139,6 +139,8 @@ def script(
     path.write_text(f"import os, signal, sys, time\nimport codedmap as cm\n{head}\n{body}")
     token = f"CODEDMAP_TEST_{uuid.uuid4().hex}"
     variables = {**os.environ, **environment, token: "1", "PYTHONUNBUFFERED": "1"}
+    # Where the tests run in the background, Ctrl-C may be ignored, and that is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, str(path), *arguments],
         stdout=subprocess.PIPE,
@@ -148,6 +150,7 @@ def script(
         env={name: value for name, value in variables.items() if value is not None},
         start_new_session=True,
     )
+    signal.signal(signal.SIGINT, before)
     running = Script(process, token, time.monotonic())
     try:
         yield running
