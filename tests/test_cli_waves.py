@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import codedmap as cm
 from codedmap._cli import cli
-from codedmap._job import ENGINES
+from codedmap._job import CODES, ENGINES
 from codedmap.testing import Scripted, crash, never
 
 from .test_cli import LENET, processes_of, program, refused, wait_until
@@ -123,6 +123,19 @@ def test_what_map_takes_waves_take(monkeypatch):
     printed = ran(*words(code="uncoded", stragglers=0), *options)
     assert "hedges     10: 20 rows saved" in printed
     np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_code_is_the_one_that_would_write_an_archive(scripted, code):
+    line = words(code=code, stragglers=0)[:-2]  # one wave, for the same groups of rows
+    line += ["--degree", "1"] if code == "lagrange" else []
+    ran(*line)
+    begun = json.loads(Path("out.npy.journal").read_text().splitlines()[0])
+    line[line.index("out.npy")] = "out.npz"
+    ran(*line)
+    with np.load("out.npz") as archive:
+        assert begun["code"][0] == str(archive["code"])
+        np.testing.assert_allclose(np.load("out.npy"), archive["values"], atol=1e-6)
 
 
 def test_an_array_of_an_archive(scripted):
