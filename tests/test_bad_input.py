@@ -56,6 +56,7 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("is no code", code=3)
     refused("cannot be called", fn="model.onnx")
     refused("neither an engine nor an Executor", engine="local")
+    refused("neither an engine nor an Executor", engine=cm.engines.Local)
     refused("is no stop rule", stop=5)
     refused("is no stop rule", stop=cm.Quorum)
     refused("same shape", inputs=[[1.0, 2.0], [3.0]])

@@ -104,6 +104,12 @@ def test_a_worker_without_a_domain_is_an_error(client):
         cm.engines.Dask(client, failure_domains={"elsewhere": 1})
 
 
+@pytest.mark.parametrize("domains", [3, "rack 1"])
+def test_failure_domains_of_another_kind_are_an_error(client, domains):
+    with pytest.raises(cm.InvalidArgument, match=r"failure_domains=.* must be a mapping"):
+        cm.engines.Dask(client, failure_domains=domains)
+
+
 def test_what_is_no_client_is_refused():
     with pytest.raises(cm.InvalidArgument, match=r"is no Dask client: give distributed\.Client"):
         cm.engines.Dask("tcp://127.0.0.1:8786")

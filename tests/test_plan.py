@@ -570,6 +570,7 @@ def test_a_code_that_waits_is_timed_to_the_answer_that_it_waits_for():
         ({"stragglers": 8}, "leave nobody to answer"),
         ({"stragglers": None}, "how many workers will be late"),
         ({"latency": 0.3}, "latency=0.3 is no latency model"),
+        ({"latency": cm.latency.Pareto}, "latency=<class .*Pareto.* is no latency model"),
         ({"seed": -1}, "seed=-1"),
         ({"budget": 0.5}, "budget=0.5"),
         ({"budget": np.nan}, "budget=nan"),

@@ -140,7 +140,7 @@ def test_what_map_raises_it_raises_in_place_of_the_last_result():
     engine.answer(0, 1, 2)
     assert next(results).outcome is Outcome.WAITING
     engine.fail(5, ValueError("bad weights"))
-    with pytest.raises(cm.NotEnoughAnswers, match=r"2 were still running.*bad weights.*Quorum"):
+    with pytest.raises(cm.NotEnoughAnswers, match=r"2 still running.*bad weights.*Quorum"):
         next(results)
     assert engine.abandoned == (3, 4)
     assert list(results) == []

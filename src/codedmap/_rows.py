@@ -18,7 +18,7 @@ def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
         rows = np.asarray(inputs)
     except Exception as error:
         raise InvalidArgument(
-            f"{kind}s cannot be made an array: {error}. All rows must have the same shape"
+            f"{kind}s cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
         ) from error
     if rows.ndim == 0:
         raise InvalidArgument(

@@ -193,7 +193,8 @@ def _found(
 def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
     if isinstance(engine, Executor):
         engine = FromExecutor(engine, slots)
-    if not isinstance(engine, Engine):
+    # A class has the attributes of its engines, so it passes for one.
+    if isinstance(engine, type) or not isinstance(engine, Engine):
         raise InvalidArgument(
             f"engine={engine!r} is neither an engine nor an Executor: give one such as "
             "codedmap.engines.Local(workers=8)"

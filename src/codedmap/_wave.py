@@ -217,7 +217,7 @@ def _not_enough(
 ) -> NotEnoughAnswers:
     counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered"]
     if seen.running:
-        counts.append(f"{len(seen.running)} were still running")
+        counts.append(f"{len(seen.running)} still running")
     if failures:
         slot, first = next(iter(failures.items()))
         counts.append(

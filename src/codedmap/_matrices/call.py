@@ -153,7 +153,7 @@ class Call:
     ) -> NotEnoughAnswers | InvalidAnswer:
         counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered"]
         if seen.running:
-            counts.append(f"{len(seen.running)} were still running")
+            counts.append(f"{len(seen.running)} still running")
         if failures:
             worker, first = next(iter(failures.items()))
             counts.append(

@@ -106,7 +106,7 @@ def plan(
     rows = checked_rows(sample, "sample")
     check_whole("seed", seed, 0)
     check_budget(1, workers, 0 if stragglers is None else stragglers)
-    if latency is not None and not isinstance(latency, LatencyModel):
+    if isinstance(latency, type) or not isinstance(latency, LatencyModel | None):
         raise InvalidArgument(
             f"latency={latency!r} is no latency model: give one of codedmap.latency, such as "
             "Pareto(0.1, 0.03)"

@@ -201,7 +201,7 @@ class _Call:
                 f"with {problem})"
             )
         if seen.running:
-            facts.append(f"{len(seen.running)} were still running")
+            facts.append(f"{len(seen.running)} still running")
         if failures:
             worker, first = next(iter(failures.items()))
             facts.append(

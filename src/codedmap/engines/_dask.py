@@ -81,6 +81,11 @@ class Cluster:
                 "the Dask client is asynchronous, and map blocks: give one that was made without "
                 "asynchronous=True, and call map outside of its event loop"
             )
+        if not (domains is None or callable(domains) or isinstance(domains, Mapping)):
+            raise InvalidArgument(
+                f"failure_domains={domains!r} must be a mapping from a worker's address, name or host, "
+                "or a function of its entry in client.scheduler_info()"
+            )
         self._client: Any = client
         self._run = run
         self._topic = f"codedmap-{run}"

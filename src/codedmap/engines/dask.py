@@ -62,7 +62,8 @@ class Dask(Pinned):
     Raises
     ------
     InvalidArgument
-        If the client cannot be used, or workers that shall be ended have no nanny.
+        If the client or the failure domains cannot be used, or workers that shall be ended have no
+        nanny.
     EngineError
         If there are no workers, or Python or codedmap differ between caller and cluster.
     """
