@@ -38,6 +38,8 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             axes[1][0], cells, "calibration", "RMS of error / standard error, cell by cell"
         )
         axes[1][0].axvspan(*LOOSE, color="#999999", alpha=0.2, lw=0)
+        axes[1][0].set_xticks([0.5, 1, 2, 4])
+        axes[1][0].minorticks_off()
         _ranks(axes[1][1], cells)
 
 
