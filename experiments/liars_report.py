@@ -141,7 +141,9 @@ def _verdict(many: pd.DataFrame, one: pd.DataFrame) -> str:
 
 
 def _meaning(many: pd.DataFrame) -> str:
-    honest = many[many["lie"] == "nobody"].groupby("code")["dropped"].max()
+    nobody = many[many["lie"] == "nobody"]
+    honest = nobody.set_index(["function", "code"])["dropped"].unstack()
+    titles = nobody.groupby("function")["title"].first()
     lies = many[many["lie"] != "nobody"]
     caught = _pivot(lies, "caught")
     best = caught.mean().idxmax()
@@ -155,9 +157,12 @@ def _meaning(many: pd.DataFrame) -> str:
         "found where the others say well enough what an honest one is: swapped and stale answers are "
         "answers of the function, to other inputs. NaN in the answer to a raw input that nobody "
         "contradicts is returned as it is, because some functions mean it: check "
-        "`numpy.isfinite(result.values)`. When nobody lies, at most "
-        f"{honest[[code for code in NAMES if code in honest]].max():.2f} honest workers a wave are dropped, "
-        "whatever the code and function."
+        "`numpy.isfinite(result.values)`. Two copies that disagree do not tell who lies: the row is "
+        "estimated and nobody is rejected, so planned copies put more right than they catch. When nobody "
+        f"lies, KernelCode drops {honest['KernelCode'].mean():.2f} honest workers a wave "
+        f"({honest['KernelCode'].max():.2f} on {titles[honest['KernelCode'].idxmax()]}), planned codes "
+        f"{honest['planned'].mean():.2f}, and bisquare {honest['bisquare'].mean():.2f} "
+        f"({honest['bisquare'].max():.2f} on {titles[honest['bisquare'].idxmax()]})."
     )
 
 

@@ -70,6 +70,9 @@ class Config:
         In each cell.
     grid : tuple of float
         λ_d among which the oracle chooses.
+    kernel_workers : int
+        N up to which `codedmap.KernelCode`, whose time is cubic in it, stands beside the others, in
+        the curves against N with the most stragglers, anywhere.
     """
 
     tasks: int = 9
@@ -84,6 +87,7 @@ class Config:
     repetitions: int = 200
     noisy_repetitions: int = 20
     grid: tuple[float, ...] = tuple(np.logspace(-10, -2, 25).tolist())
+    kernel_workers: int = 264
 
 
 def configure(quick: bool) -> Config:
@@ -100,6 +104,7 @@ def configure(quick: bool) -> Config:
         repetitions=10,
         noisy_repetitions=3,
         grid=tuple(np.logspace(-8, -5, 7).tolist()),
+        kernel_workers=160,
     )
 
 
@@ -251,6 +256,18 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
         tried = {λ: smoothed(λ) for λ in config.grid}
         best = min(tried, key=lambda λ: float(tried[λ].mean()))
         yield row("LeTCC", "oracle", best, tried[best])
+    if _with_kernel(config, cell):
+        yield row("KernelCode", "none", np.nan, _errors(cell, draws, cm.KernelCode(*budget)))
+
+
+def _with_kernel(config: Config, cell: Cell) -> bool:
+    counts = config.noisy_stragglers if cell["noise"] else config.stragglers
+    return (
+        cell["sweep"] == "N"
+        and cell["kind"] == "random"
+        and cell["stragglers"] == max(counts)
+        and config.tasks <= cell["workers"] <= config.kernel_workers
+    )
 
 
 def _errors(cell: Cell, draws: list[_Draw], code: cm.Code) -> np.ndarray:

@@ -77,6 +77,8 @@ def _bound(curve: dict[str, object], x: np.ndarray) -> float:
     letcc = curve["code"] == "LeTCC"
     if curve["sweep"] == "p":
         return slope_interval(x, proven(str(curve["code"]), x, curve["fixed"])).value
+    if curve["code"] == "KernelCode":
+        return np.nan
     if curve["noise"]:
         if not letcc or curve["smoothing"] == "none":
             return np.nan
@@ -113,12 +115,16 @@ def _exact(axis: Axes, table: pd.DataFrame) -> None:
             label = f"{code}, {TITLES[name]}"
             _curve(axis, curve, "workers", label, SCHEME_COLOURS[code], marker)
         _guide(axis, curve, "workers", partial(_power, power), f"{rate}, proven for {code}")
+    for marker, name in zip(MARKERS, TITLES, strict=True):
+        curve = cells.query("code == 'KernelCode' and function == @name and mse > 0")
+        label = f"KernelCode, {TITLES[name]}"
+        _curve(axis, curve, "workers", label, SCHEME_COLOURS["KernelCode"], marker)
     axis.set_title(
         f"More workers, S = {cells['stragglers'].max():.0f} late anywhere", fontsize=TITLE
     )
     axis.set_xlabel("workers N", fontsize=AXIS)
-    axis.set_ylim(bottom=cells["mse"].min() / 1e4)
-    axis.legend(fontsize=LEGEND, frameon=False, loc="lower left", labelspacing=0.25)
+    axis.set_ylim(bottom=cells.query("code == 'LeTCC'")["mse"].min() / 1e6)
+    axis.legend(fontsize=LEGEND - 2, frameon=False, loc="lower left", labelspacing=0.2)
 
 
 def _noisy(axis: Axes, table: pd.DataFrame) -> None:
@@ -129,6 +135,8 @@ def _noisy(axis: Axes, table: pd.DataFrame) -> None:
         curve = cells.query("code == 'LeTCC' and smoothing == @name")
         _curve(axis, curve, "workers", f"LeTCC, {label}", SMOOTHING_COLOURS[name], marker)
     _guide(axis, curve, "workers", partial(_power, -0.6), "$N^{-3/5}$, proven for LeTCC")
+    kernel = cells.query("code == 'KernelCode' and mse > 0")
+    _curve(axis, kernel, "workers", "KernelCode", SCHEME_COLOURS["KernelCode"], "v")
     axis.set_title(f"The same with noisy answers, {TITLES['wave']}", fontsize=TITLE)
     axis.set_xlabel("workers N", fontsize=AXIS)
     axis.legend(fontsize=LEGEND, frameon=False, loc="upper right", labelspacing=0.25)

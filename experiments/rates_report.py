@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from .rates_kernel import beside_kernel
 from .rates_plot import CEILING, FLOOR, KINDS, RESOLVED, SMOOTHINGS, TITLES, fits
 from .stats import Interval, slope_interval
 
@@ -57,6 +58,10 @@ the noise of a single answer is {single:.2g}. GCV's error is in the median {gcv_
 the theory's {rule_ratio:.2f} times. The best λ itself goes as N^({lambda_n}) and S^({lambda_s}) ({wave});
 theory has -0.8, for functions rougher than this one, and no power of S.
 
+### KernelCode beside them
+
+{kernel}
+
 ### More stragglers
 
 {late}
@@ -82,6 +87,7 @@ the table has the slopes of these two over the same N. LeTCC: {chance_verdict} B
 - Exact answers of a smooth function: LeTCC without smoothing, from {resolved} workers a task on. There twice
   the workers leave 1/{gain:.0f} of the error of x sin x (BACC: 1/{bacc_gain:.0f}; {many:.0f} stragglers anywhere).
 - Noisy answers: LeTCC with `decoder_smoothing="gcv"`. It knows nothing and loses next to nothing.
+- Answers without noise from few workers a task: `KernelCode`, see above.
 - Neighbours on the curve should not fail together: with {high_s:.0f} of {fixed} workers late, side by side instead
   of anywhere multiplies the error of x sin x by {penalty:.1g}. Put neighbouring slots on different machines.
 - These are rates of *smooth* functions, seen when N is several times K. They say nothing of a
@@ -114,10 +120,11 @@ def report(table: pd.DataFrame) -> str:
         repetitions=table["repetitions"].max(),
         noisy_repetitions=table["repetitions"].min(),
         noise=100.0 * table["noise"].max(),
-        exact=_slopes(exact, both),
+        exact=_slopes(exact, {**both, "KernelCode": "code == 'KernelCode'"}),
         exact_verdict=_verdict(exact.query(letcc)),
         bacc_verdict=_verdict(exact.query(bacc)),
-        noisy=_slopes(noisy, {**smoothed, "BACC": bacc}),
+        noisy=_slopes(noisy, {**smoothed, "BACC": bacc, "KernelCode": "code == 'KernelCode'"}),
+        kernel=beside_kernel(table),
         noisy_verdict=_verdict(noisy.query("smoothing != 'none'")),
         late=_slopes(late, by_count),
         chance=_slopes(chance, both, bounds=True),

@@ -25,6 +25,7 @@ SMALL = rates.Config(
     repetitions=2,
     noisy_repetitions=2,
     grid=(1e-8, 1e-7),
+    kernel_workers=0,
 )
 
 
