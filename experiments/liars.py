@@ -18,7 +18,7 @@ import codedmap as cm
 from . import functions
 from .harness import Cell, Experiment, Row
 from .liars_report import plot, report
-from .replay import answers_of
+from .replay import answers_of, cut_for
 from .stats import mean_interval
 
 __all__ = ["EXPERIMENT", "LIES", "Settings"]
@@ -41,7 +41,7 @@ class Settings:
 
 def _configure(quick: bool) -> Settings:
     if quick:
-        return Settings(("tanh-network", "lenet-mnist"), ((60, 20, 6), (25, 20, 1)), 3, 2, quick)
+        return Settings(("tanh-network", "lenet-mnist"), ((60, 20, 6), (25, 20, 1)), 3, 3, quick)
     names = (
         "tanh-network",
         "tanh-5",
@@ -51,7 +51,7 @@ def _configure(quick: bool) -> Settings:
         "svm-digits",
         "forest",
     )
-    return Settings(names, ((60, 20, 6), (25, 20, 1)), 30, 5, quick)
+    return Settings(names, ((60, 20, 6), (25, 20, 1)), 20, 10, quick)
 
 
 def _cells(settings: Settings) -> list[Cell]:
@@ -158,10 +158,11 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
     kinds = LIES if liars > 1 else {name: LIES[name] for name in ALONE}
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for _ in range(settings.waves):
-        place = rng.choice(order[some:], (K, settings.groups), replace=False)
+        chosen = rng.choice(order[some:], K * settings.groups, replace=False)
         who = np.sort(rng.choice(N, liars, replace=False))
         seed = int(rng.integers(2**32))
         for name, code in codes.items():
+            place = chosen[cut_for(code, inputs[chosen])]
             exact = np.float64 if name == "LagrangeCode" else inputs.dtype
             encoding = code.encode(inputs[place].astype(exact))
             if isinstance(code, cm.Replication):

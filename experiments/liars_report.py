@@ -31,7 +31,7 @@ of {kinds} ways: noise of five deviations; the sign flipped; NaN; all agreeing o
 another worker; those of the group before; the first answer over and over; a bias of a tenth of a deviation.
 Which codes catch them (`rejected`), how many honest workers go with them, how far are the rows then
 from the truth, and how many are marked `exact` and are not? {functions} functions, {waves} waves of {groups}
-groups each, the same rows and liars for every code; figures are means over functions. *Planned* is what
+groups each, cut as `codedmap.map` cuts them, the same rows and liars for every code; figures are means over functions. *Planned* is what
 `codedmap.plan` recommends where as many workers are late as lie here.
 
 **Came out.** Share of the liars caught:

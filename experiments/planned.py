@@ -2,7 +2,8 @@
 
 One cell is a function and a budget (N, K, S). The code is planned on a sample of 10 K rows; then it
 and its rivals are judged on rows that the plan has not seen, in blocks of some groups, each of which
-is decoded from the same random straggler sets by all. Blocks share no rows, as far as there are
+is decoded from the same random straggler sets by all. The rows of a block are cut into groups as
+`codedmap.map` does it, so that codes which ask for it get rows that are alike in one group. Blocks share no rows, as far as there are
 enough, so intervals come from leaving out one block at a time.
 """
 
@@ -22,7 +23,7 @@ from .harness import Cell, Experiment, Row
 from .papers import BACC, LeTCC
 from .planned_plot import plot
 from .planned_report import report
-from .replay import answers_of, straggler_sets
+from .replay import answers_of, cut_for, straggler_sets
 from .stats import jackknife_interval
 
 __all__ = ["EXPERIMENT", "Settings", "compute"]
@@ -56,13 +57,13 @@ class Settings:
 def _configure(quick: bool) -> Settings:
     if quick:
         names = ("lenet-8x8", "tanh-network", "forest", "cubic")
-        return Settings(tuple((name, 25, 20, 3) for name in names), 8, 4, 80, quick)
+        return Settings(tuple((name, 25, 20, 3) for name in names), 4, 5, 80, quick)
     cases = []
     for turn, (name, function) in enumerate(functions.FUNCTIONS.items()):
         more = [OTHERS[(2 * turn + i) % len(OTHERS)] for i in (0, 1)]
         budgets = BUDGETS[:2] if function.slow else (*BUDGETS, *more)
         cases += [(name, *budget) for budget in budgets]
-    return Settings(tuple(cases), 20, 3, 200, quick)
+    return Settings(tuple(cases), 10, 10, 200, quick)
 
 
 def _cells(settings: Settings) -> list[Cell]:
@@ -113,9 +114,7 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
         "BACC": BACC(K, N, S),
         "copies": cm.Replication(K, N, fill="mean"),
     }
-    judged = {
-        name: _judged(call, code, inputs, truth, rows, K, sets) for name, code in codes.items()
-    }
+    judged = {name: _judged(call, code, inputs, truth, rows, sets) for name, code in codes.items()}
     kind = functions.FUNCTIONS[cell["function"]]
     deviation = float(np.sqrt(truth.reshape(len(truth), -1).var(axis=0).mean()))
     shared = {
@@ -155,16 +154,15 @@ def _judged(
     inputs: np.ndarray,
     truth: np.ndarray,
     rows: list[np.ndarray],
-    tasks: int,
     sets: list[list[np.ndarray]],
 ) -> _Judged:
     squares, stderr = [], []
     for chosen, waves in zip(rows, sets, strict=True):
-        place = chosen.reshape(tasks, -1)
+        place = chosen[cut_for(code, inputs[chosen])]
         encoding = code.encode(inputs[place])
         right = truth[place]
         if isinstance(code, (cm.Replication, cm.Uncoded)):
-            answers = right[np.arange(code.workers) % tasks]
+            answers = right[np.arange(code.workers) % code.tasks]
         else:
             answers = answers_of(call, encoding.payloads)
         for slots in waves:

@@ -9,7 +9,7 @@ import numpy as np
 
 import codedmap as cm
 
-__all__ = ["Score", "answers_of", "grouped", "played", "straggler_sets"]
+__all__ = ["Score", "answers_of", "cut_for", "grouped", "played", "straggler_sets"]
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -30,6 +30,17 @@ def grouped(inputs: np.ndarray, tasks: int, rng: np.random.Generator) -> np.ndar
     return inputs[rng.permutation(len(inputs))[: groups * tasks]].reshape(
         tasks, groups, *inputs.shape[1:]
     )
+
+
+def cut_for(code: cm.Code, rows: np.ndarray) -> np.ndarray:
+    """The places (K, B) of rows (K · B, *x) in their groups, as `codedmap.map` cuts them.
+
+    Some codes ask for an order in which rows that are alike share a group.
+    """
+    arranged = getattr(code, "arranged", None)
+    order = arranged(rows) if arranged is not None else None
+    places = np.arange(len(rows)) if order is None else order
+    return places.reshape(code.tasks, -1)
 
 
 def straggler_sets(

@@ -15,8 +15,10 @@ from experiments import models, report
 from experiments.data import MissingData
 from experiments.harness import Experiment, check, run
 from experiments.registry import EXPERIMENTS
-from experiments.replay import grouped, straggler_sets
+from experiments.replay import cut_for, grouped, straggler_sets
 from experiments.stats import jackknife_interval, mean_interval, slope_interval
+
+import codedmap as cm
 
 ROOT = Path(__file__).parents[1]
 
@@ -279,3 +281,13 @@ def test_an_unknown_experiment_is_named():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no experiment is called tabel: choose from" in done.stderr
+
+
+def test_rows_are_cut_as_map_cuts_them():
+    rows = np.random.default_rng(0).standard_normal((40, 2))
+    plain = cut_for(cm.BerrutCode(8, 10, 1), rows)
+    assert plain.tolist() == np.arange(40).reshape(8, 5).tolist()
+    alike = cut_for(cm.KernelCode(8, 10, 1), rows)
+    assert sorted(alike.ravel().tolist()) == list(range(40))
+    inside, anywhere = (np.mean([rows[group].var() for group in cut.T]) for cut in (alike, plain))
+    assert inside < 0.8 * anywhere
