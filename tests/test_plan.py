@@ -392,7 +392,7 @@ def test_what_never_varies_has_no_deviation(fn, sample):
     assert plan.deviation == 0
     assert plan.rows[0].rmse < 1e-12
     assert plan.advice == (
-        "Do not code, copy: no mixture is better than copies, kernel fill here (no error worth "
+        "Do not code, copy: no mixture is clearly better than copies, kernel fill here (no error worth "
         "mentioning)."
     )
     assert "RMSE/sd" not in str(plan)

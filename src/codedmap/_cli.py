@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ import numpy as np
 
 import codedmap as cm
 
+from ._cli_plan import plan
 from ._cli_waves import grows, run_in_waves, wave_options
 from ._files import reserved, rows_in
 from ._job import (
@@ -24,7 +23,9 @@ from ._job import (
     model_named,
     rule_named,
 )
-from ._shell import EPILOG, Commands, as_program
+from ._planning.auto import auto
+from ._rows import checked_rows
+from ._shell import EPILOG, Commands, as_program, explained
 
 __all__ = ["cli", "main"]
 
@@ -42,6 +43,9 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+cli.add_command(plan)
+
+
 def _smoothing(text: str) -> float | Literal["gcv"]:
     try:
         return "gcv" if text == "gcv" else float(text)
@@ -57,8 +61,8 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     required=True,
     type=click.Choice(list(CODES)),
     metavar="CODE",
-    help="How work is spread so that answers may be missing: replication (copies, exact), kernel "
-    "(raw inputs and mixtures, most answers exact, error bars for the others), spline (LeTCC) or "
+    help="How work is spread so that answers may be missing: auto (tries them on some rows "
+    "first), replication (copies, exact), kernel (raw inputs and mixtures, most answers exact, error bars for the others), spline (LeTCC) or "
     "berrut (BACC) (mixtures, estimates for any smooth function), lagrange (LCC, mixtures, exact for "
     "polynomials), or uncoded (a plain map).",
 )
@@ -92,7 +96,8 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
     type=click.IntRange(1),
     metavar="K",
     help="How many inputs are coded together. By default N - S; for replication N // (S + 1), so "
-    "that any S workers may be lost; for uncoded N; for lagrange as many as the degree allows.",
+    "that any S workers may be lost; for uncoded N; for lagrange as many as the degree allows; "
+    "auto chooses.",
 )
 @click.option(
     "--fill",
@@ -233,13 +238,17 @@ def run(
 
     given = {name: value for name, value in options.items() if value is not None}
     wavy = grows(output, each, resume=resume, force=force)
-    with _explained(full), nullcontext() if wavy else reserved(output, force) as save:
+    with explained(full), nullcontext() if wavy else reserved(output, force) as save:
         coder = code_named(code, workers, stragglers, tasks, given)
         stop = rule_named(coder, stragglers, quorum, tolerance)
         stop = stop if deadline is None else stop | cm.Deadline(deadline)
         hedge = None if hedge_after is None else hedge_named(coder, hedge_after)
         how: dict[str, Any] = {"code": coder, "stop": stop, "hedge": hedge, "throw": not partial}
         if save is None:
+            if code == "auto":
+                raise cm.InvalidArgument(
+                    "--code auto is for .npz outputs: codedmap plan tells which code to use in waves"
+                )
             how |= {"progress": not quiet, "rows": each, "resume": resume}
             return run_in_waves(
                 model, inputs, key, output, engine=lambda: ENGINES[engine](workers), note=note,
@@ -249,8 +258,14 @@ def run(
         fn, rows = model_named(model, rows, note)
         coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
         with ENGINES[engine](workers) as pool:
+            call = cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn
+            if code == "auto":
+                chosen = auto(
+                    call, checked_rows(rows), pool, stop, stragglers=stragglers, tasks=tasks
+                )
+                coder = chosen.code
             result = cm.map(
-                cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn,
+                call,
                 rows,
                 code=coder,
                 engine=pool,
@@ -261,7 +276,8 @@ def run(
             )
         save(result, coder)
     if not quiet:
-        click.echo(f"{result}\n  output     {output}")
+        choice = f"\n  code       {chosen.choice}" if code == "auto" else ""
+        click.echo(f"{result}{choice}\n  output     {output}")
     promised = workers - stragglers
     if result.stderr is None and len(result.answered) < promised:
         note(
@@ -269,16 +285,6 @@ def run(
             f"counts on had come: {code} has no error bars, and these estimates may be far off"
         )
     return 1 if partial and falls_short(result, deadline) else 0
-
-
-@contextmanager
-def _explained(full: bool) -> Iterator[None]:
-    try:
-        yield
-    except cm.CodedmapError as error:
-        if full:
-            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-        raise
 
 
 def main() -> None:

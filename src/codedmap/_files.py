@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
 import codedmap as cm
 
-__all__ = ["reserved", "rows_in"]
+__all__ = ["Save", "reserved", "rows_in", "written"]
+
+Save = Callable[[IO[bytes]], None]
 
 
 def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
@@ -67,47 +69,54 @@ def _chosen(path: Path, keys: list[str], key: str | None) -> str:
 
 @contextmanager
 def reserved(path: Path, force: bool) -> Iterator[Callable[[cm.MapResult, cm.Code], None]]:
-    """What saves a result to ``path``, through a file made beside it now; failures leave nothing.
+    """What saves a result to ``path``; see `written`."""
+    if path.suffix != ".npz":
+        raise cm.InvalidArgument(
+            f"output {path}: give it a name ending in .npz, or in .npy to have it written in waves"
+        )
+    with written("output", path, force) as write:
+        yield lambda result, code: write(lambda file: np.savez(file, **_contents(result, code)))
+
+
+@contextmanager
+def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], None]]:
+    """What writes to ``path``, through a file made beside it now; failures leave nothing.
 
     Raises
     ------
     InvalidArgument
         If the path exists, unless ``force``, or cannot be written.
     """
-    if path.suffix != ".npz":
-        raise cm.InvalidArgument(
-            f"output {path}: give it a name ending in .npz, or in .npy to have it written in waves"
-        )
     if path.is_dir() or (os.path.lexists(path) and not force):
         raise cm.InvalidArgument(
-            f"output {path} exists: choose another name, or replace a file with --force"
+            f"{name} {path} exists: choose another name, or replace a file with --force"
         )
     if not path.parent.is_dir():
         raise cm.InvalidArgument(
-            f"output {path}: there is no directory {path.parent}, create it first"
+            f"{name} {path}: there is no directory {path.parent}, create it first"
         )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         file = part.open("xb")
     except OSError as error:
         raise cm.InvalidArgument(
-            f"output {path} cannot be written ({error.strerror}): choose another directory"
+            f"{name} {path} cannot be written ({error.strerror}): choose another directory"
         ) from error
 
-    def save(result: cm.MapResult, code: cm.Code) -> None:
+    def write(save: Save) -> None:
         try:
             with file:
-                np.savez(file, **_contents(result, code))
+                save(file)
             part.replace(path)
         except OSError as error:
             raise cm.InvalidArgument(
-                f"output {path} could not be written: {error.strerror}; the answers are lost, run "
-                "again with room for them"
+                f"{name} {path} could not be written: {error.strerror}; what it would have held is "
+                "lost, run again with room for it"
             ) from error
 
     try:
         with file:
-            yield save
+            yield write
     finally:
         part.unlink(missing_ok=True)
 

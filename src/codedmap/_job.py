@@ -62,6 +62,11 @@ def _lagrange(tasks: int, workers: int, stragglers: int, degree: int | None = No
     return cm.LagrangeCode(tasks, workers, stragglers, degree)
 
 
+def _auto(tasks: int, workers: int, stragglers: int) -> cm.Code:
+    """Stands for the code that will be chosen: of as many workers, and with standard errors."""
+    return cm.KernelCode(tasks, workers, stragglers, 0.0)
+
+
 class _Row(NamedTuple):
     build: Callable[..., cm.Code]
     """Called with tasks, workers, stragglers and those of the options that were given."""
@@ -71,6 +76,7 @@ class _Row(NamedTuple):
 
 
 CODES = {
+    "auto": _Row(_auto, (), lambda n, s, options: 1),
     "uncoded": _Row(_uncoded, ("fill",), lambda n, s, options: n),
     "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
     "berrut": _Row(cm.BerrutCode, ("order",)),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -11,7 +14,7 @@ import click
 
 import codedmap as cm
 
-__all__ = ["EPILOG", "Commands", "as_program"]
+__all__ = ["EPILOG", "Command", "Commands", "as_program", "explained"]
 
 _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
@@ -56,7 +59,9 @@ class _Context(click.Context):
     formatter_class = _Formatter
 
 
-class _Command(click.Command):
+class Command(click.Command):
+    """A command whose help fits."""
+
     context_class = _Context
 
 
@@ -64,7 +69,7 @@ class Commands(click.Group):
     """Commands that return their exit code, and report every error in one line."""
 
     context_class = _Context
-    command_class = _Command
+    command_class = Command
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
@@ -82,6 +87,17 @@ class Commands(click.Group):
             raise SystemExit(code)
         click.echo(f"codedmap: error: {' '.join(message.split())}", err=True)
         raise SystemExit(code)
+
+
+@contextmanager
+def explained(full: bool) -> Iterator[None]:
+    """Errors are printed in full before they are reported, if so wanted."""
+    try:
+        yield
+    except cm.CodedmapError as error:
+        if full:
+            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        raise
 
 
 class _Interrupted(BaseException):

@@ -18,6 +18,7 @@ from ._rows import checked_rows
 from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
 from ._sums.code import SumCode
 from ._wave import Wave, no_stderr
+from .codes import Uncoded
 from .engines import Engine, FromExecutor, Resident
 
 __all__ = ["checked_engine", "checked_rule", "results", "sent", "stream"]
@@ -89,6 +90,8 @@ def results(
     rows, hedge = checked_rows(inputs), checked_hedge(hedge)
     plan = None
     if isinstance(code, str) and code == "auto":
+        if isinstance(engine, Engine):  # or it takes a plan to find out
+            checked_rule(stop, Uncoded(engine.workers))
         plan = auto(fn, rows, engine, stop)
         code = plan.code
     if not isinstance(code, Code):

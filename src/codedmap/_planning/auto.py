@@ -14,7 +14,7 @@ from ..engines import Engine, Resident
 from .door import BUDGET, GROUPS, Question, planned
 from .engine import computing
 from .sampling import chosen, numbers_of_tasks
-from .table import Plan
+from .table import Plan, PlanRow
 
 __all__ = ["auto"]
 
@@ -27,9 +27,22 @@ _ROWS = 14
 
 
 def auto(
-    fn: Callable[[Any], Any] | Resident, rows: np.ndarray, engine: Any, stop: StopRule | None
+    fn: Callable[[Any], Any] | Resident,
+    rows: np.ndarray,
+    engine: Any,
+    stop: StopRule | None,
+    *,
+    stragglers: int | None = None,
+    tasks: int | None = None,
 ) -> Plan:
     """Which code to use for these rows; see `codedmap.map`.
+
+    Parameters
+    ----------
+    fn, rows, engine, stop
+        As `map` has them.
+    stragglers, tasks : int, optional
+        By default from the rule, and chosen.
 
     Raises
     ------
@@ -44,17 +57,24 @@ def auto(
             "say: give codedmap.engines.FromExecutor(executor, workers=8), say"
         )
     workers = engine.workers
-    late = _dispensable(stop, workers)
-    wanted = numbers_of_tasks(workers, late, BUDGET, len(rows))
+    late = _dispensable(stop, workers) if stragglers is None else stragglers
+    budget = max(BUDGET, workers / len(rows))  # a group has no more tasks than there are rows
+    wanted = [tasks] if tasks else numbers_of_tasks(workers, late, budget, len(rows))
     groups = min(GROUPS, max(_FEWEST, len(rows) // (_ROWS * wanted[0])))
     sample = chosen(rows, groups * wanted[0], 0)
     ask = Question(computing(fn, engine), sample, workers, late, groups=groups)
     plan = planned(ask, wanted)
-    if stop is not None and asks_stderr(stop):
-        sure = [row for row in plan.rows if getattr(row.code, "has_stderr", False)]
-        rest = [row for row in plan.rows if row not in sure]
-        plan = replace(plan, rows=(*sure, *rest))
-    return plan
+    fitting = [row for row in plan.rows if _fits(row, stop)]
+    rest = [row for row in plan.rows if not _fits(row, stop)]
+    return replace(plan, rows=(*fitting, *rest))
+
+
+def _fits(row: PlanRow, stop: StopRule | None) -> bool:
+    """Whether the rule can be satisfied with this code."""
+    if row.code is None or stop is None:
+        return row.code is not None
+    told = getattr(row.code, "has_stderr", False) or not asks_stderr(stop)
+    return told and row.code.workers >= (_counted(stop) or 0)
 
 
 def _dispensable(stop: StopRule | None, workers: int) -> int:

@@ -134,7 +134,7 @@ def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
     if isinstance(best.code, Uncoded):
         text = f"Do not code: {best.scheme} is as good as any other ({error})."
     elif best.copying:
-        text = f"Do not code, copy: no mixture is better than {best.scheme} here ({error})."
+        text = f"Do not code, copy: no mixture is clearly better than {best.scheme} here ({error})."
     else:
         text = f"Use {best.scheme} ({error})."
     as_fast = [
