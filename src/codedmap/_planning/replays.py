@@ -115,13 +115,13 @@ class Outcomes:
         """What 95 % of the waves stay below."""
         return float(np.quantile(np.sqrt(self.squares), 0.95))
 
-    def as_good_as(self, other: Outcomes) -> bool:
-        """Whether the other's lead is less than twice its standard error over the rows.
+    def as_good_as(self, other: Outcomes, errors: float = 2.0) -> bool:
+        """Whether the other's lead is less than so many of its standard errors over the rows.
 
-        So a lead that rests on four rows or fewer is none.
+        With two, a lead that rests on four rows or fewer is none.
         """
         lead = self.by_row - other.by_row
-        return bool(lead.mean() * np.sqrt(len(lead)) <= 2.0 * lead.std())
+        return bool(lead.mean() * np.sqrt(len(lead)) <= errors * lead.std())
 
 
 def deviation(answers: np.ndarray) -> float:

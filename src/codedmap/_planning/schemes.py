@@ -30,6 +30,8 @@ _UNRELATED = Prior(1e-100)
 """No answer tells anything of another input: what is lost gets the mean."""
 _SUSPICIONS = (10.0, 30.0, 1e6)
 """Tried one after the other where honest answers are thought lies; with the last one, none is."""
+_CLEARLY = 3.0
+"""Standard errors by which the best of several ways to decode must lead, to be taken for no accident."""
 _CALIBRATION = (0.2, 5.0)
 """Factors on standard errors that a small sample may call for."""
 
@@ -156,7 +158,7 @@ def _outcome(
 
 
 def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Measured:
-    """The simplest of a few ways to decode the same answers that is as good as the best of them."""
+    """The best of a few ways to decode the same answers: the mean, unless another is clearly better."""
     arrivals, late = ground.waves(code)
 
     def outcome(decoder: _Decoder, suspicion: float, waves: np.ndarray) -> Outcomes:
@@ -166,16 +168,15 @@ def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Grou
 
     decoders = list(_decoders(code, trials, ground))
     screened = [outcome(one, _SUSPICIONS[-1], arrivals[:_SCREENED]) for one in decoders]
-    best = min(screened, key=lambda one: one.rmse)
-    simplest = next(at for at, one in enumerate(screened) if one.as_good_as(best))
+    best = min(range(len(decoders)), key=lambda at: screened[at].rmse)
+    if decoders[0].code.prior == _UNRELATED and screened[0].as_good_as(screened[best], _CLEARLY):
+        best = 0
     for suspicion in (code.suspicion, *(s for s in _SUSPICIONS if s > code.suspicion)):
-        outcomes = outcome(decoders[simplest], suspicion, arrivals)
+        outcomes = outcome(decoders[best], suspicion, arrivals)
         if not outcomes.rejecting:
             break
     factor = float(np.clip(outcomes.misfit or 1.0, *_CALIBRATION))
-    ready = replace(
-        decoders[simplest].code, calibration=code.calibration * factor, suspicion=suspicion
-    )
+    ready = replace(decoders[best].code, calibration=code.calibration * factor, suspicion=suspicion)
     notes = []
     if ready.known:
         notes.append(f"leaning on {len(ready.known)} answers of the sample")
@@ -199,7 +200,7 @@ class _Decoder(NamedTuple):
 
 
 def _decoders(code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Iterator[_Decoder]:
-    """From the simplest to the most elaborate: the mean, neighbours, and known answers as well."""
+    """The mean, where all payloads are inputs; what neighbours tell; and known answers as well."""
     fitted = code.prior or _fitted(trials)
     priors = [fitted]
     if code.spread == 0.0 and code.prior is None:
