@@ -125,7 +125,7 @@ def test_what_map_takes_waves_take(monkeypatch):
     np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", [name for name in CODES if name != "auto"])
 def test_the_code_is_the_one_that_would_write_an_archive(scripted, code):
     line = words(code=code, stragglers=0)[:-2]  # one wave, for the same groups of rows
     line += ["--degree", "1"] if code == "lagrange" else []
@@ -346,3 +346,9 @@ def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
     assert "120 rows in 10 waves" in resumed.stdout
     assert contents() == undisturbed
     assert min(map(int, Path("rows").read_text().split())) == 48  # no wave that was done is redone
+
+
+def test_a_code_chosen_by_itself_is_for_archives(scripted):
+    said = ran(*words(code="auto"), exit_code=2)
+    assert "--code auto is for .npz outputs" in said
+    assert not Path("out.npy").exists()
