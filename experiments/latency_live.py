@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from .harness import Row
 from .latency_schemes import SCHEMES, Scheme
 from .services import Service
 
-__all__ = ["Config", "Hedged", "rows"]
+__all__ = ["Config", "Timed", "rows"]
 
 GRACE = 3.0
 """Seconds for which a straggler sleeps on: nearly all wake up by themselves until then. To end them
@@ -51,73 +50,52 @@ class Config:
     crews: int
 
 
-class Hedged:
-    """Another engine, half of whose slots answer where the other half is late; the first answer counts.
+class Timed:
+    """Another engine, whose calls take the times that the simulation is given.
 
     Parameters
     ----------
     engine : Engine
-        Slot n of this engine is its slot n, and after a while its slot N/2 + n as well.
-    after : float
-        Seconds from a call to the second one.
+        Where calls run.
+    first : int
+        Calls that are made in any case: the one on slot n takes ``seconds[n]``.
+    seconds : ndarray, shape (2 K,)
+    rows : ndarray, shape (K, 4)
+        The inputs: they tell of which task n a call is that is made again, to whichever worker;
+        it takes ``seconds[K + n]``.
     """
 
-    def __init__(self, engine: cm.engines.Engine, after: float) -> None:
+    def __init__(
+        self, engine: cm.engines.Engine, first: int, seconds: np.ndarray, rows: np.ndarray
+    ) -> None:
         self._engine = engine
-        self._after = after
-        self._sent: list[int] = []
+        self._first = first
+        self._seconds = seconds
+        self._rows = rows
+        self._sent = 0
 
     @property
     def workers(self) -> int:
-        """Half as many as the engine has."""
-        return self._engine.workers // 2
-
-    @property
-    def calls(self) -> int:
-        """How many have been sent so far, second ones included."""
-        return len(self._sent)
+        """As many as the engine has."""
+        return self._engine.workers
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Send the call, and send it again unless it is back in time."""
-        answer: Future[Any] = Future()
-        asked: list[Future[Any]] = []
-
-        def ask(place: int) -> None:
-            if answer.done():
-                return
-            self._sent.append(place)
-            future = self._engine.submit(place, fn, payload)
-            asked.append(future)
-            future.add_done_callback(arrived)
-
-        def arrived(future: Future[Any]) -> None:
-            with contextlib.suppress(InvalidStateError):  # the other one was faster
-                if error := future.exception():
-                    answer.set_exception(error)
-                else:
-                    answer.set_result(future.result())
-
-        again = threading.Timer(self._after, ask, (slot + self.workers,))
-        again.daemon = True
-
-        def finish(_: Future[Any]) -> None:
-            again.cancel()
-            self._engine.abandon([future for future in asked if not future.done()])
-
-        answer.add_done_callback(finish)
-        ask(slot)
-        again.start()
-        return answer
+        """Send the call with its time."""
+        place = slot
+        if self._sent >= self._first:
+            task = int(np.abs(self._rows - payload).sum(axis=1).argmin())
+            place = len(self._rows) + task
+        self._sent += 1
+        late = cm.testing.late(float(self._seconds[place]))
+        return cm.testing.Faulty(self._engine, {slot: late}).submit(slot, fn, payload)
 
     def keep(self, slot: int, value: Any) -> cm.engines.Kept:
-        """Not offered: a kept value is on one worker, and the second call goes to another."""
-        raise NotImplementedError("hedged calls take whole values")
+        """As the engine does."""
+        return self._engine.keep(slot, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Send no second call any more, and give up what runs."""
-        for future in futures:
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(cm.Abandoned("nobody waits for this answer any more"))
+        """As the engine does."""
+        self._engine.abandon(futures)
 
 
 def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator[Row]:
@@ -204,16 +182,15 @@ def _played(
 ) -> tuple[float, int]:
     """Seconds by the clock, encoding and decoding included, and calls sent."""
     inputs = np.linspace(-1.0, 1.0, 4 * K).reshape(K, 4)
-    late = {slot: cm.testing.late(float(time)) for slot, time in enumerate(seconds)}
-    sleepers = cm.testing.Faulty(engine, late)
-    crew = Hedged(sleepers, after) if scheme.hedged is not None else sleepers
     code, stop = _code(scheme, K, wave)
+    hedge = None if scheme.hedged is None else cm.Hedge(after)
+    timed = Timed(engine, code.workers, seconds, inputs)
     began = time.perf_counter()
-    result = cm.map(np.tanh, inputs, code=code, engine=crew, stop=stop)
+    result = cm.map(np.tanh, inputs, code=code, engine=timed, stop=stop, hedge=hedge)
     elapsed = time.perf_counter() - began
     if scheme.exact and not np.allclose(result.values, np.tanh(inputs), atol=ALIKE):
         raise AssertionError(f"the answers of {scheme.name} are not exact")
-    return elapsed, crew.calls if isinstance(crew, Hedged) else code.workers
+    return elapsed, result.calls
 
 
 def _code(scheme: Scheme, K: int, wave: int) -> tuple[cm.Code, cm.StopRule | None]:

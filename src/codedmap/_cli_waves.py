@@ -103,7 +103,7 @@ def run_in_waves(
     code, journal = options["code"], _journal_of(output)
     if options["resume"] and not journal.exists():
         note(f"there is no journal {journal}, so there is nothing to resume: this run begins")
-    fn, rows = model_named(model, _Rows(rows_in(inputs, key, mapped=True)), note)  # type: ignore[arg-type]
+    fn, rows = model_named(model, _Rows(rows_in(inputs, key, mapped=True)), note)  # type: ignore[arg-type]  # has what is asked of an array
     code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
     with (
         _resumable(output) as begun,

@@ -196,7 +196,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
         ) from error
     if not callable(fn):
         raise cm.InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
-    return fn  # type: ignore[no-any-return]
+    return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it
 
 
 def falls_short(result: cm.MapResult, deadline: float | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from ._code import Code
 from ._planning.table import Plan
 from ._rules import Outcome
+from ._telling import heading, workers_lines
 
-__all__ = ["MapResult", "listed"]
+__all__ = ["MapResult"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,25 +57,13 @@ class MapResult:
         return len(self.answered) + len(self.abandoned) + len(self.failed) + self.hedges
 
     def __str__(self) -> str:
-        workers = len(self.answered) + len(self.abandoned) + len(self.failed)
-        lines = [
-            f"{len(self.answered)} of {workers} workers answered in {self.seconds:.2f} s: "
-            f"{self.outcome.value}",
-            f"  rows       {self._rows()}",
-        ]
-        if self.plan is not None:
-            lines.append(f"  code       {self.plan.choice}")
         running = "running" if self.outcome is Outcome.WAITING else "abandoned"
-        for name, slots in ((running, self.abandoned), ("rejected", self.rejected)):
-            if slots:
-                lines.append(f"  {name:<10} {len(slots)}: {listed(slots)}")
-        if self.failed:
-            slot, error = next(iter(self.failed.items()))
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            lines.append(
-                f"  failed     {len(self.failed)}: {listed(tuple(self.failed))}; "
-                f"the first, {slot}, with {reason}"
-            )
+        lines = [
+            heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
+            f"  rows       {self._rows()}",
+            *([] if self.plan is None else [f"  code       {self.plan.choice}"]),
+            *workers_lines({running: self.abandoned, "rejected": self.rejected}, self.failed),
+        ]
         if self.hedges:
             saved = 0 if self.saved is None else int(self.saved.sum())
             lines.append(f"  hedges     {self.hedges}: {saved:,} rows saved")
@@ -101,8 +90,3 @@ class MapResult:
             if odd:
                 parts.append(f"{odd:,} with entries that are not finite")
         return ", ".join(parts)
-
-
-def listed(slots: Sequence[int]) -> str:
-    shown = ", ".join(map(str, slots[:12]))
-    return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")

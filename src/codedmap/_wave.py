@@ -14,6 +14,7 @@ from ._hedge import Missing
 from ._planning.table import Plan
 from ._result import MapResult
 from ._rules import Outcome, Progress, StopRule, asks_stderr, at_best
+from ._telling import facts
 from .engines import Engine
 
 __all__ = ["Wave", "no_stderr"]
@@ -215,16 +216,8 @@ def _largest(estimate: Estimate | None) -> float | None:
 def _not_enough(
     seen: Progress, outcome: Outcome, reason: str, failures: Mapping[int, BaseException]
 ) -> NotEnoughAnswers:
-    counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered"]
-    if seen.running:
-        counts.append(f"{len(seen.running)} still running")
-    if failures:
-        slot, first = next(iter(failures.items()))
-        counts.append(
-            f"{len(failures)} failed, worker {slot} first with {type(first).__name__}: {first}"
-        )
     error = NotEnoughAnswers(
-        f"stopped after {seen.seconds:.2f} s because {outcome.value}: {', '.join(counts)}; "
+        f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; "
         f"{reason}. Mend fn if it raised; else wait longer, allow more stragglers, or take what "
         "there is with throw=False"
     )

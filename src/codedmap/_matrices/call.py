@@ -10,6 +10,7 @@ from .._collect import Collection
 from .._errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
 from .._placed import Placed
 from .._rules import Outcome, Progress, StopRule, asks_stderr, at_best
+from .._telling import facts
 from .products import Products
 from .result import MatrixResult
 
@@ -151,14 +152,7 @@ class Call:
         seen: Progress,
         failures: Mapping[int, BaseException],
     ) -> NotEnoughAnswers | InvalidAnswer:
-        counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered"]
-        if seen.running:
-            counts.append(f"{len(seen.running)} still running")
-        if failures:
-            worker, first = next(iter(failures.items()))
-            counts.append(
-                f"{len(failures)} failed, worker {worker} first with {type(first).__name__}: {first}"
-            )
         return type(reason)(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {', '.join(counts)}; {reason}"
+            f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
+            f"{facts(seen, failures)}; {reason}"
         )

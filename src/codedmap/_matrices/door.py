@@ -27,7 +27,7 @@ from .result import MatrixResult
 __all__ = ["CodedMatrix"]
 
 
-class CodedMatrix(LinearOperator):  # type: ignore[misc]
+class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     """A matrix whose coded blocks live on workers; its products come from those that are fast.
 
     A ``scipy.sparse.linalg.LinearOperator``: ``A @ v``, ``A @ B``, ``A.T @ u``, and all solvers that

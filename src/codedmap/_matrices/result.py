@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._result import listed
 from .._rules import Outcome
+from .._telling import heading, workers_lines
 
 __all__ = ["MatrixResult"]
 
@@ -43,26 +43,16 @@ class MatrixResult:
         return self.stderr is None
 
     def __str__(self) -> str:
-        workers = len(self.answered) + len(self.abandoned) + len(self.failed)
         lines = [
-            f"{len(self.answered)} of {workers} workers answered in {self.seconds:.2f} s: "
-            f"{self.outcome.value}",
+            heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
             f"  product    {self._product()}",
         ]
-        for name, those in (
-            ("abandoned", self.abandoned),
-            ("rejected", tuple(self.rejected)),
-            ("repaired", self.repaired),
-        ):
-            if those:
-                lines.append(f"  {name:<10} {len(those)}: {listed(those)}")
-        if self.failed:
-            worker, error = next(iter(self.failed.items()))
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            lines.append(
-                f"  failed     {len(self.failed)}: {listed(tuple(self.failed))}; "
-                f"the first, {worker}, with {reason}"
-            )
+        groups = {
+            "abandoned": self.abandoned,
+            "rejected": tuple(self.rejected),
+            "repaired": self.repaired,
+        }
+        lines += workers_lines(groups, self.failed)
         return "\n".join(lines)
 
     def _product(self) -> str:

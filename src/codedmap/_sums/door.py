@@ -11,6 +11,7 @@ from .._display import shown
 from .._errors import InvalidArgument, KeptLost, NotEnoughAnswers
 from .._rules import Decodable, Outcome, Progress, StopRule, at_best
 from .._stream import checked_rule
+from .._telling import facts
 from ..engines import Engine, Resident
 from .code import SumCode
 from .parts import CodedParts
@@ -193,22 +194,16 @@ class _Call:
         failures: Mapping[int, BaseException],
     ) -> NotEnoughAnswers:
         code = self._shards.code
-        facts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered"]
+        unusable = []
         if rejected:
-            worker, problem = next(iter(rejected.items()))
-            facts.append(
+            worker, why = next(iter(rejected.items()))
+            unusable = [
                 f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} "
-                f"with {problem})"
-            )
-        if seen.running:
-            facts.append(f"{len(seen.running)} still running")
-        if failures:
-            worker, first = next(iter(failures.items()))
-            facts.append(
-                f"{len(failures)} failed, worker {worker} first with {type(first).__name__}: {first}"
-            )
+                f"with {why})"
+            ]
         error = NotEnoughAnswers(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {', '.join(facts)}; "
+            f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
+            f"{facts(seen, failures, *unusable)}; "
             f"{problem}, and any {code.workers - code.stragglers} would by {code!r}. Mend fn if it raised; "
             "else wait longer, call again (parts that were lost are sent again), or allow more stragglers"
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._result import listed
 from .._rules import Outcome
+from .._telling import heading, workers_lines
 
 __all__ = ["SumResult"]
 
@@ -42,28 +42,18 @@ class SumResult:
     """Bytes of numbers in the answers that came."""
 
     def __str__(self) -> str:
-        workers = len(self.answered) + len(self.abandoned) + len(self.failed)
         state = "exact" if self.exact else "not exact"
         if self.value.dtype.kind in "fc" and np.isnan(self.value).all() and self.value.size:
             state = "unknown"
         lines = [
-            f"{len(self.answered)} of {workers} workers answered in {self.seconds:.2f} s: "
-            f"{self.outcome.value}",
+            heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
             f"  sum        {state}, of {self.parts:,} parts: shape {self.value.shape}, "
             f"{self.value.dtype}; {self.received:,} bytes received",
         ]
-        for name, slots in (
-            ("abandoned", self.abandoned),
-            ("rejected", tuple(self.rejected)),
-            ("repaired", self.repaired),
-        ):
-            if slots:
-                lines.append(f"  {name:<10} {len(slots)}: {listed(slots)}")
-        if self.failed:
-            slot, error = next(iter(self.failed.items()))
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            lines.append(
-                f"  failed     {len(self.failed)}: {listed(tuple(self.failed))}; "
-                f"the first, {slot}, with {reason}"
-            )
+        groups = {
+            "abandoned": self.abandoned,
+            "rejected": tuple(self.rejected),
+            "repaired": self.repaired,
+        }
+        lines += workers_lines(groups, self.failed)
         return "\n".join(lines)

@@ -45,7 +45,7 @@ class CyclicGradientCode(GradientCode):
         self.check()
 
     @property
-    def reduction(self) -> int:  # type: ignore[override]
+    def reduction(self) -> int:  # type: ignore[override]  # the base has a field
         """1: an answer is as long as the sum."""
         return 1
 

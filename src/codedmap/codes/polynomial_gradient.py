@@ -57,7 +57,7 @@ class PolynomialGradientCode(GradientCode):
         self.check()
 
     @property
-    def random(self) -> bool:  # type: ignore[override]
+    def random(self) -> bool:  # type: ignore[override]  # the base has a constant
         """Whether there is anything to draw."""
         return self.matrix == "gaussian"
 

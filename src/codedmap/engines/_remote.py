@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import weakref
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from dataclasses import dataclass, field, replace
+from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .._errors import Abandoned, CannotSend, EngineError, KeptLost, WorkerCrashed
+from .._errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
+from ._calls import Call, Calls, completed, read
 from ._contract import Kept
-from ._parcel import culprit, pack, receive
-from ._serve import Failure, KeptKey, Request
+from ._parcel import culprit, pack
+from ._serve import Request
 
 __all__ = ["RemoteSlot", "Send"]
 
@@ -23,23 +20,11 @@ Send = Callable[[Request, str], "Future[Any]"]
 """Has a worker serve a request, under a name to show; fails with `WorkerCrashed` if it dies."""
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
-    request: Request
-    uses: tuple[Kept, ...] = ()
-    future: Future[Any] = field(default_factory=Future)
-
-    def fail(self, error: BaseException) -> None:
-        with contextlib.suppress(InvalidStateError):  # cancelled by its owner in the meantime
-            self.future.set_exception(error)
-
-
-class RemoteSlot:
+class RemoteSlot(Calls[Call]):
     """A queue of calls, of which the worker where the slot is placed gets one at a time.
 
     So a worker that dies costs one answer, and one that is still busy with a call nobody waits for
-    is known to be: what is queued behind that can be taken back. Whoever takes a call out of
-    ``_waiting`` or ``_running``, under the lock, completes its future, without the lock.
+    is known to be: what is queued behind that can be taken back.
 
     Parameters
     ----------
@@ -51,18 +36,11 @@ class RemoteSlot:
     """
 
     def __init__(self, number: int, run: str, lost: Callable[[RemoteSlot], None]) -> None:
-        self.number = number
-        self._run = run
+        super().__init__(number, run)
         self._lost = lost
-        self._lock = threading.RLock()
         self._send: Send | None = None
-        self._waiting: deque[_Call] = deque()
-        self._running: _Call | None = None
-        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
-        self._forget: deque[Any] = deque()
         self._begun = 0
         self._numbered = 0
-        self._closed = False
 
     @property
     def busy(self) -> bool:
@@ -71,19 +49,12 @@ class RemoteSlot:
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
-        uses = tuple(value for value in (fn, payload) if isinstance(value, Kept))
-        for kept in uses:
-            if kept.slot != self.number or kept.key[0] != self._run:
-                raise EngineError(
-                    f"{kept!r} was given to slot {self.number} of an engine where it is not: a kept "
-                    "value stays on the worker where it was left"
-                )
-        fn, payload = (KeptKey(v.key) if isinstance(v, Kept) else v for v in (fn, payload))
+        uses, (fn, payload) = self._named(fn, payload)
         try:
             content = pack((fn, payload), None)
         except CannotSend as error:
             raise CannotSend(f"{culprit(fn, payload)} {error}") from error.__cause__
-        return self._queue(_Call(Request(content, None), uses))
+        return self._queue(Call(Request(content, None), uses))
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
@@ -93,20 +64,9 @@ class RemoteSlot:
             raise CannotSend(f"the value to keep {error}") from error.__cause__
         with self._lock:
             self._numbered += 1
-            kept = Kept(self.number, (self._run, self.number, self._numbered))
-        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
-        self._queue(_Call(Request(content, None, keep=kept.key), (kept,)))
+            kept = self._keeping(self._numbered)
+        self._queue(Call(Request(content, None, keep=kept.key), (kept,)))
         return kept
-
-    def drop(self, future: Future[Any]) -> bool:
-        """Forget a call that has not begun; tell whether it is with the worker."""
-        with self._lock:
-            call = next((call for call in self._waiting if call.future is future), None)
-            if call is None:
-                return self._running is not None and self._running.future is future
-            self._waiting.remove(call)
-        call.fail(Abandoned("the call was abandoned before it began"))
-        return False
 
     def place(self, send: Send) -> None:
         """From now on this worker gets the calls."""
@@ -124,9 +84,7 @@ class RemoteSlot:
             if future is not None and (call is None or call.future is not future):
                 return False
             self._running, self._send = None, None
-            for kept in self._kept.values():
-                kept.lost = True
-            self._kept.clear()
+            self._lose_kept()
         if call is not None:
             call.fail(error)
         return True
@@ -142,17 +100,13 @@ class RemoteSlot:
     def close(self) -> None:
         """Take no more calls; all that have no answer yet fail."""
         with self._lock:
-            self._closed = True
-            dropped = [*self._waiting, *([self._running] if self._running else [])]
-            self._waiting.clear()
-            self._running = None
+            dropped = self._close()
         for call in dropped:
             call.fail(Abandoned("the engine was closed"))
 
-    def _queue(self, call: _Call) -> Future[Any]:
+    def _queue(self, call: Call) -> Future[Any]:
         with self._lock:
-            if self._closed:
-                raise EngineError("the engine has been closed: create a new one")
+            self._refuse_if_closed()
             self._waiting.append(call)
         self._advance()
         return call.future
@@ -171,7 +125,7 @@ class RemoteSlot:
                     self._running = call
                     self._begun += 1
                     self._kept.update((kept.key, kept) for kept in call.uses)
-                    forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
+                    forget = self._forgotten()
                     name = f"codedmap-wave{self._begun}-slot{self.number}-{self._run}"
             if lost:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
@@ -181,7 +135,7 @@ class RemoteSlot:
             )
             return
 
-    def _arrived(self, call: _Call, inner: Future[Any]) -> None:
+    def _arrived(self, call: Call, inner: Future[Any]) -> None:
         try:
             error = inner.exception()
         except CancelledError:
@@ -190,25 +144,10 @@ class RemoteSlot:
             if self.vacate(error, call.future):
                 self._lost(self)
             return
-        answer: Any = None
-        if error is None:
-            try:
-                reply = inner.result()
-                if isinstance(reply, Failure):
-                    error = reply.revived()
-                else:
-                    answer = receive(reply).unpack()
-            except BaseException as problem:  # no answer may end the thread that brings it
-                error = problem
+        answer, error = (None, error) if error is not None else read(inner)
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
                 return
             self._running = None
-        if error is None:
-            call.future.set_result(answer)
-        else:
-            if isinstance(error, KeptLost):
-                for kept in call.uses:
-                    kept.lost = True
-            call.fail(error)
+        completed(call, answer, error)
         self._advance()

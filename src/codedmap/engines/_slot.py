@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
-from collections import deque
+from collections.abc import Hashable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .._errors import Abandoned, CannotSend, EngineError, KeptLost, WorkerCrashed
+from .._errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
+from ._calls import Call, Calls, completed, read
 from ._contract import Kept
-from ._parcel import culprit, discard, pack, receive
-from ._serve import Failure, KeptKey, Request
+from ._parcel import culprit, discard, pack
+from ._serve import Request
 from ._worker import Worker
 
 __all__ = ["Slot"]
@@ -24,16 +24,11 @@ _LOST = (BrokenProcessPool, OSError)  # pebble's ProcessExpired is one
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
-    request: Request
-    uses: tuple[Kept, ...] = ()
-    future: Future[Any] = field(default_factory=Future)
-
+class _Call(Call):
     def fail(self, error: BaseException) -> None:
         """Give this instead of an answer, and remove what was meant for the worker and from it."""
         self.discard()
-        with contextlib.suppress(InvalidStateError):  # cancelled by its owner in the meantime
-            self.future.set_exception(error)
+        Call.fail(self, error)
 
     def discard(self) -> None:
         for segment in (self.request.content.segment, self.request.answer):
@@ -41,25 +36,16 @@ class _Call:
                 discard(segment)
 
 
-class Slot:
+class Slot(Calls[_Call]):
     """A queue of calls and the worker process that serves them one at a time.
 
     Process and pool are replaced whenever the process dies or is ended: one that was killed may
-    have held a lock of its pipe, and nothing that it leaves there may reach a later call. Whoever
-    takes a call out of ``_waiting`` or ``_running``, under the lock, completes its future, without
-    the lock, because that calls whatever its owner has attached.
+    have held a lock of its pipe, and nothing that it leaves there may reach a later call.
     """
 
     def __init__(self, number: int, run: str) -> None:
-        self._number = number
-        self._run = run
-        self._lock = threading.RLock()
-        self._waiting: deque[_Call] = deque()
-        self._running: _Call | None = None
-        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
-        self._forget: deque[int] = deque()
+        super().__init__(number, run)
         self._counter = 0
-        self._closed = False
         self._retiring: list[threading.Thread] = []
         self._unretired: list[Worker] = []
         self._worker = Worker(run)
@@ -67,35 +53,16 @@ class Slot:
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
-        uses = tuple(value for value in (fn, payload) if isinstance(value, Kept))
-        for kept in uses:
-            if kept.slot != self._number or kept.key[0] != self._run:
-                raise EngineError(
-                    f"{kept!r} was given to slot {self._number} of an engine where it is not: a kept "
-                    "value stays on the worker where it was left"
-                )
-        fn, payload = (KeptKey(v.key[1]) if isinstance(v, Kept) else v for v in (fn, payload))
-        return self._queue((fn, payload), uses).future
+        uses, named = self._named(fn, payload)
+        return self._queue(named, uses).future
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
         with self._lock:
             self._counter += 1
-            key = self._counter
-        kept = Kept(self._number, (self._run, key))
-        weakref.finalize(kept, self._forget.append, key).atexit = False
-        self._queue(value, (kept,), keep=key)
+            kept = self._keeping(self._counter)
+        self._queue(value, (kept,), keep=kept.key)
         return kept
-
-    def drop(self, future: Future[Any]) -> bool:
-        """Forget a call that has not begun; tell whether it is still running."""
-        with self._lock:
-            call = next((call for call in self._waiting if call.future is future), None)
-            if call is None:
-                return self._running is not None and self._running.future is future
-            self._waiting.remove(call)
-        call.fail(Abandoned("the call was abandoned before it began"))
-        return False
 
     def end(self, future: Future[Any]) -> None:
         """End the worker if it is still busy with this call."""
@@ -105,7 +72,7 @@ class Slot:
                 return
             self._running = None
             self._renew(after=call)
-        call.fail(Abandoned(f"worker {self._number} was ended: nobody waited for its answer"))
+        call.fail(Abandoned(f"worker {self.number} was ended: nobody waited for its answer"))
         self._advance()
 
     def look(self) -> None:
@@ -119,10 +86,7 @@ class Slot:
     def close(self) -> None:
         """Take no more calls and begin to end the worker; `join` waits for that."""
         with self._lock:
-            self._closed = True
-            dropped = [*self._waiting, *([self._running] if self._running else [])]
-            self._waiting.clear()
-            self._running = None
+            dropped = self._close()
             self._worker.stop()
         for call in dropped:
             call.fail(Abandoned("the engine was closed"))
@@ -134,11 +98,11 @@ class Slot:
         for thread in self._retiring:
             thread.join()
 
-    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: int | None = None) -> _Call:
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> _Call:
         with self._lock:
             self._refuse_if_closed()
             self._counter += 1
-            name = f"{self._run}-{self._number}-{self._counter}"
+            name = f"{self._run}-{self.number}-{self._counter}"
         try:
             content = pack(value, f"{name}-payload")
         except CannotSend as error:
@@ -152,10 +116,6 @@ class Slot:
             self._waiting.append(call)
         self._advance()
         return call
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise EngineError("the engine has been closed: create a new one")
 
     def _advance(self) -> None:
         """Give an idle worker its next call."""
@@ -181,7 +141,7 @@ class Slot:
                 self._renew()
             if any(kept.lost for kept in call.uses):
                 return KeptLost(f"{call.uses!r} died with its worker: keep it again")
-            forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
+            forget = self._forgotten()
             try:
                 inner = self._worker.call(replace(call.request, forget=forget))
             except (RuntimeError, OSError) as error:  # its pool is broken, or could not start
@@ -191,7 +151,7 @@ class Slot:
                 self._kept.update((kept.key, kept) for kept in call.uses)
                 return inner
         return WorkerCrashed(
-            f"worker {self._number} has ended and no new one can be started ({problem}): "
+            f"worker {self.number} has ended and no new one can be started ({problem}): "
             "is there memory left, are too many files open?"
         )
 
@@ -203,36 +163,21 @@ class Slot:
             if mine:
                 self._running = None
                 if inner.cancelled() or isinstance(inner.exception(), _LOST):
-                    error = self._worker.crashed(self._number)
+                    error = self._worker.crashed(self.number)
                     self._renew()
         if not mine:  # ended or closed in the meantime; the worker is gone, its names stay unused
             call.discard()
             return
         if error is None:
-            try:
-                reply = inner.result()
-                if isinstance(reply, Failure):
-                    error = reply.revived()
-                else:
-                    answer = receive(reply).unpack()
-            except BaseException as problem:  # no answer may end the thread that brings it
-                error = problem
-        if error is None:
-            call.future.set_result(answer)
-        else:
-            if isinstance(error, KeptLost):
-                for kept in call.uses:
-                    kept.lost = True
-            call.fail(error)
+            answer, error = read(inner)
+        completed(call, answer, error)
         self._advance()
 
     def _renew(self, after: _Call | None = None) -> None:
         """A new worker, and the old one ended in the background; what it kept is lost."""
         old = self._worker
         old.stop()
-        for kept in self._kept.values():
-            kept.lost = True
-        self._kept.clear()
+        self._lose_kept()
 
         def retire() -> None:
             old.join()

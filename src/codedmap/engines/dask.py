@@ -152,7 +152,7 @@ class Dask(Pinned):
             self._slots[number].give_up(
                 WorkerCrashed("the Dask cluster has had no worker for this slot: start workers")
             )
-        if self._seats.empty() and not self._closed:
+        if self._seats.empty() and not self._closed.is_set():
             self._cluster.later(_PATIENCE, self._crowd)
 
     def _place(self, number: int) -> None:

@@ -9,16 +9,14 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from .._checks import check_whole, is_real
+from .._checks import check_whole
 from .._errors import EngineError, InvalidArgument, MissingMainGuard
-from ._contract import Kept
 from ._parcel import discard_all
+from ._pinning import Pinning, join
 from ._slot import Slot
 
 __all__ = ["Local"]
@@ -26,7 +24,7 @@ __all__ = ["Local"]
 _LOOK = 1.0  # seconds between two looks for calls that would never be answered
 
 
-class Local:
+class Local(Pinning[Slot]):
     """N worker processes on this machine, each a pool of its own, so that they fail alone.
 
     * One crash costs one answer; a new process takes the worker's place.
@@ -71,19 +69,12 @@ class Local:
 
     def __init__(self, workers: int, grace: float = 1.0) -> None:
         workers = check_whole("workers", workers, 1)
-        if not is_real(grace) or not grace >= 0:
-            raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")
+        if grace is None:
+            raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is for ever")
         _refuse_inside_import()
-        self._grace = float(grace)
+        super().__init__(grace)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
-        self._slots: list[Slot] = []
-        self._where: dict[Future[Any], Slot] = {}
-        self._lock = threading.Lock()
-        self._timers: set[threading.Timer] = set()
-        self._closed = threading.Event()
         self._watch = threading.Thread(target=self._look_after, daemon=True)
-        self._owner = os.getpid()
-        atexit.register(self._at_exit)
         try:
             self._watch.start()
             self._start(int(workers))
@@ -91,98 +82,24 @@ class Local:
             self.close()
             raise
 
-    @property
-    def workers(self) -> int:
-        """Number of processes."""
-        return len(self._slots)
-
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` on a slot; see `Engine.submit`.
-
-        Raises
-        ------
-        CannotSend
-            If ``fn`` or the payload cannot be pickled.
-        """
-        future = self._slots[slot].submit(fn, payload)
-        self._where[future] = self._slots[slot]
-        future.add_done_callback(lambda done: self._where.pop(done, None))
-        return future
-
-    def keep(self, slot: int, value: Any) -> Kept:
-        """Leave a value on a worker; it is unpickled there once, at its first use."""
-        return self._slots[slot].keep(value)
-
-    def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Forget calls that have not begun; end those that still run after ``grace``."""
-        running = []
-        for future in futures:
-            slot = self._where.get(future)
-            if slot is not None and slot.drop(future):
-                running.append((slot, future))
-        if running and self._grace < threading.TIMEOUT_MAX:
-            self._end_later(running)
-
-    def _end_later(self, running: list[tuple[Slot, Future[Any]]]) -> None:
-        left = {future for _, future in running}
-
-        def end() -> None:
-            for slot, future in running:
-                slot.end(future)
-            self._timers.discard(timer)
-
-        def arrived(future: Future[Any]) -> None:
-            left.discard(future)
-            if not left:
-                timer.cancel()
-                self._timers.discard(timer)
-
-        timer = threading.Timer(self._grace, end)
-        timer.daemon = True
-        with self._lock:
-            if self._closed.is_set():
-                return
-            self._timers.add(timer)
-            timer.start()
-        for future in tuple(left):
-            future.add_done_callback(arrived)
-
     def close(self) -> None:
         """End all workers now, whatever they are doing."""
-        with self._lock:
-            self._closed.set()
-            timers = tuple(self._timers)
-        for timer in timers:
-            timer.cancel()
+        timers = self._begin_to_close() or ()
         for slot in self._slots:
             slot.close()
-        for thread in (self._watch, *timers):
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join()
+        join((self._watch, *timers))
         for slot in self._slots:
             slot.join()
         discard_all(self._run)
         atexit.unregister(self._at_exit)
 
+    def _end(self, slot: Slot, future: Future[Any]) -> None:
+        slot.end(future)
+
     def _look_after(self) -> None:
         while not self._closed.wait(_LOOK):
             for slot in tuple(self._slots):
                 slot.look()
-
-    def _at_exit(self) -> None:
-        if os.getpid() == self._owner:  # not in a child that was forked off
-            self.close()
-
-    def __enter__(self) -> Local:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _start(self, workers: int) -> None:
         # The first alone: what keeps it from starting would keep all of them, and a script
