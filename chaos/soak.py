@@ -111,7 +111,6 @@ def _told(
             held = slot < CODE.tasks and slot not in result.rejected
             missed = min(groups, int(wrong.sum())) if held else 0
             lies.append(Lie(fault.name, slot in result.rejected, missed))
-    bad = {slot for slot, fault in faults.items() if fault in FAULTS}
     return Wave(
         number,
         len(faults),
@@ -123,7 +122,7 @@ def _told(
         int((~result.exact).sum()),
         _lost(result),
         max(0, int(wrong.sum()) - sum(lie.exact for lie in lies)),
-        len(set(result.rejected) - bad),
+        len(set(result.rejected) - set(faults)),
         tuple(lies),
         _children(),
         threading.active_count(),

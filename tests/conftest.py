@@ -1,4 +1,4 @@
-"""Clusters that several tests share."""
+"""What several test files share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
+from codedmap._job import ENGINES
+from codedmap.testing import Scripted
 
 from .clusters import START, dask_scheduler, dask_workers
 
@@ -28,3 +31,16 @@ def dask_client(tmp_path_factory) -> Iterator[object]:
             del future
             yield client
         del os.environ["CODEDMAP_TEST_DASK"]
+
+
+@pytest.fixture
+def scripted(monkeypatch) -> list[Scripted]:
+    """Replaces the command line's worker processes; the engines made."""
+    engines: list[Scripted] = []
+
+    def made(workers, script=None):
+        engines.append(Scripted(workers, script))
+        return engines[-1]
+
+    monkeypatch.setitem(ENGINES, "local", made)
+    return engines

@@ -75,19 +75,6 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("cli_jobs", None)
 
 
-@pytest.fixture
-def scripted(monkeypatch):
-    """Replaces the worker processes; returns the engines made."""
-    engines = []
-
-    def made(workers, script=None):
-        engines.append(Scripted(workers, script))
-        return engines[-1]
-
-    monkeypatch.setitem(ENGINES, "local", made)
-    return engines
-
-
 def words(model="cli_jobs:square", inputs="x.npy", code="spline", workers=6, stragglers=2):
     budget = ["--workers", str(workers), "--stragglers", str(stragglers)]
     return ["run", model, inputs, "--code", code, *budget, "--output", "out.npz"]

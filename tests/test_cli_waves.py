@@ -64,19 +64,6 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("wave_jobs", None)
 
 
-@pytest.fixture
-def scripted(monkeypatch):
-    """Replaces the worker processes; returns the engines made."""
-    engines = []
-
-    def made(workers, script=None):
-        engines.append(Scripted(workers, script))
-        return engines[-1]
-
-    monkeypatch.setitem(ENGINES, "local", made)
-    return engines
-
-
 def words(fn="double", code="replication", workers=6, stragglers=1, inputs="x.npy", model=None):
     budget = ["--workers", str(workers), "--stragglers", str(stragglers)]
     line = ["run", model or f"wave_jobs:{fn}", inputs, "--code", code, *budget]
