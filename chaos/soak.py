@@ -56,7 +56,7 @@ class Wave:
     exact: int
     estimated: int
     lost: int
-    """Rows without a value, or without a standard error where they need one."""
+    """Rows without a value or a standard error where they need one, and without a word of it."""
     unexplained: int
     """Rows marked exact that are wrong though nobody lied about them."""
     honest_rejected: int
@@ -88,7 +88,10 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
             faults = {slot: possible[rng.integers(len(possible))] for slot in struck}
             inputs = rows(ROWS, seed=int(rng.integers(1 << 30)))
             began = time.perf_counter()
-            result = cm.map(answers, inputs, code=CODE, engine=Afflicted(engine, faults), stop=STOP)
+            # Where nobody answers in time, the result says so.
+            result = cm.map(
+                answers, inputs, code=CODE, engine=Afflicted(engine, faults), stop=STOP, throw=False
+            )
             seconds = time.perf_counter() - began
             cgroups.thaw()
             yield _told(number, faults, inputs, result, seconds)
@@ -134,9 +137,9 @@ def _told(
 def _lost(result: cm.MapResult) -> int:
     assert result.stderr is not None
     guessed = ~result.exact
-    stated = np.isfinite(result.stderr) & (result.stderr > 0)
-    finite = np.isfinite(result.values).all(axis=1)
-    return int((guessed & ~(stated & finite)).sum()) + ROWS - len(result.values)
+    nothing_known = np.isinf(result.stderr)
+    stated = (result.stderr > 0) & np.isfinite(result.values).all(axis=1)
+    return int((guessed & ~(nothing_known | stated)).sum()) + ROWS - len(result.values)
 
 
 def _children() -> int:
