@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import _slot
+from codedmap.engines import _calls
 from codedmap.testing import Faulty, crash, fail, late
 
 from .processes import ANSWER, children, eventually, kill_and_wait, pid, shm_names
@@ -114,7 +114,7 @@ def test_workers_send_a_part_of_the_sum(reduction, kind, local, monkeypatch):
     """Bytes that arrive from the workers, pickled, as the engine unpacks them."""
     arrived = []
 
-    def counting(parcel, receive=_slot.receive):
+    def counting(parcel, receive=_calls.receive):
         received = receive(parcel)
         arrived.append(len(received.head) + sum(len(buffer) for buffer in received.buffers))
         return received
@@ -122,7 +122,7 @@ def test_workers_send_a_part_of_the_sum(reduction, kind, local, monkeypatch):
     numbers = 30_000
     code = kind(6, 1, reduction) if kind is cm.PolynomialGradientCode else kind(6, 6, reduction)
     shards = cm.CodedParts(range(6), code=code, engine=local)
-    monkeypatch.setattr(_slot, "receive", counting)
+    monkeypatch.setattr(_calls, "receive", counting)
     result = cm.sum(lambda part: np.full(numbers, part + 0.5), shards, stop=cm.Everyone())
     assert len(result.answered) == 6
     np.testing.assert_allclose(result.value, 18.0, rtol=1e-9)
