@@ -83,6 +83,11 @@ def check(experiments: Iterable[Experiment], quick: bool) -> None:
     data.require(names)
 
 
+def store(root: Path, name: str) -> Path:
+    """Where the finished cells of an experiment are kept."""
+    return root / ".cells" / name
+
+
 def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.DataFrame:
     """Compute all cells that an earlier run has not, and write table and figure.
 
@@ -110,8 +115,8 @@ def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.Dat
     config = experiment.configure(quick)
     cells = experiment.cells(config)
     folder = results_folder(root, quick)
-    store = root / ".cells" / experiment.name
-    store.mkdir(parents=True, exist_ok=True)
+    kept = store(root, experiment.name)
+    kept.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     columns = (
@@ -125,7 +130,7 @@ def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.Dat
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(experiment.name, total=len(cells))
         for cell in cells:
-            tables.append(_rows(experiment, config, cell, seed, store))
+            tables.append(_rows(experiment, config, cell, seed, kept))
             progress.advance(task)
     table = pd.DataFrame([row for rows in tables for row in rows])
     _write(folder / f"{experiment.name}.csv", table.to_csv(index=False, float_format="%.6g"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
-from . import report
+from . import report, times
 from .data import MissingData
-from .harness import check, run
+from .harness import check, run, store
 from .registry import EXPERIMENTS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -41,9 +42,12 @@ def run_named() -> int:
         check([EXPERIMENTS[name] for name in names if name != "report"], options.quick)
         for name in names:
             if name != "report":
+                anew, began = not store(options.results, name).exists(), time.monotonic()
                 table = run(
                     EXPERIMENTS[name], quick=options.quick, seed=options.seed, root=options.results
                 )
+                if anew and not options.quick:
+                    times.noted(options.results, name, time.monotonic() - began)
                 print(f"{name}: {len(table)} rows")
         print(f"written: {report.write(options.results, options.quick)}")
     except MissingData as error:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import times
 from .harness import results_folder
 from .registry import EXPERIMENTS
 
-__all__ = ["page", "times", "write"]
+__all__ = ["page", "write"]
 
 HEAD = """# The paper's experiments, and the baselines it left out
 
@@ -22,39 +23,6 @@ either, as in the papers.
 """
 
 
-def times(table: pd.DataFrame) -> str:
-    """How long the experiments took, in words: the only table that is measured by hand.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A row an experiment: ``seconds`` on the clock, ``processor_seconds`` on all cores together,
-        and ``load``, the mean load average of the machine meanwhile.
-    """
-    lines = [
-        "## How long it takes",
-        "",
-        f"These {len(table)} experiments took {table.seconds.sum() / 60:.0f} minutes on the clock and "
-        f"{table.processor_seconds.sum() / 60:.0f} of processor time, one after the other and with "
-        "nothing kept from earlier runs, on 2 cores of an AMD EPYC (Zen 5). Other programs shared the "
-        "cores; where the load was far above 2, the time on the clock is several times that of an idle "
-        "machine. Most of the latency experiment's time its workers really sleep.",
-        "",
-        "| experiment | minutes on the clock | minutes of processor time | mean load average |",
-        "|---|---|---|---|",
-        *(
-            f"| {row.experiment} | {row.seconds / 60:.1f} | {row.processor_seconds / 60:.1f} "
-            f"| {row.load:.1f} |"
-            for row in table.itertuples()
-        ),
-        "",
-        "Each line is `time python -m experiments NAME --results EMPTY_FOLDER` with `OMP_NUM_THREADS=1`. "
-        "Table: `results/times.csv`",
-        "",
-    ]
-    return "\n".join(lines)
-
-
 def page(folder: Path) -> str:
     """The page as Markdown, with a section for each experiment whose table is there."""
     sections = [HEAD]
@@ -65,7 +33,7 @@ def page(folder: Path) -> str:
             sections.append(f"![{name}]({name}.png)\n\nTable: `results/{name}.csv`\n")
     measured = folder / "times.csv"
     if measured.exists():
-        sections.append(times(pd.read_csv(measured)))
+        sections.append(times.told(pd.read_csv(measured)))
     return "\n".join(sections)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiments import __main__ as start
-from experiments import models, report
+from experiments import models, program, report, times
 from experiments.data import MissingData
 from experiments.harness import Experiment, check, run
 from experiments.registry import EXPERIMENTS
@@ -213,18 +214,31 @@ def test_the_committed_page_is_what_the_committed_tables_say():
     assert (ROOT / "results" / "README.md").read_text() == report.page(ROOT / "results")
 
 
-def test_the_page_tells_how_long_it_takes_from_the_table_of_times():
-    table = pd.DataFrame(
-        {
-            "experiment": ["one", "two"],
-            "seconds": [90, 600],
-            "processor_seconds": [60, 30],
-            "load": [2.5, 0.4],
-        }
-    )
-    text = report.times(table)
-    assert "These 2 experiments took 12 minutes on the clock and 2 of processor time" in text
-    assert "| one | 1.5 | 1.0 | 2.5 |" in text
+def test_a_run_that_keeps_nothing_of_an_earlier_one_notes_its_time(tmp_path, monkeypatch):
+    def ran(*line):
+        monkeypatch.setattr(sys, "argv", ["experiments", *line, "--results", str(tmp_path)])
+        assert program.run_named() == 0
+        return pd.read_csv(tmp_path / "times.csv") if (tmp_path / "times.csv").exists() else None
+
+    whole = EXPERIMENTS["pictures"]
+    small = dataclasses.replace(whole, configure=lambda quick: whole.configure(True))
+    monkeypatch.setitem(EXPERIMENTS, "pictures", small)
+    monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))
+    assert ran("pictures", "--quick") is None
+    assert ran("pictures") is None  # finished cells of the quick run were there
+    shutil.rmtree(tmp_path / ".cells")
+    noted = ran("pictures")
+    assert list(noted.experiment) == ["pictures"]
+
+
+def test_the_page_tells_how_long_it_takes_from_the_table_of_times(tmp_path):
+    times.noted(tmp_path, "rates", 359.4)
+    times.noted(tmp_path, "table", 30.0)
+    times.noted(tmp_path, "table", 600.0)
+    text = times.told(pd.read_csv(tmp_path / "times.csv"))
+    assert "These 2 experiments took 16 minutes" in text
+    assert "| rates | 6.0 |" in text
+    assert "| table | 10.0 |" in text
     # Only what there is has a time.
     measured = pd.read_csv(ROOT / "results" / "times.csv")
     assert set(measured.experiment) <= set(EXPERIMENTS)
