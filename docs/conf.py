@@ -48,7 +48,13 @@ html_css_files = ["codedmap.css"]
 html_copy_source = False
 html_show_sphinx = False
 
-_FACES = ("codedmap", "codedmap.engines", "codedmap.latency", "codedmap.testing")
+_FACES = (
+    "codedmap",
+    "codedmap.engines",
+    "codedmap.latency",
+    "codedmap.testing",
+    "codedmap.training",
+)
 
 
 def setup(app: Sphinx) -> None:

@@ -12,7 +12,7 @@ Code Encoding Estimate LinearCode OnnxModel
 CodedMatrix MatrixCode MatrixResult MDSCode PolarCode
 CodedParts SumCode SumResult IgnoreStragglers
 FractionalRepetition CyclicGradientCode PolynomialGradientCode GroupedGradientCode
-engines latency testing
+engines latency testing training
 CodedmapError InvalidArgument InvalidAnswer NotEnoughAnswers NotEnoughMemory CannotSend
 EngineError MissingMainGuard WorkerLost WorkerCrashed Abandoned KeptLost
 """.split()
@@ -27,16 +27,18 @@ def test_the_face_is_exactly_what_is_meant():
 
 def test_every_public_object_says_where_it_is_public():
     for name in FACE:
-        if name not in ("engines", "latency", "testing"):
+        if name not in ("engines", "latency", "testing", "training"):
             assert getattr(cm, name).__module__ == "codedmap", name
     for name in cm.engines.__all__:
         assert getattr(cm.engines, name).__module__ == "codedmap.engines", name
     for name in cm.latency.__all__:
         assert getattr(cm.latency, name).__module__ == "codedmap.latency", name
+    for name in cm.training.__all__:
+        assert getattr(cm.training, name).__module__ == "codedmap.training", name
 
 
 def test_every_public_object_is_documented():
-    for module in (cm, cm.engines, cm.latency, cm.testing):
+    for module in (cm, cm.engines, cm.latency, cm.testing, cm.training):
         for name in module.__all__:
             thing = getattr(module, name)
             assert inspect.getdoc(thing), name

@@ -22,6 +22,8 @@ FLOORS = {
     "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.evidence": 2, "_kernel.known": 3,
     "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.decoding": 5.5, "_kernel": 5.5,
     "_sums": 0, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
+    "training._sketch": 1, "training._moments": 1, "training._step": 8, "training._amsgrad": 9.6, "training._sketched": 9.7,
+    "training": 9.8,
     "_sums.result": 7.5, "_sums.parts": 9, "_sums.door": 9.5,
     "_matrices": 0, "_matrices.code": 2, "_matrices.blocks": 3, "_matrices.products": 3, "_matrices.copies": 5.5,
     "_placed": 7, "_matrices.result": 7.5, "_matrices.call": 8, "_matrices.door": 9,
@@ -48,7 +50,7 @@ FLOORS = {
 LEFT = (
     {"_points", "_spline", "_rows", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
-    | {"_sketches"}
+    | {"_sketches", "training._sketch", "training._moments"}
     | {"_again", "_batch", "_digest", "_source", "_sink", "_totals"}
     | {"_planning.table", "_planning.replays", "_planning.schemes", "_planning.sampling"}
     | {"_planning.verdict"}
@@ -66,6 +68,10 @@ DOORS = {
     "_sums.parts",
     "_sums.door",
     "_sums.result",
+    "training._step",
+    "training._amsgrad",
+    "training._sketched",
+    "training",
     "_map",
     "_stream",
     "_planning.door",
@@ -78,7 +84,17 @@ DOORS = {
 }
 ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
-SUBPACKAGES = {"", "_kernel", "_matrices", "_planning", "_sums", "codes", "engines", "latency"}
+SUBPACKAGES = {
+    "",
+    "_kernel",
+    "_matrices",
+    "_planning",
+    "_sums",
+    "codes",
+    "engines",
+    "latency",
+    "training",
+}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -11,6 +11,7 @@ True
 from . import engines as engines
 from . import latency as latency
 from . import testing as testing
+from . import training as training
 from ._code import Code as Code
 from ._code import Encoding as Encoding
 from ._code import Estimate as Estimate
@@ -133,6 +134,7 @@ __all__ = [
     "stream",
     "sum",
     "testing",
+    "training",
     "waves",
 ]
 

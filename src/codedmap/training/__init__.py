@@ -1,0 +1,26 @@
+"""Optimisers whose gradients come from `codedmap.sum`, in full or as a sketch.
+
+>>> import numpy as np, codedmap as cm
+>>> target = np.linspace(-1, 1, 200)
+>>> parts = [target + shift for shift in (-2.0, -1.0, 0.0, 1.0, 2.0, 0.0)]
+>>> code = cm.FractionalRepetition(workers=6, stragglers=2)
+>>> with cm.testing.Scripted(6, {1: cm.testing.never()}) as engine:
+...     shards = cm.CodedParts(parts, code=code, engine=engine)
+...     optimizer = cm.training.AMSGrad(np.zeros(200), 0.1)
+...     for _ in range(100):
+...         step = optimizer.step(lambda part, weights: weights - part, shards)
+>>> bool(np.abs(optimizer.weights - target).max() < 0.05), step.received
+(True, 8000)
+"""
+
+from ._amsgrad import AMSGrad as AMSGrad
+from ._sketch import CountSketch as CountSketch
+from ._sketched import SketchedAMSGrad as SketchedAMSGrad
+from ._step import Step as Step
+
+__all__ = ["AMSGrad", "CountSketch", "SketchedAMSGrad", "Step"]
+
+for _name in __all__:
+    # Pickles, reprs and the documentation name things where people find them.
+    globals()[_name].__module__ = __name__
+del _name
