@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import codedmap as cm
 from codedmap.engines import Engine
+
+from .commands import START, scheduler, workers
 
 __all__ = ["CLUSTERS", "Cluster"]
 
@@ -30,18 +34,18 @@ def _local(workers: int) -> Iterator[Engine]:
 
 
 @contextmanager
-def _dask(workers: int) -> Iterator[Engine]:
-    from distributed import Client, LocalCluster  # noqa: PLC0415  (an extra)
+def _dask(slots: int) -> Iterator[Engine]:
+    from distributed import Client  # noqa: PLC0415  (an extra)
 
-    cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    )
     with (
-        cluster,
-        Client(cluster) as client,
-        cm.engines.Dask(client, workers=workers, grace=0.5) as engine,
+        TemporaryDirectory() as name,
+        scheduler(Path(name)) as running,
+        workers(Path(name), running.address, "--nworkers", str(slots)),
+        Client(running.address) as client,
     ):
-        yield engine
+        client.wait_for_workers(slots, START)
+        with cm.engines.Dask(client, workers=slots, grace=0.5) as engine:
+            yield engine
 
 
 CLUSTERS: Mapping[str, Cluster] = {

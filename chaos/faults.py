@@ -45,9 +45,7 @@ def _killed(fn: Answer, payload: np.ndarray) -> Any:
 
 
 def _crashes(fn: Answer, payload: np.ndarray) -> Any:
-    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(LONG)
+    ctypes.string_at(0)
 
 
 def _exits(fn: Answer, payload: np.ndarray) -> Any:

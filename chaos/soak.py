@@ -101,9 +101,11 @@ def _told(
     number: int, faults: dict[int, Fault], inputs: np.ndarray, result: cm.MapResult, seconds: float
 ) -> Wave:
     assert result.stderr is not None
-    right = np.abs(result.values - answers(inputs)).max(axis=1) <= OFF
-    wrong = result.exact & ~right
-    groups = ROWS // CODE.tasks
+    truth = answers(inputs)
+    # Where nobody answered, not even the shape of an answer is known.
+    values = result.values if len(result.answered) else np.full_like(truth, np.nan)
+    wrong = result.exact & ~(np.abs(values - truth).max(axis=1) <= OFF)
+    groups, left = ROWS // CODE.tasks, int(wrong.sum())
     lies = []
     for slot, fault in faults.items():
         if slot not in result.answered:
@@ -111,8 +113,8 @@ def _told(
         # The order of the code decides which rows a raw payload held; wrong rows are put down to
         # the liars of the wave, and what is left over to nobody.
         if fault.lies or fault.name == "answers NaN":
-            held = slot < CODE.tasks and slot not in result.rejected
-            missed = min(groups, int(wrong.sum())) if held else 0
+            missed = min(groups, left) if slot < CODE.tasks else 0
+            left -= missed
             lies.append(Lie(fault.name, slot in result.rejected, missed))
     return Wave(
         number,
@@ -124,7 +126,7 @@ def _told(
         int(result.exact.sum()),
         int((~result.exact).sum()),
         _lost(result),
-        max(0, int(wrong.sum()) - sum(lie.exact for lie in lies)),
+        left,
         len(set(result.rejected) - set(faults)),
         tuple(lies),
         _children(),
@@ -138,7 +140,7 @@ def _lost(result: cm.MapResult) -> int:
     assert result.stderr is not None
     guessed = ~result.exact
     nothing_known = np.isinf(result.stderr)
-    stated = (result.stderr > 0) & np.isfinite(result.values).all(axis=1)
+    stated = (result.stderr > 0) & np.isfinite(result.values.reshape(ROWS, -1)).all(axis=1)
     return int((guessed & ~(nothing_known | stated)).sum()) + ROWS - len(result.values)
 
 

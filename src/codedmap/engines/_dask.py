@@ -28,6 +28,7 @@ Domains = Mapping[Any, Hashable] | Callable[[Mapping[str, Any]], Hashable]
 
 _LARGE = 8 << 20  # bytes of a request that goes to its worker at once, not with the task
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
+_AGAIN = 0.2  # seconds until a worker that could not be reached is asked again for its answer
 _SAME = "install the same versions of Python and codedmap for the caller, scheduler and workers"
 
 
@@ -188,9 +189,21 @@ class Cluster:
         task = self._client.submit(serve, request, key=name, workers=[worker.address], pure=False)
         self._unfinished.add(task)
         try:
-            return await task
+            await distributed.wait(task)
         finally:
             self._unfinished.discard(task)
+        if task.status == "error":
+            return await task  # which raises
+        return await self._fetched(task.key)
+
+    async def _fetched(self, key: str) -> Any:
+        # Not by ``await task``: that asks for several answers at once and gets all or none, so one
+        # host that is slow, or cut off, would hold up the answers of others.
+        while True:
+            reply = await self._client.scheduler.gather(keys=[key])
+            if reply["status"] == "OK":
+                return reply["data"][key]
+            await asyncio.sleep(_AGAIN)  # its worker may be back; if it has gone, we shall hear
 
     async def end(self, address: str) -> None:
         """Kill a worker, which its nanny then starts anew."""
