@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,3 +73,30 @@ def dask_workers(
     count = ("--nworkers", str(workers), "--nthreads", "1")
     with command(folder, "dask", "worker", address, *where, *count, *options) as process:
         yield process
+
+
+def ray_environment() -> dict[str, str]:
+    """What keeps Ray on loopback, to itself, and silent; to be set before it is imported."""
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # then its servers listen on loopback only
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else it writes one into the home folder
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # it warns of a default that will change
+    }
+
+
+@contextmanager
+def ray_head(folder: Path, cpus: int) -> Iterator[str]:
+    """A Ray cluster of one node; its address."""
+    # A path of its own, because that of tmp_path is too long for its sockets.
+    with tempfile.TemporaryDirectory(prefix="ray") as temporary:
+        file = Path(temporary) / "ray_current_cluster"
+        options = {
+            "port": 0, "num-cpus": cpus, "object-store-memory": 150 << 20, "temp-dir": temporary,
+            "include-dashboard": "false", "include-log-monitor": "false",
+        }  # fmt: skip
+        words = [f"--{name}={value}" for name, value in options.items()]
+        with command(folder, "ray", "start", "--head", "--block", *words):
+            assert eventually(lambda: file.exists() and file.read_text(), START)
+            yield file.read_text()

@@ -11,7 +11,9 @@ import pytest
 from codedmap._job import ENGINES
 from codedmap.testing import Scripted
 
-from .clusters import START, dask_scheduler, dask_workers
+from .clusters import START, dask_scheduler, dask_workers, ray_environment, ray_head
+
+os.environ.update(ray_environment())
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,21 @@ def dask_client(tmp_path_factory) -> Iterator[object]:
             del future
             yield client
         del os.environ["CODEDMAP_TEST_DASK"]
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory) -> Iterator[str]:
+    """The address of a Ray cluster to which this process is connected."""
+    import ray
+
+    with ray_head(tmp_path_factory.mktemp("ray"), 4) as address:
+        os.environ["CODEDMAP_TEST_RAY"] = address
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        try:
+            yield address
+        finally:
+            ray.shutdown()
+            del os.environ["CODEDMAP_TEST_RAY"]
 
 
 @pytest.fixture

@@ -22,7 +22,15 @@ def test_the_face_is_exactly_what_is_meant():
     assert sorted(cm.__all__) == sorted(FACE)
     visible = {name for name in vars(cm) if not name.startswith("_")}
     assert visible - {"codes"} == set(FACE)
-    assert cm.engines.__all__ == ["Dask", "Engine", "FromExecutor", "Kept", "Local", "Resident"]
+    assert cm.engines.__all__ == [
+        "Dask",
+        "Engine",
+        "FromExecutor",
+        "Kept",
+        "Local",
+        "Ray",
+        "Resident",
+    ]
 
 
 def test_every_public_object_says_where_it_is_public():

@@ -103,6 +103,12 @@ def dask(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.eng
 
 
 @contextmanager
+def ray(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.engines.Engine]:
+    with cm.engines.Ray(workers, grace=grace) as engine:
+        yield Faulty(engine, script)
+
+
+@contextmanager
 def let_go(folder: Path) -> Iterator[Path]:
     """A path that exists at the end, because leaving an executor waits for all stragglers."""
     try:
@@ -199,6 +205,17 @@ ROWS = [
             "engine = cm.testing.Faulty(owner, {0: cm.testing.late(60)})"
         ),
         needs="dask_client",
+    ),
+    Row(
+        "Ray",
+        ray,
+        cm.engines.Ray,
+        source=(
+            "import ray; ray.init(os.environ['CODEDMAP_TEST_RAY'], logging_level='ERROR');"
+            "owner = cm.engines.Ray(workers=2, grace=0.5);"
+            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(60)})"
+        ),
+        needs="ray_cluster",
     ),
 ]
 

@@ -12,8 +12,9 @@ from .resident import Resident as Resident
 
 if TYPE_CHECKING:
     from .dask import Dask as Dask
+    from .ray import Ray as Ray
 
-__all__ = ["Dask", "Engine", "FromExecutor", "Kept", "Local", "Resident"]
+__all__ = ["Dask", "Engine", "FromExecutor", "Kept", "Local", "Ray", "Resident"]
 
 for _public in (Engine, FromExecutor, Kept, Local, Resident):
     _public.__module__ = __name__
@@ -22,13 +23,14 @@ del _public
 
 def __getattr__(name: str) -> Any:
     """Load the engine of a cluster when it is first asked for, because its library is an extra."""
-    if name != "Dask":
+    if name not in ("Dask", "Ray"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    extra = name.lower()
     try:
-        engine = import_module(".dask", __name__).Dask
+        engine: Any = getattr(import_module(f".{extra}", __name__), name)
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"engines.Dask needs {error.name}: pip install 'codedmap[dask]'"
+            f"engines.{name} needs {error.name}: pip install 'codedmap[{extra}]'"
         ) from error
     engine.__module__ = __name__
     globals()[name] = engine

@@ -1,50 +1,159 @@
-"""What the engines of clusters share: slots that are placed on workers elsewhere, and the end."""
+"""What the engines of clusters share: slots that are placed on workers elsewhere, which come and go."""
 
 from __future__ import annotations
 
 import atexit
 import secrets
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
 
+from .._checks import check_whole
+from .._errors import Abandoned, EngineError, WorkerCrashed
+from ._cluster import Cluster
 from ._pinning import Pinning, join
 from ._remote import RemoteSlot
+from ._seats import Seats
 
 __all__ = ["Pinned"]
 
+_PATIENCE = 30.0  # seconds for which a slot whose worker has died waits for a new one
+
 
 class Pinned(Pinning[RemoteSlot]):
-    """An engine whose slots are queues in the caller, each placed on a worker elsewhere.
-
-    A cluster says how a slot that has lost its worker gets another, how a worker is ended, and
-    what to do at the end, in the methods that raise NotImplementedError here and in `Pinning`.
+    """An engine whose slots are queues in the caller, each placed on a worker of a cluster.
 
     Parameters
     ----------
+    cluster : callable
+        Makes the cluster, given the name of the engine's run and, or None, how many slots there shall be.
+    workers : int or None
+        Number of slots; None: one for each worker that there is.
     grace : float or None
         Seconds for which an abandoned call may still run before its worker is ended; None: for ever.
     """
 
-    def __init__(self, grace: float | None) -> None:
+    def __init__(
+        self, cluster: Callable[[str], Cluster], workers: int | None, grace: float | None
+    ) -> None:
+        slots = None if workers is None else check_whole("workers", workers, 1)
         super().__init__(grace)
         self._run = secrets.token_hex(4)
+        self._early: list[tuple[str, str]] | None = []
+        self._seats = Seats({}, 0)
+        try:
+            self._cluster = cluster(self._run)
+        except BaseException:
+            atexit.unregister(self._at_exit)
+            raise
+        try:
+            found = self._cluster.watch(self._hear)
+            slots = len(found) if slots is None else slots
+            self._seats = Seats(found, slots)
+            self._slots = [RemoteSlot(number, self._run, self._lost) for number in range(slots)]
+            self._cluster.wait(self._begin())
+        except BaseException:
+            self.close()
+            raise
+        if slots > len(found):
+            warnings.warn(
+                f"{slots} slots share {len(found)} {self._cluster.kind} workers: one lost or slow "
+                "worker takes several answers with it, which the code's stragglers do not allow for",
+                stacklevel=3,
+            )
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
         timers = self._begin_to_close()
         if timers is None:
             return
-        busy = [slot for slot in self._slots if slot.busy]
+        busy = [slot.number for slot in self._slots if slot.busy]
         for slot in self._slots:
             slot.close()
         try:
-            self._leave(busy)
+            if self._cluster.open:
+                self._cluster.wait(self._leave(busy))
         finally:
+            self._cluster.close()
             join(timers)
             atexit.unregister(self._at_exit)
 
-    def _lost(self, slot: RemoteSlot) -> None:
-        """A call has found the worker of this slot dead."""
-        raise NotImplementedError
+    def _check_open(self) -> None:
+        self._cluster.check_open()
 
-    def _leave(self, busy: list[RemoteSlot]) -> None:
-        """Undo on the cluster what the engine has done there; these slots' workers are busy."""
-        raise NotImplementedError
+    def _end(self, slot: RemoteSlot, future: Future[object]) -> None:
+        self._cluster.soon(self._end_now, slot, future)
+
+    # From here on everything runs in the cluster's event loop, where also the news arrive.
+
+    async def _begin(self) -> None:
+        for slot in self._slots:
+            self._place(slot.number)
+        early, self._early = self._early, None
+        for news in early or ():
+            self._hear(*news)
+
+    def _hear(self, what: str, worker: str) -> None:
+        if self._early is not None:
+            self._early.append((what, worker))
+        elif what == "came":
+            self._cluster.do(self._welcome(worker))
+        elif what == "went":
+            self._depart(worker)
+        else:
+            self._desert(worker)
+
+    async def _welcome(self, worker: str) -> None:
+        domain = await self._cluster.admit(worker)
+        if domain is not None and worker not in self._seats:
+            self._seats.add(worker, domain)
+            self._fill()
+
+    def _depart(self, worker: str) -> None:
+        if worker not in self._seats:
+            return
+        self._cluster.dismiss(worker)
+        for number in self._seats.remove(worker):
+            self._slots[number].vacate(self._cluster.died(worker))
+        self._fill()
+        self._cluster.later(_PATIENCE, self._crowd)
+
+    def _desert(self, why: str) -> None:
+        for slot in self._slots:
+            slot.vacate(EngineError(why))
+            slot.give_up(EngineError(why))
+
+    def _fill(self, *, crowd: bool = False) -> None:
+        for number in self._seats.fill(crowd=crowd):
+            self._place(number)
+
+    def _crowd(self) -> None:
+        self._fill(crowd=True)
+        empty = self._seats.empty()
+        for number in empty:
+            self._slots[number].give_up(WorkerCrashed(self._cluster.deserted()))
+        if empty and not self._closed.is_set():
+            self._cluster.later(_PATIENCE, self._crowd)
+
+    def _place(self, number: int) -> None:
+        worker = self._seats.at(number)
+        if worker is not None:
+            self._slots[number].place(self._cluster.sender(worker))
+
+    def _lost(self, slot: RemoteSlot) -> None:
+        worker = self._seats.at(slot.number)
+        if worker is not None:
+            self._depart(worker)
+
+    def _end_now(self, slot: RemoteSlot, future: Future[object]) -> None:
+        worker = self._seats.at(slot.number)
+        if worker is None:
+            return
+        ended = Abandoned(f"the worker {worker} was ended: nobody waited for its answer")
+        if slot.vacate(ended, future):
+            self._depart(worker)
+            self._cluster.do(self._cluster.end(worker))
+
+    async def _leave(self, busy: list[int]) -> None:
+        working = {worker for number in busy if (worker := self._seats.at(number))}
+        await self._cluster.leave(list(self._seats), working)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ._domains import Domain, clashes, spread
 
@@ -23,10 +23,16 @@ class Seats:
     def __init__(self, workers: Mapping[str, Domain], slots: int) -> None:
         self._domains: dict[str, Domain] = dict(workers)
         names = list(workers)
-        order = spread(list(workers.values()), slots)
+        order = spread(list(workers.values()), slots) if workers else []
         self._at: dict[int, str] = {slot: names[k] for slot, k in enumerate(order)}
         self._slots = slots
-        self._share = math.ceil(slots / len(names))
+        self._share = math.ceil(slots / max(1, len(names)))
+
+    def __contains__(self, worker: object) -> bool:
+        return worker in self._domains
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._domains)
 
     def at(self, slot: int) -> str | None:
         """The worker of a slot, or None while it has none."""

@@ -1,0 +1,237 @@
+"""A Ray cluster for the engine `Ray`: its actors are called, watched, and replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import ray
+
+from .._errors import EngineError
+from ._actors import Actors, job, nodes_alive
+from ._cluster import Cluster, Domains, Hear, check_domains, check_versions, domain_of
+from ._domains import Domain, spread
+from ._remote import Send
+from ._serve import Request
+
+__all__ = ["RayCluster"]
+
+_START = 60.0  # seconds in which not one more actor has started: nobody waits for the others then
+_LOOK = 1.0  # seconds between two looks at the cluster
+_SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer
+_AGAIN = 1.0  # seconds after which an actor that could not be started is tried again
+_SHUT = "Ray has been shut down, and the engine's workers with it: call ray.init() and make a new engine"
+
+
+class RayCluster(Cluster):
+    """A Ray cluster, of which only the actors that the engine has started are its workers.
+
+    Parameters
+    ----------
+    run : str
+        Names the engine.
+    workers : int or None
+        How many actors to start, if there is room; None: one for each CPU of the cluster.
+    needs : mapping of str to float
+        What Ray shall reserve for each.
+    domains
+        See `Ray`.
+
+    Raises
+    ------
+    InvalidArgument
+        If these can be no failure domains.
+    EngineError
+        If Ray is not initialised.
+    """
+
+    kind = "Ray"
+
+    def __init__(
+        self, run: str, *, workers: int | None, needs: Mapping[str, float], domains: Domains | None
+    ) -> None:
+        check_domains(domains, "a node's id, address or host name", "its entry in ray.nodes()")
+        if not ray.is_initialized():
+            raise EngineError(
+                "Ray is not initialised: call ray.init() first, which starts it on this machine or "
+                'finds the cluster of this node, or ray.init(address="10.0.0.1:6379")'
+            )
+        super().__init__(asyncio.new_event_loop())
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._job = job()
+        self._actors = Actors(run, needs)
+        self._count = workers
+        self._domains = domains
+        self._nodes: dict[str, str] = {}
+        self._suspects: set[str] = set()
+        self._leaving = False
+        self._trouble = "they are being started"
+
+    @property
+    def open(self) -> bool:
+        """Whether Ray is what it was when the engine was made."""
+        # In this order, because asking for the job would start a cluster.
+        return ray.is_initialized() and job() == self._job
+
+    def check_open(self) -> None:
+        """Raise `EngineError` if Ray has been shut down."""
+        if not self.open:
+            raise EngineError(_SHUT)
+
+    def watch(self, hear: Hear) -> dict[str, Domain]:
+        """Start the actors; from now on hear of those that come and go.
+
+        Raises
+        ------
+        InvalidArgument
+            If a node has no domain.
+        EngineError
+            If there is no room for an actor, or functions cannot travel to them.
+        """
+        self._hear = hear
+        self._thread.start()
+        nodes = nodes_alive()
+        room = self._actors.room(nodes, self._count)
+        order = spread([self._domain(node) for node in nodes.values()], room)
+        starting = dict(map(self._actors.start, (list(nodes)[k] for k in order)))
+        late = {greeting: worker for worker, greeting in starting.items()}
+        while late:
+            arrived, _ = ray.wait(list(late), timeout=_START)
+            if not arrived:
+                break
+            self._greet(late.pop(arrived[0]), partial(ray.get, arrived[0]))
+        for worker in late.values():
+            self._actors.kill(worker)
+        if not self._nodes:
+            raise EngineError(
+                f"no Ray worker has started within {_START:g} s: are the CPUs of the cluster in use? "
+                "`ray status` tells; num_cpus=0 reserves none"
+            )
+        self.soon(self._look)
+        nodes |= nodes_alive()  # also those that came meanwhile
+        return {worker: self._domain(nodes[node]) for worker, node in self._nodes.items()}
+
+    async def admit(self, worker: str) -> Domain | None:
+        """The domain of a worker that came, or None if it has gone."""
+        node = nodes_alive().get(self._nodes.get(worker, ""))
+        return None if node is None else self._domain(node)
+
+    def sender(self, worker: str) -> Send:
+        """Sends calls to a worker, each to be computed once, under the name that is given."""
+        return partial(self._send, worker, self._actors[worker])
+
+    def _send(self, worker: str, actor: Any, request: Request, name: str) -> Future[Any]:
+        answer: Future[Any] = Future()
+        try:
+            self.check_open()
+            call = actor.serve.options(name=name).remote(request)
+        except EngineError as error:
+            answer.set_exception(error)
+        except Exception as error:  # there is no room for the payload, say
+            problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
+            problem.__cause__ = error
+            answer.set_exception(problem)
+        else:
+            self._when(call, partial(self._answered, worker, answer))
+        return answer
+
+    def _answered(self, worker: str, answer: Future[Any], done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            answer.set_result(done.result())
+            return
+        problem: Exception = self.died(worker)
+        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not even begin
+            problem = EngineError(f"the Ray worker {worker} cannot serve calls: {error}")
+        if isinstance(error, ray.exceptions.ActorUnavailableError) and worker in self._nodes:
+            self._suspect(self._nodes[worker])
+        problem.__cause__ = error
+        answer.set_exception(problem)
+
+    def dismiss(self, worker: str) -> None:
+        """Kill a worker, and start another."""
+        self._actors.kill(worker)
+        self._replace(self._nodes.pop(worker))
+
+    async def end(self, worker: str) -> None:
+        """Kill a worker, which `dismiss` has done."""
+
+    async def leave(self, workers: list[str], busy: set[str]) -> None:
+        """Kill all actors."""
+        self._leaving = True
+        self._actors.kill_all()
+
+    def close(self) -> None:
+        """End the event loop."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    def deserted(self) -> str:
+        """Why a slot has no worker, and what to do about it."""
+        return f"Ray has started no worker for this slot ({self._trouble}): `ray status` tells more"
+
+    def _replace(self, node: str) -> None:
+        """Start another actor in place of one that was on this node."""
+        if self._leaving or not self.open:
+            return
+        alive = set(nodes_alive())
+        alive = alive - self._suspects or alive
+        if node not in alive:
+            node = min(alive, key=list(self._nodes.values()).count)
+        worker, greeting = self._actors.start(node)
+        self._when(greeting, partial(self._greeted, worker, node))
+
+    def _greeted(self, worker: str, node: str, greeting: Future[Any]) -> None:
+        try:
+            self._greet(worker, greeting.result)
+        except EngineError as error:
+            self._trouble = str(error)
+            self._actors.kill(worker)
+            self.later(_AGAIN, self._replace, node)
+        else:
+            self._hear("came", worker)
+
+    def _greet(self, worker: str, greeting: Callable[[], Any]) -> None:
+        try:
+            told, node = greeting()
+        except ray.exceptions.RayError as error:
+            told, node = error, ""
+        check_versions("a Ray worker", told)
+        self._nodes[worker] = node
+
+    def _look(self) -> None:
+        """See from time to time what Ray does not tell: that it was shut down, or lost a node."""
+        if not self.open:
+            self._hear("closed", _SHUT)
+            return
+        alive = nodes_alive()
+        for worker, node in tuple(self._nodes.items()):
+            if node not in alive:
+                self._hear("went", worker)
+        self.later(_LOOK, self._look)
+
+    def _suspect(self, node: str) -> None:
+        """Start no workers on a node that did not answer, which Ray may call alive for a while yet."""
+        self._suspects.add(node)
+        self.later(_SUSPICION, self._suspects.discard, node)
+
+    def _when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
+        """Have this called in the event loop, because Ray's own thread must not be held up."""
+
+        def arrived(done: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the engine has been closed meanwhile
+                self._loop.call_soon_threadsafe(then, done)
+
+        reference.future().add_done_callback(arrived)
+
+    def _domain(self, node: Mapping[str, Any]) -> Domain:
+        identity, address = node["NodeID"], node["NodeManagerAddress"]
+        names = {"node id": identity, "address": address, "host name": node["NodeManagerHostname"]}
+        return domain_of(f"on {identity}", self._domains, names, node, default=(address, identity))
