@@ -112,7 +112,9 @@ def test_large_payloads_can_be_written_and_large_answers_too():
 
 
 def test_a_worker_without_a_domain_is_an_error():
-    with pytest.raises(cm.InvalidArgument, match=r"failure_domains has no entry for .* its node id"):
+    with pytest.raises(
+        cm.InvalidArgument, match=r"failure_domains has no entry for .* its node id"
+    ):
         cm.engines.Ray(2, failure_domains={"elsewhere": 1})
 
 
