@@ -126,6 +126,13 @@ def test_a_closed_client_is_refused_before_and_after(client):
         cm.engines.Dask(other)
 
 
+def test_a_client_that_is_not_the_default_one_will_do(client, monkeypatch):
+    with distributed.Client(client.scheduler.address, set_as_default=False) as other:
+        monkeypatch.setattr(distributed.client, "_global_clients", {})
+        with cm.engines.Dask(other, workers=2) as engine:
+            assert engine.submit(1, same, "answer").result(ANSWER) == "answer"
+
+
 def test_a_cluster_without_workers_is_an_error(tmp_path):
     with (
         dask_scheduler(tmp_path) as address,

@@ -87,6 +87,8 @@ class DaskCluster(Cluster):
             domains, "a worker's address, name or host", "its entry in client.scheduler_info()"
         )
         self._client: Any = client
+        # A client that loses its scheduler connects anew, but our tasks and news are forgotten then.
+        self._connection: Any = client.scheduler_comm
         self.check_open()
         loop: Any = client.loop
         super().__init__(loop.asyncio_loop)
@@ -99,15 +101,22 @@ class DaskCluster(Cluster):
 
     @property
     def open(self) -> bool:
-        """Whether the client is connected."""
-        return bool(self._client.status == "running")
+        """Whether the client is connected as it was at the beginning."""
+        same = self._client.scheduler_comm is self._connection
+        return bool(self._client.status == "running" and same)
 
     def check_open(self) -> None:
-        """Raise `EngineError` if the client is closed."""
-        if not self.open:
+        """Raise `EngineError` if the client was closed, or has lost its scheduler."""
+        if self.open:
+            return
+        if self._client.status in ("newly-created", "closing", "closed"):
             raise EngineError(
                 f"the Dask client is {self._client.status}: make a new engine with one that is connected"
             )
+        raise EngineError(
+            f"the connection to the Dask scheduler at {self._client.scheduler.address} was lost, and with "
+            "it every call: make a new engine when it runs and the client is connected again"
+        )
 
     def watch(self, hear: Hear) -> dict[str, Domain]:
         """The workers and their domains; from now on hear of those that come and go.
@@ -167,9 +176,11 @@ class DaskCluster(Cluster):
         return partial(self._send, self._workers[worker])
 
     def _send(self, worker: _Worker, request: Request, name: str) -> Future[Any]:
-        if not self.open:
+        try:
+            self.check_open()
+        except EngineError as error:
             future: Future[Any] = Future()
-            future.set_exception(EngineError("the Dask client was closed"))
+            future.set_exception(error)
             return future
         return asyncio.run_coroutine_threadsafe(self._call(worker, request, name), self._loop)
 
@@ -197,21 +208,25 @@ class DaskCluster(Cluster):
         task = self._client.submit(serve, request, key=name, workers=[worker.address], pure=False)
         self._unfinished.add(task)
         try:
-            await distributed.wait(task)
+            error = await task.exception()
         finally:
             self._unfinished.discard(task)
-        if task.status == "error":
-            return await task  # which raises
+        if error is not None:
+            raise error
+        if task.cancelled():
+            raise CancelledError
         return await self._fetched(task.key)
 
     async def _fetched(self, key: str) -> Any:
         # Not by ``await task``: that asks for several answers at once and gets all or none, so one
         # host that is slow, or cut off, would hold up the answers of others.
         while True:
-            reply = await self._client.scheduler.gather(keys=[key])
-            if reply["status"] == "OK":
-                return reply["data"][key]
+            with contextlib.suppress(OSError):  # the scheduler has gone, as we are about to notice
+                reply = await self._client.scheduler.gather(keys=[key])
+                if reply["status"] == "OK":
+                    return reply["data"][key]
             await asyncio.sleep(_AGAIN)  # its worker may be back; if it has gone, we shall hear
+            self.check_open()
 
     def dismiss(self, worker: str) -> None:
         """Send a worker no more calls, and wait for none that it has."""
@@ -227,7 +242,8 @@ class DaskCluster(Cluster):
             await asyncio.gather(*map(self.end, busy))
         self._client.unsubscribe_topic(self._topic)
         with contextlib.suppress(Exception):
-            await self._client.unregister_scheduler_plugin(self._topic)
+            leaving = self._client.unregister_scheduler_plugin(self._topic)
+            await asyncio.wait_for(leaving, _SOON)
         # The scheduler must not forget what still runs, or it would think those workers free.
         for task in self._unfinished:
             distributed.fire_and_forget(task)

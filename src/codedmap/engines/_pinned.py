@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 
 from .._checks import check_whole
@@ -18,6 +18,7 @@ from ._seats import Seats
 __all__ = ["Pinned"]
 
 _PATIENCE = 30.0  # seconds for which a slot whose worker has died waits for a new one
+_AGAIN = 1.0  # seconds until a slot that was too busy to get a worker of its own is looked at again
 
 
 class Pinned(Pinning[RemoteSlot]):
@@ -41,6 +42,7 @@ class Pinned(Pinning[RemoteSlot]):
         self._run = secrets.token_hex(4)
         self._early: list[tuple[str, str]] | None = []
         self._seats = Seats({}, 0)
+        self._emptied: dict[int, list[int]] = {}
         try:
             self._cluster = cluster(self._run)
         except BaseException:
@@ -108,32 +110,45 @@ class Pinned(Pinning[RemoteSlot]):
         if domain is not None and worker not in self._seats:
             self._seats.add(worker, domain)
             self._fill()
+            self._settle()
 
     def _depart(self, worker: str) -> None:
         if worker not in self._seats:
             return
         self._cluster.dismiss(worker)
-        for number in self._seats.remove(worker):
+        emptied = self._seats.remove(worker)
+        for number in emptied:
             self._slots[number].vacate(self._cluster.died(worker))
+            self._emptied[number] = emptied
         self._fill()
-        self._cluster.later(_PATIENCE, self._crowd)
+        self._cluster.later(_PATIENCE, self._crowd, emptied)
 
     def _desert(self, why: str) -> None:
         for slot in self._slots:
             slot.vacate(EngineError(why))
             slot.give_up(EngineError(why))
 
-    def _fill(self, *, crowd: bool = False) -> None:
-        for number in self._seats.fill(crowd=crowd):
+    def _fill(self, crowd: Collection[int] = ()) -> None:
+        for number in self._seats.fill(crowd):
             self._place(number)
 
-    def _crowd(self) -> None:
-        self._fill(crowd=True)
-        empty = self._seats.empty()
+    def _crowd(self, emptied: list[int]) -> None:
+        # Not those that have had another worker since.
+        self._fill([number for number in emptied if self._emptied[number] is emptied])
+        empty = [number for number in self._seats.empty() if self._emptied[number] is emptied]
         for number in empty:
             self._slots[number].give_up(WorkerCrashed(self._cluster.deserted()))
         if empty and not self._closed.is_set():
-            self._cluster.later(_PATIENCE, self._crowd)
+            self._cluster.later(_PATIENCE, self._crowd, emptied)
+
+    def _settle(self) -> None:
+        """Slots that share a worker for want of another, and are idle, get one where there is room."""
+        for number in self._seats.guests():
+            if self._seats.guests() and self._slots[number].leave():
+                self._seats.leave(number)
+                self._fill()
+        if self._seats.guests() and not self._closed.is_set():
+            self._cluster.later(_AGAIN, self._settle)
 
     def _place(self, number: int) -> None:
         worker = self._seats.at(number)

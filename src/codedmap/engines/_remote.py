@@ -89,6 +89,15 @@ class RemoteSlot(Calls[Call]):
             call.fail(error)
         return True
 
+    def leave(self) -> bool:
+        """Take an idle slot off its worker, and with it what is kept there; tells whether it was idle."""
+        with self._lock:
+            if self._running is not None:
+                return False
+            self._send = None
+            self._lose_kept()
+        return True
+
     def give_up(self, error: BaseException) -> None:
         """There is no worker to be had: what waits for one fails."""
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from ._domains import Domain, clashes, spread
 
@@ -27,6 +27,7 @@ class Seats:
         self._at: dict[int, str] = {slot: names[k] for slot, k in enumerate(order)}
         self._slots = slots
         self._share = math.ceil(slots / max(1, len(names)))
+        self._guests: set[int] = set()
 
     def __contains__(self, worker: object) -> bool:
         return worker in self._domains
@@ -51,21 +52,32 @@ class Seats:
         self._domains.pop(worker, None)
         slots = [slot for slot, name in self._at.items() if name == worker]
         for slot in slots:
-            del self._at[slot]
+            self.leave(slot)
         return slots
 
-    def fill(self, *, crowd: bool = False) -> dict[int, str]:
-        """Place slots that have no worker, where there is room, or with ``crowd`` anywhere.
+    def leave(self, slot: int) -> None:
+        """A slot has no worker now."""
+        del self._at[slot]
+        self._guests.discard(slot)
+
+    def guests(self) -> list[int]:
+        """The slots that were crowded with others, if a worker has room for one now."""
+        room = any(load < self._share for load in self._loads().values())
+        return sorted(self._guests) if room else []
+
+    def fill(self, crowd: Collection[int] = ()) -> dict[int, str]:
+        """Place slots that have no worker, where there is room, or those of ``crowd`` anywhere.
 
         Among the workers with the fewest slots those are preferred that fail with other domains
         than the slot's neighbours.
         """
         placed: dict[int, str] = {}
         for slot in self.empty():
-            loads = dict.fromkeys(self._domains, 0)
-            for name in self._at.values():
-                loads[name] += 1
-            room = [name for name in loads if crowd or loads[name] < self._share]
+            loads = self._loads()
+            room = [name for name, load in loads.items() if load < self._share]
+            if not room and slot in crowd:
+                room = list(loads)
+                self._guests.update([slot] if room else [])
             if room:
                 near = {
                     other: self._domains[self._at[other]]
@@ -76,3 +88,9 @@ class Seats:
                     room, key=lambda name: (loads[name], clashes(slot, self._domains[name], near))
                 )
         return placed
+
+    def _loads(self) -> dict[str, int]:
+        loads = dict.fromkeys(self._domains, 0)
+        for name in self._at.values():
+            loads[name] += 1
+        return loads
