@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from codedmap._job import ENGINES
+from codedmap._cli_engine import ENGINES
 from codedmap.testing import Scripted
 
 from .clusters import START, dask_scheduler, dask_workers, ray_environment, ray_head

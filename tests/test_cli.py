@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 import codedmap as cm
 from codedmap._cli import cli
-from codedmap._job import CODES, ENGINES
+from codedmap._cli_engine import ENGINES
+from codedmap._job import CODES
 from codedmap.testing import Scripted, crash, never
 
 LENET = Path(__file__).parents[1] / "examples" / "lenet5" / "lenet5-mnist.onnx"

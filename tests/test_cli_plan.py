@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import codedmap as cm
 from codedmap._cli import cli
-from codedmap._job import ENGINES
+from codedmap._cli_engine import ENGINES
 from codedmap._planning import sampling, schemes
 from codedmap.testing import Scripted, never
 

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 import codedmap as cm
 from codedmap._cli import cli
-from codedmap._job import CODES, ENGINES
+from codedmap._cli_engine import ENGINES
+from codedmap._job import CODES
 from codedmap.testing import Scripted, crash, never
 
 from .test_cli import LENET, processes_of, program, refused, wait_until

@@ -11,12 +11,12 @@ import numpy as np
 
 import codedmap as cm
 
+from ._cli_engine import engine_named
 from ._cli_plan import plan
 from ._cli_waves import grows, run_in_waves, wave_options
 from ._files import reserved, rows_in
 from ._job import (
     CODES,
-    ENGINES,
     code_named,
     falls_short,
     hedge_named,
@@ -146,11 +146,11 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
 )
 @click.option(
     "--engine",
-    type=click.Choice(list(ENGINES)),
     default="local",
     show_default=True,
-    metavar="NAME",
-    help="Where workers run; local: processes on this machine.",
+    metavar="NAME[:ADDRESS]",
+    help="Where workers run; local: processes on this machine; dask:ADDRESS of a scheduler; ray: a "
+    "cluster of which this machine is a node, or else one that is started here; ray:ADDRESS.",
 )
 @click.option(
     "--quorum",
@@ -211,7 +211,7 @@ def run(
     full: bool,
     **options: Any,
 ) -> int:
-    """Run MODEL on every row of INPUTS over worker processes.
+    """Run MODEL on every row of INPUTS over worker processes, here or on a cluster.
 
     MODEL is an ONNX file, or module:function in the current directory or on Python's path: it
     takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file; its first axis
@@ -239,6 +239,7 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     wavy = grows(output, each, resume=resume, force=force)
     with explained(full), nullcontext() if wavy else reserved(output, force) as save:
+        start, far = engine_named(engine, workers), engine != "local"
         coder = code_named(code, workers, stragglers, tasks, given)
         stop = rule_named(coder, stragglers, quorum, tolerance)
         stop = stop if deadline is None else stop | cm.Deadline(deadline)
@@ -251,13 +252,13 @@ def run(
                 )
             how |= {"progress": not quiet, "rows": each, "resume": resume}
             return run_in_waves(
-                model, inputs, key, output, engine=lambda: ENGINES[engine](workers), note=note,
+                model, inputs, key, output, engine=start, note=note, far=far,
                 promised=workers - stragglers, deadline=deadline, **how
             )  # fmt: skip
         rows = rows_in(inputs, key)
-        fn, rows = model_named(model, rows, note)
+        fn, rows = model_named(model, rows, note, far=far)
         coder.encode(np.zeros((coder.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
-        with ENGINES[engine](workers) as pool:
+        with start() as pool:
             call = cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn
             if code == "auto":
                 chosen = auto(

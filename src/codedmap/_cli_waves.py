@@ -79,6 +79,7 @@ def run_in_waves(
     *,
     engine: Callable[[], Any],
     note: Callable[[str], None],
+    far: bool,
     promised: int,
     deadline: float | None,
     **options: Any,
@@ -93,6 +94,8 @@ def run_in_waves(
         Starts the workers.
     note : callable
         Prints a note.
+    far : bool
+        Whether the workers may be on other machines.
     promised : int
         Answers of each wave that are counted on.
     deadline : float or None
@@ -103,7 +106,7 @@ def run_in_waves(
     code, journal = options["code"], _journal_of(output)
     if options["resume"] and not journal.exists():
         note(f"there is no journal {journal}, so there is nothing to resume: this run begins")
-    fn, rows = model_named(model, _Rows(rows_in(inputs, key, mapped=True)), note)  # type: ignore[arg-type]  # has what is asked of an array
+    fn, rows = model_named(model, _Rows(rows_in(inputs, key, mapped=True)), note, far=far)  # type: ignore[arg-type]  # has what is asked of an array
     code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
     with (
         _resumable(output) as begun,

@@ -1,4 +1,4 @@
-"""What the words of a command line stand for: codes, rules, engines and functions."""
+"""What the words of a command line stand for: codes, rules and functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ._code import check_budget
 
 __all__ = [
     "CODES",
-    "ENGINES",
     "code_named",
     "falls_short",
     "hedge_named",
@@ -87,8 +86,6 @@ CODES = {
     ),
 }
 
-ENGINES = {"local": cm.engines.Local}
-
 
 def code_named(
     name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
@@ -148,12 +145,13 @@ def hedge_named(code: cm.Code, when: str) -> cm.Hedge:
 
 
 def model_named(
-    name: str, rows: np.ndarray, note: Callable[[str], None]
+    name: str, rows: np.ndarray, note: Callable[[str], None], *, far: bool = False
 ) -> tuple[Callable[[Any], Any], np.ndarray]:
     """A function from batch to batch, and the rows as it takes them.
 
     An ONNX model is opened once here, so that what is wrong with it, or with the rows, shows
-    before any worker is started; floating-point rows are cast to its dtype.
+    before any worker is started; floating-point rows are cast to its dtype. For workers that are far,
+    on machines which may not have the file, its content travels.
     """
     if name.endswith(".onnx"):
         model = cm.OnnxModel(name)
@@ -162,7 +160,8 @@ def model_named(
             with np.errstate(over="ignore"):  # the door tells which rows became infinite
                 rows = rows.astype(model.dtype)
         model.check(rows.shape, rows.dtype)
-        return cm.OnnxModel(name), rows  # a fresh one: this process needs no copy of the weights
+        # A fresh one: this process needs no copy of the weights.
+        return cm.OnnxModel(Path(name).read_bytes() if far else name), rows
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise cm.InvalidArgument(

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import ray
+from ray.util import client
 
 from .._errors import EngineError
 from ._actors import Actors, job, nodes_alive
@@ -60,6 +61,11 @@ class RayCluster(Cluster):
             raise EngineError(
                 "Ray is not initialised: call ray.init() first, which starts it on this machine or "
                 'finds the cluster of this node, or ray.init(address="10.0.0.1:6379")'
+            )
+        if client.ray.is_connected():
+            raise EngineError(
+                "this is a Ray Client (ray://), through which actors cannot be watched: run the program on "
+                'a node of the cluster, with ray.init("auto") or by `ray job submit`'
             )
         super().__init__(asyncio.new_event_loop())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
