@@ -12,8 +12,9 @@ Code Encoding Estimate LinearCode OnnxModel
 CodedMatrix MatrixCode MatrixResult MDSCode PolarCode
 CodedParts SumCode SumResult IgnoreStragglers
 FractionalRepetition CyclicGradientCode PolynomialGradientCode GroupedGradientCode
+plan_cluster ClusterPlan Cluster LearningNode InformationNode Link ErrorModel
 engines latency testing training
-CodedmapError InvalidArgument InvalidAnswer NotEnoughAnswers NotEnoughMemory CannotSend
+CodedmapError InvalidArgument Unreachable InvalidAnswer NotEnoughAnswers NotEnoughMemory CannotSend
 EngineError MissingMainGuard WorkerLost WorkerCrashed Abandoned KeptLost
 """.split()
 
@@ -59,7 +60,7 @@ def test_every_public_object_is_documented():
 def test_every_error_is_the_librarys_and_what_people_catch():
     errors = [getattr(cm, name) for name in FACE if isinstance(getattr(cm, name), type)]
     errors = [error for error in errors if issubclass(error, Exception)]
-    assert len(errors) == 12
+    assert len(errors) == 13
     assert all(issubclass(error, cm.CodedmapError) for error in errors)
     assert issubclass(cm.InvalidArgument, ValueError)
     assert issubclass(cm.InvalidAnswer, ValueError)

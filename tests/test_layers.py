@@ -28,6 +28,8 @@ FLOORS = {
     "_sums.result": 7.5, "_sums.parts": 9, "_sums.door": 9.5,
     "_matrices": 0, "_matrices.code": 2, "_matrices.blocks": 3, "_matrices.products": 3, "_matrices.copies": 5.5,
     "_placed": 7, "_matrices.result": 7.5, "_matrices.call": 8, "_matrices.door": 9,
+    "_clusters": 0, "_clusters.error": 1, "_clusters.cluster": 2, "_clusters.selection": 3, "_clusters.table": 4,
+    "_clusters.inner": 4, "_clusters.outer": 5, "_clusters.door": 6,
     "_mixing": 4, "_robust": 4, "_ordered": 4,
     "codes.berrut": 5, "codes.lagrange": 5, "codes.replication": 5, "codes.spline": 5,
     "codes.fractional_repetition": 5, "codes.cyclic_gradient": 5, "codes.polynomial_gradient": 5,
@@ -57,7 +59,7 @@ LEFT = (
     | {"_planning.verdict"}
     | {"_matrices.code", "_matrices.blocks", "_matrices.products", "_matrices.copies"}
     | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}
-    | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel"))}
+    | {name for name in FLOORS if name.startswith(("codes", "latency", "_kernel", "_clusters"))}
 )
 RIGHT = {"_rules", "_collect", "_placed", "_hedge", "_display", "testing"} | {
     name for name in FLOORS if name.startswith("engines")
@@ -87,6 +89,7 @@ ARRAYS = {"numpy", "scipy"}
 CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
 SUBPACKAGES = {
     "",
+    "_clusters",
     "_kernel",
     "_matrices",
     "_planning",

@@ -12,6 +12,13 @@ from . import engines as engines
 from . import latency as latency
 from . import testing as testing
 from . import training as training
+from ._clusters.cluster import Cluster as Cluster
+from ._clusters.cluster import InformationNode as InformationNode
+from ._clusters.cluster import LearningNode as LearningNode
+from ._clusters.cluster import Link as Link
+from ._clusters.door import plan_cluster as plan_cluster
+from ._clusters.error import ErrorModel as ErrorModel
+from ._clusters.table import ClusterPlan as ClusterPlan
 from ._code import Code as Code
 from ._code import Encoding as Encoding
 from ._code import Estimate as Estimate
@@ -25,6 +32,7 @@ from ._errors import KeptLost as KeptLost
 from ._errors import MissingMainGuard as MissingMainGuard
 from ._errors import NotEnoughAnswers as NotEnoughAnswers
 from ._errors import NotEnoughMemory as NotEnoughMemory
+from ._errors import Unreachable as Unreachable
 from ._errors import WorkerCrashed as WorkerCrashed
 from ._errors import WorkerLost as WorkerLost
 from ._hedge import Hedge as Hedge
@@ -77,6 +85,8 @@ __all__ = [
     "Abandoned",
     "BerrutCode",
     "CannotSend",
+    "Cluster",
+    "ClusterPlan",
     "Code",
     "CodedMatrix",
     "CodedParts",
@@ -86,19 +96,23 @@ __all__ = [
     "Decodable",
     "Encoding",
     "EngineError",
+    "ErrorModel",
     "Estimate",
     "Everyone",
     "FractionalRepetition",
     "GroupedGradientCode",
     "IgnoreStragglers",
     "Hedge",
+    "InformationNode",
     "InvalidAnswer",
     "InvalidArgument",
     "KeptLost",
     "KernelCode",
     "Known",
     "LagrangeCode",
+    "LearningNode",
     "LinearCode",
+    "Link",
     "MDSCode",
     "MapResult",
     "MatrixCode",
@@ -123,6 +137,7 @@ __all__ = [
     "Tolerance",
     "Totals",
     "Uncoded",
+    "Unreachable",
     "Waves",
     "WorkerCrashed",
     "WorkerLost",
@@ -131,6 +146,7 @@ __all__ = [
     "latency",
     "map",
     "plan",
+    "plan_cluster",
     "stream",
     "sum",
     "testing",

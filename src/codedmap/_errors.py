@@ -4,6 +4,7 @@
 
     CodedmapError
     ├── InvalidArgument (ValueError)      an argument that cannot work; nothing was computed
+    ├── Unreachable (ValueError)          no selection of a cluster's nodes meets the targets
     ├── InvalidAnswer (ValueError)        what fn returned is not one array with a row per payload row
     ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stop rule needs
     ├── NotEnoughMemory (MemoryError)     the payloads would not fit into the memory that is free
@@ -31,6 +32,7 @@ __all__ = [
     "MissingMainGuard",
     "NotEnoughAnswers",
     "NotEnoughMemory",
+    "Unreachable",
     "WorkerCrashed",
     "WorkerLost",
 ]
@@ -42,6 +44,26 @@ class CodedmapError(Exception):
 
 class InvalidArgument(CodedmapError, ValueError):
     """An argument that cannot work; raised before anything is computed."""
+
+
+class Unreachable(CodedmapError, ValueError):
+    """No selection of a cluster's nodes meets the targets, as far as `plan_cluster` has found.
+
+    Attributes
+    ----------
+    error : float
+        The smallest error found within the time target; where the error target alone cannot be
+        reached, what the error stays above. Infinite if there is no time for one iteration.
+    seconds : float
+        The least time found in which the error target is reached; infinite if it never is.
+    """
+
+    def __init__(
+        self, message: str, *, error: float = float("inf"), seconds: float = float("inf")
+    ) -> None:
+        super().__init__(message)
+        self.error = error
+        self.seconds = seconds
 
 
 class InvalidAnswer(CodedmapError, ValueError):

@@ -1,0 +1,163 @@
+"""All selections of a small cluster, written from the description of `codedmap.plan_cluster` alone.
+
+Nothing is shared with the library but the cluster itself: the spectral gap, the expected slowest node (here by
+inclusion and exclusion) and the number of iterations (by halving) are computed anew, so that the
+comparison checks these too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, combinations, product
+
+import numpy as np
+
+import codedmap as cm
+
+__all__ = ["Every", "every"]
+
+
+@dataclass(frozen=True)
+class Every:
+    """Cost and seconds of all selections that reach the error.
+
+    Parameters
+    ----------
+    cost, seconds : ndarray, (count,)
+    structures : int
+        Connected sets of learning nodes and links.
+    """
+
+    cost: np.ndarray
+    seconds: np.ndarray
+    structures: int
+
+    def least(self, seconds: float) -> float:
+        """The least cost in this time; infinite if nothing is that fast."""
+        return float(self.cost[self.seconds <= seconds].min(initial=np.inf))
+
+    @property
+    def fastest(self) -> float:
+        """The least time in which the error is reached at all."""
+        return float(self.seconds.min(initial=np.inf))
+
+    @property
+    def at_leisure(self) -> float:
+        """The time that the cheapest selection of all takes."""
+        return float(self.seconds[self.cost.argmin()])
+
+
+def every(cluster: cm.Cluster, error: float) -> Every:
+    """Measure all selections; those of small clusters, for their number explodes."""
+    costs, times, structures = [], [], 0
+    for nodes, links in _structures(cluster):
+        structures += 1
+        cost, seconds = _measured(cluster, nodes, links, error)
+        costs.append(cost)
+        times.append(seconds)
+    cost, seconds = np.concatenate(costs), np.concatenate(times)
+    able = np.isfinite(cost)
+    return Every(cost[able], seconds[able], structures)
+
+
+def _structures(cluster: cm.Cluster) -> Iterator[tuple[tuple[str, ...], tuple[cm.Link, ...]]]:
+    names = [node.name for node in cluster.learning]
+    for nodes in chain.from_iterable(combinations(names, n) for n in range(1, len(names) + 1)):
+        inner = [link for link in cluster.links if {link.first, link.second} <= set(nodes)]
+        for count in range(len(nodes) - 1, len(inner) + 1):
+            for links in combinations(inner, count):
+                if _connected(nodes, links):
+                    yield nodes, links
+
+
+def _connected(nodes: tuple[str, ...], links: tuple[cm.Link, ...]) -> bool:
+    group = {name: {name} for name in nodes}
+    for link in links:
+        joined = group[link.first] | group[link.second]
+        group |= dict.fromkeys(joined, joined)
+    return len(group[nodes[0]]) == len(nodes)
+
+
+def _measured(
+    cluster: cm.Cluster, names: tuple[str, ...], links: tuple[cm.Link, ...], error: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cost and seconds for each way to let information nodes feed these learning nodes."""
+    nodes = [node for node in cluster.learning if node.name in names]
+    sources = cluster.information
+    ends = {frozenset((link.first, link.second)): link for link in cluster.links}
+    ways: list[list[tuple[int, float, float]]] = []  # (node or -1, seconds, cost) of each source
+    for source in sources:
+        own = [(-1, 0.0, 0.0)]
+        for at, node in enumerate(nodes):
+            link = ends.get(frozenset((source.name, node.name)))
+            if link is not None:
+                own.append((at, link.seconds, link.cost + source.cost))
+        ways.append(own)
+    picks = np.array(list(product(*(range(len(way)) for way in ways)))).reshape(-1, len(sources))
+    at, wait, cost = _columns(ways, picks)
+    given = np.array([source.samples for source in sources])
+    used = at >= 0
+    samples = sum(node.samples for node in nodes) + used @ given
+    finish = np.empty((len(picks), len(nodes)))
+    for n, node in enumerate(nodes):
+        mine = at == n
+        longest = np.where(mine, wait, 0.0).max(axis=1, initial=0.0)
+        load = node.samples + mine @ given
+        finish[:, n] = longest + node.seconds + node.seconds_per_sample * load
+    slowest = _expected_maximum(finish, np.array([node.jitter for node in nodes]))
+    exchange = max((link.seconds for link in links), default=0.0)
+    rate = sum(node.cost for node in nodes) + sum(link.cost for link in links) + cost.sum(axis=1)
+    iterations = _iterations(cluster.error, error, samples, _gap(names, links))
+    with np.errstate(invalid="ignore"):
+        return iterations * rate, iterations * (slowest + exchange)
+
+
+def _columns(
+    ways: list[list[tuple[int, float, float]]], picks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shape = (3, *picks.shape)
+    table = np.zeros(shape)
+    for source, own in enumerate(ways):
+        table[:, :, source] = np.array(own)[picks[:, source]].T
+    return table[0], table[1], table[2]
+
+
+def _gap(names: tuple[str, ...], links: tuple[cm.Link, ...]) -> float:
+    n = len(names)
+    degree = {name: sum(name in (link.first, link.second) for link in links) for name in names}
+    W = np.eye(n)
+    for link in links:
+        i, j = names.index(link.first), names.index(link.second)
+        share = 1.0 / (1.0 + max(degree[link.first], degree[link.second]))
+        W[[i, j], [j, i]] += share
+        W[[i, j], [i, j]] -= share
+    # What averaging leaves of everything but the mean.
+    return 1.0 - float(np.linalg.norm(W - 1.0 / n, 2))
+
+
+def _expected_maximum(fixed: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+    most = fixed.max(axis=1)
+    total = most.copy()
+    random = np.flatnonzero(jitter)
+    for size in range(1, len(random) + 1):
+        for some in map(list, combinations(random, size)):
+            running = np.exp(-((most[:, None] - fixed[:, some]) / jitter[some]).sum(axis=1))
+            total -= (-1.0) ** size * running / (1.0 / jitter[some]).sum()
+    return total
+
+
+def _iterations(model: cm.ErrorModel, target: float, samples: np.ndarray, gap: float) -> np.ndarray:
+    def error(count: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            first = model.statistical * (count * samples) ** -model.exponent
+        return model.floor + first + model.optimisation * (gap * count) ** -0.5
+
+    low, high = np.ones(len(samples)), np.full(len(samples), 2.0**40)
+    never = error(high) > target
+    for _ in range(41):
+        middle = np.floor((low + high) / 2.0)
+        good = error(middle) <= target * (1.0 + 1e-12)
+        high, low = np.where(good, middle, high), np.where(good, low, middle + 1.0)
+        low = np.minimum(low, high)
+    return np.where(never, np.inf, high)
