@@ -1,0 +1,1 @@
+"""Training on real digits over workers that are late: ``python -m examples.training``."""

@@ -1,0 +1,33 @@
+"""Start it: ``python -m examples.training [NAME ...] [--quick]``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+EXTRA = ("matplotlib", "mlxtend", "distributed")
+INTERRUPTED = 130  # what shells report after Ctrl-C
+
+
+def main() -> int:
+    """Run it, or say in one line why not."""
+    lacking = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    if lacking:
+        print(
+            f"the training example needs {', '.join(lacking)}: "
+            "pip install --editable '.[demo,dask]', and '.[train]' for the network",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        # Here, where a missing extra has been told, and Ctrl-C is minded from the first moment on.
+        from .program import run_named  # noqa: PLC0415
+
+        return run_named()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

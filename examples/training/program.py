@@ -1,0 +1,107 @@
+"""The command line: what is run, and where tables and pictures go."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import always, sketched
+from .models import Logistic, Model, Network
+from .parts import digits
+from .picture import draw
+from .run import engine, train
+from .schemes import SCHEMES
+from .table import Run, read, write
+from .words import page
+from .workers import WORKERS
+
+__all__ = ["run_named"]
+
+RESULTS = Path(__file__).parent / "results"
+MODELS: dict[str, Model] = {"logistic": Logistic(), "network": Network()}
+WITHOUT_CLOCKS = ("always", "sketched")
+TITLES = {
+    "logistic": "Logistic regression, 12 worker processes",
+    "network": "A small convolutional network, 12 worker processes",
+}
+
+
+def run_named(arguments: Sequence[str] | None = None) -> int:
+    """Run what is named, write tables and pictures, and say where."""
+    options = _options(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in options.names or [*MODELS, *WITHOUT_CLOCKS]:
+        if name in MODELS:
+            _trained(name, options.output, quick=options.quick)
+        elif name == "sketched":
+            steps, seeds, rates = (20, 2, (0.01,)) if options.quick else (150, 5, sketched.RATES)
+            compared = list(sketched.compare(seeds, steps, rates))
+            sketched.write(options.output / "sketched.csv", compared)
+            print(sketched.markdown(compared), end="\n\n", flush=True)
+        elif name == "always":
+            results = list(always.compare(*((1, 20) if options.quick else (5, 60))))
+            always.write(options.output / "always.csv", results)
+            print(always.markdown(results), end="\n\n", flush=True)
+    for name in MODELS:
+        table = options.output / f"{name}.csv"
+        if table.exists():
+            local = [run for run in read(table) if run.engine == "local"]
+            draw(options.output / f"{name}.png", local, TITLES[name])
+    path = options.output / "README.md"
+    path.write_text(page(options.output))
+    print(f"written: {path}")
+    return 0
+
+
+def _trained(name: str, folder: Path, *, quick: bool) -> None:
+    steps, turns = (6, {"local": 1, "dask": 1}) if quick else (60, {"local": 5, "dask": 2})
+    data, runs = digits(WORKERS), list[Run]()
+    for where, seeds in turns.items():
+        with engine(where) as workers:
+            # Seed by seed, so that whatever else the machine does meets all schemes alike.
+            for seed in range(seeds):
+                for scheme in SCHEMES:
+                    looks = train(scheme, MODELS[name], data, workers, seed=seed, steps=steps)
+                    runs.append(Run(name, where, scheme.name, seed, looks))
+                    last = looks[-1]
+                    print(
+                        f"{name}, {where}, seed {seed}, {scheme.name}: {last.seconds:.1f} s, "
+                        f"{last.worker_seconds:.0f} worker seconds, loss {last.loss:.3f}, "
+                        f"accuracy {last.accuracy:.1%}",
+                        flush=True,
+                    )
+                write(folder / f"{name}.csv", runs)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.training",
+        description="Train on real digits over workers that really sleep, and write tables and pictures.",
+    )
+    known = [*MODELS, *WITHOUT_CLOCKS, "report"]
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help=f"{', '.join(known)} (tables and pictures anew, from the CSV files); all but the last if "
+        "none is named",
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute: few steps, and one seed")
+    parser.add_argument("--output", type=Path, help="folder of tables and pictures")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"no part is called {unknown[0]}: choose from {', '.join(known)}")
+    if options.output is None:
+        options.output = Path("training-quick") if options.quick else RESULTS
+    needs_torch = "network" in options.names or not options.names
+    if needs_torch and importlib.util.find_spec("torch") is None:
+        print(
+            "the network needs torch: pip install --editable '.[train,dask]', or name other parts",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    return options

@@ -1,0 +1,251 @@
+"""What a sketch saves and what it costs: SketchedAMSGrad beside AMSGrad, without any clock."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import codedmap as cm
+from codedmap.training import AMSGrad, CountSketch, SketchedAMSGrad
+
+from .models import Logistic, Model
+from .parts import Digits, Part, digits, minibatch
+from .run import judged
+from .table import mean_sd
+
+__all__ = ["RATES", "VARIANTS", "Result", "compare", "markdown", "read", "write"]
+
+RATES = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1)
+START = float(np.log(10))
+"""The first loss: all classes are alike to weights of 0."""
+TARGET = 0.3
+"""Training loss of which it is asked when it was reached."""
+LOOKS = 5
+"""Steps from one look to the next."""
+EACH = 9
+WORKERS = 4
+CODE = cm.FractionalRepetition(WORKERS, 1)
+
+
+class InTheSketch:
+    """The recursion as transcribed from the paper, with m and e kept as sketches, by linearity.
+
+    Hashes stay the same, since sketches of different steps are added. What is applied is what the
+    sketch tells of the k entries, and this is taken off it again.
+    """
+
+    def __init__(
+        self, weights: np.ndarray, rate: float, *, columns: int, k: int, seed: int
+    ) -> None:
+        self.weights = weights
+        self._rate, self._k = rate, k
+        self._sketch = CountSketch(weights.size, columns, seed=seed)
+        self._first = np.zeros((self._sketch.rows, columns))
+        self._error = self._first.copy()
+        self._second = np.full(weights.size, 1e-8)
+        self._largest = self._second.copy()
+
+    def step(self, fn: Callable[..., Any], parts: cm.CodedParts, *, args: tuple[Any, ...]) -> Any:
+        """One step, or FloatingPointError."""
+        sketched = _Composed(self._sketch, fn)
+        result = cm.sum(sketched, parts, args=(self.weights, *args))
+        told = result.value / len(parts)
+        seen = self._sketch.estimate(told)
+        self._first = 0.9 * self._first + 0.1 * told
+        self._second = 0.999 * self._second + 0.001 * seen**2
+        self._largest = np.maximum(self._largest, self._second)
+        carried = self._first + self._error
+        estimate = self._sketch.estimate(carried)
+        scaled = estimate / np.sqrt(self._largest)
+        chosen = np.argpartition(-np.abs(scaled), self._k - 1)[: self._k]
+        applied = np.zeros_like(estimate)
+        applied[chosen] = estimate[chosen]
+        self._error = carried - self._sketch(applied)
+        weights = self.weights.astype(float)
+        weights[chosen] -= self._rate * scaled[chosen]
+        if not np.abs(weights).max() < 1e6:
+            raise FloatingPointError("it has diverged")
+        self.weights = weights.astype(np.float32)
+        return cm.training.Step(0, (result,), np.sort(chosen))
+
+
+class FixedHashes(SketchedAMSGrad):
+    """The same hashes at every step."""
+
+    @property
+    def sketch(self) -> CountSketch:
+        """Of all steps."""
+        return replace(super().sketch, seed=0)
+
+
+@dataclass(frozen=True)
+class _Composed:
+    sketch: CountSketch
+    fn: Callable[..., np.ndarray]
+
+    def __call__(self, *args: Any) -> np.ndarray:
+        return self.sketch(self.fn(*args))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An optimiser, and how long what a worker sends is."""
+
+    name: str
+    make: Callable[[np.ndarray, float, int], Any]
+    """Weights, learning rate and seed to the optimiser."""
+
+
+def _sketched(columns: int, k: int | None, exact: int = 0) -> Callable[..., SketchedAMSGrad]:
+    def made(weights: np.ndarray, rate: float, seed: int) -> SketchedAMSGrad:
+        return SketchedAMSGrad(weights, rate, columns=columns, k=k, exact=exact, seed=seed)
+
+    return made
+
+
+def _fixed(columns: int, k: int | None) -> Callable[..., FixedHashes]:
+    return lambda weights, rate, seed: FixedHashes(weights, rate, columns=columns, k=k)
+
+
+def _in_the_sketch(columns: int, k: int) -> Callable[..., InTheSketch]:
+    return lambda weights, rate, seed: InTheSketch(weights, rate, columns=columns, k=k, seed=seed)
+
+
+VARIANTS = (
+    Variant("AMSGrad", lambda weights, rate, seed: AMSGrad(weights, rate)),
+    Variant("5 x 400, all weights", _sketched(400, None)),
+    Variant("5 x 200, all weights", _sketched(200, None)),
+    Variant("5 x 100, all weights", _sketched(100, None)),
+    Variant("5 x 200, k = 785", _sketched(200, 785)),
+    Variant("5 x 200, k = 78", _sketched(200, 78)),
+    Variant("5 x 200, k = 785, 300 exact", _sketched(200, 785, 300)),
+    Variant("5 x 200, all weights, hashes fixed", _fixed(200, None)),
+    Variant("in the sketch, 5 x 200, k = 78", _in_the_sketch(200, 78)),
+    Variant("in the sketch, 5 x 400, k = 78", _in_the_sketch(400, 78)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run; NaN where it diverged."""
+
+    variant: str
+    rate: float
+    seed: int
+    sent: int
+    """Bytes that a worker sends at a step."""
+    reached: float
+    """Steps to a training loss of `TARGET`; NaN if it was not reached."""
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    model: Model
+    seed: int
+
+    def __call__(self, part: Part, weights: np.ndarray, step: int) -> np.ndarray:
+        return self.model.gradient(weights, *minibatch(part, self.seed, step, EACH))
+
+
+def compare(seeds: int, steps: int, rates: Sequence[float] = RATES) -> Iterator[Result]:
+    """All variants with all learning rates, one of the four workers never answering."""
+    data = digits(WORKERS)
+    for variant in VARIANTS:
+        for rate in rates:
+            for seed in range(seeds):
+                yield _run(variant, rate, seed, steps, data)
+
+
+def _run(variant: Variant, rate: float, seed: int, steps: int, data: Digits) -> Result:
+    model = Logistic()
+    optimizer = variant.make(model.start(seed), rate, seed)
+    sent, reached = 0, float("nan")
+    with cm.testing.Scripted(WORKERS, {1: cm.testing.never()}) as engine:
+        shards = cm.CodedParts(data.parts, code=CODE, engine=engine)
+        try:
+            for step in range(steps):
+                made = optimizer.step(_Gradient(model, seed), shards, args=(step,))
+                sent = sum(told.received // len(told.answered) for told in made.rounds)
+                if np.isnan(reached) and (step + 1) % LOOKS == 0:
+                    loss, _ = judged(model, optimizer.weights, data)
+                    reached = step + 1.0 if loss <= TARGET else reached
+            loss, accuracy = judged(model, optimizer.weights, data)
+        except (FloatingPointError, cm.InvalidAnswer, cm.NotEnoughAnswers):
+            loss = accuracy = float("nan")
+    return Result(variant.name, rate, seed, sent, reached, loss, accuracy)
+
+
+def write(path: Path, results: Sequence[Result]) -> None:
+    """As CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(Result.__dataclass_fields__)
+        for one in results:
+            table.writerow(
+                [
+                    one.variant,
+                    one.rate,
+                    one.seed,
+                    one.sent,
+                    f"{one.loss:.5g}",
+                    f"{one.accuracy:.5g}",
+                ]
+            )
+
+
+def read(path: Path) -> list[Result]:
+    """What `write` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Result(
+                row["variant"], float(row["rate"]), int(row["seed"]), int(row["sent"]),
+                float(row["reached"]), float(row["loss"]), float(row["accuracy"]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """One line a variant, with the learning rate of the least mean loss."""
+    lines = [
+        "| optimiser | bytes a worker sends at a step | learning rate | training loss | held-out accuracy | "
+        f"steps to loss {TARGET:g} | kB a worker sends until then | runs that ended above their first loss, "
+        "of all learning rates |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(one.variant for one in results):
+        own = [one for one in results if one.variant == name]
+        rates = {one.rate: [two for two in own if two.rate == one.rate] for one in own}
+        whole = {rate: group for rate, group in rates.items() if _finite(group)}
+        lost = sum(not one.loss <= START for one in own)
+        sent = max(one.sent for one in own)
+        if whole:
+            rate = min(whole, key=lambda rate: np.mean([one.loss for one in whole[rate]]))
+            figures = [
+                f"{rate:g}",
+                mean_sd([one.loss for one in whole[rate]], 3),
+                mean_sd([100 * one.accuracy for one in whole[rate]], 1) + " %",
+                *_until(whole[rate], sent),
+            ]
+        else:
+            figures = ["none", "diverged", "", "", ""]
+        lines.append(f"| {name} | {sent:,} | {' | '.join(figures)} | {lost} of {len(own)} |")
+    return "\n".join(lines)
+
+
+def _until(group: Sequence[Result], sent: int) -> tuple[str, str]:
+    steps = [one.reached for one in group]
+    if np.isnan(steps).any():
+        return "not reached", ""
+    return mean_sd(steps, 0), f"{np.mean(steps) * sent / 1000:,.0f}"
+
+
+def _finite(group: Sequence[Result]) -> bool:
+    return not any(np.isnan(one.loss) for one in group)
