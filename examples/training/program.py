@@ -35,7 +35,7 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.names or [*MODELS, *WITHOUT_CLOCKS]:
         if name in MODELS:
-            _trained(name, options.output, quick=options.quick)
+            _trained(name, options.output, options.engines, quick=options.quick)
         elif name == "sketched":
             steps, seeds, rates = (20, 2, (0.01,)) if options.quick else (150, 5, sketched.RATES)
             compared = list(sketched.compare(seeds, steps, rates))
@@ -56,10 +56,13 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _trained(name: str, folder: Path, *, quick: bool) -> None:
+def _trained(name: str, folder: Path, engines: Sequence[str], *, quick: bool) -> None:
+    """Train on these engines; what the table has of others stays there."""
     steps, turns = (6, {"local": 1, "dask": 1}) if quick else (60, {"local": 5, "dask": 2})
-    data, runs = digits(WORKERS), list[Run]()
-    for where, seeds in turns.items():
+    data, table = digits(WORKERS), folder / f"{name}.csv"
+    runs = [run for run in (read(table) if table.exists() else []) if run.engine not in engines]
+    for where in engines:
+        seeds = turns[where]
         with engine(where) as workers:
             # Seed by seed, so that whatever else the machine does meets all schemes alike.
             for seed in range(seeds):
@@ -73,7 +76,7 @@ def _trained(name: str, folder: Path, *, quick: bool) -> None:
                         f"accuracy {last.accuracy:.1%}",
                         flush=True,
                     )
-                write(folder / f"{name}.csv", runs)
+                write(table, sorted(runs, key=lambda run: list(turns).index(run.engine)))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -88,6 +91,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         help=f"{', '.join(known)} (tables and pictures anew, from the CSV files); all but the last if "
         "none is named",
+    )
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=("local", "dask"),
+        default=("local", "dask"),
+        help="where models are trained; both by default",
     )
     parser.add_argument("--quick", action="store_true", help="a minute: few steps, and one seed")
     parser.add_argument("--output", type=Path, help="folder of tables and pictures")
