@@ -459,7 +459,7 @@ def test_a_long_wave_in_chunks_is_as_good_as_in_one(monkeypatch):
     answers[8] = answers[8] + 9.0
     whole = encoding.decode(answers)
     few = [slice(start, start + 3) for start in range(0, 39, 3)] + [slice(39, 40)]
-    monkeypatch.setattr("codedmap._kernel.decoding.Decoder.chunks", lambda *_: iter(few))
+    monkeypatch.setattr("codedmap._kernel.solving.Solver.chunks", lambda *_: iter(few))
     parts = code.encode(encoding.payloads[:6]).decode(answers)
     np.testing.assert_allclose(parts.values, whole.values, atol=1e-10)
     np.testing.assert_allclose(parts.stderr, whole.stderr, rtol=1e-6)

@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
     """(c, B) bool: outvoted, or not finite where another answer is."""
 
 
-def compare(copies: np.ndarray) -> Verdict:
+def compare(copies: np.ndarray, out: np.ndarray | None = None) -> Verdict:
     """Vote, row by row, on answers to the same inputs.
 
     Answers are the same if they are equal up to √eps of the row's largest entry, since different
@@ -35,6 +35,8 @@ def compare(copies: np.ndarray) -> Verdict:
     ----------
     copies : ndarray, shape (c, B, *y)
         Of any dtype.
+    out : ndarray, shape (c, B) bool, optional
+        Those known to be lies: they have no vote either.
     """
     count, groups = copies.shape[:2]
     flat = copies.reshape(count, groups, -1)
@@ -45,18 +47,22 @@ def compare(copies: np.ndarray) -> Verdict:
     disputed = np.zeros(groups, dtype=bool)
     for other in flat[1:]:
         disputed |= ~_same(flat[0], other)
+    if out is None:
+        out = np.zeros_like(lies)
+    disputed |= out.any(axis=0)
     if disputed.any():
         values = values.copy()
-        winner, votes[disputed], stderr[disputed], lies[:, disputed] = _settle(flat[:, disputed])
+        settled = _settle(flat[:, disputed], out[:, disputed])
+        winner, votes[disputed], stderr[disputed], lies[:, disputed] = settled
         values[disputed] = copies[winner, np.flatnonzero(disputed)]
     return Verdict(values, votes, stderr, lies)
 
 
 def _settle(
-    rows: np.ndarray,
+    rows: np.ndarray, out: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     count, groups = rows.shape[:2]
-    sound = _sound(rows)
+    sound = _sound(rows) & ~out
     agree = np.zeros((count, count, groups), dtype=bool)
     spread = np.zeros(rows.shape[1:])
     for i in range(count):

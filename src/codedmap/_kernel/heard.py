@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Heard", "Scale", "centred", "condensed"]
+__all__ = ["Heard", "Scale", "centred", "condensed", "equal_answers", "finite"]
 
 _COMPARED = 16
 """Outputs that are looked at first, to tell whether any takes but a few values."""
@@ -113,6 +113,34 @@ def condensed(answers: np.ndarray) -> np.ndarray:
         return answers
     triangle = np.asarray(np.linalg.qr(answers.swapaxes(1, 2), mode="r"))
     return triangle.swapaxes(1, 2)
+
+
+def equal_answers(
+    answers: np.ndarray, used: np.ndarray, twins: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Which pairs (B, F, F) of answers (B, F, q) to different payloads are equal, if any are: to within
+    rounding, in up to 16 outputs.
+    """
+    first = np.sort(np.where(used, answers[:, :, 0], np.nan), axis=1)
+    if not np.isclose(first[:, 1:], first[:, :-1], rtol=1e-7, atol=0.0).any():
+        return None
+    some = answers[:, :, :: -(-answers.shape[2] // _COMPARED)]
+    apart = np.abs(some[:, :, None] - some[:, None]).max(axis=3)
+    size = np.abs(some).max(axis=2)
+    same: np.ndarray = apart <= 1e-7 * np.maximum(size[:, :, None], size[:, None])
+    same &= used[:, :, None] & used[:, None]
+    same[:, np.arange(used.shape[1]), np.arange(used.shape[1])] = False
+    if twins is not None:
+        same &= ~twins
+    return same if same.any() else None
+
+
+def finite(answers: np.ndarray) -> np.ndarray:
+    """Which answers (n, B, *y) are finite throughout, (n, B)."""
+    if answers.dtype.kind not in "fc":
+        return np.ones(answers.shape[:2], dtype=bool)
+    sound: np.ndarray = np.isfinite(answers).all(axis=tuple(range(2, answers.ndim)))
+    return sound
 
 
 def _discrete(answers: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -21,11 +21,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import fdtri, ndtr
 
+from .elimination import diagonal, kept, predicted, without
 from .evidence import chi2, quantile, residuals
 
-__all__ = ["Suspects", "equal_answers"]
+__all__ = ["Suspects"]
 
 _FEWEST = 5
 """Answers below which nobody is judged."""
@@ -37,12 +38,10 @@ _MATES = 0.5
 """Squared correlation from which two answers can confirm each other."""
 _TAIL = 2.0
 """How fast the limit grows with the tail: twice as long a tail goes four times as far."""
+_WORTH = 8.0
+"""Independent outputs that the outputs of an answer count for at most."""
 _LONGEST = 100.0
 """Times its smallest value that the limit is at most, or one lie taken back would let in the next."""
-_LEAST = 1e-12
-"""Share of its row below which the pivot of an answer is rounding."""
-_COMPARED = 16
-"""Outputs that tell whether two answers are equal."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +88,7 @@ class Suspects:
             left, hit = left[some], hit[some]
             dropped[left] |= hit
             projected, told, used = projected[some], told[some], used[some] & ~hit
-            _without(projected, told, hit)
+            without(projected, told, hit)
         return dropped
 
     def _worst(
@@ -102,7 +101,7 @@ class Suspects:
         top = ratio[np.arange(len(left)), worst]
         enough = used.sum(axis=1) >= _FEWEST
         hit = np.zeros_like(used)
-        alone = self._alone(squares, told, used, left)
+        alone = self._alone(projected, squares, told, used, left)
         hit[np.arange(len(left)), worst] = enough & (
             (top > self.threshold**2) | (alone & (top > 0))
         )
@@ -117,20 +116,28 @@ class Suspects:
         return hit
 
     def _alone(
-        self, squares: np.ndarray, told: np.ndarray, used: np.ndarray, left: np.ndarray
-    ) -> np.ndarray:
+        self, projected: np.ndarray, squares: np.ndarray, told: np.ndarray, used: np.ndarray,
+        left: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
         """In which groups (B,) the worst answer explains nearly all that does not fit.
 
         Where answers hang together over long distances, one lie spoils every residual, and so their
-        median. But without it, what does not fit is its own square less: it is judged by the rest
-        (the externally studentised residual), which has a t distribution.
+        median. But without it, what does not fit is its own square less: it is judged by the rest (the
+        externally studentised residual), and the ratio has an F distribution. Its degrees of freedom
+        are as many as the outputs are worth, which hang together: by the covariance of the rest.
         """
         freedom = np.maximum(used.sum(axis=1) - 2, 1)
-        power = np.einsum("bfq,bfq->b", told, self.answers[left]) / self.outputs
-        most = squares.max(axis=1)
-        rest = np.maximum(power - most, 1e-14 * power + 1e-300) / freedom
-        far = -stdtrit(freedom, ndtr(-self.threshold))
-        alone: np.ndarray = most > far**2 * rest
+        every, worst = np.arange(len(left)), squares.argmax(axis=1)
+        most, own = squares[every, worst], told[every, worst]
+        pivot = np.maximum(projected[every, worst, worst], 1e-300)
+        spread = told.transpose(0, 2, 1) @ self.answers[left]
+        power = np.einsum("bqq->b", spread) / self.outputs
+        rest = np.maximum(power - most, 1e-14 * power + 1e-300)
+        spread -= own[:, :, None] * (own / pivot[:, None])[:, None]
+        worth = (self.outputs * rest) ** 2 / np.maximum((spread**2).sum(axis=(1, 2)), 1e-300)
+        worth = np.clip(worth, 1.0, _WORTH)
+        far = fdtri(worth, worth * freedom, 1.0 - 2.0 * ndtr(-self.threshold))
+        alone: np.ndarray = most * freedom > far * rest
         if self.twins is not None:  # they fit each other without telling how well others should
             alone &= ~(self.twins[left] & used[:, None] & used[:, :, None]).any(axis=(1, 2))
         return alone
@@ -173,23 +180,14 @@ class Suspects:
         """
         projected = self.projected[groups]
         told = projected @ self.answers[groups]
-        place = np.argsort(~out, axis=1, kind="stable")[:, : out.sum(axis=1).max()]
-        valid = np.take_along_axis(out, place, axis=1)
-        beside = np.take_along_axis(projected, place[:, None], axis=2) * valid[:, None]
-        # What is out as what is kept predicts it: covariances, and errors of the prediction.
-        block = np.take_along_axis(beside, place[:, :, None], axis=1) * valid[:, :, None]
-        block[:, np.arange(place.shape[1]), np.arange(place.shape[1])] += ~valid
-        covariance = np.linalg.inv(block)
-        error = covariance @ (
-            np.take_along_axis(told, place[:, :, None], axis=1) * valid[:, :, None]
-        )
-        told -= beside @ error
-        projected = projected - beside @ covariance @ beside.transpose(0, 2, 1)
+        alone = predicted(projected, told, out)
+        projected, told = kept(projected, told, alone)
+        covariance, error, place, valid = alone
         limit = self._limit(projected, told, self.used[groups] & ~out, groups)
         most[groups] = np.minimum(most[groups], _LONGEST * limit)
         limit = np.minimum(limit, most[groups])
         squares = np.einsum("bwq,bwq->bw", error, error) / self.outputs
-        ratio = squares / np.maximum(_diagonal(covariance), 1e-300) / limit[:, None]
+        ratio = squares / np.maximum(diagonal(covariance), 1e-300) / limit[:, None]
         ratio[squares < _HARMLESS**2] = 0.0
         ratio[~valid] = np.inf
         least = ratio.min(axis=1, keepdims=True)
@@ -203,6 +201,64 @@ class Suspects:
         result = np.zeros_like(out)
         np.put_along_axis(result, place, back & valid, axis=1)
         return result
+
+    def foreign(self, out: np.ndarray, home: np.ndarray) -> np.ndarray:
+        """Squared residuals (B, F) of answers as other cells' predict them, standardised.
+
+        Parameters
+        ----------
+        out : ndarray, shape (B, F) bool
+            Who predicts nobody: the lies that are known.
+        home : ndarray of int, shape (B, F)
+            The cell of each answer.
+        """
+        told = self.projected @ self.answers
+        squares = np.full(self.used.shape, np.nan)
+        scale = self._kept(out, told)[1]
+        for cell in range(home.max() + 1):
+            members = (home == cell) & self.used
+            covariance, error, place, valid = predicted(self.projected, told, out | members)
+            size = np.einsum("bwq,bwq->bw", error, error) / self.outputs
+            ratio = size / np.maximum(diagonal(covariance), 1e-300) / scale[:, None]
+            inside = valid & np.take_along_axis(members, place, axis=1)
+            group, column = np.nonzero(inside)
+            squares[group, place[group, column]] = ratio[group, column]
+        return squares
+
+    def versions(self, contested: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Answers as others predict them, if contested ones predict nobody.
+
+        Parameters
+        ----------
+        contested : ndarray, shape (B, F) bool
+
+        Returns
+        -------
+        ndarray, shape (B, F)
+            Squared residuals, standardised.
+        ndarray, shape (B, F, q)
+            Residuals of contested answers, 0 elsewhere.
+        ndarray, shape (B, F)
+            Their variances.
+        """
+        told = self.projected @ self.answers
+        covariance, error, place, valid = predicted(self.projected, told, contested)
+        squares, scale = self._kept(contested, told)
+        squares /= scale[:, None]
+        group, column = np.nonzero(valid)
+        at = group, place[group, column]
+        errors, variances = np.zeros_like(self.answers), np.ones_like(squares)
+        errors[at] = error[group, column]
+        variances[at] = (diagonal(covariance) * scale[:, None])[group, column]
+        size = np.einsum("bfq,bfq->bf", errors, errors) / self.outputs
+        return np.where(contested, size / np.maximum(variances, 1e-300), squares), errors, variances
+
+    def _kept(self, out: np.ndarray, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared residuals (B, F) of who is not out, and their scale (B,)."""
+        projected, rest = kept(self.projected, told, predicted(self.projected, told, out))
+        used = self.used & ~out
+        squares, _ = residuals(projected, rest, used, self.outputs)
+        return squares, self._scales(squares, used, np.arange(len(out)))[0]
 
     def _limit(
         self, projected: np.ndarray, told: np.ndarray, kept: np.ndarray, groups: np.ndarray
@@ -234,31 +290,11 @@ class Suspects:
         return np.maximum(scale, np.where(few, 1.0, 1e-300)), tail
 
 
-def equal_answers(
-    answers: np.ndarray, used: np.ndarray, twins: np.ndarray | None = None
-) -> np.ndarray | None:
-    """Which pairs (B, F, F) of answers (B, F, q) to different payloads are equal, if any are: to within
-    rounding, in up to 16 outputs.
-    """
-    first = np.sort(np.where(used, answers[:, :, 0], np.nan), axis=1)
-    if not np.isclose(first[:, 1:], first[:, :-1], rtol=1e-7, atol=0.0).any():
-        return None
-    some = answers[:, :, :: -(-answers.shape[2] // _COMPARED)]
-    apart = np.abs(some[:, :, None] - some[:, None]).max(axis=3)
-    size = np.abs(some).max(axis=2)
-    same: np.ndarray = apart <= 1e-7 * np.maximum(size[:, :, None], size[:, None])
-    same &= used[:, :, None] & used[:, None]
-    same[:, np.arange(used.shape[1]), np.arange(used.shape[1])] = False
-    if twins is not None:
-        same &= ~twins
-    return same if same.any() else None
-
-
 def _confirmed(covariance: np.ndarray, error: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """Which pairs (B, W, W) are near each other, and each as the other one predicts it."""
-    variance = np.maximum(_diagonal(covariance), 1e-300)
+    variance = np.maximum(diagonal(covariance), 1e-300)
     products = error @ error.transpose(0, 2, 1)
-    squares = _diagonal(products)
+    squares = diagonal(products)
     slope = covariance / variance[:, None]  # of i on j
     rest = squares[:, :, None] - 2.0 * slope * products + slope**2 * squares[:, None]
     left = np.maximum(variance[:, :, None] - slope * covariance, 1e-300)
@@ -267,23 +303,3 @@ def _confirmed(covariance: np.ndarray, error: np.ndarray, limit: np.ndarray) -> 
     pairs: np.ndarray = one_way & one_way.transpose(0, 2, 1)
     pairs[:, np.arange(error.shape[1]), np.arange(error.shape[1])] = False
     return pairs
-
-
-def _diagonal(matrices: np.ndarray) -> np.ndarray:
-    return np.diagonal(matrices, axis1=1, axis2=2)
-
-
-def _without(projected: np.ndarray, told: np.ndarray, hit: np.ndarray) -> None:
-    """Take answers (B, F) out of P and P y, one after the other."""
-    hit = hit.copy()
-    while (some := np.flatnonzero(hit.any(axis=1))).size:
-        which = hit[some].argmax(axis=1)
-        hit[some, which] = False
-        row = projected[some, which]
-        pivot = row[np.arange(len(some)), which]
-        # What rounding has left of one that is not known any more must not spoil the others.
-        known = pivot > _LEAST * np.abs(row).max(axis=1)
-        share = row * (known / np.where(known, pivot, 1.0))[:, None]
-        told[some] -= share[:, :, None] * told[some, which][:, None]
-        projected[some] -= share[:, :, None] * row[:, None]
-        projected[some, which] = projected[some, :, which] = told[some, which] = 0.0

@@ -14,6 +14,7 @@ from .._kernel import Known, Prior
 from .._kernel.cells import cells_along
 from .._kernel.decoding import Decoder
 from .._kernel.geometry import Geometry
+from .._kernel.solving import Solver
 from .._ordering import neighbours_together, paths_through
 from .kernel_encoding import KernelEncoding
 
@@ -142,7 +143,7 @@ class KernelCode:
         cells = cells_along(orders, self.workers, self.spread if mixes else 0.0)
         payloads = inputs if self.workers == tasks else cells.payloads(inputs)
         geometry = Geometry(inputs, cells, self.known)
-        decoder = Decoder(geometry, self.prior, self.known, self.suspicion)
+        decoder = Decoder(Solver(geometry, self.known), self.prior, self.suspicion)
         return KernelEncoding(payloads, cells.raw, decoder, tasks, self.calibration, self.confirm)
 
     def fitted(self, result: Any, inputs: Any = None) -> KernelCode:

@@ -13,8 +13,9 @@ from .._code import Estimate, left_out
 from .._errors import InvalidAnswer, NotEnoughAnswers
 from .._kernel import Prior
 from .._kernel.decoding import Decoder, Fit
-from .._kernel.heard import Heard
+from .._kernel.heard import Heard, finite
 from .._votes import compare
+from .kernel_copies import lies_among
 from .replication import CopyEncoding
 
 __all__ = ["KernelEncoding"]
@@ -81,7 +82,8 @@ class KernelEncoding:
         rows, tasks = list(held), list(held.values())
         if len(set(tasks)) < len(tasks) or (self.copying and self.confirm > 1):
             raw = tuple(slots[row] for row in rows)
-            return self._copies.voted(raw, stacked[rows], rejected)
+            out = lies_among(self.decoder, np.array(tasks), stacked[rows])
+            return self._copies.voted(raw, stacked[rows], rejected, out)
         shape = (self.tasks, stacked.shape[1])
         values = np.zeros((*shape, *stacked.shape[2:]), stacked.dtype)
         exact = np.zeros(shape, dtype=bool)
@@ -127,9 +129,10 @@ class _Composition:
         heard, lies = self._heard(have, mixed, exact | unconfirmed)
         # What is not finite no prediction can confirm.
         broken = np.zeros_like(exact)
-        broken[have] = ~_finite(self.direct.values[have])
-        broken &= unconfirmed & heard.used.any(axis=0)
+        broken[have] = ~finite(self.direct.values[have])
+        broken &= (unconfirmed & heard.used.any(axis=0)) | (exact & self._undone(have, mixed))
         unconfirmed &= ~broken
+        exact &= ~broken
         wanted = ~exact & ~unconfirmed
         fit = self._fitted(heard, wanted)
         found = heard.used & ~fit.used
@@ -168,19 +171,37 @@ class _Composition:
         mixed = [row for row, slot in enumerate(self.slots) if raw[slot] is None]
         return np.array(have, dtype=int), np.array(mixed, dtype=int)
 
+    def _undone(self, have: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+        """Where (K, B) the answer to a raw input has NaN, and one to a mixture in its cell has not.
+
+        A lie then. An infinity alone may be right (a log-probability), and none of its mixtures'.
+        """
+        undone = np.zeros_like(self.direct.exact)
+        values, told = self.direct.values[have], self.stacked[mixed]
+        if not len(mixed) or values.dtype.kind not in "fc":
+            return undone
+        undone[have] = np.isnan(values).any(axis=tuple(range(2, values.ndim)))
+        if undone.any():
+            homes = self.encoding.decoder.solver.geometry.cells.home[np.array(self.slots)[mixed]]
+            sound = np.zeros_like(undone)
+            row, group = np.nonzero(finite(told))
+            sound[homes[row, group], group] = True
+            undone &= sound
+        return undone
+
     def _heard(
         self, have: np.ndarray, mixed: np.ndarray, trusted: np.ndarray
     ) -> tuple[Heard, np.ndarray]:
         """What the regression is told, and which mixtures' answers are lies for not being finite."""
         raw, told = self.direct.values[have], self.stacked[mixed]
-        broken = ~_finite(told)
+        broken = ~finite(told)
         lies = left_out(broken) if len(mixed) else broken
         # The input of task k sits in slot k, whichever copy of it was answered.
         slots = np.concatenate([have, np.array(self.slots, dtype=int)[mixed]])
-        used = np.concatenate([trusted[have] & _finite(raw), ~(lies | broken)])
+        used = np.concatenate([trusted[have] & finite(raw), ~(lies | broken)])
         heard = Heard(slots, np.concatenate([raw, told]), used)
-        if self.encoding.decoder.known is not None:
-            self.encoding.decoder.known.check_answers(heard.columns)
+        if self.encoding.decoder.solver.known is not None:
+            self.encoding.decoder.solver.known.check_answers(heard.columns)
         return heard, lies
 
     def _fitted(self, heard: Heard, wanted: np.ndarray, prior: Prior | None = None) -> Fit:
@@ -237,14 +258,6 @@ class _Composition:
                     found = np.ascontiguousarray(found).view(np.complex128)
                 values[task, groups] = found.reshape(-1, *shape)
                 stderr[task, groups] = stated[groups]
-
-
-def _finite(answers: np.ndarray) -> np.ndarray:
-    """Which answers (n, B, *y) are finite throughout, (n, B)."""
-    if answers.dtype.kind not in "fc":
-        return np.ones(answers.shape[:2], dtype=bool)
-    finite: np.ndarray = np.isfinite(answers).all(axis=tuple(range(2, answers.ndim)))
-    return finite
 
 
 def _least(values: np.ndarray) -> np.ndarray:

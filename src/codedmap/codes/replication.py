@@ -158,9 +158,16 @@ class CopyEncoding:
         return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
 
     def voted(
-        self, slots: tuple[int, ...], stacked: np.ndarray, rejected: tuple[int, ...]
+        self,
+        slots: tuple[int, ...],
+        stacked: np.ndarray,
+        rejected: tuple[int, ...],
+        out: np.ndarray | None = None,
     ) -> Estimate:
-        """All tasks that have an answer; values of the others are left undefined."""
+        """All tasks that have an answer; values of the others are left undefined.
+
+        ``out`` (F, B) are answers known to be lies.
+        """
         groups = stacked.shape[1]
         values = np.empty((self.tasks, *stacked.shape[1:]), stacked.dtype)
         votes = np.zeros((self.tasks, groups), dtype=int)
@@ -170,12 +177,12 @@ class CopyEncoding:
         for row, slot in enumerate(slots):
             holders.setdefault(self.raw[slot], []).append(row)
         for task, rows in holders.items():
-            verdict = compare(stacked[rows])
+            verdict = compare(stacked[rows], None if out is None else out[rows])
             lies = left_out(verdict.lies)
             liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}
             trusted = [rows[i] for i in np.flatnonzero(~lies.all(axis=1))]
             if trusted and len(trusted) < len(rows):
-                verdict = compare(stacked[trusted])
+                verdict = compare(stacked[trusted], None if out is None else out[trusted])
             values[task], votes[task], stderr[task], _ = verdict
         exact = votes >= self.confirm
         stderr[~exact & (stderr == 0)] = np.inf
