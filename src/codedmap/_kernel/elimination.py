@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Predicted", "diagonal", "kept", "predicted", "without"]
+__all__ = ["Predicted", "confirmed", "diagonal", "kept", "predicted", "without"]
 
 _LEAST = 1e-12
 """Share of its row below which the pivot of an answer is rounding."""
+_MATES = 0.5
+"""Squared correlation from which two answers can confirm each other."""
 
 
 class Predicted(NamedTuple):
@@ -64,3 +66,18 @@ def without(projected: np.ndarray, told: np.ndarray, hit: np.ndarray) -> None:
 def diagonal(matrices: np.ndarray) -> np.ndarray:
     """Of each matrix."""
     return np.diagonal(matrices, axis1=1, axis2=2)
+
+
+def confirmed(covariance: np.ndarray, error: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Which pairs (B, W, W) are near each other, and each as the other one predicts it."""
+    variance = np.maximum(diagonal(covariance), 1e-300)
+    products = error @ error.transpose(0, 2, 1)
+    squares = diagonal(products)
+    slope = covariance / variance[:, None]  # of i on j
+    rest = squares[:, :, None] - 2.0 * slope * products + slope**2 * squares[:, None]
+    left = np.maximum(variance[:, :, None] - slope * covariance, 1e-300)
+    near = slope * covariance > _MATES * variance[:, :, None]
+    one_way = near & (rest < limit[:, None, None] * left)
+    pairs: np.ndarray = one_way & one_way.transpose(0, 2, 1)
+    pairs[:, np.arange(error.shape[1]), np.arange(error.shape[1])] = False
+    return pairs

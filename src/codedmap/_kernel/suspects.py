@@ -21,9 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import fdtri, ndtr
+from scipy.special import fdtri, ndtr, stdtrit
 
-from .elimination import diagonal, kept, predicted, without
+from .elimination import confirmed, diagonal, kept, predicted, without
 from .evidence import chi2, quantile, residuals
 
 __all__ = ["Suspects"]
@@ -34,8 +34,8 @@ _SMALL, _HARMLESS = 0.05, 0.1
 """Residuals, in robust deviations of the outputs, that are no reason to drop, or to keep out."""
 _CLIQUE, _MERCY = 0.6, 0.8
 """Shares of the threshold for equal answers judged together, and for a second hearing."""
-_MATES = 0.5
-"""Squared correlation from which two answers can confirm each other."""
+_CHANCE = 4.0
+"""Deviations at which a few answers may be further off by chance than many."""
 _TAIL = 2.0
 """How fast the limit grows with the tail: twice as long a tail goes four times as far."""
 _WORTH = 8.0
@@ -192,7 +192,7 @@ class Suspects:
         ratio[~valid] = np.inf
         least = ratio.min(axis=1, keepdims=True)
         back = (ratio == least) & (least < 1.0)
-        mates = _confirmed(covariance, error / np.sqrt(self.outputs), limit)
+        mates = confirmed(covariance, error / np.sqrt(self.outputs), limit)
         mates &= valid[:, :, None] & valid[:, None]
         if self.same is not None:
             same = np.take_along_axis(self.same[groups], place[:, :, None], axis=1)
@@ -279,8 +279,9 @@ class Suspects:
             alone = used & ~(self.twins[groups] & used[:, None]).any(axis=2)
         count, sure = alone.sum(axis=1), np.ones(len(used))
         if self.twins is not None:
-            # What is left may be few, and a quantile of these small by chance.
-            sure = count / np.maximum(count - _FEWEST + 1, 1)
+            # What is left may be few, and a quantile of these small by chance: a t distribution.
+            far = -stdtrit(np.maximum(count - 2, 3), ndtr(-_CHANCE))
+            sure = np.where(count < _FEWEST, count, (far / _CHANCE) ** 2)
         scale, tail = (
             sure * quantile(squares, alone, share) / chi2(share, self.outputs)
             for share in (0.5, 0.9)
@@ -288,18 +289,3 @@ class Suspects:
         # Answers are in deviations of their outputs, so 1 is what a few of them can be taken to have.
         few = (count < _FEWEST) & (used.sum(axis=1) >= _FEWEST)
         return np.maximum(scale, np.where(few, 1.0, 1e-300)), tail
-
-
-def _confirmed(covariance: np.ndarray, error: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Which pairs (B, W, W) are near each other, and each as the other one predicts it."""
-    variance = np.maximum(diagonal(covariance), 1e-300)
-    products = error @ error.transpose(0, 2, 1)
-    squares = diagonal(products)
-    slope = covariance / variance[:, None]  # of i on j
-    rest = squares[:, :, None] - 2.0 * slope * products + slope**2 * squares[:, None]
-    left = np.maximum(variance[:, :, None] - slope * covariance, 1e-300)
-    near = slope * covariance > _MATES * variance[:, :, None]
-    one_way = near & (rest < limit[:, None, None] * left)
-    pairs: np.ndarray = one_way & one_way.transpose(0, 2, 1)
-    pairs[:, np.arange(error.shape[1]), np.arange(error.shape[1])] = False
-    return pairs
