@@ -2,7 +2,7 @@
 # make test   sets up and runs everything that CI runs
 # make slow   the tests that take longer
 # make bench  the benchmarks
-# make chaos  real faults on every engine, and a thousand waves of them
+# make chaos  real faults on every engine, of whole hosts, and a thousand waves of them
 # make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 
 PYTHON ?= python3
@@ -27,6 +27,7 @@ bench: $(VENV)/dev.stamp
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m chaos faults
+	$(BIN)/python -m chaos hosts
 	$(BIN)/python -m chaos soak
 
 reproduce: $(VENV)/experiments.stamp

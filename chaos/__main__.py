@@ -1,4 +1,4 @@
-"""``python -m chaos faults`` and ``python -m chaos soak``: real faults on every engine."""
+"""``python -m chaos faults``, ``hosts`` and ``soak``: real faults on every engine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from . import cgroups, report
+from . import cgroups, hosts, placement, report
 from .clusters import CLUSTERS, Cluster
 from .faults import FAULTS
+from .outages import suffered
 from .single import tried
 from .soak import soak
 
@@ -23,9 +24,9 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the two; 1 if something happened that must not, 130 after Ctrl-C."""
+    """Run one of the three; 1 if something happened that must not, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("what", choices=("faults", "soak"))
+    parser.add_argument("what", choices=("faults", "hosts", "soak"))
     parser.add_argument(
         "--engine", choices=list(CLUSTERS), action="append", help="default: all installed"
     )
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[Cluster, argparse.Namespace], list[str]]
     run = _faults if options.what == "faults" else _soak
     try:
+        if options.what == "hosts":
+            return _hosts(options.results)
         wrong = [line for cluster in able for line in run(cluster, options)]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -71,6 +74,25 @@ def _faults(cluster: Cluster, options: argparse.Namespace) -> list[str]:
     page.write_text(report.outcomes_page(rows), encoding="utf-8")
     print(f"written: {page}")
     return []
+
+
+def _hosts(results: Path) -> int:
+    if reason := hosts.impossible():
+        print(f"left out: faults of whole hosts: {reason}")
+        return 0
+    seen, lost = [], []
+    for one in suffered():
+        seen.append(one)
+        print(f"{one.outage}: {one.result}, back in {one.back:.2f} s")
+    for cost in placement.lost():
+        lost.append(cost)
+        print(f"{cost.code}, {cost.varying} inputs, {cost.placement}: RMSE {cost.rmse:.2g}")
+    report.write(results / "hosts.csv", seen)
+    report.write(results / "placement.csv", lost)
+    page = results / "hosts.md"
+    page.write_text(report.hosts_page(seen, lost), encoding="utf-8")
+    print(f"written: {page}")
+    return 0
 
 
 def _soak(cluster: Cluster, options: argparse.Namespace) -> list[str]:

@@ -1,10 +1,10 @@
-"""A worker puts itself on a tenth of its CPU, or on ice; cgroups of version 1 or 2, as root."""
+"""Processes on a tenth of a CPU, or on ice; cgroups of version 1 or 2, as root."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["freeze", "no_freezer", "no_quota", "remove", "starved", "thaw"]
@@ -60,23 +60,23 @@ def _limit() -> None:
 
 
 @contextmanager
-def starved() -> Iterator[None]:
-    """Have a tenth of a core in all, together with whoever is starved as well."""
+def starved(pids: Collection[int] = ()) -> Iterator[None]:
+    """Have, or let others have, a tenth of a core in all, together with whoever is starved as well."""
     folder = _folder("cpu")
     folder.mkdir(exist_ok=True)
     _limit()
-    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    _move(pids or [os.getpid()], folder)
     try:
         yield
     finally:
-        (folder.parent / "cgroup.procs").write_text(str(os.getpid()))
+        _move(pids or [os.getpid()], folder.parent)
 
 
-def freeze() -> None:
-    """Stop until somebody calls `thaw`; a kill does not reach it before that either."""
+def freeze(pids: Collection[int] = ()) -> None:
+    """Stop, or stop others, until somebody calls `thaw`; a kill does not reach them before that either."""
     folder = _folder("freezer")
     folder.mkdir(exist_ok=True)
-    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    _move(pids or [os.getpid()], folder)
     if _modern():
         (folder / "cgroup.freeze").write_text("1")
     else:
@@ -90,11 +90,13 @@ def thaw() -> None:
         return
     name, state = ("cgroup.freeze", "0") if _modern() else ("freezer.state", "THAWED")
     (folder / name).write_text(state)
-    for pid in (folder / "cgroup.procs").read_text().split():
-        try:
-            (folder.parent / "cgroup.procs").write_text(pid)
-        except OSError:  # it has ended
-            continue
+    _move((folder / "cgroup.procs").read_text().split(), folder.parent)
+
+
+def _move(pids: Iterable[int | str], folder: Path) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has ended
+            (folder / "cgroup.procs").write_text(str(pid))
 
 
 def remove() -> None:

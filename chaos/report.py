@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import csv
 import datetime
+import math
 import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import codedmap as cm
 
-from .single import CODE, ROWS, WAIT, Outcome
+from .outages import AFTER, EACH, HOSTS, Seen
+from .outages import CODE as BEFALLEN
+from .placement import EACH as SPREAD_EACH
+from .placement import HOSTS as SPREAD_HOSTS
+from .placement import ROWS as SPREAD_ROWS
+from .placement import Lost
+from .single import CODE, ROWS, WAIT
 from .soak import CODE as SOAKED
 from .soak import DEADLINE, SHARE, Wave
 
-__all__ = ["judgement", "outcomes_page", "read", "soak_page", "write"]
+__all__ = ["hosts_page", "judgement", "outcomes_page", "read", "soak_page", "write"]
 
 
-def write(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """One line an outcome."""
+def write(path: Path, outcomes: Sequence[Any]) -> None:
+    """One line an outcome; all of them are dataclasses of the same kind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Outcome)])
+        table = csv.DictWriter(file, [field.name for field in fields(outcomes[0])])
         table.writeheader()
         for outcome in outcomes:
             row = asdict(outcome)
@@ -56,6 +64,58 @@ def outcomes_page(rows: Sequence[dict[str, str]]) -> str:
             f"{row['estimated']} | {row['wrong']} | {error} | {row['seconds']} | {row['back']} |"
         )
     return "\n".join([*lines, "", _machine(), ""])
+
+
+def hosts_page(seen: Sequence[Seen], lost: Sequence[Lost]) -> str:
+    """What befell whole hosts, and what placement is good for, as Markdown tables."""
+    lines = [
+        f"{HOSTS} hosts with {EACH} Dask workers each are network namespaces on one switch, and one of "
+        f"them is struck {AFTER:g} s after `map` was called with {ROWS} rows and "
+        f"`KernelCode({BEFALLEN.tasks}, {BEFALLEN.workers}, {BEFALLEN.stragglers})`, "
+        f"`Everyone() | Deadline({WAIT:g})`, for calls that take half a second. *Others*: "
+        "workers on other hosts without an answer. *Wrong* and *error* are as above. *Back*: seconds from the end of "
+        "the fault, or of that call, until all slots answer again.",
+        "",
+        "| fault | the result says | others | exact | estimated | wrong | error | seconds | back |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in seen:
+        counts = (one.others, one.exact, one.estimated, one.wrong) if one.of_rows else ("",) * 4
+        figures = [_figure(value) for value in (one.error, one.seconds, one.back)]
+        cells = (one.outage, one.result, *counts, *figures)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "What the caller reads:", ""]
+    told: dict[str, list[str]] = {}
+    for one in seen:
+        if one.message:
+            told.setdefault(one.message, []).append(one.outage)
+    for message, outages in told.items():
+        lines += [f"- {'; '.join(outages)}: `{message}`"]
+    lines += ["", *_placement(lost), "", _machine(), ""]
+    return "\n".join(lines)
+
+
+def _placement(lost: Sequence[Lost]) -> list[str]:
+    return [
+        "### Where slots are placed",
+        "",
+        f"One of {SPREAD_HOSTS} hosts with {SPREAD_EACH} workers each is cut off: with neighbouring slots on "
+        "different hosts, as the engine places them, and with the slots of a host side by side. Over each "
+        f"host and {lost[0].waves // SPREAD_HOSTS} sets of {SPREAD_ROWS} rows, of which all five inputs differ or "
+        "only one: the root mean square error (RMSE) of the estimated rows, and that of a wave's worst row.",
+        "",
+        "| code | inputs that differ | a host's slots | estimated | RMSE | worst row |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| `{one.code}` | {one.varying} | {one.placement} | {one.estimated:.0%} | {one.rmse:.2g} | "
+            f"{one.worst:.2g} |"
+            for one in lost
+        ),
+    ]
+
+
+def _figure(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3g}"
 
 
 def soak_page(engine: str, waves: Sequence[Wave]) -> str:
