@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .table import Run
 
@@ -41,9 +41,9 @@ def draw(path: Path, runs: Sequence[Run], title: str) -> None:
             axes[row, column].tick_params(labelsize=14)
         axes[1, column].set_xlabel(label, size=16)
     axes[0, 0].set_yscale("log")
-    for axis in (axes[0, 0].yaxis.set_major_formatter, axes[0, 0].yaxis.set_minor_formatter):
-        axis(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[0, 0].tick_params(which="minor", labelsize=14)
+    axes[0, 0].yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.5, 1, 2]))
+    axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes[0, 0].yaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("training loss", size=16)
     axes[1, 0].set_ylabel("held-out accuracy", size=16)
     best = max(look.accuracy for run in runs for look in run.looks)

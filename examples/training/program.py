@@ -37,7 +37,7 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
         if name in MODELS:
             _trained(name, options.output, options.engines, quick=options.quick)
         elif name == "sketched":
-            steps, seeds, rates = (20, 2, (0.01,)) if options.quick else (150, 5, sketched.RATES)
+            steps, seeds, rates = (20, 2, (0.01,)) if options.quick else (100, 4, sketched.RATES)
             compared = list(sketched.compare(seeds, steps, rates))
             sketched.write(options.output / "sketched.csv", compared)
             print(sketched.markdown(compared), end="\n\n", flush=True)
