@@ -235,6 +235,19 @@ def test_it_trains():
     assert np.linalg.norm(optimizer.weights - mean) < 0.1 * np.linalg.norm(mean)
 
 
+def test_a_step_tells_what_it_was():
+    for make in (sketched, lambda: AMSGrad(START, 0.1)):
+        _, steps = trained(make, CODES[0])
+        assert [step.number for step in steps] == [1, 2, 3]
+        assert steps[0].seconds == sum(told.seconds for told in steps[0].rounds)
+    _, steps = trained(lambda: sketched(exact=30), cm.IgnoreStragglers(12, 2), script={0: never()})
+    assert not steps[0].exact
+    told = str(steps[1])
+    assert told.startswith("step 2: 2 rounds of calls in ")
+    assert "sums not exact" in told
+    assert told.endswith("40 weights changed")
+
+
 def test_every_step_has_hashes_of_its_own_and_seeds_are_reproducible():
     one, _ = trained(sketched, CODES[0])
     same, _ = trained(sketched, CODES[0])
@@ -353,6 +366,11 @@ def test_a_step_to_infinity_is_refused_and_not_made():
     assert np.isfinite(optimizer.weights).all()
 
 
+def stepped(**more):
+    with Scripted(12) as engine:
+        sketched().step(gradient, cm.CodedParts(PARTS, code=CODES[0], engine=engine), **more)
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -368,6 +386,10 @@ def test_a_step_to_infinity_is_refused_and_not_made():
         (lambda: sketched(exact=-1), "exact=-1"),
         (lambda: sketched(columns=60), "no fewer than the 300"),
         (lambda: sketched(seed=-1), "seed"),
+        (lambda: AMSGrad([[1.0], [2.0, 3.0]], 0.1), "no array"),
+        (lambda: trained(sketched, CODES[0], fn="loss"), "gradient='loss' must be a function"),
+        (lambda: trained(lambda: AMSGrad(START, 0.1), CODES[0], fn=None), "must be a function"),
+        (lambda: stepped(args=3), "args must be a tuple"),
         (lambda: sketched().step(gradient, PARTS), "CodedParts"),
         (lambda: AMSGrad(START, 0.1).step(gradient, PARTS), "CodedParts"),
     ],

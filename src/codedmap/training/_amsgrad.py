@@ -14,15 +14,23 @@ from .._sums.parts import CodedParts
 from ._moments import Moments, Rate
 from ._step import Step
 
-__all__ = ["AMSGrad", "check_parts"]
+__all__ = ["AMSGrad", "check_call"]
 
 
-def check_parts(parts: Any) -> None:
-    """Raise `InvalidArgument` unless these are placed."""
+def check_call(gradient: Any, parts: Any, args: Any) -> None:
+    """Raise `InvalidArgument` where a step could not be made."""
+    if not callable(gradient):
+        raise InvalidArgument(
+            f"gradient={gradient!r} must be a function of a part, the weights and args"
+        )
     if not isinstance(parts, CodedParts):
         raise InvalidArgument(
             f"parts must be placed once, as CodedParts(parts, code=..., engine=...), not be a "
             f"{type(parts).__name__}: every step uses them"
+        )
+    if not isinstance(args, (tuple, list)):
+        raise InvalidArgument(
+            f"args must be a tuple, as args=(number,), not a {type(args).__name__}"
         )
 
 
@@ -102,7 +110,7 @@ class AMSGrad:
         NotEnoughAnswers, InvalidAnswer, CannotSend
             As `codedmap.sum`. No step has been made then: call it again.
         """
-        check_parts(parts)
+        check_call(gradient, parts, args)
         result = added(gradient, parts, args=(self.weights, *args), stop=stop)
         self.update(result.value / len(parts))
         return Step(self.steps, (result,), np.arange(self.weights.size))

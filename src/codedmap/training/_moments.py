@@ -34,7 +34,12 @@ class Moments:
     def __init__(
         self, weights: Any, learning_rate: Rate, betas: tuple[float, float], epsilon: float
     ) -> None:
-        start = np.asarray(weights)
+        try:
+            start = np.asarray(weights)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"weights are no array: {error}; join several arrays into one"
+            ) from error
         if start.dtype not in (np.float32, np.float64) or not start.size:
             raise InvalidArgument(
                 f"weights of shape {start.shape} and dtype {start.dtype} cannot be trained: give at "

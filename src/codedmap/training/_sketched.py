@@ -13,7 +13,7 @@ from .._errors import InvalidArgument
 from .._rules import StopRule
 from .._sums.door import sum as added
 from .._sums.parts import CodedParts
-from ._amsgrad import check_parts
+from ._amsgrad import check_call
 from ._moments import Moments, Rate, flattened
 from ._sketch import CountSketch
 from ._step import Step
@@ -177,7 +177,7 @@ class SketchedAMSGrad:
         NotEnoughAnswers, InvalidAnswer, CannotSend
             As `codedmap.sum`. No step has been made then: call it again.
         """
-        check_parts(parts)
+        check_call(gradient, parts, args)
         sent = (self.weights, *args)
         sketch, shape = self.sketch, self.weights.shape
         told = added(_Sketched(gradient, sketch, shape), parts, args=sent, stop=stop)
@@ -188,7 +188,8 @@ class SketchedAMSGrad:
             values = added(_Chosen(gradient, asked, shape), parts, args=sent, stop=stop)
             rounds.append(values)
             found[asked] = values.value / len(parts)
-        return Step(self.steps, tuple(rounds), self._update(found))
+        changed = self._update(found)
+        return Step(self.steps, tuple(rounds), changed)
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
         """Step 2 to 4; the places of the weights that changed."""

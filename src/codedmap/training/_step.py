@@ -14,7 +14,7 @@ __all__ = ["Step"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One step: its rounds of calls, and which weights it changed."""
+    """One step: its rounds of calls, and which weights it changed; print it for a line."""
 
     number: int
     """Counted from 1."""
@@ -22,6 +22,14 @@ class Step:
     """One, or two where exact values were asked for as well."""
     changed: np.ndarray
     """Places of the changed weights, ascending, as if weights were flat."""
+
+    def __str__(self) -> str:
+        rounds = f"{len(self.rounds)} round{'s' if len(self.rounds) > 1 else ''} of calls"
+        state = "exact" if self.exact else "not exact"
+        return (
+            f"step {self.number}: {rounds} in {self.seconds:.2f} s, sums {state}, {self.received:,} "
+            f"bytes received, {self.changed.size:,} weights changed"
+        )
 
     @property
     def received(self) -> int:
