@@ -18,7 +18,7 @@ from .clusters import CLUSTERS, Cluster
 from .faults import FAULTS
 from .outages import suffered
 from .single import tried
-from .soak import soak
+from .soak import Wave, soak
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -83,7 +83,7 @@ def _hosts(results: Path) -> int:
     seen, lost = [], []
     for one in suffered():
         seen.append(one)
-        print(f"{one.outage}: {one.result}, back in {one.back:.2f} s")
+        print(f"{one.outage}: {one.result}, after {one.seconds:.2f} s")
     for cost in placement.lost():
         lost.append(cost)
         print(f"{cost.code}, {cost.varying} inputs, {cost.placement}: RMSE {cost.rmse:.2g}")
@@ -104,15 +104,24 @@ def _soak(cluster: Cluster, options: argparse.Namespace) -> list[str]:
         Progress(console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task(cluster.name, total=options.waves)
-        for wave in soak(cluster, options.waves, options.seed):
-            waves.append(wave)
-            file.write(json.dumps(asdict(wave)) + "\n")
-            file.flush()
-            bar.advance(task)
-    page = options.results / f"soak-{cluster.name.lower()}.md"
+        try:
+            for wave in soak(cluster, options.waves, options.seed):
+                waves.append(wave)
+                file.write(json.dumps(asdict(wave)) + "\n")
+                file.flush()
+                bar.advance(task)
+        except KeyboardInterrupt:
+            if waves:
+                _tell(cluster, waves, options.results)
+            raise
+    _tell(cluster, waves, options.results)
+    return [f"{cluster.name}: {line}" for line in report.judgement(waves)]
+
+
+def _tell(cluster: Cluster, waves: list[Wave], results: Path) -> None:
+    page = results / f"soak-{cluster.name.lower()}.md"
     page.write_text(report.soak_page(cluster.name, waves), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
-    return [f"{cluster.name}: {line}" for line in report.judgement(waves)]
 
 
 def _lacking(cluster: Cluster) -> list[str]:

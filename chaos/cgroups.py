@@ -18,9 +18,9 @@ def _modern() -> bool:
     return (ROOT / "cgroup.controllers").exists()
 
 
-def _folder(controller: str) -> Path:
+def _folder(controller: str, owner: int | None = None) -> Path:
     root = ROOT if _modern() else ROOT / controller
-    return root / f"{NAME}-{controller}"
+    return root / f"{NAME}-{owner or os.getpid()}-{controller}"
 
 
 def _missing(controller: str) -> str | None:
@@ -39,7 +39,7 @@ def no_quota() -> str | None:
     reason = _missing("cpu")
     if reason is None:
         try:
-            _limit()
+            _limit(_folder("cpu"))
         except OSError as error:
             reason = f"no CPU quota can be set here: {error}"
     return reason
@@ -50,8 +50,8 @@ def no_freezer() -> str | None:
     return _missing("freezer")
 
 
-def _limit() -> None:
-    folder, quota = _folder("cpu"), int(SHARE * PERIOD)
+def _limit(folder: Path) -> None:
+    quota = int(SHARE * PERIOD)
     if _modern():
         (folder / "cpu.max").write_text(f"{quota} {PERIOD}")
     else:
@@ -60,11 +60,14 @@ def _limit() -> None:
 
 
 @contextmanager
-def starved(pids: Collection[int] = ()) -> Iterator[None]:
-    """Have, or let others have, a tenth of a core in all, together with whoever is starved as well."""
-    folder = _folder("cpu")
+def starved(pids: Collection[int] = (), *, owner: int | None = None) -> Iterator[None]:
+    """Have, or let others have, a tenth of a core in all, with whoever else this process starves.
+
+    A process that starves itself for another says for which.
+    """
+    folder = _folder("cpu", owner)
     folder.mkdir(exist_ok=True)
-    _limit()
+    _limit(folder)
     _move(pids or [os.getpid()], folder)
     try:
         yield
@@ -72,9 +75,9 @@ def starved(pids: Collection[int] = ()) -> Iterator[None]:
         _move(pids or [os.getpid()], folder.parent)
 
 
-def freeze(pids: Collection[int] = ()) -> None:
-    """Stop, or stop others, until somebody calls `thaw`; a kill does not reach them before that either."""
-    folder = _folder("freezer")
+def freeze(pids: Collection[int] = (), *, owner: int | None = None) -> None:
+    """Stop, or stop others, until this process, or the owner, calls `thaw`; nor does a kill reach them."""
+    folder = _folder("freezer", owner)
     folder.mkdir(exist_ok=True)
     _move(pids or [os.getpid()], folder)
     if _modern():

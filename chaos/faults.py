@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,8 @@ def _stopped(fn: Answer, payload: np.ndarray) -> Any:
     return fn(payload)
 
 
-def _frozen(fn: Answer, payload: np.ndarray) -> Any:
-    cgroups.freeze()
+def _frozen(fn: Answer, payload: np.ndarray, *, owner: int) -> Any:
+    cgroups.freeze(owner=owner)
     return fn(payload)
 
 
@@ -73,8 +74,8 @@ def _deaf(fn: Answer, payload: np.ndarray) -> Any:
     return fn(payload)
 
 
-def _starved(fn: Answer, payload: np.ndarray) -> Any:
-    with cgroups.starved():
+def _starved(fn: Answer, payload: np.ndarray, *, owner: int) -> Any:
+    with cgroups.starved(owner=owner):
         until = time.thread_time() + WORK
         while time.thread_time() < until:
             answer = fn(payload)
@@ -131,10 +132,18 @@ FAULTS = (
     Fault("crashes (SIGSEGV)", _crashes),
     Fault("ends itself (exit code 0)", _exits),
     Fault("hangs (SIGSTOP)", _stopped),
-    Fault("frozen (cgroup freezer)", _frozen, impossible=cgroups.no_freezer),
+    Fault(
+        "frozen (cgroup freezer)",
+        partial(_frozen, owner=os.getpid()),
+        impossible=cgroups.no_freezer,
+    ),
     Fault("sleeps for a minute", _late),
     Fault("sleeps in C with the interpreter locked", _deaf),
-    Fault("has a tenth of its CPU (cgroup quota)", _starved, impossible=cgroups.no_quota),
+    Fault(
+        "has a tenth of its CPU (cgroup quota)",
+        partial(_starved, owner=os.getpid()),
+        impossible=cgroups.no_quota,
+    ),
     Fault("raises", _raises),
     Fault("runs out of memory (RLIMIT_AS)", _out_of_memory),
     Fault("answers in another shape", _other_shape),

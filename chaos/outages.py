@@ -242,6 +242,7 @@ def _told(
 ) -> Seen:
     truth = np.repeat(answers(inputs), WIDTH, axis=1)
     assert result.stderr is not None
+    concerned = there if result.answered else range(CODE.workers)
     values = result.values if result.answered else np.full_like(truth, np.nan)
     error = np.sqrt(((values - truth) ** 2).mean(axis=1))
     guessed = ~result.exact & np.isfinite(result.stderr)
@@ -249,7 +250,7 @@ def _told(
     return Seen(
         outage.name,
         ", ".join(
-            f"{n} {word}" for word, n in Counter(_word(result, slot) for slot in there).items()
+            f"{n} {word}" for word, n in Counter(_word(result, slot) for slot in concerned).items()
         ),
         CODE.workers - len({*result.answered, *there}),
         int(result.exact.sum()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import math
+import os
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -148,6 +149,8 @@ def soak_page(engine: str, waves: Sequence[Wave]) -> str:
         f"| its threads | {_held(waves, 'threads')} |",
         f"| its memory, MB | {_held(waves, 'megabytes')} |",
         f"| its segments in shared memory | {_held(waves, 'segments')} |",
+        f"| load of the machine, of {os.cpu_count()} cores: median, highest | "
+        f"{median(wave.load for wave in waves):.0f}, {max(wave.load for wave in waves):.0f} |",
         "",
         "| lie that came in time | times | found | rows wrongly marked exact |",
         "|---|---|---|---|",

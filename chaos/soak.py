@@ -68,6 +68,8 @@ class Wave:
     """Resident memory of the caller."""
     segments: int
     """Of the caller in shared memory."""
+    load: float
+    """Of the whole machine: processes that run or would like to, mean of a minute."""
 
 
 def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
@@ -105,17 +107,16 @@ def _told(
     # Where nobody answered, not even the shape of an answer is known.
     values = result.values if len(result.answered) else np.full_like(truth, np.nan)
     wrong = result.exact & ~(np.abs(values - truth).max(axis=1) <= OFF)
-    groups, left = ROWS // CODE.tasks, int(wrong.sum())
     lies = []
-    for slot, fault in faults.items():
-        if slot not in result.answered:
-            continue
-        # The order of the code decides which rows a raw payload held; wrong rows are put down to
-        # the liars of the wave, and what is left over to nobody.
-        if fault.lies or fault.name == "answers NaN":
-            missed = min(groups, left) if slot < CODE.tasks else 0
-            left -= missed
-            lies.append(Lie(fault.name, slot in result.rejected, missed))
+    # What a lie looks like tells whose it is; noise is the last to be held to account.
+    for slot, fault in sorted(faults.items(), key=lambda item: item[1].name == "answers noise"):
+        if slot in result.answered and (fault.lies or fault.name == "answers NaN"):
+            his = wrong & _as_told(fault, values, truth)
+            if slot >= CODE.tasks:  # he was asked for mixtures only
+                his[:] = False
+            his[np.flatnonzero(his)[ROWS // CODE.tasks :]] = False  # of another who lies likewise
+            wrong &= ~his
+            lies.append(Lie(fault.name, slot in result.rejected, int(his.sum())))
     return Wave(
         number,
         len(faults),
@@ -126,14 +127,24 @@ def _told(
         int(result.exact.sum()),
         int((~result.exact).sum()),
         _lost(result),
-        left,
+        int(wrong.sum()),
         len(set(result.rejected) - set(faults)),
         tuple(lies),
         _children(),
         threading.active_count(),
         _resident(),
         len(list(Path("/dev/shm").glob(f"codedmap-{os.getpid()}-*"))),
+        os.getloadavg()[0],
     )
+
+
+def _as_told(fault: Fault, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Which rows are what this lie makes of the truth."""
+    if fault.name == "answers noise":
+        return ~np.isnan(values).any(axis=1)  # it could be anything
+    lie = fault.happens(lambda _: truth, truth)
+    same: np.ndarray = np.isclose(values, lie, rtol=0, atol=OFF, equal_nan=True).all(axis=1)
+    return same
 
 
 def _lost(result: cm.MapResult) -> int:

@@ -212,6 +212,23 @@ def test_a_bug_in_fn_looks_like_one(row):
     assert result.outcome in (cm.Outcome.HOPELESS, cm.Outcome.NOBODY_LEFT)
 
 
+@pytest.mark.parametrize("answered", [0, 1])
+def test_an_engine_that_has_broken_down_is_told_by_its_own_error(answered):
+    lost = fail(cm.EngineError("the scheduler was lost: make a new engine"))
+    code = cm.Replication(4, 8)
+    with Scripted(8, dict.fromkeys(range(answered, 8), lost)) as engine:
+        with pytest.raises(cm.CodedmapError) as told:
+            cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine)
+        result = cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine, throw=False)
+    assert isinstance(told.value.__cause__, cm.EngineError)
+    if answered:  # a slot may fail so, and others go on
+        assert isinstance(told.value, cm.NotEnoughAnswers)
+    else:
+        assert isinstance(told.value, cm.EngineError)
+        assert str(told.value) == "the scheduler was lost: make a new engine"
+    assert len(result.failed) == 8 - answered
+
+
 def test_it_stops_at_once_when_so_many_calls_failed_that_the_code_cannot_decode():
     script = {1: fail(ValueError("bad weights")), 4: crash(), 0: never(), 2: never()}
     with Scripted(6, script) as engine:

@@ -80,6 +80,8 @@ def map(
     NotEnoughAnswers
         If the answers cannot be decoded, or calls failed so often that the stop rule can never be
         satisfied; the first worker's exception is the cause.
+    EngineError
+        If the engine has broken down: nothing else came of the calls.
     InvalidAnswer
         If ``fn`` does not return one array with a row per row of its payload.
     """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ._errors import EngineError
 from ._rules import Outcome, Progress
 
-__all__ = ["facts", "heading", "listed", "workers_lines"]
+__all__ = ["broken", "facts", "heading", "listed", "workers_lines"]
 
 
 def heading(
@@ -41,6 +42,16 @@ def listed(slots: Sequence[int]) -> str:
     """At most twelve of them, in words."""
     shown = ", ".join(map(str, slots[:12]))
     return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")
+
+
+def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
+    """The engine's own error, if nothing else came of a call that has to raise."""
+    errors = [error for error in failures.values() if isinstance(error, EngineError)]
+    if seen.answered or not errors or len(errors) < len(failures):
+        return None
+    error = EngineError(str(errors[0]))
+    error.__cause__ = errors[0]
+    return error
 
 
 def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:

@@ -14,7 +14,7 @@ from ._hedge import Missing
 from ._planning.table import Plan
 from ._result import MapResult
 from ._rules import Outcome, Progress, StopRule, asks_stderr, at_best
-from ._telling import facts
+from ._telling import broken, facts
 from .engines import Engine
 
 __all__ = ["Wave", "no_stderr"]
@@ -170,7 +170,7 @@ class Wave:
                         "take the best there is)"
                     )
         if throw and reason is not None:
-            raise _not_enough(seen, outcome, reason, calls.failures)
+            raise broken(seen, calls.failures) or _not_enough(seen, outcome, reason, calls.failures)
         return self._told(estimate, outcome, calls)
 
     def _told(self, estimate: Estimate, outcome: Outcome, calls: Collection) -> MapResult:

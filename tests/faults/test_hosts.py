@@ -86,8 +86,9 @@ def test_ctrl_c_ends_the_caller_at_once_and_leaves_nothing_behind(cluster):
 
 def test_the_end_of_the_scheduler_is_one_error(cluster):
     seen = ended(cluster)  # and of the cluster of these tests
-    assert seen.message.startswith("NotEnoughAnswers: ")
-    assert "EngineError: the connection to the Dask scheduler at tcp://" in seen.message
+    assert seen.message.startswith(
+        "EngineError: the connection to the Dask scheduler at tcp://198.18."
+    )
     assert "make a new engine" in seen.message
     assert seen.seconds < LATE
 

@@ -63,8 +63,9 @@ def test_a_fault_costs_the_rows_of_its_worker_at_most(outcomes, fault):
         unnoticed = fault.name in ("answers NaN", PLAUSIBLE.name)
         assert outcome.wrong == (HELD if unnoticed else 0)
     else:
-        assert outcome.exact == ROWS - HELD
-        assert outcome.wrong == 0
+        assert outcome.exact - outcome.wrong == ROWS - HELD
+        # NaN is contradicted where a mixture in its cell has a finite answer, and only there.
+        assert outcome.wrong < (HELD if fault.name == "answers NaN" else 1)
         assert math.isfinite(outcome.error)
         assert 0 < outcome.error < 8
     # Who is stuck has the deadline waited out; who is gone has not.

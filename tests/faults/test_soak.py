@@ -33,7 +33,7 @@ def test_nothing_hangs_is_lost_or_piles_up(name):
 
 def test_the_judgement_sees_what_must_not_happen():
     good = Wave(
-        0, 2, 23, 0, "enough workers had answered", 0.1, 180, 20, 0, 0, 0, (), 26, 80, 90.0, 0
+        0, 2, 23, 0, "enough workers had answered", 0.1, 180, 20, 0, 0, 0, (), 26, 80, 90.0, 0, 1.0
     )
     waves = [replace(good, number=n) for n in range(CODE.workers + 10)]
     assert judgement(waves) == []

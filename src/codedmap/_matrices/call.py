@@ -10,7 +10,7 @@ from .._collect import Collection
 from .._errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
 from .._placed import Placed
 from .._rules import Outcome, Progress, StopRule, asks_stderr, at_best
-from .._telling import facts
+from .._telling import broken, facts
 from .products import Products
 from .result import MatrixResult
 
@@ -120,9 +120,9 @@ class Call:
         if not final:
             return None
         if self._throw:
-            raise self._failure(error, outcome, seen, calls.failures) from next(
-                iter(calls.failures.values()), None
-            )
+            failures = calls.failures
+            told = broken(seen, failures) or self._failure(error, outcome, seen, failures)
+            raise told from next(iter(failures.values()), None)
         return self._products.estimate()
 
     def _told(

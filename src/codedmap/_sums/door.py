@@ -11,7 +11,7 @@ from .._display import shown
 from .._errors import InvalidArgument, KeptLost, NotEnoughAnswers
 from .._rules import Decodable, Outcome, Progress, StopRule, at_best
 from .._stream import checked_rule
-from .._telling import facts
+from .._telling import broken, facts
 from ..engines import Engine, Resident
 from .code import SumCode
 from .parts import CodedParts
@@ -169,7 +169,10 @@ class _Call:
                 problem = str(error)
         rejected = self._pieces.outvoted(seen.answered)
         if found is None and throw:
-            raise self._not_enough(outcome, problem, seen, rejected, calls.failures)
+            failures = calls.failures
+            raise broken(seen, failures) or self._not_enough(
+                outcome, problem, seen, rejected, failures
+            )
         value, exact = found or (self._pieces.unknown(), False)
         return SumResult(
             value=value,
