@@ -23,13 +23,16 @@ START = 60.0
 
 @contextmanager
 def command(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of the environment that these tests run in; ended with all that it has started."""
+    """A program of the environment that these tests run in; ended with all that it has started.
+
+    If the tests are killed so is it, and what it has started ends when it finds it gone.
+    """
     program = Path(sys.executable).parent / arguments[0]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", APART: "1"}
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [program, *arguments[1:]], stdout=log, stderr=log,
+            ["setpriv", "--pdeathsig", "KILL", program, *arguments[1:]], stdout=log, stderr=log,
             env=environment, start_new_session=True,
         )  # fmt: skip
     try:

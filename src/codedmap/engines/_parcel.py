@@ -38,7 +38,8 @@ class Parcel:
     spans: tuple[tuple[int, int], ...] = ()
 
     def __reduce_ex__(self, protocol: int) -> tuple[Any, ...]:  # type: ignore[override]
-        parts = self.inline if protocol >= 5 else tuple(map(bytes, self.inline))
+        # A buffer that arrived somewhere as plain bytes would travel on inside of the pickle, copied.
+        parts = tuple(map(pickle.PickleBuffer if protocol >= 5 else bytes, self.inline))
         return Parcel, (self.head, parts, self.segment, self.spans)
 
     @property
