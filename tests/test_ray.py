@@ -143,7 +143,7 @@ def test_workers_that_cannot_run_codedmap_are_an_error(tmp_path, monkeypatch):
     import unknown_there
 
     monkeypatch.setattr("codedmap.engines._actors.Worker", unknown_there.Worker)
-    with pytest.raises(cm.EngineError, match=r"a Ray worker cannot run codedmap .*unknown_there"):
+    with pytest.raises(cm.EngineError, match=r"a Ray worker has not started .*unknown_there"):
         cm.engines.Ray(1)
 
 
@@ -195,7 +195,10 @@ def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
     )
     first, second, third = ended.out.splitlines()
     assert first.startswith("Ray is not initialised: call ray.init() first")
-    assert second == "EngineError"
+    assert second in (
+        "EngineError",
+        "WorkerCrashed",
+    )  # Ray may still tell that it killed the worker
     assert third.startswith(
         "Ray has been shut down, and the engine's workers with it: call ray.init"
     )

@@ -1,18 +1,21 @@
-"""Actors on the nodes of a Ray cluster: how many there is room for, how one is started and killed."""
+"""A Ray cluster's nodes and actors: how many there is room for, how one is started and killed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .._errors import EngineError
+from .._errors import EngineError, WorkerCrashed
 from ._parcel import Parcel
 from ._serve import Failure, Request, serve, versions
 
-__all__ = ["Actors", "job", "nodes_alive"]
+__all__ = ["Actors"]
 
 
 class Worker:
@@ -36,16 +39,18 @@ class Actors:
         Names the engine.
     needs : mapping of str to float
         What Ray shall reserve for each, by the names that Ray has for it; without zeros.
+    soon : callable
+        Calls a function with an argument soon, in another thread than Ray's own.
     """
 
-    def __init__(self, run: str, needs: Mapping[str, float]) -> None:
+    def __init__(self, run: str, needs: Mapping[str, float], soon: Callable[..., None]) -> None:
         self._run = run
         self._needs = dict(needs)
+        self._soon = soon
         self._handles: dict[str, Any] = {}
         self._started = 0
-
-    def __getitem__(self, worker: str) -> Any:
-        return self._handles[worker]
+        self.unreachable: set[str] = set()
+        """Those that did not answer, which may be because their node does not."""
 
     def room(self, nodes: Mapping[str, Any], wanted: int | None) -> int:
         """How many to start: as many as wanted, by default one for each CPU, if they fit.
@@ -87,11 +92,48 @@ class Actors:
         ).remote()
         return worker, handle.hello.remote()
 
+    def send(self, worker: str, request: Request, name: str) -> Future[Any]:
+        """Have one compute a call, under a name to show.
+
+        The future fails with `WorkerCrashed` if the actor dies, else with `EngineError`.
+        """
+        answer: Future[Any] = Future()
+        try:
+            call = self._handles[worker].serve.options(name=name).remote(request)
+        except Exception as error:  # there is no room for the payload, say
+            problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
+            problem.__cause__ = error
+            answer.set_exception(problem)
+        else:
+            self.when(call, partial(self._answered, worker, answer))
+        return answer
+
+    def _answered(self, worker: str, answer: Future[Any], done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            answer.set_result(done.result())
+            return
+        problem: Exception = WorkerCrashed(
+            f"the Ray worker {worker} died during the call, or left: its answer is lost"
+        )
+        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not even begin
+            problem = EngineError(f"the Ray worker {worker} cannot serve calls: {error}")
+        elif isinstance(error, ray.exceptions.ActorUnavailableError):
+            self.unreachable.add(worker)
+        problem.__cause__ = error
+        answer.set_exception(problem)
+
+    def when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
+        """Have this called soon after what is referred to is there, or is known never to be."""
+        # Not by Ray's own thread, which must not be held up.
+        reference.future().add_done_callback(partial(self._soon, then))
+
     def kill(self, worker: str) -> None:
         """Kill one, whatever it is doing; if it was killed before, nothing happens."""
         handle = self._handles.pop(worker, None)
-        if handle is not None:
-            ray.kill(handle)
+        if handle is not None and ray.is_initialized():
+            with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it
+                ray.kill(handle)
 
     def kill_all(self) -> None:
         """Kill whatever was started and not killed yet."""
@@ -100,14 +142,3 @@ class Actors:
 
     def _fit(self, resources: Mapping[str, float]) -> int:
         return min(int(resources.get(what, 0) / need + 1e-9) for what, need in self._needs.items())
-
-
-def job() -> tuple[str, str]:
-    """What distinguishes this connection to this cluster from any other; Ray must be initialised."""
-    context = ray.get_runtime_context()
-    return context.get_node_id(), context.get_job_id()
-
-
-def nodes_alive() -> dict[str, Any]:
-    """The entries of ``ray.nodes()`` of those that are alive, by their ids."""
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}

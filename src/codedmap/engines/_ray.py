@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.util import client
 
 from .._errors import EngineError
-from ._actors import Actors, job, nodes_alive
+from ._actors import Actors
 from ._cluster import Cluster, Domains, Hear, check_domains, check_versions, domain_of
 from ._domains import Domain, spread
 from ._remote import Send
 from ._serve import Request
+from ._session import Session
 
 __all__ = ["RayCluster"]
 
@@ -57,20 +57,10 @@ class RayCluster(Cluster):
         self, run: str, *, workers: int | None, needs: Mapping[str, float], domains: Domains | None
     ) -> None:
         check_domains(domains, "a node's id, address or host name", "its entry in ray.nodes()")
-        if not ray.is_initialized():
-            raise EngineError(
-                "Ray is not initialised: call ray.init() first, which starts it on this machine or "
-                'finds the cluster of this node, or ray.init(address="10.0.0.1:6379")'
-            )
-        if client.ray.is_connected():
-            raise EngineError(
-                "this is a Ray Client (ray://), through which actors cannot be watched: run the program on "
-                'a node of the cluster, with ray.init("auto") or by `ray job submit`'
-            )
+        self._session = Session()
         super().__init__(asyncio.new_event_loop())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._job = job()
-        self._actors = Actors(run, needs)
+        self._actors = Actors(run, needs, self._soon_unless_closed)
         self._count = workers
         self._domains = domains
         self._nodes: dict[str, str] = {}
@@ -81,8 +71,7 @@ class RayCluster(Cluster):
     @property
     def open(self) -> bool:
         """Whether Ray is what it was when the engine was made."""
-        # In this order, because asking for the job would start a cluster.
-        return ray.is_initialized() and job() == self._job
+        return self._session.open
 
     def check_open(self) -> None:
         """Raise `EngineError` if Ray has been shut down."""
@@ -101,7 +90,7 @@ class RayCluster(Cluster):
         """
         self._hear = hear
         self._thread.start()
-        nodes = nodes_alive()
+        nodes = self._session.nodes()
         room = self._actors.room(nodes, self._count)
         order = spread([self._domain(node) for node in nodes.values()], room)
         starting = dict(map(self._actors.start, (list(nodes)[k] for k in order)))
@@ -119,50 +108,34 @@ class RayCluster(Cluster):
                 "`ray status` tells; num_cpus=0 reserves none"
             )
         self.soon(self._look)
-        nodes |= nodes_alive()  # also those that came meanwhile
-        return {worker: self._domain(nodes[node]) for worker, node in self._nodes.items()}
+        nodes |= self._session.nodes()  # also those that came meanwhile
+        where = {worker: self._nodes.get(worker) for worker in starting}
+        return {worker: self._domain(nodes[node]) for worker, node in where.items() if node}
 
     async def admit(self, worker: str) -> Domain | None:
         """The domain of a worker that came, or None if it has gone."""
-        node = nodes_alive().get(self._nodes.get(worker, ""))
+        node = self._session.nodes().get(self._nodes.get(worker, ""))
         return None if node is None else self._domain(node)
 
     def sender(self, worker: str) -> Send:
         """Sends calls to a worker, each to be computed once, under the name that is given."""
-        return partial(self._send, worker, self._actors[worker])
+        return partial(self._send, worker)
 
-    def _send(self, worker: str, actor: Any, request: Request, name: str) -> Future[Any]:
+    def _send(self, worker: str, request: Request, name: str) -> Future[Any]:
+        if self.open:
+            return self._actors.send(worker, request, name)
         answer: Future[Any] = Future()
-        try:
-            self.check_open()
-            call = actor.serve.options(name=name).remote(request)
-        except EngineError as error:
-            answer.set_exception(error)
-        except Exception as error:  # there is no room for the payload, say
-            problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
-            problem.__cause__ = error
-            answer.set_exception(problem)
-        else:
-            self._when(call, partial(self._answered, worker, answer))
+        answer.set_exception(EngineError(_SHUT))
         return answer
-
-    def _answered(self, worker: str, answer: Future[Any], done: Future[Any]) -> None:
-        error = done.exception()
-        if error is None:
-            answer.set_result(done.result())
-            return
-        problem: Exception = self.died(worker)
-        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not even begin
-            problem = EngineError(f"the Ray worker {worker} cannot serve calls: {error}")
-        if isinstance(error, ray.exceptions.ActorUnavailableError) and worker in self._nodes:
-            self._suspect(self._nodes[worker])
-        problem.__cause__ = error
-        answer.set_exception(problem)
 
     def dismiss(self, worker: str) -> None:
         """Kill a worker, and start another."""
+        node = self._nodes.pop(worker)
+        if worker in self._actors.unreachable:  # Ray may call its node alive for a while yet
+            self._suspects.add(node)
+            self.later(_SUSPICION, self._suspects.discard, node)
         self._actors.kill(worker)
-        self._replace(self._nodes.pop(worker))
+        self._replace(node)
 
     async def end(self, worker: str) -> None:
         """Kill a worker, which `dismiss` has done."""
@@ -179,6 +152,10 @@ class RayCluster(Cluster):
             self._thread.join()
         self._loop.close()
 
+    def _soon_unless_closed(self, function: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.soon(function, *arguments)
+
     def deserted(self) -> str:
         """Why a slot has no worker, and what to do about it."""
         return f"Ray has started no worker for this slot ({self._trouble}): `ray status` tells more"
@@ -187,29 +164,41 @@ class RayCluster(Cluster):
         """Start another actor in place of one that was on this node."""
         if self._leaving or not self.open:
             return
-        alive = set(nodes_alive())
-        alive = alive - self._suspects or alive
-        if node not in alive:
-            node = min(alive, key=list(self._nodes.values()).count)
-        worker, greeting = self._actors.start(node)
-        self._when(greeting, partial(self._greeted, worker, node))
+        try:
+            alive = set(self._session.nodes())
+            alive = alive - self._suspects or alive
+            if node not in alive:
+                node = min(alive, key=list(self._nodes.values()).count)
+            worker, greeting = self._actors.start(node)
+        except Exception as error:  # the cluster has no node, or does not answer
+            self._try_again(node, error)
+        else:
+            self._actors.when(greeting, partial(self._greeted, worker, node))
 
     def _greeted(self, worker: str, node: str, greeting: Future[Any]) -> None:
         try:
             self._greet(worker, greeting.result)
         except EngineError as error:
-            self._trouble = str(error)
-            self._actors.kill(worker)
-            self.later(_AGAIN, self._replace, node)
+            self._try_again(node, error)
         else:
             self._hear("came", worker)
+
+    def _try_again(self, node: str, error: Exception) -> None:
+        self._trouble = str(error) or repr(error)
+        self.later(_AGAIN, self._replace, node)
 
     def _greet(self, worker: str, greeting: Callable[[], Any]) -> None:
         try:
             told, node = greeting()
-        except ray.exceptions.RayError as error:
-            told, node = error, ""
-        check_versions("a Ray worker", told)
+            check_versions("a Ray worker", told)
+        except BaseException as error:
+            self._actors.kill(worker)
+            if not isinstance(error, ray.exceptions.RayError):
+                raise
+            raise EngineError(
+                f"a Ray worker has not started ({type(error).__name__}: {error}): is codedmap installed "
+                "on its node, in the same version, and is there memory left?"
+            ) from error
         self._nodes[worker] = node
 
     def _look(self) -> None:
@@ -217,25 +206,11 @@ class RayCluster(Cluster):
         if not self.open:
             self._hear("closed", _SHUT)
             return
-        alive = nodes_alive()
+        self.later(_LOOK, self._look)
+        alive = self._session.nodes()
         for worker, node in tuple(self._nodes.items()):
             if node not in alive:
                 self._hear("went", worker)
-        self.later(_LOOK, self._look)
-
-    def _suspect(self, node: str) -> None:
-        """Start no workers on a node that did not answer, which Ray may call alive for a while yet."""
-        self._suspects.add(node)
-        self.later(_SUSPICION, self._suspects.discard, node)
-
-    def _when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
-        """Have this called in the event loop, because Ray's own thread must not be held up."""
-
-        def arrived(done: Future[Any]) -> None:
-            with contextlib.suppress(RuntimeError):  # the engine has been closed meanwhile
-                self._loop.call_soon_threadsafe(then, done)
-
-        reference.future().add_done_callback(arrived)
 
     def _domain(self, node: Mapping[str, Any]) -> Domain:
         identity, address = node["NodeID"], node["NodeManagerAddress"]
