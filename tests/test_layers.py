@@ -19,7 +19,7 @@ FLOORS = {
     "_code": 2, "engines._serve": 2, "engines._domains": 1, "engines.executor": 2, "engines.resident": 2, "_display": 2,
     "_outliers": 2, "_operators": 2, "_linear": 3, "engines._worker": 2.5, "engines._calls": 2.5, "engines._pinning": 2, "engines._slot": 3,
     "engines._remote": 3, "engines._seats": 2, "engines._cluster": 3.25, "engines._pinned": 3.5, "engines._dask": 3.5, "engines.dask": 4,
-    "engines._actors": 3, "engines._session": 1, "engines._ray": 3.5, "engines.ray": 4,
+    "engines._session": 3.5, "engines._actors": 3.6, "engines._ray": 3.75, "engines.ray": 4,
     "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.elimination": 1, "_kernel.evidence": 2, "_kernel.known": 3,
     "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.solving": 5.1,
     "_kernel.quarrels": 5.1, "_kernel.jury": 5.2, "_kernel.decoding": 5.5, "_kernel": 5.5,

@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from .._errors import EngineError, WorkerCrashed
 from ._parcel import Parcel
 from ._serve import Failure, Request, serve, versions
+from ._session import Session
 
 __all__ = ["Actors"]
 
@@ -35,6 +36,7 @@ class Actors:
 
     Parameters
     ----------
+    session : Session
     run : str
         Names the engine.
     needs : mapping of str to float
@@ -43,7 +45,14 @@ class Actors:
         Calls a function with an argument soon, in another thread than Ray's own.
     """
 
-    def __init__(self, run: str, needs: Mapping[str, float], soon: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        run: str,
+        needs: Mapping[str, float],
+        soon: Callable[..., None],
+    ) -> None:
+        self._session = session
         self._run = run
         self._needs = dict(needs)
         self._soon = soon
@@ -52,7 +61,7 @@ class Actors:
         self.unreachable: set[str] = set()
         """Those that did not answer, which may be because their node does not."""
 
-    def room(self, nodes: Mapping[str, Any], wanted: int | None) -> int:
+    def room(self, wanted: int | None) -> int:
         """How many to start: as many as wanted, by default one for each CPU, if they fit.
 
         Raises
@@ -60,6 +69,7 @@ class Actors:
         EngineError
             If there is no room for any.
         """
+        nodes = self._session.nodes()
         if not self._needs:
             cpus = int(sum(node["Resources"].get("CPU", 0) for node in nodes.values()))
             return max(1, cpus) if wanted is None else wanted
@@ -99,7 +109,10 @@ class Actors:
         """
         answer: Future[Any] = Future()
         try:
+            self._session.check_open()
             call = self._handles[worker].serve.options(name=name).remote(request)
+        except EngineError as error:
+            answer.set_exception(error)
         except Exception as error:  # there is no room for the payload, say
             problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
             problem.__cause__ = error

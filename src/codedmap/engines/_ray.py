@@ -12,12 +12,11 @@ from typing import Any
 
 import ray
 
-from .._errors import EngineError
+from .._errors import EngineError, InvalidArgument
 from ._actors import Actors
-from ._cluster import Cluster, Domains, Hear, check_domains, check_versions, domain_of
+from ._cluster import Cluster, Domains, Hear, check_versions
 from ._domains import Domain, spread
 from ._remote import Send
-from ._serve import Request
 from ._session import Session
 
 __all__ = ["RayCluster"]
@@ -26,11 +25,10 @@ _START = 60.0  # seconds in which not one more actor has started: nobody waits f
 _LOOK = 1.0  # seconds between two looks at the cluster
 _SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer
 _AGAIN = 1.0  # seconds after which an actor that could not be started is tried again
-_SHUT = "Ray has been shut down, and the engine's workers with it: call ray.init() and make a new engine"
 
 
 class RayCluster(Cluster):
-    """A Ray cluster, of which only the actors that the engine has started are its workers.
+    """A Ray cluster; its workers are the actors that the engine has started.
 
     Parameters
     ----------
@@ -56,13 +54,11 @@ class RayCluster(Cluster):
     def __init__(
         self, run: str, *, workers: int | None, needs: Mapping[str, float], domains: Domains | None
     ) -> None:
-        check_domains(domains, "a node's id, address or host name", "its entry in ray.nodes()")
-        self._session = Session()
+        self._session = Session(domains)
         super().__init__(asyncio.new_event_loop())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._actors = Actors(run, needs, self._soon_unless_closed)
+        self._actors = Actors(self._session, run, needs, self._soon_unless_closed)
         self._count = workers
-        self._domains = domains
         self._nodes: dict[str, str] = {}
         self._suspects: set[str] = set()
         self._leaving = False
@@ -75,8 +71,7 @@ class RayCluster(Cluster):
 
     def check_open(self) -> None:
         """Raise `EngineError` if Ray has been shut down."""
-        if not self.open:
-            raise EngineError(_SHUT)
+        self._session.check_open()
 
     def watch(self, hear: Hear) -> dict[str, Domain]:
         """Start the actors; from now on hear of those that come and go.
@@ -90,10 +85,9 @@ class RayCluster(Cluster):
         """
         self._hear = hear
         self._thread.start()
-        nodes = self._session.nodes()
-        room = self._actors.room(nodes, self._count)
-        order = spread([self._domain(node) for node in nodes.values()], room)
-        starting = dict(map(self._actors.start, (list(nodes)[k] for k in order)))
+        domains = self._session.domains()
+        order = spread(list(domains.values()), self._actors.room(self._count))
+        starting = dict(map(self._actors.start, (list(domains)[k] for k in order)))
         late = {greeting: worker for worker, greeting in starting.items()}
         while late:
             arrived, _ = ray.wait(list(late), timeout=_START)
@@ -108,25 +102,20 @@ class RayCluster(Cluster):
                 "`ray status` tells; num_cpus=0 reserves none"
             )
         self.soon(self._look)
-        nodes |= self._session.nodes()  # also those that came meanwhile
+        domains |= self._session.domains()  # also of those that came meanwhile
         where = {worker: self._nodes.get(worker) for worker in starting}
-        return {worker: self._domain(nodes[node]) for worker, node in where.items() if node}
+        return {worker: domains[node] for worker, node in where.items() if node}
 
     async def admit(self, worker: str) -> Domain | None:
         """The domain of a worker that came, or None if it has gone."""
-        node = self._session.nodes().get(self._nodes.get(worker, ""))
-        return None if node is None else self._domain(node)
+        try:
+            return self._session.domains().get(self._nodes.get(worker, ""))
+        except InvalidArgument:  # a node has come that is in no domain
+            return None
 
     def sender(self, worker: str) -> Send:
         """Sends calls to a worker, each to be computed once, under the name that is given."""
-        return partial(self._send, worker)
-
-    def _send(self, worker: str, request: Request, name: str) -> Future[Any]:
-        if self.open:
-            return self._actors.send(worker, request, name)
-        answer: Future[Any] = Future()
-        answer.set_exception(EngineError(_SHUT))
-        return answer
+        return partial(self._actors.send, worker)
 
     def dismiss(self, worker: str) -> None:
         """Kill a worker, and start another."""
@@ -204,15 +193,10 @@ class RayCluster(Cluster):
     def _look(self) -> None:
         """See from time to time what Ray does not tell: that it was shut down, or lost a node."""
         if not self.open:
-            self._hear("closed", _SHUT)
+            self._hear("closed", self._session.shut)
             return
         self.later(_LOOK, self._look)
         alive = self._session.nodes()
         for worker, node in tuple(self._nodes.items()):
             if node not in alive:
                 self._hear("went", worker)
-
-    def _domain(self, node: Mapping[str, Any]) -> Domain:
-        identity, address = node["NodeID"], node["NodeManagerAddress"]
-        names = {"node id": identity, "address": address, "host name": node["NodeManagerHostname"]}
-        return domain_of(f"on {identity}", self._domains, names, node, default=(address, identity))
