@@ -18,7 +18,7 @@ from .harness import Row
 from .latency_schemes import SCHEMES, Scheme
 from .services import Service
 
-__all__ = ["Config", "Timed", "rows"]
+__all__ = ["GRACE", "STATISTICS", "Config", "Timed", "idle", "ratio", "rows"]
 
 GRACE = 3.0
 """Seconds for which a straggler sleeps on: nearly all wake up by themselves until then. To end them
@@ -59,18 +59,25 @@ class Timed:
         Where calls run.
     first : int
         Calls that are made in any case: the one on slot n takes ``seconds[n]``.
-    seconds : ndarray, shape (2 K,)
-    rows : ndarray, shape (K, 4)
+    seconds : ndarray, shape (at least first,)
+    again : ndarray, shape (K,)
+    rows : ndarray, shape (K, columns)
         The inputs: they tell of which task n a call is that is made again, to whichever worker;
-        it takes ``seconds[K + n]``.
+        it takes ``again[n]``.
     """
 
     def __init__(
-        self, engine: cm.engines.Engine, first: int, seconds: np.ndarray, rows: np.ndarray
+        self,
+        engine: cm.engines.Engine,
+        first: int,
+        seconds: np.ndarray,
+        again: np.ndarray,
+        rows: np.ndarray,
     ) -> None:
         self._engine = engine
         self._first = first
         self._seconds = seconds
+        self._again = again
         self._rows = rows
         self._sent = 0
 
@@ -81,12 +88,13 @@ class Timed:
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Send the call with its time."""
-        place = slot
-        if self._sent >= self._first:
+        if self._sent < self._first:
+            seconds = float(self._seconds[slot])
+        else:
             task = int(np.abs(self._rows - payload).sum(axis=1).argmin())
-            place = len(self._rows) + task
+            seconds = float(self._again[task])
         self._sent += 1
-        late = cm.testing.late(float(self._seconds[place]))
+        late = cm.testing.late(seconds)
         return cm.testing.Faulty(self._engine, {slot: late}).submit(slot, fn, payload)
 
     def keep(self, slot: int, value: Any) -> cm.engines.Kept:
@@ -112,7 +120,7 @@ def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator
         # Wave by wave, so that whatever else the machine does meets all schemes alike.
         for turn, (wave, at) in enumerate(np.ndindex(waves, len(PLAYED))):
             engine = crews[turn % len(crews)]
-            _wait_until_idle(engine)
+            idle(engine)
             seconds, after = drawn.seconds[wave] * unit, float(afters[at][wave]) * unit
             clocked[at, wave], calls[at, wave] = _played(
                 PLAYED[at], engine, seconds, K, after, wave
@@ -131,22 +139,22 @@ def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator
             "overhead_p50_ms": float(1e3 * np.quantile(own - expected, 0.50)),
             "overhead_p99_ms": float(1e3 * np.quantile(own - expected, 0.99)),
         }
-        for name, statistic in _STATISTICS.items():
+        for name, statistic in STATISTICS.items():
             row |= {
                 f"live_{name}": 1e3 * float(statistic(own, axis=0)),
                 f"simulated_{name}": 1e3 * float(statistic(expected, axis=0)),
-            } | _ratio(name, statistic, own, expected, rng)
+            } | ratio(name, statistic, own, expected, rng)
         yield row
 
 
-_STATISTICS: dict[str, Callable[..., Any]] = {
+STATISTICS: dict[str, Callable[..., Any]] = {
     "p50": partial(np.quantile, q=0.50),
     "p99": partial(np.quantile, q=0.99),
     "mean": np.mean,
 }
 
 
-def _ratio(
+def ratio(
     name: str,
     statistic: Callable[..., Any],
     live: np.ndarray,
@@ -165,10 +173,13 @@ def _ratio(
     }
 
 
-def _wait_until_idle(engine: cm.engines.Local) -> None:
+def idle(engine: cm.engines.Local) -> None:
+    """Wait until no worker has a call left."""
     # A slot takes its calls in turn, so that it answers this one tells that it has no other left;
     # and a process that is new has made what is slow the first time.
-    for future in [engine.submit(slot, np.tanh, 0.5) for slot in range(engine.workers)]:
+    every = range(engine.workers)
+    faulty = cm.testing.Faulty(engine, dict.fromkeys(every, cm.testing.late(0.0)))
+    for future in [faulty.submit(slot, np.tanh, 0.5) for slot in every]:
         future.result()
 
 
@@ -184,7 +195,7 @@ def _played(
     inputs = np.linspace(-1.0, 1.0, 4 * K).reshape(K, 4)
     code, stop = _code(scheme, K, wave)
     hedge = None if scheme.hedged is None else cm.Hedge(after)
-    timed = Timed(engine, code.workers, seconds, inputs)
+    timed = Timed(engine, code.workers, seconds, seconds[K:], inputs)
     began = time.perf_counter()
     result = cm.map(np.tanh, inputs, code=code, engine=timed, stop=stop, hedge=hedge)
     elapsed = time.perf_counter() - began

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import latency, liars, pictures, planned, rates, sensitivity, stragglers, table
+from . import latency, liars, pictures, planned, rates, sensitivity, serving, stragglers, table
 from .harness import Experiment
 
 __all__ = ["EXPERIMENTS"]
@@ -18,5 +18,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         sensitivity.EXPERIMENT,
         pictures.EXPERIMENT,
         latency.EXPERIMENT,
+        serving.EXPERIMENT,
     )
 }

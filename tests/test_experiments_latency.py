@@ -202,7 +202,7 @@ def test_a_call_that_is_made_again_takes_the_second_time_of_its_task():
     rows = np.arange(8.0).reshape(2, 4)
     late = [0.3, 0.0, 0.02, 0.5]
     with cm.testing.Scripted(4) as engine:
-        timed = latency_live.Timed(engine, 2, np.array(late), rows)
+        timed = latency_live.Timed(engine, 2, np.array(late), np.array(late[2:]), rows)
         took = []
         for slot, row in ((0, 0), (1, 1), (3, 0), (1, 1)):
             began = time.monotonic()  # a scripted engine computes at once, sleep and all
