@@ -10,7 +10,7 @@ import pytest
 
 import codedmap as cm
 
-from .clusters import dask_scheduler
+from .clusters import START, command, dask_scheduler, dask_workers
 from .processes import ANSWER, eventually, nap, pid, same
 
 pytestmark = pytest.mark.timeout(90)
@@ -140,6 +140,27 @@ def test_a_cluster_without_workers_is_an_error(tmp_path):
         pytest.raises(cm.EngineError, match=r"no workers: .* client\.wait_for_workers"),
     ):
         cm.engines.Dask(client)
+
+
+def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
+    lost = r"the connection to the Dask scheduler at tcp://127.* was lost, .*: make a new engine"
+    with dask_scheduler(tmp_path) as address, dask_workers(tmp_path, address, 1):
+        client = distributed.Client(address, set_as_default=False)
+        client.wait_for_workers(1, START)
+        engine = cm.engines.Dask(client)
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+        running = engine.submit(0, nap, 60.0)
+    with client:
+        assert isinstance(running.exception(ANSWER), cm.EngineError | cm.WorkerCrashed)
+        with pytest.raises(cm.EngineError, match=lost):
+            engine.submit(0, same, 2)
+        where = ("--host", "127.0.0.1", "--port", address.rpartition(":")[2])
+        with command(tmp_path, "dask", "scheduler", *where, "--no-dashboard"):
+            assert eventually(lambda: client.status == "running", START)
+            with pytest.raises(cm.EngineError, match=lost):
+                engine.submit(0, same, 3)
+            engine.close()
+            client.close()
 
 
 def test_other_versions_on_the_cluster_are_an_error(client, monkeypatch):
