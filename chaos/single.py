@@ -23,7 +23,7 @@ CODE = cm.KernelCode(tasks=6, workers=8, stragglers=2)
 ROWS, SLOT = 60, 3
 WAIT = 2.0
 """Seconds that a wave may take."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for everybody to be back."""
 OFF = 1e-9
 """Error beyond which an answer is wrong."""
