@@ -18,6 +18,9 @@ import codedmap as cm
 __all__ = ["Every", "every"]
 
 
+Part = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Every:
     """Cost and seconds of all selections that reach the error.
@@ -25,17 +28,52 @@ class Every:
     Parameters
     ----------
     cost, seconds : ndarray, (count,)
-    structures : int
+    structure : ndarray of int, (count,)
+        Which of ``structures`` it is of.
+    structures : list of (names, links)
         Connected sets of learning nodes and links.
+    feeds : list of ndarray, each (ways, I)
+        For each structure its ways to be fed: the number of the node for each source, -1 for none.
+    way : ndarray of int, (count,)
+        Which way.
     """
 
     cost: np.ndarray
     seconds: np.ndarray
-    structures: int
+    structure: np.ndarray
+    structures: list[tuple[Part, tuple[cm.Link, ...]]]
+    feeds: list[np.ndarray]
+    way: np.ndarray
+    sources: Part
 
-    def least(self, seconds: float) -> float:
+    def least(self, seconds: float, among: np.ndarray | bool = True) -> float:
         """The least cost in this time; infinite if nothing is that fast."""
-        return float(self.cost[self.seconds <= seconds].min(initial=np.inf))
+        return float(self.cost[(self.seconds <= seconds) & among].min(initial=np.inf))
+
+    def best(self, seconds: float) -> frozenset[str]:
+        """What the cheapest selection in this time uses: nodes, links and feeds, each as a word."""
+        at = int(np.where(self.seconds <= seconds, self.cost, np.inf).argmin())
+        names, links = self.structures[self.structure[at]]
+        fed = self.feeds[self.structure[at]][self.way[at]]
+        used = {
+            f"{s}-{names[n]}" for s, n in zip(self.sources, fed.astype(int), strict=True) if n >= 0
+        }
+        return frozenset(used | set(names) | {"-".join(sorted((k.first, k.second))) for k in links})
+
+    @property
+    def alone(self) -> np.ndarray:
+        """Whether a single node learns."""
+        return np.array([len(names) == 1 for names, _ in self.structures])[self.structure]
+
+    @property
+    def everyone(self) -> np.ndarray:
+        """Whether all nodes learn, over all links, and all sources feed."""
+        size = [(len(names), len(links)) for names, links in self.structures]
+        whole = np.array([one == max(size) for one in size])[self.structure]
+        most = np.array(
+            [(self.feeds[s][w] >= 0).all() for s, w in zip(self.structure, self.way, strict=True)]
+        )
+        return whole & most
 
     @property
     def fastest(self) -> float:
@@ -50,15 +88,21 @@ class Every:
 
 def every(cluster: cm.Cluster, error: float) -> Every:
     """Measure all selections; those of small clusters, for their number explodes."""
-    costs, times, structures = [], [], 0
-    for nodes, links in _structures(cluster):
-        structures += 1
-        cost, seconds = _measured(cluster, nodes, links, error)
-        costs.append(cost)
-        times.append(seconds)
-    cost, seconds = np.concatenate(costs), np.concatenate(times)
+    structures = list(_structures(cluster))
+    measured = [_measured(cluster, nodes, links, error) for nodes, links in structures]
+    cost = np.concatenate([one[0] for one in measured])
+    seconds = np.concatenate([one[1] for one in measured])
+    counts = [len(one[0]) for one in measured]
     able = np.isfinite(cost)
-    return Every(cost[able], seconds[able], structures)
+    return Every(
+        cost[able],
+        seconds[able],
+        np.repeat(np.arange(len(structures)), counts)[able],
+        structures,
+        [one[2] for one in measured],
+        np.concatenate([np.arange(count) for count in counts])[able],
+        tuple(source.name for source in cluster.information),
+    )
 
 
 def _structures(cluster: cm.Cluster) -> Iterator[tuple[tuple[str, ...], tuple[cm.Link, ...]]]:
@@ -81,8 +125,8 @@ def _connected(nodes: tuple[str, ...], links: tuple[cm.Link, ...]) -> bool:
 
 def _measured(
     cluster: cm.Cluster, names: tuple[str, ...], links: tuple[cm.Link, ...], error: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cost and seconds for each way to let information nodes feed these learning nodes."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cost and seconds for each way to let information nodes feed these learning nodes, and the ways."""
     nodes = [node for node in cluster.learning if node.name in names]
     sources = cluster.information
     ends = {frozenset((link.first, link.second)): link for link in cluster.links}
@@ -110,7 +154,7 @@ def _measured(
     rate = sum(node.cost for node in nodes) + sum(link.cost for link in links) + cost.sum(axis=1)
     iterations = _iterations(cluster.error, error, samples, _gap(names, links))
     with np.errstate(invalid="ignore"):
-        return iterations * rate, iterations * (slowest + exchange)
+        return iterations * rate, iterations * (slowest + exchange), at
 
 
 def _columns(

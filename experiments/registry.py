@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from . import latency, liars, pictures, planned, rates, sensitivity, serving, stragglers, table
+from . import (
+    clusters,
+    gradients,
+    latency,
+    liars,
+    pictures,
+    planned,
+    polar,
+    rates,
+    sensitivity,
+    serving,
+    stragglers,
+    table,
+)
 from .harness import Experiment
 
 __all__ = ["EXPERIMENTS"]
@@ -19,5 +32,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         pictures.EXPERIMENT,
         latency.EXPERIMENT,
         serving.EXPERIMENT,
+        gradients.EXPERIMENT,
+        polar.EXPERIMENT,
+        clusters.EXPERIMENT,
     )
 }

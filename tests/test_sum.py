@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 import codedmap as cm
 from codedmap.testing import Scripted, crash, fail, late, lie, never
@@ -522,3 +523,76 @@ def test_a_result_pickles():
     with Scripted(3) as engine:
         result = cm.sum(float, range(3), code=cm.FractionalRepetition(3, 0), engine=engine)
     assert str(pickle.loads(pickle.dumps(result))) == str(result)
+
+
+def equal(stragglers: int = 2, liars: tuple[int, ...] = (7,), silent: tuple[int, ...] = ()):
+    """A sum by a cyclic code of equal coefficients, with liars and silent workers."""
+    code = cm.CyclicGradientCode(12, stragglers)
+    script = {n: changed(lambda values, n=n: values + 3.0 + n) for n in liars}
+    script |= {n: fail(OSError("no network")) for n in silent}
+    with Scripted(12, script) as engine:
+        return cm.sum(
+            gradient, X, args=(W,), code=code, engine=engine, stop=cm.Quorum(12 - len(silent))
+        )
+
+
+def test_a_lie_among_equal_coefficients_is_narrowed_down_and_the_sum_right():
+    for liar in range(12):
+        result = equal(liars=(liar,))
+        assert off(result) < 1e-12
+        assert result.exact
+        suspects = {n for n in range(12) if n % 3 == liar % 3}
+        assert set(result.rejected) == suspects
+        said = f"one of workers {', '.join(map(str, sorted(suspects)))} contradicts the others"
+        assert set(result.rejected.values()) == {said}
+
+
+def test_several_lies_in_one_such_group_are_left_out_with_it():
+    result = equal(liars=(1, 4, 10))
+    assert set(result.rejected) == {1, 4, 7, 10}
+    assert off(result) < 1e-12
+
+
+def test_lies_in_two_such_groups_or_too_few_groups_raise():
+    with pytest.raises(cm.NotEnoughAnswers, match="more than one must be wrong"):
+        equal(liars=(1, 2))
+    # Of two sums that differ nothing tells which is wrong.
+    for options in ({"stragglers": 1, "liars": (5,)}, {"liars": (5,), "silent": (0,)}):
+        with pytest.raises(cm.NotEnoughAnswers, match="contradict each other, and one of workers"):
+            equal(**options)
+    # With four of them one may be incomplete.
+    result = equal(stragglers=3, liars=(5,), silent=(0,))
+    assert set(result.rejected) == {1, 5, 9}
+    assert off(result) < 1e-12
+
+
+def test_parts_that_do_not_fit_into_memory_as_often_as_they_are_held(monkeypatch):
+    monkeypatch.setattr("codedmap._memory.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("codedmap._memory._LITTLE", 0)
+    code = cm.FractionalRepetition(4, 1)
+    parts = [(np.ones(50_000), {"more": [b"x" * 100_000]}) for _ in range(4)]  # 2 MB
+    with cm.engines.Local(4) as engine:
+        with pytest.raises(
+            cm.NotEnoughMemory,
+            match=r"4 workers .* keep 2\.00 times the parts' 2 MB, .* 8 MB, but only 1\.05 MB are",
+        ):
+            cm.CodedParts(parts, code=code, engine=engine)
+        # What fits, or does not say its size, is placed.
+        cm.CodedParts([b"x" * 1000] * 4, code=code, engine=engine)
+        cm.CodedParts(["a path"] * 4, code=code, engine=engine)
+    # Threads share what there is.
+    with ThreadPoolExecutor(4) as pool:
+        cm.CodedParts(parts, code=code, engine=pool)
+
+
+def test_sparse_parts_count_what_they_hold(monkeypatch):
+    monkeypatch.setattr("codedmap._memory.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("codedmap._memory._LITTLE", 0)
+    whole = sparse.random_array(
+        (4000, 100), density=0.5, format="csr", rng=np.random.default_rng(0)
+    )
+    with (
+        cm.engines.Local(4) as engine,
+        pytest.raises(cm.NotEnoughMemory, match=r"the parts' 2\.4\d MB"),
+    ):
+        cm.CodedParts(whole, code=cm.FractionalRepetition(4, 1), engine=engine)

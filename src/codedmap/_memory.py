@@ -1,4 +1,4 @@
-"""How much memory is free, so that a wave that cannot fit is refused before it begins."""
+"""How much memory is free, so that what cannot fit is refused before it begins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ._errors import NotEnoughMemory
 
-__all__ = ["check_memory", "free_memory"]
+__all__ = ["check_memory", "check_parts", "free_memory"]
 
 
 _LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
@@ -29,16 +29,43 @@ def check_memory(payloads: int, inputs: int, tasks: int, workers: int) -> None:
         K and N, for the message.
     """
     needed = 2 * payloads
-    if needed < _LITTLE:
-        return
-    free = free_memory()
-    if free is None or needed <= free:
+    free = _lacking(needed)
+    if free is None:
         return
     raise NotEnoughMemory(
         f"{workers} payloads for groups of K = {tasks} take N/K = {workers / tasks:.2f} times the inputs' "
         f"{_size(inputs)}, and as much again on their way to the workers: {_size(needed)}, but only "
         f"{_size(free)} are free. Call map on fewer rows at a time, or cast them to float32"
     )
+
+
+def check_parts(held: int, parts: int, workers: int) -> None:
+    """Raise `NotEnoughMemory` if parts on workers of this machine, and their transport, exceed what is free.
+
+    Parameters
+    ----------
+    held, parts : int
+        Bytes of all that workers keep, and of all parts once.
+    workers : int
+        N, for the message.
+    """
+    needed = 2 * held
+    free = _lacking(needed)
+    if free is None:
+        return
+    raise NotEnoughMemory(
+        f"{workers} workers on this machine keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, and as much "
+        f"again is on its way to them: {_size(needed)}, but only {_size(free)} are free. Let each part be what fn "
+        "opens on the worker, such as a path or a range of rows of a file, allow fewer stragglers, or cast to float32"
+    )
+
+
+def _lacking(needed: int) -> int | None:
+    """What is free, if it is less than needed."""
+    if needed < _LITTLE:
+        return None
+    free = free_memory()
+    return None if free is None or needed <= free else free
 
 
 def _machine() -> int | None:

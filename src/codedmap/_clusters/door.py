@@ -33,7 +33,7 @@ def plan_cluster(
     ----------
     cluster : Cluster
     error : float
-        The largest expected error that will do, as `Cluster.error` states it.
+        The largest expected error that will do, by the cluster's `ErrorModel`.
     seconds : float
         The longest expected time of all iterations together; infinite if it does not matter.
     throw : bool

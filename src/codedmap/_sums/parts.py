@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
+
+from scipy import sparse
 
 from .._code import Code
 from .._errors import InvalidArgument
+from .._memory import check_parts
 from .._placed import Placed
 from .._stream import checked_engine
-from ..engines import Engine, Kept
+from ..engines import Engine, Kept, Local
 from .code import SumCode
 from .shard import Shard
 
@@ -49,6 +53,10 @@ class CodedParts:
         If there are fewer parts than workers, or an argument cannot work.
     CannotSend
         If a part cannot be pickled.
+    NotEnoughMemory
+        If the workers are processes of this machine (`engines.Local`, ``ProcessPoolExecutor``), and what they
+        keep would not fit into the free memory. Counted is what says its size: arrays, sparse matrices,
+        bytes, whatever has ``nbytes``, and sequences and mappings of these.
 
     Examples
     --------
@@ -70,6 +78,10 @@ class CodedParts:
         self._bundles = _cut(parts, code.workers)
         self._code = code
         self._engine = checked_engine(engine, None, code.workers, depth=3)
+        if isinstance(engine, (Local, ProcessPoolExecutor)):
+            sizes = [_size(bundle) for bundle in self._bundles]
+            held = sum(sizes[part] for n in range(code.workers) for part in code.held(n))
+            check_parts(held, sum(sizes), code.workers)
         self._narrow = code.amplification <= _NARROW
         self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
         self._placed = Placed(self._engine, map(self._shard, range(code.workers)), self._shard)
@@ -103,6 +115,22 @@ class CodedParts:
             self.coefficients[worker],
             self._narrow,
         )
+
+
+def _size(item: Any) -> int:
+    """Bytes of what is known to hold any."""
+    if isinstance(item, (tuple, list)):
+        return sum(map(_size, item))
+    if isinstance(item, Mapping):
+        return sum(map(_size, item.values()))
+    if isinstance(item, (bytes, bytearray)):
+        return len(item)
+    if sparse.issparse(item):
+        return sum(
+            _size(getattr(item, name, ())) for name in ("data", "indices", "indptr", "coords")
+        )
+    size = getattr(item, "nbytes", 0)
+    return int(size) if isinstance(size, Integral) else 0
 
 
 def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:

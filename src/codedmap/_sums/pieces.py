@@ -105,7 +105,11 @@ class Pieces:
         return np.full(() if piece is None else piece.shape, np.nan)
 
     def _find_liar(self, answered: frozenset[int]) -> None:
-        """Leave out the one answer that contradicts the others; raise if it is not clear which."""
+        """Leave out the answer that contradicts the others; raise if it is not clear which.
+
+        Where several could be it, and no test tells them apart, the sum may still be had without any of
+        them: then it is the same whichever it is.
+        """
         usable = self.usable(answered)
         if not self._contradict(usable):
             return
@@ -114,6 +118,9 @@ class Pieces:
             self.odd[suspects[0]] = "an answer that contradicts the others"
             return
         who = f"one of workers {', '.join(map(str, suspects))}" if suspects else "more than one"
+        if suspects and self._code.decodable(usable - frozenset(suspects)):
+            self.odd |= dict.fromkeys(suspects, f"{who} contradicts the others")
+            return
         raise NotEnoughAnswers(
             f"the answers of {len(usable)} workers contradict each other, and {who} must be wrong: fn has "
             "to give the same value for the same part on every worker, so let random numbers in it "

@@ -1,0 +1,155 @@
+"""`codedmap.plan_cluster` beside all selections of small clusters, and how its time grows with large ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import codedmap as cm
+
+from .clusters_every import every
+from .clusters_random import large, small
+from .clusters_report import TARGETS, report
+from .harness import Cell, Experiment, Row
+from .plots import figure
+from .stats import slope_interval
+
+__all__ = ["EXPERIMENT", "Settings"]
+
+ERROR = 0.15
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared, and timed.
+
+    Parameters
+    ----------
+    sizes : tuple of (int, int)
+        Learning and information nodes of small clusters.
+    blocks, each : int
+        Cells of each size, and clusters in each.
+    nodes : tuple of int
+        Of large clusters, both kinds together.
+    repetitions : int
+        Large clusters of each size.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    blocks: int
+    each: int
+    nodes: tuple[int, ...]
+    repetitions: int
+
+
+def _configure(quick: bool) -> Settings:
+    if quick:
+        return Settings(((3, 3), (3, 4)), 1, 3, (4, 6, 8), 1)
+    return Settings(((4, 4), (3, 6), (5, 3), (4, 5)), 5, 8, (8, 16, 32, 64, 96), 3)
+
+
+def _cells(settings: Settings) -> list[Cell]:
+    found: list[Cell] = [
+        {"part": "least", "learning": learners, "information": sources, "block": block}
+        for learners, sources in settings.sizes
+        for block in range(settings.blocks)
+    ]
+    found += [
+        {"part": "growth", "learning": n // 2, "information": n - n // 2, "block": block}
+        for n in settings.nodes
+        for block in range(settings.repetitions)
+    ]
+    return found
+
+
+def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
+    if cell["part"] == "growth":
+        yield _timed(cell["learning"] + cell["information"], rng)
+        return
+    for number in range(settings.each):
+        cluster = small((cell["learning"], cell["information"]), rng)
+        known = every(cluster, ERROR)
+        alone, everyone = known.alone, known.everyone
+        for target, share in TARGETS.items():
+            limit = known.fastest + share * (known.at_leisure - known.fastest)
+            # To the fastest selection rounding must not decide.
+            limit = np.inf if np.isinf(share) else limit * (1.0 + 1e-9)
+            plan = cm.plan_cluster(cluster, error=ERROR, seconds=limit, throw=False)
+            least = known.least(limit)
+            yield {
+                "cluster": number,
+                "target": target,
+                "selections": len(known.cost),
+                "least": least,
+                "ratio": plan.cost / least if plan.in_time else np.nan,
+                "too_slow": plan.seconds / limit - 1.0 if not plan.in_time else 0.0,
+                "differences": len(_used(plan) ^ known.best(limit)),
+                "nodes": len(plan.learning),
+                "alone": known.least(limit, alone) / least,
+                "everyone": known.least(limit, everyone) / least,
+            }
+
+
+def _used(plan: cm.ClusterPlan) -> frozenset[str]:
+    links = {"-".join(sorted((link.first, link.second))) for link in plan.links}
+    return frozenset({*plan.learning, *links, *(f"{k.first}-{k.second}" for k in plan.feeds)})
+
+
+def _timed(nodes: int, rng: np.random.Generator) -> Row:
+    cluster = large(nodes, rng)
+    fast = cm.plan_cluster(cluster, error=ERROR, seconds=1e-9, throw=False)
+    began = time.process_time()
+    plan = cm.plan_cluster(cluster, error=ERROR, seconds=1.3 * fast.seconds)
+    return {
+        "planning_seconds": time.process_time() - began,
+        "structures": plan.tried,
+        "nodes": len(plan.learning),
+        "fed_by": len(plan.information),
+        "all_nodes": nodes,
+    }
+
+
+def _plot(table: pd.DataFrame, path: Path) -> None:
+    least, growth = table[table.part == "least"], table[table.part == "growth"]
+    with figure(path, 1, 2) as ((left, right),):
+        for target, colour in zip(
+            TARGETS, ("#D55E00", "#E69F00", "#009E73", "#0072B2"), strict=True
+        ):
+            ratios = np.sort(least[least.target == target].ratio.dropna()) - 1.0
+            total = int((least.target == target).sum())
+            # Where the least is found the logarithm ends, so those are drawn at its left edge.
+            left.plot(
+                np.maximum(ratios, 1e-4), np.arange(1, len(ratios) + 1) / total,
+                drawstyle="steps-post", color=colour, lw=2, label=f"{target} ({total} clusters)",
+            )  # fmt: skip
+        for sources in sorted(least.information.unique()):
+            left.axvline(1.0 / sources, color="#999999", lw=1, ls=":")
+        left.set_xscale("log")
+        left.set_xlim(1e-4, 1.0)
+        left.set_ylim(0.6, 1.01)
+        left.set_xlabel("cost above the least (left edge: the least itself; dotted: 1/|I|)")
+        left.set_ylabel("share of clusters, those not found in time missing at the top")
+        left.legend(title="time target", loc="lower right")
+        right.loglog(growth.all_nodes, growth.planning_seconds, "o", color="#0072B2", ms=8)
+        if growth.all_nodes.nunique() > 2:
+            slope = slope_interval(growth.all_nodes.to_numpy(), growth.planning_seconds.to_numpy())
+            at = np.array([growth.all_nodes.min(), growth.all_nodes.max()], float)
+            middle = np.exp(np.log(growth.planning_seconds).mean())
+            centre = np.exp(np.log(growth.all_nodes).mean())
+            for power, style, label in (
+                (slope.value, "-", f"fitted: {slope}"),
+                (3.0, "--", "cubic"),
+            ):
+                line = middle * (at / centre) ** power
+                right.loglog(at, line, style, color="#444444", label=label)
+        right.set_xlabel("nodes, half of them learning")
+        right.set_ylabel("seconds of planning (processor time)")
+        right.legend()
+
+
+EXPERIMENT = Experiment("clusters", _configure, _cells, _compute, _plot, report)
