@@ -508,6 +508,21 @@ def test_what_would_not_fit_into_memory_is_refused(monkeypatch):
         placed(np.ones((1000, 1280)), cm.MDSCode(2, 6))
 
 
+def test_sparse_blocks_that_would_not_fit_are_counted_as_they_fill_up(monkeypatch):
+    S = sparse.random_array((6000, 6000), density=0.02, format="csr", rng=np.random.default_rng(0))
+    polar, copies = cm.PolarCode(12, 16), cm.Replication(12, 16)
+    blocks = [S[k * 500 : (k + 1) * 500] for k in range(12)]
+    union = sum(abs(block) for block in blocks).nnz
+    told = f"take {16 * 12 * union / 1e6:.0f} MB.*use Replication"
+    monkeypatch.setattr("codedmap._matrices.door.free_memory", lambda: 50 << 20)
+    with pytest.raises(cm.NotEnoughMemory, match=told):
+        placed(S, polar)
+    placed(S, copies)
+    # Just enough for what they take, though not for the sum of what is mixed.
+    monkeypatch.setattr("codedmap._matrices.door.free_memory", lambda: 2 * 16 * 12 * union)
+    placed(S, polar)
+
+
 def test_a_closed_engine_says_so():
     with ThreadPoolExecutor(3) as pool:
         A = cm.CodedMatrix(matrix(), code=cm.MDSCode(2, 3), engine=pool)

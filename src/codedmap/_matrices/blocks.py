@@ -52,16 +52,50 @@ class Blocks:
         self._sums = [self._checksum(task) for task in range(code.tasks)]
 
     @property
-    def nbytes(self) -> int:
-        """Of all coded blocks, if they are dense."""
-        return int(
-            self._code.workers * self.rows * self._matrix.shape[1] * self._matrix.dtype.itemsize
+    def most_bytes(self) -> int:
+        """Of all coded blocks at most; for dense ones it is what they take."""
+        if not self._sparse:
+            dense: int = (
+                self._code.workers * self.rows * self._matrix.shape[1] * self._matrix.dtype.itemsize
+            )
+            return int(dense)
+        counts = self._entries()
+        used = sum(counts[self._code.weights(n) != 0].sum() for n in range(self._code.workers))
+        return int(used) * self._entry_bytes
+
+    @property
+    def least_bytes(self) -> int:
+        """Of all coded blocks at least, unless entries cancel out; for dense ones it is what they take.
+
+        A mixture of all blocks has entries wherever any of them has, and one of some at least as many
+        as any of them.
+        """
+        if not self._sparse:
+            return self.most_bytes
+        counts = self._entries()
+        pattern = self._padded(0).astype(bool)
+        for task in range(1, self._code.tasks):
+            pattern = pattern + self._padded(task).astype(bool)
+        union = int(pattern.nnz)
+        used = [self._code.weights(n) != 0 for n in range(self._code.workers)]
+        return self._entry_bytes * sum(
+            union if some.all() else int(counts[some].max(initial=0)) for some in used
         )
 
     @property
-    def dense(self) -> bool:
-        """Whether the blocks are dense."""
-        return not self._sparse
+    def sparse(self) -> bool:
+        """Whether the blocks are sparse."""
+        return bool(self._sparse)
+
+    @property
+    def _entry_bytes(self) -> int:
+        return int(self._matrix.dtype.itemsize + self._matrix.indices.dtype.itemsize)
+
+    def _entries(self) -> np.ndarray:
+        """Of each of the K blocks, how many are stored."""
+        ends = [self._span(task).stop for task in range(self._code.tasks)]
+        stored: np.ndarray = np.diff(self._matrix.indptr[[0, *ends]])
+        return stored
 
     def all(self) -> Iterator[Block]:
         """The coded block of each worker."""

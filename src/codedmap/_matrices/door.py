@@ -26,6 +26,9 @@ from .result import MatrixResult
 
 __all__ = ["CodedMatrix"]
 
+_LITTLE = 32 << 20
+"""Bytes that are placed whatever is said to be free."""
+
 
 class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     """A matrix whose coded blocks live on workers; its products come from those that are fast.
@@ -235,11 +238,18 @@ def _check_symmetric(array: Any) -> None:
 
 
 def _check_memory(blocks: Blocks, code: MatrixCode) -> None:
-    needed = 2 * blocks.nbytes  # here or in transit, and on the workers if they share the machine
     free = free_memory()
-    if blocks.dense and needed > 32 << 20 and free is not None and needed > free:
+    # Twice: here or in transit, and on the workers if they share the machine.
+    if free is None or 2 * blocks.most_bytes <= max(free, _LITTLE):
+        return
+    bytes_ = blocks.least_bytes
+    if 2 * bytes_ > max(free, _LITTLE):
+        instead = (
+            "use Replication, whose blocks stay as sparse as the matrix is"
+            if blocks.sparse
+            else "use fewer workers for as many tasks, or cast the matrix to float32"
+        )
         raise NotEnoughMemory(
-            f"{code.workers} coded blocks of a matrix cut into {code.tasks} take {blocks.nbytes / 1e6:,.0f} MB, "
-            f"and as much again on their way to the workers, but only {free / 1e6:,.0f} MB are free: use "
-            "fewer workers for as many tasks, or cast the matrix to float32"
+            f"{code.workers} coded blocks of a matrix cut into {code.tasks} take {bytes_ / 1e6:,.0f} MB, "
+            f"and as much again on their way to the workers, but only {free / 1e6:,.0f} MB are free: {instead}"
         )
