@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of a soak: who meets which fault when")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     options = parser.parse_args(arguments)
+    if options.engine and options.what == "hosts":
+        parser.error("hosts are those of a Dask cluster: leave --engine out")
     if options.waves < 1:
         parser.error(f"--waves {options.waves}: at least 1")
     clusters = [CLUSTERS[name] for name in options.engine or CLUSTERS]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import time
 
 import distributed
 import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.engines import _dask
 
 from .clusters import START, command, dask_scheduler, dask_workers
 from .processes import ANSWER, eventually, nap, pid, same
@@ -161,6 +165,24 @@ def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
                 engine.submit(0, same, 3)
             engine.close()
             client.close()
+
+
+def test_a_scheduler_that_hangs_holds_up_neither_end_nor_beginning_for_ever(client, monkeypatch):
+    monkeypatch.setattr(_dask, "_PATIENCE", 1.0)
+    scheduler = client.run_on_scheduler(os.getpid)
+    engine = cm.engines.Dask(client)
+    os.kill(scheduler, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        engine.close()
+        with pytest.raises(cm.EngineError, match="has not answered within 1 s: is it stopped"):
+            cm.engines.Dask(client)
+        assert time.monotonic() - began < ANSWER
+    finally:
+        os.kill(scheduler, signal.SIGCONT)
+    monkeypatch.undo()
+    with cm.engines.Dask(client) as engine:
+        assert engine.submit(3, same, "again").result(ANSWER) == "again"
 
 
 def test_other_versions_on_the_cluster_are_an_error(client, monkeypatch):

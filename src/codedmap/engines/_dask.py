@@ -25,6 +25,7 @@ from ._serve import Request, forget, serve, versions
 __all__ = ["DaskCluster"]
 
 _LARGE = 8 << 20  # bytes of a request that goes to its worker at once, not with the task
+_PATIENCE = 30.0  # seconds in which the scheduler answers, or something is wrong with it
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
 _AGAIN = 0.2  # seconds until a worker that could not be reached is asked again for its answer
 
@@ -126,17 +127,18 @@ class DaskCluster(Cluster):
         InvalidArgument
             If a worker has no domain, or with a grace no nanny.
         EngineError
-            If there are no workers, or functions cannot travel to them.
+            If there are no workers, or functions cannot travel to them, or the scheduler is silent.
         """
         client = self._client
         client.subscribe_topic(self._topic, lambda event: hear(*event[1]))
+        client.sync(self._known, 0)  # it answers
         try:
             told = client.run_on_scheduler(versions)
             client.register_plugin(_News(self._topic))
         except Exception as error:
             told = error
         check_versions("the scheduler", told)
-        found = client.scheduler_info(n_workers=-1)["workers"]
+        found = client.sync(self._known, -1)
         if not found:
             raise EngineError(
                 "the Dask cluster has no workers: start some, and wait for them with "
@@ -159,13 +161,24 @@ class DaskCluster(Cluster):
         self._workers = {address: _Worker(address) for address in domains}
         return domains
 
+    async def _known(self, count: int) -> dict[str, Any]:
+        """So many of the scheduler's workers, -1: all. What the client remembers may be older."""
+        try:
+            asking = self._client.scheduler.identity(n_workers=count)
+            workers: dict[str, Any] = (await asyncio.wait_for(asking, _PATIENCE))["workers"]
+            return workers
+        except OSError as error:  # also when the time is up
+            raise EngineError(
+                f"the Dask scheduler at {self._client.scheduler.address} has not answered within "
+                f"{_PATIENCE:g} s: is it stopped, overloaded or cut off?"
+            ) from error
+
     async def admit(self, worker: str) -> Domain | None:
         """The domain of a worker that came, or None if it has gone or functions cannot travel there."""
         try:
             told = await self._client.run(versions, workers=[worker], asynchronous=True)
             check_versions(worker, told[worker])
-            found = await self._client.scheduler.identity(n_workers=-1)
-            domain = self._domain(worker, found["workers"][worker])
+            domain = self._domain(worker, (await self._known(-1))[worker])
         except Exception:
             return None
         self._workers.setdefault(worker, _Worker(worker))

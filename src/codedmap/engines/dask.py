@@ -18,7 +18,7 @@ class Dask(Pinned):
 
     * One crash costs one answer: a call is never run again, whatever ``allowed-failures`` says.
       Its slot goes on with the worker that the nanny starts in place of the dead one, or with a
-      spare one; if for 30 s there is neither, it shares another slot's worker.
+      spare one; if for 30 s there is neither, it shares another slot's worker until one comes.
     * Calls are Dask tasks named ``codedmap-wave3-slot7-...``: here the third call of slot 7.
     * Functions travel by cloudpickle; what they import must be installed on the workers.
     * Neither the client nor the cluster is closed with the engine.
@@ -55,7 +55,8 @@ class Dask(Pinned):
         If the client or the failure domains cannot be used, or workers that shall be ended have no
         nanny.
     EngineError
-        If there are no workers, or Python or codedmap differ between caller and cluster.
+        If there are no workers, the scheduler does not answer within 30 s, or Python or codedmap
+        differ between caller and cluster. Later also when the connection to the scheduler is lost.
     """
 
     def __init__(
