@@ -488,7 +488,7 @@ def test_a_wave_teaches_the_next_one():
     assert fitted == replace(code, prior=result.learned)
     leaning = code.fitted(result, X)
     assert len(leaning.known) == result.exact.sum()
-    assert leaning.prior == result.learned
+    assert leaning.prior == leaning.known.likeliest
 
     def error(one):
         wave = mapped(one, later, script)
@@ -525,7 +525,7 @@ def test_known_answers_are_the_newest_256_of_all_and_only_finite_exact_ones():
 def test_a_code_with_known_answers_pickles_and_equals_its_copy():
     X = rows(30)
     code = cm.KernelCode(5, 10, 1, known=cm.Known(X, smooth(X)))
-    assert code.prior == code.known.likeliest()
+    assert code.prior == code.known.likeliest
     _, encoding = case(code, 2, 3)
     encoding.decode(some(encoding, range(9)))
     copy = pickle.loads(pickle.dumps(code))

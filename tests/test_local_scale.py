@@ -65,8 +65,9 @@ def test_a_function_equally_steep_everywhere_has_one_scale():
     draws = np.linalg.cholesky(covariance) @ rng.standard_normal((250, 30))
     known = Known(rows, draws)
     background = known.under(prior)
-    fresh = every[250:] - known.centre
-    local = background.local((fresh @ known.centred.T)[None], (fresh**2).sum(axis=1)[None])
+    placed = known.placed(prior)
+    fresh = placed.seen(every[250:])
+    local = background.local((fresh @ placed.points.T)[None], (fresh**2).sum(axis=1)[None])
     assert np.isclose(background.surprise.mean(), 1.0)
     assert 0.9 < local.mean() < 1.1
     assert 0.5 < local.min() < local.max() < 2.0
@@ -76,9 +77,9 @@ def test_equal_known_rows_and_a_constant_function_leave_the_scale_alone():
     rows = np.repeat(np.linspace(0.0, 1.0, 4), 10)[:, None]
     for answers in (np.full(40, 3.0), rows[:, 0] ** 2):
         background = Background.of(Known(rows, answers), cm.Prior(1.0, 1e-4))
-        known = background.known
+        placed = background.placed
         local = background.local(
-            (known.centred @ known.centred.T)[None], (known.centred**2).sum(axis=1)[None]
+            (placed.points @ placed.points.T)[None], (placed.points**2).sum(axis=1)[None]
         )
         assert np.isfinite(local).all()
         assert (local > 0.0).all()

@@ -39,12 +39,15 @@ class Evidence:
         How many outputs these were; q may be fewer columns with the same inner products.
     unit : float
         A typical distance between inputs, in which length scales are tried.
+    quietest : float
+        The least noise that is tried.
     """
 
     apart: np.ndarray
     answers: np.ndarray
     outputs: int
     unit: float
+    quietest: float = 1e-8
 
     def likeliest(self, used: np.ndarray) -> Prior:
         """The prior under which the answers used (B, F) are most likely, one for all.
@@ -65,7 +68,7 @@ class Evidence:
             ],
             used,
         )
-        noises = {best.noise, max(1e-8, best.noise / 100.0), min(0.1, best.noise * 10.0)}
+        noises = {best.noise, max(self.quietest, best.noise / 100.0), min(0.1, best.noise * 10.0)}
         return self._best(
             [Prior(best.length, noise, best.smoothness) for noise in sorted(noises)], used
         )

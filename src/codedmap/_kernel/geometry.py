@@ -9,7 +9,8 @@ import numpy as np
 from .._ordering import centred_gram
 from .cells import Cells
 from .known import Known, flat
-from .process import equal_payloads
+from .metric import Metric
+from .process import Prior, equal_payloads
 
 __all__ = ["Geometry", "Layout"]
 
@@ -65,6 +66,8 @@ class Geometry:
     inputs: np.ndarray
     cells: Cells
     known: Known | None
+    prior: Prior | None
+    """Whose metric it is; None for the usual one."""
     _whole: Layout | None = None
 
     def layout(self, slots: np.ndarray, groups: slice) -> Layout:
@@ -104,13 +107,21 @@ class Geometry:
         if points.dtype.kind not in "biufc":
             # Nothing tells which of them are alike: all are equally far from each other.
             return Layout(np.broadcast_to(0.5 * np.eye(tasks), (groups, tasks, tasks)), none)
-        gram = centred_gram(points)
-        if self.known is None:
+        placed = self.known.placed(self.prior) if self.known and self.prior else None
+        metric = placed.metric if placed else Metric.of(self.prior, None)
+        gram = np.empty((groups, tasks, tasks)) if metric else centred_gram(points)
+        if placed is None and metric is None:
             return Layout(gram, none)
-        products = np.empty((groups, tasks, len(self.known)))
+        products = np.empty((groups, tasks, len(placed.points) if placed else 0))
         size = np.empty((groups, tasks))
         for group in range(groups):
-            seen = flat(points[group]) - self.known.centre
-            size[group] = (seen**2).sum(axis=1)
-            products[group] = seen @ self.known.centred.T
-        return Layout(gram, none, products, size)
+            rows = flat(points[group])
+            if placed:
+                rows = placed.seen(rows)
+                size[group] = (rows**2).sum(axis=1)
+                products[group] = rows @ placed.points.T
+            elif metric:
+                rows = metric.applied(rows)
+            if metric:
+                gram[group] = centred_gram(rows[None])[0]
+        return Layout(gram, none, products, size) if placed else Layout(gram, none)

@@ -11,14 +11,17 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from .._errors import InvalidAnswer, InvalidArgument
-from .evidence import Evidence
+from .directions import likeliest
 from .heard import condensed
-from .process import Prior, correlation
+from .metric import Placed
+from .process import Prior, correlation, equal_payloads
 
 __all__ = ["Background", "Known", "flat"]
 
 _TELLING = 256
 """Answers that tell a prior."""
+_MANY = 20
+"""Known answers from which their leave-one-out residuals tell a variance."""
 _AROUND, _STEADY = 6, 2.0
 """Known answers that a local scale reaches to, and how many the scale of all is worth beside them."""
 
@@ -71,26 +74,15 @@ class Known:
         digest.update(self.answers.tobytes())
         return digest.digest()
 
-    @cached_property
-    def centre(self) -> np.ndarray:
-        """(d,): the mean of the inputs, from which distances are best computed."""
-        mean: np.ndarray = self.inputs.mean(axis=0)
-        return mean
-
-    @cached_property
-    def squared(self) -> np.ndarray:
-        """(M, M): squared distances between the inputs."""
-        size = (self.centred**2).sum(axis=1)
-        products = self.centred @ self.centred.T
-        squared: np.ndarray = np.maximum(size[:, None] + size - 2.0 * products, 0.0)
-        np.fill_diagonal(squared, 0.0)
-        return squared
-
-    @cached_property
-    def centred(self) -> np.ndarray:
-        """(M, d): the inputs less their mean."""
-        centred: np.ndarray = self.inputs - self.centre
-        return centred
+    def placed(self, prior: Prior) -> Placed:
+        """The inputs in the metric of a prior."""
+        cache: dict[object, Placed] = self.__dict__.setdefault("_placed", {})
+        metric = prior.scales, prior.power
+        if metric not in cache:
+            if len(cache) > 1:
+                cache.clear()
+            cache[metric] = Placed.of(self.inputs, prior)
+        return cache[metric]
 
     def check(self, inputs: np.ndarray) -> None:
         """Raise `InvalidArgument` unless inputs (K, B, *x) have as many numbers as those known."""
@@ -114,17 +106,14 @@ class Known:
                 f"{self.answers.shape[1]}: known answers must be of the function that is mapped"
             )
 
+    @cached_property
     def likeliest(self) -> Prior:
         """The prior under which these answers are most likely."""
         some = slice(None, None, -(-len(self) // _TELLING))
         answers = self.answers[some] - self.answers[some].mean(axis=0)
         deviation = answers.std(axis=0)
         answers = condensed((answers / np.where(deviation > 0.0, deviation, 1.0))[None])
-        apart = np.sqrt(self.squared[some, some])
-        away = apart[apart > 0.0]
-        unit = float(np.median(away)) if away.size else 1.0
-        evidence = Evidence(apart[None], answers, self.answers.shape[1], unit)
-        return evidence.likeliest(np.ones((1, len(apart)), dtype=bool))
+        return likeliest(self.inputs[some], answers, self.answers.shape[1])
 
     @classmethod
     def of(cls, result: Any, inputs: Any, before: Known | None = None, most: int = 256) -> Known:
@@ -163,7 +152,7 @@ class Known:
 class Background:
     """A Gaussian process conditioned on known answers: the mean and covariance it leaves."""
 
-    known: Known
+    placed: Placed
     prior: Prior
     whitener: np.ndarray
     """(M, M): L⁻¹ of C = LLᵀ."""
@@ -174,14 +163,19 @@ class Background:
     mean: np.ndarray
     """(q,): the constant."""
     variance: np.ndarray
-    """(q,): s² of each output."""
+    """(q,): s² of each output. Of many answers the mean of what each is off from what the others
+    predict, squared, over what was to be expected: where a process is not quite what the function
+    is, this is nearer to the errors to come than the likeliest s² (Bachoc 2013, Cross validation and
+    maximum likelihood estimations of hyper-parameters of Gaussian processes with model
+    misspecification). Equal inputs, which predict each other, would make it too small."""
     surprise: np.ndarray
     """(M,): squared error of each answer as the others predict it, over what was to be expected; the
     mean over the outputs, relative to that of all answers."""
 
     @classmethod
     def of(cls, known: Known, prior: Prior) -> Background:
-        covariance = correlation(known.squared, prior)
+        placed = known.placed(prior)
+        covariance = correlation(placed.squared, prior)
         covariance[np.diag_indices(len(known))] = 1.0 + prior.noise
         # Differences of numbers near 1 come of what follows: with L⁻¹ they lose half the digits
         # that they would lose with C⁻¹.
@@ -191,13 +185,16 @@ class Background:
         whitened = whitener @ known.answers
         mean = ones @ whitened / (ones @ ones)
         rest = whitened - ones[:, None] * mean
-        variance = (rest**2).sum(axis=0) / (len(known) - 1)
         precision = (whitener**2).sum(axis=0) - (whitener.T @ ones) ** 2 / (ones @ ones)
-        surprise = ((whitener.T @ rest) ** 2).mean(axis=1)
-        surprise /= np.maximum(precision, np.finfo(float).eps * precision.max())
+        precision = np.maximum(precision, np.finfo(float).eps * precision.max())
+        squares = (whitener.T @ rest) ** 2 / precision[:, None]
+        surprise = squares.mean(axis=1)
+        variance = (rest**2).sum(axis=0) / (len(known) - 1)
+        if len(known) >= _MANY and equal_payloads(placed.squared[None]) is None:
+            variance = squares.mean(axis=0)
         usual = surprise.mean()
         surprise = surprise / usual if usual > 0.0 else np.ones(len(known))
-        return cls(known, prior, whitener, ones, rest, mean, variance, surprise)
+        return cls(placed, prior, whitener, ones, rest, mean, variance, surprise)
 
     def whitened(self, products: np.ndarray, size: np.ndarray) -> np.ndarray:
         """L⁻¹k (B, P, M) of points given by their products with the known inputs and |x|²."""
@@ -221,7 +218,7 @@ class Background:
         return steadied
 
     def _squared(self, products: np.ndarray, size: np.ndarray) -> np.ndarray:
-        there = (self.known.centred**2).sum(axis=1)
+        there = (self.placed.points**2).sum(axis=1)
         squared = size[:, :, None] + there - 2.0 * products
         return np.asarray(np.maximum(squared, 0.0, out=squared))
 

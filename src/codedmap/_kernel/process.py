@@ -21,7 +21,15 @@ import numpy as np
 from .._checks import is_real
 from .._errors import InvalidArgument
 
-__all__ = ["Prior", "conditioned", "correlation", "covariances", "equal_payloads", "inverse"]
+__all__ = [
+    "Prior",
+    "conditioned",
+    "correlation",
+    "covariances",
+    "equal_payloads",
+    "inverse",
+    "sloped",
+]
 
 Smoothness = Literal["matern32", "matern52", "gaussian"]
 
@@ -46,11 +54,20 @@ class Prior:
         Variance of what the process does not explain, as a share of its own.
     smoothness : {"matern32", "matern52", "gaussian"}
         Of the Matérn family: once, twice, or infinitely often differentiable.
+    scales : tuple of float, optional
+        A factor on each number of an input, before distances are taken: large where answers change
+        fast. A complex number counts as two.
+    power : float
+        Between -1 and 1, for a code with known answers. Along each principal direction of the known
+        inputs, distances count in proportion to their deviation along it to this power: above 0
+        what inputs mostly differ in counts more, below 0 less than it does as it is.
     """
 
     length: float
     noise: float = 1e-8
     smoothness: Smoothness = "matern52"
+    scales: tuple[float, ...] | None = None
+    power: float = 0.0
 
     def __post_init__(self) -> None:
         if not is_real(self.length) or not 1e-140 < self.length < 1e140:
@@ -63,6 +80,32 @@ class Prior:
             raise InvalidArgument(
                 f'smoothness={self.smoothness!r} is unknown: choose "matern32", "matern52" or '
                 '"gaussian"'
+            )
+        if self.scales is not None and not (
+            isinstance(self.scales, tuple)
+            and self.scales
+            and all(is_real(one) and 0.0 < one < np.inf for one in self.scales)
+        ):
+            raise InvalidArgument(
+                f"scales={self.scales!r} of a prior must be a tuple of numbers above 0"
+            )
+        if not is_real(self.power) or not -1.0 <= self.power <= 1.0:
+            raise InvalidArgument(
+                f"power={self.power!r} of a prior must be a number between -1 and 1"
+            )
+
+    def check(self, inputs: np.ndarray) -> None:
+        """Raise `InvalidArgument` unless there is a scale for each number of inputs (K, B, *x)."""
+        if self.scales is None:
+            return
+        if inputs.dtype.kind not in "biufc":
+            raise InvalidArgument(
+                f"inputs of dtype {inputs.dtype} have no distances for the scales of a prior to change"
+            )
+        numbers = int(np.prod(inputs.shape[2:], dtype=int)) * (2 if inputs.dtype.kind == "c" else 1)
+        if numbers != len(self.scales):
+            raise InvalidArgument(
+                f"{len(self.scales)} scales of a prior do not fit inputs of {numbers} numbers each"
             )
 
 
@@ -120,6 +163,18 @@ def _alike(scaled: np.ndarray, smoothness: Smoothness) -> np.ndarray:
         scaled += 1.0
     scaled *= decay
     return scaled
+
+
+def sloped(squared: np.ndarray, smoothness: Smoothness) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations at these squared distances, in length scales, and their derivatives by them."""
+    if smoothness == "gaussian":
+        alike = _alike(np.sqrt(squared), smoothness)
+        return alike, -0.5 * alike
+    scaled = np.sqrt((3.0 if smoothness == "matern32" else 5.0) * squared)
+    decay = np.exp(-np.minimum(scaled, _FAR))
+    if smoothness == "matern32":
+        return (1.0 + scaled) * decay, -1.5 * decay
+    return (1.0 + scaled + scaled**2 / 3.0) * decay, -5.0 / 6.0 * (1.0 + scaled) * decay
 
 
 def inverse(

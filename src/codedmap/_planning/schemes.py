@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ _CALIBRATION = (0.2, 5.0)
 """Factors on standard errors that a small sample may call for."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Ground:
     """What all schemes of one plan are tried on."""
 
@@ -57,14 +58,20 @@ class Ground:
         few = self.arrivals[self.arrivals < code.workers].reshape(-1, code.workers)
         return few, min(code.workers - 1, -(-self.late * code.workers // workers))
 
-    @property
-    def whole(self) -> Part:
-        """The whole sample."""
-        rest = self.others[0]
-        return Part(
-            np.concatenate([self.parts[0].rows, rest.rows]),
-            np.concatenate([self.parts[0].answers, rest.answers]),
+    @cached_property
+    def known(self) -> Known:
+        """What a kernel code can lean on: answers of the whole sample."""
+        part, rest = self.parts[0], self.others[0]
+        return _known(
+            Part(
+                np.concatenate([part.rows, rest.rows]), np.concatenate([part.answers, rest.answers])
+            )
         )
+
+    @cached_property
+    def held(self) -> list[Known]:
+        """The same for each part, without its own answers."""
+        return [_known(other) for other in self.others]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,11 +219,9 @@ def _decoders(code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Iter
     numbers = all(array.dtype.kind in "biufc" for array in ground.parts[0])
     if code.known is not None or few or not numbers:
         return
-    known = _known(ground.whole)
-    held = [_known(other) for other in ground.others]
-    for prior in dict.fromkeys((fitted, known.likeliest())):
-        ready = replace(code, prior=prior, known=known)
-        yield _Decoder(ready, [replace(ready, known=other) for other in held])
+    for prior in dict.fromkeys((fitted, ground.known.likeliest)):
+        ready = replace(code, prior=prior, known=ground.known)
+        yield _Decoder(ready, [replace(ready, known=other) for other in ground.held])
 
 
 def _fitted(trials: Sequence[Trial]) -> Prior:

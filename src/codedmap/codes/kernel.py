@@ -100,8 +100,13 @@ class KernelCode:
                 raise InvalidArgument(
                     f"{name}={value!r} must be a codedmap.{kind.__name__} or None"
                 )
+        if self.prior is not None and self.prior.power and self.known is None:
+            raise InvalidArgument(
+                f"power={self.prior.power:g} of the prior is about principal directions of known "
+                "inputs: give known= as well"
+            )
         if self.known is not None and self.prior is None:
-            object.__setattr__(self, "prior", self.known.likeliest())
+            object.__setattr__(self, "prior", self.known.likeliest)
 
     @property
     def has_stderr(self) -> bool:
@@ -137,12 +142,14 @@ class KernelCode:
             )
         if self.known is not None:
             self.known.check(inputs)
+        if self.prior is not None:
+            self.prior.check(inputs)
         orders = np.broadcast_to(np.arange(tasks), (groups, tasks))
         if mixes:
             orders = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1))
         cells = cells_along(orders, self.workers, self.spread if mixes else 0.0)
         payloads = inputs if self.workers == tasks else cells.payloads(inputs)
-        geometry = Geometry(inputs, cells, self.known)
+        geometry = Geometry(inputs, cells, self.known, self.prior)
         decoder = Decoder(Solver(geometry, self.known), self.prior, self.suspicion)
         return KernelEncoding(payloads, cells.raw, decoder, tasks, self.calibration, self.confirm)
 
@@ -155,7 +162,8 @@ class KernelCode:
             Of this code: its prior is kept, so the next wave need not choose one.
         inputs : array-like, optional
             The inputs of that call, shape (m, *x). With them, rows answered exactly become ``known``,
-            beside those that are already: the newest 256 of all.
+            beside those that are already: the newest 256 of all. If these tell that some directions
+            of the inputs count more than others, it is their prior that is kept.
 
         Raises
         ------
@@ -171,4 +179,7 @@ class KernelCode:
             )
         if inputs is None:
             return replace(self, prior=self.prior or prior)
-        return replace(self, prior=self.prior or prior, known=Known.of(result, inputs, self.known))
+        known = Known.of(result, inputs, self.known)
+        if self.prior is None and (known.likeliest.scales or known.likeliest.power):
+            prior = known.likeliest
+        return replace(self, prior=self.prior or prior, known=known)
