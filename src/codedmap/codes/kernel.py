@@ -48,7 +48,8 @@ class KernelCode:
     known : Known, optional
         Inputs whose answers are known beforehand; estimates lean on them wherever they are near.
         Standard errors follow how well those around predict each other. Takes time M² for each
-        payload, for M known answers. Without a prior it is the one they speak for.
+        payload, for M known answers. Without a prior it is the one they speak for, which may count
+        some directions of the inputs more than others.
     calibration : float
         Factor on all standard errors, above 0; `plan` measures it.
     confirm : int
@@ -64,7 +65,7 @@ class KernelCode:
     memory quadratic; known answers apart, 1,000 groups of 20 tasks and 40 answers take less than a
     second. Regression: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
     chapters 2 and 5. Where a function is so smooth that an error is a ten-thousandth of its
-    outputs' deviation or less, standard errors are upper bounds only.
+    outputs' deviation or less, standard errors are rough guesses only.
     """
 
     tasks: int
