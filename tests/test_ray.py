@@ -162,6 +162,8 @@ LOCAL = """
 import os, ray, tempfile
 def slow(_):
     time.sleep(60)
+def long(_):
+    time.sleep(5)
 def there(_):
     return ray.get_runtime_context().get_node_id()
 # main
@@ -203,3 +205,44 @@ def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
         "Ray has been shut down, and the engine's workers with it: call ray.init"
     )
     assert (ended.err, ended.process.returncode) == ("", 0)
+
+
+@pytest.mark.slow  # it takes Ray a while to see that a node has been lost
+def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_answers_of_its_own_slots(
+    tmp_path,
+):
+    ended = run_script(
+        tmp_path,
+        LOCAL
+        + """
+        from ray.cluster_utils import Cluster
+
+        each = dict(num_cpus=2, object_store_memory=100 << 20)
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args=dict(each, temp_dir=temporary.name, include_dashboard=False),
+        )
+        second = cluster.add_node(**each)
+        ray.init(cluster.address, **quiet)
+        with cm.engines.Ray(4) as engine:
+            nodes = [engine.submit(slot, there, None).result(30) for slot in range(4)]
+            print('told', nodes[0] != nodes[1], nodes[:2] == nodes[2:])
+            calls = [engine.submit(slot, long, None) for slot in range(4)]
+            time.sleep(1.0)
+            cluster.remove_node(second, allow_graceful=False)
+            errors = [call.exception(60) for call in calls]
+            lost = [type(error).__name__ for error in errors if error]
+            print('told', lost, [node for node, error in zip(nodes, errors) if not error] == 2 * [there(None)])
+            after = [engine.submit(slot, there, None).result(60) for slot in range(4)]
+            print('told', after == 4 * [there(None)])
+        ray.shutdown()
+        cluster.shutdown()
+        """.replace("\n        ", "\n"),
+    )
+    told = [line for line in ended.out.splitlines() if line.startswith("told")]  # Ray prints, too
+    assert told == [
+        "told True True",
+        "told ['WorkerCrashed', 'WorkerCrashed'] True",
+        "told True",
+    ]
+    assert ended.process.returncode == 0

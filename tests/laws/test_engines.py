@@ -33,7 +33,7 @@ from ..processes import (
 
 pytestmark = pytest.mark.timeout(90)
 
-STRAGGLER = 60.0
+STRAGGLER = 150.0
 """Seconds that a straggler takes; nothing may wait for one."""
 SOON = STRAGGLER / 5
 """Seconds within which all that does not wait for a straggler is done, on a machine however slow."""
@@ -172,14 +172,14 @@ ROWS = [
         "Local",
         local,
         cm.engines.Local,
-        source="owner = cm.engines.Local(2); engine = cm.testing.Faulty(owner, {0: cm.testing.late(60)})",
+        source="owner = cm.engines.Local(2); engine = cm.testing.Faulty(owner, {0: cm.testing.late(150)})",
     ),
     Row(
         "Scripted",
         scripted,
         Scripted,
         {"what_is_abandoned_before_it_begins_never_runs": NO_QUEUE},
-        source="owner = engine = cm.testing.Scripted(2, {0: cm.testing.late(60)})",
+        source="owner = engine = cm.testing.Scripted(2, {0: cm.testing.late(150)})",
     ),
     Row(
         "threads",
@@ -202,7 +202,7 @@ ROWS = [
             "import distributed; client = distributed.Client(os.environ['CODEDMAP_TEST_DASK']);"
             "client.wait_for_workers(4);"
             "owner = cm.engines.Dask(client, workers=2, grace=0.5);"
-            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(60)})"
+            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(150)})"
         ),
         needs="dask_client",
     ),
@@ -213,7 +213,7 @@ ROWS = [
         source=(
             "import ray; ray.init(os.environ['CODEDMAP_TEST_RAY'], logging_level='ERROR');"
             "owner = cm.engines.Ray(workers=2, grace=0.5);"
-            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(60)})"
+            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(150)})"
         ),
         needs="ray_cluster",
     ),
