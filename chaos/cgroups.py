@@ -42,12 +42,15 @@ def no_quota() -> str | None:
             _limit(_folder("cpu"))
         except OSError as error:
             reason = f"no CPU quota can be set here: {error}"
+    _discard("cpu")
     return reason
 
 
 def no_freezer() -> str | None:
     """Why nothing can be frozen here, or None."""
-    return _missing("freezer")
+    reason = _missing("freezer")
+    _discard("freezer")
+    return reason
 
 
 def _limit(folder: Path) -> None:
@@ -106,7 +109,9 @@ def remove() -> None:
     """Take the groups away again, if nobody is in them."""
     thaw()
     for controller in ("cpu", "freezer"):
-        try:
-            _folder(controller).rmdir()
-        except OSError:
-            continue
+        _discard(controller)
+
+
+def _discard(controller: str) -> None:
+    with suppress(OSError):  # somebody is in it, or it does not exist
+        _folder(controller).rmdir()
