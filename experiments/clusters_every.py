@@ -138,7 +138,8 @@ def _measured(
             if link is not None:
                 own.append((at, link.seconds, link.cost + source.cost))
         ways.append(own)
-    picks = np.array(list(product(*(range(len(way)) for way in ways)))).reshape(-1, len(sources))
+    chosen = list(product(*(range(len(way)) for way in ways)))
+    picks = np.array(chosen, dtype=int).reshape(len(chosen), len(sources))
     at, wait, cost = _columns(ways, picks)
     given = np.array([source.samples for source in sources])
     used = at >= 0
@@ -194,7 +195,11 @@ def _expected_maximum(fixed: np.ndarray, jitter: np.ndarray) -> np.ndarray:
 def _iterations(model: cm.ErrorModel, target: float, samples: np.ndarray, gap: float) -> np.ndarray:
     def error(count: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            first = model.statistical * (count * samples) ** -model.exponent
+            first = (
+                model.statistical * (count * samples) ** -model.exponent
+                if model.statistical
+                else 0.0
+            )
         return model.floor + first + model.optimisation * (gap * count) ** -0.5
 
     low, high = np.ones(len(samples)), np.full(len(samples), 2.0**40)

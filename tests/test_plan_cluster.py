@@ -193,6 +193,17 @@ def test_terms_that_are_switched_off():
         assert cm.plan_cluster(cluster, error=0.1, seconds=1e6).iterations == iterations
 
 
+def test_a_node_that_is_free_but_learns_nothing_is_not_the_cheapest():
+    cluster = cm.Cluster(
+        [cm.LearningNode("free", seconds=0.0), cm.LearningNode("able", seconds=1.0, cost=1.0)],
+        [cm.InformationNode("data", samples=4)],
+        [cm.Link("free", "able"), cm.Link("able", "data")],
+    )
+    plan = cm.plan_cluster(cluster, error=0.1, seconds=np.inf)
+    assert plan.learning == ("able",)
+    assert plan.cost == pytest.approx(every(cluster, 0.1).cost.min())
+
+
 def test_the_expected_slowest_of_equal_nodes_is_a_harmonic_number():
     for count in (1, 3, 50):
         mean, shares = slowest(np.full(count, 2.0), np.full(count, 0.5))

@@ -78,12 +78,15 @@ class ErrorModel:
             return never
         # In the logarithm of the iterations each term is a line, and so the logarithm of their sum is
         # convex: Newton's method from the left of its root comes nearer with each step.
+        first, able = np.full(samples.shape, -np.inf), np.full(samples.shape, True)
         with np.errstate(divide="ignore"):
-            first = np.log(self.statistical) - self.exponent * np.log(samples)
+            if self.statistical:
+                able = samples > 0.0
+                first = np.log(self.statistical) - self.exponent * np.log(
+                    np.where(able, samples, 1.0)
+                )
             second = np.log(self.optimisation) - 0.5 * np.log(gap)
         goal = np.log(left)
-        able = np.isfinite(first) | (self.statistical == 0.0)
-        first = np.where(able, first, 0.0) if self.statistical else np.full(samples.shape, -np.inf)
         at = np.maximum((first - goal) / self.exponent, (second - goal) / 0.5)
         at = np.maximum(at, 0.0)
         for _ in range(40):

@@ -51,13 +51,13 @@ class Measured:
 
     @property
     def seconds(self) -> float:
-        """Of all iterations."""
-        return self.iterations * self.each if self.each else 0.0
+        """Of all iterations; infinite if they never reach the error, also where each takes no time."""
+        return self.iterations * self.each if np.isfinite(self.iterations) else np.inf
 
     @property
     def cost(self) -> float:
-        """Of all iterations."""
-        return self.iterations * self.rate if self.rate else 0.0
+        """Of all iterations, likewise."""
+        return self.iterations * self.rate if np.isfinite(self.iterations) else np.inf
 
 
 @dataclass(eq=False)
