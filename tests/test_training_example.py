@@ -181,14 +181,21 @@ def test_the_page_of_results_is_made_from_its_tables():
     assert page(RESULTS) == (RESULTS / "README.md").read_text()
 
 
-def test_sketches_are_compared_with_equal_luck():
+def test_sketches_are_compared_with_equal_luck(tmp_path):
     results = list(sketched.compare(1, 3, (0.01,)))
     assert [one.variant for one in results] == [variant.name for variant in sketched.VARIANTS]
     assert results[0].sent == 4 * 7850
     assert results[2].sent == 4 * 1000
     assert all(one.sent < results[0].sent / 3 for one in results[1:])
-    table = sketched.markdown(results)
-    assert len(table.splitlines()) == 2 + len(results)
+    sketched.write(tmp_path / "sketched.csv", results)
+    kept = sketched.read(tmp_path / "sketched.csv")
+    for one, other in zip(kept, results, strict=True):
+        assert (one.variant, one.rate, one.seed, one.sent) == (
+            other.variant, other.rate, other.seed, other.sent
+        )  # fmt: skip
+        for name in ("reached", "loss", "accuracy"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4, nan_ok=True)
+    assert len(sketched.markdown(kept).splitlines()) == 2 + len(results)
 
 
 def test_who_never_answers_is_missed_where_parts_differ(tmp_path):

@@ -38,13 +38,13 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
             _trained(name, options.output, options.engines, quick=options.quick)
         elif name == "sketched":
             steps, seeds, rates = (20, 2, (0.01,)) if options.quick else (100, 4, sketched.RATES)
-            compared = list(sketched.compare(seeds, steps, rates))
-            sketched.write(options.output / "sketched.csv", compared)
-            print(sketched.markdown(compared), end="\n\n", flush=True)
+            table = options.output / "sketched.csv"
+            sketched.write(table, list(sketched.compare(seeds, steps, rates)))
+            print(sketched.markdown(sketched.read(table)), end="\n\n", flush=True)
         elif name == "always":
-            results = list(always.compare(*((1, 20) if options.quick else (5, 60))))
-            always.write(options.output / "always.csv", results)
-            print(always.markdown(results), end="\n\n", flush=True)
+            table = options.output / "always.csv"
+            always.write(table, list(always.compare(*((1, 20) if options.quick else (5, 60)))))
+            print(always.markdown(always.read(table)), end="\n\n", flush=True)
     for name in MODELS:
         table = options.output / f"{name}.csv"
         if table.exists():

@@ -188,16 +188,8 @@ def write(path: Path, results: Sequence[Result]) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Result.__dataclass_fields__)
         for one in results:
-            table.writerow(
-                [
-                    one.variant,
-                    one.rate,
-                    one.seed,
-                    one.sent,
-                    f"{one.loss:.5g}",
-                    f"{one.accuracy:.5g}",
-                ]
-            )
+            figures = (f"{value:.5g}" for value in (one.reached, one.loss, one.accuracy))
+            table.writerow([one.variant, one.rate, one.seed, one.sent, *figures])
 
 
 def read(path: Path) -> list[Result]:
