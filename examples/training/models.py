@@ -9,7 +9,7 @@ import numpy as np
 
 from .parts import CLASSES
 
-__all__ = ["Logistic", "Model", "Network"]
+__all__ = ["MODELS", "Logistic", "Model", "Network"]
 
 PIXELS = 784
 
@@ -20,6 +20,11 @@ class Model(Protocol):
     @property
     def rate(self) -> float:
         """The learning rate of AMSGrad."""
+        ...
+
+    @property
+    def slow(self) -> float:
+        """How many times as long as those of the fastest model its calls sleep."""
         ...
 
     def start(self, seed: int) -> np.ndarray:
@@ -40,6 +45,7 @@ class Logistic:
     """Multinomial logistic regression, in NumPy: 7,850 weights."""
 
     rate: float = 0.01
+    slow: float = 1.0
 
     def start(self, seed: int) -> np.ndarray:
         """Zeros: the loss is convex, so the seed chooses minibatches only."""
@@ -65,6 +71,7 @@ class Network:
     """Two convolutions on digits of half the size, and a dense layer, in torch: 3,818 weights."""
 
     rate: float = 0.003
+    slow: float = 5.0
 
     def start(self, seed: int) -> np.ndarray:
         """Uniform within ± 1 / √(inputs of a unit), as torch does it; biases 0."""
@@ -95,6 +102,8 @@ class Network:
         found: np.ndarray = own.grad.numpy()
         return found
 
+
+MODELS: dict[str, Model] = {"logistic": Logistic(), "network": Network()}
 
 _SHAPES = ((8, 1, 3, 3), (8,), (16, 8, 3, 3), (16,), (CLASSES, 16 * 4 * 4), (CLASSES,))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import always, sketched
-from .models import Logistic, Model, Network
+from .models import MODELS
 from .parts import digits
 from .picture import draw
 from .run import engine, train
@@ -21,7 +21,9 @@ from .workers import WORKERS
 __all__ = ["run_named"]
 
 RESULTS = Path(__file__).parent / "results"
-MODELS: dict[str, Model] = {"logistic": Logistic(), "network": Network()}
+STEPS = {"logistic": 60, "network": 30}
+SEEDS = {"logistic": {"local": 5, "dask": 1}, "network": {"local": 3, "dask": 1}}
+"""By engine."""
 WITHOUT_CLOCKS = ("always", "sketched")
 TITLES = {
     "logistic": "Logistic regression, 12 worker processes",
@@ -58,7 +60,7 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
 
 def _trained(name: str, folder: Path, engines: Sequence[str], *, quick: bool) -> None:
     """Train on these engines; what the table has of others stays there."""
-    steps, turns = (6, {"local": 1, "dask": 1}) if quick else (60, {"local": 5, "dask": 2})
+    steps, turns = (6, {"local": 1, "dask": 1}) if quick else (STEPS[name], SEEDS[name])
     data, table = digits(WORKERS), folder / f"{name}.csv"
     runs = [run for run in (read(table) if table.exists() else []) if run.engine not in engines]
     for where in engines:

@@ -71,9 +71,9 @@ def train(
     scheme: Scheme, model: Model, digits: Digits, where: cm.engines.Engine, *, seed: int, steps: int
 ) -> list[Look]:
     """Train, and look every few steps."""
-    timed = Timed(where, drawn(seed, steps), scheme.load)
+    timed = Timed(where, model.slow * drawn(seed, steps), scheme.load)
     _make_ready(where, model, digits)
-    setting = Setting(model, digits.parts, seed, LATENCY.quantile(0.9))
+    setting = Setting(model, digits.parts, seed, model.slow * LATENCY.quantile(0.9))
     gradient = scheme.gradient(setting, timed)
     optimizer = cm.training.AMSGrad(model.start(seed), model.rate)
     seconds, weights = np.zeros(steps + 1), [optimizer.weights]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from . import always, sketched
+from .models import MODELS
 from .schemes import EACH, SCHEMES
 from .table import Run, markdown, read, reading
 from .workers import LATENCY, WORKERS, drawn
@@ -49,7 +50,10 @@ def _checked(runs: Sequence[Run], model: str, engine: str) -> str:
         for run in runs
         if (run.model, run.engine, run.scheme) == (model, engine, SCHEMES[0].name)
     }
-    expected = [drawn(seed, end.step)[0].max(axis=1).sum() / end.step for seed, end in ends.items()]
+    expected = [
+        MODELS[model].slow * drawn(seed, end.step)[0].max(axis=1).mean()
+        for seed, end in ends.items()
+    ]
     took = [end.seconds / end.step for end in ends.values()]
     return (
         f"By the draws alone, waiting for all would take {np.mean(expected):.3f} s a step, and it took "
@@ -63,7 +67,7 @@ def _setting() -> str:
     )
     return (
         f"{WORKERS} worker processes; every call sleeps before it computes, for each part that it computes "
-        f"the same time, drawn from `{LATENCY!r}`. All schemes meet the same draws, minibatches "
+        f"the same time, drawn from `{LATENCY!r}`, and {MODELS['network'].slow:g} times as long for the network. All schemes meet the same draws, minibatches "
         f"({EACH} digits of each class from each of {WORKERS} parts) and optimiser (AMSGrad). A straggler is "
         "never ended: its worker is late for the next steps too.\n\n"
         "| scheme | gradient | how | parts a call computes |\n|---|---|---|---|\n" + schemes

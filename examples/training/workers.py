@@ -17,7 +17,7 @@ __all__ = ["LATENCY", "WORKERS", "Call", "Timed", "drawn"]
 WORKERS = 12
 
 LATENCY = cm.latency.Bimodal(cm.latency.ShiftedExponential(0.04, 0.01), share=0.05, factor=10)
-"""Seconds that a call takes for each part that it computes."""
+"""Seconds that a call takes for each part that it computes, times the model's `Model.slow`."""
 
 
 def drawn(seed: int, steps: int) -> np.ndarray:
