@@ -18,9 +18,10 @@ from .schemes import SCHEMES, Scheme, Setting
 from .table import mean_sd
 from .workers import WORKERS
 
-__all__ = ["Result", "compare", "markdown", "read", "write"]
+__all__ = ["STEPS", "Result", "compare", "markdown", "read", "setting", "write"]
 
 LATE = (0, 1, 2)
+STEPS = 60
 KINDS = ("parts alike", "parts by class")
 COMPARED = (
     "repetition, S = 2",
@@ -86,6 +87,17 @@ def read(path: Path) -> list[Result]:
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
+
+
+def setting(results: Sequence[Result]) -> str:
+    """What the table is of."""
+    seeds = len({one.seed for one in results})
+    late = ", ".join(map(str, LATE))
+    return (
+        f"Logistic regression, {STEPS} steps, {seeds} seeds; workers {late} of {WORKERS} never answer, and no "
+        "call takes any time. *Parts alike* have as many digits of each class, as above; *parts by class* those "
+        "of one or two, as where every worker has its own users. Schemes as above."
+    )
 
 
 def markdown(results: Sequence[Result]) -> str:

@@ -39,13 +39,17 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
         if name in MODELS:
             _trained(name, options.output, options.engines, quick=options.quick)
         elif name == "sketched":
-            steps, seeds, rates = (20, 2, (0.01,)) if options.quick else (100, 4, sketched.RATES)
+            steps, seeds, rates = (
+                (20, 2, (0.01,)) if options.quick else (sketched.STEPS, 4, sketched.RATES)
+            )
             table = options.output / "sketched.csv"
             sketched.write(table, list(sketched.compare(seeds, steps, rates)))
             print(sketched.markdown(sketched.read(table)), end="\n\n", flush=True)
         elif name == "always":
             table = options.output / "always.csv"
-            always.write(table, list(always.compare(*((1, 20) if options.quick else (5, 60)))))
+            always.write(
+                table, list(always.compare(*((1, 20) if options.quick else (5, always.STEPS))))
+            )
             print(always.markdown(always.read(table)), end="\n\n", flush=True)
     for name in MODELS:
         table = options.output / f"{name}.csv"

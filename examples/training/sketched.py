@@ -18,11 +18,22 @@ from .parts import Digits, Part, digits, minibatch
 from .run import judged
 from .table import mean_sd
 
-__all__ = ["RATES", "VARIANTS", "Result", "compare", "markdown", "read", "write"]
+__all__ = [
+    "RATES",
+    "STEPS",
+    "VARIANTS",
+    "setting",
+    "Result",
+    "compare",
+    "markdown",
+    "read",
+    "write",
+]
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 START = float(np.log(10))
 """The first loss: all classes are alike to weights of 0."""
+STEPS = 100
 TARGET = 0.3
 """Training loss of which it is asked when it was reached."""
 LOOKS = 5
@@ -202,6 +213,20 @@ def read(path: Path) -> list[Result]:
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
+
+
+def setting(results: Sequence[Result]) -> str:
+    """What the table is of."""
+    rates = sorted({one.rate for one in results})
+    seeds = len({one.seed for one in results})
+    return (
+        f"Logistic regression, {STEPS} steps, {seeds} seeds, minibatches of {EACH} digits of each class from each "
+        f"of {WORKERS} parts, `{CODE!r}` with one worker that never answers. Of each optimiser the learning "
+        f"rate with the least loss, of {', '.join(f'{rate:g}' for rate in rates)}. *5 x 400* is a sketch of 5 rows "
+        "and 400 columns; *k* is how many weights change at a step; *exact* are coordinates asked for in a second "
+        "round, which computes each gradient once more. *Hashes fixed*: the same at every step. *In the sketch*: "
+        "the recursion as transcribed from the paper, momentum and error kept as sketches."
+    )
 
 
 def markdown(results: Sequence[Result]) -> str:

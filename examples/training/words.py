@@ -31,11 +31,13 @@ def page(folder: Path) -> str:
                     markdown(runs, name, engine),
                     f"{reading(runs, name, engine)} {_checked(runs, name, engine)}",
                 ]
-    if (folder / "always.csv").exists():
-        table = always.markdown(always.read(folder / "always.csv"))
-        parts += ["## Three workers that never answer", table]
-    if (folder / "sketched.csv").exists():
-        parts += ["## Sketches", sketched.markdown(sketched.read(folder / "sketched.csv"))]
+    for name, title, made in (
+        ("always", "Three workers that never answer", always),
+        ("sketched", "Sketches", sketched),
+    ):
+        if (folder / f"{name}.csv").exists():
+            results = made.read(folder / f"{name}.csv")
+            parts += [f"## {title}", made.setting(results), made.markdown(results)]
     parts.append("")
     return "\n\n".join(parts)
 
