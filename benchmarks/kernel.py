@@ -77,8 +77,8 @@ def _fresh(
     encoding = code.encode(inputs)
 
     def decode() -> object:
-        encoding.decoder._parts.clear()
-        encoding.decoder.geometry._whole = None
+        encoding.decoder.solver._parts.clear()
+        encoding.decoder.solver.geometry._whole = None
         return encoding.decode(answers)
 
     return decode
