@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import codedmap as cm
 
 from .clusters_every import every
 from .clusters_random import large, small
-from .clusters_report import TARGETS, report
+from .clusters_report import LEAST, TARGETS, report
 from .harness import Cell, Experiment, Row
 from .plots import figure
 from .stats import slope_interval
@@ -22,6 +23,12 @@ from .stats import slope_interval
 __all__ = ["EXPERIMENT", "Settings"]
 
 ERROR = 0.15
+KINDS = {
+    "the least cost": "#009E73",
+    "within 1 + 1/|I| of it": "#56B4E9",
+    "more": "#E69F00",
+    "not in time": "#999999",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Settings:
 def _configure(quick: bool) -> Settings:
     if quick:
         return Settings(((3, 3), (3, 4)), 1, 3, (4, 6, 8), 1)
-    return Settings(((4, 4), (3, 6), (5, 3), (4, 5)), 5, 8, (8, 16, 32, 64, 96), 3)
+    return Settings(((4, 4), (3, 6), (5, 3), (4, 5)), 5, 8, (8, 16, 32, 64), 3)
 
 
 def _cells(settings: Settings) -> list[Cell]:
@@ -116,25 +123,35 @@ def _timed(nodes: int, rng: np.random.Generator) -> Row:
 
 def _plot(table: pd.DataFrame, path: Path) -> None:
     least, growth = table[table.part == "least"], table[table.part == "growth"]
+    bound = 1.0 + 1.0 / least.information
     with figure(path, 1, 2) as ((left, right),):
-        for target, colour in zip(
-            TARGETS, ("#D55E00", "#E69F00", "#009E73", "#0072B2"), strict=True
-        ):
-            ratios = np.sort(least[least.target == target].ratio.dropna()) - 1.0
-            total = int((least.target == target).sum())
-            # Where the least is found the logarithm ends, so those are drawn at its left edge.
-            left.plot(
-                np.maximum(ratios, 1e-4), np.arange(1, len(ratios) + 1) / total,
-                drawstyle="steps-post", color=colour, lw=2, label=f"{target} ({total} clusters)",
-            )  # fmt: skip
-        for sources in sorted(least.information.unique()):
-            left.axvline(1.0 / sources, color="#999999", lw=1, ls=":")
-        left.set_xscale("log")
-        left.set_xlim(1e-4, 1.0)
-        left.set_ylim(0.6, 1.01)
-        left.set_xlabel("cost above the least (left edge: the least itself; dotted: 1/|I|)")
-        left.set_ylabel("share of clusters, those not found in time missing at the top")
-        left.legend(title="time target", loc="lower right")
+        ratios = {
+            "plan_cluster": least.ratio,
+            "one node alone": least.alone,
+            "everybody": least.everyone,
+        }
+        places, labels = [], []
+        for row, (target, (name, ratio)) in enumerate(product(TARGETS, ratios.items())):
+            own, limit = ratio[least.target == target], bound[least.target == target]
+            found = own[np.isfinite(own)]
+            counts = (
+                (found <= LEAST).sum(),
+                ((found > LEAST) & (found <= limit[found.index])).sum(),
+                (found > limit[found.index]).sum(),
+                len(own) - len(found),
+            )
+            place, begin = row + row // len(ratios), 0.0
+            for (kind, colour), count in zip(KINDS.items(), counts, strict=True):
+                share = 100.0 * count / len(own)
+                left.barh(place, share, 0.9, begin, color=colour, label=kind if row == 0 else None)
+                begin += share
+            places.append(place)
+            labels.append(f"{name}, time: {target}" if name == "plan_cluster" else name)
+        left.set_yticks(places, labels)
+        left.invert_yaxis()
+        left.set_xlim(0, 100)
+        left.set_xlabel("share of clusters, %")
+        left.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
         right.loglog(growth.all_nodes, growth.planning_seconds, "o", color="#0072B2", ms=8)
         if growth.all_nodes.nunique() > 2:
             slope = slope_interval(growth.all_nodes.to_numpy(), growth.planning_seconds.to_numpy())

@@ -7,7 +7,7 @@ import pandas as pd
 
 from .stats import mean_interval, slope_interval
 
-__all__ = ["TARGETS", "report"]
+__all__ = ["LEAST", "TARGETS", "report"]
 
 TARGETS = {"the fastest": 0.0, "+10 %": 0.1, "+40 %": 0.4, "none": np.inf}
 """Time targets: that of the fastest selection, plus a share of the way to that of the cheapest."""
@@ -38,7 +38,7 @@ everybody, likewise.
 
 **Means.** With time to spare the plan is the cheapest selection or next to it. Where the time target leaves only a
 few selections of many, it may miss them all, and `Unreachable` then says *was found*, not *exists*. Allow a
-little more time, or look at what it says can be had.
+little more time, or look at what it says can be had. {alone}
 """
 
 
@@ -65,6 +65,7 @@ def report(table: pd.DataFrame) -> str:
         ),
         violations=_violations(missed, over),
         growth=_growth(growth),
+        alone=_alone(least),
     )
 
 
@@ -101,7 +102,7 @@ def _violations(missed: pd.DataFrame, over: pd.DataFrame) -> str:
     if len(over):
         told = "; ".join(
             f"{row.learning} + {row.information} nodes, target {row.target}: {row.ratio:.3f} against "
-            f"{row.bound:.3f}, {row.differences} differences"
+            f"{row.bound:.3f}, {row.differences:.0f} differences"
             for row in over.itertuples()
         )
         parts.append(f"{len(over)} plans in time cost more than 1 + 1/|I| times the least: {told}.")
@@ -110,7 +111,7 @@ def _violations(missed: pd.DataFrame, over: pd.DataFrame) -> str:
     if len(missed):
         told = "; ".join(
             f"{row.learning} + {row.information} nodes, target {row.target}: {row.too_slow:.1%} too slow, "
-            f"{row.differences} differences"
+            f"{row.differences:.0f} differences"
             for row in missed.itertuples()
         )
         parts.append(
@@ -121,18 +122,29 @@ def _violations(missed: pd.DataFrame, over: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
+def _alone(least: pd.DataFrame) -> str:
+    free, bound = least[least.target == "none"], least[least.target != "none"]
+    return (
+        f"Without a time target a single learning node is the cheapest in {(free.alone <= LEAST).sum()} of {len(free)} "
+        f"clusters, with one in {(bound.alone <= LEAST).sum()} of {len(bound)}: in this error model cooperation buys time, and "
+        "samples of nodes that one learning node does not reach, but by itself no smaller error."
+    )
+
+
 def _growth(growth: pd.DataFrame) -> str:
     slope = slope_interval(growth.all_nodes.to_numpy(), growth.planning_seconds.to_numpy())
     times = growth.groupby("all_nodes").agg(
         {"planning_seconds": "mean", "nodes": "mean", "fed_by": "mean"}
     )
     told = "; ".join(
-        f"{n} nodes {row.planning_seconds:.1f} s ({row.nodes:.0f} + {row.fed_by:.0f} chosen)"
+        f"{n:.0f} nodes {row.planning_seconds:.1f} s ({row.nodes:.0f} + {row.fed_by:.0f} chosen)"
         for n, row in times.iterrows()
     )
+    steps = np.diff(np.log(times.planning_seconds)) / np.diff(np.log(times.index.to_numpy(float)))
+    between = ", ".join(f"{step:.1f}" for step in steps)
     verdict = "no faster than cubic" if slope.high <= 3.0 else "**not shown to be at most cubic**"
     return (
         f"Planning for clusters in which all learning nodes are linked, with 1.3 times the least time found, takes "
         f"(processor time, mean of {len(growth) // len(times)}): {told}. On logarithmic axes the slope is {slope}: "
-        f"{verdict}."
+        f"{verdict}. From each size to the next it is {between}."
     )
