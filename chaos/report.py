@@ -25,6 +25,7 @@ from .placement import Lost
 from .single import CODE, ROWS, WAIT
 from .soak import CODE as SOAKED
 from .soak import DEADLINE, SHARE, Wave
+from .soak import ROWS as SOAKED_ROWS
 
 __all__ = ["hosts_page", "judgement", "outcomes_page", "read", "soak_page", "write"]
 
@@ -161,6 +162,12 @@ def soak_page(engine: str, waves: Sequence[Wave]) -> str:
             f"| {name} | {times} | {sum(lie.found for lie in mine) / times:.0%} | "
             f"{sum(lie.exact for lie in mine)} |"
         )
+    lines += [
+        "",
+        f"*Found*: in `rejected`, for which one of {SOAKED_ROWS // SOAKED.tasks} groups of rows is enough; "
+        "in the others his rows may pass. Late workers are stragglers like others: "
+        "the busier the machine, the more waves end with few answers, or at the deadline.",
+    ]
     return "\n".join([*lines, "", _machine(), ""])
 
 
