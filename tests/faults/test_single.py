@@ -11,6 +11,8 @@ from chaos.clusters import CLUSTERS
 from chaos.faults import FAULTS, PLAUSIBLE
 from chaos.single import CODE, PATIENCE, ROWS, WAIT, Outcome, tried
 
+pytestmark = pytest.mark.timeout(400)  # all faults of an engine, one after the other
+
 TRIED = [
     "Local",
     *(pytest.param(name, marks=pytest.mark.slow) for name in CLUSTERS if name != "Local"),
