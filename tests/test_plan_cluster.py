@@ -122,6 +122,13 @@ def test_too_small_an_error_says_what_the_floor_is():
         assert raised.value.seconds == np.inf
 
 
+def test_an_error_too_near_the_floor_says_so_whatever_the_time():
+    slow = two(error=cm.ErrorModel(floor=0.05, statistical=1e9, exponent=0.3))
+    for seconds in (300, np.inf):
+        with pytest.raises(cm.Unreachable, match="within 1e15 iterations"):
+            cm.plan_cluster(slow, error=0.06, seconds=seconds)
+
+
 def test_too_little_time_says_what_can_be_had():
     with pytest.raises(cm.Unreachable, match=r"within 60 s: the fastest .* takes \d") as raised:
         cm.plan_cluster(two(), error=0.1, seconds=60)

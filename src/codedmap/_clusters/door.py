@@ -133,11 +133,13 @@ def _found(numbers: Numbers, seconds: float) -> tuple[Measured, list[Measured]]:
         return min(climb.tried, key=climb.value)
 
     cheap = climbed(lambda cost, _: cost)
-    if cheap.seconds > seconds or np.isinf(cheap.iterations):
-        fast = climbed(lambda _, seconds: seconds)
-        if fast.seconds > seconds or np.isinf(fast.iterations):
+    if np.isinf(cheap.iterations):  # then none reaches the error, since its cost is infinite too
+        return cheap, looked
+    if cheap.seconds > seconds:
+        climbed(lambda _, seconds: seconds)
+        if not _in_time(looked, seconds):
             return _fastest(looked), looked
-        _between(climbed, cheap, fast, seconds)
+        _between(climbed, cheap, _fastest(looked), seconds)
     best = _cheapest(looked, seconds)
     for _ in range(_PRICES):
         climbed(lambda cost, took: np.where(took <= seconds, cost, np.inf), best)
