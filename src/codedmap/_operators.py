@@ -12,6 +12,9 @@ from ._precision import Precision, Windows
 
 __all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype"]
 
+_SMALL = 512  # entries of an operator that is applied by one thread
+_ALONE = 1 << 18  # multiplications up to which OpenBLAS uses one
+
 
 class Operator(Protocol):
     """A linear map of columns: a dense matrix, or factors applied one after the other."""
@@ -52,8 +55,26 @@ def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
     if isinstance(operator, np.ndarray) and operator.dtype != columns.dtype:
         operator = operator.astype(columns.dtype)
+    if isinstance(operator, np.ndarray) and 0 < operator.size <= _SMALL:
+        return _alone(operator, columns)
     result: np.ndarray = operator @ columns
     return result
+
+
+def _alone(operator: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The product, in blocks of columns that OpenBLAS leaves to one thread.
+
+    A small operator takes as long as memory does, with one thread or many; but threads that have
+    helped once keep their cores busy for some 20 ms afterwards, which the workers are waiting for.
+    """
+    width = max(1, _ALONE // operator.size)
+    if columns.ndim != 2 or columns.shape[1] <= width:
+        return operator @ columns  # type: ignore[no-any-return]
+    made = np.empty((len(operator), columns.shape[1]), np.result_type(operator, columns))
+    for start in range(0, columns.shape[1], width):
+        block = slice(start, start + width)
+        np.matmul(operator, columns[:, block], out=made[:, block])
+    return made
 
 
 def telltale(operator: Operator) -> int | slice:
