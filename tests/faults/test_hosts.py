@@ -31,18 +31,21 @@ import codedmap as cm
 
 from ..processes import eventually
 
-pytestmark = [
-    pytest.mark.timeout(150),
-    pytest.mark.skipif(hosts.impossible() is not None, reason=str(hosts.impossible())),
-]
+pytestmark = pytest.mark.timeout(150)
 
 LATE = 5.0
 """Seconds that a wave may take here: ten times what its calls do."""
 BY_NAME = {outage.name: outage for outage in OUTAGES}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def possible():
+    if reason := hosts.impossible():
+        pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(possible):
     with site(HOSTS, EACH) as made:
         yield made
 
