@@ -18,7 +18,10 @@ __all__ = ["page"]
 
 def page(folder: Path) -> str:
     """All that is there, as Markdown."""
-    parts = ["# Training, measured", f"Made by `python -m examples.training`.\n\n{_setting()}"]
+    parts = [
+        "# Training, measured",
+        f"Made by `python -m examples.training`, which needs the extras `train` and `dask`.\n\n{_setting()}",
+    ]
     for name, title in (("logistic", "Logistic regression"), ("network", "A small network")):
         table = folder / f"{name}.csv"
         if table.exists():
