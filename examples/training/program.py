@@ -54,8 +54,9 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
     for name in MODELS:
         table = options.output / f"{name}.csv"
         if table.exists():
-            local = [run for run in read(table) if run.engine == "local"]
-            draw(options.output / f"{name}.png", local, TITLES[name])
+            runs = read(table)
+            shown = [run for run in runs if run.engine == runs[0].engine]
+            draw(options.output / f"{name}.png", shown, TITLES[name])
     path = options.output / "README.md"
     path.write_text(page(options.output))
     print(f"written: {path}")
