@@ -40,7 +40,7 @@ def ray_cluster(tmp_path_factory) -> Iterator[str]:
     """The address of a Ray cluster to which this process is connected."""
     import ray
 
-    with ray_head(tmp_path_factory.mktemp("ray"), 4) as address:
+    with ray_head(tmp_path_factory.mktemp("ray"), 2) as address:
         os.environ["CODEDMAP_TEST_RAY"] = address
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         try:

@@ -35,27 +35,27 @@ def sleep_in_c(seconds):
 
 def test_by_default_there_is_a_slot_for_each_cpu_and_an_actor_for_each_slot():
     with cm.engines.Ray() as engine:
-        assert engine.workers == 4
-        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(4)}) == 4
+        assert engine.workers == 2
+        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(2)}) == 2
 
 
 def test_more_slots_than_cpus_have_actors_of_their_own_because_these_reserve_none():
-    with cm.engines.Ray(6) as engine:
-        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(6)}) == 6
+    with cm.engines.Ray(3) as engine:
+        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)}) == 3
 
 
 def test_fewer_actors_than_slots_are_shared_with_one_warning_and_cpus_are_given_back():
     import ray
 
-    with pytest.warns(UserWarning, match="6 slots share 4 Ray workers") as told:
-        engine = cm.engines.Ray(6, num_cpus=1)
+    with pytest.warns(UserWarning, match="3 slots share 2 Ray workers") as told:
+        engine = cm.engines.Ray(3, num_cpus=1)
     with engine:
-        pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(6)]
+        pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)]
         assert ray.available_resources().get("CPU", 0) == 0
     assert len(told) == 1
-    assert len(set(pids)) == 4
+    assert len(set(pids)) == 2
     assert all(one != other for one, other in itertools.pairwise(pids))
-    assert eventually(lambda: ray.available_resources().get("CPU", 0) == 4)
+    assert eventually(lambda: ray.available_resources().get("CPU", 0) == 2)
 
 
 def test_no_room_for_one_worker_is_an_error():
@@ -72,11 +72,11 @@ def test_what_cannot_be_reserved_is_refused(need):
 
 
 def test_calls_are_named_for_the_dashboard():
-    with cm.engines.Ray(3) as engine:
-        names = [engine.submit(2, task_name, None).result(ANSWER) for _ in range(2)]
+    with cm.engines.Ray(1) as engine:
+        names = [engine.submit(0, task_name, None).result(ANSWER) for _ in range(2)]
     assert [name.rpartition("-")[0] for name in names] == [
-        "codedmap-wave1-slot2",
-        "codedmap-wave2-slot2",
+        "codedmap-wave1-slot0",
+        "codedmap-wave2-slot0",
     ]
 
 
