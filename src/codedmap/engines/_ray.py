@@ -39,14 +39,7 @@ class RayCluster(Cluster):
     needs : mapping of str to float
         What Ray shall reserve for each.
     domains
-        See `Ray`.
-
-    Raises
-    ------
-    InvalidArgument
-        If these can be no failure domains.
-    EngineError
-        If Ray is not initialised.
+        See `Ray`; also for what is raised.
     """
 
     kind = "Ray"
