@@ -79,6 +79,14 @@ def test_large_payloads_travel_without_a_warning_and_can_be_written(client):
     assert (payload == 1).all()
 
 
+def test_payloads_that_were_sent_are_not_kept_by_the_client(client):
+    with cm.engines.Dask(client, workers=2) as engine:
+        for _ in range(5):
+            engine.submit(0, np.shape, np.ones(1 << 12)).result(ANSWER)
+        log = tuple(client.scheduler_comm.recent_message_log)
+    assert not [message for sent in log for message in sent if message["op"] == "update-graph"]
+
+
 def test_fewer_workers_than_slots_are_shared_with_one_warning(client):
     with pytest.warns(UserWarning, match="6 slots share 4 Dask workers") as told:
         engine = cm.engines.Dask(client, workers=6)

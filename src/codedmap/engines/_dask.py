@@ -224,6 +224,8 @@ class DaskCluster(Cluster):
             error = await task.exception()
         finally:
             self._unfinished.discard(task)
+            # The client logs what it has sent, for Dask's developers: a gigabyte of payloads, in time.
+            self._connection.recent_message_log.clear()
         if error is not None:
             raise error
         if task.cancelled():
