@@ -34,11 +34,11 @@ _SMALL, _HARMLESS = 0.05, 0.1
 """Residuals, in robust deviations of the outputs, that are no reason to drop, or to keep out."""
 _CLIQUE, _MERCY = 0.6, 0.8
 """Shares of the threshold for equal answers judged together, and for a second hearing."""
-_CHANCE = 4.0
+_CHANCE = 4.5
 """Deviations at which a few answers may be further off by chance than many."""
 _TAIL = 2.0
 """How fast the limit grows with the tail: twice as long a tail goes four times as far."""
-_WORTH = 8.0
+_WORTH = 4.0
 """Independent outputs that the outputs of an answer count for at most."""
 _LONGEST = 100.0
 """Times its smallest value that the limit is at most, or one lie taken back would let in the next."""
