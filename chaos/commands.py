@@ -44,7 +44,9 @@ class Scheduler:
 def program(
     folder: Path, *arguments: str, inside: int | None = None, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of this environment, ended with all that it has started, also if we are killed.
+    """A program of this environment, ended with all that it has started.
+
+    If we are killed it ends as well, and so do those below it that are not stopped.
 
     Parameters
     ----------
