@@ -22,6 +22,14 @@ def test_copies_that_quarrel_are_settled_by_the_answers_to_other_inputs(name, ki
     assert told.error < 0.1
 
 
+def test_a_prior_under_which_nothing_is_alike_does_not_hide_liars():
+    # A plan gives one where copies are lost so rarely that their mean can stand in.
+    for spread in (0.0, 0.2):
+        told = tally("network", gross, groups=5, spread=spread, prior=cm.Prior(1e-100))
+        assert told.caught == 1.0
+        assert told.accused <= 0.1
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_of_two_copies_that_differ_the_gross_one_is_the_lie(name):
     caught = 0

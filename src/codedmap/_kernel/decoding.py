@@ -80,7 +80,11 @@ class Decoder:
             jury = Jury(self.solver, heard, tasks, self.suspicion)
             prior = prior or jury.evidence.likeliest(jury.heard_by(used))
             if judge and jury.scale.judged:
-                used, prior = jury.verdict(prior, adapts=self.prior is None)
+                # A prior under which nothing is alike says how to fill gaps; it contradicts nobody.
+                says = self.solver.known is not None or jury.relates(prior)
+                suspect = prior if says else jury.evidence.likeliest(jury.heard_by(used))
+                used, found = jury.verdict(suspect, adapts=self.prior is None or not says)
+                prior = found if self.prior is None else prior
         groups = used.shape[1]
         values = np.empty((len(tasks), groups, heard.columns))
         variance, alone = np.empty(values.shape[:2]), np.empty(used.shape)
@@ -88,9 +92,9 @@ class Decoder:
         for some in self.solver.chunks(heard, len(tasks)):
             part = self.solver.part(heard, some, used, tasks, prior)
             rest, mean = self.solver.rest(heard, some, part.process, used)
-            found = part.operator @ rest
-            found += mean if part.process.at_tasks is None else part.process.at_tasks[:, tasks]
-            values[:, some] = found.transpose(1, 0, 2)
+            middle = part.operator @ rest
+            middle += mean if part.process.at_tasks is None else part.process.at_tasks[:, tasks]
+            values[:, some] = middle.transpose(1, 0, 2)
             variance[:, some] = part.variance.T
             projected = part.solved[0]
             power[some] = np.einsum("bfq,bfq->b", projected @ rest, rest) / outputs
@@ -145,7 +149,8 @@ class Decoder:
         betrayed = np.zeros_like(contested)
         np.logical_or.at(betrayed, held, agreed)
         out = np.where(betrayed[held], agreed, out)
-        prior = self.prior or jury.evidence.likeliest(kept)
+        given = self.prior if self.solver.known is not None else None
+        prior = given or jury.evidence.likeliest(kept)
         squares = jury.copies(prior, contested, answers, held)
         home = np.broadcast_to(held[:, None], out.shape)
         return settled(squares, home, heard.used[held], out)

@@ -23,6 +23,8 @@ _CANDIDATES = 21
 _TWINS = 1e-6
 """Noise with which answers to equal payloads are judged: with less, taking one of them out of an
 inverse would leave no digits of the others."""
+_UNRELATED = 0.01
+"""Length scale, in typical distances between inputs, below which no two answers are alike."""
 _MOST = 0.25
 """Share of a group's answers that can be lies; were there more, the prior does not fit."""
 
@@ -59,6 +61,11 @@ class Jury:
     def heard_by(self, used: np.ndarray) -> np.ndarray:
         """Which of the answers (F, B) that tell the prior are used, as (B, F)."""
         return used[self._answers, self._groups].T
+
+    def relates(self, prior: Prior) -> bool:
+        """Whether under this prior an answer says anything of another one."""
+        unit = self._solver.geometry.unit(self._groups)
+        return prior.length > _UNRELATED * unit
 
     def verdict(self, prior: Prior, *, adapts: bool) -> tuple[np.ndarray, Prior]:
         """Which answers (F, B) are left when lies are dropped, and the prior that then is best.
