@@ -53,7 +53,7 @@ def configure(quick: bool) -> Config:
     """Settings for half a minute, or for less than half an hour."""
     if quick:
         return Config(8, {"traces": 6, "slow": 6}, 0.05, 5_000, quick)
-    return Config(20, {"traces": 1_000, "slow": 400}, 0.1, 100_000, quick)
+    return Config(20, {"traces": 1_000, "slow": 200}, 0.1, 100_000, quick)
 
 
 def cells(config: Config) -> list[Cell]:

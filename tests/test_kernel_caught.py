@@ -29,6 +29,6 @@ def test_none_of_its_rows_is_exact_once_it_lied_in_a_tenth_of_the_groups(lied, e
     assert (estimate.stderr[~estimate.exact] > 0).all()
     honest = np.arange(GROUPS) >= lied
     kept = honest & ~estimate.exact[LIAR]
-    if exact == 0 and lied <= GROUPS // 2:
+    if exact == 0 and lied <= 0.3 * GROUPS:
         # Its answers there may be right and are kept, but nobody vouches for them.
         np.testing.assert_array_equal(estimate.values[LIAR, kept], smooth(inputs)[LIAR, kept])

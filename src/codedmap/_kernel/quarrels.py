@@ -18,6 +18,8 @@ _FEWEST = 8
 """Answers of quiet cells that tell what is usual."""
 _FAR = 2.5
 """Deviations of a worker's mean from what is usual: of a liar."""
+_OFTEN = 0.3
+"""Share of groups that a worker lies in, and two at least, beyond which it is believed in none."""
 _RARELY, _SEVERAL = 0.2, 2
 """Share of groups that a worker is contradicted in by a jump, and how many workers are, at least."""
 _NEARER = 0.5
@@ -67,6 +69,9 @@ def settled(
         cleared = members & ~lying & likely & lying.any(axis=0) & ~stays
         result = (result | lying) & ~cleared
     result &= ~_jumps(misfit, quiet, result, known)
+    # Whoever lies in some groups and fits in others by chance is no witness in these.
+    often = result.sum(axis=1) > np.maximum(2, _OFTEN * result.shape[1])
+    result |= often[:, None] & used
     return result
 
 
