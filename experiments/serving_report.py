@@ -161,4 +161,6 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             panel.set_xticks(ticks, [str(t) for t in ticks])
             panel.minorticks_off()
             panel.set_xlabel("time of a wave")
-        axes.flat[0].legend(loc="upper center", frameon=False, ncols=4, bbox_to_anchor=(0.6, 1.14))
+        axes.flat[0].legend(
+            loc="lower right", frameon=False, ncols=4, fontsize=11, bbox_to_anchor=(1.0, 1.0)
+        )
