@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -54,13 +55,19 @@ def dask(count: int) -> Iterator[Place]:
             yield Place(engine, bare)
 
 
+@cache
+def _token() -> str:
+    """One a process, because Ray remembers the first that it has seen."""
+    return secrets.token_hex(32)
+
+
 @contextmanager
 def ray(count: int) -> Iterator[Place]:
     """Ray on this machine; plain actors with a method for the call."""
     os.environ |= {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its servers listen on loopback only then
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN": _token(),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
