@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "codedmap"
 
 FLOORS = {
-    "_errors": 0, "_checks": 0.5, "_two_opt": 0.5,
+    "_errors": 0, "_closing": 0, "_checks": 0.5, "_two_opt": 0.5,
     "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
     "_ordering": 1, "_precision": 1, "_sketches": 1,
     "_rules": 1, "_rows": 2, "engines._contract": 1, "engines._parcel": 1,
@@ -25,7 +25,7 @@ FLOORS = {
     "_kernel.suspects": 3, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.solving": 5.1,
     "_kernel.quarrels": 5.1, "_kernel.jury": 5.2, "_kernel.decoding": 5.5, "_kernel": 5.5,
     "_sums": 0, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
-    "training._sketch": 1, "training._moments": 1, "training._step": 8, "training._amsgrad": 9.6, "training._sketched": 9.7,
+    "training._sketch": 1, "training._moments": 1, "training._step": 8, "training._optimizer": 9.5, "training._amsgrad": 9.6, "training._sketched": 9.7,
     "training": 9.8,
     "_sums.result": 7.5, "_sums.parts": 9, "_sums.door": 9.5,
     "_matrices": 0, "_matrices.code": 2, "_matrices.blocks": 3, "_matrices.products": 3, "_matrices.copies": 5.5,
@@ -74,6 +74,7 @@ DOORS = {
     "_sums.door",
     "_sums.result",
     "training._step",
+    "training._optimizer",
     "training._amsgrad",
     "training._sketched",
     "training",

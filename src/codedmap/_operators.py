@@ -69,7 +69,8 @@ def _alone(operator: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """
     width = max(1, _ALONE // operator.size)
     if columns.ndim != 2 or columns.shape[1] <= width:
-        return operator @ columns  # type: ignore[no-any-return]
+        whole: np.ndarray = operator @ columns
+        return whole
     made = np.empty((len(operator), columns.shape[1]), np.result_type(operator, columns))
     for start in range(0, columns.shape[1], width):
         block = slice(start, start + width)

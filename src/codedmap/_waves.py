@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from ._closing import Closing
 from ._code import Code
 from ._digest import digest, fingerprint
 from ._display import shown_rows
@@ -134,7 +134,7 @@ def waves(
     return Waves(given, store, wave, progress=progress)
 
 
-class Waves(Iterator[MapResult]):
+class Waves(Closing, Iterator[MapResult]):
     """The waves of a run, one after another; made by `waves`.
 
     Leaving a loop over it leaves the run as it is, to be resumed; `close`, or a ``with`` block, lets
@@ -184,17 +184,6 @@ class Waves(Iterator[MapResult]):
 
     def __next__(self) -> MapResult:
         return next(self._steps)
-
-    def __enter__(self) -> Waves:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _go(
         self, source: Source, wave: Callable[[np.ndarray, Any], MapResult], progress: bool

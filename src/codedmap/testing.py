@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from ._checks import check_whole
+from ._closing import Closing
 from ._errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
 from .engines import Engine, Kept
 
@@ -87,7 +87,7 @@ class _Script:
         return act[call] if call < len(act) else Act()
 
 
-class Scripted:
+class Scripted(Closing):
     """An engine without processes: answers, delays, crashes and lies as a script says.
 
     Calls run in the caller's thread when they are submitted, and answer at once or after their
@@ -162,17 +162,6 @@ class Scripted:
         for timer in timers:
             if timer is not threading.current_thread():
                 timer.join()
-
-    def __enter__(self) -> Scripted:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _prepared(
         self, slot: int, act: Act, future: Future[Any], fn: Any, payload: Any

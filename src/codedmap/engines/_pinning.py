@@ -7,10 +7,10 @@ import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .._checks import is_real
+from .._closing import Closing
 from .._errors import InvalidArgument
 from ._contract import Kept
 
@@ -36,7 +36,7 @@ class Queue(Protocol):
 S = TypeVar("S", bound=Queue)
 
 
-class Pinning(Generic[S]):
+class Pinning(Closing, Generic[S]):
     """An engine in which slot n is always the same queue of calls.
 
     What an engine has of its own, how a worker is ended and what to do at the end, stands in the
@@ -93,21 +93,6 @@ class Pinning(Generic[S]):
                 running.append((slot, future))
         if running and self._grace is not None and self._grace < threading.TIMEOUT_MAX:
             self._end_later(self._grace, running)
-
-    def close(self) -> None:
-        """Take no more calls, and end what the engine has started."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         """Raise `EngineError` if calls cannot be taken any more; a queue may know by itself."""

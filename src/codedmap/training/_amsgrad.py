@@ -7,34 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import InvalidArgument
 from .._rules import StopRule
 from .._sums.door import sum as added
 from .._sums.parts import CodedParts
 from ._moments import Moments, Rate
+from ._optimizer import Optimizer
 from ._step import Step
 
-__all__ = ["AMSGrad", "check_call"]
+__all__ = ["AMSGrad"]
 
 
-def check_call(gradient: Any, parts: Any, args: Any) -> None:
-    """Raise `InvalidArgument` where a step could not be made."""
-    if not callable(gradient):
-        raise InvalidArgument(
-            f"gradient={gradient!r} must be a function of a part, the weights and args"
-        )
-    if not isinstance(parts, CodedParts):
-        raise InvalidArgument(
-            f"parts must be placed once, as CodedParts(parts, code=..., engine=...), not be a "
-            f"{type(parts).__name__}: every step uses them"
-        )
-    if not isinstance(args, (tuple, list)):
-        raise InvalidArgument(
-            f"args must be a tuple, as args=(number,), not a {type(args).__name__}"
-        )
-
-
-class AMSGrad:
+class AMSGrad(Optimizer):
     """AMSGrad (Reddi, Kale and Kumar, ICLR 2018, algorithm 2) on a mean over parts.
 
     m_t = β₁ m_{t-1} + (1 - β₁) g_t; v_t = β₂ v_{t-1} + (1 - β₂) g_t²; v̂_t = max(v̂_{t-1}, v_t);
@@ -66,52 +49,19 @@ class AMSGrad:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        self._moments = Moments(weights, learning_rate, betas, epsilon)
-
-    @property
-    def weights(self) -> np.ndarray:
-        """The weights now, not writable."""
-        return self._moments.shown
-
-    @property
-    def steps(self) -> int:
-        """How many steps were made."""
-        return self._moments.done
+        super().__init__(Moments(weights, learning_rate, betas, epsilon))
 
     def __repr__(self) -> str:
         return f"<AMSGrad: {self._moments}>"
 
-    def step(
+    def _made(
         self,
         gradient: Callable[..., Any],
         parts: CodedParts,
-        *,
-        args: tuple[Any, ...] = (),
-        stop: StopRule | None = None,
+        sent: tuple[Any, ...],
+        stop: StopRule | None,
     ) -> Step:
-        """One step against the mean of the parts' gradients.
-
-        Parameters
-        ----------
-        gradient : callable
-            A part, the weights and ``args`` to an array of the weights' shape; as ``fn`` of `codedmap.sum`.
-        parts : CodedParts
-        args : tuple
-            What changes from step to step beside the weights, such as the step's number as a seed.
-        stop : StopRule, optional
-            As for `codedmap.sum`.
-
-        Returns
-        -------
-        Step
-
-        Raises
-        ------
-        NotEnoughAnswers, InvalidAnswer, CannotSend
-            As `codedmap.sum`. No step has been made then: call it again.
-        """
-        check_call(gradient, parts, args)
-        result = added(gradient, parts, args=(self.weights, *args), stop=stop)
+        result = added(gradient, parts, args=sent, stop=stop)
         self.update(result.value / len(parts))
         return Step(self.steps, (result,), np.arange(self.weights.size))
 

@@ -13,15 +13,15 @@ from .._errors import InvalidArgument
 from .._rules import StopRule
 from .._sums.door import sum as added
 from .._sums.parts import CodedParts
-from ._amsgrad import check_call
 from ._moments import Moments, Rate, flattened
+from ._optimizer import Optimizer
 from ._sketch import CountSketch
 from ._step import Step
 
 __all__ = ["SketchedAMSGrad"]
 
 
-class SketchedAMSGrad:
+class SketchedAMSGrad(Optimizer):
     """AMSGrad from count sketches of the gradients, a few weights at a step (arXiv 2210.07454).
 
     A worker sends ``sketch.numbers`` numbers instead of d, whatever code carries them: sketching is
@@ -105,7 +105,7 @@ class SketchedAMSGrad:
         epsilon: float = 1e-8,
         seed: int = 0,
     ) -> None:
-        self._moments = Moments(weights, learning_rate, betas, epsilon)
+        super().__init__(Moments(weights, learning_rate, betas, epsilon))
         size = self._moments.weights.size
         self._sketch = CountSketch(size, columns, rows, check_whole("seed", seed, 0))
         self._k = _at_most("k", size if k is None else k, 1, size)
@@ -119,21 +119,11 @@ class SketchedAMSGrad:
         self._error = np.zeros_like(self._moments.weights)
 
     @property
-    def weights(self) -> np.ndarray:
-        """The weights now, not writable."""
-        return self._moments.shown
-
-    @property
     def error(self) -> np.ndarray:
         """e_t, what has not been applied so far: flat, not writable."""
         view = self._error.view()
         view.flags.writeable = False
         return view
-
-    @property
-    def steps(self) -> int:
-        """How many steps were made."""
-        return self._moments.done
 
     @property
     def sketch(self) -> CountSketch:
@@ -148,37 +138,13 @@ class SketchedAMSGrad:
             f"{self._k:,} weights change at a step>"
         )
 
-    def step(
+    def _made(
         self,
         gradient: Callable[..., Any],
         parts: CodedParts,
-        *,
-        args: tuple[Any, ...] = (),
-        stop: StopRule | None = None,
+        sent: tuple[Any, ...],
+        stop: StopRule | None,
     ) -> Step:
-        """One step against the mean of the parts' gradients.
-
-        Parameters
-        ----------
-        gradient : callable
-            A part, the weights and ``args`` to an array of the weights' shape; as ``fn`` of `codedmap.sum`.
-        parts : CodedParts
-        args : tuple
-            What changes from step to step beside the weights, such as the step's number as a seed.
-        stop : StopRule, optional
-            As for `codedmap.sum`.
-
-        Returns
-        -------
-        Step
-
-        Raises
-        ------
-        NotEnoughAnswers, InvalidAnswer, CannotSend
-            As `codedmap.sum`. No step has been made then: call it again.
-        """
-        check_call(gradient, parts, args)
-        sent = (self.weights, *args)
         sketch, shape = self.sketch, self.weights.shape
         told = added(_Sketched(gradient, sketch, shape), parts, args=sent, stop=stop)
         rounds = [told]
