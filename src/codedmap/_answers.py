@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ._errors import InvalidAnswer, NotEnoughAnswers
 
-__all__ = ["Answers", "Sheet", "agreed", "all_finite", "matrix"]
+__all__ = ["Answers", "Order", "Sheet", "agreed", "all_finite", "matrix"]
 
 
 class Sheet(Mapping[int, np.ndarray]):
@@ -26,7 +28,10 @@ class Sheet(Mapping[int, np.ndarray]):
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
         self.slots = slots
         self.block = block
-        self._row = {slot: row for row, slot in enumerate(slots)}
+
+    @cached_property
+    def _row(self) -> dict[int, int]:
+        return {slot: row for row, slot in enumerate(self.slots)}
 
     def groups(self, start: int, stop: int) -> Sheet:
         """The answers to these groups only."""
@@ -89,6 +94,21 @@ class Answers:
             everything |= zip(self._slots, self._block, strict=False)
         slots, block, others = matrix(everything, rows)
         return Sheet(slots, block), others
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Slots as their answers arrived, and as decoders take them."""
+
+    slots: tuple[int, ...]
+    ascending: tuple[int, ...]
+    rows: np.ndarray | None
+    """Puts arrivals in ascending order; None if they are."""
+
+    @classmethod
+    def of(cls, slots: tuple[int, ...]) -> Order:
+        ascending = tuple(sorted(slots))
+        return cls(slots, ascending, None if ascending == slots else np.array(slots).argsort())
 
 
 def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:

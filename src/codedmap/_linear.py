@@ -10,12 +10,13 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ._answers import all_finite, matrix
+from ._answers import Order, all_finite, matrix
 from ._code import Estimate, check_tasks, left_out
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from ._loose import Loose, loose
 from ._operators import Memory, Operator, apply, units, values_dtype
 from ._operators import telltale as telltale_of
-from ._outliers import find_lies
+from ._outliers import find_lies, suspicious
 from ._precision import Precision, Windows
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
@@ -150,16 +151,18 @@ class LinearEncoding:
         it lied in over half of them.
         """
         groups = self.payloads.shape[1]
-        slots, stacked, rejected = matrix(answers, groups)
+        gathered = matrix if self.code.looks_at_answers else loose
+        slots, stacked, rejected = gathered(answers, groups)
         self._check(slots, stacked.dtype)
         # NaN and infinity survive the product, so a part of its result tells whether the answers,
         # which are many times larger, have to be searched for them.
         with np.errstate(invalid="ignore", over="ignore"):
-            order = _Order.of(slots)
+            order = Order.of(slots)
             values, exact, telltale = self._estimate(order, stacked)
         finite = all_finite(values[telltale])
         outliers = self._outliers(order, stacked) if finite else None
         if not finite or outliers is not None:
+            stacked = stacked.stacked() if isinstance(stacked, Loose) else stacked
             values, exact, liars = self._without_lies(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)
@@ -182,22 +185,30 @@ class LinearEncoding:
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
     def _estimate(
-        self, order: _Order, stacked: np.ndarray
+        self, order: Order, stacked: np.ndarray | Loose
     ) -> tuple[np.ndarray, np.ndarray, int | slice]:
-        groups, outputs = stacked.shape[1], stacked.shape[2:]
-        if order.rows is not None and self.code.looks_at_answers:
-            order, stacked = _Order(order.ascending, order.ascending, None), stacked[order.rows]
-        slots = order.slots
-        columns = stacked.reshape(len(slots), -1)
+        if (
+            isinstance(stacked, np.ndarray)
+            and order.rows is not None
+            and self.code.looks_at_answers
+        ):
+            order, stacked = Order(order.ascending, order.ascending, None), stacked[order.rows]
+        slots, (_, groups, *outputs) = order.slots, stacked.shape
+        columns = stacked.columns if isinstance(stacked, Loose) else stacked.reshape(len(slots), -1)
         operator = self.code.decoder(order.ascending, columns)
         if isinstance(operator, np.ndarray):
             operator, telltale = self.code.ready(operator, columns.dtype)
             if order.rows is not None:
                 operator = operator.take(order.rows.argsort(), axis=1)
+            values = (
+                stacked.times(operator) if isinstance(stacked, Loose) else apply(operator, columns)
+            )
         else:
             telltale = slice(None)
-            columns = columns if order.rows is None else columns[order.rows]
-        values = apply(operator, columns).reshape(self.code.tasks, groups, *outputs)
+            if isinstance(stacked, Loose):
+                columns = stacked.stacked().reshape(len(slots), -1)
+            values = apply(operator, columns if order.rows is None else columns[order.rows])
+        values = values.reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
             # A row that passes one raw answer through and takes nothing of the others.
@@ -206,11 +217,17 @@ class LinearEncoding:
                     values[task], exact[task] = stacked[column], True
         return values, exact, telltale
 
-    def _outliers(self, order: _Order, stacked: np.ndarray) -> np.ndarray | None:
+    def _outliers(self, order: Order, stacked: np.ndarray | Loose) -> np.ndarray | None:
         """Who stands out in which group, (F, B) bool; None if nobody does."""
         precision = self.code.witness(order.ascending) if order.slots else None
         if precision is None:
             return None
+        if isinstance(stacked, Loose):
+            if isinstance(precision, Precision) and not suspicious(
+                stacked.glance(), precision, order.rows
+            ):
+                return None
+            stacked = stacked.stacked()
         return find_lies(stacked.reshape(*stacked.shape[:2], -1), precision, order.rows)
 
     def _without_lies(
@@ -223,7 +240,7 @@ class LinearEncoding:
             outliers = np.zeros_like(broken)
             for pattern, where in _patterns(~left_out(broken)):
                 kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
-                found = self._outliers(_Order.of(kept), stacked[pattern][:, where])
+                found = self._outliers(Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
         else:
@@ -240,7 +257,7 @@ class LinearEncoding:
         for pattern, where in _patterns(usable):
             kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
             self._check(kept, stacked.dtype, f", {len(slots) - len(kept)} left out because {why}")
-            part = self._estimate(_Order.of(kept), stacked[pattern][:, where])
+            part = self._estimate(Order.of(kept), stacked[pattern][:, where])
             values[:, where], exact[:, where], _ = part
         for row, slot in enumerate(slots):
             task = self.raw[slot]
@@ -263,21 +280,6 @@ class LinearEncoding:
                 f"{len(slots)} of {self.code.workers} workers gave a usable answer{without}, and "
                 f"{name} cannot decode from them: {reason}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Slots as their answers arrived, and as decoders take them."""
-
-    slots: tuple[int, ...]
-    ascending: tuple[int, ...]
-    rows: np.ndarray | None
-    """Puts arrivals in ascending order; None if they are."""
-
-    @classmethod
-    def of(cls, slots: tuple[int, ...]) -> _Order:
-        ascending = tuple(sorted(slots))
-        return cls(slots, ascending, None if ascending == slots else np.argsort(slots))
 
 
 def _patterns(usable: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

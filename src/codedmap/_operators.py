@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 
 from ._precision import Precision, Windows
 
-__all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype"]
+__all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype", "width_of"]
 
 _SMALL = 512  # entries of an operator that is applied by one thread
 _ALONE = 1 << 18  # multiplications up to which OpenBLAS uses one
@@ -61,13 +62,18 @@ def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
     return result
 
 
-def _alone(operator: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The product, in blocks of columns that OpenBLAS leaves to one thread.
+def width_of(operator: np.ndarray) -> int:
+    """Columns that a dense operator is applied to at a time.
 
-    A small operator takes as long as memory does, with one thread or many; but threads that have
-    helped once keep their cores busy for some 20 ms afterwards, which the workers are waiting for.
+    A small one takes as long as memory does, with one thread or many; but threads of OpenBLAS that
+    have helped once keep their cores busy for some 20 ms afterwards, which the workers are waiting for.
     """
-    width = max(1, _ALONE // operator.size)
+    return max(1, _ALONE // operator.size) if 0 < operator.size <= _SMALL else sys.maxsize
+
+
+def _alone(operator: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The product, in blocks of columns that OpenBLAS leaves to one thread."""
+    width = width_of(operator)
     if columns.ndim != 2 or columns.shape[1] <= width:
         whole: np.ndarray = operator @ columns
         return whole

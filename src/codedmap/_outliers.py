@@ -24,7 +24,7 @@ import numpy as np
 from ._precision import TINY, Precision, Windows
 from ._sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["find_lies", "judged"]
+__all__ = ["find_lies", "judged", "suspicious"]
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _POOLED = 64  # groups that are judged together at most
@@ -76,6 +76,15 @@ def find_lies(
                 y, precision, least, groups, _FAR
             )
     return lies if lies.any() else None
+
+
+def suspicious(some: np.ndarray, precision: Precision, order: np.ndarray | None = None) -> bool:
+    """Whether `find_lies` has to look at all outputs, given those that it looks at first, (F, B, few)."""
+    if precision.freedom < 2 or not some.size:
+        return False
+    with np.errstate(all="ignore"):
+        hints, everywhere = _hints(some, precision, order)
+    return bool(hints.any()) or everywhere
 
 
 def _window_by_window(
@@ -200,7 +209,8 @@ def _hints(
     count, groups = len(precision.matrices[0]), answers.shape[1]
     if groups == 1 and not precision.exact:  # the same as below, in half the time
         alone = _squares_of_one(sketched(answers, GLANCE, order), precision)
-        if alone.max() < _FAR**2 * _median(alone):
+        # That the largest is below so many medians, without sorting them.
+        if 2 * np.count_nonzero(_FAR**2 * alone > alone.max()) >= count:
             return np.zeros(1, dtype=bool), False
     hints = np.zeros(groups, dtype=bool)
     sums = np.zeros(count)
@@ -227,23 +237,29 @@ def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]
     """Squares of the standardised residuals, (F, B), and by which matrix."""
     count, groups, outputs = sketch.shape
     flat = sketch.reshape(count, -1).astype(np.float32)
-    # One of the matrices for all groups, as a few of them want it: where each answer is as
-    # probable as can be, given the others.
-    few = precision.standardising @ flat[:, : 8 * outputs]
-    means = (few * few).reshape(len(precision.levels), -1).mean(axis=1)
-    chosen = int((precision.levels - np.log(means)).argmax()) if len(means) > 1 else 0
-    rows = slice(chosen * count, (chosen + 1) * count)
-    residuals = few[rows] if flat.shape[1] == few.shape[1] else precision.standardising[rows] @ flat
+    # One of the matrices for all groups, as a few of them want it.
+    chosen, rows = _fitting(flat[:, : 8 * outputs], precision)
+    residuals = precision.standardising[rows] @ flat
     return (residuals * residuals).reshape(count, groups, outputs).sum(axis=2), chosen
 
 
 def _squares_of_one(sketch: np.ndarray, precision: Precision) -> np.ndarray:
     """What `_squares` gives for a single group, (F,)."""
-    residuals = precision.standardising @ sketch[:, 0].astype(np.float32)
-    squares = np.einsum("fq,fq->f", residuals, residuals).reshape(len(precision.levels), -1)
-    if len(squares) == 1:
-        return np.asarray(squares[0])
-    return np.asarray(squares[(precision.levels - np.log(squares.sum(axis=1))).argmax()])
+    flat = sketch[:, 0].astype(np.float32)
+    residuals = precision.standardising[_fitting(flat, precision)[1]] @ flat
+    return np.asarray(np.einsum("fq,fq->f", residuals, residuals))
+
+
+def _fitting(flat: np.ndarray, precision: Precision) -> tuple[int, slice]:
+    """The matrix by which answers (F, columns) are as probable as can be, given the others, and its
+    rows of `Precision.standardising`.
+    """
+    chosen, count = 0, len(flat)
+    if len(precision.matrices) > 1:
+        some = (precision.choosing @ flat).reshape(len(precision.matrices), -1)
+        energies = np.einsum("jf,jf->j", some, some)
+        chosen = int((precision.levels - np.log(energies)).argmax())
+    return chosen, slice(chosen * count, (chosen + 1) * count)
 
 
 def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:

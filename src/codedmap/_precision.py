@@ -26,6 +26,9 @@ _CORE, _MARGIN = 64, 16
 TINY = 1e-12
 """An answer of which the others tell less than this, relative to the best known one, is not known."""
 
+_CHOOSING = (
+    3  # one answer in so many tells which matrix fits: all of them would take as long to read
+)
 _SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)
 
 
@@ -71,9 +74,15 @@ class Precision:
         return np.concatenate(self.matrices / roots[:, :, None]).astype(np.float32)
 
     @cached_property
+    def choosing(self) -> np.ndarray:
+        """The rows of `standardising` for every third answer: enough to choose a matrix by."""
+        each = self.standardising.reshape(len(self.matrices), -1, self.matrices.shape[2])
+        return np.ascontiguousarray(each[:, ::_CHOOSING]).reshape(-1, each.shape[2])
+
+    @cached_property
     def levels(self) -> np.ndarray:
-        """How closely each says that an answer is known from the others: the mean of log P_ii, (J,)."""
-        return np.asarray(np.log(self._diagonals).mean(axis=1))
+        """How closely each says that these answers are known from the others: the mean of log P_ii, (J,)."""
+        return np.asarray(np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1))
 
     @property
     def _diagonals(self) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-__all__ = ["CLOSER", "GLANCE", "scaled", "sketched"]
+__all__ = ["CLOSER", "GLANCE", "looked_at", "scaled", "sketched"]
 
 GLANCE, CLOSER = 4, 16
 """Sums of outputs with random signs that stand for all outputs, at first, and on a hint."""
@@ -21,16 +22,27 @@ def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = No
     answers = _real(answers)
     count, groups, outputs = answers.shape
     if outputs > directions:
-        each = _EACH * directions
-        if outputs > _BLOCKS * each:
-            step = outputs // _BLOCKS
-            answers = answers[..., : _BLOCKS * step].reshape(count, groups, _BLOCKS, step)
-            answers = answers[..., :each]
-            outputs = _BLOCKS * each
+        answers = _some(answers, directions)
+        outputs = math.prod(answers.shape[2:])
         # As one matrix, or every row would be a product of its own.
         flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
         answers = flat.reshape(count, groups, directions)
     return answers if order is None else answers[order]
+
+
+def looked_at(answers: np.ndarray, directions: int = GLANCE) -> np.ndarray:
+    """The outputs, (..., few) of (..., outputs), by which `sketched` tells what it does."""
+    some = _some(_real(answers), directions)
+    return some.reshape(*answers.shape[:-1], -1)
+
+
+def _some(answers: np.ndarray, directions: int) -> np.ndarray:
+    *lead, outputs = answers.shape
+    each = _EACH * directions
+    if outputs <= _BLOCKS * each:
+        return answers
+    step = outputs // _BLOCKS
+    return answers[..., : _BLOCKS * step].reshape(*lead, _BLOCKS, step)[..., :each]
 
 
 @cache
