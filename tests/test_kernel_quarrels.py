@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap._kernel.quarrels import settled
+from codedmap._kernel.quarrels import everywhere, settled, usual
 
 from .test_kernel_lies import SEVERAL, constant, flipped, gross, swapped, tally, wave
 
@@ -102,3 +102,55 @@ def test_who_contradicts_somebody_honest_is_not_cleared_by_the_lie_of_a_third():
     dropped[2] = True  # now nobody stays: the two who are as usual were wronged
     result = settled(squares, home, used, dropped)
     assert np.flatnonzero(result[:, 0]).tolist() == [0]
+
+
+def test_lies_that_are_not_known_yet_do_not_make_those_that_are_look_usual():
+    # Of 30 quiet answers three are badly predicted, because liars elsewhere were believed.
+    squares, home = np.full((33, 1), 0.5), np.repeat(np.arange(11), 3)[:, None]
+    squares[:30:10] = 200.0
+    squares[30:32] = 60.0  # two who lie alike
+    used, dropped = np.ones((33, 1), dtype=bool), np.zeros((33, 1), dtype=bool)
+    dropped[32] = True
+    result = settled(squares, home, used, dropped)
+    assert np.flatnonzero(result[:, 0]).tolist() == [30, 31]
+
+
+def test_small_contradictions_are_usual_where_others_are_nearly_as_large():
+    sizes, variances = np.full((30, 3), 0.01), np.ones((30, 3))
+    sizes[:5] = 0.1
+    dropped = np.zeros((30, 3), dtype=bool)
+    dropped[29, 0] = dropped[28, :2] = dropped[27, 1] = dropped[26, 2] = True
+    sizes[29, 0] = 0.24  # at most two and a half times as far off as somebody who is believed
+    sizes[28, :2] = 0.24, 0.26  # but this one is also contradicted for good
+    sizes[27, 1], variances[27, 1] = 0.02, 0.4  # known better than any with which to compare it
+    sizes[26, 2] = np.nan
+    expected = np.zeros_like(dropped)
+    expected[29, 0] = True
+    np.testing.assert_array_equal(usual(sizes, variances, dropped), expected)
+    dropped[27] = False
+    sizes[:5] = 3.0  # whatever others are: this much is no small contradiction
+    sizes[29, 0] = 0.8
+    assert not usual(sizes, variances, dropped)[29].any()
+
+
+def test_who_lies_in_over_a_quarter_of_the_groups_is_believed_in_none():
+    dropped, used = np.zeros((3, 8), dtype=bool), np.ones((3, 8), dtype=bool)
+    dropped[0, :2], dropped[1, :3], used[1, 7] = True, True, False
+    result = everywhere(dropped, used)
+    assert result.sum(axis=1).tolist() == [2, 7, 0]
+
+
+@pytest.mark.parametrize(("groups", "most"), [(3, 0.7), (10, 0.2)])
+def test_honest_workers_are_believed_where_the_function_jumps(groups, most):
+    rng = np.random.default_rng(0)
+    dropped = []
+    for _ in range(40):
+        # A sum of many steps, as forests are: a cell fits exactly, unless it lies across a step.
+        steps, at, heights = rng.normal(size=(60, 4)), rng.normal(size=60), rng.normal(size=60)
+        encoding = cm.KernelCode(20, 60, 0).encode(rng.normal(size=(20, groups, 4)))
+        answers = {
+            n: ((x @ steps.T > at) * heights).sum(axis=-1, keepdims=True)
+            for n, x in enumerate(encoding.payloads)
+        }
+        dropped.append(len(encoding.decode(answers).rejected))
+    assert np.mean(dropped) < most

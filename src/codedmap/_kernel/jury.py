@@ -9,8 +9,9 @@ import numpy as np
 from .._code import left_out
 from .evidence import Evidence
 from .heard import Heard, Scale, condensed, equal_answers
+from .others import distances, foreign, versions
 from .process import Prior, equal_payloads
-from .quarrels import settled
+from .quarrels import everywhere, settled, usual
 from .solving import WORKING, Part, Solver
 from .suspects import Suspects
 
@@ -85,6 +86,9 @@ class Jury:
         if dropped.any():
             dropped &= ~self._judged(wary, heard.used, dropped)
             dropped = self._settled(wary, dropped)
+            if dropped.any():
+                dropped &= ~self._usual(wary, dropped)
+                dropped = everywhere(dropped, heard.used)
             dropped &= dropped.sum(axis=0) <= _MOST * heard.used.sum(axis=0)
         if not dropped.any():
             return heard.used, prior
@@ -112,7 +116,7 @@ class Jury:
         for groups in self._solver.chunks(heard, len(self._tasks)):
             part = self._part(groups, heard.used, prior)
             suspects = self._suspects(part, groups, heard.used, whole=True)
-            alone, errors, variances = suspects.versions(contested[:, groups].T)
+            alone, errors, variances = versions(suspects, contested[:, groups].T)
             with np.errstate(over="ignore", invalid="ignore"):
                 apart = every.real(groups) - heard.real(groups)[:, held]
                 off = errors[:, held] + np.clip(apart / self.scale.deviation, -1e6, 1e6)
@@ -144,11 +148,30 @@ class Jury:
         """The lies (F, B) after quarrels within cells, see `settled`."""
         heard, home = self._heard, self._solver.geometry.cells.home[self._heard.slots]
         squares = np.full(dropped.shape, np.nan)
-        for groups in self._solver.chunks(heard, len(self._tasks)):
-            part = self._part(groups, heard.used, prior)
-            suspects = self._suspects(part, groups, heard.used)
-            squares[:, groups] = suspects.foreign(dropped[:, groups].T, home[:, groups].T).T
-        return settled(squares, home, heard.used, dropped)
+        for _ in range(2):  # liars who are found at first have misled those who judge others
+            for groups in self._solver.chunks(heard, len(self._tasks)):
+                part = self._part(groups, heard.used, prior)
+                suspects = self._suspects(part, groups, heard.used)
+                squares[:, groups] = foreign(suspects, dropped[:, groups].T, home[:, groups].T).T
+            before, dropped = dropped, settled(squares, home, heard.used, dropped)
+            if (before == dropped).all():
+                break
+        return dropped
+
+    def _usual(self, prior: Prior, dropped: np.ndarray) -> np.ndarray:
+        """The answers (F, B) dropped that are no further off than others may well be, see `usual`."""
+        home = self._solver.geometry.cells.home[self._heard.slots]
+        sizes, variances = np.empty((2, *dropped.shape))
+        for groups in self._solver.chunks(self._heard, len(self._tasks)):
+            part = self._part(groups, self._heard.used, prior)
+            suspects = self._suspects(part, groups, self._heard.used)
+            size, variance = distances(suspects, dropped[:, groups].T)
+            if suspects.same is not None:  # liars who agree are none the less likely for being near
+                elsewhere = home[:, groups].T[:, :, None] != home[:, groups].T[:, None]
+                mates = suspects.same & elsewhere & dropped[:, groups].T[:, None]
+                size[mates.any(axis=2)] = np.inf
+            sizes[:, groups], variances[:, groups] = size.T, variance.T
+        return usual(sizes, variances, dropped)
 
     def _part(self, groups: slice, used: np.ndarray, prior: Prior) -> Part:
         part = self._solver.part(self._heard, groups, used, self._tasks, prior)

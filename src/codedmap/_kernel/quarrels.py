@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["settled"]
+__all__ = ["everywhere", "settled", "usual"]
 
 _HEAVY = 4.0
 """Squared residual beyond which more of it hardly counts: residuals have heavy tails."""
@@ -18,12 +18,18 @@ _FEWEST = 8
 """Answers of quiet cells that tell what is usual."""
 _FAR = 2.5
 """Deviations of a worker's mean from what is usual: of a liar."""
-_OFTEN = 0.3
-"""Share of groups that a worker lies in, and two at least, beyond which it is believed in none."""
+_OFTEN = 0.25
+"""Share of groups that a worker lies in, beyond which it is believed in none."""
 _RARELY, _SEVERAL = 0.2, 2
 """Share of groups that a worker is contradicted in by a jump, and how many workers are, at least."""
 _NEARER = 0.5
 """Share of the deviation of the liars in its cell, below which an unusual answer may be honest."""
+_SMALL, _MARGIN = 0.7, 2.5
+"""Deviations of the outputs, and times the largest of what is kept, below which an answer is usual."""
+_LIKE, _MANY = 2.0, 20
+"""Times the variance of an answer up to which others are compared with it, and how many at least."""
+_SOUND = 0.85
+"""Share of the answers of quiet cells that tell what is usual."""
 _STEADY = 0.02
 """Share of the variance that no number of groups averages away."""
 
@@ -55,8 +61,10 @@ def settled(
         return dropped
     count = (there & known).sum(axis=1)
     mean = (misfit * (there & known)).sum(axis=1) / np.maximum(count, 1)
-    spread = quiet.std() * np.sqrt(1.0 / np.maximum(count, 1) + _STEADY)
-    off = np.where(count > 0, (mean - quiet.mean()) / np.maximum(spread, 1e-300), np.inf)
+    # Lies that are not known yet make some of the honest look worse, so the worst of those do not count.
+    usual_ones = np.sort(quiet)[: int(np.ceil(_SOUND * len(quiet)))]
+    spread = usual_ones.std() * np.sqrt(1.0 / np.maximum(count, 1) + _STEADY)
+    off = np.where(count > 0, (mean - usual_ones.mean()) / np.maximum(spread, 1e-300), np.inf)
     result: np.ndarray = dropped.copy()
     for cell in np.flatnonzero(quarrels.any(axis=1)):
         members = there & (home == cell) & known
@@ -69,9 +77,6 @@ def settled(
         cleared = members & ~lying & likely & lying.any(axis=0) & ~stays
         result = (result | lying) & ~cleared
     result &= ~_jumps(misfit, quiet, result, known)
-    # Whoever lies in some groups and fits in others by chance is no witness in these.
-    often = result.sum(axis=1) > np.maximum(2, _OFTEN * result.shape[1])
-    result |= often[:, None] & used
     return result
 
 
@@ -90,3 +95,39 @@ def _jumps(
         return np.zeros_like(dropped)
     jumps: np.ndarray = dropped & rarely[:, None] & known & (misfit <= quiet.max())
     return jumps
+
+
+def usual(sizes: np.ndarray, variances: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+    """Answers (F, B) dropped that are small beside the outputs, and hardly beyond the largest of those kept.
+
+    Where a function jumps its answers fit very well but for a few, which stand out in their own group as a lie
+    does, though not among all groups.
+
+    Parameters
+    ----------
+    sizes : ndarray, shape (F, B)
+        How far each is from what those kept say, in deviations of the outputs; NaN where not known.
+    variances : ndarray, shape (F, B)
+        Of these predictions, but for a common factor.
+    dropped : ndarray, shape (F, B) bool
+    """
+    found = dropped & (sizes < _SMALL)
+    kept = ~dropped & np.isfinite(sizes)
+    order = np.argsort(variances[kept])
+    largest = np.maximum.accumulate(sizes[kept][order])
+    like = np.searchsorted(variances[kept][order], _LIKE * variances[found])
+    limit = np.where(like >= _MANY, _MARGIN * np.append(0.0, largest)[like], 0.0)
+    found[found] = sizes[found] < limit
+    # Who is contradicted for good in one group gets no such credit in the others.
+    found &= ~(dropped & ~found).any(axis=1, keepdims=True)
+    return found
+
+
+def everywhere(dropped: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """The lies (F, B), and all else that those have answered who lie in more than a few groups.
+
+    Whoever lies in some groups and fits in others by chance is no witness in these.
+    """
+    often = dropped.mean(axis=1, keepdims=True) > _OFTEN
+    result: np.ndarray = dropped | often & used
+    return result

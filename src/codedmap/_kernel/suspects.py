@@ -95,7 +95,7 @@ class Suspects:
         self, projected: np.ndarray, told: np.ndarray, used: np.ndarray, left: np.ndarray
     ) -> np.ndarray:
         squares, precision = residuals(projected, told, used, self.outputs)
-        scale, _ = self._scales(squares, used, left)
+        scale, _ = self.scales(squares, used, left)
         ratio = np.where(squares > _SMALL**2 * precision, squares / scale[:, None], 0.0)
         worst = ratio.argmax(axis=1)
         top = ratio[np.arange(len(left)), worst]
@@ -202,78 +202,20 @@ class Suspects:
         np.put_along_axis(result, place, back & valid, axis=1)
         return result
 
-    def foreign(self, out: np.ndarray, home: np.ndarray) -> np.ndarray:
-        """Squared residuals (B, F) of answers as other cells' predict them, standardised.
-
-        Parameters
-        ----------
-        out : ndarray, shape (B, F) bool
-            Who predicts nobody: the lies that are known.
-        home : ndarray of int, shape (B, F)
-            The cell of each answer.
-        """
-        told = self.projected @ self.answers
-        squares = np.full(self.used.shape, np.nan)
-        scale = self._kept(out, told)[1]
-        for cell in range(home.max() + 1):
-            members = (home == cell) & self.used
-            covariance, error, place, valid = predicted(self.projected, told, out | members)
-            size = np.einsum("bwq,bwq->bw", error, error) / self.outputs
-            ratio = size / np.maximum(diagonal(covariance), 1e-300) / scale[:, None]
-            inside = valid & np.take_along_axis(members, place, axis=1)
-            group, column = np.nonzero(inside)
-            squares[group, place[group, column]] = ratio[group, column]
-        return squares
-
-    def versions(self, contested: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Answers as others predict them, if contested ones predict nobody.
-
-        Parameters
-        ----------
-        contested : ndarray, shape (B, F) bool
-
-        Returns
-        -------
-        ndarray, shape (B, F)
-            Squared residuals, standardised.
-        ndarray, shape (B, F, q)
-            Residuals of contested answers, 0 elsewhere.
-        ndarray, shape (B, F)
-            Their variances.
-        """
-        told = self.projected @ self.answers
-        covariance, error, place, valid = predicted(self.projected, told, contested)
-        squares, scale = self._kept(contested, told)
-        squares /= scale[:, None]
-        group, column = np.nonzero(valid)
-        at = group, place[group, column]
-        errors, variances = np.zeros_like(self.answers), np.ones_like(squares)
-        errors[at] = error[group, column]
-        variances[at] = (diagonal(covariance) * scale[:, None])[group, column]
-        size = np.einsum("bfq,bfq->bf", errors, errors) / self.outputs
-        return np.where(contested, size / np.maximum(variances, 1e-300), squares), errors, variances
-
-    def _kept(self, out: np.ndarray, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Squared residuals (B, F) of who is not out, and their scale (B,)."""
-        projected, rest = kept(self.projected, told, predicted(self.projected, told, out))
-        used = self.used & ~out
-        squares, _ = residuals(projected, rest, used, self.outputs)
-        return squares, self._scales(squares, used, np.arange(len(out)))[0]
-
     def _limit(
         self, projected: np.ndarray, told: np.ndarray, kept: np.ndarray, groups: np.ndarray
     ) -> np.ndarray:
         """The largest squared residual (B,) that the tail of those kept makes likely."""
         squares, _ = residuals(projected, told, kept, self.outputs)
-        scale, tail = self._scales(squares, kept, groups)
+        scale, tail = self.scales(squares, kept, groups)
         longer = np.maximum(1.0, tail / scale)
         limit: np.ndarray = (_MERCY * self.threshold) ** 2 * scale * longer**_TAIL
         return limit
 
-    def _scales(
+    def scales(
         self, squares: np.ndarray, used: np.ndarray, groups: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The variance (B,) that the middle of the residuals tells, and that which their tail tells."""
+        """The variance (B,) that the middle of these groups' residuals tells, and that which their tail tells."""
         alone = used
         if self.twins is not None:
             alone = used & ~(self.twins[groups] & used[:, None]).any(axis=2)

@@ -21,7 +21,8 @@ from .replication import CopyEncoding
 __all__ = ["KernelEncoding"]
 
 _CAUGHT = 0.1
-"""Share of groups in which a worker lied, beyond which none of its rows is marked exact."""
+"""Share of groups in which a worker lied, beyond which none of its rows is marked exact, and its NaN
+nowhere believed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +175,8 @@ class _Composition:
     def _undone(self, have: np.ndarray, mixed: np.ndarray) -> np.ndarray:
         """Where (K, B) the answer to a raw input has NaN, and one to a mixture in its cell has not.
 
-        A lie then. An infinity alone may be right (a log-probability), and none of its mixtures'.
+        A lie then; and wherever else that worker says NaN, if it is caught so in more than a few groups. An
+        infinity alone may be right (a log-probability), and none of its mixtures'.
         """
         undone = np.zeros_like(self.direct.exact)
         values, told = self.direct.values[have], self.stacked[mixed]
@@ -186,7 +188,8 @@ class _Composition:
             sound = np.zeros_like(undone)
             row, group = np.nonzero(finite(told))
             sound[homes[row, group], group] = True
-            undone &= sound
+            often = (undone & sound).mean(axis=1, keepdims=True) > _CAUGHT
+            undone &= sound | often
         return undone
 
     def _heard(
