@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 from chaos.commands import START, scheduler, workers
+from chaos.rays import ray_here
 
 import codedmap as cm
 from codedmap.engines import Engine
@@ -55,41 +53,21 @@ def dask(count: int) -> Iterator[Place]:
             yield Place(engine, bare)
 
 
-@cache
-def _token() -> str:
-    """One a process, because Ray remembers the first that it has seen."""
-    return secrets.token_hex(32)
-
-
 @contextmanager
 def ray(count: int) -> Iterator[Place]:
     """Ray on this machine; plain actors with a method for the call."""
-    os.environ |= {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its servers listen on loopback only then
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": _token(),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    import ray as library  # noqa: PLC0415  an extra
+    with ray_here():
+        import ray as library  # noqa: PLC0415  an extra
 
-    class Plain:
-        def call(self, fn: Fn, payload: np.ndarray) -> np.ndarray:
-            return fn(payload)
+        class Plain:
+            def call(self, fn: Fn, payload: np.ndarray) -> np.ndarray:
+                return fn(payload)
 
-    with TemporaryDirectory(prefix="ray") as name:
-        library.init(
-            include_dashboard=False, object_store_memory=1 << 30, _temp_dir=name,
-            log_to_driver=False, logging_level="ERROR",
-        )  # fmt: skip
-        try:
-            actors = [library.remote(Plain).options(num_cpus=0).remote() for _ in range(count)]
+        actors = [library.remote(Plain).options(num_cpus=0).remote() for _ in range(count)]
 
-            def bare(fn: Fn, payloads: Sequence[np.ndarray]) -> list[Any]:
-                calls = zip(actors, payloads, strict=True)
-                return library.get([actor.call.remote(fn, payload) for actor, payload in calls])  # type: ignore[no-any-return]
+        def bare(fn: Fn, payloads: Sequence[np.ndarray]) -> list[Any]:
+            calls = zip(actors, payloads, strict=True)
+            return library.get([actor.call.remote(fn, payload) for actor, payload in calls])  # type: ignore[no-any-return]
 
-            with cm.engines.Ray(count) as engine:
-                yield Place(engine, bare)
-        finally:
-            library.shutdown()
+        with cm.engines.Ray(count) as engine:
+            yield Place(engine, bare)

@@ -12,6 +12,7 @@ import codedmap as cm
 from codedmap.engines import Engine
 
 from .commands import START, scheduler, workers
+from .rays import ray_here
 
 __all__ = ["CLUSTERS", "Cluster"]
 
@@ -48,7 +49,17 @@ def _dask(slots: int) -> Iterator[Engine]:
             yield engine
 
 
+@contextmanager
+def _ray(slots: int) -> Iterator[Engine]:
+    with ray_here(), cm.engines.Ray(slots, grace=0.5) as engine:
+        yield engine
+
+
 CLUSTERS: Mapping[str, Cluster] = {
     cluster.name: cluster
-    for cluster in (Cluster("Local", _local), Cluster("Dask", _dask, ("distributed",)))
+    for cluster in (
+        Cluster("Local", _local),
+        Cluster("Dask", _dask, ("distributed",)),
+        Cluster("Ray", _ray, ("ray",)),
+    )
 }

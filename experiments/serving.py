@@ -38,8 +38,8 @@ class Config:
     """K."""
     waves: dict[str, int]
     """Live ones of each way, by part."""
-    unit: float
-    """Seconds that 1 of a service's times stands for."""
+    units: dict[str, float]
+    """Seconds that 1 of a service's times stands for, by part: long beside what sending takes."""
     simulated: int
     """Waves behind the quantiles of the simulation."""
     quick: bool
@@ -52,8 +52,8 @@ PARTS = {"traces": ("aws", 24, measured_ways), "slow": ("bimodal", 25, slow_ways
 def configure(quick: bool) -> Config:
     """Settings for half a minute, or for less than half an hour."""
     if quick:
-        return Config(8, {"traces": 6, "slow": 6}, 0.05, 5_000, quick)
-    return Config(20, {"traces": 1_000, "slow": 200}, 0.1, 100_000, quick)
+        return Config(8, {"traces": 6, "slow": 6}, {"traces": 0.05, "slow": 0.05}, 5_000, quick)
+    return Config(20, {"traces": 1_000, "slow": 200}, {"traces": 0.15, "slow": 0.1}, 100_000, quick)
 
 
 def cells(config: Config) -> list[Cell]:
@@ -70,29 +70,30 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
     """The rows of one part."""
     name, workers, choose = PARTS[cell["part"]]
     model, K, waves = service(name), config.tasks, config.waves[cell["part"]]
+    unit = config.units[cell["part"]]
     N = round(workers * K / 20)
     ways = choose(K, N)
     many = _times(model, model.waves(rng, config.simulated, 3 * K), K)
     some = _times(model, model.waves(rng, waves, 3 * K), K)
     stealing = cell["part"] == "slow" and have_dask() and not config.quick
-    live = _Live(ways, K, config.unit, stealing=stealing)
+    live = _Live(ways, K, unit, stealing=stealing)
     live.run(some, rng)
     for at, way in enumerate(ways):
         simulated, same = way.simulated(many), way.simulated(some)
-        row = _timed(live.seconds[at] / config.unit) | _expected(simulated)
-        row |= {"way": way.name, "waves": waves, "unit_ms": 1e3 * config.unit, "K": K}
+        row = _timed(live.seconds[at] / unit) | _expected(simulated)
+        row |= {"way": way.name, "waves": waves, "unit_ms": 1e3 * unit, "K": K}
         row |= {"N": N, "simulated_waves": config.simulated}
         row |= {"cost": live.calls[at].mean() / K, "simulated_cost": simulated.calls.mean() / K}
         for name_, statistic in latency_live.STATISTICS.items():
-            expected = same.seconds.astype(float) * config.unit
+            expected = same.seconds.astype(float) * unit
             row |= latency_live.ratio(name_, statistic, live.seconds[at], expected, rng)
         error = mean_interval(live.errors[at])
         missing = 1.0 - live.exact[at].mean()
         yield row | {"error": np.sqrt(error.value), "error_low": np.sqrt(max(0.0, error.low)),
                      "error_high": np.sqrt(error.high), "estimated": missing}  # fmt: skip
     if stealing:
-        row = _timed(live.stolen / config.unit)
-        yield row | {"way": "Dask steals work", "waves": waves, "unit_ms": 1e3 * config.unit,
+        row = _timed(live.stolen / unit)
+        yield row | {"way": "Dask steals work", "waves": waves, "unit_ms": 1e3 * unit,
                      "K": K, "N": N, "cost": 1.0, "error": 0.0, "estimated": 0.0}  # fmt: skip
 
 

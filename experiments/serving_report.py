@@ -124,8 +124,13 @@ def _agreement(table: pd.DataFrame) -> str:
         lines.append("| " + " | ".join([row["part"], row["way"], *cells]) + " |")
     return (
         f"**Live against simulated**, for the same waves: {inside} of {ratios.size} ratios are within 10 % (1 is "
-        f"{both['unit_ms'].iloc[0]:.0f} ms; nothing is subtracted).\n\n" + "\n".join(lines)
+        f"{_units(both)}; nothing is subtracted).\n\n" + "\n".join(lines)
     )
+
+
+def _units(table: pd.DataFrame) -> str:
+    units = table.groupby("part", sort=False)["unit_ms"].first()
+    return " and ".join(f"{unit:.0f} ms ({part})" for part, unit in units.items())
 
 
 def plot(table: pd.DataFrame, path: Path) -> None:

@@ -54,7 +54,8 @@ class Way:
         """The rule of a wave in which a call is late after so many seconds."""
         if self.deadline is None:
             return cm.Decodable() if isinstance(self.code, cm.Replication | cm.Uncoded) else None
-        return cm.Quorum(self.code.workers) | cm.Deadline(self.deadline * late)
+        # Whatever holds up the machine until then: there is nothing to end with before the first answer.
+        return cm.Quorum(self.code.workers) | cm.Deadline(self.deadline * late) & cm.Decodable()
 
     def hedge(self, late: float) -> cm.Hedge | None:
         """What is sent once more, and when."""

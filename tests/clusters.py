@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -78,17 +77,6 @@ def dask_workers(
     quick = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
     with command(folder, "dask", "worker", address, *where, *count, *options, **quick) as process:
         yield process
-
-
-def ray_environment() -> dict[str, str]:
-    """What keeps Ray on loopback, to itself, and silent; to be set before it is imported."""
-    return {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # then its servers listen on loopback only
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else it writes one into the home folder
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # it warns of a default that will change
-    }
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from chaos.rays import ray_environment
 
 from codedmap._cli_engine import ENGINES
 from codedmap.testing import Scripted
 
-from .clusters import START, dask_scheduler, dask_workers, ray_environment, ray_head
+from .clusters import START, dask_scheduler, dask_workers, ray_head
 
 os.environ.update(ray_environment())
 
