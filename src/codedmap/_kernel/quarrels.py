@@ -16,7 +16,7 @@ _HEAVY = 4.0
 """Squared residual beyond which more of it hardly counts: residuals have heavy tails."""
 _FEWEST = 8
 """Answers of quiet cells that tell what is usual."""
-_FAR = 2.5
+_FAR = 2.0
 """Deviations of a worker's mean from what is usual: of a liar."""
 _OFTEN = 0.25
 """Share of groups that a worker lies in, beyond which it is believed in none."""
