@@ -28,6 +28,7 @@ __all__ = ["run"]
 
 _ROWS = 10
 _SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "8 MB": 8_000_000}
+_CREWS = {4: tuple(_SIZES), 8: tuple(_SIZES), 24: ("10 KB", "1 MB")}
 _STARTS = """
 import sys, time
 from codedmap.engines import Local
@@ -44,11 +45,12 @@ if __name__ == "__main__":
 def run(*, quick: bool = False) -> list[Row]:
     """Rows of the table."""
     rows: list[Row] = []
-    for workers in (4, 8):
+    for workers, sizes in _CREWS.items():
         for name, place in _PLACES.items():
             with place(workers) as where:
                 for task, fn in _TASKS.items() if workers == 4 else [("20 ms", nap)]:
-                    for size, count in _SIZES.items():
+                    for size in sizes:
+                        count = _SIZES[size]
                         case: Row = {
                             "engine": name,
                             "workers": workers,
