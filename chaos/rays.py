@@ -32,7 +32,7 @@ def ray_environment() -> dict[str, str]:
 
 @contextmanager
 def ray_here() -> Iterator[None]:
-    """This process connected to a Ray of its own, or to the one where it is already."""
+    """Connect this process to a Ray of its own, unless it is connected already."""
     os.environ |= ray_environment()
     import ray  # noqa: PLC0415  an extra
 

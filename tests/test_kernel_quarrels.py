@@ -154,3 +154,17 @@ def test_honest_workers_are_believed_where_the_function_jumps(groups, most):
         }
         dropped.append(len(encoding.decode(answers).rejected))
     assert np.mean(dropped) < most
+
+
+def test_two_who_lie_alike_in_all_groups_are_found_in_all_though_they_quarrel_in_few():
+    rng = np.random.default_rng(0)
+    squares, home = (
+        rng.chisquare(4, (33, 10)) / 4,
+        np.repeat(np.arange(11), 3)[:, None] + np.zeros(10, int),
+    )
+    squares[:2] = 150.0
+    used, dropped = np.ones((33, 10), dtype=bool), np.zeros((33, 10), dtype=bool)
+    dropped[2, :2] = True  # only there does the third one stand out
+    result = settled(squares, home, used, dropped)
+    assert result[:2].all()
+    assert not result[2:].any()

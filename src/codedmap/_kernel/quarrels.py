@@ -59,13 +59,9 @@ def settled(
     quiet = misfit[used & known & ~there]
     if len(quiet) < _FEWEST:
         return dropped
-    count = (there & known).sum(axis=1)
-    mean = (misfit * (there & known)).sum(axis=1) / np.maximum(count, 1)
-    # Lies that are not known yet make some of the honest look worse, so the worst of those do not count.
-    usual_ones = np.sort(quiet)[: int(np.ceil(_SOUND * len(quiet)))]
-    spread = usual_ones.std() * np.sqrt(1.0 / np.maximum(count, 1) + _STEADY)
-    off = np.where(count > 0, (mean - usual_ones.mean()) / np.maximum(spread, 1e-300), np.inf)
+    off = _off(misfit, there & known, quiet)
     result: np.ndarray = dropped.copy()
+    liars = np.zeros(len(used), dtype=bool)
     for cell in np.flatnonzero(quarrels.any(axis=1)):
         members = there & (home == cell) & known
         best = np.where(members, off[:, None], np.inf).min(axis=0)
@@ -76,8 +72,27 @@ def settled(
         likely = off[:, None] < np.maximum(_FAR, _NEARER * least)
         cleared = members & ~lying & likely & lying.any(axis=0) & ~stays
         result = (result | lying) & ~cleared
-    result &= ~_jumps(misfit, quiet, result, known)
+        liars |= lying.any(axis=1)
+    # Two who lie alike outvote the honest third, and cells may not quarrel in all groups. Who fits worse over all
+    # of these than anybody else lies in all.
+    over_all = _off(misfit, used & known, quiet)
+    liars &= over_all > np.where(liars | ~np.isfinite(over_all), -np.inf, over_all).max() + _FAR
+    result |= liars[:, None] & used
+    quiet = misfit[used & known & ~there & ~liars[:, None]]
+    if len(quiet):
+        result &= ~_jumps(misfit, quiet, result, known)
     return result
+
+
+def _off(misfit: np.ndarray, where: np.ndarray, quiet: np.ndarray) -> np.ndarray:
+    """By how many deviations workers (F,) fit worse there (F, B) than is usual; infinity where nowhere."""
+    # Lies that are not known yet make some of the honest look worse, so the worst of those do not count.
+    sound = np.sort(quiet)[: int(np.ceil(_SOUND * len(quiet)))]
+    count = where.sum(axis=1)
+    mean = (misfit * where).sum(axis=1) / np.maximum(count, 1)
+    spread = sound.std() * np.sqrt(1.0 / np.maximum(count, 1) + _STEADY)
+    off: np.ndarray = (mean - sound.mean()) / np.maximum(spread, 1e-300)
+    return np.where(count > 0, off, np.inf)
 
 
 def _jumps(
