@@ -64,7 +64,7 @@ def test_at_a_cost_of_a_quarter_more_no_way_sends_more_than_that_but_two_copies(
 
 
 def test_the_table_has_a_row_for_each_way_and_the_words_are_complete(tmp_path):
-    tiny = serving.Config(4, {"traces": 2, "slow": 2}, 0.02, 500, True)
+    tiny = serving.Config(4, {"traces": 2, "slow": 2}, {"traces": 0.02, "slow": 0.02}, 500, True)
     experiment = serving.EXPERIMENT
     only = type(experiment)(
         experiment.name, lambda quick: tiny, lambda config: [{"part": "slow"}], experiment.compute,

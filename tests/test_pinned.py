@@ -54,7 +54,7 @@ class Toy(Cluster):
     def sender(self, worker):
         return partial(self._serve, worker)
 
-    def _serve(self, worker, request, _):
+    def _serve(self, worker, request, slot, number):
         answer: Future[object] = Future()
 
         def done(_):

@@ -102,15 +102,16 @@ class Actors:
         ).remote()
         return worker, handle.hello.remote()
 
-    def send(self, worker: str, request: Request, name: str) -> Future[Any]:
-        """Have one compute a call, under a name to show.
+    def send(self, worker: str, request: Request, slot: str, number: int) -> Future[Any]:
+        """Have one compute a call.
 
         The future fails with `WorkerCrashed` if the actor dies, else with `EngineError`.
         """
         answer: Future[Any] = Future()
         try:
             self._session.check_open()
-            call = self._handles[worker].serve.options(name=name).remote(request)
+            # Not a name for each call, because Ray keeps statistics by name, for ever.
+            call = self._handles[worker].serve.options(name=f"codedmap-{slot}").remote(request)
         except EngineError as error:
             answer.set_exception(error)
         except Exception as error:  # there is no room for the payload, say

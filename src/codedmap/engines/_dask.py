@@ -185,16 +185,17 @@ class DaskCluster(Cluster):
         return domain
 
     def sender(self, worker: str) -> Send:
-        """Sends calls to a worker, each to be served once, in a task of the name that is given."""
+        """Sends calls to a worker, each to be served once, in a task with a name of its own."""
         return partial(self._send, self._workers[worker])
 
-    def _send(self, worker: _Worker, request: Request, name: str) -> Future[Any]:
+    def _send(self, worker: _Worker, request: Request, slot: str, number: int) -> Future[Any]:
         try:
             self.check_open()
         except EngineError as error:
             future: Future[Any] = Future()
             future.set_exception(error)
             return future
+        name = f"codedmap-wave{number}-{slot}"
         return asyncio.run_coroutine_threadsafe(self._call(worker, request, name), self._loop)
 
     async def _call(self, worker: _Worker, request: Request, name: str) -> Any:

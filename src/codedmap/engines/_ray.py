@@ -107,7 +107,7 @@ class RayCluster(Cluster):
             return None
 
     def sender(self, worker: str) -> Send:
-        """Sends calls to a worker, each to be computed once, under the name that is given."""
+        """Sends calls to a worker, each to be computed once, under the name of its slot."""
         return partial(self._actors.send, worker)
 
     def dismiss(self, worker: str) -> None:

@@ -16,8 +16,9 @@ from ._serve import Request
 
 __all__ = ["RemoteSlot", "Send"]
 
-Send = Callable[[Request, str], "Future[Any]"]
-"""Has a worker serve a request, under a name to show; fails with `WorkerCrashed` if it dies."""
+Send = Callable[[Request, str, int], "Future[Any]"]
+"""Has a worker serve a request, given the name of its slot and how many calls that has begun; fails with
+`WorkerCrashed` if it dies."""
 
 
 class RemoteSlot(Calls[Call]):
@@ -135,11 +136,12 @@ class RemoteSlot(Calls[Call]):
                     self._begun += 1
                     self._kept.update((kept.key, kept) for kept in call.uses)
                     forget = self._forgotten()
-                    name = f"codedmap-wave{self._begun}-slot{self.number}-{self._run}"
+                    begun = self._begun
             if lost:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
                 continue
-            send(replace(call.request, forget=forget), name).add_done_callback(
+            name = f"slot{self.number}-{self._run}"
+            send(replace(call.request, forget=forget), name, begun).add_done_callback(
                 partial(self._arrived, call)
             )
             return

@@ -22,7 +22,7 @@ class Ray(Pinned):
       Another actor is started in place of the dead one, which takes about a second.
     * After ``grace`` seconds the actor of an abandoned call that still runs is killed, also deep in C
       code, and another is started. Until then its slot is a straggler of the next waves as well.
-    * Calls are named ``codedmap-wave3-slot7-...``: here the third call of slot 7.
+    * Calls are named by their slot, ``codedmap-slot7-...``.
     * Functions travel by cloudpickle; what they import must be installed on the nodes.
     * Closing the engine kills its actors, whatever they are doing. Ray goes on.
 
