@@ -54,7 +54,9 @@ def children(of: int | None = None) -> dict[int, str]:
     if of is not None:
         return {pid: _command(pid) for pid in below(of)}
     servants = {pid for pid in parents.get(os.getpid(), ()) if _is_servant(pid)}
-    servants |= {pid for pid in below(os.getpid()) if APART in _environment(pid)}
+    for pid in below(os.getpid()):
+        if APART in _environment(pid):  # and what it has started, which may have changed its own
+            servants |= {pid, *below(pid)}
     return {pid: _command(pid) for pid in below(os.getpid()) if pid not in servants}
 
 
