@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import abc
 from types import TracebackType
 from typing import Self
 
 __all__ = ["Closing"]
 
 
-class Closing:
+class Closing(abc.ABC):
     """A context manager that closes itself."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """End what was begun."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

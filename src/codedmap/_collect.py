@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from ._closing import Closing
 from ._errors import Abandoned
 from ._rules import Progress, StopRule
 from .engines import Engine
@@ -26,7 +27,7 @@ class _Call(NamedTuple):
     again: bool
 
 
-class Collection:
+class Collection(Closing):
     """The calls of one wave: submit them, iterate over what is known, leave when it is enough.
 
     Iterating yields a `Progress` at the start, after each batch of arrivals, and when the stop
@@ -144,15 +145,8 @@ class Collection:
                 self.wake_at(seen.seconds + wake)  # however long it took our caller to go on
             self._wait(self._wake)
 
-    def __enter__(self) -> Collection:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Abandon whatever still runs."""
         self._engine.abandon(list(self._running))
 
     def _send(self, call: _Call, fn: Any, payload: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ._answers import Order, all_finite, matrix
 from ._code import Estimate, check_tasks, left_out
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
-from ._loose import Loose, loose
+from ._loose import Loose, loose, side_by_side
 from ._operators import Memory, Operator, apply, units, values_dtype
 from ._operators import telltale as telltale_of
 from ._outliers import find_lies, suspicious
@@ -162,8 +162,7 @@ class LinearEncoding:
         finite = all_finite(values[telltale])
         outliers = self._outliers(order, stacked) if finite else None
         if not finite or outliers is not None:
-            stacked = stacked.stacked() if isinstance(stacked, Loose) else stacked
-            values, exact, liars = self._without_lies(slots, stacked, outliers)
+            values, exact, liars = self._without_lies(slots, side_by_side(stacked), outliers)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)
 
@@ -205,8 +204,7 @@ class LinearEncoding:
             )
         else:
             telltale = slice(None)
-            if isinstance(stacked, Loose):
-                columns = stacked.stacked().reshape(len(slots), -1)
+            columns = side_by_side(stacked).reshape(len(slots), -1)
             values = apply(operator, columns if order.rows is None else columns[order.rows])
         values = values.reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
@@ -227,7 +225,7 @@ class LinearEncoding:
                 stacked.glance(), precision, order.rows
             ):
                 return None
-            stacked = stacked.stacked()
+            stacked = side_by_side(stacked)
         return find_lies(stacked.reshape(*stacked.shape[:2], -1), precision, order.rows)
 
     def _without_lies(

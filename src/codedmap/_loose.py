@@ -12,7 +12,7 @@ from ._answers import Sheet, agreed, matrix
 from ._operators import width_of
 from ._sketches import looked_at
 
-__all__ = ["Loose", "loose"]
+__all__ = ["Loose", "loose", "side_by_side"]
 
 _LARGE = 8 << 20  # bytes from which answers are left where they are
 _BLOCK = 3 << 20  # bytes gathered at a time, which stay in the processor's cache
@@ -58,9 +58,10 @@ class Loose:
         """The few outputs that are looked at first for lies, (F, B, few)."""
         return np.stack([looked_at(row.reshape(len(row), -1)) for row in self.rows])
 
-    def stacked(self) -> np.ndarray:
-        """All of them side by side."""
-        return np.stack(self.rows)
+
+def side_by_side(answers: np.ndarray | Loose) -> np.ndarray:
+    """As one array, (F, B, *y); copied if they lie apart."""
+    return np.stack(answers.rows) if isinstance(answers, Loose) else answers
 
 
 def loose(

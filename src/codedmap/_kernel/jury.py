@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -113,9 +114,7 @@ class Jury:
         heard = self._heard
         every = Heard(held, answers, np.ones(answers.shape[:2], dtype=bool))
         squares = np.empty(answers.shape[:2])
-        for groups in self._solver.chunks(heard, len(self._tasks)):
-            part = self._part(groups, heard.used, prior)
-            suspects = self._suspects(part, groups, heard.used, whole=True)
+        for groups, suspects in self._everybody(prior, whole=True):
             alone, errors, variances = versions(suspects, contested[:, groups].T)
             with np.errstate(over="ignore", invalid="ignore"):
                 apart = every.real(groups) - heard.real(groups)[:, held]
@@ -149,9 +148,7 @@ class Jury:
         heard, home = self._heard, self._solver.geometry.cells.home[self._heard.slots]
         squares = np.full(dropped.shape, np.nan)
         for _ in range(2):  # liars who are found at first have misled those who judge others
-            for groups in self._solver.chunks(heard, len(self._tasks)):
-                part = self._part(groups, heard.used, prior)
-                suspects = self._suspects(part, groups, heard.used)
+            for groups, suspects in self._everybody(prior):
                 squares[:, groups] = foreign(suspects, dropped[:, groups].T, home[:, groups].T).T
             before, dropped = dropped, settled(squares, home, heard.used, dropped)
             if (before == dropped).all():
@@ -162,9 +159,7 @@ class Jury:
         """The answers (F, B) dropped that are no further off than others may well be, see `usual`."""
         home = self._solver.geometry.cells.home[self._heard.slots]
         sizes, variances = np.empty((2, *dropped.shape))
-        for groups in self._solver.chunks(self._heard, len(self._tasks)):
-            part = self._part(groups, self._heard.used, prior)
-            suspects = self._suspects(part, groups, self._heard.used)
+        for groups, suspects in self._everybody(prior):
             size, variance = distances(suspects, dropped[:, groups].T)
             if suspects.same is not None:  # liars who agree are none the less likely for being near
                 elsewhere = home[:, groups].T[:, :, None] != home[:, groups].T[:, None]
@@ -172,6 +167,13 @@ class Jury:
                 size[mates.any(axis=2)] = np.inf
             sizes[:, groups], variances[:, groups] = size.T, variance.T
         return usual(sizes, variances, dropped)
+
+    def _everybody(self, prior: Prior, *, whole: bool = False) -> Iterator[tuple[slice, Suspects]]:
+        """Groups, as many as there is room for at a time, and all their answers."""
+        used = self._heard.used
+        for groups in self._solver.chunks(self._heard, len(self._tasks)):
+            part = self._part(groups, used, prior)
+            yield groups, self._suspects(part, groups, used, whole=whole)
 
     def _part(self, groups: slice, used: np.ndarray, prior: Prior) -> Part:
         part = self._solver.part(self._heard, groups, used, self._tasks, prior)
