@@ -26,6 +26,8 @@ class Place(NamedTuple):
     engine: Engine
     bare: Callable[[Fn, Sequence[np.ndarray]], list[Any]] | None = None
     """Sends a call to each worker by the library's own means and gathers the answers; None: by the engine's."""
+    settle: float = 0.0
+    """Seconds that the cluster may need to forget a wave."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def dask(count: int) -> Iterator[Place]:
             return client.gather(futures)  # type: ignore[no-any-return]
 
         with cm.engines.Dask(client, workers=count) as engine:
-            yield Place(engine, bare)
+            yield Place(engine, bare, settle=0.2)
 
 
 @contextmanager

@@ -73,6 +73,7 @@ def interleaved(
     quick: bool = False,
     rounds: int = 31,
     few: int = 7,
+    settle: float = 0.0,
 ) -> Timings:
     """Time calls in rounds, each round in another random order.
 
@@ -89,6 +90,8 @@ def interleaved(
         How many, for calls that are not slow.
     few : int
         How many for those that are.
+    settle : float
+        Seconds to wait before each sample, in which others do what the last one has left them to do.
     """
     rounds = 5 if quick else rounds
     skipped, repeats, parts, warm = {}, {}, {}, {}
@@ -108,6 +111,7 @@ def interleaved(
         random.shuffle(order)
         for name in order:
             if turn < parts[name]:
+                time.sleep(settle)
                 seconds[name][turn] = _sample(calls[name], repeats[name], warm=warm[name])
     return Timings(seconds, skipped)
 

@@ -2,7 +2,8 @@
 answers awaited, a function that sleeps and returns 10 numbers a row. On clusters *bare* is what their own libraries
 offer (`client.submit` and `client.gather` of Dask; `ray.get` of calls of plain actors, one for each worker), beside
 which the engine's own submit and gather stand too. *extra* is the difference to *bare* within a round; the goal is at
-most 5 ms and 10 % of *bare*, and *over* is what there is beyond. Below, the time to start and to close `Local` in a
+most 5 ms and 10 % of *bare*, and *over* is what there is beyond. On Dask each call is given 0.2 s after the one
+before, whose tasks scheduler and workers are to forget. Below, the time to start and to close `Local` in a
 fresh interpreter (the first start also starts the fork server), of which 11 runs are made.
 """
 
@@ -112,7 +113,7 @@ def _wave(place: Place, workers: int, fn: Fn, count: int, *, case: Row, quick: b
     calls["encode alone"] = lambda: code.encode(X.reshape(tasks, _ROWS, width))
     for call in calls.values():
         call()  # what is set up at the first call is no wave's
-    timings = interleaved(calls, quick=quick)
+    timings = interleaved(calls, quick=quick, settle=place.settle)
     rows = timings.rows(case, "bare")
     for row in rows:
         if row["call"] == "map":

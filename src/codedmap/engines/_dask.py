@@ -7,35 +7,22 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import distributed
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.scheduler import KilledWorker
 
 from .._errors import EngineError, InvalidArgument
 from ._cluster import Cluster, Domains, Hear, check_domains, check_versions, domain_of
 from ._domains import Domain
 from ._remote import Send
-from ._serve import Request, forget, serve, versions
+from ._serve import forget, versions
+from ._tasks import Tasks
 
 __all__ = ["DaskCluster"]
 
-_LARGE = 8 << 20  # bytes of a request that goes to its worker at once, not with the task
 _PATIENCE = 30.0  # seconds in which the scheduler answers, or something is wrong with it
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
-_AGAIN = 0.2  # seconds until a worker that could not be reached is asked again for its answer
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker process, under the address it has while it lives."""
-
-    address: str
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class _News(SchedulerPlugin):
@@ -97,8 +84,8 @@ class DaskCluster(Cluster):
         self._topic = f"codedmap-{run}"
         self._grace = grace
         self._domains = domains
-        self._workers: dict[str, _Worker] = {}
-        self._unfinished: set[distributed.Future[Any]] = set()
+        self._workers: set[str] = set()
+        self._tasks = Tasks(client, self.check_open, self.died)
 
     @property
     def open(self) -> bool:
@@ -158,7 +145,7 @@ class DaskCluster(Cluster):
                 domains[address] = self._domain(address, found[address])
         if not domains:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")
-        self._workers = {address: _Worker(address) for address in domains}
+        self._workers = set(domains)
         return domains
 
     async def _known(self, count: int) -> dict[str, Any]:
@@ -181,72 +168,17 @@ class DaskCluster(Cluster):
             domain = self._domain(worker, (await self._known(-1))[worker])
         except Exception:
             return None
-        self._workers.setdefault(worker, _Worker(worker))
+        self._workers.add(worker)
         return domain
 
     def sender(self, worker: str) -> Send:
         """Sends calls to a worker, each to be served once, in a task with a name of its own."""
-        return partial(self._send, self._workers[worker])
-
-    def _send(self, worker: _Worker, request: Request, slot: str, number: int) -> Future[Any]:
-        try:
-            self.check_open()
-        except EngineError as error:
-            future: Future[Any] = Future()
-            future.set_exception(error)
-            return future
-        name = f"codedmap-wave{number}-{slot}"
-        return asyncio.run_coroutine_threadsafe(self._call(worker, request, name), self._loop)
-
-    async def _call(self, worker: _Worker, request: Request, name: str) -> Any:
-        answer = asyncio.ensure_future(self._served(worker, request, name))
-        gone = asyncio.ensure_future(worker.gone.wait())
-        try:
-            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise self.died(worker.address)
-            return answer.result()
-        except (KilledWorker, CancelledError, asyncio.CancelledError) as error:
-            self.check_open()
-            raise self.died(worker.address) from error
-        finally:
-            answer.cancel()
-            gone.cancel()
-
-    async def _served(self, worker: _Worker, request: Any, name: str) -> Any:
-        if request.content.inline_bytes > _LARGE:
-            [request] = await self._client.scatter(
-                [request], workers=[worker.address], hash=False, asynchronous=True
-            )
-        # Not pure: the same call twice shall run twice. And only there: it shall not run again.
-        task = self._client.submit(serve, request, key=name, workers=[worker.address], pure=False)
-        self._unfinished.add(task)
-        try:
-            error = await task.exception()
-        finally:
-            self._unfinished.discard(task)
-            # The client logs what it has sent, for Dask's developers: a gigabyte of payloads, in time.
-            self._connection.recent_message_log.clear()
-        if error is not None:
-            raise error
-        if task.cancelled():
-            raise CancelledError
-        return await self._fetched(task.key)
-
-    async def _fetched(self, key: str) -> Any:
-        # Not by ``await task``: that asks for several answers at once and gets all or none, so one
-        # host that is slow, or cut off, would hold up the answers of others.
-        while True:
-            with contextlib.suppress(OSError):  # the scheduler has gone, as we are about to notice
-                reply = await self._client.scheduler.gather(keys=[key])
-                if reply["status"] == "OK":
-                    return reply["data"][key]
-            await asyncio.sleep(_AGAIN)  # its worker may be back; if it has gone, we shall hear
-            self.check_open()
+        return self._tasks.sender(worker)
 
     def dismiss(self, worker: str) -> None:
         """Send a worker no more calls, and wait for none that it has."""
-        self._workers.pop(worker).gone.set()
+        self._workers.discard(worker)
+        self._tasks.dismiss(worker)
 
     async def end(self, worker: str) -> None:
         """Kill a worker, which its nanny then starts anew."""
@@ -261,7 +193,7 @@ class DaskCluster(Cluster):
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
         # The scheduler must not forget what still runs, or it would think those workers free.
-        for task in self._unfinished:
+        for task in self._tasks.unfinished:
             distributed.fire_and_forget(task)
         await self._bid(
             forget, [worker for worker in workers if worker in self._workers], self._run

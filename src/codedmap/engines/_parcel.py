@@ -9,6 +9,7 @@ cannot be reserved (containers often have 64 MB), the buffers go through the pip
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import pickle
@@ -26,6 +27,7 @@ __all__ = ["Parcel", "Received", "culprit", "discard", "discard_all", "pack", "r
 _SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
 _ALIGNMENT = 64
+_LEAST = 16  # bytes to which memory for arrays of any kind is aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,26 @@ class Parcel:
     inline: tuple[bytes | pickle.PickleBuffer, ...] = ()
     segment: str | None = None
     spans: tuple[tuple[int, int], ...] = ()
+    packer: int = 0
+    """The process that has made it."""
 
     def __reduce_ex__(self, protocol: int) -> tuple[Any, ...]:  # type: ignore[override]
-        # A buffer that arrived somewhere as plain bytes would travel on inside of the pickle, copied.
-        parts = tuple(map(pickle.PickleBuffer if protocol >= 5 else bytes, self.inline))
-        return Parcel, (self.head, parts, self.segment, self.spans)
+        rest = self.segment, self.spans, self.packer
+        if protocol < 5 or not self.inline:
+            return Parcel, (self.head, tuple(map(bytes, self.inline)), *rest)
+        # A buffer that arrived somewhere as plain bytes would travel on inside of the pickle, copied. The head
+        # is one more because Dask receives the first in one block with the pickle, as it happens to be aligned.
+        head, *parts = map(pickle.PickleBuffer, (bytearray(self.head), *self.inline))
+        return _arrived, (head, tuple(parts), *rest)
 
     @property
     def inline_bytes(self) -> int:
         """How much travels with the parcel itself."""
         return len(self.head) + sum(memoryview(part).nbytes for part in self.inline)
+
+
+def _arrived(head: Any, *rest: Any) -> Parcel:
+    return Parcel(bytes(head), *rest)
 
 
 def pack(value: Any, segment: str | None) -> Parcel:
@@ -68,7 +80,7 @@ def pack(value: Any, segment: str | None) -> Parcel:
             "worker a path or bytes to open it from"
         ) from error
     if segment is None:
-        return Parcel(head, tuple(buffers))
+        return Parcel(head, tuple(buffers), packer=os.getpid())
     raws = [buffer.raw() for buffer in buffers]
     if sum(raw.nbytes for raw in raws) >= _SMALL:
         spans = tuple(_spans(raws))
@@ -93,12 +105,29 @@ class Received:
 def receive(parcel: Parcel) -> Received:
     """Take over a parcel's buffers; its segment has no name any more then."""
     if parcel.segment is None:
-        return Received(parcel.head, tuple(bytearray(part) for part in parcel.inline))
+        travelled = parcel.packer != os.getpid()
+        return Received(parcel.head, tuple(_own(part, travelled) for part in parcel.inline))
     path = _SHARED / parcel.segment
     with path.open("r+b") as file:
         path.unlink()
         memory = memoryview(mmap.mmap(file.fileno(), 0))
     return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
+
+
+def _own(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray | memoryview:
+    """A part as memory that nobody else has: a copy, or that which it has come into.
+
+    What has travelled and fills a writable block was received into that block, even if it shall not be
+    written because it could not be where it was packed.
+    """
+    view = memoryview(part)
+    if travelled and view.obj is not None:
+        block = memoryview(view.obj)
+        if not block.readonly and block.c_contiguous and block.nbytes == view.nbytes:
+            flat = block.cast("B")
+            if flat.nbytes and ctypes.addressof(ctypes.c_char.from_buffer(flat)) % _LEAST == 0:
+                return flat
+    return bytearray(view)
 
 
 def culprit(fn: Any, payload: Any) -> str:
