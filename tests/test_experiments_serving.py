@@ -87,3 +87,15 @@ def test_the_readme_shows_the_table_of_the_full_run():
     table = pd.read_csv(path)
     readme = (root / "README.md").read_text(encoding="utf-8")
     assert serving_report.grid(table[table["part"] == "traces"]) in readme
+    sentence = " ".join(readme.split("If 5 % of the calls")[1].split("([how")[0].split())
+    slow = table[table["part"] == "slow"].set_index("way")
+    times = slow.loc["KernelCode", "p99"] / slow.loc["KernelCode", "p50"]
+    told = {
+        "KernelCode": f"a p99 of {{}}, {times:.2f} times its p50",
+        "copies x2": "{} of two copies",
+        "hedge": "{} of a hedge",
+        "Dask steals work": "{} of Dask's work stealing",
+        "wait for all": "{} of waiting for all",
+    }
+    for way, words in told.items():
+        assert words.format(f"{slow.loc[way, 'p99']:.1f}") in sentence
