@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from ._errors import InvalidAnswer, NotEnoughAnswers
 
-__all__ = ["Answers", "Order", "Sheet", "agreed", "all_finite", "matrix"]
+__all__ = ["Answers", "Order", "Sheet", "agreed", "all_finite", "matrix", "stacked"]
 
 
 class Sheet(Mapping[int, np.ndarray]):
@@ -136,6 +136,8 @@ def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray]
         If two usable forms have equally many votes.
     """
     arrays = {slot: _as_array(answers[slot]) for slot in sorted(answers)}
+    if _as_they_should(list(arrays.values()), rows):
+        return arrays, ()
     forms = {slot: _form(array) for slot, array in arrays.items()}
     if not forms:
         return {}, ()
@@ -176,7 +178,24 @@ def matrix(
     kept, others = agreed(answers, rows)
     if not kept:
         return (), np.empty((0, rows)), others
-    return tuple(kept), np.stack(list(kept.values())), others
+    return tuple(kept), stacked(list(kept.values())), others
+
+
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of one shape (B, ...) as one, (F, B, ...): what `numpy.stack` does, in two thirds of the time."""
+    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
+
+
+def _as_they_should(arrays: list[Any], rows: int) -> bool:
+    """Whether all are arrays of one shape and dtype, with so many rows and something in each."""
+    if not arrays or not isinstance(arrays[0], np.ndarray):
+        return False
+    shape, dtype = arrays[0].shape, arrays[0].dtype
+    alike = all(
+        isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype
+        for array in arrays
+    )
+    return alike and shape[:1] == (rows,) and 0 not in shape
 
 
 def _as_array(answer: Any) -> Any:

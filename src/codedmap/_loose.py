@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._answers import Sheet, agreed, matrix
+from ._answers import Sheet, agreed, matrix, stacked
 from ._operators import width_of
 from ._sketches import looked_at
 
@@ -61,7 +61,7 @@ class Loose:
 
 def side_by_side(answers: np.ndarray | Loose) -> np.ndarray:
     """As one array, (F, B, *y); copied if they lie apart."""
-    return np.stack(answers.rows) if isinstance(answers, Loose) else answers
+    return stacked(answers.rows) if isinstance(answers, Loose) else answers
 
 
 def loose(
@@ -75,5 +75,5 @@ def loose(
     alike = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype.char in "fdFD"
     if alike and sum(array.nbytes for array in arrays) >= _LARGE:
         return tuple(kept), Loose(arrays), others
-    slots, stacked, _ = matrix(kept, rows)
-    return slots, stacked, others
+    whole = stacked(arrays) if arrays else np.empty((0, rows))
+    return tuple(kept), whole, others
