@@ -33,10 +33,33 @@ def test_inputs_of_wrong_rank_or_size():
 def test_inputs_that_are_not_finite(bad):
     broken = X.copy()
     broken[5, 1] = bad
-    for code in (cm.SplineCode(3, 6, 1), cm.BerrutCode(3, 6, 1), cm.Uncoded(6)):
+    for code in (
+        cm.SplineCode(3, 6, 1), cm.BerrutCode(3, 6, 1), cm.Uncoded(6), cm.LagrangeCode(3, 6, 1, degree=1),
+        cm.SplineCode(3, 6, 1, encoder_smoothing="gcv"), cm.SplineCode(3, 6, 1, order="path"),
+        cm.SplineCode(3, 6, 1, clip=(-9.0, 9.0)), cm.BerrutCode(3, 6, 1, clip=(-9.0, 9.0)),
+        cm.SplineCode(3, 6, 1, decoder_smoothing=1e-3, decoder_loss="bisquare"), cm.KernelCode(4, 6, 2),
+    ):  # fmt: skip
         refused(
             "1 of 8 input rows hold NaN or infinity.*row 5.*drop or fill", inputs=broken, code=code
         )
+
+
+@pytest.mark.parametrize("row", range(8))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_mixture_tells_of_every_input_that_is_not_finite(row, dtype):
+    for bad in (np.nan, np.inf, -np.inf):
+        broken = X.astype(dtype)
+        broken[row, 1] = bad
+        refused(f"1 of 8 input rows .*row {row}", inputs=broken, code=cm.SplineCode(3, 6, 1))
+
+
+def test_inputs_are_not_blamed_for_a_mixture_that_overflows():
+    code = cm.SplineCode(2, 6, 1)
+    huge = np.array([[1.7e308], [-1.7e308]])
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(code.encode(huge[:, None]).payloads).all()
+    with Scripted(6) as engine:
+        assert np.isfinite(cm.map(np.sign, huge, code=code, engine=engine).values).all()
 
 
 def test_large_finite_inputs_are_not_mistaken_for_infinite_ones():

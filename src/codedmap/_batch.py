@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ._again import confronted, of_own_answers, overlaid
-from ._answers import Answers, Sheet, matrix
+from ._answers import Answers, Sheet, all_finite, matrix
 from ._code import Arranging, Code, Estimate, Learning, Salvageable
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._groups import cut, joined, spans
 from ._memory import check_memory
+from ._rows import check_finite
 
 __all__ = ["Batch"]
 
@@ -26,17 +27,22 @@ class Batch:
     hedged : bool
         Whether tasks' own inputs may be sent as well. A task's own input has the slots of the
         payloads that are the same; or, where some task's is nobody's payload, slot N + k.
+    kind : str
+        What the rows are called in messages.
 
     Raises
     ------
     InvalidArgument
-        If the code cannot encode such rows, or its arrangement of them leaves some out.
+        If rows are not finite, the code cannot encode them, or its arrangement leaves some out.
     NotEnoughMemory
         If the payloads would not fit.
     """
 
-    def __init__(self, code: Code, rows: np.ndarray, *, hedged: bool) -> None:
+    def __init__(self, code: Code, rows: np.ndarray, *, hedged: bool, kind: str = "input") -> None:
         self.code = code
+        first = getattr(code, "looks_at_inputs", True)
+        if first:
+            check_finite(rows, kind)
         order = code.arranged(rows) if isinstance(code, Arranging) else None
         self._place = None if order is None else self._places(order, len(rows))
         blocks = cut(rows if order is None else rows[order], code.tasks)
@@ -46,7 +52,11 @@ class Batch:
         if code.workers > code.tasks:
             payloads = code.workers * self._groups * rows[:1].nbytes
             check_memory(payloads, rows.nbytes, code.tasks, code.workers)
-        self._encodings = [code.encode(block) for block in blocks]
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._encodings = [code.encode(block) for block in blocks]
+        # A payload that takes from every input tells of them all, and is read in a fraction of the time.
+        if not (first or all(map(_surely_finite, self._encodings))):
+            check_finite(rows, kind)
         self._answers = Answers(code.workers)
         self._came: set[int] = set()
         self._estimate: Estimate | None = None
@@ -209,6 +219,11 @@ class Batch:
                 "once, in any order, or None"
             )
         return places
+
+
+def _surely_finite(encoding: Any) -> bool:
+    telltale = getattr(encoding, "telltale", None)
+    return telltale is not None and all_finite(telltale)
 
 
 def _whole(parts: list[Estimate]) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -59,6 +59,11 @@ class LinearCode(abc.ABC):
         return None
 
     @property
+    def looks_at_inputs(self) -> bool:
+        """Whether `encoder` looks at the inputs, or the order of the rows does. NaN is searched for first then."""
+        return True
+
+    @property
     def looks_at_answers(self) -> bool:
         """Whether `decoder` looks at the answers. They are put in order for it then, which copies them."""
         return True
@@ -87,22 +92,25 @@ class LinearCode(abc.ABC):
         columns = inputs.reshape(self.tasks, -1)
         operator = self.encoder(columns)
         payloads = apply(operator, columns).reshape(self.workers, *inputs.shape[1:])
-        return LinearEncoding(self, payloads, self._raw(operator))
+        raw, telltale = self._known(operator)
+        whole = payloads[telltale] if isinstance(telltale, int) else None
+        return LinearEncoding(self, payloads, raw, telltale=whole)
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
         """What ``build`` makes, such as an operator, remembered by ``key`` while this code object lives."""
         made: Made = self._memory.get(key, build)
         return made
 
-    def _raw(self, operator: Operator) -> tuple[int | None, ...]:
+    def _known(self, operator: Operator) -> tuple[tuple[int | None, ...], int | slice]:
+        """Which payloads are inputs themselves, and which takes from all of them."""
         # Of an operator that is used again the answer is remembered beside it.
-        known, raw = self._memory.raw
+        known, raw, telltale = self._memory.raw
         if known is not operator:
-            raw = (None,) * self.workers
+            raw, telltale = (None,) * self.workers, telltale_of(operator)
             if isinstance(operator, np.ndarray):
                 raw = tuple(units(operator))
-            self._memory.raw = operator, raw
-        return raw
+            self._memory.raw = operator, raw, telltale
+        return raw, telltale
 
     def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
         """A dense decoder in the answers' dtype, and which of its rows tells NaN."""
@@ -138,6 +146,8 @@ class LinearEncoding:
     code: LinearCode
     payloads: np.ndarray
     raw: tuple[int | None, ...]
+    telltale: np.ndarray | None = field(default=None, kw_only=True)
+    """A payload, (B, *x), that takes from every input: what is not finite in one is not in this. None: there is none."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""

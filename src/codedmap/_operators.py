@@ -33,7 +33,11 @@ class Memory:
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
         self.ready: tuple[Any, ...] = (None,)
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
-        self.raw: tuple[Operator | None, tuple[int | None, ...]] = (None, ())
+        self.raw: tuple[Operator | None, tuple[int | None, ...], int | slice] = (
+            None,
+            (),
+            slice(None),
+        )
 
     def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
         operator = self._operators.pop(key, None)

@@ -9,11 +9,18 @@ import numpy as np
 from ._answers import all_finite
 from ._errors import InvalidArgument
 
-__all__ = ["checked_rows"]
+__all__ = ["check_finite", "checked_rows", "shaped_rows"]
 
 
 def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     """Rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
+    rows = shaped_rows(inputs, kind)
+    check_finite(rows, kind)
+    return rows
+
+
+def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
+    """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
     try:
         rows = np.asarray(inputs)
     except Exception as error:
@@ -28,6 +35,11 @@ def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
         raise InvalidArgument(
             f"{kind}s of shape {rows.shape} are empty: there is nothing to compute"
         )
+    return rows
+
+
+def check_finite(rows: np.ndarray, kind: str = "input") -> None:
+    """Raise `InvalidArgument` unless all rows (m, *x) are finite."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(
@@ -35,4 +47,3 @@ def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
             f"{broken.argmax()}), which a mixture would spread to every payload: "
             "drop or fill these rows"
         )
-    return rows

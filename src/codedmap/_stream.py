@@ -14,7 +14,7 @@ from ._errors import InvalidArgument
 from ._hedge import Hedge, Hedging, checked_hedge
 from ._planning.auto import auto
 from ._result import MapResult
-from ._rows import checked_rows
+from ._rows import check_finite, shaped_rows
 from ._rules import Decodable, Quorum, StopRule, asks_stderr, at_best
 from ._sums.code import SumCode
 from ._wave import Wave, no_stderr
@@ -87,11 +87,12 @@ def results(
     early: bool,
 ) -> Generator[MapResult, None, None]:
     """Check, encode and send; then give results as they get better if ``early``, and the last one."""
-    rows, hedge = checked_rows(inputs), checked_hedge(hedge)
+    rows, hedge = shaped_rows(inputs), checked_hedge(hedge)
     plan = None
     if isinstance(code, str) and code == "auto":
         if isinstance(engine, Engine):  # or it takes a plan to find out
             checked_rule(stop, Uncoded(engine.workers))
+        check_finite(rows)
         plan = auto(fn, rows, engine, stop)
         code = plan.code
     if not isinstance(code, Code):

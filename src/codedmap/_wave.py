@@ -32,16 +32,22 @@ class Wave:
     rows : ndarray, shape (m, *x)
     plan : Plan, optional
         By which the code was chosen.
-    hedged : bool
+    hedged, kind
         As for `Batch`, which also tells what is raised.
     """
 
     def __init__(
-        self, code: Code, rows: np.ndarray, *, plan: Plan | None = None, hedged: bool = False
+        self,
+        code: Code,
+        rows: np.ndarray,
+        *,
+        plan: Plan | None = None,
+        hedged: bool = False,
+        kind: str = "input",
     ) -> None:
         self._code, self._plan = code, plan
         self._hedged = hedged
-        self._batch = Batch(code, rows, hedged=hedged)
+        self._batch = Batch(code, rows, hedged=hedged, kind=kind)
         self.payload = self._batch.payload
         self.slots = code.workers
 

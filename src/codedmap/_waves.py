@@ -20,7 +20,7 @@ from ._hedge import Hedge, checked_hedge
 from ._journal import Journal
 from ._onnx import OnnxModel
 from ._result import MapResult
-from ._rows import checked_rows
+from ._rows import shaped_rows
 from ._rules import StopRule
 from ._sink import Files, Sink, sink_for
 from ._source import Source
@@ -118,7 +118,8 @@ def waves(
         raise
 
     def wave(part: np.ndarray, showing: Any) -> MapResult:
-        made = Wave(code, checked_rows(part, "source"), hedged=hedge is not None)
+        rows = shaped_rows(part, "source")
+        made = Wave(code, rows, hedged=hedge is not None, kind="source")
         [result] = sent(
             made,
             fn,

@@ -69,6 +69,11 @@ class BerrutCode(LinearCode):
         return clipped(super().encode(inputs), inputs, self.clip)
 
     @property
+    def looks_at_inputs(self) -> bool:
+        """To order them or to clip what is made of them, if asked to."""
+        return self.order is not None or self.clip is not None
+
+    @property
     def looks_at_answers(self) -> bool:
         """No."""
         return False

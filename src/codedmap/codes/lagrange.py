@@ -76,6 +76,11 @@ class LagrangeCode(LinearCode):
         return (self.tasks - 1) * self.degree + 1
 
     @property
+    def looks_at_inputs(self) -> bool:
+        """No."""
+        return False
+
+    @property
     def looks_at_answers(self) -> bool:
         """No."""
         return False

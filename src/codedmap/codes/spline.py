@@ -102,6 +102,11 @@ class SplineCode(LinearCode):
         )
 
     @property
+    def looks_at_inputs(self) -> bool:
+        """To choose λ, to order them or to clip what is made of them, if asked to."""
+        return self.encoder_smoothing == "gcv" or self.order is not None or self.clip is not None
+
+    @property
     def looks_at_answers(self) -> bool:
         """To choose λ, if the decoder's is ``"gcv"``."""
         return self.decoder_smoothing == "gcv"
