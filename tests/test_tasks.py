@@ -53,6 +53,7 @@ class Client:
         self.answers = {}
         self.asked = []
         self.seconds = 0.0
+        self.error = None
         self.end = asyncio.Event()
 
     def submit(self, fn, request, *, key, workers, pure):
@@ -64,6 +65,8 @@ class Client:
         self.asked.append(sorted(keys))
         await asyncio.sleep(self.seconds)
         found = {key: self.answers.get(key, SMALL) for key in keys}
+        if self.error is not None and len(keys) > 1:
+            raise self.error
         if HANGS in found.values():
             await asyncio.sleep(1e9)
         if None in found.values():
@@ -132,7 +135,7 @@ def test_who_cannot_be_reached_does_not_hold_up_the_others(crew):
     futures = crew.wave(2)
     began = time.monotonic()
     assert [futures[w].result(ANSWER) for w in "ac"] == [SMALL, SMALL]
-    assert time.monotonic() - began < 10 * _tasks._PROMPT
+    assert time.monotonic() - began < 10 * _tasks._PATIENCE
     assert not futures["b"].done()
     del crew.client.answers[key("b", 2)]
 
@@ -154,8 +157,9 @@ def test_large_answers_are_asked_for_alone_from_the_second_on(crew):
     assert crew.client.asked == [[key(w, 4) for w in "abc"]]
 
 
-def test_what_is_late_is_asked_for_alone_until_it_comes_soon(crew):
-    crew.client.seconds = 1.5 * _tasks._PROMPT
+@pytest.mark.parametrize("seconds", [_tasks._SOON, _tasks._PATIENCE])
+def test_what_is_late_is_asked_for_alone_until_it_comes_soon(crew, seconds):
+    crew.client.seconds = 1.5 * seconds
     crew.answered(2)
     crew.answered(3)
     assert sorted(crew.client.asked) == [[key(w, 3)] for w in "abc"]
@@ -163,6 +167,43 @@ def test_what_is_late_is_asked_for_alone_until_it_comes_soon(crew):
     crew.answered(4)
     crew.answered(5)
     assert crew.client.asked == [[key(w, 5) for w in "abc"]]
+
+
+def test_an_error_of_asking_together_leaves_nobody_waiting(crew):
+    crew.client.error = RuntimeError("no reply that can be read")
+    for number in (2, 3):
+        assert crew.answered(number) == dict.fromkeys("abc", SMALL)
+        assert all([key(w, number)] in crew.client.asked for w in "abc")
+
+
+def test_what_nobody_waits_for_is_not_asked_for(crew, loop):
+    crew.client.seconds = 0.5 * _tasks._PATIENCE
+    first = crew.wave(2)
+    assert eventually(lambda: len(crew.client.asked) == 1)
+    late = {worker: crew.tasks.sender(worker)(REQUEST, worker, 3) for worker in "abc"}
+    assert eventually(lambda: len(crew.tasks._ready) == 3)
+    loop.call_soon_threadsafe(crew.tasks.dismiss, "b")
+    assert isinstance(late["b"].exception(ANSWER), cm.WorkerCrashed)
+    assert [late[worker].result(ANSWER) for worker in "ac"] == [SMALL, SMALL]
+    assert [first[worker].result(ANSWER) for worker in "ac"] == [SMALL, SMALL]
+    assert not [keys for keys in crew.client.asked if key("b", 3) in keys]
+
+
+def test_no_more_than_so_many_are_asked_for_together(loop, monkeypatch):
+    monkeypatch.setattr(_tasks, "_MOST", 2)
+    crew = Crew(loop, list("abcde"))
+    crew.answered(1)
+    assert set(crew.answered(2).values()) == {SMALL}
+    assert sorted(map(len, crew.client.asked)) == [1, 2, 2]
+
+
+def test_the_task_of_a_worker_that_has_gone_is_forgotten_at_once(crew, loop):
+    crew.client.end.clear()
+    call = crew.tasks.sender("b")(REQUEST, "b", 2)
+    assert eventually(lambda: key("b", 2) in crew.client.tasks)
+    loop.call_soon_threadsafe(crew.tasks.dismiss, "b")
+    assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+    assert crew.client.tasks[key("b", 2)].released
 
 
 def test_tasks_are_forgotten_a_little_after_their_answers_have_come(crew):

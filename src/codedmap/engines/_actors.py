@@ -87,7 +87,8 @@ class Actors:
         worker = f"codedmap-{self._run}-{self._started}"
         self._started += 1
         needs = dict(self._needs)
-        on: Any = NodeAffinitySchedulingStrategy(node, soft=True)
+        # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
+        on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
         actor: Any = ray.remote(Worker)
         self._handles[worker] = handle = actor.options(
             name=worker,

@@ -24,7 +24,9 @@ __all__ = ["Tasks"]
 _LARGE = 8 << 20  # bytes of a request that goes to its worker at once, not with the task
 _AGAIN = 0.2  # seconds until a worker that could not be reached is asked again for its answer
 _SMALL = 64 << 10  # bytes of an answer that may be asked for together with others
-_PROMPT = 0.2  # seconds in which those come, unless one of them holds the others up
+_MOST, _FEW = 64, 8  # answers that are asked for together at most, and that take no longer than one
+_SOON = 0.05  # seconds in which small answers come from workers that hold nobody up
+_PATIENCE = 0.2  # seconds after which answers that were asked for together are asked for one by one
 _LATER = 0.1  # seconds for which a task is still known after its answer has come
 
 
@@ -36,7 +38,7 @@ class _Worker:
     gone: bool = False
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     prompt: bool = False
-    """Whether its answers are small and come soon, as far as is known."""
+    """Whether its last answer was small and came soon."""
 
 
 class Tasks:
@@ -102,6 +104,7 @@ class Tasks:
             raise self._died(worker.address) from error
         finally:
             worker.calls.discard(call)
+            del call  # which refers to the error, and that to us: its payload shall not wait for the collector
 
     async def _served(self, worker: _Worker, request: Any, name: str) -> Any:
         on = [worker.address]
@@ -114,15 +117,18 @@ class Tasks:
         self.unfinished.add(task)
         try:
             error = await task.exception()
+            if error is not None:
+                raise error
+            if task.cancelled():
+                raise CancelledError
+            answer = await self._fetched(worker, name)
+        except BaseException:
+            task.release()  # or it would run when a worker of this address comes back
+            raise
         finally:
             self.unfinished.discard(task)
             # The client logs what it has sent, for Dask's developers: a gigabyte of payloads, in time.
             self._connection.recent_message_log.clear()
-        if error is not None:
-            raise error
-        if task.cancelled():
-            raise CancelledError
-        answer = await self._fetched(worker, name)
         # To forget a task is work for scheduler and worker, of which others are waiting for answers now.
         asyncio.get_running_loop().call_later(_LATER, task.release)
         return answer
@@ -132,39 +138,39 @@ class Tasks:
 
         What is there at the same time is asked for together, which costs scheduler and caller less than
         half. But then all come as late as the last of them, and one host that is cut off would hold up the
-        others: an answer from where the last one was large, or late, is asked for alone.
+        others: an answer from where the last one was large, or not there at once, is asked for alone.
         """
         if worker.prompt:
             self._ready[name] = coming = asyncio.get_running_loop().create_future()
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
-            found = await coming
+            found, soon = await coming
+            worker.prompt = found is not None and soon and _small(found[name])
             if found is not None:
-                worker.prompt = _small(found[name])
                 return found[name]
-        while True:
+        while not worker.gone:
+            self._check_open()
             began = perf_counter()
             found = await self._gathered([name])
             if found is not None:
-                worker.prompt = _small(found[name]) and perf_counter() - began < _PROMPT
+                worker.prompt = _small(found[name]) and perf_counter() - began < _SOON
                 return found[name]
-            worker.prompt = False
             await asyncio.sleep(_AGAIN)  # its worker may be back; if it has gone, we shall hear
-            self._check_open()
+        raise CancelledError
 
     async def _ask(self) -> None:
-        """Fetch all that is ready at once, until nothing is; None comes of what is to be asked for alone."""
+        """Fetch what is ready, until nothing is; None comes of what is to be asked for alone."""
         while self._ready:
-            coming, self._ready = self._ready, {}
-            found = None
-            try:
-                found = await asyncio.wait_for(self._gathered(list(coming)), _PROMPT)
-            except TimeoutError:
-                pass
-            finally:
-                for future in coming.values():
-                    if not future.done():  # its call was cancelled in the meantime
-                        future.set_result(found)
+            some = tuple(self._ready)[:_MOST]
+            coming = {name: future for name in some if not (future := self._ready.pop(name)).done()}
+            began, found = perf_counter(), None
+            # Whatever is wrong, those who are waiting will find out when they ask by themselves.
+            with contextlib.suppress(Exception):
+                found = await asyncio.wait_for(self._gathered(list(coming)), _PATIENCE)
+            soon = perf_counter() - began < _SOON * max(1.0, len(coming) / _FEW)
+            for future in coming.values():
+                if not future.done():  # its call was cancelled in the meantime
+                    future.set_result((found, soon))
 
     async def _gathered(self, names: list[str]) -> dict[str, Any] | None:
         # Not by `Client.gather`, which puts what is asked for at the same time together, however late.
