@@ -104,12 +104,12 @@ class LinearCode(abc.ABC):
     def _known(self, operator: Operator) -> tuple[tuple[int | None, ...], int | slice]:
         """Which payloads are inputs themselves, and which takes from all of them."""
         # Of an operator that is used again the answer is remembered beside it.
-        known, raw, telltale = self._memory.raw
+        known, raw, telltale = self._memory.encoder
         if known is not operator:
             raw, telltale = (None,) * self.workers, telltale_of(operator)
             if isinstance(operator, np.ndarray):
                 raw = tuple(units(operator))
-            self._memory.raw = operator, raw, telltale
+            self._memory.encoder = operator, raw, telltale
         return raw, telltale
 
     def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
@@ -147,7 +147,7 @@ class LinearEncoding:
     payloads: np.ndarray
     raw: tuple[int | None, ...]
     telltale: np.ndarray | None = field(default=None, kw_only=True)
-    """A payload, (B, *x), that takes from every input: what is not finite in one is not in this. None: there is none."""
+    """A payload, (B, *x), that takes from every input, so that NaN or infinity in any shows in it; None: there is none."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""

@@ -33,7 +33,7 @@ class Memory:
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
         self.ready: tuple[Any, ...] = (None,)
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
-        self.raw: tuple[Operator | None, tuple[int | None, ...], int | slice] = (
+        self.encoder: tuple[Operator | None, tuple[int | None, ...], int | slice] = (
             None,
             (),
             slice(None),

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import distributed
-from distributed.diagnostics.plugin import SchedulerPlugin
 
 from .._errors import EngineError, InvalidArgument
 from ._cluster import Cluster, Domains, Hear, check_domains, check_versions, domain_of
 from ._domains import Domain
+from ._inside import News, kill
 from ._remote import Send
 from ._serve import forget, versions
 from ._tasks import Tasks
@@ -23,19 +21,6 @@ __all__ = ["DaskCluster"]
 
 _PATIENCE = 30.0  # seconds in which the scheduler answers, or something is wrong with it
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
-
-
-class _News(SchedulerPlugin):
-    """Tells the client which workers come and go, as soon as the scheduler knows."""
-
-    def __init__(self, topic: str) -> None:
-        self.name = self._topic = topic
-
-    def add_worker(self, scheduler: Any, worker: str) -> None:
-        scheduler.log_event(self._topic, ["came", worker])
-
-    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        scheduler.log_event(self._topic, ["went", worker])
 
 
 class DaskCluster(Cluster):
@@ -121,7 +106,7 @@ class DaskCluster(Cluster):
         client.sync(self._known, 0)  # it answers
         try:
             told = client.run_on_scheduler(versions)
-            client.register_plugin(_News(self._topic))
+            client.register_plugin(News(self._topic))
         except Exception as error:
             told = error
         check_versions("the scheduler", told)
@@ -182,7 +167,7 @@ class DaskCluster(Cluster):
 
     async def end(self, worker: str) -> None:
         """Kill a worker, which its nanny then starts anew."""
-        await self._bid(_kill, [worker], nanny=True)
+        await self._bid(kill, [worker], nanny=True)
 
     async def leave(self, workers: list[str], busy: set[str]) -> None:
         """Hear no more news, and have these workers forget what they keep."""
@@ -212,7 +197,3 @@ class DaskCluster(Cluster):
         names = {"address": address, "name": info["name"], "host": info["host"]}
         entry = {"address": address, **info}
         return domain_of(address, self._domains, names, entry, default=info["host"])
-
-
-def _kill(dask_worker: Any) -> None:
-    os.kill(dask_worker.pid, signal.SIGKILL)

@@ -163,6 +163,8 @@ class Tasks:
         while self._ready:
             some = tuple(self._ready)[:_MOST]
             coming = {name: future for name in some if not (future := self._ready.pop(name)).done()}
+            if not coming:
+                continue
             began, found = perf_counter(), None
             # Whatever is wrong, those who are waiting will find out when they ask by themselves.
             with contextlib.suppress(Exception):
