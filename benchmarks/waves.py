@@ -107,11 +107,14 @@ def _wave(place: Place, workers: int, fn: Fn, count: int, *, case: Row, quick: b
         futures = [engine.submit(slot, fn, payloads[slot]) for slot in range(workers)]
         return [future.result() for future in futures]
 
+    def made() -> None:  # and let go, as `map` does
+        code.encode(X.reshape(tasks, _ROWS, width))
+
     calls: dict[str, Callable[[], object]] = {"bare": own}
     if place.bare is not None:
         calls = {"bare": partial(place.bare, fn, payloads), "submit and gather": own}
     calls["map"] = lambda: cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
-    calls["encode alone"] = lambda: code.encode(X.reshape(tasks, _ROWS, width))
+    calls["encode alone"] = made
     for call in calls.values():
         call()  # what is set up at the first call is no wave's
     timings = interleaved(calls, quick=quick, settle=place.settle)

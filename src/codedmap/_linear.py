@@ -91,7 +91,8 @@ class LinearCode(abc.ABC):
             )
         columns = inputs.reshape(self.tasks, -1)
         operator = self.encoder(columns)
-        payloads = apply(operator, columns).reshape(self.workers, *inputs.shape[1:])
+        payloads = apply(operator, columns, self._memory.payloads.array)
+        payloads = payloads.reshape(self.workers, *inputs.shape[1:])
         raw, telltale = self._known(operator)
         whole = payloads[telltale] if isinstance(telltale, int) else None
         return LinearEncoding(self, payloads, raw, telltale=whole)

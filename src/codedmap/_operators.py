@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ._buffer import Buffer
 from ._precision import Precision, Windows
 
 __all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype", "width_of"]
 
 _SMALL = 512  # entries of an operator that is applied by one thread
-_ALONE = 1 << 18  # multiplications up to which OpenBLAS uses one
+_ALONE = (1 << 19) - 1  # multiplications up to which OpenBLAS uses one, of real numbers
 
 
 class Operator(Protocol):
@@ -26,10 +27,17 @@ class Operator(Protocol):
     def __matmul__(self, columns: Any, /) -> Any: ...
 
 
+class Room(Protocol):
+    """Memory for an array, such as `numpy.empty`."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> np.ndarray: ...
+
+
 class Memory:
-    """The most recently used operators, at most a hundred."""
+    """The most recently used operators, at most a hundred, and the memory of the last payloads."""
 
     def __init__(self) -> None:
+        self.payloads = Buffer()
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
         self.ready: tuple[Any, ...] = (None,)
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
@@ -54,16 +62,22 @@ def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind in "fc" else np.dtype(np.float64)
 
 
-def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
-    """``operator @ columns`` in the columns' own dtype."""
+def apply(operator: Operator, columns: np.ndarray, room: Room = np.empty) -> np.ndarray:
+    """``operator @ columns`` in the columns' own dtype; a dense one's in a new array or in this room."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
-    if isinstance(operator, np.ndarray) and operator.dtype != columns.dtype:
-        operator = operator.astype(columns.dtype)
-    if isinstance(operator, np.ndarray) and 0 < operator.size <= _SMALL:
-        return _alone(operator, columns)
-    result: np.ndarray = operator @ columns
-    return result
+    if not isinstance(operator, np.ndarray):
+        result: np.ndarray = operator @ columns
+        return result
+    operator = operator.astype(columns.dtype, copy=False)
+    made = room((len(operator), *columns.shape[1:]), columns.dtype)
+    width = width_of(operator)
+    if columns.ndim != 2 or columns.shape[1] <= width:
+        return np.matmul(operator, columns, out=made)
+    for start in range(0, columns.shape[1], width):
+        block = slice(start, start + width)
+        np.matmul(operator, columns[:, block], out=made[:, block])
+    return made
 
 
 def width_of(operator: np.ndarray) -> int:
@@ -73,19 +87,6 @@ def width_of(operator: np.ndarray) -> int:
     have helped once keep their cores busy for some 20 ms afterwards, which the workers are waiting for.
     """
     return max(1, _ALONE // operator.size) if 0 < operator.size <= _SMALL else sys.maxsize
-
-
-def _alone(operator: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The product, in blocks of columns that OpenBLAS leaves to one thread."""
-    width = width_of(operator)
-    if columns.ndim != 2 or columns.shape[1] <= width:
-        whole: np.ndarray = operator @ columns
-        return whole
-    made = np.empty((len(operator), columns.shape[1]), np.result_type(operator, columns))
-    for start in range(0, columns.shape[1], width):
-        block = slice(start, start + width)
-        np.matmul(operator, columns[:, block], out=made[:, block])
-    return made
 
 
 def telltale(operator: Operator) -> int | slice:

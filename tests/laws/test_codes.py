@@ -72,6 +72,17 @@ def test_shapes(row, size, seed):
 
 
 @every
+def test_payloads_that_somebody_still_has_stay_as_they_are(row):
+    code = row.make(4, 12, 3)
+    inputs = np.random.default_rng(0).standard_normal((4, 3, 20_000))
+    first = code.encode(inputs).payloads[3]
+    before = first.copy()
+    second = code.encode(inputs + 1)
+    np.testing.assert_array_equal(first, before)
+    np.testing.assert_array_equal(second.payloads, code.encode(inputs + 1).payloads)
+
+
+@every
 @lawful
 @given(sizes(), st.integers(0, 2**31))
 def test_a_constant_survives(row, size, seed):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -164,6 +166,7 @@ CRASHES = (
     "one_crash_costs_one_answer",
     "a_slot_works_again_after_each_crash",
     "calls_that_wait_behind_a_crash_are_answered",
+    "a_worker_that_is_told_to_end_costs_one_answer",
     "what_was_kept_is_lost_in_a_crash_and_can_be_kept_again",
     "nothing_is_left_of_crashes",
 )
@@ -178,7 +181,13 @@ ROWS = [
         "Scripted",
         scripted,
         Scripted,
-        {"what_is_abandoned_before_it_begins_never_runs": NO_QUEUE},
+        dict.fromkeys(
+            (
+                "a_worker_that_is_told_to_end_costs_one_answer",
+                "what_is_abandoned_before_it_begins_never_runs",
+            ),
+            NO_QUEUE,
+        ),
         source="owner = engine = cm.testing.Scripted(2, {0: cm.testing.late(150)})",
     ),
     Row(
@@ -275,6 +284,21 @@ def test_calls_that_wait_behind_a_crash_are_answered(row):
         assert [futures[1].result(ANSWER), futures[3].result(ANSWER)] == [1, 3]
         assert isinstance(futures[0].exception(ANSWER), cm.WorkerCrashed)
         assert isinstance(futures[2].exception(ANSWER), cm.WorkerCrashed)
+
+
+def told_to_end(_: Any) -> None:
+    """What a machine that is being taken back tells its processes, in the middle of a call."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STRAGGLER)
+
+
+@law
+def test_a_worker_that_is_told_to_end_costs_one_answer(row):
+    with row(2) as engine:
+        futures = [engine.submit(0, told_to_end, None), engine.submit(0, same, 0)]
+        futures.append(engine.submit(1, same, 1))
+        assert isinstance(futures[0].exception(ANSWER), cm.WorkerCrashed)
+        assert [future.result(ANSWER) for future in futures[1:]] == [0, 1]
 
 
 # What fn raises.

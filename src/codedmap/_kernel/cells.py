@@ -38,13 +38,15 @@ class Cells:
         out = np.empty((workers, *inputs.shape[1:]), inputs.dtype)
         every = np.arange(groups)
         shape = (groups, *(1,) * (inputs.ndim - 2))
-        for n in range(workers):
+        for n, task in enumerate(self.raw):
+            if task is not None:
+                out[n] = inputs[task]
+                continue
+            # In this form a mixture of two equal inputs is that input to the last bit, and none
+            # leaves the range of the two.
+            weight = self.weight[n].astype(inputs.real.dtype).reshape(shape)
             home = inputs[self.home[n], every]
-            if self.weight[n].any():
-                # In this form a mixture of two equal inputs is that input to the last bit, and
-                # none leaves the range of the two.
-                weight = self.weight[n].astype(inputs.real.dtype).reshape(shape)
-                home += weight * (inputs[self.neighbour[n], every] - home)
+            home += weight * (inputs[self.neighbour[n], every] - home)
             out[n] = home
         return out
 

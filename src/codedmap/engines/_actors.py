@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -13,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._errors import EngineError, WorkerCrashed
 from ._parcel import Parcel
-from ._serve import Failure, Request, serve, versions
+from ._serve import Failure, Request, ToldToEnd, serve, versions
 from ._session import Session
 
 __all__ = ["Actors"]
@@ -22,6 +23,10 @@ __all__ = ["Actors"]
 class Worker:
     """What an actor does: one call at a time, in the order in which they were sent."""
 
+    def __init__(self) -> None:
+        # Ray's own handler raises a plain SystemExit, which looks like one of the function's.
+        signal.signal(signal.SIGTERM, _end)
+
     def hello(self) -> tuple[dict[str, str], str]:
         """Tell its versions, and the node where it is."""
         return versions(), ray.get_runtime_context().get_node_id()
@@ -29,6 +34,10 @@ class Worker:
     def serve(self, request: Request) -> Parcel | Failure:
         """Compute one call."""
         return serve(request)
+
+
+def _end(number: int, _: object) -> None:
+    raise ToldToEnd(f"the worker was told to end (signal {number})")
 
 
 class Actors:

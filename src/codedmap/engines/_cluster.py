@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
@@ -94,8 +95,9 @@ class Cluster:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def soon(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call this in the event loop."""
-        self._loop.call_soon_threadsafe(function, *arguments)
+        """Call this in the event loop, unless that has ended, and everything with it."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> None:
         """Call this in the event loop after a time; to be called there."""

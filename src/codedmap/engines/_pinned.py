@@ -7,6 +7,7 @@ import secrets
 import warnings
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from functools import partial
 
 from .._checks import check_whole
 from .._errors import Abandoned, EngineError, WorkerCrashed
@@ -52,7 +53,7 @@ class Pinned(Pinning[RemoteSlot]):
             found = self._cluster.watch(self._hear)
             slots = len(found) if slots is None else slots
             self._seats = Seats(found, slots)
-            self._slots = [RemoteSlot(number, self._run, self._lost) for number in range(slots)]
+            self._slots = [RemoteSlot(number, self._run) for number in range(slots)]
             self._cluster.wait(self._begin())
         except BaseException:
             self.close()
@@ -153,12 +154,8 @@ class Pinned(Pinning[RemoteSlot]):
     def _place(self, number: int) -> None:
         worker = self._seats.at(number)
         if worker is not None:
-            self._slots[number].place(self._cluster.sender(worker))
-
-    def _lost(self, slot: RemoteSlot) -> None:
-        worker = self._seats.at(slot.number)
-        if worker is not None:
-            self._depart(worker)
+            lost = partial(self._cluster.soon, self._depart, worker)
+            self._slots[number].place(self._cluster.sender(worker), lost)
 
     def _end_now(self, slot: RemoteSlot, future: Future[object]) -> None:
         worker = self._seats.at(slot.number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -50,7 +49,7 @@ class RayCluster(Cluster):
         self._session = Session(domains)
         super().__init__(asyncio.new_event_loop())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._actors = Actors(self._session, run, needs, self._soon_unless_closed)
+        self._actors = Actors(self._session, run, needs, self.soon)
         self._count = workers
         self._nodes: dict[str, str] = {}
         self._suspects: set[str] = set()
@@ -133,10 +132,6 @@ class RayCluster(Cluster):
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
-
-    def _soon_unless_closed(self, function: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):
-            self.soon(function, *arguments)
 
     def deserted(self) -> str:
         """Why a slot has no worker, and what to do about it."""

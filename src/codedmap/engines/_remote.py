@@ -32,14 +32,12 @@ class RemoteSlot(Calls[Call]):
     number : int
     run : str
         Names the engine, and with it what it keeps.
-    lost : callable
-        Told when a call has found the worker dead: the slot needs another `place`.
     """
 
-    def __init__(self, number: int, run: str, lost: Callable[[RemoteSlot], None]) -> None:
+    def __init__(self, number: int, run: str) -> None:
         super().__init__(number, run)
-        self._lost = lost
         self._send: Send | None = None
+        self._lost: Callable[[], None] = lambda: None
         self._begun = 0
         self._numbered = 0
 
@@ -69,10 +67,10 @@ class RemoteSlot(Calls[Call]):
         self._queue(Call(Request(content, None, keep=kept.key), (kept,)))
         return kept
 
-    def place(self, send: Send) -> None:
-        """From now on this worker gets the calls."""
+    def place(self, send: Send, lost: Callable[[], None]) -> None:
+        """From now on this worker gets the calls; one that finds it dead says so, in whatever thread."""
         with self._lock:
-            self._send = send
+            self._send, self._lost = send, lost
         self._advance()
 
     def vacate(self, error: BaseException, future: Future[Any] | None = None) -> bool:
@@ -127,33 +125,33 @@ class RemoteSlot(Calls[Call]):
             with self._lock:
                 if self._send is None or self._running is not None or not self._waiting:
                     return
-                call, send = self._waiting.popleft(), self._send
+                call, send, lost = self._waiting.popleft(), self._send, self._lost
                 if not call.future.set_running_or_notify_cancel():
                     continue
-                lost = any(kept.lost for kept in call.uses)
-                if not lost:
+                missing = any(kept.lost for kept in call.uses)
+                if not missing:
                     self._running = call
                     self._begun += 1
                     self._kept.update((kept.key, kept) for kept in call.uses)
                     forget = self._forgotten()
                     begun = self._begun
-            if lost:
+            if missing:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
                 continue
             name = f"slot{self.number}-{self._run}"
             send(replace(call.request, forget=forget), name, begun).add_done_callback(
-                partial(self._arrived, call)
+                partial(self._arrived, call, lost)
             )
             return
 
-    def _arrived(self, call: Call, inner: Future[Any]) -> None:
+    def _arrived(self, call: Call, lost: Callable[[], None], inner: Future[Any]) -> None:
         try:
             error = inner.exception()
         except CancelledError:
             error = WorkerCrashed("the cluster dropped the call: is it still running?")
         if isinstance(error, WorkerCrashed):
             if self.vacate(error, call.future):
-                self._lost(self)
+                lost()
             return
         answer, error = (None, error) if error is not None else read(inner)
         with self._lock:

@@ -95,6 +95,10 @@ class Failure:
         return error
 
 
+class ToldToEnd(SystemExit):
+    """Raised in a worker whose process is to end: no failure of the function that it interrupts."""
+
+
 def start(run: str) -> None:
     """Prepare a new worker: called once, before its first request."""
     # A group of its own, so that what a function starts can be ended with it.
@@ -129,6 +133,8 @@ def serve(request: Request) -> Parcel | Failure:
             return pack(answer, request.answer)
         except CannotSend as error:
             raise CannotSend(f"the answer, a {type(answer).__name__}, {error}") from error
+    except ToldToEnd:
+        raise
     except BaseException as error:  # also SystemExit: fn must not end the worker
         return Failure.of(error)
 
