@@ -1,4 +1,4 @@
-"""Products with small operators are computed in blocks of columns: the same numbers, by one thread."""
+"""Products with small operators are computed in blocks: the same numbers, by one thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def draw(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (8, 6), (4, 3), (25, 20), (60, 20)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (1, 6), (8, 6), (4, 3), (13, 9), (24, 18), (25, 20), (3, 170), (512, 1), (60, 20)],
+)
 @pytest.mark.parametrize("columns", [0, 1, 7, 100_003])
 def test_a_product_in_blocks_is_the_product(dtype, shape, columns):
     operator, values = draw(shape, np.float64), draw((shape[1], columns), dtype)
