@@ -65,6 +65,7 @@ class Actors:
         self._run = run
         self._needs = dict(needs)
         self._soon = soon
+        self._actor: Any = ray.remote(Worker)  # once, because Ray never forgets such a class
         self._handles: dict[str, Any] = {}
         self._started = 0
         self.unreachable: set[str] = set()
@@ -98,8 +99,7 @@ class Actors:
         needs = dict(self._needs)
         # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
         on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
-        actor: Any = ray.remote(Worker)
-        self._handles[worker] = handle = actor.options(
+        self._handles[worker] = handle = self._actor.options(
             name=worker,
             num_cpus=needs.pop("CPU", 0),
             num_gpus=needs.pop("GPU", 0),

@@ -26,12 +26,13 @@ class Ray(Pinned):
     * Functions travel by cloudpickle; what they import must be installed on the nodes.
     * Closing the engine kills its actors, whatever they are doing. Ray goes on.
 
-    Three things that it cannot do, because Ray does not:
+    Four things that it cannot do, because Ray does not:
 
     * A worker that is killed between two calls is found dead by the next, which it costs.
       A node that is lost then is noticed within a second after Ray knows.
     * Processes that a function has started may outlive its worker.
     * A worker that the system has stopped (SIGSTOP) is gone only 5 s after it was killed.
+    * In the caller, Ray keeps a little of every actor that has died: megabytes after a thousand crashes.
 
     Parameters
     ----------
