@@ -100,15 +100,17 @@ def test_threads_never_share_memory():
 
 def test_a_straggler_of_an_earlier_wave_still_sees_its_own_payload():
     code = cm.SplineCode(3, 4, 1)
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
     first = np.random.default_rng(0).standard_normal((3, 100_000))
     expected = code.encode(first[:, None]).payloads[3].copy()
     seen = []
 
     def look(batch: np.ndarray) -> np.ndarray:
         if np.array_equal(batch, expected):
+            begun.set()
             assert go.wait(60)
             seen.append(batch.copy())
+        assert begun.wait(60)  # or it might be taken back before it has begun
         return batch[:, :2]
 
     with ThreadPoolExecutor(4) as pool:
