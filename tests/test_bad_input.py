@@ -58,7 +58,7 @@ def test_inputs_are_not_blamed_for_a_mixture_that_overflows():
     huge = np.array([[1.7e308], [-1.7e308]])
     with np.errstate(over="ignore"):
         assert not np.isfinite(code.encode(huge[:, None]).payloads).all()
-    with Scripted(6) as engine:
+    with Scripted(6) as engine, pytest.warns(RuntimeWarning, match="overflow"):
         assert np.isfinite(cm.map(np.sign, huge, code=code, engine=engine).values).all()
 
 

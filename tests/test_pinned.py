@@ -38,6 +38,8 @@ class Toy(Cluster):
         self.names = names
         self.held: dict[str, Future[None]] = {}
         """Workers that answer only when this is done."""
+        self.dead: set[str] = set()
+        self.dismissed: list[tuple[str, threading.Thread]] = []
 
     open = True
 
@@ -56,6 +58,9 @@ class Toy(Cluster):
 
     def _serve(self, worker, request, slot, number):
         answer: Future[object] = Future()
+        if worker in self.dead:
+            answer.set_exception(self.died(worker))
+            return answer
 
         def done(_):
             answer.set_result(serve(replace(request, content=pack((str, worker), None))))
@@ -64,7 +69,7 @@ class Toy(Cluster):
         return answer
 
     def dismiss(self, worker):
-        pass
+        self.dismissed.append((worker, threading.current_thread()))
 
     async def end(self, worker):
         pass
@@ -156,6 +161,15 @@ def test_a_slot_that_shared_a_worker_moves_to_the_next_that_comes_when_it_is_idl
         assert eventually(lambda: engine.where(1) == "c")
         assert kept.lost
         assert engine.where(0) == "a"
+
+
+def test_a_worker_found_dead_at_once_is_dismissed_in_the_thread_of_the_cluster():
+    with toys("a", "b") as engine:
+        toy, worker = engine._cluster, engine.where(0)
+        toy.dead.add(worker)
+        assert isinstance(engine.submit(0, str, "").exception(ANSWER), cm.WorkerCrashed)
+        assert eventually(lambda: toy.dismissed)
+        assert toy.dismissed == [(worker, toy._thread)]
 
 
 def test_without_any_worker_calls_fail_and_say_so(monkeypatch):

@@ -52,8 +52,7 @@ class Batch:
         if code.workers > code.tasks:
             payloads = code.workers * self._groups * rows[:1].nbytes
             check_memory(payloads, rows.nbytes, code.tasks, code.workers)
-        with np.errstate(invalid="ignore", over="ignore"):
-            self._encodings = [code.encode(block) for block in blocks]
+        self._encodings = [code.encode(block) for block in blocks]
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
             check_finite(rows, kind)

@@ -25,6 +25,7 @@ __all__ = [
     "Failure",
     "KeptKey",
     "Request",
+    "ToldToEnd",
     "WorkerTraceback",
     "forget",
     "hello",
