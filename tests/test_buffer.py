@@ -51,13 +51,42 @@ def test_memory_that_somebody_refers_to_is_left_alone(refer):
     buffer = Buffer()
     array = buffer.array(SHAPE, DTYPE)
     array[:] = 1
-    where, held = address(array), refer(array)
+    first, held = address(array), refer(array)
     del array
     other = buffer.array(SHAPE, DTYPE)
-    assert address(other) != where
-    where = address(other)
-    del other, held
-    assert address(buffer.array(SHAPE, DTYPE)) == where  # the last one's; the first is gone
+    second = address(other)
+    assert second != first
+    del other
+    assert address(buffer.array(SHAPE, DTYPE)) == second
+    del held
+    again = [buffer.array(SHAPE, DTYPE) for _ in range(2)]
+    assert {address(array) for array in again} == {first, second}
+
+
+def test_whoever_keeps_the_last_array_gets_the_memory_of_the_one_before():
+    buffer = Buffer()
+    addresses = []
+    last = None
+    for turn in range(6):
+        made = buffer.array(SHAPE, DTYPE)
+        made[:] = turn
+        assert last is None or (last == turn - 1).all()
+        last = made
+        addresses.append(address(made))
+    assert len(set(addresses)) == 2
+
+
+def test_no_more_than_two_arrays_are_held_and_of_large_ones_and_other_sizes_less():
+    buffer = Buffer()
+    three = [buffer.array(SHAPE, DTYPE) for _ in range(3)]
+    assert len({address(array) for array in three}) == 3
+    assert len(buffer._last) == 2
+    half = 1 << 26  # bytes, two of which are as much as is held
+    two = [buffer.array((half,), np.dtype(np.uint8)) for _ in range(2)]
+    assert [memory.size for memory, _ in buffer._last] == [half, half]
+    larger = [buffer.array((half + 8,), np.dtype(np.uint8)) for _ in range(2)]
+    assert [memory.size for memory, _ in buffer._last] == [half + 8]
+    assert len(two) == len(larger)  # somebody refers to them until here
 
 
 def test_read_only_views_count_too():

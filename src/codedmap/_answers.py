@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from ._errors import InvalidAnswer, NotEnoughAnswers
 
-__all__ = ["Answers", "Order", "Sheet", "agreed", "all_finite", "matrix", "stacked"]
+__all__ = ["Answers", "Order", "Sheet", "agreed", "all_finite", "finite", "matrix", "stacked"]
 
 
 class Sheet(Mapping[int, np.ndarray]):
@@ -107,8 +108,10 @@ class Order:
 
     @classmethod
     def of(cls, slots: tuple[int, ...]) -> Order:
-        ascending = tuple(sorted(slots))
-        return cls(slots, ascending, None if ascending == slots else np.array(slots).argsort())
+        given = np.array(slots, dtype=np.intp)
+        rows = given.argsort()
+        ascending = tuple(given[rows].tolist())
+        return cls(slots, ascending, None if ascending == slots else rows)
 
 
 def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:
@@ -159,8 +162,13 @@ def agreed(answers: Mapping[int, Any], rows: int) -> tuple[dict[int, np.ndarray]
 def all_finite(array: np.ndarray) -> bool:
     """Whether no entry is NaN or infinite, in one pass and without a mask of the array's size."""
     with np.errstate(invalid="ignore", over="ignore"):
-        # NaN and infinity survive a sum; a sum may also overflow, so only then look closer.
-        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+        return finite(array)
+
+
+def finite(array: np.ndarray) -> bool:
+    """As `all_finite`, for callers who have silenced NumPy about invalid values and overflow."""
+    # NaN and infinity survive a sum; a sum may also overflow, so only then look closer.
+    return cmath.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
 def matrix(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import math
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -13,25 +13,29 @@ import numpy as np
 
 __all__ = ["Buffer"]
 
+_Lent = tuple[np.ndarray, Callable[[], object]]
+"""Memory, and what returns its user, or None when that is gone."""
+
 _LITTLE = 1 << 20  # bytes below which an array gets memory of its own, which is cheap
 _MUCH = 128 << 20  # bytes above which nothing is held back for another time
 
 
 class Buffer:
-    """Memory for one array at a time, held until its owner goes.
+    """Memory for arrays that follow one another, the last two of which are held until its owner goes.
 
     The system clears what memory it gives, and that takes longer than to write a mixture of inputs
-    there. So the memory of the last array is kept, and is the next one's if that is as large and
-    nobody refers to the last any more: not a view of it, nor anything that was made from its memory.
+    there. So memory is kept, and is the next array's if that is as large and nobody refers to what
+    was there any more: not to a view of it, nor to anything that was made from its memory. Two,
+    because somebody may still be busy with the last array when the next is made.
     """
 
     def __init__(self) -> None:
         # What is taken out here is this caller's alone, whichever thread it is in.
-        self._last: deque[tuple[np.ndarray, Callable[[], object]]] = deque(maxlen=1)
+        self._last: deque[_Lent] = deque(maxlen=2)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """An array with undefined entries."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or not _LITTLE <= size <= _MUCH:
             return np.empty(shape, dtype)
         memory = self._free(size)
@@ -42,8 +46,19 @@ class Buffer:
         return made
 
     def _free(self, size: int) -> np.ndarray:
-        with contextlib.suppress(IndexError):
-            memory, user = self._last.pop()
-            if memory.size == size and user() is None:
+        """Memory that nobody refers to; what is in use is kept for later, what is of another size is not."""
+        lent: list[_Lent] = []
+        while self._last:
+            try:
+                memory, user = self._last.popleft()
+            except IndexError:  # another thread was faster
+                break
+            if memory.size != size:
+                continue
+            if user() is None:
+                self._last.extendleft(reversed(lent))
                 return memory
+            lent.append((memory, user))
+        if 2 * size <= _MUCH:
+            self._last.extendleft(reversed(lent))
         return np.empty(size, np.uint8)

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ._answers import Order, all_finite, matrix
+from ._answers import Order, finite, matrix
 from ._code import Estimate, check_tasks, left_out
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._loose import Loose, loose, side_by_side
-from ._operators import Memory, Operator, apply, units, values_dtype
+from ._operators import Memory, Operator, apply, in_dtype, units, values_dtype
 from ._operators import telltale as telltale_of
 from ._outliers import find_lies, suspicious
 from ._precision import Precision, Windows
@@ -29,7 +29,7 @@ class LinearCode(abc.ABC):
     """A code made of two linear operators and one predicate; derive from it as a frozen dataclass.
 
     `encoder` and `decoder` see the data only so that adaptive codes may choose a parameter from
-    it; what they return must act on every column alike.
+    it; what they return must act on every column alike, and is kept: it must not change afterwards.
     """
 
     tasks: int
@@ -90,11 +90,10 @@ class LinearCode(abc.ABC):
                 "(Replication, Uncoded)"
             )
         columns = inputs.reshape(self.tasks, -1)
-        operator = self.encoder(columns)
+        operator, raw, telltale = self._known(self.encoder(columns), columns.dtype)
         with np.errstate(invalid="ignore"):  # infinite inputs are told by whoever looks for them
             payloads = apply(operator, columns, self._memory.payloads.array)
         payloads = payloads.reshape(self.workers, *inputs.shape[1:])
-        raw, telltale = self._known(operator)
         whole = payloads[telltale] if isinstance(telltale, int) else None
         return LinearEncoding(self, payloads, raw, telltale=whole)
 
@@ -103,26 +102,27 @@ class LinearCode(abc.ABC):
         made: Made = self._memory.get(key, build)
         return made
 
-    def _known(self, operator: Operator) -> tuple[tuple[int | None, ...], int | slice]:
-        """Which payloads are inputs themselves, and which takes from all of them."""
+    def _known(
+        self, operator: Operator, dtype: np.dtype[Any]
+    ) -> tuple[Operator, tuple[int | None, ...], int | slice]:
+        """An encoder in the inputs' dtype, which payloads are inputs themselves, and which takes from all."""
         # Of an operator that is used again the answer is remembered beside it.
-        known, raw, telltale = self._memory.encoder
-        if known is not operator:
-            raw, telltale = (None,) * self.workers, telltale_of(operator)
+        known = self._memory.encoder
+        if known[0] is not operator or known[1] != dtype:
+            made: Operator = operator
+            raw: tuple[int | None, ...] = (None,) * self.workers
             if isinstance(operator, np.ndarray):
-                raw = tuple(units(operator))
-            self._memory.encoder = operator, raw, telltale
-        return raw, telltale
+                made, raw = in_dtype(operator, dtype), units(operator)
+            known = self._memory.encoder = operator, dtype, made, raw, telltale_of(operator)
+        return known[2], known[3], known[4]
 
     def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
         """A dense decoder in the answers' dtype, and which of its rows tells NaN."""
         known = self._memory.ready
-        if known[0] is operator and known[1] == dtype:
-            return known[2], known[3]
-        made = operator.astype(np.float32 if dtype == np.float16 else dtype)
-        telltale = telltale_of(operator)
-        self._memory.ready = operator, dtype, made, telltale
-        return made, telltale
+        if known[0] is not operator or known[1] != dtype:
+            made, telltale = in_dtype(operator, dtype), telltale_of(operator)
+            known = self._memory.ready = operator, dtype, made, telltale
+        return known[2], known[3]
 
     def witness(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """`precision`, of the slots last asked for remembered; to keep it for many takes memory."""
@@ -171,9 +171,9 @@ class LinearEncoding:
         with np.errstate(invalid="ignore", over="ignore"):
             order = Order.of(slots)
             values, exact, telltale = self._estimate(order, stacked)
-        finite = all_finite(values[telltale])
-        outliers = self._outliers(order, stacked) if finite else None
-        if not finite or outliers is not None:
+            usable = finite(values[telltale])
+        outliers = self._outliers(order, stacked) if usable else None
+        if not usable or outliers is not None:
             values, exact, liars = self._without_lies(slots, side_by_side(stacked), outliers)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)

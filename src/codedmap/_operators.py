@@ -12,7 +12,16 @@ import numpy as np
 from ._buffer import Buffer
 from ._precision import Precision, Windows
 
-__all__ = ["Memory", "Operator", "apply", "telltale", "units", "values_dtype", "width_of"]
+__all__ = [
+    "Memory",
+    "Operator",
+    "apply",
+    "in_dtype",
+    "telltale",
+    "units",
+    "values_dtype",
+    "width_of",
+]
 
 _SMALL = 512  # entries of an operator that is applied by one thread
 _ALONE = (1 << 19) - 1  # multiplications up to which OpenBLAS uses one, of real numbers
@@ -41,12 +50,8 @@ class Memory:
         self.payloads = Buffer()
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
         self.ready: tuple[Any, ...] = (None,)
+        self.encoder: tuple[Any, ...] = (None,)
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
-        self.encoder: tuple[Operator | None, tuple[int | None, ...], int | slice] = (
-            None,
-            (),
-            slice(None),
-        )
 
     def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
         operator = self._operators.pop(key, None)
@@ -61,6 +66,11 @@ class Memory:
 def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Of estimates from answers of this dtype."""
     return dtype if dtype.kind in "fc" else np.dtype(np.float64)
+
+
+def in_dtype(operator: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """A dense operator in which columns of this dtype are summed."""
+    return operator.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
 
 
 def apply(operator: Operator, columns: np.ndarray, room: Room = np.empty) -> np.ndarray:
@@ -112,9 +122,9 @@ def telltale(operator: Operator) -> int | slice:
     return slice(None)
 
 
-def units(operator: np.ndarray) -> list[int | None]:
+def units(operator: np.ndarray) -> tuple[int | None, ...]:
     """For each row the column of its single 1 among zeros, or None."""
     single = (operator != 0).sum(axis=1) == 1
     column = operator.argmax(axis=1)
     unit = single & (operator[np.arange(len(operator)), column] == 1.0)
-    return [int(c) if u else None for c, u in zip(column, unit, strict=True)]
+    return tuple(int(c) if u else None for c, u in zip(column, unit, strict=True))

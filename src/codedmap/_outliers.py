@@ -210,7 +210,7 @@ def _hints(
     if groups == 1 and not precision.exact:  # the same as below, in half the time
         alone = _squares_of_one(sketched(answers, GLANCE, order), precision)
         # That the largest is below so many medians, without sorting them.
-        if 2 * np.count_nonzero(_FAR**2 * alone > alone.max()) >= count:
+        if 2 * np.count_nonzero(alone > alone[alone.argmax()] / _FAR**2) >= count:
             return np.zeros(1, dtype=bool), False
     hints = np.zeros(groups, dtype=bool)
     sums = np.zeros(count)
@@ -236,7 +236,7 @@ def _hints(
 def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]:
     """Squares of the standardised residuals, (F, B), and by which matrix."""
     count, groups, outputs = sketch.shape
-    flat = sketch.reshape(count, -1).astype(np.float32)
+    flat = sketch.reshape(count, -1).astype(np.float32, copy=False)
     # One of the matrices for all groups, as a few of them want it.
     chosen, rows = _fitting(flat[:, : 8 * outputs], precision)
     residuals = precision.standardising[rows] @ flat
@@ -245,9 +245,9 @@ def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]
 
 def _squares_of_one(sketch: np.ndarray, precision: Precision) -> np.ndarray:
     """What `_squares` gives for a single group, (F,)."""
-    flat = sketch[:, 0].astype(np.float32)
+    flat = sketch[:, 0].astype(np.float32, copy=False)
     residuals = precision.standardising[_fitting(flat, precision)[1]] @ flat
-    return np.asarray(np.einsum("fq,fq->f", residuals, residuals))
+    return np.asarray(np.vecdot(residuals, residuals))
 
 
 def _fitting(flat: np.ndarray, precision: Precision) -> tuple[int, slice]:
@@ -257,8 +257,7 @@ def _fitting(flat: np.ndarray, precision: Precision) -> tuple[int, slice]:
     chosen, count = 0, len(flat)
     if len(precision.matrices) > 1:
         some = (precision.choosing @ flat).reshape(len(precision.matrices), -1)
-        energies = np.einsum("jf,jf->j", some, some)
-        chosen = int((precision.levels - np.log(energies)).argmax())
+        chosen = int((np.vecdot(some, some) * precision.scales).argmin())
     return chosen, slice(chosen * count, (chosen + 1) * count)
 
 

@@ -80,9 +80,13 @@ class Precision:
         return np.ascontiguousarray(each[:, ::_CHOOSING]).reshape(-1, each.shape[2])
 
     @cached_property
-    def levels(self) -> np.ndarray:
-        """How closely each says that these answers are known from the others: the mean of log P_ii, (J,)."""
-        return np.asarray(np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1))
+    def scales(self) -> np.ndarray:
+        """By each, the geometric mean of the variances 1 / P_ii of these answers given the others, (J,).
+
+        The more probable answers are by a matrix, the smaller is this times their standardised
+        residuals' sum of squares.
+        """
+        return np.asarray(np.exp(-np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1)))
 
     @property
     def _diagonals(self) -> np.ndarray:

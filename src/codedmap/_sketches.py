@@ -27,7 +27,7 @@ def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = No
         # As one matrix, or every row would be a product of its own.
         flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
         answers = flat.reshape(count, groups, directions)
-    return answers if order is None else answers[order]
+    return answers if order is None else answers.take(order, axis=0)
 
 
 def looked_at(answers: np.ndarray, directions: int = GLANCE) -> np.ndarray:
