@@ -213,12 +213,19 @@ def inverse(
 
 
 def conditioned(
-    cross: np.ndarray, own: np.ndarray, projected: np.ndarray, ones: np.ndarray, total: np.ndarray
+    covariance: np.ndarray,
+    cross: np.ndarray,
+    own: np.ndarray,
+    projected: np.ndarray,
+    ones: np.ndarray,
+    total: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The operator from answers to estimates, and the estimates' variances in units of s².
 
     Parameters
     ----------
+    covariance : ndarray, shape (B, F, F)
+        Of the answers, noise included, those not used as well.
     cross : ndarray, shape (B, T, F)
         Covariance of what is estimated with the answers; zero where an answer is not used.
     own : ndarray, shape (B, T)
@@ -231,13 +238,14 @@ def conditioned(
     ndarray, shape (B, T, F)
     ndarray, shape (B, T)
     """
-    mean = ones / total[:, None]
     operator = cross @ projected
-    variance = own - np.einsum("btf,btf->bt", operator, cross)
-    # The projection has taken the constant out of C⁻¹; what it leaves unknown comes back here.
-    short = 1.0 - np.einsum("btf,bf->bt", cross, ones)
-    variance += (short**2 - (1.0 - short) ** 2) / total[:, None]
-    operator += mean[:, None, :]
+    operator += (ones / total[:, None])[:, None, :]
+    # The variance of the error of exactly this operator w, k_0 - 2wᵀk + wᵀCw (Joseph's form), to which
+    # the rounding in w contributes its square only. k_0 - kᵀC⁻¹k takes the whole of it, which is more
+    # than there is left where the answers are alike.
+    doubtful = operator @ covariance
+    doubtful -= 2.0 * cross
+    variance = own + np.einsum("btf,btf->bt", operator, doubtful)
     return operator, np.maximum(variance, 0.0)
 
 

@@ -46,7 +46,7 @@ class Regression:
     ) -> tuple[np.ndarray, np.ndarray]:
         """From answers to estimates of these tasks, and variances in units of s²."""
         cross = self.cross[:, tasks] * used[:, None, :]
-        operator, variance = conditioned(cross, self.own[:, tasks], *solved)
+        operator, variance = conditioned(self.covariance, cross, self.own[:, tasks], *solved)
         return operator, np.maximum(variance, self.noise) * self.local_tasks[:, tasks]
 
 
