@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import functools
 import gc
 import mmap
@@ -389,21 +388,24 @@ def test_several_arrays_in_one_value_are_aligned_and_none_overlaps(shared):
     assert {array.ctypes.data % 64 for array in back.values()} == {0}
 
 
-def full(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
+def fill_up(_=None):
+    """No file may become larger than 1 MB from now on: what is written beyond is refused, like by a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    return before
 
 
-def fill_up(_):
-    os.posix_fallocate = full
-
-
-def test_what_finds_no_room_in_shared_memory_goes_through_the_pipe(monkeypatch):
-    monkeypatch.setattr(os, "posix_fallocate", full)
+def test_what_finds_no_room_in_shared_memory_goes_through_the_pipe():
     array = ARRAYS["32 MB"]
     with Local(1) as engine:
+        assert engine.submit(0, look, array).result(ANSWER) == (True, True)
         engine.submit(0, fill_up, None).result(ANSWER)
-        assert engine.submit(0, look, array).result(ANSWER) == (True, False)
-        back = engine.submit(0, same, array).result(ANSWER)
+        before = fill_up()
+        try:
+            assert engine.submit(0, look, array).result(ANSWER) == (True, False)
+            back = engine.submit(0, same, array).result(ANSWER)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert np.array_equal(back, array)
         assert back.flags.writeable
         assert not in_shared_memory(back)

@@ -216,9 +216,7 @@ def conditioned(
     covariance: np.ndarray,
     cross: np.ndarray,
     own: np.ndarray,
-    projected: np.ndarray,
-    ones: np.ndarray,
-    total: np.ndarray,
+    solved: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The operator from answers to estimates, and the estimates' variances in units of s².
 
@@ -230,7 +228,7 @@ def conditioned(
         Covariance of what is estimated with the answers; zero where an answer is not used.
     own : ndarray, shape (B, T)
         Variance before any answer.
-    projected, ones, total
+    solved
         From `inverse`.
 
     Returns
@@ -238,6 +236,7 @@ def conditioned(
     ndarray, shape (B, T, F)
     ndarray, shape (B, T)
     """
+    projected, ones, total = solved
     operator = cross @ projected
     operator += (ones / total[:, None])[:, None, :]
     # The variance of the error of exactly this operator w, k_0 - 2wᵀk + wᵀCw (Joseph's form), to which

@@ -42,11 +42,11 @@ class Regression:
         return inverse(self.covariance.copy(), used, flat=self.flat)
 
     def operator(
-        self, tasks: np.ndarray, used: np.ndarray, solved: tuple[np.ndarray, ...]
+        self, tasks: np.ndarray, used: np.ndarray, solved: tuple[np.ndarray, np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """From answers to estimates of these tasks, and variances in units of s²."""
         cross = self.cross[:, tasks] * used[:, None, :]
-        operator, variance = conditioned(self.covariance, cross, self.own[:, tasks], *solved)
+        operator, variance = conditioned(self.covariance, cross, self.own[:, tasks], solved)
         return operator, np.maximum(variance, self.noise) * self.local_tasks[:, tasks]
 
 

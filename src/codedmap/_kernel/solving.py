@@ -26,7 +26,7 @@ class Part:
     """Some groups, solved."""
 
     process: Regression
-    solved: tuple[np.ndarray, ...]
+    solved: tuple[np.ndarray, np.ndarray, np.ndarray]
     operator: np.ndarray
     variance: np.ndarray
 

@@ -1,9 +1,9 @@
 """Values between processes: small ones through the pipe, large buffers through shared memory.
 
-A parcel's large buffers lie in one file of the shared-memory file system, which both sides map
-into memory; the receiver removes the name as soon as it has it open. Space is reserved before
-anything is written, because running out of it later would kill the writer with SIGBUS; where it
-cannot be reserved (containers often have 64 MB), the buffers go through the pipe.
+A parcel's large buffers lie in one file of the shared-memory file system, which the receiver maps
+into memory; it removes the name as soon as it has it open. The sender writes it as a file: through
+a mapping that would take twice as long, and running out of space would kill it with SIGBUS. Where
+there is no room (containers often have 64 MB), the buffers go through the pipe.
 """
 
 from __future__ import annotations
@@ -159,17 +159,12 @@ def _spans(raws: list[memoryview]) -> Iterator[tuple[int, int]]:
 
 
 def _write(path: Path, raws: list[memoryview], spans: tuple[tuple[int, int], ...]) -> None:
-    if not hasattr(os, "posix_fallocate"):
-        raise OSError("space cannot be reserved on this system")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        size = max(1, spans[-1][1])
-        os.posix_fallocate(descriptor, 0, size)
-        with mmap.mmap(descriptor, size) as memory:
-            for raw, (start, end) in zip(raws, spans, strict=True):
-                memory[start:end] = raw
+        with os.fdopen(descriptor, "wb") as file:
+            for raw, (start, _) in zip(raws, spans, strict=True):
+                file.seek(start)
+                file.write(raw)
     except BaseException:
         path.unlink()
         raise
-    finally:
-        os.close(descriptor)
