@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "codedmap"
 
 FLOORS = {
     "_errors": 0, "_closing": 0, "_buffer": 0, "_checks": 0.5, "_two_opt": 0.5,
-    "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
+    "_forms": 0.75, "_points": 1, "_spline": 1, "_answers": 1, "_votes": 1, "_groups": 1, "_memory": 1, "_onnx": 1,
     "_ordering": 1, "_precision": 1, "_sketches": 1,
     "_rules": 1, "_rows": 2, "engines._contract": 1, "engines._parcel": 1,
     "_code": 2, "engines._serve": 2, "engines._domains": 1, "engines.executor": 2, "engines.resident": 2, "_display": 2,
@@ -53,7 +53,18 @@ FLOORS = {
 }  # fmt: skip
 
 LEFT = (
-    {"_points", "_spline", "_rows", "_answers", "_votes", "_groups", "_code", "_linear", "_mixing"}
+    {
+        "_points",
+        "_spline",
+        "_rows",
+        "_forms",
+        "_answers",
+        "_votes",
+        "_groups",
+        "_code",
+        "_linear",
+        "_mixing",
+    }
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_buffer", "_sketches", "training._sketch", "training._moments"}
     | {"_again", "_batch", "_digest", "_source", "_sink", "_totals"}

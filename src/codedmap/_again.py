@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ._answers import agreed
 from ._code import Estimate
+from ._forms import agreed
 from ._votes import compare
 
 __all__ = ["confronted", "of_own_answers", "overlaid"]

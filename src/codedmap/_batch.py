@@ -49,9 +49,8 @@ class Batch:
         self._rows = len(rows)
         self._spans = spans(blocks)
         self._groups = self._spans[-1][1]
-        if code.workers > code.tasks:
-            payloads = code.workers * self._groups * rows[:1].nbytes
-            check_memory(payloads, rows.nbytes, code.tasks, code.workers)
+        payloads = code.workers * self._groups * rows[:1].nbytes
+        check_memory(payloads, rows.nbytes, code.tasks, code.workers)
         self._encodings = [code.encode(block) for block in blocks]
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ._answers import Sheet, agreed, matrix, stacked
+from ._answers import Sheet, matrix, stacked
+from ._forms import agreed
 from ._operators import width_of
 from ._sketches import looked_at
 

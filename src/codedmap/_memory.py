@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ._errors import NotEnoughMemory
@@ -9,12 +11,16 @@ from ._errors import NotEnoughMemory
 __all__ = ["check_memory", "check_parts", "free_memory"]
 
 
+_V2 = ("/sys/fs/cgroup", "memory.max", "memory.current")
+_V1 = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+"""Where control groups are seen, and in which files their limit and what they use."""
+
 _LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
 
 
 def free_memory() -> int | None:
     """Bytes that this process may still use: the machine's, or its control group's; None if unknown."""
-    known = [n for n in (_machine(), _group_v2(), _group_v1()) if n is not None]
+    known = [n for n in (_machine(), *_groups()) if n is not None]
     return min(known) if known else None
 
 
@@ -28,10 +34,15 @@ def check_memory(payloads: int, inputs: int, tasks: int, workers: int) -> None:
     tasks, workers : int
         K and N, for the message.
     """
-    needed = 2 * payloads
+    needed = 2 * payloads if workers > tasks else payloads
     free = _lacking(needed)
     if free is None:
         return
+    if workers == tasks:
+        raise NotEnoughMemory(
+            f"{workers} payloads take {_size(needed)} on their way to the workers, but only {_size(free)} are free. "
+            "Call map on fewer rows at a time, or codedmap.waves, or cast them to float32"
+        )
     raise NotEnoughMemory(
         f"{workers} payloads for groups of K = {tasks} take N/K = {workers / tasks:.2f} times the inputs' "
         f"{_size(inputs)}, and as much again on their way to the workers: {_size(needed)}, but only "
@@ -79,18 +90,25 @@ def _machine() -> int | None:
     return None
 
 
-def _group_v2() -> int | None:
-    return _left("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
+def _groups() -> Iterator[int | None]:
+    """Of the control groups that hold this process, and of those that hold them."""
+    paths = {(_V2, ""), (_V1, "")}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                paths.add((_V2, path))
+            elif "memory" in controllers.split(","):
+                paths.add((_V1, path))
+    for (root, limit, usage), path in paths:
+        for group in (Path(path), *Path(path).parents):
+            folder = Path(root, str(group).lstrip("/"))
+            yield _left(folder / limit, folder / usage)
 
 
-def _group_v1() -> int | None:
-    group = "/sys/fs/cgroup/memory"
-    return _left(f"{group}/memory.limit_in_bytes", f"{group}/memory.usage_in_bytes")
-
-
-def _left(limit: str, usage: str) -> int | None:
+def _left(limit: Path, usage: Path) -> int | None:
     try:
-        return max(0, int(Path(limit).read_text()) - int(Path(usage).read_text()))
+        return max(0, int(limit.read_text()) - int(usage.read_text()))
     except (OSError, ValueError):  # no such group, or "max"
         return None
 

@@ -21,6 +21,12 @@ def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
 
 def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
+    if np.ma.is_masked(inputs):
+        hidden = np.ma.getmaskarray(inputs)
+        raise InvalidArgument(
+            f"{hidden.sum()} of {hidden.size} numbers of the {kind}s are masked, and have no value to compute "
+            "with: fill them (inputs.filled(0.0), say), or leave their rows out"
+        )
     try:
         rows = np.asarray(inputs)
     except Exception as error:

@@ -6,7 +6,7 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ._checks import check_whole, is_real
 from ._errors import InvalidArgument
@@ -84,10 +84,16 @@ class StopRule(Protocol):
         ...
 
     def __or__(self, other: StopRule) -> StopRule:
-        return AnyOf(self, other)
+        return AnyOf(self, other) if _is_rule(other) else NotImplemented
 
     def __and__(self, other: StopRule) -> StopRule:
-        return AllOf(self, other)
+        return AllOf(self, other) if _is_rule(other) else NotImplemented
+
+
+def _is_rule(other: Any) -> bool:
+    if isinstance(other, type):
+        return False
+    return all(callable(getattr(other, name, None)) for name in ("verdict", "wake_after"))
 
 
 @dataclass(frozen=True, slots=True)

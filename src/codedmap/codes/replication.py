@@ -218,6 +218,13 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
         )
     wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
     known = values[have].astype(wide)
+    with np.errstate(invalid="ignore"):
+        rounded = values.dtype.kind in "iu" and (known.astype(values.dtype) != values[have]).any()
+    if rounded:
+        raise NotEnoughAnswers(
+            f"answers of dtype {values.dtype} above 2**53 cannot stand beside a mean, which would round them, so "
+            f'fill="mean" cannot stand in for {_named(lost)}: wait longer, or use more workers'
+        )
     finite = np.isfinite(known)
     count = finite.sum(axis=0)
     enough = np.maximum(count, 1)
