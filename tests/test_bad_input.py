@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -189,3 +190,16 @@ def test_an_executor_that_is_shut_down_says_so():
     pool.shutdown()
     with pytest.raises(RuntimeError, match="shutdown"):
         cm.map(np.sin, X, code=cm.Uncoded(2), engine=pool)
+
+
+@pytest.mark.parametrize("smoothing", [1e308, np.inf, np.nan, -1.0, Fraction(1, 3), 10**400, "GCV"])
+def test_smoothing_that_cannot_be_computed_with_is_refused(smoothing):
+    for name in ("encoder_smoothing", "decoder_smoothing"):
+        with pytest.raises(cm.InvalidArgument, match=rf"{name}=.* from 0 to 1e\+100"):
+            cm.SplineCode(3, 6, 1, **{name: smoothing})
+
+
+def test_complex_inputs_have_no_bounds_to_clip_to():
+    code = cm.SplineCode(6, 9, 1, clip=(0, 0.5))
+    with pytest.raises(cm.InvalidArgument, match="bounds real numbers"):
+        code.encode(np.zeros((6, 1, 2), complex))

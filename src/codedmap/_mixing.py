@@ -32,6 +32,11 @@ def clipped(
     """
     if clip is None:
         return encoding
+    if inputs.dtype.kind == "c":
+        raise InvalidArgument(
+            f"clip={clip} bounds real numbers, but the inputs are of dtype {inputs.dtype}: leave clip out, "
+            "or give real and imaginary parts as numbers of their own (inputs.view(float))"
+        )
     low, high = inputs.min(), inputs.max()
     if low < clip[0] or high > clip[1]:
         raise InvalidArgument(

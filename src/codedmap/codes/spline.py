@@ -20,6 +20,7 @@ from .._spline import smoother, smoothing_by_gcv
 
 __all__ = ["SplineCode"]
 
+_STIFFEST = 1e100
 Smoothing = float | Literal["gcv"]
 Loss = Literal["square", "bisquare"]
 
@@ -159,5 +160,8 @@ class SplineCode(LinearCode):
 def _check_smoothing(name: str, value: Smoothing) -> None:
     if isinstance(value, str) and value == "gcv":
         return
-    if not is_real(value) or not 0.0 <= value < np.inf:
-        raise InvalidArgument(f'{name}={value!r} must be a finite number of at least 0, or "gcv"')
+    number = is_real(value) and isinstance(value, (int, float, np.number))
+    if not number or not 0.0 <= value <= _STIFFEST:
+        raise InvalidArgument(
+            f'{name}={value!r} must be a number from 0 to {_STIFFEST:g}, which gives a line, or "gcv"'
+        )
