@@ -34,14 +34,16 @@ class Heard:
 
     def add(self, slot: int, answer: Any, worker: int, *, again: bool) -> None:
         """An answer that this worker made; ``again``: of a slot that was sent to it again."""
-        answers = self._answers.setdefault(slot, [])
-        which = slot, len(answers)
-        answers.append(answer)
-        self._workers[which] = worker
-        if again:
-            self._hedges.add(which)
-        if len(answers) > 1:
+        before = len(self._answers.get(slot, ()))
+        if before:
+            self._answers[slot].append(answer)
             self.several.add(slot)
+        else:
+            self._answers[slot] = [answer]
+        if worker != slot or again:
+            self._workers[slot, before] = worker
+        if again:
+            self._hedges.add((slot, before))
 
     def believed(self, slot: int) -> list[tuple[int, Any]]:
         """The answers of a slot that are not left out, each with how many had come before."""
@@ -69,7 +71,7 @@ class Heard:
         new = {
             which
             for which in self._hedges - self.out
-            if not lies.get(self._workers[which], set()) <= {which}
+            if not lies.get(self.worker(*which), set()) <= {which}
         }
         self.out |= new
         return bool(new)
