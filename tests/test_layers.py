@@ -42,7 +42,7 @@ FLOORS = {
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
     "codes": 6, "engines": 6,
     "testing": 7, "_collect": 7, "_telling": 6.5, "_result": 7, "_hedge": 7.5,
-    "_again": 3, "_batch": 4, "_wave": 8,
+    "_again": 3, "_parts": 3, "_batch": 4, "_wave": 8,
     "_stream": 8.5,
     "_digest": 1, "_journal": 1, "_source": 1, "_sink": 1, "_totals": 7.5, "_store": 8, "_waves": 9,
     "_map": 9,
@@ -67,7 +67,7 @@ LEFT = (
     }
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_buffer", "_sketches", "training._sketch", "training._moments"}
-    | {"_again", "_batch", "_digest", "_source", "_sink", "_totals"}
+    | {"_again", "_parts", "_batch", "_digest", "_source", "_sink", "_totals"}
     | {"_planning.table", "_planning.replays", "_planning.schemes", "_planning.sampling"}
     | {"_planning.verdict"}
     | {"_matrices.code", "_matrices.blocks", "_matrices.products", "_matrices.copies"}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ._again import confronted, of_own_answers, overlaid
+from ._again import Heard, confronted, of_own_answers, overlaid
 from ._answers import Answers, Sheet, all_finite, matrix
 from ._code import Arranging, Code, Estimate, Learning, Salvageable
-from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from ._errors import InvalidAnswer, NotEnoughAnswers
 from ._groups import cut, joined, spans
 from ._memory import check_memory
+from ._parts import order_places, raw_alone, tasks_at, whole
 from ._rows import check_finite
 
 __all__ = ["Batch"]
@@ -44,7 +46,7 @@ class Batch:
         if first:
             check_finite(rows, kind)
         order = code.arranged(rows) if isinstance(code, Arranging) else None
-        self._place = None if order is None else self._places(order, len(rows))
+        self._place = None if order is None else order_places(code, order, len(rows))
         blocks = cut(rows if order is None else rows[order], code.tasks)
         self._rows = len(rows)
         self._spans = spans(blocks)
@@ -56,18 +58,16 @@ class Batch:
         if not (first or all(map(_surely_finite, self._encodings))):
             check_finite(rows, kind)
         self._answers = Answers(code.workers)
-        self._came: set[int] = set()
+        self._heard = Heard()
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
         self.owner = self._owners(self._encodings[0])
-        """For each slot whose payload is the own input of a task, that task."""
+        """For each slot whose payload is the own input of a task, that task; or, where groups have an
+        order of their own, the place where that task stands."""
         if hedged and set(self.owner.values()) != set(range(code.tasks)):
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
-        self._own: dict[int, Any] = {}
-        self._second: dict[int, Any] = {}
-        self.lied: set[tuple[int, int]] = set()
-        """Slots with an answer judged a lie, and which of their answers it was, 0 or 1."""
+        self._lied: set[tuple[int, int]] = set()
 
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x), not writable."""
@@ -80,15 +80,17 @@ class Batch:
         payload.flags.writeable = False
         return payload
 
-    def take(self, slot: int, answer: Any) -> None:
-        """An answer has come; the second of a slot only confirms or disputes the first."""
-        if slot >= self.code.workers:
-            self._own[slot] = answer
-        elif slot in self._came:
-            self._second[slot] = answer
-        else:
-            self._came.add(slot)
+    def take(
+        self, slot: int, answer: Any, worker: int | None = None, *, again: bool = False
+    ) -> None:
+        """An answer has come; a later one of the same slot only confirms or disputes the first.
+
+        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge.
+        """
+        if slot < self.code.workers and slot not in self._heard:
             self._answers.add(slot, answer)
+            answer = None  # which is kept there
+        self._heard.add(slot, answer, slot if worker is None else worker, again=again)
         self._estimate = None
 
     def decodable(self, answered: frozenset[int]) -> bool:
@@ -112,19 +114,12 @@ class Batch:
             As `Encoding.decode`.
         """
         if self._estimate is None:
-            try:
-                sheet, others = self._sheet()
-                parts = [
-                    encoding.decode(sheet.groups(*span))
-                    for encoding, span in zip(self._encodings, self._spans, strict=True)
-                ]
-            except NotEnoughAnswers:
-                if len(self._own) < self.code.tasks:
-                    raise
-                sheet, others, parts = Sheet((), np.empty((0, 0))), (), [self._own_alone()]
-                if not parts[0].exact.all():
-                    raise
-            self._estimate = self._joined(parts, sheet, others)
+            self._heard.out.clear()
+            self._lied.clear()
+            estimate = self._decoded()
+            while self._heard.doubts(self._lied):
+                estimate = self._decoded()
+            self._estimate = estimate
         return self._estimate
 
     def tried(self) -> Estimate | None:
@@ -136,19 +131,13 @@ class Batch:
 
     def salvage(self) -> Estimate:
         """What there is though it cannot be decoded: NaN where nothing is known."""
-        try:
-            sheet, others = self._sheet()
-        except NotEnoughAnswers:
-            sheet, others = Sheet((), np.empty((0, 0))), ()
-        if not sheet and self._own:
-            return self._joined([self._own_alone()], sheet, others)
-        parts = [
-            encoding.salvage(sheet.groups(*span))
-            if isinstance(encoding, Salvageable) and sheet
-            else _nothing(self.code.tasks, (span[1] - span[0], *sheet.block.shape[2:]))
-            for encoding, span in zip(self._encodings, self._spans, strict=True)
-        ]
-        return self._joined(parts, sheet, others)
+        judged = set(self._lied)  # by the attempt to decode, which may know better
+        estimate = self._salvaged()
+        self._lied |= judged
+        while self._heard.doubts(self._lied):
+            estimate = self._salvaged()
+            self._lied |= judged
+        return estimate
 
     def forget(self) -> None:
         """The arrays of the last estimate are the caller's now, who may write into them."""
@@ -161,87 +150,144 @@ class Batch:
         return first.learned if isinstance(first, Learning) else None
 
     @property
-    def task_of_row(self) -> np.ndarray:
-        """For each of the caller's rows its task, (m,)."""
+    def rejected(self) -> tuple[int, ...]:
+        """Slots, and workers to whom one was sent again, with an answer judged a lie at the last decoding."""
+        return tuple(sorted({self._heard.author(*lie) for lie in self._lied}))
+
+    @property
+    def liars(self) -> set[int]:
+        """Workers with an answer judged a lie at the last decoding."""
+        return {self._heard.worker(*lie) for lie in self._lied}
+
+    @property
+    def unbelieved(self) -> set[tuple[int, int]]:
+        """Slots and which of their answers the last decoding left out, because its worker lied elsewhere."""
+        return self._heard.out
+
+    @property
+    def owner_of_row(self) -> np.ndarray:
+        """For each of the caller's rows what `owner` tells of slots with its input, (m,)."""
         place = np.arange(self._rows) if self._place is None else self._place
-        tasks: np.ndarray = place // self._groups
-        return tasks
+        tasks, groups = np.divmod(place, self._groups)
+        if self._blocks or self._tasks_at is None:
+            return np.asarray(tasks)
+        return np.asarray(self._tasks_at.argsort(axis=0)[tasks, groups])
 
     def _owners(self, encoding: Any) -> dict[int, int]:
         raw = encoding.raw if isinstance(encoding, Salvageable) else ()
         return {slot: task for slot, task in enumerate(raw) if task is not None}
 
-    def _own_alone(self) -> Estimate:
-        own = {self.owner[slot]: answer for slot, answer in self._own.items()}
-        return of_own_answers(own, self.code.tasks, self._groups)
+    def _tasks_of(self, slot: int) -> np.ndarray:
+        """Which task a slot with a raw payload computes in each group, (B,)."""
+        if slot < self.code.workers and self._tasks_at is not None:
+            return np.asarray(self._tasks_at[self.owner[slot]])
+        return np.full(self._groups, self.owner[slot])
 
-    def _sheet(self) -> tuple[Sheet, tuple[int, ...]]:
-        """Answers of the usual form, and slots that gave another; a second answer replaces it."""
+    @cached_property
+    def _tasks_at(self) -> np.ndarray | None:
+        return tasks_at(self._encodings)
+
+    def _decoded(self) -> Estimate:
+        sheet: Sheet | None = None
+        which: dict[int, int] = {}
+        lied: set[tuple[int, int]] = set()
+        try:
+            sheet, which, lied = self._sheet()
+            parts = [
+                encoding.decode(sheet.groups(*span))
+                for encoding, span in zip(self._encodings, self._spans, strict=True)
+            ]
+        except NotEnoughAnswers:
+            own = self._own()
+            if len(own) < self.code.tasks:
+                raise
+            alone = of_own_answers(own, self.code.tasks, self._groups)
+            if not alone.exact.all():
+                raise
+            if sheet:  # nor can it be decoded who lied, but some lies show in themselves
+                broken = whole(
+                    raw_alone(self._encodings, self._spans, sheet, self.code.tasks)
+                ).rejected
+                lied |= {(slot, which.get(slot, 0)) for slot in broken}
+            sheet, parts = _NOTHING, [alone]
+        return self._joined(parts, sheet, which, lied)
+
+    def _salvaged(self) -> Estimate:
+        try:
+            sheet, which, lied = self._sheet()
+        except NotEnoughAnswers:
+            sheet, which, lied = _NOTHING, {}, set()
+        own = self._own()
+        if not sheet and own:
+            parts = [of_own_answers(own, self.code.tasks, self._groups)]
+        else:
+            parts = raw_alone(self._encodings, self._spans, sheet, self.code.tasks)
+        return self._joined(parts, sheet, which, lied)
+
+    def _own(self) -> dict[int, Any]:
+        """By task the first answer to its own input that is believed, where inputs have slots of their own."""
+        return {
+            task: believed[0][1]
+            for slot, task in self.owner.items()
+            if slot >= self.code.workers and (believed := self._heard.believed(slot))
+        }
+
+    def _sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
+        """Answers of the usual form; of which slots it is not the first; and answers of another form.
+
+        Where the first answer of a slot has another form, or is not believed, the next one replaces it.
+        """
         sheet, others = self._answers.sheet(self._groups)
-        again = {slot: self._second[slot] for slot in others if slot in self._second}
-        if not again:
-            return sheet, others
-        slots, block, _ = matrix(dict(sheet) | again, self._groups)
-        return Sheet(slots, block), others
+        lied = {(slot, 0) for slot in others}
+        unbelieved = {slot for slot, answer in self._heard.out if answer == 0 and slot in sheet}
+        if not unbelieved and self._heard.several.isdisjoint(others):
+            return sheet, {}, lied
+        kept: dict[int, Any] = {s: row for s, row in sheet.items() if s not in unbelieved}
+        which = {}
+        for slot in {*others, *unbelieved}:
+            later = [(n, answer) for n, answer in self._heard.believed(slot) if n > 0]
+            if later:
+                which[slot], kept[slot] = later[0]
+        slots, block, others = matrix(kept, self._groups)
+        lied |= {(slot, which.get(slot, 0)) for slot in others}
+        return Sheet(slots, block), which, lied
 
-    def _joined(self, parts: list[Estimate], sheet: Sheet, others: tuple[int, ...]) -> Estimate:
-        whole = _whole(parts)
-        self.lied = {(slot, 0) for slot in (*others, *whole.rejected)}
-        for slot in overlaid(whole, {self.owner[s]: answer for s, answer in self._own.items()}):
-            self.lied.add((self.code.workers + slot, 0))
-        for slot, second in self._second.items():
-            if slot in sheet and slot not in others:
-                lies = confronted(whole, self.owner[slot], sheet[slot], second)
-                self.lied |= {(slot, which) for which in (0, 1) if lies[which]}
+    def _joined(
+        self,
+        parts: list[Estimate],
+        sheet: Sheet,
+        which: dict[int, int],
+        lied: set[tuple[int, int]],
+    ) -> Estimate:
+        joint = whole(parts)
+        lied |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
+        for slot, task in self.owner.items() if self._blocks else ():
+            for n, own in self._heard.believed(slot):
+                if overlaid(joint, task, own):
+                    lied.add((slot, n))
+        for slot in self._heard.several.intersection(sheet):
+            first, tasks = which.get(slot, 0), self._tasks_of(slot)
+            for n, later in self._heard.believed(slot):
+                if n > first:
+                    lies = confronted(joint, tasks, sheet[slot], later)
+                    lied |= {(slot, m) for m, lie in ((first, lies[0]), (n, lies[1])) if lie}
+        # What is left out is not judged once more.
+        self._lied = lied | (self._lied & self._heard.out)
         return Estimate(
-            self._in_place(whole.values),
-            self._in_place(whole.exact),
-            None if whole.stderr is None else self._in_place(whole.stderr),
-            tuple(sorted({slot for slot, _ in self.lied})),
+            self._in_place(joint.values),
+            self._in_place(joint.exact),
+            None if joint.stderr is None else self._in_place(joint.stderr),
+            tuple(sorted({slot for slot, _ in self._lied})),
         )
 
     def _in_place(self, values: np.ndarray) -> np.ndarray:
         rows = joined([values], self._rows)
         return rows if self._place is None else rows[self._place]
 
-    def _places(self, order: np.ndarray, rows: int) -> np.ndarray:
-        """Where each of the caller's rows stands in this order."""
-        order = np.asarray(order)
-        places = np.full(rows, -1)
-        fits = order.shape == (rows,) and order.dtype.kind in "iu"
-        if fits and order.min() >= 0 and order.max() < rows:
-            places[order] = np.arange(rows)
-        if (places < 0).any():
-            raise InvalidArgument(
-                f"{type(self.code).__name__}.arranged must give each of the numbers 0 to {rows - 1} "
-                "once, in any order, or None"
-            )
-        return places
+
+_NOTHING = Sheet((), np.empty((0, 0)))
 
 
 def _surely_finite(encoding: Any) -> bool:
     telltale = getattr(encoding, "telltale", None)
     return telltale is not None and all_finite(telltale)
-
-
-def _whole(parts: list[Estimate]) -> Estimate:
-    """Estimates of blocks of groups, side by side."""
-    if len(parts) == 1:
-        return parts[0]
-    errors = [part.stderr for part in parts if part.stderr is not None]
-    return Estimate(
-        np.concatenate([part.values for part in parts], axis=1),
-        np.concatenate([part.exact for part in parts], axis=1),
-        np.concatenate(errors, axis=1) if len(errors) == len(parts) else None,
-        tuple(slot for part in parts for slot in part.rejected),
-    )
-
-
-def _nothing(tasks: int, shape: tuple[int, ...]) -> Estimate:
-    groups = shape[0]
-    return Estimate(
-        np.full((tasks, *shape), np.nan),
-        np.zeros((tasks, groups), dtype=bool),
-        np.full((tasks, groups), np.inf),
-        (),
-    )

@@ -17,6 +17,7 @@ __all__ = [
     "Encoding",
     "Estimate",
     "Learning",
+    "Placing",
     "Salvageable",
     "check_budget",
     "check_tasks",
@@ -88,6 +89,16 @@ class Salvageable(Protocol):
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Estimate:
         """Raw inputs that were answered; all else NaN, with an infinite standard error."""
+        ...
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """A `Salvageable` encoding whose ``raw`` tells places: which task stands there each group has for itself."""
+
+    @property
+    def places(self) -> np.ndarray:
+        """The task at each place, (K, B) int."""
         ...
 
 

@@ -83,9 +83,15 @@ class Collection(Closing):
         self.failures: dict[int, BaseException] = {}
         """What went wrong in slots' own calls, in the order of arrival."""
         self.again: dict[int, int] = {}
-        """Slots that were sent again, and to which worker."""
+        """Slots that were sent again, and to which worker; without those since disowned."""
         self.saved: set[int] = set()
         """Those of them whose second call has answered, and was the first to do so."""
+        self.hedges = 0
+        """How many calls were sent again."""
+        self.disowned = 0
+        """How many slots lost their answer by `disown`."""
+        self.taking: tuple[int, bool] = (0, False)
+        """Whose answer ``take`` is being given: the worker, and whether it was sent again."""
 
     def submit(self, slot: int, fn: Any, payload: Any) -> None:
         """Send the call of a slot; again, if it has failed before."""
@@ -95,6 +101,7 @@ class Collection(Closing):
     def submit_again(self, slot: int, worker: int, fn: Any, payload: Any) -> None:
         """Send a slot's call, which may have none yet, to this worker; its first answer counts."""
         self.again[slot] = worker
+        self.hedges += 1
         self._send(_Call(slot, worker, again=True), fn, payload)
 
     def free(self) -> list[int]:
@@ -102,9 +109,21 @@ class Collection(Closing):
         busy = {call.worker for call in self._running.values()}
         return [w for w in (*self._proven, *sorted(self._unasked)) if w not in busy]
 
-    def author(self, slot: int, which: int) -> int:
-        """The worker, as a slot, of a slot's first answer (0) or its second (1)."""
-        return self.again[slot] if (slot in self.saved) is (which == 0) else slot
+    def disown(self, slot: int) -> bool:
+        """Take no account of what a slot that was sent again has answered; it may be sent once more.
+
+        Returns whether that slot has no answer now. Then what is known is yielded again at once.
+        """
+        if slot not in self.saved:
+            return False  # its own call was first
+        self.saved.remove(slot)
+        del self.again[slot]
+        if slot in self.present:
+            return False
+        self._answered.remove(slot)
+        self.disowned += 1
+        self.wake_at(0.0)
+        return True
 
     @property
     def absent(self) -> set[int]:
@@ -138,7 +157,8 @@ class Collection(Closing):
                 stderr=self._worst,
             )
             yield seen
-            if not self.running:  # nor has our caller sent anything more
+            # Nor has our caller sent anything more, or wants to look again.
+            if not self.running and self._wake is None:
                 return
             wake = self._stop.wake_after(seen)
             if wake is not None:
@@ -197,6 +217,7 @@ class Collection(Closing):
             self.present.add(slot)
         elif slot not in self._answered:
             self.saved.add(slot)
+        self.taking = worker, again
         self._take(slot, future.result())
         self._taken += 1
         self._answered.add(slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,8 @@ class Hedge:
     A task is missing as long as its own input has no answer: whoever holds its raw payload is late or
     has failed, or the code has sent mixtures only. It is sent to a worker that has answered in this
     wave, the earliest first, or that has had nothing to do; never to the one that is late. The
-    first answer counts, and the row is exact. Each task is sent once more at most.
+    first answer counts, and the row is exact. Each task is sent once more at most; again only if the
+    worker that answered turns out to have lied elsewhere, for then its answer is not used.
 
     A task whose calls have all failed is sent again as soon as a worker is free, without waiting
     for ``after``.
@@ -104,6 +105,8 @@ class Hedging:
         Called with slot and worker.
     worst_first : callable
         Puts some of those that are missing in order, since there are not enough workers or calls.
+    liars : callable
+        Workers that have been judged liars so far: they are not asked.
     """
 
     def __init__(
@@ -114,13 +117,14 @@ class Hedging:
         missing: Callable[[Progress], list[Missing]],
         send: Callable[[int, int], None],
         worst_first: Callable[[Sequence[Missing]], Sequence[Missing]],
+        liars: Callable[[], Set[int]],
     ) -> None:
         self._hedge = hedge
         self._calls = calls
         self._missing = missing
         self._send = send
         self._worst_first = worst_first
-        self._sent: set[int] = set()
+        self._liars = liars
         self._possible: list[Missing] = []
         self._due = False
 
@@ -131,7 +135,7 @@ class Hedging:
         the wave for over meanwhile.
         """
         self._possible = self._missing(news) if self._may() else []
-        self._possible = [task for task in self._possible if task.slot not in self._sent]
+        self._possible = [task for task in self._possible if task.slot not in self._calls.again]
         lost = frozenset(task.slot for task in self._possible if task.lost)
         seen = replace(news, failed=news.failed - lost) if lost else news
         return seen, frozenset(task.slot for task in self._possible)
@@ -144,21 +148,26 @@ class Hedging:
         # If nobody is running, there is nothing left to wait for.
         if not self._is_due(seen) and self._calls.running:
             possible = [task for task in possible if task.lost]
-        free = self._calls.free()[: self._left()]
+        free = self._free()[: self._left()]
+        if not free and not self._calls.running:
+            self._calls.wake_at(seen.seconds)  # those that were free have just been found to lie
         wanted = self._worst_first(possible) if len(possible) > len(free) > 0 else possible
         for task, worker in zip(wanted, free, strict=False):
             self._send(task.slot, worker)
-            self._sent.add(task.slot)
 
     def _may(self) -> bool:
         if self._hedge is None or self._left() == 0:
             return False
-        return self._calls.running or bool(self._calls.free())
+        return self._calls.running or bool(self._free())
+
+    def _free(self) -> list[int]:
+        free, liars = self._calls.free(), self._liars()
+        return [worker for worker in free if worker not in liars] if liars else free
 
     def _left(self) -> int | None:
         if self._hedge is None or self._hedge.budget is None:
             return None
-        return self._hedge.budget - len(self._sent)
+        return self._hedge.budget - self._calls.hedges
 
     def _is_due(self, seen: Progress) -> bool:
         if self._due or self._hedge is None:

@@ -172,6 +172,7 @@ def _found(
                 slot, worker, on(worker), wave.payload(slot)
             ),
             worst_first=wave.worst_first,
+            liars=wave.liars,
         )
         for known in calls:
             seen, possible = hedging.hopeful(known)
@@ -182,13 +183,15 @@ def _found(
                 if last is not None:
                     break
             hedging.send(seen)
-            news = outcome is None and seen.decodable and len(seen.answered) > told
+            heard = len(seen.answered) + calls.disowned
+            news = outcome is None and seen.decodable and heard > told
             if early and news and decoding.allows():
-                told = len(seen.answered)
+                told = heard
                 with decoding:
                     result = wave.so_far(calls)
                 if result is not None:
                     yield result
+            wave.disown(calls)
         else:
             raise AssertionError("a wave in which nobody is left running has a result or raises")
     yield last  # with nobody working any more

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +52,7 @@ class Wave:
         self._batch = Batch(code, rows, hedged=hedged, kind=kind)
         self.payload = self._batch.payload
         self.slots = code.workers
+        self._disowned: set[tuple[int, int]] = set()
 
     def calls(self, engine: Engine, stop: StopRule) -> Collection:
         """A collection of calls whose answers come here."""
@@ -61,7 +64,12 @@ class Wave:
                 raise no_stderr(stop, batch.code)
             return _largest(estimate)
 
-        calls = Collection(engine, stop, take=batch.take, decodable=batch.decodable, stderr=worst)
+        def take(slot: int, answer: Any) -> None:
+            worker, again = there.taking
+            batch.take(slot, answer, worker, again=again)
+
+        calls = Collection(engine, stop, take=take, decodable=batch.decodable, stderr=worst)
+        there = weakref.proxy(calls)
         self._looking = Budget(calls, _LOOKING)
         return calls
 
@@ -82,8 +90,21 @@ class Wave:
         if estimate is None or estimate.stderr is None:
             return missing
         worst = np.zeros(self._code.tasks)
-        np.maximum.at(worst, self._batch.task_of_row, estimate.stderr)
+        np.maximum.at(worst, self._batch.owner_of_row, estimate.stderr)
         return sorted(missing, key=lambda task: -float(worst[self._batch.owner[task.slot]]))
+
+    def liars(self) -> Set[int]:
+        """Workers that were judged liars when the answers were last decoded."""
+        return self._batch.liars
+
+    def disown(self, calls: Collection) -> bool:
+        """Take back what liars answered to hedges; tell whether slots have no answer any more.
+
+        Those may be sent once more.
+        """
+        news = self._batch.unbelieved - self._disowned
+        self._disowned |= news
+        return True in [calls.disown(slot) for slot, _ in sorted(news)]
 
     def outcome(
         self,
@@ -160,10 +181,12 @@ class Wave:
         try:
             estimate = self._batch.decode()
         except NotEnoughAnswers as error:
-            if not final:
+            if not final or (outcome is not Outcome.DEADLINE and self.disown(calls)):
                 return None  # lies were among them: others may still make up for those
             estimate, reason = self._batch.salvage(), str(error)
         else:
+            if outcome is not Outcome.DEADLINE and self.disown(calls):
+                return None  # the rule took these for answers
             unmet = outcome is Outcome.HOPELESS or (
                 outcome is Outcome.NOBODY_LEFT and stop.wake_after(seen) is None
             )
@@ -185,7 +208,7 @@ class Wave:
         if self._hedged:
             helped = np.zeros(self._code.tasks, dtype=bool)
             helped[[self._batch.owner[slot] for slot in calls.saved]] = True
-            saved = helped[self._batch.task_of_row] & estimate.exact
+            saved = helped[self._batch.owner_of_row] & estimate.exact
         return MapResult(
             values=estimate.values,
             stderr=estimate.stderr,
@@ -193,13 +216,13 @@ class Wave:
             answered=tuple(sorted(calls.present)),
             abandoned=tuple(sorted(calls.absent)),
             failed=dict(calls.failures),
-            rejected=tuple(sorted({calls.author(*lie) for lie in self._batch.lied})),
+            rejected=self._batch.rejected,
             outcome=outcome,
             seconds=calls.seconds,
             learned=self._batch.learned,
             code=self._code,
             plan=self._plan,
-            hedges=len(calls.again),
+            hedges=calls.hedges,
             saved=saved,
         )
 
