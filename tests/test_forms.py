@@ -7,7 +7,7 @@ import pytest
 
 import codedmap as cm
 from codedmap._forms import agreed
-from codedmap.testing import Scripted, crash, lie
+from codedmap.testing import Scripted, crash, lie, never
 
 CODES = [
     cm.SplineCode(10, 30, 4),
@@ -132,3 +132,16 @@ def test_only_stop_rules_are_combined(other):
         cm.Quorum(3) | other
     with pytest.raises(TypeError, match="unsupported operand"):
         cm.Quorum(3) & other
+
+
+@pytest.mark.parametrize("whole", [int, float])
+def test_a_hedge_of_integers_stands_among_floats(whole):
+    def half(batch):
+        return [whole(0) if x > 0 else float(x) for x in batch]
+
+    X = np.array([-1.0, -2.0, 3.0, -4.0])
+    with Scripted(4, {2: never()}) as engine:
+        result = cm.map(half, X, code=cm.Uncoded(4), engine=engine, hedge=cm.Hedge(after=0.02))
+    np.testing.assert_array_equal(result.values, [-1, -2, 0, -4])
+    assert result.exact.all()
+    assert result.rejected == ()

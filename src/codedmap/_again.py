@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._code import Estimate
-from ._forms import agreed
+from ._forms import agreed, fitted
 from ._votes import compare
 
 __all__ = ["Heard", "confronted", "of_own_answers", "overlaid"]
@@ -103,9 +103,8 @@ def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
 
     It is one if it has another form, or by `confronted` with a row that is exact already.
     """
-    array = np.asarray(answer)
-    row = estimate.values[task]
-    if array.shape != row.shape or (array.dtype.kind != row.dtype.kind):
+    array = fitted(answer, estimate.values[task])
+    if array is None:
         return True
     known = estimate.exact[task].copy()
     unknown = ~known
@@ -132,8 +131,8 @@ def confronted(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -
         Whose input it is, in each group.
     first, second : array-like, shape (B, *y)
     """
-    second = np.asarray(second)
-    if second.shape != first.shape or second.dtype.kind != first.dtype.kind:
+    second = fitted(second, first)
+    if second is None:
         return False, True
     verdict = compare(np.stack([first, second]))
     groups = np.arange(len(tasks))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._errors import InvalidAnswer, NotEnoughAnswers
 
-__all__ = ["agreed", "as_array"]
+__all__ = ["agreed", "as_array", "fitted"]
 
 _REAL = "biuf"
 _MASKED = object()
@@ -95,6 +95,14 @@ def as_array(answer: Any) -> Any:
     except Exception:  # a ragged list, or a tensor that has to be detached or moved first
         return answer
     return answer if array.ndim == 0 and array.dtype.hasobject else array
+
+
+def fitted(answer: Any, like: np.ndarray) -> np.ndarray | None:
+    """An answer as an array of this shape and dtype; None if it has another form."""
+    array = as_array(answer)
+    if not isinstance(array, np.ndarray) or _form(array) != _form(like):
+        return None
+    return _cast(array, like.dtype) if array.dtype.kind in _REAL + "c" else array
 
 
 def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
