@@ -49,7 +49,7 @@ FLOORS = {
     "_planning": 0, "_planning.table": 6.5, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
     "_planning.verdict": 8.25, "_planning.engine": 8.25, "_planning.door": 8.4, "_planning.auto": 8.45,
     "": 10,
-    "_job": 11, "_cli_engine": 11, "_files": 11, "_shell": 11, "_cli_plan": 11.5, "_cli_waves": 11.75, "_cli": 12, "__main__": 13,
+    "_job": 11, "_cli_engine": 11, "_files": 11, "_shell": 10.5, "_cli_plan": 11.5, "_cli_waves": 11.75, "_cli": 12, "__main__": 13,
 }  # fmt: skip
 
 LEFT = (
