@@ -38,7 +38,7 @@ FLOORS = {
     "codes.grouped_gradient": 5, "codes.ignore_stragglers": 5,
     "codes.mds": 5, "codes.polar": 5,
     "codes.kernel_copies": 5.7, "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
-    "engines.local": 4,
+    "engines._guard": 3.5, "engines._descriptors": 1, "engines.local": 4,
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
     "codes": 6, "engines": 6,
     "testing": 7, "_collect": 7, "_telling": 6.5, "_result": 7, "_hedge": 7.5,
@@ -49,7 +49,7 @@ FLOORS = {
     "_planning": 0, "_planning.table": 6.5, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
     "_planning.verdict": 8.25, "_planning.engine": 8.25, "_planning.door": 8.4, "_planning.auto": 8.45,
     "": 10,
-    "_job": 11, "_cli_engine": 11, "_files": 11, "_shell": 11, "_cli_plan": 11.5, "_cli_waves": 11.75, "_cli": 12, "__main__": 13,
+    "_job": 11, "_cli_engine": 11, "_files": 11, "_shell": 10.5, "_cli_plan": 11.5, "_cli_waves": 11.75, "_cli": 12, "__main__": 13,
 }  # fmt: skip
 
 LEFT = (

@@ -25,7 +25,7 @@ from ._job import (
 )
 from ._planning.auto import auto
 from ._rows import checked_rows
-from ._shell import EPILOG, Commands, as_program, explained
+from ._shell import EPILOG, Commands, as_program, explained, show, tell, warn
 
 __all__ = ["cli", "main"]
 
@@ -40,7 +40,7 @@ __all__ = ["cli", "main"]
 def cli(context: click.Context) -> None:
     """Run a function over unreliable workers, and have all answers when the fast ones are done."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        show(context.get_help())
 
 
 cli.add_command(plan)
@@ -234,7 +234,7 @@ def run(
 
     def note(text: str) -> None:
         if not quiet:
-            click.echo(f"codedmap: note: {text}", err=True)
+            warn(f"codedmap: note: {text}")
 
     given = {name: value for name, value in options.items() if value is not None}
     wavy = grows(output, each, resume=resume, force=force)
@@ -278,7 +278,7 @@ def run(
         save(result, coder)
     if not quiet:
         choice = f"\n  code       {chosen.choice}" if code == "auto" else ""
-        click.echo(f"{result}{choice}\n  output     {output}")
+        tell(f"{result}{choice}\n  output     {output}")
     promised = workers - stragglers
     if result.stderr is None and len(result.answered) < promised:
         note(

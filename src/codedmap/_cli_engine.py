@@ -16,6 +16,9 @@ import cloudpickle
 
 import codedmap as cm
 
+from ._shell import flush
+from .engines._worker import start_server
+
 __all__ = ["ENGINES", "engine_named"]
 
 _WAIT = 10.0  # seconds for a cluster to answer, and then for its first worker
@@ -77,8 +80,14 @@ def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
         ray.shutdown()
 
 
+def _local(workers: int) -> cm.engines.Local:
+    flush()  # multiprocessing does before each process that it starts, and would fail there
+    start_server()
+    return cm.engines.Local(workers)
+
+
 ENGINES: dict[str, Callable[..., AbstractContextManager[Any]]] = {
-    "local": cm.engines.Local,
+    "local": _local,
     "dask": _dask,
     "ray": _ray,
 }

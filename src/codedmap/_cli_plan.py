@@ -16,7 +16,7 @@ import codedmap as cm
 
 from ._files import Save, rows_in, written
 from ._job import model_named
-from ._shell import Command, explained
+from ._shell import Command, explained, show, warn
 
 __all__ = ["plan"]
 
@@ -92,7 +92,8 @@ def plan(
     .npz file with some rows like those to come, in an order like theirs; 10 K of them are used well.
 
     MODEL computes in this process the rows of the sample and the mixtures that each code makes of
-    them, some thousands of rows; how many is told. "RMSE/sd" is the expected error in units of the
+    them, some thousands of rows; how many is told; if it ends its process, that is the end of plan, too.
+    "RMSE/sd" is the expected error in units of the
     outputs' deviation, p95 what 95 % of waves stay below, cost the worker calls an input.
 
     \b
@@ -102,7 +103,7 @@ def plan(
     """  # noqa: D301  click wants the backspace itself
 
     def note(text: str) -> None:
-        click.echo(f"codedmap: note: {text}", err=True)
+        warn(f"codedmap: note: {text}")
 
     if stragglers is None and latency_csv is None:
         raise click.UsageError(
@@ -125,7 +126,7 @@ def plan(
             )
         except cm.CodedmapError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise cm.InvalidAnswer(
                 f"{model} raised {type(error).__name__} for rows of {sample}: {error}"
             ) from error
@@ -133,7 +134,7 @@ def plan(
             figure: Any = found.plot().figure
             kind = plot.suffix[1:]
             write(lambda file: figure.savefig(file, format=kind, dpi=150))
-    click.echo(found.text(_columns()))
+    show(found.text(_columns()))
     return 0
 
 

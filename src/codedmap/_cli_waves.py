@@ -15,7 +15,8 @@ import codedmap as cm
 
 from ._files import rows_in
 from ._job import model_named
-from ._sink import Files
+from ._shell import tell, warn
+from ._sink import Files, unusable
 
 __all__ = ["grows", "run_in_waves", "wave_options"]
 
@@ -51,7 +52,15 @@ def grows(output: Path, each: int | None, *, resume: bool, force: bool) -> bool:
                 f"{output} is written at the end: give it a name ending in .npy, or leave the option out"
             )
         return False
-    files, journal = Files(output), _journal_of(output)
+    journal = _journal_of(output)
+    for path, what in ((output, "this name"), (journal, f"its journal, {journal.name},")):
+        problem = unusable(path)
+        if problem is not None:
+            raise cm.InvalidArgument(
+                f"output {output} cannot be written, because {what} cannot be used ({problem}): choose a "
+                "shorter name, or another directory"
+            )
+    files = Files(output)
     there = [str(path) for path in (*files.existing, journal) if path.exists() or path.is_symlink()]
     if force:
         raise cm.InvalidArgument(
@@ -116,7 +125,7 @@ def run_in_waves(
         begun(waves)
         totals = waves.run()
     if options["progress"]:
-        click.echo(f"{totals}\n  output     {output}")
+        tell(f"{totals}\n  output     {output}")
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     records = [record for record in records if "begin" in record]
     few = sum(r["stderr"] is None and r["answered"] < promised for r in records)
@@ -139,10 +148,9 @@ def _resumable(output: Path) -> Iterator[Callable[[cm.Waves], None]]:
     except BaseException:
         rows = runs[0].rows if runs else 0
         if rows:
-            click.echo(
+            warn(
                 f"codedmap: {rows:,} rows are done and in {output}: the same command with --resume goes "
-                "on from there",
-                err=True,
+                "on from there"
             )
         elif runs and fresh:
             for path in (*Files(output).existing, journal):

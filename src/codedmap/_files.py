@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ import numpy as np
 
 import codedmap as cm
 
+from ._sink import unusable
+
 __all__ = ["Save", "reserved", "rows_in", "written"]
 
 Save = Callable[[IO[bytes]], None]
+_LONGEST = 143  # bytes of a file's name that every file system takes
 
 
 def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
@@ -75,7 +79,15 @@ def reserved(path: Path, force: bool) -> Iterator[Callable[[cm.MapResult, cm.Cod
             f"output {path}: give it a name ending in .npz, or in .npy to have it written in waves"
         )
     with written("output", path, force) as write:
-        yield lambda result, code: write(lambda file: np.savez(file, **_contents(result, code)))
+
+        def save(result: cm.MapResult, code: cm.Code) -> None:
+            if result.values.dtype.hasobject:
+                raise cm.InvalidAnswer(
+                    f"answers are Python objects, which {path} cannot hold safely: return numbers or text"
+                )
+            write(lambda file: np.savez(file, **_contents(result, code)))
+
+        yield save
 
 
 @contextmanager
@@ -87,6 +99,11 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
     InvalidArgument
         If the path exists, unless ``force``, or cannot be written.
     """
+    problem = unusable(path)
+    if problem is not None:
+        raise cm.InvalidArgument(
+            f"{name} {path} cannot be written ({problem}): choose a shorter name, or another directory"
+        )
     if path.is_dir() or (os.path.lexists(path) and not force):
         raise cm.InvalidArgument(
             f"{name} {path} exists: choose another name, or replace a file with --force"
@@ -96,6 +113,9 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
             f"{name} {path}: there is no directory {path.parent}, create it first"
         )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if len(os.fsencode(part.name)) > _LONGEST:
+        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        part = path.with_name(f".{short}.{os.getpid()}.part")
     try:
         file = part.open("xb")
     except OSError as error:

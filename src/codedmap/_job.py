@@ -154,7 +154,12 @@ def model_named(
     on machines which may not have the file, its content travels.
     """
     if name.endswith(".onnx"):
-        model = cm.OnnxModel(name)
+        try:
+            model = cm.OnnxModel(name)
+        except OSError as error:
+            raise cm.InvalidArgument(
+                f"model {name} cannot be read ({error.strerror or error}): check the path"
+            ) from error
         if rows.dtype.kind == "f" and rows.dtype != model.dtype:
             note(f"inputs are {rows.dtype} and {Path(name).name} takes {model.dtype}: cast them")
             with np.errstate(over="ignore"):  # the door tells which rows became infinite

@@ -55,7 +55,7 @@ class Journal:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise InvalidArgument(
-                f"journal {path} cannot be written ({error.strerror}): choose another directory"
+                f"journal {path} cannot be written ({error.strerror}): choose another name or directory"
             ) from error
         try:
             self._lock()
@@ -67,9 +67,15 @@ class Journal:
     def add(self, record: Mapping[str, Any]) -> None:
         """Put down that something has been done; returns when it will survive the machine."""
         line = json.dumps(record).encode() + b"\n"
-        while line:
-            line = line[os.write(self._file, line) :]
-        os.fsync(self._file)
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+        except OSError as error:
+            raise InvalidArgument(
+                f"journal {self.path} could not be written to ({error.strerror}); what it told before stands: "
+                "make room, and go on with resume=True"
+            ) from error
         self.records.append(dict(record))
 
     def close(self) -> None:
@@ -122,7 +128,14 @@ class Journal:
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         self.records = []
-        self.add(begun)
+        try:
+            self.add(begun)
+        except InvalidArgument as error:
+            self.path.unlink(missing_ok=True)  # it tells nothing yet
+            raise InvalidArgument(
+                f"journal {self.path} cannot be written ({error.__cause__}): make room, or choose another "
+                "directory"
+            ) from error
         _sync_folder(self.path.parent)
         return []
 

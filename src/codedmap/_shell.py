@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -14,7 +17,17 @@ import click
 
 import codedmap as cm
 
-__all__ = ["EPILOG", "Command", "Commands", "as_program", "explained"]
+__all__ = [
+    "EPILOG",
+    "Command",
+    "Commands",
+    "as_program",
+    "explained",
+    "flush",
+    "show",
+    "tell",
+    "warn",
+]
 
 _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
@@ -59,13 +72,24 @@ class _Context(click.Context):
     formatter_class = _Formatter
 
 
-class Command(click.Command):
+class _Shown(click.Command):
+    """A command whose help fits, and may be cut off by who reads it."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except OSError as error:  # the help and the version are printed in it
+            _unshown(error)
+            raise click.exceptions.Exit(0) from error
+
+
+class Command(_Shown):
     """A command whose help fits."""
 
     context_class = _Context
 
 
-class Commands(click.Group):
+class Commands(_Shown, click.Group):
     """Commands that return their exit code, and report every error in one line."""
 
     context_class = _Context
@@ -85,7 +109,7 @@ class Commands(click.Group):
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
         else:
             raise SystemExit(code)
-        click.echo(f"codedmap: error: {' '.join(message.split())}", err=True)
+        warn(f"codedmap: error: {' '.join(message.split())}")
         raise SystemExit(code)
 
 
@@ -96,8 +120,68 @@ def explained(full: bool) -> Iterator[None]:
         yield
     except cm.CodedmapError as error:
         if full:
-            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+            warn("".join(traceback.format_exception(error)).removesuffix("\n"))
         raise
+
+
+def tell(text: str) -> None:
+    """Print what a run came to; that nobody can read it changes nothing of that."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        _untold(error)
+
+
+def show(text: str) -> None:
+    """Print what a command is there to print.
+
+    Raises
+    ------
+    InvalidArgument
+        If it cannot be, unless its reader has gone, who has read enough.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        _unshown(error)
+
+
+def flush() -> None:
+    """Write what has been printed, by a model while it was imported, say; that need not be possible."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        _untold(error)
+
+
+def warn(text: str) -> None:
+    """Print on the error stream, if anybody can read it."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _untold(error: OSError) -> None:
+    _silence(sys.stdout)
+    if error.errno != errno.EPIPE:
+        warn(f"codedmap: note: standard output cannot be written ({error.strerror})")
+
+
+def _unshown(error: OSError) -> None:
+    _silence(sys.stdout)
+    if error.errno != errno.EPIPE:
+        raise cm.InvalidArgument(
+            f"standard output cannot be written ({error.strerror}): send it elsewhere, or make room there"
+        ) from error
+
+
+def _silence(stream: Any) -> None:
+    # What is left in its buffer would be tried again when the program ends, and give it an exit code of its own.
+    with suppress(OSError, ValueError, AttributeError):  # no stream, or none of the system
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class _Interrupted(BaseException):
@@ -112,8 +196,10 @@ def as_program(command: click.Command) -> None:
     try:
         command(prog_name="codedmap")
     except _Interrupted as interrupted:
-        click.echo("codedmap: interrupted", err=True)
+        warn("codedmap: interrupted")
         raise SystemExit(128 + interrupted.args[0]) from None
+    finally:
+        flush()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

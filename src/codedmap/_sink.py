@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from ._errors import InvalidAnswer, InvalidArgument
 
-__all__ = ["Arrays", "Columns", "Files", "Form", "Sink", "form_of", "sink_for"]
+__all__ = ["Arrays", "Columns", "Files", "Form", "Sink", "form_of", "sink_for", "unusable"]
 
 Columns = dict[str, np.ndarray]
 """What is written of each wave: values, exact, and stderr if the code has standard errors."""
@@ -71,6 +73,22 @@ def form_of(columns: Columns) -> Form:
     }
 
 
+def unusable(path: Path) -> str | None:
+    """Why there can be no file of this name, as far as names go; None if there can."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):  # there may be, once its directory is there
+        return None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return error.strerror
+        size = max(len(os.fsencode(part)) for part in path.parts)
+        if size <= 255:
+            return f"{error.strerror}: the path has {len(os.fsencode(path))} bytes in all"
+        return f"{error.strerror}: {size} bytes, and most file systems take 255"
+    return None
+
+
 class Files:
     """A .npy file for each column, which at any time holds the rows that are done, and no others.
 
@@ -85,11 +103,18 @@ class Files:
             raise InvalidArgument(
                 f"out={str(path)!r} will be a .npy file: give it a name ending in .npy"
             )
+        others = {name: path.with_suffix(f".{name}.npy") for name in ("exact", "stderr")}
+        for one in (path, *others.values()):
+            problem = unusable(one)
+            if problem is not None:
+                raise InvalidArgument(
+                    f"out={str(path)!r}: {one.name} cannot be written ({problem}): choose a shorter name, "
+                    "or another directory"
+                )
         if not path.parent.is_dir():
             raise InvalidArgument(
                 f"out={str(path)!r}: there is no directory {path.parent}, create it first"
             )
-        others = {name: path.with_suffix(f".{name}.npy") for name in ("exact", "stderr")}
         self.paths = {"values": path, **others}
         self.names = [str(path)]
         self._open: dict[str, _Growing] = {}
@@ -146,8 +171,9 @@ class _Growing:
                     f"{path} is shorter than the {rows:,} rows that the journal says were written: put "
                     "it back, or remove the journal and the outputs to begin anew"
                 )
-            os.ftruncate(self._file, end)
-            os.pwrite(self._file, self._header(), 0)
+            with _room_for(path):
+                os.ftruncate(self._file, end)
+                os.pwrite(self._file, self._header(), 0)
         except BaseException:
             os.close(self._file)
             raise
@@ -155,15 +181,17 @@ class _Growing:
     def append(self, array: np.ndarray) -> None:
         data = memoryview(np.ascontiguousarray(array, self._dtype).reshape(-1).view(np.uint8).data)
         at = self._begin + self._rows * self._row
-        while data.nbytes:
-            written = os.pwrite(self._file, data, at)
-            data, at = data[written:], at + written
+        with _room_for(self._path):
+            while data.nbytes:
+                written = os.pwrite(self._file, data, at)
+                data, at = data[written:], at + written
         self._rows += len(array)
 
     def settle(self) -> None:
         """Rows first, and then the header that counts them: what it counts is there."""
-        os.fsync(self._file)
-        os.pwrite(self._file, self._header(), 0)
+        with _room_for(self._path):
+            os.fsync(self._file)
+            os.pwrite(self._file, self._header(), 0)
 
     def read(self, begin: int, end: int) -> np.ndarray:
         data = os.pread(self._file, (end - begin) * self._row, self._begin + begin * self._row)
@@ -181,6 +209,17 @@ class _Growing:
             made, {"descr": descr, "fortran_order": False, "shape": shape}
         )
         return made.getvalue()
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidArgument(
+            f"{path} could not be written to ({error.strerror}): make room; what its journal tells of stands, "
+            "and resume=True goes on from there"
+        ) from error
 
 
 class Arrays:

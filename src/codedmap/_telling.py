@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ._errors import EngineError
+from ._errors import EngineError, MissingMainGuard
 from ._rules import Outcome, Progress
 
 __all__ = ["broken", "facts", "heading", "listed", "workers_lines"]
@@ -49,7 +49,8 @@ def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError
     errors = [error for error in failures.values() if isinstance(error, EngineError)]
     if seen.answered or not errors or len(errors) < len(failures):
         return None
-    error = EngineError(str(errors[0]))
+    kind = MissingMainGuard if isinstance(errors[0], MissingMainGuard) else EngineError
+    error = kind(str(errors[0]))
     error.__cause__ = errors[0]
     return error
 

@@ -19,10 +19,32 @@ from ._serve import Request, hello, serve, start
 if sys.platform == "win32":
     from multiprocessing.context import SpawnContext as _Context
 else:
+    from multiprocessing import resource_tracker
+
     # Never fork: a child forked from threads, or under ONNX Runtime, deadlocks.
     from multiprocessing.context import ForkServerContext as _Context
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "start_server"]
+
+
+def start_server() -> None:
+    """Start what worker processes are forked from, so that Ctrl-C cannot reach it meanwhile.
+
+    For a program of one's own only: all processes that are started by it afterwards, by anybody, would be
+    deaf to Ctrl-C, as workers are.
+    """
+    if sys.platform != "win32":
+        context = _Context()
+        context.set_forkserver_preload([serve.__module__])
+        resource_tracker.ensure_running()  # which begins with that, and would end by letting it through
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which is inherited
+        try:
+            # The first is there once the server has imported all it needs; whoever gives up sooner would leave
+            # it with the beginnings of a process, which complains.
+            with contextlib.suppress(OSError, EOFError):  # as the first worker will find, and tell
+                context.Process(target=hello, daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _OneProcess(_Context):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
-import multiprocessing
 import os
 import secrets
-import tempfile
 import threading
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 from .._checks import check_whole
-from .._errors import EngineError, InvalidArgument, MissingMainGuard
+from .._errors import InvalidArgument
+from ._descriptors import make_room
+from ._guard import check_importable, refuse_inside_import, start_failure
 from ._parcel import discard_all
 from ._pinning import Pinning, join
 from ._slot import Slot
@@ -43,7 +41,11 @@ class Local(Pinning[Slot]):
     that is killed, until that code returns.
 
     Processes are started by forkserver (spawn where there is none), so a script must create the
-    engine under ``if __name__ == "__main__":``.
+    engine under ``if __name__ == "__main__":``, and a module that workers import, because a function of it
+    is called there, must not create one while it is imported.
+
+    A worker takes 8 of the files that this process may have open. Where its soft limit (``ulimit -n``,
+    often 1024) is too low for that many workers, it is raised, as far as the hard limit allows.
 
     Parameters
     ----------
@@ -55,9 +57,11 @@ class Local(Pinning[Slot]):
     Raises
     ------
     MissingMainGuard
-        If the script has no main guard.
+        If the script has no main guard. A worker that imports a module without one raises it there, and so
+        it is what the call fails with.
     EngineError
-        If a worker does not start.
+        If a worker does not start, so many cannot for want of open files, or the script is no file that
+        they could import.
 
     Examples
     --------
@@ -71,7 +75,9 @@ class Local(Pinning[Slot]):
         workers = check_whole("workers", workers, 1)
         if grace is None:
             raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is for ever")
-        _refuse_inside_import()
+        refuse_inside_import()
+        check_importable()
+        make_room(workers)
         super().__init__(grace)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._watch = threading.Thread(target=self._look_after, daemon=True)
@@ -112,32 +118,4 @@ class Local(Pinning[Slot]):
             for slot in self._slots:
                 slot.started.result()
         except Exception as error:
-            raise _start_failure(error) from None
-
-
-def _refuse_inside_import() -> None:
-    if not getattr(multiprocessing.current_process(), "_inheriting", False):
-        return
-    # A worker is importing the script that wants to start workers. The caller tells the user;
-    # a traceback here would only be printed beside its message.
-    _marker().touch()
-    os._exit(1)
-
-
-def _marker() -> Path:
-    # Known to both sides, and to nobody else: multiprocessing hands its key to each new process.
-    key = hashlib.sha256(bytes(multiprocessing.current_process().authkey)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"codedmap-{key}-no-main-guard"
-
-
-def _start_failure(error: Exception) -> EngineError:
-    if _marker().exists():
-        _marker().unlink()
-        return MissingMainGuard(
-            "this script starts worker processes, and each of them begins by importing the script: "
-            'put its code under `if __name__ == "__main__":`'
-        )
-    return EngineError(
-        f"a worker process ended while it was starting ({error}); what it printed stands above: "
-        "does the main script import without error, and is there memory left?"
-    )
+            raise start_failure(error) from None
