@@ -9,7 +9,7 @@ import numpy as np
 from .heard import Heard
 from .jury import Jury
 from .process import Prior
-from .quarrels import settled
+from .quarrels import settled, surely
 from .solving import Solver
 
 __all__ = ["Decoder", "Fit"]
@@ -105,8 +105,9 @@ class Decoder:
         scale = self._scale(np.maximum(power, 0.0), used, prior, outputs)
         # Infinite where nothing was answered, or squares are beyond all numbers.
         scale[np.isnan(scale)] = np.inf
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             errors = np.sqrt(variance * scale), np.sqrt(alone * scale)
+        errors[0][np.isinf(variance)] = np.inf  # even if all answers there are were equal
         return Fit(tasks, values, *errors, used, prior)
 
     def _scale(self, power: np.ndarray, used: np.ndarray, prior: Prior, outputs: int) -> np.ndarray:
@@ -123,8 +124,8 @@ class Decoder:
 
     def quarrels(
         self, heard: Heard, answers: np.ndarray, held: np.ndarray, out: np.ndarray
-    ) -> np.ndarray:
-        """Which copies (R, B) are lies, by what the answers to other inputs say.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which copies (R, B) are likely lies, and which are by all odds, as answers to other inputs say.
 
         Parameters
         ----------
@@ -143,14 +144,15 @@ class Decoder:
         jury = Jury(self.solver, heard, np.zeros(0, dtype=int), self.suspicion)
         kept = jury.heard_by(heard.used & ~contested)
         if not jury.scale.judged or not kept.any():
-            return out
+            return out, out
         # Liars who agree on an answer give themselves away if they give it to different inputs too.
         agreed = jury.agreed(answers, held) & contested[held]
         betrayed = np.zeros_like(contested)
         np.logical_or.at(betrayed, held, agreed)
-        out = np.where(betrayed[held], agreed, out)
+        told = np.where(betrayed[held], agreed, out)
         given = self.prior if self.solver.known is not None else None
         prior = given or jury.evidence.likeliest(kept)
         squares = jury.copies(prior, contested, answers, held)
         home = np.broadcast_to(held[:, None], out.shape)
-        return settled(squares, home, heard.used[held], out)
+        used = heard.used[held]
+        return settled(squares, home, used, told), surely(squares, home, used, out)

@@ -24,13 +24,16 @@ class Predicted(NamedTuple):
     place: np.ndarray
     """(B, W): where each of the W stands."""
     valid: np.ndarray
-    """(B, W) bool: whether it is one of those that are out."""
+    """(B, W) bool: whether it is one of those that are out, and anybody is left to predict it."""
 
 
-def predicted(projected: np.ndarray, told: np.ndarray, out: np.ndarray) -> Predicted:
-    """What is out (B, F), as all others predict it."""
+def predicted(
+    projected: np.ndarray, told: np.ndarray, out: np.ndarray, mute: np.ndarray
+) -> Predicted:
+    """What is out (B, F), as all others predict it; nothing in groups (B,) whose others are mute."""
     place = np.argsort(~out, axis=1, kind="stable")[:, : out.sum(axis=1).max()]
-    valid = np.take_along_axis(out, place, axis=1)
+    # Of all answers to an unknown constant P is singular: whatever an inverse of it says is rounding.
+    valid = np.take_along_axis(out, place, axis=1) & ~mute[:, None]
     group = np.arange(len(out))[:, None]
     block = projected[group[:, :, None], place[:, :, None], place[:, None]]
     block *= valid[:, :, None] & valid[:, None]

@@ -206,4 +206,6 @@ class Jury:
         twins, columns = part.process.twins, answers.shape[2]
         same = equal_answers(answers, mask, twins)
         shown, suspicion = answers if whole else condensed(answers), self._suspicion
-        return Suspects(part.solved[0], shown, mask, same, twins, columns, suspicion)
+        return Suspects(
+            part.solved[0], shown, mask, same, twins, columns, suspicion, part.process.flat
+        )

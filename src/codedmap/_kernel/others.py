@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .elimination import diagonal, kept, predicted
+from .elimination import diagonal, kept
 from .evidence import residuals
-from .suspects import Suspects
+from .suspects import FEWEST, Suspects
 
 __all__ = ["distances", "foreign", "versions"]
 
@@ -27,7 +27,7 @@ def foreign(suspects: Suspects, out: np.ndarray, home: np.ndarray) -> np.ndarray
     scale = _rest(suspects, out, told)[1]
     for cell in range(home.max() + 1):
         members = (home == cell) & suspects.used
-        covariance, error, place, valid = predicted(suspects.projected, told, out | members)
+        covariance, error, place, valid = suspects.predicted(told, out | members)
         size = np.einsum("bwq,bwq->bw", error, error) / suspects.outputs
         ratio = size / np.maximum(diagonal(covariance), 1e-300) / scale[:, None]
         inside = valid & np.take_along_axis(members, place, axis=1)
@@ -52,7 +52,7 @@ def distances(suspects: Suspects, out: np.ndarray) -> tuple[np.ndarray, np.ndarr
         Variance of the prediction, in units of s².
     """
     told = suspects.projected @ suspects.answers
-    known = predicted(suspects.projected, told, out)
+    known = suspects.predicted(told, out)
     projected, rest = kept(suspects.projected, told, known)
     at = np.arange(out.shape[1])
     stay = suspects.used & ~out
@@ -80,19 +80,21 @@ def versions(
     Returns
     -------
     ndarray, shape (B, F)
-        Squared residuals, standardised.
+        Squared residuals, standardised; NaN where too few predict.
     ndarray, shape (B, F, q)
         Residuals of contested answers, 0 elsewhere.
     ndarray, shape (B, F)
-        Their variances.
+        Their variances; NaN where too few predict.
     """
     told = suspects.projected @ suspects.answers
-    covariance, error, place, valid = predicted(suspects.projected, told, contested)
+    covariance, error, place, valid = suspects.predicted(told, contested)
     squares, scale = _rest(suspects, contested, told)
+    # Few tell no scale: what they differ by may be rounding.
+    scale[(suspects.used & ~contested).sum(axis=1) < FEWEST] = np.nan
     squares /= scale[:, None]
     group, column = np.nonzero(valid)
     at = group, place[group, column]
-    errors, variances = np.zeros_like(suspects.answers), np.ones_like(squares)
+    errors, variances = np.zeros_like(suspects.answers), np.where(contested, np.nan, 1.0)
     errors[at] = error[group, column]
     variances[at] = (diagonal(covariance) * scale[:, None])[group, column]
     size = np.einsum("bfq,bfq->bf", errors, errors) / suspects.outputs
@@ -101,7 +103,7 @@ def versions(
 
 def _rest(suspects: Suspects, out: np.ndarray, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared residuals (B, F) of who is not out, and their scale (B,)."""
-    projected, rest = kept(suspects.projected, told, predicted(suspects.projected, told, out))
+    projected, rest = kept(suspects.projected, told, suspects.predicted(told, out))
     used = suspects.used & ~out
     squares, _ = residuals(projected, rest, used, suspects.outputs)
     return squares, suspects.scales(squares, used, np.arange(len(out)))[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["everywhere", "settled", "usual"]
+__all__ = ["everywhere", "settled", "surely", "usual"]
 
 _HEAVY = 4.0
 """Squared residual beyond which more of it hardly counts: residuals have heavy tails."""
@@ -18,6 +18,10 @@ _FEWEST = 8
 """Answers of quiet cells that tell what is usual."""
 _FAR = 2.0
 """Deviations of a worker's mean from what is usual: of a liar."""
+_FIRM = 15.0
+"""Deviations by which they must be further off than somebody else in the cell, for those to lie who agree."""
+_ENOUGH = 24
+"""Answers of quiet cells that it takes to say so."""
 _OFTEN = 0.25
 """Share of groups that a worker lies in, beyond which it is believed in none."""
 _RARELY, _SEVERAL = 0.2, 2
@@ -50,6 +54,28 @@ def settled(
     dropped : ndarray, shape (F, B) bool
         The lies as each group by itself tells.
     """
+    result, misfit, quiet = _divided(squares, home, used, dropped, _FAR)
+    if len(quiet):
+        result &= ~_jumps(misfit, quiet, result, np.isfinite(squares))
+    return result
+
+
+def surely(
+    squares: np.ndarray, home: np.ndarray, used: np.ndarray, dropped: np.ndarray
+) -> np.ndarray:
+    """As `settled`, but for what takes far more to say: that those lie who agree with each other."""
+    result, _, quiet = _divided(squares, home, used, dropped, _FIRM)
+    # Of few answers it is not known well enough what is usual.
+    return result if len(quiet) >= _ENOUGH else dropped.copy()
+
+
+def _divided(
+    squares: np.ndarray, home: np.ndarray, used: np.ndarray, dropped: np.ndarray, margin: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lies (F, B), how badly all answers fit, and how badly those of quiet cells that are believed do.
+
+    ``margin`` is by how many deviations a liar must be further off than somebody else in its cell.
+    """
     groups = np.arange(used.shape[1])
     quarrels = np.zeros((int(home.max()) + 1, used.shape[1]), dtype=bool)
     quarrels[home[dropped], np.nonzero(dropped)[1]] = True
@@ -58,14 +84,14 @@ def settled(
     misfit = np.log1p(np.where(known, squares, 0.0) / _HEAVY)
     quiet = misfit[used & known & ~there]
     if len(quiet) < _FEWEST:
-        return dropped
+        return dropped.copy(), misfit, quiet[:0]
     off = _off(misfit, there & known, quiet)
     result: np.ndarray = dropped.copy()
     liars = np.zeros(len(used), dtype=bool)
     for cell in np.flatnonzero(quarrels.any(axis=1)):
         members = there & (home == cell) & known
         best = np.where(members, off[:, None], np.inf).min(axis=0)
-        lying = members & (off[:, None] > np.maximum(_FAR, best + _FAR))
+        lying = members & (off[:, None] > np.maximum(_FAR, best + margin))
         # Who contradicts somebody who stays is not cleared by a third one's lie.
         stays = (members & ~lying & ~dropped).any(axis=0)
         least = np.where(lying, off[:, None], np.inf).min(axis=0)
@@ -76,12 +102,10 @@ def settled(
     # Two who lie alike outvote the honest third, and cells may not quarrel in all groups. Who fits worse over all
     # of these than anybody else lies in all.
     over_all = _off(misfit, used & known, quiet)
-    liars &= over_all > np.where(liars | ~np.isfinite(over_all), -np.inf, over_all).max() + _FAR
+    liars &= over_all > np.where(liars | ~np.isfinite(over_all), -np.inf, over_all).max() + margin
     result |= liars[:, None] & used
     quiet = misfit[used & known & ~there & ~liars[:, None]]
-    if len(quiet):
-        result &= ~_jumps(misfit, quiet, result, known)
-    return result
+    return result, misfit, quiet
 
 
 def _off(misfit: np.ndarray, where: np.ndarray, quiet: np.ndarray) -> np.ndarray:

@@ -47,6 +47,8 @@ class Regression:
         """From answers to estimates of these tasks, and variances in units of s²."""
         cross = self.cross[:, tasks] * used[:, None, :]
         operator, variance = conditioned(self.covariance, cross, self.own[:, tasks], solved)
+        if self.flat:  # nobody tells the constant
+            variance[~used.any(axis=1)] = np.inf
         return operator, np.maximum(variance, self.noise) * self.local_tasks[:, tasks]
 
 

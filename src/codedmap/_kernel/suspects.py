@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtri, ndtr, stdtrit
 
-from .elimination import confirmed, diagonal, kept, predicted, without
+from .elimination import Predicted, confirmed, diagonal, kept, predicted, without
 from .evidence import chi2, quantile, residuals
 
-__all__ = ["Suspects"]
+__all__ = ["FEWEST", "Suspects"]
 
-_FEWEST = 5
+FEWEST = 5
 """Answers below which nobody is judged."""
 _SMALL, _HARMLESS = 0.05, 0.1
 """Residuals, in robust deviations of the outputs, that are no reason to drop, or to keep out."""
@@ -63,6 +63,8 @@ class Suspects:
         How many the q columns stand for.
     threshold : float
         Residual, in standard deviations, from which an answer is dropped.
+    flat : bool
+        Whether a constant is unknown, so that without any answer nothing is predicted.
     """
 
     projected: np.ndarray
@@ -72,6 +74,14 @@ class Suspects:
     twins: np.ndarray | None
     outputs: int
     threshold: float
+    flat: bool
+
+    def predicted(
+        self, told: np.ndarray, out: np.ndarray, groups: slice | np.ndarray = slice(None)
+    ) -> Predicted:
+        """What is out (B, F) of some groups as all others predict it; ``told`` is P y of these."""
+        mute = self.flat & ~(self.used[groups] & ~out).any(axis=1)
+        return predicted(self.projected[groups], told, out, mute)
 
     def peeled(self) -> np.ndarray:
         """Answers (B, F) that are contradicted, dropped one by one in all groups at once."""
@@ -99,7 +109,7 @@ class Suspects:
         ratio = np.where(squares > _SMALL**2 * precision, squares / scale[:, None], 0.0)
         worst = ratio.argmax(axis=1)
         top = ratio[np.arange(len(left)), worst]
-        enough = used.sum(axis=1) >= _FEWEST
+        enough = used.sum(axis=1) >= FEWEST
         hit = np.zeros_like(used)
         alone = self._alone(projected, squares, told, used, left)
         hit[np.arange(len(left)), worst] = enough & (
@@ -134,7 +144,8 @@ class Suspects:
         power = np.einsum("bqq->b", spread) / self.outputs
         rest = np.maximum(power - most, 1e-14 * power + 1e-300)
         spread -= own[:, :, None] * (own / pivot[:, None])[:, None]
-        worth = (self.outputs * rest) ** 2 / np.maximum((spread**2).sum(axis=(1, 2)), 1e-300)
+        with np.errstate(over="ignore"):
+            worth = (self.outputs * rest) ** 2 / np.maximum((spread**2).sum(axis=(1, 2)), 1e-300)
         worth = np.clip(worth, 1.0, _WORTH)
         far = fdtri(worth, worth * freedom, 1.0 - 2.0 * ndtr(-self.threshold))
         alone: np.ndarray = most * freedom > far * rest
@@ -180,7 +191,7 @@ class Suspects:
         """
         projected = self.projected[groups]
         told = projected @ self.answers[groups]
-        alone = predicted(projected, told, out)
+        alone = self.predicted(told, out, groups)
         projected, told = kept(projected, told, alone)
         covariance, error, place, valid = alone
         limit = self._limit(projected, told, self.used[groups] & ~out, groups)
@@ -223,11 +234,11 @@ class Suspects:
         if self.twins is not None:
             # What is left may be few, and a quantile of these small by chance: a t distribution.
             far = -stdtrit(np.maximum(count - 2, 3), ndtr(-_CHANCE))
-            sure = np.where(count < _FEWEST, count, (far / _CHANCE) ** 2)
+            sure = np.where(count < FEWEST, count, (far / _CHANCE) ** 2)
         scale, tail = (
             sure * quantile(squares, alone, share) / chi2(share, self.outputs)
             for share in (0.5, 0.9)
         )
         # Answers are in deviations of their outputs, so 1 is what a few of them can be taken to have.
-        few = (count < _FEWEST) & (used.sum(axis=1) >= _FEWEST)
+        few = (count < FEWEST) & (used.sum(axis=1) >= FEWEST)
         return np.maximum(scale, np.where(few, 1.0, 1e-300)), tail

@@ -15,7 +15,7 @@ from .._kernel import Prior
 from .._kernel.decoding import Decoder, Fit
 from .._kernel.heard import Heard, finite
 from .._votes import compare
-from .kernel_copies import lies_among
+from .kernel_copies import Quarrel, quarrel_among
 from .replication import CopyEncoding
 
 __all__ = ["KernelEncoding"]
@@ -23,6 +23,8 @@ __all__ = ["KernelEncoding"]
 _CAUGHT = 0.1
 """Share of groups in which a worker lied, beyond which none of its rows is marked exact, and its NaN
 nowhere believed."""
+_TELLING = 12
+"""Answers beyond one a group, below which the scale of an estimate is a guess, and copies that differ tell more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +56,10 @@ class KernelEncoding:
                 f"none of {len(self.raw)} workers gave a usable answer, and KernelCode needs one at "
                 "least: wait longer"
             )
-        direct = self._direct(slots, stacked, rejected)
+        direct, overruling = self._direct(slots, stacked, rejected)
         if stacked.dtype.kind not in "fc" and self._passed(direct, slots, stacked.dtype):
             return direct
-        return _Composition(self, slots, stacked, direct).estimate()
+        return _Composition(self, slots, stacked, direct, overruling).estimate()
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """Tasks whose own input was answered; others NaN, with an infinite standard error."""
@@ -77,19 +79,23 @@ class KernelEncoding:
 
     def _direct(
         self, slots: tuple[int, ...], stacked: np.ndarray, rejected: tuple[int, ...]
-    ) -> Estimate:
-        """Answers to raw inputs, voted on where there are copies; other rows are undefined."""
+    ) -> tuple[Estimate, np.ndarray | None]:
+        """Answers to raw inputs, voted on where there are copies; other rows are undefined. And which of them (K, B),
+        if any, are of one who was believed against a majority.
+        """
         held = {row: task for row, slot in enumerate(slots) if (task := self.raw[slot]) is not None}
         rows, tasks = list(held), list(held.values())
         if len(set(tasks)) < len(tasks) or (self.copying and self.confirm > 1):
             raw = tuple(slots[row] for row in rows)
-            out = lies_among(self.decoder, np.array(tasks), stacked[rows])
-            return self._copies.voted(raw, stacked[rows], rejected, out)
+            quarrel = quarrel_among(self.decoder, np.array(tasks), stacked[rows])
+            if quarrel is None:
+                return self._copies.voted(raw, stacked[rows], rejected), None
+            return _doubted(self._copies.voted(raw, stacked[rows], rejected, quarrel.lies), quarrel)
         shape = (self.tasks, stacked.shape[1])
         values = np.zeros((*shape, *stacked.shape[2:]), stacked.dtype)
         exact = np.zeros(shape, dtype=bool)
         values[tasks], exact[tasks] = stacked[rows], True
-        return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
+        return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected), None
 
     def _passed(self, direct: Estimate, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         """Whether answers that are no floating-point numbers can be returned as they are."""
@@ -116,6 +122,7 @@ class _Composition:
     slots: tuple[int, ...]
     stacked: np.ndarray
     direct: Estimate
+    overruling: np.ndarray | None
 
     def estimate(self) -> Estimate:
         copying, confirm = self.encoding.copying, self.encoding.confirm
@@ -124,6 +131,8 @@ class _Composition:
         doubtful = np.zeros_like(exact)
         doubtful[have] = ~exact[have]
         unconfirmed = doubtful & np.isinf(stderr) & (confirm > 1)
+        if self.overruling is not None:
+            unconfirmed |= self.overruling
         if confirm > 1 and not copying:
             unconfirmed, exact = exact, np.zeros_like(exact)
         disputed = doubtful & ~unconfirmed
@@ -160,6 +169,9 @@ class _Composition:
             alone[have] = fit.alone[: len(have)] * self.encoding.calibration
             stderr[unconfirmed] = alone[unconfirmed]
         self._fill(values, stderr, fit, (wanted | contradicted) & ~disputed)
+        freedom = np.maximum(fit.used.sum(axis=0) - 1, 0).sum()
+        if freedom < _TELLING and self.encoding.decoder.solver.known is None:
+            disputed &= np.isinf(stderr)
         self._fill(values, stderr, fit, disputed, better=True)
         stderr = np.where(exact, 0.0, np.maximum(stderr, _least(values)))
         rejected = tuple(sorted({*self.direct.rejected, *liars}))
@@ -224,14 +236,14 @@ class _Composition:
         return fit
 
     def _agreed(self) -> np.ndarray:
-        """Where (K, B) two copies or more agree, and none dissents: more than any residual says."""
+        """Where (K, B) two copies or more outvote all others: more than any residual says."""
         agreed = np.zeros(self.direct.exact.shape, dtype=bool)
         if not self.encoding.copying:
             return agreed
         tasks = [self.encoding.raw[slot] for slot in self.slots]
         for task in {t for t in tasks if t is not None and tasks.count(t) > 1}:
             rows = [row for row, other in enumerate(tasks) if other == task]
-            agreed[task] = ~compare(self.stacked[rows]).lies.any(axis=0)
+            agreed[task] = compare(self.stacked[rows]).votes > 1
         agreed &= self.direct.exact
         return agreed
 
@@ -261,6 +273,18 @@ class _Composition:
                     found = np.ascontiguousarray(found).view(np.complex128)
                 values[task, groups] = found.reshape(-1, *shape)
                 stderr[task, groups] = stated[groups]
+
+
+def _doubted(voted: Estimate, quarrel: Quarrel) -> tuple[Estimate, np.ndarray]:
+    """A vote less what copies that disagree leave in doubt, and where it was overruled (K, B)."""
+    exact, stderr = voted.exact.copy(), np.array(voted.stderr)
+    apart, overruling = np.zeros_like(stderr), np.zeros_like(exact)
+    apart[quarrel.tasks], overruling[quarrel.tasks] = quarrel.apart, quarrel.overruled
+    overruling &= exact | np.isinf(stderr)  # of several dissenters, if these agree
+    exact &= ~overruling & (apart == 0.0)
+    stderr[overruling] = np.inf
+    stderr[apart > 0.0] = apart[apart > 0.0]
+    return Estimate(voted.values, exact, stderr, voted.rejected), overruling
 
 
 def _least(values: np.ndarray) -> np.ndarray:
