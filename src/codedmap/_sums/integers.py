@@ -44,9 +44,8 @@ def size(integers: np.ndarray) -> int:
 
 
 def weighted(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """``weights @ rows`` of integers, (m, k) or (m, 1) times (k, l)."""
-    steps = zip(np.abs(weights.astype(object)).max(axis=0, initial=0), rows, strict=True)
-    if sum(int(weight) * size(row) for weight, row in steps) <= _LARGEST:
+    """``weights @ rows`` of integers, (m, k) and (k, l)."""
+    if max(1, size(weights)) * sum(map(size, rows)) <= _LARGEST:
         product: np.ndarray = _as(_INT64, weights) @ _as(_INT64, rows)
         return product
     return narrowed(weights.astype(object) @ rows.astype(object))
@@ -55,7 +54,7 @@ def weighted(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def added(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """``first + second``; exact if both are integers."""
     total: np.ndarray
-    if not integral(first, second):
+    if first.dtype.kind in "fc" or second.dtype.kind in "fc":
         total = _known(first) + _known(second)
     elif size(first) + size(second) <= _LARGEST:
         total = _as(_INT64, first) + _as(_INT64, second)

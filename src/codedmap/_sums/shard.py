@@ -75,7 +75,7 @@ class Combined:
                 dtypes.add(value.dtype)
                 slices = _slices(value, len(row))
                 with np.errstate(over="ignore", invalid="ignore"):
-                    if not integral(slices):
+                    if slices.dtype.kind in "fc":
                         combined = row @ slices
                     elif integral(row):
                         combined = weighted(row[None], slices)[0]
