@@ -24,7 +24,7 @@ FLOORS = {
     "_kernel.metric": 2, "_kernel.directions": 2.5, "_kernel.known": 3,
     "_kernel.suspects": 3, "_kernel.others": 3.5, "_kernel.geometry": 4, "_kernel.regression": 5, "_kernel.solving": 5.1,
     "_kernel.quarrels": 5.1, "_kernel.jury": 5.2, "_kernel.decoding": 5.5, "_kernel": 5.5,
-    "_sums": 0, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
+    "_sums": 0, "_sums.integers": 0.5, "_sums.combining": 1, "_sums.shard": 1, "_sums.code": 2, "_sums.gradient": 3, "_sums.pieces": 3,
     "training._sketch": 1, "training._moments": 1, "training._step": 8, "training._optimizer": 9.5, "training._amsgrad": 9.6, "training._sketched": 9.7,
     "training": 9.8,
     "_sums.result": 7.5, "_sums.parts": 9, "_sums.door": 9.5,

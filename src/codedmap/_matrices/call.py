@@ -116,14 +116,14 @@ class Call:
         within = outcome is Outcome.TOLERANCE and asks_stderr(self._stop)
         enough = within or (not self._throw and self._products.estimable(seen.answered))
         if not seen.decodable and enough:
-            return self._products.estimate()
+            return self._products.estimate(error)
         if not final:
             return None
         if self._throw:
             failures = calls.failures
             told = broken(seen, failures) or self._failure(error, outcome, seen, failures)
             raise told from next(iter(failures.values()), None)
-        return self._products.estimate()
+        return self._products.estimate(error)
 
     def _told(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from .._checks import check_whole
 from .._errors import InvalidAnswer, InvalidArgument
@@ -16,10 +17,15 @@ __all__ = [
     "AtOnce",
     "Decoded",
     "MatrixCode",
+    "Partial",
+    "Salvaging",
     "check_consistent",
     "check_matrix_budget",
+    "disputed",
     "rounding",
 ]
+
+_DEPENDENT = 1e-9  # share of a direction below which it is taken for rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +34,18 @@ class Decoded:
 
     values: np.ndarray
     """(K, *y)."""
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    """What is wrong with answers that were left out, by worker."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """What there is of K blocks where they cannot all be had."""
+
+    values: np.ndarray
+    """(K, *y), NaN where nothing is known."""
+    stderr: np.ndarray
+    """(K, *y): 0 where exact, infinite where nothing vouches for a value."""
     rejected: Mapping[int, str] = field(default_factory=dict)
     """What is wrong with answers that were left out, by worker."""
 
@@ -104,6 +122,15 @@ class Anytime(Protocol):
         ...
 
 
+@runtime_checkable
+class Salvaging(Protocol):
+    """A code that knows which blocks are sure where they cannot all be decoded."""
+
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+        """The blocks that these answers, of which there is at least one, are sure of."""
+        ...
+
+
 def check_matrix_budget(tasks: int, workers: int) -> None:
     """Raise `InvalidArgument` unless 1 <= K <= N are whole numbers."""
     check_whole("tasks", tasks, 1)
@@ -137,3 +164,27 @@ def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any])
             f"{size:.2g}: at least one worker has computed a wrong product, and nothing tells which. "
             "Compute it again, or wait for more answers (stop=Everyone())"
         )
+
+
+def disputed(weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Which answers are among some that contradict one another, up to rounding, (F,) bool.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (F, K)
+        Of each block in the coded block of each answer.
+    given : ndarray, shape (F, outputs)
+    dtype : dtype
+        Of the matrix.
+    """
+    left, singular, _ = np.linalg.svd(weights)
+    rank = int((singular > _DEPENDENT * singular.max(initial=0.0)).sum())
+    # Combinations of honest answers that are 0, whatever the blocks are.
+    checks = left[:, rank:] @ left[:, rank:].T
+    off = np.abs(checks.astype(given.real.dtype) @ given).max(axis=1, initial=0.0)
+    wrong: np.ndarray = off > np.abs(given).max(initial=0.0) * rounding(dtype) ** 0.5
+    if not wrong.any():
+        return wrong
+    # Who has no part in such a combination, not even by way of others, is not in doubt.
+    bound = connected_components(np.abs(checks) > _DEPENDENT, directed=False)[1]
+    return np.isin(bound, bound[wrong])

@@ -9,9 +9,11 @@ import numpy as np
 
 from .._errors import InvalidArgument, NotEnoughAnswers
 from ..codes.replication import Replication, Uncoded
-from .code import Decoded
+from .code import Decoded, Partial
 
 __all__ = ["Copies"]
+
+_OUTVOTED = "an answer that differs from its copies'"
 
 
 class Copies:
@@ -76,8 +78,27 @@ class Copies:
                 f"copies of {len(disputed)} blocks (the first is {disputed[0]}) gave different answers, and no "
                 "majority tells which is right: wait for more, or use more copies"
             )
-        lies = dict.fromkeys(estimate.rejected, "an answer that differs from its copies'")
-        return Decoded(estimate.values[:, 0], lies)
+        return Decoded(estimate.values[:, 0], dict.fromkeys(estimate.rejected, _OUTVOTED))
+
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+        """Blocks of which enough copies agree; infinite standard errors for all others.
+
+        One that too few confirm keeps its value, as in `Replication`; where copies differ and no majority
+        tells which is right, it is NaN.
+        """
+        slots = tuple(sorted(answers))
+        stacked = np.stack([answers[slot] for slot in slots])[:, None]
+        voted = self._encoding.voted(slots, stacked, ())
+        assert voted.stderr is not None
+        values = np.full((self.tasks, *stacked.shape[2:]), np.nan, stacked.dtype)
+        stderr = np.full(values.shape, np.inf)
+        came = sorted({self._encoding.raw[slot] for slot in slots})
+        exact = [task for task in came if voted.exact[task, 0]]
+        # Where copies differ, their distance is the standard error; infinite is that of a lone answer.
+        alone = [task for task in came if np.isinf(voted.stderr[task, 0])]
+        values[exact + alone] = voted.values[exact + alone, 0]
+        stderr[exact] = 0.0
+        return Partial(values, stderr, dict.fromkeys(voted.rejected, _OUTVOTED))
 
     def _short(self, answered: frozenset[int]) -> list[int]:
         counts = np.bincount([self._encoding.raw[slot] for slot in answered], minlength=self.tasks)

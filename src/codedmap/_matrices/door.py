@@ -57,7 +57,8 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         hangs without dying is waited for if the others do not suffice, unless the rule contains a `Deadline`.
     throw : bool
         Whether to raise where the product cannot be had exactly. If False, take the estimate of a code that
-        has one, such as `PolarCode`; else the blocks that came, and NaN for the others.
+        has one, such as `PolarCode`; else the blocks that came, and NaN for the others, as for those of
+        which answers contradict one another and no majority tells which is right.
     symmetric : bool
         That the matrix equals its transpose, which is checked. Then ``A.T`` is ``A``. Otherwise
         ``A.T`` has an encoding of its own, made at its first use, which takes as much memory again.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .._answers import all_finite
-from .._errors import NotEnoughAnswers
-from .code import Anytime, MatrixCode
+from .._errors import InvalidAnswer, NotEnoughAnswers
+from .code import Anytime, MatrixCode, Salvaging, disputed
 
 __all__ = ["Products"]
 
@@ -83,24 +83,39 @@ class Products:
         estimate = self._estimated()
         return None if estimate is None else float(estimate[1].max())
 
-    def estimate(self) -> tuple[np.ndarray, np.ndarray]:
-        """What there is: an estimate (K·b, c) and the standard error of each entry.
+    def estimate(self, reason: NotEnoughAnswers | InvalidAnswer) -> tuple[np.ndarray, np.ndarray]:
+        """What there is where `decode` has raised this: values (K·b, c), and each entry's standard error.
 
-        Of a code that has none, the blocks of which a worker keeps the very rows, and NaN with
-        infinite standard errors for the others.
+        An estimate if the code has one. Else the blocks of which a worker keeps the very rows, unless
+        its answer is among some that contradict one another, and NaN with infinite standard errors for
+        the others. Where decoding has found that answers contradict one another, none is used: the
+        wrong one may be any.
         """
-        estimate = self._estimated()
-        if estimate is not None:
-            return self._stacked(estimate[0]), self._stacked(estimate[1])
         whole = (self._code.tasks, *self._shape)
         values = np.full(whole, np.nan, self._dtype)
         stderr = np.full(whole, np.inf)
-        for worker, answer in self._answers.items():
-            weights = self._code.weights(worker)
-            task = int(np.abs(weights).argmax())
-            if weights[task] == 1.0 and np.count_nonzero(weights) == 1:
-                values[task], stderr[task] = answer, 0.0
+        if self._answers and not isinstance(reason, InvalidAnswer):
+            estimate = self._estimated()
+            if estimate is not None:
+                values, stderr = estimate
+            elif isinstance(self._code, Salvaging):
+                partial = self._code.salvage(self._answers)
+                values, stderr = partial.values, partial.stderr
+                self.rejected |= partial.rejected
+            else:
+                self._fill(values, stderr)
         return self._stacked(values), self._stacked(stderr)
+
+    def _fill(self, values: np.ndarray, stderr: np.ndarray) -> None:
+        """Put blocks where they belong that an answer nobody contradicts gives as they are."""
+        workers = list(self._answers)
+        weights = np.stack([self._code.weights(worker) for worker in workers])
+        given = np.stack([self._answers[worker] for worker in workers]).reshape(len(workers), -1)
+        doubted = disputed(weights, given, self._coarse)
+        raw = (np.count_nonzero(weights, axis=1) == 1) & (weights.max(axis=1) == 1.0)
+        for row in np.flatnonzero(raw & ~doubted):
+            task = int(weights[row].argmax())
+            values[task], stderr[task] = self._answers[workers[row]], 0.0
 
     def _estimated(self) -> tuple[np.ndarray, np.ndarray] | None:
         if self._estimate is None and isinstance(self._code, Anytime):

@@ -77,7 +77,8 @@ def sum(
         If the answers do not give the sum; the first worker's exception is the cause. A value
         of ``fn`` that is not finite, or not of the shape of the others, is one.
     InvalidAnswer
-        If the sum exceeds the range of its dtype.
+        If the sum, or what a worker has added up of it, exceeds the range of its dtype; for integers
+        and a code that multiplies, the range in which float64 holds all of them.
     """
     if not callable(fn) or isinstance(fn, Resident):
         raise InvalidArgument(

@@ -8,6 +8,7 @@ import numpy as np
 
 from .._errors import InvalidAnswer, NotEnoughAnswers
 from .code import Redundant, SumCode
+from .integers import IN_FLOAT, common, fitting, integral, size, stacked, weighted
 from .shard import Piece
 
 __all__ = ["Pieces"]
@@ -77,27 +78,59 @@ class Pieces:
         NotEnoughAnswers
             If answers contradict each other, and it is not clear which is wrong, or the others are too few.
         InvalidAnswer
-            If the sum exceeds the range of its dtype.
+            If the sum exceeds the range of its dtype, or would be exact but for integers that were rounded.
         """
         self._find_liar(answered)
         weights = self._code.weights(self.usable(answered))
         pieces = [self._good[worker] for worker in weights]
         matrix = np.stack(list(weights.values()), axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            slices = matrix @ np.stack(
-                [piece.values for piece in pieces], dtype=_wide(pieces, matrix)
-            )
+        exact = self._is_exact(weights)
+        if integral(matrix, *(piece.values for piece in pieces)):
+            slices = weighted(matrix, stacked([piece.values for piece in pieces]))
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                slices = matrix @ np.stack(
+                    [piece.values for piece in pieces], dtype=_wide(pieces, matrix)
+                )
         shape = pieces[0].shape
         value: np.ndarray = slices.reshape(-1)[: int(np.prod(shape, dtype=int))].reshape(shape)
-        dtype = np.result_type(*(piece.dtype for piece in pieces))
-        if dtype.kind in "fc":
+        dtype = common(*(piece.dtype for piece in pieces))
+        if dtype.kind not in "fc":
+            value = self._integers(value, dtype, pieces, exact=exact)
+        else:
             with np.errstate(over="ignore"):
                 value = value.astype(np.result_type(dtype, np.float32))
             if not np.isfinite(value).all():
                 raise InvalidAnswer(
                     f"the sum exceeds the range of {value.dtype}: let fn return a wider dtype"
                 )
-        return value, self._is_exact(weights)
+        return value, exact
+
+    def _integers(
+        self, value: np.ndarray, dtype: np.dtype[Any], pieces: list[Piece], *, exact: bool
+    ) -> np.ndarray:
+        """A sum of integers in their own dtype, or in floating point if the code multiplies by such numbers."""
+        fits = fitting(value, dtype) if integral(value) else None
+        if fits is not None:
+            return fits
+        largest = size(value) if integral(value) else float(np.abs(value).max(initial=0.0))
+        rounded = max(piece.rounded for piece in pieces)
+        if not integral(value) and (not exact or (largest <= IN_FLOAT and not rounded)):
+            return value
+        largest = max(largest, rounded)
+        told = f"{largest:.3e} is the largest number in it, or in what a worker has added up"
+        if all(integral(coefficients) for coefficients in self._coefficients):
+            kind = "uint64" if dtype == np.uint64 else "int64"
+            raise InvalidAnswer(
+                f"the sum exceeds the range of {kind}, which ends at {np.iinfo(kind).max:.3e}: {told}. Let fn "
+                "return float64, which rounds, or several smaller integers, such as quotients and "
+                "remainders by 2**32"
+            )
+        raise InvalidAnswer(
+            f"the sum exceeds the range in which float64, in which {type(self._code).__name__} adds, holds "
+            f"all integers, which ends at {IN_FLOAT:.3e}: {told}. Use FractionalRepetition, with which "
+            "integers stay integers, or let fn return float64 if rounding does no harm"
+        )
 
     def unknown(self) -> np.ndarray:
         """NaN in the shape of the sum, if any answer tells it."""

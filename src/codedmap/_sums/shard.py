@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import InvalidAnswer
+from .integers import IN_FLOAT, added, common, integral, size, weighted
 
 __all__ = ["Combined", "Piece", "Shard"]
 
@@ -37,6 +38,8 @@ class Piece:
     """Of the sum."""
     dtype: np.dtype[Any]
     """Of the function's values."""
+    rounded: int = 0
+    """The largest integer, in size, that had to be rounded to floating point; 0 if none had."""
 
 
 class Combined:
@@ -58,6 +61,7 @@ class Combined:
         first: tuple[int, np.ndarray] | None = None
         total: np.ndarray | None = None
         dtypes = set()
+        largest = 0
         for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
             for item in items:
                 value = _value(self._fn(_read_only(item), *self._args), part, shard.worker)
@@ -69,12 +73,22 @@ class Combined:
                         f"and {value.shape} for part {part}: all parts must give one shape to be added"
                     )
                 dtypes.add(value.dtype)
+                slices = _slices(value, len(row))
                 with np.errstate(over="ignore", invalid="ignore"):
-                    combined = row @ _slices(value, len(row))
-                    total = combined if total is None else total + combined
+                    if slices.dtype.kind in "fc":
+                        combined = row @ slices
+                    elif integral(row):
+                        combined = weighted(row[None], slices)[0]
+                    else:
+                        largest = max(largest, size(slices))
+                        combined = row @ slices
+                    total = combined if total is None else added(total, combined)
         assert first is not None
         assert total is not None
-        dtype = np.result_type(*dtypes)
+        dtype = common(*dtypes)
+        if total.dtype.kind == "O":
+            largest, total = size(total), total.astype(np.float64)
+        rounded = largest if largest > IN_FLOAT and dtype.kind not in "fc" else 0
         if shard.narrow and dtype.kind in "fc":
             with np.errstate(over="ignore"):  # told below
                 total = total.astype(np.result_type(dtype, np.float32))
@@ -83,7 +97,7 @@ class Combined:
                 f"on worker {shard.worker} the values of fn, combined, exceed the range of {total.dtype}: "
                 "let fn return a wider dtype, or scale it"
             )
-        return Piece(total, first[1].shape, dtype)
+        return Piece(total, first[1].shape, dtype, rounded)
 
 
 def _value(answer: Any, part: int, worker: int) -> np.ndarray:
@@ -111,7 +125,9 @@ def _value(answer: Any, part: int, worker: int) -> np.ndarray:
 def _slices(value: np.ndarray, count: int) -> np.ndarray:
     """A value as (m, ceil(l / m)) in the widest precision of its kind, the last slice filled up with 0."""
     flat = value.reshape(-1)
-    wide = np.result_type(flat.dtype, np.int64 if flat.dtype.kind in "biu" else np.float64)
+    wide = np.result_type(flat.dtype, np.float64)
+    if flat.dtype.kind in "biu":  # NumPy would widen uint64 and int64 to float64
+        wide = flat.dtype.newbyteorder("=") if flat.dtype.itemsize == 8 else np.dtype(np.int64)
     length = -(-flat.size // count)
     if length * count == flat.size:
         return flat.astype(wide, copy=False).reshape(count, length)

@@ -16,6 +16,8 @@ from .._matrices.code import Decoded, check_consistent, check_matrix_budget
 __all__ = ["PolarCode"]
 
 _DOUBLE = np.dtype(np.float64)
+_EQUAL = 1e-9  # difference of shares below which it is rounding
+_COARSE = float(np.finfo(np.float32).eps)  # rounding in the coarsest matrix there is
 _NORMAL = 1.959964  # standard errors within which 95 % of a normal distribution lies
 
 
@@ -33,10 +35,16 @@ class PolarCode:
     It needs more answers than an `MDSCode`: of random orders about 10 % more than K at K/N = 3/4, and about
     20 % at K/N = 1/2 (``python -m benchmarks polar``). Rounding is hardly amplified.
 
+    Lies are noticed where answers have something in common that must be so, and never found. With all N
+    answers and K < N, each worker's is part of that. With some missing, having more than K is not enough:
+    a lie of somebody whose answer the others heard tell nothing of gives another product that fits all
+    answers. In ``PolarCode(12, 16)`` each crash leaves one worker of whom that is so.
+
     Before it can decode there is an estimate of each block's product: the mean of the answers, each
     with its sign. Answers that come in an order that has nothing to do with their values are a
     random sample without replacement of all N, whose mean with all signs is the block's product, so
-    the textbook's standard error holds. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
+    the textbook's standard error holds. It is larger where those heard have much in common, and infinite
+    where all are the same mixture but for the sign, which tells nothing of the spread. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
     size of the products from m answers: below 1 only from m = N K/(N + K) on.
 
     The kernel is ``[[1, 1], [1, -1]]``, not ``[[1, 1], [0, 1]]`` as in 1901.06811, which takes the same
@@ -133,16 +141,60 @@ class PolarCode:
         _transform(spread)
         signs = self._signs.astype(rows.real.dtype)[:, None]
         values = spread[self._places] * (signs / rows.real.dtype.type(count))
-        # Signs do not change the sum of squares, so the variance needs no second transform.
-        squares = self.tasks * (np.abs(rows).astype(np.float64) ** 2).sum(axis=0)
-        variance = (squares - count * np.abs(values).astype(np.float64) ** 2) / (count - 1)
-        missing = (self.workers - count) / (self.workers - 1)
-        stderr = np.sqrt(np.maximum(variance, 0.0) * missing / count)
-        # Of few answers the variance is itself uncertain, so that 1.96 standard errors would not do.
-        stderr *= float(stdtrit(count - 1, 0.975)) / _NORMAL
+        stderr = self._stderr(slots, rows, values)
         limits = np.finfo(rows.dtype)
         stderr = np.maximum(stderr, limits.eps * np.abs(values).max(initial=0.0) + limits.tiny)
         return values.reshape(self.tasks, *shape), stderr.reshape(self.tasks, *shape)
+
+    def _stderr(self, slots: list[int], rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Of means of signed answers, (K, outputs).
+
+        Answers may be of the same mixture up to sign, or of mixtures with much in common. They
+        agree more than others would, and the more they do the less their spread tells of the error.
+        Both follow from the products of their weights: if blocks are as likely to be anything, the
+        mean square of the K errors is to that of the K deviations as ``(s - 1/K)`` to ``(1 - s)``, s being
+        the mean square of these products.
+        """
+        count, tasks, workers = len(slots), self.tasks, self.workers
+        shared, mixtures = self._shared(slots)
+        if shared - 1.0 / tasks < _EQUAL:  # as of all answers: what else is in them cancels out
+            return np.zeros(values.shape)
+        if mixtures == 1:  # which has no spread, however often it was heard
+            return np.full(values.shape, np.inf)
+        size = np.abs(rows).max(axis=0).astype(np.float64)  # whose square may not be a number
+        unit = np.where(size > 0.0, size, 1.0)
+        # Signs do not change the sum of squares, so deviations need no second transform.
+        square = tasks * ((np.abs(rows) / unit) ** 2).sum(axis=0) / count
+        deviations = np.maximum(square - (np.abs(values) / unit) ** 2, 0.0)
+        sampled = (workers - count) / (workers - 1) / count  # what it is on average of all samples
+        own = deviations * max(sampled * count / (count - 1), (shared - 1 / tasks) / (1 - shared))
+        # Where a few answers agree that may be chance, as where most blocks are 0. All blocks cannot agree
+        # unless all are 0, so there what is the mean over them stands in.
+        mean = square * max(sampled * (1 - 1 / tasks), shared - 1 / tasks)
+        rounding = (tasks * _COARSE) ** 2 + tasks * np.finfo(rows.dtype).eps
+        stderr: np.ndarray = unit * np.sqrt(np.where(deviations > rounding * square, own, mean))
+        # Of few answers the variance is itself uncertain, so that 1.96 standard errors would not do.
+        stderr *= float(stdtrit(mixtures - 1, 0.975)) / _NORMAL
+        # Where all of them are 0 there is no spread to be seen: what is largest elsewhere may be there.
+        known = size > tasks * _COARSE * size.max(initial=0.0)
+        stderr[:, ~known] = stderr[:, known].max() if known.any() else np.inf
+        return stderr
+
+    def _shared(self, slots: list[int]) -> tuple[float, int]:
+        """Of these workers' weights, as vectors of length 1, the mean square of the products of each two, and
+        how many differ in more than their sign.
+        """
+        # Such a product follows from the exclusive or of their rows, so it is enough to count these.
+        rows = self._row[slots]
+        heard = np.zeros(self.workers)
+        heard[rows] = 1.0
+        _transform(heard)
+        pairs = heard**2
+        _transform(pairs)
+        total = float(pairs @ self._alike**2) / self.workers
+        equal = np.flatnonzero(self._alike == self.tasks)
+        mixtures = len(np.unique((rows[:, None] ^ equal).min(axis=1)))
+        return total / (len(slots) * self.tasks) ** 2, mixtures
 
     def _sheet(
         self, answers: Mapping[int, np.ndarray]
@@ -159,6 +211,13 @@ class PolarCode:
         frozen = np.ones(self.workers, dtype=bool)
         frozen[np.argsort(lost, kind="stable")[: self.tasks]] = False
         return frozen
+
+    @cached_property
+    def _alike(self) -> np.ndarray:
+        """K times the product of the weights of two workers, up to sign, by the exclusive or of their rows."""
+        sums = (~self._frozen).astype(np.float64)
+        _transform(sums)
+        return np.abs(sums)
 
     @cached_property
     def _places(self) -> np.ndarray:
