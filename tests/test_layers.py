@@ -17,7 +17,7 @@ FLOORS = {
     "_ordering": 1, "_precision": 1, "_sketches": 1,
     "_rules": 1, "_rows": 2, "engines._contract": 1, "engines._parcel": 1,
     "_code": 2, "engines._serve": 2, "engines._domains": 1, "engines.executor": 2, "engines.resident": 2, "_display": 2,
-    "_outliers": 2, "_operators": 2, "_loose": 2.5, "_linear": 3, "engines._worker": 2.5, "engines._calls": 2.5, "engines._pinning": 2, "engines._slot": 3,
+    "_outliers": 2, "_contradictions": 2.5, "_nonfinite": 1, "_operators": 2, "_loose": 2.5, "_linear": 3, "engines._worker": 2.5, "engines._calls": 2.5, "engines._pinning": 2, "engines._slot": 3,
     "engines._remote": 3, "engines._seats": 2, "engines._cluster": 3.25, "engines._pinned": 3.5, "engines._tasks": 3.4, "engines._inside": 3.4, "engines._dask": 3.5, "engines.dask": 4,
     "engines._session": 3.5, "engines._actors": 3.6, "engines._ray": 3.75, "engines.ray": 4,
     "_kernel.process": 1, "_kernel.cells": 1, "_kernel.heard": 1, "_kernel.elimination": 1, "_kernel.evidence": 2,
@@ -66,6 +66,7 @@ LEFT = (
         "_mixing",
     }
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
+    | {"_contradictions", "_nonfinite"}
     | {"_buffer", "_sketches", "training._sketch", "training._moments"}
     | {"_again", "_parts", "_batch", "_digest", "_source", "_sink", "_totals"}
     | {"_planning.table", "_planning.replays", "_planning.schemes", "_planning.sampling"}

@@ -196,6 +196,10 @@ def test_on_noise_alone_nobody_is_rejected(case, seed, outputs):
     encoding, answers, _ = answered(case, seed=seed)
     rng = np.random.default_rng(seed)
     noise = {n: rng.standard_normal((1, outputs)) for n in answers}
+    if case == "lagrange":  # which is no polynomial, and many answers say so
+        with pytest.raises(cm.NotEnoughAnswers, match=r"contradict one another.*no polynomial"):
+            encoding.decode(noise)
+        return
     assert encoding.decode(noise).rejected == ()
 
 
@@ -419,6 +423,48 @@ def test_a_bisquare_beats_every_smoothing_of_the_plain_spline_by_hundreds(worker
         assert set(bad) <= set(rejected)
         assert len(rejected) <= liars + workers // 50
     assert np.mean(best) > 400 * np.mean(robust)
+
+
+SHAPES = {
+    "identity": lambda x: x,
+    "sine": np.sin,
+    "cosine": lambda x: np.cos(2 * x),
+    "exp": np.exp,
+    "square": np.square,
+    "tanh": np.tanh,
+    "step": lambda x: np.tanh(20 * (x - 1.5)),
+}
+
+
+@pytest.mark.parametrize("workers", [60, 200])
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bisquare_takes_no_bend_of_a_function_for_gross(shape, noise, workers):
+    inputs = np.linspace(0, 3, 20)[:, None, None]
+    estimates = []
+    for loss in ("square", "bisquare"):
+        code = cm.SplineCode(20, workers, 0, decoder_smoothing="gcv", decoder_loss=loss)
+        encoding = code.encode(inputs)
+        rough = noise * np.random.default_rng(0).standard_normal((workers, 1, 1))
+        answers = SHAPES[shape](encoding.payloads) + rough
+        estimates.append(encoding.decode(dict(enumerate(answers))))
+    plain, robust = estimates
+    assert robust.rejected == ()
+    right = SHAPES[shape](inputs)
+    assert np.abs(robust.values - right).max() < 2 * np.abs(plain.values - right).max()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bisquare_finds_gross_errors_without_noise_and_nobody_else(shape, seed):
+    code = cm.SplineCode(20, 60, 0, decoder_smoothing="gcv", decoder_loss="bisquare")
+    inputs = np.linspace(0, 3, 20)[:, None, None]
+    encoding = code.encode(inputs)
+    rng = np.random.default_rng(seed)
+    liars = np.sort(rng.choice(np.arange(2, 58, 2), 4, replace=False))
+    answers = SHAPES[shape](encoding.payloads)
+    answers[liars] += 100 * rng.choice([-1, 1], (4, 1, 1))
+    assert encoding.decode(dict(enumerate(answers))).rejected == tuple(liars.tolist())
 
 
 @pytest.mark.parametrize("groups", [1, 3])

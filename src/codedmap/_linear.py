@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
@@ -12,8 +12,10 @@ import numpy as np
 
 from ._answers import Order, finite, matrix
 from ._code import Estimate, check_tasks, left_out
+from ._contradictions import check_fit, contradict, unsure, wrong_ones
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._loose import Loose, loose, side_by_side
+from ._nonfinite import broken_in, contradicted, kept_of, patterns
 from ._operators import Memory, Operator, apply, in_dtype, units, values_dtype
 from ._operators import telltale as telltale_of
 from ._outliers import find_lies, suspicious
@@ -37,6 +39,8 @@ class LinearCode(abc.ABC):
     stragglers: int
     has_stderr: ClassVar[bool] = False
     """Its estimates have no standard errors."""
+    determined: ClassVar[bool] = False
+    """Whether answers that can be decoded tell what all others must be, so that NaN is no answer."""
 
     @abc.abstractmethod
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -185,14 +189,13 @@ class LinearEncoding:
         shape = (self.code.tasks, groups)
         values = np.full((*shape, *stacked.shape[2:]), np.nan, values_dtype(stacked.dtype))
         exact = np.zeros(shape, dtype=bool)
-        for row, slot in enumerate(slots):
-            task = self.raw[slot]
+        owners, broken = [self.raw[slot] for slot in slots], broken_in(stacked)
+        lied = contradicted(slots, stacked, broken, owners, None)
+        sure = ~(lied | unsure(slots, stacked, broken, self.code.witness))
+        for row, task in enumerate(owners):
             if task is not None:
-                values[task], exact[task] = stacked[row], True
-        if slots and stacked.dtype.kind in "fc":
-            broken = ~np.isfinite(stacked.reshape(len(slots), -1)).all(axis=1)
-            lied = {s for s, bad in zip(slots, broken, strict=True) if bad and self.raw[s] is None}
-            rejected = tuple(sorted({*rejected, *lied}))
+                values[task, sure[row]], exact[task, sure[row]] = stacked[row, sure[row]], True
+        rejected = tuple(sorted({*rejected, *kept_of(slots, np.asarray(lied.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
     def _estimate(
@@ -233,47 +236,52 @@ class LinearEncoding:
         if precision is None:
             return None
         if isinstance(stacked, Loose):
-            if isinstance(precision, Precision) and not suspicious(
-                stacked.glance(), precision, order.rows
-            ):
-                return None
+            if isinstance(precision, Precision):
+                look = contradict if precision.exact else suspicious
+                if not look(stacked.glance(), precision, order.rows):
+                    return None
             stacked = side_by_side(stacked)
-        return find_lies(stacked.reshape(*stacked.shape[:2], -1), precision, order.rows)
+        flat = stacked.reshape(*stacked.shape[:2], -1)
+        if isinstance(precision, Precision) and precision.exact:
+            return wrong_ones(flat, precision, order.rows)
+        return find_lies(flat, precision, order.rows)
 
     def _without_lies(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, set[int]]:
-        groups = stacked.shape[1]
-        mixed = np.array([self.raw[slot] is None for slot in slots])
+        owners = [self.raw[slot] for slot in slots]
+        broken = broken_in(stacked) if outliers is None else np.zeros_like(outliers)
+        told = self.code.shortfall if self.code.determined else None
+        lied = contradicted(slots, stacked, broken, owners, told)
         if outliers is None:
-            broken = ~np.isfinite(stacked.reshape(len(slots), groups, -1)).all(axis=2)
             outliers = np.zeros_like(broken)
-            for pattern, where in _patterns(~left_out(broken)):
-                kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
+            for pattern, where in patterns(~left_out(broken)):
+                kept = kept_of(slots, pattern)
                 found = self._outliers(Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
-        else:
-            broken = np.zeros_like(outliers)
-        lies = left_out(broken & mixed[:, None] | outliers)
+        lies = left_out(lied | outliers)
         # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
         # mixture that estimates the other tasks.
         usable = ~(lies | broken)
-        why = "their answers are not finite" if broken.any() else ""
-        why += " or " if why and outliers.any() else ""
-        why += "they contradict the others" if outliers.any() else ""
+        reasons = ["their answers are not finite"] * bool(broken.any())
+        why = " or ".join(reasons + ["they contradict the others"] * bool(outliers.any()))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         exact = np.zeros(values.shape[:2], dtype=bool)
-        for pattern, where in _patterns(usable):
-            kept = tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
+        passed = [(t, row, (broken & ~lies)[row]) for row, t in enumerate(owners) if t is not None]
+        for task, _, where in passed:
+            exact[task] |= where
+        for pattern, where in patterns(usable):
+            if exact[:, where].all():  # nobody has a number, and nobody contradicts that
+                continue
+            kept = kept_of(slots, pattern)
             self._check(kept, stacked.dtype, f", {len(slots) - len(kept)} left out because {why}")
+            if self.code.determined:
+                check_fit(kept, stacked[pattern][:, where], self.code.witness)
             part = self._estimate(Order.of(kept), stacked[pattern][:, where])
             values[:, where], exact[:, where], _ = part
-        for row, slot in enumerate(slots):
-            task = self.raw[slot]
-            where = broken[row] & ~lies[row]
-            if task is not None and where.any():
-                values[task, where], exact[task, where] = stacked[row, where], True
+        for task, row, where in passed:
+            values[task, where], exact[task, where] = stacked[row, where], True
         return values, exact, {slots[row] for row in np.flatnonzero(lies.any(axis=1))}
 
     def _check(self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "") -> None:
@@ -290,9 +298,3 @@ class LinearEncoding:
                 f"{len(slots)} of {self.code.workers} workers gave a usable answer{without}, and "
                 f"{name} cannot decode from them: {reason}"
             )
-
-
-def _patterns(usable: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The different columns of (F, B) bool, and for each in which groups it stands, (B,) bool."""
-    for pattern in np.unique(usable, axis=1).T:
-        yield pattern, (usable == pattern[:, None]).all(axis=0)

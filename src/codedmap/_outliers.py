@@ -11,7 +11,7 @@ restricted likelihood chooses one.
 The answer with the largest residual is put aside, then the next, one by one, P chosen anew each
 time, since a lie makes all that is beside it look rough. Then the others are asked: those put aside
 are liars if each is further from what *the rest* predict than any of the rest is by a factor that no
-honest answers reach (`_convincing`). The largest of the rest counts, not their median, because
+honest answers reach (`convincing`). The largest of the rest counts, not their median, because
 honest residuals have heavy tails, and come in pairs: where the function bends or workers are
 missing, an honest answer that is badly predicted has a neighbour that is as well. A lie has none.
 The more who were put aside are tried first, so that liars do not hide one another.
@@ -24,7 +24,7 @@ import numpy as np
 from ._precision import TINY, Precision, Windows
 from ._sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["find_lies", "judged", "suspicious"]
+__all__ = ["apart", "convincing", "find_lies", "judged", "suspicious"]
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _POOLED = 64  # groups that are judged together at most
@@ -137,7 +137,7 @@ def judged(
         worst = int(squares.argmax())
         # How far the one put aside last is from what those that were left predict of it.
         if aside and last[chosen] ** 2 > _AT_LEAST**2 * squares[worst]:
-            factor = _convincing(freedom, standardised, groups)
+            factor = convincing(freedom, standardised, groups)
             if last[chosen] > factor * np.sqrt(squares[worst]):
                 stages.append((len(aside), chosen, factor))
         if not precision.exact and squares[worst] <= far**2 * _median(squares, len(aside)):
@@ -152,14 +152,14 @@ def judged(
     for liars, chosen, factor in reversed(stages):
         said = np.isin(np.arange(len(y)), aside[:liars])
         matrix = precision.matrices[chosen]
-        apart = _apart(y, matrix, said, least)
-        said[said] = apart > factor  # honest ones may have been put aside before the liars
-        if said.any() and (_apart(y, matrix, said, least) > factor).all():
+        # Honest ones may have been put aside before the liars.
+        said[said] = apart(y, matrix, said, least) > factor
+        if said.any() and (apart(y, matrix, said, least) > factor).all():
             return said
     return np.zeros(len(y), dtype=bool)
 
 
-def _apart(y: np.ndarray, matrix: np.ndarray, said: np.ndarray, least: float) -> np.ndarray:
+def apart(y: np.ndarray, matrix: np.ndarray, said: np.ndarray, least: float) -> np.ndarray:
     """How many times further each of some is from what the rest predict than any of the rest is.
 
     0 where it is no further than what is no lie.
@@ -182,7 +182,7 @@ def _most_liars(precision: Precision) -> int:
     return max(1, min(len(precision.matrices[0]) // 4, precision.freedom // 2, 50))
 
 
-def _convincing(freedom: int, standardised: np.ndarray, groups: int) -> float:
+def convincing(freedom: int, standardised: np.ndarray, groups: int) -> float:
     """How many times further off than any of the rest, whose residuals these are, a liar must be.
 
     The first factor is what smooth functions need, the more so the fewer outputs, and the more

@@ -7,7 +7,7 @@ R of Reinsch, for a few λ from a curve without noise to noise about a line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -46,12 +46,15 @@ class Precision:
         Dimension of the null space: what any answers can have without being implausible.
     exact : bool
         Honest answers lie in the null space, but for rounding.
+    slack : float
+        Share of the largest answer by which exact ones may be off it, should rounding explain less.
     """
 
     matrices: np.ndarray
     logdets: np.ndarray
     nullity: int
     exact: bool = False
+    slack: float = 0.0
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Precision:
@@ -103,7 +106,8 @@ class Precision:
         inner = self.matrices[:, gone][:, :, gone]
         rest = self.matrices[:, stay][:, :, stay]
         rest = rest - cross.transpose(0, 2, 1) @ np.linalg.solve(inner, cross)
-        return Precision(rest, self.logdets - np.linalg.slogdet(inner)[1], self.nullity, self.exact)
+        logdets = self.logdets - np.linalg.slogdet(inner)[1]
+        return replace(self, matrices=rest, logdets=logdets)
 
 
 def of_a_curve(positions: np.ndarray) -> Precision | Windows | None:

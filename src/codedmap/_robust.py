@@ -20,8 +20,9 @@ from ._code import Estimate, left_out
 from ._linear import LinearEncoding
 from ._operators import apply, values_dtype
 from ._outliers import judged
+from ._precision import Windows, of_a_curve
 from ._sketches import CLOSER, scaled, sketched
-from ._spline import banded_smoother, smoother, smoothing_by_gcv
+from ._spline import BandedSmoother, banded_smoother, smoother, smoothing_by_gcv
 
 __all__ = ["RobustEncoding", "bisquare_weights"]
 
@@ -30,6 +31,9 @@ _TO_SD = 1.4826  # of a normal variable, from the median of its absolute value
 _SWEEPS = 20
 _WINDOW = 15  # of the running median at most
 _FEWEST = 3  # answers with weight that make more than a line
+_PROBES = 4
+_NEAR = 0.5  # of what an answer is off without itself: a curve that is closer nearly interpolates
+_AS_FAR = 4.0  # times as far as any of those that count
 _FLOOR = 0.05  # of the first scale: what is closer than that to the curve is not looked at
 
 
@@ -122,7 +126,76 @@ def bisquare_weights(
     if rivals[best][1] != fits[best][1]:
         fits[best] = _fitted(knots, y, smoothing, rivals[best][0] > 0, _FLOOR * scale)
     weights, λ, *_ = fits[best]
-    return weights, λ
+    kept = _readmitted(knots, y, λ, weights)
+    if kept is None:
+        return weights, λ
+    return kept.astype(float), _smoothing(knots[kept], y[kept], smoothing)
+
+
+def _readmitted(
+    knots: np.ndarray, y: np.ndarray, λ: float, weights: np.ndarray
+) -> np.ndarray | None:
+    """Who is no further off than the function itself bends, (n,) bool; None if all is as it was.
+
+    A curve that nearly interpolates differs from its answers by how it bends, not by noise, and
+    that varies along it by many powers of ten. So it takes in whoever is about as far from what the
+    others predict as any of these is.
+    """
+    kept = weights > 0
+    few = int(kept.sum())
+    if few == len(kept) or few <= _FEWEST or _own(_curve(knots, λ, kept), kept) > _NEAR:
+        return None
+    while not kept.all():
+        most = _alone(knots[kept], y[kept]).max()
+        fit = banded_smoother(knots[kept], knots, 0.0) @ y[kept]
+        near = ~kept & (np.linalg.norm(y - fit, axis=1) <= _AS_FAR * most)
+        if not near.any():
+            near = _together(knots, y, kept, _AS_FAR * most)
+        if not near.any():
+            break
+        kept |= near
+    return kept if kept.sum() > few else None
+
+
+def _together(knots: np.ndarray, y: np.ndarray, kept: np.ndarray, most: float) -> np.ndarray:
+    """Some of a run of neighbours with whom nobody is further off than so much, (n,) bool.
+
+    Beyond an end, where they are extrapolated, each of them alone may be.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], kept, [True]])))
+    for start, stop in edges.reshape(-1, 2).tolist():
+        run = np.zeros_like(kept)
+        run[start:stop] = True
+        while run.sum() > 1:
+            some = kept | run
+            off = np.zeros(len(kept))
+            off[some] = _alone(knots[some], y[some])
+            if off.max() <= most:
+                return run
+            run[np.where(run, off, -1.0).argmax()] = False  # a liar may be among them
+    return np.zeros_like(kept)
+
+
+def _alone(knots: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far each answer is from what an interpolant of the others predicts, (n,)."""
+    off = np.zeros(len(knots))
+    precision = of_a_curve(knots)
+    whole = slice(None)
+    parts = precision.parts if isinstance(precision, Windows) else ((whole, whole, precision),)
+    for held, core, part in parts if precision is not None else ():
+        assert part is not None
+        matrix = part.matrices[0]
+        residuals = matrix @ y[held] / matrix.diagonal()[:, None]
+        off[held][core] = np.linalg.norm(residuals, axis=1)[core]
+    return off
+
+
+def _smoothing(knots: np.ndarray, y: np.ndarray, smoothing: float | Literal["gcv"]) -> float:
+    return smoothing_by_gcv(knots, y) if smoothing == "gcv" else float(smoothing)
+
+
+def _curve(knots: np.ndarray, λ: float, kept: np.ndarray) -> BandedSmoother:
+    return banded_smoother(knots[kept], knots, λ)
 
 
 def _fitted(
@@ -140,16 +213,26 @@ def _fitted(
         if kept.sum() < _FEWEST:
             return np.ones(len(knots)), λ, np.full(len(knots), np.inf), np.inf
         if sweep in (0, _SWEEPS // 2):
-            λ = float(smoothing) if smoothing != "gcv" else smoothing_by_gcv(knots[kept], y[kept])
-        fit = banded_smoother(knots[kept], knots, λ, weights[kept]) @ y[kept]
-        distances = np.linalg.norm(y - fit, axis=1)
-        scale = max(_scale(distances), least)
-        weights = np.maximum(1.0 - (distances / (_CUT * scale)) ** 2, 0.0) ** 2
+            λ = _smoothing(knots[kept], y[kept], smoothing)
+        curve = banded_smoother(knots[kept], knots, λ, weights[kept])
+        distances = np.linalg.norm(y - curve @ y[kept], axis=1)
+        scale = max(_scale(distances) / _own(curve, kept), least)
+        far = np.minimum(distances, _CUT * scale) / (_CUT * scale) if scale > 0 else distances > 0
+        weights = (1.0 - far.astype(float) ** 2) ** 2
     return weights, λ, distances, scale
 
 
 def _scale(distances: np.ndarray) -> float:
     return _TO_SD * float(np.median(distances))
+
+
+def _own(curve: BandedSmoother, kept: np.ndarray) -> float:
+    """By which share answers differ from the curve of what they differ from it without themselves."""
+    count = int(kept.sum())
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (count, _PROBES))
+    # 1 less the mean influence of an answer on the curve at its own place (Hutchinson's estimate).
+    share = 1.0 - float((signs * (curve @ signs)[kept]).sum()) / (count * _PROBES)
+    return min(max(share, float(np.finfo(float).eps)), 1.0)
 
 
 def _running_median(y: np.ndarray) -> np.ndarray:

@@ -36,6 +36,9 @@ class LagrangeCode(LinearCode):
     more; in float32 the default tolerance allows a norm of 8, in float64 of 4.5e9. The code has no standard errors: what it gives is exact to
     ``tolerance`` for a polynomial of the stated degree, and meaningless for any other function.
 
+    Answers beyond the threshold tell whether all are of one polynomial. With two for every liar it
+    is told who lies; where they contradict one another and no liars explain it, decoding raises.
+
     Parameters
     ----------
     tasks, workers, stragglers : int
@@ -43,7 +46,8 @@ class LagrangeCode(LinearCode):
     degree : int
         Total degree of ``fn`` as a polynomial of its inputs, at least 1.
     tolerance : float
-        Bound on the relative error that rounding of the answers may cause.
+        Bound on the relative error that rounding of the answers may cause, and whatever else makes
+        them differ from those of a polynomial: a larger one for a function that is only nearly one.
 
     Raises
     ------
@@ -51,6 +55,7 @@ class LagrangeCode(LinearCode):
         If N - S is less than (K - 1)·degree + 1.
     """
 
+    determined = True
     tasks: int
     workers: int
     stragglers: int
@@ -110,11 +115,13 @@ class LagrangeCode(LinearCode):
 
     def precision(self, answered: tuple[int, ...]) -> Precision | None:
         """What is left of answers when the fitted polynomial is taken away."""
-        if len(answered) > _MOST:
+        if not self.threshold < len(answered) <= _MOST:
             return None
         basis, _ = np.linalg.qr(self._fit(answered))
         matrix = np.eye(len(answered)) - basis @ basis.T
-        return Precision(matrix[None], np.zeros(1), self.threshold, exact=True)
+        # What answers are off by, the decoder amplifies as it does rounding.
+        slack = self.tolerance / self._growth(answered)
+        return Precision(matrix[None], np.zeros(1), self.threshold, exact=True, slack=slack)
 
     def _growth(self, answered: tuple[int, ...]) -> float:
         return self.kept(
