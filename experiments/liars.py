@@ -174,10 +174,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
                 told = Honest(answers, who, middle, deviation)
                 if lie is not None:
                     sent[who] = lie(told, np.random.default_rng(seed))
-                try:
-                    estimate = encoding.decode(dict(enumerate(sent)))
-                except cm.NotEnoughAnswers:  # it is noticed that somebody lies, but not who
-                    estimate = encoding.salvage(dict(enumerate(sent)))
+                estimate = encoding.decode(dict(enumerate(sent)))
                 found.setdefault((name, kind), []).append(
                     _scored(estimate, truth[place], () if lie is None else tuple(who), unit)
                 )
@@ -212,8 +209,7 @@ def _scored(
     square = (off.reshape(*right.shape[:2], -1) ** 2).mean(axis=2)
     finite = np.isfinite(square)
     wrong = float((estimate.exact & ~(square <= SAME**2)).mean())
-    error = square[finite].mean() if finite.any() else 0.0
-    return caught, len(rejected - set(liars)), error, wrong, (~finite).mean()
+    return caught, len(rejected - set(liars)), square[finite].mean(), wrong, (~finite).mean()
 
 
 def _reads(settings: Settings, cell: Cell) -> tuple[str | Path, ...]:

@@ -103,41 +103,18 @@ def test_two_spare_answers_for_every_liar_tell_who_they_are(tasks, degree, liars
     assert result.rejected == tuple(sorted(who))
 
 
-@pytest.mark.parametrize(("spare", "liars"), [(1, 1), (1, 2), (2, 2), (3, 2), (3, 3)])
 @pytest.mark.parametrize(("tasks", "degree"), [(2, 1), (3, 2), (5, 2)])
-def test_a_contradiction_that_nothing_explains_is_said(tasks, degree, spare, liars):
-    code = cm.LagrangeCode(tasks, (tasks - 1) * degree + 1 + spare, 0, degree)
+def test_with_one_spare_answer_nobody_is_blamed(tasks, degree):
+    code = cm.LagrangeCode(tasks, (tasks - 1) * degree + 2, 0, degree)
     for seed in range(5):
-        who = np.random.default_rng(seed).choice(code.workers, liars, replace=False).tolist()
-        lies = {slot: off_by(10 * seed + slot) for slot in who}
-        with pytest.raises(
-            cm.NotEnoughAnswers, match=rf"{code.workers} answers contradict one another by .*wait"
-        ):
-            mapped(code, affine, lies)
-        salvaged = mapped(code, affine, lies, throw=False)
-        assert not salvaged.exact.any()
-        assert np.isnan(salvaged.values).all()
+        assert mapped(code, affine, {seed % code.workers: off_by(seed)}).rejected == ()
 
 
-def test_a_function_that_is_no_polynomial_of_the_stated_degree_is_told():
-    code = cm.LagrangeCode(4, 14, 2, 1)
-    with pytest.raises(cm.NotEnoughAnswers, match="state a higher one"):
-        mapped(code, square, {})
-    with pytest.raises(cm.NotEnoughAnswers, match="raise tolerance if it nearly is one"):
-        mapped(code, lambda batch: batch + 1e-3 * np.sin(50 * batch), {})
-    nearly = cm.LagrangeCode(4, 14, 2, 1, tolerance=0.05)
-    result = mapped(nearly, lambda batch: batch + 1e-3 * np.sin(50 * batch), {})
-    np.testing.assert_allclose(result.values, X, atol=0.01)
+@pytest.mark.parametrize("fn", [square, lambda batch: batch + 1e-3 * np.sin(50 * batch)])
+def test_of_a_function_that_is_no_polynomial_of_the_stated_degree_nobody_is_blamed(fn):
+    result = mapped(cm.LagrangeCode(4, 14, 2, 1), fn, {})
     assert result.rejected == ()
-
-
-def test_a_contradiction_waits_for_answers_that_settle_it():
-    code = cm.LagrangeCode(2, 6, 3, 1)  # three answers can tell of a liar, but not who it is
-    script = {0: lie(off_by(1)), **{slot: cm.testing.late(0.1) for slot in (3, 4, 5)}}
-    with Scripted(6, script) as engine:
-        result = cm.map(affine, X, code=code, engine=engine)
-    assert result.rejected == (0,)
-    np.testing.assert_allclose(result.values, affine(X), atol=1e-9)
+    assert np.isfinite(result.values).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])

@@ -196,10 +196,6 @@ def test_on_noise_alone_nobody_is_rejected(case, seed, outputs):
     encoding, answers, _ = answered(case, seed=seed)
     rng = np.random.default_rng(seed)
     noise = {n: rng.standard_normal((1, outputs)) for n in answers}
-    if case == "lagrange":  # which is no polynomial, and many answers say so
-        with pytest.raises(cm.NotEnoughAnswers, match=r"contradict one another.*no polynomial"):
-            encoding.decode(noise)
-        return
     assert encoding.decode(noise).rejected == ()
 
 

@@ -1,4 +1,4 @@
-"""Liars among answers that must fit together exactly, as those of a polynomial do, or an error.
+"""Liars among answers that must fit together exactly, as those of a polynomial do.
 
 Where answers are exact, what the fit leaves of them is rounding, or somebody is wrong. With 2m
 answers more than determine the rest, m wrong ones can be told: if two sets of m could be left out so
@@ -6,25 +6,23 @@ that the others fit, these would have enough answers in common to fit the same p
 decoding of Reed and Solomon over the reals. First the search that all codes share is tried, which
 leaves out the worst one after the other (`_outliers`); then all small sets, while these are few; then
 what is left over is explained by as few answers as possible, by reweighted least squares (Gorodnitsky
-and Rao 1997, IEEE Transactions on Signal Processing 45). What is not explained so raises.
+and Rao 1997, IEEE Transactions on Signal Processing 45). Where that explains nothing either, fn is no
+polynomial or noisy, or too many lie: then nobody is blamed for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from math import comb
 
 import numpy as np
 
-from ._answers import Order
-from ._errors import NotEnoughAnswers
-from ._nonfinite import kept_of, patterns
 from ._outliers import apart, convincing, find_lies
-from ._precision import TINY, Precision, Windows
+from ._precision import TINY, Precision
 from ._sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["check_fit", "contradict", "unsure", "wrong_ones"]
+__all__ = ["contradict", "wrong_ones"]
 
 _ROUNDING = 4096.0
 """Roundings of the largest answer that honest ones stay below, but half of the digits at most."""
@@ -33,12 +31,6 @@ _BEST = 3  # of these, those that explain most are looked at closely
 _SWEEPS = 40
 _RIDGE = 1e-14  # keeps a system soluble of which all but a few weights have gone
 _SHARPER = 0.7  # from one sweep to the next, what counts as nothing
-
-_ADVICE = (
-    "Either workers have computed something wrong: wait for more answers (stop=Everyone()), allow "
-    "fewer stragglers, or use more workers; or fn is no polynomial of the stated degree: state a "
-    "higher one, raise tolerance if it nearly is one, or use a code for any function (KernelCode, SplineCode)"
-)
 
 
 def contradict(some: np.ndarray, precision: Precision, order: np.ndarray | None = None) -> bool:
@@ -62,11 +54,6 @@ def wrong_ones(
         An exact one.
     order : ndarray, shape (F,), optional
         Puts the answers into the order in which ``precision`` has them.
-
-    Raises
-    ------
-    NotEnoughAnswers
-        If answers contradict one another and it cannot be told which are wrong.
     """
     if not contradict(answers, precision, order):
         return None
@@ -87,48 +74,10 @@ def wrong_ones(
                 if _fit(sketch, precision, said, allowed) and _tells(
                     y, precision, said, least, answers.shape[1]
                 ):
+                    known.insert(0, said)
+                    lies[rows, group] = said
                     break
-            else:
-                raise _unexplained(answers[:, group], float(off[group]), allowed, precision)
-            known.insert(0, said)
-            lies[rows, group] = said
     return lies if lies.any() else None
-
-
-def unsure(
-    slots: tuple[int, ...],
-    answers: np.ndarray,
-    broken: np.ndarray,
-    witness: Callable[[tuple[int, ...]], Precision | Windows | None],
-) -> np.ndarray:
-    """In which groups of answers (F, B, *y) those that are not broken contradict, (B,) bool."""
-    found = np.zeros(broken.shape[1], dtype=bool)
-    for pattern, where in patterns(~broken) if slots else ():
-        order = Order.of(kept_of(slots, pattern))
-        precision = witness(order.ascending) if order.slots else None
-        if isinstance(precision, Precision) and precision.exact and precision.freedom > 0:
-            flat = answers[pattern][:, where].reshape(len(order.slots), int(where.sum()), -1)
-            off = _off(sketched(flat, GLANCE, order.rows), precision)
-            found[where] = ~(off <= _allowed(answers, precision))
-    return found
-
-
-def check_fit(
-    slots: tuple[int, ...],
-    answers: np.ndarray,
-    witness: Callable[[tuple[int, ...]], Precision | Windows | None],
-) -> None:
-    """Raise `NotEnoughAnswers` if answers (F, B, *y) contradict from which the wrong ones are gone.
-
-    Fewer answers may amplify what is left, so that less of it is explained.
-    """
-    groups = unsure(slots, answers, np.zeros(answers.shape[:2], dtype=bool), witness)
-    if groups.any():
-        raise NotEnoughAnswers(
-            f"{len(slots)} answers are left without those that contradict the others, and of these "
-            f"{np.count_nonzero(groups)} groups still contradict by more than rounding and "
-            f"tolerance explain: {_ADVICE}"
-        )
 
 
 def _off(sketch: np.ndarray, precision: Precision) -> np.ndarray:
@@ -208,18 +157,3 @@ def _few(y: np.ndarray, precision: Precision) -> np.ndarray:
         nothing *= _SHARPER
         weights = (sizes**2 + nothing**2) ** 0.75
     return np.asarray(sizes)
-
-
-def _unexplained(
-    answers: np.ndarray, off: float, allowed: float, precision: Precision
-) -> NotEnoughAnswers:
-    spare = precision.freedom
-    found = "one wrong answer can be noticed with one spare answer, but not told which it is"
-    if spare > 1:
-        found = f"with {spare} spare answers up to {spare // 2} wrong ones can be told, and leaving out so many explained nothing"
-    size = float(np.abs(answers).max())
-    return NotEnoughAnswers(
-        f"{len(answers)} answers contradict one another by {off * size:.2g} in at least one group, "
-        f"where the largest number in them is {size:.2g} and rounding and tolerance explain "
-        f"{allowed * size:.2g}: {found}. {_ADVICE}"
-    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ._answers import Order, finite, matrix
 from ._code import Estimate, check_tasks, left_out
-from ._contradictions import check_fit, contradict, unsure, wrong_ones
+from ._contradictions import contradict, wrong_ones
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._loose import Loose, loose, side_by_side
 from ._nonfinite import broken_in, contradicted, kept_of, patterns
@@ -191,7 +191,7 @@ class LinearEncoding:
         exact = np.zeros(shape, dtype=bool)
         owners, broken = [self.raw[slot] for slot in slots], broken_in(stacked)
         lied = contradicted(slots, stacked, broken, owners, None)
-        sure = ~(lied | unsure(slots, stacked, broken, self.code.witness))
+        sure = ~lied
         for row, task in enumerate(owners):
             if task is not None:
                 values[task, sure[row]], exact[task, sure[row]] = stacked[row, sure[row]], True
@@ -276,8 +276,6 @@ class LinearEncoding:
                 continue
             kept = kept_of(slots, pattern)
             self._check(kept, stacked.dtype, f", {len(slots) - len(kept)} left out because {why}")
-            if self.code.determined:
-                check_fit(kept, stacked[pattern][:, where], self.code.witness)
             part = self._estimate(Order.of(kept), stacked[pattern][:, where])
             values[:, where], exact[:, where], _ = part
         for task, row, where in passed:

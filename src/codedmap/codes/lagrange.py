@@ -36,8 +36,8 @@ class LagrangeCode(LinearCode):
     more; in float32 the default tolerance allows a norm of 8, in float64 of 4.5e9. The code has no standard errors: what it gives is exact to
     ``tolerance`` for a polynomial of the stated degree, and meaningless for any other function.
 
-    Answers beyond the threshold tell whether all are of one polynomial. With two for every liar it
-    is told who lies; where they contradict one another and no liars explain it, decoding raises.
+    With two answers beyond the threshold for every liar it is told who lies. Where answers contradict
+    one another and so few liars do not explain it, as where ``fn`` is noisy, nobody is blamed.
 
     Parameters
     ----------
@@ -46,8 +46,7 @@ class LagrangeCode(LinearCode):
     degree : int
         Total degree of ``fn`` as a polynomial of its inputs, at least 1.
     tolerance : float
-        Bound on the relative error that rounding of the answers may cause, and whatever else makes
-        them differ from those of a polynomial: a larger one for a function that is only nearly one.
+        Bound on the relative error that rounding of the answers may cause.
 
     Raises
     ------
