@@ -40,13 +40,14 @@ def test_they_decode_as_they_do_side_by_side(code, dtype, lie):
     assert found.rejected == expected.rejected == (() if lie is None else (slots[3],))
 
 
-def test_what_is_small_or_of_several_dtypes_is_put_side_by_side():
+def test_what_is_small_is_put_side_by_side_and_what_is_large_comes_in_the_dtype_of_most():
     small = {slot: np.zeros((2, 10)) for slot in range(4)}
     assert isinstance(loose(small, 2)[1], np.ndarray)
     several = {
-        slot: np.zeros((2, 1_000_000), np.float32 if slot else np.float64) for slot in range(4)
+        slot: np.ones((2, 1_000_000), np.float32 if slot else np.float64) for slot in range(4)
     }
-    stacked = loose(several, 2)[1]
-    assert isinstance(stacked, np.ndarray)
-    assert stacked.dtype == np.float64
+    large = loose(several, 2)[1]
+    assert isinstance(large, Loose)
+    assert large.dtype == np.float32
+    assert {row.dtype for row in large.rows} == {np.dtype(np.float32)}
     assert loose({}, 2)[0] == ()
