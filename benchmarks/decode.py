@@ -5,9 +5,9 @@ answers were put side by side as they arrived, in random order, while others wer
 *order not seen before*: from the same responders, arriving in another order each time, as they do wave
 after wave. *plain dict*: separate arrays, which decoding must gather first, or a few columns at a time
 if they are large. The goal is 1.25 times the product for answers as map keeps them: met where the product
-takes a millisecond or more. What comes on top of it, Python and the search for liars, takes some 35 to 90
-microseconds however many columns there are, the more the more answers. The product is timed twice: its
-second ratio is the noise.
+takes a millisecond or more. What comes on top of it, Python and the search for liars, takes some 35 to 60
+microseconds for 1,000 columns, and up to 0.2 ms for 10,000, whose answers leave nothing else in the
+processor's caches. The product is timed twice: its second ratio is the noise.
 """
 
 from __future__ import annotations

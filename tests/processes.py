@@ -173,6 +173,25 @@ def run_script(
     return running
 
 
+@contextmanager
+def started(*line: str) -> Iterator[subprocess.Popen[str]]:
+    """The command line as a program, in a session of its own, where Ctrl-C is not ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        [sys.executable, "-m", "codedmap", *line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        signal.signal(signal.SIGINT, before)
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                run.kill()
+
+
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Send a signal to a process that may be gone."""
     if alive(pid):

@@ -20,6 +20,8 @@ from codedmap._cli_engine import ENGINES
 from codedmap._job import CODES
 from codedmap.testing import Scripted, crash, never
 
+from .processes import started
+
 LENET = Path(__file__).parents[1] / "examples" / "lenet5" / "lenet5-mnist.onnx"
 
 JOBS = """
@@ -534,17 +536,7 @@ def test_a_function_that_cannot_be_sent(folder):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(folder, number):
     line = words("cli_jobs:hang", workers=4, stragglers=1)
-    command = [sys.executable, "-m", "codedmap", *line]
-    # Where the tests run in the background, Ctrl-C may be ignored, and that is inherited.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as run:
-        signal.signal(signal.SIGINT, before)
+    with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
         assert list(folder.glob(".out.npz.*"))
         if number == signal.SIGINT:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from codedmap._cli import cli
 
+from .processes import started
 from .test_cli import processes_of, refused, wait_until, words
 
 JOBS = """
@@ -220,15 +221,7 @@ def test_a_model_that_leaves_is_an_error_of_plan():
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_ctrl_c_while_workers_are_started_is_told_once(folder):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(
-        [sys.executable, "-m", "codedmap", *line()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as run:
-        signal.signal(signal.SIGINT, before)
+    with started(*line()) as run:
         wait_until(
             lambda: any(
                 b"multiprocessing.forkserver" in path.with_name("cmdline").read_bytes()

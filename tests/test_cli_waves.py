@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from codedmap._cli_engine import ENGINES
 from codedmap._job import CODES
 from codedmap.testing import Scripted, crash, never
 
+from .processes import started
 from .test_cli import LENET, processes_of, program, refused, wait_until
 
 JOBS = """
@@ -261,25 +260,6 @@ def test_what_fell_short_before_a_run_was_resumed_counts(monkeypatch):
 
 
 # As a program
-
-
-@contextmanager
-def started(*line):
-    """A run as a program, in a session of its own, where Ctrl-C is not ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(
-        [sys.executable, "-m", "codedmap", *line],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as run:
-        signal.signal(signal.SIGINT, before)
-        try:
-            yield run
-        finally:
-            if run.poll() is None:
-                run.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

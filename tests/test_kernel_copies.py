@@ -124,11 +124,16 @@ def test_two_who_agree_are_not_outvoted_by_one_whom_others_make_likelier(seed):
     assert (off[~result.exact] < 8 * result.stderr[~result.exact]).all()
 
 
-def test_who_is_believed_against_a_majority_is_not_exact():
+def copied(workers):
+    """Five groups of 20 tasks, and honest answers of so many workers."""
     rng = np.random.default_rng(0)
     slopes = rng.standard_normal((4, 6)) / 2
-    encoding = cm.KernelCode(20, 60, 0, spread=0.0).encode(rng.standard_normal((20, 5, 4)))
-    answers = {n: np.tanh(payload @ slopes) for n, payload in enumerate(encoding.payloads)}
+    encoding = cm.KernelCode(20, workers, 0, spread=0.0).encode(rng.standard_normal((20, 5, 4)))
+    return encoding, {n: np.tanh(payload @ slopes) for n, payload in enumerate(encoding.payloads)}
+
+
+def test_who_is_believed_against_a_majority_is_not_exact():
+    encoding, answers = copied(60)
     truth = np.stack([answers[n] for n in range(20)])
     for n in (5, 25):
         answers[n] = 5.0 - answers[n]
@@ -141,10 +146,7 @@ def test_who_is_believed_against_a_majority_is_not_exact():
 
 
 def test_of_two_copies_the_one_that_others_make_likelier_is_not_exact_either():
-    rng = np.random.default_rng(0)
-    slopes = rng.standard_normal((4, 6)) / 2
-    encoding = cm.KernelCode(20, 40, 0, spread=0.0).encode(rng.standard_normal((20, 5, 4)))
-    answers = {n: np.tanh(payload @ slopes) for n, payload in enumerate(encoding.payloads)}
+    encoding, answers = copied(40)
     truth = np.stack([answers[n] for n in range(20)])
     answers[25] = answers[25] + 20.0
     estimate = encoding.decode(answers)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._errors import InvalidAnswer, NotEnoughAnswers
 
-__all__ = ["agreed", "as_array", "fitted"]
+__all__ = ["agreed", "as_array", "fitted", "same_in"]
 
 _REAL = "biuf"
 _MASKED = object()
@@ -102,7 +102,7 @@ def fitted(answer: Any, like: np.ndarray) -> np.ndarray | None:
     array = as_array(answer)
     if not isinstance(array, np.ndarray) or _form(array) != _form(like):
         return None
-    return _cast(array, like.dtype) if array.dtype.kind in _REAL + "c" else array
+    return same_in(array, like.dtype) if array.dtype.kind in _REAL + "c" else array
 
 
 def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -110,17 +110,17 @@ def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     count = Counter(array.dtype for array in arrays.values())
     most = max(count.values())
     usual = np.result_type(*(dtype for dtype, votes in count.items() if votes == most))
-    made = {slot: _cast(array, usual) for slot, array in arrays.items()}
+    made = {slot: same_in(array, usual) for slot, array in arrays.items()}
     odd = [slot for slot, array in made.items() if array is None]
     if odd:
         wide = np.result_type(usual, *(arrays[slot].dtype for slot in odd))
-        wider = {slot: _cast(array, wide) for slot, array in arrays.items()}
+        wider = {slot: same_in(array, wide) for slot, array in arrays.items()}
         if all(array is not None for array in wider.values()):
             made = wider
     return {slot: array for slot, array in made.items() if array is not None}
 
 
-def _cast(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+def same_in(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
     """The same numbers in this dtype, floats rounded; None if they are not the same ones."""
     if array.dtype == dtype:
         return array

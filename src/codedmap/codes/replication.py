@@ -12,6 +12,7 @@ from .._answers import matrix
 from .._checks import check_whole
 from .._code import Estimate, check_budget, check_tasks, left_out
 from .._errors import InvalidArgument, NotEnoughAnswers
+from .._forms import same_in
 from .._votes import compare
 
 __all__ = ["CopyEncoding", "Replication", "Uncoded"]
@@ -202,11 +203,8 @@ def _with_nan(values: np.ndarray) -> np.ndarray:
     """The same values in a dtype that has NaN, none of them rounded."""
     if values.dtype.kind in "fcO":
         return values
-    if values.dtype.kind in "biu":
-        real = values.astype(float)
-        if (real.astype(values.dtype) == values).all():
-            return real
-    return values.astype(object)
+    real = same_in(values, np.dtype(float)) if values.dtype.kind in "biu" else None
+    return values.astype(object) if real is None else real
 
 
 def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -217,10 +215,8 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
             f"{_named(lost)}: wait longer, or use more workers"
         )
     wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
-    known = values[have].astype(wide)
-    with np.errstate(invalid="ignore"):
-        rounded = values.dtype.kind in "iu" and (known.astype(values.dtype) != values[have]).any()
-    if rounded:
+    known = same_in(values[have], np.dtype(wide))
+    if known is None:
         raise NotEnoughAnswers(
             f"answers of dtype {values.dtype} above 2**53 cannot stand beside a mean, which would round them, so "
             f'fill="mean" cannot stand in for {_named(lost)}: wait longer, or use more workers'
