@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import pytest
 
 import codedmap as cm
 from codedmap import _memory
-from codedmap.testing import Scripted
+from codedmap.testing import Scripted, crash, fail, never
 
 X = np.ones((8, 3))
 
@@ -203,3 +204,66 @@ def test_complex_inputs_have_no_bounds_to_clip_to():
     code = cm.SplineCode(6, 9, 1, clip=(0, 0.5))
     with pytest.raises(cm.InvalidArgument, match="bounds real numbers"):
         code.encode(np.zeros((6, 1, 2), complex))
+
+
+def test_a_dtype_too_coarse_for_the_tolerance_is_refused_before_computing():
+    refused(
+        "could not decode answers to inputs of dtype float16 even if all 6 workers gave one.*above "
+        "the tolerance of 1e-06: use fewer tasks or more workers, or compute in float64",
+        inputs=X.astype(np.float16),
+        code=cm.LagrangeCode(3, 6, 1, degree=1),
+    )
+
+
+def test_a_function_that_gives_nothing_but_nan_is_told_apart_from_one_that_raises():
+    with Scripted(6) as engine, pytest.raises(cm.NotEnoughAnswers) as told:
+        cm.map(lambda b: b * np.nan, X, code=cm.SplineCode(3, 6, 1), engine=engine)
+    said = str(told.value)
+    assert "6 left out because their answers are not finite" in said
+    assert "See what fn gives for inputs as they are: if NaN, mend it" in said
+    assert said.endswith("Take what there is with throw=False")
+    assert "raised" not in said
+    assert "wait longer" not in said
+
+
+def test_the_next_step_is_that_of_what_happened():
+    def told(script, **more):
+        with Scripted(6, script) as engine, pytest.raises(cm.NotEnoughAnswers) as error:
+            cm.map(np.sin, X, code=cm.Replication(3, 6), engine=engine, **more)
+        return str(error.value).rpartition(". ")[2]
+
+    raising, crashing = fail(ValueError("bad weights")), crash()
+    assert told(dict.fromkeys(range(6), raising)) == "Mend fn, which raised"
+    assert told(dict.fromkeys(range(6), crashing)).startswith("See why workers ended (memory")
+    some = told({0: raising, 3: crashing})
+    assert some == (
+        "Mend fn, which raised; see why workers ended (memory, preemption, a crash in fn); allow more "
+        "stragglers, or take what there is with throw=False"
+    )
+    late = told({0: never(), 3: never()}, stop=cm.Deadline(0.1))
+    assert late == "Wait longer; allow more stragglers, or take what there is with throw=False"
+
+
+def test_a_long_message_of_an_exception_is_not_repeated_whole():
+    error = ValueError("x" * 100_000)
+    engine = Scripted(3, dict.fromkeys(range(3), fail(error)))
+    with engine, pytest.raises(cm.NotEnoughAnswers, match="99,500 characters more") as told:
+        cm.map(np.sin, X, code=cm.Uncoded(3), engine=engine)
+    assert len(str(told.value)) < 2_000
+    assert told.value.__cause__ is error
+
+
+def test_an_engine_that_somebody_closes_during_the_call_is_told_as_such():
+    engine = cm.engines.Local(2)
+    closing = threading.Timer(0.3, engine.close)
+    closing.start()
+    with pytest.raises(
+        cm.EngineError, match=r"Abandoned: the engine was closed; leave the engine open"
+    ):
+        cm.map(nap_on, np.full((2, 1), 60.0), code=cm.Uncoded(2), engine=engine)
+    closing.join()
+
+
+def nap_on(batch):
+    time.sleep(float(batch[0, 0]))
+    return batch

@@ -576,12 +576,27 @@ def raise_what_cannot_be_pickled(_):
     raise Held
 
 
-def raise_what_cannot_be_unpickled(_):
-    class Two(Exception):
-        def __init__(self, first, second):
-            super().__init__(f"{first} and {second}")
+class Two(Exception):
+    """Pickle makes it again by a constructor that wants more than its message."""
 
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+        self.first = first
+
+
+class Missing(KeyError):
+    """Pickle makes it again with a message of a message."""
+
+    def __init__(self, key):
+        super().__init__(f"no {key}")
+
+
+def raise_two(_):
     raise Two("one", "two")
+
+
+def raise_missing(_):
+    raise Missing("such key")
 
 
 def raise_what_the_caller_cannot_unpickle(caller):
@@ -603,7 +618,6 @@ def raise_what_has_no_text(_):
     ("fn", "text"),
     [
         (raise_what_cannot_be_pickled, "Held: with a lock"),
-        (raise_what_cannot_be_unpickled, "Two: one and two"),
         (raise_what_the_caller_cannot_unpickle, "ExplodesHere: (ImportError('absent')"),
         (raise_what_has_no_text, "Mute"),
     ],
@@ -614,6 +628,18 @@ def test_an_exception_that_cannot_travel_is_described(fn, text, shared):
     assert text in str(error)
     assert f"in {fn.__name__}" in "".join(traceback.format_exception(error))
     assert shared.submit(0, same, 1).result(ANSWER) == 1
+
+
+@pytest.mark.parametrize(
+    ("fn", "kind", "args"),
+    [(raise_two, Two, ("one and two",)), (raise_missing, Missing, ("no such key",))],
+)
+def test_an_exception_keeps_type_and_text_whatever_its_constructor_takes(fn, kind, args, shared):
+    error = shared.submit(0, fn, None).exception(ANSWER)
+    assert type(error) is kind
+    assert error.args == args
+    assert getattr(error, "first", "one") == "one"
+    assert f"in {fn.__name__}" in "".join(traceback.format_exception(error))
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])

@@ -13,7 +13,7 @@ from ._code import Arranging, Code, Estimate, Learning, Salvageable
 from ._errors import InvalidAnswer, NotEnoughAnswers
 from ._groups import cut, joined, spans
 from ._memory import check_memory
-from ._parts import order_places, raw_alone, tasks_at, whole
+from ._parts import check_decodable, order_places, raw_alone, tasks_at, whole
 from ._rows import check_finite
 
 __all__ = ["Batch"]
@@ -54,6 +54,7 @@ class Batch:
         payloads = code.workers * self._groups * rows[:1].nbytes
         check_memory(payloads, rows.nbytes, code.tasks, code.workers)
         self._encodings = [code.encode(block) for block in blocks]
+        check_decodable(code, self._encodings[0], rows.dtype)
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
             check_finite(rows, kind)

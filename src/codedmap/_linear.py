@@ -15,7 +15,7 @@ from ._code import Estimate, check_tasks, left_out
 from ._contradictions import contradict, wrong_ones
 from ._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from ._loose import Loose, loose, side_by_side
-from ._nonfinite import broken_in, contradicted, kept_of, patterns
+from ._nonfinite import broken_in, contradicted, kept_of, left_out_because, patterns
 from ._operators import Memory, Operator, apply, in_dtype, units, values_dtype
 from ._operators import telltale as telltale_of
 from ._outliers import find_lies, suspicious
@@ -264,8 +264,7 @@ class LinearEncoding:
         # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
         # mixture that estimates the other tasks.
         usable = ~(lies | broken)
-        reasons = ["their answers are not finite"] * bool(broken.any())
-        why = " or ".join(reasons + ["they contradict the others"] * bool(outliers.any()))
+        why, remedy = left_out_because(bool(broken.any()), bool(outliers.any()))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         exact = np.zeros(values.shape[:2], dtype=bool)
         passed = [(t, row, (broken & ~lies)[row]) for row, t in enumerate(owners) if t is not None]
@@ -275,14 +274,17 @@ class LinearEncoding:
             if exact[:, where].all():  # nobody has a number, and nobody contradicts that
                 continue
             kept = kept_of(slots, pattern)
-            self._check(kept, stacked.dtype, f", {len(slots) - len(kept)} left out because {why}")
+            without = f", {len(slots) - len(kept)} left out because {why}"
+            self._check(kept, stacked.dtype, without, remedy)
             part = self._estimate(Order.of(kept), stacked[pattern][:, where])
             values[:, where], exact[:, where], _ = part
         for task, row, where in passed:
             values[task, where], exact[task, where] = stacked[row, where], True
         return values, exact, {slots[row] for row in np.flatnonzero(lies.any(axis=1))}
 
-    def _check(self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "") -> None:
+    def _check(
+        self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "", remedy: str = ""
+    ) -> None:
         name = type(self.code).__name__
         if slots and dtype.kind not in "fc":
             raise InvalidAnswer(
@@ -294,5 +296,5 @@ class LinearEncoding:
         if reason is not None:
             raise NotEnoughAnswers(
                 f"{len(slots)} of {self.code.workers} workers gave a usable answer{without}, and "
-                f"{name} cannot decode from them: {reason}"
+                f"{name} cannot decode from them: {reason}{remedy}"
             )

@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["broken_in", "contradicted", "disputed", "kept_of", "patterns"]
+__all__ = ["broken_in", "contradicted", "disputed", "kept_of", "left_out_because", "patterns"]
+
+
+def left_out_because(broken: bool, outliers: bool) -> tuple[str, str]:
+    """Why answers are left out, some of which are not finite or contradict others, and what to do."""
+    reasons = ["their answers are not finite"] * broken + ["they contradict the others"] * outliers
+    remedy = (
+        ". See what fn gives for inputs as they are: if NaN, mend it; if only mixtures are beyond what it "
+        "accepts, bound them (clip= of SplineCode and BerrutCode), or use a code that copies "
+        "(Replication, Uncoded)"
+    )
+    return " or ".join(reasons), remedy if broken else ""
 
 
 def broken_in(answers: np.ndarray) -> np.ndarray:

@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 
 from ._answers import Sheet
-from ._code import Code, Estimate, Placing, Salvageable
+from ._code import Code, Encoding, Estimate, Placing, Salvageable
 from ._errors import InvalidArgument
+from ._linear import LinearCode
 
-__all__ = ["order_places", "raw_alone", "tasks_at", "whole"]
+__all__ = ["check_decodable", "order_places", "raw_alone", "tasks_at", "whole"]
+
+
+def check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> None:
+    """Raise `InvalidArgument` if not even the answers of all workers could be decoded."""
+    everyone = frozenset(range(code.workers))
+    if encoding.decodable(everyone):
+        return
+    reason = code.shortfall(everyone, dtype) if isinstance(code, LinearCode) else "it says no more"
+    raise InvalidArgument(
+        f"{type(code).__name__} could not decode answers to inputs of dtype {dtype} even if all "
+        f"{code.workers} workers gave one: {reason}"
+    )
 
 
 def whole(parts: Sequence[Estimate]) -> Estimate:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 
-from ._errors import EngineError, MissingMainGuard
+from ._errors import Abandoned, CodedmapError, EngineError, MissingMainGuard, WorkerCrashed
 from ._rules import Outcome, Progress
 
-__all__ = ["broken", "facts", "heading", "listed", "workers_lines"]
+__all__ = ["advice", "broken", "facts", "heading", "listed", "workers_lines"]
+
+_LONG = 500  # characters of an exception that are repeated
 
 
 def heading(
@@ -46,13 +49,51 @@ def listed(slots: Sequence[int]) -> str:
 
 def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
     """The engine's own error, if nothing else came of a call that has to raise."""
-    errors = [error for error in failures.values() if isinstance(error, EngineError)]
+    # Nobody but the owner of engine and futures abandons calls that are being collected.
+    ours = (EngineError, Abandoned)
+    errors = [error for error in failures.values() if isinstance(error, ours)]
     if seen.answered or not errors or len(errors) < len(failures):
         return None
-    kind = MissingMainGuard if isinstance(errors[0], MissingMainGuard) else EngineError
-    error = kind(str(errors[0]))
-    error.__cause__ = errors[0]
+    first = errors[0]
+    kind = MissingMainGuard if isinstance(first, MissingMainGuard) else EngineError
+    error = kind(
+        str(first)
+        if isinstance(first, EngineError)
+        else f"{facts(seen, failures)}; {_remedy(first)}"
+    )
+    error.__cause__ = first
     return error
+
+
+def advice(
+    seen: Progress, outcome: Outcome, failures: Mapping[int, BaseException], *more: str
+) -> str:
+    """What to do about a call that has to raise: the end of its message, or nothing.
+
+    ``more`` is what else can be done if somebody has answered.
+    """
+    steps = list(dict.fromkeys(filter(None, map(_remedy, failures.values()))))
+    if seen.running and outcome is Outcome.DEADLINE:
+        steps.append("wait longer")
+    if seen.answered:
+        steps += ["allow more stragglers"] * bool(seen.running or failures) + [*more]
+    text = ", or ".join(filter(None, ["; ".join(steps[:-1]), *steps[-1:]]))
+    return f". {text[:1].upper()}{text[1:]}" if text else ""
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about the failure of a call; nothing where its own message says so."""
+    if isinstance(error, BrokenExecutor):
+        return (
+            "see whether fn ends its own process or memory runs out, which breaks a whole "
+            "ProcessPoolExecutor, and create a new one, or use codedmap.engines.Local, where it costs "
+            "one answer"
+        )
+    if isinstance(error, Abandoned):
+        return "leave the engine open, and its calls uncancelled, until all are done"
+    if isinstance(error, WorkerCrashed):
+        return "see why workers ended (memory, preemption, a crash in fn)"
+    return "" if isinstance(error, CodedmapError) else "mend fn, which raised"
 
 
 def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
@@ -62,7 +103,13 @@ def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> 
         counts.append(f"{len(seen.running)} still running")
     if failures:
         worker, first = next(iter(failures.items()))
-        counts.append(
-            f"{len(failures)} failed, worker {worker} first with {type(first).__name__}: {first}"
-        )
+        counts.append(f"{len(failures)} failed, worker {worker} first with {_short(first)}")
     return ", ".join(counts)
+
+
+def _short(error: BaseException) -> str:
+    text = str(error)
+    left = len(text) - _LONG
+    if left > 0:  # it stands in full in the cause
+        text = f"{text[:_LONG]} ... and {left:,} characters more"
+    return f"{type(error).__name__}: {text}"

@@ -16,7 +16,7 @@ from ._hedge import Missing
 from ._planning.table import Plan
 from ._result import MapResult
 from ._rules import Outcome, Progress, StopRule, asks_stderr, at_best
-from ._telling import broken, facts
+from ._telling import advice, broken, facts
 from .engines import Engine
 
 __all__ = ["Wave", "no_stderr"]
@@ -247,8 +247,7 @@ def _not_enough(
 ) -> NotEnoughAnswers:
     error = NotEnoughAnswers(
         f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; "
-        f"{reason}. Mend fn if it raised; else wait longer, allow more stragglers, or take what "
-        "there is with throw=False"
+        f"{reason}" + advice(seen, outcome, failures, "take what there is with throw=False")
     )
     error.__cause__ = next(iter(failures.values()), None)
     return error

@@ -11,7 +11,7 @@ from .._display import shown
 from .._errors import InvalidArgument, KeptLost, NotEnoughAnswers
 from .._rules import Decodable, Outcome, Progress, StopRule, at_best
 from .._stream import checked_rule
-from .._telling import broken, facts
+from .._telling import advice, broken, facts
 from ..engines import Engine, Resident
 from .code import SumCode
 from .parts import CodedParts
@@ -208,8 +208,8 @@ class _Call:
         error = NotEnoughAnswers(
             f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
             f"{facts(seen, failures, *unusable)}; "
-            f"{problem}, and any {code.workers - code.stragglers} would by {code!r}. Mend fn if it raised; "
-            "else wait longer, call again (parts that were lost are sent again), or allow more stragglers"
+            f"{problem}, and any {code.workers - code.stragglers} would by {code!r}"
+            + advice(seen, outcome, failures, "call again (parts that were lost are sent again)")
         )
         error.__cause__ = next(iter(failures.values()), None)
         return error

@@ -13,8 +13,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._errors import EngineError, WorkerCrashed
+from ._failure import Failure
 from ._parcel import Parcel
-from ._serve import Failure, Request, ToldToEnd, serve, versions
+from ._serve import Request, ToldToEnd, serve, versions
 from ._session import Session
 
 __all__ = ["Actors"]

@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from .._errors import Abandoned, EngineError, KeptLost
 from ._contract import Kept
+from ._failure import Failure
 from ._parcel import receive
-from ._serve import Failure, KeptKey, Request
+from ._serve import KeptKey, Request
 
 __all__ = ["Call", "Calls", "completed", "read"]
 

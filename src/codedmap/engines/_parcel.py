@@ -22,7 +22,16 @@ import cloudpickle
 
 from .._errors import CannotSend
 
-__all__ = ["Parcel", "Received", "culprit", "discard", "discard_all", "pack", "receive"]
+__all__ = [
+    "Parcel",
+    "Received",
+    "culprit",
+    "discard",
+    "discard_all",
+    "pack",
+    "receive",
+    "unsendable",
+]
 
 _SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
@@ -74,11 +83,7 @@ def pack(value: Any, segment: str | None) -> Parcel:
     try:
         head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     except Exception as error:
-        raise CannotSend(
-            f"cannot be sent to another process: {type(error).__name__}: {error}. Create what "
-            "cannot be pickled (locks, open files, connections) inside the function, or give the "
-            "worker a path or bytes to open it from"
-        ) from error
+        raise CannotSend(unsendable(error)) from error
     if segment is None:
         return Parcel(head, tuple(buffers), packer=os.getpid())
     raws = [buffer.raw() for buffer in buffers]
@@ -137,6 +142,15 @@ def culprit(fn: Any, payload: Any) -> str:
     except Exception:
         return f"the function {getattr(fn, '__qualname__', None) or type(fn).__qualname__}"
     return f"the payload, a {type(payload).__name__},"
+
+
+def unsendable(error: Exception) -> str:
+    """What to say of a value that pickling has failed with."""
+    return (
+        f"cannot be sent to another process: {type(error).__name__}: {error}. Create what "
+        "cannot be pickled (locks, open files, connections) inside the function, or give the "
+        "worker a path or bytes to open it from"
+    )
 
 
 def discard(segment: str) -> None:

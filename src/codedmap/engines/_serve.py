@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Hashable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-import cloudpickle
 import threadpoolctl
 
 from .._errors import CannotSend, KeptLost
+from ._failure import Failure
 from ._parcel import Parcel, Received, discard_all, pack, receive
 
 __all__ = [
-    "Failure",
     "KeptKey",
     "Request",
     "ToldToEnd",
-    "WorkerTraceback",
     "forget",
     "hello",
     "serve",
@@ -54,46 +49,6 @@ class Request:
     """Name for the answer's shared segment, or None if it shall not have one."""
     keep: Hashable = None
     forget: tuple[Hashable, ...] = ()
-
-
-class WorkerTraceback(Exception):
-    """The traceback of an exception raised in a worker, as text: the cause of that exception."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception on its way back."""
-
-    error: bytes | None
-    description: str
-    traceback: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """Pickle the exception, or if it cannot make the journey and back, describe it."""
-        try:
-            pickled = cloudpickle.dumps(error)
-            pickle.loads(pickled)
-        except Exception:
-            pickled = None
-        description = "".join(traceback.format_exception_only(error)).strip()
-        return cls(pickled, description, "".join(traceback.format_exception(error)))
-
-    def revived(self) -> BaseException:
-        """The exception, or one that describes it where it cannot be had."""
-        error: BaseException = RuntimeError(self.description)
-        if self.error is not None:
-            with contextlib.suppress(Exception):  # what it needs may exist in the worker only
-                error = pickle.loads(self.error)
-        error.__cause__ = WorkerTraceback(self.traceback)
-        return error
 
 
 class ToldToEnd(SystemExit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 from concurrent.futures import (
     BrokenExecutor,
@@ -15,7 +16,9 @@ from typing import Any
 import cloudpickle
 
 from .._checks import check_whole
+from .._errors import CannotSend
 from ._contract import Kept
+from ._parcel import culprit, unsendable
 
 __all__ = ["FromExecutor"]
 
@@ -50,10 +53,19 @@ class FromExecutor:
         return self._workers
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` somewhere."""
+        """Compute ``fn(payload)`` somewhere.
+
+        Raises
+        ------
+        CannotSend
+            If the executor is a ``ProcessPoolExecutor`` and ``fn`` cannot be pickled.
+        """
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
+        travelling = _Travelling(fn)
+        if isinstance(self._executor, ProcessPoolExecutor):
+            travelling.pickled()  # which it would do later, in a thread of its own
         try:
-            return self._executor.submit(_Travelling(fn), payload)
+            return self._executor.submit(travelling, payload)
         except BrokenExecutor as error:  # by an earlier call of the same wave, say
             future: Future[Any] = Future()
             future.set_exception(error)
@@ -75,13 +87,37 @@ class _Travelling:
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self._fn = fn
+        self._pickled: bytes | None = None
 
     def __call__(self, payload: Any) -> Any:
         return self._fn(payload)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _travelled, (cloudpickle.dumps(self._fn),)
+        return _Arrived, (self.pickled(),)
+
+    def pickled(self) -> bytes:
+        """What travels; raises `CannotSend` if it cannot."""
+        if self._pickled is None:
+            try:
+                self._pickled = cloudpickle.dumps(self._fn)
+            except Exception as error:
+                raise CannotSend(f"{culprit(self._fn, None)} {unsendable(error)}") from error
+        return self._pickled
 
 
-def _travelled(pickled: bytes) -> _Travelling:
-    return _Travelling(cloudpickle.loads(pickled))
+class _Arrived:
+    """The function in another process."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._fn: Callable[[Any], Any] = pickle.loads(pickled)
+
+    def __call__(self, payload: Any) -> Any:
+        try:
+            return self._fn(payload)
+        except Exception as error:
+            try:
+                pickle.loads(pickle.dumps(error))
+            except Exception:
+                # It would break the whole ProcessPoolExecutor when it arrives there.
+                raise RuntimeError(f"{type(error).__name__}: {error}") from error
+            raise
