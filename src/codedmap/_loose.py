@@ -15,7 +15,6 @@ from ._sketches import looked_at
 
 __all__ = ["Loose", "loose", "side_by_side"]
 
-_LARGE = 8 << 20  # bytes from which answers are left where they are
 _BLOCK = 3 << 20  # bytes gathered at a time, which stay in the processor's cache
 
 
@@ -46,18 +45,16 @@ class Loose:
         flat = [row.reshape(-1) for row in self.rows]
         made = np.empty((len(operator), flat[0].size), self.dtype)
         width = min(width_of(operator), max(1, _BLOCK // (len(flat) * self.dtype.itemsize)))
-        block = np.empty((len(flat), min(width, flat[0].size)), self.dtype)
+        block = np.empty(len(flat) * min(width, flat[0].size), self.dtype)
         for start in range(0, flat[0].size, width):
-            some = slice(start, start + width)
-            part = block[:, : made[0, some].size]
-            for place, row in zip(part, flat, strict=True):
-                place[:] = row[some]
-            np.matmul(operator, part, out=made[:, some])
+            some = [row[start : start + width] for row in flat]
+            part = np.concatenate(some, out=block[: len(flat) * some[0].size])
+            np.matmul(operator, part.reshape(len(flat), -1), out=made[:, start : start + width])
         return made
 
     def glance(self) -> np.ndarray:
         """The few outputs that are looked at first for lies, (F, B, few)."""
-        return np.stack([looked_at(row.reshape(len(row), -1)) for row in self.rows])
+        return stacked([looked_at(row.reshape(len(row), -1)) for row in self.rows])
 
 
 def side_by_side(answers: np.ndarray | Loose) -> np.ndarray:
@@ -74,7 +71,7 @@ def loose(
     kept, others = agreed(answers, rows)
     arrays = tuple(kept.values())
     alike = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype.char in "fdFD"
-    if alike and sum(array.nbytes for array in arrays) >= _LARGE:
+    if alike and sum(array.nbytes for array in arrays) > _BLOCK:
         return tuple(kept), Loose(arrays), others
     whole = stacked(arrays) if arrays else np.empty((0, rows))
     return tuple(kept), whole, others

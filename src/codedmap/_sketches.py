@@ -30,10 +30,15 @@ def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = No
     return answers if order is None else answers.take(order, axis=0)
 
 
-def looked_at(answers: np.ndarray, directions: int = GLANCE) -> np.ndarray:
-    """The outputs, (..., few) of (..., outputs), by which `sketched` tells what it does."""
-    some = _some(_real(answers), directions)
-    return some.reshape(*answers.shape[:-1], -1)
+def looked_at(answers: np.ndarray) -> np.ndarray:
+    """The outputs, (B, few) of (B, outputs), by which `sketched` tells what it does at first."""
+    answers = _real(answers)
+    return answers.take(_places(answers.shape[1]), axis=1)
+
+
+@cache
+def _places(outputs: int) -> np.ndarray:
+    return _some(np.arange(outputs), GLANCE).reshape(-1)
 
 
 def _some(answers: np.ndarray, directions: int) -> np.ndarray:
