@@ -31,6 +31,14 @@ def test_inputs_of_wrong_rank_or_size():
     refused(r"shape \(4, 0\) are empty", inputs=np.ones((4, 0)))
 
 
+def test_inputs_of_more_axes_than_numpy_has_room_for():
+    refused("inputs have 61 axes, and 60 are the most", inputs=np.ones((8, *[1] * 60)))
+    most = np.ones((8, *[1] * 59))
+    for code in (cm.SplineCode(3, 6, 1), cm.KernelCode(3, 6, 1), cm.Replication(3, 6)):
+        with Scripted(6) as engine:
+            assert cm.map(np.sin, most, code=code, engine=engine).values.shape == most.shape
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_inputs_that_are_not_finite(bad):
     broken = X.copy()

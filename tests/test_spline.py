@@ -147,7 +147,8 @@ def test_gcv_scales_with_the_cube_of_the_extent_and_not_with_the_values():
     knots = np.sort(rng.uniform(-1, 1, 50))
     y = np.sin(3 * knots)[:, None] + 0.1 * rng.standard_normal((50, 4))
     plain = smoothing_by_gcv(knots, y)
-    assert smoothing_by_gcv(knots, 1e6 * y) == pytest.approx(plain)
+    for unit in (1e6, 1e200, 1e-200):
+        assert smoothing_by_gcv(knots, unit * y) == pytest.approx(plain)
     assert smoothing_by_gcv(10 * knots, y) == pytest.approx(1000 * plain)
 
 

@@ -11,6 +11,8 @@ from ._errors import InvalidArgument
 
 __all__ = ["check_finite", "checked_rows", "shaped_rows"]
 
+_AXES = 60  # NumPy has 64, and groups and slots take some
+
 
 def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     """Rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
@@ -36,6 +38,11 @@ def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     if rows.ndim == 0:
         raise InvalidArgument(
             f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
+        )
+    if rows.ndim > _AXES:
+        raise InvalidArgument(
+            f"{kind}s have {rows.ndim} axes, and {_AXES} are the most that can be cut into groups: put some "
+            "together (inputs.reshape)"
         )
     if rows.size == 0:
         raise InvalidArgument(

@@ -239,7 +239,11 @@ def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     half = lapack.dtrtrs(upper, r, lower=0, trans=1)[0]
     c, modes = np.linalg.eigh(lapack.dtrtrs(upper, np.asfortranarray(half.T), lower=0, trans=1)[0])
     c = np.maximum(c, np.finfo(float).tiny)
-    energy = (np.abs((basis @ modes).T @ y) ** 2).sum(axis=1)
+    sizes = np.abs((basis @ modes).T @ y)
+    largest = sizes.max(
+        initial=0.0
+    )  # the choice does not depend on y's unit, whose square may overflow
+    energy = ((sizes / largest if largest > 0 else sizes) ** 2).sum(axis=1)
     grid = (knots[-1] - knots[0]) ** 3 * np.logspace(-16, 2, 91)
     lost = 1.0 / (1.0 + c / (n * grid[:, None]))  # share of each mode that smoothing removes
     score = (lost**2 @ energy) / lost.sum(axis=1) ** 2
