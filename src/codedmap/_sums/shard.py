@@ -40,6 +40,8 @@ class Piece:
     """Of the function's values."""
     rounded: int = 0
     """The largest integer, in size, that had to be rounded to floating point; 0 if none had."""
+    added: float = 0.0
+    """What was added up, without signs, in the entry where it is most; at most so much."""
 
 
 class Combined:
@@ -61,7 +63,7 @@ class Combined:
         first: tuple[int, np.ndarray] | None = None
         total: np.ndarray | None = None
         dtypes = set()
-        largest = 0
+        largest, unsigned = 0, 0.0
         for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
             for item in items:
                 value = _value(self._fn(_read_only(item), *self._args), part, shard.worker)
@@ -74,6 +76,7 @@ class Combined:
                     )
                 dtypes.add(value.dtype)
                 slices = _slices(value, len(row))
+                unsigned += float(np.abs(row).sum()) * _size(slices)
                 with np.errstate(over="ignore", invalid="ignore"):
                     if slices.dtype.kind in "fc":
                         combined = row @ slices
@@ -97,7 +100,7 @@ class Combined:
                 f"on worker {shard.worker} the values of fn, combined, exceed the range of {total.dtype}: "
                 "let fn return a wider dtype, or scale it"
             )
-        return Piece(total, first[1].shape, dtype, rounded)
+        return Piece(total, first[1].shape, dtype, rounded, unsigned)
 
 
 def _value(answer: Any, part: int, worker: int) -> np.ndarray:
@@ -134,6 +137,12 @@ def _slices(value: np.ndarray, count: int) -> np.ndarray:
     filled = np.zeros(count * length, wide)
     filled[: flat.size] = flat
     return filled.reshape(count, length)
+
+
+def _size(slices: np.ndarray) -> float:
+    if slices.dtype.kind == "f":  # without an array of absolute values
+        return float(max(slices.max(initial=0.0), -slices.min(initial=0.0)))
+    return float(size(slices) if integral(slices) else np.abs(slices).max(initial=0.0))
 
 
 def _read_only(item: Any) -> Any:
