@@ -21,10 +21,10 @@ CODES = (
 )
 
 
-def total(fn, code, script=None):
+def total(fn, code, script=None, args=()):
     parts = range(code.workers)
     with Scripted(code.workers, script or {}) as engine:
-        return cm.sum(fn, parts, code=code, engine=engine, stop=cm.Everyone())
+        return cm.sum(fn, parts, args=args, code=code, engine=engine, stop=cm.Everyone())
 
 
 @pytest.mark.parametrize("code", CODES, ids=repr)
@@ -35,8 +35,12 @@ def test_gradients_that_cancel_out_at_the_minimum_are_no_lies(code):
     rows = np.array_split(np.arange(600), code.workers)
     best = np.linalg.lstsq(X, y)[0]
     weights = np.zeros(4)
+
+    def gradient(part, weights):
+        return X[rows[part]].T @ (X[rows[part]] @ weights - y[rows[part]])
+
     for _ in range(40):
-        result = total(lambda j: X[rows[j]].T @ (X[rows[j]] @ weights - y[rows[j]]), code)
+        result = total(gradient, code, args=(weights,))
         assert not result.rejected
         weights = weights - result.value / len(X)
     assert np.abs(weights - best).max() < 1e-9

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.linalg import norm
 
 from .._answers import all_finite
 from .._errors import InvalidArgument
@@ -81,6 +83,14 @@ class Blocks:
         return self._entry_bytes * sum(
             union if some.all() else int(counts[some].max(initial=0)) for some in used
         )
+
+    @cached_property
+    def longest_row(self) -> float:
+        """The greatest Euclidean length of a row; infinite if its square would be."""
+        lengths = norm if self._sparse else np.linalg.norm
+        parts = (self._matrix[self._span(task)] for task in range(self._code.tasks))
+        with np.errstate(over="ignore"):
+            return max(float(lengths(part, axis=1).max()) for part in parts if part.shape[0])
 
     @property
     def sparse(self) -> bool:

@@ -158,7 +158,13 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         shape = self._blocks.rows, columns.shape[1]
         if not columns.shape[1]:
             return np.zeros((self.shape[0], 0), dtype)
-        products = Products(self._code, shape, dtype, self.dtype)
+        products = Products(
+            self._code,
+            shape,
+            dtype,
+            self.dtype,
+            added=lambda: self._blocks.longest_row * _lengths(columns),
+        )
         call = Call(self._placed, products, self._stop, self.shape[0], throw=self._throw)
         values, self._last = call.result(self._code.workers, columns)
         return values
@@ -191,6 +197,12 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def __repr__(self) -> str:
         rows, columns = self.shape
         return f"<CodedMatrix: {rows} x {columns}, {self.dtype}, by {self.code!r}>"
+
+
+def _lengths(columns: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
+    return lengths
 
 
 def _checked_code(code: Any) -> MatrixCode:
