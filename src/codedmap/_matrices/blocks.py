@@ -190,6 +190,11 @@ def checked_matrix(matrix: Any) -> Any:
     """
     if sparse.issparse(matrix):
         array = sparse.csr_array(matrix)
+    elif np.ma.is_masked(matrix):
+        raise InvalidArgument(
+            "the matrix is a masked array, entries of which have no value: fill them, with "
+            "matrix.filled(0.0), say"
+        )
     else:
         try:
             array = np.asarray(matrix)

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from .._answers import all_finite
@@ -127,6 +128,11 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         """Where the coded blocks are."""
         return self._engine
 
+    def dot(self, x: Any) -> Any:
+        """The product with a vector or columns, or with another operator."""
+        _check_kind(x, "A @ B")  # SciPy drops the mask
+        return super().dot(x)
+
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
         x = _checked_columns(x, self.shape[1], "A @ v")
@@ -218,6 +224,7 @@ def _checked_code(code: Any) -> MatrixCode:
 
 
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
+    _check_kind(columns, what)
     array = np.asarray(columns)
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
@@ -235,6 +242,15 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
             "this means that it has diverged"
         )
     return array
+
+
+def _check_kind(columns: Any, what: str) -> None:
+    if np.ma.is_masked(columns):
+        raise InvalidArgument(
+            f"{what}: entries of what is multiplied are masked, and have no value: use its filled(0.0), say"
+        )
+    if sparse.issparse(columns):
+        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
 
 
 def _check_symmetric(array: Any) -> None:

@@ -46,8 +46,8 @@ def sum(
     fn : callable
         A part, followed by ``args``, to one array (or number), of the same shape for all parts. Several
         arrays must be joined into one. It has to give the same value for the same part on every
-        worker: random numbers must follow from the part and a seed in ``args``. Parts are not
-        writable for it.
+        worker: random numbers must follow from the part and a seed in ``args``. Arrays in parts and
+        ``args`` are not writable for it, also in tuples, lists and dicts.
     parts : CodedParts, or what `CodedParts` takes
         The latter with ``code`` and ``engine``, for a single sum.
     args : tuple

@@ -151,4 +151,12 @@ def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
         )
     ends = [length * number // count for number in range(count + 1)]
     runs = [slice(begin, end) for begin, end in pairwise(ends)]
-    return [(parts[run],) if whole else tuple(parts[run]) for run in runs]
+    if not whole:
+        return [tuple(parts[run]) for run in runs]
+    try:
+        return [(parts[run],) for run in runs]
+    except (TypeError, NotImplementedError) as error:
+        raise InvalidArgument(
+            f"a {type(parts).__name__} of shape {parts.shape} cannot be cut along its first axis: {str(error) or 'it has no rows'}. "
+            "Give a sequence of parts, or what can be cut, such as an array or a sparse matrix .tocsr()"
+        ) from error

@@ -64,9 +64,10 @@ class Combined:
         total: np.ndarray | None = None
         dtypes = set()
         largest, unsigned = 0, 0.0
+        args = _read_only(self._args)
         for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
             for item in items:
-                value = _value(self._fn(_read_only(item), *self._args), part, shard.worker)
+                value = _value(self._fn(_read_only(item), *args), part, shard.worker)
                 if first is None:
                     first = part, value
                 elif value.shape != first[1].shape:
@@ -104,6 +105,11 @@ class Combined:
 
 
 def _value(answer: Any, part: int, worker: int) -> np.ndarray:
+    if np.ma.is_masked(answer):
+        raise InvalidAnswer(
+            f"on worker {worker} fn returned a masked array for part {part}, entries of which have no value to "
+            "add: fill them in fn, with answer.filled(0.0), say"
+        )
     try:
         value = np.asarray(answer)
     except Exception as error:
@@ -151,6 +157,10 @@ def _read_only(item: Any) -> Any:
         view = item.view()
         view.flags.writeable = False
         return view
+    if type(item) is dict:
+        return {key: _read_only(one) for key, one in item.items()}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*map(_read_only, item))
     if type(item) in (tuple, list):
-        return type(item)(_read_only(one) for one in item)
+        return type(item)(map(_read_only, item))
     return item

@@ -34,6 +34,11 @@ class Moments:
     def __init__(
         self, weights: Any, learning_rate: Rate, betas: tuple[float, float], epsilon: float
     ) -> None:
+        if np.ma.is_masked(weights):
+            raise InvalidArgument(
+                "weights are a masked array, entries of which have no value: start from "
+                "weights.filled(0.0), say"
+            )
         try:
             start = np.asarray(weights)
         except ValueError as error:
@@ -126,6 +131,11 @@ class Moments:
 
 def flattened(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """A gradient in this dtype, (d,), if it has this shape."""
+    if np.ma.is_masked(gradient):
+        raise InvalidAnswer(
+            "a gradient is a masked array, entries of which have no value: fill them, with "
+            "gradient.filled(0.0), say"
+        )
     given = np.asarray(gradient)
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidAnswer(
