@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap._sums import gradient
 from codedmap.testing import Scripted, lie
 
 CODES = (
@@ -36,11 +38,11 @@ def test_gradients_that_cancel_out_at_the_minimum_are_no_lies(code):
     best = np.linalg.lstsq(X, y)[0]
     weights = np.zeros(4)
 
-    def gradient(part, weights):
+    def slope(part, weights):
         return X[rows[part]].T @ (X[rows[part]] @ weights - y[rows[part]])
 
     for _ in range(40):
-        result = total(gradient, code, args=(weights,))
+        result = total(slope, code, args=(weights,))
         assert not result.rejected
         weights = weights - result.value / len(X)
     assert np.abs(weights - best).max() < 1e-9
@@ -82,3 +84,19 @@ def test_workers_that_add_the_same_integers_differently_do_not_contradict():
     result = total(lambda j: values[j], cm.FractionalRepetition(6, 2))
     assert int(result.value) == 2**63 - 5 + 3 + 1 + 2**40 + 1
     assert not result.rejected
+
+
+def test_answers_that_would_enlarge_rounding_too_much_wait_for_one_more_and_say_so(monkeypatch):
+    code = cm.CyclicGradientCode(11, 4)
+    lost = [list(some) for some in combinations(range(11), 4)]
+    off = [code._made.combiner.weights(some)[1] for some in lost]
+    # As if the worst of them, which among more workers might not have been tried, were too bad.
+    monkeypatch.setattr(gradient, "TOLERANCE", sorted(off)[-2])
+    missing = lost[int(np.argmax(off))]
+    with pytest.raises(cm.NotEnoughAnswers, match="7 of 11 workers answered, which is enough on"):
+        code.weights(frozenset(range(11)) - set(missing))
+    crashed = dict.fromkeys(missing, cm.testing.crash())
+    with pytest.raises(cm.NotEnoughAnswers, match="7 are enough on paper, but by Cyclic"):
+        total(lambda j: np.ones(2) * j, code, crashed)
+    del crashed[missing[0]]
+    assert np.abs(total(lambda j: np.ones(2) * j, code, crashed).value - 55).max() < 1e-9

@@ -29,7 +29,7 @@ class SumCode(Protocol):
 
     @property
     def stragglers(self) -> int:
-        """S: the sum can be had from any N - S answers."""
+        """S: the sum can be had from any N - S answers; of many workers very seldom only from one more."""
         ...
 
     @property

@@ -117,8 +117,9 @@ class MDSCode:
         Of the last set asked for it is remembered: a wave tests and decodes the same one, and often
         the next wave does.
         """
-        if self._memory and self._memory[-1][0] == slots:
-            return self._memory[-1]
+        for known in self._memory:  # another thread may put another one there
+            if known[0] == slots:
+                return known
         missing = sorted(set(range(self.tasks)) - set(slots))
         growth, inverse = 1.0, None
         if missing:
