@@ -100,3 +100,12 @@ def test_answers_that_would_enlarge_rounding_too_much_wait_for_one_more_and_say_
         total(lambda j: np.ones(2) * j, code, crashed)
     del crashed[missing[0]]
     assert np.abs(total(lambda j: np.ones(2) * j, code, crashed).value - 55).max() < 1e-9
+
+
+def test_what_is_added_without_signs_may_be_infinite_and_hides_no_lie():
+    values = np.array([1, -1, 1, -1, 1, -1, 0]) * 7.5e307
+    wrong = lie(lambda piece: replace(piece, values=piece.values / 2 + 1e307))
+    code = cm.CyclicGradientCode(7, 5)
+    liars = {0: wrong, 3: wrong}
+    with np.errstate(over="raise"), pytest.raises(cm.NotEnoughAnswers, match="contradict each"):
+        total(lambda j: values[j], code, liars)

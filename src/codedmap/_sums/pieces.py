@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -185,8 +186,10 @@ class Pieces:
         digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
         # What has cancelled out in the answers has left its rounding in them. The middle one, since
         # a liar's may be anything.
-        unsigned = float(np.median([piece.added for piece in pieces]))
+        unsigned = median_low(piece.added for piece in pieces)
         least = max(float(np.sqrt(digits)) * scale, _ROUNDED * unsigned, _TINY)
+        if not np.isfinite(least):  # of numbers near the end of the range
+            least = float(np.sqrt(digits)) * scale
         off = float(np.abs(row @ (values / scale)).max()) * scale
         return off > least * float(np.abs(row).sum())
 

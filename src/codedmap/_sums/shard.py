@@ -77,8 +77,8 @@ class Combined:
                     )
                 dtypes.add(value.dtype)
                 slices = _slices(value, len(row))
-                unsigned += float(np.abs(row).sum()) * _size(slices)
                 with np.errstate(over="ignore", invalid="ignore"):
+                    unsigned += float(np.abs(row).sum()) * _size(slices)
                     if slices.dtype.kind in "fc":
                         combined = row @ slices
                     elif integral(row):
