@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -135,3 +137,25 @@ def test_the_least_integer_has_an_opposite_in_a_sketch(dtype):
             [float(least)],
             [-float(least)],
         )
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_what_belongs_to_an_engine_is_not_pickled(copied):
+    engine = Scripted(4)
+    A = cm.CodedMatrix(np.eye(4), code=cm.MDSCode(2, 4), engine=engine)
+    shards = cm.CodedParts(range(4), code=cm.FractionalRepetition(4, 1), engine=engine)
+    for held in (A, shards):
+        with pytest.raises(cm.CannotSend, match="cannot be pickled or copied: keep the"):
+            copied(held)
+
+
+def test_a_product_beyond_the_range_says_so_without_a_warning():
+    A = cm.CodedMatrix(np.full((4, 4), 1e200), code=cm.MDSCode(2, 4), engine=Scripted(4))
+    with np.errstate(all="raise"), pytest.raises(cm.NotEnoughAnswers, match="range of float64"):
+        A @ np.full(4, 1e200)
+
+
+def test_columns_have_two_dimensions_at_most():
+    A = cm.CodedMatrix(np.eye(4), code=cm.MDSCode(2, 4), engine=Scripted(4))
+    with pytest.raises(cm.InvalidArgument, match=r"shape \(2, 4, 3\)"):
+        A @ np.ones((2, 4, 3))

@@ -30,7 +30,8 @@ class Block:
         self._array = array
 
     def __call__(self, columns: np.ndarray) -> np.ndarray:
-        product: np.ndarray = self._array @ columns
+        with np.errstate(over="ignore", invalid="ignore"):  # told by who decodes
+            product: np.ndarray = self._array @ columns
         return product
 
 

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from .._answers import all_finite
 from .._code import Code
-from .._errors import InvalidArgument, NotEnoughMemory
+from .._errors import CannotSend, InvalidArgument, NotEnoughMemory
 from .._memory import free_memory
 from .._placed import Placed
 from .._rules import Decodable, StopRule
@@ -131,6 +131,8 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def dot(self, x: Any) -> Any:
         """The product with a vector or columns, or with another operator."""
         _check_kind(x, "A @ B")  # SciPy drops the mask
+        if np.ndim(x) > 2:
+            _checked_columns(x, self.shape[1], "A @ B")
         return super().dot(x)
 
     def matvec(self, x: Any) -> np.ndarray:
@@ -199,6 +201,12 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     def _adjoint(self) -> LinearOperator:
         return super()._adjoint() if self.dtype.kind == "c" else self._transpose()
+
+    def __getstate__(self) -> Any:
+        raise CannotSend(
+            "a CodedMatrix belongs to the process and the engine where it was made, and cannot be pickled or "
+            "copied: keep the matrix and the code, and make a new one of them"
+        )
 
     def __repr__(self) -> str:
         rows, columns = self.shape

@@ -14,6 +14,7 @@ from .code import Anytime, MatrixCode, Salvaging, disputed, rounding
 
 __all__ = ["Products"]
 
+_NOT_FINITE = "an array with NaN or infinity in it"
 _ROUNDED = 100.0
 """Rounding of an answer, in that of what is added up in it without signs, at most."""
 
@@ -82,9 +83,15 @@ class Products:
             if isinstance(error, InvalidAnswer) or not self.rejected:
                 raise
             worker, problem = next(iter(self.rejected.items()))
-            raise NotEnoughAnswers(
+            told = (
                 f"{error}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
-            ) from error
+            )
+            if not self._answers and problem == _NOT_FINITE:
+                told += (
+                    f". If the product exceeds the range of {self._dtype}, scale the matrix or what is "
+                    "multiplied"
+                )
+            raise NotEnoughAnswers(told) from error
         if decoded.rejected:
             blocks = self._but_for_rounding()
             if blocks is not None:
@@ -176,5 +183,5 @@ class Products:
         if answer.dtype != self._dtype:
             return f"an array of dtype {answer.dtype} instead of {self._dtype}"
         if not all_finite(answer):
-            return "an array with NaN or infinity in it"
+            return _NOT_FINITE
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from scipy import sparse
 
 from .._code import Code
-from .._errors import InvalidArgument
+from .._errors import CannotSend, InvalidArgument
 from .._memory import check_parts
 from .._placed import Placed
 from .._stream import checked_engine
@@ -99,6 +99,12 @@ class CodedParts:
     def __len__(self) -> int:
         """How many parts there are; runs of rows, for an array."""
         return sum(len(bundle) for bundle in self._bundles)
+
+    def __getstate__(self) -> Any:
+        raise CannotSend(
+            "CodedParts belong to the process and the engine where they were placed, and cannot be pickled or "
+            "copied: keep the parts and the code, and place them anew"
+        )
 
     def __repr__(self) -> str:
         return f"<CodedParts: {len(self)} parts on {self._code.workers} workers by {self._code!r}>"
