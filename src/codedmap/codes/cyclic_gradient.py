@@ -26,7 +26,7 @@ class CyclicGradientCode(GradientCode):
     ----------
     workers, stragglers : int
         N and S: the sum is exact from any N - S answers. Of many workers (50 and more, where S + 1 does not divide
-        them) up to a few in a thousand sets would enlarge rounding too much; there one more answer is waited for.
+        them) very few sets would enlarge rounding too much; there one more answer is waited for.
     seed : int
         Of the draws.
 

@@ -34,7 +34,7 @@ class MDSCode:
     survive. They do not count as decodable, and one more answer is waited for; in float64 they are very rare, in float32 less so.
 
     With two answers more than K or beyond, wrong ones are found and left out; with one more, it is
-    noticed that some are wrong. With K answers nothing can be noticed.
+    noticed that some are wrong, in float32 with few exceptions. With K answers nothing can be noticed.
 
     Parameters
     ----------
