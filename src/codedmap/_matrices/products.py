@@ -49,6 +49,7 @@ class Products:
         self._coarse = coarse
         self._added = added
         self._answers: dict[int, np.ndarray] = {}
+        self._disputed = False
         self._estimate: tuple[np.ndarray, np.ndarray] | None = None
         self.rejected: dict[int, str] = {}
         """What is wrong with an answer that is not used, by worker."""
@@ -104,13 +105,14 @@ class Products:
 
         A code knows only what is left in the answers, of which that may be a large share.
         """
-        if not self._code.decodable(frozenset(self._answers), self._coarse):
+        if self._disputed or not self._code.decodable(frozenset(self._answers), self._coarse):
             return None
         weights, given = self._given()
         given = given.astype(np.complex128 if given.dtype.kind == "c" else np.float64)
         basis, upper = np.linalg.qr(weights)
         coordinates = basis.T @ given
         if (np.abs(given - basis @ coordinates) > self._least()).any():
+            self._disputed = True  # and further answers will not settle it
             return None
         return self._stacked(solve_triangular(upper, coordinates).astype(self._dtype))
 
