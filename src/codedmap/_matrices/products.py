@@ -110,7 +110,7 @@ class Products:
         weights, given = self._given()
         given = given.astype(np.complex128 if given.dtype.kind == "c" else np.float64)
         basis, upper = np.linalg.qr(weights)
-        coordinates = basis.T @ given
+        coordinates = basis.conj().T @ given
         if (np.abs(given - basis @ coordinates) > self._least()).any():
             self._disputed = True  # and further answers will not settle it
             return None
