@@ -147,11 +147,14 @@ class GroupedGradientCode:
     def _solved(self, members: frozenset[int]) -> np.ndarray | None:
         if len(members) < self.reduction:
             return None
-        if members not in self._known:
+        known = self._known
+        if len(known) >= 1024:
+            known = self.__dict__["_known"] = {}  # and not cleared, as other threads may read it
+        if members not in known:
             missing = sorted(set(range(self.group)) - members)
             weights, off = self._made.combiner.weights(missing)
-            self._known[members] = weights if off <= TOLERANCE else None
-        return self._known[members]
+            known[members] = weights if off <= TOLERANCE else None
+        return known[members]
 
     @cached_property
     def _known(self) -> dict[frozenset[int], np.ndarray | None]:
