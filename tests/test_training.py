@@ -412,3 +412,34 @@ def test_its_repr_tells_what_it_sends():
         "<SketchedAMSGrad: 300 weights in float64, 0 steps made; 100 numbers are sent, 40 weights "
         "change at a step>"
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_whose_square_is_infinite_freezes_no_weight(dtype):
+    large = float(np.finfo(dtype).max) ** 0.6
+    optimizer = AMSGrad(np.zeros(2, dtype), 0.1)
+    with pytest.raises(cm.InvalidAnswer, match="squares of 1 of 2 numbers of the gradient"):
+        optimizer.update(np.array([large, 1.0]))
+    assert optimizer.steps == 0
+    for _ in range(3):
+        optimizer.update(np.ones(2))
+    assert (optimizer.weights < -0.1).all()
+    start = np.zeros(300, dtype)
+    sketches = SketchedAMSGrad(start, 0.1, columns=20)
+    with pytest.raises(cm.InvalidAnswer, match="squares of"):
+        trained(lambda: sketches, CODES[0], fn=lambda part, weights: np.full(300, large))
+    assert sketches.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"epsilon": 1e-50}, "epsilon=1e-50 is 0 in float32"),
+        ({"epsilon": 1e50}, "epsilon=1e\\+50 is inf in float32"),
+        ({"betas": (0.9, 1 - 1e-9)}, "are 1 in float32"),
+    ],
+)
+def test_what_single_precision_rounds_away_is_refused(more, told):
+    with pytest.raises(cm.InvalidArgument, match=told):
+        AMSGrad(np.zeros(2, np.float32), 0.1, **more)
+    AMSGrad(np.zeros(2), 0.1, **more)

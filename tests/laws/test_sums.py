@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from itertools import combinations
 from math import comb
 
@@ -196,3 +197,13 @@ def test_random_sizes_are_exact_or_refused(size, seed):
         sent = answers(code, values)
         missing = np.random.default_rng(seed).permutation(workers)[:stragglers]
         check(ROWS[0], code, sorted(set(range(workers)) - set(missing.tolist())), sent, values)
+
+
+def test_a_long_run_does_not_keep_weights_for_all_sets_it_has_met():
+    code = cm.GroupedGradientCode(14, 14, 6)
+    tracemalloc.start()
+    for answered in combinations(range(14), 7):
+        assert code.decodable(frozenset(answered))
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 3432 * 6 * 14 * 8  # the weights for all of them, as numbers alone

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.linalg import norm
 
 from .._answers import all_finite
 from .._errors import InvalidArgument
@@ -28,7 +30,8 @@ class Block:
         self._array = array
 
     def __call__(self, columns: np.ndarray) -> np.ndarray:
-        product: np.ndarray = self._array @ columns
+        with np.errstate(over="ignore", invalid="ignore"):  # told by who decodes
+            product: np.ndarray = self._array @ columns
         return product
 
 
@@ -81,6 +84,14 @@ class Blocks:
         return self._entry_bytes * sum(
             union if some.all() else int(counts[some].max(initial=0)) for some in used
         )
+
+    @cached_property
+    def longest_row(self) -> float:
+        """The greatest Euclidean length of a row; infinite if its square would be."""
+        lengths = norm if self._sparse else np.linalg.norm
+        parts = (self._matrix[self._span(task)] for task in range(self._code.tasks))
+        with np.errstate(over="ignore"):
+            return max(float(lengths(part, axis=1).max()) for part in parts if part.shape[0])
 
     @property
     def sparse(self) -> bool:
@@ -180,6 +191,11 @@ def checked_matrix(matrix: Any) -> Any:
     """
     if sparse.issparse(matrix):
         array = sparse.csr_array(matrix)
+    elif np.ma.is_masked(matrix):
+        raise InvalidArgument(
+            "the matrix is a masked array, entries of which have no value: fill them, with "
+            "matrix.filled(0.0), say"
+        )
     else:
         try:
             array = np.asarray(matrix)

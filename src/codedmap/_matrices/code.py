@@ -166,7 +166,9 @@ def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any])
         )
 
 
-def disputed(weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def disputed(
+    weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any], least: np.ndarray | float = 0.0
+) -> np.ndarray:
     """Which answers are among some that contradict one another, up to rounding, (F,) bool.
 
     Parameters
@@ -176,13 +178,16 @@ def disputed(weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any]) -> np
     given : ndarray, shape (F, outputs)
     dtype : dtype
         Of the matrix.
+    least : ndarray, shape (outputs,), or float
+        Differences up to which it is rounding whatever the answers are.
     """
     left, singular, _ = np.linalg.svd(weights)
     rank = int((singular > _DEPENDENT * singular.max(initial=0.0)).sum())
     # Combinations of honest answers that are 0, whatever the blocks are.
     checks = left[:, rank:] @ left[:, rank:].T
-    off = np.abs(checks.astype(given.real.dtype) @ given).max(axis=1, initial=0.0)
-    wrong: np.ndarray = off > np.abs(given).max(initial=0.0) * rounding(dtype) ** 0.5
+    off = np.abs(checks.astype(given.real.dtype) @ given)
+    beyond = np.maximum(np.abs(given).max(initial=0.0) * rounding(dtype) ** 0.5, least)
+    wrong: np.ndarray = (off > beyond).any(axis=1)
     if not wrong.any():
         return wrong
     # Who has no part in such a combination, not even by way of others, is not in doubt.

@@ -6,11 +6,12 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from .._answers import all_finite
 from .._code import Code
-from .._errors import InvalidArgument, NotEnoughMemory
+from .._errors import CannotSend, InvalidArgument, NotEnoughMemory
 from .._memory import free_memory
 from .._placed import Placed
 from .._rules import Decodable, StopRule
@@ -127,6 +128,13 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         """Where the coded blocks are."""
         return self._engine
 
+    def dot(self, x: Any) -> Any:
+        """The product with a vector or columns, or with another operator."""
+        _check_kind(x, "A @ B")  # SciPy drops the mask
+        if np.ndim(x) > 2:
+            _checked_columns(x, self.shape[1], "A @ B")
+        return super().dot(x)
+
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
         x = _checked_columns(x, self.shape[1], "A @ v")
@@ -158,7 +166,13 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         shape = self._blocks.rows, columns.shape[1]
         if not columns.shape[1]:
             return np.zeros((self.shape[0], 0), dtype)
-        products = Products(self._code, shape, dtype, self.dtype)
+        products = Products(
+            self._code,
+            shape,
+            dtype,
+            self.dtype,
+            added=lambda: self._blocks.longest_row * _lengths(columns),
+        )
         call = Call(self._placed, products, self._stop, self.shape[0], throw=self._throw)
         values, self._last = call.result(self._code.workers, columns)
         return values
@@ -188,9 +202,21 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def _adjoint(self) -> LinearOperator:
         return super()._adjoint() if self.dtype.kind == "c" else self._transpose()
 
+    def __getstate__(self) -> Any:
+        raise CannotSend(
+            "a CodedMatrix belongs to the process and the engine where it was made, and cannot be pickled or "
+            "copied: keep the matrix and the code, and make a new one of them"
+        )
+
     def __repr__(self) -> str:
         rows, columns = self.shape
         return f"<CodedMatrix: {rows} x {columns}, {self.dtype}, by {self.code!r}>"
+
+
+def _lengths(columns: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
+    return lengths
 
 
 def _checked_code(code: Any) -> MatrixCode:
@@ -206,6 +232,7 @@ def _checked_code(code: Any) -> MatrixCode:
 
 
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
+    _check_kind(columns, what)
     array = np.asarray(columns)
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
@@ -223,6 +250,15 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
             "this means that it has diverged"
         )
     return array
+
+
+def _check_kind(columns: Any, what: str) -> None:
+    if np.ma.is_masked(columns):
+        raise InvalidArgument(
+            f"{what}: entries of what is multiplied are masked, and have no value: use its filled(0.0), say"
+        )
+    if sparse.issparse(columns):
+        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
 
 
 def _check_symmetric(array: Any) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from .._answers import all_finite
 from .._errors import InvalidAnswer, NotEnoughAnswers
-from .code import Anytime, MatrixCode, Salvaging, disputed
+from .code import Anytime, MatrixCode, Salvaging, disputed, rounding
 
 __all__ = ["Products"]
+
+_NOT_FINITE = "an array with NaN or infinity in it"
+_ROUNDED = 100.0
+"""Rounding of an answer, in that of what is added up in it without signs, at most."""
 
 
 class Products:
@@ -25,6 +31,8 @@ class Products:
         Of an answer.
     coarse : dtype
         Of the matrix: what is decoded is no more exact than that, whatever the answers' dtype.
+    added : callable
+        To what an entry of each column may be that is added up without signs, (c,).
     """
 
     def __init__(
@@ -33,12 +41,15 @@ class Products:
         shape: tuple[int, int],
         dtype: np.dtype[Any],
         coarse: np.dtype[Any],
+        added: Callable[[], np.ndarray],
     ) -> None:
         self._code = code
         self._shape = shape
         self._dtype = dtype
         self._coarse = coarse
+        self._added = added
         self._answers: dict[int, np.ndarray] = {}
+        self._disputed = False
         self._estimate: tuple[np.ndarray, np.ndarray] | None = None
         self.rejected: dict[int, str] = {}
         """What is wrong with an answer that is not used, by worker."""
@@ -66,15 +77,57 @@ class Products:
         """The products of all blocks, one below the other, (K·b, c); raises as `MatrixCode.decode`."""
         try:
             decoded = self._code.decode(self._answers, self._coarse)
-        except NotEnoughAnswers as error:
-            if not self.rejected:
+        except (NotEnoughAnswers, InvalidAnswer) as error:
+            blocks = self._but_for_rounding()
+            if blocks is not None:
+                return blocks
+            if isinstance(error, InvalidAnswer) or not self.rejected:
                 raise
             worker, problem = next(iter(self.rejected.items()))
-            raise NotEnoughAnswers(
+            told = (
                 f"{error}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
-            ) from error
+            )
+            if not self._answers and problem == _NOT_FINITE:
+                told += (
+                    f". If the product exceeds the range of {self._dtype}, scale the matrix or what is "
+                    "multiplied"
+                )
+            raise NotEnoughAnswers(told) from error
+        if decoded.rejected:
+            blocks = self._but_for_rounding()
+            if blocks is not None:
+                return blocks
         self.rejected |= decoded.rejected
         return self._stacked(decoded.values)
+
+    def _but_for_rounding(self) -> np.ndarray | None:
+        """The products, if answers contradict one another no more than rounding in what cancels out does.
+
+        A code knows only what is left in the answers, of which that may be a large share.
+        """
+        if self._disputed or not self._code.decodable(frozenset(self._answers), self._coarse):
+            return None
+        weights, given = self._given()
+        given = given.astype(np.complex128 if given.dtype.kind == "c" else np.float64)
+        basis, upper = np.linalg.qr(weights)
+        coordinates = basis.conj().T @ given
+        if (np.abs(given - basis @ coordinates) > self._least()).any():
+            self._disputed = True  # and further answers will not settle it
+            return None
+        return self._stacked(solve_triangular(upper, coordinates).astype(self._dtype))
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of all answers, (F, K), and the answers, (F, b·c)."""
+        workers = list(self._answers)
+        weights = np.stack([self._code.weights(worker) for worker in workers])
+        return weights, np.stack([self._answers[w] for w in workers]).reshape(len(workers), -1)
+
+    def _least(self) -> np.ndarray:
+        """What is rounding in any case, (b·c,)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            share = _ROUNDED * rounding(self._coarse) * self._added()
+        share[~np.isfinite(share)] = 0.0
+        return np.tile(np.maximum(share, np.finfo(self._coarse).tiny), self._shape[0])
 
     def worst(self) -> float | None:
         """The largest standard error of what could be had now."""
@@ -109,9 +162,8 @@ class Products:
     def _fill(self, values: np.ndarray, stderr: np.ndarray) -> None:
         """Put blocks where they belong that an answer nobody contradicts gives as they are."""
         workers = list(self._answers)
-        weights = np.stack([self._code.weights(worker) for worker in workers])
-        given = np.stack([self._answers[worker] for worker in workers]).reshape(len(workers), -1)
-        doubted = disputed(weights, given, self._coarse)
+        weights, given = self._given()
+        doubted = disputed(weights, given, self._coarse, self._least())
         raw = (np.count_nonzero(weights, axis=1) == 1) & (weights.max(axis=1) == 1.0)
         for row in np.flatnonzero(raw & ~doubted):
             task = int(weights[row].argmax())
@@ -133,5 +185,5 @@ class Products:
         if answer.dtype != self._dtype:
             return f"an array of dtype {answer.dtype} instead of {self._dtype}"
         if not all_finite(answer):
-            return "an array with NaN or infinity in it"
+            return _NOT_FINITE
         return None

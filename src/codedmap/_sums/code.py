@@ -29,7 +29,7 @@ class SumCode(Protocol):
 
     @property
     def stragglers(self) -> int:
-        """S: the sum can be had from any N - S answers."""
+        """S: the sum can be had from any N - S answers; of many workers very seldom only from one more."""
         ...
 
     @property
@@ -73,7 +73,10 @@ class Redundant(Protocol):
     """A code that knows what answers have in common where there are more than it needs."""
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Random weights with which honest answers add up to 0; none where any answers are possible."""
+        """Random weights with which honest answers add up to 0; none where any answers are possible.
+
+        Where they and the answers are integers, they have to add up to 0 exactly.
+        """
         ...
 
 

@@ -46,8 +46,8 @@ def sum(
     fn : callable
         A part, followed by ``args``, to one array (or number), of the same shape for all parts. Several
         arrays must be joined into one. It has to give the same value for the same part on every
-        worker: random numbers must follow from the part and a seed in ``args``. Parts are not
-        writable for it.
+        worker: random numbers must follow from the part and a seed in ``args``. Arrays in parts and
+        ``args`` are not writable for it, also in tuples, lists and dicts.
     parts : CodedParts, or what `CodedParts` takes
         The latter with ``code`` and ``engine``, for a single sum.
     args : tuple
@@ -160,7 +160,7 @@ class _Call:
         self, outcome: Outcome, seen: Progress, calls: Collection, *, throw: bool
     ) -> SumResult | None:
         """What it came to, or None if answers contradict each other and more may make up for it."""
-        found, problem = None, "too few of them tell the sum"
+        found, problem = None, "they do not tell the sum"
         if seen.decodable:
             try:
                 found = self._pieces.decode(seen.answered)
@@ -205,10 +205,14 @@ class _Call:
                 f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} "
                 f"with {why})"
             ]
+        needed = code.workers - code.stragglers
+        enough = f"any {needed} would by {code!r}"
+        if len(seen.answered) - len(rejected) >= needed and not seen.decodable:
+            enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
         error = NotEnoughAnswers(
             f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
             f"{facts(seen, failures, *unusable)}; "
-            f"{problem}, and any {code.workers - code.stragglers} would by {code!r}"
+            f"{problem}, and {enough}"
             + advice(seen, outcome, failures, "call again (parts that were lost are sent again)")
         )
         error.__cause__ = next(iter(failures.values()), None)

@@ -106,10 +106,12 @@ class GradientCode(abc.ABC):
         """Of each answer in the m slices of the sum: worker to (m,)."""
         found = self._weights(answered)
         if found is None:
-            raise NotEnoughAnswers(
-                f"{len(answered)} of {self.workers} workers answered, and {type(self).__name__} "
-                f"needs {self.workers - self.stragglers}: wait longer, or allow more stragglers"
-            )
+            told = f"{len(answered)} of {self.workers} workers answered, "
+            if len(answered) < self.workers - self.stragglers:
+                told += f"and {type(self).__name__} needs {self.workers - self.stragglers}"
+            else:
+                told += "which is enough on paper, but these would enlarge rounding too much"
+            raise NotEnoughAnswers(f"{told}: wait longer, or allow more stragglers")
         return {worker: found[:, worker] for worker in sorted(answered)}
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
@@ -146,13 +148,14 @@ class GradientCode(abc.ABC):
         return {}
 
     def _weights(self, answered: frozenset[int]) -> np.ndarray | None:
-        if answered not in self._known:
-            if len(self._known) >= 1024:
-                self._known.clear()
+        known = self._known
+        if len(known) >= 1024:
+            known = self.__dict__["_known"] = {}  # and not cleared, as other threads may read it
+        if answered not in known:
             missing = sorted(set(range(self.workers)) - answered)
             weights, off = self._made.combiner.weights(missing)
-            self._known[answered] = weights if off <= TOLERANCE else None
-        return self._known[answered]
+            known[answered] = weights if off <= TOLERANCE else None
+        return known[answered]
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,7 @@ from typing import Any
 from scipy import sparse
 
 from .._code import Code
-from .._errors import InvalidArgument
+from .._errors import CannotSend, InvalidArgument
 from .._memory import check_parts
 from .._placed import Placed
 from .._stream import checked_engine
@@ -100,6 +100,12 @@ class CodedParts:
         """How many parts there are; runs of rows, for an array."""
         return sum(len(bundle) for bundle in self._bundles)
 
+    def __getstate__(self) -> Any:
+        raise CannotSend(
+            "CodedParts belong to the process and the engine where they were placed, and cannot be pickled or "
+            "copied: keep the parts and the code, and place them anew"
+        )
+
     def __repr__(self) -> str:
         return f"<CodedParts: {len(self)} parts on {self._code.workers} workers by {self._code!r}>"
 
@@ -151,4 +157,12 @@ def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
         )
     ends = [length * number // count for number in range(count + 1)]
     runs = [slice(begin, end) for begin, end in pairwise(ends)]
-    return [(parts[run],) if whole else tuple(parts[run]) for run in runs]
+    if not whole:
+        return [tuple(parts[run]) for run in runs]
+    try:
+        return [(parts[run],) for run in runs]
+    except (TypeError, NotImplementedError) as error:
+        raise InvalidArgument(
+            f"a {type(parts).__name__} of shape {parts.shape} cannot be cut along its first axis: {str(error) or 'it has no rows'}. "
+            "Give a sequence of parts, or what can be cut, such as an array or a sparse matrix .tocsr()"
+        ) from error

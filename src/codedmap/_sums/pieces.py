@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ __all__ = ["Pieces"]
 
 _EXACT = 1e-6
 """Weights that miss the sum by more than this are no rounding, but meant as an estimate."""
+_ROUNDED = 1e3 * float(np.finfo(np.float64).eps)
+"""What adding up may be off by, as a share of what is added without signs."""
+_TINY = float(np.finfo(np.float64).tiny)
+"""Below which numbers have fewer digits."""
 
 
 class Pieces:
@@ -169,15 +174,24 @@ class Pieces:
             return False
         pieces = [self._good[worker] for worker in weights]
         row = np.array(list(weights.values()))
+        if integral(row, *(piece.values for piece in pieces)):
+            return bool(weighted(row[None], stacked([piece.values for piece in pieces])).any())
         values = np.stack([piece.values for piece in pieces], dtype=_wide(pieces, row))
         if not values.size:
             return False
-        scale = np.abs(values).max()
+        scale = float(np.abs(values).max())
         if scale == 0:
             return False
         dtype = np.result_type(*(piece.dtype for piece in pieces))
         digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
-        return bool(np.abs(row @ (values / scale)).max() > np.sqrt(digits) * np.abs(row).sum())
+        # What has cancelled out in the answers has left its rounding in them. The middle one, since
+        # a liar's may be anything.
+        unsigned = median_low(piece.added for piece in pieces)
+        least = max(float(np.sqrt(digits)) * scale, _ROUNDED * unsigned, _TINY)
+        if not np.isfinite(least):  # of numbers near the end of the range
+            least = float(np.sqrt(digits)) * scale
+        off = float(np.abs(row @ (values / scale)).max()) * scale
+        return off > least * float(np.abs(row).sum())
 
     def _problem(self, answer: Any) -> str | None:
         if not isinstance(answer, Piece):

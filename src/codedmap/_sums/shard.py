@@ -40,6 +40,8 @@ class Piece:
     """Of the function's values."""
     rounded: int = 0
     """The largest integer, in size, that had to be rounded to floating point; 0 if none had."""
+    added: float = 0.0
+    """What was added up, without signs, in the entry where it is most; at most so much."""
 
 
 class Combined:
@@ -61,10 +63,11 @@ class Combined:
         first: tuple[int, np.ndarray] | None = None
         total: np.ndarray | None = None
         dtypes = set()
-        largest = 0
+        largest, unsigned = 0, 0.0
+        args = _read_only(self._args)
         for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
             for item in items:
-                value = _value(self._fn(_read_only(item), *self._args), part, shard.worker)
+                value = _value(self._fn(_read_only(item), *args), part, shard.worker)
                 if first is None:
                     first = part, value
                 elif value.shape != first[1].shape:
@@ -75,6 +78,7 @@ class Combined:
                 dtypes.add(value.dtype)
                 slices = _slices(value, len(row))
                 with np.errstate(over="ignore", invalid="ignore"):
+                    unsigned += float(np.abs(row).sum()) * _size(slices)
                     if slices.dtype.kind in "fc":
                         combined = row @ slices
                     elif integral(row):
@@ -97,10 +101,15 @@ class Combined:
                 f"on worker {shard.worker} the values of fn, combined, exceed the range of {total.dtype}: "
                 "let fn return a wider dtype, or scale it"
             )
-        return Piece(total, first[1].shape, dtype, rounded)
+        return Piece(total, first[1].shape, dtype, rounded, unsigned)
 
 
 def _value(answer: Any, part: int, worker: int) -> np.ndarray:
+    if np.ma.is_masked(answer):
+        raise InvalidAnswer(
+            f"on worker {worker} fn returned a masked array for part {part}, entries of which have no value to "
+            "add: fill them in fn, with answer.filled(0.0), say"
+        )
     try:
         value = np.asarray(answer)
     except Exception as error:
@@ -136,12 +145,22 @@ def _slices(value: np.ndarray, count: int) -> np.ndarray:
     return filled.reshape(count, length)
 
 
+def _size(slices: np.ndarray) -> float:
+    if slices.dtype.kind == "f":  # without an array of absolute values
+        return float(max(slices.max(initial=0.0), -slices.min(initial=0.0)))
+    return float(size(slices) if integral(slices) else np.abs(slices).max(initial=0.0))
+
+
 def _read_only(item: Any) -> Any:
     """The same item, its arrays not writable: what fn changed would be wrong in all later sums."""
     if isinstance(item, np.ndarray):
         view = item.view()
         view.flags.writeable = False
         return view
+    if type(item) is dict:
+        return {key: _read_only(one) for key, one in item.items()}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*map(_read_only, item))
     if type(item) in (tuple, list):
-        return type(item)(_read_only(one) for one in item)
+        return type(item)(map(_read_only, item))
     return item

@@ -25,7 +25,8 @@ class CyclicGradientCode(GradientCode):
     Parameters
     ----------
     workers, stragglers : int
-        N and S: the sum is exact from any N - S answers.
+        N and S: the sum is exact from any N - S answers. Of many workers (50 and more, where S + 1 does not divide
+        them) very few sets would enlarge rounding too much; there one more answer is waited for.
     seed : int
         Of the draws.
 

@@ -86,14 +86,15 @@ class FractionalRepetition:
             )
         return {worker: np.ones(1, dtype=np.int64) for worker in first.values()}
 
-    def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Random weights that add up to 0 in each group with more than one answer."""
+    def parity(self, answered: frozenset[int]) -> Mapping[int, int]:
+        """Random whole numbers that add up to 0 in each group with more than one answer."""
         rng = np.random.default_rng(0)
-        found: dict[int, float] = {}
+        found: dict[int, int] = {}
         for group in range(self.groups):
             members = sorted(worker for worker in answered if worker % self.groups == group)
             if len(members) > 1:
-                weights = rng.uniform(0.5, 1.0, len(members))
+                # Whole ones, so that integers have to be equal to the last digit.
+                weights = rng.integers(2**15, 2**16, len(members))
                 weights[0] = -weights[1:].sum()
                 found |= zip(members, weights.tolist(), strict=True)
         return found

@@ -49,17 +49,17 @@ class GroupedGradientCode:
         check_whole("group", self.group, 1)
         check_whole("reduction", self.reduction, 1)
         check_whole("seed", self.seed, 0)
+        if self.reduction > self.group:
+            raise InvalidArgument(
+                f"a group of {self.group} cannot send a sum in {self.reduction} slices: reduction "
+                "must be at most the size of a group, and less if stragglers are allowed"
+            )
         if self.workers % self.group:
             near = [g for g in range(self.reduction, self.workers + 1) if self.workers % g == 0]
             more = -(-self.workers // self.group) * self.group
             raise InvalidArgument(
                 f"{self.workers} workers cannot be divided into groups of {self.group}: use {more} "
                 f"workers, or groups of {' or '.join(map(str, near))}"
-            )
-        if self.reduction > self.group:
-            raise InvalidArgument(
-                f"a group of {self.group} cannot send a sum in {self.reduction} slices: reduction "
-                "must be at most the size of a group, and less if stragglers are allowed"
             )
         if self._made.off > TOLERANCE / 3:
             raise InvalidArgument(
@@ -147,11 +147,14 @@ class GroupedGradientCode:
     def _solved(self, members: frozenset[int]) -> np.ndarray | None:
         if len(members) < self.reduction:
             return None
-        if members not in self._known:
+        known = self._known
+        if len(known) >= 1024:
+            known = self.__dict__["_known"] = {}  # and not cleared, as other threads may read it
+        if members not in known:
             missing = sorted(set(range(self.group)) - members)
             weights, off = self._made.combiner.weights(missing)
-            self._known[members] = weights if off <= TOLERANCE else None
-        return self._known[members]
+            known[members] = weights if off <= TOLERANCE else None
+        return known[members]
 
     @cached_property
     def _known(self) -> dict[frozenset[int], np.ndarray | None]:

@@ -34,7 +34,7 @@ class MDSCode:
     survive. They do not count as decodable, and one more answer is waited for; in float64 they are very rare, in float32 less so.
 
     With two answers more than K or beyond, wrong ones are found and left out; with one more, it is
-    noticed that some are wrong. With K answers nothing can be noticed.
+    noticed that some are wrong, in float32 with few exceptions. With K answers nothing can be noticed.
 
     Parameters
     ----------
@@ -117,8 +117,9 @@ class MDSCode:
         Of the last set asked for it is remembered: a wave tests and decodes the same one, and often
         the next wave does.
         """
-        if self._memory and self._memory[-1][0] == slots:
-            return self._memory[-1]
+        for known in self._memory:  # another thread may put another one there
+            if known[0] == slots:
+                return known
         missing = sorted(set(range(self.tasks)) - set(slots))
         growth, inverse = 1.0, None
         if missing:

@@ -27,7 +27,8 @@ class PolynomialGradientCode(GradientCode):
     Parameters
     ----------
     workers, stragglers, reduction : int
-        N, S and m.
+        N, S and m. Of many workers (40 and more) very few sets of N - S answers would enlarge rounding too
+        much; there one more is waited for.
     matrix : {"gaussian", "vandermonde"}
         What takes coefficients to answers, (N, N - S). ``"vandermonde"`` is the paper's, of the places
         ±(1 + i/2); it loses all digits at N of about 30, and is refused from about 20 on.

@@ -71,7 +71,7 @@ class AMSGrad(Optimizer):
         Raises
         ------
         InvalidAnswer
-            If it is not of the weights' shape, or not finite.
+            If it is not of the weights' shape, or it or its squares are not finite.
         """
         moments = self._moments
         first, second, largest = moments.after(moments.flat(gradient))

@@ -34,6 +34,11 @@ class Moments:
     def __init__(
         self, weights: Any, learning_rate: Rate, betas: tuple[float, float], epsilon: float
     ) -> None:
+        if np.ma.is_masked(weights):
+            raise InvalidArgument(
+                "weights are a masked array, entries of which have no value: start from "
+                "weights.filled(0.0), say"
+            )
         try:
             start = np.asarray(weights)
         except ValueError as error:
@@ -56,6 +61,7 @@ class Moments:
             raise InvalidArgument(f"betas={betas!r} must be two numbers of at least 0 and below 1")
         if not is_real(epsilon) or not 0 < epsilon < math.inf:
             raise InvalidArgument(f"epsilon={epsilon!r} must be a finite number of more than 0")
+        _check_kept(start.dtype, betas, epsilon)
         self._rate = learning_rate
         self.betas = betas
         self.shape = start.shape
@@ -97,11 +103,24 @@ class Moments:
         return flat
 
     def after(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """m_t, v_t and v̂_t from a gradient of shape (d,); nothing is kept yet."""
+        """m_t, v_t and v̂_t from a gradient of shape (d,); nothing is kept yet.
+
+        Raises
+        ------
+        InvalidAnswer
+            If its squares are infinite.
+        """
         decay, squared = (self.weights.dtype.type(beta) for beta in self.betas)
         first = decay * self.first + (1 - decay) * gradient
         with np.errstate(over="ignore", under="ignore"):
             second = squared * self.second + (1 - squared) * gradient**2
+        odd = int(np.isinf(second).sum())
+        if odd:  # such a weight would never move again
+            raise InvalidAnswer(
+                f"the squares of {odd} of {gradient.size} numbers of the gradient, the largest of which is "
+                f"{np.abs(gradient).max():.2g}, exceed the range of {gradient.dtype}: scale the loss down"
+                + (", or train in float64" if gradient.dtype == np.float32 else "")
+            )
         return first, second, np.maximum(self.largest, second)
 
     def move(self, moments: tuple[np.ndarray, np.ndarray, np.ndarray], change: np.ndarray) -> None:
@@ -126,6 +145,11 @@ class Moments:
 
 def flattened(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """A gradient in this dtype, (d,), if it has this shape."""
+    if np.ma.is_masked(gradient):
+        raise InvalidAnswer(
+            "a gradient is a masked array, entries of which have no value: fill them, with "
+            "gradient.filled(0.0), say"
+        )
     given = np.asarray(gradient)
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidAnswer(
@@ -135,6 +159,20 @@ def flattened(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np
     with np.errstate(over="ignore"):
         flat: np.ndarray = given.reshape(-1).astype(dtype)
     return flat
+
+
+def _check_kept(dtype: np.dtype[Any], betas: tuple[float, float], epsilon: float) -> None:
+    """Raise `InvalidArgument` where this precision makes 1 of a decay, or 0 or infinity of ε."""
+    with np.errstate(over="ignore", under="ignore"):
+        kept = dtype.type(epsilon)
+    if not 0 < kept < np.inf:
+        raise InvalidArgument(
+            f"epsilon={epsilon!r} is {kept:g} in {dtype}: use another, or float64"
+        )
+    if max(map(dtype.type, betas)) == 1:
+        raise InvalidArgument(
+            f"betas={betas!r} are 1 in {dtype}, with which nothing new would count: use smaller ones, or float64"
+        )
 
 
 def _is_decay(value: Any) -> bool:

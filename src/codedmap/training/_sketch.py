@@ -84,9 +84,10 @@ class CountSketch:
             float32 for float32 or float16, else float64. Sums are made in double precision.
         """
         given = _real(vector, (self.size,), "vector")
+        wide = given.astype(np.float64)  # small integers have no opposite of their least one
         table = np.empty((self.rows, self.columns))
         for row, (places, signs) in zip(table, self._hashes(), strict=True):
-            row[:] = np.bincount(places, weights=signs * given, minlength=self.columns)
+            row[:] = np.bincount(places, weights=signs * wide, minlength=self.columns)
         with np.errstate(over="ignore"):  # infinity is told by who adds up
             return table.astype(_kept(given.dtype), copy=False)
 
@@ -104,7 +105,9 @@ class CountSketch:
         """
         given = _real(table, (self.rows, self.columns), "table")
         found = np.empty((self.rows, self.size), _kept(given.dtype))
-        for row, sums, (places, signs) in zip(found, given, self._hashes(), strict=True):
+        for row, sums, (places, signs) in zip(
+            found, given.astype(found.dtype), self._hashes(), strict=True
+        ):
             np.multiply(sums[places], signs, out=row)
         estimate: np.ndarray = np.median(found, axis=0)
         return estimate.astype(found.dtype, copy=False)
@@ -120,6 +123,10 @@ class CountSketch:
 
 
 def _real(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise InvalidArgument(
+            f"{name} is a masked array, entries of which have no value: fill them, with {name}.filled(0.0), say"
+        )
     given = np.asarray(values)
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidArgument(
