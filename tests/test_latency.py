@@ -381,21 +381,38 @@ def test_hedges_in_a_pool_wait_for_a_worker_that_is_free(times, tasks, after):
     for wave in range(3):
         first, again = calls[:, wave]
         free = [(0.0, first[n]) for n in range(tasks, 4)]
-        back = sorted(range(tasks), key=lambda n: first[n])
-        free += [(first[n], again[n]) for n in back]
-        helpers = iter(free)
-        ends, sent = [], 0
-        for task in range(tasks):
-            end = first[task]
-            if end > after:
-                ready, takes = next(helpers)
-                begin = max(after, ready)
-                if begin < end:
-                    sent += 1
-                    end = min(end, begin + takes)
-            ends.append(end)
+        free += [(first[n], again[n]) for n in sorted(range(tasks), key=lambda n: first[n])]
+        ends, queue, sent = list(first[:tasks]), [n for n in range(tasks) if first[n] > after], 0
+        for ready, takes in free:
+            begin = max(after, ready)
+            queue = [task for task in queue if begin < first[task]]
+            if queue:
+                task = queue.pop(0)
+                sent += 1
+                ends[task] = min(ends[task], begin + takes)
         assert got.calls[wave] == tasks + sent
         assert got.seconds[wave] == max(ends)
+
+
+def test_a_worker_that_becomes_free_helps_the_first_task_still_without_an_answer():
+    """Task 1 has its own answer when a worker is free for it, so that worker takes task 2."""
+    calls = np.array([[[9.0, 1.0, 20.0]], [[5.0, 3.0, 5.0]]])
+    got = hedged_in_pool(calls, 3, 0.0)
+    # At 1 worker 1 is free, and task 0 gets its second call; at 9 worker 0, for task 2.
+    assert (got.seconds[0], got.calls[0]) == (14.0, 5)
+    got = hedged_in_pool(calls[:, :, [1, 0, 2]], 3, 0.0)
+    assert (got.seconds[0], got.calls[0]) == (14.0, 5)
+
+
+def test_times_in_whole_numbers_are_those_in_floating_point():
+    calls = rng().integers(1, 9, (2, 50, 5))
+    for wait in (
+        lambda c: hedged_in_pool(c, 4, 2.5),
+        lambda c: hedged(c[0], c[1], 2.5),
+        lambda c: quorum(c[0], 3),
+        lambda c: copies(c[0], 2),
+    ):
+        np.testing.assert_array_equal(wait(calls), wait(calls.astype(float)))
 
 
 def test_with_workers_to_spare_a_pool_hedges_as_with_others():
@@ -461,6 +478,11 @@ def test_where_an_answer_never_comes_some_waits_never_end():
         (lambda x: hedged(x, x, "p90"), "after='p90' must be"),
         (lambda x: hedged_in_pool(x, 2, 1.0), r"shape \(2, 3\) must have two calls.*model.calls"),
         (lambda x: hedged_in_pool(np.stack([x, x]), 5, 1.0), "tasks=5 are more than"),
+        (lambda x: copies(x * np.nan, 2), "6 of 6 times in seconds are NaN: put infinity"),
+        (lambda x: quorum(x * np.nan, 2), "times in seconds are NaN"),
+        (lambda x: hedged(x, x * np.nan, 1.0), "times in second are NaN"),
+        (lambda x: hedged_in_pool(np.stack([x, x * np.nan]), 2, 1.0), "times in calls are NaN"),
+        (lambda x: quorum(x.astype(str), 2), "of shape .* and dtype <U32 must be an array"),
     ],
 )
 def test_waits_that_make_no_sense_are_refused(wait, match):
