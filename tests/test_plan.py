@@ -507,6 +507,106 @@ def test_workers_that_never_answer():
         cm.plan(smooth, X, workers=8, tasks=6, latency=cm.latency.Empirical(dead))
 
 
+def test_equal_times_put_nobody_first():
+    """Times from a coarse clock, say: who is late is a matter of chance, not of the number of the slot."""
+    same = cm.latency.ShiftedExponential(1.0, 0.0)
+    codes = [cm.Uncoded(8, "mean")]
+    plan = cm.plan(smooth, X, workers=8, stragglers=2, codes=codes, latency=same)
+    assert plan.rows[0].exact == 0.75
+    rounds = np.round(np.random.default_rng(0).exponential(1.0, (50, 8)))
+    waves = sampling.arrivals(8, np.stack([rounds] * 2), 0)
+    assert (np.diff(np.take_along_axis(rounds[:: len(rounds)], waves[:1], axis=1)) >= 0).all()
+    counts = np.bincount(
+        np.concatenate([
+            sampling.arrivals(8, np.ones((2, 50, 8)), seed)[:, -2:].ravel() for seed in range(100)
+        ])
+    )  # fmt: skip
+    assert len(counts) == 8
+    assert np.ptp(counts) < 6 * np.sqrt(counts.mean())
+
+
+def test_waves_that_never_end_are_told_and_nothing_is_as_fast_as_them():
+    rng = np.random.default_rng(0)
+    times = np.where(rng.random((50, 8)) < 0.4, np.nan, 1.0 + rng.random((50, 8)))
+    model = cm.latency.Empirical(times)
+    plan = cm.plan(
+        smooth, X, workers=8, stragglers=1, codes=[cm.BerrutCode(6, 8, 1)], latency=model
+    )
+    seconds = sampling.drawn(model, 8, 0)[0]
+    share = (np.isfinite(seconds).sum(axis=1) < 7).mean()
+    [remark] = plan.remarks
+    assert remark.startswith(f"in {share:.1%} of the waves fewer than 7 of 8 workers ever answer")
+    assert remark in str(plan)
+    assert "inf" not in plan.advice
+    assert "But" not in plan.advice  # what waits for everybody never ends either
+    able = cm.plan(smooth, X, workers=8, stragglers=1, codes=[cm.BerrutCode(6, 8, 1)])
+    assert able.remarks == ()
+
+
+def test_to_hedge_is_advised_where_a_code_never_ends():
+    few = np.full((200, 8), 1.0)
+    few[np.arange(200), np.arange(200) % 8] = np.nan  # one in each round is silent
+    codes = [cm.BerrutCode(6, 8, 0)]
+    model = cm.latency.Empirical(few)
+    plan = cm.plan(smooth, X, workers=8, stragglers=0, codes=codes, latency=model)
+    assert np.isinf(plan.rows[0].p99)
+    hedge = verdict.PlanRow("hedge", None, 6, 1.1, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0)
+    told = verdict.advice(plan.rows[0], [hedge], plan.deviation)
+    assert "But to hedge is exact, faster (p99 2 s, not never)" in told
+
+
+@pytest.mark.parametrize(
+    ("draw", "why"),
+    [
+        (lambda n: np.full(n, np.nan), "32000 times of 32000 that are negative or NaN"),
+        (lambda n: np.full(n, -1.0), "32000 times of 32000 that are negative or NaN"),
+        (lambda n: np.ones(n[::-1]), r"of shape \(2, 8, 2000\) and dtype float64 for two calls"),
+        (lambda n: np.full(n, "1"), "dtype <U1"),
+        (lambda n: None, r"of shape \(2,\) and dtype object"),
+    ],
+)
+def test_models_that_draw_no_times_are_refused(draw, why):
+    class Mine(cm.latency.LatencyModel):
+        def sample(self, rng, waves, workers):
+            return draw((waves, workers))
+
+        def quantile(self, share):
+            return 1.0
+
+    with pytest.raises(cm.InvalidArgument, match=why):
+        cm.plan(smooth, X, **SMALL, latency=Mine())
+
+
+@pytest.mark.parametrize("scale", [1e170, 1e300])
+def test_errors_of_huge_answers_are_those_of_small_ones(scale):
+    codes = [cm.SplineCode(6, 8, 2), cm.BerrutCode(6, 8, 2)]
+    one = cm.plan(smooth, X, **SMALL, codes=codes)
+    huge = cm.plan(lambda batch: smooth(batch) * scale, X, **SMALL, codes=codes)
+    for small, large in zip(one.rows, huge.rows, strict=True):
+        assert large.scheme == small.scheme
+        assert large.rmse / huge.deviation == pytest.approx(small.rmse / one.deviation)
+        assert large.rmse_p95 / huge.deviation == pytest.approx(small.rmse_p95 / one.deviation)
+
+
+def test_a_function_may_write_on_its_batch_and_use_its_answer_again():
+    kept = np.empty((10_000, 2))
+
+    def careless(batch):
+        batch *= 2.0
+        return np.matmul(batch, WEIGHTS, out=kept[: len(batch)])
+
+    sample = X.copy()
+    plan, expected = (
+        cm.plan(fn, sample, workers=8, stragglers=2)
+        for fn in (careless, lambda batch: 2.0 * batch @ WEIGHTS)
+    )
+    np.testing.assert_array_equal(sample, X)
+    assert [row.scheme for row in plan.rows] == [row.scheme for row in expected.rows]
+    np.testing.assert_allclose(
+        [row.rmse for row in plan.rows], [row.rmse for row in expected.rows], rtol=1e-6, atol=1e-12
+    )
+
+
 def test_hedging_that_is_as_fast_is_recommended_instead():
     few_late = cm.latency.Bimodal(cm.latency.ShiftedExponential(1.0, 0.05), 0.02, 3.0)
     plan = cm.plan(smooth, X, workers=8, tasks=6, stragglers=0, latency=few_late)

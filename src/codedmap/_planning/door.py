@@ -17,7 +17,16 @@ from ..engines import Engine, Resident
 from ..latency import LatencyModel
 from .engine import computing
 from .replays import Answer, Part, answered, deviation
-from .sampling import arrivals, chosen, drawn, fewest_late, ground, numbers_of_tasks, sound
+from .sampling import (
+    arrivals,
+    chosen,
+    drawn,
+    fewest_late,
+    ground,
+    numbers_of_tasks,
+    sound,
+    unanswered,
+)
 from .schemes import MOST_KNOWN, measured, standard
 from .table import Plan, PlanRow
 from .verdict import advice, exact_ones, recommended, row
@@ -157,6 +166,7 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
     sample, remark = sound(rows, answered(ask.fn, rows), ask.workers, ask.stragglers)
     size = deviation(sample.answers)
     waves = arrivals(ask.workers, ask.seconds, ask.seed)
+    told = tuple(filter(None, (remark, unanswered(ask.seconds, ask.stragglers))))
     plans: list[Plan] = []
     for tasks in wanted:
         plans.append(_for(tasks, ask, sample, waves, size))
@@ -171,7 +181,7 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
         rows=(best.rows[0], *beside, *best.rows[1:]),
         computed=len(rows) + sum(one.computed for one in plans),
         seconds=time.perf_counter() - begin,
-        remarks=(remark,) * bool(remark) + best.remarks,
+        remarks=told + best.remarks,
     )
 
 

@@ -91,9 +91,9 @@ class Outcomes:
     """What a code made of a sample in many waves."""
 
     squares: np.ndarray
-    """(waves,): mean squared error over all rows and outputs."""
+    """(waves,): mean squared error over all rows and outputs, in squared units."""
     by_row: np.ndarray
-    """(m,): mean squared error over all waves and outputs, in the order of the sample."""
+    """(m,): mean squared error over all waves and outputs, likewise, in the order of the sample."""
     agreement: float | None
     """Share of rows whose largest output is the right one; None unless there are several real ones."""
     exact: float
@@ -104,16 +104,18 @@ class Outcomes:
     """Share of waves that had to wait for more answers than were counted on."""
     rejecting: bool
     """Whether any answer was thought a lie; all were honest."""
+    unit: float = 1.0
+    """Of the errors, whose squares would be 0 or infinite in the outputs' own where these are small or large."""
 
     @property
     def rmse(self) -> float:
         """Over all waves."""
-        return float(np.sqrt(self.squares.mean()))
+        return float(np.sqrt(self.squares.mean())) * self.unit
 
     @property
     def rmse_p95(self) -> float:
         """What 95 % of the waves stay below."""
-        return float(np.quantile(np.sqrt(self.squares), 0.95))
+        return float(np.quantile(np.sqrt(self.squares), 0.95)) * self.unit
 
     def as_good_as(self, other: Outcomes, errors: float = 2.0) -> bool:
         """Whether the other's lead is less than so many of its standard errors over the rows.
@@ -146,8 +148,9 @@ def answered(fn: Answer, rows: np.ndarray) -> np.ndarray:
     many = max(1, _BATCH // max(1, rows[:1].nbytes))
     parts = []
     for start in range(0, len(rows), many):
-        batch = rows[start : start + many]
-        answer = np.asarray(fn(batch))
+        # As workers have it: theirs to write on, and nothing they answer changes later.
+        batch = rows[start : start + many].copy()
+        answer = np.array(fn(batch))
         if answer.ndim == 0 or len(answer) != len(batch) or answer.size == 0:
             raise InvalidAnswer(
                 f"fn returned an array of shape {answer.shape} for {len(batch)} rows, but it must "
@@ -236,17 +239,18 @@ def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: flo
                 stated = np.maximum(estimate.stderr[unsure] / unit, _LEAST)
                 misfit += float((error[unsure] / stated**2).sum())
                 estimated += int(unsure.sum())
-        by_row.append(errors.ravel()[trial.order.argsort()] / len(arrivals) * unit**2)
+        by_row.append(errors.ravel()[trial.order.argsort()] / len(arrivals))
     scores = truth.shape[2] > 1 and truth.dtype.kind == "f"
     every = tasks * len(arrivals)
     return Outcomes(
-        squares=squares / tasks * unit**2,
+        squares=squares / tasks,
         by_row=np.concatenate(by_row),
         agreement=agreed / every if scores else None,
         exact=exact / every,
         misfit=float(np.sqrt(misfit / estimated)) if estimated >= _TELLING else None,
         waiting=waited / (len(trials) * len(arrivals)),
         rejecting=rejecting,
+        unit=unit,
     )
 
 

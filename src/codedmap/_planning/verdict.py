@@ -141,11 +141,16 @@ def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
         one
         for one in exact
         if best.p99 is not None and one.p99 is not None and one.p99 <= _AS_FAST * best.p99
+        if np.isfinite(one.p99)
     ]
     if as_fast and best.exact < 1.0:
         one = min(as_fast, key=lambda one: one.cost)
+        slow = best.p99 == np.inf
+        speed, this = (
+            ("faster", "not never") if slow else ("about as fast", f"not {best.p99:.3g} s")
+        )
         text += (
-            f" But to {one.scheme} is exact, about as fast (p99 {one.p99:.3g} s, not "
-            f"{best.p99:.3g} s), and takes {one.cost:.2f} calls a task, not {best.cost:.2f}."
+            f" But to {one.scheme} is exact, {speed} (p99 {one.p99:.3g} s, {this}), "
+            f"and takes {one.cost:.2f} calls a task, not {best.cost:.2f}."
         )
     return text

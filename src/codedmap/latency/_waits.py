@@ -191,7 +191,8 @@ def _table(name: str, seconds: Any) -> np.ndarray:
             "answer comes, as codedmap.latency.Empirical does"
         )
     # An answer that never comes has no whole number.
-    return seconds if seconds.dtype.kind == "f" else seconds.astype(np.float64)
+    table: np.ndarray = seconds if seconds.dtype.kind == "f" else seconds.astype(np.float64)
+    return table
 
 
 def _at_most(name: str, value: Any, workers: int) -> int:
