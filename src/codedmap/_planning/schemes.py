@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._code import Code
-from .._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from .._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers, WorkerLost
 from .._kernel import Known, Prior
 from ..codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
 from .replays import Answer, Outcomes, Part, Trial, answers_to, prepared, replayed
@@ -147,6 +147,10 @@ def _outcome(
 ) -> Measured:
     if isinstance(answers, Exception):
         error = answers.__cause__ or answers  # on an engine the worker's own
+        if isinstance(error, WorkerLost):
+            return Measured(
+                scheme, code, None, "left out: the worker that computed its mixtures died"
+            )
         told = " ".join(f"{type(error).__name__}: {error}".split())
         return Measured(scheme, code, None, f"left out: for its mixtures fn raised {told}")
     try:
