@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -95,12 +96,18 @@ def test_a_quantile_at_a_gap_is_beyond_it():
         ShiftedExponential(1.0, 0.5).quantile(0.5)
     )
     assert Bimodal(ShiftedExponential(1.0, 0.0), 0.0).quantile(1) == 1.0
+    always = Bimodal(ShiftedExponential(1.0, 0.5), 1.0, 10.0)
+    assert always.quantile(0) == 10.0
+    assert always.quantile(1e-9) == pytest.approx(10.0)
 
 
 def test_a_tail_too_heavy_for_numbers_takes_forever():
     drawn = Pareto(1.0, 1.0, 0.002).sample(rng(), 100, 10)
     assert not np.isnan(drawn).any()
     assert np.isinf(drawn).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Pareto(1.0, 1.0, 0.002).quantile(0.99) == math.inf
 
 
 @pytest.mark.parametrize("model", [*FAMILIES, Empirical([[1.0, 2.0], [3.0, np.nan]])], ids=repr)
@@ -255,6 +262,8 @@ def test_calls_without_an_answer_take_forever():
     assert model.quantile(4 / 6) == 4.0
     assert model.quantile(0.7) == np.inf
     assert "p99 never, 2 of 6 calls not answered" in repr(model)
+    masked = np.ma.masked_greater([[1.0, 60.0], [2.0, 60.0], [3.0, 4.0]], 50.0)
+    assert Empirical(masked) == model
 
 
 def test_quantiles_are_measured_times():
@@ -338,6 +347,19 @@ def test_archives_of_one_and_of_several_arrays(tmp_path):
         Empirical.from_npz(tmp_path / "two.npz", "mild")
     with pytest.raises(cm.InvalidArgument, match="one array, no archive"):
         Empirical.from_npz(tmp_path / "bare.npy")
+
+
+def test_archives_that_cannot_be_read(tmp_path):
+    np.savez(tmp_path / "one.npz", only=np.ones((50, 2)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:500])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "text.npz").write_text("1,2\n3,4\n")
+    for name in ("cut", "empty", "text"):
+        with pytest.raises(cm.InvalidArgument, match=rf"{name}.npz is no whole .npz archive"):
+            Empirical.from_npz(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "objects.npz", only=np.array([[1.0, None]], object))
+    with pytest.raises(cm.InvalidArgument, match=r"array 'only' of .* cannot be read"):
+        Empirical.from_npz(tmp_path / "objects.npz")
 
 
 # ---- what schemes wait for ----------------------------------------------------------------------
