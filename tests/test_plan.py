@@ -749,6 +749,25 @@ def test_what_workers_raise_for_mixtures_is_told_as_theirs():
         cm.plan(lambda batch: 1 // 0, X, engine=Scripted(4), **SMALL)
 
 
+def test_a_function_left_to_chance_is_told_as_that_where_two_workers_disagree():
+    noise = np.random.default_rng(0)
+    with pytest.raises(
+        cm.InvalidAnswer, match=r"none of 60 .* the same on two workers: take chance out"
+    ):
+        cm.plan(
+            lambda b: smooth(b) + noise.normal(size=(len(b), 2)), X, engine=Scripted(4), **SMALL
+        )
+    lying = Scripted(4, {0: cm.testing.lie(lambda answer: answer + 1.0)})
+    plan = cm.plan(smooth, X, engine=lying, codes=cm.BerrutCode(6, 8, 2), workers=8, stragglers=2)
+    assert (
+        "30 of 60 sample rows were left out, since fn is not finite, or not the same on two"
+        in (plan.remarks[0])
+    )
+    alone = Scripted(1, {0: cm.testing.lie(lambda answer: answer * np.nan)})
+    with pytest.raises(cm.InvalidAnswer, match="fn is not finite on any of 60 sample rows"):
+        cm.plan(smooth, X, engine=alone, **SMALL)
+
+
 # For reading
 
 

@@ -15,7 +15,7 @@ from .._errors import InvalidAnswer, InvalidArgument
 from .._rows import checked_rows
 from ..engines import Engine, Resident
 from ..latency import LatencyModel
-from .engine import computing
+from .engine import computes_twice, computing
 from .replays import Answer, Part, answered, deviation
 from .sampling import (
     arrivals,
@@ -163,7 +163,8 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
     """The plan for the first number of tasks that is good enough, or else for the best one."""
     begin = time.perf_counter()
     rows = chosen(ask.rows, ask.groups * max(wanted) + MOST_KNOWN, ask.seed)
-    sample, remark = sound(rows, answered(ask.fn, rows), ask.workers, ask.stragglers)
+    answers, twice = answered(ask.fn, rows), computes_twice(ask.fn)
+    sample, remark = sound(rows, answers, ask.workers, ask.stragglers, twice=twice)
     size = deviation(sample.answers)
     waves = arrivals(ask.workers, ask.seconds, ask.seed)
     told = tuple(filter(None, (remark, unanswered(ask.seconds, ask.stragglers))))

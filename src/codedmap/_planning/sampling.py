@@ -40,8 +40,12 @@ def chosen(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
     return rows[np.sort(rng.choice(len(rows), most, replace=False))]
 
 
-def sound(rows: np.ndarray, answers: np.ndarray, workers: int, late: int) -> tuple[Part, str]:
+def sound(
+    rows: np.ndarray, answers: np.ndarray, workers: int, late: int, *, twice: bool = False
+) -> tuple[Part, str]:
     """The rows whose answers can be used, and a remark on the others.
+
+    If two workers have computed each row, NaN stands as well where they disagree.
 
     Raises
     ------
@@ -59,12 +63,16 @@ def sound(rows: np.ndarray, answers: np.ndarray, workers: int, late: int) -> tup
     finite = np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)
     if not finite.any():
         raise InvalidAnswer(
-            f"fn is not finite on any of {len(rows)} sample rows: mend fn, or give other rows"
+            f"on none of {len(rows)} sample rows fn is finite and the same on two workers: take chance out "
+            "of fn (dropout, noise without a seed), mend it, or plan without engine="
+            if twice
+            else f"fn is not finite on any of {len(rows)} sample rows: mend fn, or give other rows"
         )
     if finite.all():
         return Part(rows, answers), ""
+    differs = ", or not the same on two workers" * twice
     remark = (
-        f"{(~finite).sum()} of {len(rows)} sample rows were left out, since fn is not finite "
+        f"{(~finite).sum()} of {len(rows)} sample rows were left out, since fn is not finite{differs} "
         f"there (the first is row {finite.argmin()})"
     )
     return Part(rows[finite], answers[finite]), remark
