@@ -115,7 +115,8 @@ class Outcomes:
     @property
     def rmse_p95(self) -> float:
         """What 95 % of the waves stay below."""
-        return float(np.quantile(np.sqrt(self.squares), 0.95)) * self.unit
+        # Of n waves the k-th stays above a share k / (n + 1) of others like them.
+        return float(np.quantile(np.sqrt(self.squares), 0.95, method="weibull")) * self.unit
 
     def as_good_as(self, other: Outcomes, errors: float = 2.0) -> bool:
         """Whether the other's lead is less than so many of its standard errors over the rows.
