@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -587,6 +588,32 @@ def test_errors_of_huge_answers_are_those_of_small_ones(scale):
         assert large.scheme == small.scheme
         assert large.rmse / huge.deviation == pytest.approx(small.rmse / one.deviation)
         assert large.rmse_p95 / huge.deviation == pytest.approx(small.rmse_p95 / one.deviation)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e-300])
+def test_tiny_answers_are_told_apart_as_others_are(scale):
+    one = cm.plan(smooth, X, **SMALL)
+    tiny = cm.plan(lambda batch: smooth(batch) * scale, X, **SMALL)
+    assert [row.scheme for row in tiny.rows] == [row.scheme for row in one.rows]
+    for small, row in zip(tiny.rows, one.rows, strict=True):
+        assert small.rmse / scale == pytest.approx(row.rmse, rel=1e-3)
+
+
+def test_a_kernel_code_whose_estimates_are_not_finite_is_left_out(monkeypatch):
+    original = schemes.replayed
+
+    def spoilt(trials, *arguments):
+        outcomes = original(trials, *arguments)
+        if getattr(trials[0].code, "spread", None) == 0.5:
+            return dataclasses.replace(outcomes, squares=outcomes.squares * np.nan)
+        return outcomes
+
+    monkeypatch.setattr(schemes, "replayed", spoilt)
+    plan = cm.plan(smooth, X, **SMALL)
+    row = named(plan, "kernel, spread 0.5")
+    assert row.code is None
+    assert row.note == "left out: some of its estimates are not finite"
+    assert plan.rows[0].rmse < 0.1
 
 
 def test_a_function_may_write_on_its_batch_and_use_its_answer_again():

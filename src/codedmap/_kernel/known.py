@@ -111,6 +111,9 @@ class Known:
         """The prior under which these answers are most likely."""
         some = slice(None, None, -(-len(self) // _TELLING))
         answers = self.answers[some] - self.answers[some].mean(axis=0)
+        answers /= np.maximum(
+            np.abs(answers).max(axis=0), np.finfo(float).tiny
+        )  # squares of tiny ones are 0
         deviation = answers.std(axis=0)
         answers = condensed((answers / np.where(deviation > 0.0, deviation, 1.0))[None])
         return likeliest(self.inputs[some], answers, self.answers.shape[1])

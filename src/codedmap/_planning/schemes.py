@@ -159,13 +159,14 @@ def _outcome(
             parts = (answers[:half], answers[half:])
             trials = [trial.told(part) for trial, part in zip(trials, parts, strict=False)]
         if isinstance(code, KernelCode):
-            return _kernel(scheme, code, trials, ground)
-        outcomes = replayed(trials, *ground.waves(code), ground.unit)
+            found = _kernel(scheme, code, trials, ground)
+        else:
+            found = Measured(scheme, code, replayed(trials, *ground.waves(code), ground.unit))
     except (InvalidArgument, InvalidAnswer, NotEnoughAnswers) as error:
         return Measured(scheme, code, None, f"left out: {error}")
-    if not np.isfinite(outcomes.rmse):
+    if found.outcomes is None or not np.isfinite(found.outcomes.rmse):
         return Measured(scheme, code, None, "left out: some of its estimates are not finite")
-    return Measured(scheme, code, outcomes)
+    return found
 
 
 def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Measured:
