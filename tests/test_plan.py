@@ -411,6 +411,12 @@ def test_complex_inputs_and_answers_have_no_largest_output():
     assert all(row.agreement is None for row in plan.rows)
 
 
+def test_rows_that_repeat_others_are_told():
+    plan = cm.plan(smooth, np.tile(X[:30], (2, 1)), **SMALL)
+    assert plan.remarks[0].startswith("30 of 60 sample rows repeat others")
+    assert cm.plan(smooth, X, **SMALL).remarks == ()
+
+
 def test_a_single_output_has_no_labels():
     plan = cm.plan(lambda batch: smooth(batch)[:, 0], X, **SMALL)
     assert plan.rows[0].agreement is None

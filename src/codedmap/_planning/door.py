@@ -24,6 +24,7 @@ from .sampling import (
     fewest_late,
     ground,
     numbers_of_tasks,
+    repeated,
     sound,
     unanswered,
 )
@@ -167,7 +168,7 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
     sample, remark = sound(rows, answers, ask.workers, ask.stragglers, twice=twice)
     size = deviation(sample.answers)
     waves = arrivals(ask.workers, ask.seconds, ask.seed)
-    told = tuple(filter(None, (remark, unanswered(ask.seconds, ask.stragglers))))
+    told = (remark, repeated(sample.rows), unanswered(ask.seconds, ask.stragglers))
     plans: list[Plan] = []
     for tasks in wanted:
         plans.append(_for(tasks, ask, sample, waves, size))
@@ -182,7 +183,7 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
         rows=(best.rows[0], *beside, *best.rows[1:]),
         computed=len(rows) + sum(one.computed for one in plans),
         seconds=time.perf_counter() - begin,
-        remarks=told + best.remarks,
+        remarks=(*filter(None, told), *best.remarks),
     )
 
 

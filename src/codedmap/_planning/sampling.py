@@ -18,6 +18,7 @@ __all__ = [
     "fewest_late",
     "ground",
     "numbers_of_tasks",
+    "repeated",
     "sound",
     "unanswered",
 ]
@@ -76,6 +77,17 @@ def sound(
         f"there (the first is row {finite.argmin()})"
     )
     return Part(rows[finite], answers[finite]), remark
+
+
+def repeated(rows: np.ndarray) -> str:
+    """A remark on rows that are there more than once."""
+    again = len(rows) - len({row.tobytes() for row in rows})
+    if not again:
+        return ""
+    return (
+        f"{again} of {len(rows)} sample rows repeat others, from which they are easily told: on rows without "
+        "such twins errors will be larger"
+    )
 
 
 def numbers_of_tasks(workers: int, late: int, budget: float, rows: int) -> list[int]:
