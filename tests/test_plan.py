@@ -411,6 +411,12 @@ def test_complex_inputs_and_answers_have_no_largest_output():
     assert all(row.agreement is None for row in plan.rows)
 
 
+def test_a_sample_of_equal_rows_is_a_constant():
+    plan = cm.plan(smooth, np.tile(X[:1], (60, 1)), **SMALL)
+    assert plan.rows[0].rmse == 0.0
+    assert plan.deviation == 0.0
+
+
 def test_rows_that_repeat_others_are_told():
     plan = cm.plan(smooth, np.tile(X[:30], (2, 1)), **SMALL)
     assert plan.remarks[0].startswith("30 of 60 sample rows repeat others")

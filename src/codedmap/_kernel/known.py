@@ -215,7 +215,8 @@ class Background:
         squared = self._squared(products, size)
         few = min(_AROUND, squared.shape[2]) - 1
         reach = np.partition(squared, few, axis=2)[:, :, few, None]
-        squared /= np.maximum(reach, np.finfo(float).tiny)
+        with np.errstate(over="ignore"):
+            squared /= np.maximum(reach, np.finfo(float).tiny)
         weights = np.exp(-np.minimum(squared, 700.0))
         steadied: np.ndarray = (_STEADY + weights @ self.surprise) / (_STEADY + weights.sum(axis=2))
         return steadied
