@@ -771,6 +771,14 @@ def test_arguments_that_cannot_work(change, why):
             r"int64.*Replication\(2, 8\) has every answer",
         ),
         (lambda batch: smooth(batch)[:, :0], "shape"),
+        (lambda batch: np.ma.masked_less(smooth(batch), 0.0), r"\d+ of 120 numbers are masked"),
+        (lambda batch: {"scores": smooth(batch)}, "returned a dict for 60 rows"),
+        (lambda batch: (smooth(batch), 0), "returned a tuple for 60 rows"),
+        (
+            lambda batch: [list(range(1 + n % 2)) for n in range(len(batch))],
+            "returned a list for 60",
+        ),
+        (lambda batch: None, "returned a NoneType for 60 rows"),
     ],
 )
 def test_answers_that_cannot_be_used(fn, why):

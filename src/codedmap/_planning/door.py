@@ -15,8 +15,9 @@ from .._errors import InvalidAnswer, InvalidArgument
 from .._rows import checked_rows
 from ..engines import Engine, Resident
 from ..latency import LatencyModel
+from .asking import Answer, answered
 from .engine import computes_twice, computing
-from .replays import Answer, Part, answered, deviation
+from .replays import Part, deviation
 from .sampling import (
     arrivals,
     chosen,

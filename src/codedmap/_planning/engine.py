@@ -13,7 +13,7 @@ from .._rules import Decodable
 from .._wave import Wave
 from ..codes import Replication
 from ..engines import Engine, Resident
-from .replays import Answer
+from .asking import Answer
 
 __all__ = ["computes_twice", "computing"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,26 +15,19 @@ from .._groups import cut
 from ..codes import KernelCode, Replication, Uncoded
 
 __all__ = [
-    "Answer",
     "Outcomes",
     "Part",
     "Trial",
-    "answered",
-    "answers_to",
     "counts",
     "deviation",
     "prepared",
     "replayed",
 ]
 
-Answer = Callable[[np.ndarray], np.ndarray]
-
 _TELLING = 30
 """Estimated rows below which standard errors cannot be judged."""
 _LEAST = 1e-150
 """Standard error that can still be squared."""
-_BATCH = 1 << 25
-"""Bytes of rows that fn is handed at a time."""
 
 
 class Part(NamedTuple):
@@ -136,42 +129,6 @@ def deviation(answers: np.ndarray) -> float:
     found = most * float(np.sqrt((wide / most).var(axis=0).mean()))
     # What rounding makes of a constant is no deviation.
     return found if found > 8.0 * np.finfo(answers.dtype).eps * most else 0.0
-
-
-def answered(fn: Answer, rows: np.ndarray) -> np.ndarray:
-    """``fn`` of rows (n, *x), (n, *y), a few of them at a time.
-
-    Raises
-    ------
-    InvalidAnswer
-        If it does not return one array with a row per row.
-    """
-    many = max(1, _BATCH // max(1, rows[:1].nbytes))
-    parts = []
-    for start in range(0, len(rows), many):
-        # As workers have it: theirs to write on, and nothing they answer changes later.
-        batch = rows[start : start + many].copy()
-        answer = np.array(fn(batch))
-        if answer.ndim == 0 or len(answer) != len(batch) or answer.size == 0:
-            raise InvalidAnswer(
-                f"fn returned an array of shape {answer.shape} for {len(batch)} rows, but it must "
-                "return one row per row: wrap a function of one input in codedmap.itemwise"
-            )
-        parts.append(answer)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def answers_to(fn: Answer, asked: Sequence[np.ndarray]) -> list[np.ndarray | Exception]:
-    """``fn`` of several batches in one go; if it refuses, each by itself, and what it raised."""
-    try:
-        whole = answered(fn, np.concatenate(asked))
-    except Exception as error:
-        # fn may refuse mixtures in any way it likes; that is a fact about who mixed them.
-        if len(asked) == 1:
-            return [error]
-        return [answers_to(fn, [batch])[0] for batch in asked]
-    ends = np.cumsum([len(batch) for batch in asked])[:-1]
-    return list(np.split(whole, ends))
 
 
 def prepared(code: Code, part: Part) -> Trial:

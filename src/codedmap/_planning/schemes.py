@@ -13,7 +13,8 @@ from .._code import Code
 from .._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers, WorkerLost
 from .._kernel import Known, Prior
 from ..codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
-from .replays import Answer, Outcomes, Part, Trial, answers_to, prepared, replayed
+from .asking import Answer, answers_to
+from .replays import Outcomes, Part, Trial, prepared, replayed
 
 __all__ = ["MOST_KNOWN", "Ground", "Measured", "measured", "standard"]
 
