@@ -825,6 +825,17 @@ def test_what_workers_raise_for_mixtures_is_told_as_theirs():
         cm.plan(lambda batch: 1 // 0, X, engine=Scripted(4), **SMALL)
 
 
+def test_an_engine_that_breaks_down_is_no_reason_to_copy():
+    class Broken(Scripted):
+        def submit(self, slot, fn, payload):
+            if len(self.calls) >= 4:  # the sample is computed by then
+                raise cm.EngineError("the scheduler has died")
+            return super().submit(slot, fn, payload)
+
+    with pytest.raises(cm.EngineError, match="has died"):
+        cm.plan(smooth, X, engine=Broken(4), **SMALL)
+
+
 def test_a_function_left_to_chance_is_told_as_that_where_two_workers_disagree():
     noise = np.random.default_rng(0)
     with pytest.raises(

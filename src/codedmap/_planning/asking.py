@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import InvalidAnswer
+from .._errors import EngineError, InvalidAnswer
 from .._forms import as_array
 
 __all__ = ["Answer", "answered", "answers_to"]
@@ -57,9 +57,17 @@ def _copied(answer: Any, rows: int) -> np.ndarray:
 
 
 def answers_to(fn: Answer, asked: Sequence[np.ndarray]) -> list[np.ndarray | Exception]:
-    """``fn`` of several batches in one go; if it refuses, each by itself, and what it raised."""
+    """``fn`` of several batches in one go; if it refuses, each by itself, and what it raised.
+
+    Raises
+    ------
+    EngineError
+        If the engine has broken down, or was closed.
+    """
     try:
         whole = answered(fn, np.concatenate(asked))
+    except EngineError:
+        raise
     except Exception as error:
         # fn may refuse mixtures in any way it likes; that is a fact about who mixed them.
         if len(asked) == 1:
