@@ -39,7 +39,7 @@ _DRAWN = (".png", ".pdf", ".svg")
     type=click.IntRange(0),
     metavar="S",
     help="How many of them will be slow or lost. With --latency-csv by default as few as bring the "
-    "99th percentile of a wave's time within a tenth of the best.",
+    "99th percentile of a wave's time within a tenth of that of the first half of the answers.",
 )
 @click.option(
     "--latency-csv",

@@ -83,7 +83,8 @@ def plan(
         the outputs' deviation; if there is none, that with the least error.
     stragglers : int, optional
         S: how many answers a wave goes without. Needed unless there is a latency model, with
-        which it is by default the smallest number that brings the p99 within a tenth of the best.
+        which it is by default the smallest number that brings the p99 within a tenth of that of the
+        first half of the answers.
     latency : LatencyModel, optional
         How long calls take (``codedmap.latency``): the straggler sets are drawn from it, the times
         until schemes are done are told, and those that are exact stand beside them.
