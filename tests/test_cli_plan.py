@@ -20,8 +20,21 @@ from codedmap._planning import sampling, schemes
 from codedmap.testing import Scripted, never
 
 JOBS = """
+import os
 import time
 import numpy as np
+
+def ends(batch):
+    os._exit(3)
+
+def leaves(batch):
+    raise SystemExit(3)
+
+def ends_for_mixtures(batch):
+    rows = np.load("x.npy")
+    if not (batch[:, None] == rows[None]).all(axis=2).any(axis=1).all():
+        os._exit(3)
+    return np.tanh(batch)
 
 def smooth(batch):
     return np.tanh(batch)
@@ -137,6 +150,8 @@ def test_a_narrow_terminal():
         (words("plan_jobs:no"), "has no 'no'", 2),
         (words("plan_jobs:labels"), "int64", 1),
         (words("plan_jobs:missing"), "raised ValueError for rows of x.npy: the weights are", 1),
+        (words("plan_jobs:leaves"), "raised SystemExit for rows of x.npy: 3", 1),
+        (words("plan_jobs:ends"), "plan_jobs:ends ended its process for rows of x.npy", 1),
         ([*words(), "--tasks", "61"], "less than one group", 2),
         ([*words(), "--tasks", "2", "--budget", "3"], "4 calls a task", 2),
         ([*words(), "--latency-csv", "no.csv"], "times no.csv cannot be read", 2),
@@ -152,6 +167,13 @@ def test_what_cannot_work_is_one_line(line, why, exit_code):
 
 def test_a_plot_that_cannot_be_written_is_refused_before_anything_is_computed():
     assert "no directory" in refused(*words("plan_jobs:hang"), "--plot", "no/plan.png")
+
+
+def test_a_model_that_ends_its_process_for_mixtures_is_only_copied():
+    text = printed(*words("plan_jobs:ends_for_mixtures"), "--tasks", "6")
+    assert "copies, kernel fill" in text
+    assert text.count("left out: ") == 1
+    assert "the worker that computed its mixtures died" in text
 
 
 def test_errors_in_full():

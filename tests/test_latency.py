@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -95,12 +96,18 @@ def test_a_quantile_at_a_gap_is_beyond_it():
         ShiftedExponential(1.0, 0.5).quantile(0.5)
     )
     assert Bimodal(ShiftedExponential(1.0, 0.0), 0.0).quantile(1) == 1.0
+    always = Bimodal(ShiftedExponential(1.0, 0.5), 1.0, 10.0)
+    assert always.quantile(0) == 10.0
+    assert always.quantile(1e-9) == pytest.approx(10.0)
 
 
 def test_a_tail_too_heavy_for_numbers_takes_forever():
     drawn = Pareto(1.0, 1.0, 0.002).sample(rng(), 100, 10)
     assert not np.isnan(drawn).any()
     assert np.isinf(drawn).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Pareto(1.0, 1.0, 0.002).quantile(0.99) == math.inf
 
 
 @pytest.mark.parametrize("model", [*FAMILIES, Empirical([[1.0, 2.0], [3.0, np.nan]])], ids=repr)
@@ -255,6 +262,8 @@ def test_calls_without_an_answer_take_forever():
     assert model.quantile(4 / 6) == 4.0
     assert model.quantile(0.7) == np.inf
     assert "p99 never, 2 of 6 calls not answered" in repr(model)
+    masked = np.ma.masked_greater([[1.0, 60.0], [2.0, 60.0], [3.0, 4.0]], 50.0)
+    assert Empirical(masked) == model
 
 
 def test_quantiles_are_measured_times():
@@ -340,6 +349,19 @@ def test_archives_of_one_and_of_several_arrays(tmp_path):
         Empirical.from_npz(tmp_path / "bare.npy")
 
 
+def test_archives_that_cannot_be_read(tmp_path):
+    np.savez(tmp_path / "one.npz", only=np.ones((50, 2)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:500])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "text.npz").write_text("1,2\n3,4\n")
+    for name in ("cut", "empty", "text"):
+        with pytest.raises(cm.InvalidArgument, match=rf"{name}.npz is no whole .npz archive"):
+            Empirical.from_npz(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "objects.npz", only=np.array([[1.0, None]], object))
+    with pytest.raises(cm.InvalidArgument, match=r"array 'only' of .* cannot be read"):
+        Empirical.from_npz(tmp_path / "objects.npz")
+
+
 # ---- what schemes wait for ----------------------------------------------------------------------
 
 TIMES = st.lists(
@@ -381,21 +403,38 @@ def test_hedges_in_a_pool_wait_for_a_worker_that_is_free(times, tasks, after):
     for wave in range(3):
         first, again = calls[:, wave]
         free = [(0.0, first[n]) for n in range(tasks, 4)]
-        back = sorted(range(tasks), key=lambda n: first[n])
-        free += [(first[n], again[n]) for n in back]
-        helpers = iter(free)
-        ends, sent = [], 0
-        for task in range(tasks):
-            end = first[task]
-            if end > after:
-                ready, takes = next(helpers)
-                begin = max(after, ready)
-                if begin < end:
-                    sent += 1
-                    end = min(end, begin + takes)
-            ends.append(end)
+        free += [(first[n], again[n]) for n in sorted(range(tasks), key=lambda n: first[n])]
+        ends, queue, sent = list(first[:tasks]), [n for n in range(tasks) if first[n] > after], 0
+        for ready, takes in free:
+            begin = max(after, ready)
+            queue = [task for task in queue if begin < first[task]]
+            if queue:
+                task = queue.pop(0)
+                sent += 1
+                ends[task] = min(ends[task], begin + takes)
         assert got.calls[wave] == tasks + sent
         assert got.seconds[wave] == max(ends)
+
+
+def test_a_worker_that_becomes_free_helps_the_first_task_still_without_an_answer():
+    """Task 1 has its own answer when a worker is free for it, so that worker takes task 2."""
+    calls = np.array([[[9.0, 1.0, 20.0]], [[5.0, 3.0, 5.0]]])
+    got = hedged_in_pool(calls, 3, 0.0)
+    # At 1 worker 1 is free, and task 0 gets its second call; at 9 worker 0, for task 2.
+    assert (got.seconds[0], got.calls[0]) == (14.0, 5)
+    got = hedged_in_pool(calls[:, :, [1, 0, 2]], 3, 0.0)
+    assert (got.seconds[0], got.calls[0]) == (14.0, 5)
+
+
+def test_times_in_whole_numbers_are_those_in_floating_point():
+    calls = rng().integers(1, 9, (2, 50, 5))
+    for wait in (
+        lambda c: hedged_in_pool(c, 4, 2.5),
+        lambda c: hedged(c[0], c[1], 2.5),
+        lambda c: quorum(c[0], 3),
+        lambda c: copies(c[0], 2),
+    ):
+        np.testing.assert_array_equal(wait(calls), wait(calls.astype(float)))
 
 
 def test_with_workers_to_spare_a_pool_hedges_as_with_others():
@@ -461,6 +500,11 @@ def test_where_an_answer_never_comes_some_waits_never_end():
         (lambda x: hedged(x, x, "p90"), "after='p90' must be"),
         (lambda x: hedged_in_pool(x, 2, 1.0), r"shape \(2, 3\) must have two calls.*model.calls"),
         (lambda x: hedged_in_pool(np.stack([x, x]), 5, 1.0), "tasks=5 are more than"),
+        (lambda x: copies(x * np.nan, 2), "6 of 6 times in seconds are NaN: put infinity"),
+        (lambda x: quorum(x * np.nan, 2), "times in seconds are NaN"),
+        (lambda x: hedged(x, x * np.nan, 1.0), "times in second are NaN"),
+        (lambda x: hedged_in_pool(np.stack([x, x * np.nan]), 2, 1.0), "times in calls are NaN"),
+        (lambda x: quorum(x.astype(str), 2), "of shape .* and dtype <U32 must be an array"),
     ],
 )
 def test_waits_that_make_no_sense_are_refused(wait, match):

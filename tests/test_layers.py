@@ -46,7 +46,7 @@ FLOORS = {
     "_stream": 8.5,
     "_digest": 1, "_journal": 1, "_source": 1, "_sink": 1, "_totals": 7.5, "_store": 8, "_waves": 9,
     "_map": 9,
-    "_planning": 0, "_planning.table": 6.5, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
+    "_planning": 0, "_planning.table": 6.5, "_planning.asking": 7, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
     "_planning.verdict": 8.25, "_planning.engine": 8.25, "_planning.door": 8.4, "_planning.auto": 8.45,
     "": 10,
     "_job": 11, "_cli_engine": 11, "_files": 11, "_shell": 10.5, "_cli_plan": 11.5, "_cli_waves": 11.75, "_cli": 12, "__main__": 13,
@@ -69,7 +69,13 @@ LEFT = (
     | {"_contradictions", "_nonfinite"}
     | {"_buffer", "_sketches", "training._sketch", "training._moments"}
     | {"_again", "_parts", "_batch", "_digest", "_source", "_sink", "_totals"}
-    | {"_planning.table", "_planning.replays", "_planning.schemes", "_planning.sampling"}
+    | {
+        "_planning.table",
+        "_planning.asking",
+        "_planning.replays",
+        "_planning.schemes",
+        "_planning.sampling",
+    }
     | {"_planning.verdict"}
     | {"_matrices.code", "_matrices.blocks", "_matrices.products", "_matrices.copies"}
     | {"_sums.combining", "_sums.shard", "_sums.code", "_sums.gradient", "_sums.pieces"}

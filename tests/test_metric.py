@@ -144,6 +144,33 @@ def test_columns_of_very_different_size_are_told_apart():
     np.testing.assert_allclose(np.log10(np.array(scales) / scales[0]), (0.0, -4.0, 4.0), atol=0.7)
 
 
+@pytest.mark.parametrize("constant", [0.1, 0.7, 1000.1])
+def test_a_column_that_never_varies_counts_as_the_others_do(constant):
+    """Its mean is rounded, and so is not quite what it is; by that it must not be stretched."""
+    there = rows(60, 3)
+    wide = np.column_stack([there, np.full(60, constant)])
+    zero = np.column_stack([there, np.zeros(60)])
+    answers = along_the_first(there)
+    assert wide.std(axis=0)[3] > 0.0
+    found = Known(wide, answers).likeliest
+    assert found == Known(zero, answers).likeliest
+    assert found.scales is not None
+    assert found.scales[3] == 1.0
+
+
+@pytest.mark.parametrize("answers", [np.ones(60), rows(60, 1)[:, 0]])
+def test_known_inputs_that_are_all_equal_speak_for_no_metric(answers):
+    prior = Known(np.tile([[0.1, 0.7, 1.1]], (60, 1)), answers).likeliest
+    assert (prior.scales, prior.power) == (None, 0.0)
+
+
+def test_answers_of_any_size_speak_for_the_same_metric():
+    there = rows(60, 3)
+    usual = Known(there, along_the_first(there)).likeliest
+    for size in (1e-170, 1e-300, 1e170):
+        assert Known(there, size * along_the_first(there)).likeliest == usual
+
+
 def test_a_wave_keeps_what_it_learned_of_directions():
     X = rows(300, 5)
     with cm.testing.Scripted(25, {3: cm.testing.never()}) as engine:

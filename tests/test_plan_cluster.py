@@ -129,6 +129,13 @@ def test_an_error_too_near_the_floor_says_so_whatever_the_time():
             cm.plan_cluster(slow, error=0.06, seconds=seconds)
 
 
+def test_an_error_that_falls_too_slowly_is_not_said_to_be_near_the_floor_only():
+    slow = cm.ErrorModel(statistical=1e6, exponent=0.01, optimisation=0.0)
+    alone = cm.Cluster([cm.LearningNode("a", 1.0, samples=1.0)], error=slow)
+    with pytest.raises(cm.Unreachable, match="or what is above that falls too slowly"):
+        cm.plan_cluster(alone, error=10.0, seconds=np.inf)
+
+
 def test_too_little_time_says_what_can_be_had():
     with pytest.raises(cm.Unreachable, match=r"within 60 s: the fastest .* takes \d") as raised:
         cm.plan_cluster(two(), error=0.1, seconds=60)

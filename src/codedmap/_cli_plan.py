@@ -1,4 +1,4 @@
-"""The command ``plan``: which code, measured on a sample in this process."""
+"""The command ``plan``: which code, measured on a sample in one worker process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 
 import codedmap as cm
 
+from ._cli_engine import engine_named
 from ._files import Save, rows_in, written
 from ._job import model_named
 from ._shell import Command, explained, show, warn
@@ -31,14 +32,14 @@ _DRAWN = (".png", ".pdf", ".svg")
     required=True,
     type=click.IntRange(1),
     metavar="N",
-    help="Workers there will be; here none are started.",
+    help="Workers there will be; here one is started.",
 )
 @click.option(
     "--stragglers",
     type=click.IntRange(0),
     metavar="S",
     help="How many of them will be slow or lost. With --latency-csv by default as few as bring the "
-    "99th percentile of a wave's time within a tenth of the best.",
+    "99th percentile of a wave's time within a tenth of that of the first half of the answers.",
 )
 @click.option(
     "--latency-csv",
@@ -91,9 +92,8 @@ def plan(
     takes a batch of rows and returns one row each, of scores and not of labels. SAMPLE is a .npy or
     .npz file with some rows like those to come, in an order like theirs; 10 K of them are used well.
 
-    MODEL computes in this process the rows of the sample and the mixtures that each code makes of
-    them, some thousands of rows; how many is told; if it ends its process, that is the end of plan, too.
-    "RMSE/sd" is the expected error in units of the
+    MODEL computes in one worker process the rows of the sample and the mixtures that each code makes
+    of them, some thousands of rows; how many is told. "RMSE/sd" is the expected error in units of the
     outputs' deviation, p95 what 95 % of waves stay below, cost the worker calls an input.
 
     \b
@@ -113,29 +113,38 @@ def plan(
     with explained(full), _drawing(plot, force) as write:
         latency = None if latency_csv is None else _measured(latency_csv, workers, note)
         fn, rows = model_named(model, rows_in(sample, key), note)
-        try:
-            found = cm.plan(
-                fn,
-                rows,
-                workers=workers,
-                tasks=tasks,
-                stragglers=stragglers,
-                latency=latency,
-                budget=budget,
-                seed=seed,
-            )
-        except cm.CodedmapError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise cm.InvalidAnswer(
-                f"{model} raised {type(error).__name__} for rows of {sample}: {error}"
-            ) from error
+        with engine_named("local", 1)() as pool:
+            try:
+                found = cm.plan(
+                    cm.engines.Resident(fn, pool),
+                    rows,
+                    workers=workers,
+                    tasks=tasks,
+                    stragglers=stragglers,
+                    latency=latency,
+                    budget=budget,
+                    seed=seed,
+                    engine=pool,
+                )
+            except cm.NotEnoughAnswers as error:  # the one worker has failed
+                raise _failed(model, sample, error) from error
         if plot is not None:
             figure: Any = found.plot().figure
             kind = plot.suffix[1:]
             write(lambda file: figure.savefig(file, format=kind, dpi=150))
     show(found.text(_columns()))
     return 0
+
+
+def _failed(model: str, sample: Path, error: cm.NotEnoughAnswers) -> cm.InvalidAnswer:
+    """What to say where MODEL gives no answer to the rows themselves."""
+    cause = error.__cause__ or error
+    if isinstance(cause, cm.WorkerLost):
+        return cm.InvalidAnswer(
+            f"{model} ended its process for rows of {sample} ({cause}): call it on these rows in Python to "
+            "see why"
+        )
+    return cm.InvalidAnswer(f"{model} raised {type(cause).__name__} for rows of {sample}: {cause}")
 
 
 def _columns() -> int | None:

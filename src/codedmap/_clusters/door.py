@@ -110,7 +110,8 @@ def plan_cluster(
     if np.isinf(found.iterations):
         raise Unreachable(
             f"no selection reaches an error of {error:g} within 1e15 iterations, for it is too near the error "
-            f"model's floor of {cluster.error.floor:g}. Allow a larger error",
+            f"model's floor of {cluster.error.floor:g}, or what is above that falls too slowly. Allow a larger "
+            "error",
             error=cluster.error.floor,
             seconds=np.inf,
         )

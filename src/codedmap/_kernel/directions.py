@@ -70,14 +70,20 @@ def likeliest(inputs: np.ndarray, answers: np.ndarray, outputs: int) -> Prior:
         len(inputs) < _FEWEST
         or inputs.shape[1] < 2
         or not answers.any()
-        or not inputs.std(axis=0).any()
+        or not _deviations(inputs).any()
     ):
         return best[1]
     found = [best, _powered(sample, best)]
-    columns = int((inputs.std(axis=0) > 0.0).sum())
+    columns = int((_deviations(inputs) > 0.0).sum())
     if columns <= _COLUMNS and _EACH * columns <= len(inputs):
         found.append(_scaled(sample, best))
     return min(found, key=lambda one: one[0])[1]
+
+
+def _deviations(inputs: np.ndarray) -> np.ndarray:
+    """Of the columns (d,); 0 where only rounding varies, that of the mean of equal numbers for instance."""
+    rounding = 8.0 * np.finfo(float).eps * np.abs(inputs).max(axis=0)
+    return np.where(np.ptp(inputs, axis=0) > rounding, inputs.std(axis=0), 0.0)
 
 
 def _powered(sample: _Sample, plain: tuple[float, Prior]) -> tuple[float, Prior]:
@@ -94,7 +100,7 @@ def _powered(sample: _Sample, plain: tuple[float, Prior]) -> tuple[float, Prior]
 
 
 def _scaled(sample: _Sample, plain: tuple[float, Prior]) -> tuple[float, Prior]:
-    deviation = sample.inputs.std(axis=0)
+    deviation = _deviations(sample.inputs)
     varied = deviation > 0.0
     even = _normal(1.0 / np.where(varied, deviation, np.inf), deviation)
     score, prior = sample.best(Prior(1.0, scales=even))

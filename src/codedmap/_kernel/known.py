@@ -111,6 +111,9 @@ class Known:
         """The prior under which these answers are most likely."""
         some = slice(None, None, -(-len(self) // _TELLING))
         answers = self.answers[some] - self.answers[some].mean(axis=0)
+        answers /= np.maximum(
+            np.abs(answers).max(axis=0), np.finfo(float).tiny
+        )  # squares of tiny ones are 0
         deviation = answers.std(axis=0)
         answers = condensed((answers / np.where(deviation > 0.0, deviation, 1.0))[None])
         return likeliest(self.inputs[some], answers, self.answers.shape[1])
@@ -212,7 +215,8 @@ class Background:
         squared = self._squared(products, size)
         few = min(_AROUND, squared.shape[2]) - 1
         reach = np.partition(squared, few, axis=2)[:, :, few, None]
-        squared /= np.maximum(reach, np.finfo(float).tiny)
+        with np.errstate(over="ignore"):
+            squared /= np.maximum(reach, np.finfo(float).tiny)
         weights = np.exp(-np.minimum(squared, 700.0))
         steadied: np.ndarray = (_STEADY + weights @ self.surprise) / (_STEADY + weights.sum(axis=2))
         return steadied

@@ -15,9 +15,20 @@ from .._errors import InvalidAnswer, InvalidArgument
 from .._rows import checked_rows
 from ..engines import Engine, Resident
 from ..latency import LatencyModel
-from .engine import computing
-from .replays import Answer, Part, answered, deviation
-from .sampling import arrivals, chosen, drawn, fewest_late, ground, numbers_of_tasks, sound
+from .asking import Answer, answered
+from .engine import computes_twice, computing
+from .replays import Part, deviation
+from .sampling import (
+    arrivals,
+    chosen,
+    drawn,
+    fewest_late,
+    ground,
+    numbers_of_tasks,
+    repeated,
+    sound,
+    unanswered,
+)
 from .schemes import MOST_KNOWN, measured, standard
 from .table import Plan, PlanRow
 from .verdict import advice, exact_ones, recommended, row
@@ -53,8 +64,8 @@ def plan(
     are replayed on these answers, the same ones for all schemes. Kernel codes are tried with several
     spreads, with and without leaning on the sample's own answers; those are never known of the rows
     that are being judged. Schemes that are equally good, within 2 % or within twice the
-    standard error of the difference over the sample's rows, are told apart by error bars, then by the share of exact
-    rows, then by cost.
+    standard error of the difference, over the sample's rows and over the straggler sets, are told apart by error bars, then
+    by the share of exact rows, then by cost.
 
     ``fn`` computes 10 K + 256 rows of the sample at most, and for each number of tasks that is tried
     at most 10 (7 N - 4 K) mixtures.
@@ -72,7 +83,8 @@ def plan(
         the outputs' deviation; if there is none, that with the least error.
     stragglers : int, optional
         S: how many answers a wave goes without. Needed unless there is a latency model, with
-        which it is by default the smallest number that brings the p99 within a tenth of the best.
+        which it is by default the smallest number that brings the p99 within a tenth of that of the
+        first half of the answers.
     latency : LatencyModel, optional
         How long calls take (``codedmap.latency``): the straggler sets are drawn from it, the times
         until schemes are done are told, and those that are exact stand beside them.
@@ -154,9 +166,11 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
     """The plan for the first number of tasks that is good enough, or else for the best one."""
     begin = time.perf_counter()
     rows = chosen(ask.rows, ask.groups * max(wanted) + MOST_KNOWN, ask.seed)
-    sample, remark = sound(rows, answered(ask.fn, rows), ask.workers, ask.stragglers)
+    answers, twice = answered(ask.fn, rows), computes_twice(ask.fn)
+    sample, remark = sound(rows, answers, ask.workers, ask.stragglers, twice=twice)
     size = deviation(sample.answers)
     waves = arrivals(ask.workers, ask.seconds, ask.seed)
+    told = (remark, repeated(sample.rows), unanswered(ask.seconds, ask.stragglers))
     plans: list[Plan] = []
     for tasks in wanted:
         plans.append(_for(tasks, ask, sample, waves, size))
@@ -171,7 +185,7 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
         rows=(best.rows[0], *beside, *best.rows[1:]),
         computed=len(rows) + sum(one.computed for one in plans),
         seconds=time.perf_counter() - begin,
-        remarks=(remark,) * bool(remark) + best.remarks,
+        remarks=(*filter(None, told), *best.remarks),
     )
 
 

@@ -13,9 +13,9 @@ from .._rules import Decodable
 from .._wave import Wave
 from ..codes import Replication
 from ..engines import Engine, Resident
-from .replays import Answer
+from .asking import Answer
 
-__all__ = ["computing"]
+__all__ = ["computes_twice", "computing"]
 
 
 def computing(fn: Callable[[Any], Any] | Resident, engine: Engine | None) -> Answer:
@@ -32,6 +32,11 @@ def computing(fn: Callable[[Any], Any] | Resident, engine: Engine | None) -> Ans
     if not callable(fn):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     return fn if engine is None else _OnEngine(fn, engine)
+
+
+def computes_twice(fn: Answer) -> bool:
+    """Whether two workers compute each row."""
+    return isinstance(fn, _OnEngine) and fn.engine.workers > 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,26 +15,19 @@ from .._groups import cut
 from ..codes import KernelCode, Replication, Uncoded
 
 __all__ = [
-    "Answer",
     "Outcomes",
     "Part",
     "Trial",
-    "answered",
-    "answers_to",
     "counts",
     "deviation",
     "prepared",
     "replayed",
 ]
 
-Answer = Callable[[np.ndarray], np.ndarray]
-
 _TELLING = 30
 """Estimated rows below which standard errors cannot be judged."""
 _LEAST = 1e-150
 """Standard error that can still be squared."""
-_BATCH = 1 << 25
-"""Bytes of rows that fn is handed at a time."""
 
 
 class Part(NamedTuple):
@@ -91,9 +84,9 @@ class Outcomes:
     """What a code made of a sample in many waves."""
 
     squares: np.ndarray
-    """(waves,): mean squared error over all rows and outputs."""
+    """(waves,): mean squared error over all rows and outputs, in squared units."""
     by_row: np.ndarray
-    """(m,): mean squared error over all waves and outputs, in the order of the sample."""
+    """(m,): mean squared error over all waves and outputs, likewise, in the order of the sample."""
     agreement: float | None
     """Share of rows whose largest output is the right one; None unless there are several real ones."""
     exact: float
@@ -104,22 +97,31 @@ class Outcomes:
     """Share of waves that had to wait for more answers than were counted on."""
     rejecting: bool
     """Whether any answer was thought a lie; all were honest."""
+    unit: float = 1.0
+    """Of the errors, whose squares would be 0 or infinite in the outputs' own where these are small or large."""
 
     @property
     def rmse(self) -> float:
         """Over all waves."""
-        return float(np.sqrt(self.squares.mean()))
+        return float(np.sqrt(self.squares.mean())) * self.unit
 
     @property
     def rmse_p95(self) -> float:
         """What 95 % of the waves stay below."""
-        return float(np.quantile(np.sqrt(self.squares), 0.95))
+        # Of n waves the k-th stays above a share k / (n + 1) of others like them.
+        return float(np.quantile(np.sqrt(self.squares), 0.95, method="weibull")) * self.unit
 
-    def as_good_as(self, other: Outcomes, errors: float = 2.0) -> bool:
-        """Whether the other's lead is less than so many of its standard errors over the rows.
+    def as_good_as(self, other: Outcomes) -> bool:
+        """Whether the other's lead is less than twice its standard error, over the rows and over the waves.
 
-        With two, a lead that rests on four rows or fewer is none.
+        A lead that rests on three rows or fewer is none, and neither is one that rests on three waves.
         """
+        by_row, by_wave = self.by_row - other.by_row, self.squares - other.squares
+        variance = by_row.var() / len(by_row) + by_wave.var() / len(by_wave)
+        return bool(by_row.mean() <= 2.0 * np.sqrt(variance))
+
+    def as_good_on_rows(self, other: Outcomes, errors: float) -> bool:
+        """Whether the other's lead in these waves is less than so many standard errors over the rows."""
         lead = self.by_row - other.by_row
         return bool(lead.mean() * np.sqrt(len(lead)) <= errors * lead.std())
 
@@ -133,41 +135,6 @@ def deviation(answers: np.ndarray) -> float:
     found = most * float(np.sqrt((wide / most).var(axis=0).mean()))
     # What rounding makes of a constant is no deviation.
     return found if found > 8.0 * np.finfo(answers.dtype).eps * most else 0.0
-
-
-def answered(fn: Answer, rows: np.ndarray) -> np.ndarray:
-    """``fn`` of rows (n, *x), (n, *y), a few of them at a time.
-
-    Raises
-    ------
-    InvalidAnswer
-        If it does not return one array with a row per row.
-    """
-    many = max(1, _BATCH // max(1, rows[:1].nbytes))
-    parts = []
-    for start in range(0, len(rows), many):
-        batch = rows[start : start + many]
-        answer = np.asarray(fn(batch))
-        if answer.ndim == 0 or len(answer) != len(batch) or answer.size == 0:
-            raise InvalidAnswer(
-                f"fn returned an array of shape {answer.shape} for {len(batch)} rows, but it must "
-                "return one row per row: wrap a function of one input in codedmap.itemwise"
-            )
-        parts.append(answer)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def answers_to(fn: Answer, asked: Sequence[np.ndarray]) -> list[np.ndarray | Exception]:
-    """``fn`` of several batches in one go; if it refuses, each by itself, and what it raised."""
-    try:
-        whole = answered(fn, np.concatenate(asked))
-    except Exception as error:
-        # fn may refuse mixtures in any way it likes; that is a fact about who mixed them.
-        if len(asked) == 1:
-            return [error]
-        return [answers_to(fn, [batch])[0] for batch in asked]
-    ends = np.cumsum([len(batch) for batch in asked])[:-1]
-    return list(np.split(whole, ends))
 
 
 def prepared(code: Code, part: Part) -> Trial:
@@ -236,17 +203,18 @@ def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: flo
                 stated = np.maximum(estimate.stderr[unsure] / unit, _LEAST)
                 misfit += float((error[unsure] / stated**2).sum())
                 estimated += int(unsure.sum())
-        by_row.append(errors.ravel()[trial.order.argsort()] / len(arrivals) * unit**2)
+        by_row.append(errors.ravel()[trial.order.argsort()] / len(arrivals))
     scores = truth.shape[2] > 1 and truth.dtype.kind == "f"
     every = tasks * len(arrivals)
     return Outcomes(
-        squares=squares / tasks * unit**2,
+        squares=squares / tasks,
         by_row=np.concatenate(by_row),
         agreement=agreed / every if scores else None,
         exact=exact / every,
         misfit=float(np.sqrt(misfit / estimated)) if estimated >= _TELLING else None,
         waiting=waited / (len(trials) * len(arrivals)),
         rejecting=rejecting,
+        unit=unit,
     )
 
 

@@ -11,7 +11,17 @@ from ..latency import LatencyModel, quorum
 from .replays import Part, deviation
 from .schemes import Ground
 
-__all__ = ["arrivals", "chosen", "drawn", "fewest_late", "ground", "numbers_of_tasks", "sound"]
+__all__ = [
+    "arrivals",
+    "chosen",
+    "drawn",
+    "fewest_late",
+    "ground",
+    "numbers_of_tasks",
+    "repeated",
+    "sound",
+    "unanswered",
+]
 
 _WAVES = 60
 """Sets of stragglers that are replayed."""
@@ -31,8 +41,12 @@ def chosen(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
     return rows[np.sort(rng.choice(len(rows), most, replace=False))]
 
 
-def sound(rows: np.ndarray, answers: np.ndarray, workers: int, late: int) -> tuple[Part, str]:
+def sound(
+    rows: np.ndarray, answers: np.ndarray, workers: int, late: int, *, twice: bool = False
+) -> tuple[Part, str]:
     """The rows whose answers can be used, and a remark on the others.
+
+    If two workers have computed each row, NaN stands as well where they disagree.
 
     Raises
     ------
@@ -50,15 +64,30 @@ def sound(rows: np.ndarray, answers: np.ndarray, workers: int, late: int) -> tup
     finite = np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)
     if not finite.any():
         raise InvalidAnswer(
-            f"fn is not finite on any of {len(rows)} sample rows: mend fn, or give other rows"
+            f"on none of {len(rows)} sample rows fn is finite and the same on two workers: take chance out "
+            "of fn (dropout, noise without a seed), mend it, or plan without engine="
+            if twice
+            else f"fn is not finite on any of {len(rows)} sample rows: mend fn, or give other rows"
         )
     if finite.all():
         return Part(rows, answers), ""
+    differs = ", or not the same on two workers" * twice
     remark = (
-        f"{(~finite).sum()} of {len(rows)} sample rows were left out, since fn is not finite "
+        f"{(~finite).sum()} of {len(rows)} sample rows were left out, since fn is not finite{differs} "
         f"there (the first is row {finite.argmin()})"
     )
     return Part(rows[finite], answers[finite]), remark
+
+
+def repeated(rows: np.ndarray) -> str:
+    """A remark on rows that are there more than once."""
+    again = len(rows) - len({row.tobytes() for row in rows})
+    if not again:
+        return ""
+    return (
+        f"{again} of {len(rows)} sample rows repeat others, from which they are easily told: on rows without "
+        "such twins errors will be larger"
+    )
 
 
 def numbers_of_tasks(workers: int, late: int, budget: float, rows: int) -> list[int]:
@@ -75,20 +104,54 @@ def numbers_of_tasks(workers: int, late: int, budget: float, rows: int) -> list[
 
 
 def drawn(latency: LatencyModel, workers: int, seed: int) -> np.ndarray:
-    """Seconds of two calls of each worker in many waves, (2, waves, N)."""
+    """Seconds of two calls of each worker in many waves, (2, waves, N).
+
+    Raises
+    ------
+    InvalidArgument
+        If what the model draws are no such times.
+    """
     waves = max(10 * _WAVES, min(_TIMED, _TIMES // (2 * workers)))
-    return latency.calls(np.random.default_rng([seed, 1]), waves, workers, 2)
+    seconds = np.asarray(latency.calls(np.random.default_rng([seed, 1]), waves, workers, 2))
+    if seconds.shape != (2, waves, workers) or seconds.dtype.kind not in "iuf":
+        raise InvalidArgument(
+            f"latency={latency!r} draws an array of shape {seconds.shape} and dtype {seconds.dtype} for two "
+            f"calls of {workers} workers in {waves} waves, but it must draw seconds of shape "
+            f"{(2, waves, workers)}: mend its sample or calls"
+        )
+    wrong = ~(seconds >= 0)
+    if wrong.any():
+        raise InvalidArgument(
+            f"latency={latency!r} draws {wrong.sum()} times of {wrong.size} that are negative or NaN: draw "
+            "seconds, and infinity where no answer comes"
+        )
+    return seconds.astype(np.float64, copy=False)
 
 
 def arrivals(workers: int, seconds: np.ndarray | None, seed: int) -> np.ndarray:
-    """The workers in the order of their answers, (waves, N)."""
+    """The workers in the order of their answers, (waves, N); equal times in random order."""
+    rng = np.random.default_rng([seed, 0])
+    order = np.array([rng.permutation(workers) for _ in range(_WAVES)])
     if seconds is None:
-        rng = np.random.default_rng([seed, 0])
-        return np.array([rng.permutation(workers) for _ in range(_WAVES)])
+        return order
     # Waves that follow each other may be alike, so take some that are far apart.
     some = np.linspace(0, len(seconds[0]) - 1, _WAVES).astype(int)
-    order: np.ndarray = seconds[0][some].argsort(axis=1)
-    return order
+    times = np.take_along_axis(seconds[0][some], order, axis=1)
+    return np.take_along_axis(order, times.argsort(axis=1, kind="stable"), axis=1)
+
+
+def unanswered(seconds: np.ndarray | None, late: int) -> str:
+    """A remark on waves in which more workers never answer than are gone without."""
+    if seconds is None:
+        return ""
+    answers = np.isfinite(seconds[0]).sum(axis=1)
+    share = (answers < seconds.shape[2] - late).mean()
+    if not share:
+        return ""
+    return (
+        f"in {share:.1%} of the waves fewer than {seconds.shape[2] - late} of {seconds.shape[2]} workers ever "
+        "answer, and they are replayed as if the others had: allow more stragglers, or add a Deadline"
+    )
 
 
 def fewest_late(seconds: np.ndarray) -> int:

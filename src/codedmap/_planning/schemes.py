@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .._code import Code
-from .._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from .._errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers, WorkerLost
 from .._kernel import Known, Prior
 from ..codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
-from .replays import Answer, Outcomes, Part, Trial, answers_to, prepared, replayed
+from .asking import Answer, answers_to
+from .replays import Outcomes, Part, Trial, prepared, replayed
 
 __all__ = ["MOST_KNOWN", "Ground", "Measured", "measured", "standard"]
 
@@ -147,6 +148,10 @@ def _outcome(
 ) -> Measured:
     if isinstance(answers, Exception):
         error = answers.__cause__ or answers  # on an engine the worker's own
+        if isinstance(error, WorkerLost):
+            return Measured(
+                scheme, code, None, "left out: the worker that computed its mixtures died"
+            )
         told = " ".join(f"{type(error).__name__}: {error}".split())
         return Measured(scheme, code, None, f"left out: for its mixtures fn raised {told}")
     try:
@@ -155,13 +160,14 @@ def _outcome(
             parts = (answers[:half], answers[half:])
             trials = [trial.told(part) for trial, part in zip(trials, parts, strict=False)]
         if isinstance(code, KernelCode):
-            return _kernel(scheme, code, trials, ground)
-        outcomes = replayed(trials, *ground.waves(code), ground.unit)
+            found = _kernel(scheme, code, trials, ground)
+        else:
+            found = Measured(scheme, code, replayed(trials, *ground.waves(code), ground.unit))
     except (InvalidArgument, InvalidAnswer, NotEnoughAnswers) as error:
         return Measured(scheme, code, None, f"left out: {error}")
-    if not np.isfinite(outcomes.rmse):
+    if found.outcomes is None or not np.isfinite(found.outcomes.rmse):
         return Measured(scheme, code, None, "left out: some of its estimates are not finite")
-    return Measured(scheme, code, outcomes)
+    return found
 
 
 def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Ground) -> Measured:
@@ -176,7 +182,9 @@ def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Grou
     decoders = list(_decoders(code, trials, ground))
     screened = [outcome(one, _SUSPICIONS[-1], arrivals[:_SCREENED]) for one in decoders]
     best = min(range(len(decoders)), key=lambda at: screened[at].rmse)
-    if decoders[0].code.prior == _UNRELATED and screened[0].as_good_as(screened[best], _CLEARLY):
+    if decoders[0].code.prior == _UNRELATED and screened[0].as_good_on_rows(
+        screened[best], _CLEARLY
+    ):
         best = 0
     for suspicion in (code.suspicion, *(s for s in _SUSPICIONS if s > code.suspicion)):
         outcomes = outcome(decoders[best], suspicion, arrivals)

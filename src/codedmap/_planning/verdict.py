@@ -25,8 +25,9 @@ _AS_FAST = 1.1
 """A p99 within this factor of another one is about the same."""
 _WAITED = 1_000
 """Waves in which is found out when a code can be decoded, if that takes more answers."""
-_HEDGED = 0.95
-"""Share of calls that have answered when the others are hedged."""
+_HEDGED = (0.95, 0.9, 0.75, 0.5)
+"""Shares of calls that have answered when the others are hedged, from the cheapest on: the first is
+taken whose p99 is about that of the fastest."""
 
 
 def row(found: Measured, ground: Ground, seconds: np.ndarray | None) -> PlanRow:
@@ -75,27 +76,40 @@ def exact_ones(
     """What waits until every answer is there: a plain map, copies, and second calls for late ones."""
     answers, workers = ground.parts[0].answers, ground.arrivals.shape[1]
     agreement = 1.0 if answers[0].size > 1 and answers.dtype.kind == "f" else None
-    first, after = seconds[0], latency.quantile(_HEDGED)
+    first = seconds[0]
     counted = quorum(first, workers - ground.late).seconds
-    ways: list[tuple[str, Code, Waits]] = [
-        ("wait for all", Uncoded(tasks), copies(first[:, :tasks], tasks))
+    ways: list[tuple[str, Code, Waits, str]] = [
+        ("wait for all", Uncoded(tasks), copies(first[:, :tasks], tasks), "")
     ]
     if workers >= 2 * tasks:
-        ways.append(("wait for a copy", Replication(tasks, workers), copies(first, tasks)))
-    if np.isfinite(after):
-        name = f"hedge after p{100 * _HEDGED:g}"
-        ways.append((name, Uncoded(tasks), hedged_in_pool(seconds, tasks, after)))
+        ways.append(("wait for a copy", Replication(tasks, workers), copies(first, tasks), ""))
+    if hedge := _hedge(tasks, seconds, latency):
+        share, after, waits = hedge
+        note = f"with hedge=Hedge({after:.3g}): what is late is sent once more"
+        ways.append((f"hedge after p{100 * share:g}", Uncoded(tasks), waits, note))
     found = []
-    for name, code, waits in ways:
+    for name, code, waits, note in ways:
         cost = float(waits.calls.mean()) / tasks
         p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
-        hedged = name.startswith("hedge")
-        note = f"with hedge=Hedge({after:.3g}): what is late is sent once more" * hedged
         waiting = float((waits.seconds > counted).mean())
         found.append(
             PlanRow(name, code, tasks, cost, 0.0, 0.0, agreement, 1.0, p50, p99, waiting, note)
         )
     return found
+
+
+def _hedge(
+    tasks: int, seconds: np.ndarray, latency: LatencyModel
+) -> tuple[float, float, Waits] | None:
+    """The share of answers after which to hedge, when that is, and how long it takes; None: never."""
+    when = [(share, latency.quantile(share)) for share in _HEDGED]
+    tried = [
+        (share, after, hedged_in_pool(seconds, tasks, after))
+        for share, after in when
+        if np.isfinite(after)
+    ]
+    least = min((waits.quantile(0.99) for _, _, waits in tried), default=np.inf)
+    return next((one for one in tried if one[2].quantile(0.99) <= _AS_FAST * least), None)
 
 
 def recommended(
@@ -141,11 +155,16 @@ def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
         one
         for one in exact
         if best.p99 is not None and one.p99 is not None and one.p99 <= _AS_FAST * best.p99
+        if np.isfinite(one.p99)
     ]
     if as_fast and best.exact < 1.0:
         one = min(as_fast, key=lambda one: one.cost)
+        slow = best.p99 == np.inf
+        speed, this = (
+            ("faster", "not never") if slow else ("about as fast", f"not {best.p99:.3g} s")
+        )
         text += (
-            f" But to {one.scheme} is exact, about as fast (p99 {one.p99:.3g} s, not "
-            f"{best.p99:.3g} s), and takes {one.cost:.2f} calls a task, not {best.cost:.2f}."
+            f" But to {one.scheme} is exact, {speed} (p99 {one.p99:.3g} s, {this}), "
+            f"and takes {one.cost:.2f} calls a task, not {best.cost:.2f}."
         )
     return text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -33,7 +35,7 @@ class Empirical(LatencyModel):
     Parameters
     ----------
     times : array_like, shape (rounds, workers)
-        Seconds. NaN or infinity: this worker did not answer in this round, and never will.
+        Seconds. NaN, infinity or masked: this worker did not answer in this round, and never will.
     session : int
         Waves in a row that the same workers serve, at most as many as there are rounds. With 1, all
         waves are drawn independently.
@@ -73,13 +75,19 @@ class Empirical(LatencyModel):
         reuse: bool = False,
     ) -> Empirical:
         """Read one array, (rounds, workers), of a NumPy archive; ``key`` says which if it has several."""
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise InvalidArgument(
-                f"{path} is one array, no archive: give numpy.load of it as times"
-            )
-        with loaded as file:
-            names = list(file.files)
+        with Path(path).open("rb") as file:
+            try:
+                loaded = np.load(file, allow_pickle=False)
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise InvalidArgument(
+                    f"{path} is no whole .npz archive ({error}): save the times with numpy.savez, or read a "
+                    "CSV file with from_csv"
+                ) from error
+            if isinstance(loaded, np.ndarray):
+                raise InvalidArgument(
+                    f"{path} is one array, no archive: give numpy.load of it as times"
+                )
+            names = list(loaded.files)
             if key is None and len(names) == 1:
                 key = names[0]
             if key not in names:
@@ -87,7 +95,14 @@ class Empirical(LatencyModel):
                 raise InvalidArgument(
                     f"key={key!r} names none of the {len(names)} arrays of {path}: choose from {some}"
                 )
-            return cls(file[key], session, reuse)
+            try:
+                times = loaded[key]
+            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise InvalidArgument(
+                    f"array {key!r} of {path} cannot be read ({error}): save the times as floating point "
+                    "once more"
+                ) from error
+            return cls(times, session, reuse)
 
     @property
     def rounds(self) -> int:
@@ -168,7 +183,7 @@ def _checked(times: Any) -> np.ndarray:
             "rounds as rows and workers as columns"
         )
     table = given.astype(np.float64)
-    table[np.isnan(table)] = np.inf
+    table[np.isnan(table) | np.ma.getmaskarray(times)] = np.inf
     table += 0.0  # equal times have equal bytes: no -0.0
     negative = np.argwhere(table < 0)
     if len(negative):

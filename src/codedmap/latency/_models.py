@@ -203,7 +203,8 @@ class Pareto(Family):
         if self.scale == 0.0 or check_share(share) == 0.0:
             return self.shift
         power = math.inf if share == 1.0 else -math.log1p(-share) / self.exponent
-        return self.shift + self.scale * float(np.expm1(power))
+        with np.errstate(over="ignore"):
+            return self.shift + self.scale * float(np.expm1(power))
 
     def _drawn(
         self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
@@ -249,7 +250,8 @@ class Bimodal(Family):
     def quantile(self, share: float) -> float:
         """The shortest time within which this share of all calls has answered."""
         if check_share(share) in (0.0, 1.0):
-            return self.base.quantile(share) * (self.factor if share and self.share else 1.0)
+            slowed = self.share > 0.0 if share else self.share == 1.0
+            return self.base.quantile(share) * (self.factor if slowed else 1.0)
         left = (1.0 - share) * (1.0 - SHADE)
         low = self.base.quantile(1.0 - left)
         if self.survival(low) <= left:

@@ -36,13 +36,16 @@ def quorum(seconds: np.ndarray, answers: int) -> Waits:
     answers : int
         N - S, say.
     """
-    count, workers = _table("seconds", seconds).shape
+    seconds = _table("seconds", seconds)
+    count, workers = seconds.shape
     last = _at_most("answers", answers, workers) - 1
     return Waits(np.partition(seconds, last, axis=1)[:, last], np.full(count, workers))
 
 
 def responders(seconds: np.ndarray, answers: int) -> np.ndarray:
     """The workers, ascending, whose answers end each wave that waits for a quorum.
+
+    Of workers with equal times the first ones count, also where these are infinite.
 
     Parameters
     ----------
@@ -53,8 +56,9 @@ def responders(seconds: np.ndarray, answers: int) -> np.ndarray:
     -------
     ndarray of int, shape (waves, answers)
     """
-    _at_most("answers", answers, _table("seconds", seconds).shape[1])
-    return np.sort(seconds.argsort(axis=1)[:, :answers], axis=1)
+    seconds = _table("seconds", seconds)
+    _at_most("answers", answers, seconds.shape[1])
+    return np.sort(seconds.argsort(axis=1, kind="stable")[:, :answers], axis=1)
 
 
 def copies(seconds: np.ndarray, tasks: int) -> Waits:
@@ -68,7 +72,8 @@ def copies(seconds: np.ndarray, tasks: int) -> Waits:
     tasks : int
         K, at most N.
     """
-    count, workers = _table("seconds", seconds).shape
+    seconds = _table("seconds", seconds)
+    count, workers = seconds.shape
     _at_most("tasks", tasks, workers)
     first = seconds[:, :tasks].copy()
     for begin in range(tasks, workers, tasks):
@@ -90,8 +95,9 @@ def hedged(first: np.ndarray, second: np.ndarray, after: Any) -> Waits:
     after : float, or ndarray of shape (waves,)
         When the second calls are sent.
     """
-    count, tasks = _table("first", first).shape
-    if _table("second", second).shape != first.shape:
+    first, second = _table("first", first), _table("second", second)
+    count, tasks = first.shape
+    if second.shape != first.shape:
         raise InvalidArgument(
             f"second calls of shape {second.shape} do not go with first calls of shape "
             f"{first.shape}: give one for each"
@@ -105,8 +111,9 @@ def hedged_in_pool(calls: np.ndarray, tasks: int, after: Any) -> Waits:
     """Hedge among N workers, K of which have the first calls.
 
     Second calls go to workers that have nothing to do: first to the N - K others, then to those that
-    have answered, the earliest first. Where none is free, a second call waits for one, and it is not
-    sent if the first answer comes meanwhile. A worker takes one second call at most.
+    have answered, the earliest first. Where none is free, a second call waits for one; it is not sent
+    if the first answer comes meanwhile, and the worker takes the next. A worker takes one second call
+    at most.
 
     Parameters
     ----------
@@ -122,20 +129,46 @@ def hedged_in_pool(calls: np.ndarray, tasks: int, after: Any) -> Waits:
             f"calls of shape {np.shape(calls)} must have two calls of each worker, (2, waves, N): "
             "draw them with model.calls(rng, waves, N, 2)"
         )
-    count, workers = calls.shape[1:]
+    own, again = (_table("calls", table) for table in calls[:2])
+    count, workers = own.shape
     _at_most("tasks", tasks, workers)
-    first, spare = calls[0, :, :tasks], calls[0, :, tasks:]
+    first, spare = own[:, :tasks], own[:, tasks:]
     delay = _delay(after, count, first.dtype)
     order = first.argsort(axis=1, kind="stable")
     free = np.concatenate([np.zeros_like(spare), np.take_along_axis(first, order, axis=1)], axis=1)
-    takes = np.concatenate([spare, np.take_along_axis(calls[1, :, :tasks], order, axis=1)], axis=1)
+    takes = np.concatenate([spare, np.take_along_axis(again[:, :tasks], order, axis=1)], axis=1)
     late = first > delay
-    helper = np.maximum(late.cumsum(axis=1) - 1, 0)
-    begin = np.maximum(delay, np.take_along_axis(free, helper, axis=1))
-    sent = late & (begin < first)
-    second = np.where(sent, begin + np.take_along_axis(takes, helper, axis=1), np.inf)
+    idle = (free <= delay).sum(axis=1, keepdims=True)
+    helper = late.cumsum(axis=1) - 1
+    sent = late & (helper < idle)
+    helps = np.take_along_axis(takes, np.maximum(helper, 0), axis=1)
+    second = np.where(sent, delay + helps, np.inf)
+    queue = late & ~sent
+    few = np.flatnonzero(queue.any(axis=1))
+    if len(few):
+        ends, begun = _queued(first[few], queue[few], free[few], takes[few], idle[few])
+        second[few] = np.minimum(second[few], ends)
+        sent[few] |= begun
     seconds = np.minimum(first, second.astype(first.dtype)).max(axis=1)
     return Waits(seconds, tasks + sent.sum(axis=1))
+
+
+def _queued(
+    first: np.ndarray, queue: np.ndarray, free: np.ndarray, takes: np.ndarray, idle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """When second calls end that no worker was idle for, and which of them are sent.
+
+    One after another, as workers become free: which task is next depends on who has answered by then.
+    """
+    ends, sent = np.full(first.shape, np.inf), np.zeros(first.shape, dtype=bool)
+    for place in range(idle.min(), free.shape[1]):
+        begin = free[:, place, None]
+        queue &= first > begin
+        helped = queue & (queue.cumsum(axis=1) == 1) & (place >= idle)
+        ends = np.where(helped, begin + takes[:, place, None], ends)
+        sent |= helped
+        queue &= ~helped
+    return ends, sent
 
 
 def order_statistic(values: np.ndarray, share: float) -> float:
@@ -145,13 +178,21 @@ def order_statistic(values: np.ndarray, share: float) -> float:
 
 
 def _table(name: str, seconds: Any) -> np.ndarray:
-    if not isinstance(seconds, np.ndarray) or seconds.ndim != 2 or seconds.size == 0:
-        shape = np.shape(seconds)
+    fits = isinstance(seconds, np.ndarray) and seconds.ndim == 2 and seconds.size > 0
+    if not fits or seconds.dtype.kind not in "iuf":
+        of = f" and dtype {seconds.dtype}" if fits else ""
         raise InvalidArgument(
-            f"{name} of shape {shape} must be an array with waves as rows and workers as columns: "
-            "draw it with model.sample(rng, waves, workers)"
+            f"{name} of shape {np.shape(seconds)}{of} must be an array of seconds with waves as rows and "
+            "workers as columns: draw it with model.sample(rng, waves, workers)"
         )
-    return seconds
+    if np.isnan(seconds.min()):
+        raise InvalidArgument(
+            f"{np.isnan(seconds).sum()} of {seconds.size} times in {name} are NaN: put infinity where no "
+            "answer comes, as codedmap.latency.Empirical does"
+        )
+    # An answer that never comes has no whole number.
+    table: np.ndarray = seconds if seconds.dtype.kind == "f" else seconds.astype(np.float64)
+    return table
 
 
 def _at_most(name: str, value: Any, workers: int) -> int:
