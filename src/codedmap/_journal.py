@@ -91,7 +91,8 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InvalidArgument(
-                f"journal {self.path} is being written by another process: wait until it has ended"
+                f"journal {self.path} is being written by another process, or by waves of this one that were not "
+                "closed: wait until they have ended, or close them"
             ) from error
 
     def _read(self, run: Mapping[str, Any], *, resume: bool) -> list[dict[str, Any]]:
@@ -106,7 +107,8 @@ class Journal:
             known = first["codedmap"] == _FORMAT
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidArgument(
-                f"{self.path} is no journal of a run, or it is damaged: remove it to begin anew"
+                f"{self.path} is no journal of a run, or it is damaged: choose another name, or remove it to begin "
+                "anew if it is of no other use"
             ) from error
         if not resume:
             raise InvalidArgument(
