@@ -38,7 +38,7 @@ FLOORS = {
     "codes.grouped_gradient": 5, "codes.ignore_stragglers": 5,
     "codes.mds": 5, "codes.polar": 5,
     "codes.kernel_copies": 5.7, "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
-    "engines._guard": 3.5, "engines._descriptors": 1, "engines.local": 4,
+    "engines._guard": 3.5, "engines._descriptors": 1, "engines._room": 2, "engines.local": 4,
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
     "codes": 6, "engines": 6,
     "testing": 7, "_collect": 7, "_telling": 6.5, "_result": 7, "_hedge": 7.5,
