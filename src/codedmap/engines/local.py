@@ -82,6 +82,7 @@ class Local(Pinning[Slot]):
         check_room(workers)
         super().__init__(grace)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
+        self._ending = threading.RLock()
         self._watch = threading.Thread(target=self._look_after, daemon=True)
         try:
             self._watch.start()
@@ -92,14 +93,19 @@ class Local(Pinning[Slot]):
 
     def close(self) -> None:
         """End all workers now, whatever they are doing."""
-        timers = self._begin_to_close() or ()
-        for slot in self._slots:
-            slot.close()
-        join((self._watch, *timers))
-        for slot in self._slots:
-            slot.join()
-        discard_all(self._run)
-        atexit.unregister(self._at_exit)
+        if not self._ours():
+            return
+        with (
+            self._ending
+        ):  # two threads would close the same files, and whoever has their numbers next
+            timers = self._begin_to_close() or ()
+            for slot in self._slots:
+                slot.close()
+            join((self._watch, *timers))
+            for slot in self._slots:
+                slot.join()
+            discard_all(self._run)
+            atexit.unregister(self._at_exit)
 
     def _end(self, slot: Slot, future: Future[Any]) -> None:
         slot.end(future)
