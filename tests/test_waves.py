@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -820,6 +821,114 @@ def test_no_file_of_a_run_is_written_over_another():
         with pytest.raises(cm.InvalidArgument, match="would be written over the source"):
             begun(np.load("x.npy", mmap_mode="r"), out)
     np.testing.assert_array_equal(np.load("x.npy"), X)
+
+
+HELPERS = """
+WEIGHT = 2.0
+
+def scale(batch):
+    return batch * WEIGHT
+
+class Base:
+    def __call__(self, batch):
+        return self.made(batch)
+"""
+MODEL = """
+import functools, logging, threading
+import helpers
+import numpy as np
+from helpers import Base
+from scipy.interpolate import CubicSpline
+from scipy.optimize import minimize
+from scipy.stats import norm
+
+SHIFT = 3
+log, lock, rng = logging.getLogger("model"), threading.Lock(), np.random.default_rng()
+curve = CubicSpline(np.arange(5.0), np.arange(5.0) ** 2)
+
+class Model(Base):
+    def made(self, batch):
+        return self.shifted(batch)
+
+    @staticmethod
+    def shifted(batch):
+        return batch + SHIFT
+
+@functools.lru_cache
+def cached(name):
+    return {"a", "b", name}
+
+def helped(batch):
+    return helpers.scale(batch)
+
+def makes(batch):
+    return Model()(batch)
+
+def uses(batch):
+    with lock:
+        log.info("called"), cached("x"), minimize, rng.normal()
+    return norm.cdf(batch) + curve(batch)
+
+model, method = Model(), Model().made
+"""
+
+
+def fingerprints(**changes):
+    """Of everything in the modules above, in a new process, with some of their text changed, before and after use."""
+    for name, source in (("helpers", HELPERS), ("model", MODEL)):
+        text = functools.reduce(
+            lambda text, change: text.replace(*change), changes.values(), source
+        )
+        Path(f"{name}.py").write_text(text)
+    made = subprocess.run(
+        [sys.executable, "-B", "-c", PRINTS],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "random"},
+    )
+    before, after = (json.loads(line) for line in made.stdout.splitlines())
+    assert before == after
+    return before
+
+
+PRINTS = """
+import json, logging
+import numpy as np
+import model
+from codedmap._digest import fingerprint
+names = ("helped", "makes", "uses", "model", "method")
+for _ in range(2):
+    print(json.dumps({name: fingerprint(getattr(model, name)) for name in names}))
+    for name in names:
+        getattr(model, name)(np.ones(2))
+    logging.getLogger("model.inner").info("")
+"""
+
+
+def test_what_a_function_is_made_of_does_not_change_from_process_to_process_or_by_its_use():
+    assert (
+        fingerprints()
+        == fingerprints()
+        == fingerprints(comment=("SHIFT = 3", "# three\nSHIFT = 3"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("WEIGHT = 2.0", "WEIGHT = 2.5", {"helped"}),
+        ("batch * WEIGHT", "batch / WEIGHT", {"helped"}),
+        ("self.made(batch)", "self.made(-batch)", {"makes", "model", "method"}),
+        ("batch + SHIFT", "batch - SHIFT", {"makes", "model", "method"}),
+        ("SHIFT = 3", "SHIFT = 4", {"makes", "model", "method"}),
+        ("** 2)", "** 3)", {"uses"}),
+        ('"a", "b"', '"a", "c"', {"uses"}),
+    ],
+)
+def test_what_a_function_calls_in_modules_of_the_users_own_counts(old, new, changed):
+    before, after = fingerprints(), fingerprints(change=(old, new))
+    assert {name for name in before if before[name] != after[name]} == changed
 
 
 # Real processes
