@@ -44,7 +44,7 @@ FLOORS = {
     "testing": 7, "_collect": 7, "_telling": 6.5, "_result": 7, "_hedge": 7.5,
     "_again": 3, "_parts": 3, "_batch": 4, "_wave": 8,
     "_stream": 8.5,
-    "_digest": 1, "_journal": 1, "_source": 1, "_form": 0.5, "_growing": 0.5, "_sink": 1, "_totals": 7.5, "_store": 8, "_waves": 9,
+    "_digest": 1, "_journal": 1, "_source": 2.5, "_form": 0.5, "_growing": 0.5, "_sink": 1, "_totals": 7.5, "_store": 8, "_waves": 9,
     "_map": 9,
     "_planning": 0, "_planning.table": 6.5, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
     "_planning.verdict": 8.25, "_planning.engine": 8.25, "_planning.door": 8.4, "_planning.auto": 8.45,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -585,6 +586,7 @@ def test_a_damaged_journal_is_refused(half):
         ({"out": {"exact": np.zeros(8)}}, "neither the name of a .npy file"),
         ({"journal": "journal"}, "say with out="),
         ({"resume": True}, "say with out="),
+        ({"out": np.zeros((8, 2)), "journal": "/dev/full"}, "no file that could be read again"),
         ({"out": np.zeros((8, 2)), "resume": True}, "say with journal="),
         ({"code": "auto"}, "let codedmap.plan choose"),
         ({"fn": 3}, "cannot be called"),
@@ -613,6 +615,8 @@ def test_arguments_are_checked_at_the_call(args, message):
         ([], "no rows"),
         ([np.zeros((0, 3))], "no rows"),
         ([np.full((2, 3), np.nan)], "2 of 2 source rows hold NaN"),
+        ([np.zeros((2, 3)), np.full((2, 3), np.nan)], r"2 of 2 .*\(the first is row 2\)"),
+        ([np.ma.masked_less(np.zeros((2, 3)), 1.0)], "6 of 6 numbers of the sources are masked"),
     ],
 )
 def test_batches_that_do_not_fit(batches, message):
@@ -807,6 +811,10 @@ def test_sources_that_are_not_what_they_seem():
         begun(Shaped((35, 3), "float33"))
     with pytest.raises(cm.InvalidArgument, match="rows 30 to 39 of the source are 5 rows"):
         begun(Shaped((40, 3)), rows=10).run()
+    with pytest.raises(cm.InvalidArgument, match=r"8 of 24 numbers of the sources are masked"):
+        begun(np.ma.masked_array(inputs(8), mask=np.arange(24).reshape(8, 3) % 3 == 1)).run()
+    with pytest.raises(cm.InvalidArgument, match="this is a single csr_array"):
+        begun(scipy.sparse.csr_array(inputs(8))).run()
 
 
 def test_no_file_of_a_run_is_written_over_another():

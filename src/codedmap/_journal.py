@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,10 @@ class Journal:
                 f"journal {path} cannot be written ({error.strerror}): choose another name or directory"
             ) from error
         try:
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise InvalidArgument(
+                    f"journal {path} is no file that could be read again: choose another name"
+                )
             self._lock()
             self.records = self._read(run, resume=resume)
         except BaseException:

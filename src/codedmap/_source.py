@@ -11,6 +11,7 @@ import numpy as np
 
 from ._checks import check_whole
 from ._errors import InvalidArgument
+from ._rows import check_unmasked, shaped_rows
 
 __all__ = ["Source"]
 
@@ -96,7 +97,7 @@ class Source:
             end = min(self._at + (wanted or 1), self.total or 0)
             if end <= self._at:
                 return None
-            part = np.asarray(self._given[self._at : end])
+            part = shaped_rows(self._given[self._at : end], "source")
             if len(part) != end - self._at:
                 raise InvalidArgument(
                     f"rows {self._at:,} to {end - 1:,} of the source are {len(part):,} rows, and by its shape "
@@ -125,6 +126,7 @@ class Source:
                 f"the source gave a {type(batch).__name__} as a batch, and each must be an array with a "
                 "row per input: wrap it in numpy.asarray"
             )
+        check_unmasked(batch, "source")
         array = np.asarray(batch)
         if array.ndim == 0:
             raise InvalidArgument("the source gave a single number as a batch: give arrays of rows")

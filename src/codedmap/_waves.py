@@ -20,7 +20,6 @@ from ._hedge import Hedge, checked_hedge
 from ._journal import Journal
 from ._onnx import OnnxModel
 from ._result import MapResult
-from ._rows import shaped_rows
 from ._rules import StopRule
 from ._sink import Files, Sink, sink_for
 from ._source import Source
@@ -120,8 +119,7 @@ def waves(
         raise
 
     def wave(part: np.ndarray, showing: Any) -> MapResult:
-        rows = shaped_rows(part, "source")
-        made = Wave(code, rows, hedged=hedge is not None, kind="source")
+        made = Wave(code, part, hedged=hedge is not None, kind="source", begin=store.seen)
         [result] = sent(
             made,
             fn,
