@@ -261,6 +261,27 @@ def test_totals_add_up_and_print():
     assert "hedges" not in text
 
 
+def test_each_wave_is_added_up_once(monkeypatch):
+    added, plus = [], cm.Totals.plus
+
+    def counted(totals, record):
+        added.append(record["begin"])
+        return plus(totals, record)
+
+    monkeypatch.setattr(cm.Totals, "plus", counted)
+    waves = begun(inputs(80), "out.npy", rows=8)
+    for _ in range(4):
+        next(waves)
+    waves.close()
+    assert added == [0, 8, 16, 24]
+    added.clear()
+    waves = begun(inputs(80), "out.npy", rows=8, resume=True)
+    totals = waves.run()
+    assert added == list(range(0, 80, 8))
+    assert (totals.waves, totals.rows, totals.exact, totals.calls) == (10, 80, 80, 60)
+    assert waves.totals == totals
+
+
 def test_totals_of_estimates_and_hedges():
     totals = begun(
         inputs(24),

@@ -81,7 +81,6 @@ class Journal:
                 f"journal {self.path} could not be written to ({error.strerror}); what it told before stands: "
                 "make room, and go on with resume=True"
             ) from error
-        self.records.append(dict(record))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -134,7 +133,6 @@ class Journal:
     def _begin(self, begun: Mapping[str, Any]) -> list[dict[str, Any]]:
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
-        self.records = []
         try:
             self.add(begun)
         except InvalidArgument as error:

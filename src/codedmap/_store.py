@@ -14,7 +14,7 @@ from ._journal import Journal
 from ._result import MapResult
 from ._sink import Sink
 from ._source import Source
-from ._totals import record_of
+from ._totals import Totals, record_of
 
 __all__ = ["Store"]
 
@@ -38,19 +38,22 @@ class Store:
         self._journal = journal
         self._form: Form | None = None
         self._held: list[tuple[dict[str, Any], Columns]] = []
-        self.records = [] if journal is None else [r for r in journal.records if "rows" in r]
-        """Of each wave that is done."""
-        self.finished = journal is not None and any("finished" in r for r in journal.records)
+        told = [] if journal is None else journal.records
+        self._before = [record for record in told if "rows" in record]
+        self._last = self._before[-1:]
+        self.totals = Totals.of(self._before)
+        """What all waves that are done came to."""
+        self.finished = any("finished" in record for record in told)
 
     @property
     def rows(self) -> int:
         """How many are done."""
-        return _end(self.records)
+        return _end(self._last)
 
     @property
     def seen(self) -> int:
         """How many are done, or wait to be written until it is known what answers look like."""
-        return _end([record for record, _ in self._held]) or self.rows
+        return _end([record for record, _ in self._held[-1:]]) or self.rows
 
     def catch_up(self, source: Source) -> None:
         """Go on after the rows that are done.
@@ -77,9 +80,9 @@ class Store:
                 f"{self._where()}the source had {self.rows:,} rows in all, and has more now: go on with the "
                 "same source, or remove the journal and the outputs to begin anew"
             )
-        if not self.records or self._sink is None:
+        if not self._before or self._sink is None:
             return
-        last, form = self.records[-1], self.records[0]["form"]
+        last, form = self._before[-1], self._before[0]["form"]
         self._form = form
         self._sink.open(form, self.rows)
         written = self._sink.read(last["begin"], self.rows)
@@ -123,13 +126,14 @@ class Store:
                 if self._form is None:
                     self._form = self._sink.form(self._held[-1][1])
                 made = formed(columns, self._form, record["begin"], given=self._sink.given)
-                if not self.records:
+                if not self._last:
                     record["form"] = self._form
                     self._sink.open(self._form, 0)
                 record["values"] = digest(self._sink.write(record["begin"], made))
             if self._journal is not None:
                 self._journal.add(record)
-            self.records.append(record)
+            self._last = [record]
+            self.totals = self.totals.plus(record)
             del self._held[0]
 
     def close(self) -> None:
@@ -150,19 +154,18 @@ class Store:
     def _looked_at(self, source: Source) -> Iterator[dict[str, Any]]:
         """All that are done, where there is no way around reading them, else some."""
         if not source.seeks:
-            yield from self.records
-        elif self.records:
-            last = len(self.records) - 1
+            yield from self._before
+        elif self._before:
+            last = len(self._before) - 1
             for at in sorted({round(last * i / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)}):
-                yield self.records[at]
+                yield self._before[at]
 
     def _where(self) -> str:
         return "" if self._journal is None else f"{self._journal.path}: "
 
 
 def _end(records: list[dict[str, Any]]) -> int:
-    last = records[-1:]
-    return sum(last[0][name] for name in ("begin", "rows")) if last else 0
+    return records[-1]["begin"] + records[-1]["rows"] if records else 0
 
 
 def _span(record: dict[str, Any]) -> str:

@@ -166,7 +166,7 @@ class Waves(Closing, Iterator[MapResult]):
     @property
     def totals(self) -> Totals:
         """What all waves so far came to, those before the run was resumed among them."""
-        return Totals.of(self._store.records)
+        return self._store.totals
 
     def run(self) -> Totals:
         """Compute and write all that is left, and tell what all of it came to.
