@@ -175,8 +175,9 @@ def run_script(
 
 @contextmanager
 def started(*line: str) -> Iterator[subprocess.Popen[str]]:
-    """The command line as a program, in a session of its own, where Ctrl-C is not ignored."""
+    """The command line as a program, in a session of its own, where no signal is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does
     with subprocess.Popen(
         [sys.executable, "-m", "codedmap", *line],
         stdout=subprocess.PIPE,
@@ -185,6 +186,7 @@ def started(*line: str) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
     ) as run:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, ignored)
         try:
             yield run
         finally:

@@ -533,13 +533,13 @@ def test_a_function_that_cannot_be_sent(folder):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(folder, number):
     line = words("cli_jobs:hang", workers=4, stragglers=1)
     with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
         assert list(folder.glob(".out.npz.*"))
-        if number == signal.SIGINT:
+        if number != signal.SIGTERM:
             os.killpg(run.pid, number)  # as a terminal does
         else:
             run.send_signal(number)

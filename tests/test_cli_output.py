@@ -233,3 +233,48 @@ def test_ctrl_c_while_workers_are_started_is_told_once(folder):
     assert (run.returncode, printed, errors) == (130, "", "codedmap: interrupted\n")
     wait_until(lambda: not processes_of(run.pid))
     assert not list(folder.glob("*out.npz*"))
+
+
+INTERRUPTED = """
+import os, signal
+from codedmap._shell import as_program
+
+def send(number):
+    os.kill(os.getpid(), number)
+    sum(range(1000))  # Python looks for it between two steps
+
+class Field:
+    def __set_name__(self, owner, name):
+        send(signal.SIGTERM)
+
+def imports(prog_name):
+    class Model:
+        field = Field()
+
+def cleans_up(prog_name):
+    try:
+        send(signal.SIGHUP)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            send(number)
+        print("clean")
+
+as_program({})
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "printed"), [("imports", 143, ""), ("cleans_up", 129, "clean\n")]
+)
+def test_a_signal_ends_the_program_wherever_it_comes_and_once(command, code, printed):
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        preexec_fn=lambda: [
+            signal.signal(n, signal.SIG_DFL) for n in (signal.SIGHUP, signal.SIGTERM)
+        ],
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (code, printed, "codedmap: interrupted\n")

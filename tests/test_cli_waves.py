@@ -277,7 +277,7 @@ def test_a_terminal_shows_how_many_rows_are_done():
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
     line = words("slow", workers=4, stragglers=0)
     assert program(*line).returncode == 0
@@ -287,7 +287,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
     Path("hang").touch()
     with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
-        if number == signal.SIGINT:
+        if number in (signal.SIGHUP, signal.SIGINT):
             os.killpg(run.pid, number)  # as a terminal does
         else:
             run.send_signal(number)

@@ -38,13 +38,13 @@ FLOORS = {
     "codes.grouped_gradient": 5, "codes.ignore_stragglers": 5,
     "codes.mds": 5, "codes.polar": 5,
     "codes.kernel_copies": 5.7, "codes.kernel_encoding": 5.75, "codes.kernel": 5.875,
-    "engines._guard": 3.5, "engines._descriptors": 1, "engines.local": 4,
+    "engines._guard": 3.5, "engines._descriptors": 1, "engines._room": 2, "engines.local": 4,
     "latency._models": 1, "latency._waits": 2, "latency._measured": 3, "latency": 4,
     "codes": 6, "engines": 6,
     "testing": 7, "_collect": 7, "_telling": 6.5, "_result": 7, "_hedge": 7.5,
     "_again": 3, "_parts": 3.5, "_batch": 4, "_wave": 8,
     "_stream": 8.5,
-    "_digest": 1, "_journal": 1, "_source": 1, "_sink": 1, "_totals": 7.5, "_store": 8, "_waves": 9,
+    "_digest": 1, "_journal": 1, "_source": 2.5, "_form": 0.5, "_growing": 0.5, "_sink": 1, "_totals": 7.5, "_store": 8, "_waves": 9,
     "_map": 9,
     "_planning": 0, "_planning.table": 6.5, "_planning.asking": 7, "_planning.replays": 7, "_planning.schemes": 8, "_planning.sampling": 8.25,
     "_planning.verdict": 8.25, "_planning.engine": 8.25, "_planning.door": 8.4, "_planning.auto": 8.45,
@@ -68,7 +68,7 @@ LEFT = (
     | {"_ordering", "_ordered", "_two_opt", "_precision", "_outliers", "_operators", "_robust"}
     | {"_contradictions", "_nonfinite"}
     | {"_buffer", "_sketches", "training._sketch", "training._moments"}
-    | {"_again", "_parts", "_batch", "_digest", "_source", "_sink", "_totals"}
+    | {"_again", "_parts", "_batch", "_digest", "_source", "_form", "_growing", "_sink", "_totals"}
     | {
         "_planning.table",
         "_planning.asking",

@@ -1118,3 +1118,53 @@ def test_a_thousand_calls_may_be_ended_just_when_they_answer():
     with Local(3, grace=0.001) as engine:
         assert race(engine, 400, seed=2) > 0
     assert eventually(lambda: not threads() - before)
+
+
+def test_threads_that_close_it_at_the_same_time_wait_for_its_end():
+    for _ in range(5):
+        engine, errors = Local(4), []
+        start = threading.Barrier(4)
+
+        def close(engine=engine, errors=errors, start=start):
+            start.wait(ANSWER)
+            try:
+                engine.close()
+                assert not any(slot._worker._process for slot in engine._slots)
+            except BaseException as error:
+                errors.append(error)
+
+        closing = [threading.Thread(target=close) for _ in range(4)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(ANSWER)
+        assert errors == []
+
+
+def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        def who(_): return os.getpid()
+        # main
+        with cm.engines.Local(2) as engine:
+            before = [engine.submit(slot, who, 0).result() for slot in (0, 1)]
+            child = os.fork()
+            if child == 0:
+                for use in (lambda: engine.submit(0, abs, -1), lambda: engine.keep(0, 1)):
+                    try: use()
+                    except cm.EngineError as error: print(error)
+            else:
+                os.waitpid(child, 0)
+                time.sleep(0.2)
+                print([engine.submit(slot, who, 0).result() for slot in (0, 1)] == before)
+        if child == 0:
+            sys.stdout.flush()
+            os._exit(0)
+        """,
+    )
+    *child, parent = ended.out.splitlines()
+    assert len(child) == 2
+    assert all("from which this one was forked" in line for line in child)
+    assert parent == "True"
+    assert ended.err == ""

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import uuid
 from contextlib import suppress
 
 import numpy as np
 import pytest
+
+import codedmap as cm
+from codedmap.engines import _room
 
 from .processes import Script, eventually, kill, run_script, script
 
@@ -186,6 +190,72 @@ def test_so_many_workers_that_they_cannot_have_their_files_are_refused(tmp_path)
     assert "`ulimit -n " in told
     assert "or use at most 8 workers" in told or "or use at most 7 workers" in told
     assert (count, run.err) == ("1", "")
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """Files in which a system tells of its limits, by their names; no user's limit and endless memory."""
+
+    def tells(**files):
+        for name, content in {"proc/loadavg": "0.1 0.2 0.3 2/100 4711", **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    monkeypatch.setattr(_room, "_ROOT", tmp_path)
+    monkeypatch.setattr(_room, "free_memory", lambda: None)
+    monkeypatch.setattr(_room.os, "geteuid", lambda: 0)
+    return tells
+
+
+@pytest.mark.parametrize(
+    ("files", "most", "told"),
+    [
+        ({"proc/sys/kernel/threads-max": "200"}, 20, "kernel/threads-max allows 200, 100 more"),
+        ({"proc/sys/kernel/pid_max": "124"}, 4, "kernel/pid_max allows 124, 24 more"),
+        (
+            {"sys/fs/cgroup/a/pids.max": "60", "sys/fs/cgroup/a/pids.current": "9"},
+            10,
+            r"control group \(/sys/fs/cgroup/a/pids.max\) allows 60, 51 more",
+        ),
+        (
+            {"sys/fs/cgroup/pids/c/pids.max": "60", "sys/fs/cgroup/pids/c/pids.current": "58"},
+            0,
+            "allows 60, 2 more than there are: there is no room for one",
+        ),
+    ],
+)
+def test_more_workers_than_the_system_takes_are_refused(system, files, most, told):
+    groups = "0::/a/b\n5:cpu,pids:/c\n3:cpu:/d\n"
+    other = {"sys/fs/cgroup/a/b/pids.max": "max", "sys/fs/cgroup/d/pids.max": "0"}
+    system(**{"proc/self/cgroup": groups, **other, **files})
+    _room.check_room(most)
+    with pytest.raises(cm.EngineError, match=rf"^{most + 1} workers need 5 processes.*{told}"):
+        _room.check_room(most + 1)
+
+
+def test_a_system_that_tells_nothing_takes_any_number(system):
+    system(**{"proc/loadavg": "nothing"})
+    _room.check_room(10**9)
+
+
+def test_nor_more_than_a_user_may_have_or_memory_holds(system, monkeypatch):
+    system()
+    monkeypatch.setattr(_room, "free_memory", lambda: 100 << 20)
+    _room.check_room(25)
+    with pytest.raises(cm.EngineError, match=r"4 MB of memory each, and 100 MB are free: use at"):
+        _room.check_room(26)
+    monkeypatch.setattr(_room.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(_room.resource, "getrlimit", lambda which: (50, 60))
+    with pytest.raises(cm.EngineError, match=r"have 50 \(`ulimit -u`\): use at most 10 workers"):
+        _room.check_room(11)
+
+
+def test_no_process_is_started_for_workers_that_there_is_no_room_for():
+    before = threading.active_count()
+    with pytest.raises(cm.EngineError, match=r"50000000 workers need .*: "):
+        cm.engines.Local(50_000_000)
+    assert threading.active_count() == before
 
 
 def test_as_many_workers_as_there_is_room_for_work_while_all_are_replaced(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,6 +259,27 @@ def test_totals_add_up_and_print():
     assert text.startswith("30 rows in 3 waves, which took ")
     assert "18 sent, 1 late, 1 failed, 1 rejected" in text
     assert "hedges" not in text
+
+
+def test_each_wave_is_added_up_once(monkeypatch):
+    added, plus = [], cm.Totals.plus
+
+    def counted(totals, record):
+        added.append(record["begin"])
+        return plus(totals, record)
+
+    monkeypatch.setattr(cm.Totals, "plus", counted)
+    waves = begun(inputs(80), "out.npy", rows=8)
+    for _ in range(4):
+        next(waves)
+    waves.close()
+    assert added == [0, 8, 16, 24]
+    added.clear()
+    waves = begun(inputs(80), "out.npy", rows=8, resume=True)
+    totals = waves.run()
+    assert added == list(range(0, 80, 8))
+    assert (totals.waves, totals.rows, totals.exact, totals.calls) == (10, 80, 80, 60)
+    assert waves.totals == totals
 
 
 def test_totals_of_estimates_and_hedges():
@@ -584,6 +607,7 @@ def test_a_damaged_journal_is_refused(half):
         ({"out": {"exact": np.zeros(8)}}, "neither the name of a .npy file"),
         ({"journal": "journal"}, "say with out="),
         ({"resume": True}, "say with out="),
+        ({"out": np.zeros((8, 2)), "journal": "/dev/full"}, "no file that could be read again"),
         ({"out": np.zeros((8, 2)), "resume": True}, "say with journal="),
         ({"code": "auto"}, "let codedmap.plan choose"),
         ({"fn": 3}, "cannot be called"),
@@ -612,6 +636,8 @@ def test_arguments_are_checked_at_the_call(args, message):
         ([], "no rows"),
         ([np.zeros((0, 3))], "no rows"),
         ([np.full((2, 3), np.nan)], "2 of 2 source rows hold NaN"),
+        ([np.zeros((2, 3)), np.full((2, 3), np.nan)], r"2 of 2 .*\(the first is row 2\)"),
+        ([np.ma.masked_less(np.zeros((2, 3)), 1.0)], "6 of 6 numbers of the sources are masked"),
     ],
 )
 def test_batches_that_do_not_fit(batches, message):
@@ -622,7 +648,10 @@ def test_batches_that_do_not_fit(batches, message):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        (np.zeros((8, 3)), r"rows of shape \(2,\), and out has shape \(8, 3\)"),
+        (
+            np.zeros((8, 3)),
+            r"rows of shape \(2,\), and those that out takes have dtype float64 and shape \(3,\)",
+        ),
         (np.zeros((7, 2)), "room for 7 values"),
         ({"values": np.zeros((8, 2)), "stderr": np.zeros(8)}, "this code has none"),
     ],
@@ -658,6 +687,277 @@ def test_without_throw_a_wave_of_which_nothing_is_known_is_nan():
     np.testing.assert_allclose(values[16:], affine(X[16:]), atol=1e-6)
     assert totals.unknown == 8
     assert "8 of these with nothing known" in str(totals)
+
+
+def lost(waves=1, first=0):
+    """A script in which some waves have not one answer."""
+    return {n: [late(0.0)] * first + [never()] * waves for n in range(6)}
+
+
+@pytest.mark.parametrize(("lost_first", "lost_waves"), [(0, 1), (0, 2), (1, 1)])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_wave_without_one_answer_takes_the_form_of_the_others(lost_first, lost_waves, given):
+    X = inputs(32)
+
+    def fn(batch):
+        return affine(batch).astype(np.float32)
+
+    out = np.zeros((32, 2), np.float32) if given else "out.npy"
+    script = lost(lost_waves, lost_first)
+    stop = cm.Deadline(5) | cm.Everyone()
+    waves = begun(X, out, fn, script=script, rows=8, throw=False, stop=stop)
+    assert waves.run().rows == 32
+    values = out if given else written(out)["values"]
+    begin, end = 8 * lost_first, 8 * (lost_first + lost_waves)
+    assert values.dtype == np.float32
+    assert np.isnan(values[begin:end]).all()
+    known = np.r_[:begin, end:32]
+    np.testing.assert_array_equal(values[known], fn(X)[known])
+    if not given:
+        assert np.isinf(written(out)["stderr"][begin:end]).all()
+
+
+def test_waves_of_unknown_form_are_written_with_the_first_that_has_one():
+    X, options = inputs(32), {"rows": 8, "throw": False, "stop": cm.Deadline(5) | cm.Everyone()}
+    waves = begun(X, "out.npy", script=lost(3), **options)
+    for result in (next(waves), next(waves)):
+        result.values[:] = 7  # it is the caller's
+    assert waves.rows == 0
+    waves.close()
+    waves = begun(X, "out.npy", script=lost(1), resume=True, **options)
+    next(waves)
+    assert waves.rows == 0
+    next(waves)
+    assert waves.rows == 16
+    waves.close()
+    totals = begun(X, "out.npy", resume=True, **options).run()
+    assert (totals.rows, totals.unknown) == (32, 8)
+    values = np.load("out.npy")
+    assert np.isnan(values[:8]).all()
+    np.testing.assert_array_equal(values[8:], affine(X[8:]))
+
+
+def test_a_run_in_which_nobody_ever_answers_has_an_end():
+    waves = begun(inputs(16), "out.npy", script=lost(2), rows=8, throw=False, stop=cm.Deadline(5))
+    assert waves.run().unknown == 16
+    assert np.isnan(np.load("out.npy")).all()
+    assert len(np.load("out.exact.npy")) == 16
+
+
+def test_outputs_are_never_rounded_to_integers_cut_off_or_wrapped_around():
+    X = np.arange(24.0).reshape(8, 3)
+    for fn, dtype in [
+        (lambda b: b.sum(axis=1) / 7, int),
+        (lambda b: b.sum(axis=1) / 7, bool),
+        (lambda b: b.sum(axis=1) * 1j, float),
+        (lambda b: (b.sum(axis=1) * 1e12).astype(np.int64), np.int32),
+        (lambda b: -1 - b.sum(axis=1).astype(np.int64), np.uint64),
+        (lambda b: b.sum(axis=1) * 1e6, np.float16),
+        (lambda b: np.array([f"{v:.3f}" for v in b[:, 0]]), "U2"),
+    ]:
+        out = np.zeros(8, dtype)
+        with pytest.raises(cm.InvalidAnswer, match="those that out takes have dtype"):
+            begun(X, out, fn).run()
+        np.testing.assert_array_equal(out, np.zeros(8, dtype))
+
+
+def test_outputs_may_hold_more_than_the_answers_or_less_precisely():
+    X = np.arange(24.0).reshape(8, 3)
+
+    def fn(batch):
+        answer = batch.sum(axis=1)
+        return answer.astype(np.int64) if batch[0, 0] < 9 else answer + 0.5
+
+    want = np.concatenate([fn(X[:4]), fn(X[4:])])
+    for dtype in (float, np.float32, complex, object):
+        out = np.zeros(8, dtype)
+        begun(X, out, fn, rows=4).run()
+        np.testing.assert_array_equal(out, want)
+    out = {"values": np.zeros(8, np.int16), "exact": np.zeros(8, np.int8)}
+    begun(X, out, lambda b: b.sum(axis=1).astype(np.int64), rows=4).run()
+    np.testing.assert_array_equal(out["values"], X.sum(axis=1))
+    assert out["exact"].all()
+
+
+def test_outputs_without_room_for_the_source_are_refused_before_anything_is_computed():
+    fn = Counted()
+    for out in (np.zeros((7, 2)), np.zeros(()), {"values": np.zeros((8, 2)), "exact": np.zeros(3)}):
+        with pytest.raises(cm.InvalidArgument, match=r"room for [730] .*rows up to 8"):
+            begun(inputs(8), out, fn)
+    assert not fn.seen
+
+
+def test_a_run_that_has_ended_early_does_not_pass_for_a_whole_one():
+    X = inputs(40)
+    waves = begun(X, "out.npy", rows=8)
+    next(waves)
+    waves.close()
+    for use in (waves.run, waves.__next__):
+        with pytest.raises(cm.InvalidArgument, match=r"closed.* the 8 rows before are in out.npy"):
+            use()
+    waves = begun(X, None, lambda b: 1 / 0, rows=8)
+    with pytest.raises(cm.NotEnoughAnswers) as caught:
+        waves.run()
+    assert caught.value.__notes__ == ["this was in rows 0 to 7 of the source"]
+    with pytest.raises(cm.InvalidArgument, match=r"an error has ended it.*begin another"):
+        waves.run()
+    waves = begun(X, "out.npy", resume=True)
+    waves.run()
+    assert waves.run().rows == 40
+    assert list(waves) == []
+
+
+def test_an_iterator_that_goes_on_after_the_end_of_a_finished_run_is_refused():
+    X = inputs(40)
+    begun(iter([X[:20]]), "out.npy").run()
+    assert begun(iter([X[:20], X[:0]]), "out.npy", resume=True).run().rows == 20
+    with pytest.raises(cm.InvalidArgument, match="had 20 rows in all, and has more now"):
+        begun(iter([X[:20], X[20:]]), "out.npy", resume=True)
+
+
+class Shaped:
+    """An array with a shape of its own."""
+
+    def __init__(self, shape, dtype="f8"):
+        self.shape, self.dtype = shape, dtype
+
+    def __getitem__(self, rows):
+        return inputs(35)[rows]
+
+
+def test_sources_that_are_not_what_they_seem():
+    with pytest.raises(cm.InvalidArgument, match="must be known: for a Dask array"):
+        begun(Shaped((np.nan, 3)))
+    with pytest.raises(cm.InvalidArgument, match="'float33', which NumPy does not know"):
+        begun(Shaped((35, 3), "float33"))
+    with pytest.raises(cm.InvalidArgument, match="rows 30 to 39 of the source are 5 rows"):
+        begun(Shaped((40, 3)), rows=10).run()
+    with pytest.raises(cm.InvalidArgument, match=r"8 of 24 numbers of the sources are masked"):
+        begun(np.ma.masked_array(inputs(8), mask=np.arange(24).reshape(8, 3) % 3 == 1)).run()
+    with pytest.raises(cm.InvalidArgument, match="this is a single csr_array"):
+        begun(scipy.sparse.csr_array(inputs(8))).run()
+
+
+def test_no_file_of_a_run_is_written_over_another():
+    X = inputs(8)
+    for journal in ("out.npy", "./out.npy", "out.exact.npy", Path("out.stderr.npy").absolute()):
+        with pytest.raises(cm.InvalidArgument, match="would be written over the journal, out"):
+            begun(X, "out.npy", journal=journal)
+    assert not list(Path().iterdir())
+    np.save("x.npy", X)
+    Path("same.npy").symlink_to("x.npy")
+    for out in ("x.npy", "same.npy"):
+        with pytest.raises(cm.InvalidArgument, match="would be written over the source"):
+            begun(np.load("x.npy", mmap_mode="r"), out)
+    np.testing.assert_array_equal(np.load("x.npy"), X)
+
+
+HELPERS = """
+WEIGHT = 2.0
+
+def scale(batch):
+    return batch * WEIGHT
+
+class Base:
+    def __call__(self, batch):
+        return self.made(batch)
+"""
+MODEL = """
+import functools, logging, threading
+import helpers
+import numpy as np
+from helpers import Base
+from scipy.interpolate import CubicSpline
+from scipy.optimize import minimize
+from scipy.stats import norm
+
+SHIFT = 3
+log, lock, rng = logging.getLogger("model"), threading.Lock(), np.random.default_rng()
+curve = CubicSpline(np.arange(5.0), np.arange(5.0) ** 2)
+
+class Model(Base):
+    def made(self, batch):
+        return self.shifted(batch)
+
+    @staticmethod
+    def shifted(batch):
+        return batch + SHIFT
+
+@functools.lru_cache
+def cached(name):
+    return {"a", "b", name}
+
+def helped(batch):
+    return helpers.scale(batch)
+
+def makes(batch):
+    return Model()(batch)
+
+def uses(batch):
+    with lock:
+        log.info("called"), cached("x"), minimize, rng.normal()
+    return norm.cdf(batch) + curve(batch)
+
+model, method = Model(), Model().made
+"""
+
+
+def fingerprints(**changes):
+    """Of everything in the modules above, in a new process, with some of their text changed, before and after use."""
+    for name, source in (("helpers", HELPERS), ("model", MODEL)):
+        text = functools.reduce(
+            lambda text, change: text.replace(*change), changes.values(), source
+        )
+        Path(f"{name}.py").write_text(text)
+    made = subprocess.run(
+        [sys.executable, "-B", "-c", PRINTS],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "random"},
+    )
+    before, after = (json.loads(line) for line in made.stdout.splitlines())
+    assert before == after
+    return before
+
+
+PRINTS = """
+import json, logging
+import numpy as np
+import model
+from codedmap._digest import fingerprint
+names = ("helped", "makes", "uses", "model", "method")
+for _ in range(2):
+    print(json.dumps({name: fingerprint(getattr(model, name)) for name in names}))
+    for name in names:
+        getattr(model, name)(np.ones(2))
+    logging.getLogger("model.inner").info("")
+"""
+
+
+def test_what_a_function_is_made_of_does_not_change_from_process_to_process_or_by_its_use():
+    assert (
+        fingerprints()
+        == fingerprints()
+        == fingerprints(comment=("SHIFT = 3", "# three\nSHIFT = 3"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("WEIGHT = 2.0", "WEIGHT = 2.5", {"helped"}),
+        ("batch * WEIGHT", "batch / WEIGHT", {"helped"}),
+        ("self.made(batch)", "self.made(-batch)", {"makes", "model", "method"}),
+        ("batch + SHIFT", "batch - SHIFT", {"makes", "model", "method"}),
+        ("SHIFT = 3", "SHIFT = 4", {"makes", "model", "method"}),
+        ("** 2)", "** 3)", {"uses"}),
+        ('"a", "b"', '"a", "c"', {"uses"}),
+    ],
+)
+def test_what_a_function_calls_in_modules_of_the_users_own_counts(old, new, changed):
+    before, after = fingerprints(), fingerprints(change=(old, new))
+    assert {name for name in before if before[name] != after[name]} == changed
 
 
 # Real processes

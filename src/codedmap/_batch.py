@@ -31,6 +31,8 @@ class Batch:
         payloads that are the same; or, where some task's is nobody's payload, slot N + k.
     kind : str
         What the rows are called in messages.
+    begin : int
+        The number that the first of them has there.
 
     Raises
     ------
@@ -40,11 +42,13 @@ class Batch:
         If the payloads would not fit.
     """
 
-    def __init__(self, code: Code, rows: np.ndarray, *, hedged: bool, kind: str = "input") -> None:
+    def __init__(
+        self, code: Code, rows: np.ndarray, *, hedged: bool, kind: str = "input", begin: int = 0
+    ) -> None:
         self.code = code
         first = getattr(code, "looks_at_inputs", True)
         if first:
-            check_finite(rows, kind)
+            check_finite(rows, kind, begin)
         order = code.arranged(rows) if isinstance(code, Arranging) else None
         self._place = None if order is None else order_places(code, order, len(rows))
         blocks = cut(rows if order is None else rows[order], code.tasks)
@@ -57,7 +61,7 @@ class Batch:
         check_decodable(code, self._encodings[0], rows.dtype)
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
-            check_finite(rows, kind)
+            check_finite(rows, kind, begin)
         self._answers = Answers(code.workers)
         self._heard = Heard()
         self._estimate: Estimate | None = None

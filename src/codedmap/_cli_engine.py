@@ -16,7 +16,7 @@ import cloudpickle
 
 import codedmap as cm
 
-from ._shell import flush
+from ._shell import ENDING, flush
 from .engines._worker import start_server
 
 __all__ = ["ENGINES", "engine_named"]
@@ -59,7 +59,7 @@ def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
     # Nobody has asked for a Ray cluster of his own, should it come to that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _check_reachable(address)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
         ray.init(
             address or None,

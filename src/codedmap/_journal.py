@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,10 @@ class Journal:
                 f"journal {path} cannot be written ({error.strerror}): choose another name or directory"
             ) from error
         try:
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise InvalidArgument(
+                    f"journal {path} is no file that could be read again: choose another name"
+                )
             self._lock()
             self.records = self._read(run, resume=resume)
         except BaseException:
@@ -76,7 +81,6 @@ class Journal:
                 f"journal {self.path} could not be written to ({error.strerror}); what it told before stands: "
                 "make room, and go on with resume=True"
             ) from error
-        self.records.append(dict(record))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -91,7 +95,8 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InvalidArgument(
-                f"journal {self.path} is being written by another process: wait until it has ended"
+                f"journal {self.path} is being written by another process, or by waves of this one that were not "
+                "closed: wait until they have ended, or close them"
             ) from error
 
     def _read(self, run: Mapping[str, Any], *, resume: bool) -> list[dict[str, Any]]:
@@ -106,7 +111,8 @@ class Journal:
             known = first["codedmap"] == _FORMAT
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidArgument(
-                f"{self.path} is no journal of a run, or it is damaged: remove it to begin anew"
+                f"{self.path} is no journal of a run, or it is damaged: choose another name, or remove it to begin "
+                "anew if it is of no other use"
             ) from error
         if not resume:
             raise InvalidArgument(
@@ -127,7 +133,6 @@ class Journal:
     def _begin(self, begun: Mapping[str, Any]) -> list[dict[str, Any]]:
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
-        self.records = []
         try:
             self.add(begun)
         except InvalidArgument as error:

@@ -9,7 +9,7 @@ import numpy as np
 from ._answers import all_finite
 from ._errors import InvalidArgument
 
-__all__ = ["check_finite", "checked_rows", "shaped_rows"]
+__all__ = ["check_finite", "check_unmasked", "checked_rows", "shaped_rows"]
 
 _AXES = 60  # NumPy has 64, and groups and slots take some
 
@@ -21,14 +21,19 @@ def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     return rows
 
 
-def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
-    """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
+def check_unmasked(inputs: Any, kind: str = "input") -> None:
+    """Raise `InvalidArgument` if numbers of a masked array are hidden."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
         raise InvalidArgument(
             f"{hidden.sum()} of {hidden.size} numbers of the {kind}s are masked, and have no value to compute "
             "with: fill them (inputs.filled(0.0), say), or leave their rows out"
         )
+
+
+def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
+    """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
+    check_unmasked(inputs, kind)
     try:
         rows = np.asarray(inputs)
     except Exception as error:
@@ -51,12 +56,12 @@ def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     return rows
 
 
-def check_finite(rows: np.ndarray, kind: str = "input") -> None:
-    """Raise `InvalidArgument` unless all rows (m, *x) are finite."""
+def check_finite(rows: np.ndarray, kind: str = "input", begin: int = 0) -> None:
+    """Raise `InvalidArgument` unless all rows (m, *x), which are counted from ``begin``, are finite."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(
             f"{broken.sum()} of {len(rows)} {kind} rows hold NaN or infinity (the first is row "
-            f"{broken.argmax()}), which a mixture would spread to every payload: "
+            f"{begin + broken.argmax()}), which a mixture would spread to every payload: "
             "drop or fill these rows"
         )

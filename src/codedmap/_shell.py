@@ -18,6 +18,7 @@ import click
 import codedmap as cm
 
 __all__ = [
+    "ENDING",
     "EPILOG",
     "Command",
     "Commands",
@@ -29,6 +30,10 @@ __all__ = [
     "warn",
 ]
 
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
+)
+"""Signals that end the program: its terminal was closed, Ctrl-C, a polite request."""
 _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
     ((cm.EngineError, cm.CannotSend), 3),
@@ -42,6 +47,7 @@ Exit codes:
   2    bad usage, input or output
   3    workers cannot start, or MODEL
        cannot be sent to them
+  129  its terminal was closed
   130  interrupted by Ctrl-C
   143  terminated
 
@@ -189,20 +195,28 @@ class _Interrupted(BaseException):
 
 
 def as_program(command: click.Command) -> None:
-    """Run a command as this process, which Ctrl-C and SIGTERM end without leaving a trace."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Run a command as this process, which the signals of `ENDING` end without leaving a trace."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Cleaning up takes less than a second, which neither an impatient second Ctrl-C must interrupt, nor a
+        # system that sends one signal after the other.
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        came.append(number)
+        raise _Interrupted
+
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
     try:
         command(prog_name="codedmap")
-    except _Interrupted as interrupted:
+    except (
+        BaseException
+    ):  # some of Python's own code makes a RuntimeError of whatever comes up in it
+        if not came:
+            raise
         warn("codedmap: interrupted")
-        raise SystemExit(128 + interrupted.args[0]) from None
+        raise SystemExit(128 + came[0]) from None
     finally:
         flush()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Cleaning up takes less than a second, which an impatient second Ctrl-C must not interrupt.
-    signal.signal(number, signal.SIG_IGN)
-    raise _Interrupted(number)

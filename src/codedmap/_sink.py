@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ._errors import InvalidAnswer, InvalidArgument
+from ._form import Columns, Form, entry, form_of
+from ._growing import Growing
 
-__all__ = ["Arrays", "Columns", "Files", "Form", "Sink", "form_of", "sink_for", "unusable"]
-
-Columns = dict[str, np.ndarray]
-"""What is written of each wave: values, exact, and stderr if the code has standard errors."""
-Form = dict[str, list[Any]]
-"""For each column its dtype, as .npy files put it, and the shape of a row."""
+__all__ = ["Arrays", "Files", "Sink", "sink_for", "unusable"]
 
 
 class Sink(Protocol):
     """Something that rows are written to, one wave after another."""
 
+    given: bool
+    """Whether it has a form already; else it takes that of the first waves."""
     names: list[str]
     """What it is called, for people."""
+
+    def check_room(self, rows: int) -> None:
+        """Raise `InvalidArgument` if so many rows cannot be written."""
+        ...
+
+    def form(self, columns: Columns) -> Form:
+        """The form that whatever is written must have, if it begins with this wave."""
+        ...
 
     def open(self, form: Form, rows: int) -> None:
         """Go on after so many rows, of this form."""
@@ -65,14 +70,6 @@ def sink_for(out: Any) -> Sink:
     )
 
 
-def form_of(columns: Columns) -> Form:
-    """What these columns look like, in a form that JSON can hold."""
-    return {
-        name: [np.lib.format.dtype_to_descr(array.dtype), list(array.shape[1:])]
-        for name, array in columns.items()
-    }
-
-
 def unusable(path: Path) -> str | None:
     """Why there can be no file of this name, as far as names go; None if there can."""
     try:
@@ -98,6 +95,8 @@ class Files:
         Of the values; the others stand beside it, as ``name.exact.npy`` and ``name.stderr.npy``.
     """
 
+    given = False
+
     def __init__(self, path: Path) -> None:
         if path.suffix != ".npy":
             raise InvalidArgument(
@@ -117,12 +116,40 @@ class Files:
             )
         self.paths = {"values": path, **others}
         self.names = [str(path)]
-        self._open: dict[str, _Growing] = {}
+        self._open: dict[str, Growing] = {}
 
     @property
     def existing(self) -> list[Path]:
         """Those of the files that exist."""
         return [path for path in self.paths.values() if os.path.lexists(path)]
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal is, unless another place is given."""
+        return self.paths["values"].with_name(f"{self.paths['values'].name}.journal")
+
+    def check_apart(self, other: Path | None, what: str) -> None:
+        """Raise `InvalidArgument` if another file of the run is one of these."""
+        same = [one for one in self.paths.values() if other is not None and _same(one, other)]
+        if same:
+            raise InvalidArgument(
+                f"out={self.names[0]!r} would be written over {what}, {same[0]}: choose another name"
+            )
+
+    def check_journal(self, path: Path) -> None:
+        """Raise `InvalidArgument` if this cannot be the journal of what there is."""
+        self.check_apart(path, "the journal")
+        if self.existing and not path.exists():
+            raise InvalidArgument(
+                f"output {self.existing[0]} exists, and no journal {path} tells that it is of an earlier run: "
+                "choose another name, or remove it"
+            )
+
+    def check_room(self, rows: int) -> None:
+        """Files grow."""
+
+    def form(self, columns: Columns) -> Form:
+        return form_of(columns)
 
     def open(self, form: Form, rows: int) -> None:
         for name, (descr, shape) in form.items():
@@ -132,7 +159,7 @@ class Files:
                     "answers are Python objects, which a .npy file cannot hold safely: return numbers "
                     "or text, or give an array as out="
                 )
-            self._open[name] = _Growing(self.paths[name], dtype, tuple(shape), rows)
+            self._open[name] = Growing(self.paths[name], dtype, tuple(shape), rows)
 
     def write(self, begin: int, columns: Columns) -> np.ndarray:
         for name, file in self._open.items():
@@ -150,76 +177,11 @@ class Files:
         self._open.clear()
 
 
-class _Growing:
-    """A .npy file whose header is brought up to date after the rows."""
-
-    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], rows: int) -> None:
-        self._path, self._dtype, self._shape, self._rows = path, dtype, shape, rows
-        self._row = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        self._begin = len(self._header())
-        flags = os.O_RDWR | (0 if rows else os.O_CREAT | os.O_TRUNC)
-        try:
-            self._file = os.open(path, flags, 0o666)
-        except OSError as error:
-            raise InvalidArgument(
-                f"{path} cannot be written ({error.strerror}); {rows:,} rows of it had been"
-            ) from error
-        try:
-            end = self._begin + rows * self._row
-            if os.fstat(self._file).st_size < end and rows:
-                raise InvalidArgument(
-                    f"{path} is shorter than the {rows:,} rows that the journal says were written: put "
-                    "it back, or remove the journal and the outputs to begin anew"
-                )
-            with _room_for(path):
-                os.ftruncate(self._file, end)
-                os.pwrite(self._file, self._header(), 0)
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def append(self, array: np.ndarray) -> None:
-        data = memoryview(np.ascontiguousarray(array, self._dtype).reshape(-1).view(np.uint8).data)
-        at = self._begin + self._rows * self._row
-        with _room_for(self._path):
-            while data.nbytes:
-                written = os.pwrite(self._file, data, at)
-                data, at = data[written:], at + written
-        self._rows += len(array)
-
-    def settle(self) -> None:
-        """Rows first, and then the header that counts them: what it counts is there."""
-        with _room_for(self._path):
-            os.fsync(self._file)
-            os.pwrite(self._file, self._header(), 0)
-
-    def read(self, begin: int, end: int) -> np.ndarray:
-        data = os.pread(self._file, (end - begin) * self._row, self._begin + begin * self._row)
-        return np.frombuffer(data, self._dtype).reshape(-1, *self._shape)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-    def _header(self) -> bytes:
-        # NumPy leaves room in it for the first axis to grow, so its length does not change.
-        made = io.BytesIO()
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        shape = (self._rows, *self._shape)
-        np.lib.format.write_array_header_2_0(
-            made, {"descr": descr, "fortran_order": False, "shape": shape}
-        )
-        return made.getvalue()
-
-
-@contextmanager
-def _room_for(path: Path) -> Iterator[None]:
+def _same(one: Path, other: Path) -> bool:
     try:
-        yield
-    except OSError as error:
-        raise InvalidArgument(
-            f"{path} could not be written to ({error.strerror}): make room; what its journal tells of stands, "
-            "and resume=True goes on from there"
-        ) from error
+        return one.samefile(other)
+    except OSError:  # one of them is not there yet
+        return one.absolute() == other.absolute()
 
 
 class Arrays:
@@ -231,40 +193,53 @@ class Arrays:
         "values", and "exact" and "stderr" if these are wanted.
     """
 
+    given = True
+
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self._arrays = arrays
         self.names = sorted(arrays)
 
-    def open(self, form: Form, rows: int) -> None:
+    def check_room(self, rows: int) -> None:
         for name, array in self._arrays.items():
-            if name not in form:
+            room = array.shape[0] if tuple(array.shape) else 0
+            if room < rows:
+                raise InvalidArgument(
+                    f"out has room for {room:,} {name}, and these are rows up to {rows:,}: give it a row "
+                    "for each row of the source"
+                )
+
+    def form(self, columns: Columns) -> Form:
+        form = {}
+        for name, array in self._arrays.items():
+            if name not in columns:
                 raise InvalidArgument(
                     f"out has a place for {name}, and this code has none: leave it out"
                 )
-            wanted, shape = tuple(form[name][1]), tuple(array.shape)
-            if shape[1:] != wanted:
-                raise InvalidAnswer(
-                    f"{name} have rows of shape {wanted}, and out has shape {shape}: give it shape "
-                    f"{(shape[0], *wanted)}"
-                )
+            form[name] = entry(_dtype_of(array, columns[name].dtype), tuple(array.shape)[1:])
+        return form
+
+    def open(self, form: Form, rows: int) -> None:
+        """They are open."""
 
     def write(self, begin: int, columns: Columns) -> np.ndarray:
+        self.check_room(begin + len(columns["values"]))
         for name, array in self._arrays.items():
-            rows = columns[name]
-            if array.shape[0] < begin + len(rows):
-                raise InvalidArgument(
-                    f"out has room for {array.shape[0]:,} {name}, and these are rows up to "
-                    f"{begin + len(rows):,}: give it a row for each row of the source"
-                )
-            array[begin : begin + len(rows)] = rows
+            array[begin : begin + len(columns[name])] = columns[name]
             flush: Callable[[], None] | None = getattr(array, "flush", None)
             if flush is not None:
                 flush()
-        dtype = getattr(self._arrays["values"], "dtype", columns["values"].dtype)
-        return columns["values"].astype(dtype, copy=False)
+        return columns["values"]
 
     def read(self, begin: int, end: int) -> np.ndarray:
         return np.asarray(self._arrays["values"][begin:end])
 
     def close(self) -> None:
         """They are the caller's."""
+
+
+def _dtype_of(array: Any, default: np.dtype[Any]) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(array.dtype)
+    except (AttributeError, TypeError):  # it has dtypes of its own library, or none
+        return default
+    return np.dtype(object) if dtype.kind == "O" else dtype  # HDF5 has notes in its own

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ._checks import check_whole
 from ._errors import InvalidArgument
+from ._rows import check_unmasked, shaped_rows
 
 __all__ = ["Source"]
 
@@ -49,6 +52,11 @@ class Source:
             hasattr(given, name) for name in ("shape", "dtype", "__getitem__")
         ):
             shape = tuple(given.shape)
+            if not all(isinstance(size, Integral) for size in shape):
+                raise InvalidArgument(
+                    f"the source has shape {shape}, and how many rows there are must be known: for a Dask "
+                    "array call its compute_chunk_sizes() first, or give an iterator of batches"
+                )
             if not shape or 0 in shape:
                 raise InvalidArgument(
                     f"the source has shape {shape}: it must be an array with a row per input"
@@ -69,6 +77,15 @@ class Source:
         """Whether any rows can be read without those before."""
         return self._batches is None
 
+    @property
+    def file(self) -> Path | None:
+        """Where the rows are, if they are mapped from a file."""
+        if not isinstance(self._given, np.memmap) or not isinstance(
+            self._given.filename, (str, Path)
+        ):
+            return None
+        return Path(self._given.filename)
+
     def seek(self, row: int) -> None:
         """Go on reading at this row."""
         self._at = row
@@ -78,7 +95,14 @@ class Source:
         wanted = rows or self._each
         if self._batches is None:
             end = min(self._at + (wanted or 1), self.total or 0)
-            part = np.asarray(self._given[self._at : end]) if end > self._at else None
+            if end <= self._at:
+                return None
+            part = shaped_rows(self._given[self._at : end], "source")
+            if len(part) != end - self._at:
+                raise InvalidArgument(
+                    f"rows {self._at:,} to {end - 1:,} of the source are {len(part):,} rows, and by its shape "
+                    f"it has {self.total:,} in all: has it become shorter?"
+                )
             self._at = end
             return part
         while wanted is None or sum(map(len, self._left)) < wanted:
@@ -102,6 +126,7 @@ class Source:
                 f"the source gave a {type(batch).__name__} as a batch, and each must be an array with a "
                 "row per input: wrap it in numpy.asarray"
             )
+        check_unmasked(batch, "source")
         array = np.asarray(batch)
         if array.ndim == 0:
             raise InvalidArgument("the source gave a single number as a batch: give arrays of rows")
@@ -116,7 +141,14 @@ class Source:
 
 
 def _form(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
-    return {"shape": list(map(int, shape[1:])), "dtype": np.dtype(dtype).str}
+    try:
+        name = np.dtype(dtype).str
+    except TypeError as error:
+        raise InvalidArgument(
+            f"the source has dtype {dtype!r}, which NumPy does not know: give NumPy arrays, or an iterator of "
+            "batches wrapped in numpy.asarray"
+        ) from error
+    return {"shape": list(map(int, shape[1:])), "dtype": name}
 
 
 def _told(form: dict[str, Any]) -> str:

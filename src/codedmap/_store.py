@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ._digest import digest
-from ._errors import InvalidAnswer, InvalidArgument
+from ._errors import InvalidArgument
+from ._form import Columns, Form, formed, nothing_known
 from ._journal import Journal
 from ._result import MapResult
-from ._sink import Columns, Form, Sink, form_of
+from ._sink import Sink
 from ._source import Source
-from ._totals import record_of
+from ._totals import Totals, record_of
 
 __all__ = ["Store"]
 
@@ -36,15 +37,23 @@ class Store:
         self._sink = sink
         self._journal = journal
         self._form: Form | None = None
-        self.records = [] if journal is None else [r for r in journal.records if "rows" in r]
-        """Of each wave that is done."""
-        self.finished = journal is not None and any("finished" in r for r in journal.records)
+        self._held: list[tuple[dict[str, Any], Columns]] = []
+        told = [] if journal is None else journal.records
+        self._before = [record for record in told if "rows" in record]
+        self._last = self._before[-1:]
+        self.totals = Totals.of(self._before)
+        """What all waves that are done came to."""
+        self.finished = any("finished" in record for record in told)
 
     @property
     def rows(self) -> int:
         """How many are done."""
-        last = self.records[-1:]
-        return sum(last[0][name] for name in ("begin", "rows")) if last else 0
+        return _end(self._last)
+
+    @property
+    def seen(self) -> int:
+        """How many are done, or wait to be written until it is known what answers look like."""
+        return _end([record for record, _ in self._held[-1:]]) or self.rows
 
     def catch_up(self, source: Source) -> None:
         """Go on after the rows that are done.
@@ -66,9 +75,14 @@ class Store:
                 )
         if source.seeks:
             source.seek(self.rows)
-        if not self.records or self._sink is None:
+        elif self.finished and source.read() is not None:
+            raise InvalidArgument(
+                f"{self._where()}the source had {self.rows:,} rows in all, and has more now: go on with the "
+                "same source, or remove the journal and the outputs to begin anew"
+            )
+        if not self._before or self._sink is None:
             return
-        last, form = self.records[-1], self.records[0]["form"]
+        last, form = self._before[-1], self._before[0]["form"]
         self._form = form
         self._sink.open(form, self.rows)
         written = self._sink.read(last["begin"], self.rows)
@@ -79,28 +93,48 @@ class Store:
             )
 
     def keep(self, rows: np.ndarray, result: MapResult) -> dict[str, Any]:
-        """Write a wave, and then put it down; what is returned has been both."""
-        begin = self.rows
-        record = {"begin": begin, **record_of(result), "inputs": digest(rows)}
+        """Write a wave, and then put it down; what is returned has been both.
+
+        But for the first waves while not one answer has come: they are written with the next.
+        """
+        record = {"begin": self.seen, **record_of(result), "inputs": digest(rows)}
+        columns: Columns = {}
         if self._sink is not None:
-            columns: Columns = {"values": result.values, "exact": result.exact}
+            columns = {"values": result.values, "exact": result.exact}
             if result.stderr is not None:
                 columns["stderr"] = result.stderr
-            if self._form is None:
-                record["form"] = self._form = form_of(columns)
-                self._sink.open(self._form, 0)
-            columns = _formed(columns, self._form, begin)
-            record["values"] = digest(self._sink.write(begin, columns))
-        if self._journal is not None:
-            self._journal.add(record)
-        self.records.append(record)
+        if self._sink is None or self._sink.given or self._form or not nothing_known(columns):
+            self._held.append((record, columns))
+            self._settle()
+        else:
+            kept = {name: array.copy() for name, array in columns.items()}  # they are the caller's
+            self._held.append((record, kept))
         return record
 
     def finish(self) -> None:
         """Put down that there are no more rows."""
+        self._settle()
         if not self.finished and self._journal is not None:
             self._journal.add({"finished": True})
         self.finished = True
+
+    def _settle(self) -> None:
+        """Write all that is held, in the form of the last."""
+        while self._held:
+            record, columns = self._held[0]
+            if self._sink is not None:
+                if self._form is None:
+                    self._form = self._sink.form(self._held[-1][1])
+                made = formed(columns, self._form, record["begin"], given=self._sink.given)
+                if not self._last:
+                    record["form"] = self._form
+                    self._sink.open(self._form, 0)
+                record["values"] = digest(self._sink.write(record["begin"], made))
+            if self._journal is not None:
+                self._journal.add(record)
+            self._last = [record]
+            self.totals = self.totals.plus(record)
+            del self._held[0]
 
     def close(self) -> None:
         """Let go of the files."""
@@ -110,7 +144,7 @@ class Store:
 
     def told(self) -> str | None:
         """For people, where rows are and how to go on; None where nothing is written."""
-        if self._sink is None or self._journal is None:
+        if self._sink is None or self._journal is None or not self.rows:
             return None
         return (
             f"the {self.rows:,} rows before are in {', '.join(self._sink.names)}, and the same call with "
@@ -120,34 +154,18 @@ class Store:
     def _looked_at(self, source: Source) -> Iterator[dict[str, Any]]:
         """All that are done, where there is no way around reading them, else some."""
         if not source.seeks:
-            yield from self.records
-        elif self.records:
-            last = len(self.records) - 1
+            yield from self._before
+        elif self._before:
+            last = len(self._before) - 1
             for at in sorted({round(last * i / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)}):
-                yield self.records[at]
+                yield self._before[at]
 
     def _where(self) -> str:
         return "" if self._journal is None else f"{self._journal.path}: "
 
 
-def _formed(columns: Columns, form: Form, begin: int) -> Columns:
-    """The columns in the form that the first ones had."""
-    formed, rows = {}, len(columns["exact"])
-    for name, (descr, shape) in form.items():
-        dtype, wanted = np.lib.format.descr_to_dtype(descr), (rows, *shape)
-        array = columns.get(name)
-        if array is None:  # standard errors, of which a wave that could be decoded has none
-            array = np.where(columns["exact"], 0.0, np.nan)
-        if array.shape != wanted and not columns["exact"].any() and array.dtype.kind == "f":
-            array = np.full(wanted, np.nan)  # not one answer came, so its shape is unknown
-        if array.shape != wanted or not np.can_cast(array.dtype, dtype, "safe"):
-            raise InvalidAnswer(
-                f"the {name} of rows {begin:,} to {begin + rows - 1:,} have dtype {array.dtype} and rows "
-                f"of shape {array.shape[1:]}, and those before dtype {dtype} and shape {tuple(shape)}: "
-                "have fn return the same for all rows, or give an array as out= that takes both"
-            )
-        formed[name] = array.astype(dtype, copy=False)
-    return formed
+def _end(records: list[dict[str, Any]]) -> int:
+    return records[-1]["begin"] + records[-1]["rows"] if records else 0
 
 
 def _span(record: dict[str, Any]) -> str:

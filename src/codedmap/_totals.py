@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,13 @@ class Totals:
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> Totals:
         """Added up."""
-        sums: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
-        waves, worst = 0, []
-        for record in records:
-            waves += 1
-            for name in _COUNTS:
-                sums[name] += record[name]
-            if record["stderr"] is not None:
-                worst.append(record["stderr"])
-        return cls(waves=waves, stderr=max(worst, default=None), **sums)
+        return reduce(cls.plus, records, cls())
+
+    def plus(self, record: Mapping[str, Any]) -> Totals:
+        """With one more wave."""
+        sums: dict[str, Any] = {name: getattr(self, name) + record[name] for name in _COUNTS}
+        known = [one for one in (self.stderr, record["stderr"]) if one is not None]
+        return Totals(waves=self.waves + 1, stderr=max(known, default=None), **sums)
 
     def __str__(self) -> str:
         lines = [

@@ -34,7 +34,7 @@ class Wave:
     rows : ndarray, shape (m, *x)
     plan : Plan, optional
         By which the code was chosen.
-    hedged, kind
+    hedged, kind, begin
         As for `Batch`, which also tells what is raised.
     """
 
@@ -46,10 +46,11 @@ class Wave:
         plan: Plan | None = None,
         hedged: bool = False,
         kind: str = "input",
+        begin: int = 0,
     ) -> None:
         self._code, self._plan = code, plan
         self._hedged = hedged
-        self._batch = Batch(code, rows, hedged=hedged, kind=kind)
+        self._batch = Batch(code, rows, hedged=hedged, kind=kind, begin=begin)
         self.payload = self._batch.payload
         self.slots = code.workers
         self._disowned: set[tuple[int, int]] = set()

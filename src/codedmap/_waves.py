@@ -20,7 +20,6 @@ from ._hedge import Hedge, checked_hedge
 from ._journal import Journal
 from ._onnx import OnnxModel
 from ._result import MapResult
-from ._rows import shaped_rows
 from ._rules import StopRule
 from ._sink import Files, Sink, sink_for
 from ._source import Source
@@ -97,7 +96,7 @@ def waves(
         function, its code and the plain values and arrays that it uses.
     CodedmapError
         From the iterator, as `map`, with a note that tells which rows it was. The waves before are
-        written, and the run can be resumed.
+        written, and the run can be resumed. `InvalidAnswer` also if answers do not fit into ``out``.
     """
     if not isinstance(code, Code):
         raise InvalidArgument(
@@ -110,6 +109,8 @@ def waves(
     engine = checked_engine(engine, fn, code.workers, depth=3)
     given = Source(source, code.tasks, rows)
     sink = None if out is None else sink_for(out)
+    if sink is not None and given.total is not None:
+        sink.check_room(given.total)
     store = Store(sink, _journal(journal, sink, given, code, fn, resume=resume))
     try:
         store.catch_up(given)
@@ -118,8 +119,7 @@ def waves(
         raise
 
     def wave(part: np.ndarray, showing: Any) -> MapResult:
-        rows = shaped_rows(part, "source")
-        made = Wave(code, rows, hedged=hedge is not None, kind="source")
+        made = Wave(code, part, hedged=hedge is not None, kind="source", begin=store.seen)
         [result] = sent(
             made,
             fn,
@@ -166,10 +166,16 @@ class Waves(Closing, Iterator[MapResult]):
     @property
     def totals(self) -> Totals:
         """What all waves so far came to, those before the run was resumed among them."""
-        return Totals.of(self._store.records)
+        return self._store.totals
 
     def run(self) -> Totals:
-        """Compute and write all that is left, and tell what all of it came to."""
+        """Compute and write all that is left, and tell what all of it came to.
+
+        Raises
+        ------
+        InvalidArgument
+            If it was closed, or an error has ended it, before; so does going on with the iterator.
+        """
         with self:
             for _ in self:
                 pass
@@ -184,7 +190,15 @@ class Waves(Closing, Iterator[MapResult]):
         self.close()
 
     def __next__(self) -> MapResult:
-        return next(self._steps)
+        try:
+            return next(self._steps)
+        except StopIteration:
+            if self.finished:
+                raise
+        raise InvalidArgument(
+            "this run has been closed, or an error has ended it, before all rows were done: "
+            + (self._store.told() or "begin another with codedmap.waves")
+        )
 
     def _go(
         self, source: Source, wave: Callable[[np.ndarray, Any], MapResult], progress: bool
@@ -198,7 +212,8 @@ class Waves(Closing, Iterator[MapResult]):
                 part = source.read()
                 if part is None:
                     break
-                begin, end = store.rows, store.rows + len(part) - 1
+                begin = store.seen
+                end = begin + len(part) - 1
                 try:
                     result = wave(part, show)
                     record = store.keep(part, result)
@@ -220,7 +235,7 @@ class Waves(Closing, Iterator[MapResult]):
                 )  # fmt: skip
                 tell(store.rows, _word(self.totals))
                 yield result
-            if store.rows == 0:
+            if store.seen == 0:
                 raise InvalidArgument("the source gave no rows: there is nothing to compute")
             store.finish()
 
@@ -245,9 +260,9 @@ def _journal(
                 "results are not written, so none can be resumed: say with out= where they go"
             )
         return None
-    files = sink if isinstance(sink, Files) else None
-    if path is None and files is not None:
-        path = files.paths["values"].with_name(f"{files.paths['values'].name}.journal")
+    if isinstance(sink, Files):
+        sink.check_apart(source.file, "the source")
+        path = path or sink.journal
     if path is None:
         if resume:
             raise InvalidArgument(
@@ -255,11 +270,8 @@ def _journal(
             )
         return None
     path = Path(path)
-    if files is not None and files.existing and not path.exists():
-        raise InvalidArgument(
-            f"output {files.existing[0]} exists, and no journal {path} tells that it is of an earlier run: "
-            "choose another name, or remove it"
-        )
+    if isinstance(sink, Files):
+        sink.check_journal(path)
     run = {
         "rows": source.total,
         "row": source.form if source.seeks else None,

@@ -67,6 +67,8 @@ class Pinned(Pinning[RemoteSlot]):
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
+        if not self._ours():
+            return
         timers = self._begin_to_close()
         if timers is None:
             return

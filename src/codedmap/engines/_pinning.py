@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from .._checks import is_real
 from .._closing import Closing
-from .._errors import InvalidArgument
+from .._errors import EngineError, InvalidArgument
 from ._contract import Kept
 
 __all__ = ["Pinning", "Queue", "join"]
@@ -72,7 +72,10 @@ class Pinning(Closing, Generic[S]):
         ------
         CannotSend
             If ``fn`` or the payload cannot be pickled.
+        EngineError
+            If the engine was closed, or made by a process from which this one was forked.
         """
+        self._check_ours()
         self._check_open()
         future = self._slots[slot].submit(fn, payload)
         self._where[future] = self._slots[slot]
@@ -81,6 +84,7 @@ class Pinning(Closing, Generic[S]):
 
     def keep(self, slot: int, value: Any) -> Kept:
         """Leave a value on a worker; it is unpickled there once, at its first use."""
+        self._check_ours()
         self._check_open()
         return self._slots[slot].keep(value)
 
@@ -137,8 +141,19 @@ class Pinning(Closing, Generic[S]):
             timer.cancel()
         return timers
 
+    def _ours(self) -> bool:
+        """Whether this is the process that made the engine, and not a child that was forked off."""
+        return os.getpid() == self._owner
+
+    def _check_ours(self) -> None:
+        if not self._ours():
+            raise EngineError(
+                f"the engine was made by process {self._owner}, from which this one was forked, and its workers "
+                "do not hear this one: create a new one here"
+            )
+
     def _at_exit(self) -> None:
-        if os.getpid() == self._owner:  # not in a child that was forked off
+        if self._ours():
             self.close()
 
 

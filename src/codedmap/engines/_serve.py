@@ -60,9 +60,9 @@ def start(run: str) -> None:
     # A group of its own, so that what a function starts can be ended with it.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    # It is ignored by now, and what a function starts shall not find it blocked.
+    # Ctrl-C is ignored by now, the end of a terminal is not ours; and what a function starts shall find neither blocked.
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
     # N workers with a thread per core each would fight for the cores.
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     threads = threads if threads.isdecimal() and int(threads) > 0 else "1"

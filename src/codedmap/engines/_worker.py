@@ -28,7 +28,7 @@ __all__ = ["Worker", "start_server"]
 
 
 def start_server() -> None:
-    """Start what worker processes are forked from, so that Ctrl-C cannot reach it meanwhile.
+    """Start what worker processes are forked from, so that neither Ctrl-C nor the end of its terminal reach it.
 
     For a program of one's own only: all processes that are started by it afterwards, by anybody, would be
     deaf to Ctrl-C, as workers are.
@@ -36,9 +36,11 @@ def start_server() -> None:
     if sys.platform != "win32":
         context = _Context()
         context.set_forkserver_preload([serve.__module__])
-        resource_tracker.ensure_running()  # which begins with that, and would end by letting it through
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which is inherited
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
         try:
+            # It begins with blocking Ctrl-C, and would end by letting it through.
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             # The first is there once the server has imported all it needs; whoever gives up sooner would leave
             # it with the beginnings of a process, which complains.
             with contextlib.suppress(OSError, EOFError):  # as the first worker will find, and tell

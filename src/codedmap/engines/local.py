@@ -15,6 +15,7 @@ from ._descriptors import make_room
 from ._guard import check_importable, refuse_inside_import, start_failure
 from ._parcel import discard_all
 from ._pinning import Pinning, join
+from ._room import check_room
 from ._slot import Slot
 
 __all__ = ["Local"]
@@ -60,8 +61,8 @@ class Local(Pinning[Slot]):
         If the script has no main guard. A worker that imports a module without one raises it there, and so
         it is what the call fails with.
     EngineError
-        If a worker does not start, so many cannot for want of open files, or the script is no file that
-        they could import.
+        If a worker does not start, so many cannot for want of open files, processes or memory, or the
+        script is no file that they could import.
 
     Examples
     --------
@@ -78,8 +79,10 @@ class Local(Pinning[Slot]):
         refuse_inside_import()
         check_importable()
         make_room(workers)
+        check_room(workers)
         super().__init__(grace)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
+        self._ending = threading.RLock()
         self._watch = threading.Thread(target=self._look_after, daemon=True)
         try:
             self._watch.start()
@@ -90,14 +93,19 @@ class Local(Pinning[Slot]):
 
     def close(self) -> None:
         """End all workers now, whatever they are doing."""
-        timers = self._begin_to_close() or ()
-        for slot in self._slots:
-            slot.close()
-        join((self._watch, *timers))
-        for slot in self._slots:
-            slot.join()
-        discard_all(self._run)
-        atexit.unregister(self._at_exit)
+        if not self._ours():
+            return
+        with (
+            self._ending
+        ):  # two threads would close the same files, and whoever has their numbers next
+            timers = self._begin_to_close() or ()
+            for slot in self._slots:
+                slot.close()
+            join((self._watch, *timers))
+            for slot in self._slots:
+                slot.join()
+            discard_all(self._run)
+            atexit.unregister(self._at_exit)
 
     def _end(self, slot: Slot, future: Future[Any]) -> None:
         slot.end(future)
