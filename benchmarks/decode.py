@@ -6,7 +6,10 @@ answers were put side by side as they arrived, in random order, while others wer
 after wave. *plain dict*: separate arrays, which decoding must gather first, or a few columns at a time
 if they are large. *among rivals*: in a run with SciPy and csaps, which leave nothing of ours in the
 processor's caches; all else is timed beside the product alone. The product is timed twice: its second
-ratio is the noise.
+ratio is the noise. The goal is 1.25 times the product for answers as map keeps them: met where the product
+takes a millisecond or more. What comes on top of it, Python and the search for liars, takes 35 to 80
+microseconds for 1,000 columns and 0.05 to 0.25 ms for 10,000, of which the answers themselves fill the
+processor's caches.
 """
 
 from __future__ import annotations

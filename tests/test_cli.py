@@ -277,6 +277,24 @@ def test_force_replaces_the_output(folder, scripted):
     assert "values" in ran(*words(), "--force")[1]
 
 
+def test_inputs_and_model_are_not_replaced_by_the_output(folder, scripted):
+    np.savez("in.npz", only=X)
+    np.save("in.npy", X)
+    Path("link.npz").symlink_to("in.npz")
+    Path("net.onnx").write_text("precious")
+    Path("net.npz").hardlink_to("net.onnx")
+    for given, output in (("in.npz", "in.npz"), ("in.npz", "link.npz"), ("in.npy", "in.npy")):
+        for more in ((), ("--force",)):
+            message = refused(*words(inputs=given)[:-1], output, *more)
+            assert "which would be lost: give the output a name of its own" in message
+            assert "remove" not in message
+    assert "read as net.onnx" in refused(*words("net.onnx")[:-1], "net.npz", "--force")
+    assert np.array_equal(np.load("in.npy"), X)
+    assert np.array_equal(np.load("in.npz")["only"], X)
+    assert Path("net.npz").read_text() == "precious"
+    assert not scripted
+
+
 def test_partial_writes_what_there_is(folder, monkeypatch):
     script = dict.fromkeys((0, 1, 2, 3, 4), crash())  # two of three tasks have lost both copies
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))

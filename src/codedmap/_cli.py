@@ -14,7 +14,7 @@ import codedmap as cm
 from ._cli_engine import engine_named
 from ._cli_plan import plan
 from ._cli_waves import grows, run_in_waves, wave_options
-from ._files import reserved, rows_in
+from ._files import check_apart, reserved, rows_in
 from ._job import (
     CODES,
     code_named,
@@ -237,6 +237,7 @@ def run(
             warn(f"codedmap: note: {text}")
 
     given = {name: value for name, value in options.items() if value is not None}
+    check_apart(output, inputs, model)
     wavy = grows(output, each, resume=resume, force=force)
     with explained(full), nullcontext() if wavy else reserved(output, force) as save:
         start, far = engine_named(engine, workers), engine != "local"

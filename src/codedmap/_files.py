@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,7 +15,7 @@ import codedmap as cm
 
 from ._sink import unusable
 
-__all__ = ["Save", "reserved", "rows_in", "written"]
+__all__ = ["Save", "check_apart", "reserved", "rows_in", "written"]
 
 Save = Callable[[IO[bytes]], None]
 _LONGEST = 143  # bytes of a file's name that every file system takes
@@ -69,6 +69,17 @@ def _chosen(path: Path, keys: list[str], key: str | None) -> str:
     if key is not None and key not in keys:
         raise cm.InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
     return keys[0] if key is None else key
+
+
+def check_apart(output: Path, *read: str | Path) -> None:
+    """Raise `InvalidArgument` if the output is a file that is read: it would be replaced by what is made of it."""
+    for path in read:
+        with suppress(OSError):  # one of them is not there
+            if output.samefile(path):
+                raise cm.InvalidArgument(
+                    f"output {output} is the file that is read as {path}, which would be lost: give the output "
+                    "a name of its own"
+                )
 
 
 @contextmanager

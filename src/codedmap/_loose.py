@@ -15,6 +15,7 @@ from ._sketches import looked_at
 
 __all__ = ["Loose", "loose", "side_by_side"]
 
+_LARGE = 8 << 20  # bytes from which answers are left where they are
 _BLOCK = 3 << 20  # bytes gathered at a time, which stay in the processor's cache
 
 
@@ -71,7 +72,7 @@ def loose(
     kept, others = agreed(answers, rows)
     arrays = tuple(kept.values())
     alike = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype.char in "fdFD"
-    if alike and sum(array.nbytes for array in arrays) > _BLOCK:
+    if alike and sum(array.nbytes for array in arrays) >= _LARGE:
         return tuple(kept), Loose(arrays), others
     whole = stacked(arrays) if arrays else np.empty((0, rows))
     return tuple(kept), whole, others
