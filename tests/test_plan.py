@@ -249,31 +249,6 @@ def test_a_lead_that_rests_on_a_few_rows_is_none():
     assert verdict.recommended([kernel, copies], 8, 2, 1.0).scheme == "kernel"
 
 
-def test_a_lead_that_rests_on_a_few_waves_is_none():
-    rows, few, many = np.full(60, 0.1), np.zeros(60), np.zeros(60)
-    few[:3], many[:40] = 2.0, 0.15  # the same mean
-    none = Outcomes(np.zeros(60), np.zeros(60), None, 0.5, None, 0.0, False)
-    assert Outcomes(few, rows, None, 0.5, None, 0.0, False).as_good_as(none)
-    assert not Outcomes(many, rows, None, 0.5, None, 0.0, False).as_good_as(none)
-
-
-def test_of_equal_schemes_one_is_seldom_called_better():
-    """The same code in other waves is as good; by chance a lead is clear about once in twenty times."""
-    clear = 0
-    for turn in range(60):
-        rng = np.random.default_rng(turn)
-        rows = rng.normal(size=(60, 3))
-        trial = prepared(cm.BerrutCode(6, 10, 3), Part(rows, smooth(rows)))
-        trial = trial.told(smooth(trial.payloads))
-        pair = [
-            replayed([trial], rng.permuted(np.tile(np.arange(10), (60, 1)), axis=1), 3, 1.0)
-            for _ in range(2)
-        ]
-        better, worse = sorted(pair, key=lambda one: one.rmse)
-        clear += not worse.as_good_as(better)
-    assert clear <= 8  # of 60; one time in twenty would make it more once in 350 tests
-
-
 @pytest.mark.parametrize(
     ("workers", "late", "budget", "rows", "tasks"),
     [

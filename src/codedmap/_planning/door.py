@@ -64,8 +64,8 @@ def plan(
     are replayed on these answers, the same ones for all schemes. Kernel codes are tried with several
     spreads, with and without leaning on the sample's own answers; those are never known of the rows
     that are being judged. Schemes that are equally good, within 2 % or within twice the
-    standard error of the difference, over the sample's rows and over the straggler sets, are told apart by error bars, then
-    by the share of exact rows, then by cost.
+    standard error of the difference over the sample's rows, are told apart by error bars, then by the share of exact
+    rows, then by cost.
 
     ``fn`` computes 10 K + 256 rows of the sample at most, and for each number of tasks that is tried
     at most 10 (7 N - 4 K) mixtures.

@@ -111,17 +111,11 @@ class Outcomes:
         # Of n waves the k-th stays above a share k / (n + 1) of others like them.
         return float(np.quantile(np.sqrt(self.squares), 0.95, method="weibull")) * self.unit
 
-    def as_good_as(self, other: Outcomes) -> bool:
-        """Whether the other's lead is less than twice its standard error, over the rows and over the waves.
+    def as_good_as(self, other: Outcomes, errors: float = 2.0) -> bool:
+        """Whether the other's lead is less than so many of its standard errors over the rows.
 
-        A lead that rests on three rows or fewer is none, and neither is one that rests on three waves.
+        With two, a lead that rests on four rows or fewer is none.
         """
-        by_row, by_wave = self.by_row - other.by_row, self.squares - other.squares
-        variance = by_row.var() / len(by_row) + by_wave.var() / len(by_wave)
-        return bool(by_row.mean() <= 2.0 * np.sqrt(variance))
-
-    def as_good_on_rows(self, other: Outcomes, errors: float) -> bool:
-        """Whether the other's lead in these waves is less than so many standard errors over the rows."""
         lead = self.by_row - other.by_row
         return bool(lead.mean() * np.sqrt(len(lead)) <= errors * lead.std())
 

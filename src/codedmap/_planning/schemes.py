@@ -182,9 +182,7 @@ def _kernel(scheme: str, code: KernelCode, trials: Sequence[Trial], ground: Grou
     decoders = list(_decoders(code, trials, ground))
     screened = [outcome(one, _SUSPICIONS[-1], arrivals[:_SCREENED]) for one in decoders]
     best = min(range(len(decoders)), key=lambda at: screened[at].rmse)
-    if decoders[0].code.prior == _UNRELATED and screened[0].as_good_on_rows(
-        screened[best], _CLEARLY
-    ):
+    if decoders[0].code.prior == _UNRELATED and screened[0].as_good_as(screened[best], _CLEARLY):
         best = 0
     for suspicion in (code.suspicion, *(s for s in _SUSPICIONS if s > code.suspicion)):
         outcomes = outcome(decoders[best], suspicion, arrivals)
