@@ -72,6 +72,23 @@ def test_inputs_are_not_blamed_for_a_mixture_that_overflows():
         assert np.isfinite(cm.map(np.sign, huge, code=code, engine=engine).values).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [(np.float32, 2.0**100), (np.float64, 2.0**1000), (np.float64, 2.0**-900)]
+)
+def test_a_mean_and_its_error_are_the_same_in_any_unit(dtype, unit):
+    rows = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(dtype)
+    code = cm.Replication(3, 3, fill="mean")
+    found = []
+    for scale in (1.0, unit):
+        with Scripted(3, {1: never()}) as engine:
+            scaled = rows * np.dtype(dtype).type(scale)
+            result = cm.map(np.copy, scaled, code=code, engine=engine, stop=cm.Deadline(0.1))
+        found.append((result.values / scale, result.stderr / scale))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert found[0][1].max() > 0.1
+
+
 def test_large_finite_inputs_are_not_mistaken_for_infinite_ones():
     huge = np.full((8, 3), 1e308)
     with Scripted(6) as engine:

@@ -146,6 +146,15 @@ def test_an_exception_that_pickle_cannot_make_again_does_not_break_the_pool(pool
         cm.map(raise_picky, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
 
 
+def test_an_executor_that_has_been_shut_down_says_so():
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(
+        cm.EngineError, match=r"takes no more calls \(.*shutdown\): create a new one"
+    ):
+        cm.map(np.negative, np.ones((2, 1)), code=cm.Replication(2, 2), engine=executor)
+
+
 def test_the_executor_stays_its_owners(pool):
     code = cm.Replication(2, 4)
     for engine in (FromExecutor(pool, 4), pool):

@@ -222,6 +222,10 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
             f'fill="mean" cannot stand in for {_named(lost)}: wait longer, or use more workers'
         )
     finite = np.isfinite(known)
+    # In a unit in which neither sums nor squares overflow; of a power of two, to lose no digit.
+    largest = np.abs(np.where(finite, known, 0)).max(initial=0)
+    unit = np.ldexp(largest.dtype.type(1), np.frexp(largest)[1] - 1)
+    known = known / unit
     count = finite.sum(axis=0)
     enough = np.maximum(count, 1)
     mean = np.where(finite, known, 0).sum(axis=0) / enough
@@ -234,7 +238,8 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     # Equal answers leave no spread to estimate from, but a mean that stands in for an answer is
     # never known better than it can be written down.
     size = np.abs(np.nan_to_num(mean)).reshape(groups, -1).max(axis=1, initial=0)
-    spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny)
+    spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny) * unit
+    mean = mean * unit
     values = values if values.dtype.kind in "fc" else values.astype(wide)
     values[lost] = mean
     return values, spread

@@ -16,7 +16,7 @@ from typing import Any
 import cloudpickle
 
 from .._checks import check_whole
-from .._errors import CannotSend
+from .._errors import CannotSend, EngineError
 from ._contract import Kept
 from ._parcel import culprit, unsendable
 
@@ -57,6 +57,8 @@ class FromExecutor:
 
         Raises
         ------
+        EngineError
+            If the executor has been shut down.
         CannotSend
             If the executor is a ``ProcessPoolExecutor`` and ``fn`` cannot be pickled.
         """
@@ -70,6 +72,11 @@ class FromExecutor:
             future: Future[Any] = Future()
             future.set_exception(error)
             return future
+        except RuntimeError as error:
+            raise EngineError(
+                f"the executor takes no more calls ({error}): create a new one, and leave it open until the "
+                "call returns"
+            ) from error
 
     def keep(self, slot: int, value: Any) -> Kept:
         """A value that is sent along with each call."""
