@@ -20,7 +20,9 @@ def check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> Non
     everyone = frozenset(range(code.workers))
     if encoding.decodable(everyone):
         return
-    reason = code.shortfall(everyone, dtype) if isinstance(code, LinearCode) else "its decodable says so"
+    reason = (
+        code.shortfall(everyone, dtype) if isinstance(code, LinearCode) else "its decodable says so"
+    )
     raise InvalidArgument(
         f"{type(code).__name__} could not decode answers to inputs of dtype {dtype} even if all "
         f"{code.workers} workers gave one: {reason}"
