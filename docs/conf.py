@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 import codedmap
-from codedmap._cli import cli
+from codedmap.cli.commands import cli
 
 project = "codedmap"
 author = "The codedmap developers"

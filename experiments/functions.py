@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import codedmap as cm
-
-from . import models
+from codedmap import models
 
 __all__ = ["FUNCTIONS", "Call", "Function", "load", "reads"]
 

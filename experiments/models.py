@@ -15,8 +15,7 @@ import numpy as np
 from examples.lenet5 import digits
 
 import codedmap as cm
-
-from . import data
+from codedmap import data
 
 __all__ = ["MODELS", "Model", "Parallel", "load", "reads", "reads_of_cell"]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import times
+from codedmap import times
+
 from .harness import results_folder
 from .registry import EXPERIMENTS
 

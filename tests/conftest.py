@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from chaos.rays import ray_environment
 
-from codedmap._cli_engine import ENGINES
+from codedmap.cli.engines import ENGINES
 from codedmap.testing import Scripted
 
 from .clusters import START, dask_scheduler, dask_workers, ray_head

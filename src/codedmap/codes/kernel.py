@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_whole, is_real
-from .._code import check_budget, check_tasks
-from .._errors import InvalidArgument
-from .._kernel import Known, Prior
-from .._kernel.cells import cells_along
-from .._kernel.decoding import Decoder
-from .._kernel.geometry import Geometry
-from .._kernel.solving import Solver
-from .._ordering import neighbours_together, paths_through
+from ..coding.ordering import neighbours_together, paths_through
+from ..contracts.arguments import check_whole, is_real
+from ..contracts.code import check_budget, check_tasks
+from ..errors import InvalidArgument
+from ..estimation import Known, Prior
+from ..estimation.cells import cells_along
+from ..estimation.decoding import Decoder
+from ..estimation.geometry import Geometry
+from ..estimation.solving import Solver
 from .kernel_encoding import KernelEncoding
 
 __all__ = ["KernelCode"]
