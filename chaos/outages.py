@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import codedmap as cm
-from codedmap import cgroups
 
+from . import cgroups
 from .commands import START, eventually, program
 from .job import answers, rows
 from .sites import Site, host, site

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import codedmap as cm
-from codedmap import cgroups
 from codedmap.engines import Engine
 
+from . import cgroups
 from .afflicted import Afflicted
 from .clusters import Cluster
 from .faults import FAULTS, Fault

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import codedmap as cm
-from codedmap import cgroups
 
+from . import cgroups
 from .afflicted import Afflicted
 from .clusters import Cluster
 from .faults import FAULTS, Fault

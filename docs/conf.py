@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 from importlib import import_module
+from inspect import ismodule
 from typing import Any
 
 from click.testing import CliRunner
@@ -50,10 +51,7 @@ html_show_sphinx = False
 
 _FACES = (
     "codedmap",
-    "codedmap.engines",
-    "codedmap.latency",
-    "codedmap.testing",
-    "codedmap.training",
+    *(f"codedmap.{name}" for name in codedmap.__all__ if ismodule(getattr(codedmap, name))),
 )
 
 

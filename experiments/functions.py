@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import codedmap as cm
-from codedmap import models
+
+from . import models
 
 __all__ = ["FUNCTIONS", "Call", "Function", "load", "reads"]
 

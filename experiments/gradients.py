@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import codedmap as cm
-from codedmap import gradients_live
 
+from . import gradients_live
 from .gradients_report import plot, report
 from .harness import Cell, Experiment, Row
 from .stats import mean_interval

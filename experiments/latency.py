@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import codedmap as cm
-from codedmap import latency_live, latency_plot, latency_report
 
+from . import latency_live, latency_plot, latency_report
 from .harness import Cell, Experiment, Reads, Row
 from .latency_schemes import (
     CHECKED,

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 import codedmap as cm
-from codedmap import functions
 
+from . import functions
 from .harness import Cell, Experiment, Row
 from .liars_report import plot, report
 from .replay import answers_of, cut_for

@@ -15,7 +15,8 @@ import numpy as np
 from examples.lenet5 import digits
 
 import codedmap as cm
-from codedmap import data
+
+from . import data
 
 __all__ = ["MODELS", "Model", "Parallel", "load", "reads", "reads_of_cell"]
 

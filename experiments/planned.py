@@ -17,8 +17,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import codedmap as cm
-from codedmap import functions
 
+from . import functions
 from .harness import Cell, Experiment, Row
 from .papers import BACC, LeTCC
 from .planned_plot import plot

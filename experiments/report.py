@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from codedmap import times
-
+from . import times
 from .harness import results_folder
 from .registry import EXPERIMENTS
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import codedmap as cm
-from codedmap import latency_live, models, serving_report
 
+from . import latency_live, models, serving_report
 from .harness import Cell, Experiment, Reads, Row
 from .services import TRACES, Drawn, Service, have_traces, service
 from .serving_stealing import Stealing, have_dask

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline, make_smoothing_spline
 
 import codedmap as cm
-from codedmap import oracle
 from codedmap.coding import spline
 from codedmap.coding.points import task_points, worker_points
 from codedmap.coding.spline import BandedSmoother, smoother, smoothing_by_gcv
+
+from .. import oracle
 
 SMOOTHINGS = (0.0, 1e-300, 1e-14, 1e-10, 1e-6, 1e-3, 1.0, 1e4, 1e8, 1e12)
 

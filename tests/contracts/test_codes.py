@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.codes import ROWS, Row
+
+from .codes import ROWS, Row
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 linear = pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.codes import ROWS
+
+from .codes import ROWS
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 mixing = pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)

@@ -47,7 +47,7 @@ def row(found: Measured, ground: Ground, seconds: np.ndarray | None) -> PlanRow:
         p50, p99 = waits.quantile(0.5), waits.quantile(0.99)
     return PlanRow(
         found.scheme, code, code.tasks, code.workers / code.tasks, outcomes.rmse,
-        outcomes.rmse_p95, outcomes.agreement, outcomes.exact, p50, p99, outcomes.waiting, note,
+        outcomes.rmse_p95, outcomes.agreement, outcomes.exact, p50, p99, outcomes.waiting, note, _copies(code),
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
             error += ", little better than their mean"
     if isinstance(best.code, Uncoded):
         text = f"Do not code: {best.scheme} is as good as any other ({error})."
-    elif _copies(best.code):
+    elif best.copying:
         text = f"Do not code, copy: no mixture is clearly better than {best.scheme} here ({error})."
     else:
         text = f"Use {best.scheme} ({error})."
@@ -170,6 +170,6 @@ def advice(best: PlanRow, exact: Sequence[PlanRow], deviation: float) -> str:
     return text
 
 
-def _copies(code: Code | None) -> bool:
+def _copies(code: Code) -> bool:
     """Whether no payload is a mixture."""
     return isinstance(code, Replication | Uncoded) or getattr(code, "spread", None) == 0.0

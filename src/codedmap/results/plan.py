@@ -51,6 +51,8 @@ class PlanRow:
     recommended only if there is no other."""
     note: str = ""
     """Why it was left out, or what else there is to say."""
+    copying: bool = False
+    """Whether no payload is a mixture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
