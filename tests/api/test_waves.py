@@ -925,7 +925,7 @@ PRINTS = """
 import json, logging
 import numpy as np
 import model
-from codedmap._digest import fingerprint
+from codedmap.storage.digest import fingerprint
 names = ("helped", "makes", "uses", "model", "method")
 for _ in range(2):
     print(json.dumps({name: fingerprint(getattr(model, name)) for name in names}))

@@ -99,7 +99,7 @@ class KernelCode:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise InvalidArgument(
-                    f"{name}={value!r} must be a codedmap.{kind.__name__} or None"
+                    f"{name}={value!r} must be a codedmap.estimation.{kind.__name__} or None"
                 )
         if self.prior is not None and self.prior.power and self.known is None:
             raise InvalidArgument(
