@@ -78,7 +78,7 @@ class NotEnoughAnswers(CodedmapError, RuntimeError):
 
 
 class NotEnoughMemory(CodedmapError, MemoryError):
-    """The payloads would not fit into the memory that is free."""
+    """The payloads, or what a code needs to make or decode them, would not fit into the memory that is free."""
 
 
 class CannotSend(CodedmapError, TypeError):

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..coding.gradient import TOLERANCE, Drawn, best_drawn
 from ..contracts.arguments import check_whole
+from ..contracts.memory import check_counts, check_room
 from ..errors import InvalidArgument, NotEnoughAnswers
 
 __all__ = ["GroupedGradientCode"]
@@ -49,6 +50,7 @@ class GroupedGradientCode:
         check_whole("group", self.group, 1)
         check_whole("reduction", self.reduction, 1)
         check_whole("seed", self.seed, 0)
+        check_counts(self.workers)
         if self.reduction > self.group:
             raise InvalidArgument(
                 f"a group of {self.group} cannot send a sum in {self.reduction} slices: reduction "
@@ -130,6 +132,12 @@ class GroupedGradientCode:
 
     @cached_property
     def _made(self) -> Drawn:
+        check_room(
+            2 * 8 * self.group**2,
+            f"the weights in a group of {self.group} of {self!r}",
+            "Use smaller groups",
+        )
+
         def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             drawn = rng.standard_normal((self.group, self.reduction))
             drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)

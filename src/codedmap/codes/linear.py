@@ -85,7 +85,7 @@ class LinearCode(abc.ABC):
         InvalidArgument
             If the shape does not fit, or the dtype cannot be mixed.
         """
-        check_tasks(inputs, self.tasks)
+        check_tasks(inputs, self.tasks, self.workers)
         if inputs.dtype.kind not in "fc":
             raise InvalidArgument(
                 f"inputs of dtype {inputs.dtype} cannot be mixed, as {type(self).__name__} must: "
@@ -152,6 +152,8 @@ class LinearEncoding:
     code: LinearCode
     payloads: np.ndarray
     raw: tuple[int | None, ...]
+    decodes_any_groups: ClassVar[bool] = True
+    """Answers of a `Sheet` may be to any number of groups: what is decoded does not depend on the inputs."""
     telltale: np.ndarray | None = field(default=None, kw_only=True)
     """A payload, (B, *x), that takes from every input, so that NaN or infinity in any shows in it; None: there is none."""
 
@@ -166,9 +168,8 @@ class LinearEncoding:
         other answers (`find_lies`): that worker is left out for that group, and for all groups if
         it lied in over half of them.
         """
-        groups = self.payloads.shape[1]
         gathered = matrix if self.code.looks_at_answers else loose
-        slots, stacked, rejected = gathered(answers, groups)
+        slots, stacked, rejected = gathered(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
         # NaN and infinity survive the product, so a part of its result tells whether the answers,
         # which are many times larger, have to be searched for them.
@@ -184,9 +185,8 @@ class LinearEncoding:
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """What `Salvageable.salvage` says: here only points that a task and a worker share."""
-        groups = self.payloads.shape[1]
-        slots, stacked, rejected = matrix(answers, groups)
-        shape = (self.code.tasks, groups)
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        shape = (self.code.tasks, stacked.shape[1])
         values = np.full((*shape, *stacked.shape[2:]), np.nan, values_dtype(stacked.dtype))
         exact = np.zeros(shape, dtype=bool)
         owners, broken = [self.raw[slot] for slot in slots], broken_in(stacked)

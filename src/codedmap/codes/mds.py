@@ -12,6 +12,7 @@ from scipy.linalg import solve_triangular
 
 from ..coding.precision import MOST, Precision
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
+from ..contracts.memory import check_room
 from ..detection.outliers import find_lies
 from ..errors import NotEnoughAnswers
 
@@ -50,6 +51,11 @@ class MDSCode:
 
     def __post_init__(self) -> None:
         check_matrix_budget(self.tasks, self.workers)
+        check_room(
+            2 * 8 * self.stragglers * self.tasks,
+            f"the (N - K) K weights of {self!r}",
+            "Use fewer workers or tasks, or PolarCode, which has none",
+        )
 
     @property
     def stragglers(self) -> int:

@@ -70,7 +70,7 @@ class Replication:
 
     def encode(self, inputs: np.ndarray) -> CopyEncoding:
         """Encode B groups of K tasks, (K, B, *x), by copying."""
-        check_tasks(inputs, self.tasks)
+        check_tasks(inputs, self.tasks, self.workers)
         raw = tuple(slot % self.tasks for slot in range(self.workers))
         payloads = inputs if self.workers == self.tasks else inputs[list(raw)]
         return CopyEncoding(payloads, raw, self.tasks, self.fill, self.confirm)
@@ -122,6 +122,8 @@ class CopyEncoding:
     tasks: int
     fill: Fill
     confirm: int
+    decodes_any_groups: ClassVar[bool] = True
+    """As in `LinearEncoding`."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Every task has an answer; with a fill, any has."""

@@ -58,8 +58,8 @@ class RobustEncoding(LinearEncoding):
 
         An answer without weight in the end is a lie, as is one with a non-finite entry.
         """
-        groups = self.payloads.shape[1]
-        slots, stacked, rejected = matrix(answers, groups)
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        groups = stacked.shape[1]
         self._check(slots, stacked.dtype)
         order = np.argsort(slots)
         slots, stacked = tuple(slots[row] for row in order), stacked[order]

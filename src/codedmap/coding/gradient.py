@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..contracts.memory import check_room
 from ..errors import InvalidArgument, NotEnoughAnswers
 from .combining import Combiner, straggler_sets
 
@@ -132,6 +133,11 @@ class GradientCode(abc.ABC):
     @cached_property
     def _made(self) -> Drawn:
         n, m = self.workers, self.reduction
+        check_room(
+            4 * 8 * n * n * m,  # of this size are the coefficients and what decodes them
+            f"N² m = {n * n * m:.3g} coefficients of {self!r}",
+            "Use fewer workers, or FractionalRepetition, which has none",
+        )
 
         def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             drawn = self.draw(rng)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-__all__ = ["cut", "joined", "spans"]
+__all__ = ["cut", "joined"]
 
 
 def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
@@ -48,12 +47,6 @@ def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
         writeable=False,
     )
     return [view, rest]
-
-
-def spans(blocks: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Which groups, from and to, each block holds."""
-    ends = list(accumulate(block.shape[1] for block in blocks))
-    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def joined(blocks: Sequence[np.ndarray], rows: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..contracts.memory import check_room
 from .two_opt import bettered, bettered_nearby, least_gain, length, nearest_first
 
 __all__ = [
@@ -36,6 +37,11 @@ def centred_gram(points: np.ndarray) -> np.ndarray:
         In O(B K² d) time; no more than 32 MB of the points are copied at a time.
     """
     groups, tasks, columns = points.shape
+    check_room(
+        2 * 8 * groups * tasks**2,
+        f"distances between {tasks} tasks, in {groups} group(s),",
+        "Use fewer tasks, or a code that does not look at them, such as SplineCode without order",
+    )
     gram = np.zeros((groups, tasks, tasks))
     # The width depends on K and d alone, so that a group's result does not depend on the others.
     width = max(1, min(columns, _COPIED // tasks))

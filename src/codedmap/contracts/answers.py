@@ -33,10 +33,6 @@ class Sheet(Mapping[int, np.ndarray]):
     def _row(self) -> dict[int, int]:
         return {slot: row for row, slot in enumerate(self.slots)}
 
-    def groups(self, start: int, stop: int) -> Sheet:
-        """The answers to these groups only."""
-        return Sheet(self.slots, self.block[:, start:stop])
-
     def __getitem__(self, slot: int) -> np.ndarray:
         answer: np.ndarray = self.block[self._row[slot]]
         return answer

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from .arguments import check_whole
+from .memory import check_counts, check_room
 
 __all__ = [
     "Arranging",
@@ -136,17 +137,23 @@ class Estimate:
     """Slots with at least one answer judged a lie."""
 
 
-def check_tasks(inputs: np.ndarray, tasks: int) -> None:
-    """Raise `InvalidArgument` unless inputs are (tasks, B, *x) with B >= 1."""
+def check_tasks(inputs: np.ndarray, tasks: int, workers: int) -> None:
+    """Raise `InvalidArgument` unless inputs are (tasks, B, *x) with B >= 1, `NotEnoughMemory` if N payloads do not fit."""
     if inputs.ndim < 2 or inputs.shape[0] != tasks or inputs.shape[1] == 0:
         raise InvalidArgument(
             f"encode takes inputs of shape (K, B, ...) with K = {tasks} tasks and B >= 1 groups, "
             f"but got {inputs.shape}: codedmap.map cuts any number of rows into such groups"
         )
+    if workers != tasks:
+        check_room(
+            workers * inputs[:1].nbytes,
+            f"{workers} payloads of {inputs.shape[1]} rows each",
+            "Encode fewer groups at a time, use fewer workers, or cast the inputs to float32",
+        )
 
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:
-    """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers."""
+    """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers, not beyond all memory."""
     check_whole("tasks", tasks, 1)
     check_whole("workers", workers, 1)
     check_whole("stragglers", stragglers, 0)
@@ -155,6 +162,7 @@ def check_budget(tasks: int, workers: int, stragglers: int) -> None:
             f"{stragglers} stragglers of {workers} workers would leave nobody to answer: "
             f"stragglers must be at most {workers - 1}"
         )
+    check_counts(workers, tasks)
 
 
 def left_out(lies: np.ndarray) -> np.ndarray:

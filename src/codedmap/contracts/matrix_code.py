@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..errors import InvalidAnswer, InvalidArgument
 from .arguments import check_whole
+from .memory import check_counts
 
 __all__ = [
     "Anytime",
@@ -140,6 +141,7 @@ def check_matrix_budget(tasks: int, workers: int) -> None:
             f"{tasks} tasks need at least as many workers, but there are {workers}: cut the matrix into "
             f"at most {workers} blocks, fewer if some workers may be lost"
         )
+    check_counts(workers, tasks)
 
 
 def rounding(dtype: np.dtype[Any]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from .arguments import check_whole
+from .memory import check_counts
 
 __all__ = ["Redundant", "SumCode", "check_sum_budget"]
 
@@ -92,3 +93,4 @@ def check_sum_budget(workers: int, stragglers: int, reduction: int = 1) -> None:
             f"each part is held by so many, but there are {workers}: use more workers, or fewer "
             "stragglers" + (", or a smaller reduction" if reduction > 1 else "")
         )
+    check_counts(workers)
