@@ -75,6 +75,8 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.keyword) and node.arg in _OPTIONS:
         return
     yield node
+    if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+        return  # of -1 only the sign is changed: to numpy's reshape -2 is the same
     for name, value in ast.iter_fields(node):
         if name not in {"annotation", "returns", "decorator_list", "bases"}:
             for child in value if isinstance(value, list) else [value]:

@@ -22,6 +22,7 @@ resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a fault may fill a
 raise SystemExit(pytest.main())
 """
 _OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+_ENDS = ("FAILED tests", "ERROR tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,5 @@ class Copy:
         seconds = time.monotonic() - begun
         if process.returncode == 0:
             return Run(None, seconds)
-        lines = output.splitlines() or ["no output"]
-        failed = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
-        return Run(failed[0] if failed else lines[-1], seconds)
+        ends = [line.split()[1] for line in output.splitlines() if line.startswith(_ENDS)]
+        return Run(ends[0] if ends else f"exit code {process.returncode}", seconds)

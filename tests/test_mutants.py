@@ -10,7 +10,7 @@ import pytest
 from mutants.__main__ import drawn_faults, equivalent, report
 from mutants.faults import Fault, faults
 from mutants.rooms import ROOT, ROWS, every_fault
-from mutants.runs import Run
+from mutants.runs import Copy, Run
 
 FILE = Path("a.py")
 
@@ -24,6 +24,7 @@ FILE = Path("a.py")
         ("return a < b != c", {"return a <= b != c", "return a >= b != c", "return a < b == c"}),
         ("return not a", {"return a"}),
         ("return -a", {"return a"}),
+        ("return -1", {"return 1"}),
         ("return a - (b)", {"return a + (b)"}),
         ("return 'λ', 2", {"return 'λ', 3", "return 'λ', 1"}),
         ("return 0, True", {"return 1, True", "return 0, False"}),
@@ -104,3 +105,18 @@ def test_what_the_tables_name_is_there():
         assert [t for t in tests.split() if not (ROOT / "tests" / t).exists()] == []
     known = equivalent((ROOT / "mutants" / "equivalent.txt").read_text())
     assert all(known.values())
+
+
+def test_tests_run_in_a_copy_until_one_fails(tmp_path):
+    path = "src/codedmap/codes/lagrange.py"
+    text = (ROOT / path).read_text()
+    source = text.replace(
+        "- self.stragglers < self.threshold", "- self.stragglers <= self.threshold"
+    )
+    fault = Fault(Path(path), 1, "", "", source, 0)
+    copy = Copy(tmp_path)
+    tests = "codes/test_lagrange.py"
+    assert "workers_as_answers_are_needed" in copy.run(tests, 60.0, fault).failed
+    assert copy.run(tests, 60.0).failed is None
+    assert copy.run(tests, 0.1).failed == "out of time"
+    assert copy.run("codes/test_nothing.py", 60.0).failed == "exit code 4"
