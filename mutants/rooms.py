@@ -32,7 +32,7 @@ ROWS = [
     ("codes", "codes/kernel*.py", "test_kernel_caught.py test_kernel.py test_kernel_copies.py test_kernel_lies.py"),
     ("codes", "codes/*gradient.py codes/fractional*.py codes/ignore*.py", "laws/test_sums.py test_sum.py test_sum_rounding.py"),
     ("codes", "codes/mds.py codes/polar.py", "laws/test_matrices.py test_matrix_rounding.py test_matrix.py test_matrix_disputed.py"),
-    ("execution", "_wave.py _batch.py _collect.py _again.py _stream.py _parts.py _placed.py", "test_rules.py test_map.py test_tolerance.py test_hedge_liars.py test_stream.py test_hedge.py"),
+    ("execution", "_wave.py _batch.py _collect.py _again.py _stream.py _parts.py _placed.py", "execution/test_wave.py test_rules.py test_map.py test_tolerance.py test_hedge_liars.py test_stream.py test_hedge.py"),
     ("execution", "_hedge.py", "test_hedge_liars.py test_hedge.py"),
     ("latency", "latency/*.py", "test_latency.py"),
     ("planning", "_planning/*.py", "test_auto.py test_plan.py"),
