@@ -21,8 +21,8 @@ from itertools import cycle
 import numpy as np
 
 import codedmap as cm
-from codedmap._answers import Answers, Sheet
-from codedmap._points import task_points, worker_points
+from codedmap.coding.points import task_points, worker_points
+from codedmap.contracts.answers import Answers, Sheet
 
 from .encode import COLUMNS, SMOOTHING
 from .harness import Row, interleaved, thread_counts, threads

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 import codedmap as cm
-from codedmap._points import task_points, worker_points
+from codedmap.coding.points import task_points, worker_points
 
 from .harness import Row, interleaved, thread_counts, threads
 from .rivals import difference, rival_fits

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.interpolate import make_smoothing_spline
 
-from codedmap._points import worker_points
-from codedmap._spline import smoothing_by_gcv
+from codedmap.coding.points import worker_points
+from codedmap.coding.spline import smoothing_by_gcv
 
 from .harness import Row, interleaved, thread_counts, threads
 

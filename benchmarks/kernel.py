@@ -22,7 +22,7 @@ from .harness import Row, interleaved, thread_counts, threads
 __all__ = ["run"]
 
 _TASKS, _WORKERS, _ANSWERS, _COLUMNS, _OUTPUTS = 20, 60, 40, 5, 10
-_PRIOR = cm.Prior(3.0, 1e-6)
+_PRIOR = cm.estimation.Prior(3.0, 1e-6)
 _LOOP = "loop over groups, prior given"
 
 

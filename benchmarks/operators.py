@@ -87,13 +87,13 @@ def _banded(workers: int, quick: bool) -> list[Row]:
     return rows
 
 
-def _building(code: cm.LinearCode, answered: int) -> Callable[[], object]:
+def _building(code: cm.codes.LinearCode, answered: int) -> Callable[[], object]:
     sets = _responders(code.workers, answered, _SETS)
     nothing = np.empty((answered, 0))
     return lambda: code.decoder(next(sets), nothing)
 
 
-def _asking(code: cm.LinearCode, answered: int) -> Callable[[], object]:
+def _asking(code: cm.codes.LinearCode, answered: int) -> Callable[[], object]:
     sets = _responders(code.workers, answered, _SETS)
     dtype = np.dtype(np.float64)
     return lambda: code.shortfall(frozenset(next(sets)), dtype)

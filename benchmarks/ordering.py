@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from codedmap._ordering import neighbours_together, paths_through, squared_distances
+from codedmap.coding.ordering import neighbours_together, paths_through, squared_distances
 
 from .harness import Row, interleaved, threads
 

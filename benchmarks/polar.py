@@ -34,7 +34,7 @@ def run(*, quick: bool = False) -> list[Row]:
 
 def _of(tasks: int, workers: int, *, quick: bool) -> list[Row]:
     random = np.random.default_rng(workers)
-    polar, mds = cm.PolarCode(tasks, workers), cm.MDSCode(tasks, workers)
+    polar, mds = cm.codes.PolarCode(tasks, workers), cm.codes.MDSCode(tasks, workers)
     orders = [random.permutation(workers).tolist() for _ in range(20 if workers > 256 else 200)]
     needed = [_needed(polar, order) for order in orders]
     name, dense, ours = "PolarCode", "dense K x K system", "MDSCode"
@@ -57,7 +57,7 @@ def _of(tasks: int, workers: int, *, quick: bool) -> list[Row]:
     return rows
 
 
-def _needed(code: cm.PolarCode, order: list[int]) -> int:
+def _needed(code: cm.codes.PolarCode, order: list[int]) -> int:
     """How many of the answers in this order suffice, by bisection: more never hurt."""
     low, high = code.tasks, code.workers
     while low < high:
@@ -69,7 +69,7 @@ def _needed(code: cm.PolarCode, order: list[int]) -> int:
     return low
 
 
-def _first(code: cm.MDSCode, order: list[int]) -> list[int]:
+def _first(code: cm.codes.MDSCode, order: list[int]) -> list[int]:
     count = code.tasks
     while not code.decodable(frozenset(order[:count])):
         count += 1
@@ -77,7 +77,7 @@ def _first(code: cm.MDSCode, order: list[int]) -> list[int]:
 
 
 def _decoding(
-    code: cm.PolarCode | cm.MDSCode, values: np.ndarray, workers: list[int]
+    code: cm.codes.PolarCode | cm.codes.MDSCode, values: np.ndarray, workers: list[int]
 ) -> Callable[[], object]:
     answers = {worker: code.weights(worker) @ values for worker in workers}
     make = type(code)

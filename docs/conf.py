@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 from importlib import import_module
+from inspect import ismodule
 from typing import Any
 
 from click.testing import CliRunner
@@ -20,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 import codedmap
-from codedmap._cli import cli
+from codedmap.cli.commands import cli
 
 project = "codedmap"
 author = "The codedmap developers"
@@ -50,10 +51,7 @@ html_show_sphinx = False
 
 _FACES = (
     "codedmap",
-    "codedmap.engines",
-    "codedmap.latency",
-    "codedmap.testing",
-    "codedmap.training",
+    *(f"codedmap.{name}" for name in codedmap.__all__ if ismodule(getattr(codedmap, name))),
 )
 
 

@@ -1,4 +1,4 @@
-"""`codedmap.plan_cluster` beside all selections of small clusters, and how its time grows with large ones."""
+"""`codedmap.topology.plan_cluster` beside all selections of small clusters, and how its time grows with large ones."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
             limit = known.fastest + share * (known.at_leisure - known.fastest)
             # To the fastest selection rounding must not decide.
             limit = np.inf if np.isinf(share) else limit * (1.0 + 1e-9)
-            plan = cm.plan_cluster(cluster, error=ERROR, seconds=limit, throw=False)
+            plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=limit, throw=False)
             least = known.least(limit)
             yield {
                 "cluster": number,
@@ -102,16 +102,16 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
             }
 
 
-def _used(plan: cm.ClusterPlan) -> frozenset[str]:
+def _used(plan: cm.topology.ClusterPlan) -> frozenset[str]:
     links = {"-".join(sorted((link.first, link.second))) for link in plan.links}
     return frozenset({*plan.learning, *links, *(f"{k.first}-{k.second}" for k in plan.feeds)})
 
 
 def _timed(nodes: int, rng: np.random.Generator) -> Row:
     cluster = large(nodes, rng)
-    fast = cm.plan_cluster(cluster, error=ERROR, seconds=1e-9, throw=False)
+    fast = cm.topology.plan_cluster(cluster, error=ERROR, seconds=1e-9, throw=False)
     began = time.process_time()
-    plan = cm.plan_cluster(cluster, error=ERROR, seconds=1.3 * fast.seconds)
+    plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=1.3 * fast.seconds)
     return {
         "planning_seconds": time.process_time() - began,
         "structures": plan.tried,

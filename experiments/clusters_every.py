@@ -1,4 +1,4 @@
-"""All selections of a small cluster, written from the description of `codedmap.plan_cluster` alone.
+"""All selections of a small cluster, written from the description of `codedmap.topology.plan_cluster` alone.
 
 Nothing is shared with the library but the cluster itself: the spectral gap, the expected slowest node (here by
 inclusion and exclusion) and the number of iterations (by halving) are computed anew, so that the
@@ -41,7 +41,7 @@ class Every:
     cost: np.ndarray
     seconds: np.ndarray
     structure: np.ndarray
-    structures: list[tuple[Part, tuple[cm.Link, ...]]]
+    structures: list[tuple[Part, tuple[cm.topology.Link, ...]]]
     feeds: list[np.ndarray]
     way: np.ndarray
     sources: Part
@@ -86,7 +86,7 @@ class Every:
         return float(self.seconds[self.cost.argmin()])
 
 
-def every(cluster: cm.Cluster, error: float) -> Every:
+def every(cluster: cm.topology.Cluster, error: float) -> Every:
     """Measure all selections; those of small clusters, for their number explodes."""
     structures = list(_structures(cluster))
     measured = [_measured(cluster, nodes, links, error) for nodes, links in structures]
@@ -105,7 +105,9 @@ def every(cluster: cm.Cluster, error: float) -> Every:
     )
 
 
-def _structures(cluster: cm.Cluster) -> Iterator[tuple[tuple[str, ...], tuple[cm.Link, ...]]]:
+def _structures(
+    cluster: cm.topology.Cluster,
+) -> Iterator[tuple[tuple[str, ...], tuple[cm.topology.Link, ...]]]:
     names = [node.name for node in cluster.learning]
     for nodes in chain.from_iterable(combinations(names, n) for n in range(1, len(names) + 1)):
         inner = [link for link in cluster.links if {link.first, link.second} <= set(nodes)]
@@ -115,7 +117,7 @@ def _structures(cluster: cm.Cluster) -> Iterator[tuple[tuple[str, ...], tuple[cm
                     yield nodes, links
 
 
-def _connected(nodes: tuple[str, ...], links: tuple[cm.Link, ...]) -> bool:
+def _connected(nodes: tuple[str, ...], links: tuple[cm.topology.Link, ...]) -> bool:
     group = {name: {name} for name in nodes}
     for link in links:
         joined = group[link.first] | group[link.second]
@@ -124,7 +126,10 @@ def _connected(nodes: tuple[str, ...], links: tuple[cm.Link, ...]) -> bool:
 
 
 def _measured(
-    cluster: cm.Cluster, names: tuple[str, ...], links: tuple[cm.Link, ...], error: float
+    cluster: cm.topology.Cluster,
+    names: tuple[str, ...],
+    links: tuple[cm.topology.Link, ...],
+    error: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cost and seconds for each way to let information nodes feed these learning nodes, and the ways."""
     nodes = [node for node in cluster.learning if node.name in names]
@@ -168,7 +173,7 @@ def _columns(
     return table[0], table[1], table[2]
 
 
-def _gap(names: tuple[str, ...], links: tuple[cm.Link, ...]) -> float:
+def _gap(names: tuple[str, ...], links: tuple[cm.topology.Link, ...]) -> float:
     n = len(names)
     degree = {name: sum(name in (link.first, link.second) for link in links) for name in names}
     W = np.eye(n)
@@ -192,7 +197,9 @@ def _expected_maximum(fixed: np.ndarray, jitter: np.ndarray) -> np.ndarray:
     return total
 
 
-def _iterations(model: cm.ErrorModel, target: float, samples: np.ndarray, gap: float) -> np.ndarray:
+def _iterations(
+    model: cm.topology.ErrorModel, target: float, samples: np.ndarray, gap: float
+) -> np.ndarray:
     def error(count: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
             first = (

@@ -9,7 +9,7 @@ import codedmap as cm
 __all__ = ["large", "small"]
 
 
-def small(size: tuple[int, int], rng: np.random.Generator) -> cm.Cluster:
+def small(size: tuple[int, int], rng: np.random.Generator) -> cm.topology.Cluster:
     """So many learning and information nodes that differ in all, sparsely or densely linked."""
     learners, sources = size
     dense = float(rng.choice([0.2, 0.5, 1.0]))
@@ -18,7 +18,7 @@ def small(size: tuple[int, int], rng: np.random.Generator) -> cm.Cluster:
         return float(rng.uniform(low, high))
 
     learning = [
-        cm.LearningNode(
+        cm.topology.LearningNode(
             f"l{at}",
             seconds=between(0.1, 1.0),
             cost=between(0.1, 1.0),
@@ -29,28 +29,28 @@ def small(size: tuple[int, int], rng: np.random.Generator) -> cm.Cluster:
         for at in range(learners)
     ]
     information = [
-        cm.InformationNode(f"i{at}", float(rng.integers(5, 100)), between(0.0, 0.5))
+        cm.topology.InformationNode(f"i{at}", float(rng.integers(5, 100)), between(0.0, 0.5))
         for at in range(sources)
     ]
     # A path keeps the learning nodes connected, and one link each information node.
     links = [
-        cm.Link(f"l{a}", f"l{b}", between(0.02, 0.3), between(0.0, 0.1))
+        cm.topology.Link(f"l{a}", f"l{b}", between(0.02, 0.3), between(0.0, 0.1))
         for a in range(learners)
         for b in range(a)
         if b == a - 1 or rng.random() < dense
     ]
     links += [
-        cm.Link(f"i{i}", f"l{at}", between(0.02, 0.4), between(0.0, 0.1))
+        cm.topology.Link(f"i{i}", f"l{at}", between(0.02, 0.4), between(0.0, 0.1))
         for i in range(sources)
         for at in range(learners)
         if at == i % learners or rng.random() < dense
     ]
     exponent = float(rng.choice([0.4, 0.5, 0.7]))
-    model = cm.ErrorModel(0.01, between(8.0, 25.0), exponent, between(0.3, 1.0))
-    return cm.Cluster(learning, information, links, model)
+    model = cm.topology.ErrorModel(0.01, between(8.0, 25.0), exponent, between(0.3, 1.0))
+    return cm.topology.Cluster(learning, information, links, model)
 
 
-def large(nodes: int, rng: np.random.Generator) -> cm.Cluster:
+def large(nodes: int, rng: np.random.Generator) -> cm.topology.Cluster:
     """Half of the nodes learn, all linked; each other is linked with three; a good part is needed."""
     learners = nodes // 2
 
@@ -58,7 +58,7 @@ def large(nodes: int, rng: np.random.Generator) -> cm.Cluster:
         return float(rng.uniform(low, high))
 
     learning = [
-        cm.LearningNode(
+        cm.topology.LearningNode(
             f"l{at}",
             seconds=between(0.1, 0.3),
             cost=between(0.1, 0.3),
@@ -68,18 +68,20 @@ def large(nodes: int, rng: np.random.Generator) -> cm.Cluster:
         for at in range(learners)
     ]
     information = [
-        cm.InformationNode(f"i{at}", float(rng.integers(5, 30)), between(0.0, 0.02))
+        cm.topology.InformationNode(f"i{at}", float(rng.integers(5, 30)), between(0.0, 0.02))
         for at in range(nodes - learners)
     ]
     links = [
-        cm.Link(f"l{a}", f"l{b}", between(0.02, 0.1), between(0.0, 0.02))
+        cm.topology.Link(f"l{a}", f"l{b}", between(0.02, 0.1), between(0.0, 0.02))
         for a in range(learners)
         for b in range(a)
     ]
     links += [
-        cm.Link(f"i{i}", f"l{at}", between(0.02, 0.1), between(0.0, 0.02))
+        cm.topology.Link(f"i{i}", f"l{at}", between(0.02, 0.1), between(0.0, 0.02))
         for i in range(nodes - learners)
         for at in rng.choice(learners, min(learners, 3), replace=False).tolist()
     ]
     # Samples grow with the nodes, and so does what is asked of them.
-    return cm.Cluster(learning, information, links, cm.ErrorModel(0.01, 4.0 * nodes**0.5, 0.5, 0.3))
+    return cm.topology.Cluster(
+        learning, information, links, cm.topology.ErrorModel(0.01, 4.0 * nodes**0.5, 0.5, 0.3)
+    )

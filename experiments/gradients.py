@@ -88,7 +88,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
             )  # fmt: skip
             if N % d == 0:
                 grouped = np.sort(_groups(d * computing + sending / m, d), axis=1)[:, m - 1]
-                made = cm.GroupedGradientCode(N, group=d, reduction=m)
+                made = cm.codes.GroupedGradientCode(N, group=d, reduction=m)
                 yield row(
                     "grouped", grouped.max(axis=1), d - m, m, d, amplification=made.amplification
                 )
@@ -123,9 +123,9 @@ def _groups(times: np.ndarray, size: int) -> np.ndarray:
     return times.reshape(len(times), size, -1)
 
 
-def _made(N: int, s: int, m: int) -> tuple[cm.PolynomialGradientCode | None, bool]:
+def _made(N: int, s: int, m: int) -> tuple[cm.codes.PolynomialGradientCode | None, bool]:
     try:
-        return cm.PolynomialGradientCode(N, s, m), False
+        return cm.codes.PolynomialGradientCode(N, s, m), False
     except cm.InvalidArgument:
         return None, True
 
@@ -134,7 +134,7 @@ def _left_out(N: int, s: int, count: int, rng: np.random.Generator) -> np.ndarra
     """The error of the scaled sum of N - S parts over the sum's size, values of mean 1 and deviation 1."""
     values = 1.0 + rng.standard_normal((count, N, 100))
     total = values.sum(axis=1)
-    code, errors = cm.IgnoreStragglers(N, s), np.empty(count)
+    code, errors = cm.codes.IgnoreStragglers(N, s), np.empty(count)
     for n in range(count):
         answered = frozenset(rng.permutation(N)[s:].tolist())
         told = sum(weight[0] * values[n, w] for w, weight in code.weights(answered).items())

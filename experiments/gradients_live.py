@@ -35,14 +35,14 @@ class Config:
     waves: int
 
 
-def _schemes(N: int) -> dict[tuple[str, int], cm.SumCode]:
+def _schemes(N: int) -> dict[tuple[str, int], cm.contracts.SumCode]:
     """By name and parts of each worker."""
     return {
-        ("wait for all", 1): cm.FractionalRepetition(N, 0),
-        ("copies", 2): cm.FractionalRepetition(N, 1),
-        ("polynomial", 3): cm.PolynomialGradientCode(N, 1, 2),
-        ("polynomial", 4): cm.PolynomialGradientCode(N, 2, 2),
-        ("grouped", 4): cm.GroupedGradientCode(N, 4, 2),
+        ("wait for all", 1): cm.codes.FractionalRepetition(N, 0),
+        ("copies", 2): cm.codes.FractionalRepetition(N, 1),
+        ("polynomial", 3): cm.codes.PolynomialGradientCode(N, 1, 2),
+        ("polynomial", 4): cm.codes.PolynomialGradientCode(N, 2, 2),
+        ("grouped", 4): cm.codes.GroupedGradientCode(N, 4, 2),
     }
 
 
@@ -56,7 +56,7 @@ def rows(config: Config, computing: np.ndarray, sending: np.ndarray) -> Iterator
     off = 0.0
     with cm.engines.Local(N, grace=GRACE) as engine:
         # The first call of a process loads what it needs, which is no part of a later sum.
-        first = cm.CodedParts(values, code=cm.FractionalRepetition(N, 0), engine=engine)
+        first = cm.CodedParts(values, code=cm.codes.FractionalRepetition(N, 0), engine=engine)
         cm.sum(_total, first)
         for wave in range(waves):
             # Wave by wave, so that whatever else the machine does meets all schemes alike.
@@ -84,7 +84,7 @@ def _total(rows: np.ndarray) -> np.ndarray:
     return total
 
 
-def _enough(code: cm.SumCode, seconds: np.ndarray) -> float:
+def _enough(code: cm.contracts.SumCode, seconds: np.ndarray) -> float:
     """When the code can decode, if answers come at these times."""
     order = np.argsort(seconds)
     count = 1

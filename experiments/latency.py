@@ -210,7 +210,7 @@ def _columns(name: str, interval: Interval) -> Row:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _codes(K: int, N: int) -> dict[str, cm.Code]:
+def _codes(K: int, N: int) -> dict[str, cm.contracts.Code]:
     # How many stragglers a code states only tells its own stop rule when to stop.
     return {
         "BACC": BACC(K, N, 0),

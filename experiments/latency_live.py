@@ -209,7 +209,9 @@ def _played(
     return elapsed, result.calls
 
 
-def _code(scheme: Scheme, K: int, wave: int) -> tuple[cm.Code, cm.StopRule | None]:
+def _code(
+    scheme: Scheme, K: int, wave: int
+) -> tuple[cm.contracts.Code, cm.contracts.StoppingRule | None]:
     N = scheme.workers(K)
     if scheme.exact:
         return cm.Replication(K, N), cm.Decodable()

@@ -127,9 +127,9 @@ ALONE = ("gross noise",)
 """Of the case with one liar."""
 
 
-def _codes(cell: Cell, plan: cm.Plan) -> dict[str, cm.Code]:
+def _codes(cell: Cell, plan: cm.Plan) -> dict[str, cm.contracts.Code]:
     N, K, liars = cell["N"], cell["K"], cell["liars"]
-    codes: dict[str, cm.Code] = {
+    codes: dict[str, cm.contracts.Code] = {
         "KernelCode": cm.KernelCode(K, N, 0),
         "planned": plan.code,
         "SplineCode": cm.SplineCode(K, N, 0),
@@ -198,7 +198,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
 
 
 def _scored(
-    estimate: cm.Estimate, right: np.ndarray, liars: tuple[int, ...], unit: float
+    estimate: cm.contracts.Estimate, right: np.ndarray, liars: tuple[int, ...], unit: float
 ) -> tuple[float, float, float, float, float]:
     """Share of liars caught, honest workers dropped, mean squared error of what is finite, shares of
     rows wrongly marked exact and of rows that are not finite.

@@ -62,7 +62,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
         yield {"scheme": "inputs", "worker": k, "away": 0.0, "beyond": 0.0, "picture": pixels}
 
 
-def _codes(K: int, N: int) -> dict[str, cm.Code]:
+def _codes(K: int, N: int) -> dict[str, cm.contracts.Code]:
     return {
         "copies": cm.Replication(K, N),
         "BACC": cm.BerrutCode(K, N, 0),

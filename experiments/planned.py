@@ -107,7 +107,7 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
     plan = cm.plan(
         call, inputs[sample], workers=N, tasks=K, stragglers=S, seed=int(rng.integers(2**31))
     )
-    codes: dict[str, cm.Code] = {
+    codes: dict[str, cm.contracts.Code] = {
         "planned": plan.code,
         "KernelCode": cm.KernelCode(K, N, S),
         "LeTCC": LeTCC(K, N, S),
@@ -150,7 +150,7 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
 
 def _judged(
     call: functions.Call,
-    code: cm.Code,
+    code: cm.contracts.Code,
     inputs: np.ndarray,
     truth: np.ndarray,
     rows: list[np.ndarray],

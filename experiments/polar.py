@@ -87,9 +87,9 @@ def _benchmarked() -> Iterator[Row]:
 
 
 def _needed(N: int, K: int, orders: int, rng: np.random.Generator) -> Iterator[Row]:
-    codes: dict[str, cm.PolarCode | cm.MDSCode] = {"polar": cm.PolarCode(K, N)}
+    codes: dict[str, cm.codes.PolarCode | cm.codes.MDSCode] = {"polar": cm.codes.PolarCode(K, N)}
     if N <= 256:  # an MDS code decides by a decomposition of its system
-        codes["MDS"] = cm.MDSCode(K, N)
+        codes["MDS"] = cm.codes.MDSCode(K, N)
     drawn = [rng.permutation(N).tolist() for _ in range(orders)]
     for name, code in codes.items():
         counts = np.array([_enough(code.decodable, order, K) for order in drawn])
@@ -114,7 +114,7 @@ def _enough(decodable: Callable[[frozenset[int]], bool], order: list[int], least
 
 def _anytime(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
     N, K = cell["N"], cell["K"]
-    polar, mds, rows = cm.PolarCode(K, N), cm.MDSCode(K, N), 4
+    polar, mds, rows = cm.codes.PolarCode(K, N), cm.codes.MDSCode(K, N), 4
     weights = np.stack([polar.weights(n) for n in range(N)])
     counts = np.unique(np.linspace(2, N, settings.counts + 1).round().astype(int))
     error = {(name, m): [] for name in ("polar", "MDS", "copies") for m in counts}  # type: ignore[var-annotated]

@@ -270,7 +270,7 @@ def _with_kernel(config: Config, cell: Cell) -> bool:
     )
 
 
-def _errors(cell: Cell, draws: list[_Draw], code: cm.Code) -> np.ndarray:
+def _errors(cell: Cell, draws: list[_Draw], code: cm.contracts.Code) -> np.ndarray:
     function, unit = FUNCTIONS[cell["function"]], variance(cell["function"])
     errors = []
     for inputs, answered, seed in draws:

@@ -32,7 +32,7 @@ def grouped(inputs: np.ndarray, tasks: int, rng: np.random.Generator) -> np.ndar
     )
 
 
-def cut_for(code: cm.Code, rows: np.ndarray) -> np.ndarray:
+def cut_for(code: cm.contracts.Code, rows: np.ndarray) -> np.ndarray:
     """The places (K, B) of rows (K · B, *x) in their groups, as `codedmap.map` cuts them.
 
     Some codes ask for an order in which rows that are alike share a group.
@@ -76,7 +76,7 @@ def answers_of(function: Function, payloads: np.ndarray) -> np.ndarray:
 
 def played(
     function: Function | None,
-    code: cm.Code,
+    code: cm.contracts.Code,
     inputs: np.ndarray,
     truth: np.ndarray,
     sets: list[np.ndarray],

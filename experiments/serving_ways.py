@@ -45,12 +45,12 @@ class Way:
     """
 
     name: str
-    code: cm.Code
+    code: cm.contracts.Code
     simulated: Callable[[Times], cm.latency.Waits]
     hedged: bool = False
     deadline: float | None = None
 
-    def stop(self, late: float) -> cm.StopRule | None:
+    def stop(self, late: float) -> cm.contracts.StoppingRule | None:
         """The rule of a wave in which a call is late after so many seconds."""
         if self.deadline is None:
             return cm.Decodable() if isinstance(self.code, cm.Replication | cm.Uncoded) else None

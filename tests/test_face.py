@@ -5,49 +5,34 @@ import inspect
 import codedmap as cm
 
 FACE = """
-map stream waves Waves Totals sum itemwise MapResult plan Plan PlanRow
-Uncoded Replication KernelCode Prior Known SplineCode BerrutCode LagrangeCode
-Quorum Deadline Decodable Everyone Tolerance Hedge Outcome Progress StopRule
-Code Encoding Estimate LinearCode OnnxModel
-CodedMatrix MatrixCode MatrixResult MDSCode PolarCode
-CodedParts SumCode SumResult IgnoreStragglers
-FractionalRepetition CyclicGradientCode PolynomialGradientCode GroupedGradientCode
-plan_cluster ClusterPlan Cluster LearningNode InformationNode Link ErrorModel
-engines latency testing training
-CodedmapError InvalidArgument Unreachable InvalidAnswer NotEnoughAnswers NotEnoughMemory CannotSend
-EngineError MissingMainGuard WorkerLost WorkerCrashed Abandoned KeptLost
+map stream waves sum plan itemwise CodedMatrix CodedParts OnnxModel
+MapResult MatrixResult Plan SumResult Waves
+Deadline Decodable Everyone Hedge Outcome Quorum Tolerance
+BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded
+CodedmapError EngineError InvalidAnswer InvalidArgument NotEnoughAnswers WorkerCrashed
 """.split()
+MODULES = (
+    "codes contracts engines errors estimation latency results testing topology training".split()
+)
 
 
 def test_the_face_is_exactly_what_is_meant():
-    assert sorted(cm.__all__) == sorted(FACE)
-    visible = {name for name in vars(cm) if not name.startswith("_")}
-    assert visible - {"codes"} == set(FACE)
-    assert cm.engines.__all__ == [
-        "Dask",
-        "Engine",
-        "FromExecutor",
-        "Kept",
-        "Local",
-        "Ray",
-        "Resident",
-    ]
+    assert sorted(cm.__all__) == sorted(FACE + MODULES)
+    rooms = {"api", "coding", "detection", "execution", "matrices", "planning", "storage", "sums"}
+    assert {name for name in vars(cm) if not name.startswith("_")} <= {*cm.__all__, *rooms, "cli"}
 
 
 def test_every_public_object_says_where_it_is_public():
     for name in FACE:
-        if name not in ("engines", "latency", "testing", "training"):
-            assert getattr(cm, name).__module__ == "codedmap", name
-    for name in cm.engines.__all__:
-        assert getattr(cm.engines, name).__module__ == "codedmap.engines", name
-    for name in cm.latency.__all__:
-        assert getattr(cm.latency, name).__module__ == "codedmap.latency", name
-    for name in cm.training.__all__:
-        assert getattr(cm.training, name).__module__ == "codedmap.training", name
+        assert getattr(cm, name).__module__ == "codedmap", name
+    for module in MODULES:
+        public = getattr(cm, module)
+        for name in set(public.__all__) - set(FACE):
+            assert getattr(public, name).__module__ == f"codedmap.{module}", name
 
 
 def test_every_public_object_is_documented():
-    for module in (cm, cm.engines, cm.latency, cm.testing, cm.training):
+    for module in (cm, *(getattr(cm, name) for name in MODULES)):
         for name in module.__all__:
             thing = getattr(module, name)
             assert inspect.getdoc(thing), name
@@ -58,11 +43,10 @@ def test_every_public_object_is_documented():
 
 
 def test_every_error_is_the_librarys_and_what_people_catch():
-    errors = [getattr(cm, name) for name in FACE if isinstance(getattr(cm, name), type)]
-    errors = [error for error in errors if issubclass(error, Exception)]
+    errors = [getattr(cm.errors, name) for name in cm.errors.__all__]
     assert len(errors) == 13
     assert all(issubclass(error, cm.CodedmapError) for error in errors)
     assert issubclass(cm.InvalidArgument, ValueError)
     assert issubclass(cm.InvalidAnswer, ValueError)
-    assert issubclass(cm.NotEnoughMemory, MemoryError)
-    assert issubclass(cm.CannotSend, TypeError)
+    assert issubclass(cm.errors.NotEnoughMemory, MemoryError)
+    assert issubclass(cm.errors.CannotSend, TypeError)

@@ -40,7 +40,7 @@ def test_the_wheel_is_the_package_its_licence_and_its_command(built):
         "codedmap/py.typed"
     }
     assert f"{info}/licenses/LICENSE" in names
-    assert "codedmap = codedmap._cli:main" in entry
+    assert "codedmap = codedmap.cli:main" in entry
     assert "License-Expression: BSD-3-Clause" in metadata
     assert "\n# codedmap" in metadata
     subprocess.run(["check-wheel-contents", str(wheel)], check=True, env=_path())

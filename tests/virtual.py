@@ -71,5 +71,7 @@ class Virtual:
                     happen()
                 return self.pop(0)
 
-        monkeypatch.setattr("codedmap._collect.SimpleQueue", Queue)
-        monkeypatch.setattr("codedmap._collect.time", SimpleNamespace(monotonic=lambda: engine.now))
+        monkeypatch.setattr("codedmap.execution.collect.SimpleQueue", Queue)
+        monkeypatch.setattr(
+            "codedmap.execution.collect.time", SimpleNamespace(monotonic=lambda: engine.now)
+        )

@@ -46,10 +46,10 @@ class Wave:
     def map(
         self,
         rows: np.ndarray,
-        code: cm.Code,
+        code: cm.contracts.Code,
         members: Sequence[int],
         *,
-        stop: cm.StopRule | None,
+        stop: cm.contracts.StoppingRule | None,
         throw: bool = True,
     ) -> cm.MapResult:
         """`codedmap.map` on these workers; somebody crashes in the first call of a wave."""
@@ -134,14 +134,16 @@ def schemes(setup: Setup) -> list[Scheme]:
     ]
 
 
-def _coded(code: cm.Code, stop: cm.StopRule | None, wave: Wave) -> tuple[np.ndarray, np.ndarray]:
+def _coded(
+    code: cm.contracts.Code, stop: cm.contracts.StoppingRule | None, wave: Wave
+) -> tuple[np.ndarray, np.ndarray]:
     """One call of `codedmap.map`."""
     result = wave.map(wave.rows, code, range(code.workers), stop=stop)
     return result.values, result.exact
 
 
 def _resent(
-    setup: Setup, stop: Callable[[int], cm.StopRule], wave: Wave
+    setup: Setup, stop: Callable[[int], cm.contracts.StoppingRule], wave: Wave
 ) -> tuple[np.ndarray, np.ndarray]:
     """One call a task; what has no answer when ``stop(tasks)`` says so goes to spare workers."""
     batches = np.split(wave.rows, setup.tasks)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from codedmap import WorkerLost
 from codedmap.engines import Kept, Resident
+from codedmap.errors import WorkerLost
 
 __all__ = ["Call", "Crew", "Fate", "Latency", "Patient", "make_ready"]
 

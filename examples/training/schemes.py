@@ -79,7 +79,7 @@ class BlockGradient:
         )
 
 
-def _sum(code: cm.SumCode) -> Callable[[Setting, cm.engines.Engine], Gradient]:
+def _sum(code: cm.contracts.SumCode) -> Callable[[Setting, cm.engines.Engine], Gradient]:
     """Parts are placed once; workers are sent the weights."""
 
     def made(setting: Setting, engine: cm.engines.Engine) -> Gradient:
@@ -96,7 +96,11 @@ def _sum(code: cm.SumCode) -> Callable[[Setting, cm.engines.Engine], Gradient]:
 
 
 def _map(
-    code: cm.Code, *, aligned: bool = True, stop: cm.StopRule | None = None, hedged: bool = False
+    code: cm.contracts.Code,
+    *,
+    aligned: bool = True,
+    stop: cm.contracts.StoppingRule | None = None,
+    hedged: bool = False,
 ) -> Callable[[Setting, cm.engines.Engine], Gradient]:
     """The minibatches are sent, as they are or mixed, with every step."""
 
@@ -132,7 +136,7 @@ SCHEMES = (
     Scheme(
         "wait for all",
         "`sum`, one part a worker",
-        1, _sum(cm.FractionalRepetition(N, 0)), "exact",
+        1, _sum(cm.codes.FractionalRepetition(N, 0)), "exact",
     ),
     Scheme(
         "hedged",
@@ -147,22 +151,22 @@ SCHEMES = (
     Scheme(
         "repetition, S = 1",
         "`sum`, `FractionalRepetition(12, 1)`",
-        2, _sum(cm.FractionalRepetition(N, 1)), "exact",
+        2, _sum(cm.codes.FractionalRepetition(N, 1)), "exact",
     ),
     Scheme(
         "repetition, S = 2",
         "`sum`, `FractionalRepetition(12, 2)`",
-        3, _sum(cm.FractionalRepetition(N, 2)), "exact",
+        3, _sum(cm.codes.FractionalRepetition(N, 2)), "exact",
     ),
     Scheme(
         "cyclic, S = 2",
         "`sum`, `CyclicGradientCode(12, 2)`",
-        3, _sum(cm.CyclicGradientCode(N, 2)), "exact",
+        3, _sum(cm.codes.CyclicGradientCode(N, 2)), "exact",
     ),
     Scheme(
         "ignore stragglers",
         "`sum`, `IgnoreStragglers(12, 3)`: one part a worker, the first 9 answers",
-        1, _sum(cm.IgnoreStragglers(N, 3)), "partial",
+        1, _sum(cm.codes.IgnoreStragglers(N, 3)), "partial",
     ),
     Scheme(
         "LeTCC",

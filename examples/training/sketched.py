@@ -40,7 +40,7 @@ LOOKS = 5
 """Steps from one look to the next."""
 EACH = 18
 WORKERS = 2
-CODE = cm.FractionalRepetition(WORKERS, 1)
+CODE = cm.codes.FractionalRepetition(WORKERS, 1)
 
 
 class InTheSketch:

@@ -7,6 +7,7 @@ from .grouped_gradient import GroupedGradientCode as GroupedGradientCode
 from .ignore_stragglers import IgnoreStragglers as IgnoreStragglers
 from .kernel import KernelCode as KernelCode
 from .lagrange import LagrangeCode as LagrangeCode
+from .linear import LinearCode as LinearCode
 from .mds import MDSCode as MDSCode
 from .polar import PolarCode as PolarCode
 from .polynomial_gradient import PolynomialGradientCode as PolynomialGradientCode
@@ -22,6 +23,7 @@ __all__ = [
     "IgnoreStragglers",
     "KernelCode",
     "LagrangeCode",
+    "LinearCode",
     "MDSCode",
     "PolarCode",
     "PolynomialGradientCode",
@@ -29,3 +31,8 @@ __all__ = [
     "SplineCode",
     "Uncoded",
 ]
+
+for _name in __all__:
+    # Pickles, reprs and the documentation name things where people find them.
+    globals()[_name].__module__ = __name__
+del _name

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .._code import check_budget
-from .._linear import LinearCode, LinearEncoding, Operator
-from .._mixing import check_clip, clipped
-from .._ordered import Order, OrderedEncoding, arranged, check_order, in_order
-from .._points import task_points, worker_points
-from .._precision import Precision, Windows, of_a_curve
-from .._spline import DENSE_ENTRIES
+from ..coding.points import task_points, worker_points
+from ..coding.precision import Precision, Windows, of_a_curve
+from ..coding.spline import DENSE_ENTRIES
+from ..contracts.code import check_budget
+from .clipped import check_clip, clipped
+from .linear import LinearCode, LinearEncoding, Operator
+from .ordered import Order, OrderedEncoding, arranged, check_order, in_order
 
 __all__ = ["BerrutCode"]
 

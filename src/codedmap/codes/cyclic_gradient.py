@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._checks import check_whole
-from .._sums.code import check_sum_budget
-from .._sums.gradient import GradientCode
+from ..coding.gradient import GradientCode
+from ..contracts.arguments import check_whole
+from ..contracts.sum_code import check_sum_budget
 
 __all__ = ["CyclicGradientCode"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_whole
-from .._errors import InvalidArgument, NotEnoughAnswers
-from .._sums.gradient import TOLERANCE, Drawn, best_drawn
+from ..coding.gradient import TOLERANCE, Drawn, best_drawn
+from ..contracts.arguments import check_whole
+from ..errors import InvalidArgument, NotEnoughAnswers
 
 __all__ = ["GroupedGradientCode"]
 

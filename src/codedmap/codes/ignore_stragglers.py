@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._errors import NotEnoughAnswers
-from .._sums.code import check_sum_budget
+from ..contracts.sum_code import check_sum_budget
+from ..errors import NotEnoughAnswers
 
 __all__ = ["IgnoreStragglers"]
 

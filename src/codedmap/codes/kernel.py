@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_whole, is_real
-from .._code import check_budget, check_tasks
-from .._errors import InvalidArgument
-from .._kernel import Known, Prior
-from .._kernel.cells import cells_along
-from .._kernel.decoding import Decoder
-from .._kernel.geometry import Geometry
-from .._kernel.solving import Solver
-from .._ordering import neighbours_together, paths_through
+from ..coding.ordering import neighbours_together, paths_through
+from ..contracts.arguments import check_whole, is_real
+from ..contracts.code import check_budget, check_tasks
+from ..errors import InvalidArgument
+from ..estimation import Known, Prior
+from ..estimation.cells import cells_along
+from ..estimation.decoding import Decoder
+from ..estimation.geometry import Geometry
+from ..estimation.solving import Solver
 from .kernel_encoding import KernelEncoding
 
 __all__ = ["KernelCode"]
@@ -99,7 +99,7 @@ class KernelCode:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise InvalidArgument(
-                    f"{name}={value!r} must be a codedmap.{kind.__name__} or None"
+                    f"{name}={value!r} must be a codedmap.estimation.{kind.__name__} or None"
                 )
         if self.prior is not None and self.prior.power and self.known is None:
             raise InvalidArgument(

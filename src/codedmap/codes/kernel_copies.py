@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._kernel.decoding import Decoder
-from .._kernel.heard import Heard, finite
-from .._votes import compare
+from ..detection.replicas import compare
+from ..estimation.decoding import Decoder
+from ..estimation.observations import Heard, finite
 
 __all__ = ["Quarrel", "quarrel_among"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .._answers import matrix
-from .._code import Estimate, left_out
-from .._errors import InvalidAnswer, NotEnoughAnswers
-from .._kernel import Prior
-from .._kernel.decoding import Decoder, Fit
-from .._kernel.heard import Heard, finite
-from .._votes import compare
+from ..contracts.answers import matrix
+from ..contracts.code import Estimate, left_out
+from ..detection.replicas import compare
+from ..errors import InvalidAnswer, NotEnoughAnswers
+from ..estimation import Prior
+from ..estimation.decoding import Decoder, Fit
+from ..estimation.observations import Heard, finite
 from .kernel_copies import Quarrel, quarrel_among
 from .replication import CopyEncoding
 

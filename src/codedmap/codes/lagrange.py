@@ -9,12 +9,12 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.linalg import solve_triangular
 
-from .._checks import check_whole, is_real
-from .._code import check_budget
-from .._errors import InvalidArgument
-from .._linear import LinearCode, Operator
-from .._points import task_points, worker_points
-from .._precision import Precision
+from ..coding.points import task_points, worker_points
+from ..coding.precision import Precision
+from ..contracts.arguments import check_whole, is_real
+from ..contracts.code import check_budget
+from ..errors import InvalidArgument
+from .linear import LinearCode, Operator
 
 __all__ = ["LagrangeCode"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from .._errors import NotEnoughAnswers
-from .._matrices.code import Decoded, check_consistent, check_matrix_budget, rounding
-from .._outliers import find_lies
-from .._precision import MOST, Precision
+from ..coding.precision import MOST, Precision
+from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
+from ..detection.outliers import find_lies
+from ..errors import NotEnoughAnswers
 
 __all__ = ["MDSCode"]
 

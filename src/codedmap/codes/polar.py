@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from .._errors import InvalidArgument, NotEnoughAnswers
-from .._matrices.code import Decoded, check_consistent, check_matrix_budget
+from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget
+from ..errors import InvalidArgument, NotEnoughAnswers
 
 __all__ = ["PolarCode"]
 

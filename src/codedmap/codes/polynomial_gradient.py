@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.polynomial.polynomial import polyfromroots
 
-from .._checks import check_whole
-from .._errors import InvalidArgument
-from .._sums.code import check_sum_budget
-from .._sums.gradient import GradientCode
+from ..coding.gradient import GradientCode
+from ..contracts.arguments import check_whole
+from ..contracts.sum_code import check_sum_budget
+from ..errors import InvalidArgument
 
 __all__ = ["PolynomialGradientCode"]
 

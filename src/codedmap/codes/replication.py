@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from .._answers import matrix
-from .._checks import check_whole
-from .._code import Estimate, check_budget, check_tasks, left_out
-from .._errors import InvalidArgument, NotEnoughAnswers
-from .._forms import same_in
-from .._votes import compare
+from ..contracts.answer_types import same_in
+from ..contracts.answers import matrix
+from ..contracts.arguments import check_whole
+from ..contracts.code import Estimate, check_budget, check_tasks, left_out
+from ..detection.replicas import compare
+from ..errors import InvalidArgument, NotEnoughAnswers
 
 __all__ = ["CopyEncoding", "Replication", "Uncoded"]
 

@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._checks import is_real
-from .._code import check_budget
-from .._errors import InvalidArgument
-from .._linear import LinearCode, LinearEncoding, Operator
-from .._mixing import check_clip, clipped
-from .._ordered import Order, OrderedEncoding, arranged, check_order, in_order
-from .._points import Points, task_points, worker_points
-from .._precision import Precision, Windows, of_a_curve
-from .._robust import RobustEncoding
-from .._spline import smoother, smoothing_by_gcv
+from ..coding.points import Points, task_points, worker_points
+from ..coding.precision import Precision, Windows, of_a_curve
+from ..coding.spline import smoother, smoothing_by_gcv
+from ..contracts.arguments import is_real
+from ..contracts.code import check_budget
+from ..errors import InvalidArgument
+from .clipped import check_clip, clipped
+from .linear import LinearCode, LinearEncoding, Operator
+from .ordered import Order, OrderedEncoding, arranged, check_order, in_order
+from .robust_spline import RobustEncoding
 
 __all__ = ["SplineCode"]
 

@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .._errors import EngineError
-from ._contract import Engine as Engine
-from ._contract import Kept as Kept
+from ..contracts.engine import Engine as Engine
+from ..contracts.engine import Kept as Kept
+from ..errors import EngineError
 from .executor import FromExecutor as FromExecutor
 from .local import Local as Local
 from .resident import Resident as Resident

@@ -6,9 +6,9 @@ from functools import partial
 
 import distributed
 
-from ._cluster import Domains
-from ._dask import DaskCluster
-from ._pinned import Pinned
+from .cluster import Domains
+from .cluster_engine import Pinned
+from .dask_cluster import DaskCluster
 
 __all__ = ["Dask"]
 

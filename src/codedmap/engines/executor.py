@@ -15,10 +15,10 @@ from typing import Any
 
 import cloudpickle
 
-from .._checks import check_whole
-from .._errors import CannotSend, EngineError
-from ._contract import Kept
-from ._parcel import culprit, unsendable
+from ..contracts.arguments import check_whole
+from ..contracts.engine import Kept
+from ..errors import CannotSend, EngineError
+from .transport.parcel import culprit, unsendable
 
 __all__ = ["FromExecutor"]
 

@@ -9,14 +9,14 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from .._checks import check_whole
-from .._errors import InvalidArgument
-from ._descriptors import make_room
-from ._guard import check_importable, refuse_inside_import, start_failure
-from ._parcel import discard_all
-from ._pinning import Pinning, join
-from ._room import check_room
-from ._slot import Slot
+from ..contracts.arguments import check_whole
+from ..errors import InvalidArgument
+from .descriptors import make_room
+from .local_slot import Slot
+from .main_guard import check_importable, refuse_inside_import, start_failure
+from .room import check_room
+from .slot_engine import Pinning, join
+from .transport.parcel import discard_all
 
 __all__ = ["Local"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from .._checks import check_whole, is_real
-from .._errors import InvalidArgument
-from ._cluster import Domains
-from ._pinned import Pinned
-from ._ray import RayCluster
+from ..contracts.arguments import check_whole, is_real
+from ..errors import InvalidArgument
+from .cluster import Domains
+from .cluster_engine import Pinned
+from .ray_cluster import RayCluster
 
 __all__ = ["Ray"]
 

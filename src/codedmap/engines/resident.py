@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._contract import Engine, Kept
+from ..contracts.engine import Engine, Kept
 
 __all__ = ["Resident"]
 

@@ -9,17 +9,17 @@
 True
 """
 
-from ._measured import Empirical as Empirical
-from ._models import Bimodal as Bimodal
-from ._models import LatencyModel as LatencyModel
-from ._models import Pareto as Pareto
-from ._models import ShiftedExponential as ShiftedExponential
-from ._waits import Waits as Waits
-from ._waits import copies as copies
-from ._waits import hedged as hedged
-from ._waits import hedged_in_pool as hedged_in_pool
-from ._waits import quorum as quorum
-from ._waits import responders as responders
+from .measured import Empirical as Empirical
+from .models import Bimodal as Bimodal
+from .models import LatencyModel as LatencyModel
+from .models import Pareto as Pareto
+from .models import ShiftedExponential as ShiftedExponential
+from .waits import Waits as Waits
+from .waits import copies as copies
+from .waits import hedged as hedged
+from .waits import hedged_in_pool as hedged_in_pool
+from .waits import quorum as quorum
+from .waits import responders as responders
 
 __all__ = [
     "Bimodal",

@@ -3,7 +3,7 @@
 >>> import numpy as np, codedmap as cm
 >>> target = np.linspace(-1, 1, 200)
 >>> parts = [target + shift for shift in (-2.0, -1.0, 0.0, 1.0, 2.0, 0.0)]
->>> code = cm.FractionalRepetition(workers=6, stragglers=2)
+>>> code = cm.codes.FractionalRepetition(workers=6, stragglers=2)
 >>> with cm.testing.Scripted(6, {1: cm.testing.never()}) as engine:
 ...     shards = cm.CodedParts(parts, code=code, engine=engine)
 ...     optimizer = cm.training.AMSGrad(np.zeros(200), 0.1)
@@ -13,10 +13,10 @@
 (True, 8000)
 """
 
-from ._amsgrad import AMSGrad as AMSGrad
-from ._sketch import CountSketch as CountSketch
-from ._sketched import SketchedAMSGrad as SketchedAMSGrad
-from ._step import Step as Step
+from .amsgrad import AMSGrad as AMSGrad
+from .sketch import CountSketch as CountSketch
+from .sketched import SketchedAMSGrad as SketchedAMSGrad
+from .step import Step as Step
 
 __all__ = ["AMSGrad", "CountSketch", "SketchedAMSGrad", "Step"]
 

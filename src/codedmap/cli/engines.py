@@ -1,0 +1,140 @@
+"""Engines by the names that they have on a command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+import codedmap as cm
+
+from ..engines.local_worker import start_server
+from .shell import ENDING, flush
+
+__all__ = ["ENGINES", "engine_named"]
+
+_WAIT = 10.0  # seconds for a cluster to answer, and then for its first worker
+
+
+@contextmanager
+def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
+    engine = cm.engines.Dask
+    from distributed import Client  # noqa: PLC0415  an extra
+
+    if not address:
+        raise cm.InvalidArgument(
+            "--engine dask needs the address of a scheduler, such as --engine dask:tcp://10.0.0.1:8786"
+        )
+    try:
+        client: Any = Client(address, timeout=_WAIT)
+    except (OSError, ValueError) as error:
+        raise cm.EngineError(
+            f"no Dask scheduler answers at {address} ({error}): is it running?"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_WAIT)
+        except TimeoutError as error:
+            raise cm.EngineError(
+                f"the Dask cluster at {address} has no workers: start some with dask worker {address}"
+            ) from error
+        _by_value()
+        with engine(client, workers=workers) as pool:
+            yield pool
+
+
+@contextmanager
+def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
+    engine = cm.engines.Ray
+    import ray  # noqa: PLC0415  an extra
+
+    # Nobody has asked for a Ray cluster of his own, should it come to that.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _check_reachable(address)
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        ray.init(
+            address or None,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"at {address}" if address else "here"
+        raise cm.EngineError(f"Ray cannot be used {where}: {error}") from error
+    try:
+        for number, handler in handlers.items():  # Ray has put its own in their place
+            signal.signal(number, handler)
+        _by_value()
+        with engine(workers) as pool:
+            yield pool
+    finally:
+        ray.shutdown()
+
+
+def _local(workers: int) -> cm.engines.Local:
+    flush()  # multiprocessing does before each process that it starts, and would fail there
+    start_server()
+    return cm.engines.Local(workers)
+
+
+ENGINES: dict[str, Callable[..., AbstractContextManager[Any]]] = {
+    "local": _local,
+    "dask": _dask,
+    "ray": _ray,
+}
+
+
+def engine_named(words: str, workers: int) -> Callable[[], AbstractContextManager[Any]]:
+    """What starts so many workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786".
+
+    Raises
+    ------
+    InvalidArgument
+        If there is no such engine.
+    """
+    name, _, address = words.partition(":")
+    if name not in ENGINES or (name == "local" and address):
+        raise cm.InvalidArgument(
+            f"--engine {words} must be local, dask:ADDRESS of a scheduler, ray, or ray:ADDRESS"
+        )
+    make = ENGINES[name]
+    return lambda: make(workers, address) if address else make(workers)
+
+
+def _check_reachable(address: str) -> None:
+    # Ray itself would try for minutes.
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()) or "/" in host:
+        if address not in ("", "auto"):
+            raise cm.InvalidArgument(
+                f"--engine ray:{address} must be ray:HOST:PORT, such as ray:10.0.0.1:6379"
+            )
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _WAIT).close()
+    except (OSError, OverflowError) as error:
+        raise cm.EngineError(
+            f"no Ray cluster answers at {address} ({error}): is it running? --engine ray alone starts one"
+        ) from error
+
+
+def _by_value() -> None:
+    """Have functions of modules in the current directory travel with these modules.
+
+    The workers of a cluster may run anywhere.
+    """
+    here = Path.cwd()
+    for name, module in tuple(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "")
+        path = here.joinpath(*name.split("."))
+        if name != "__main__" and file in (path.with_suffix(".py"), path / "__init__.py"):
+            cloudpickle.register_pickle_by_value(module)

@@ -1,0 +1,172 @@
+"""The files of a command line: rows that come in, results that go out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+import codedmap as cm
+
+from ..storage.sink import unusable
+
+__all__ = ["Save", "check_apart", "reserved", "rows_in", "written"]
+
+Save = Callable[[IO[bytes]], None]
+_LONGEST = 143  # bytes of a file's name that every file system takes
+
+
+def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
+    """The array in a .npy or .npz file, there the one named ``key`` or the only one.
+
+    With ``mapped`` a .npy file is mapped and not read, for inputs larger than memory.
+    """
+    try:
+        with path.open("rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                raise cm.InvalidArgument(
+                    f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
+                )
+            file.seek(0)
+            mode: Literal["r"] | None = "r" if mapped else None
+            loaded = np.load(path if mapped else file, mmap_mode=mode, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                rows: np.ndarray = loaded[_chosen(path, loaded.files, key)]
+                return rows
+    except cm.InvalidArgument:
+        raise
+    except OSError as error:
+        raise cm.InvalidArgument(
+            f"inputs {path} cannot be read ({error.strerror or error}): check the path"
+        ) from error
+    except Exception as error:  # a damaged file raises whatever its damage leads to
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise cm.InvalidArgument(
+                f"inputs {path} holds Python objects, and unpickling those could run any code: "
+                "save an array of numbers or text (a ragged list of rows must be padded first)"
+            ) from error
+        raise cm.InvalidArgument(
+            f"inputs {path} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    if key is not None:
+        raise cm.InvalidArgument(f"--key is for .npz files: {path} holds a single array")
+    return loaded
+
+
+def _chosen(path: Path, keys: list[str], key: str | None) -> str:
+    listed = ", ".join(keys)
+    if not keys:
+        raise cm.InvalidArgument(f"inputs {path} is an archive without any array")
+    if key is None and len(keys) != 1:
+        raise cm.InvalidArgument(
+            f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME"
+        )
+    if key is not None and key not in keys:
+        raise cm.InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
+    return keys[0] if key is None else key
+
+
+def check_apart(output: Path, *read: str | Path) -> None:
+    """Raise `InvalidArgument` if the output is a file that is read: it would be replaced by what is made of it."""
+    for path in read:
+        with suppress(OSError):  # one of them is not there
+            if output.samefile(path):
+                raise cm.InvalidArgument(
+                    f"output {output} is the file that is read as {path}, which would be lost: give the output "
+                    "a name of its own"
+                )
+
+
+@contextmanager
+def reserved(
+    path: Path, force: bool
+) -> Iterator[Callable[[cm.MapResult, cm.contracts.Code], None]]:
+    """What saves a result to ``path``; see `written`."""
+    if path.suffix != ".npz":
+        raise cm.InvalidArgument(
+            f"output {path}: give it a name ending in .npz, or in .npy to have it written in waves"
+        )
+    with written("output", path, force) as write:
+
+        def save(result: cm.MapResult, code: cm.contracts.Code) -> None:
+            if result.values.dtype.hasobject:
+                raise cm.InvalidAnswer(
+                    f"answers are Python objects, which {path} cannot hold safely: return numbers or text"
+                )
+            write(lambda file: np.savez(file, **_contents(result, code)))
+
+        yield save
+
+
+@contextmanager
+def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], None]]:
+    """What writes to ``path``, through a file made beside it now; failures leave nothing.
+
+    Raises
+    ------
+    InvalidArgument
+        If the path exists, unless ``force``, or cannot be written.
+    """
+    problem = unusable(path)
+    if problem is not None:
+        raise cm.InvalidArgument(
+            f"{name} {path} cannot be written ({problem}): choose a shorter name, or another directory"
+        )
+    if path.is_dir() or (os.path.lexists(path) and not force):
+        raise cm.InvalidArgument(
+            f"{name} {path} exists: choose another name, or replace a file with --force"
+        )
+    if not path.parent.is_dir():
+        raise cm.InvalidArgument(
+            f"{name} {path}: there is no directory {path.parent}, create it first"
+        )
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if len(os.fsencode(part.name)) > _LONGEST:
+        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        part = path.with_name(f".{short}.{os.getpid()}.part")
+    try:
+        file = part.open("xb")
+    except OSError as error:
+        raise cm.InvalidArgument(
+            f"{name} {path} cannot be written ({error.strerror}): choose another directory"
+        ) from error
+
+    def write(save: Save) -> None:
+        try:
+            with file:
+                save(file)
+            part.replace(path)
+        except OSError as error:
+            raise cm.InvalidArgument(
+                f"{name} {path} could not be written: {error.strerror}; what it would have held is "
+                "lost, run again with room for it"
+            ) from error
+
+    try:
+        with file:
+            yield write
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _contents(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
+    if result.stderr is not None:
+        arrays["stderr"] = result.stderr
+    if result.saved is not None:
+        arrays |= {"hedges": np.array(result.hedges), "saved": result.saved}
+    for name in ("answered", "abandoned", "failed", "rejected"):
+        arrays[name] = np.array(list(getattr(result, name)), dtype=np.int64)
+    failures = [f"{type(error).__name__}: {error}" for error in result.failed.values()]
+    return arrays | {
+        "failures": np.array(failures, dtype=str),
+        "outcome": result.outcome.value,
+        "seconds": result.seconds,
+        "code": repr(code),
+        "version": cm.__version__,
+    }

@@ -1,0 +1,214 @@
+"""What the words of a command line stand for: codes, rules and functions."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import codedmap as cm
+
+from ..contracts.code import check_budget
+
+__all__ = [
+    "CODES",
+    "code_named",
+    "falls_short",
+    "hedge_named",
+    "model_named",
+    "rule_named",
+]
+
+
+def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.contracts.Code:
+    if tasks != workers:
+        raise cm.InvalidArgument(
+            f"uncoded gives each task one worker, so {tasks} tasks cannot use {workers} workers: "
+            "leave --tasks out, or choose another code"
+        )
+    if stragglers and fill is None:
+        raise cm.InvalidArgument(
+            "uncoded gives each task one worker, so no answer may be missing: use --stragglers 0, "
+            "--fill mean to put the mean in for what is lost, or another code"
+        )
+    return cm.Uncoded(tasks, fill)
+
+
+def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.contracts.Code:
+    code = cm.Replication(tasks, workers, fill)
+    if stragglers > code.stragglers and fill is None:
+        raise cm.InvalidArgument(
+            f"{workers} workers for {tasks} tasks leave some with {workers // tasks} in all, and "
+            f"{stragglers} stragglers may be just these: use --tasks "
+            f"{workers // (stragglers + 1)} or fewer, --workers {tasks * (stragglers + 1)} or more, "
+            "or --fill mean to put the mean in for what is lost"
+        )
+    return code
+
+
+def _lagrange(
+    tasks: int, workers: int, stragglers: int, degree: int | None = None
+) -> cm.contracts.Code:
+    if degree is None:
+        raise cm.InvalidArgument(
+            "lagrange is for polynomials: say with --degree which total degree MODEL has in its "
+            "inputs, or use spline for any smooth function"
+        )
+    return cm.LagrangeCode(tasks, workers, stragglers, degree)
+
+
+def _auto(tasks: int, workers: int, stragglers: int) -> cm.contracts.Code:
+    """Stands for the code that will be chosen: of as many workers, and with standard errors."""
+    return cm.KernelCode(tasks, workers, stragglers, 0.0)
+
+
+class _Row(NamedTuple):
+    build: Callable[..., cm.contracts.Code]
+    """Called with tasks, workers, stragglers and those of the options that were given."""
+    options: tuple[str, ...] = ()
+    tasks: Callable[[int, int, Mapping[str, Any]], int] = lambda n, s, options: n - s
+    """Tasks by default, from workers, stragglers and options."""
+
+
+CODES = {
+    "auto": _Row(_auto, (), lambda n, s, options: 1),
+    "uncoded": _Row(_uncoded, ("fill",), lambda n, s, options: n),
+    "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
+    "berrut": _Row(cm.BerrutCode, ("order",)),
+    "spline": _Row(cm.SplineCode, ("points", "encoder_smoothing", "decoder_smoothing", "order")),
+    "kernel": _Row(cm.KernelCode, ("spread",)),
+    "lagrange": _Row(
+        _lagrange, ("degree",), lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1
+    ),
+}
+
+
+def code_named(
+    name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
+) -> cm.contracts.Code:
+    """The code of this name, with a default for tasks.
+
+    Raises
+    ------
+    InvalidArgument
+        If an option does not apply to this code, or a value to its use.
+    """
+    row = CODES[name]
+    check_budget(1, workers, stragglers)
+    for option in options:
+        if option not in row.options:
+            users = " and ".join(user for user, other in CODES.items() if option in other.options)
+            raise cm.InvalidArgument(
+                f"--{option.replace('_', '-')} is an option of {users}: leave it out for {name}"
+            )
+    if tasks is None:
+        tasks = row.tasks(workers, stragglers, options)
+    return row.build(tasks=tasks, workers=workers, stragglers=stragglers, **options)
+
+
+def rule_named(
+    code: cm.contracts.Code, stragglers: int, quorum: int | None, tolerance: float | None
+) -> cm.contracts.StoppingRule:
+    """Wait for a quorum that can be decoded, or until every standard error is small enough."""
+    workers = code.workers
+    if quorum is not None and quorum > workers:
+        raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
+    if tolerance is None:
+        return cm.Quorum(quorum or workers - stragglers) & cm.Decodable()
+    if not getattr(code, "has_stderr", True):
+        raise cm.InvalidArgument(
+            f"--tolerance is for standard errors, and {type(code).__name__} has none: use "
+            "--code kernel or --code replication --fill mean, or wait by --quorum and --deadline"
+        )
+    rule = cm.Tolerance(tolerance)
+    return rule if quorum is None else cm.Quorum(quorum) & rule
+
+
+def hedge_named(code: cm.contracts.Code, when: str) -> cm.Hedge:
+    """After some seconds, such as 0.5, or once a share of the workers has answered, such as 90%."""
+    try:
+        number = float(when.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if when.endswith("%") and 0 < number < 100:
+        answers = math.ceil(number * code.workers / 100 - 1e-9)
+        return cm.Hedge(cm.Quorum(max(1, min(answers, code.workers - 1))))  # one is still late
+    if when.endswith("%") or not 0 <= number < math.inf:
+        raise cm.InvalidArgument(
+            f"--hedge-after {when} must be seconds, such as 0.5, or a share of the workers, such as 90%"
+        )
+    return cm.Hedge(number)
+
+
+def model_named(
+    name: str, rows: np.ndarray, note: Callable[[str], None], *, far: bool = False
+) -> tuple[Callable[[Any], Any], np.ndarray]:
+    """A function from batch to batch, and the rows as it takes them.
+
+    An ONNX model is opened once here, so that what is wrong with it, or with the rows, shows
+    before any worker is started; floating-point rows are cast to its dtype. For workers that are far,
+    on machines which may not have the file, its content travels.
+    """
+    if name.endswith(".onnx"):
+        try:
+            model = cm.OnnxModel(name)
+        except OSError as error:
+            raise cm.InvalidArgument(
+                f"model {name} cannot be read ({error.strerror or error}): check the path"
+            ) from error
+        if rows.dtype.kind == "f" and rows.dtype != model.dtype:
+            note(f"inputs are {rows.dtype} and {Path(name).name} takes {model.dtype}: cast them")
+            with np.errstate(over="ignore"):  # the door tells which rows became infinite
+                rows = rows.astype(model.dtype)
+        model.check(rows.shape, rows.dtype)
+        # A fresh one: this process needs no copy of the weights.
+        return cm.OnnxModel(Path(name).read_bytes() if far else name), rows
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise cm.InvalidArgument(
+            f"MODEL {name!r} is neither a file ending in .onnx nor module:function, such as "
+            "model.onnx or my_module:predict"
+        )
+    return _imported(name, module, attribute), rows
+
+
+def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
+    here = str(Path.cwd())
+    if here not in sys.path:  # workers get the path as it is when they are started
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{module}.".startswith(f"{absent}."):
+            raise cm.InvalidArgument(
+                f"there is no module {absent!r} for MODEL {name!r} in {here} or on Python's path: "
+                "write package.module:function, without .py"
+            ) from error
+        raise cm.InvalidArgument(
+            f"importing {module!r} for MODEL {name!r} raised {type(error).__name__}: {error}"
+        ) from error
+    try:
+        fn = attrgetter(attribute)(found)
+    except AttributeError as error:
+        raise cm.InvalidArgument(
+            f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}"
+        ) from error
+    if not callable(fn):
+        raise cm.InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
+    return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it
+
+
+def falls_short(result: cm.MapResult, deadline: float | None) -> bool:
+    """Whether the result would have been an error, had ``throw`` not been False."""
+    if result.exact.all():
+        return False
+    unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
+    ended = result.outcome is cm.Outcome.NOBODY_LEFT and deadline is None
+    return unknown or ended or result.outcome is cm.Outcome.HOPELESS

@@ -1,0 +1,1 @@
+"""What codes are made of: operators, points, the smoothing spline, ordering."""

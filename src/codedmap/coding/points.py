@@ -1,0 +1,77 @@
+"""Where tasks and workers sit on the line [-1, 1]."""
+
+from __future__ import annotations
+
+from math import cos, gcd, pi, sin
+from typing import Literal
+
+import numpy as np
+
+from ..errors import InvalidArgument
+
+__all__ = ["Points", "task_points", "worker_points"]
+
+Points = Literal["chebyshev", "uniform"]
+
+
+def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
+    """Points of the tasks, ascending.
+
+    Parameters
+    ----------
+    tasks : int
+        K.
+    points : {"chebyshev", "uniform"}
+        ``"chebyshev"``: cos((2k - 1)π / 2K), of the first kind, as in BACC (2009.08327) and LeTCC
+        (2406.00300). ``"uniform"``: the centres of K equal cells.
+
+    Returns
+    -------
+    ndarray, shape (K,), float64
+    """
+    if points == "chebyshev":
+        return np.array([_cos_pi(2 * k - 1, 2 * tasks) for k in range(tasks, 0, -1)])
+    if points == "uniform":
+        return (2.0 * np.arange(tasks) + 1.0 - tasks) / tasks
+    raise _unknown(points)
+
+
+def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
+    """Points of the workers, ascending, both ends included; a single worker sits at 0.
+
+    Parameters
+    ----------
+    workers : int
+        N.
+    points : {"chebyshev", "uniform"}
+        ``"chebyshev"``: cos((n - 1)π / (N - 1)), of the second kind. ``"uniform"``: evenly spaced.
+
+    Returns
+    -------
+    ndarray, shape (N,), float64
+    """
+    if points not in ("chebyshev", "uniform"):
+        raise _unknown(points)
+    if workers == 1:
+        return np.zeros(1)
+    if points == "chebyshev":
+        return np.array([_cos_pi(n, workers - 1) for n in range(workers - 1, -1, -1)])
+    return (2.0 * np.arange(workers) - (workers - 1)) / (workers - 1)
+
+
+def _cos_pi(p: int, q: int) -> float:
+    # Task and worker points that coincide on paper must coincide in floating point too: a point
+    # next to a node, but not on it, is a division by rounding error in Berrut's formula. The
+    # reduced fraction, and the sine on the middle half, make equal angles give equal floats,
+    # exact symmetry and an exact 0.
+    d = gcd(p, q)
+    p, q = p // d, q // d
+    if 2 * p > q:
+        return -_cos_pi(q - p, q)
+    if 4 * p >= q:
+        return sin(pi * (q - 2 * p) / (2 * q))
+    return cos(pi * p / q)
+
+
+def _unknown(points: object) -> InvalidArgument:
+    return InvalidArgument(f'points={points!r} is unknown: choose "chebyshev" or "uniform"')

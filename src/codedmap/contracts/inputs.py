@@ -1,0 +1,67 @@
+"""Whatever the caller gives as inputs, as an array of rows that can be computed on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidArgument
+from .answers import all_finite
+
+__all__ = ["check_finite", "check_unmasked", "checked_rows", "shaped_rows"]
+
+_AXES = 60  # NumPy has 64, and groups and slots take some
+
+
+def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
+    """Rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
+    rows = shaped_rows(inputs, kind)
+    check_finite(rows, kind)
+    return rows
+
+
+def check_unmasked(inputs: Any, kind: str = "input") -> None:
+    """Raise `InvalidArgument` if numbers of a masked array are hidden."""
+    if np.ma.is_masked(inputs):
+        hidden = np.ma.getmaskarray(inputs)
+        raise InvalidArgument(
+            f"{hidden.sum()} of {hidden.size} numbers of the {kind}s are masked, and have no value to compute "
+            "with: fill them (inputs.filled(0.0), say), or leave their rows out"
+        )
+
+
+def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
+    """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
+    check_unmasked(inputs, kind)
+    try:
+        rows = np.asarray(inputs)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{kind}s cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
+        ) from error
+    if rows.ndim == 0:
+        raise InvalidArgument(
+            f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
+        )
+    if rows.ndim > _AXES:
+        raise InvalidArgument(
+            f"{kind}s have {rows.ndim} axes, and {_AXES} are the most that can be cut into groups: put some "
+            "together (inputs.reshape)"
+        )
+    if rows.size == 0:
+        raise InvalidArgument(
+            f"{kind}s of shape {rows.shape} are empty: there is nothing to compute"
+        )
+    return rows
+
+
+def check_finite(rows: np.ndarray, kind: str = "input", begin: int = 0) -> None:
+    """Raise `InvalidArgument` unless all rows (m, *x), which are counted from ``begin``, are finite."""
+    if rows.dtype.kind in "fc" and not all_finite(rows):
+        broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        raise InvalidArgument(
+            f"{broken.sum()} of {len(rows)} {kind} rows hold NaN or infinity (the first is row "
+            f"{begin + broken.argmax()}), which a mixture would spread to every payload: "
+            "drop or fill these rows"
+        )

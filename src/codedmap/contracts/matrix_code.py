@@ -1,0 +1,195 @@
+"""The contract between a code and the `CodedMatrix` door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+from ..errors import InvalidAnswer, InvalidArgument
+from .arguments import check_whole
+
+__all__ = [
+    "Anytime",
+    "AtOnce",
+    "Decoded",
+    "MatrixCode",
+    "Partial",
+    "Salvaging",
+    "check_consistent",
+    "check_matrix_budget",
+    "disputed",
+    "rounding",
+]
+
+_DEPENDENT = 1e-9  # share of a direction below which it is taken for rounding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """The products of K blocks."""
+
+    values: np.ndarray
+    """(K, *y)."""
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    """What is wrong with answers that were left out, by worker."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """What there is of K blocks where they cannot all be had."""
+
+    values: np.ndarray
+    """(K, *y), NaN where nothing is known."""
+    stderr: np.ndarray
+    """(K, *y): 0 where exact, infinite where nothing vouches for a value."""
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    """What is wrong with answers that were left out, by worker."""
+
+
+@runtime_checkable
+class MatrixCode(Protocol):
+    """K blocks of rows in, N coded blocks out; products of some of them in, products of the K out.
+
+    Worker n keeps one linear combination of the blocks, and answers with its product. What
+    is decoded is exact up to rounding.
+    """
+
+    @property
+    def tasks(self) -> int:
+        """K, blocks of rows that the matrix is cut into."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """N, workers, each with one coded block."""
+        ...
+
+    @property
+    def stragglers(self) -> int:
+        """S: the product can be had from any N - S answers; often from fewer."""
+        ...
+
+    def weights(self, worker: int) -> np.ndarray:
+        """Of each of the K blocks in this worker's, (K,)."""
+        ...
+
+    def decodable(self, answered: frozenset[int], dtype: np.dtype[Any]) -> bool:
+        """Whether answers of these workers can be decoded; more never hurt.
+
+        That is, whether rounding in ``dtype``, the matrix's, leaves half of its digits.
+        """
+        ...
+
+    def decode(self, answers: Mapping[int, np.ndarray], dtype: np.dtype[Any]) -> Decoded:
+        """The products of K blocks from finite answers of one shape and dtype, by worker.
+
+        ``dtype`` is the matrix's, in which the blocks were coded, so that answers are no more exact
+        than that, whatever their own.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            Where `decodable` is false, or becomes so when lies are left out.
+        InvalidAnswer
+            If the answers contradict one another, and nothing tells which are wrong.
+        """
+        ...
+
+
+@runtime_checkable
+class AtOnce(Protocol):
+    """A code that makes all coded blocks together faster than one by one."""
+
+    def coded(self, blocks: np.ndarray) -> np.ndarray:
+        """All coded blocks, (N, *x), from blocks (K, *x)."""
+        ...
+
+
+@runtime_checkable
+class Anytime(Protocol):
+    """A code that has an estimate of the product before it can be decoded."""
+
+    def estimate(self, answers: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Estimates of the products of K blocks, (K, *y), and the standard error of each entry.
+
+        Within 1.96 of these the true value is found in 95 % of the cases. None without enough to
+        tell an error from.
+        """
+        ...
+
+
+@runtime_checkable
+class Salvaging(Protocol):
+    """A code that knows which blocks are sure where they cannot all be decoded."""
+
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+        """The blocks that these answers, of which there is at least one, are sure of."""
+        ...
+
+
+def check_matrix_budget(tasks: int, workers: int) -> None:
+    """Raise `InvalidArgument` unless 1 <= K <= N are whole numbers."""
+    check_whole("tasks", tasks, 1)
+    check_whole("workers", workers, 1)
+    if tasks > workers:
+        raise InvalidArgument(
+            f"{tasks} tasks need at least as many workers, but there are {workers}: cut the matrix into "
+            f"at most {workers} blocks, fewer if some workers may be lost"
+        )
+
+
+def rounding(dtype: np.dtype[Any]) -> float:
+    """The distance between 1 and the next number of this dtype."""
+    return float(np.finfo(dtype).eps)
+
+
+def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any]) -> None:
+    """Raise `InvalidAnswer` unless answers are what the decoded blocks would give, up to rounding.
+
+    Parameters
+    ----------
+    given, again : ndarray, shape (F, outputs)
+    dtype : dtype
+        Of the matrix.
+    """
+    size = float(np.abs(given).max(initial=0.0))
+    off = np.abs(given - again).max(initial=0.0)
+    if off > size * rounding(dtype) ** 0.5:
+        raise InvalidAnswer(
+            f"{len(given)} answers contradict one another by {off:.2g}, where the largest number in them is "
+            f"{size:.2g}: at least one worker has computed a wrong product, and nothing tells which. "
+            "Compute it again, or wait for more answers (stop=Everyone())"
+        )
+
+
+def disputed(
+    weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any], least: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Which answers are among some that contradict one another, up to rounding, (F,) bool.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (F, K)
+        Of each block in the coded block of each answer.
+    given : ndarray, shape (F, outputs)
+    dtype : dtype
+        Of the matrix.
+    least : ndarray, shape (outputs,), or float
+        Differences up to which it is rounding whatever the answers are.
+    """
+    left, singular, _ = np.linalg.svd(weights)
+    rank = int((singular > _DEPENDENT * singular.max(initial=0.0)).sum())
+    # Combinations of honest answers that are 0, whatever the blocks are.
+    checks = left[:, rank:] @ left[:, rank:].T
+    off = np.abs(checks.astype(given.real.dtype) @ given)
+    beyond = np.maximum(np.abs(given).max(initial=0.0) * rounding(dtype) ** 0.5, least)
+    wrong: np.ndarray = (off > beyond).any(axis=1)
+    if not wrong.any():
+        return wrong
+    # Who has no part in such a combination, not even by way of others, is not in doubt.
+    bound = connected_components(np.abs(checks) > _DEPENDENT, directed=False)[1]
+    return np.isin(bound, bound[wrong])

@@ -1,0 +1,121 @@
+"""How much memory is free, so that what cannot fit is refused before it begins."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import NotEnoughMemory
+
+__all__ = ["check_memory", "check_parts", "free_memory"]
+
+
+_V2 = ("/sys/fs/cgroup", "memory.max", "memory.current")
+_V1 = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+"""Where control groups are seen, and in which files their limit and what they use."""
+
+_LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still use: the machine's, or its control group's; None if unknown."""
+    known = [n for n in (_machine(), *_groups()) if n is not None]
+    return min(known) if known else None
+
+
+def check_memory(payloads: int, inputs: int, tasks: int, workers: int) -> None:
+    """Raise `NotEnoughMemory` if payloads of this many bytes, and their transport, exceed what is free.
+
+    Parameters
+    ----------
+    payloads, inputs : int
+        Bytes of all payloads and of all inputs.
+    tasks, workers : int
+        K and N, for the message.
+    """
+    needed = 2 * payloads if workers > tasks else payloads
+    free = _lacking(needed)
+    if free is None:
+        return
+    if workers == tasks:
+        raise NotEnoughMemory(
+            f"{workers} payloads take {_size(needed)} on their way to the workers, but only {_size(free)} are free. "
+            "Call map on fewer rows at a time, or codedmap.waves, or cast them to float32"
+        )
+    raise NotEnoughMemory(
+        f"{workers} payloads for groups of K = {tasks} take N/K = {workers / tasks:.2f} times the inputs' "
+        f"{_size(inputs)}, and as much again on their way to the workers: {_size(needed)}, but only "
+        f"{_size(free)} are free. Call map on fewer rows at a time, or cast them to float32"
+    )
+
+
+def check_parts(held: int, parts: int, workers: int) -> None:
+    """Raise `NotEnoughMemory` if parts on workers of this machine, and their transport, exceed what is free.
+
+    Parameters
+    ----------
+    held, parts : int
+        Bytes of all that workers keep, and of all parts once.
+    workers : int
+        N, for the message.
+    """
+    needed = 2 * held
+    free = _lacking(needed)
+    if free is None:
+        return
+    raise NotEnoughMemory(
+        f"{workers} workers on this machine keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, and as much "
+        f"again is on its way to them: {_size(needed)}, but only {_size(free)} are free. Let each part be what fn "
+        "opens on the worker, such as a path or a range of rows of a file, allow fewer stragglers, or cast to float32"
+    )
+
+
+def _lacking(needed: int) -> int | None:
+    """What is free, if it is less than needed."""
+    if needed < _LITTLE:
+        return None
+    free = free_memory()
+    return None if free is None or needed <= free else free
+
+
+def _machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _groups() -> Iterator[int | None]:
+    """Of the control groups that hold this process, and of those that hold them."""
+    paths = {(_V2, ""), (_V1, "")}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                paths.add((_V2, path))
+            elif "memory" in controllers.split(","):
+                paths.add((_V1, path))
+    for (root, limit, usage), path in paths:
+        for group in (Path(path), *Path(path).parents):
+            folder = Path(root, str(group).lstrip("/"))
+            yield _left(folder / limit, folder / usage)
+
+
+def _left(limit: Path, usage: Path) -> int | None:
+    try:
+        return max(0, int(limit.read_text()) - int(usage.read_text()))
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

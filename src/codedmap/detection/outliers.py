@@ -1,0 +1,285 @@
+"""Liars among answers that should fit together: who is not where the others say?
+
+What honest answers look like is said by a symmetric matrix P, their inverse covariance up to a
+factor: yᵀPy is large for what is implausible, 0 for what is perfectly plausible. It tells how well
+the others predict each answer: the *leave-one-out residual* of y_i is (Py)_i / P_ii, its standard
+deviation is √(1 / P_ii) up to the same factor, and so (Py)_i / √P_ii is the *standardised* one, at
+no more than a matrix product (Dubrule 1983, Mathematical Geology 15; for least squares these are the
+deletion residuals of Cook and Weisberg 1982). Of several P, of curves with more noise or less,
+restricted likelihood chooses one.
+
+The answer with the largest residual is put aside, then the next, one by one, P chosen anew each
+time, since a lie makes all that is beside it look rough. Then the others are asked: those put aside
+are liars if each is further from what *the rest* predict than any of the rest is by a factor that no
+honest answers reach (`convincing`). The largest of the rest counts, not their median, because
+honest residuals have heavy tails, and come in pairs: where the function bends or workers are
+missing, an honest answer that is badly predicted has a neighbour that is as well. A lie has none.
+The more who were put aside are tried first, so that liars do not hide one another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..coding.precision import TINY, Precision, Windows
+from .sketches import CLOSER, GLANCE, scaled, sketched
+
+__all__ = ["apart", "convincing", "find_lies", "judged", "suspicious"]
+
+_ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
+_POOLED = 64  # groups that are judged together at most
+_COUNTED = 8.0  # outputs that may count as independent
+_AT_LEAST = 4.0  # times further off than any of the rest a liar is
+# Colluders raise the median that it is compared with.
+_FAR = 4.0  # times the median, from which residual on a group is looked at closely
+_FAR_IN_ALL = 2.0  # likewise for all groups together, whose residuals vary less
+
+
+def find_lies(
+    answers: np.ndarray, precision: Precision | Windows, order: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Who lies in which group, (F, B) bool; None if nobody does.
+
+    At first a few sums of the outputs with random signs stand for them all, and only groups in
+    which one residual stands out are looked at more closely. A worker that lies all the time is
+    judged by all groups together, others group by group.
+
+    Parameters
+    ----------
+    answers : ndarray, shape (F, B, outputs)
+        Real or complex floating point, finite.
+    precision : Precision or Windows
+    order : ndarray, shape (F,), optional
+        Puts the answers into the order in which ``precision`` has them.
+    """
+    if isinstance(precision, Windows):
+        return _window_by_window(answers, precision, order)
+    if precision.freedom < 2 or not answers.size:
+        return None
+    groups = answers.shape[1]
+    with np.errstate(all="ignore"):
+        hints, everywhere = _hints(answers, precision, order)
+        if not hints.any() and not everywhere:
+            return None
+        lies = np.zeros(answers.shape[:2], dtype=bool)
+        if groups > 1:
+            order = np.arange(len(answers)) if order is None else order
+            whole = _always(answers, precision, order)
+            if whole.any():
+                lies[order[whole]] = True
+                order, precision = order[~whole], precision.without(whole)
+                hints, _ = _hints(answers, precision, order)
+        least = _least(answers)
+        for group in np.flatnonzero(hints):
+            y = scaled(sketched(answers[:, group : group + 1], CLOSER, order)[:, 0])
+            lies[slice(None) if order is None else order, group] = judged(
+                y, precision, least, groups, _FAR
+            )
+    return lies if lies.any() else None
+
+
+def suspicious(some: np.ndarray, precision: Precision, order: np.ndarray | None = None) -> bool:
+    """Whether `find_lies` has to look at all outputs, given those that it looks at first, (F, B, few)."""
+    if precision.freedom < 2 or not some.size:
+        return False
+    with np.errstate(all="ignore"):
+        hints, everywhere = _hints(some, precision, order)
+    return bool(hints.any()) or everywhere
+
+
+def _window_by_window(
+    answers: np.ndarray, windows: Windows, order: np.ndarray | None
+) -> np.ndarray | None:
+    order = np.arange(len(answers)) if order is None else order
+    lies = np.zeros(answers.shape[:2], dtype=bool)
+    for held, core, precision in windows.parts:
+        rows = order[held]
+        found = find_lies(answers[rows], precision)
+        if found is not None:
+            lies[rows[core]] = found[core]
+    return lies if lies.any() else None
+
+
+def judged(
+    y: np.ndarray,
+    precision: Precision | Windows,
+    least: float = 0.0,
+    groups: int = 1,
+    far: float = _FAR_IN_ALL,
+) -> np.ndarray:
+    """Which of these answers, (F, columns), are lies, (F,) bool.
+
+    ``least`` is the difference, root mean square over the columns, up to which there is no lie, and
+    ``groups`` how many are judged so: the more, the more convincing each judgement has to be.
+    Nobody is put aside any more when no residual is ``far`` times the median.
+    """
+    if isinstance(precision, Windows):
+        found = np.zeros(len(y), dtype=bool)
+        for held, core, part in precision.parts:
+            found[held][core] = judged(y[held], part, least, groups, far)[core]
+        return found
+    if precision.freedom < 2:
+        return np.zeros(len(y), dtype=bool)
+    rest, matrices, logdets = y.copy(), precision.matrices.copy(), precision.logdets.copy()
+    aside: list[int] = []
+    stages = []
+    last = np.empty(0)
+    for freedom in range(precision.freedom, precision.freedom - _most_liars(precision) - 1, -1):
+        weighted = matrices @ rest
+        chosen = _chosen(logdets, (weighted * rest).sum(axis=(1, 2)) / y.shape[1], freedom)
+        # Without a lie answers are only smoother.
+        matrices, logdets, weighted = (part[: chosen + 1] for part in (matrices, logdets, weighted))
+        variances = matrices[chosen].diagonal()
+        variances = np.maximum(variances, TINY * variances.max())
+        variances[aside] = np.inf
+        standardised = weighted[chosen] / np.sqrt(variances)[:, None]
+        squares = (standardised**2).sum(axis=1)
+        worst = int(squares.argmax())
+        # How far the one put aside last is from what those that were left predict of it.
+        if aside and last[chosen] ** 2 > _AT_LEAST**2 * squares[worst]:
+            factor = convincing(freedom, standardised, groups)
+            if last[chosen] > factor * np.sqrt(squares[worst]):
+                stages.append((len(aside), chosen, factor))
+        if not precision.exact and squares[worst] <= far**2 * _median(squares, len(aside)):
+            break
+        column = matrices[:, worst].copy()
+        pivot = column[:, worst].copy()
+        last = np.sqrt((weighted[:, worst] ** 2).sum(axis=1) / pivot)
+        matrices -= column[:, :, None] * (column / pivot[:, None])[:, None]
+        matrices[:, worst] = matrices[:, :, worst] = rest[worst] = 0.0
+        logdets -= np.log(pivot)
+        aside.append(worst)
+    for liars, chosen, factor in reversed(stages):
+        said = np.isin(np.arange(len(y)), aside[:liars])
+        matrix = precision.matrices[chosen]
+        # Honest ones may have been put aside before the liars.
+        said[said] = apart(y, matrix, said, least) > factor
+        if said.any() and (apart(y, matrix, said, least) > factor).all():
+            return said
+    return np.zeros(len(y), dtype=bool)
+
+
+def apart(y: np.ndarray, matrix: np.ndarray, said: np.ndarray, least: float) -> np.ndarray:
+    """How many times further each of some is from what the rest predict than any of the rest is.
+
+    0 where it is no further than what is no lie.
+    """
+    spread = np.linalg.inv(matrix[said][:, said])
+    moved = spread @ (matrix[said] @ y)
+    distances = np.linalg.norm(moved, axis=1)
+    # Without them the rest have the residuals that all would have if those answered as predicted.
+    weighted = (matrix @ y - matrix[:, said] @ moved)[~said]
+    cross = matrix[~said][:, said]
+    variances = matrix.diagonal()[~said] - ((cross @ spread) * cross).sum(axis=1)
+    variances = np.maximum(variances, TINY * variances.max())
+    largest = (np.linalg.norm(weighted, axis=1) / np.sqrt(variances)).max()
+    times = distances / (np.sqrt(spread.diagonal()) * largest)
+    return np.where(distances > least * np.sqrt(y.shape[1]), times, 0.0)
+
+
+def _most_liars(precision: Precision) -> int:
+    # Each takes one degree of freedom to be left out, and one to be told from the others.
+    return max(1, min(len(precision.matrices[0]) // 4, precision.freedom // 2, 50))
+
+
+def convincing(freedom: int, standardised: np.ndarray, groups: int) -> float:
+    """How many times further off than any of the rest, whose residuals these are, a liar must be.
+
+    The first factor is what smooth functions need, the more so the fewer outputs, and the more
+    groups there are in which something rare may happen; the second is how the tail of a ratio of
+    residuals falls if these have so many degrees of freedom.
+    """
+    gram = standardised.T @ standardised
+    square = (gram**2).sum()
+    # Outputs that vary together are as good as one: the participation ratio of their variances.
+    outputs = min(float(np.trace(gram) ** 2 / square), _COUNTED) if square > 0 else 1.0
+    return float((_AT_LEAST + 6.0 / outputs) * groups**0.2 * 1e4 ** (1 / (freedom * outputs)))
+
+
+def _chosen(logdets: np.ndarray, energies: np.ndarray, freedom: int) -> int:
+    """Which matrix has the largest restricted likelihood, given the mean yᵀPy of an output, (J,)."""
+    misfit = np.log(np.maximum(energies, np.finfo(float).tiny))
+    return int(np.argmax(logdets - freedom * misfit))
+
+
+def _hints(
+    answers: np.ndarray, precision: Precision, order: np.ndarray | None
+) -> tuple[np.ndarray, bool]:
+    """In which groups one residual is far from the median, (B,) bool, and whether one is in their sum."""
+    count, groups = len(precision.matrices[0]), answers.shape[1]
+    if groups == 1 and not precision.exact:  # the same as below, in half the time
+        alone = _squares_of_one(sketched(answers, GLANCE, order), precision)
+        # That the largest is below so many medians, without sorting them.
+        if 2 * np.count_nonzero(alone > alone[alone.argmax()] / _FAR**2) >= count:
+            return np.zeros(1, dtype=bool), False
+    hints = np.zeros(groups, dtype=bool)
+    sums = np.zeros(count)
+    width = max(1, _ENTRIES // count)
+    for start in range(0, groups, width):
+        sketch = sketched(answers[:, start : start + width], GLANCE, order)
+        squares, chosen = _squares(sketch, precision)
+        medians = _median(squares)
+        # "Not less", so that an overflow is a hint.
+        far = precision.exact | ~(squares.max(axis=0) < _FAR**2 * medians)
+        if far.any():  # unless it is rounding
+            diagonal = precision.matrices[chosen].diagonal()[:, None]
+            size = np.abs(sketch).max(axis=(0, 2)) * _least(answers)
+            largest = (squares / diagonal).max(axis=0)
+            far &= ~((largest <= size**2) & np.isfinite(largest))
+        hints[start : start + width] = far
+        if groups > 1:
+            sums += (squares / np.where(medians > 0, medians, np.inf)).sum(axis=1)
+    everywhere = groups > 1 and not sums.max() < _FAR_IN_ALL**2 * _median(sums)
+    return hints, bool(everywhere)
+
+
+def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]:
+    """Squares of the standardised residuals, (F, B), and by which matrix."""
+    count, groups, outputs = sketch.shape
+    flat = sketch.reshape(count, -1).astype(np.float32, copy=False)
+    # One of the matrices for all groups, as a few of them want it.
+    chosen, rows = _fitting(flat[:, : 8 * outputs], precision)
+    residuals = precision.standardising[rows] @ flat
+    return (residuals * residuals).reshape(count, groups, outputs).sum(axis=2), chosen
+
+
+def _squares_of_one(sketch: np.ndarray, precision: Precision) -> np.ndarray:
+    """What `_squares` gives for a single group, (F,)."""
+    flat = sketch[:, 0].astype(np.float32, copy=False)
+    residuals = precision.standardising[_fitting(flat, precision)[1]] @ flat
+    return np.asarray(np.vecdot(residuals, residuals))
+
+
+def _fitting(flat: np.ndarray, precision: Precision) -> tuple[int, slice]:
+    """The matrix by which answers (F, columns) are as probable as can be, given the others, and its
+    rows of `Precision.standardising`.
+    """
+    chosen, count = 0, len(flat)
+    if len(precision.matrices) > 1:
+        some = (precision.choosing @ flat).reshape(len(precision.matrices), -1)
+        chosen = int((np.vecdot(some, some) * precision.scales).argmin())
+    return chosen, slice(chosen * count, (chosen + 1) * count)
+
+
+def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:
+    """Along the first axis, of all but so many that are 0 by design."""
+    middle = (len(values) + zeros) // 2
+    return np.asarray(np.partition(values, middle, axis=0)[middle])
+
+
+def _always(answers: np.ndarray, precision: Precision, order: np.ndarray) -> np.ndarray:
+    """Who lies in most groups, (F,) bool, judged by some groups as if they were outputs of one."""
+    step = -(-answers.shape[1] // _POOLED)
+    sketch = scaled(sketched(answers[:, ::step], GLANCE, order).swapaxes(0, 1)).swapaxes(0, 1)
+    squares, _ = _squares(sketch, precision)
+    medians = _median(squares)
+    # Each in its own unit, so that all count alike; a unit is no smaller than what is no lie.
+    units = np.maximum(np.sqrt(medians), _least(answers))
+    liars = judged((sketch / units[:, None]).reshape(len(sketch), -1), precision, 1.0)
+    often = (squares > _FAR_IN_ALL**2 * medians).mean(axis=1) > 0.5
+    return np.asarray(liars & often)
+
+
+def _least(answers: np.ndarray) -> float:
+    """Share of an answer's size up to which a difference may be rounding, as where copies vote."""
+    return float(np.sqrt(np.finfo(answers.dtype).eps))

@@ -1,0 +1,130 @@
+"""The calls of one slot, in order, whatever serves them: what `Local` and cluster engines share."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from ..contracts.engine import Kept
+from ..errors import Abandoned, EngineError, KeptLost
+from .transport.failure import Failure
+from .transport.parcel import receive
+from .transport.serve import KeptKey, Request
+
+__all__ = ["Call", "Calls", "completed", "read"]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request on its way to the worker, and its future."""
+
+    request: Request
+    uses: tuple[Kept, ...] = ()
+    future: Future[Any] = field(default_factory=Future)
+
+    def fail(self, error: BaseException) -> None:
+        """Give this instead of an answer."""
+        with contextlib.suppress(InvalidStateError):  # cancelled by its owner in the meantime
+            self.future.set_exception(error)
+
+
+C = TypeVar("C", bound=Call)
+
+
+class Calls(Generic[C]):
+    """A queue of calls, of which the worker gets one at a time.
+
+    Whoever takes a call out of ``_waiting`` or ``_running``, under the lock, completes its future,
+    without the lock, because that calls whatever its owner has attached.
+    """
+
+    def __init__(self, number: int, run: str) -> None:
+        self.number = number
+        self._run = run
+        self._lock = threading.RLock()
+        self._waiting: deque[C] = deque()
+        self._running: C | None = None
+        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
+        self._forget: deque[Any] = deque()
+        self._closed = False
+
+    def drop(self, future: Future[Any]) -> bool:
+        """Forget a call that has not begun; tell whether it is with the worker."""
+        with self._lock:
+            call = next((call for call in self._waiting if call.future is future), None)
+            if call is None:
+                return self._running is not None and self._running.future is future
+            self._waiting.remove(call)
+        call.fail(Abandoned("the call was abandoned before it began"))
+        return False
+
+    def _named(self, *values: Any) -> tuple[tuple[Kept, ...], tuple[Any, ...]]:
+        """What of a function and its payload is kept on the worker, and both with names for it.
+
+        Raises
+        ------
+        EngineError
+            If it is kept elsewhere.
+        """
+        uses = tuple(value for value in values if isinstance(value, Kept))
+        for kept in uses:
+            if kept.slot != self.number or kept.key[0] != self._run:
+                raise EngineError(
+                    f"{kept!r} was given to slot {self.number} of an engine where it is not: a kept "
+                    "value stays on the worker where it was left"
+                )
+        return uses, tuple(KeptKey(v.key) if isinstance(v, Kept) else v for v in values)
+
+    def _keeping(self, number: int) -> Kept:
+        """Stands for a value that is about to be left on the worker."""
+        kept = Kept(self.number, (self._run, self.number, number))
+        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
+        return kept
+
+    def _forgotten(self) -> tuple[Any, ...]:
+        """Keys of what the worker need not keep any more."""
+        return tuple(self._forget.popleft() for _ in range(len(self._forget)))
+
+    def _lose_kept(self) -> None:
+        for kept in self._kept.values():
+            kept.lost = True
+        self._kept.clear()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise EngineError("the engine has been closed: create a new one")
+
+    def _close(self) -> tuple[C, ...]:
+        """Take no more calls; those that have no answer yet, for their owner to fail."""
+        self._closed = True
+        dropped = (*self._waiting, *([self._running] if self._running else []))
+        self._waiting.clear()
+        self._running = None
+        return dropped
+
+
+def read(inner: Future[Any]) -> tuple[Any, BaseException | None]:
+    """The answer that a worker has sent, or what it says has gone wrong."""
+    try:
+        reply = inner.result()
+        if isinstance(reply, Failure):
+            return None, reply.revived()
+        return receive(reply).unpack(), None
+    except BaseException as problem:  # no answer may end the thread that brings it
+        return None, problem
+
+
+def completed(call: Call, answer: Any, error: BaseException | None) -> None:
+    """Give a call its answer or its error."""
+    if error is None:
+        call.future.set_result(answer)
+        return
+    if isinstance(error, KeptLost):
+        for kept in call.uses:
+            kept.lost = True
+    call.fail(error)

@@ -1,0 +1,163 @@
+"""A worker process of `Local`: how it is started, called and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from concurrent.futures import Future
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from pebble import ProcessPool
+
+from ..errors import WorkerCrashed
+from .transport.serve import Request, hello, serve, start
+
+if sys.platform == "win32":
+    from multiprocessing.context import SpawnContext as _Context
+else:
+    from multiprocessing import resource_tracker
+
+    # Never fork: a child forked from threads, or under ONNX Runtime, deadlocks.
+    from multiprocessing.context import ForkServerContext as _Context
+
+__all__ = ["Worker", "start_server"]
+
+
+def start_server() -> None:
+    """Start what worker processes are forked from, so that neither Ctrl-C nor the end of its terminal reach it.
+
+    For a program of one's own only: all processes that are started by it afterwards, by anybody, would be
+    deaf to Ctrl-C, as workers are.
+    """
+    if sys.platform != "win32":
+        context = _Context()
+        context.set_forkserver_preload([serve.__module__])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
+        try:
+            # It begins with blocking Ctrl-C, and would end by letting it through.
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            # The first is there once the server has imported all it needs; whoever gives up sooner would leave
+            # it with the beginnings of a process, which complains.
+            with contextlib.suppress(OSError, EOFError):  # as the first worker will find, and tell
+                context.Process(target=hello, daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _OneProcess(_Context):
+    """Starts the one process of a pool, and no second.
+
+    The pool would replace a process that ended, and where the exit code was 0 it would forget the
+    call. Unable to, it breaks and says so, and what this process kept is known to be gone.
+    """
+
+    process: BaseProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]
+        if self.process is not None:
+            raise OSError("the only process of this pool has ended")
+        self.process = super().Process(*args, **kwargs)
+        return self.process
+
+
+class Worker:
+    """A process, and the pool through which it is called one call at a time."""
+
+    def __init__(self, run: str) -> None:
+        context = _OneProcess()
+        if sys.platform != "win32":
+            context.set_forkserver_preload([serve.__module__])
+        self._pool = ProcessPool(max_workers=1, initializer=start, initargs=(run,), context=context)
+        self._pending: Future[Any] = Future()
+        self._doomed: Future[Any] | None = None
+        try:
+            self._pending = self._pool.schedule(hello)
+        except (RuntimeError, OSError) as error:  # no process, thread or pipe could be had
+            self._pending.set_exception(error)
+        self.started: Future[None] = self._pending
+        process = context.process
+        self._process = process if process is not None and process.pid is not None else None
+        self._handle = _handle(self._process.pid) if self._process is not None else None
+        if self.started.done() and self.started.exception() is not None:
+            self.stop()  # half a pool would take calls and not answer them
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, which its pool learns only some time later."""
+        if self._process is None:
+            return True
+        return bool(wait([self._process.sentinel if self._handle is None else self._handle], 0))
+
+    def call(self, request: Request) -> Future[Any]:
+        """Send a request for a `Parcel` or a `Failure`; RuntimeError if the pool is broken."""
+        self._pending = self._pool.schedule(serve, args=(request,))
+        return self._pending
+
+    def overdue(self) -> Future[Any] | None:
+        """A call that was pending at the last two looks, the process being gone.
+
+        Its pool will not complete it: one that breaks while a call is on its way to it does not.
+        """
+        doomed, self._doomed = self._doomed, None
+        if self._pending.done() or not self.ended:
+            return None
+        self._doomed = self._pending
+        return self._pending if doomed is self._pending else None
+
+    def stop(self) -> None:
+        """Begin to end the process, and what its function has started; `join` waits for that."""
+        self._pool.stop()
+        if self._process is None or self.ended:  # its number may be another's by now
+            return
+        # By the signal that no function can hold up, neither in Python nor deep in C.
+        with contextlib.suppress(OSError):  # it has gone in the meantime
+            if self._handle is None:
+                self._process.kill()
+            else:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid or 0, signal.SIGKILL)
+
+    def join(self) -> None:
+        """Wait until the process and the threads of its pool have ended; give back its files."""
+        self._pool.join()
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def crashed(self, number: int) -> WorkerCrashed:
+        """What the call fails with that this process did not survive."""
+        process = self._process
+        pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
+        return WorkerCrashed(
+            f"worker {number} (process {pid}) died during the call, {_how(code)}: "
+            "its answer is lost, a new worker takes its place"
+        )
+
+
+def _handle(pid: int | None) -> int | None:
+    # Where there is one, it stays good when the process, or multiprocessing's fork server, is gone.
+    if pid is not None and hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return None
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "when its connection broke"
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        return f"by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"by signal {-code}"

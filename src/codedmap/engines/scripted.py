@@ -1,0 +1,270 @@
+"""Engines for tests: one that follows a script without any process, one that adds faults to another.
+
+>>> import numpy as np, codedmap as cm
+>>> script = {0: cm.testing.never(), 3: cm.testing.crash(), 5: cm.testing.lie(lambda a: -a)}
+>>> with cm.testing.Scripted(8, script) as engine:
+...     result = cm.map(np.sin, np.ones((8, 2)), code=cm.Replication(2, 8), engine=engine,
+...                     stop=cm.Quorum(6))
+>>> result.answered, result.abandoned, tuple(result.failed), result.rejected
+((1, 2, 4, 5, 6, 7), (0,), (3,), (5,))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from typing import Any
+
+from ..contracts.arguments import check_whole
+from ..contracts.closing import Closing
+from ..contracts.engine import Engine, Kept
+from ..errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
+
+__all__ = ["Act", "Faulty", "Scripted", "crash", "fail", "late", "lie", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What one call does instead of just answering; the functions of this module make them."""
+
+    seconds: float = 0.0
+    """Delay before the answer; infinite: none ever comes."""
+    error: BaseException | None = None
+    """Raised instead of an answer."""
+    crash: bool = False
+    """The worker dies instead of answering."""
+    change: Callable[[Any], Any] | None = None
+    """Applied to the answer: a lie."""
+
+
+def late(seconds: float) -> Act:
+    """The answer comes this much later."""
+    return Act(seconds=seconds)
+
+
+def never() -> Act:
+    """No answer ever comes, though the worker lives."""
+    return Act(seconds=float("inf"))
+
+
+def crash(seconds: float = 0.0) -> Act:
+    """The worker dies, after a while."""
+    return Act(seconds=seconds, crash=True)
+
+
+def fail(error: BaseException, seconds: float = 0.0) -> Act:
+    """The call raises this."""
+    return Act(seconds=seconds, error=error)
+
+
+def lie(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
+    """The answer is changed by this function."""
+    return Act(seconds=seconds, change=change)
+
+
+Script = Mapping[int, "Act | Sequence[Act]"]
+
+
+class _Script:
+    """Which act the next call on each slot follows."""
+
+    def __init__(self, script: Script) -> None:
+        self._acts = dict(script)
+        self._calls: dict[int, int] = {}
+
+    def next(self, slot: int) -> Act:
+        act = self._acts.get(slot, Act())
+        if isinstance(act, Act):
+            return act
+        call = self._calls.get(slot, 0)
+        self._calls[slot] = call + 1
+        return act[call] if call < len(act) else Act()
+
+
+class Scripted(Closing):
+    """An engine without processes: answers, delays, crashes and lies as a script says.
+
+    Calls run in the caller's thread when they are submitted, and answer at once or after their
+    delay. It keeps the engine laws but one: ``fn`` itself is not isolated from the caller, so it
+    must neither end its process nor wait.
+
+    Parameters
+    ----------
+    workers : int
+        Number of slots.
+    script : mapping of int to Act, or to a sequence of Act
+        By slot: what each of its calls does, or what its first, second, ... call does (calls
+        after these just answer).
+    """
+
+    def __init__(self, workers: int, script: Script | None = None) -> None:
+        self._workers = check_whole("workers", workers, 1)
+        self._script = _Script(script or {})
+        self._kept: dict[int, list[Kept]] = {}
+        self._pending: dict[Future[Any], threading.Timer | None] = {}
+        self.calls: list[tuple[int, Any]] = []
+        """Slot and payload of every call, in order."""
+
+    @property
+    def workers(self) -> int:
+        """Number of slots."""
+        return self._workers
+
+    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+        """Follow the script of this slot."""
+        future: Future[Any] = Future()
+        self.calls.append((slot, payload))
+        act = self._script.next(slot)
+        if any(isinstance(value, Kept) and value.lost for value in (fn, payload)):
+            future.set_exception(KeptLost("the kept value died with its worker: keep it again"))
+            return future
+        fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
+        if act.seconds == float("inf"):
+            self._pending[future] = None
+            return future
+        deliver = self._prepared(slot, act, future, fn, payload)
+        if act.seconds > 0:
+            timer = threading.Timer(act.seconds, deliver)
+            timer.daemon = True
+            self._pending[future] = timer
+            timer.start()
+        else:
+            deliver()
+        return future
+
+    def keep(self, slot: int, value: Any) -> Kept:
+        """Keep a value until this slot crashes."""
+        kept = Kept(slot, value)
+        self._kept.setdefault(slot, []).append(kept)
+        return kept
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Delays that are still running end, with `Abandoned`."""
+        for future in futures:
+            if future not in self._pending:
+                continue
+            timer = self._pending.pop(future)
+            if timer is not None:
+                timer.cancel()
+            with contextlib.suppress(InvalidStateError):  # it has just answered
+                future.set_exception(Abandoned("the delay was ended: nobody waited for its answer"))
+
+    def close(self) -> None:
+        """End all delays."""
+        timers = tuple(filter(None, self._pending.values()))
+        self.abandon(tuple(self._pending))
+        for timer in timers:
+            if timer is not threading.current_thread():
+                timer.join()
+
+    def _prepared(
+        self, slot: int, act: Act, future: Future[Any], fn: Any, payload: Any
+    ) -> Callable[[], None]:
+        answer, error = None, act.error
+        if act.crash:
+            error = WorkerCrashed(f"worker {slot} crashed, as its script says")
+        if error is None:
+            try:
+                answer = fn(payload)
+                answer = answer if act.change is None else act.change(answer)
+            except (Exception, SystemExit) as raised:
+                error = raised
+
+        def deliver() -> None:
+            self._pending.pop(future, None)
+            if act.crash:
+                for kept in self._kept.pop(slot, []):
+                    kept.lost = True
+            with contextlib.suppress(InvalidStateError):  # abandoned or cancelled just now
+                if error is None:
+                    future.set_result(answer)
+                else:
+                    future.set_exception(error)
+
+        return deliver
+
+
+class Faulty:
+    """Another engine whose workers really sleep, die, raise and lie, as a script says.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the calls run; closing it stays the caller's business.
+    script : mapping of int to Act, or to a sequence of Act
+        As for `Scripted`; only functions that the engine can send work for lies. Calls of values that
+        are kept have their acts as well.
+    """
+
+    def __init__(self, engine: Engine, script: Script) -> None:
+        self._engine = engine
+        self._script = _Script(script)
+
+    @property
+    def workers(self) -> int:
+        """As many as the engine has."""
+        return self._engine.workers
+
+    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+        """Send the call with its act, which the worker performs."""
+        act = self._script.next(slot)
+        kept = isinstance(fn, Kept), isinstance(payload, Kept)
+        if act == Act() and kept != (False, True):
+            return self._engine.submit(slot, fn, payload)
+        if kept == (True, True):
+            raise InvalidArgument(
+                "Faulty cannot add a fault to a call of a kept function on a kept payload: send one of "
+                "them with the call"
+            )
+        if kept == (True, False):
+            return self._engine.submit(slot, fn, _With(act, payload))
+        return self._engine.submit(slot, _Performed(fn, act), payload)
+
+    def keep(self, slot: int, value: Any) -> Kept:
+        """Keep a value on the engine's worker, as something to which acts can be sent."""
+        return self._engine.keep(slot, _Held(value))
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """As the engine does."""
+        self._engine.abandon(futures)
+
+
+@dataclass(frozen=True, slots=True)
+class _With:
+    """A payload for a kept function, and what its call shall do."""
+
+    act: Act
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A kept value: a function, or a payload."""
+
+    value: Any
+
+    def __call__(self, sent: Any) -> Any:
+        sent = sent if isinstance(sent, _With) else _With(Act(), sent)
+        return _Performed(self.value, sent.act)(sent.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Performed:
+    fn: Callable[[Any], Any]
+    act: Act
+
+    def __call__(self, payload: Any) -> Any:
+        payload = payload.value if isinstance(payload, _Held) else payload
+        time.sleep(min(self.act.seconds, 3600.0))
+        if self.act.crash:
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        if self.act.error is not None:
+            raise self.act.error
+        answer = self.fn(payload)
+        return answer if self.act.change is None else self.act.change(answer)

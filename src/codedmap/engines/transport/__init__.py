@@ -1,0 +1,1 @@
+"""Values, calls and exceptions between processes."""

@@ -1,0 +1,184 @@
+"""Values between processes: small ones through the pipe, large buffers through shared memory.
+
+A parcel's large buffers lie in one file of the shared-memory file system, which the receiver maps
+into memory; it removes the name as soon as it has it open. The sender writes it as a file: through
+a mapping that would take twice as long, and running out of space would kill it with SIGBUS. Where
+there is no room (containers often have 64 MB), the buffers go through the pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from ...errors import CannotSend
+
+__all__ = [
+    "Parcel",
+    "Received",
+    "culprit",
+    "discard",
+    "discard_all",
+    "pack",
+    "receive",
+    "unsendable",
+]
+
+_SHARED = Path("/dev/shm")
+_SMALL = 64 << 10  # below this the pipe is as fast
+_ALIGNMENT = 64
+_LEAST = 16  # bytes to which memory for arrays of any kind is aligned
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A pickled value and where its buffers are."""
+
+    head: bytes
+    inline: tuple[bytes | pickle.PickleBuffer, ...] = ()
+    segment: str | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+    packer: int = 0
+    """The process that has made it."""
+
+    def __reduce_ex__(self, protocol: int) -> tuple[Any, ...]:  # type: ignore[override]
+        rest = self.segment, self.spans, self.packer
+        if protocol < 5 or not self.inline:
+            return Parcel, (self.head, tuple(map(bytes, self.inline)), *rest)
+        # A buffer that arrived somewhere as plain bytes would travel on inside of the pickle, copied. The head
+        # is one more because Dask receives the first in one block with the pickle, as it happens to be aligned.
+        head, *parts = map(pickle.PickleBuffer, (bytearray(self.head), *self.inline))
+        return _arrived, (head, tuple(parts), *rest)
+
+    @property
+    def inline_bytes(self) -> int:
+        """How much travels with the parcel itself."""
+        return len(self.head) + sum(memoryview(part).nbytes for part in self.inline)
+
+
+def _arrived(head: Any, *rest: Any) -> Parcel:
+    return Parcel(bytes(head), *rest)
+
+
+def pack(value: Any, segment: str | None) -> Parcel:
+    """Pickle a value, its large buffers into a shared segment of this name if there is room.
+
+    With None they are left where they are, for a cluster that carries buffers in its own way.
+
+    Raises
+    ------
+    CannotSend
+        If not even cloudpickle can pickle the value.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except Exception as error:
+        raise CannotSend(unsendable(error)) from error
+    if segment is None:
+        return Parcel(head, tuple(buffers), packer=os.getpid())
+    raws = [buffer.raw() for buffer in buffers]
+    if sum(raw.nbytes for raw in raws) >= _SMALL:
+        spans = tuple(_spans(raws))
+        with contextlib.suppress(OSError):
+            _write(_SHARED / segment, raws, spans)
+            return Parcel(head, (), segment, spans)
+    return Parcel(head, tuple(raw.tobytes() for raw in raws))
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A parcel whose buffers lie in this process's own memory, not yet unpickled."""
+
+    head: bytes
+    buffers: tuple[bytearray | memoryview, ...]
+
+    def unpack(self) -> Any:
+        """The value; its arrays lie in these buffers, writable, and are not copied."""
+        return pickle.loads(self.head, buffers=self.buffers)
+
+
+def receive(parcel: Parcel) -> Received:
+    """Take over a parcel's buffers; its segment has no name any more then."""
+    if parcel.segment is None:
+        travelled = parcel.packer != os.getpid()
+        return Received(parcel.head, tuple(_own(part, travelled) for part in parcel.inline))
+    path = _SHARED / parcel.segment
+    with path.open("r+b") as file:
+        path.unlink()
+        memory = memoryview(mmap.mmap(file.fileno(), 0))
+    return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
+
+
+def _own(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray | memoryview:
+    """A part as memory that nobody else has: a copy, or that which it has come into.
+
+    What has travelled and fills a writable block was received into that block, even if it shall not be
+    written because it could not be where it was packed.
+    """
+    view = memoryview(part)
+    if travelled and view.obj is not None:
+        block = memoryview(view.obj)
+        if not block.readonly and block.c_contiguous and block.nbytes == view.nbytes:
+            flat = block.cast("B")
+            if flat.nbytes and ctypes.addressof(ctypes.c_char.from_buffer(flat)) % _LEAST == 0:
+                return flat
+    return bytearray(view)
+
+
+def culprit(fn: Any, payload: Any) -> str:
+    """Which of the two cannot be sent, in words."""
+    try:
+        cloudpickle.dumps(fn)
+    except Exception:
+        return f"the function {getattr(fn, '__qualname__', None) or type(fn).__qualname__}"
+    return f"the payload, a {type(payload).__name__},"
+
+
+def unsendable(error: Exception) -> str:
+    """What to say of a value that pickling has failed with."""
+    return (
+        f"cannot be sent to another process: {type(error).__name__}: {error}. Create what "
+        "cannot be pickled (locks, open files, connections) inside the function, or give the "
+        "worker a path or bytes to open it from"
+    )
+
+
+def discard(segment: str) -> None:
+    """Remove a segment that its receiver will never open, if it is there."""
+    (_SHARED / segment).unlink(missing_ok=True)
+
+
+def discard_all(prefix: str) -> None:
+    """Remove all segments whose name begins so."""
+    for path in _SHARED.glob(f"{prefix}*"):
+        path.unlink(missing_ok=True)
+
+
+def _spans(raws: list[memoryview]) -> Iterator[tuple[int, int]]:
+    end = 0
+    for raw in raws:
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = start + raw.nbytes
+        yield start, end
+
+
+def _write(path: Path, raws: list[memoryview], spans: tuple[tuple[int, int], ...]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for raw, (start, _) in zip(raws, spans, strict=True):
+                file.seek(start)
+                file.write(raw)
+    except BaseException:
+        path.unlink()
+        raise

@@ -1,0 +1,155 @@
+"""What runs in a worker: calls are served one at a time, and values kept for later ones."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+import threadpoolctl
+
+from ...errors import CannotSend, KeptLost
+from .failure import Failure
+from .parcel import Parcel, Received, discard_all, pack, receive
+
+__all__ = [
+    "KeptKey",
+    "Request",
+    "ToldToEnd",
+    "forget",
+    "hello",
+    "serve",
+    "start",
+    "versions",
+]
+
+# The one place of state in a worker process: what `Engine.keep` left here, by key.
+_kept: dict[Hashable, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKey:
+    """Stands in a request for a value that this worker keeps."""
+
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call, or with ``keep`` a value to leave here."""
+
+    content: Parcel
+    answer: str | None
+    """Name for the answer's shared segment, or None if it shall not have one."""
+    keep: Hashable = None
+    forget: tuple[Hashable, ...] = ()
+
+
+class ToldToEnd(SystemExit):
+    """Raised in a worker whose process is to end: no failure of the function that it interrupts."""
+
+
+def start(run: str) -> None:
+    """Prepare a new worker: called once, before its first request."""
+    # A group of its own, so that what a function starts can be ended with it.
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    # Ctrl-C is ignored by now, the end of a terminal is not ours; and what a function starts shall find neither blocked.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
+    # N workers with a thread per core each would fight for the cores.
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    threads = threads if threads.isdecimal() and int(threads) > 0 else "1"
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, threads)
+    threadpoolctl.threadpool_limits(int(threads))
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_outlive, args=(parent.sentinel, run), daemon=True).start()
+
+
+def hello() -> None:
+    """Answer, to show that this worker has started."""
+
+
+def serve(request: Request) -> Parcel | Failure:
+    """Compute one call and pack its answer, or whatever it raised."""
+    for key in request.forget:
+        _kept.pop(key, None)
+    try:
+        if request.keep is not None:
+            _kept[request.keep] = _Unopened(receive(request.content))
+            return pack(None, request.answer)
+        fn, payload = _opened(receive(request.content))
+        answer = _resolved(fn)(_resolved(payload))
+        try:
+            return pack(answer, request.answer)
+        except CannotSend as error:
+            raise CannotSend(f"the answer, a {type(answer).__name__}, {error}") from error
+    except ToldToEnd:
+        raise
+    except BaseException as error:  # also SystemExit: fn must not end the worker
+        return Failure.of(error)
+
+
+def forget(run: str) -> None:
+    """Drop all that a cluster's engine has kept in this process."""
+    for key in tuple(_kept):
+        if isinstance(key, tuple) and key[0] == run:
+            _kept.pop(key, None)
+
+
+def versions() -> dict[str, str]:
+    """What must be the same on both sides for functions to travel."""
+    return {
+        "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "codedmap": sys.modules[__package__.partition(".")[0]].__version__,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Unopened:
+    """A kept value before its first use, so that what opening it raises reaches a caller."""
+
+    content: Received
+
+
+def _resolved(value: Any) -> Any:
+    if not isinstance(value, KeptKey):
+        return value
+    try:
+        kept = _kept[value.key]
+    except KeyError:
+        raise KeptLost(
+            "the value kept on this worker died with an earlier process: keep it again"
+        ) from None
+    if isinstance(kept, _Unopened):
+        kept = _kept[value.key] = _opened(kept.content)
+    return kept
+
+
+def _opened(content: Received) -> Any:
+    try:
+        return content.unpack()
+    except (ImportError, AttributeError) as error:  # pickled by a name that is not known here
+        raise CannotSend(
+            f"a worker cannot open what it was sent ({type(error).__name__}: {error}): install the "
+            "module where the workers run, in the same version, or define the function in the main "
+            "script, from where it travels by value"
+        ) from error
+
+
+def _outlive(sentinel: int, run: str) -> None:
+    # The caller may be killed without a chance to end its workers: then they end themselves,
+    # with what their functions have started, and leave no segment behind.
+    wait([sentinel])
+    discard_all(run)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

@@ -1,0 +1,298 @@
+"""Rows encoded by a code, the answers to them, and what they decode to. No clock here."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..coding.groups import cut, joined, spans
+from ..contracts.answers import Answers, Sheet, all_finite, matrix
+from ..contracts.code import Arranging, Code, Estimate, Learning, Salvageable
+from ..contracts.inputs import check_finite
+from ..contracts.memory import check_memory
+from ..errors import InvalidAnswer, NotEnoughAnswers
+from .blocks import check_decodable, order_places, raw_alone, tasks_at, whole
+from .repeated import Heard, confronted, of_own_answers, overlaid
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """Rows encoded by a code, and the answers to them.
+
+    Parameters
+    ----------
+    code : Code
+    rows : ndarray, shape (m, *x)
+    hedged : bool
+        Whether tasks' own inputs may be sent as well. A task's own input has the slots of the
+        payloads that are the same; or, where some task's is nobody's payload, slot N + k.
+    kind : str
+        What the rows are called in messages.
+    begin : int
+        The number that the first of them has there.
+
+    Raises
+    ------
+    InvalidArgument
+        If rows are not finite, the code cannot encode them, or its arrangement leaves some out.
+    NotEnoughMemory
+        If the payloads would not fit.
+    """
+
+    def __init__(
+        self, code: Code, rows: np.ndarray, *, hedged: bool, kind: str = "input", begin: int = 0
+    ) -> None:
+        self.code = code
+        first = getattr(code, "looks_at_inputs", True)
+        if first:
+            check_finite(rows, kind, begin)
+        order = code.arranged(rows) if isinstance(code, Arranging) else None
+        self._place = None if order is None else order_places(code, order, len(rows))
+        blocks = cut(rows if order is None else rows[order], code.tasks)
+        self._rows = len(rows)
+        self._spans = spans(blocks)
+        self._groups = self._spans[-1][1]
+        payloads = code.workers * self._groups * rows[:1].nbytes
+        check_memory(payloads, rows.nbytes, code.tasks, code.workers)
+        self._encodings = [code.encode(block) for block in blocks]
+        check_decodable(code, self._encodings[0], rows.dtype)
+        # A payload that takes from every input tells of them all, and is read in a fraction of the time.
+        if not (first or all(map(_surely_finite, self._encodings))):
+            check_finite(rows, kind, begin)
+        self._answers = Answers(code.workers)
+        self._heard = Heard()
+        self._estimate: Estimate | None = None
+        self._blocks: list[np.ndarray] = []
+        self.owner = self._owners(self._encodings[0])
+        """For each slot whose payload is the own input of a task, that task; or, where groups have an
+        order of their own, the place where that task stands."""
+        if hedged and set(self.owner.values()) != set(range(code.tasks)):
+            self._blocks = blocks
+            self.owner = {code.workers + task: task for task in range(code.tasks)}
+        self._lied: set[tuple[int, int]] = set()
+
+    def payload(self, slot: int) -> np.ndarray:
+        """The batch for one slot, (B, *x), not writable."""
+        if slot < self.code.workers:
+            parts = [encoding.payloads[slot] for encoding in self._encodings]
+        else:
+            parts = [block[self.owner[slot]] for block in self._blocks]
+        payload = parts[0].view() if len(parts) == 1 else np.concatenate(parts)
+        # In an engine of threads fn sees this very memory, which may be the caller's inputs.
+        payload.flags.writeable = False
+        return payload
+
+    def take(
+        self, slot: int, answer: Any, worker: int | None = None, *, again: bool = False
+    ) -> None:
+        """An answer has come; a later one of the same slot only confirms or disputes the first.
+
+        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge.
+        """
+        if slot < self.code.workers and slot not in self._heard:
+            self._answers.add(slot, answer)
+            answer = None  # which is kept there
+        self._heard.add(slot, answer, slot if worker is None else worker, again=again)
+        self._estimate = None
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether every group can be decoded from answers of these slots."""
+        payloads = frozenset(slot for slot in answered if slot < self.code.workers)
+        if len(payloads) < len(answered) and self.all_raw(answered):
+            return True
+        return all(encoding.decodable(payloads) for encoding in self._encodings)
+
+    def all_raw(self, answered: frozenset[int]) -> bool:
+        """Whether every task's own input is among the payloads of these slots."""
+        have = {task for slot, task in self.owner.items() if slot in answered}
+        return len(have) == self.code.tasks
+
+    def decode(self) -> Estimate:
+        """An estimate of all rows, from all answers so far.
+
+        Raises
+        ------
+        NotEnoughAnswers, InvalidAnswer
+            As `Encoding.decode`.
+        """
+        if self._estimate is None:
+            self._heard.out.clear()
+            self._lied.clear()
+            estimate = self._decoded()
+            while self._heard.doubts(self._lied):
+                estimate = self._decoded()
+            self._estimate = estimate
+        return self._estimate
+
+    def tried(self) -> Estimate | None:
+        """An estimate, or None while lies hinder it: others may still make up for those."""
+        try:
+            return self.decode()
+        except (NotEnoughAnswers, InvalidAnswer):
+            return None
+
+    def salvage(self) -> Estimate:
+        """What there is though it cannot be decoded: NaN where nothing is known."""
+        judged = set(self._lied)  # by the attempt to decode, which may know better
+        estimate = self._salvaged()
+        self._lied |= judged
+        while self._heard.doubts(self._lied):
+            estimate = self._salvaged()
+            self._lied |= judged
+        return estimate
+
+    def forget(self) -> None:
+        """The arrays of the last estimate are the caller's now, who may write into them."""
+        self._estimate = None
+
+    @property
+    def learned(self) -> Any:
+        """What the code has learned from the answers."""
+        first = self._encodings[0]
+        return first.learned if isinstance(first, Learning) else None
+
+    @property
+    def rejected(self) -> tuple[int, ...]:
+        """Slots, and workers to whom one was sent again, with an answer judged a lie at the last decoding."""
+        return tuple(sorted({self._heard.author(*lie) for lie in self._lied}))
+
+    @property
+    def liars(self) -> set[int]:
+        """Workers with an answer judged a lie at the last decoding."""
+        return {self._heard.worker(*lie) for lie in self._lied}
+
+    @property
+    def unbelieved(self) -> set[tuple[int, int]]:
+        """Slots and which of their answers the last decoding left out, because its worker lied elsewhere."""
+        return self._heard.out
+
+    @property
+    def owner_of_row(self) -> np.ndarray:
+        """For each of the caller's rows what `owner` tells of slots with its input, (m,)."""
+        place = np.arange(self._rows) if self._place is None else self._place
+        tasks, groups = np.divmod(place, self._groups)
+        if self._blocks or self._tasks_at is None:
+            return np.asarray(tasks)
+        return np.asarray(self._tasks_at.argsort(axis=0)[tasks, groups])
+
+    def _owners(self, encoding: Any) -> dict[int, int]:
+        raw = encoding.raw if isinstance(encoding, Salvageable) else ()
+        return {slot: task for slot, task in enumerate(raw) if task is not None}
+
+    def _tasks_of(self, slot: int) -> np.ndarray:
+        """Which task a slot with a raw payload computes in each group, (B,)."""
+        if slot < self.code.workers and self._tasks_at is not None:
+            return np.asarray(self._tasks_at[self.owner[slot]])
+        return np.full(self._groups, self.owner[slot])
+
+    @cached_property
+    def _tasks_at(self) -> np.ndarray | None:
+        return tasks_at(self._encodings)
+
+    def _decoded(self) -> Estimate:
+        sheet: Sheet | None = None
+        which: dict[int, int] = {}
+        lied: set[tuple[int, int]] = set()
+        try:
+            sheet, which, lied = self._sheet()
+            parts = [
+                encoding.decode(sheet.groups(*span))
+                for encoding, span in zip(self._encodings, self._spans, strict=True)
+            ]
+        except NotEnoughAnswers:
+            own = self._own()
+            if len(own) < self.code.tasks:
+                raise
+            alone = of_own_answers(own, self.code.tasks, self._groups)
+            if not alone.exact.all():
+                raise
+            if sheet:  # nor can it be decoded who lied, but some lies show in themselves
+                broken = whole(
+                    raw_alone(self._encodings, self._spans, sheet, self.code.tasks)
+                ).rejected
+                lied |= {(slot, which.get(slot, 0)) for slot in broken}
+            sheet, parts = _NOTHING, [alone]
+        return self._joined(parts, sheet, which, lied)
+
+    def _salvaged(self) -> Estimate:
+        try:
+            sheet, which, lied = self._sheet()
+        except NotEnoughAnswers:
+            sheet, which, lied = _NOTHING, {}, set()
+        own = self._own()
+        if not sheet and own:
+            parts = [of_own_answers(own, self.code.tasks, self._groups)]
+        else:
+            parts = raw_alone(self._encodings, self._spans, sheet, self.code.tasks)
+        return self._joined(parts, sheet, which, lied)
+
+    def _own(self) -> dict[int, Any]:
+        """By task the first answer to its own input that is believed, where inputs have slots of their own."""
+        return {
+            task: believed[0][1]
+            for slot, task in self.owner.items()
+            if slot >= self.code.workers and (believed := self._heard.believed(slot))
+        }
+
+    def _sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
+        """Answers of the usual form; of which slots it is not the first; and answers of another form.
+
+        Where the first answer of a slot has another form, or is not believed, the next one replaces it.
+        """
+        sheet, others = self._answers.sheet(self._groups)
+        lied = {(slot, 0) for slot in others}
+        unbelieved = {slot for slot, answer in self._heard.out if answer == 0 and slot in sheet}
+        if not unbelieved and self._heard.several.isdisjoint(others):
+            return sheet, {}, lied
+        kept: dict[int, Any] = {s: row for s, row in sheet.items() if s not in unbelieved}
+        which = {}
+        for slot in {*others, *unbelieved}:
+            later = [(n, answer) for n, answer in self._heard.believed(slot) if n > 0]
+            if later:
+                which[slot], kept[slot] = later[0]
+        slots, block, others = matrix(kept, self._groups)
+        lied |= {(slot, which.get(slot, 0)) for slot in others}
+        return Sheet(slots, block), which, lied
+
+    def _joined(
+        self,
+        parts: list[Estimate],
+        sheet: Sheet,
+        which: dict[int, int],
+        lied: set[tuple[int, int]],
+    ) -> Estimate:
+        joint = whole(parts)
+        lied |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
+        for slot, task in self.owner.items() if self._blocks else ():
+            for n, own in self._heard.believed(slot):
+                if overlaid(joint, task, own):
+                    lied.add((slot, n))
+        for slot in self._heard.several.intersection(sheet):
+            first, tasks = which.get(slot, 0), self._tasks_of(slot)
+            for n, later in self._heard.believed(slot):
+                if n > first:
+                    lies = confronted(joint, tasks, sheet[slot], later)
+                    lied |= {(slot, m) for m, lie in ((first, lies[0]), (n, lies[1])) if lie}
+        # What is left out is not judged once more.
+        self._lied = lied | (self._lied & self._heard.out)
+        return Estimate(
+            self._in_place(joint.values),
+            self._in_place(joint.exact),
+            None if joint.stderr is None else self._in_place(joint.stderr),
+            tuple(sorted({slot for slot, _ in self._lied})),
+        )
+
+    def _in_place(self, values: np.ndarray) -> np.ndarray:
+        rows = joined([values], self._rows)
+        return rows if self._place is None else rows[self._place]
+
+
+_NOTHING = Sheet((), np.empty((0, 0)))
+
+
+def _surely_finite(encoding: Any) -> bool:
+    telltale = getattr(encoding, "telltale", None)
+    return telltale is not None and all_finite(telltale)

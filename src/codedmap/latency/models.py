@@ -1,0 +1,270 @@
+"""How long a call of a worker takes: what every model can do, and three made-up families."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ..contracts.arguments import check_whole, is_real
+from ..errors import InvalidArgument
+
+__all__ = [
+    "Bimodal",
+    "LatencyModel",
+    "Pareto",
+    "ShiftedExponential",
+    "check_draw",
+    "check_share",
+]
+
+SHADE = 1e-9
+"""By how much of itself a share of calls is moved, so that rounding does not decide on which side of
+a gap in the times a quantile falls: where exactly 5 % of calls are slow, the 95th percentile is one of
+these, and only just."""
+
+
+def check_share(share: Any) -> float:
+    """The share as a float; raises `InvalidArgument` unless it is one."""
+    if not is_real(share) or not 0.0 <= share <= 1.0:
+        raise InvalidArgument(
+            f"share={share!r} must be between 0 and 1: 0.99 for the 99th percentile, say"
+        )
+    return float(share)
+
+
+def check_draw(rng: Any, waves: Any, workers: Any, each: Any) -> None:
+    """Raises `InvalidArgument` where nothing can be drawn."""
+    if not isinstance(rng, np.random.Generator):
+        raise InvalidArgument(
+            f"rng={rng!r} is no numpy.random.Generator: give numpy.random.default_rng(0), say"
+        )
+    check_whole("waves", waves, 1)
+    check_whole("workers", workers, 1)
+    check_whole("each", each, 1)
+
+
+def _exponential(
+    rng: np.random.Generator, shape: tuple[int, int], mean: float, dtype: np.dtype[Any]
+) -> np.ndarray:
+    drawn: np.ndarray = rng.standard_exponential(shape, dtype=dtype)
+    drawn *= mean
+    return drawn
+
+
+def _real(model: Family, name: str, least: float, *, above: bool = False) -> None:
+    """Make the argument a float, so that a model prints, compares and draws alike however given."""
+    value = getattr(model, name)
+    fits = is_real(value) and math.isfinite(value) and value >= least
+    if not fits or (above and value == least):
+        raise InvalidArgument(
+            f"{name}={value!r} must be a finite number "
+            f"{'of more than' if above else 'of at least'} {least:g}"
+        )
+    object.__setattr__(model, name, float(value))
+
+
+@runtime_checkable
+class LatencyModel(Protocol):
+    """How long calls take. Derive from it to get `calls`, if the calls of a worker are unrelated."""
+
+    def sample(self, rng: np.random.Generator, waves: int, workers: int, /) -> np.ndarray:
+        """Seconds of one call of each worker in each wave, (waves, workers); infinite: no answer."""
+        ...
+
+    def quantile(self, share: float, /) -> float:
+        """The shortest time within which this share of all calls has answered."""
+        ...
+
+    def calls(self, rng: np.random.Generator, waves: int, workers: int, each: int) -> np.ndarray:
+        """Seconds of several calls of each worker, one after another, (each, waves, workers).
+
+        The second ones are what a hedge needs, since it is sent to a worker that may have had a
+        call in this wave already. Here, all are drawn independently.
+        """
+        check_draw(rng, waves, workers, each)
+        return np.stack([self.sample(rng, waves, workers) for _ in range(each)])
+
+
+class Family(LatencyModel):
+    """All calls are drawn independently from one distribution."""
+
+    @abstractmethod
+    def survival(self, seconds: float) -> float:
+        """The share of calls that take longer than this."""
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        waves: int,
+        workers: int,
+        dtype: Any = np.float64,
+    ) -> np.ndarray:
+        """Seconds of one call of each worker in each wave, (waves, workers).
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        waves, workers : int
+        dtype : {numpy.float64, numpy.float32}
+            float32 takes half the memory and time; it draws other numbers from the same generator.
+        """
+        check_draw(rng, waves, workers, 1)
+        kind = np.dtype(dtype)
+        if kind not in (np.float64, np.float32):
+            raise InvalidArgument(f"dtype={kind} cannot be drawn: choose float64 or float32")
+        # What overflows takes forever.
+        with np.errstate(over="ignore"):
+            return self._drawn(rng, (waves, workers), kind)
+
+    @abstractmethod
+    def _drawn(
+        self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> np.ndarray:
+        """Without a check."""
+
+
+@dataclass(frozen=True)
+class ShiftedExponential(Family):
+    """A shortest time and a mild tail: shift + Exp(mean).
+
+    Parameters
+    ----------
+    shift : float
+        The shortest time, in seconds.
+    mean : float
+        How much longer a call takes on average.
+    """
+
+    shift: float = 1.0
+    mean: float = 0.5
+
+    def __post_init__(self) -> None:
+        _real(self, "shift", 0.0)
+        _real(self, "mean", 0.0)
+
+    def survival(self, seconds: float) -> float:
+        """The share of calls that take longer than this."""
+        if seconds < self.shift:
+            return 1.0
+        return math.exp(-(seconds - self.shift) / self.mean) if self.mean else 0.0
+
+    def quantile(self, share: float) -> float:
+        """The shortest time within which this share of all calls has answered."""
+        if check_share(share) == 1.0:
+            return math.inf if self.mean else self.shift
+        return self.shift - self.mean * math.log1p(-share)
+
+    def _drawn(
+        self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> np.ndarray:
+        times = _exponential(rng, shape, self.mean, dtype)
+        times += self.shift
+        return times
+
+
+@dataclass(frozen=True)
+class Pareto(Family):
+    """A shortest time and a heavy tail: the share of calls longer than t is (1 + (t - shift)/scale)^-exponent.
+
+    Parameters
+    ----------
+    shift : float
+        The shortest time, in seconds.
+    scale : float
+        What the time beyond it is measured in.
+    exponent : float
+        The smaller, the heavier the tail. The mean, shift + scale / (exponent - 1), is infinite at 1
+        and below, the variance at 2 and below; quantiles are finite all the same.
+    """
+
+    shift: float = 1.0
+    scale: float = 0.3
+    exponent: float = 1.5
+
+    def __post_init__(self) -> None:
+        _real(self, "shift", 0.0)
+        _real(self, "scale", 0.0)
+        _real(self, "exponent", 0.0, above=True)
+
+    def survival(self, seconds: float) -> float:
+        """The share of calls that take longer than this."""
+        if seconds < self.shift:
+            return 1.0
+        if self.scale == 0.0:
+            return 0.0
+        return float((1.0 + (seconds - self.shift) / self.scale) ** -self.exponent)
+
+    def quantile(self, share: float) -> float:
+        """The shortest time within which this share of all calls has answered."""
+        if self.scale == 0.0 or check_share(share) == 0.0:
+            return self.shift
+        power = math.inf if share == 1.0 else -math.log1p(-share) / self.exponent
+        with np.errstate(over="ignore"):
+            return self.shift + self.scale * float(np.expm1(power))
+
+    def _drawn(
+        self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> np.ndarray:
+        times = _exponential(rng, shape, 1.0 / self.exponent, dtype)
+        np.expm1(times, out=times)
+        times *= self.scale
+        times += self.shift
+        return times
+
+
+@dataclass(frozen=True)
+class Bimodal(Family):
+    """Some calls are slower by a factor, whichever worker has them.
+
+    Parameters
+    ----------
+    base : ShiftedExponential, Pareto or Bimodal
+        What a usual call takes.
+    share : float
+        Of the calls, which are slow.
+    factor : float
+        A slow call takes this many times as long; at least 1.
+    """
+
+    base: Family = ShiftedExponential(1.0, 0.1)
+    share: float = 0.05
+    factor: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.base, Family):
+            raise InvalidArgument(
+                f"base={self.base!r} has no distribution: give ShiftedExponential, Pareto or Bimodal"
+            )
+        object.__setattr__(self, "share", check_share(self.share))
+        _real(self, "factor", 1.0)
+
+    def survival(self, seconds: float) -> float:
+        """The share of calls that take longer than this."""
+        slow = self.share * self.base.survival(seconds / self.factor)
+        return (1.0 - self.share) * self.base.survival(seconds) + slow
+
+    def quantile(self, share: float) -> float:
+        """The shortest time within which this share of all calls has answered."""
+        if check_share(share) in (0.0, 1.0):
+            slowed = self.share > 0.0 if share else self.share == 1.0
+            return self.base.quantile(share) * (self.factor if slowed else 1.0)
+        left = (1.0 - share) * (1.0 - SHADE)
+        low = self.base.quantile(1.0 - left)
+        if self.survival(low) <= left:
+            return low
+        high = self.factor * low
+        while high - low > 1e-12 * high:
+            middle = (low + high) / 2.0
+            low, high = (middle, high) if self.survival(middle) > left else (low, middle)
+        return high
+
+    def _drawn(
+        self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> np.ndarray:
+        times = self.base._drawn(rng, shape, dtype)
+        times[rng.random(shape, dtype=dtype) < self.share] *= self.factor
+        return times

@@ -1,0 +1,1 @@
+"""Blocks of a matrix on workers, and what their products come to."""

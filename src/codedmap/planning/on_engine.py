@@ -1,0 +1,69 @@
+"""A function as one that computes on an engine, every row twice, so that a lost worker costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..codes import Replication
+from ..contracts.stopping import Decodable
+from ..engines import Engine, Resident
+from ..errors import InvalidArgument
+from ..execution.wave import Wave
+from .asking import Answer
+
+__all__ = ["computes_twice", "computing"]
+
+
+def computing(fn: Callable[[Any], Any] | Resident, engine: Engine | None) -> Answer:
+    """``fn`` as it computes in this process, or on an engine."""
+    if engine is not None and not isinstance(engine, Engine):
+        raise InvalidArgument(
+            f"engine={engine!r} is no engine: give one such as codedmap.engines.Local(workers=8), "
+            "or codedmap.engines.FromExecutor(executor, workers=8)"
+        )
+    if isinstance(fn, Resident):
+        if engine is None or fn.engine is not engine:
+            raise InvalidArgument("fn is resident on an engine: give the same one as engine=")
+        return _OnEngine(fn, engine)
+    if not callable(fn):
+        raise InvalidArgument(f"fn={fn!r} cannot be called")
+    return fn if engine is None else _OnEngine(fn, engine)
+
+
+def computes_twice(fn: Answer) -> bool:
+    """Whether two workers compute each row."""
+    return isinstance(fn, _OnEngine) and fn.engine.workers > 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OnEngine:
+    fn: Callable[[Any], Any] | Resident
+    engine: Engine
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Answers (n, *y) to rows (n, *x); NaN where two workers disagree.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If a row's workers all failed.
+        """
+        tasks = min(len(rows), max(1, self.engine.workers // 2))
+        code = Replication(tasks, max(tasks, min(2 * tasks, self.engine.workers)))
+        wave, stop = Wave(code, rows), Decodable()
+        with wave.calls(self.engine, stop) as calls:
+            for slot in range(code.workers):
+                call = self.fn.on(slot) if isinstance(self.fn, Resident) else self.fn
+                calls.submit(slot, call, wave.payload(slot))
+            for seen in calls:
+                outcome = wave.outcome(seen, stop, throw=True)
+                result = outcome and wave.result(outcome, seen, stop, calls, throw=True)
+                if result:
+                    if result.values.dtype.kind in "fc":
+                        result.values[~result.exact] = np.nan
+                    return result.values
+        raise AssertionError("a wave in which nobody is left running has a result or raises")

@@ -1,0 +1,15 @@
+"""What callers get back."""
+
+from .map_result import MapResult as MapResult
+from .matrix_result import MatrixResult as MatrixResult
+from .plan import Plan as Plan
+from .plan import PlanRow as PlanRow
+from .sum_result import SumResult as SumResult
+from .totals import Totals as Totals
+
+__all__ = ["MapResult", "MatrixResult", "Plan", "PlanRow", "SumResult", "Totals"]
+
+for _name in __all__:
+    # Pickles, reprs and the documentation name things where people find them.
+    globals()[_name].__module__ = __name__
+del _name

@@ -1,0 +1,115 @@
+"""What results and errors of all doors say of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+
+from ..contracts.stopping import Outcome, Progress
+from ..errors import Abandoned, CodedmapError, EngineError, MissingMainGuard, WorkerCrashed
+
+__all__ = ["advice", "broken", "facts", "heading", "listed", "workers_lines"]
+
+_LONG = 500  # characters of an exception that are repeated
+
+
+def heading(
+    answered: Sequence[int],
+    abandoned: Sequence[int],
+    failed: Mapping[int, BaseException],
+    seconds: float,
+    outcome: Outcome,
+) -> str:
+    """The first line of a result."""
+    workers = len(answered) + len(abandoned) + len(failed)
+    return f"{len(answered)} of {workers} workers answered in {seconds:.2f} s: {outcome.value}"
+
+
+def workers_lines(
+    groups: Mapping[str, Sequence[int]], failed: Mapping[int, BaseException]
+) -> list[str]:
+    """A line for each group of workers by name that is not empty, and one for those that failed."""
+    lines = [
+        f"  {name:<10} {len(those)}: {listed(those)}" for name, those in groups.items() if those
+    ]
+    if failed:
+        first, error = next(iter(failed.items()))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        lines.append(
+            f"  failed     {len(failed)}: {listed(tuple(failed))}; the first, {first}, with {reason}"
+        )
+    return lines
+
+
+def listed(slots: Sequence[int]) -> str:
+    """At most twelve of them, in words."""
+    shown = ", ".join(map(str, slots[:12]))
+    return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")
+
+
+def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
+    """The engine's own error, if nothing else came of a call that has to raise."""
+    # Nobody but the owner of engine and futures abandons calls that are being collected.
+    ours = (EngineError, Abandoned)
+    errors = [error for error in failures.values() if isinstance(error, ours)]
+    if seen.answered or not errors or len(errors) < len(failures):
+        return None
+    first = errors[0]
+    kind = MissingMainGuard if isinstance(first, MissingMainGuard) else EngineError
+    error = kind(
+        str(first)
+        if isinstance(first, EngineError)
+        else f"{facts(seen, failures)}; {_remedy(first)}"
+    )
+    error.__cause__ = first
+    return error
+
+
+def advice(
+    seen: Progress, outcome: Outcome, failures: Mapping[int, BaseException], *more: str
+) -> str:
+    """What to do about a call that has to raise: the end of its message, or nothing.
+
+    ``more`` is what else can be done if somebody has answered.
+    """
+    steps = list(dict.fromkeys(filter(None, map(_remedy, failures.values()))))
+    if seen.running and outcome is Outcome.DEADLINE:
+        steps.append("wait longer")
+    if seen.answered:
+        steps += ["allow more stragglers"] * bool(seen.running or failures) + [*more]
+    text = ", or ".join(filter(None, ["; ".join(steps[:-1]), *steps[-1:]]))
+    return f". {text[:1].upper()}{text[1:]}" if text else ""
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about the failure of a call; nothing where its own message says so."""
+    if isinstance(error, BrokenExecutor):
+        return (
+            "see whether fn ends its own process or memory runs out, which breaks a whole "
+            "ProcessPoolExecutor, and create a new one, or use codedmap.engines.Local, where it costs "
+            "one answer"
+        )
+    if isinstance(error, Abandoned):
+        return "leave the engine open, and its calls uncancelled, until all are done"
+    if isinstance(error, WorkerCrashed):
+        return "see why workers ended (memory, preemption, a crash in fn)"
+    return "" if isinstance(error, CodedmapError) else "mend fn, which raised"
+
+
+def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
+    """How far a call came that has to raise, for its message."""
+    counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered", *more]
+    if seen.running:
+        counts.append(f"{len(seen.running)} still running")
+    if failures:
+        worker, first = next(iter(failures.items()))
+        counts.append(f"{len(failures)} failed, worker {worker} first with {_short(first)}")
+    return ", ".join(counts)
+
+
+def _short(error: BaseException) -> str:
+    text = str(error)
+    left = len(text) - _LONG
+    if left > 0:  # it stands in full in the cause
+        text = f"{text[:_LONG]} ... and {left:,} characters more"
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,104 @@
+"""What the waves of a long run came to, all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from .map_result import MapResult
+
+__all__ = ["Totals", "record_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All waves of a run so far, those before it was resumed among them; print it for a summary."""
+
+    waves: int = 0
+    """How many."""
+    rows: int = 0
+    """Rows in them."""
+    exact: int = 0
+    """Rows answered exactly."""
+    unknown: int = 0
+    """Rows of which nothing is known: NaN, let through by ``throw=False``."""
+    stderr: float | None = None
+    """The largest standard error of all rows that have a finite one; None if the code has none."""
+    calls: int = 0
+    """Calls sent to workers."""
+    late: int = 0
+    """Calls that had not answered when their wave was over."""
+    failed: int = 0
+    """Calls that raised, or whose worker died."""
+    rejected: int = 0
+    """Workers judged liars, counted in each wave anew."""
+    hedges: int = 0
+    """Tasks sent once more."""
+    saved: int = 0
+    """Rows that are exact thanks to these."""
+    seconds: float = 0.0
+    """That the waves took, without reading and writing."""
+
+    @classmethod
+    def of(cls, records: Iterable[Mapping[str, Any]]) -> Totals:
+        """Added up."""
+        return reduce(cls.plus, records, cls())
+
+    def plus(self, record: Mapping[str, Any]) -> Totals:
+        """With one more wave."""
+        sums: dict[str, Any] = {name: getattr(self, name) + record[name] for name in _COUNTS}
+        known = [one for one in (self.stderr, record["stderr"]) if one is not None]
+        return Totals(waves=self.waves + 1, stderr=max(known, default=None), **sums)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.rows:,} rows in {self.waves:,} waves, which took {self.seconds:.2f} s",
+            f"  rows       {self._rows()}",
+            f"  calls      {self.calls:,} sent, {self.late:,} late, {self.failed:,} failed, "
+            f"{self.rejected:,} rejected",
+        ]
+        if self.hedges:
+            lines.append(f"  hedges     {self.hedges:,}: {self.saved:,} rows saved")
+        return "\n".join(lines)
+
+    def _rows(self) -> str:
+        parts = [f"{self.exact:,} of {self.rows:,} exact"]
+        if self.exact < self.rows:
+            rest = f"{self.rows - self.exact:,} estimated"
+            known = "this code has no standard errors"
+            if self.stderr is not None:
+                known = f"standard error up to {self.stderr:.3g}"
+            parts.append(f"{rest} ({known})")
+            if self.unknown:
+                parts.append(f"{self.unknown:,} of these with nothing known")
+        return ", ".join(parts)
+
+
+_COUNTS = (
+    "rows", "exact", "unknown", "calls", "late", "failed", "rejected", "hedges", "saved", "seconds"
+)  # fmt: skip
+
+
+def record_of(result: MapResult) -> dict[str, Any]:
+    """What is kept of a wave, in a form that JSON can hold."""
+    finite = None if result.stderr is None else result.stderr[np.isfinite(result.stderr)]
+    unknown = 0 if result.stderr is None else int((~np.isfinite(result.stderr)).sum())
+    return {
+        "rows": len(result.values),
+        "exact": int(result.exact.sum()),
+        "unknown": unknown,
+        "stderr": None if finite is None else float(finite.max(initial=0.0)),
+        "calls": result.calls,
+        "answered": len(result.answered),
+        "late": len(result.abandoned),
+        "failed": len(result.failed),
+        "rejected": len(result.rejected),
+        "hedges": result.hedges,
+        "saved": 0 if result.saved is None else int(result.saved.sum()),
+        "outcome": result.outcome.value,
+        "seconds": round(result.seconds, 6),
+    }

@@ -1,0 +1,1 @@
+"""Sources and sinks larger than memory, and the journal of what is finished."""

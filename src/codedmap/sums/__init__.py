@@ -1,0 +1,1 @@
+"""What runs in a worker for `sum`, and what its answers add up to."""

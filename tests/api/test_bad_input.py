@@ -1,0 +1,297 @@
+"""Each bad input gives one clear error, with numbers and the next step, before anything is computed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.contracts import memory
+from codedmap.testing import Scripted, crash, fail, never
+
+X = np.ones((8, 3))
+
+
+def refused(match: str, fn=np.sin, inputs=X, code=None, engine=None, **more):
+    """The message of the InvalidArgument that `map` raises; asserts that nothing was computed."""
+    engine = Scripted(6) if engine is None else engine
+    with pytest.raises(cm.InvalidArgument, match=match):
+        cm.map(fn, inputs, code=code or cm.SplineCode(3, 6, 1), engine=engine, **more)
+    assert not getattr(engine, "calls", [])
+
+
+def test_inputs_of_wrong_rank_or_size():
+    refused("a row per input.*single float", inputs=np.float64(3))
+    refused(r"shape \(0, 3\) are empty", inputs=np.ones((0, 3)))
+    refused(r"shape \(4, 0\) are empty", inputs=np.ones((4, 0)))
+
+
+def test_inputs_of_more_axes_than_numpy_has_room_for():
+    refused("inputs have 61 axes, and 60 are the most", inputs=np.ones((8, *[1] * 60)))
+    most = np.ones((8, *[1] * 59))
+    for code in (cm.SplineCode(3, 6, 1), cm.KernelCode(3, 6, 1), cm.Replication(3, 6)):
+        with Scripted(6) as engine:
+            assert cm.map(np.sin, most, code=code, engine=engine).values.shape == most.shape
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_inputs_that_are_not_finite(bad):
+    broken = X.copy()
+    broken[5, 1] = bad
+    for code in (
+        cm.SplineCode(3, 6, 1), cm.BerrutCode(3, 6, 1), cm.Uncoded(6), cm.LagrangeCode(3, 6, 1, degree=1),
+        cm.SplineCode(3, 6, 1, encoder_smoothing="gcv"), cm.SplineCode(3, 6, 1, order="path"),
+        cm.SplineCode(3, 6, 1, clip=(-9.0, 9.0)), cm.BerrutCode(3, 6, 1, clip=(-9.0, 9.0)),
+        cm.SplineCode(3, 6, 1, decoder_smoothing=1e-3, decoder_loss="bisquare"), cm.KernelCode(4, 6, 2),
+    ):  # fmt: skip
+        refused(
+            "1 of 8 input rows hold NaN or infinity.*row 5.*drop or fill", inputs=broken, code=code
+        )
+
+
+@pytest.mark.parametrize("row", range(8))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_mixture_tells_of_every_input_that_is_not_finite(row, dtype):
+    for bad in (np.nan, np.inf, -np.inf):
+        broken = X.astype(dtype)
+        broken[row, 1] = bad
+        refused(f"1 of 8 input rows .*row {row}", inputs=broken, code=cm.SplineCode(3, 6, 1))
+
+
+def test_inputs_are_not_blamed_for_a_mixture_that_overflows():
+    code = cm.SplineCode(2, 6, 1)
+    huge = np.array([[1.7e308], [-1.7e308]])
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(code.encode(huge[:, None]).payloads).all()
+    with Scripted(6) as engine, pytest.warns(RuntimeWarning, match="overflow"):
+        assert np.isfinite(cm.map(np.sign, huge, code=code, engine=engine).values).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [(np.float32, 2.0**100), (np.float64, 2.0**1000), (np.float64, 2.0**-900)]
+)
+def test_a_mean_and_its_error_are_the_same_in_any_unit(dtype, unit):
+    rows = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(dtype)
+    code = cm.Replication(3, 3, fill="mean")
+    found = []
+    for scale in (1.0, unit):
+        with Scripted(3, {1: never()}) as engine:
+            scaled = rows * np.dtype(dtype).type(scale)
+            result = cm.map(np.copy, scaled, code=code, engine=engine, stop=cm.Deadline(0.1))
+        found.append((result.values / scale, result.stderr / scale))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert found[0][1].max() > 0.1
+
+
+def test_large_finite_inputs_are_not_mistaken_for_infinite_ones():
+    huge = np.full((8, 3), 1e308)
+    with Scripted(6) as engine:
+        assert cm.map(
+            lambda b: b / 1e308, huge, code=cm.Replication(3, 6), engine=engine
+        ).exact.all()
+
+
+@pytest.mark.parametrize("inputs", [np.arange(8), np.array(list("abcdefgh")), np.array([None] * 8)])
+def test_inputs_that_cannot_be_mixed(inputs):
+    refused("cannot be mixed, as SplineCode must: cast them", inputs=inputs)
+
+
+def test_arguments_that_are_no_code_function_engine_or_possible_rule():
+    refused("is no code", code=3)
+    refused("cannot be called", fn="model.onnx")
+    refused("neither an engine nor an Executor", engine="local")
+    refused("neither an engine nor an Executor", engine=cm.engines.Local)
+    refused("is no stop rule", stop=5)
+    refused("is no stop rule", stop=cm.Quorum)
+    refused("same shape", inputs=[[1.0, 2.0], [3.0]])
+    refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: cm.SplineCode(0, 5, 1), "tasks=0 must be a whole number of at least 1"),
+        (lambda: cm.SplineCode(3, 0, 0), "workers=0"),
+        (lambda: cm.BerrutCode(3, 5, 5), "5 stragglers of 5 workers.*at most 4"),
+        (lambda: cm.BerrutCode(3, 5, 9), "9 stragglers of 5 workers"),
+        (lambda: cm.SplineCode(3, 5, -1), "stragglers=-1"),
+        (lambda: cm.SplineCode(3.5, 5, 1), "tasks=3.5"),
+        (lambda: cm.SplineCode(True, 5, 1), "tasks=True"),
+        (lambda: cm.SplineCode(3, 5, 1, points="random"), 'choose "chebyshev" or "uniform"'),
+        (lambda: cm.SplineCode(3, 5, 1, encoder_smoothing=-1.0), "encoder_smoothing=-1.0"),
+        (lambda: cm.SplineCode(3, 5, 1, decoder_smoothing="cv"), "decoder_smoothing='cv'"),
+        (lambda: cm.SplineCode(3, 5, 1, decoder_smoothing=np.nan), "decoder_smoothing=nan"),
+        (lambda: cm.SplineCode(3, 5, 1, clip=(1.0, 0.0)), "low < high"),
+        (lambda: cm.Replication(5, 3), "3 workers cannot hold a copy of each of 5 tasks"),
+        (
+            lambda: cm.Replication(2, 4, fill="median"),
+            'fill=.median. is unknown: choose None or "mean"',
+        ),
+        (lambda: cm.Replication(2, 4, confirm=3), "confirm=3 must be between 1 and 2"),
+        (lambda: cm.Uncoded(0), "tasks=0"),
+        (
+            lambda: cm.LagrangeCode(5, 10, 2, degree=2),
+            r"\(K - 1\)·degree \+ 1 = 9 answers.*at least 11 workers",
+        ),
+        (lambda: cm.LagrangeCode(5, 20, 2, degree=0), "degree=0"),
+        (lambda: cm.LagrangeCode(5, 20, 2, 2, tolerance=0), "tolerance=0"),
+        (lambda: cm.Quorum("a"), "answers='a'"),
+        (lambda: cm.Deadline("2"), "must be more than 0 seconds"),
+        (lambda: cm.SplineCode(2, 4, 1, decoder_smoothing=None), "decoder_smoothing=None"),
+        (lambda: cm.SplineCode(2, 4, 1, clip=[0, 1]), "low < high"),
+        (lambda: cm.Replication(2, 4, confirm=1.5), "confirm=1.5"),
+        (lambda: cm.engines.Local(2, grace="a"), "grace='a'"),
+        (lambda: cm.engines.Local(0), "workers=0"),
+        (lambda: cm.engines.Local(1, grace=-1), "grace=-1"),
+        (lambda: cm.testing.Scripted(0), "workers=0"),
+        (lambda: cm.OnnxModel("no/such/model.onnx"), "no model file 'no/such/model.onnx'"),
+    ],
+)
+def test_constructors_refuse_what_cannot_work(make, match):
+    with pytest.raises(cm.InvalidArgument, match=match):
+        make()
+
+
+def test_inputs_beyond_the_clip():
+    refused(
+        r"reach from 1 to 1, beyond clip=\(0.0, 0.5\)", code=cm.SplineCode(3, 6, 1, clip=(0.0, 0.5))
+    )
+
+
+def test_payloads_stay_within_the_clip():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(0, 1, (6, 20, 4))
+    free = cm.SplineCode(6, 18, 2).encode(inputs).payloads
+    kept = cm.SplineCode(6, 18, 2, clip=(0.0, 1.0)).encode(inputs).payloads
+    assert free.min() < 0 or free.max() > 1
+    np.testing.assert_array_equal(kept, np.clip(free, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fn", "match"),
+    [
+        (lambda b: b[:1], "1 rows .*payload of 3 rows.*one row per row"),
+        (lambda b: b.sum(), "a single number.*itemwise"),
+        (lambda b: (b, b), "a tuple.*concatenate them along the last axis"),
+        (lambda b: {"scores": b}, "a dict.*concatenate"),
+        (lambda b: None, "a NoneType"),
+        (lambda b: b > 0, "dtype bool cannot be interpolated.*scores instead of labels"),
+    ],
+)
+def test_answers_of_no_usable_form(fn, match):
+    with Scripted(6) as engine, pytest.raises(cm.InvalidAnswer, match=match):
+        cm.map(fn, X, code=cm.SplineCode(3, 6, 1), engine=engine)
+
+
+def test_payloads_that_do_not_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "_LITTLE", 0)
+    with Scripted(6) as engine:
+        with pytest.raises(
+            cm.errors.NotEnoughMemory, match=r"N/K = 2.00 times.*1 KB are free.*fewer rows"
+        ):
+            cm.map(np.sin, np.ones((90, 3)), code=cm.SplineCode(3, 6, 1), engine=engine)
+        assert not engine.calls
+
+
+def test_what_is_free_is_known_here_and_less_than_a_petabyte():
+    free = memory.free_memory()
+    assert free is None or 0 < free < 1e15
+
+
+def test_a_function_that_cannot_be_sent():
+    lock = threading.Lock()
+    with (
+        cm.engines.Local(1) as engine,
+        pytest.raises(cm.errors.CannotSend, match="inside the function"),
+    ):
+        cm.map(lambda b: (lock, b)[1], X, code=cm.Uncoded(1), engine=engine)
+
+
+def test_an_executor_that_is_shut_down_says_so():
+    pool = ThreadPoolExecutor(2)
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        cm.map(np.sin, X, code=cm.Uncoded(2), engine=pool)
+
+
+@pytest.mark.parametrize("smoothing", [1e308, np.inf, np.nan, -1.0, Fraction(1, 3), 10**400, "GCV"])
+def test_smoothing_that_cannot_be_computed_with_is_refused(smoothing):
+    for name in ("encoder_smoothing", "decoder_smoothing"):
+        with pytest.raises(cm.InvalidArgument, match=rf"{name}=.* from 0 to 1e\+100"):
+            cm.SplineCode(3, 6, 1, **{name: smoothing})
+
+
+def test_complex_inputs_have_no_bounds_to_clip_to():
+    code = cm.SplineCode(6, 9, 1, clip=(0, 0.5))
+    with pytest.raises(cm.InvalidArgument, match="bounds real numbers"):
+        code.encode(np.zeros((6, 1, 2), complex))
+
+
+def test_a_dtype_too_coarse_for_the_tolerance_is_refused_before_computing():
+    refused(
+        "could not decode answers to inputs of dtype float16 even if all 6 workers gave one.*above "
+        "the tolerance of 1e-06: use fewer tasks or more workers, or compute in float64",
+        inputs=X.astype(np.float16),
+        code=cm.LagrangeCode(3, 6, 1, degree=1),
+    )
+
+
+def test_a_function_that_gives_nothing_but_nan_is_told_apart_from_one_that_raises():
+    with Scripted(6) as engine, pytest.raises(cm.NotEnoughAnswers) as told:
+        cm.map(lambda b: b * np.nan, X, code=cm.SplineCode(3, 6, 1), engine=engine)
+    said = str(told.value)
+    assert "6 left out because their answers are not finite" in said
+    assert "See what fn gives for inputs as they are: if NaN, mend it" in said
+    assert said.endswith("Take what there is with throw=False")
+    assert "raised" not in said
+    assert "wait longer" not in said
+
+
+def test_the_next_step_is_that_of_what_happened():
+    def told(script, **more):
+        with Scripted(6, script) as engine, pytest.raises(cm.NotEnoughAnswers) as error:
+            cm.map(np.sin, X, code=cm.Replication(3, 6), engine=engine, **more)
+        return str(error.value).rpartition(". ")[2]
+
+    raising, crashing = fail(ValueError("bad weights")), crash()
+    assert told(dict.fromkeys(range(6), raising)) == "Mend fn, which raised"
+    assert told(dict.fromkeys(range(6), crashing)).startswith("See why workers ended (memory")
+    some = told({0: raising, 3: crashing})
+    assert some == (
+        "Mend fn, which raised; see why workers ended (memory, preemption, a crash in fn); allow more "
+        "stragglers, or take what there is with throw=False"
+    )
+    late = told({0: never(), 3: never()}, stop=cm.Deadline(0.1))
+    assert late == "Wait longer; allow more stragglers, or take what there is with throw=False"
+
+
+def test_a_long_message_of_an_exception_is_not_repeated_whole():
+    error = ValueError("x" * 100_000)
+    engine = Scripted(3, dict.fromkeys(range(3), fail(error)))
+    with engine, pytest.raises(cm.NotEnoughAnswers, match="99,500 characters more") as told:
+        cm.map(np.sin, X, code=cm.Uncoded(3), engine=engine)
+    assert len(str(told.value)) < 2_000
+    assert told.value.__cause__ is error
+
+
+def test_an_engine_that_somebody_closes_during_the_call_is_told_as_such():
+    engine = cm.engines.Local(2)
+    closing = threading.Timer(0.3, engine.close)
+    closing.start()
+    with pytest.raises(
+        cm.EngineError, match=r"Abandoned: the engine was closed; leave the engine open"
+    ):
+        cm.map(nap_on, np.full((2, 1), 60.0), code=cm.Uncoded(2), engine=engine)
+    closing.join()
+
+
+def nap_on(batch):
+    time.sleep(float(batch[0, 0]))
+    return batch

@@ -1,0 +1,566 @@
+"""The door: groups, stop rules, failures and results, on a scripted engine."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import codedmap as cm
+from codedmap.testing import Faulty, Scripted, crash, fail, late, lie, never
+
+from ..byhand import ByHand
+from ..contracts.codes import ROWS
+
+every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def affine(batch):
+    return batch.reshape(len(batch), -1)[:, :2] * np.array([2.0, -1.0], batch.dtype) + 1
+
+
+def inputs(rows: int, dtype=np.float64) -> np.ndarray:
+    return np.random.default_rng(rows).standard_normal((rows, 3)).astype(dtype)
+
+
+@every
+@settings(max_examples=15, deadline=None)
+@given(rows=st.integers(1, 150), tasks=st.integers(1, 8))
+def test_any_number_of_rows_comes_back_in_order(row, rows, tasks):
+    code = row.make(tasks, 3 * tasks + 2, 1)
+    X = inputs(rows)
+    with Scripted(code.workers) as engine:
+        result = cm.map(affine, X, code=code, engine=engine)
+    assert result.values.shape == (rows, 2)
+    assert result.exact.shape == (rows,)
+    assert (result.stderr is None) == (not row.states)
+    assert result.abandoned == () or len(result.answered) == code.workers - code.stragglers
+    assert (
+        np.abs(result.values - affine(X)).max() <= 12 * (row.identity + 1e-12) + 0.5 * row.adaptive
+    )
+    if row.copies:
+        assert result.exact.all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "code", [cm.SplineCode(5, 15, 3), cm.BerrutCode(5, 15, 3), cm.Replication(5, 15)]
+)
+def test_the_dtype_is_kept_from_end_to_end(code, dtype):
+    kinds = set()
+
+    def watched(batch):
+        kinds.add(batch.dtype)
+        return affine(batch)
+
+    for rows in (50, 53):
+        with Scripted(15) as engine:
+            assert (
+                cm.map(watched, inputs(rows, dtype), code=code, engine=engine).values.dtype == dtype
+            )
+    assert kinds == {np.dtype(dtype)}
+
+
+def test_each_worker_gets_one_message_whatever_the_number_of_rows():
+    for rows in (3, 40, 1000):
+        with Scripted(12) as engine:
+            cm.map(affine, inputs(rows), code=cm.SplineCode(4, 12, 2), engine=engine)
+            assert [slot for slot, _ in engine.calls] == list(range(12))
+            assert {len(payload) for _, payload in engine.calls} == {-(-rows // 4)}
+
+
+@pytest.mark.parametrize("rows", [200_000, 200_009])
+def test_a_large_batch_is_not_copied_more_than_the_encode_needs(rows):
+    X = np.ones((rows, 8), np.float32)
+    code = cm.SplineCode(20, 25, 5)
+    with Scripted(25) as engine:
+        engine.calls = _Forgetful()
+        tracemalloc.start()
+        result = cm.map(lambda batch: batch[:, 0].copy(), X, code=code, engine=engine)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    np.testing.assert_allclose(result.values, 1.0, atol=1e-5)
+    payloads, outputs = X.nbytes * 25 / 20, rows * 4 * (25 / 20 + 1)
+    assert peak < 1.1 * (payloads + outputs) + 2 * X.nbytes / 20
+
+
+class _Forgetful(list):
+    def append(self, call):
+        pass
+
+
+def test_by_default_it_stops_at_workers_minus_stragglers():
+    with Scripted(12, {0: never(), 7: never()}) as engine:
+        result = cm.map(affine, inputs(40), code=cm.SplineCode(4, 12, 2), engine=engine)
+    assert result.abandoned == (0, 7)
+    assert result.outcome is cm.Outcome.QUORUM
+    assert len(result.answered) == 10
+
+
+def test_by_default_it_also_waits_until_the_answers_can_be_decoded():
+    script = {1: late(0.2), 4: never(), 7: never()}
+    with Scripted(9, script) as engine:
+        result = cm.map(affine, inputs(30), code=cm.Replication(3, 9), engine=engine)
+    assert 1 in result.answered
+    assert result.exact.all()
+
+
+def test_a_deadline_takes_what_has_come():
+    script = dict.fromkeys(range(5), never())
+    with Scripted(12, script) as engine:
+        result = cm.map(
+            affine,
+            inputs(40),
+            code=cm.SplineCode(4, 12, 2),
+            engine=engine,
+            stop=cm.Quorum(10) | cm.Deadline(0.2),
+        )
+    assert result.outcome is cm.Outcome.DEADLINE
+    assert len(result.answered) == 7
+    assert result.seconds >= 0.2
+
+
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_deadline_ends_the_wait_also_when_a_quorum_came_that_cannot_be_decoded(throw):
+    args = {"code": cm.Replication(3, 6), "stop": cm.Quorum(4) | cm.Deadline(0.2), "throw": throw}
+    with Scripted(6, {1: never(), 4: never()}) as engine:
+        if throw:
+            with pytest.raises(cm.NotEnoughAnswers, match=r"deadline passed.*no copy of task 1"):
+                cm.map(affine, inputs(9), engine=engine, **args)
+        else:
+            result = cm.map(affine, inputs(9), engine=engine, **args)
+            assert result.outcome is cm.Outcome.DEADLINE
+            assert result.exact.sum() == 6
+
+
+def test_everyone_waits_for_the_last_and_counts_the_failed():
+    with Scripted(6, {2: late(0.2), 3: crash()}) as engine:
+        result = cm.map(
+            affine, inputs(12), code=cm.SplineCode(3, 6, 1), engine=engine, stop=cm.Everyone()
+        )
+    assert result.outcome is cm.Outcome.EVERYONE
+    assert result.answered == (0, 1, 2, 4, 5)
+    assert set(result.failed) == {3}
+    assert isinstance(result.failed[3], cm.WorkerCrashed)
+
+
+def test_a_lost_task_at_the_deadline_raises_or_is_flagged():
+    args = {"code": cm.Uncoded(4), "stop": cm.Quorum(4) | cm.Deadline(0.1)}
+    X = inputs(8)
+    with Scripted(4, {2: never()}) as engine:
+        with pytest.raises(cm.NotEnoughAnswers, match=r"3 of 4 workers answered.*task 2"):
+            cm.map(affine, X, engine=engine, **args)
+        result = cm.map(affine, X, engine=engine, throw=False, **args)
+    lost = np.array([False, False, False, False, True, True, False, False])
+    assert result.outcome is cm.Outcome.DEADLINE
+    np.testing.assert_array_equal(result.exact, ~lost)
+    assert np.isnan(result.values[lost]).all()
+    np.testing.assert_array_equal(result.values[~lost], affine(X)[~lost])
+    assert np.isinf(result.stderr[lost]).all()
+
+
+def test_without_throw_a_crash_does_not_cost_the_answers_still_to_come():
+    script = {0: crash(), **dict.fromkeys((1, 2, 3), late(0.1))}
+    with Scripted(4, script) as engine:
+        result = cm.map(
+            affine,
+            inputs(8),
+            code=cm.Uncoded(4),
+            engine=engine,
+            stop=cm.Everyone(),
+            throw=False,
+        )
+    assert result.outcome is cm.Outcome.EVERYONE
+    assert result.answered == (1, 2, 3)
+    assert result.exact.sum() == 6
+
+
+def test_a_fill_stands_in_for_a_lost_task():
+    with Scripted(4, {2: crash()}) as engine:
+        result = cm.map(
+            affine,
+            inputs(8),
+            code=cm.Uncoded(4, fill="mean"),
+            engine=engine,
+            stop=cm.Everyone(),
+        )
+    assert result.exact.sum() == 6
+    assert (result.stderr[~result.exact] > 0).all()
+
+
+@every
+def test_a_bug_in_fn_looks_like_one(row):
+    def broken(batch):
+        return {}["no such key"]
+
+    code = row.make(3, 12, 2)
+    with Scripted(code.workers) as engine:
+        with pytest.raises(cm.NotEnoughAnswers, match=r"failed.*KeyError.*no such key") as caught:
+            cm.map(broken, inputs(9), code=code, engine=engine)
+        assert isinstance(caught.value.__cause__, KeyError)
+        result = cm.map(broken, inputs(9), code=code, engine=engine, throw=False)
+    assert np.isnan(result.values).all()
+    assert len(result.values) == 9
+    assert result.outcome in (cm.Outcome.HOPELESS, cm.Outcome.NOBODY_LEFT)
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_an_engine_that_has_broken_down_is_told_by_its_own_error(answered):
+    lost = fail(cm.EngineError("the scheduler was lost: make a new engine"))
+    code = cm.Replication(4, 8)
+    with Scripted(8, dict.fromkeys(range(answered, 8), lost)) as engine:
+        with pytest.raises(cm.CodedmapError) as told:
+            cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine)
+        result = cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine, throw=False)
+    assert isinstance(told.value.__cause__, cm.EngineError)
+    if answered:  # a slot may fail so, and others go on
+        assert isinstance(told.value, cm.NotEnoughAnswers)
+    else:
+        assert isinstance(told.value, cm.EngineError)
+        assert str(told.value) == "the scheduler was lost: make a new engine"
+    assert len(result.failed) == 8 - answered
+
+
+def test_it_stops_at_once_when_so_many_calls_failed_that_the_code_cannot_decode():
+    script = {1: fail(ValueError("bad weights")), 4: crash(), 0: never(), 2: never()}
+    with Scripted(6, script) as engine:
+        with pytest.raises(cm.NotEnoughAnswers, match=r"task 1") as caught:
+            cm.map(affine, inputs(9), code=cm.Replication(3, 6), engine=engine)
+        assert str(caught.value.__cause__) == "bad weights"
+
+
+def test_it_stops_at_once_when_the_stop_rule_can_never_be_satisfied():
+    script = {n: crash() for n in range(3)} | {11: never()}
+    code = cm.SplineCode(4, 12, 2)
+    with Scripted(12, script) as engine:
+        with pytest.raises(cm.NotEnoughAnswers, match=r"3 failed.*Quorum\(10\)"):
+            cm.map(affine, inputs(40), code=code, engine=engine)
+        result = cm.map(affine, inputs(40), code=code, engine=engine, throw=False)
+        assert result.outcome is cm.Outcome.HOPELESS
+        assert np.isfinite(result.values).all()
+        timed = cm.Quorum(10) | cm.Deadline(0.1)
+        result = cm.map(affine, inputs(40), code=code, engine=engine, stop=timed)
+        assert result.outcome is cm.Outcome.DEADLINE
+
+
+def test_a_rule_out_of_reach_does_not_matter_when_every_row_is_exact():
+    code = cm.Replication(3, 6)
+    X = inputs(9)
+    with Scripted(6, dict.fromkeys((0, 1, 2), crash())) as engine:
+        result = cm.map(affine, X, code=code, engine=engine)
+        assert result.exact.all()
+        assert set(result.failed) == {0, 1, 2}
+        np.testing.assert_array_equal(result.values, affine(X))
+    script = dict.fromkeys((0, 1), crash()) | {3: late(0.2), 5: never()}
+    with Scripted(6, script) as engine:
+        result = cm.map(affine, X, code=code, engine=engine)
+        assert result.exact.all()
+        assert result.abandoned == (5,)
+
+
+def test_a_liar_among_copies_is_made_up_for_by_waiting_on():
+    script = {0: lie(lambda a: a[:, :1]), 2: late(0.2)}
+    with Scripted(4, script) as engine:
+        result = cm.map(
+            affine, inputs(6), code=cm.Replication(2, 4), engine=engine, stop=cm.Decodable()
+        )
+    assert result.rejected == (0,)
+    assert result.exact.all()
+
+
+def test_liars_are_reported_and_their_answers_unused():
+    script = {3: lie(lambda a: a * np.nan), 5: lie(lambda a: a.astype(str))}
+    code = cm.SplineCode(4, 20, 2)
+    with Scripted(20, script) as engine:
+        for rows in (40, 43):
+            result = cm.map(affine, inputs(rows), code=code, engine=engine, stop=cm.Everyone())
+            assert result.rejected == (3, 5)
+            assert np.isfinite(result.values).all()
+
+
+def test_lagrange_waits_on_until_rounding_is_under_control():
+    X = inputs(60)
+    code = cm.LagrangeCode(6, 24, 12, degree=2)
+    script = {n: late(0.15) for n in range(1, 24, 2)}
+    with Scripted(24, script) as engine:
+        result = cm.map(lambda batch: batch**2, X, code=code, engine=engine)
+    assert np.abs(result.values - X**2).max() < 1e-6 * np.abs(X).max() ** 2
+    bad = {n: never() for n in range(24) if n >= 11}
+    with Scripted(24, bad) as engine, pytest.raises(cm.NotEnoughAnswers) as caught:
+        cm.map(
+            lambda batch: batch**2,
+            X,
+            code=code,
+            engine=engine,
+            stop=cm.Quorum(12) | cm.Deadline(0.1),
+        )
+    assert "amplifies rounding by" in str(caught.value)
+    assert "11 are needed" in str(caught.value)
+
+
+def test_progress_offers_a_standard_error_where_the_code_has_one():
+    offered = []
+
+    class Watching(cm.contracts.StoppingRule):
+        def verdict(self, seen):
+            offered.append(seen.stderr())
+            return None if seen.running else cm.Outcome.EVERYONE
+
+        def wake_after(self, seen):
+            return None
+
+    with Scripted(4, {3: late(0.1)}) as engine:
+        cm.map(affine, inputs(8), code=cm.Uncoded(4, "mean"), engine=engine, stop=Watching())
+    assert offered[-1] is not None
+
+
+def test_a_resident_function_is_sent_once_and_again_after_a_crash():
+    with Scripted(4, {1: [crash()]}) as engine:
+        fn = cm.engines.Resident(affine, engine)
+        code = cm.SplineCode(2, 4, 1)
+        first = cm.map(fn, inputs(6), code=code, engine=engine)
+        assert set(first.failed) == {1}
+        again = cm.map(fn, inputs(6), code=code, engine=engine, stop=cm.Everyone())
+        assert again.answered == (0, 1, 2, 3)
+        assert len({id(fn.on(slot)) for slot in range(4)}) == 4
+    with Scripted(4) as other, pytest.raises(cm.InvalidArgument, match="another engine"):
+        cm.map(fn, inputs(6), code=code, engine=other)
+
+
+def test_any_executor_is_an_engine_and_stragglers_do_not_hold_the_caller():
+    X = inputs(30)
+    with ThreadPoolExecutor(12) as pool:
+        began = time.monotonic()
+        result = cm.map(
+            lambda batch: (time.sleep(2.0 if batch.sum() > 1e9 else 0.0), affine(batch))[1],
+            X,
+            code=cm.SplineCode(5, 12, 2),
+            engine=pool,
+        )
+        assert time.monotonic() - began < 2.0
+    assert len(result.answered) >= 10
+
+
+def test_with_fewer_workers_than_slots_one_warning_says_what_that_means():
+    with Scripted(4, {3: late(0.05)}) as engine:
+        with pytest.warns(UserWarning, match="12 workers and the engine 4") as caught:
+            result = cm.map(affine, inputs(30), code=cm.SplineCode(5, 12, 2), engine=engine)
+        assert len(caught) == 1
+    assert len(result.answered) >= 10
+
+
+def test_itemwise_lifts_a_function_of_one_input():
+    with Scripted(4) as engine:
+        result = cm.map(
+            cm.itemwise(lambda x: x.sum()), inputs(8), code=cm.Uncoded(4), engine=engine
+        )
+    np.testing.assert_allclose(result.values, inputs(8).sum(axis=1))
+
+
+def test_the_callers_arrays_are_safe_from_fn_in_an_engine_of_threads():
+    def rude(batch):
+        batch += 1
+        return batch
+
+    X = inputs(8)
+    with Scripted(4) as engine, pytest.raises(cm.NotEnoughAnswers) as caught:
+        cm.map(rude, X, code=cm.Uncoded(4), engine=engine)
+    assert isinstance(caught.value.__cause__, ValueError)
+    np.testing.assert_array_equal(X, inputs(8))
+
+
+def test_the_summary_says_what_happened():
+    script = {0: never(), 1: crash(), 2: lie(lambda a: a[:1])}
+    with Scripted(8, script) as engine:
+        result = cm.map(
+            affine, inputs(8), code=cm.Replication(2, 8), engine=engine, stop=cm.Quorum(6)
+        )
+    text = str(result)
+    for part in (
+        "6 of 8 workers answered",
+        "enough workers had answered",
+        "8 of 8 exact",
+        "abandoned  1: worker 0",
+        "rejected   1: worker 2",
+        "failed     1: worker 1",
+        "WorkerCrashed",
+    ):
+        assert part in text, text
+    odd = Scripted(2)
+    shown = str(cm.map(lambda b: b - np.inf, np.zeros((2, 1)), code=cm.Uncoded(2), engine=odd))
+    assert "2 with entries that are not finite" in shown
+
+
+def test_faulty_adds_real_faults_to_another_engine():
+    with ThreadPoolExecutor(8) as pool:
+        engine = Faulty(cm.engines.FromExecutor(pool, 8), {2: fail(OSError("disk")), 3: late(0.2)})
+        result = cm.map(affine, inputs(8), code=cm.SplineCode(2, 8, 2), engine=engine)
+    assert 3 not in result.answered
+    assert set(result.failed) <= {2}
+
+
+def test_an_fn_that_exits_fails_its_call_and_not_the_caller():
+    def leaving(batch):
+        if batch[0, 0] == 7.0:
+            raise SystemExit(3)
+        return affine(batch)
+
+    X = inputs(8)
+    X[0] = 7.0
+    with ThreadPoolExecutor(8) as pool:
+        result = cm.map(
+            leaving,
+            X,
+            code=cm.Uncoded(8, fill="mean"),
+            engine=pool,
+            stop=cm.Everyone(),
+        )
+    assert isinstance(result.failed[0], SystemExit)
+    assert result.exact.sum() == 7
+
+
+def test_without_throw_a_flagged_result_still_names_the_liars_and_rounds_nothing():
+    code = cm.SplineCode(4, 10, 2)
+    with Scripted(10) as engine:
+        result = cm.map(
+            lambda b: affine(b) * np.nan, inputs(8), code=code, engine=engine, throw=False
+        )
+    assert result.rejected == tuple(range(10))
+    assert np.isnan(result.values).all()
+    large = np.arange(3) + 2**60
+    with Scripted(3, {1: crash()}) as engine:
+        result = cm.map(lambda b: b, large, code=cm.Uncoded(3), engine=engine, throw=False)
+        assert result.values.tolist()[0::2] == [2**60, 2**60 + 2]
+    days = np.array(["2026-01-01", "2026-01-02"], "M8[D]")
+    with Scripted(2, {1: crash()}) as engine:
+        result = cm.map(lambda b: b, days, code=cm.Uncoded(2), engine=engine, throw=False)
+        assert result.values.dtype == days.dtype
+        assert np.isnat(result.values[1])
+
+
+def test_a_first_answer_of_absurd_size_is_a_liars():
+    script = {0: lie(lambda a: np.broadcast_to(np.float64(0), (2, 10**13)))}
+    with Scripted(10, script) as engine:
+        result = cm.map(
+            affine, inputs(8), code=cm.SplineCode(4, 10, 2), engine=engine, stop=cm.Everyone()
+        )
+    assert result.rejected == (0,)
+
+
+@every
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_the_order_of_arrival_is_irrelevant(row, seed):
+    code = row.make(4, 14, 2)
+    X = inputs(9)
+    rng = np.random.default_rng(seed)
+
+    def arriving(order):
+        engine = ByHand(code.workers)
+        results = cm.stream(noisy, X, code=code, engine=engine, stop=cm.Everyone())
+        engine.answer(*order)
+        return next(results).values
+
+    def noisy(batch):
+        return affine(batch) + 0.01 * np.sin(1e6 * batch[:, :2])
+
+    straight = arriving(range(code.workers))
+    shuffled = arriving(rng.permutation(code.workers).tolist())
+    np.testing.assert_allclose(shuffled, straight, rtol=1e-9, atol=1e-9)
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Another code, with rows cut in an order of its own."""
+
+    code: Any
+    order: Callable[[np.ndarray], Any]
+
+    @property
+    def tasks(self):
+        return self.code.tasks
+
+    @property
+    def workers(self):
+        return self.code.workers
+
+    @property
+    def stragglers(self):
+        return self.code.stragglers
+
+    def encode(self, block):
+        return self.code.encode(block)
+
+    def arranged(self, rows):
+        return self.order(rows)
+
+
+@given(rows=st.integers(1, 60), tasks=st.integers(2, 6), lost=st.integers(0, 5), data=st.data())
+@settings(max_examples=50, deadline=None)
+@pytest.mark.parametrize("fill", ["mean", None])
+def test_rows_are_cut_as_the_code_arranges_them_and_come_back_as_they_were(
+    fill, rows, tasks, lost, data
+):
+    order = np.array(data.draw(st.permutations(range(rows))))
+    lost %= tasks
+    X = inputs(rows)
+    code = Arranged(cm.Uncoded(tasks, fill), lambda given: order)
+    with Scripted(tasks, {lost: crash()}) as engine:
+        result = cm.map(affine, X, code=code, engine=engine, stop=cm.Everyone(), throw=False)
+        groups = -(-rows // tasks)
+        first = engine.calls[0][1]
+        np.testing.assert_array_equal(first, X[order[:groups]])
+    gone = np.isin(np.arange(rows), order[lost * groups : (lost + 1) * groups])
+    np.testing.assert_array_equal(result.exact, ~gone)
+    np.testing.assert_array_equal(result.values[~gone], affine(X)[~gone])
+    if result.stderr is not None:
+        np.testing.assert_array_equal(result.stderr > 0, gone)
+    if fill is None:
+        assert np.isnan(result.values[gone]).all()
+
+
+def test_a_code_may_leave_rows_as_they_are():
+    X = inputs(10)
+    with Scripted(3) as engine:
+        code = Arranged(cm.Uncoded(3), lambda rows: None)
+        result = cm.map(affine, X, code=code, engine=engine)
+    np.testing.assert_array_equal(result.values, affine(X))
+
+
+def test_the_order_may_depend_on_the_rows():
+    X = inputs(12)
+    with Scripted(3) as engine:
+        code = Arranged(cm.Uncoded(3), lambda rows: np.argsort(rows[:, 0]))
+        result = cm.map(affine, X, code=code, engine=engine)
+        heads = np.concatenate([payload[:, 0] for _, payload in engine.calls])
+    assert (np.diff(heads) > 0).all()
+    np.testing.assert_array_equal(result.values, affine(X))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        np.arange(5),
+        np.arange(7),
+        np.arange(6.0),
+        np.array([0, 1, 2, 3, 4, 4]),
+        np.array([0, 1, 2, 3, 4, 6]),
+        np.array([0, 1, 2, 3, 4, -1]),
+        np.arange(6)[:, None],
+        np.ones(6, bool),
+    ],
+)
+def test_an_arrangement_that_would_lose_rows_is_refused(order):
+    code = Arranged(cm.Uncoded(3), lambda rows: order)
+    with Scripted(3) as engine:
+        with pytest.raises(cm.InvalidArgument, match="each of the numbers 0 to 5 once"):
+            cm.map(affine, inputs(6), code=code, engine=engine)
+        assert not engine.calls

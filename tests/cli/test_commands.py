@@ -1,0 +1,590 @@
+"""The command line: in this process on a scripted engine, and as a program on real workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import codedmap as cm
+from codedmap.cli.commands import cli
+from codedmap.cli.engines import ENGINES
+from codedmap.cli.names import CODES
+from codedmap.testing import Scripted, crash, never
+
+from ..processes import started
+
+LENET = Path(__file__).parents[2] / "examples" / "lenet5" / "lenet5-mnist.onnx"
+
+JOBS = """
+import os, threading, time
+import numpy as np
+
+def square(batch):
+    return batch ** 2
+
+def upper(batch):
+    return np.char.upper(batch)
+
+def missing(batch):
+    raise ValueError("the weights\\nare missing")
+
+def total(batch):
+    return float(batch.sum())
+
+def first_sleeps(batch):
+    try:
+        os.close(os.open("asleep", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return batch ** 2
+    time.sleep(600)
+
+def hang(batch):
+    open(f"begun-{os.getpid()}", "w").close()
+    time.sleep(600)
+
+class Locked:
+    lock = threading.Lock()
+    def __init__(self):
+        self.own = self.lock
+    def predict(self, batch):
+        return batch
+
+locked = Locked()
+THREE = 3
+"""
+
+X = np.linspace(-1, 1, 60).reshape(20, 3)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a module of functions and inputs of every kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "cli_jobs", raising=False)
+    Path("cli_jobs.py").write_text(JOBS)
+    np.save("x.npy", X)
+    np.savez("two.npz", first=X, second=X + 1)
+    yield tmp_path
+    sys.modules.pop("cli_jobs", None)
+
+
+def words(model="cli_jobs:square", inputs="x.npy", code="spline", workers=6, stragglers=2):
+    budget = ["--workers", str(workers), "--stragglers", str(stragglers)]
+    return ["run", model, inputs, "--code", code, *budget, "--output", "out.npz"]
+
+
+def ran(*line):
+    """What a run in this process prints, errors too, and the arrays it wrote."""
+    result = CliRunner().invoke(cli, line)
+    assert result.exit_code == 0, result.output
+    with np.load("out.npz") as archive:
+        return result.output, dict(archive)
+
+
+def refused(*line, exit_code=2):
+    """The one line that a run in this process gives as its error; asserts that it leaves nothing."""
+    before = sorted(Path().iterdir())
+    result = CliRunner().invoke(cli, line)
+    assert result.exit_code == exit_code, result.output
+    assert result.output.startswith("codedmap: error: ")
+    assert result.output.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+    return result.output
+
+
+def program(*line, errors=subprocess.PIPE):
+    command = [sys.executable, "-m", "codedmap", *line]
+    return subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=100
+    )
+
+
+# What is written and printed
+
+
+def test_the_output_holds_the_answers_and_what_became_of_the_workers(folder, scripted, monkeypatch):
+    script = {1: never(), 4: crash()}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    printed, arrays = ran(*words(code="replication", workers=6, stragglers=2))
+    assert np.array_equal(arrays["values"], X**2)
+    assert arrays["exact"].all()
+    assert (arrays["stderr"] == 0).all()
+    assert arrays["answered"].tolist() == [0, 2, 3, 5]
+    assert arrays["abandoned"].tolist() == [1]
+    assert arrays["failed"].tolist() == [4]
+    assert arrays["failures"].tolist() == ["WorkerCrashed: worker 4 crashed, as its script says"]
+    assert arrays["rejected"].tolist() == []
+    assert str(arrays["outcome"]) == cm.Outcome.QUORUM.value
+    assert arrays["seconds"] >= 0
+    assert str(arrays["code"]) == repr(cm.Replication(2, 6))
+    assert str(arrays["version"]) == cm.__version__
+    assert "4 of 6 workers answered" in printed
+    assert "out.npz" in printed
+
+
+def test_a_code_without_standard_errors_writes_none(folder, scripted):
+    assert "stderr" not in ran(*words())[1]
+
+
+def test_quiet_prints_nothing(folder, scripted):
+    assert ran(*words(), "--quiet")[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "more", "code"),
+    [
+        ("uncoded", (6, 0), (), cm.Uncoded(6)),
+        ("uncoded", (6, 2), ("--fill", "mean"), cm.Uncoded(6, "mean")),
+        ("replication", (7, 2), (), cm.Replication(2, 7)),
+        ("replication", (7, 2), ("--tasks", "5", "--fill", "mean"), cm.Replication(5, 7, "mean")),
+        ("berrut", (7, 2), (), cm.BerrutCode(5, 7, 2)),
+        ("berrut", (7, 2), ("--order", "path"), cm.BerrutCode(5, 7, 2, order="path")),
+        ("spline", (7, 2), ("--tasks", "3"), cm.SplineCode(3, 7, 2)),
+        ("lagrange", (9, 2), ("--degree", "2"), cm.LagrangeCode(4, 9, 2, 2)),
+        ("kernel", (7, 2), (), cm.KernelCode(5, 7, 2)),
+        ("kernel", (9, 2), ("--tasks", "4", "--spread", "0"), cm.KernelCode(4, 9, 2, 0.0)),
+    ],
+)
+def test_every_code_and_its_default_tasks(folder, scripted, name, budget, more, code):
+    _, arrays = ran(*words(code=name, workers=budget[0], stragglers=budget[1]), *more)
+    assert str(arrays["code"]) == repr(code)
+    assert arrays["values"].shape == X.shape
+
+
+def test_options_of_the_spline(folder, scripted):
+    smoothing = ("--encoder-smoothing", "1e-3", "--decoder-smoothing", "gcv")
+    _, arrays = ran(*words(), "--points", "uniform", *smoothing, "--order", "path")
+    assert str(arrays["code"]) == repr(cm.SplineCode(4, 6, 2, "uniform", 1e-3, "gcv", order="path"))
+
+
+def test_the_kernel_code_writes_error_bars_and_what_is_exact(folder, monkeypatch):
+    script = {0: never(), 3: never()}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    output, arrays = ran(*words(code="kernel", workers=9, stragglers=2), "--tasks", "4")
+    exact = arrays["exact"]
+    assert f"{exact.sum()} of 20 exact, {20 - exact.sum()} estimated" in output
+    assert 0 < (~exact).sum() <= 10
+    np.testing.assert_array_equal(arrays["stderr"] == 0, exact)
+    np.testing.assert_array_equal(arrays["values"][exact], (X**2)[exact])
+    assert np.abs(arrays["values"] - X**2).max() < 0.1
+
+
+@pytest.mark.parametrize("spread", ["-0.1", "1.1", "wide", "nan"])
+def test_a_spread_that_cannot_be(folder, scripted, spread):
+    message = refused(*words(code="kernel"), "--spread", spread)
+    assert "spread" in message
+    assert not scripted
+
+
+def test_the_spread_is_an_option_of_the_kernel_code(folder, scripted):
+    assert "--spread is an option of kernel" in refused(*words(), "--spread", "0.5")
+
+
+def test_fewer_workers_than_tasks_cannot_hold_the_raw_inputs(folder, scripted):
+    message = refused(*words(code="kernel", workers=4, stragglers=0), "--tasks", "5")
+    assert "4 workers cannot hold the raw input of each of 5 tasks" in message
+
+
+def test_the_quorum_is_waited_for_instead_of_all_but_the_stragglers(folder, scripted):
+    _, arrays = ran(*words(), "--quorum", "6")
+    assert len(arrays["answered"]) == 6
+
+
+def test_a_deadline_ends_the_wait_for_workers_that_hang(folder, monkeypatch):
+    script = {0: never(), 1: never(), 2: never()}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    output, arrays = ran(*words(), "--deadline", "0.2")
+    assert str(arrays["outcome"]) == cm.Outcome.DEADLINE.value
+    assert arrays["abandoned"].tolist() == [0, 1, 2]
+    assert "only 3 of the 4 answers" in output
+
+
+def test_a_tolerance_is_waited_for_instead_of_all_but_the_stragglers(folder, monkeypatch):
+    script = {0: never()}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    copies = [*words(code="replication", stragglers=0), "--fill", "mean"]
+    _, arrays = ran(*copies, "--tolerance", "1", "--deadline", "60")
+    assert str(arrays["outcome"]) == cm.Outcome.TOLERANCE.value
+    assert 0 < arrays["stderr"].max() <= 1
+    _, arrays = ran(*copies, "--tolerance", "1", "--quorum", "5", "--force")
+    assert str(arrays["outcome"]) == cm.Outcome.QUORUM.value
+    _, arrays = ran(*copies, "--tolerance", "0", "--deadline", "0.2", "--force")
+    assert str(arrays["outcome"]) == cm.Outcome.DEADLINE.value
+
+
+@pytest.mark.parametrize("when", ["0.1", "80%", "99.9%"])
+def test_what_is_late_is_sent_again(folder, monkeypatch, when):
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
+    output, arrays = ran(*words(code="uncoded", stragglers=0), "--hedge-after", when)
+    assert "hedges     1: 4 rows saved" in output
+    assert arrays["exact"].all()
+    assert arrays["hedges"] == 1
+    assert arrays["saved"].sum() == 4
+    assert arrays["abandoned"].tolist() == [2]
+    np.testing.assert_array_equal(arrays["values"], X**2)
+
+
+@pytest.mark.parametrize("when", ["soon", "-1", "inf", "0%", "100%", "%", "nan"])
+def test_a_time_to_send_again_that_cannot_work(folder, scripted, when):
+    message = refused(*words(code="uncoded", stragglers=0), f"--hedge-after={when}")
+    assert f"--hedge-after {when} must be seconds" in message
+    assert not scripted
+
+
+def test_a_tolerance_that_is_not_reached_when_all_have_answered(folder, monkeypatch):
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {0: crash()}))
+    copies = [*words(code="replication", stragglers=0), "--fill", "mean", "--tolerance", "0"]
+    assert "the largest standard error is" in refused(*copies, exit_code=1)
+    assert CliRunner().invoke(cli, [*copies, "--partial"]).exit_code == 1
+    with np.load("out.npz") as arrays:
+        assert np.isfinite(arrays["values"]).all()
+
+
+@pytest.mark.parametrize("code", ["spline", "berrut", "lagrange"])
+def test_a_tolerance_is_refused_with_a_code_without_standard_errors(folder, scripted, code):
+    degree = ["--degree", "1"] if code == "lagrange" else []
+    message = refused(*words(code=code), *degree, "--tolerance", "0.1")
+    assert "has none: use --code kernel or --code replication --fill mean" in message
+    assert not scripted
+
+
+def test_text_is_mapped_by_codes_that_copy(folder, scripted):
+    np.save("text.npy", np.array(["a", "b", "c"]))
+    _, arrays = ran(*words("cli_jobs:upper", "text.npy", "replication"))
+    assert arrays["values"].tolist() == ["A", "B", "C"]
+
+
+def test_an_array_of_an_archive(folder, scripted):
+    np.savez("one.npz", only=X)
+    assert np.array_equal(ran(*words(inputs="one.npz", code="replication"))[1]["values"], X**2)
+    line = words(inputs="two.npz", code="replication")
+    _, arrays = ran(*line, "--force", "--key", "second")
+    assert np.array_equal(arrays["values"], (X + 1) ** 2)
+
+
+def test_force_replaces_the_output(folder, scripted):
+    Path("out.npz").write_text("old")
+    assert "values" in ran(*words(), "--force")[1]
+
+
+def test_inputs_and_model_are_not_replaced_by_the_output(folder, scripted):
+    np.savez("in.npz", only=X)
+    np.save("in.npy", X)
+    Path("link.npz").symlink_to("in.npz")
+    Path("net.onnx").write_text("precious")
+    Path("net.npz").hardlink_to("net.onnx")
+    for given, output in (("in.npz", "in.npz"), ("in.npz", "link.npz"), ("in.npy", "in.npy")):
+        for more in ((), ("--force",)):
+            message = refused(*words(inputs=given)[:-1], output, *more)
+            assert "which would be lost: give the output a name of its own" in message
+            assert "remove" not in message
+    assert "read as net.onnx" in refused(*words("net.onnx")[:-1], "net.npz", "--force")
+    assert np.array_equal(np.load("in.npy"), X)
+    assert np.array_equal(np.load("in.npz")["only"], X)
+    assert Path("net.npz").read_text() == "precious"
+    assert not scripted
+
+
+def test_partial_writes_what_there_is(folder, monkeypatch):
+    script = dict.fromkeys((0, 1, 2, 3, 4), crash())  # two of three tasks have lost both copies
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    line = words(code="replication", workers=6, stragglers=1)
+    message = refused(*line, exit_code=1)
+    assert "--partial" in message
+    assert "throw=False" not in message
+    result = CliRunner().invoke(cli, [*line, "--partial"])
+    assert result.exit_code == 1
+    with np.load("out.npz") as archive:
+        known = archive["exact"]
+        assert 0 < known.sum() < len(X)
+        assert np.array_equal(archive["values"][known], X[known] ** 2)
+        assert np.isnan(archive["values"][~known]).all()
+
+
+def test_partial_changes_nothing_where_the_answers_suffice(folder, scripted):
+    assert np.isfinite(ran(*words(), "--partial")[1]["values"]).all()
+
+
+# Bad input
+
+
+def test_a_budget_that_cannot_work(folder, scripted):
+    assert "6 stragglers of 6 workers" in refused(*words(stragglers=6))
+    assert "9 stragglers of 6 workers" in refused(*words(stragglers=9))
+    assert "--quorum 7 is more than the 6 workers" in refused(*words(), "--quorum", "7")
+    message = refused(*words(code="replication"), "--tasks", "4")
+    assert "--tasks 2 or fewer" in message
+    assert "--workers 12 or more" in message
+    assert "--stragglers 0" in refused(*words(code="uncoded"))
+    assert "leave --tasks out" in refused(*words(code="uncoded", stragglers=0), "--tasks", "4")
+    assert "say with --degree" in refused(*words(code="lagrange"))
+    assert "at least 9 workers" in refused(*words(code="lagrange"), "--degree", "2", "--tasks", "4")
+    assert not scripted
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_options_of_other_codes_are_refused(folder, scripted, code):
+    values = {
+        "fill": "mean",
+        "degree": "2",
+        "points": "uniform",
+        "encoder_smoothing": "0.1",
+        "decoder_smoothing": "gcv",
+    }
+    for option in values.keys() - set(CODES[code].options):
+        flag = f"--{option.replace('_', '-')}"
+        message = refused(*words(code=code), flag, values[option])
+        assert f"{flag} is an option of " in message
+        assert f"leave it out for {code}" in message
+    assert not scripted
+
+
+def test_usage_errors_name_the_help(folder, scripted):
+    helped = "(see 'codedmap run --help')"
+    for line, message in [
+        (words(code="splin"), "'splin' is not one of"),
+        (words()[:3], "Missing option"),
+        (["run"], "Missing argument 'MODEL'"),
+        ([*words(), "--decoder-smoothing", "much"], "'much' is neither a number nor gcv"),
+        (words(workers=0), "0 is not in the range"),
+        (words(workers="many"), "'many' is not a valid integer"),
+        ([*words(), "--deadline", "0"], "0.0 is not in the range"),
+        ([*words(), "--tolerance", "-1"], "-1.0 is not in the range"),
+    ]:
+        printed = CliRunner().invoke(cli, line, prog_name="codedmap").output
+        assert message in printed
+        assert helped in printed
+
+
+def test_inputs_that_cannot_be_read(folder, scripted):
+    Path("text.npy").write_text("1 2 3")
+    np.save("objects.npy", np.array([[1], [1, 2]], dtype=object))
+    np.savez("objects.npz", a=np.array([[1], [1, 2]], dtype=object))
+    np.savez("empty.npz")
+    Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
+    Path("cut.npz").write_bytes(Path("two.npz").read_bytes()[:-8])
+    for inputs, message in [
+        ("nowhere.npy", "No such file or directory.*check the path"),
+        (".", "Is a directory"),
+        ("text.npy", "neither a .npy nor a .npz file: write it with numpy.save"),
+        ("objects.npy", "Python objects, and unpickling those could run any code: save"),
+        ("objects.npz", "Python objects, and unpickling those could run any code: save"),
+        ("empty.npz", "without any array"),
+        ("two.npz", r"holds 2 arrays \(first, second\): choose with --key"),
+        ("cut.npy", "cannot be read: ValueError"),
+        ("cut.npz", "cannot be read: BadZipFile"),
+    ]:
+        assert_matches(message, refused(*words(inputs=inputs)))
+    message = refused(*words(inputs="two.npz"), "--key", "third")
+    assert "no array 'third', but these: first, second" in message
+    assert "--key is for .npz files" in refused(*words(), "--key", "first")
+    assert not scripted
+
+
+def assert_matches(pattern, text):
+    assert re.search(pattern, text), text
+
+
+def test_inputs_that_cannot_be_mapped(folder, scripted):
+    np.save("whole.npy", np.ones((8, 3), int))
+    assert "int64 cannot be mixed" in refused(*words(inputs="whole.npy"))
+    assert not scripted
+    np.save("nan.npy", np.array([[1.0], [np.nan]]))
+    assert "1 of 2 input rows hold NaN" in refused(*words(inputs="nan.npy"))
+    np.save("none.npy", np.ones((0, 3)))
+    assert "empty" in refused(*words(inputs="none.npy"))
+
+
+def test_models_that_are_none(folder, scripted):
+    Path("bad_import.py").write_text("import no_such_thing\n")
+    Path("bad_exit.py").write_text("raise SystemExit(7)\n")
+    for model, message in [
+        ("model", "neither a file ending in .onnx nor module:function"),
+        (":square", "neither a file ending in .onnx nor module:function"),
+        ("nowhere:f", "no module 'nowhere'"),
+        ("cli_jobs.py:square", "without .py"),
+        ("bad_import:f", "importing 'bad_import'.*ModuleNotFoundError: .*'no_such_thing'"),
+        ("bad_exit:f", "importing 'bad_exit'.*SystemExit: 7"),
+        ("cli_jobs:cube", r"module 'cli_jobs' \(.*cli_jobs.py\) has no 'cube'"),
+        ("cli_jobs:THREE", "is a int, which cannot be called"),
+    ]:
+        assert_matches(message, refused(*words(model)))
+    assert not scripted
+
+
+def test_outputs_that_cannot_be_written(folder, scripted):
+    Path("there.npz").write_text("precious")
+    Path("folder.npz").mkdir()
+    line = words()[:-1]
+    assert "exists" in refused(*line, "there.npz")
+    assert Path("there.npz").read_text() == "precious"
+    assert "exists" in refused(*line, "folder.npz", "--force")
+    assert "no directory nowhere, create it" in refused(*line, "nowhere/out.npz")
+    assert "name ending in .npz, or in .npy" in refused(*line, "out.txt")
+    assert not scripted
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory root cannot write")
+def test_an_output_directory_that_is_not_writable(folder, scripted):
+    assert "cannot be written" in refused(*words()[:-1], "/proc/out.npz")
+    assert not scripted
+
+
+def test_a_function_that_fails(folder, scripted):
+    message = refused(*words("cli_jobs:missing"), exit_code=1)
+    assert "ValueError: the weights are missing" in message
+    assert "single number" in refused(*words("cli_jobs:total"), exit_code=1)
+
+
+def test_an_engine_that_does_not_start(folder, monkeypatch):
+    def broken(workers):
+        raise cm.EngineError("no memory left")
+
+    monkeypatch.setitem(ENGINES, "local", broken)
+    assert "no memory left" in refused(*words(), exit_code=3)
+
+
+# ONNX models
+
+
+def test_a_model_file_that_is_no_model(folder, scripted):
+    pytest.importorskip("onnxruntime")
+    Path("text.onnx").write_text("hello")
+    assert "there is no model file 'nowhere.onnx'" in refused(*words("nowhere.onnx"))
+    assert "text.onnx cannot be opened as an ONNX model" in refused(*words("text.onnx"))
+    assert not scripted
+
+
+def test_inputs_that_the_model_refuses(folder, scripted):
+    pytest.importorskip("onnxruntime")
+    np.save("flat.npy", np.zeros((8, 784), np.float32))
+    np.save("bytes.npy", np.zeros((8, 1, 28, 28), np.uint8))
+    message = refused(*words(str(LENET), "flat.npy"))
+    assert "takes inputs of shape (any, 1, 28, 28), but these are (8, 784)" in message
+    assert "takes float32, but these inputs are uint8" in refused(*words(str(LENET), "bytes.npy"))
+    assert not scripted
+
+
+def test_floating_inputs_are_cast_to_what_the_model_takes(folder, scripted):
+    pytest.importorskip("onnxruntime")
+    images = np.random.default_rng(0).random((6, 1, 28, 28))
+    np.save("double.npy", images)
+    printed, arrays = ran(*words(str(LENET), "double.npy", "replication"))
+    assert "codedmap: note: inputs are float64 and lenet5-mnist.onnx takes float32" in printed
+    expected = cm.OnnxModel(LENET)(images.astype(np.float32))
+    assert np.allclose(arrays["values"], expected, atol=1e-5)
+
+
+# As a program
+
+
+def test_help_fits_a_narrow_terminal():
+    for line in (["--help"], [], ["run", "--help"]):
+        result = CliRunner(env={"COLUMNS": "40"}).invoke(cli, line)
+        assert result.exit_code == 0
+        assert max(map(len, result.output.splitlines())) <= 40
+    assert "Exit codes:" in result.output
+    for code in CODES:
+        assert code in result.output
+
+
+def test_the_version_is_the_packages():
+    assert CliRunner().invoke(cli, ["--version"]).output == f"codedmap, version {cm.__version__}\n"
+
+
+def test_a_model_on_worker_processes_into_a_pipe(folder):
+    pytest.importorskip("onnxruntime")
+    images = np.random.default_rng(0).random((10, 1, 28, 28), np.float32)
+    np.save("images.npy", images)
+    run = program(*words(str(LENET), "images.npy", "replication", 4, 1))
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert "\x1b" not in run.stdout
+    assert "10 of 10 exact" in run.stdout
+    with np.load("out.npz") as archive:
+        assert np.allclose(archive["values"], cm.OnnxModel(LENET)(images), atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_straggler_is_not_waited_for_and_a_terminal_shows_progress(folder):
+    import pty
+
+    reader, writer = pty.openpty()
+    run = program(*words("cli_jobs:first_sleeps", workers=5, stragglers=1), errors=writer)
+    os.close(writer)
+    drawn = os.read(reader, 100_000)
+    os.close(reader)
+    assert run.returncode == 0
+    assert b"answered" in drawn
+    assert b"\x1b[" in drawn
+    assert "\x1b" not in run.stdout
+    with np.load("out.npz") as archive:
+        assert len(archive["abandoned"]) == 1
+        assert archive["seconds"] < 60  # it sleeps for 600
+        assert np.abs(archive["values"] - X**2).max() < 0.5
+
+
+def test_a_worker_exception_in_full(folder):
+    run = program(*words("cli_jobs:missing", workers=4, stragglers=1), "--traceback")
+    assert run.returncode == 1
+    assert ", in missing" in run.stderr
+    assert "codedmap.NotEnoughAnswers" in run.stderr
+    assert run.stderr.splitlines()[-1].startswith("codedmap: error: ")
+    assert not Path("out.npz").exists()
+
+
+def test_a_function_that_cannot_be_sent(folder):
+    run = program(*words("cli_jobs:locked.predict", workers=4, stragglers=1))
+    assert run.returncode == 3
+    assert run.stderr.startswith("codedmap: error: the function Locked.predict cannot be sent")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(folder, number):
+    line = words("cli_jobs:hang", workers=4, stragglers=1)
+    with started(*line) as run:
+        wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
+        assert list(folder.glob(".out.npz.*"))
+        if number != signal.SIGTERM:
+            os.killpg(run.pid, number)  # as a terminal does
+        else:
+            run.send_signal(number)
+        printed, errors = run.communicate(timeout=60)  # they would sleep for 600
+    assert run.returncode == 128 + number
+    assert printed == ""
+    assert errors == "codedmap: interrupted\n"
+    wait_until(lambda: not processes_of(run.pid))
+    assert not list(Path("/dev/shm").glob(f"codedmap-{run.pid}-*"))
+    assert not list(folder.glob("*out.npz*"))
+
+
+def wait_until(true, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def processes_of(session):
+    """Processes of a session that are still alive, zombies not counted."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, *fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        if int(fields[2]) == session and state != "Z":
+            found.append(path)
+    return found

@@ -1,0 +1,79 @@
+"""``codedmap run --engine``: the words, and real clusters."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from codedmap.cli.commands import cli
+
+pytestmark = pytest.mark.timeout(120)
+
+MODEL = """
+import halves
+
+def half(batch):
+    return halves.HALF * batch
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "halves.py").write_text("HALF = 0.5\n")
+    np.save("x.npy", np.arange(24.0).reshape(12, 2))
+    return tmp_path
+
+
+def words(engine, output="out.npz"):
+    options = f"--code replication --workers 4 --stragglers 1 --engine {engine} --output {output}"
+    return ["run", "model:half", "x.npy", *options.split()]
+
+
+@pytest.mark.parametrize(
+    ("engine", "told", "code"),
+    [
+        ("mpi", "--engine mpi must be local, dask:ADDRESS of a scheduler, ray, or ray:ADDRESS", 2),
+        ("local:4", "--engine local:4 must be local", 2),
+        ("dask", "--engine dask needs the address of a scheduler, such as --engine dask:tcp://", 2),
+        ("ray:ray://10.0.0.1:10001", "must be ray:HOST:PORT, such as ray:10.0.0.1:6379", 2),
+        ("ray:somewhere", "must be ray:HOST:PORT", 2),
+    ],
+)
+def test_an_engine_that_is_not_one_is_told(folder, monkeypatch, engine, told, code):
+    monkeypatch.syspath_prepend(folder)
+    done = CliRunner().invoke(cli, words(engine))
+    assert done.exit_code == code
+    assert told in done.output
+    assert not (folder / "out.npz").exists()
+
+
+def test_a_ray_cluster_that_does_not_answer_is_told_at_once(folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = CliRunner().invoke(cli, words(f"ray:{address}"))
+    assert done.exit_code == 3
+    assert f"no Ray cluster answers at {address}" in done.output
+
+
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_the_model_and_what_lies_beside_it_travel_to_a_cluster(folder, request, engine):
+    request.getfixturevalue({"dask": "dask_client", "ray": "ray_cluster"}[engine])
+    address = os.environ[f"CODEDMAP_TEST_{engine.upper()}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "codedmap", *words(f"{engine}:{address}")],
+        capture_output=True, text=True, cwd=folder, check=False,
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 0)
+    with np.load("out.npz") as out:
+        assert np.array_equal(out["values"], np.load("x.npy") / 2)
+    assert "3 of 4 workers answered" in done.stdout or "4 of 4 workers answered" in done.stdout

@@ -1,0 +1,280 @@
+"""The command line where what it writes to is closed, full, or of a name that is too long."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from codedmap.cli.commands import cli
+
+from ..processes import started
+from .test_commands import processes_of, refused, wait_until, words
+
+JOBS = """
+import os, sys
+import numpy as np
+
+def square(batch):
+    return batch ** 2
+
+def objects(batch):
+    answers = np.empty(len(batch), object)
+    answers[:] = [{1: 2}] * len(batch)
+    return answers
+
+def records(batch):
+    return np.zeros(len(batch), [("a", "f8"), ("b", "O")])
+
+def leaves(batch):
+    sys.exit(4)
+"""
+X = np.linspace(-1, 1, 60).reshape(20, 3)
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("output_jobs.py").write_text(JOBS)
+    np.save("x.npy", X)
+    yield tmp_path
+    sys.modules.pop("output_jobs", None)
+
+
+def line(fn="square", output="out.npz"):
+    return [*words(f"output_jobs:{fn}", code="replication", stragglers=1)[:-1], output]
+
+
+def program(*line, out, errors=subprocess.PIPE, **extra):
+    """Run with this standard output: "full", or "closed", a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    target = writer if out == "closed" else os.open("/dev/full", os.O_WRONLY)
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    run = subprocess.run(
+        [sys.executable, "-m", "codedmap", *line],
+        check=False,
+        stdout=target,
+        stderr=target if errors is None else errors,
+        text=True,
+        timeout=100,
+        env=environment,
+        **extra,
+    )
+    for file in {writer, target}:
+        os.close(file)
+    return run
+
+
+# Where nobody can read it
+
+
+@FULL
+@pytest.mark.parametrize("output", ["out.npz", "out.npy"])
+@pytest.mark.parametrize(("out", "told"), [("closed", ""), ("full", "No space left on device")])
+def test_a_summary_that_cannot_be_printed_changes_nothing(out, told, output):
+    run = program(*line(output=output), out=out)
+    assert run.returncode == 0, run.stderr
+    assert told in run.stderr
+    assert run.stderr.count("\n") == bool(told)
+    loaded = np.load(output)
+    assert np.array_equal(loaded if output.endswith("y") else loaded["values"], X**2)
+
+
+@FULL
+@pytest.mark.parametrize("out", ["closed", "full"])
+def test_nor_do_errors_that_cannot_be_printed(out):
+    assert program(*line(), out=out, errors=None).returncode == 0
+    assert program(*line("nothing"), out=out, errors=None).returncode == 2
+
+
+@FULL
+def test_what_a_model_has_printed_does_not_change_the_exit_code():
+    Path("output_jobs.py").write_text(f"print('loud')\n{JOBS}")
+    assert program(*line(), "--quiet", out="closed").returncode == 0
+    run = program(*line(), "--quiet", "--force", out="full")
+    assert (run.returncode, run.stderr.count("\n")) == (0, 1)
+
+
+@FULL
+@pytest.mark.parametrize("asked", [["--help"], ["run", "--help"], ["--version"], []])
+def test_help_may_be_cut_off_but_not_lost(asked):
+    run = program(*asked, out="closed")
+    assert (run.returncode, run.stderr) == (0, "")
+    run = program(*asked, out="full")
+    assert run.returncode == 2
+    assert run.stderr.startswith(
+        "codedmap: error: standard output cannot be written (No space left"
+    )
+    assert run.stderr.count("\n") == 1
+
+
+@FULL
+def test_a_plan_that_cannot_be_printed_is_lost():
+    asked = "plan output_jobs:square x.npy --workers 4 --stragglers 1 --tasks 3".split()
+    assert program(*asked, out="closed").returncode == 0
+    run = program(*asked, out="full")
+    assert run.returncode == 2
+    assert "No space left" in run.stderr
+
+
+# Names
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+@pytest.mark.parametrize("folders", ["", "there/" * 900, "b" * 300 + "/"])
+def test_a_name_that_is_too_long_is_refused_before_anything_starts(scripted, suffix, folders):
+    message = refused(*line(output=folders + "a" * (1 if folders else 296) + suffix))
+    assert "File name too long: " in message
+    assert "300 bytes" in message or "in all" in message
+    assert not scripted
+
+
+@pytest.mark.parametrize("letter", ["a", "ä"])
+@pytest.mark.parametrize("size", [140, 200, 249, 255])
+def test_names_that_the_file_system_takes_are_no_problem(scripted, letter, size):
+    name = letter * ((size - 4) // len(letter.encode())) + ".npz"
+    assert CliRunner().invoke(cli, line(output=name)).exit_code == 0
+    assert np.array_equal(np.load(name)["values"], X**2)
+    assert sorted(p.name for p in Path().iterdir() if p.suffix == ".npz") == [name]
+
+
+def test_a_name_is_too_long_if_that_of_its_journal_is(scripted):
+    message = refused(*line(output="a" * 244 + ".npy"))
+    assert "its journal, aaa" in message
+    assert "256 bytes" in message
+    assert not scripted
+    result = CliRunner().invoke(cli, line(output="a" * 243 + ".npy"))
+    assert result.exit_code == 0, result.output
+
+
+def test_inputs_and_models_of_such_names_are_refused(scripted):
+    assert "File name too long" in refused(*words("output_jobs:square", "a" * 300 + ".npy"))
+    pytest.importorskip("onnxruntime")
+    assert "File name too long" in refused(*words("a" * 300 + ".onnx", "x.npy"))
+
+
+# Disks that are full
+
+
+@pytest.mark.parametrize(("limit", "done"), [(6000, 100), (1000, 0), (100, 0)])
+def test_a_disk_that_is_full_ends_a_run_in_waves_with_what_is_done(limit, done):
+    np.save("many.npy", np.ones((1000, 3)))
+    asked = line(output="out.npy")
+    asked[2] = "many.npy"
+
+    def fill_up():  # each file may have so many bytes, which is refused as a full disk is
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    run = subprocess.run(
+        [sys.executable, "-m", "codedmap", *asked, "--rows", "100", "--quiet"],
+        check=False, capture_output=True, text=True, timeout=100, preexec_fn=fill_up,
+    )  # fmt: skip
+    assert run.returncode == 2
+    *before, told = run.stderr.splitlines()
+    assert told.startswith("codedmap: error: ")
+    assert "File too large): make room" in told
+    assert "resume=True" not in run.stderr
+    if done:
+        assert len(before) == 1
+        assert "rows are done and in out.npy" in before[0]
+        again = subprocess.run(
+            [sys.executable, "-m", "codedmap", *asked, "--rows", "100", "--resume"],
+            check=False, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert again.returncode == 0, again.stderr
+        assert np.array_equal(np.load("out.npy"), np.ones((1000, 3)))
+    else:
+        assert not before
+        assert not list(Path().glob("out.*"))
+
+
+# Answers that no file can hold
+
+
+@pytest.mark.parametrize("fn", ["objects", "records"])
+@pytest.mark.parametrize("output", ["out.npz", "out.npy"])
+def test_python_objects_are_refused(scripted, fn, output):
+    message = refused(*line(fn, output), exit_code=1)
+    assert "answers are Python objects, which" in message
+    assert "return numbers or text" in message
+
+
+def test_a_model_that_leaves_is_an_error_of_plan():
+    asked = "plan output_jobs:leaves x.npy --workers 4 --stragglers 1 --tasks 3".split()
+    assert "output_jobs:leaves raised SystemExit for rows of x.npy: 4" in refused(
+        *asked, exit_code=1
+    )
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_ctrl_c_while_workers_are_started_is_told_once(folder):
+    with started(*line()) as run:
+        wait_until(
+            lambda: any(
+                b"multiprocessing.forkserver" in path.with_name("cmdline").read_bytes()
+                for path in processes_of(run.pid)
+            )
+        )
+        os.killpg(run.pid, signal.SIGINT)
+        printed, errors = run.communicate(timeout=60)
+    assert (run.returncode, printed, errors) == (130, "", "codedmap: interrupted\n")
+    wait_until(lambda: not processes_of(run.pid))
+    assert not list(folder.glob("*out.npz*"))
+
+
+INTERRUPTED = """
+import os, signal
+from codedmap.cli.shell import as_program
+
+def send(number):
+    os.kill(os.getpid(), number)
+    sum(range(1000))  # Python looks for it between two steps
+
+class Field:
+    def __set_name__(self, owner, name):
+        send(signal.SIGTERM)
+
+def imports(prog_name):
+    class Model:
+        field = Field()
+
+def cleans_up(prog_name):
+    try:
+        send(signal.SIGHUP)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            send(number)
+        print("clean")
+
+as_program({})
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "printed"), [("imports", 143, ""), ("cleans_up", 129, "clean\n")]
+)
+def test_a_signal_ends_the_program_wherever_it_comes_and_once(command, code, printed):
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        preexec_fn=lambda: [
+            signal.signal(n, signal.SIG_DFL) for n in (signal.SIGHUP, signal.SIGTERM)
+        ],
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (code, printed, "codedmap: interrupted\n")

@@ -1,0 +1,322 @@
+"""The command line with a .npy output: waves that are written as they come, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import codedmap as cm
+from codedmap.cli.commands import cli
+from codedmap.cli.engines import ENGINES
+from codedmap.cli.names import CODES
+from codedmap.testing import Scripted, crash, never
+
+from ..processes import started
+from .test_commands import LENET, processes_of, program, refused, wait_until
+
+JOBS = """
+import os, time
+import numpy as np
+
+FACTOR = 2.0
+
+def double(batch):
+    return FACTOR * batch
+
+def slow(batch):
+    with open("rows", "a") as file:
+        file.write("".join(f"{x:.0f}\\n" for x in batch[:, 0]))
+    if os.path.exists("hang"):
+        if batch[:, 0].max() >= 48:
+            open(f"begun-{os.getpid()}", "w").close()
+            time.sleep(600)
+    return 2.0 * batch
+
+def fails(batch):
+    raise ValueError("the weights are missing")
+
+def late_fails(batch):
+    if batch[:, 0].max() >= 48:
+        raise ValueError("the weights are missing")
+    return batch
+"""
+
+X = np.arange(240.0).reshape(120, 2)  # the first column of row 24 is 48
+FILES = ("out.npy", "out.exact.npy", "out.stderr.npy")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "wave_jobs", raising=False)
+    Path("wave_jobs.py").write_text(JOBS)
+    np.save("x.npy", X)
+    yield tmp_path
+    sys.modules.pop("wave_jobs", None)
+
+
+def words(fn="double", code="replication", workers=6, stragglers=1, inputs="x.npy", model=None):
+    budget = ["--workers", str(workers), "--stragglers", str(stragglers)]
+    line = ["run", model or f"wave_jobs:{fn}", inputs, "--code", code, *budget]
+    return [*line, "--output", "out.npy", "--rows", "12"]
+
+
+def ran(*line, exit_code=0):
+    """What a run in this process prints."""
+    result = CliRunner().invoke(cli, line)
+    assert result.exit_code == exit_code, result.output
+    return result.output
+
+
+def contents():
+    return {name: Path(name).read_bytes() for name in FILES}
+
+
+# What is written and printed
+
+
+def test_waves_are_written_beside_a_journal(scripted):
+    printed = ran(*words())
+    assert "120 rows in 10 waves" in printed
+    assert "120 of 120 exact" in printed
+    assert "output     out.npy" in printed
+    np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
+    assert np.load("out.exact.npy").all()
+    assert (np.load("out.stderr.npy") == 0).all()
+    waves = [json.loads(line) for line in Path("out.npy.journal").read_text().splitlines()]
+    assert [wave["rows"] for wave in waves[1:-1]] == [12] * 10
+
+
+def test_quiet_prints_nothing(scripted):
+    assert ran(*words(), "--quiet") == ""
+
+
+def test_rows_have_a_default(scripted):
+    assert "120 rows in 1 waves" in ran(*words()[:-2])
+
+
+def test_what_map_takes_waves_take(monkeypatch):
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
+    options = ["--quorum", "5", "--hedge-after", "0.05"]
+    printed = ran(*words(code="uncoded", stragglers=0), *options)
+    assert "hedges     10: 20 rows saved" in printed
+    np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
+
+
+@pytest.mark.parametrize("code", [name for name in CODES if name != "auto"])
+def test_the_code_is_the_one_that_would_write_an_archive(scripted, code):
+    line = words(code=code, stragglers=0)[:-2]  # one wave, for the same groups of rows
+    line += ["--degree", "1"] if code == "lagrange" else []
+    ran(*line)
+    begun = json.loads(Path("out.npy.journal").read_text().splitlines()[0])
+    line[line.index("out.npy")] = "out.npz"
+    ran(*line)
+    with np.load("out.npz") as archive:
+        assert begun["code"][0] == str(archive["code"])
+        np.testing.assert_allclose(np.load("out.npy"), archive["values"], atol=1e-6)
+
+
+def test_an_array_of_an_archive(scripted):
+    np.savez("two.npz", first=X, second=X + 1)
+    assert "choose with --key NAME" in refused(*words(inputs="two.npz"))
+    ran(*words(inputs="two.npz"), "--key", "second")
+    np.testing.assert_array_equal(np.load("out.npy"), 2 * (X + 1))
+
+
+def test_inputs_are_mapped_and_cast_a_wave_at_a_time(scripted, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    images = np.random.default_rng(0).random((30, 1, 28, 28))
+    np.save("double.npy", images)
+    seen, load = [], np.load
+    monkeypatch.setattr(np, "load", lambda *a, **k: seen.append(load(*a, **k)) or seen[-1])
+    printed = ran(*words(model=str(LENET), inputs="double.npy"))
+    assert "inputs are float64 and lenet5-mnist.onnx takes float32: cast them" in printed
+    assert type(seen[0]) is np.memmap
+    expected = cm.OnnxModel(LENET)(images.astype(np.float32))
+    np.testing.assert_allclose(load("out.npy"), expected, atol=1e-5)
+
+
+def test_fewer_answers_than_promised_and_no_error_bars(monkeypatch):
+    script = dict.fromkeys(range(3), never())
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    printed = ran(*words(code="spline"), "--deadline", "0.1")
+    assert "in 10 of 10 waves fewer answers had come than the 5 that --stragglers" in printed
+
+
+# Refused before anything is computed
+
+
+@pytest.mark.parametrize("more", [("--resume",), ("--rows", "5")])
+def test_options_of_waves_are_refused_where_there_are_none(scripted, more):
+    line = [*words()[:-3], "out.npz"]
+    assert f"{more[0]} is for outputs that are written in waves" in refused(*line, *more)
+    assert not scripted
+
+
+@pytest.mark.parametrize("name", [*FILES, "out.npy.journal"])
+def test_what_exists_is_refused(scripted, name):
+    Path(name).write_text("precious")
+    message = refused(*words())
+    assert name in message
+    assert "remove" in message
+    assert not scripted
+    if name != "out.npy.journal":
+        assert "no journal out.npy.journal tells" in refused(*words(), "--resume")
+        assert f"remove {name} to begin anew" in refused(*words(), "--force")
+        assert not scripted
+    assert Path(name).read_text() == "precious"
+
+
+def test_a_journal_that_is_none(scripted):
+    Path("out.npy.journal").write_text("precious\n")
+    assert "no journal of a run, or it is damaged" in refused(*words(), "--resume")
+    assert Path("out.npy.journal").read_text() == "precious\n"
+
+
+def test_a_run_that_is_finished(scripted):
+    ran(*words())
+    message = refused(*words())
+    assert "go on with it by --resume, or remove out.npy, out.exact.npy" in message
+    before = contents()
+    assert "120 rows in 10 waves" in ran(*words(), "--resume")
+    assert contents() == before
+
+
+def test_inputs_and_outputs_that_cannot_be(scripted):
+    np.save("objects.npy", np.array([[1], [1, 2]], dtype=object))
+    np.save("none.npy", np.ones((0, 3)))
+    Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
+    assert "unpickling those could run any code" in refused(*words(inputs="objects.npy"))
+    assert "cannot be read: ValueError" in refused(*words(inputs="cut.npy"))
+    assert "there is no directory nowhere" in refused(*words()[:-3], "nowhere/out.npy")
+    assert not scripted
+    assert "(0, 3)" in refused(*words(inputs="none.npy"))
+
+
+# Runs that end early
+
+
+def test_a_run_that_has_done_nothing_leaves_nothing(scripted):
+    assert "the weights are missing" in refused(*words("fails"), exit_code=1)
+
+
+def test_a_run_that_fails_says_how_to_go_on(scripted):
+    output = ran(*words("late_fails"), exit_code=1)
+    assert "24 rows are done and in out.npy: the same command with --resume goes on" in output
+    assert "codedmap: error: " in output
+    np.testing.assert_array_equal(np.load("out.npy"), X[:24])
+
+
+@pytest.mark.parametrize("change", ["source", "code", "name", "FACTOR = 2.0", "FACTOR * batch"])
+def test_another_run_is_not_gone_on_with(scripted, change):
+    ran(*words())
+    before, line = contents(), words()
+    if change == "source":
+        np.save("x.npy", X + 1)
+        told = "rows 0 to 11 of the source are not those"
+    elif change == "code":
+        line = [*line, "--tasks", "2"]
+        told = "a run with the code Replication"
+    elif change == "name":
+        line = words("slow")
+        told = "the function wave_jobs.double, and this one has wave_jobs.slow"
+    else:  # the constant it uses, or its own code
+        assert change in JOBS
+        Path("wave_jobs.py").write_text(JOBS.replace(change, f"{change} + 1"))
+        shutil.rmtree("__pycache__", ignore_errors=True)
+        del sys.modules["wave_jobs"]
+        told = "but it is not the same any more: what it is made of has changed"
+    result = CliRunner().invoke(cli, [*line, "--resume"])
+    assert result.exit_code == 2
+    assert told in result.output
+    assert "to begin anew" in result.output
+    assert contents() == before
+
+
+def test_nothing_to_resume_is_told(scripted):
+    assert "there is no journal out.npy.journal, so there is nothing to resume" in ran(
+        *words(), "--resume"
+    )
+
+
+def test_what_fell_short_before_a_run_was_resumed_counts(monkeypatch):
+    script = dict.fromkeys((0, 1, 2, 3, 4), crash())  # two of three tasks have lost both copies
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
+    assert "--partial" in refused(*words(), exit_code=1)
+    ran(*words(), "--partial", exit_code=1)
+    known = np.load("out.exact.npy")
+    assert 0 < known.sum() < len(X)
+    assert np.isnan(np.load("out.npy")[~known]).all()
+    ran(*words(), "--partial", "--resume", exit_code=1)
+
+
+# As a program
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_shows_how_many_rows_are_done():
+    import pty
+
+    reader, writer = pty.openpty()
+    run = program(*words(workers=4, stragglers=0), errors=writer)
+    os.close(writer)
+    drawn = os.read(reader, 100_000)
+    os.close(reader)
+    assert run.returncode == 0
+    assert b"/120 rows" in drawn
+    assert "\x1b" not in run.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
+    line = words("slow", workers=4, stragglers=0)
+    assert program(*line).returncode == 0
+    undisturbed = contents()
+    for name in (*FILES, "out.npy.journal", "rows"):
+        Path(name).unlink()
+    Path("hang").touch()
+    with started(*line) as run:
+        wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
+        if number in (signal.SIGHUP, signal.SIGINT):
+            os.killpg(run.pid, number)  # as a terminal does
+        else:
+            run.send_signal(number)
+        printed, errors = run.communicate(timeout=60)  # they would sleep for 600
+    assert printed == ""
+    if number == signal.SIGKILL:
+        assert run.returncode == -number
+    else:
+        assert run.returncode == 128 + number
+        assert errors.splitlines() == [
+            "codedmap: 24 rows are done and in out.npy: the same command with --resume goes on from there",
+            "codedmap: interrupted",
+        ]
+    wait_until(lambda: not processes_of(run.pid))
+    np.testing.assert_array_equal(np.load("out.npy"), 2 * X[:24])
+    Path("hang").unlink()
+    Path("rows").unlink()
+    refused = program(*line)
+    assert refused.returncode == 2
+    assert "go on with it by --resume" in refused.stderr
+    assert not Path("rows").exists()
+    resumed = program(*line, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "120 rows in 10 waves" in resumed.stdout
+    assert contents() == undisturbed
+    assert min(map(int, Path("rows").read_text().split())) == 48  # no wave that was done is redone
+
+
+def test_a_code_chosen_by_itself_is_for_archives(scripted):
+    said = ran(*words(code="auto"), exit_code=2)
+    assert "--code auto is for .npz outputs" in said
+    assert not Path("out.npy").exists()

@@ -1,0 +1,660 @@
+"""KernelCode: payloads, regression, error bars, and what it learns."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import codedmap as cm
+from codedmap.testing import Scripted, never
+
+lawful = settings(max_examples=25, deadline=None)
+SMOOTHNESSES = ("matern32", "matern52", "gaussian")
+
+
+def smooth(batch: np.ndarray) -> np.ndarray:
+    """(n, ..., d) to (n, ..., 3)."""
+    slopes = np.random.default_rng(99).standard_normal((batch.shape[-1], 3))
+    return np.tanh(batch @ slopes / np.sqrt(batch.shape[-1]))
+
+
+def case(code, groups=1, columns=4, seed=0, dtype=np.float64):
+    inputs = np.random.default_rng(seed).standard_normal((code.tasks, groups, columns))
+    inputs = inputs.astype(dtype)
+    return inputs, code.encode(inputs)
+
+
+def some(encoding, slots, fn=smooth):
+    return {int(n): fn(encoding.payloads[n]) for n in slots}
+
+
+# The regression, against the formula written down directly: from coordinates, one group and one
+# estimate at a time, and by solving instead of inverting.
+
+
+def correlation(one, other, prior):
+    apart = np.sqrt(((one[:, None] - other[None]) ** 2).sum(axis=2)) / prior.length
+    if prior.smoothness == "gaussian":
+        return np.exp(-(apart**2) / 2)
+    if prior.smoothness == "matern32":
+        return (1 + np.sqrt(3) * apart) * np.exp(-np.sqrt(3) * apart)
+    return (1 + np.sqrt(5) * apart + 5 * apart**2 / 3) * np.exp(-np.sqrt(5) * apart)
+
+
+def direct(points, answers, target, prior):
+    """The estimate (q,) at a target (d,), its variance over s², and Σ yᵀPy of the answers."""
+    covariance = correlation(points, points, prior) + prior.noise * np.eye(len(points))
+    near = correlation(points, target[None], prior)[:, 0]
+    ones = np.ones(len(points))
+    total = ones @ np.linalg.solve(covariance, ones)
+    mean = ones @ np.linalg.solve(covariance, answers) / total
+    weights = np.linalg.solve(covariance, answers - mean)
+    short = 1.0 - ones @ np.linalg.solve(covariance, near)
+    variance = 1.0 - near @ np.linalg.solve(covariance, near) + short**2 / total
+    return mean + near @ weights, variance, ((answers - mean) * weights).sum()
+
+
+@pytest.mark.parametrize("smoothness", SMOOTHNESSES)
+@lawful
+@given(st.integers(2, 6), st.integers(0, 8), st.integers(1, 3), st.integers(0, 2**31))
+def test_estimates_and_errors_are_those_of_the_formula(smoothness, tasks, more, groups, seed):
+    prior = cm.estimation.Prior(2.0, 1e-4, smoothness)
+    code = cm.KernelCode(tasks, tasks + more + 1, 0, spread=0.6, prior=prior, suspicion=1e9)
+    inputs, encoding = case(code, groups, 3, seed)
+    slots = np.random.default_rng(seed).permutation(code.workers)[: tasks + more]
+    slots = np.sort(slots)
+    estimate = encoding.decode(some(encoding, slots))
+    found = {}
+    powers = np.empty(groups)
+    for group in range(groups):
+        points = encoding.payloads[slots, group]
+        answers = smooth(points)
+        for task in range(tasks):
+            found[task, group] = direct(points, answers, inputs[task, group], prior)
+        powers[group] = found[0, group][2] / answers.shape[1]
+    freedom = len(slots) - 1
+    if freedom:
+        scale = (10.0 * powers.mean() / freedom + powers) / (10.0 + freedom)
+    for (task, group), (value, variance, _) in found.items():
+        if task in slots:
+            assert estimate.exact[task, group]
+            continue
+        assert not estimate.exact[task, group]
+        np.testing.assert_allclose(estimate.values[task, group], value, atol=1e-8)
+        if freedom:
+            stated = np.sqrt(max(variance, prior.noise) * scale[group])
+            np.testing.assert_allclose(estimate.stderr[task, group], stated, rtol=1e-5, atol=1e-12)
+        else:
+            assert np.isinf(estimate.stderr[task, group])
+
+
+@pytest.mark.parametrize("smoothness", SMOOTHNESSES)
+@lawful
+@given(st.integers(0, 2**31))
+def test_known_answers_count_like_answers_of_the_group(smoothness, seed):
+    rng = np.random.default_rng(seed)
+    prior = cm.estimation.Prior(2.0, 1e-4, smoothness)
+    there = rng.standard_normal((12, 3)) + 5.0
+    code = cm.KernelCode(
+        5, 9, 0, prior=prior, known=cm.estimation.Known(there, smooth(there)), suspicion=1e9
+    )
+    inputs = rng.standard_normal((5, 2, 3)) + 5.0
+    encoding = code.encode(inputs)
+    slots = np.sort(rng.permutation(9)[:5])
+    estimate = encoding.decode(some(encoding, slots))
+    for group in range(2):
+        points = np.concatenate([encoding.payloads[slots, group], there])
+        for task in set(range(5)) - set(slots.tolist()):
+            value, _, _ = direct(points, smooth(points), inputs[task, group], prior)
+            np.testing.assert_allclose(estimate.values[task, group], value, atol=1e-7)
+
+
+@lawful
+@given(st.integers(0, 2**31), st.sampled_from([1e-100, 1.0, 1e100]), st.floats(-1e3, 1e3))
+def test_estimates_follow_the_scale_and_the_offset_of_the_answers(seed, scale, offset):
+    code = cm.KernelCode(5, 12, 0)
+    _, encoding = case(code, 2, 3, seed)
+    slots = np.random.default_rng(seed).permutation(12)[:8]
+    one = encoding.decode(some(encoding, slots))
+    other = encoding.decode(some(encoding, slots, lambda x: scale * (smooth(x) + offset)))
+    assert other.rejected == one.rejected
+    reach = 1e-6 * (1 + abs(offset))
+    np.testing.assert_allclose(other.values / scale - offset, one.values, atol=reach)
+    np.testing.assert_allclose(other.stderr / scale, one.stderr, rtol=0.05, atol=reach)
+
+
+@lawful
+@given(st.integers(0, 2**31), st.sampled_from([2.0**-200, 2.0**200]))
+def test_estimates_do_not_depend_on_the_unit_of_the_inputs(seed, unit):
+    code = cm.KernelCode(5, 12, 0)
+    inputs, encoding = case(code, 2, 3, seed)
+    scaled = code.encode(inputs * unit)
+    slots = np.random.default_rng(seed).permutation(12)[:8]
+    one = encoding.decode(some(encoding, slots))
+    other = scaled.decode(some(scaled, slots, lambda x: smooth(x / unit)))
+    np.testing.assert_allclose(other.values, one.values, rtol=1e-12)
+    np.testing.assert_allclose(other.stderr, one.stderr, rtol=1e-12)
+
+
+def test_complex_answers_are_pairs_of_real_ones():
+    code = cm.KernelCode(5, 12, 0, prior=cm.estimation.Prior(2.0, 1e-6))
+    _, encoding = case(code, 3)
+    slots = (0, 2, 5, 6, 8, 9, 11)
+    whole = encoding.decode(some(encoding, slots, lambda x: smooth(x) + 1j * smooth(2 * x)))
+    real = encoding.decode(some(encoding, slots))
+    imaginary = encoding.decode(some(encoding, slots, lambda x: smooth(2 * x)))
+    np.testing.assert_allclose(whole.values, real.values + 1j * imaginary.values, atol=1e-12)
+    np.testing.assert_allclose(whole.stderr**2, real.stderr**2 + imaginary.stderr**2, rtol=1e-9)
+
+
+def test_complex_inputs_are_pairs_of_real_ones():
+    code = cm.KernelCode(5, 12, 0, prior=cm.estimation.Prior(2.0, 1e-6))
+    pairs, encoding = case(code, 3, 4)
+    inputs = pairs.view(complex)
+    other = code.encode(inputs)
+    np.testing.assert_allclose(other.payloads.view(float), encoding.payloads, atol=1e-15)
+    slots = (0, 2, 5, 6, 8, 9, 11)
+    one = encoding.decode(some(encoding, slots))
+    two = other.decode(some(other, slots, lambda x: smooth(x.view(float))))
+    np.testing.assert_allclose(two.values, one.values, atol=1e-10)
+
+
+def test_single_precision_is_decoded_in_double():
+    code = cm.KernelCode(6, 15, 0, prior=cm.estimation.Prior(4.0, smoothness="gaussian"))
+    _, encoding = case(code, 3, dtype=np.float32)
+    slots = (0, 2, 5, 6, 8, 9, 11, 13)
+    answers = some(encoding, slots)
+    assert answers[0].dtype == np.float64
+    answers = {n: answer.astype(np.float32) for n, answer in answers.items()}
+    one = encoding.decode(answers)
+    assert one.values.dtype == np.float32
+    wide = encoding.decode({n: answer.astype(np.float64) for n, answer in answers.items()})
+    np.testing.assert_array_equal(one.values, wide.values.astype(np.float32))
+
+
+# Payloads
+
+
+@lawful
+@given(
+    st.integers(1, 9),
+    st.integers(0, 20),
+    st.floats(0.0, 1.0),
+    st.sampled_from([np.float16, np.float32, np.float64, np.complex64]),
+    st.integers(0, 2**31),
+)
+def test_payloads_never_leave_the_segment_between_two_inputs(tasks, more, spread, dtype, seed):
+    code = cm.KernelCode(tasks, tasks + more, 0, spread)
+    inputs, encoding = case(code, 2, 3, seed, dtype)
+    np.testing.assert_array_equal(encoding.payloads[:tasks], inputs)
+    assert encoding.payloads.dtype == dtype
+    assert encoding.raw[:tasks] == tuple(range(tasks))
+    parts = (np.real, np.imag) if np.iscomplexobj(inputs) else (np.real,)
+    for slot in range(tasks, code.workers):
+        for group in range(2):
+            payload = encoding.payloads[slot, group]
+            assert any(
+                all(
+                    (np.minimum(part(one), part(other)) <= part(payload)).all()
+                    and (part(payload) <= np.maximum(part(one), part(other))).all()
+                    for part in parts
+                )
+                for one in inputs[:, group]
+                for other in inputs[:, group]
+            )
+
+
+@lawful
+@given(st.integers(2, 9), st.integers(1, 4), st.floats(0.05, 1.0), st.integers(0, 2**31))
+def test_a_cell_reaches_less_than_half_way_to_its_neighbours(tasks, each, spread, seed):
+    code = cm.KernelCode(tasks, tasks * each, 0, spread)
+    inputs, encoding = case(code, 1, 30, seed)
+    # Thirty coordinates of a mixture tell which few inputs it is made of.
+    weights = np.linalg.lstsq(
+        np.vstack([inputs[:, 0].T, np.ones(tasks)]),
+        np.vstack([encoding.payloads[:, 0].T, np.ones(code.workers)]),
+        rcond=None,
+    )[0].T
+    assert ((np.abs(weights) > 1e-9).sum(axis=1) <= 2).all()
+    assert (np.sort(weights, axis=1)[:, -2] <= 0.5 * spread + 1e-9).all()
+    homes = [[n for n in range(code.workers) if weights[n, k] > 0.5 - 1e-9] for k in range(tasks)]
+    assert all(len(home) >= each for home in homes)
+    assert set().union(*homes) == set(range(code.workers))
+
+
+def test_integers_are_copied_and_lost_ones_estimated_as_real_numbers():
+    code = cm.KernelCode(4, 8, 0, spread=0)
+    inputs = np.arange(8).reshape(4, 2)
+    encoding = code.encode(inputs)
+    assert encoding.payloads.dtype == inputs.dtype
+    whole = encoding.decode(some(encoding, range(4), lambda x: 3 * x))
+    assert whole.values.dtype == inputs.dtype
+    np.testing.assert_array_equal(whole.values, 3 * inputs)
+    part = encoding.decode(some(encoding, (0, 1, 7), lambda x: 3 * x))
+    assert part.values.dtype == np.float64
+    np.testing.assert_array_equal(part.values[[0, 1, 3]], 3.0 * inputs[[0, 1, 3]])
+    assert not part.exact[2].any()
+    assert (np.abs(part.values[2] - 3.0 * inputs[2]) <= 3 * part.stderr[2]).all()
+    text = code.encode(np.array([["a"], ["b"], ["c"], ["d"]]))
+    with pytest.raises(cm.NotEnoughAnswers, match="nothing can stand in for 1 of 4 tasks"):
+        text.decode(some(text, (0, 1, 3), lambda x: x))
+
+
+def test_copies_of_text_inputs_are_estimated_from_scores():
+    encoding = cm.KernelCode(4, 8, 0, spread=0).encode(np.array([["a"], ["b"], ["c"], ["d"]]))
+    scores = {n: np.array([[float(n), 1.0]]) for n in (0, 1, 3)}
+    estimate = encoding.decode(scores)
+    np.testing.assert_allclose(estimate.values[2], [[4 / 3, 1.0]])
+    assert np.isfinite(estimate.stderr[2]).all()
+
+
+# Edges
+
+
+def test_one_task_and_one_answer():
+    encoding = cm.KernelCode(1, 3, 1).encode(np.ones((1, 2, 4)))
+    assert encoding.raw == (0, 0, 0)
+    estimate = encoding.decode(some(encoding, (2,)))
+    assert estimate.exact.all()
+    np.testing.assert_array_equal(estimate.values[0], smooth(encoding.payloads[2]))
+
+
+def test_one_answer_stands_for_all_with_an_infinite_error():
+    _, encoding = case(cm.KernelCode(4, 8, 2), 2)
+    for slot in (1, 6):
+        estimate = encoding.decode(some(encoding, (slot,)))
+        np.testing.assert_allclose(
+            estimate.values, np.broadcast_to(smooth(encoding.payloads[slot]), (4, 2, 3))
+        )
+        assert np.isinf(estimate.stderr[~estimate.exact]).all()
+        assert estimate.exact.sum() == (2 if slot == 1 else 0)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0])
+def test_inputs_that_are_all_equal(spread):
+    encoding = cm.KernelCode(5, 13, 2, spread).encode(np.full((5, 3, 4), 0.7))
+    np.testing.assert_array_equal(encoding.payloads, 0.7)
+    estimate = encoding.decode(some(encoding, (1, 3, 6, 8, 9, 10, 12)))
+    np.testing.assert_allclose(
+        estimate.values, np.broadcast_to(smooth(encoding.payloads[0]), (5, 3, 3)), rtol=1e-12
+    )
+    assert estimate.rejected == ()
+    assert (estimate.stderr[~estimate.exact] < 1e-6).all()
+    assert (estimate.stderr[~estimate.exact] > 0).all()
+
+
+@pytest.mark.parametrize("prior", [None, cm.estimation.Prior(1.0)])
+@pytest.mark.parametrize("value", [0.0, 3.5, -1e140, 1e-140])
+def test_a_constant_is_certain_but_never_quite(prior, value):
+    _, encoding = case(cm.KernelCode(5, 13, 2, prior=prior), 3)
+    estimate = encoding.decode(
+        some(encoding, (1, 3, 6, 8, 9, 10, 12), lambda x: np.full((3, 2), value))
+    )
+    np.testing.assert_allclose(estimate.values, value, rtol=1e-12)
+    assert estimate.rejected == ()
+    lost = ~estimate.exact
+    assert (estimate.stderr[lost] > 0).all()
+    assert (estimate.stderr[lost] <= 1e-9 * abs(value) + 1e-300).all()
+
+
+def test_where_numbers_end_an_error_is_infinite_rather_than_no_number():
+    _, encoding = case(cm.KernelCode(5, 13, 2), 3)
+    slots = (1, 3, 6, 8, 9, 10, 12)
+    estimate = encoding.decode(some(encoding, slots, lambda x: 1e300 * smooth(x)))
+    assert np.isfinite(estimate.values).all()
+    assert np.isinf(estimate.stderr[~estimate.exact]).all()
+
+
+@lawful
+@given(st.integers(1, 8), st.integers(2, 12), st.integers(0, 2**31))
+def test_rows_that_are_repeated_accuse_nobody(distinct, tasks, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((distinct, 3))
+    code = cm.KernelCode(tasks, 3 * tasks, 0, spread=rng.choice([0.0, 0.2, 1.0]))
+    inputs = rows[rng.integers(0, distinct, tasks)][:, None]
+    encoding = code.encode(inputs)
+    answers = some(
+        encoding, range(code.workers), lambda x: x @ np.array([[1.0, 2], [3, -1], [0, 1]])
+    )
+    assert encoding.decode(answers).rejected == ()
+
+
+def test_a_liar_among_repeated_rows_is_found():
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_normal((4, 3))
+        encoding = cm.KernelCode(20, 60, 0).encode(rows[np.arange(20) % 4][:, None])
+        answers = some(encoding, range(60))
+        liar = int(rng.integers(60))
+        answers[liar] = answers[liar] + 10.0
+        estimate = encoding.decode(answers)
+        found += estimate.rejected == (liar,)
+    assert found >= 19
+
+
+def test_copies_that_disagree_everywhere_are_still_an_estimate():
+    encoding = cm.KernelCode(2, 4, 0, spread=0).encode(np.ones((2, 1, 1)))
+    answers = {n: np.full((1, 1), float(n)) for n in range(4)}
+    estimate = encoding.decode(answers)
+    copies = cm.Replication(2, 4).encode(np.ones((2, 1, 1))).decode(answers)
+    np.testing.assert_array_equal(estimate.values, copies.values)
+    np.testing.assert_array_equal(estimate.stderr, copies.stderr)
+
+
+def test_nothing_and_salvage():
+    _, encoding = case(cm.KernelCode(4, 8, 2))
+    assert not encoding.decodable(frozenset())
+    assert encoding.learned is None
+    with pytest.raises(cm.NotEnoughAnswers, match="none of 8 workers"):
+        encoding.decode({})
+    estimate = encoding.salvage(some(encoding, (1, 6)))
+    assert estimate.exact[:, 0].tolist() == [False, True, False, False]
+    assert np.isnan(estimate.values[[0, 2, 3]]).all()
+    assert np.isinf(estimate.stderr[[0, 2, 3]]).all()
+
+
+def test_answers_that_are_exact_come_back_to_the_last_bit():
+    code = cm.KernelCode(6, 15, 3)
+    _, encoding = case(code, 4, dtype=np.float32)
+    answers = some(encoding, (0, 1, 2, 4, 5, 7, 9, 14))
+    answers[1][2] = [-np.inf, 0.0, 1.0]
+    estimate = encoding.decode(answers)
+    for task in (0, 1, 2, 4, 5):
+        assert estimate.exact[task].all()
+        np.testing.assert_array_equal(estimate.values[task], answers[task])
+    assert np.isfinite(estimate.values[3]).all()
+    assert estimate.rejected == ()
+
+
+# Error bars
+
+
+def drawn(rng, points, prior, outputs):
+    """A draw of the process at points (n, d), (n, outputs)."""
+    covariance = correlation(points, points, prior) + 1e-10 * np.eye(len(points))
+    return np.linalg.cholesky(covariance) @ rng.standard_normal((len(points), outputs)) * 3.0 + 7.0
+
+
+@pytest.mark.parametrize(("told", "low", "high"), [(True, 0.93, 1.07), (False, 0.85, 1.2)])
+@pytest.mark.parametrize("smoothness", ["matern32", "matern52"])
+def test_on_draws_from_the_prior_errors_are_what_is_stated(smoothness, told, low, high):
+    prior = cm.estimation.Prior(2.0, 1e-8, smoothness)
+    code = cm.KernelCode(10, 20, 8, spread=0.5, prior=prior if told else None)
+    rng = np.random.default_rng(1)
+    ratios = []
+    for _ in range(40):
+        inputs, encoding = case(code, 5, 3, int(rng.integers(2**31)))
+        slots = rng.permutation(20)[:12].tolist()
+        points = np.concatenate([encoding.payloads, inputs])
+        truth = np.stack([drawn(rng, points[:, g], prior, 4) for g in range(5)], axis=1)
+        estimate = encoding.decode({n: truth[n] for n in slots})
+        error = np.sqrt(((estimate.values - truth[20:]) ** 2).mean(axis=2))
+        ratios.append(error[~estimate.exact] / estimate.stderr[~estimate.exact])
+    ratios = np.concatenate(ratios)
+    assert len(ratios) > 500
+    assert low < np.sqrt((ratios**2).mean()) < high
+    assert 0.5 < (ratios < 1.0).mean() < 0.8
+    assert (ratios > 3.0).mean() < 0.02
+
+
+def test_calibration_is_a_factor_on_every_error():
+    code = cm.KernelCode(5, 12, 0)
+    _, encoding = case(code, 2)
+    other = replace(code, calibration=2.5).encode(encoding.payloads[:5])
+    slots = (0, 2, 5, 6, 8, 9)
+    one, two = encoding.decode(some(encoding, slots)), other.decode(some(other, slots))
+    np.testing.assert_allclose(two.stderr, 2.5 * one.stderr)
+    np.testing.assert_array_equal(two.values, one.values)
+
+
+# Work
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """How many matrices were inverted or factorised, call by call."""
+    counts: list[int] = []
+    for name in ("inv", "cholesky"):
+        plain = getattr(np.linalg, name)
+
+        def counting(matrices, plain=plain, **kwargs):
+            counts.append(int(np.prod(matrices.shape[:-2], dtype=int)))
+            return plain(matrices, **kwargs)
+
+        monkeypatch.setattr(np.linalg, name, counting)
+    return counts
+
+
+def test_with_a_prior_each_group_is_inverted_once_and_the_next_time_not_at_all(solved):
+    _, encoding = case(cm.KernelCode(20, 45, 5, prior=cm.estimation.Prior(3.0)), 30)
+    answers = some(encoding, range(2, 42))
+    first = encoding.decode(answers)
+    assert first.rejected == ()
+    assert sum(solved) == 30
+    solved.clear()
+    again = encoding.decode(answers)
+    assert solved == []
+    np.testing.assert_array_equal(again.values, first.values)
+    np.testing.assert_array_equal(again.stderr, first.stderr)
+
+
+def test_groups_are_decoded_together(solved):
+    calls = []
+    for groups in (2, 20):
+        _, encoding = case(cm.KernelCode(20, 45, 5), groups)
+        solved.clear()
+        encoding.decode(some(encoding, range(2, 42)))
+        calls.append(len(solved))
+    assert calls[1] <= calls[0] + 2
+
+
+def test_a_long_wave_in_chunks_is_as_good_as_in_one(monkeypatch):
+    code = cm.KernelCode(6, 14, 2, prior=cm.estimation.Prior(2.0))
+    _, encoding = case(code, 40)
+    answers = some(encoding, (0, 1, 3, 5, 7, 8, 9, 11, 12))
+    answers[8] = answers[8] + 9.0
+    whole = encoding.decode(answers)
+    few = [slice(start, start + 3) for start in range(0, 39, 3)] + [slice(39, 40)]
+    monkeypatch.setattr("codedmap.estimation.solving.Solver.chunks", lambda *_: iter(few))
+    parts = code.encode(encoding.payloads[:6]).decode(answers)
+    np.testing.assert_allclose(parts.values, whole.values, atol=1e-10)
+    np.testing.assert_allclose(parts.stderr, whole.stderr, rtol=1e-6)
+    assert parts.rejected == whole.rejected == (8,)
+
+
+# Learning
+
+
+def mapped(code, X, script=None, fn=smooth):
+    with Scripted(code.workers, script) as engine:
+        return cm.map(fn, X, code=code, engine=engine)
+
+
+def rows(count, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, 3))
+
+
+def test_a_wave_teaches_the_next_one():
+    X, later = rows(200), rows(60, 1)
+    code = cm.KernelCode(10, 20, 5)
+    script = {n: never() for n in (1, 4, 8, 13, 17)}
+    result = mapped(code, X, script)
+    assert isinstance(result.learned, cm.estimation.Prior)
+    fitted = code.fitted(result)
+    assert fitted == replace(code, prior=result.learned)
+    leaning = code.fitted(result, X)
+    assert len(leaning.known) == result.exact.sum()
+    assert leaning.prior == leaning.known.likeliest
+
+    def error(one):
+        wave = mapped(one, later, script)
+        return np.sqrt(((wave.values - smooth(later)) ** 2).mean()), wave
+
+    (plain, _), (kept, _), (known, wave) = error(code), error(fitted), error(leaning)
+    assert kept < 1.2 * plain
+    assert known < 0.8 * plain
+    lost = ~wave.exact
+    ratio = np.sqrt(((wave.values - smooth(later)) ** 2).mean(axis=1))[lost] / wave.stderr[lost]
+    assert 0.5 < np.sqrt((ratio**2).mean()) < 1.6
+
+
+def test_known_answers_are_the_newest_256_of_all_and_only_finite_exact_ones():
+    X = rows(300)
+    code = cm.KernelCode(10, 20, 5)
+    first = code.fitted(mapped(code, X), X)
+    assert len(first.known) == 256
+    np.testing.assert_array_equal(first.known.inputs, X[-256:])
+    more = rows(30, 2)
+    second = first.fitted(mapped(first, more), more)
+    np.testing.assert_array_equal(second.known.inputs[-30:], more)
+    np.testing.assert_array_equal(second.known.inputs[:-30], X[-226:])
+
+    def holed(batch):
+        out = smooth(batch)
+        out[np.isclose(batch[:, 0], more[4, 0])] = np.nan
+        return out
+
+    third = code.fitted(mapped(code, more, fn=holed), more)
+    assert len(third.known) == 29
+
+
+def test_a_code_with_known_answers_pickles_and_equals_its_copy():
+    X = rows(30)
+    code = cm.KernelCode(5, 10, 1, known=cm.estimation.Known(X, smooth(X)))
+    assert code.prior == code.known.likeliest
+    _, encoding = case(code, 2, 3)
+    encoding.decode(some(encoding, range(9)))
+    copy = pickle.loads(pickle.dumps(code))
+    assert copy == code
+    assert hash(copy) == hash(code)
+    assert repr(copy) == repr(code)
+    assert "<Known: 30 answers>" in repr(code)
+    other = replace(code, known=cm.estimation.Known(X, smooth(X) + 1e-9))
+    assert other != code
+    with pytest.raises(ValueError, match="read-only"):
+        copy.known.inputs[0] = 0.0
+
+
+@pytest.mark.parametrize("prior", [None, cm.estimation.Prior(3.0)])
+def test_with_answers_known_nearby_hardly_anything_is_left_to_estimate(prior):
+    X = rows(100)
+    code = cm.KernelCode(5, 10, 1, prior=prior, known=cm.estimation.Known(X, smooth(X)))
+    encoding = code.encode(X[:10].reshape(5, 2, 3))
+    estimate = encoding.decode(some(encoding, (7,)))
+    np.testing.assert_allclose(estimate.values, smooth(X[:10]).reshape(5, 2, 3), atol=1e-3)
+    assert (estimate.stderr < 1e-2).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: cm.estimation.Known(rows(4), np.ones(3)), "same number of rows, at least 3"),
+        (lambda: cm.estimation.Known(rows(2), np.ones(2)), "same number of rows, at least 3"),
+        (lambda: cm.estimation.Known(3.0, 4.0), "same number of rows"),
+        (
+            lambda: cm.estimation.Known(rows(4), [1.0, 2.0, np.nan, np.inf]),
+            "2 of 4 rows are finite",
+        ),
+        (lambda: cm.estimation.Known(rows(3), np.array(["a", "b", "c"])), "numbers are needed"),
+        (lambda: cm.estimation.Prior(0.0), "length=0.0"),
+        (lambda: cm.estimation.Prior(np.nan), "length=nan"),
+        (lambda: cm.estimation.Prior("1"), "length='1'"),
+        (lambda: cm.estimation.Prior(1.0, 1e-12), "noise=1e-12 .* at least 1e-10"),
+        (lambda: cm.estimation.Prior(1.0, smoothness="cubic"), "choose .*matern52"),
+        (lambda: cm.KernelCode(5, 4, 0), "4 workers cannot hold .* 5 tasks"),
+        (lambda: cm.KernelCode(0, 4, 0), "tasks"),
+        (lambda: cm.KernelCode(4, 8, 8), "8 stragglers of 8 workers"),
+        (lambda: cm.KernelCode(4, 8, 1, spread=1.5), "spread=1.5 must be between 0"),
+        (lambda: cm.KernelCode(4, 8, 1, spread=np.nan), "spread=nan"),
+        (lambda: cm.KernelCode(4, 8, 1, spread="wide"), "spread='wide'"),
+        (
+            lambda: cm.KernelCode(4, 8, 1, prior=2.0),
+            "prior=2.0 must be a codedmap.estimation.Prior",
+        ),
+        (lambda: cm.KernelCode(4, 8, 1, known=rows(4)), "must be a codedmap.estimation.Known"),
+        (lambda: cm.KernelCode(4, 8, 1, calibration=0), "calibration=0"),
+        (lambda: cm.KernelCode(4, 8, 1, suspicion=np.inf), "suspicion=inf"),
+        (lambda: cm.KernelCode(4, 8, 1, confirm=3), "confirm=3 must be 1 or 2"),
+        (lambda: cm.KernelCode(4, 8, 1, confirm=1.5), "confirm=1.5"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(make, told):
+    with pytest.raises(cm.InvalidArgument, match=told):
+        make()
+
+
+def test_known_answers_must_be_of_the_same_function():
+    X = rows(20)
+    code = cm.KernelCode(5, 10, 1, known=cm.estimation.Known(X, smooth(X)))
+    with pytest.raises(cm.InvalidArgument, match=r"inputs of 2 numbers .* 20 known ones of 3"):
+        code.encode(np.ones((5, 1, 2)))
+    encoding = code.encode(X[:5, None])
+    with pytest.raises(cm.InvalidAnswer, match=r"answers of 1 numbers .* 20 known ones of 3"):
+        encoding.decode(some(encoding, range(8), lambda x: x[:, :1]))
+    with pytest.raises(cm.InvalidArgument, match="dtype <U1 have no distance"):
+        replace(code, spread=0.0).encode(np.full((5, 1, 3), "a"))
+
+
+def test_only_results_of_its_own_teach_it():
+    X = rows(20)
+    code = cm.KernelCode(5, 10, 1)
+    other = mapped(cm.Replication(5, 10), X)
+    assert other.learned is None
+    with pytest.raises(cm.InvalidArgument, match="another code than KernelCode"):
+        code.fitted(other)
+    result = mapped(code, X)
+    with pytest.raises(cm.InvalidArgument, match="19 inputs do not belong to a result of 20 rows"):
+        code.fitted(result, X[1:])
+    leaning = code.fitted(result, X)
+    with pytest.raises(cm.InvalidArgument, match="inputs of 2 numbers"):
+        leaning.fitted(result, X[:, :2])
+
+
+def test_a_prior_that_was_given_is_kept():
+    X = rows(20)
+    code = cm.KernelCode(5, 10, 1, prior=cm.estimation.Prior(3.0))
+    result = mapped(code, X)
+    assert result.learned == cm.estimation.Prior(3.0)
+    assert code.fitted(result, X).prior == cm.estimation.Prior(3.0)
+
+
+def test_rows_that_are_alike_share_a_group():
+    rng = np.random.default_rng(0)
+    centres = 100.0 * np.arange(4)[:, None]
+    X = rng.permutation(
+        np.concatenate([centres[i] + rng.standard_normal((5, 3)) for i in range(4)])
+    )
+    shared = []
+
+    def watched(batch):
+        shared.append(np.round(batch[:, 0] / 100.0))
+        return batch
+
+    result = mapped(cm.KernelCode(5, 10, 1), X, fn=watched)
+    np.testing.assert_array_equal(result.values, X)
+    assert all(sorted(rounded) == [0, 1, 2, 3] for rounded in shared)
+
+
+# Through the door
+
+
+def test_map_estimates_what_is_late_and_says_how_well():
+    def fn(batch):
+        return smooth(3 * batch)
+
+    X = rows(400)
+    result = mapped(cm.KernelCode(20, 60, 20), X, {n: never() for n in range(0, 60, 3)}, fn)
+    lost = ~result.exact
+    assert 0.3 < lost.mean() < 0.4
+    error = np.sqrt(((result.values - fn(X)) ** 2).mean(axis=1))
+    assert (error[~lost] == 0.0).all()
+    assert (result.stderr[~lost] == 0.0).all()
+    assert 0.6 < np.sqrt(((error[lost] / result.stderr[lost]) ** 2).mean()) < 1.5
+    assert np.sqrt((error**2).mean()) < 0.05 * fn(X).std()
+    assert result.rejected == ()

@@ -1,0 +1,510 @@
+"""Liars among the answers of codes that mix: who is found, who cannot be, and that nobody else is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import codedmap as cm
+from codedmap.coding.precision import LONGEST, Precision, of_a_curve
+from codedmap.detection.outliers import find_lies
+
+LENET = Path(__file__).parents[2] / "examples" / "lenet5"
+K, N, S = 20, 60, 20
+COEFFICIENTS = np.random.default_rng(0).standard_normal((2, 4, 6))
+
+
+def smooth(x: np.ndarray) -> np.ndarray:
+    """(..., 4) to (..., 6)."""
+    return np.sin(x @ COEFFICIENTS[0]) + 0.3 * (x @ COEFFICIENTS[1])
+
+
+def quadratic(x: np.ndarray) -> np.ndarray:
+    """A polynomial of degree 2, (..., 4) to (..., 6)."""
+    return (x @ COEFFICIENTS[0]) * (x @ COEFFICIENTS[1]) + x @ COEFFICIENTS[0]
+
+
+CASES = {
+    "spline": (cm.SplineCode(K, N, S), smooth),
+    "spline, smooth": (cm.SplineCode(K, N, S, decoder_smoothing=1e-9), smooth),
+    "spline, gcv": (cm.SplineCode(K, N, S, decoder_smoothing="gcv"), smooth),
+    "spline, uniform": (cm.SplineCode(K, N, S, points="uniform"), smooth),
+    "berrut": (cm.BerrutCode(K, N, S), smooth),
+    "lagrange": (cm.LagrangeCode(10, N, S, 2), quadratic),
+}
+every = pytest.mark.parametrize("case", CASES)
+
+
+def sweep(tasks: int, groups: int, shift: float = 0.0) -> np.ndarray:
+    """Inputs along a path, (K, B, 4)."""
+    t = np.linspace(0, 1, tasks)[:, None, None] + shift
+    return np.stack([t, t**2, np.cos(3 * t), 1 - t], axis=3)[:, 0] * np.linspace(
+        1, 1.5, groups
+    ).reshape(1, groups, 1)
+
+
+def answered(case: str, groups: int = 1, seed: int = 0, shift: float = 0.0):
+    """An encoding, N - S of its answers, and the right estimates."""
+    code, fn = CASES[case]
+    inputs = sweep(code.tasks, groups, shift)
+    encoding = code.encode(inputs)
+    slots = np.random.default_rng(seed).permutation(N)[: N - S].tolist()
+    return encoding, {n: fn(encoding.payloads[n]) for n in slots}, fn(inputs)
+
+
+def gross(right, stale, rng):
+    return right + 10 * rng.standard_normal(right.shape)
+
+
+LIES = {
+    "gross noise": gross,
+    "huge": lambda right, stale, rng: right + 1e200,
+    "sign flip": lambda right, stale, rng: -right,
+    "stale": lambda right, stale, rng: stale,
+    "constant": lambda right, stale, rng: np.full_like(right, 0.7),
+    "zeros": lambda right, stale, rng: np.zeros_like(right),
+    "small bias": lambda right, stale, rng: right + 0.3,
+    "one output": lambda right, stale, rng: right + 3 * np.eye(6)[2],
+}
+
+
+@every
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_liar_is_found_and_not_used(case, lie, groups):
+    encoding, answers, _ = answered(case, groups)
+    _, stale, _ = answered(case, groups, shift=0.6)
+    rng = np.random.default_rng(1)
+    for liar in sorted(answers)[5:-5:6]:
+        lied = {**answers, liar: LIES[lie](answers[liar], stale[liar], rng)}
+        estimate = encoding.decode(lied)
+        without = encoding.decode({n: a for n, a in answers.items() if n != liar})
+        assert estimate.rejected == (liar,)
+        np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
+
+
+@every
+def test_two_workers_that_swap_their_answers_are_found(case):
+    encoding, answers, _ = answered(case)
+    one, other = sorted(answers)[8], sorted(answers)[25]
+    without = encoding.decode({n: a for n, a in answers.items() if n not in (one, other)})
+    answers[one], answers[other] = answers[other], answers[one]
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == (one, other)
+    np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
+
+
+@every
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_some_who_collude_on_one_constant_are_found(case, count):
+    encoding, answers, _ = answered(case)
+    liars = sorted(np.random.default_rng(2).choice(sorted(answers), count, replace=False).tolist())
+    without = encoding.decode({n: a for n, a in answers.items() if n not in liars})
+    for liar in liars:
+        answers[liar] = np.full((1, 6), 5.0)
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == tuple(liars)
+    np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
+
+
+@every
+def test_one_nan_and_another_shape_do_not_hide_a_liar(case):
+    encoding, answers, _ = answered(case, 3)
+    mixed = [n for n in sorted(answers) if encoding.raw[n] is None]
+    broken, odd, liar = mixed[3], mixed[15], mixed[25]
+    answers[broken][1, 2] = np.nan
+    answers[odd] = np.zeros((3, 7))
+    answers[liar] = -answers[liar]
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == tuple(sorted((broken, odd, liar)))
+    assert np.isfinite(estimate.values).all()
+
+
+@every
+def test_a_lie_in_one_group_is_left_out_of_that_group_only(case):
+    encoding, answers, _ = answered(case, 5)
+    liar = sorted(answers)[20]
+    right = encoding.decode(answers)
+    without = encoding.decode({n: a for n, a in answers.items() if n != liar})
+    answers[liar][3] += 4.0
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == (liar,)
+    if case == "spline, gcv":
+        return  # its smoothing depends on all groups
+    others = [0, 1, 2, 4]
+    np.testing.assert_allclose(estimate.values[:, others], right.values[:, others], atol=1e-12)
+    np.testing.assert_allclose(estimate.values[:, 3], without.values[:, 3], atol=1e-12)
+
+
+@every
+def test_a_liar_in_over_half_of_the_groups_is_left_out_of_all(case):
+    encoding, answers, _ = answered(case, 5)
+    liar = sorted(answers)[20]
+    without = encoding.decode({n: a for n, a in answers.items() if n != liar})
+    answers[liar][:3] += 4.0
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == (liar,)
+    np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.complex128])
+@every
+def test_a_liar_is_found_in_every_dtype(case, dtype):
+    encoding, answers, _ = answered(case)
+    if case == "lagrange" and dtype != np.complex128:
+        pytest.skip("in single precision its decoder would amplify rounding too much")
+    factor = 1 + 1j if np.issubdtype(dtype, np.complexfloating) else 1
+    answers = {n: (factor * a).astype(dtype) for n, a in answers.items()}
+    liar = sorted(answers)[20]
+    answers[liar] = -answers[liar]
+    assert encoding.decode(answers).rejected == (liar,)
+
+
+@every
+def test_of_many_outputs_those_that_are_looked_at_suffice(case):
+    encoding, answers, _ = answered(case)
+    answers = {n: np.repeat(a, 500, axis=1) for n, a in answers.items()}
+    liar = sorted(answers)[20]
+    assert encoding.decode(answers).rejected == ()
+    answers[liar] = answers[liar][:, ::-1]
+    assert encoding.decode(answers).rejected == (liar,)
+
+
+@every
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.2, 3.0), st.integers(1, 6), st.integers(1, 8))
+def test_on_smooth_functions_nobody_honest_is_rejected(case, seed, speed, outputs, groups):
+    code, _ = CASES[case]
+    rng = np.random.default_rng(seed)
+    A, phase = speed * rng.standard_normal((4, outputs)), rng.uniform(0, 6, outputs)
+    inputs = rng.standard_normal((code.tasks, groups, 4))
+    encoding = code.encode(np.sort(inputs, axis=0) if seed % 2 else inputs)
+    fn = (lambda x: np.sin(x @ A + phase)) if case != "lagrange" else (lambda x: (x @ A) ** 2)
+    slots = rng.permutation(N)[: N - S].tolist()
+    assert encoding.decode({n: fn(encoding.payloads[n]) for n in slots}).rejected == ()
+
+
+@every
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 6))
+def test_on_noise_alone_nobody_is_rejected(case, seed, outputs):
+    encoding, answers, _ = answered(case, seed=seed)
+    rng = np.random.default_rng(seed)
+    noise = {n: rng.standard_normal((1, outputs)) for n in answers}
+    assert encoding.decode(noise).rejected == ()
+
+
+@pytest.mark.parametrize(
+    "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
+)
+@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
+def test_on_a_network_along_unrelated_digits_nobody_honest_is_rejected(make, budget):
+    sys.path.insert(0, str(LENET))
+    try:
+        from digits import split
+    finally:
+        sys.path.remove(str(LENET))
+    workers, tasks, stragglers = budget
+    lenet = cm.OnnxModel(LENET / "lenet5-mnist.onnx")
+    rng = np.random.default_rng(0)
+    images = split()[2][rng.permutation(1000)][: 20 * tasks].reshape(tasks, 20, 1, 28, 28)
+    encoding = make(tasks, workers, stragglers).encode(images)
+    flat = encoding.payloads.reshape(-1, 1, 28, 28)
+    outputs = lenet(flat).reshape(workers, 20, 10)
+    for _ in range(10):
+        slots = rng.permutation(workers)[: workers - stragglers]
+        assert encoding.decode({int(n): outputs[n] for n in slots}).rejected == ()
+    liars = rng.choice(slots, 2, replace=False).tolist()
+    outputs[liars] += 1e3
+    found = encoding.decode({int(n): outputs[n] for n in slots}).rejected
+    assert found == tuple(sorted(liars))
+
+
+def test_lies_on_neighbouring_rounding_errors_of_a_constant_are_none():
+    code = cm.SplineCode(5, 30, 5)
+    encoding = code.encode(np.ones((5, 4, 2)))
+    rng = np.random.default_rng(0)
+    answers = {n: 1 + 1e-15 * rng.standard_normal((4, 2)) for n in range(30)}
+    answers[7] = answers[7] + 1e-12  # other hardware rounds otherwise
+    assert encoding.decode(answers).rejected == ()
+    answers[7] = answers[7] + 1e-3
+    assert encoding.decode(answers).rejected == (7,)
+
+
+def test_a_raw_answer_that_the_others_contradict_is_a_lie_and_its_task_an_estimate():
+    code = cm.SplineCode(5, 31, 5)  # both have a point in the middle
+    encoding = code.encode(sweep(5, 2))
+    task, slot = next((t, n) for n, t in enumerate(encoding.raw) if t is not None)
+    answers = {n: smooth(encoding.payloads[n]) for n in range(31)}
+    assert encoding.decode(answers).exact[task].all()
+    answers[slot] = answers[slot] + 2.0
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == (slot,)
+    assert not estimate.exact[task].any()
+    assert np.abs(estimate.values[task] - smooth(sweep(5, 2)[task])).max() < 0.05
+
+
+def test_a_polynomial_finds_as_many_liars_as_it_has_pairs_of_spare_answers():
+    code = cm.LagrangeCode(3, 14, 0, 2)  # 5 answers determine it
+    inputs = sweep(3, 1)
+    encoding = code.encode(inputs)
+    answers = {n: quadratic(encoding.payloads[n]) for n in range(14)}
+    for liar in (2, 6, 11):
+        answers[liar] = answers[liar] + liar
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == (2, 6, 11)
+    np.testing.assert_allclose(estimate.values, quadratic(inputs), atol=1e-9)
+
+
+def test_when_a_liar_is_found_but_too_few_are_left_it_says_so():
+    code = cm.LagrangeCode(8, 20, 0, 2)  # 15 answers determine it
+    everyone = tuple(range(20))
+
+    def growth(slots):
+        return np.linalg.norm(code.decoder(slots, np.empty((0, 0))), 2)
+
+    liar = max(everyone, key=lambda n: growth(everyone[:n] + everyone[n + 1 :]))
+    between = np.sqrt(growth(everyone) * growth(everyone[:liar] + everyone[liar + 1 :]))
+    code = cm.LagrangeCode(8, 20, 0, 2, tolerance=float(between * 2**-52))
+    encoding = code.encode(sweep(8, 1))
+    answers = {n: quadratic(encoding.payloads[n]) for n in everyone}
+    encoding.decode(answers)
+    answers[liar] = answers[liar] + 5.0
+    with pytest.raises(cm.NotEnoughAnswers, match="1 left out because they contradict the others"):
+        encoding.decode(answers)
+
+
+def test_a_liar_among_few_answers_or_on_a_rough_function_cannot_be_found():
+    rng = np.random.default_rng(0)
+    code = cm.SplineCode(4, 6, 2)
+    encoding = code.encode(sweep(4, 1))
+    answers = {n: smooth(encoding.payloads[n]) for n in range(6)}
+    assert encoding.decode({**answers, 2: -answers[2]}).rejected == ()
+    rough = {n: rng.standard_normal((1, 6)) for n in range(N)}
+    encoding = cm.SplineCode(K, N, S).encode(sweep(K, 1))
+    assert encoding.decode({**rough, 2: -rough[2]}).rejected == ()
+
+
+def test_a_code_without_a_precision_suspects_nobody():
+    class Silent(cm.BerrutCode):
+        def precision(self, answered):
+            return None
+
+    encoding = Silent(5, 30, 5).encode(sweep(5, 1))
+    answers = {n: smooth(encoding.payloads[n]) for n in range(30)}
+    assert encoding.decode({**answers, 9: answers[9] + 1e6}).rejected == ()
+
+
+def test_a_precision_may_be_one_plain_matrix():
+    class Differences(cm.BerrutCode):
+        def precision(self, answered):
+            second = np.diff(np.eye(len(answered)), 2, axis=0)
+            return second.T @ second
+
+    encoding = Differences(5, 30, 0).encode(sweep(5, 1))
+    answers = {n: smooth(encoding.payloads[n]) for n in range(30)}
+    assert encoding.decode(answers).rejected == ()
+    assert encoding.decode({**answers, 9: -answers[9]}).rejected == (9,)
+
+
+@pytest.mark.parametrize("answers", [129, 150, 700])
+def test_windows_judge_every_answer_once_and_hold_its_neighbours(answers):
+    windows = of_a_curve(np.arange(float(answers)))
+    judged_by = np.zeros(answers, dtype=int)
+    for held, core, precision in windows.parts:
+        rows = np.arange(answers)[held]
+        judged_by[rows[core]] += 1
+        assert len(rows) == len(precision.matrices[0]) <= LONGEST
+        for row in rows[core][[0, -1]]:
+            near = np.arange(max(0, row - 8), min(answers, row + 9))
+            assert set(near) <= set(rows)
+    assert (judged_by == 1).all()
+
+
+def test_liars_among_many_hundreds_are_found_and_nobody_else():
+    encoding = cm.SplineCode(100, 700, 100).encode(sweep(100, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        slots = rng.permutation(700)[:600].tolist()
+        answers = {n: smooth(encoding.payloads[n]) for n in slots}
+        assert encoding.decode(answers).rejected == ()
+        liars = sorted(rng.choice(slots, 20, replace=False).tolist())
+        lied = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in liars}
+        assert encoding.decode({**answers, **lied}).rejected == tuple(liars)
+
+
+def test_a_robust_curve_stands_liars_among_many_hundreds_of_noisy_answers():
+    code = cm.SplineCode(100, 700, 100, decoder_smoothing="gcv", decoder_loss="bisquare")
+    encoding = code.encode(sweep(100, 1))
+    rng = np.random.default_rng(0)
+    noisy = [smooth(payload) for payload in encoding.payloads]
+    answers = {n: y + 0.02 * rng.normal(size=y.shape) for n, y in enumerate(noisy)}
+    liars = rng.choice(700, 40, replace=False).tolist()
+    lied = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in liars}
+    honest, robust = encoding.decode(answers), encoding.decode({**answers, **lied})
+    assert set(robust.rejected) >= {n for n in liars if np.abs(lied[n] - noisy[n]).max() > 1.0}
+    assert np.abs(robust.values - honest.values).max() < 0.05
+
+
+def test_of_three_answers_or_of_very_many_nobody_is_suspected():
+    assert of_a_curve(np.arange(3.0)) is None
+    assert of_a_curve(np.arange(2001.0)) is None
+
+
+@pytest.mark.parametrize("n", [5, 12, 40])
+def test_residuals_are_those_of_leaving_one_out(n):
+    rng = np.random.default_rng(n)
+    at = np.sort(rng.choice(100, n, replace=False)).astype(float)
+    precision = of_a_curve(at)
+    y = rng.standard_normal(n)
+    from scipy.interpolate import CubicSpline
+
+    for i in range(1, n - 1):
+        others = np.delete(np.arange(n), i)
+        predicted = CubicSpline(at[others], y[others], bc_type="natural")(at[i])
+        matrix = precision.matrices[0]
+        assert (matrix[i] @ y) / matrix[i, i] == pytest.approx(y[i] - predicted)
+    gone = np.zeros(n, dtype=bool)
+    gone[[1, 3]] = True
+    alone, part = of_a_curve(at[~gone]), precision.without(gone)
+    if alone is not None:
+        np.testing.assert_allclose(part.matrices, alone.matrices, atol=1e-12)
+        apart = np.diff(part.logdets) - np.diff(alone.logdets)
+        np.testing.assert_allclose(apart, 0, atol=1e-7)
+
+
+def test_what_cannot_tell_anybody_suspects_nobody():
+    answers = np.random.default_rng(0).standard_normal((5, 1, 2))
+    assert find_lies(answers, Precision(np.zeros((1, 5, 5)), np.zeros(1), 5)) is None
+
+
+# ---- the robust decoder
+
+
+def x_sin_x(x: np.ndarray) -> np.ndarray:
+    return x * np.sin(x)
+
+
+def off(code: cm.SplineCode, inputs: np.ndarray, noise: np.ndarray):
+    """Mean square error of what is decoded from noisy answers, and who is rejected."""
+    encoding = code.encode(inputs)
+    estimate = encoding.decode(dict(enumerate(x_sin_x(encoding.payloads) + noise)))
+    return np.mean((estimate.values - x_sin_x(inputs)) ** 2), estimate.rejected
+
+
+@pytest.mark.parametrize(("workers", "liars"), [(100, 10), (400, 40), (400, 100)])
+def test_a_bisquare_beats_every_smoothing_of_the_plain_spline_by_hundreds(workers, liars):
+    class Trusting(cm.SplineCode):
+        def precision(self, answered):
+            return None
+
+    best, robust = [], []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        inputs = np.sort(rng.uniform(-np.pi, np.pi, 10))[:, None, None]
+        bad = np.sort(rng.choice(workers, liars, replace=False))
+        noise = 0.1 * rng.standard_normal((workers, 1, 1))
+        noise[bad] += 100 * rng.choice([-1, 1], (liars, 1, 1))
+
+        plain = [Trusting(10, workers, 0, decoder_smoothing=10.0**e) for e in range(-10, 5)]
+        best.append(min(off(code, inputs, noise)[0] for code in plain))
+        code = cm.SplineCode(10, workers, 0, decoder_smoothing="gcv", decoder_loss="bisquare")
+        mse, rejected = off(code, inputs, noise)
+        robust.append(mse)
+        assert set(bad) <= set(rejected)
+        assert len(rejected) <= liars + workers // 50
+    assert np.mean(best) > 400 * np.mean(robust)
+
+
+SHAPES = {
+    "identity": lambda x: x,
+    "sine": np.sin,
+    "cosine": lambda x: np.cos(2 * x),
+    "exp": np.exp,
+    "square": np.square,
+    "tanh": np.tanh,
+    "step": lambda x: np.tanh(20 * (x - 1.5)),
+}
+
+
+@pytest.mark.parametrize("workers", [60, 200])
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bisquare_takes_no_bend_of_a_function_for_gross(shape, noise, workers):
+    inputs = np.linspace(0, 3, 20)[:, None, None]
+    estimates = []
+    for loss in ("square", "bisquare"):
+        code = cm.SplineCode(20, workers, 0, decoder_smoothing="gcv", decoder_loss=loss)
+        encoding = code.encode(inputs)
+        rough = noise * np.random.default_rng(0).standard_normal((workers, 1, 1))
+        answers = SHAPES[shape](encoding.payloads) + rough
+        estimates.append(encoding.decode(dict(enumerate(answers))))
+    plain, robust = estimates
+    assert robust.rejected == ()
+    right = SHAPES[shape](inputs)
+    assert np.abs(robust.values - right).max() < 2 * np.abs(plain.values - right).max()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bisquare_finds_gross_errors_without_noise_and_nobody_else(shape, seed):
+    code = cm.SplineCode(20, 60, 0, decoder_smoothing="gcv", decoder_loss="bisquare")
+    inputs = np.linspace(0, 3, 20)[:, None, None]
+    encoding = code.encode(inputs)
+    rng = np.random.default_rng(seed)
+    liars = np.sort(rng.choice(np.arange(2, 58, 2), 4, replace=False))
+    answers = SHAPES[shape](encoding.payloads)
+    answers[liars] += 100 * rng.choice([-1, 1], (4, 1, 1))
+    assert encoding.decode(dict(enumerate(answers))).rejected == tuple(liars.tolist())
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("smoothing", [1e-8, "gcv"])
+def test_a_bisquare_rejects_lies_and_leaves_out_who_lies_often(smoothing, groups):
+    code = cm.SplineCode(K, N, S, decoder_smoothing=smoothing, decoder_loss="bisquare")
+    inputs = sweep(K, groups)
+    encoding = code.encode(inputs)
+    slots = np.random.default_rng(0).permutation(N)[: N - S].tolist()
+    answers = {n: smooth(encoding.payloads[n]) for n in slots}
+    liar, broken = sorted(slots)[11], sorted(slots)[30]
+    answers[liar][: max(1, groups - 1)] *= -1
+    answers[broken][0, 1] = np.inf
+    estimate = encoding.decode(answers)
+    assert set(estimate.rejected) >= {liar, broken}
+    assert estimate.stderr is None
+    assert np.abs(estimate.values - smooth(inputs)).max() < 0.1
+
+
+def test_a_weighted_spline_minimises_what_it_should():
+    from codedmap.coding.spline import smoother
+
+    rng = np.random.default_rng(0)
+    knots, y, weights = np.linspace(-1, 1, 9), rng.standard_normal(9), rng.uniform(0.1, 1, 9)
+    roughness = of_a_curve(knots).matrices[0]  # ∫ u''² of the natural interpolant of some values
+
+    def objective(values: np.ndarray) -> float:
+        return float((weights * (values - y) ** 2).mean() + 1e-3 * values @ roughness @ values)
+
+    fit = smoother(knots, knots, 1e-3, weights) @ y
+    for _ in range(50):
+        assert objective(fit) < objective(fit + 1e-3 * rng.standard_normal(9))
+    np.testing.assert_allclose(
+        smoother(knots, knots, 1e-3, np.ones(9)), smoother(knots, knots, 1e-3), atol=1e-13
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"decoder_loss": "huber"}, '"square" or "bisquare"'),
+        ({"decoder_loss": "bisquare"}, "give a number above 0"),
+    ],
+)
+def test_a_loss_that_cannot_work_is_refused(wrong, remedy):
+    with pytest.raises(cm.InvalidArgument, match=remedy):
+        cm.SplineCode(4, 12, 2, **wrong)

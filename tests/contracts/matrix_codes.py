@@ -1,0 +1,32 @@
+"""The table of matrix codes: joining the laws means adding a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import codedmap as cm
+
+
+@dataclass(frozen=True)
+class Row:
+    """One code, and what it states of itself."""
+
+    name: str
+    make: Callable[[int, int], Any]
+    """K and N >= 2K, a power of two, to a code."""
+    anytime: bool = False
+    """Has an estimate before it can be decoded."""
+
+
+ROWS = (
+    Row("uncoded", lambda k, n: cm.Uncoded(k)),
+    Row("replication", cm.Replication),
+    Row("replication, confirmed", lambda k, n: cm.Replication(k, n, confirm=2)),
+    Row("mds", cm.codes.MDSCode),
+    Row("mds, another seed", lambda k, n: cm.codes.MDSCode(k, n, seed=7)),
+    Row("mds, nobody to spare", lambda k, n: cm.codes.MDSCode(k, k)),
+    Row("polar", cm.codes.PolarCode, anytime=True),
+    Row("polar, high rate", lambda k, n: cm.codes.PolarCode(min(2 * k, n), n), anytime=True),
+)

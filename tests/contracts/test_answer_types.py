@@ -1,0 +1,147 @@
+"""Answers of several dtypes, and arrays that are not quite arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.contracts.answer_types import agreed
+from codedmap.testing import Scripted, crash, lie, never
+
+CODES = [
+    cm.SplineCode(10, 30, 4),
+    cm.BerrutCode(10, 30, 4),
+    cm.Replication(10, 30),
+    cm.Uncoded(10),
+    cm.KernelCode(10, 30, 4),
+]
+
+
+@pytest.mark.parametrize("code", CODES, ids=lambda code: type(code).__name__)
+@pytest.mark.parametrize(
+    ("apart", "alike"),
+    [
+        (lambda x: max(0, x), lambda b: np.maximum(0.0, b)),
+        (lambda x: 0 if x < 0.9 else x, lambda b: np.where(b < 0.9, 0.0, b)),
+        (lambda x: x > 0.5 and x, lambda b: np.where(b > 0.5, b, 0.0)),
+    ],
+)
+def test_integers_on_some_workers_and_floats_on_others_are_numbers(code, apart, alike):
+    X = np.linspace(-1, 1, 60)
+    with Scripted(code.workers) as engine:
+        result = cm.map(cm.itemwise(apart), X, code=code, engine=engine)
+    with Scripted(code.workers) as engine:
+        expected = cm.map(alike, X, code=code, engine=engine)
+    assert result.rejected == expected.rejected
+    np.testing.assert_allclose(result.values, expected.values, atol=1e-12)
+    np.testing.assert_array_equal(result.exact, expected.exact)
+
+
+def of(*dtypes, value=1.5):
+    return {slot: np.full((2, 3), value).astype(dtype) for slot, dtype in enumerate(dtypes)}
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "dtype"),
+    [
+        (["f4", "f4", "f8"], "f4"),
+        (["f4", "f4", np.longdouble], "f4"),
+        (["f4", "f8"], "f8"),
+        (["f4", "f4", "i8"], "f4"),
+        (["i8", "i8", "f8"], "f8"),
+        (["c8", "c16", "c8"], "c8"),
+        (["?", "f4", "f4"], "f4"),
+    ],
+)
+def test_the_dtype_is_that_of_most_or_one_that_holds_them_all(dtypes, dtype):
+    answers = of(*dtypes)
+    kept, others = agreed(answers, 2)
+    assert others == ()
+    assert {array.dtype for array in kept.values()} == {np.dtype(dtype)}
+    for slot, array in kept.items():
+        np.testing.assert_array_equal(array, answers[slot])
+
+
+def test_large_integers_are_never_rounded_for_one_that_is_not_whole():
+    answers = of("i8", "i8", "f8") | {0: np.full((2, 3), 2**60 + 1), 1: np.full((2, 3), 2**60 + 3)}
+    kept, others = agreed(answers, 2)
+    assert others == (2,)
+    assert kept[0][0, 0] == 2**60 + 1
+    whole = answers | {2: np.full((2, 3), 7.0)}
+    kept, others = agreed(whole, 2)
+    assert others == ()
+    assert kept[2].dtype == np.int64
+
+
+def test_a_rejected_answer_does_not_decide_the_dtype_of_the_others():
+    X = np.random.default_rng(0).standard_normal((8, 2)).astype("f4")
+    for code in (cm.Replication(3, 9), cm.SplineCode(3, 9, 0), cm.LagrangeCode(2, 9, 0, degree=1)):
+        with Scripted(9, {1: lie(lambda a: a.astype(np.longdouble) + 3)}) as engine:
+            result = cm.map(lambda b: 2 * b, X, code=code, engine=engine, stop=cm.Everyone())
+        assert result.values.dtype == np.float32
+        assert result.rejected == (1,)
+
+
+def test_masked_inputs_are_refused_and_masked_answers_too():
+    hidden = np.ma.masked_equal([1.0, 2.0, -999.0, 4.0], -999.0)
+    for code in (cm.Uncoded(2), cm.SplineCode(2, 4, 1)):
+        with Scripted(4) as engine:
+            with pytest.raises(cm.InvalidArgument, match=r"1 of 4 numbers .* masked"):
+                cm.map(lambda b: b, hidden, code=code, engine=engine)
+            with pytest.raises(cm.InvalidAnswer, match=r"returned a masked array.*filled"):
+                cm.map(lambda b: np.ma.masked_greater(b, 0.0), np.ones(4), code=code, engine=engine)
+            shown = np.ma.array([1.0, 2.0, 3.0, 4.0])
+            result = cm.map(np.ma.array, shown, code=code, engine=engine, stop=cm.Everyone())
+            np.testing.assert_allclose(result.values, [1, 2, 3, 4], atol=0.3)
+            assert type(result.values) is np.ndarray
+
+
+@pytest.mark.parametrize(("answer", "told"), [("hello", "a single value"), (3, "a single number")])
+def test_one_value_for_a_whole_payload(answer, told):
+    with Scripted(4) as engine, pytest.raises(cm.InvalidAnswer, match=told):
+        cm.map(lambda b: answer, np.ones(4), code=cm.Replication(2, 4), engine=engine)
+
+
+def test_exact_integers_are_not_rounded_to_stand_beside_a_mean():
+    big, code = 2**60 + 1, cm.Replication(2, 4, fill="mean")
+    with Scripted(4, {0: crash(), 2: crash()}) as engine:
+        with pytest.raises(cm.NotEnoughAnswers, match=r"2\*\*53"):
+            cm.map(lambda b: np.full(len(b), big), np.arange(4.0),
+                   code=code, engine=engine, stop=cm.Quorum(2))  # fmt: skip
+        result = cm.map(lambda b: np.full(len(b), 7), np.arange(4.0),
+                        code=code, engine=engine, stop=cm.Quorum(2))  # fmt: skip
+    np.testing.assert_array_equal(result.values, 7.0)
+
+
+@pytest.mark.parametrize("number", [np.uint8(3), np.int8(3), np.uint64(3), np.int16(3)])
+def test_numbers_that_would_wrap_around_are_refused(number):
+    for make in (
+        lambda: cm.SplineCode(number, 6, 1),
+        lambda: cm.LagrangeCode(2, 60, 2, degree=number),
+        lambda: cm.Uncoded(number),
+    ):
+        with pytest.raises(cm.InvalidArgument, match=r"overflow: use \w+=3"):
+            make()
+    assert cm.SplineCode(np.int64(3), 6, 1).tasks == 3
+
+
+@pytest.mark.parametrize("other", [5, None, "Quorum", cm.Everyone])
+def test_only_stop_rules_are_combined(other):
+    with pytest.raises(TypeError, match="unsupported operand"):
+        cm.Quorum(3) | other
+    with pytest.raises(TypeError, match="unsupported operand"):
+        cm.Quorum(3) & other
+
+
+@pytest.mark.parametrize("whole", [int, float])
+def test_a_hedge_of_integers_stands_among_floats(whole):
+    def half(batch):
+        return [whole(0) if x > 0 else float(x) for x in batch]
+
+    X = np.array([-1.0, -2.0, 3.0, -4.0])
+    with Scripted(4, {2: never()}) as engine:
+        result = cm.map(half, X, code=cm.Uncoded(4), engine=engine, hedge=cm.Hedge(after=0.02))
+    np.testing.assert_array_equal(result.values, [-1, -2, 0, -4])
+    assert result.exact.all()
+    assert result.rejected == ()

@@ -1,0 +1,694 @@
+"""The laws of every engine, replayed over a table of engines: to add an engine, add a row."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.testing import Act, Faulty, Scripted, crash, fail, late
+
+from ..processes import (
+    ANSWER,
+    children,
+    eventually,
+    nap,
+    run_script,
+    same,
+    shm_names,
+    threads,
+    who,
+)
+
+pytestmark = pytest.mark.timeout(90)
+
+STRAGGLER = 150.0
+"""Seconds that a straggler takes; nothing may wait for one."""
+SOON = STRAGGLER / 5
+"""Seconds within which all that does not wait for a straggler is done, on a machine however slow."""
+
+Script = Mapping[int, "Act | list[Act]"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An engine, and what it is excused from."""
+
+    name: str
+    start: Callable[[int, Script, float, Path], AbstractContextManager[cm.engines.Engine]]
+    """Given workers, script, grace and a folder for its own use."""
+    engine: type
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    """Law to reason, which is a quotation from the engine's docstring."""
+    prefetch: int = 0
+    """So many calls count as begun though all workers are busy."""
+    source: str = ""
+    """Makes it in a script: an ``engine`` of two workers, whose first straggles, and its ``owner``."""
+    needs: str = ""
+    """The fixture of a cluster that must stand."""
+    folder: Path = Path()
+
+    def __call__(
+        self, workers: int, script: Script | None = None, *, grace: float = 0.5
+    ) -> AbstractContextManager[cm.engines.Engine]:
+        return self.start(workers, script or {}, grace, self.folder)
+
+
+@contextmanager
+def local(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.engines.Engine]:
+    with cm.engines.Local(workers, grace=grace) as engine:
+        yield Faulty(engine, script)
+
+
+@contextmanager
+def scripted(workers: int, script: Script, _: float, __: Path) -> Iterator[cm.engines.Engine]:
+    with Scripted(workers, script) as engine:
+        yield engine
+
+
+@contextmanager
+def of_threads(workers: int, script: Script, _: float, folder: Path) -> Iterator[cm.engines.Engine]:
+    acts = [act for acts in script.values() for act in (acts if isinstance(acts, list) else [acts])]
+    assert not any(act.crash for act in acts), "this would end the tests"
+    with ThreadPoolExecutor(workers) as executor, let_go(folder) as path:
+        yield LetGo(cm.engines.FromExecutor(executor, workers), script, path)
+
+
+@contextmanager
+def of_processes(
+    workers: int, script: Script, _: float, folder: Path
+) -> Iterator[cm.engines.Engine]:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, mp_context=context) as executor, let_go(folder) as path:
+        yield LetGo(cm.engines.FromExecutor(executor, workers), script, path)
+
+
+@contextmanager
+def dask(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.engines.Engine]:
+    client = distributed.default_client()
+    client.wait_for_workers(4, ANSWER)
+    with cm.engines.Dask(client, workers=workers, grace=grace) as engine:
+        yield Faulty(engine, script)
+
+
+@contextmanager
+def ray(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.engines.Engine]:
+    with cm.engines.Ray(workers, grace=grace) as engine:
+        yield Faulty(engine, script)
+
+
+@contextmanager
+def let_go(folder: Path) -> Iterator[Path]:
+    """A path that exists at the end, because leaving an executor waits for all stragglers."""
+    try:
+        yield folder / "let go"
+    finally:
+        (folder / "let go").touch()
+
+
+class LetGo(Faulty):
+    """Stragglers that stop straggling when a file appears."""
+
+    def __init__(self, engine: cm.engines.Engine, script: Script, path: Path) -> None:
+        super().__init__(engine, script)
+        self._path = path
+
+    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+        act = self._script.next(slot)
+        if act.seconds >= STRAGGLER:
+            return self._engine.submit(slot, Held(fn, self._path), payload)
+        return Faulty(self._engine, {slot: act}).submit(slot, fn, payload)
+
+
+@dataclass(frozen=True)
+class Held:
+    fn: Callable[[Any], Any]
+    path: Path
+
+    def __call__(self, payload: Any) -> Any:
+        assert eventually(self.path.exists, STRAGGLER)
+        return self.fn(payload)
+
+
+NOT_PINNED = 'Slots are not pinned to workers: a value "kept" is sent along with each call.'
+HOLDS = "A straggler goes on and holds its worker."
+JOINS = "The standard pools wait for stragglers when the program ends"
+BREAKS = (
+    "one crash in a ``ProcessPoolExecutor`` breaks the pool and costs every answer that is still "
+    "pending"
+)
+NO_QUEUE = "Calls run in the caller's thread when they are submitted"
+ENDS = "A thread that ends its process ends the caller's."
+POOL = {
+    "a_slot_is_the_same_worker_while_it_lives": NOT_PINNED,
+    "calls_of_one_slot_run_one_at_a_time_in_order": NOT_PINNED,
+    "healthy_workers_survive_what_happens_to_others": NOT_PINNED,
+    "abandoning_kills_nobody_before_grace": NOT_PINNED,
+    "abandoned_stragglers_do_not_delay_their_own_slots": HOLDS,
+    "stragglers_do_not_delay_leaving_the_block": HOLDS,
+    "stragglers_do_not_delay_the_end_of_the_program": JOINS,
+    "nothing_is_left_of_stragglers_when_they_are_abandoned": HOLDS,
+}
+CRASHES = (
+    "one_crash_costs_one_answer",
+    "a_slot_works_again_after_each_crash",
+    "calls_that_wait_behind_a_crash_are_answered",
+    "a_worker_that_is_told_to_end_costs_one_answer",
+    "what_was_kept_is_lost_in_a_crash_and_can_be_kept_again",
+    "nothing_is_left_of_crashes",
+)
+ROWS = [
+    Row(
+        "Local",
+        local,
+        cm.engines.Local,
+        source="owner = cm.engines.Local(2); engine = cm.testing.Faulty(owner, {0: cm.testing.late(150)})",
+    ),
+    Row(
+        "Scripted",
+        scripted,
+        Scripted,
+        dict.fromkeys(
+            (
+                "a_worker_that_is_told_to_end_costs_one_answer",
+                "what_is_abandoned_before_it_begins_never_runs",
+            ),
+            NO_QUEUE,
+        ),
+        source="owner = engine = cm.testing.Scripted(2, {0: cm.testing.late(150)})",
+    ),
+    Row(
+        "threads",
+        of_threads,
+        cm.engines.FromExecutor,
+        POOL | dict.fromkeys(CRASHES, ENDS),
+    ),
+    Row(
+        "processes",
+        of_processes,
+        cm.engines.FromExecutor,
+        POOL | dict.fromkeys(CRASHES, BREAKS) | {"what_is_kept_stays_on_its_worker": NOT_PINNED},
+        prefetch=3,
+    ),
+    Row(
+        "Dask",
+        dask,
+        cm.engines.Dask,
+        source=(
+            "import distributed; client = distributed.Client(os.environ['CODEDMAP_TEST_DASK']);"
+            "client.wait_for_workers(4);"
+            "owner = cm.engines.Dask(client, workers=2, grace=0.5);"
+            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(150)})"
+        ),
+        needs="dask_client",
+    ),
+    Row(
+        "Ray",
+        ray,
+        cm.engines.Ray,
+        source=(
+            "import ray; ray.init(os.environ['CODEDMAP_TEST_RAY'], logging_level='ERROR');"
+            "owner = cm.engines.Ray(workers=2, grace=0.5);"
+            "engine = cm.testing.Faulty(owner, {0: cm.testing.late(150)})"
+        ),
+        needs="ray_cluster",
+    ),
+]
+
+LAWS: list[str] = []
+
+
+def law(test: Callable[..., None]) -> Callable[..., None]:
+    """Replay a test over the table; a row that is excused says why."""
+    name = test.__name__.removeprefix("test_")
+    LAWS.append(name)
+    rows = [
+        pytest.param(
+            row,
+            id=row.name,
+            marks=[pytest.mark.skip(row.cannot[name])] if name in row.cannot else [],
+        )
+        for row in ROWS
+    ]
+    return pytest.mark.parametrize("row", rows, indirect=True)(test)
+
+
+@pytest.fixture
+def row(request, tmp_path):
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    if request.param.needs:
+        request.getfixturevalue(request.param.needs)
+    return Row(**{**vars(request.param), "folder": folder})
+
+
+# Crashes.
+
+
+@law
+def test_one_crash_costs_one_answer(row):
+    with row(3, {0: late(0.5), 1: crash(0.1), 2: late(0.5)}) as engine:
+        futures = [engine.submit(slot, same, slot) for slot in range(3)]
+        assert isinstance(futures[1].exception(ANSWER), cm.WorkerCrashed)
+        assert [futures[0].result(ANSWER), futures[2].result(ANSWER)] == [0, 2]
+
+
+@law
+def test_a_slot_works_again_after_each_crash(row):
+    with row(2, {0: [crash(), Act(), crash(), crash(), Act()]}) as engine:
+        answers = []
+        for _ in range(5):
+            future = engine.submit(0, same, "answer")
+            answers.append(type(future.exception(ANSWER)) if future.exception(ANSWER) else "answer")
+    lost = cm.WorkerCrashed
+    assert answers == [lost, "answer", lost, lost, "answer"]
+
+
+@law
+def test_calls_that_wait_behind_a_crash_are_answered(row):
+    with row(2, {0: [crash(0.2), Act(), crash(0.2), Act()]}) as engine:
+        futures = [engine.submit(0, same, k) for k in range(4)]
+        assert [futures[1].result(ANSWER), futures[3].result(ANSWER)] == [1, 3]
+        assert isinstance(futures[0].exception(ANSWER), cm.WorkerCrashed)
+        assert isinstance(futures[2].exception(ANSWER), cm.WorkerCrashed)
+
+
+def told_to_end(_: Any) -> None:
+    """What a machine that is being taken back tells its processes, in the middle of a call."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STRAGGLER)
+
+
+@law
+def test_a_worker_that_is_told_to_end_costs_one_answer(row):
+    with row(2) as engine:
+        futures = [engine.submit(0, told_to_end, None), engine.submit(0, same, 0)]
+        futures.append(engine.submit(1, same, 1))
+        assert isinstance(futures[0].exception(ANSWER), cm.WorkerCrashed)
+        assert [future.result(ANSWER) for future in futures[1:]] == [0, 1]
+
+
+# What fn raises.
+
+
+class Unlucky(Exception):
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(number, reason)
+        self.number = number
+
+
+def raise_unlucky(number):
+    raise Unlucky(number, "a bug in fn")
+
+
+@law
+def test_exceptions_keep_their_type_and_the_text_of_their_traceback(row):
+    with row(2) as engine:
+        error = engine.submit(1, raise_unlucky, 13).exception(ANSWER)
+        after = engine.submit(1, same, "well").result(ANSWER)
+    assert type(error) is Unlucky
+    assert error.number == 13
+    text = "".join(traceback.format_exception(error))
+    assert "in raise_unlucky" in text
+    assert 'raise Unlucky(number, "a bug in fn")' in text
+    assert after == "well"
+
+
+@law
+def test_an_exception_costs_no_other_answer(row):
+    with row(3, {1: fail(LookupError("here"))}) as engine:
+        futures = [engine.submit(slot, same, slot) for slot in range(3)]
+        assert isinstance(futures[1].exception(ANSWER), LookupError)
+        assert [futures[0].result(ANSWER), futures[2].result(ANSWER)] == [0, 2]
+
+
+# Identity.
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Writes a byte into a file for each call."""
+
+    path: Path
+
+    def __call__(self, payload: Any) -> Any:
+        with self.path.open("ab", buffering=0) as file:
+            file.write(b".")
+        return payload
+
+    @property
+    def calls(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+@law
+def test_the_same_call_twice_runs_twice(row, tmp_path):
+    count = Counting(tmp_path / "count")
+    with row(2) as engine:
+        futures = [engine.submit(slot, count, "same") for slot in (0, 0, 1, 1)]
+        assert [future.result(ANSWER) for future in futures] == ["same"] * 4
+    assert count.calls == 4
+
+
+@law
+def test_a_slot_is_the_same_worker_while_it_lives(row):
+    with row(3) as engine:
+        first = [engine.submit(slot, who, None).result(ANSWER) for slot in range(3)]
+        for _ in range(3):
+            futures = [engine.submit(slot, who, None) for slot in (2, 0, 1)]
+            assert [future.result(ANSWER) for future in futures] == [first[2], first[0], first[1]]
+
+
+@dataclass(frozen=True)
+class Logging:
+    """Notes when a call begins and when it ends."""
+
+    path: Path
+
+    def __call__(self, payload: int) -> None:
+        for word in ("begin", "end"):
+            with self.path.open("a") as file:
+                file.write(f"{word} {payload}\n")
+            time.sleep(0.02)
+
+
+@law
+def test_calls_of_one_slot_run_one_at_a_time_in_order(row, tmp_path):
+    with row(2) as engine:
+        futures = [engine.submit(0, Logging(tmp_path / "log"), k) for k in range(6)]
+        wait(futures, ANSWER)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == [f"{word} {k}" for k in range(6) for word in ("begin", "end")]
+
+
+# Stragglers.
+
+
+@law
+def test_a_straggler_does_not_delay_other_slots(row):
+    with row(3, {0: late(STRAGGLER)}) as engine:
+        straggler = engine.submit(0, same, 0)
+        began = time.monotonic()
+        for abandoned in (False, True):
+            if abandoned:
+                engine.abandon([straggler])
+            futures = [engine.submit(slot, same, k) for k in range(3) for slot in (1, 2)]
+            assert [future.result(ANSWER) for future in futures] == [0, 0, 1, 1, 2, 2]
+        assert time.monotonic() - began < SOON
+        assert abandoned
+
+
+@law
+def test_neither_submitting_nor_abandoning_waits_for_a_straggler(row):
+    with row(2, dict.fromkeys((0, 1), late(STRAGGLER)), grace=STRAGGLER) as engine:
+        began = time.monotonic()
+        futures = [engine.submit(slot, same, k) for k in range(20) for slot in (0, 1)]
+        engine.abandon(futures[:10])
+        engine.abandon(futures[5:])
+        engine.abandon(futures)
+        assert time.monotonic() - began < SOON
+
+
+@law
+def test_abandoned_stragglers_do_not_delay_their_own_slots(row):
+    script = {slot: [late(STRAGGLER), Act(), late(STRAGGLER), Act()] for slot in (0, 1)}
+    with row(2, script, grace=0.3) as engine:
+        for _ in range(2):
+            stragglers = [engine.submit(slot, same, "late") for slot in (0, 1)]
+            began = time.monotonic()
+            engine.abandon(stragglers)
+            answers = [engine.submit(slot, same, slot) for slot in (0, 1)]
+            assert [future.result(ANSWER) for future in answers] == [0, 1]
+            assert time.monotonic() - began < SOON
+            assert all(isinstance(s.exception(ANSWER), cm.errors.Abandoned) for s in stragglers)
+
+
+@law
+def test_stragglers_do_not_delay_leaving_the_block(row):
+    with row(3, dict.fromkeys(range(3), late(STRAGGLER)), grace=STRAGGLER) as engine:
+        stragglers = [engine.submit(slot, same, 0) for slot in range(3)]
+        engine.abandon(stragglers[:1])
+        began = time.monotonic()
+    assert time.monotonic() - began < SOON
+
+
+@law
+@pytest.mark.parametrize("left", ["running", "abandoned", "closed"])
+def test_stragglers_do_not_delay_the_end_of_the_program(row, left, tmp_path):
+    ended = run_script(
+        tmp_path,
+        f"""
+        # main
+        {row.source}
+        straggler = engine.submit(0, abs, -1)
+        print(engine.submit(1, abs, -1).result())
+        if {left == "abandoned"}:
+            engine.abandon([straggler])
+        if {left == "closed"}:
+            with owner:
+                pass
+        """,
+    )
+    assert ended.out == "1\n"
+    assert (ended.err, ended.process.returncode) == ("", 0)
+    assert ended.seconds < SOON
+
+
+@law
+def test_every_future_is_done_when_the_block_has_been_left(row):
+    with row(2, {0: [Act(), late(STRAGGLER)]}) as engine:
+        futures = [engine.submit(0, same, k) for k in range(4)]
+        assert futures[0].result(ANSWER) == 0
+    _, pending = wait(futures, ANSWER)
+    assert not pending
+
+
+# Abandoning.
+
+
+@law
+def test_abandoning_kills_nobody_before_grace(row):
+    with row(2, {0: [Act(), late(0.5)]}, grace=STRAGGLER) as engine:
+        before = [engine.submit(slot, who, None).result(ANSWER) for slot in (0, 1)]
+        kept = [engine.keep(slot, [slot]) for slot in (0, 1)]
+        engine.abandon([engine.submit(0, same, "late")])
+        assert [engine.submit(slot, who, None).result(ANSWER) for slot in (0, 1)] == before
+        assert [engine.submit(slot, same, kept[slot]).result(ANSWER) for slot in (0, 1)] == [
+            [0],
+            [1],
+        ]
+        assert not any(value.lost for value in kept)
+
+
+@law
+def test_healthy_workers_survive_what_happens_to_others(row):
+    script = {0: [Act(), late(STRAGGLER), Act(), crash(), Act(), late(STRAGGLER), Act()]}
+    with row(3, script, grace=0.3) as engine:
+        before = [engine.submit(slot, who, None).result(ANSWER) for slot in range(3)]
+        kept = engine.keep(2, [7])
+        for _ in range(3):
+            trouble = engine.submit(0, same, "trouble")
+            healthy = engine.submit(1, nap, 0.05)
+            engine.abandon([trouble, healthy])
+            assert engine.submit(0, same, "well").result(ANSWER) == "well"
+        after = [engine.submit(slot, who, None).result(ANSWER) for slot in range(3)]
+        assert after[1:] == before[1:]
+        assert engine.submit(2, same, kept).result(ANSWER) == [7]
+
+
+@law
+def test_what_is_abandoned_before_it_begins_never_runs(row, tmp_path):
+    count = Counting(tmp_path / "count")
+    with row(2, {slot: [late(0.4)] + 5 * [Act()] for slot in (0, 1)}, grace=STRAGGLER) as engine:
+        first = [engine.submit(slot, same, 0) for slot in (0, 1)]
+        queued = [engine.submit(slot, count, 0) for _ in range(5) for slot in (0, 1)]
+        engine.abandon(queued[4:])
+        wait(first + queued[:4], ANSWER)
+        last = [engine.submit(slot, same, 1).result(ANSWER) for slot in (0, 1)]
+    assert last == [1, 1]
+    assert 4 <= count.calls <= 4 + row.prefetch
+
+
+@law
+def test_abandoning_what_is_over_changes_nothing(row):
+    with row(2, {1: fail(ValueError("over"))}) as engine:
+        over = [engine.submit(slot, same, slot) for slot in (0, 1)]
+        wait(over, ANSWER)
+        engine.abandon(over)
+        engine.abandon(over)
+        engine.abandon([])
+        engine.abandon([Future()])
+        assert over[0].result() == 0
+        assert isinstance(over[1].exception(), ValueError)
+        assert engine.submit(0, same, 5).result(ANSWER) == 5
+
+
+@law
+def test_a_late_answer_of_an_earlier_wave_is_not_used_in_a_later_one(row):
+    code = cm.Replication(2, 4)
+    with row(4, {0: [late(0.5)], 1: [Act(), late(0.8), Act()]}, grace=STRAGGLER) as engine:
+        for wave in range(3):
+            stop = cm.Quorum(3) if wave < 2 else cm.Everyone()
+            inputs = np.full((6, 2), 10.0 * wave)
+            result = cm.map(np.negative, inputs, code=code, engine=engine, stop=stop)
+            assert np.array_equal(result.values, -inputs)
+            assert len(result.answered) >= 3
+        assert result.answered == (0, 1, 2, 3)
+
+
+# Keeping.
+
+
+def bump(counter):
+    counter.append(len(counter))
+    return len(counter)
+
+
+class Opened:
+    """Writes a byte into a file whenever it is unpickled."""
+
+    def __init__(self, count: Counting) -> None:
+        self.count = count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_counted, (self.count,)
+
+    def __call__(self, payload: Any) -> Any:
+        return payload + 1
+
+
+def open_counted(count: Counting) -> Opened:
+    count(None)
+    return Opened(count)
+
+
+@law
+def test_what_is_kept_stays_on_its_worker(row, tmp_path):
+    count = Counting(tmp_path / "opened")
+    with row(2) as engine:
+        counter, opened = engine.keep(0, []), engine.keep(0, Opened(count))
+        assert [engine.submit(0, bump, counter).result(ANSWER) for _ in range(3)] == [1, 2, 3]
+        assert [engine.submit(0, opened, k).result(ANSWER) for k in range(3)] == [1, 2, 3]
+        assert count.calls <= 1
+
+
+@law
+def test_what_is_kept_stands_for_the_function_or_the_payload_or_both(row):
+    with row(2) as engine:
+        fn, payload = engine.keep(1, np.negative), engine.keep(1, np.arange(20_000.0))
+        calls = [(fn, np.arange(20_000.0)), (np.negative, payload), (fn, payload)]
+        futures = [engine.submit(1, *call) for call in calls]
+        for future in futures:
+            assert np.array_equal(future.result(ANSWER), -np.arange(20_000.0))
+
+
+@law
+def test_what_was_kept_is_lost_in_a_crash_and_can_be_kept_again(row):
+    with row(2, {0: [crash(), Act(), Act()]}) as engine:
+        lost, elsewhere = engine.keep(0, [0]), engine.keep(1, [1])
+        assert isinstance(engine.submit(0, same, None).exception(ANSWER), cm.WorkerCrashed)
+        assert lost.lost
+        assert isinstance(engine.submit(0, same, lost).exception(ANSWER), cm.errors.KeptLost)
+        assert not elsewhere.lost
+        assert engine.submit(1, same, elsewhere).result(ANSWER) == [1]
+        assert engine.submit(0, same, engine.keep(0, [2])).result(ANSWER) == [2]
+
+
+# What is left.
+
+
+@pytest.fixture
+def left():
+    """What there is of processes, threads and segments beyond what there was before."""
+    before = children(), threads()
+
+    def now() -> list[Any]:
+        processes = [p for p in children().items() if p[0] not in before[0]]
+        return [*processes, *(t for t in threads() - before[1] if t.is_alive()), *shm_names()]
+
+    return now
+
+
+def megabyte(k: int) -> np.ndarray:
+    return np.full(1 << 17, float(k))
+
+
+@law
+def test_nothing_is_left_after_normal_use(row, left):
+    with row(3) as engine:
+        kept = engine.keep(0, megabyte(3))
+        futures = [engine.submit(slot, np.negative, megabyte(slot)) for slot in range(3)]
+        futures.append(engine.submit(0, np.negative, kept))
+        for k, future in enumerate(futures):
+            assert np.array_equal(future.result(ANSWER), -megabyte(k))
+        assert shm_names() == []
+    assert eventually(lambda: not left()), left()
+
+
+@law
+def test_nothing_is_left_of_crashes(row, left):
+    with row(3, {0: crash(0.1), 1: [crash(0.1), crash(), Act()]}) as engine:
+        engine.keep(0, megabyte(0))
+        futures = [engine.submit(s, np.negative, megabyte(s)) for s in (0, 0, 1, 1, 1, 2, 2)]
+        wait(futures, ANSWER)
+        assert [future.exception() is None for future in futures] == 4 * [False] + 3 * [True]
+        assert eventually(lambda: shm_names() == [])
+    assert eventually(lambda: not left()), left()
+
+
+@law
+def test_nothing_is_left_of_stragglers_when_they_are_abandoned(row, left):
+    with row(3, dict.fromkeys((0, 1), late(STRAGGLER)), grace=0.2) as engine:
+        futures = [engine.submit(s, np.negative, megabyte(s)) for s in (0, 0, 1, 1, 2)]
+        engine.abandon(futures[:2])
+        assert np.array_equal(futures[4].result(ANSWER), -megabyte(2))
+        wait(futures[:2], ANSWER)
+        assert all(future.done() for future in futures[:2])
+        futures.append(engine.submit(0, np.negative, megabyte(0)))
+    assert eventually(lambda: not left()), left()
+    assert all(future.done() for future in futures)
+
+
+# The table itself.
+
+
+def test_each_excuse_is_of_a_law_and_quotes_the_docstring_of_the_engine():
+    for entry in ROWS:
+        text = " ".join(entry.engine.__doc__.split())
+        for name, reason in entry.cannot.items():
+            assert name in LAWS, f"{entry.name} is excused from {name}, which is no law"
+            assert reason in text, f"{entry.name}'s docstring does not say: {reason}"
+
+
+def test_each_law_is_kept_by_the_engine_that_comes_with_the_library():
+    assert next(entry for entry in ROWS if entry.name == "Local").cannot == {}
+
+
+def test_each_engine_of_the_package_has_a_row():
+    engines = {
+        value
+        for module in (cm.engines, cm.testing)
+        for value in (getattr(module, name) for name in module.__all__)
+        if isinstance(value, type) and hasattr(value, "abandon") and value is not cm.engines.Engine
+    }
+    assert engines - {Faulty} == {entry.engine for entry in ROWS}
+
+
+@law
+def test_it_is_an_engine_and_says_how_many_workers_it_has(row):
+    with row(3) as engine:
+        assert isinstance(engine, cm.engines.Engine)
+        assert engine.workers == 3

@@ -1,0 +1,164 @@
+"""Any executor as an engine: what it does with one, and that the limits it states are real."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.engines import FromExecutor
+
+from ..processes import ANSWER, nap, pid, same
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def pool():
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        yield executor
+
+
+class Recording(Executor):
+    """Runs everything at once, and notes what is done to its futures."""
+
+    def __init__(self):
+        self.cancelled = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        executor = self
+
+        class Noted(Future):
+            def cancel(self):
+                executor.cancelled.append(self)
+                return super().cancel()
+
+        future = Noted()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_a_number_of_workers_that_is_none_is_refused(workers):
+    with pytest.raises(cm.InvalidArgument, match="must be a whole number of at least 1"):
+        FromExecutor(Recording(), workers)
+
+
+def test_functions_that_pickle_cannot_send_travel_to_a_process_pool(pool):
+    engine, offset = FromExecutor(pool, 2), 3
+    futures = [engine.submit(0, fn, 2) for fn in (lambda x: x * 10, lambda x: x + offset, abs)]
+    assert [future.result(ANSWER) for future in futures] == [20, 5, 2]
+    assert engine.submit(1, pid, None).result(ANSWER) != os.getpid()
+
+
+def test_a_function_that_cannot_be_sent_is_refused(pool):
+    lock = threading.Lock()
+    with pytest.raises(
+        cm.errors.CannotSend, match=r"the function .*lambda.* cannot be sent.*lock.*inside"
+    ):
+        FromExecutor(pool, 2).submit(0, lambda x: lock, 1)
+    with pytest.raises(cm.errors.CannotSend, match="lambda"):
+        cm.map(lambda x: lock, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
+
+
+def test_threads_are_given_the_function_itself():
+    def fn(x):
+        return fn
+
+    with ThreadPoolExecutor(1) as executor:
+        assert FromExecutor(executor, 1).submit(0, fn, 1).result(ANSWER) is fn
+
+
+def test_what_is_kept_is_sent_along(pool):
+    engine = FromExecutor(pool, 2)
+    kept = engine.keep(0, [1])
+    futures = [engine.submit(slot, list.__len__, kept) for slot in (0, 1)]
+    futures.append(engine.submit(0, engine.keep(0, np.negative), 3))
+    assert [future.result(ANSWER) for future in futures] == [1, 1, -3]
+    assert not kept.lost
+
+
+def test_only_the_pools_of_the_standard_library_are_asked_to_cancel():
+    executor = Recording()
+    engine = FromExecutor(executor, 2)
+    engine.abandon([engine.submit(0, same, 1)])
+    assert executor.cancelled == []
+
+    release = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        engine = FromExecutor(threads, 1)
+        running, waiting = (
+            engine.submit(0, lambda _: release.wait(ANSWER), 1),
+            engine.submit(0, same, 1),
+        )
+        engine.abandon(iter([running, waiting]))
+        assert waiting.cancelled()
+        assert not running.done()
+        release.set()
+        assert running.result(ANSWER) is True
+
+
+def test_a_crash_in_a_process_pool_costs_all_that_is_pending_as_stated(pool):
+    engine = FromExecutor(pool, 2)
+    pending = [engine.submit(0, nap, 5), engine.submit(1, nap, 0.3), engine.submit(0, same, 1)]
+    os.kill(next(iter(pool._processes)), signal.SIGKILL)
+    wait(pending, ANSWER)
+    assert all(isinstance(future.exception(), BrokenProcessPool) for future in pending)
+
+
+def test_a_broken_pool_fails_the_calls_that_follow_and_does_not_raise(pool):
+    engine = FromExecutor(pool, 2)
+    assert isinstance(engine.submit(0, os._exit, 1).exception(ANSWER), BrokenProcessPool)
+    assert isinstance(engine.submit(1, same, 1).exception(ANSWER), BrokenProcessPool)
+    remedy = "See whether fn ends its own.*create a new one, or use codedmap.engines.Local"
+    with pytest.raises(cm.NotEnoughAnswers, match=remedy) as caught:
+        cm.map(np.negative, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
+    assert isinstance(caught.value.__cause__, BrokenProcessPool)
+
+
+class Picky(Exception):
+    """Pickle makes it again by a constructor that wants more than its message."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} at {where}")
+
+
+def raise_picky(batch):
+    raise Picky("no data", 3)
+
+
+def test_an_exception_that_pickle_cannot_make_again_does_not_break_the_pool(pool):
+    engine = FromExecutor(pool, 2)
+    error = engine.submit(0, raise_picky, 1).exception(ANSWER)
+    assert isinstance(error, RuntimeError)
+    assert str(error) == "Picky: no data at 3"
+    assert "raise_picky" in str(error.__cause__)
+    assert engine.submit(1, same, 1).result(ANSWER) == 1
+    with pytest.raises(cm.NotEnoughAnswers, match=r"Picky: no data at 3.*Mend fn, which raised$"):
+        cm.map(raise_picky, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
+
+
+def test_an_executor_that_has_been_shut_down_says_so():
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(
+        cm.EngineError, match=r"takes no more calls \(.*shutdown\): create a new one"
+    ):
+        cm.map(np.negative, np.ones((2, 1)), code=cm.Replication(2, 2), engine=executor)
+
+
+def test_the_executor_stays_its_owners(pool):
+    code = cm.Replication(2, 4)
+    for engine in (FromExecutor(pool, 4), pool):
+        result = cm.map(np.negative, np.ones((6, 2)), code=code, engine=engine, stop=cm.Everyone())
+        assert np.array_equal(result.values, -np.ones((6, 2)))
+        assert result.answered == (0, 1, 2, 3)
+    assert pool.submit(abs, -1).result(ANSWER) == 1

@@ -1,0 +1,1174 @@
+"""What `Local` promises beyond the laws of every engine: real processes, and all that befalls them."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import mmap
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from concurrent.futures import wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.engines import Local
+
+from ..processes import (
+    ANSWER,
+    children,
+    descriptors,
+    eventually,
+    kill,
+    kill_and_wait,
+    nap,
+    pid,
+    run_script,
+    same,
+    script,
+    shm_names,
+    straggle,
+    threads,
+)
+
+pytestmark = pytest.mark.timeout(90)
+
+SOON = 12.0
+"""A fifth of what a straggler takes."""
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Two workers for tests that leave them as they were; none may end them."""
+    with Local(2) as engine:
+        before = [engine.submit(slot, pid, None).result(ANSWER) for slot in (0, 1)]
+        yield engine
+        assert [engine.submit(slot, pid, None).result(ANSWER) for slot in (0, 1)] == before
+        assert shm_names() == []
+
+
+# Death.
+
+
+def test_a_busy_worker_that_is_killed_costs_its_answer_only():
+    with Local(2) as engine:
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        calls = [engine.submit(0, nap, 60), engine.submit(0, same, 1), engine.submit(1, nap, 0.3)]
+        time.sleep(0.1)
+        os.kill(victim, signal.SIGKILL)
+        error = calls[0].exception(ANSWER)
+        assert isinstance(error, cm.WorkerCrashed)
+        assert f"worker 0 (process {victim}) died during the call, by signal 9 (SIGKILL)" in str(
+            error
+        )
+        assert [calls[1].result(ANSWER), calls[2].result(ANSWER)] == [1, 0.3]
+
+
+def test_an_idle_worker_that_was_killed_costs_no_answer():
+    with Local(1) as engine:
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        kept = engine.keep(0, "value")
+        assert engine.submit(0, same, kept).result(ANSWER) == "value"
+        kill_and_wait(victim)
+        assert engine.submit(0, pid, None).result(ANSWER) != victim
+        assert isinstance(engine.submit(0, same, kept).exception(ANSWER), cm.errors.KeptLost)
+
+
+def test_a_worker_that_is_killed_just_before_its_call_costs_at_most_that():
+    with Local(1) as engine:
+        for _ in range(5):
+            os.kill(engine.submit(0, pid, None).result(ANSWER), signal.SIGKILL)
+            calls = [engine.submit(0, same, k) for k in range(3)]
+            assert isinstance(calls[0].exception(ANSWER), (cm.WorkerCrashed, type(None)))
+            assert [calls[1].result(ANSWER), calls[2].result(ANSWER)] == [1, 2]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize("leave", [os._exit, lambda code: ctypes.CDLL(None).exit(code)])
+def test_a_function_that_leaves_its_process_costs_one_answer(leave, code):
+    with Local(1) as engine:
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        error = engine.submit(0, leave, code).exception(ANSWER)
+        assert isinstance(error, cm.WorkerCrashed)
+        assert f"process {victim}) died during the call, with exit code {code}" in str(error)
+        assert engine.submit(0, pid, None).result(ANSWER) != victim
+
+
+def leave_later(code):
+    threading.Timer(0.05, os._exit, (code,)).start()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_worker_that_leaves_while_idle_is_replaced_and_what_it_kept_is_lost(code):
+    with Local(1) as engine:
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        kept = engine.keep(0, "value")
+        engine.submit(0, leave_later, code).result(ANSWER)
+        assert eventually(lambda: not Path(f"/proc/{victim}").exists())
+        time.sleep(0.1)
+        assert isinstance(engine.submit(0, same, kept).exception(ANSWER), cm.errors.KeptLost)
+        assert kept.lost
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+
+
+def test_a_resident_function_is_sent_again_to_a_worker_that_was_lost():
+    with Local(2) as engine:
+        resident = cm.engines.Resident(np.negative, engine)
+        code = cm.Replication(2, 2)
+        for _ in range(2):
+            result = cm.map(resident, np.ones((4, 3)), code=code, engine=engine)
+            assert np.array_equal(result.values, -np.ones((4, 3)))
+            kill_and_wait(engine.submit(0, pid, None).result(ANSWER))
+            assert isinstance(
+                engine.submit(0, resident.on(0), 1).exception(ANSWER), cm.errors.KeptLost
+            )
+
+
+def test_a_value_that_waits_to_be_kept_is_not_lost_with_the_worker_before_it(tmp_path):
+    with Local(1, grace=0.1) as engine:
+        straggler = engine.submit(0, straggle, tmp_path / "begun")
+        kept = engine.keep(0, "value")
+        call = engine.submit(0, same, kept)
+        assert eventually((tmp_path / "begun").exists)
+        engine.abandon([straggler])
+        assert call.result(ANSWER) == "value"
+        assert not kept.lost
+
+
+def test_workers_end_by_themselves_when_the_caller_is_killed(tmp_path):
+    source = """
+        import subprocess
+        import numpy as np
+
+        def in_sleep(x): time.sleep(60)
+        def in_python(x):
+            while True: pass
+        def in_c(x): np.linalg.eigvals(np.random.default_rng(0).random((4000, 4000)))
+        def in_child(x): subprocess.run(["sleep", "60"])
+        # main
+        engine = cm.engines.Local(5)
+        large = np.ones(1 << 20)
+        for slot, fn in enumerate([in_sleep, in_python, in_c, in_child]):
+            engine.submit(slot, fn, large)
+            engine.submit(slot, fn, large)
+        engine.keep(4, large)
+        print(engine.submit(4, abs, -1).result())
+        time.sleep(60)
+        """
+    with script(tmp_path, source) as running:
+        assert running.line() == "1"
+        assert eventually(lambda: any("sleep 60" in c for c in running.processes().values()))
+        assert len(running.shm_names()) >= 4
+        running.process.kill()
+        assert running.nothing_is_left(), (running.processes(), running.shm_names())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_workers_end_when_the_caller_is_terminated(tmp_path, number):
+    source = """
+        # main
+        engine = cm.engines.Local(2)
+        engine.submit(0, time.sleep, 60)
+        print(engine.submit(1, abs, -1).result())
+        time.sleep(60)
+        """
+    with script(tmp_path, source) as running:
+        assert running.line() == "1"
+        running.process.send_signal(number)
+        assert running.nothing_is_left(), (running.processes(), running.shm_names())
+
+
+def test_a_caller_that_can_start_no_more_threads_loses_calls_and_recovers(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    before = threads(), children()
+    with Local(1) as engine:
+        call = engine.submit(0, nap, 60)
+        victim = next(iter(set(children()) - set(before[1])))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            os.kill(victim, signal.SIGKILL)
+            assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+            assert isinstance(engine.submit(0, same, 1).exception(ANSWER), cm.WorkerCrashed)
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+    assert eventually(lambda: (threads(), children()) == before)
+
+
+def test_killing_the_fork_server_costs_what_is_running_and_no_more(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        import multiprocessing.forkserver
+        # main
+        with cm.engines.Local(3) as engine:
+            running = [engine.submit(slot, time.sleep, 60) for slot in range(2)]
+            print(engine.submit(2, abs, -1).result())
+            os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+            print({type(call.exception(20)).__name__ for call in running})
+            for slot in range(3):
+                while engine.submit(slot, abs, -1).exception(20):
+                    time.sleep(0.1)
+            print([engine.submit(slot, abs, -1).result(20) for slot in range(3)])
+        """,
+    )
+    assert ended.out.splitlines() == ["1", "{'WorkerCrashed'}", "[1, 1, 1]"], ended.err
+
+
+# Stragglers that are hard to end.
+
+STUBBORN = """
+    import subprocess
+    import numpy as np
+
+    def begin(path): open(path, "w").close()
+    def in_lapack(path):
+        begin(path)
+        np.linalg.eigvals(np.random.default_rng(0).random((4000, 4000)))
+    def in_c_with_the_interpreter_locked(path):
+        begin(path)
+        sum(range(10**11))
+    def deaf(path):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        begin(path)
+        time.sleep(60)
+    def in_child(path):
+        begin(path)
+        subprocess.run(["sleep", "60"])
+
+    def start(engine):
+        calls = []
+        for slot, fn in enumerate([in_lapack, in_c_with_the_interpreter_locked, deaf, in_child]):
+            calls.append(engine.submit(slot, fn, fn.__name__))
+        while not all(os.path.exists(fn) for fn in ("in_lapack", "deaf", "in_child",
+                                                    "in_c_with_the_interpreter_locked")):
+            time.sleep(0.02)
+        return calls
+    """
+
+
+@pytest.mark.parametrize("end", ["program", "block", "close", "error"])
+def test_no_kind_of_straggler_delays_the_end_of_the_program_or_outlives_it(tmp_path, end):
+    body = {
+        "program": "engine = cm.engines.Local(4)\nstart(engine)",
+        "block": "with cm.engines.Local(4) as engine:\n    start(engine)",
+        "close": "engine = cm.engines.Local(4)\nstart(engine)\nengine.close()",
+        "error": "with cm.engines.Local(4) as engine:\n    start(engine)\n    raise KeyError('mine')",
+    }[end]
+    source = f"{textwrap.dedent(STUBBORN)}\n# main\n{body}\nprint('end')\n"
+    ended = run_script(tmp_path, source)
+    assert ended.seconds < SOON
+    if end == "error":
+        assert ended.process.returncode == 1
+        assert ended.err.count("Traceback") == 1
+        assert ended.err.endswith("KeyError: 'mine'\n")
+    else:
+        assert (ended.out, ended.err, ended.process.returncode) == ("end\n", "", 0)
+
+
+def test_every_kind_of_straggler_is_ended_after_grace(tmp_path):
+    body = """
+engine = cm.engines.Local(4, grace=0.2)
+calls = start(engine)
+began = time.monotonic()
+engine.abandon(calls)
+print([engine.submit(slot, abs, -slot).result() for slot in range(4)])
+print(time.monotonic() - began < 12)
+print({type(call.exception()).__name__ for call in calls})
+time.sleep(0.5)
+print(subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.count(token))
+"""
+    token = f"sleep 60.{random.randrange(10**6):06d}"
+    source = textwrap.dedent(STUBBORN).replace('["sleep", "60"]', repr(token.split()))
+    ended = run_script(tmp_path, f"{source}\ntoken = {token!r}\n# main\n{body}")
+    assert ended.out.splitlines() == ["[0, 1, 2, 3]", "True", "{'Abandoned'}", "0"], ended.err
+
+
+def test_nothing_is_left_in_shared_memory_by_a_program_that_does_not_close_its_engine(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        import numpy as np
+        # main
+        engine = cm.engines.Local(2)
+        large = np.ones(1 << 20)
+        for slot in (0, 0, 0, 1, 1):
+            engine.submit(slot, time.sleep, 60)
+            engine.submit(slot, abs, large)
+        engine.keep(1, large)
+        """,
+    )
+    assert (ended.err, ended.process.returncode) == ("", 0)
+    assert ended.seconds < SOON
+
+
+# What travels.
+
+ARRAYS = {
+    "32 MB": np.arange(4 << 20, dtype=np.float64),
+    "32 MB of float32 in two dimensions": np.ones((2048, 4096), np.float32),
+    "small": np.arange(6.0).reshape(2, 3),
+    "just below what goes through shared memory": np.zeros((64 << 10) - 1, np.uint8),
+    "just what goes through shared memory": np.ones(64 << 10, np.uint8),
+    "not contiguous": np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)[::2, 1::3],
+    "reversed": np.arange(1 << 18)[::-1],
+    "Fortran order": np.asfortranarray(np.arange(1 << 18, dtype=np.float64).reshape(512, 512)),
+    "broadcast": np.broadcast_to(np.arange(3.0), (40_000, 3)),
+    "big endian": np.arange(1 << 16, dtype=">i4"),
+    "complex": np.full((300, 300), 1 - 2j, np.complex64),
+    "bool": np.ones(100_000, bool),
+    "dates": np.arange(1 << 15).astype("M8[s]"),
+    "records": np.zeros(10_000, [("a", "f8"), ("b", "U3")]),
+    "no dimension": np.array(3.5),
+    "no rows": np.zeros((0, 7), np.float32),
+    "no columns": np.zeros((7, 0)),
+    "objects": np.array([None, "text", 3, {"a": 1}], dtype=object),
+    "strings": np.array(["a", "bcd", "ü"]),
+    "bytes": np.array([b"a", b"bcd"]),
+}
+
+
+def spoil(array):
+    """Write zeros over a whole array, and answer with it."""
+    array[...] = np.zeros((), array.dtype)
+    return array
+
+
+def in_shared_memory(array) -> bool:
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap)
+
+
+def look(array):
+    return array.flags.writeable, in_shared_memory(array)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_come_back_as_they_were_and_can_be_written_to_on_both_sides(name, shared):
+    array = ARRAYS[name]
+    before = array.copy()
+    back = shared.submit(0, same, array).result(ANSWER)
+    assert (back.shape, back.dtype) == (array.shape, array.dtype)
+    assert np.array_equal(back, before)
+    assert back.flags.writeable
+    assert back.flags.f_contiguous or not array.flags.f_contiguous
+    spoiled = shared.submit(1, spoil, array).result(ANSWER)
+    assert np.array_equal(spoiled, np.zeros(array.shape, array.dtype))
+    spoil(back)
+    assert np.array_equal(array, before)
+
+
+@pytest.mark.parametrize(("name", "large"), [("32 MB", True), ("Fortran order", True), ("small", False),
+    ("just what goes through shared memory", True),
+    ("just below what goes through shared memory", False)])  # fmt: skip
+def test_large_arrays_lie_in_shared_memory_on_both_sides_without_a_copy(name, large, shared):
+    array = ARRAYS[name]
+    assert shared.submit(0, look, array).result(ANSWER) == (True, large)
+    assert in_shared_memory(shared.submit(0, same, array).result(ANSWER)) == large
+
+
+def test_several_arrays_in_one_value_are_aligned_and_none_overlaps(shared):
+    value = {k: np.full(20_001 + k, k, np.uint8) for k in range(7)} | {"x": np.ones((9, 999))}
+    back = shared.submit(0, same, value).result(ANSWER)
+    assert all(np.array_equal(back[key], value[key]) for key in value)
+    assert {array.ctypes.data % 64 for array in back.values()} == {0}
+
+
+def fill_up(_=None):
+    """No file may become larger than 1 MB from now on: what is written beyond is refused, like by a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    return before
+
+
+def test_what_finds_no_room_in_shared_memory_goes_through_the_pipe():
+    array = ARRAYS["32 MB"]
+    with Local(1) as engine:
+        assert engine.submit(0, look, array).result(ANSWER) == (True, True)
+        engine.submit(0, fill_up, None).result(ANSWER)
+        before = fill_up()
+        try:
+            assert engine.submit(0, look, array).result(ANSWER) == (True, False)
+            back = engine.submit(0, same, array).result(ANSWER)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert np.array_equal(back, array)
+        assert back.flags.writeable
+        assert not in_shared_memory(back)
+        assert shm_names() == []
+
+
+def _can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/dev/shm"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not _can_mount(), reason="may not mount a small file system on /dev/shm")
+def test_a_shared_memory_smaller_than_the_arrays_kills_nobody(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import os, numpy as np, codedmap as cm\n"
+        "def double(x): return x * 2\n"
+        "if __name__ == '__main__':\n"
+        "    with cm.engines.Local(2) as engine:\n"
+        "        for size in (1 << 22, 1 << 16, 1 << 22):\n"
+        "            futures = [engine.submit(s, double, np.ones(size)) for s in (0, 1, 0)]\n"
+        "            print([bool(f.result().sum() == 2 * size) for f in futures])\n"
+        "        print([n for n in os.listdir('/dev/shm') if n.startswith('codedmap')])\n"
+    )
+    mount = "mount -t tmpfs -o size=1m tmpfs /dev/shm"
+    ended = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{mount} && exec {sys.executable} {path}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stdout == 3 * "[True, True, True]\n" + "[]\n", ended.stderr
+    assert (ended.stderr, ended.returncode) == ("", 0)
+
+
+def test_functions_of_every_kind_travel(shared):
+    offset = 3
+
+    class Adder:
+        def __init__(self, by):
+            self.by = by
+
+        def __call__(self, x):
+            return x + self.by
+
+        def method(self, x):
+            return x - self.by
+
+    def closure(x):
+        return x + offset
+
+    functions = [
+        lambda x: x + 1,
+        closure,
+        Adder(5),
+        Adder(5).method,
+        functools.partial(pow, 2),
+        np.negative,
+        abs,
+        cm.itemwise(lambda x: x * 10)([7]).item().__add__,
+    ]
+    expected = [8, 10, 12, 2, 128, -7, 7, 77]
+    assert [shared.submit(0, fn, 7).result(ANSWER) for fn in functions] == expected
+
+
+def test_functions_of_a_script_travel_without_its_body_being_run_again(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        print("top", __name__)
+        scale = 3
+        def scaled(x): return scale * x
+        class Model:
+            def __init__(self, by): self.by = by
+            def __call__(self, x): return x * self.by
+        class Odd(ValueError): pass
+        def odd(x): raise Odd(x)
+        # main
+        with cm.engines.Local(2) as engine:
+            print(engine.submit(0, scaled, 2).result(), engine.submit(1, Model(5), 2).result())
+            print(engine.submit(0, lambda x: Model(x).by, 4).result())
+            print(type(engine.submit(0, odd, 1).exception()) is Odd)
+        """,
+    )
+    lines = ended.out.splitlines()
+    assert lines.count("top __main__") == 1
+    assert lines[-3:] == ["6 10", "4", "True"], ended.err
+    assert ended.err == ""
+
+
+# What cannot travel.
+
+
+class Unsendable:
+    def __reduce__(self):
+        raise TypeError("not this one")
+
+
+def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
+    lock = threading.Lock()
+
+    def under_lock(x):
+        with lock:
+            return x
+
+    with pytest.raises(
+        cm.errors.CannotSend, match=r"the function .*under_lock cannot be sent to another"
+    ):
+        shared.submit(0, under_lock, 1)
+    with pytest.raises(cm.errors.CannotSend, match=r"the function .*Unsendable cannot be sent"):
+        shared.submit(0, Unsendable(), 1)
+    with pytest.raises(cm.errors.CannotSend, match="the payload, a Unsendable, cannot be sent"):
+        shared.submit(0, same, Unsendable())
+    with pytest.raises(cm.errors.CannotSend, match="the value to keep cannot be sent"):
+        shared.keep(0, (np.ones(1 << 18), Unsendable()))
+    assert shared.submit(0, same, 1).result(ANSWER) == 1
+    assert shm_names() == []
+
+
+@pytest.mark.parametrize(
+    ("fn", "kind"),
+    [
+        (lambda _: threading.Lock(), "lock"),
+        (lambda _: (k for k in range(3)), "generator"),
+        (lambda _: [np.ones(1 << 18), sys._getframe()], "list"),
+    ],
+)
+def test_an_answer_that_cannot_be_sent_is_the_failure_of_its_call(fn, kind, shared):
+    error = shared.submit(0, fn, None).exception(ANSWER)
+    assert isinstance(error, cm.errors.CannotSend)
+    assert f"the answer, a {kind}, cannot be sent" in str(error)
+    assert shared.submit(0, same, 1).result(ANSWER) == 1
+    assert shm_names() == []
+
+
+def explode(error):
+    raise error
+
+
+def open_elsewhere(error, caller):
+    if os.getpid() == caller:
+        raise error
+    return ExplodesHere(error, caller)
+
+
+class ExplodesHere(Exception):
+    """Can be pickled and unpickled in the worker, but not by the caller."""
+
+    def __reduce__(self):
+        return open_elsewhere, self.args
+
+
+@pytest.mark.parametrize("error", [ImportError("absent"), SystemExit(1), KeyboardInterrupt()])
+def test_an_answer_that_cannot_be_opened_is_the_failure_of_its_call(error, shared):
+    fn = functools.partial(ExplodesHere, error)
+    raised = shared.submit(0, fn, os.getpid()).exception(ANSWER)
+    assert type(raised) is type(error)
+    assert shared.submit(0, same, 1).result(ANSWER) == 1
+
+
+def raise_what_cannot_be_pickled(_):
+    class Held(Exception):
+        def __init__(self):
+            super().__init__("with a lock")
+            self.lock = threading.Lock()
+
+    raise Held
+
+
+class Two(Exception):
+    """Pickle makes it again by a constructor that wants more than its message."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+        self.first = first
+
+
+class Missing(KeyError):
+    """Pickle makes it again with a message of a message."""
+
+    def __init__(self, key):
+        super().__init__(f"no {key}")
+
+
+def raise_two(_):
+    raise Two("one", "two")
+
+
+def raise_missing(_):
+    raise Missing("such key")
+
+
+def raise_what_the_caller_cannot_unpickle(caller):
+    raise ExplodesHere(ImportError("absent"), caller)
+
+
+def raise_what_has_no_text(_):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+        def __reduce__(self):
+            raise RuntimeError("no pickle")
+
+    raise Mute
+
+
+@pytest.mark.parametrize(
+    ("fn", "text"),
+    [
+        (raise_what_cannot_be_pickled, "Held: with a lock"),
+        (raise_what_the_caller_cannot_unpickle, "ExplodesHere: (ImportError('absent')"),
+        (raise_what_has_no_text, "Mute"),
+    ],
+)
+def test_an_exception_that_cannot_travel_is_described(fn, text, shared):
+    error = shared.submit(0, fn, os.getpid()).exception(ANSWER)
+    assert type(error) is RuntimeError
+    assert text in str(error)
+    assert f"in {fn.__name__}" in "".join(traceback.format_exception(error))
+    assert shared.submit(0, same, 1).result(ANSWER) == 1
+
+
+@pytest.mark.parametrize(
+    ("fn", "kind", "args"),
+    [(raise_two, Two, ("one and two",)), (raise_missing, Missing, ("no such key",))],
+)
+def test_an_exception_keeps_type_and_text_whatever_its_constructor_takes(fn, kind, args, shared):
+    error = shared.submit(0, fn, None).exception(ANSWER)
+    assert type(error) is kind
+    assert error.args == args
+    assert getattr(error, "first", "one") == "one"
+    assert f"in {fn.__name__}" in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_function_that_asks_to_end_the_program_fails_alone(error, shared):
+    before = shared.submit(0, pid, None).result(ANSWER)
+    raised = shared.submit(0, explode, error).exception(ANSWER)
+    assert type(raised) is type(error)
+    assert raised.args == error.args
+    assert shared.submit(0, pid, None).result(ANSWER) == before
+
+
+def test_a_function_that_is_no_function_fails_with_what_python_says(shared):
+    assert isinstance(shared.submit(0, 3, None).exception(ANSWER), TypeError)
+
+
+# Scripts.
+
+
+def test_a_script_without_a_main_guard_is_told_so_once(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        with open("top", "a") as file: file.write("x")
+        engine = cm.engines.Local(4)
+        print(engine.submit(0, abs, -1).result())
+        """,
+        guard=False,
+    )
+    assert ended.process.returncode == 1
+    assert ended.out == ""
+    assert ended.err.count("Traceback") == 1
+    assert ended.err.count("MissingMainGuard:") == 1
+    assert 'if __name__ == "__main__":' in ended.err
+    assert len((tmp_path / "top").read_text()) <= 2
+    assert ended.seconds < SOON
+
+
+@pytest.mark.parametrize("leave", ["raise OSError('no model here')", "sys.exit(0)", "os._exit(0)"])
+def test_a_script_that_cannot_be_imported_by_a_worker_is_told_so(tmp_path, leave):
+    ended = run_script(
+        tmp_path,
+        f"""
+        if __name__ == "__mp_main__": {leave}
+        # main
+        try:
+            cm.engines.Local(2)
+        except cm.EngineError as error:
+            print(type(error).__name__, error)
+        """,
+    )
+    assert ended.out.startswith("EngineError a worker process ended while it was starting")
+    assert ended.process.returncode == 0
+    assert ended.seconds < SOON
+
+
+def test_ctrl_c_ends_a_map_and_leaves_nothing(tmp_path):
+    source = """
+        import numpy as np
+        def slow(batch):
+            open(f"begun {os.getpid()}", "w").close()
+            time.sleep(60)
+            return batch
+        # main
+        with cm.engines.Local(4) as engine:
+            cm.map(slow, np.ones((400, 1000)), code=cm.Replication(2, 4), engine=engine)
+        """
+    with script(tmp_path, source) as running:
+        assert eventually(lambda: len(list(tmp_path.glob("begun *"))) == 4)
+        began = time.monotonic()
+        os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does
+        running.finish()
+        assert time.monotonic() - began < SOON
+        assert running.nothing_is_left(), (running.processes(), running.shm_names())
+    assert running.process.returncode == -signal.SIGINT
+    assert running.err.count("Traceback") == 1
+    assert running.err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_workers_ignore_ctrl_c(shared):
+    before = shared.submit(0, pid, None).result(ANSWER)
+    call = shared.submit(0, nap, 0.3)
+    time.sleep(0.1)
+    os.kill(before, signal.SIGINT)
+    assert call.result(ANSWER) == 0.3
+    os.kill(before, signal.SIGINT)
+    assert shared.submit(0, pid, None).result(ANSWER) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [(None, 1), ("", 1), ("2", 2), ("2,1", 2), ("0", 1), ("many", 1)]
+)
+def test_each_worker_computes_with_one_thread_unless_told_otherwise(tmp_path, given, threads):
+    ended = run_script(
+        tmp_path,
+        """
+        import numpy as np, threadpoolctl
+        def counts(_):
+            np.ones((10, 10)) @ np.ones((10, 10))
+            return sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}), os.environ["OPENBLAS_NUM_THREADS"]
+        # main
+        with cm.engines.Local(1) as engine:
+            print(engine.submit(0, counts, None).result())
+        """,
+        OMP_NUM_THREADS=given,
+        OPENBLAS_NUM_THREADS=None,
+        MKL_NUM_THREADS=None,
+    )
+    assert ended.out == f"([{threads}], '{threads}')\n", ended.err
+
+
+# The engine itself.
+
+
+def test_without_grace_an_abandoned_call_is_ended_at_once(tmp_path):
+    with Local(1, grace=0) as engine:
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        straggler = engine.submit(0, straggle, tmp_path / "begun")
+        assert eventually((tmp_path / "begun").exists)
+        engine.abandon([straggler])
+        assert isinstance(straggler.exception(SOON), cm.errors.Abandoned)
+        assert engine.submit(0, pid, None).result(SOON) != victim
+
+
+def test_with_endless_grace_an_abandoned_call_is_never_ended():
+    with Local(1, grace=float("inf")) as engine:
+        slow = engine.submit(0, nap, 0.3)
+        engine.abandon([slow])
+        assert slow.result(ANSWER) == 0.3
+
+
+@pytest.mark.parametrize("grace", [-1, float("nan")])
+def test_a_grace_below_zero_is_refused(grace):
+    with pytest.raises(cm.InvalidArgument, match="must be at least 0 seconds"):
+        Local(1, grace=grace)
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_a_number_of_workers_that_is_none_is_refused(workers):
+    with pytest.raises(cm.InvalidArgument, match="must be a whole number of at least 1"):
+        Local(workers)
+
+
+def test_closing_twice_is_closing_once():
+    before = children()
+    engine = Local(2)
+    assert len(children()) == len(before) + 2
+    engine.close()
+    engine.close()
+    with engine:
+        pass
+    assert eventually(lambda: children() == before)
+
+
+def test_a_closed_engine_holds_no_files():
+    with Local(1):
+        pass  # multiprocessing's own servants stay
+    before = descriptors()
+    engine = Local(3)
+    assert descriptors() > before
+    engine.close()
+    assert descriptors() == before
+
+
+def deaf(begun):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    straggle(begun)
+
+
+@pytest.mark.parametrize("way", ["closed", "abandoned"])
+def test_many_workers_that_ignore_all_signals_end_as_fast_as_one(way, tmp_path):
+    """Waiting three seconds for each to heed SIGTERM, as pebble does, would be too long."""
+    engine = Local(6, grace=0.1)
+    calls = [engine.submit(slot, deaf, tmp_path / str(slot)) for slot in range(6)]
+    assert eventually(lambda: len(list(tmp_path.iterdir())) == 6)
+    began = time.monotonic()
+    if way == "abandoned":
+        engine.abandon(calls)
+        wait(calls, ANSWER)
+    engine.close()
+    assert time.monotonic() - began < SOON
+
+
+def test_a_closed_engine_says_that_it_is_closed():
+    with Local(1) as engine:
+        pending = engine.submit(0, nap, 60)
+    for use in (engine.submit, engine.keep):
+        with pytest.raises(cm.EngineError, match="has been closed"):
+            use(*(0, same, np.ones(1 << 18))[: 3 if use == engine.submit else 2])
+    engine.abandon([pending])
+    assert isinstance(pending.exception(ANSWER), cm.errors.Abandoned)
+    assert shm_names() == []
+
+
+def test_two_engines_at_once_do_not_know_of_each_other(shared):
+    with Local(1) as other:
+        pids = {engine.submit(0, pid, None).result(ANSWER) for engine in (shared, other)}
+        kept = other.keep(0, "value")
+        own = shared.keep(0, "own")
+        with pytest.raises(cm.EngineError, match="an engine where it is not"):
+            shared.submit(0, same, kept)
+        assert other.submit(0, same, kept).result(ANSWER) == "value"
+        assert shared.submit(0, same, own).result(ANSWER) == "own"
+        running = shared.submit(0, nap, 0.3)
+    assert len(pids) == 2
+    assert running.result(ANSWER) == 0.3
+
+
+def test_what_is_kept_elsewhere_is_refused(shared):
+    kept = shared.keep(1, "value")
+    with pytest.raises(
+        cm.EngineError, match="slot 1> was given to slot 0 of an engine where it is not"
+    ):
+        shared.submit(0, same, kept)
+    with pytest.raises(
+        cm.EngineError, match="slot 1> was given to slot 0 of an engine where it is not"
+    ):
+        shared.submit(0, kept, 1)
+    assert shared.submit(1, same, kept).result(ANSWER) == "value"
+
+
+def size_of_what_is_kept(_):
+    from codedmap.engines.transport import serve
+
+    return len(serve._kept)
+
+
+def test_what_is_kept_is_forgotten_with_what_stands_for_it(shared):
+    kept = [shared.keep(0, np.ones(1 << 18)) for _ in range(3)]
+    assert shared.submit(0, np.sum, kept[0]).result(ANSWER) == 1 << 18
+    assert shared.submit(0, size_of_what_is_kept, None).result(ANSWER) >= 3
+    assert shm_names() == []
+    kept.clear()
+    gc.collect()
+    assert shared.submit(0, size_of_what_is_kept, None).result(ANSWER) == 0
+
+
+class OpensWith:
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return explode, (self.error,)
+
+
+def test_what_cannot_be_opened_where_it_is_kept_fails_when_it_is_used(shared):
+    kept = shared.keep(0, OpensWith(LookupError("no such model")))
+    for _ in range(2):
+        error = shared.submit(0, kept, 1).exception(ANSWER)
+        assert isinstance(error, LookupError)
+    assert not kept.lost
+
+
+def test_a_call_can_be_cancelled_before_it_begins_and_not_after():
+    with Local(1) as engine:
+        running = engine.submit(0, nap, 0.3)
+        waiting = [engine.submit(0, same, np.ones(1 << 18)) for _ in range(2)]
+        assert not running.cancel()
+        assert waiting[0].cancel()
+        assert running.result(ANSWER) == 0.3
+        assert waiting[1].result(ANSWER).sum() == 1 << 18
+        assert waiting[0].cancelled()
+        engine.abandon([waiting[0]])
+        assert shm_names() == []
+
+
+def test_what_is_attached_to_an_answer_may_use_the_engine_and_fail():
+    """Each failure on one slot sends a call to the other, on both at once: no lock may be held."""
+    answers = []
+    with Local(2) as engine:
+
+        def again(slot, left):
+            def then(done):
+                if left:
+                    again(1 - slot, left - 1)
+                else:
+                    answers.append(slot)
+                raise RuntimeError("what is attached may fail")
+
+            engine.submit(slot, os._exit if left % 2 else abs, 1).add_done_callback(then)
+
+        import logging
+
+        logging.disable(logging.CRITICAL)  # concurrent.futures reports the failures
+        try:
+            for slot in (0, 1):
+                again(slot, 4)
+            assert eventually(lambda: len(answers) == 2, ANSWER)
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def square_in_a_process_pool(x):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(abs, range(x))
+
+
+def test_a_function_may_use_processes_itself(shared):
+    assert shared.submit(0, square_in_a_process_pool, 5).result(ANSWER) == [0, 1, 2, 3, 4]
+
+
+def exhaust(limit):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (used + limit, resource.RLIM_INFINITY))
+    try:
+        return np.ones(1 << 28)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_a_worker_that_runs_out_of_memory_fails_that_call_only(shared):
+    before = shared.submit(0, pid, None).result(ANSWER)
+    calls = [shared.submit(0, exhaust, 64 << 20), shared.submit(0, pid, None)]
+    assert isinstance(calls[0].exception(ANSWER), MemoryError)
+    assert calls[1].result(ANSWER) == before
+
+
+def test_a_caller_that_can_open_no_more_files_loses_calls_and_recovers(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        import resource
+        # main
+        with cm.engines.Local(1) as engine:
+            pid = engine.submit(0, lambda _: os.getpid(), None).result()
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), limit[1]))
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(0.5)
+            errors = [engine.submit(0, abs, -1).exception(timeout=20) for _ in range(3)]
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            print([type(error).__name__ for error in errors])
+            while engine.submit(0, abs, -1).exception(timeout=20):  # until the fork server is back
+                time.sleep(0.1)
+            print(engine.submit(0, abs, -1).result(timeout=20))
+        """,
+    )
+    assert ended.out.splitlines() == [str(3 * ["WorkerCrashed"]), "1"], ended.err
+    assert "Too many open files" not in ended.err
+
+
+# Races, and growth.
+
+
+def race(engine, rounds, seed):
+    """Calls that answer just when they are ended; each later call must be answered."""
+    rng = random.Random(seed)
+    ends = 0
+    for k in range(rounds):
+        slots = range(engine.workers)
+        calls = [engine.submit(slot, nap, rng.uniform(0, 0.004)) for slot in slots]
+        time.sleep(rng.uniform(0, 0.003))
+        engine.abandon(calls)
+        if k % 3 == 0:
+            calls[0].cancel()
+        checks = [engine.submit(slot, same, np.full(9000, k)) for slot in slots]
+        for check in checks:
+            assert check.result(ANSWER)[0] == k
+        wait(calls, ANSWER)
+        for call in calls:
+            assert call.done()
+            assert isinstance(call.exception(), (cm.errors.Abandoned, type(None)))
+            ends += call.exception() is not None
+    return ends
+
+
+@pytest.mark.parametrize("grace", [0, 0.0015])
+def test_a_call_may_be_ended_just_when_it_answers(grace):
+    with Local(2, grace=grace) as engine:
+        assert 0 < race(engine, 40, seed=1) < 80
+
+
+def test_a_pool_that_breaks_while_a_call_is_on_its_way_loses_that_call_only(monkeypatch):
+    """pebble then never completes it: the window is small, so it is opened wide here."""
+    from pebble.pool.process import TaskManager
+
+    register = TaskManager.register
+
+    def register_late(self, task):
+        time.sleep(0.5)
+        register(self, task)
+
+    with Local(1) as engine:
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        with monkeypatch.context() as patched:
+            patched.setattr(TaskManager, "register", register_late)
+            call = engine.submit(0, same, 1)
+            os.kill(victim, signal.SIGKILL)
+            assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+        assert engine.submit(0, same, 2).result(ANSWER) == 2
+
+
+def test_a_call_whose_engine_is_closed_while_it_is_packed_is_refused():
+    engine = Local(1)
+
+    class Closing:
+        def __reduce__(self):
+            engine.close()
+            return same, (np.ones(1 << 18),)
+
+    with pytest.raises(cm.EngineError, match="has been closed"):
+        engine.submit(0, same, Closing())
+    assert shm_names() == []
+
+
+def test_an_engine_may_be_closed_while_calls_are_submitted():
+    for _ in range(5):
+        engine, futures, refused = Local(1, grace=0.01), [], threading.Event()
+
+        def submit(engine=engine, futures=futures, refused=refused):
+            try:
+                while True:
+                    futures.append(engine.submit(0, same, np.ones(1 << 14)))
+                    engine.abandon(futures[-1:])
+            except cm.EngineError:
+                refused.set()
+
+        submitting = [threading.Thread(target=submit) for _ in range(2)]
+        for thread in submitting:
+            thread.start()
+        time.sleep(0.05)
+        engine.close()
+        for thread in submitting:
+            thread.join(ANSWER)
+        assert refused.is_set()
+        assert not wait(futures, ANSWER).not_done
+        assert shm_names() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_waves_with_random_kills_neither_hang_nor_grow():
+    rng, before = random.Random(0), set(children())
+    code = cm.Replication(2, 4)
+    inputs = np.random.default_rng(0).standard_normal((40, 5000))
+
+    def workers():
+        return sorted(set(children()) - before)
+
+    def counts():
+        gc.collect()
+        return descriptors(), len(threads()), len(workers()), len(shm_names())
+
+    def settled():
+        before = counts()
+        time.sleep(1)
+        return before if counts() == before else None
+
+    def works(slot):
+        return engine.submit(slot, same, slot).exception(ANSWER) is None
+
+    with Local(4, grace=0.05) as engine:
+        first = None
+        for wave in range(100):
+            victim = rng.choice(workers())
+            timer = threading.Timer(rng.uniform(0, 0.05), kill, (victim,))
+            timer.start()
+            result = cm.map(np.negative, inputs, code=code, engine=engine, throw=False)
+            timer.join()
+            assert (np.isnan(result.values) | (result.values == -inputs)).all()
+            assert len(result.answered) + len(result.failed) + len(result.abandoned) == 4
+            if wave % 5 == 0:
+                engine.abandon([engine.submit(rng.randrange(4), nap, 60)])
+            if wave % 10 == 9:
+                assert all(eventually(lambda slot=slot: works(slot)) for slot in range(4))
+                first = first or eventually(lambda: len(workers()) == 4 and settled())
+                assert eventually(lambda first=first: counts() == first), (first, counts())
+    assert eventually(lambda: not workers())
+    assert shm_names() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_calls_may_be_ended_just_when_they_answer():
+    before = threads()
+    with Local(3, grace=0.001) as engine:
+        assert race(engine, 400, seed=2) > 0
+    assert eventually(lambda: not threads() - before)
+
+
+def test_threads_that_close_it_at_the_same_time_wait_for_its_end():
+    for _ in range(5):
+        engine, errors = Local(4), []
+        start = threading.Barrier(4)
+
+        def close(engine=engine, errors=errors, start=start):
+            start.wait(ANSWER)
+            try:
+                engine.close()
+                assert not any(slot._worker._process for slot in engine._slots)
+            except BaseException as error:
+                errors.append(error)
+
+        closing = [threading.Thread(target=close) for _ in range(4)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(ANSWER)
+        assert errors == []
+
+
+def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        def who(_): return os.getpid()
+        # main
+        with cm.engines.Local(2) as engine:
+            before = [engine.submit(slot, who, 0).result() for slot in (0, 1)]
+            child = os.fork()
+            if child == 0:
+                for use in (lambda: engine.submit(0, abs, -1), lambda: engine.keep(0, 1)):
+                    try: use()
+                    except cm.EngineError as error: print(error)
+            else:
+                os.waitpid(child, 0)
+                time.sleep(0.2)
+                print([engine.submit(slot, who, 0).result() for slot in (0, 1)] == before)
+        if child == 0:
+            sys.stdout.flush()
+            os._exit(0)
+        """,
+    )
+    *child, parent = ended.out.splitlines()
+    assert len(child) == 2
+    assert all("from which this one was forked" in line for line in child)
+    assert parent == "True"
+    assert ended.err == ""

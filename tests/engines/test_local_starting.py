@@ -1,0 +1,296 @@
+"""What keeps `Local` from starting, and what it says then: modules without a guard, files, open files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import uuid
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.engines import room
+
+from ..processes import Script, eventually, kill, run_script, script
+
+pytestmark = pytest.mark.timeout(90)
+
+MODULES = {
+    "unguarded": """
+        import numpy as np, codedmap as cm
+        def predict(batch): return batch * 2
+        engine = cm.engines.Local(2)
+        print(cm.map(predict, np.ones((4, 2)), code=cm.Uncoded(2), engine=engine))
+        """,
+    "created": """
+        import codedmap as cm
+        def predict(batch): return batch * 2
+        engine = cm.engines.Local(2)
+        """,
+    "chained": "from created import predict as other\ndef predict(batch): return other(batch)",
+    "threaded": """
+        import codedmap as cm
+        from concurrent.futures import ThreadPoolExecutor
+        def predict(batch): return batch * 2
+        with ThreadPoolExecutor(1) as pool: engine = pool.submit(cm.engines.Local, 2).result()
+        """,
+    "guarded": """
+        import codedmap as cm
+        def predict(batch):
+            with cm.engines.Local(1) as engine: return engine.submit(0, abs, batch).result()
+        def late(batch):
+            import created
+            return batch
+        """,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, source in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+    np.save(tmp_path / "x.npy", np.ones((4, 2)))
+    return tmp_path
+
+
+def ended(folder, *arguments, stdin=None):
+    """A program that must end, and leave no process; were it to start more for ever, these are killed."""
+    token = f"CODEDMAP_TEST_{uuid.uuid4().hex}"
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=None if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, token: "1"},
+        start_new_session=True,
+    )
+    running = Script(process, token, 0.0)
+    try:
+        running.out, running.err = process.communicate(stdin, timeout=25)
+        assert eventually(lambda: not running.processes())
+    finally:
+        while running.processes():
+            for pid in running.processes():
+                with suppress(ProcessLookupError):
+                    kill(pid)
+        process.communicate()
+    return running
+
+
+@pytest.mark.parametrize("module", ["unguarded", "created", "chained", "threaded"])
+def test_a_module_that_starts_workers_when_a_worker_imports_it_is_told_so(folder, module):
+    use = f"""
+import numpy as np, codedmap as cm, {module} as m
+engine = getattr(m, "engine", None) or m.other.__globals__["engine"]
+try: cm.map(m.predict, np.ones((4, 2)), code=cm.Uncoded(2), engine=engine)
+except cm.errors.MissingMainGuard as error: print("refused", error)
+"""
+    if module == "unguarded":
+        use = "import unguarded"
+    run = ended(folder, "-c", use)
+    told = run.err.splitlines()[-1] if module == "unguarded" else run.out
+    name = "created" if module == "chained" else module
+    assert told.startswith(("codedmap.errors.MissingMainGuard: ", "refused "))
+    assert f"importing the module {name} starts worker processes" in told
+    assert 'if __name__ == "__main__":' in told
+
+
+@pytest.mark.parametrize("module", ["unguarded", "created", "chained"])
+@pytest.mark.parametrize("output", ["o.npz", "o.npy"])
+def test_the_command_line_says_so_too(folder, module, output):
+    budget = "--code spline --workers 4 --stragglers 1".split()
+    line = ["run", f"{module}:predict", "x.npy", *budget, "--output", output]
+    run = ended(folder, "-m", "codedmap", *line)
+    assert run.process.returncode == (2 if module == "unguarded" else 3)
+    assert run.err.startswith("codedmap: error: ")
+    assert run.err.count("\n") == 1
+    assert "starts worker processes, and each of them imports it again" in run.err
+    assert not (folder / output).exists()
+
+
+def test_a_function_may_have_workers_of_its_own_but_not_import_what_starts_some(folder):
+    use = """
+import codedmap as cm, guarded
+with cm.engines.Local(1) as engine:
+    print(engine.submit(0, guarded.predict, -3).result())
+    print(type(engine.submit(0, guarded.late, -3).exception()).__name__)
+"""
+    assert ended(folder, "-c", use).out.split() == ["3", "MissingMainGuard"]
+
+
+SCRIPT = """
+import codedmap as cm
+if __name__ == "__main__":
+    with cm.engines.Local(2) as engine:
+        print(engine.submit(0, abs, -1).result())
+"""
+
+
+def test_a_script_from_standard_input_is_refused_before_anything_starts(tmp_path):
+    run = ended(tmp_path, "-", stdin=SCRIPT)
+    assert run.out == ""
+    assert run.err.count("Traceback") == 1
+    told = run.err.splitlines()[-1]
+    assert told.startswith("codedmap.EngineError: each worker process begins by importing the main")
+    assert "<stdin> is no file" in told
+    assert "put the script into a file" in told
+
+
+@pytest.mark.parametrize("way", ["file", "module", "folder", "words"])
+def test_scripts_that_workers_can_import_are_not_refused(tmp_path, way):
+    (tmp_path / "program").mkdir()
+    for name in ("program.py", "program/__main__.py"):
+        (tmp_path / name).write_text(SCRIPT)
+    ways = {
+        "file": ["program.py"],
+        "module": ["-m", "program"],
+        "folder": ["program"],
+        "words": ["-c", SCRIPT],
+    }
+    run = ended(tmp_path, *ways[way])
+    assert (run.out, run.err) == ("1\n", "")
+
+
+def test_a_script_that_is_gone_is_refused(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+        # main
+        os.unlink(__file__)
+        cm.engines.Local(2)
+        """,
+    )
+    assert "put the script into a file" in run.err.splitlines()[-1]
+
+
+def test_so_many_workers_that_they_cannot_have_their_files_are_refused(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+        import resource, threading
+        # main
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        try: cm.engines.Local(20)
+        except cm.EngineError as error: print(error)
+        print(threading.active_count())
+        """,
+    )
+    told, count = run.out.splitlines()
+    assert told.startswith(
+        "20 workers need 192 open files, 8 each and 32 besides, and this process"
+    )
+    assert "may open 100, of which " in told
+    assert "`ulimit -n " in told
+    assert "or use at most 8 workers" in told or "or use at most 7 workers" in told
+    assert (count, run.err) == ("1", "")
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """Files in which a system tells of its limits, by their names; no user's limit and endless memory."""
+
+    def tells(**files):
+        for name, content in {"proc/loadavg": "0.1 0.2 0.3 2/100 4711", **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    monkeypatch.setattr(room, "_ROOT", tmp_path)
+    monkeypatch.setattr(room, "free_memory", lambda: None)
+    monkeypatch.setattr(room.os, "geteuid", lambda: 0)
+    return tells
+
+
+@pytest.mark.parametrize(
+    ("files", "most", "told"),
+    [
+        ({"proc/sys/kernel/threads-max": "200"}, 20, "kernel/threads-max allows 200, 100 more"),
+        ({"proc/sys/kernel/pid_max": "124"}, 4, "kernel/pid_max allows 124, 24 more"),
+        (
+            {"sys/fs/cgroup/a/pids.max": "60", "sys/fs/cgroup/a/pids.current": "9"},
+            10,
+            r"control group \(/sys/fs/cgroup/a/pids.max\) allows 60, 51 more",
+        ),
+        (
+            {"sys/fs/cgroup/pids/c/pids.max": "60", "sys/fs/cgroup/pids/c/pids.current": "58"},
+            0,
+            "allows 60, 2 more than there are: there is no room for one",
+        ),
+    ],
+)
+def test_more_workers_than_the_system_takes_are_refused(system, files, most, told):
+    groups = "0::/a/b\n5:cpu,pids:/c\n3:cpu:/d\n"
+    other = {"sys/fs/cgroup/a/b/pids.max": "max", "sys/fs/cgroup/d/pids.max": "0"}
+    system(**{"proc/self/cgroup": groups, **other, **files})
+    room.check_room(most)
+    with pytest.raises(cm.EngineError, match=rf"^{most + 1} workers need 5 processes.*{told}"):
+        room.check_room(most + 1)
+
+
+def test_a_system_that_tells_nothing_takes_any_number(system):
+    system(**{"proc/loadavg": "nothing"})
+    room.check_room(10**9)
+
+
+def test_nor_more_than_a_user_may_have_or_memory_holds(system, monkeypatch):
+    system()
+    monkeypatch.setattr(room, "free_memory", lambda: 100 << 20)
+    room.check_room(25)
+    with pytest.raises(cm.EngineError, match=r"4 MB of memory each, and 100 MB are free: use at"):
+        room.check_room(26)
+    monkeypatch.setattr(room.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(room.resource, "getrlimit", lambda which: (50, 60))
+    with pytest.raises(cm.EngineError, match=r"have 50 \(`ulimit -u`\): use at most 10 workers"):
+        room.check_room(11)
+
+
+def test_no_process_is_started_for_workers_that_there_is_no_room_for():
+    before = threading.active_count()
+    with pytest.raises(cm.EngineError, match=r"50000000 workers need .*: "):
+        cm.engines.Local(50_000_000)
+    assert threading.active_count() == before
+
+
+def test_as_many_workers_as_there_is_room_for_work_while_all_are_replaced(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+        import resource
+        import numpy as np
+        # main
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        large = np.ones(20_000)
+        with cm.engines.Local(7, grace=0.0) as engine:
+            for _ in range(2):
+                print(sum(engine.submit(n, abs, large).result().size for n in range(7)))
+                engine.abandon([engine.submit(n, time.sleep, 60) for n in range(7)])
+                time.sleep(1)
+            print(sum(engine.submit(n, abs, -1).result() for n in range(7)))
+        """,
+    )
+    assert run.out.split() == ["140000", "140000", "7"], run.err
+
+
+def test_the_soft_limit_of_open_files_is_raised_also_for_a_fork_server_that_runs(tmp_path):
+    source = """
+        import resource
+        # main
+        resource.setrlimit(resource.RLIMIT_NOFILE, (56, 2000))
+        with cm.engines.Local(1) as engine:
+            print(resource.getrlimit(resource.RLIMIT_NOFILE), engine.submit(0, abs, -1).result())
+        with cm.engines.Local(50) as engine:
+            print(sum(engine.submit(n, abs, -1).result() for n in range(50)))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            print(432 < soft < 2000, hard)
+        """
+    with script(tmp_path, source) as running:
+        running.finish()
+        assert running.out.splitlines() == ["(56, 2000) 1", "50", "True 2000"], running.err
+        assert running.err == ""

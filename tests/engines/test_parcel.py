@@ -1,0 +1,86 @@
+"""How values travel: a parcel that is handed on keeps its buffers outside of the pickle."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from codedmap.engines.transport.parcel import Parcel, pack, receive
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_parcel_that_is_handed_on_is_not_copied_into_the_pickle(kind):
+    parcel = pack(np.arange(100_000.0), None)
+    for _ in range(3):  # caller, scheduler, worker
+        buffers: list[pickle.PickleBuffer] = []
+        pickled = pickle.dumps(parcel, protocol=5, buffer_callback=buffers.append)
+        assert len(buffers) == 2  # what is small comes first
+        assert len(pickled) < 1000
+        arrived = [kind(bytes(buffer.raw())) for buffer in buffers]
+        parcel = pickle.loads(pickled, buffers=arrived)
+        assert isinstance(parcel, Parcel)
+    assert np.array_equal(receive(parcel).unpack(), np.arange(100_000.0))
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_parcel_travels_by_itself_too(protocol):
+    parcel = pickle.loads(pickle.dumps(pack(np.arange(9.0), None), protocol=protocol))
+    parcel = pickle.loads(pickle.dumps(parcel, protocol=protocol))
+    value = receive(parcel).unpack()
+    value += 1  # it is ours
+    assert np.array_equal(value, np.arange(1.0, 10.0))
+
+
+def arrived(block, *, packer, writable=False):
+    """A parcel of 100 numbers that has come in this memory."""
+    view = memoryview(block)[:800]
+    parcel = pack(np.arange(100.0), None)
+    view[:] = parcel.inline[0].raw()
+    return replace(parcel, inline=(view if writable else view.toreadonly(),), packer=packer)
+
+
+def shares(value, block):
+    return np.shares_memory(value, np.frombuffer(block, np.uint8))
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_another_process_has_sent_is_used_where_it_has_come(writable):
+    block = np.empty(800, np.uint8)
+    value = receive(arrived(block, packer=0, writable=writable)).unpack()
+    assert shares(value, block)
+    value += 1
+    assert np.array_equal(value, np.arange(1.0, 101.0))
+
+
+def test_what_this_process_has_packed_is_copied_because_the_caller_has_it_too():
+    block = np.empty(800, np.uint8)
+    value = receive(arrived(block, packer=os.getpid(), writable=True)).unpack()
+    value += 1
+    assert not shares(value, block)
+    assert np.array_equal(np.frombuffer(block, float), np.arange(100.0))
+
+
+def test_what_lies_in_a_block_with_other_things_is_copied():
+    block = np.empty(801, np.uint8)
+    assert not shares(receive(arrived(block, packer=0)).unpack(), block)
+
+
+def test_what_is_not_aligned_is_copied():
+    block = np.empty(817, np.uint8)
+    start = (1 - block.ctypes.data) % 16
+    value = receive(arrived(block[start : start + 800], packer=0)).unpack()
+    assert value.flags.aligned
+    assert not shares(value, block)
+
+
+def test_memory_that_cannot_be_written_is_copied():
+    block = np.empty(800, np.uint8)
+    parcel = arrived(block, packer=0)
+    block.flags.writeable = False
+    value = receive(parcel).unpack()
+    value += 1
+    assert not shares(value, block)

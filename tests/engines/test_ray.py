@@ -1,0 +1,246 @@
+"""What the Ray engine does beyond the laws of every engine."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+
+from ..processes import ANSWER, alive, eventually, pid, run_script, same
+
+pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("ray_cluster")]
+
+
+def task_name(_):
+    import ray
+
+    return ray.get_runtime_context().get_task_name()
+
+
+def node(_):
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+def sleep_in_c(seconds):
+    """Holds the interpreter lock all the while."""
+    ctypes.PyDLL(None).sleep(seconds)
+
+
+def test_by_default_there_is_a_slot_for_each_cpu_and_an_actor_for_each_slot():
+    with cm.engines.Ray() as engine:
+        assert engine.workers == 2
+        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(2)}) == 2
+
+
+def test_more_slots_than_cpus_have_actors_of_their_own_because_these_reserve_none():
+    with cm.engines.Ray(3) as engine:
+        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)}) == 3
+
+
+def test_fewer_actors_than_slots_are_shared_with_one_warning_and_cpus_are_given_back():
+    import ray
+
+    with pytest.warns(UserWarning, match="3 slots share 2 Ray workers") as told:
+        engine = cm.engines.Ray(3, num_cpus=1)
+    with engine:
+        pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)]
+        assert ray.available_resources().get("CPU", 0) == 0
+    assert len(told) == 1
+    assert len(set(pids)) == 2
+    assert all(one != other for one, other in itertools.pairwise(pids))
+    assert eventually(lambda: ray.available_resources().get("CPU", 0) == 2)
+
+
+def test_no_room_for_one_worker_is_an_error():
+    with pytest.raises(cm.EngineError, match=r"no node .* has {'CPU': 5} free .*num_cpus=0"):
+        cm.engines.Ray(2, num_cpus=5)
+    with pytest.raises(cm.EngineError, match=r"no node .* has {'memory': 1e\+18} free"):
+        cm.engines.Ray(2, resources={"memory": 1e18})
+
+
+@pytest.mark.parametrize("need", [-1, math.nan, math.inf, "two"])
+def test_what_cannot_be_reserved_is_refused(need):
+    with pytest.raises(cm.InvalidArgument, match=r"of GPU cannot be reserved"):
+        cm.engines.Ray(2, num_gpus=need)
+
+
+def test_calls_are_named_by_their_slot_for_the_dashboard():
+    with cm.engines.Ray(1) as engine:
+        names = {engine.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
+    # One name, because Ray keeps statistics of every name, for ever.
+    assert [name.rpartition("-")[0] for name in names] == ["codedmap-slot0"]
+
+
+def test_a_straggler_deep_in_c_code_is_really_gone_after_grace():
+    with cm.engines.Ray(1, grace=0.3) as engine:
+        worker = engine.submit(0, pid, None).result(ANSWER)
+        straggler = engine.submit(0, sleep_in_c, 60)
+        engine.abandon([straggler])
+        assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
+        assert eventually(lambda: not alive(worker))
+        assert engine.submit(0, pid, None).result(ANSWER) != worker
+
+
+def test_closing_ends_the_actors_whatever_they_are_doing():
+    with cm.engines.Ray(2) as engine:
+        workers = [engine.submit(slot, pid, None).result(ANSWER) for slot in (0, 1)]
+        straggler = engine.submit(0, sleep_in_c, 60)
+    assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
+    assert eventually(lambda: not any(map(alive, workers)))
+
+
+def test_large_payloads_can_be_written_and_large_answers_too():
+    def negate_in_place(batch):
+        np.negative(batch, out=batch)
+        return batch
+
+    with cm.engines.Ray(1) as engine:
+        payload = np.ones(1 << 20)
+        answer = engine.submit(0, negate_in_place, payload).result(ANSWER)
+    answer += 1
+    assert (answer == 0).all()
+    assert (payload == 1).all()
+
+
+def test_a_worker_without_a_domain_is_an_error():
+    with pytest.raises(
+        cm.InvalidArgument, match=r"failure_domains has no entry for .* its node id"
+    ):
+        cm.engines.Ray(2, failure_domains={"elsewhere": 1})
+
+
+@pytest.mark.parametrize("domains", [3, "rack 1"])
+def test_failure_domains_of_another_kind_are_an_error(domains):
+    with pytest.raises(cm.InvalidArgument, match=r"failure_domains=.* must be a mapping"):
+        cm.engines.Ray(2, failure_domains=domains)
+
+
+def test_failure_domains_may_be_a_function_of_the_node():
+    with cm.engines.Ray(2, failure_domains=lambda node: node["NodeManagerAddress"]) as engine:
+        assert engine.submit(1, same, 1).result(ANSWER) == 1
+
+
+def test_other_versions_on_the_cluster_are_an_error(monkeypatch):
+    monkeypatch.setattr(cm, "__version__", "9.9")
+    with pytest.raises(cm.EngineError, match=r"a Ray worker has .* but the caller .*9\.9: install"):
+        cm.engines.Ray(1)
+
+
+def test_workers_that_cannot_run_codedmap_are_an_error(tmp_path, monkeypatch):
+    (tmp_path / "unknown_there.py").write_text(
+        "class Worker:\n    def hello(self):\n        pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import unknown_there
+
+    monkeypatch.setattr("codedmap.engines.ray_actors.Worker", unknown_there.Worker)
+    with pytest.raises(cm.EngineError, match=r"a Ray worker has not started .*unknown_there"):
+        cm.engines.Ray(1)
+
+
+def test_what_the_workers_cannot_import_is_told(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def fn(batch):\n    return batch\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    with cm.engines.Ray(1) as engine:
+        error = engine.submit(0, only_here.fn, 1).exception(ANSWER)
+    assert isinstance(error, cm.errors.CannotSend)
+    assert "No module named 'only_here'): install the module where the workers run" in str(error)
+
+
+LOCAL = """
+import os, ray, tempfile
+def slow(_):
+    time.sleep(60)
+def long(_):
+    time.sleep(5)
+def there(_):
+    return ray.get_runtime_context().get_node_id()
+# main
+temporary = tempfile.TemporaryDirectory(prefix="ray")
+size = dict(num_cpus=2, object_store_memory=100 << 20)
+quiet = dict(log_to_driver=False, logging_level="ERROR")
+alone = dict(include_dashboard=False, _temp_dir=temporary.name)
+"""
+
+
+def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
+    ended = run_script(
+        tmp_path,
+        LOCAL
+        + """
+        def told(what):
+            try:
+                what()
+            except cm.EngineError as error:
+                print(error)
+
+        told(cm.engines.Ray)
+        ray.init(**size, **alone, **quiet)
+        with cm.engines.Ray(1) as engine:
+            call = engine.submit(0, slow, None)
+            ray.shutdown()
+            print(type(call.exception(30)).__name__)
+            told(lambda: engine.submit(0, abs, -1))
+            assert not ray.is_initialized()
+        """.replace("\n        ", "\n"),
+    )
+    first, second, third = ended.out.splitlines()
+    assert first.startswith("Ray is not initialised: call ray.init() first")
+    assert second in (
+        "EngineError",
+        "WorkerCrashed",
+    )  # Ray may still tell that it killed the worker
+    assert third.startswith(
+        "Ray has been shut down, and the engine's workers with it: call ray.init"
+    )
+    assert (ended.err, ended.process.returncode) == ("", 0)
+
+
+@pytest.mark.slow  # it takes Ray a while to see that a node has been lost
+def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_answers_of_its_own_slots(
+    tmp_path,
+):
+    ended = run_script(
+        tmp_path,
+        LOCAL
+        + """
+        from ray.cluster_utils import Cluster
+
+        each = dict(num_cpus=2, object_store_memory=100 << 20)
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args=dict(each, temp_dir=temporary.name, include_dashboard=False),
+        )
+        second = cluster.add_node(**each)
+        ray.init(cluster.address, **quiet)
+        with cm.engines.Ray(4) as engine:
+            nodes = [engine.submit(slot, there, None).result(30) for slot in range(4)]
+            print('told', nodes[0] != nodes[1], nodes[:2] == nodes[2:])
+            calls = [engine.submit(slot, long, None) for slot in range(4)]
+            time.sleep(1.0)
+            cluster.remove_node(second, allow_graceful=False)
+            errors = [call.exception(60) for call in calls]
+            lost = [type(error).__name__ for error in errors if error]
+            print('told', lost, [node for node, error in zip(nodes, errors) if not error] == 2 * [there(None)])
+            after = [engine.submit(slot, there, None).result(60) for slot in range(4)]
+            print('told', after == 4 * [there(None)])
+        ray.shutdown()
+        cluster.shutdown()
+        """.replace("\n        ", "\n"),
+    )
+    told = [line for line in ended.out.splitlines() if line.startswith("told")]  # Ray prints, too
+    assert told == [
+        "told True True",
+        "told ['WorkerCrashed', 'WorkerCrashed'] True",
+        "told True",
+    ]
+    assert ended.process.returncode == 0
