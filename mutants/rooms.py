@@ -12,47 +12,50 @@ ROOT = Path(__file__).parents[1]
 WANTED = {"all": 0.75}
 """The least share to be found, in all or in a room."""
 
-# Room, globs below src/codedmap, and files or folders below tests, those first that are quick and
-# find most. A fault that survives takes as long as they do together: a row is to take half a
-# minute. The engines and the command line are left out, whose tests start processes.
+# Globs below src/codedmap, whose folder is the room, and files below tests: first those that are
+# quick and find most. A fault that survives takes as long as they do together, so a row is to take
+# half a minute. The engines and the command line are left out: their tests start processes.
 ROWS = [
-    ("contracts", "_answers.py _forms.py _rows.py", "test_forms.py test_bad_input.py test_map.py laws/test_estimates.py"),
-    ("contracts", "_rules.py", "test_rules.py test_map.py test_tolerance.py"),
-    ("contracts", "_code.py _checks.py _closing.py _memory.py", "laws/test_estimates.py test_bad_input.py test_groups.py test_matrix.py laws/test_codes.py"),
-    ("coding", "_ordering.py _two_opt.py", "test_ordering.py"),
-    ("coding", "_points.py _spline.py _precision.py", "laws/test_codes.py test_spline.py test_liars_linear.py"),
-    ("coding", "_operators.py _buffer.py _groups.py _loose.py", "test_groups.py test_buffer.py test_map.py test_loose.py test_operators.py"),
-    ("coding", "_sums/combining.py _sums/gradient.py", "laws/test_sums.py test_sum.py"),
-    ("detection", "_contradictions.py _nonfinite.py _votes.py", "codes/test_replication.py test_contradictions.py test_kernel_copies.py laws/test_codes.py"),
-    ("detection", "_outliers.py _sketches.py", "test_liars_linear.py test_kernel_lies.py"),
-    ("estimation", "_kernel/[dgkm]*.py _kernel/evidence.py _kernel/solving.py", "test_metric.py test_kernel_caught.py test_kernel.py test_kernel_rounding.py test_kernel_lies.py"),
-    ("estimation", "_kernel/[copr]*.py", "test_metric.py test_kernel.py test_kernel_rounding.py test_kernel_copies.py laws/test_codes.py"),
-    ("estimation", "_kernel/[hjq]*.py _kernel/elimination.py _kernel/suspects.py", "test_kernel_caught.py test_kernel_copies.py test_kernel_quarrels.py test_kernel_lies.py"),
-    ("codes", "codes/[bls]*.py codes/replication.py _linear.py _mixing.py _ordered.py _robust.py", "codes/test_lagrange.py codes/test_replication.py laws/test_estimates.py laws/test_codes.py test_published.py test_liars_linear.py"),
-    ("codes", "codes/kernel*.py", "test_kernel_caught.py test_kernel.py test_kernel_copies.py test_kernel_lies.py"),
-    ("codes", "codes/*gradient.py codes/fractional*.py codes/ignore*.py", "laws/test_sums.py test_sum.py test_sum_rounding.py"),
-    ("codes", "codes/mds.py codes/polar.py", "laws/test_matrices.py test_matrix_rounding.py test_matrix.py test_matrix_disputed.py"),
-    ("execution", "_wave.py _batch.py _collect.py _again.py _stream.py _parts.py _placed.py", "execution/test_wave.py test_rules.py test_map.py test_tolerance.py test_hedge_liars.py test_stream.py test_hedge.py"),
-    ("execution", "_hedge.py", "test_hedge_liars.py test_hedge.py"),
-    ("latency", "latency/*.py", "test_latency.py"),
-    ("planning", "_planning/*.py", "test_auto.py test_plan.py"),
-    ("storage", "_digest.py _journal.py _source.py _form.py _growing.py _sink.py _store.py", "test_waves.py"),
-    ("results", "_result.py _totals.py _telling.py _sums/result.py _matrices/result.py", "test_map.py test_sum.py test_matrix.py test_tolerance.py"),
-    ("sums", "_sums/integers.py _sums/pieces.py _sums/shard.py _sums/parts.py _sums/door.py", "test_sum_integers.py test_sum_given.py test_sum_rounding.py test_sum.py laws/test_sums.py"),
-    ("matrices", "_matrices/[bcd]*.py _matrices/products.py", "test_matrix_rounding.py laws/test_matrices.py test_matrix.py test_matrix_disputed.py"),
-    ("topology", "_clusters/*.py", "test_plan_cluster.py"),
-    ("training", "training/*.py", "test_training.py"),
-    ("api", "_map.py _waves.py", "test_map.py test_bad_input.py test_waves.py"),
+    ("contracts/answer*.py contracts/inputs.py", "contracts/test_answer_types.py api/test_bad_input.py api/test_map.py contracts/test_estimates.py"),
+    ("contracts/stopping.py", "contracts/test_stopping.py api/test_map.py api/test_tolerance.py"),
+    ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
+    ("results/*_result.py results/plan.py results/summary.py results/totals.py", "api/test_map.py api/test_sum.py api/test_matrix.py api/test_tolerance.py api/test_plan.py"),
+    ("coding/ordering.py coding/two_opt.py", "coding/test_ordering.py"),
+    ("coding/points.py coding/spline.py coding/precision.py", "contracts/test_codes.py coding/test_spline.py codes/test_linear_outliers.py"),
+    ("coding/operators.py coding/buffer.py coding/groups.py", "coding/test_groups.py coding/test_buffer.py api/test_map.py codes/test_scattered.py coding/test_operators.py"),
+    ("coding/combining.py coding/gradient.py", "contracts/test_sums.py api/test_sum.py"),
+    ("detection/contradictions.py detection/nonfinite.py detection/replicas.py", "codes/test_replication.py detection/test_contradictions.py codes/test_kernel_copies.py contracts/test_codes.py"),
+    ("detection/outliers.py detection/sketches.py", "codes/test_linear_outliers.py codes/test_kernel_outliers.py"),
+    ("estimation/[dgkm]*.py estimation/evidence.py estimation/solving.py", "estimation/test_metric.py codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_outliers.py"),
+    ("estimation/cells.py estimation/other_cells.py estimation/process.py estimation/regression.py", "estimation/test_metric.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_copies.py contracts/test_codes.py"),
+    ("estimation/elimination.py estimation/observations.py estimation/rej*.py estimation/rep*.py estimation/suspects.py", "codes/test_kernel_caught.py codes/test_kernel_copies.py codes/test_kernel_replica_conflicts.py codes/test_kernel_outliers.py"),
+    ("codes/[bls]*.py codes/clipped.py codes/ordered.py codes/replication.py codes/robust_spline.py", "codes/test_lagrange.py codes/test_replication.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_scattered.py codes/test_linear_outliers.py"),
+    ("codes/kernel*.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
+    ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
+    ("codes/mds.py codes/polar.py", "contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
+    ("latency/*.py", "latency/test_latency.py"),
+    ("execution/[bcprsw]*.py", "execution/test_wave.py contracts/test_stopping.py api/test_map.py api/test_tolerance.py execution/test_hedge_outliers.py api/test_stream.py execution/test_hedge.py"),
+    ("execution/hedge.py", "execution/test_hedge_outliers.py execution/test_hedge.py"),
+    ("storage/*.py", "api/test_waves.py"),
+    ("sums/*.py", "sums/test_integers.py api/test_sum_given.py api/test_sum_rounding.py api/test_sum.py contracts/test_sums.py"),
+    ("matrices/*.py", "api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
+    ("planning/*.py", "api/test_auto.py api/test_plan.py"),
+    ("api/map.py api/waves.py", "api/test_map.py api/test_bad_input.py api/test_waves.py"),
+    ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
+    ("api/parts.py api/sum.py", "api/test_sum_given.py api/test_sum.py"),
+    ("api/plan.py", "api/test_plan.py"),
+    ("topology/*.py", "topology/test_topology.py"),
+    ("training/*.py", "training/test_training.py"),
 ]  # fmt: skip
 
 
 def every_fault() -> Iterator[tuple[str, str, Fault]]:
     """Room, tests and fault, for all that the files of the rooms can be given."""
-    for room, sources, tests in ROWS:
+    for sources, tests in ROWS:
         for glob in sources.split():
             paths = sorted((ROOT / "src" / "codedmap").glob(glob))
             if not paths:
                 raise FileNotFoundError(f"mutants/rooms.py: {glob!r} fits no file of src/codedmap")
             for path in paths:
                 for fault in faults(path.relative_to(ROOT), path.read_text()):
-                    yield room, tests, fault
+                    yield path.parent.name, tests, fault

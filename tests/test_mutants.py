@@ -101,7 +101,7 @@ def test_it_fails_where_fewer_are_found_than_wanted(wanted, code, room, capsys):
 
 
 def test_what_the_tables_name_is_there():
-    for _, _, tests in ROWS:
+    for _, tests in ROWS:
         assert [t for t in tests.split() if not (ROOT / "tests" / t).exists()] == []
     known = equivalent((ROOT / "mutants" / "equivalent.txt").read_text())
     assert all(known.values())
