@@ -15,7 +15,7 @@ from pathlib import Path
 from .faults import Fault
 from .rooms import ROOT
 
-_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "_build", "dist", "results")
+_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "_build", "dist")
 _PYTEST = """
 import resource, pytest
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a fault may fill any memory
