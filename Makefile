@@ -3,6 +3,7 @@
 # make slow   the tests that take longer
 # make bench  the benchmarks
 # make chaos  real faults on every engine, of whole hosts, and a thousand waves of them
+# make mutants  small random faults in the package, and which of them the tests find
 # make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow bench chaos reproduce docs lint wheel clean
+.PHONY: demo test slow bench chaos mutants reproduce docs lint wheel clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
@@ -29,6 +30,9 @@ chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m chaos faults
 	$(BIN)/python -m chaos hosts
 	$(BIN)/python -m chaos soak
+
+mutants: $(VENV)/dev.stamp
+	$(BIN)/python -m mutants
 
 reproduce: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments all $(if $(QUICK),--quick)
