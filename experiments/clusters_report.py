@@ -15,7 +15,7 @@ LEAST = 1.0 + 1e-6
 
 WORDS = """## Clusters: how far from the least cost does `plan_cluster` end?
 
-**Asked.** {count} random clusters of {sizes} learning and information nodes are small enough to measure
+**Question.** {count} random clusters of {sizes} learning and information nodes are small enough to measure
 *all* their selections: every connected set of learning nodes, every set of links, every way to feed them (a
 median of {selections:,.0f} that reach the error). Times, costs, samples, delays, links and the error model are drawn
 anew for each. The time target is that of the fastest selection there is, or some of the way from there to that of
@@ -30,13 +30,13 @@ of them.
 a single node can learn, where that is possible in time, and what it costs if all nodes learn over all links, fed by
 everybody, likewise.
 
-**Came out.** {out}
+**Result.** {out}
 
 **Every violation.** {violations}
 
 **Growth.** {growth}
 
-**Means.** With time to spare the plan is the cheapest selection or next to it. Where the time target leaves only a
+**Conclusion.** With time to spare the plan is the cheapest selection or next to it. Where the time target leaves only a
 few selections of many, it may miss them all, and `Unreachable` then says *was found*, not *exists*. Allow a
 little more time, or look at what it says can be had. {alone}
 """

@@ -29,7 +29,7 @@ SHADES = ("#440154", "#3B528B", "#21918C", "#5EC962", "#E6C800")
 
 WORDS = """## Gradient codes: how many parts, how many stragglers, how short an answer?
 
-**Asked.** {N} workers add up a function over {N} parts. If each computes d = S + m parts, any S of them may be
+**Question.** {N} workers add up a function over {N} parts. If each computes d = S + m parts, any S of them may be
 late and every answer has 1/m of the length of the sum: that is the trade-off of Ye and Abbe, and no code needs
 fewer parts. More parts cost computing time, more stragglers save waiting, shorter answers save sending. Which d, S
 and m are fastest, and do they beat what people do without a code: waiting for all, plain copies, leaving stragglers
@@ -55,7 +55,7 @@ counted. `PolynomialGradientCode` takes every d, the others those that divide N.
 *Error* is that of the scaled sum over the size of the sum, for parts whose values have mean 1 and standard deviation
 1; the other schemes are exact.
 
-**Came out.** The fastest of each kind:
+**Result.** The fastest of each kind:
 
 {out}
 
@@ -66,7 +66,7 @@ decoding; nothing is subtracted. {inside} of {count} means are within {tolerance
 
 {live}
 
-**Means.** {means}
+**Conclusion.** {means}
 """
 
 

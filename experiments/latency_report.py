@@ -23,7 +23,7 @@ DIGITS = 3
 
 ASKED = """## Latency: accuracy, time and cost at once
 
-**Asked.** K tasks are sent to workers of which some are late. One can *wait for all* of them; send each
+**Question.** K tasks are sent to workers of which some are late. One can *wait for all* of them; send each
 task twice and take the first answer (*copies x2*); *hedge*, that is, send a second call only for what is
 not back when 90 % (or 95 %) of all calls are; or send more calls than tasks, wait for the first of them,
 whichever they are, and estimate what is missing. How long does each take, how many calls does it cost,

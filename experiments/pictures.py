@@ -98,7 +98,7 @@ def _report(table: pd.DataFrame) -> str:
     lines = [
         "## What the workers see",
         "",
-        "**Asked.** A coded input is a mixture. How far is it from the nearest real input (root mean "
+        "**Question.** A coded input is a mixture. How far is it from the nearest real input (root mean "
         "square over the pixels, mean over workers), and how many of its pixels leave the inputs' "
         "range?",
         "",
@@ -109,7 +109,7 @@ def _report(table: pd.DataFrame) -> str:
             for scheme, rows in by
         ),
         "",
-        "**Means.** The function is asked about inputs that are not like those it was trained on. "
+        "**Conclusion.** The function is asked about inputs that are not like those it was trained on. "
         "The farther they are, the less its answers there say about the real ones.",
         "",
     ]

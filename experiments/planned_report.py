@@ -25,7 +25,7 @@ AT_MOST, ASIDE = 1.05, 1e-3
 
 WORDS = """## Planned codes: does the plan choose well, and do the error bars hold?
 
-**Asked.** `codedmap.plan` measures codes on a sample and recommends one, with what it has learnt. Is its
+**Question.** `codedmap.plan` measures codes on a sample and recommends one, with what it has learnt. Is its
 choice good on rows it has not seen, and is `stderr` of an estimated row what the row is off? {cells} cells:
 {functions} functions at budgets (N, K, S), a plan on 10 K rows for each (half of all rows where there are
 fewer), then {waves} or more random straggler sets, each on {groups} groups of held-out rows, the same for all
@@ -36,7 +36,7 @@ error of 0.6 to 1.6 in every cell with 500 estimated rows or more, and of 0.8 to
 outputs, 93 to 98 % of errors within two standard errors at the median; a rank correlation of standard errors
 and errors of at least 0.6 at the median where errors spread more than twofold.
 
-**Came out.**
+**Result.**
 
 | | wanted | planned | KernelCode as it is |
 |---|---|---|---|
@@ -56,7 +56,7 @@ RMSE of each code over the outputs' standard deviation, the median over a functi
 |---|---|---|---|---|---|---|---|
 {functions_table}
 
-**Means.** {meaning} The plan chose {choices}. A rank correlation asks more than calibration does: that *this*
+**Conclusion.** {meaning} The plan chose {choices}. A rank correlation asks more than calibration does: that *this*
 row's standard error be larger than that one's where its error is. One error is one draw, so even standard
 errors that are right for every row do not rank errors perfectly: shuffling the standardised errors among the rows
 shows what is left, {best:.2f} at the median for planned codes where {got:.2f} was measured (for single outputs

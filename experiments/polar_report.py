@@ -18,7 +18,7 @@ KINDS = {"alike": "blocks alike", "uneven": "an eighth of the blocks 10 times as
 
 WORDS = """## Polar codes against MDS codes: answers, time to decode, estimates
 
-**Asked.** The product of a matrix in K blocks comes from N workers. An MDS code needs any K answers, and solves a
+**Question.** The product of a matrix in K blocks comes from N workers. An MDS code needs any K answers, and solves a
 system as large as the blocks that are missing. A polar code decodes by additions alone, and has an estimate of
 everything before it can decode, but needs more answers. How many more, what does decoding take, and how good are the
 estimates and their error bars?
@@ -54,9 +54,9 @@ an estimate was needed.
 
 **Coverage.** {coverage}
 
-**Came out.** {out}
+**Result.** {out}
 
-**Means.** Up to a few hundred workers an MDS code is the better choice: it needs the fewest answers, and from a
+**Conclusion.** Up to a few hundred workers an MDS code is the better choice: it needs the fewest answers, and from a
 few it has some blocks exactly, which is less error than a sketch of all of them. The polar code decodes faster from
 about a thousand workers on, and its estimate says of every entry how far off it may be, where the others know some
 entries and nothing of the rest.

@@ -12,7 +12,7 @@ __all__ = ["report"]
 
 WORDS = """## Rates: does the error fall as the paper proves?
 
-**Asked.** A code bends {tasks} inputs into a curve and gives each of N workers one point of it. S of
+**Question.** A code bends {tasks} inputs into a curve and gives each of N workers one point of it. S of
 them are late and not waited for. A second curve, drawn through the answers that came, is read off
 where the inputs sit. Every result is an estimate, and more workers should make it better. The paper
 behind LeTCC proves how fast at least: the squared error falls as S³N⁻³ if workers compute exactly, and

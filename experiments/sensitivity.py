@@ -116,10 +116,10 @@ def _report(table: pd.DataFrame) -> str:
     lines = [
         "## What the parameters change",
         "",
-        "**Asked.** LeTCC has two smoothing parameters, a choice of points, and an order in which "
+        "**Question.** LeTCC has two smoothing parameters, a choice of points, and an order in which "
         "the inputs are threaded on the curve. Which of them matters?",
         "",
-        "**Came out.** RMSE over the outputs' standard deviation, default first, then the best and "
+        "**Result.** RMSE over the outputs' standard deviation, default first, then the best and "
         "the worst value tried:",
         "",
         "| model, (N, K, S) | parameter | default | best | worst |",
@@ -138,7 +138,7 @@ def _report(table: pd.DataFrame) -> str:
     by = gain.groupby("what", sort=False).max()
     lines += [
         "",
-        "**Means.** The most that any value improved on the default: "
+        "**Conclusion.** The most that any value improved on the default: "
         + "; ".join(f"{what} {share:.0%}" for what, share in by.items())
         + ". Too much smoothing is what to avoid: its worst values stand in the table.",
         "",

@@ -22,7 +22,7 @@ WANTED = 1.3
 
 ASKED = """## Served live: what a wave takes, costs and gets wrong
 
-**Asked.** K = {K} tasks a wave, again and again, on worker processes that really sleep as long as the times
+**Question.** K = {K} tasks a wave, again and again, on worker processes that really sleep as long as the times
 say: measured ones, of different workers of one round of an AWS array (256 workers), and made-up ones of which 5 % are ten
 times longer. People wait for all; send everything twice; *hedge*, sending once more what is not back when
 90 % of all calls are; or use a code. *KernelCode* sends the K raw inputs and N - K mixtures, and takes the
@@ -86,7 +86,7 @@ def _meaning(part: str, own: pd.DataFrame) -> str:
     ways = own.set_index("way")
     code, everyone, hedge = (ways.loc[name] for name in ("KernelCode", "wait for all", "hedge"))
     text = (
-        f"**Means.** Waiting for all has a p99 of {everyone['p99']:.2f}. A hedge brings it to "
+        f"**Conclusion.** Waiting for all has a p99 of {everyone['p99']:.2f}. A hedge brings it to "
         f"{hedge['p99']:.2f} for {hedge['cost']:.2f} calls a task, and every row is exact; KernelCode to "
         f"{code['p99']:.2f} for {code['cost']:.2f}, with {code['estimated']:.1%} of the rows estimated, and an "
         f"error of {code['error']:.3f} over all of them."

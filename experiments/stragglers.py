@@ -112,10 +112,10 @@ def _report(table: pd.DataFrame) -> str:
     lines = [
         "## Against the number of stragglers",
         "",
-        "**Asked.** How fast do the answers get worse as more workers are missing, from none to all "
+        "**Question.** How fast do the answers get worse as more workers are missing, from none to all "
         "but two? Means over random straggler sets, with 95 % bands.",
         "",
-        "**Came out.** The most stragglers at which the error stays under half of the outputs' "
+        "**Result.** The most stragglers at which the error stays under half of the outputs' "
         "standard deviation:",
         "",
         "| model | N, K | " + " | ".join(table.scheme.unique()) + " |",
@@ -136,7 +136,7 @@ def _report(table: pd.DataFrame) -> str:
     ]
     lines += [
         "",
-        "**Means.** The codes are estimates even when nobody is missing (RMSE over the outputs' "
+        "**Conclusion.** The codes are estimates even when nobody is missing (RMSE over the outputs' "
         "standard deviation at S = 0: "
         + "; ".join(parts)
         + "); copies start exact, and lose whole "

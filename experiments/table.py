@@ -189,7 +189,7 @@ def _report(table: pd.DataFrame) -> str:
     lines = [
         "## Real models: the paper's table, and plain copies beside it",
         "",
-        "**Asked.** A model answers K inputs on N workers, S of which are missing. How far are the "
+        "**Question.** A model answers K inputs on N workers, S of which are missing. How far are the "
         "rebuilt answers from the model's own? Each entry is the RMSE over the outputs' standard "
         "deviation, and, for classifiers, the share of labels equal to the model's own; mean ± "
         "standard deviation over straggler sets, all schemes on the same inputs and sets. *Copies* "
@@ -224,7 +224,7 @@ def _report(table: pd.DataFrame) -> str:
             copied.append(name)
     lines += [
         "",
-        f"**Came out.** LeTCC has the smaller RMSE of the two codes in "
+        f"**Result.** LeTCC has the smaller RMSE of the two codes in "
         f"{cells - len(behind)} of {cells} cells.",
     ]
     if behind:
@@ -235,7 +235,7 @@ def _report(table: pd.DataFrame) -> str:
         ]
     lines += [
         "",
-        f"**Means.** Plain copies at the same number of worker calls have a smaller error than both "
+        f"**Conclusion.** Plain copies at the same number of worker calls have a smaller error than both "
         f"published codes in {len(copied)} of {cells} cells"
         + (": " + "; ".join(copied) if 0 < len(copied) < cells else "") + ". The inputs of a group "
         "are unrelated here, in random order, and a curve through unrelated points bends sharply "

@@ -24,8 +24,8 @@ def told(experiment, root: Path) -> tuple[pd.DataFrame, str]:
     table = run(experiment, quick=True, seed=0, root=root)
     assert (root / "quick" / f"{experiment.name}.png").read_bytes().startswith(b"\x89PNG")
     text = experiment.report(table)
-    assert "**Asked.**" in text
-    assert "**Means.**" in text
+    assert "**Question.**" in text
+    assert "**Conclusion.**" in text
     return table, text
 
 

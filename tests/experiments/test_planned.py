@@ -97,8 +97,8 @@ def test_functions_answer_row_by_row(name: str) -> None:
 
 def test_the_words_are_complete(table: pd.DataFrame, root: Path) -> None:
     words = planned.EXPERIMENT.report(table)
-    assert "**Asked.**" in words
-    assert "**Means.**" in words
+    assert "**Question.**" in words
+    assert "**Conclusion.**" in words
     assert "nan" not in words
     assert "{" not in words
     figure = (root / "quick" / "planned.png").read_bytes()

@@ -74,7 +74,7 @@ def test_the_table_has_a_row_for_each_way_and_the_words_are_complete(tmp_path):
     assert table["way"].tolist() == [way.name for way in slow_ways(4, 5)]
     assert (table.loc[table["estimated"] == 0, "error"] < 1e-5).all()
     words = serving_report.report(table)
-    assert "**Asked.**" in words
+    assert "**Question.**" in words
     assert "{" not in words
     assert "nan" not in words
 
