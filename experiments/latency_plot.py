@@ -31,7 +31,7 @@ MARKS = {
     "copies x2": Mark(SCHEME_COLOURS["copies"], "D", "two copies, 2x"),
     "BACC": Mark(SCHEME_COLOURS["BACC"], "o", "BACC"),
     "LeTCC": Mark(SCHEME_COLOURS["LeTCC"], "o", "LeTCC"),
-    "copies, mean": Mark(SCHEME_COLOURS["copies"], "P", "copies, missing tasks get the mean"),
+    "copies, mean": Mark(SCHEME_COLOURS["copies"], "P", "copies, mean fill"),
 }
 EXACT = tuple(scheme.name for scheme in SCHEMES if scheme.exact)
 LOWERED = "first 1.25K of 2K"

@@ -151,7 +151,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             known = own["simulated_p50"].notna()
             panel.hlines(
                 place[known], own["simulated_p50"][known], own["simulated_p999"][known],
-                color="#bbbbbb", lw=6, label="simulated, p50 to p99.9",
+                color="#bbbbbb", lw=6, label="simulated",
             )  # fmt: skip
             panel.plot(
                 own["simulated_p99"],
@@ -160,10 +160,10 @@ def plot(table: pd.DataFrame, path: Path) -> None:
                 color="#444444",
                 ms=18,
                 mew=2,
-                label="simulated, p99",
+                label="simulated p99",
             )
-            panel.plot(own["p50"], place, "o", color="#0072B2", ms=9, label="live, p50")
-            panel.plot(own["p99"], place, "D", color="#D55E00", ms=9, label="live, p99")
+            panel.plot(own["p50"], place, "o", color="#0072B2", ms=9, label="live p50")
+            panel.plot(own["p99"], place, "D", color="#D55E00", ms=9, label="live p99")
             panel.set_xscale("log")
             low = own[["p50", "simulated_p50"]].min().min()
             high = own[["p99", "simulated_p999"]].max().max()
@@ -181,7 +181,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             ]
             panel.set_xticks(ticks, [str(t) for t in ticks])
             panel.minorticks_off()
-            panel.set_xlabel("time of a wave")
+            panel.set_xlabel("time of a wave (bars: simulated p50 to p99.9)")
         axes.flat[0].legend(
             loc="lower right", frameon=False, ncols=4, fontsize=11, bbox_to_anchor=(1.0, 1.0)
         )
