@@ -92,11 +92,12 @@ def grid(own: pd.DataFrame) -> str:
 
 def summary(own: pd.DataFrame) -> str:
     """One part of the table in few columns, as in the README."""
-    lines = ["| | median | p99 | calls per task | rows estimated |", "|---" * 5 + "|"]
-    lines += [
-        f"| {row['way']} | {row['p50']:.1f} | {row['p99']:.1f} | {row['cost']:.2f} | {row['estimated']:.0%} |"
-        for row in own.to_dict("records")
-    ]
+    lines = ["| | median | p99 | calls per task | rows estimated | RMSE / sd |", "|---" * 6 + "|"]
+    for row in own.to_dict("records"):
+        error = f"{row['error']:.2f}" if row["estimated"] > 0 else "0"
+        cells = [row["way"], f"{row['p50']:.1f}", f"{row['p99']:.1f}", f"{row['cost']:.2f}",
+                 f"{row['estimated']:.0%}", error]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
