@@ -14,9 +14,9 @@
 """
 
 from .amsgrad import AMSGrad as AMSGrad
+from .amsgrad import Step as Step
 from .sketch import CountSketch as CountSketch
 from .sketched import SketchedAMSGrad as SketchedAMSGrad
-from .step import Step as Step
 
 __all__ = ["AMSGrad", "CountSketch", "SketchedAMSGrad", "Step"]
 
