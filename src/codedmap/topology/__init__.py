@@ -5,8 +5,8 @@ from .cluster import InformationNode as InformationNode
 from .cluster import LearningNode as LearningNode
 from .cluster import Link as Link
 from .error import ErrorModel as ErrorModel
+from .plan import ClusterPlan as ClusterPlan
 from .plan import plan_cluster as plan_cluster
-from .table import ClusterPlan as ClusterPlan
 
 __all__ = [
     "Cluster",
