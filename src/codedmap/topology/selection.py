@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -72,7 +72,6 @@ class Problem:
 
     cluster: Cluster
     target: float
-    _gaps: dict[tuple[bytes, frozenset[int]], float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         learning, information = self.cluster.learning, self.cluster.information
@@ -152,12 +151,9 @@ class Problem:
     def _gap(self, nodes: np.ndarray, links: frozenset[int]) -> float:
         if len(nodes) == 1:
             return 1.0
-        key = nodes.tobytes(), links
-        if key not in self._gaps:
-            values = np.linalg.eigvalsh(self.averaging_matrix(nodes, links))
-            # Rounded, so that equal graphs with differently numbered nodes have equal gaps.
-            self._gaps[key] = round(1.0 - float(max(values[-2], -values[0])), 12)
-        return self._gaps[key]
+        values = np.linalg.eigvalsh(self.averaging_matrix(nodes, links))
+        # Rounded, so that equal graphs with differently numbered nodes have equal gaps.
+        return round(1.0 - float(max(values[-2], -values[0])), 12)
 
 
 _RELATIVE = np.linspace(np.log(1e-7), np.log(60.0), 160)
