@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, at_best
+from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument, KeptLost, NotEnoughAnswers
@@ -144,13 +144,15 @@ class _Call:
         if verdict is not None and (seen.decodable or self._is_over(verdict, seen)):
             return verdict
         if not seen.running:
-            return verdict or Outcome.NOBODY_LEFT
+            return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
-        ending = at_best(seen.asked, best, seen.failed, seen.seconds, self._pieces.decodable(best))
+        ending = best_case(
+            seen.asked, best, seen.failed, seen.seconds, self._pieces.decodable(best)
+        )
         if not ending.decodable:
-            return Outcome.HOPELESS
+            return Outcome.UNSATISFIABLE
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
     def _is_over(self, verdict: Outcome, seen: Progress) -> bool:
         """Whether time has had its say, so that no answer will be waited for."""

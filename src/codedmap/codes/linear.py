@@ -13,8 +13,8 @@ import numpy as np
 from ..coding.operators import Memory, Operator, apply, in_dtype, units, values_dtype
 from ..coding.operators import telltale as telltale_of
 from ..coding.precision import Precision, Windows
-from ..contracts.answers import Order, finite, matrix
-from ..contracts.code import Estimate, check_tasks, left_out
+from ..contracts.answers import Order, all_finite, matrix
+from ..contracts.code import Estimate, check_tasks, reject_frequent
 from ..detection.contradictions import contradict, wrong_ones
 from ..detection.nonfinite import broken_in, contradicted, kept_of, left_out_because, patterns
 from ..detection.outliers import find_lies, suspicious
@@ -175,7 +175,7 @@ class LinearEncoding:
         with np.errstate(invalid="ignore", over="ignore"):
             order = Order.of(slots)
             values, exact, telltale = self._estimate(order, stacked)
-            usable = finite(values[telltale])
+            usable = all_finite(values[telltale])
         outliers = self._outliers(order, stacked) if usable else None
         if not usable or outliers is not None:
             values, exact, liars = self._without_lies(slots, side_by_side(stacked), outliers)
@@ -255,12 +255,12 @@ class LinearEncoding:
         lied = contradicted(slots, stacked, broken, owners, told)
         if outliers is None:
             outliers = np.zeros_like(broken)
-            for pattern, where in patterns(~left_out(broken)):
+            for pattern, where in patterns(~reject_frequent(broken)):
                 kept = kept_of(slots, pattern)
                 found = self._outliers(Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
-        lies = left_out(lied | outliers)
+        lies = reject_frequent(lied | outliers)
         # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
         # mixture that estimates the other tasks.
         usable = ~(lies | broken)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.operators import width_of
-from ..contracts.answer_types import agreed
-from ..contracts.answers import Sheet, matrix, stacked
+from ..contracts.answers import Sheet, matrix, stacked, usable_answers
 from ..detection.sketches import looked_at
 
 __all__ = ["Loose", "loose", "side_by_side"]
@@ -69,7 +68,7 @@ def loose(
     """As `matrix`, but large answers of equal dtype are left where they are."""
     if isinstance(answers, Sheet):
         return matrix(answers, rows)
-    kept, others = agreed(answers, rows)
+    kept, others = usable_answers(answers, rows)
     arrays = tuple(kept.values())
     alike = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype.char in "fdFD"
     if alike and sum(array.nbytes for array in arrays) >= _LARGE:

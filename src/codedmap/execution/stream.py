@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from typing import Any, cast
 
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from ..results.map_result import MapResult
@@ -129,7 +129,7 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))
-    ending = at_best(everyone, everyone, frozenset(), 0.0, True)
+    ending = best_case(everyone, everyone, frozenset(), 0.0, True)
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
             f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"
