@@ -15,8 +15,14 @@ from ..coding.operators import telltale as telltale_of
 from ..coding.precision import Precision, Windows
 from ..contracts.answers import Order, all_finite, matrix
 from ..contracts.code import Estimate, check_tasks, reject_frequent
-from ..detection.contradictions import contradict, wrong_ones
-from ..detection.nonfinite import broken_in, contradicted, kept_of, left_out_because, patterns
+from ..detection.contradictions import exact_outliers, suspect_contradiction
+from ..detection.nonfinite import (
+    column_patterns,
+    nonfinite_answers,
+    rejected_nonfinite,
+    rejection_reasons,
+    selected_slots,
+)
 from ..detection.outliers import find_lies, suspicious
 from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from .scattered import Loose, loose, side_by_side
@@ -189,13 +195,13 @@ class LinearEncoding:
         shape = (self.code.tasks, groups)
         values = np.full((*shape, *stacked.shape[2:]), np.nan, values_dtype(stacked.dtype))
         exact = np.zeros(shape, dtype=bool)
-        owners, broken = [self.raw[slot] for slot in slots], broken_in(stacked)
-        lied = contradicted(slots, stacked, broken, owners, None)
+        owners, broken = [self.raw[slot] for slot in slots], nonfinite_answers(stacked)
+        lied = rejected_nonfinite(slots, stacked, broken, owners, None)
         sure = ~lied
         for row, task in enumerate(owners):
             if task is not None:
                 values[task, sure[row]], exact[task, sure[row]] = stacked[row, sure[row]], True
-        rejected = tuple(sorted({*rejected, *kept_of(slots, np.asarray(lied.any(axis=1)))}))
+        rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(lied.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
     def _estimate(
@@ -237,26 +243,26 @@ class LinearEncoding:
             return None
         if isinstance(stacked, Loose):
             if isinstance(precision, Precision):
-                look = contradict if precision.exact else suspicious
+                look = suspect_contradiction if precision.exact else suspicious
                 if not look(stacked.glance(), precision, order.rows):
                     return None
             stacked = side_by_side(stacked)
         flat = stacked.reshape(*stacked.shape[:2], -1)
         if isinstance(precision, Precision) and precision.exact:
-            return wrong_ones(flat, precision, order.rows)
+            return exact_outliers(flat, precision, order.rows)
         return find_lies(flat, precision, order.rows)
 
     def _without_lies(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, set[int]]:
         owners = [self.raw[slot] for slot in slots]
-        broken = broken_in(stacked) if outliers is None else np.zeros_like(outliers)
+        broken = nonfinite_answers(stacked) if outliers is None else np.zeros_like(outliers)
         told = self.code.shortfall if self.code.determined else None
-        lied = contradicted(slots, stacked, broken, owners, told)
+        lied = rejected_nonfinite(slots, stacked, broken, owners, told)
         if outliers is None:
             outliers = np.zeros_like(broken)
-            for pattern, where in patterns(~reject_frequent(broken)):
-                kept = kept_of(slots, pattern)
+            for pattern, where in column_patterns(~reject_frequent(broken)):
+                kept = selected_slots(slots, pattern)
                 found = self._outliers(Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
@@ -264,16 +270,16 @@ class LinearEncoding:
         # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
         # mixture that estimates the other tasks.
         usable = ~(lies | broken)
-        why, remedy = left_out_because(bool(broken.any()), bool(outliers.any()))
+        why, remedy = rejection_reasons(bool(broken.any()), bool(outliers.any()))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         exact = np.zeros(values.shape[:2], dtype=bool)
         passed = [(t, row, (broken & ~lies)[row]) for row, t in enumerate(owners) if t is not None]
         for task, _, where in passed:
             exact[task] |= where
-        for pattern, where in patterns(usable):
+        for pattern, where in column_patterns(usable):
             if exact[:, where].all():  # nobody has a number, and nobody contradicts that
                 continue
-            kept = kept_of(slots, pattern)
+            kept = selected_slots(slots, pattern)
             without = f", {len(slots) - len(kept)} left out because {why}"
             self._check(kept, stacked.dtype, without, remedy)
             part = self._estimate(Order.of(kept), stacked[pattern][:, where])

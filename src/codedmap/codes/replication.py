@@ -178,7 +178,7 @@ class CopyEncoding:
             holders.setdefault(self.raw[slot], []).append(row)
         for task, rows in holders.items():
             verdict = compare(stacked[rows], None if out is None else out[rows])
-            lies = reject_frequent(verdict.lies)
+            lies = reject_frequent(verdict.outliers)
             liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}
             trusted = [rows[i] for i in np.flatnonzero(~lies.all(axis=1))]
             if trusted and len(trusted) < len(rows):

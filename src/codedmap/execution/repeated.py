@@ -141,6 +141,6 @@ def confronted(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -
     if estimate.stderr is not None:
         apart = np.maximum(estimate.stderr[tasks, groups], verdict.stderr)
         estimate.stderr[tasks, groups] = apart
-    better = verdict.lies[0] & exact
+    better = verdict.outliers[0] & exact
     estimate.values[tasks[better], groups[better]] = verdict.values[better]
-    return bool(verdict.lies[0].any()), bool(verdict.lies[1].any())
+    return bool(verdict.outliers[0].any()), bool(verdict.outliers[1].any())
