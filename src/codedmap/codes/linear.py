@@ -10,8 +10,15 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ..coding.operators import Memory, Operator, apply, in_dtype, units, values_dtype
-from ..coding.operators import telltale as telltale_of
+from ..coding.operators import (
+    Memory,
+    Operator,
+    apply,
+    cast_operator,
+    dense_row,
+    unit_columns,
+    values_dtype,
+)
 from ..coding.precision import Precision, Windows
 from ..contracts.answers import Order, all_finite, matrix
 from ..contracts.code import Estimate, check_tasks, reject_frequent
@@ -122,15 +129,15 @@ class LinearCode(abc.ABC):
             made: Operator = operator
             raw: tuple[int | None, ...] = (None,) * self.workers
             if isinstance(operator, np.ndarray):
-                made, raw = in_dtype(operator, dtype), units(operator)
-            known = self._memory.encoder = operator, dtype, made, raw, telltale_of(operator)
+                made, raw = cast_operator(operator, dtype), unit_columns(operator)
+            known = self._memory.encoder = operator, dtype, made, raw, dense_row(operator)
         return known[2], known[3], known[4]
 
     def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
         """A dense decoder in the answers' dtype, and which of its rows tells NaN."""
         known = self._memory.ready
         if known[0] is not operator or known[1] != dtype:
-            made, telltale = in_dtype(operator, dtype), telltale_of(operator)
+            made, telltale = cast_operator(operator, dtype), dense_row(operator)
             known = self._memory.ready = operator, dtype, made, telltale
         return known[2], known[3]
 
@@ -231,7 +238,7 @@ class LinearEncoding:
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
             # A row that passes one raw answer through and takes nothing of the others.
-            for task, column in enumerate(units(operator)):
+            for task, column in enumerate(unit_columns(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
         return values, exact, telltale

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.operators import width_of
+from ..coding.operators import column_width
 from ..contracts.answers import Sheet, matrix, stacked, usable_answers
 from ..detection.sketches import looked_at
 
@@ -44,7 +44,7 @@ class Loose:
         """``operator @ columns``, (K, columns), gathered a few columns at a time."""
         flat = [row.reshape(-1) for row in self.rows]
         made = np.empty((len(operator), flat[0].size), self.dtype)
-        width = min(width_of(operator), max(1, _BLOCK // (len(flat) * self.dtype.itemsize)))
+        width = min(column_width(operator), max(1, _BLOCK // (len(flat) * self.dtype.itemsize)))
         block = np.empty(len(flat) * min(width, flat[0].size), self.dtype)
         for start in range(0, flat[0].size, width):
             some = [row[start : start + width] for row in flat]
