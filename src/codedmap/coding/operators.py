@@ -68,9 +68,8 @@ class Buffer:
         if dtype.hasobject or not _LEAST <= size <= _MOST:
             return np.empty(shape, dtype)
         held = []
-        with suppress(
-            IndexError
-        ):  # what is taken out belongs to this call alone, also among threads
+        # What is taken out belongs to this call alone, also among threads.
+        with suppress(IndexError):
             while True:
                 held.append(self._last.popleft())
         held = [(memory, user) for memory, user in held if memory.size == size]
