@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..coding.operators import apply, values_dtype
-from ..coding.precision import Windows, of_a_curve
+from ..coding.precision import Windows, curve_precision
 from ..coding.spline import BandedSmoother, banded_smoother, smoother, smoothing_by_gcv
 from ..contracts.answers import matrix
 from ..contracts.code import Estimate, reject_frequent
@@ -179,7 +179,7 @@ def _together(knots: np.ndarray, y: np.ndarray, kept: np.ndarray, most: float) -
 def _alone(knots: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far each answer is from what an interpolant of the others predicts, (n,)."""
     off = np.zeros(len(knots))
-    precision = of_a_curve(knots)
+    precision = curve_precision(knots)
     whole = slice(None)
     parts = precision.parts if isinstance(precision, Windows) else ((whole, whole, precision),)
     for held, core, part in parts if precision is not None else ():
