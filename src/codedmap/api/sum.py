@@ -12,9 +12,9 @@ from ..engines import Engine, Resident
 from ..errors import InvalidArgument, KeptLost, NotEnoughAnswers
 from ..execution.collect import Collection
 from ..execution.stream import checked_rule
-from ..results.progress_bar import shown
+from ..results.progress_bar import progress_bar
 from ..results.sum_result import SumResult
-from ..results.summary import advice, broken, facts
+from ..results.summary import advice, engine_error, facts
 from ..sums.pieces import Pieces
 from ..sums.shard import Combined
 from .parts import CodedParts
@@ -113,7 +113,7 @@ class _Call:
             decodable=self._pieces.decodable,
             stderr=lambda: 0.0,
         )
-        with shown(progress) as show, calls:
+        with progress_bar(progress) as show, calls:
             for worker in range(workers):
                 calls.submit(worker, self._combined, self._shards.on(worker))
             for seen in calls:
@@ -173,7 +173,7 @@ class _Call:
         rejected = self._pieces.outvoted(seen.answered)
         if found is None and throw:
             failures = calls.failures
-            raise broken(seen, failures) or self._not_enough(
+            raise engine_error(seen, failures) or self._not_enough(
                 outcome, problem, seen, rejected, failures
             )
         value, exact = found or (self._pieces.unknown(), False)

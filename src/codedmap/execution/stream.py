@@ -11,7 +11,7 @@ from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, b
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from ..results.map_result import MapResult
-from ..results.progress_bar import Showing
+from ..results.progress_bar import ProgressDisplay
 from .collect import Budget
 from .hedge import Hedge, Hedging
 from .wave import Wave, no_stderr
@@ -29,7 +29,7 @@ def sent(
     stop: StoppingRule,
     hedge: Hedge | None,
     throw: bool,
-    showing: Showing,
+    showing: ProgressDisplay,
     early: bool,
 ) -> Generator[MapResult, None, None]:
     """Send a wave; then give results as they get better if ``early``, and the last one."""
@@ -55,7 +55,7 @@ def _found(
     stop: StoppingRule,
     hedge: Hedge | None,
     throw: bool,
-    showing: Showing,
+    showing: ProgressDisplay,
     early: bool,
 ) -> Generator[MapResult | None, None, None]:
     """None when everything is sent, then results."""

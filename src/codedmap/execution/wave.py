@@ -14,7 +14,7 @@ from ..engines import Engine
 from ..errors import InvalidArgument, NotEnoughAnswers
 from ..results.map_result import MapResult
 from ..results.plan import Plan
-from ..results.summary import advice, broken, facts
+from ..results.summary import advice, engine_error, facts
 from .batch import Batch
 from .collect import Budget, Collection
 from .hedge import Missing
@@ -200,7 +200,9 @@ class Wave:
                         "take the best there is)"
                     )
         if throw and reason is not None:
-            raise broken(seen, calls.failures) or _not_enough(seen, outcome, reason, calls.failures)
+            raise engine_error(seen, calls.failures) or _not_enough(
+                seen, outcome, reason, calls.failures
+            )
         return self._told(estimate, outcome, calls)
 
     def _told(self, estimate: Estimate, outcome: Outcome, calls: Collection) -> MapResult:

@@ -11,7 +11,7 @@ from ..errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
 from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..results.matrix_result import MatrixResult
-from ..results.summary import broken, facts
+from ..results.summary import engine_error, facts
 from .products import Products
 
 __all__ = ["Call"]
@@ -121,7 +121,7 @@ class Call:
             return None
         if self._throw:
             failures = calls.failures
-            told = broken(seen, failures) or self._failure(error, outcome, seen, failures)
+            told = engine_error(seen, failures) or self._failure(error, outcome, seen, failures)
             raise told from next(iter(failures.values()), None)
         return self._products.estimate(error)
 
