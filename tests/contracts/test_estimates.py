@@ -276,7 +276,7 @@ def test_a_fill_is_the_mean_of_what_is_finite():
 def test_two_shapes_with_equally_many_votes_decide_nothing():
     encoding = cm.Replication(2, 4).encode(np.ones((2, 3, 1)))
     answers = {0: np.ones((3, 2)), 1: np.ones((3, 2)), 2: np.ones(3), 3: np.ones(3)}
-    with pytest.raises(cm.NotEnoughAnswers, match="nothing tells which is right"):
+    with pytest.raises(cm.NotEnoughAnswers, match="it cannot be found which is right"):
         encoding.decode(answers)
 
 

@@ -21,7 +21,7 @@ from ..execution.stream import checked_engine, checked_rule, sent
 from ..execution.wave import Wave
 from ..planning.auto import auto
 from ..results.map_result import MapResult
-from ..results.progress_bar import shown
+from ..results.progress_bar import progress_bar
 
 __all__ = ["Itemwise", "itemwise", "map", "stream"]
 
@@ -192,7 +192,7 @@ def _results(
         stop=stop,
         hedge=hedge,
         throw=throw,
-        showing=shown(progress),
+        showing=progress_bar(progress),
         early=early,
     )
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, at_best
+from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument, KeptLost, NotEnoughAnswers
 from ..execution.collect import Collection
 from ..execution.stream import checked_rule
-from ..results.progress_bar import shown
+from ..results.progress_bar import progress_bar
 from ..results.sum_result import SumResult
-from ..results.summary import advice, broken, facts
+from ..results.summary import advice, engine_error, facts
 from ..sums.pieces import Pieces
 from ..sums.shard import Combined
 from .parts import CodedParts
@@ -113,7 +113,7 @@ class _Call:
             decodable=self._pieces.decodable,
             stderr=lambda: 0.0,
         )
-        with shown(progress) as show, calls:
+        with progress_bar(progress) as show, calls:
             for worker in range(workers):
                 calls.submit(worker, self._combined, self._shards.on(worker))
             for seen in calls:
@@ -144,13 +144,15 @@ class _Call:
         if verdict is not None and (seen.decodable or self._is_over(verdict, seen)):
             return verdict
         if not seen.running:
-            return verdict or Outcome.NOBODY_LEFT
+            return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
-        ending = at_best(seen.asked, best, seen.failed, seen.seconds, self._pieces.decodable(best))
+        ending = best_case(
+            seen.asked, best, seen.failed, seen.seconds, self._pieces.decodable(best)
+        )
         if not ending.decodable:
-            return Outcome.HOPELESS
+            return Outcome.UNSATISFIABLE
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
     def _is_over(self, verdict: Outcome, seen: Progress) -> bool:
         """Whether time has had its say, so that no answer will be waited for."""
@@ -171,7 +173,7 @@ class _Call:
         rejected = self._pieces.outvoted(seen.answered)
         if found is None and throw:
             failures = calls.failures
-            raise broken(seen, failures) or self._not_enough(
+            raise engine_error(seen, failures) or self._not_enough(
                 outcome, problem, seen, rejected, failures
             )
         value, exact = found or (self._pieces.unknown(), False)

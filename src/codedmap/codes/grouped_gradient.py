@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.gradient import TOLERANCE, Drawn, best_drawn
+from ..coding.gradient import TOLERANCE, DrawnCode, best_drawn
 from ..contracts.arguments import check_whole
 from ..contracts.memory import check_counts, check_room
 from ..errors import InvalidArgument, NotEnoughAnswers
@@ -126,12 +126,12 @@ class GroupedGradientCode:
         found: dict[int, float] = {}
         for group, members in enumerate(self._members(answered)):
             if len(members) > self.reduction:
-                weights = self._made.combiner.parity(sorted(set(range(self.group)) - members))
+                weights = self._made.parity(members)
                 found |= {int(i) * self.groups + group: float(weights[i]) for i in members}
         return found
 
     @cached_property
-    def _made(self) -> Drawn:
+    def _made(self) -> DrawnCode:
         check_room(
             2 * 8 * self.group**2,
             f"the weights in a group of {self.group} of {self!r}",
@@ -155,20 +155,7 @@ class GroupedGradientCode:
     def _solved(self, members: frozenset[int]) -> np.ndarray | None:
         if len(members) < self.reduction:
             return None
-        known = self._known
-        if len(known) >= 1024:
-            known = self.__dict__["_known"] = {}  # and not cleared, as other threads may read it
-        if members not in known:
-            missing = sorted(set(range(self.group)) - members)
-            weights, off = self._made.combiner.weights(missing)
-            known[members] = weights if off <= TOLERANCE else None
-        return known[members]
-
-    @cached_property
-    def _known(self) -> dict[frozenset[int], np.ndarray | None]:
-        return {}
+        return self._made.weights(members)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_made", "_known")
-        }
+        return {name: value for name, value in vars(self).items() if name != "_made"}

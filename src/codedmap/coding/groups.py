@@ -1,4 +1,4 @@
-"""Any number of rows as groups of K tasks, and back."""
+"""Any number of rows cut into groups of K tasks, and results put back in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["cut", "joined"]
 def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
     """Cut m rows into B = ceil(m / K) groups; task k of group b is row k·B + b.
 
-    Where K does not divide m, the last groups lack their last tasks, which repeat the last real row
-    of their own group. So that only those groups are copied, they form a block of their own.
+    If K does not divide m, the last groups lack their last task, in place of which the last real row of
+    their own group is repeated. They are a block of their own, so that only they are copied.
 
     Parameters
     ----------

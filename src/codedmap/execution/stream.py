@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from typing import Any, cast
 
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from ..results.map_result import MapResult
-from ..results.progress_bar import Showing
+from ..results.progress_bar import ProgressDisplay
 from .collect import Budget
 from .hedge import Hedge, Hedging
 from .wave import Wave, no_stderr
@@ -29,7 +29,7 @@ def sent(
     stop: StoppingRule,
     hedge: Hedge | None,
     throw: bool,
-    showing: Showing,
+    showing: ProgressDisplay,
     early: bool,
 ) -> Generator[MapResult, None, None]:
     """Send a wave; then give results as they get better if ``early``, and the last one."""
@@ -55,7 +55,7 @@ def _found(
     stop: StoppingRule,
     hedge: Hedge | None,
     throw: bool,
-    showing: Showing,
+    showing: ProgressDisplay,
     early: bool,
 ) -> Generator[MapResult | None, None, None]:
     """None when everything is sent, then results."""
@@ -129,7 +129,7 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))
-    ending = at_best(everyone, everyone, frozenset(), 0.0, True)
+    ending = best_case(everyone, everyone, frozenset(), 0.0, True)
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
             f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"

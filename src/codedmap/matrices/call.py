@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, best_case
 from ..errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
 from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..results.matrix_result import MatrixResult
-from ..results.summary import broken, facts
+from ..results.summary import engine_error, facts
 from .products import Products
 
 __all__ = ["Call"]
@@ -90,21 +90,21 @@ class Call:
     def _outcome(self, seen: Progress) -> Outcome | None:
         verdict = self._stop.verdict(seen)
         if verdict is not None or not seen.running:
-            return verdict or Outcome.NOBODY_LEFT
+            return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
         decodable = self._products.decodable(best)
         if self._throw and not decodable and not asks_stderr(self._stop):
-            return Outcome.HOPELESS
-        ending = at_best(seen.asked, best, seen.failed, seen.seconds, decodable)
+            return Outcome.UNSATISFIABLE
+        ending = best_case(seen.asked, best, seen.failed, seen.seconds, decodable)
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
     def _found(
         self, outcome: Outcome, seen: Progress, calls: Collection
     ) -> tuple[np.ndarray, np.ndarray | None] | None:
         """The product and the standard errors it has, or None if waiting on may still help."""
         final = (
-            outcome in (Outcome.DEADLINE, Outcome.HOPELESS)
+            outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
             or not seen.running
             or self._stop.wake_after(seen) == 0.0
         )
@@ -121,7 +121,7 @@ class Call:
             return None
         if self._throw:
             failures = calls.failures
-            told = broken(seen, failures) or self._failure(error, outcome, seen, failures)
+            told = engine_error(seen, failures) or self._failure(error, outcome, seen, failures)
             raise told from next(iter(failures.values()), None)
         return self._products.estimate(error)
 
