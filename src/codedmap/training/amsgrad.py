@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..api.parts import CodedParts
+from ..api.sum import CodedParts
 from ..api.sum import sum as added
 from ..contracts.stopping import StoppingRule
 from .moments import Moments, Rate

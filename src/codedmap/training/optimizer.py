@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..api.parts import CodedParts
+from ..api.sum import CodedParts
 from ..contracts.stopping import StoppingRule
 from ..errors import InvalidArgument
 from .moments import Moments
