@@ -23,8 +23,8 @@ from .api.map import map as map
 from .api.map import stream as stream
 from .api.matrix import CodedMatrix as CodedMatrix
 from .api.onnx import OnnxModel as OnnxModel
-from .api.parts import CodedParts as CodedParts
 from .api.plan import plan as plan
+from .api.sum import CodedParts as CodedParts
 from .api.sum import sum as sum
 from .api.waves import Waves as Waves
 from .api.waves import waves as waves

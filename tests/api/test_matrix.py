@@ -446,7 +446,7 @@ def test_a_polar_code_needs_a_power_of_two():
         (cm.codes.FractionalRepetition(4, 1), "no code for a matrix"),
         (None, "no code for a matrix"),
         (cm.codes.MDSCode, "no code for a matrix"),
-        (cm.Replication(2, 4, fill="mean"), "nothing to do with the others"),
+        (cm.Replication(2, 4, fill="mean"), "does not follow from those of other blocks"),
     ],
 )
 def test_codes_that_cannot_work_are_refused(code, message):
@@ -508,9 +508,9 @@ def test_fewer_workers_than_the_code_has_are_warned_of():
 
 
 def test_what_would_not_fit_into_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("codedmap.api.matrix.free_memory", lambda: 50 << 20)
+    monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 50 << 20)
     with pytest.raises(
-        cm.errors.NotEnoughMemory, match=r"31 MB, and as much again .* only 52 MB are free"
+        cm.errors.NotEnoughMemory, match=r"30\.7 MB, and as much again .* only 52\.4 MB are free"
     ):
         placed(np.ones((1000, 1280)), cm.codes.MDSCode(2, 6))
 
@@ -520,13 +520,13 @@ def test_sparse_blocks_that_would_not_fit_are_counted_as_they_fill_up(monkeypatc
     polar, copies = cm.codes.PolarCode(12, 16), cm.Replication(12, 16)
     blocks = [S[k * 500 : (k + 1) * 500] for k in range(12)]
     union = sum(abs(block) for block in blocks).nnz
-    told = f"take {16 * 12 * union / 1e6:.0f} MB.*use Replication"
-    monkeypatch.setattr("codedmap.api.matrix.free_memory", lambda: 50 << 20)
+    told = f"take {16 * 12 * union / 1e6:.3g} MB.*use Replication"
+    monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 50 << 20)
     with pytest.raises(cm.errors.NotEnoughMemory, match=told):
         placed(S, polar)
     placed(S, copies)
     # Just enough for what they take, though not for the sum of what is mixed.
-    monkeypatch.setattr("codedmap.api.matrix.free_memory", lambda: 2 * 16 * 12 * union)
+    monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 2 * 16 * 12 * union)
     placed(S, polar)
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import NotEnoughMemory
 
-__all__ = ["check_counts", "check_memory", "check_parts", "check_room", "free_memory"]
+__all__ = [
+    "check_blocks",
+    "check_counts",
+    "check_memory",
+    "check_parts",
+    "check_room",
+    "free_memory",
+]
 
 
 _V2 = ("/sys/fs/cgroup", "memory.max", "memory.current")
@@ -108,6 +115,28 @@ def check_parts(held: int, parts: int, workers: int) -> None:
         f"{workers} workers on this machine keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, and as much "
         f"again is on its way to them: {_size(needed)}, but only {_size(free)} are free. Let each part be what fn "
         "opens on the worker, such as a path or a range of rows of a file, allow fewer stragglers, or cast to float32"
+    )
+
+
+def check_blocks(nbytes: Callable[..., int], tasks: int, workers: int, *, sparse: bool) -> None:
+    """Raise `NotEnoughMemory` if coded blocks, and their transport, exceed what is free.
+
+    ``nbytes`` gives their bytes: with ``at_most=True`` an upper bound that is cheap, else at least.
+    """
+    if _lacking(2 * nbytes(at_most=True)) is None:
+        return
+    coded = nbytes()
+    free = _lacking(2 * coded)
+    if free is None:
+        return
+    instead = (
+        "use Replication, whose blocks stay as sparse as the matrix is"
+        if sparse
+        else "use fewer workers for as many tasks, or cast the matrix to float32"
+    )
+    raise NotEnoughMemory(
+        f"{workers} coded blocks of a matrix cut into {tasks} take {_size(coded)}, and as much again on their "
+        f"way to the workers, but only {_size(free)} are free: {instead}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..api.parts import CodedParts
+from ..api.sum import CodedParts
 from ..api.sum import sum as coded_sum
 from ..contracts.arguments import is_real
 from ..contracts.stopping import StoppingRule

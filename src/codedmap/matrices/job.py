@@ -12,32 +12,32 @@ from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..results.matrix_result import MatrixResult
 from ..results.summary import engine_error, facts
-from .products import Products
+from .decoder import ProductDecoder
 
-__all__ = ["Call"]
+__all__ = ["ProductJob"]
 
 
-class Call:
+class ProductJob:
     """Sends columns to all workers, and waits until the stop rule is satisfied.
 
     Parameters
     ----------
     placed : Placed
         The coded blocks, which are called with the columns.
-    products : Products
+    decoder : ProductDecoder
         Takes the answers.
     stop : StoppingRule
     rows : int
         m, how many rows of what is decoded are the matrix's own.
     throw : bool
-        Whether to raise where the product is not exact, and not good enough for the stop rule.
+        If True, raise where the product is neither exact nor good enough for the stop rule.
     """
 
     def __init__(
-        self, placed: Placed, products: Products, stop: StoppingRule, rows: int, *, throw: bool
+        self, placed: Placed, decoder: ProductDecoder, stop: StoppingRule, rows: int, *, throw: bool
     ) -> None:
         self._placed = placed
-        self._products = products
+        self._decoder = decoder
         self._stop = stop
         self._rows = rows
         self._throw = throw
@@ -48,24 +48,23 @@ class Call:
         calls = Collection(
             self._placed.engine,
             self._stop,
-            take=self._products.add,
-            decodable=self._products.decodable,
-            stderr=self._products.worst,
-            estimable=self._products.estimable,
+            take=self._decoder.add,
+            decodable=self._decoder.decodable,
+            stderr=self._decoder.worst,
+            estimable=self._decoder.estimable,
         )
         with calls:
-            # To make a block again takes a while, in which those who have theirs can work.
+            # Encoding a lost block again takes a while, in which workers that have theirs can work.
             for worker in sorted(range(workers), key=self._placed.lost):
                 self._submit(worker, columns, calls)
-            for seen in calls:
-                if self._repair(seen, columns, calls):
+            for known in calls:
+                if self._repair(known, columns, calls):
                     continue
-                outcome = self._outcome(seen)
-                found = None if outcome is None else self._found(outcome, seen, calls)
-                if outcome is not None and found is not None:
-                    values, stderr = found
-                    return values[: self._rows], self._told(outcome, stderr, values, seen, calls)
-        raise AssertionError("when nobody is left running there is a product, or an error")
+                outcome = self._outcome(known)
+                product = None if outcome is None else self._product(outcome, known, calls)
+                if outcome is not None and product is not None:
+                    return product[0][: self._rows], self._described(outcome, product, known, calls)
+        raise AssertionError("when no call is left running there is a product, or an error")
 
     def _submit(self, worker: int, columns: np.ndarray, calls: Collection) -> None:
         if self._placed.lost(worker):
@@ -73,8 +72,8 @@ class Call:
         calls.submit(worker, self._placed.on(worker), columns)
 
     def _repair(self, seen: Progress, columns: np.ndarray, calls: Collection) -> bool:
-        """Place blocks again, each once, without which the product could not be had."""
-        if self._products.decodable(seen.answered | seen.running):
+        """Place lost blocks again, each once, if the product cannot be decoded without them."""
+        if self._decoder.decodable(seen.answered | seen.running):
             return False
         lost = [
             worker
@@ -92,67 +91,66 @@ class Call:
         if verdict is not None or not seen.running:
             return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
-        decodable = self._products.decodable(best)
+        decodable = self._decoder.decodable(best)
         if self._throw and not decodable and not asks_stderr(self._stop):
             return Outcome.UNSATISFIABLE
         ending = best_case(seen.asked, best, seen.failed, seen.seconds, decodable)
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
         return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
-    def _found(
+    def _product(
         self, outcome: Outcome, seen: Progress, calls: Collection
     ) -> tuple[np.ndarray, np.ndarray | None] | None:
-        """The product and the standard errors it has, or None if waiting on may still help."""
+        """The product and its standard errors, or None if further answers may still help."""
         final = (
             outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
             or not seen.running
             or self._stop.wake_after(seen) == 0.0
         )
-        error: NotEnoughAnswers | InvalidAnswer
+        reason: NotEnoughAnswers | InvalidAnswer
         try:
-            return self._products.decode(), None
-        except (NotEnoughAnswers, InvalidAnswer) as problem:
-            error = problem
+            return self._decoder.decode(), None
+        except (NotEnoughAnswers, InvalidAnswer) as error:
+            reason = error
         within = outcome is Outcome.TOLERANCE and asks_stderr(self._stop)
-        enough = within or (not self._throw and self._products.estimable(seen.answered))
-        if not seen.decodable and enough:
-            return self._products.estimate(error)
-        if not final:
-            return None
-        if self._throw:
-            failures = calls.failures
-            told = engine_error(seen, failures) or self._failure(error, outcome, seen, failures)
-            raise told from next(iter(failures.values()), None)
-        return self._products.estimate(error)
+        enough = within or (not self._throw and self._decoder.estimable(seen.answered))
+        if seen.decodable or not enough:
+            if not final:
+                return None
+            if self._throw:
+                failures = calls.failures
+                failure = engine_error(seen, failures) or _failure(reason, outcome, seen, failures)
+                raise failure from next(iter(failures.values()), None)
+        return self._decoder.estimate(reason)
 
-    def _told(
+    def _described(
         self,
         outcome: Outcome,
-        stderr: np.ndarray | None,
-        values: np.ndarray,
+        product: tuple[np.ndarray, np.ndarray | None],
         seen: Progress,
         calls: Collection,
     ) -> MatrixResult:
+        values, stderr = product
         return MatrixResult(
             shape=(self._rows, values.shape[1]),
             stderr=None if stderr is None else stderr[: self._rows],
             answered=tuple(sorted(seen.answered)),
             abandoned=tuple(sorted(seen.running)),
             failed=dict(calls.failures),
-            rejected=dict(self._products.rejected),
+            rejected=dict(self._decoder.rejected),
             repaired=tuple(self._repaired),
             outcome=outcome,
             seconds=calls.seconds,
         )
 
-    def _failure(
-        self,
-        reason: NotEnoughAnswers | InvalidAnswer,
-        outcome: Outcome,
-        seen: Progress,
-        failures: Mapping[int, BaseException],
-    ) -> NotEnoughAnswers | InvalidAnswer:
-        return type(reason)(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
-            f"{facts(seen, failures)}; {reason}"
-        )
+
+def _failure(
+    reason: NotEnoughAnswers | InvalidAnswer,
+    outcome: Outcome,
+    seen: Progress,
+    failures: Mapping[int, BaseException],
+) -> NotEnoughAnswers | InvalidAnswer:
+    return type(reason)(
+        f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
+        f"{facts(seen, failures)}; {reason}"
+    )
