@@ -109,7 +109,7 @@ def _report(table: pd.DataFrame) -> str:
         ),
         "",
         "**Conclusion.** The model receives inputs unlike those it was trained on. The farther they are from real "
-        "inputs, the less their answers tell about the answers to real inputs.",
+        "inputs, the less information their answers carry.",
         "",
     ]
     return "\n".join(lines)

@@ -96,10 +96,10 @@ def test_functions_answer_row_by_row(name: str) -> None:
 
 
 def test_the_words_are_complete(table: pd.DataFrame, root: Path) -> None:
-    words = planned.EXPERIMENT.report(table)
-    assert "**Question.**" in words
-    assert "**Conclusion.**" in words
-    assert "nan" not in words
-    assert "{" not in words
+    text = planned.EXPERIMENT.report(table)
+    assert "**Question.**" in text
+    assert "**Conclusion.**" in text
+    assert "nan" not in text
+    assert "{" not in text
     figure = (root / "quick" / "planned.png").read_bytes()
     assert struct.unpack(">II", figure[16:24]) == (1600, 1000)

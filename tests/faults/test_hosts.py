@@ -130,14 +130,14 @@ def test_hosts_are_gone_with_who_made_them(how):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_befalls_a_host_costs_the_rows_of_its_workers_at_most():
-    told = list(run_outages())
-    assert len(told) == 2 + sum(outage.unavailable() is None for outage in OUTAGES)
-    for seen in told:
+    outcomes = list(run_outages())
+    assert len(outcomes) == 2 + sum(outage.unavailable() is None for outage in OUTAGES)
+    for seen in outcomes:
         assert seen.wrong == 0
         if seen.of_rows:
             assert seen.others == 0
             assert seen.exact + seen.estimated == ROWS
             assert seen.exact >= ROWS - EACH * ROWS // CODE.tasks
             assert math.isnan(seen.error) or 0 < seen.error < 8
-    page = hosts_page(told, list(measure_placement(sets=1)))
-    assert all(seen.outage in page for seen in told)
+    page = hosts_page(outcomes, list(measure_placement(sets=1)))
+    assert all(seen.outage in page for seen in outcomes)
