@@ -72,7 +72,7 @@ def test_shapes(row, size, seed):
 
 
 @every
-def test_payloads_that_somebody_still_has_stay_as_they_are(row):
+def test_payloads_in_use_stay_as_they_are(row):
     code = row.make(4, 12, 3)
     inputs = np.random.default_rng(0).standard_normal((4, 3, 20_000))
     first = code.encode(inputs).payloads[3]

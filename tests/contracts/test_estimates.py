@@ -1,4 +1,4 @@
-"""The laws of every estimate: what becomes of wrong answers."""
+"""The laws of every estimate: which answers are rejected."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_when_most_answers_have_no_usable_form_fn_is_at_fault(row, answer, remed
 
 @mixing
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_non_finite_entry_of_a_mixture_is_a_lie_in_its_group_only(row, bad):
+def test_a_non_finite_entry_of_a_mixture_is_rejected_in_its_group_only(row, bad):
     _, encoding, answers = encoded(row)
     mixed = next(n for n in answers if encoding.raw[n] is None)
     answers[mixed][2, 1] = bad
@@ -79,7 +79,7 @@ def test_a_non_finite_entry_of_a_mixture_is_a_lie_in_its_group_only(row, bad):
 
 
 @mixing
-def test_a_worker_that_lies_in_over_half_of_its_groups_is_left_out_whole(row):
+def test_a_worker_that_is_wrong_in_over_half_of_its_groups_is_rejected_in_all(row):
     if row.adaptive:
         pytest.skip("its smoothing changes with the answers that are left out")
     _, encoding, answers = encoded(row)
@@ -150,7 +150,7 @@ def test_no_row_of_a_worker_that_the_others_contradict_is_exact_in_any_group(row
 
 
 @mixing
-def test_when_lies_leave_too_few_answers_it_says_so(row):
+def test_when_too_few_answers_are_left_the_error_says_so(row):
     _, encoding, answers = encoded(row)
     for n in answers:
         answers[n][1] = np.nan
@@ -160,7 +160,7 @@ def test_when_lies_leave_too_few_answers_it_says_so(row):
         encoding.decode(answers)
 
 
-def test_a_raw_answer_that_nobody_contradicts_is_returned_as_it_is():
+def test_a_raw_answer_without_contradiction_is_returned_as_it_is():
     encoding = cm.Replication(2, 5).encode(np.ones((2, 3, 1)))
     scores = np.array([[-np.inf, 0.0]] * 3)
     estimate = encoding.decode({0: scores, 2: scores, 1: scores, 4: scores})
@@ -183,7 +183,7 @@ def test_a_raw_answer_on_a_shared_point_keeps_its_infinity_and_spoils_nothing_el
     assert np.isfinite(np.delete(estimate.values, task, axis=0)).all()
 
 
-def test_a_non_finite_copy_that_another_contradicts_is_a_lie():
+def test_a_non_finite_copy_that_another_contradicts_is_rejected():
     encoding = cm.Replication(2, 4).encode(np.ones((2, 2, 1)))
     good, bad = np.ones((2, 3)), np.ones((2, 3))
     bad[1, 2] = np.nan
@@ -193,7 +193,7 @@ def test_a_non_finite_copy_that_another_contradicts_is_a_lie():
     assert estimate.exact.all()
 
 
-def test_a_majority_of_copies_outvotes_a_liar():
+def test_a_majority_of_copies_outvotes_a_wrong_one():
     encoding = cm.Replication(1, 3).encode(np.ones((1, 2, 1)))
     estimate = encoding.decode({0: np.full((2, 1), 9.0), 1: np.ones((2, 1)), 2: np.ones((2, 1))})
     assert estimate.rejected == (0,)
@@ -280,7 +280,7 @@ def test_two_shapes_with_equally_many_votes_decide_nothing():
         encoding.decode(answers)
 
 
-def test_copies_that_each_lie_somewhere_else_still_give_an_answer():
+def test_copies_that_are_wrong_in_different_rows_still_give_an_answer():
     encoding = cm.Replication(1, 3).encode(np.ones((1, 3, 1)))
     answers = {n: np.where(np.arange(3) == n, 1.0, np.nan) for n in range(3)}
     estimate = encoding.decode(answers)

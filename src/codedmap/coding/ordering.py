@@ -30,17 +30,10 @@ _WIDTH = 64  # rows at least from which the width of a part is computed, and at 
 
 
 def centred_gram(points: np.ndarray) -> np.ndarray:
-    """Inner products of the points of each group, relative to their mean.
+    """Inner products (B, K, K) of the points (B, K, d) of each group, relative to their mean.
 
-    Parameters
-    ----------
-    points : ndarray, shape (B, K, d)
-        Of any numeric dtype; of products of complex numbers the real part is taken.
-
-    Returns
-    -------
-    ndarray, shape (B, K, K), float64
-        In O(B K² d) time; no more than 32 MB of the points are copied at a time.
+    In float64, from any numeric dtype; the real part, of complex numbers. Takes O(B K² d) time and
+    copies no more than 32 MB of the points at a time.
     """
     groups, tasks, columns = points.shape
     check_room(
@@ -61,16 +54,9 @@ def centred_gram(points: np.ndarray) -> np.ndarray:
 
 
 def squared_distances(points: np.ndarray) -> np.ndarray:
-    """Squared distances between the points of each group, from their `centred_gram`.
+    """Squared distances (B, K, K) between the points (B, K, d) of each group, from `centred_gram`.
 
-    Parameters
-    ----------
-    points : ndarray, shape (B, K, d)
-
-    Returns
-    -------
-    ndarray, shape (B, K, K), float64
-        Symmetric, at least 0, and 0 on the diagonals.
+    Symmetric, at least 0, and 0 on the diagonals.
     """
     squared = centred_gram(points)
     norms = squared.diagonal(axis1=1, axis2=2).copy()
@@ -83,16 +69,9 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
 
 
 def paths_through(points: np.ndarray) -> np.ndarray:
-    """`short_paths` through the points of each group.
+    """`short_paths` (B, K) through the points (B, K, d) of each group.
 
-    Parameters
-    ----------
-    points : ndarray, shape (B, K, d)
-
-    Returns
-    -------
-    ndarray, shape (B, K), int
-        Takes 16·K² bytes, or about a megabyte where that is more, however many groups there are.
+    Takes 16·K² bytes, or about a megabyte if that is more, for any number of groups.
     """
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)

@@ -15,19 +15,10 @@ Points = Literal["chebyshev", "uniform"]
 
 
 def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
-    """Points of the tasks, ascending.
+    """Points of K tasks, (K,) ascending.
 
-    Parameters
-    ----------
-    tasks : int
-        K.
-    points : {"chebyshev", "uniform"}
-        ``"chebyshev"``: cos((2k - 1)π / 2K), of the first kind, as in BACC (2009.08327) and LeTCC
-        (2406.00300). ``"uniform"``: the centres of K equal cells.
-
-    Returns
-    -------
-    ndarray, shape (K,), float64
+    ``"chebyshev"``: cos((2k - 1)π / 2K), of the first kind, as in BACC (2009.08327) and LeTCC
+    (2406.00300). ``"uniform"``: the centres of K equal cells.
     """
     if points == "chebyshev":
         return np.array([_cos_pi(2 * k - 1, 2 * tasks) for k in range(tasks, 0, -1)])
@@ -37,18 +28,9 @@ def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
 
 
 def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
-    """Points of the workers, ascending, both ends included; the point of a single worker is 0.
+    """Points of N workers, (N,) ascending, with both ends; the point of a single worker is 0.
 
-    Parameters
-    ----------
-    workers : int
-        N.
-    points : {"chebyshev", "uniform"}
-        ``"chebyshev"``: cos((n - 1)π / (N - 1)), of the second kind. ``"uniform"``: evenly spaced.
-
-    Returns
-    -------
-    ndarray, shape (N,), float64
+    ``"chebyshev"``: cos((n - 1)π / (N - 1)), of the second kind. ``"uniform"``: evenly spaced.
     """
     if points not in ("chebyshev", "uniform"):
         raise _unknown(points)

@@ -32,14 +32,7 @@ _MASKED = object()
 
 
 class Sheet(Mapping[int, np.ndarray]):
-    """Answers of equal shape by slot, side by side in one array.
-
-    Parameters
-    ----------
-    slots : tuple of int
-        The slot of each answer in the block.
-    block : ndarray, shape (slots, B, *y)
-    """
+    """Answers by slot, of equal shape and side by side in one array, (slots, B, *y)."""
 
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
         self.slots = slots
@@ -65,12 +58,7 @@ class Answers:
 
     Decoding is a matrix product with the answers, and to put them side by side takes longer than the
     product. Here that happens while other answers are awaited: without it a decode in the benchmark
-    *decode* takes up to 1.6 times as long.
-
-    Parameters
-    ----------
-    workers : int
-        N: how many answers there may be.
+    *decode* takes 1.5 to 2 times as long. There may be as many answers as workers.
     """
 
     def __init__(self, workers: int) -> None:
