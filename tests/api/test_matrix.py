@@ -113,7 +113,7 @@ def test_sparse_matrices_stay_sparse_on_the_workers(code):
     engine.blocks = []
     engine.keep = lambda slot, value: engine.blocks.append(value) or cm.engines.Kept(slot, value)
     cm.CodedMatrix(S, code=code, engine=engine)
-    assert all(sparse.issparse(block._array) for block in engine.blocks)
+    assert all(sparse.issparse(block.array) for block in engine.blocks)
     A = placed(S, code, loses(code, 2))
     np.testing.assert_allclose(A @ np.eye(40), S.toarray(), atol=1e-12)
     np.testing.assert_allclose(A.T @ np.eye(53), S.T.toarray(), atol=1e-12)

@@ -605,10 +605,10 @@ def test_a_damaged_journal_is_refused(half):
         ({"out": "no/out.npy"}, "no directory no"),
         ({"out": 3}, "neither the name of a .npy file"),
         ({"out": {"exact": np.zeros(8)}}, "neither the name of a .npy file"),
-        ({"journal": "journal"}, "say with out="),
-        ({"resume": True}, "say with out="),
+        ({"journal": "journal"}, "give out="),
+        ({"resume": True}, "give out="),
         ({"out": np.zeros((8, 2)), "journal": "/dev/full"}, "no file that could be read again"),
-        ({"out": np.zeros((8, 2)), "resume": True}, "say with journal="),
+        ({"out": np.zeros((8, 2)), "resume": True}, "give its path as journal="),
         ({"code": "auto"}, "let codedmap.plan choose"),
         ({"fn": 3}, "cannot be called"),
         ({"stop": cm.Quorum(9)}, "would not stop"),
@@ -925,7 +925,7 @@ PRINTS = """
 import json, logging
 import numpy as np
 import model
-from codedmap._digest import fingerprint
+from codedmap.storage.digest import fingerprint
 names = ("helped", "makes", "uses", "model", "method")
 for _ in range(2):
     print(json.dumps({name: fingerprint(getattr(model, name)) for name in names}))

@@ -21,7 +21,6 @@ from ..errors import CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.placed import Placed
 from ..execution.stream import checked_engine, checked_rule
 from ..matrices.blocks import CodedBlocks, checked_matrix
-from ..matrices.decoder import ProductDecoder
 from ..matrices.job import ProductJob
 from ..results.matrix_result import MatrixResult
 
@@ -39,7 +38,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     only the columns.
 
     Products are exact, up to rounding, or raise. There are two exceptions, both at the caller's request: a
-    stop rule with a `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
+    stopping rule with a `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
 
     Parameters
     ----------
@@ -159,20 +158,11 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return self._matmat(x.reshape(-1, 1))[:, 0]
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        dtype = np.result_type(self.dtype, X.dtype)
-        columns = np.ascontiguousarray(X, dtype)
-        shape = self._blocks.rows, columns.shape[1]
+        columns = np.ascontiguousarray(X, np.result_type(self.dtype, X.dtype))
         if not columns.shape[1]:
-            return np.zeros((self.shape[0], 0), dtype)
-        decoder = ProductDecoder(
-            self._code,
-            shape,
-            dtype,
-            self.dtype,
-            absolute=lambda: self._blocks.longest_row * _lengths(columns),
-        )
-        job = ProductJob(self._placed, decoder, self._stop, self.shape[0], throw=self._throw)
-        values, self._last = job.result(self._code.workers, columns)
+            return np.zeros((self.shape[0], 0), columns.dtype)
+        job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
+        values, self._last = job.result()
         return values
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:
@@ -208,12 +198,6 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def __repr__(self) -> str:
         rows, columns = self.shape
         return f"<CodedMatrix: {rows} x {columns}, {self.dtype}, by {self.code!r}>"
-
-
-def _lengths(columns: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
-    return lengths
 
 
 class _CopiesCode:
