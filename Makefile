@@ -1,8 +1,9 @@
 # make demo   sets up and runs the demonstration
 # make test   sets up and runs everything that CI runs
-# make slow   the tests that take longer
+# make slow   the tests that take longer, and the examples that start clusters
 # make bench  the benchmarks
 # make chaos  real faults on every engine, of whole hosts, and a thousand waves of them
+# make mutants  small random faults in the package, and which of them the tests find
 # make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 
 PYTHON ?= python3
@@ -10,13 +11,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow bench chaos reproduce docs lint wheel clean
+.PHONY: demo test slow bench chaos mutants reproduce docs lint wheel clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	$(MAKE) docs
 
 slow: $(VENV)/dev.stamp
@@ -29,6 +30,9 @@ chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m chaos faults
 	$(BIN)/python -m chaos hosts
 	$(BIN)/python -m chaos soak
+
+mutants: $(VENV)/dev.stamp
+	$(BIN)/python -m mutants
 
 reproduce: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments all $(if $(QUICK),--quick)

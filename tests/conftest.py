@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,19 @@ from codedmap.testing import Scripted
 from .clusters import START, dask_scheduler, dask_workers, ray_head
 
 os.environ.update(ray_environment())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those of a file stay together, and those of a cluster.
+
+    The contract tests of engines are divided by engine.
+    """
+    for item in items:
+        engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", item.nodeid.lower())
+        group = engine[0] if engine else item.path.name
+        if item.path.name == "test_engines.py" and not engine:
+            group += item.name.partition("[")[2]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

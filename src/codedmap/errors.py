@@ -1,4 +1,4 @@
-"""Every exception the library raises on purpose, drawn once.
+"""The exceptions of the library.
 
 ::
 
@@ -6,15 +6,15 @@
     ├── InvalidArgument (ValueError)      an argument that cannot work; nothing was computed
     ├── Unreachable (ValueError)          no selection of a cluster's nodes meets the targets
     ├── InvalidAnswer (ValueError)        what fn returned is not one array with a row per payload row
-    ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stop rule needs
-    ├── NotEnoughMemory (MemoryError)     the payloads would not fit into the memory that is free
-    ├── CannotSend (TypeError)            a function or value that cannot travel to a worker
-    ├── EngineError (RuntimeError)        the engine could not start or was used after its end
+    ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stopping rule needs
+    ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory
+    ├── CannotSend (TypeError)            a function or value that cannot be sent to a worker
+    ├── EngineError (RuntimeError)        the engine could not start, or was closed before the call
     │   └── MissingMainGuard              a script without ``if __name__ == "__main__":``
-    └── WorkerLost (RuntimeError)         what one call cost us, kept in ``MapResult.failed``
+    └── WorkerLost (RuntimeError)         one call gave no answer, see ``MapResult.failed``
         ├── WorkerCrashed                 the process died during the call
-        ├── Abandoned                     the call was ended because nobody wanted its answer any more
-        └── KeptLost                      the value kept on a worker died with that worker
+        ├── Abandoned                     the call was ended because its answer was no longer needed
+        └── KeptLost                      the value kept on a worker was lost with that worker
 
 Each message says what happened, with numbers, and ends with the next step.
 """
@@ -47,13 +47,13 @@ class InvalidArgument(CodedmapError, ValueError):
 
 
 class Unreachable(CodedmapError, ValueError):
-    """No selection of a cluster's nodes meets the targets, as far as `plan_cluster` has found.
+    """`plan_cluster` found no selection of a cluster's nodes that meets the targets.
 
     Attributes
     ----------
     error : float
-        The smallest error found within the time target; where the error target alone cannot be
-        reached, what the error stays above. Infinite if there is no time for one iteration.
+        The smallest error found within the time target. If the error target cannot be reached in
+        any time, a lower bound of the error. Infinite if there is no time for one iteration.
     seconds : float
         The least time found in which the error target is reached; infinite if it never is.
     """
@@ -71,14 +71,14 @@ class InvalidAnswer(CodedmapError, ValueError):
 
 
 class NotEnoughAnswers(CodedmapError, RuntimeError):
-    """Fewer answers than the code needs to decode, or than the stop rule asked for.
+    """Fewer answers than the code needs to decode, or than the stopping rule asked for.
 
-    If calls failed, the first worker's exception is the cause (``__cause__``).
+    If calls failed, the first failure is the cause (``__cause__``).
     """
 
 
 class NotEnoughMemory(CodedmapError, MemoryError):
-    """The payloads would not fit into the memory that is free."""
+    """The payloads, or what a code computes for them, do not fit into the free memory."""
 
 
 class CannotSend(CodedmapError, TypeError):
@@ -102,8 +102,8 @@ class WorkerCrashed(WorkerLost):
 
 
 class Abandoned(WorkerLost):
-    """The call was ended, or never begun, because nobody wanted its answer any more."""
+    """The call was ended, or never begun, because its answer was no longer needed."""
 
 
 class KeptLost(WorkerLost):
-    """The value kept on a worker died with that worker: keep it again."""
+    """The value kept on a worker was lost with that worker: keep it again."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap import codes
 from codedmap.contracts import memory
 from codedmap.testing import Scripted, crash, fail, never
 
@@ -198,6 +199,86 @@ def test_payloads_that_do_not_fit_into_memory(monkeypatch):
         ):
             cm.map(np.sin, np.ones((90, 3)), code=cm.SplineCode(3, 6, 1), engine=engine)
         assert not engine.calls
+
+
+HUGE = 10**12
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cm.Uncoded(HUGE),
+        lambda: cm.Replication(8, HUGE),
+        lambda: cm.SplineCode(8, HUGE, 0),
+        lambda: cm.SplineCode(HUGE, 3, 0),
+        lambda: cm.BerrutCode(8, HUGE, 0),
+        lambda: cm.LagrangeCode(8, HUGE, 0, 1),
+        lambda: cm.KernelCode(8, HUGE, 0),
+        lambda: codes.MDSCode(8, HUGE),
+        lambda: codes.PolarCode(8, 2**40),
+        lambda: codes.FractionalRepetition(HUGE, 3),
+        lambda: codes.CyclicGradientCode(HUGE, 3),
+        lambda: codes.CyclicGradientCode(10**7, 3),
+        lambda: codes.PolynomialGradientCode(HUGE, 3, 1),
+        lambda: codes.GroupedGradientCode(HUGE + 1, 4, 2),
+        lambda: codes.GroupedGradientCode(10**9, 10**9, 2),
+        lambda: codes.IgnoreStragglers(HUGE, 3),
+        lambda: codes.MDSCode(10**7, 10**8),
+    ],
+)
+def test_a_code_of_more_workers_or_tasks_than_memory_holds(make):
+    with pytest.raises(
+        cm.errors.NotEnoughMemory,
+        match=r" take [\d,.]+ [TG]B, but only .* are free\. Use (fewer|smaller)",
+    ):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("run", "match"),
+    [
+        (lambda: codes.CyclicGradientCode(2_000, 3), r"4e\+06 coefficients .*128 MB.*Fractional"),
+        (lambda: codes.PolynomialGradientCode(2_000, 3, 2), r"8e\+06 coefficients .*256 MB"),
+        (lambda: codes.GroupedGradientCode(4_000, 2_000, 2), "group of 2000 .*64 MB.*smaller"),
+        (lambda: codes.MDSCode(1_000, 4_000), "weights of MDSCode.*48 MB.*PolarCode"),
+        (
+            lambda: cm.LagrangeCode(1_000, 3_000, 0, 1).encode(np.zeros((1_000, 1, 1))),
+            "degree 999 at 3000 points.*72 MB.*SplineCode",
+        ),
+        (
+            lambda: cm.SplineCode(2_000, 3, 0, order="path").encode(np.zeros((2_000, 1, 1))),
+            "distances between 2000 tasks.*64 MB.*fewer tasks",
+        ),
+        (
+            lambda: (
+                cm.KernelCode(1_000, 1_000, 0)
+                .encode(np.zeros((1_000, 1, 1)))
+                .decode({n: np.ones((1, 1)) for n in range(1, 1_000)})
+            ),
+            "covariances of 999 answers and 1000 tasks.*47.9 MB.*fewer",
+        ),
+        (
+            lambda: cm.Replication(2, 4_000).encode(np.zeros((2, 10, 200))),
+            "4000 payloads of 10 rows each take 64 MB.*fewer",
+        ),
+    ],
+)
+def test_what_a_code_makes_is_weighed_before_it_is_made(run, match, monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 35 << 20)
+    with pytest.raises(cm.errors.NotEnoughMemory, match=match):
+        run()
+
+
+def test_groups_of_far_more_tasks_than_there_are_rows(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 35 << 20)
+    with (
+        Scripted(3) as engine,
+        pytest.raises(
+            cm.errors.NotEnoughMemory,
+            match=r"K = 4000 tasks, filled up where 3960 .*80 MB.*fewer tasks",
+        ),
+    ):
+        cm.map(np.sin, np.ones((40, 2_500)), code=cm.SplineCode(4_000, 3, 0), engine=engine)
 
 
 def test_what_is_free_is_known_here_and_less_than_a_petabyte():

@@ -340,7 +340,7 @@ def test_a_rule_out_of_reach_gives_the_product_all_the_same():
     script = {0: cm.testing.crash(), 1: cm.testing.never()}
     A = placed(matrix(), cm.codes.MDSCode(5, 9), script, stop=cm.Everyone() & cm.Quorum(9))
     np.testing.assert_allclose(A @ np.ones(30), matrix() @ np.ones(30), atol=1e-11)
-    assert A.last.outcome is cm.Outcome.HOPELESS
+    assert A.last.outcome is cm.Outcome.UNSATISFIABLE
 
 
 # Wrong answers.

@@ -735,7 +735,7 @@ def test_a_code_that_waits_is_timed_to_the_answer_that_it_waits_for():
         ({"workers": 0}, "workers=0"),
         ({"workers": 2.5}, "workers=2.5"),
         ({"tasks": 0}, "tasks=0"),
-        ({"stragglers": 8}, "leave nobody to answer"),
+        ({"stragglers": 8}, "leave no worker to answer"),
         ({"stragglers": None}, "how many workers will be late"),
         ({"latency": 0.3}, "latency=0.3 is no latency model"),
         ({"latency": cm.latency.Pareto}, "latency=<class .*Pareto.* is no latency model"),

@@ -690,8 +690,8 @@ def test_without_throw_a_wave_of_which_nothing_is_known_is_nan():
 
 
 def lost(waves=1, first=0):
-    """A script in which some waves have not one answer."""
-    return {n: [late(0.0)] * first + [never()] * waves for n in range(6)}
+    """A script in which some waves have not one answer: each worker crashes."""
+    return {n: [late(0.0)] * first + [crash()] * waves for n in range(6)}
 
 
 @pytest.mark.parametrize(("lost_first", "lost_waves"), [(0, 1), (0, 2), (1, 1)])
@@ -704,8 +704,7 @@ def test_a_wave_without_one_answer_takes_the_form_of_the_others(lost_first, lost
 
     out = np.zeros((32, 2), np.float32) if given else "out.npy"
     script = lost(lost_waves, lost_first)
-    stop = cm.Deadline(5) | cm.Everyone()
-    waves = begun(X, out, fn, script=script, rows=8, throw=False, stop=stop)
+    waves = begun(X, out, fn, script=script, rows=8, throw=False)
     assert waves.run().rows == 32
     values = out if given else written(out)["values"]
     begin, end = 8 * lost_first, 8 * (lost_first + lost_waves)
@@ -718,7 +717,7 @@ def test_a_wave_without_one_answer_takes_the_form_of_the_others(lost_first, lost
 
 
 def test_waves_of_unknown_form_are_written_with_the_first_that_has_one():
-    X, options = inputs(32), {"rows": 8, "throw": False, "stop": cm.Deadline(5) | cm.Everyone()}
+    X, options = inputs(32), {"rows": 8, "throw": False}
     waves = begun(X, "out.npy", script=lost(3), **options)
     for result in (next(waves), next(waves)):
         result.values[:] = 7  # it is the caller's
@@ -738,7 +737,8 @@ def test_waves_of_unknown_form_are_written_with_the_first_that_has_one():
 
 
 def test_a_run_in_which_nobody_ever_answers_has_an_end():
-    waves = begun(inputs(16), "out.npy", script=lost(2), rows=8, throw=False, stop=cm.Deadline(5))
+    script = {n: [never()] * 2 for n in range(6)}
+    waves = begun(inputs(16), "out.npy", script=script, rows=8, throw=False, stop=cm.Deadline(0.1))
     assert waves.run().unknown == 16
     assert np.isnan(np.load("out.npy")).all()
     assert len(np.load("out.exact.npy")) == 16

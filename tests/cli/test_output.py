@@ -237,7 +237,7 @@ def test_ctrl_c_while_workers_are_started_is_told_once(folder):
 
 INTERRUPTED = """
 import os, signal
-from codedmap._shell import as_program
+from codedmap.cli.shell import as_program
 
 def send(number):
     os.kill(os.getpid(), number)

@@ -145,7 +145,7 @@ def test_a_narrow_terminal():
     ("line", "why", "exit_code"),
     [
         (words(stragglers=None), "Give --stragglers S, or --latency-csv", 2),
-        (words(stragglers=8), "leave nobody to answer", 2),
+        (words(stragglers=8), "leave no worker to answer", 2),
         (words(sample="no.npy"), "cannot be read", 2),
         (words("plan_jobs:no"), "has no 'no'", 2),
         (words("plan_jobs:labels"), "int64", 1),

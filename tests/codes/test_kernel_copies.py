@@ -202,3 +202,26 @@ def test_known_answers_tell_that_what_is_equal_everywhere_is_no_constant():
         stated.append(estimate.stderr[~estimate.exact])
     assert stated[0].max() < 1e-300
     assert stated[1].min() > 1e-6
+
+
+def twice(answer_of):
+    """Two copies of 8 tasks along a smooth function; ``answer_of`` replaces the answers for task 3."""
+    inputs = np.random.default_rng(0).uniform(-1, 1, (8, 1, 2))
+    encoding = cm.KernelCode(8, 16, 0, spread=0.0).encode(inputs)
+    answers = {n: np.sin(payload) for n, payload in enumerate(encoding.payloads)}
+    answers[3], answers[11] = (answer_of(answers[slot], slot) for slot in (3, 11))
+    return encoding.decode(answers), np.sin(inputs)
+
+
+def test_copies_that_agree_are_exact_however_far_off_the_others_they_are():
+    estimate, truth = twice(lambda answer, slot: answer + 50.0)
+    assert estimate.exact.all()
+    assert estimate.rejected == ()
+    np.testing.assert_array_equal(estimate.values[3], truth[3] + 50.0)
+
+
+def test_a_copy_without_a_finite_second_is_no_agreement():
+    estimate, truth = twice(lambda answer, slot: answer * np.nan if slot == 3 else answer + 50.0)
+    assert estimate.rejected == (3, 11)
+    assert np.flatnonzero(~estimate.exact).tolist() == [3]
+    assert np.abs(estimate.values[3] - truth[3]).max() < 4 * estimate.stderr[3] < 2.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.coding.buffer import Buffer
+from codedmap.coding.operators import Buffer
 
 SHAPE, DTYPE = (8, 200_000), np.dtype(np.float32)
 SMALL, HUGE = (8, 100), (1 << 26,)

@@ -257,7 +257,7 @@ def test_large_codes_keep_no_dense_operator_and_agree_with_smaller_ones(make, mo
         return encoding.payloads, encoding.decode(answers(encoding.payloads, slots)).values
 
     dense = run()
-    for module in ("_spline", "codes.berrut"):
+    for module in ("coding.spline", "codes.berrut"):
         monkeypatch.setattr(f"codedmap.{module}.DENSE_ENTRIES", 100)
     for ours, theirs in zip(run(), dense, strict=True):
         assert ours.dtype == np.float32

@@ -92,6 +92,63 @@ def test_a_worker_that_lies_in_over_half_of_its_groups_is_left_out_whole(row):
     np.testing.assert_allclose(estimate.values, without.values, atol=1e-12)
 
 
+def rejected_for_most_groups(code, slot, *, left_out=False):
+    """A call whose last two groups are padded, as 3 does not divide 25.
+
+    One worker is wrong in all groups; that shows in the seven that are whole. ``left_out``: it never answers.
+    """
+
+    def wrong(answer):
+        return np.concatenate([np.full_like(answer[:7], np.nan), 1.001 * answer[7:]])
+
+    script = {slot: cm.testing.never() if left_out else cm.testing.lie(wrong)}
+    stop = cm.Quorum(code.workers - left_out)
+    X = np.random.default_rng(1).standard_normal((25, 2))
+    with cm.testing.Scripted(code.workers, script) as engine:
+        return cm.map(smooth, X, code=code, engine=engine, stop=stop), smooth(X)
+
+
+def smooth(batch):
+    return np.tanh(batch @ np.array([[0.5, 0.2], [-0.3, 0.4]]))
+
+
+@mixing
+def test_a_worker_rejected_for_most_groups_is_left_out_of_those_that_are_padded(row):
+    code, encoding, answers = encoded(row)
+    mixed = next(n for n in answers if encoding.raw[n] is None)
+    result, _ = rejected_for_most_groups(code, mixed)
+    without, _ = rejected_for_most_groups(code, mixed, left_out=True)
+    assert result.rejected == (mixed,)
+    np.testing.assert_allclose(result.values, without.values, atol=1e-12)
+    np.testing.assert_array_equal(result.exact, without.exact)
+
+
+@pytest.mark.parametrize("fill", [None, "mean"])
+def test_a_copy_rejected_for_most_groups_has_no_vote_in_those_that_are_padded(fill):
+    result, truth = rejected_for_most_groups(cm.Replication(3, 6, fill), 4)
+    assert result.rejected == (4,)
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, truth)
+
+
+@pytest.mark.parametrize("hedged", [False, True])
+@pytest.mark.parametrize("rows", [99, 100])
+def test_no_row_of_a_worker_that_the_others_contradict_is_exact_in_any_group(rows, hedged):
+    script = {0: cm.testing.lie(lambda a: 50 * np.sin(7 * np.arange(a.size).reshape(a.shape) + 1))}
+    hedge = cm.Hedge(after=cm.Quorum(11)) if hedged else None
+    for seed in range(12):
+        X = np.random.default_rng(seed).standard_normal((rows, 6)) / 2
+        with cm.testing.Scripted(12, script) as engine:
+            for result in cm.stream(
+                lambda b: np.tanh(b[:, :4] - b[:, 2:]), X, code=cm.KernelCode(10, 12, 1),
+                engine=engine, stop=cm.Everyone(), hedge=hedge,
+            ):  # fmt: skip
+                last = result
+        wrong = np.abs(last.values - np.tanh(X[:, :4] - X[:, 2:])).max(axis=1) > 1e-9
+        assert last.rejected == (0,)
+        assert not last.exact[wrong].any()
+
+
 @mixing
 def test_when_lies_leave_too_few_answers_it_says_so(row):
     _, encoding, answers = encoded(row)
@@ -219,7 +276,7 @@ def test_a_fill_is_the_mean_of_what_is_finite():
 def test_two_shapes_with_equally_many_votes_decide_nothing():
     encoding = cm.Replication(2, 4).encode(np.ones((2, 3, 1)))
     answers = {0: np.ones((3, 2)), 1: np.ones((3, 2)), 2: np.ones(3), 3: np.ones(3)}
-    with pytest.raises(cm.NotEnoughAnswers, match="nothing tells which is right"):
+    with pytest.raises(cm.NotEnoughAnswers, match="it cannot be found which is right"):
         encoding.decode(answers)
 
 

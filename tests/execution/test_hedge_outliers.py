@@ -163,6 +163,25 @@ def test_among_mixtures_a_liars_hedge_is_not_used(order, lost):
     assert asked.count(0) <= 1
 
 
+@pytest.mark.parametrize("stop", [cm.Decodable(), cm.Everyone(), cm.Quorum(5)])
+def test_where_only_hedges_can_be_decoded_those_of_a_liar_are_sent_once_more(stop):
+    X = np.arange(6.0).reshape(3, 2)
+    script = {0: [lie(lambda answer: answer * np.nan)], 2: [crash()], 3: [crash()], 4: [crash()]}
+    with Scripted(5, script) as engine:
+        result = cm.map(
+            affine,
+            X,
+            code=cm.LagrangeCode(3, 5, 0, degree=1),
+            engine=engine,
+            stop=stop,
+            hedge=SOON,
+        )
+        assert [slot for slot, _ in engine.calls[5:]] == [0, 1, 0, 1, 1]
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, affine(X))
+    assert result.rejected == (0,)
+
+
 def test_without_another_hedge_a_liars_row_stays_an_estimate():
     X = np.linspace(0, 3, 60)[:, None]
     script = {0: lie(lambda answer: -answer), 20: late(0.2)}

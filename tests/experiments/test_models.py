@@ -43,14 +43,14 @@ def test_lenet_needs_packages_only(nothing: Path) -> None:
         assert accuracy(model) > 0.97
 
 
-def test_the_stand_in_for_mnist_is_told_once(
+def test_the_replacement_of_mnist_is_reported_once(
     nothing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models._tell_fallback.cache_clear()
+    models._report_fallback.cache_clear()
     for quick in (True, False, False):
         models.load("lenet-mnist", quick)
     told = capsys.readouterr().err
-    assert told.count("mnist.npz (11 MB) is not there") == 1
+    assert told.count("mnist.npz (11 MB) is missing") == 1
     assert "`python -m experiments.prepare mnist`" in told
 
 

@@ -200,18 +200,26 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 @pytest.mark.parametrize("name", ["table", "stragglers", "sensitivity", "pictures"])
-def test_a_quick_run_needs_no_data_folder_and_tells_what_came_out(name, tmp_path, monkeypatch):
+def test_a_quick_run_needs_no_data_folder_and_reports_its_result(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))
     table = run(EXPERIMENTS[name], quick=True, seed=0, root=tmp_path)
     assert len(table) > 10
     assert (tmp_path / "quick" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = EXPERIMENTS[name].report(table)
-    assert "**Asked.**" in text
-    assert "**Means.**" in text
+    assert "**Question.**" in text
+    assert "**Conclusion.**" in text
 
 
 def test_the_committed_page_is_what_the_committed_tables_say():
     assert (ROOT / "results" / "README.md").read_text() == report.page(ROOT / "results")
+
+
+def test_report_draws_the_figures_again_from_the_tables(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "results" / "pictures.csv", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["experiments", "report", "--results", str(tmp_path)])
+    assert program.run_named() == 0
+    assert (tmp_path / "pictures.png").read_bytes().startswith(b"\x89PNG")
+    assert "![pictures](pictures.png)" in (tmp_path / "README.md").read_text()
 
 
 def test_a_run_that_keeps_nothing_of_an_earlier_one_notes_its_time(tmp_path, monkeypatch):
@@ -232,10 +240,10 @@ def test_a_run_that_keeps_nothing_of_an_earlier_one_notes_its_time(tmp_path, mon
 
 
 def test_the_page_tells_how_long_it_takes_from_the_table_of_times(tmp_path):
-    times.noted(tmp_path, "rates", 359.4)
-    times.noted(tmp_path, "table", 30.0)
-    times.noted(tmp_path, "table", 600.0)
-    text = times.told(pd.read_csv(tmp_path / "times.csv"))
+    times.record(tmp_path, "rates", 359.4)
+    times.record(tmp_path, "table", 30.0)
+    times.record(tmp_path, "table", 600.0)
+    text = times.report(pd.read_csv(tmp_path / "times.csv"))
     assert "These 2 experiments took 16 minutes" in text
     assert "| rates | 6.0 |" in text
     assert "| table | 10.0 |" in text
@@ -287,7 +295,7 @@ def test_ctrl_c_is_one_line_from_the_first_moment_on(monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "experiments.program", Loading())
     assert start.main() == 130
-    assert capsys.readouterr().err.strip().startswith("interrupted: the finished cells are kept")
+    assert capsys.readouterr().err.strip().startswith("interrupted: the finished cells are stored")
 
 
 def test_an_unknown_experiment_is_named():

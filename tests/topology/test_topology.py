@@ -11,7 +11,7 @@ from experiments.clusters_every import every
 from experiments.clusters_random import small
 
 import codedmap as cm
-from codedmap.topology.selection import slowest
+from codedmap.topology.selection import expected_maximum
 
 ERROR = 0.15
 
@@ -196,7 +196,7 @@ def test_no_time_for_one_iteration():
         (lambda: two(links=[cm.topology.Link("i", "j")]), "connects two information nodes"),
         (
             lambda: two(links=[cm.topology.Link("a", "b"), cm.topology.Link("b", "a")]),
-            "link b-a is there twice",
+            "link b-a is given twice",
         ),
         (
             lambda: two(links=[cm.topology.Link("i", "a"), cm.topology.Link("j", "b")]),
@@ -265,7 +265,7 @@ def test_a_node_that_is_free_but_learns_nothing_is_not_the_cheapest():
 
 def test_the_expected_slowest_of_equal_nodes_is_a_harmonic_number():
     for count in (1, 3, 50):
-        mean, shares = slowest(np.full(count, 2.0), np.full(count, 0.5))
+        mean, shares = expected_maximum(np.full(count, 2.0), np.full(count, 0.5))
         assert mean == pytest.approx(2.0 + 0.5 * (1.0 / np.arange(1, count + 1)).sum(), rel=1e-5)
         assert shares == pytest.approx(np.full(count, 1.0 / count), rel=1e-4)
 
@@ -273,7 +273,7 @@ def test_the_expected_slowest_of_equal_nodes_is_a_harmonic_number():
 def test_the_expected_slowest_of_unequal_nodes_is_what_draws_say():
     fixed, jitter = np.array([1.0, 1.2, 0.3, 1.1]), np.array([0.5, 0.0, 1.0, 0.01])
     drawn = fixed + jitter * np.random.default_rng(0).standard_exponential((400_000, 4))
-    mean, shares = slowest(fixed, jitter)
+    mean, shares = expected_maximum(fixed, jitter)
     # Five standard errors of the draws.
     assert mean == pytest.approx(drawn.max(axis=1).mean(), abs=5 * drawn.max(axis=1).std() / 632)
     assert shares == pytest.approx(np.bincount(drawn.argmax(axis=1)) / 400_000, abs=0.005)

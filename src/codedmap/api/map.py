@@ -21,7 +21,7 @@ from ..execution.stream import Settings, checked_engine, checked_rule, send
 from ..execution.wave import Wave
 from ..planning.auto import auto
 from ..results.map_result import MapResult
-from ..results.progress_bar import shown
+from ..results.progress_bar import progress_bar
 
 __all__ = ["Itemwise", "itemwise", "map", "stream"]
 
@@ -93,7 +93,7 @@ def map(
         If ``fn`` does not return one array with a row per row of its payload.
     """
     wave, settings = _encoded(fn, inputs, code, engine, stop=stop, hedge=hedge, throw=throw)
-    [result] = send(wave, settings, shown(progress))
+    [result] = send(wave, settings, progress_bar(progress))
     return result
 
 
@@ -133,7 +133,7 @@ def stream(
         As `map`, in place of the last result.
     """
     wave, settings = _encoded(fn, inputs, code, engine, stop=stop, hedge=hedge, throw=throw)
-    return send(wave, settings, shown(progress), early=True)
+    return send(wave, settings, progress_bar(progress), early=True)
 
 
 def _encoded(

@@ -13,16 +13,16 @@ from scipy import sparse
 
 from ..contracts.code import Code
 from ..contracts.memory import check_parts
-from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, at_best
+from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
 from ..errors import CannotSend, InvalidArgument, KeptLost, NotEnoughAnswers
 from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..execution.stream import checked_engine, checked_rule
-from ..results.progress_bar import shown
+from ..results.progress_bar import progress_bar
 from ..results.sum_result import SumResult
-from ..results.summary import advice, broken, facts
+from ..results.summary import advice, engine_error, facts
 from ..sums.decoder import SumDecoder
 from ..sums.shard import CombinedFunction, Shard
 
@@ -218,7 +218,7 @@ class _SumJob:
             decodable=self._decoder.decodable,
             stderr=lambda: 0.0,
         )
-        with shown(progress) as show, calls:
+        with progress_bar(progress) as show, calls:
             for worker in range(workers):
                 calls.submit(worker, self._function, self._shards.on(worker))
             for known in calls:
@@ -249,13 +249,15 @@ class _SumJob:
         if verdict is not None and (seen.decodable or self._time_is_up(verdict, seen)):
             return verdict
         if not seen.running:
-            return verdict or Outcome.NOBODY_LEFT
+            return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
-        ending = at_best(seen.asked, best, seen.failed, seen.seconds, self._decoder.decodable(best))
+        ending = best_case(
+            seen.asked, best, seen.failed, seen.seconds, self._decoder.decodable(best)
+        )
         if not ending.decodable:
-            return Outcome.HOPELESS
+            return Outcome.UNSATISFIABLE
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
     def _time_is_up(self, verdict: Outcome, seen: Progress) -> bool:
         """Whether the rule's time has passed, so that no further answer is waited for."""
@@ -276,7 +278,7 @@ class _SumJob:
         rejected = self._decoder.rejected(seen.answered)
         failures = calls.failures
         if decoded is None and throw:
-            raise broken(seen, failures) or self._not_enough(
+            raise engine_error(seen, failures) or self._not_enough(
                 outcome, problem, seen, rejected, failures
             )
         value, exact = decoded or (self._decoder.nan(), False)

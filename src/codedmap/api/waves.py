@@ -20,7 +20,7 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.stream import Settings, checked_engine, checked_rule, send
 from ..execution.wave import Wave
 from ..results.map_result import MapResult
-from ..results.progress_bar import shown_rows
+from ..results.progress_bar import row_progress_bar
 from ..results.totals import Totals
 from ..storage.digest import digest, fingerprint
 from ..storage.journal import Journal
@@ -196,7 +196,7 @@ class Waves(Closing, Iterator[MapResult]):
         self, source: Source, wave: Callable[[np.ndarray, Any], MapResult], progress: bool
     ) -> Generator[MapResult, None, None]:
         store = self._store
-        with closing(store), shown_rows(progress, source.total) as (show, tell):
+        with closing(store), row_progress_bar(progress, source.total) as (show, tell):
             tell(store.rows, _word(self.totals))
             if store.rows:
                 _LOG.info("resumed after %d rows", store.rows, extra={"rows": store.rows})

@@ -210,5 +210,5 @@ def falls_short(result: cm.MapResult, deadline: float | None) -> bool:
     if result.exact.all():
         return False
     unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
-    ended = result.outcome is cm.Outcome.NOBODY_LEFT and deadline is None
-    return unknown or ended or result.outcome is cm.Outcome.HOPELESS
+    ended = result.outcome is cm.Outcome.NONE_RUNNING and deadline is None
+    return unknown or ended or result.outcome is cm.Outcome.UNSATISFIABLE

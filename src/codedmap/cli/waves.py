@@ -162,8 +162,8 @@ def _falls_short(record: dict[str, Any], deadline: float | None) -> bool:
     """What `falls_short` tells of a result, from what is kept of it."""
     if record["exact"] == record["rows"]:
         return False
-    ended = record["outcome"] == cm.Outcome.NOBODY_LEFT.value and deadline is None
-    return bool(record["unknown"]) or ended or record["outcome"] == cm.Outcome.HOPELESS.value
+    ended = record["outcome"] == cm.Outcome.NONE_RUNNING.value and deadline is None
+    return bool(record["unknown"]) or ended or record["outcome"] == cm.Outcome.UNSATISFIABLE.value
 
 
 def _journal_of(output: Path) -> Path:

@@ -99,7 +99,7 @@ class KernelCode:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise InvalidArgument(
-                    f"{name}={value!r} must be a codedmap.{kind.__name__} or None"
+                    f"{name}={value!r} must be a codedmap.estimation.{kind.__name__} or None"
                 )
         if self.prior is not None and self.prior.power and self.known is None:
             raise InvalidArgument(
@@ -131,7 +131,7 @@ class KernelCode:
         InvalidArgument
             If the shape does not fit, or the dtype cannot be mixed.
         """
-        check_tasks(inputs, self.tasks)
+        check_tasks(inputs, self.tasks, self.workers)
         tasks, groups = inputs.shape[:2]
         mixes = self.spread > 0.0 and self.workers > tasks
         if mixes and inputs.dtype.kind not in "fc":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import matrix
-from ..contracts.code import Estimate, left_out
+from ..contracts.code import Estimate, reject_frequent
 from ..detection.replicas import compare
 from ..errors import InvalidAnswer, NotEnoughAnswers
 from ..estimation import Prior
@@ -210,7 +210,7 @@ class _Composition:
         """What the regression is told, and which mixtures' answers are lies for not being finite."""
         raw, told = self.direct.values[have], self.stacked[mixed]
         broken = ~finite(told)
-        lies = left_out(broken) if len(mixed) else broken
+        lies = reject_frequent(broken) if len(mixed) else broken
         # The input of task k sits in slot k, whichever copy of it was answered.
         slots = np.concatenate([have, np.array(self.slots, dtype=int)[mixed]])
         used = np.concatenate([trusted[have] & finite(raw), ~(lies | broken)])

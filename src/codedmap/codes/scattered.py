@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.operators import width_of
-from ..contracts.answer_types import agreed
-from ..contracts.answers import Sheet, matrix, stacked
+from ..coding.operators import column_width
+from ..contracts.answers import Sheet, matrix, stacked, usable_answers
 from ..detection.sketches import looked_at
 
 __all__ = ["Loose", "loose", "side_by_side"]
@@ -45,7 +44,7 @@ class Loose:
         """``operator @ columns``, (K, columns), gathered a few columns at a time."""
         flat = [row.reshape(-1) for row in self.rows]
         made = np.empty((len(operator), flat[0].size), self.dtype)
-        width = min(width_of(operator), max(1, _BLOCK // (len(flat) * self.dtype.itemsize)))
+        width = min(column_width(operator), max(1, _BLOCK // (len(flat) * self.dtype.itemsize)))
         block = np.empty(len(flat) * min(width, flat[0].size), self.dtype)
         for start in range(0, flat[0].size, width):
             some = [row[start : start + width] for row in flat]
@@ -69,7 +68,7 @@ def loose(
     """As `matrix`, but large answers of equal dtype are left where they are."""
     if isinstance(answers, Sheet):
         return matrix(answers, rows)
-    kept, others = agreed(answers, rows)
+    kept, others = usable_answers(answers, rows)
     arrays = tuple(kept.values())
     alike = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype.char in "fdFD"
     if alike and sum(array.nbytes for array in arrays) >= _LARGE:

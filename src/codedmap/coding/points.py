@@ -1,4 +1,4 @@
-"""Where tasks and workers sit on the line [-1, 1]."""
+"""The points of tasks and workers on the line [-1, 1]."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
 
 
 def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
-    """Points of the workers, ascending, both ends included; a single worker sits at 0.
+    """Points of the workers, ascending, both ends included; the point of a single worker is 0.
 
     Parameters
     ----------
@@ -60,10 +60,9 @@ def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
 
 
 def _cos_pi(p: int, q: int) -> float:
-    # Task and worker points that coincide on paper must coincide in floating point too: a point
-    # next to a node, but not on it, is a division by rounding error in Berrut's formula. The
-    # reduced fraction, and the sine on the middle half, make equal angles give equal floats,
-    # exact symmetry and an exact 0.
+    # Task and worker points that are equal on paper have to be equal floats: a point beside a node,
+    # but not on it, is a division by a rounding error in Berrut's formula. The reduced fraction, and
+    # the sine in the middle half, give equal floats for equal angles, exact symmetry and an exact 0.
     d = gcd(p, q)
     p, q = p // d, q // d
     if 2 * p > q:

@@ -1,4 +1,4 @@
-"""Arguments that are numbers, refused with one message where they cannot work."""
+"""Checks of numeric arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
     if isinstance(value, np.integer) and not isinstance(value, np.int64):
-        # Codes keep the number as it is, and arithmetic with it would wrap around.
+        # Codes keep the number as it is, and arithmetic with it would overflow.
         raise InvalidArgument(
             f"{name}={value!r} is a number of {value.dtype.itemsize} bytes"
             f"{' without a sign' if value.dtype.kind == 'u' else ''}, with which sums overflow: "

@@ -1,4 +1,4 @@
-"""What the doors need of a place where payloads are computed."""
+"""The interface of engines, which run the calls."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["Engine", "Kept"]
 
 
 class Kept:
-    """Stands for a value that stays on one worker: give it to `Engine.submit` as fn or payload.
+    """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload.
 
     Parameters
     ----------
     slot : int
-        Where the value is.
+        The slot that holds the value.
     key : object
-        How the engine finds it.
+        By which the engine finds it.
     """
 
     __slots__ = ("__weakref__", "key", "lost", "slot")
@@ -26,7 +26,7 @@ class Kept:
         self.slot = slot
         self.key = key
         self.lost = False
-        """Set by the engine when it learns that the worker has died."""
+        """True after the engine has found that the worker died."""
 
     def __repr__(self) -> str:
         return f"<Kept on slot {self.slot}{', lost' if self.lost else ''}>"
@@ -42,16 +42,17 @@ class Engine(Protocol):
         ...
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` on a slot: the same worker while it lives. Never blocks for long.
+        """Compute ``fn(payload)`` on a slot, which is one worker as long as that lives.
 
-        The future fails with what ``fn`` raised, `WorkerCrashed` or `KeptLost`.
+        Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` or
+        `KeptLost`.
         """
         ...
 
     def keep(self, slot: int, value: Any) -> Kept:
-        """Leave a value on a slot's worker for later calls, which fail with `KeptLost` if it dies."""
+        """Keep a value on a slot's worker for later calls, which fail with `KeptLost` if it dies."""
         ...
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """These answers are no longer wanted. Returns at once and kills nobody by itself."""
+        """Give up these calls. Returns at once, and ends no worker by itself."""
         ...

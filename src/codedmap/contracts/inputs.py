@@ -1,4 +1,4 @@
-"""Whatever the caller gives as inputs, as an array of rows that can be computed on."""
+"""Checks that turn the caller's inputs into an array of rows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _AXES = 60  # NumPy has 64, and groups and slots take some
 
 
 def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
-    """Rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
+    """Inputs as an array of rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
     rows = shaped_rows(inputs, kind)
     check_finite(rows, kind)
     return rows
 
 
 def check_unmasked(inputs: Any, kind: str = "input") -> None:
-    """Raise `InvalidArgument` if numbers of a masked array are hidden."""
+    """Raise `InvalidArgument` if inputs are an array with masked entries."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
         raise InvalidArgument(
@@ -32,7 +32,7 @@ def check_unmasked(inputs: Any, kind: str = "input") -> None:
 
 
 def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
-    """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
+    """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
     check_unmasked(inputs, kind)
     try:
         rows = np.asarray(inputs)
@@ -57,7 +57,7 @@ def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
 
 
 def check_finite(rows: np.ndarray, kind: str = "input", begin: int = 0) -> None:
-    """Raise `InvalidArgument` unless all rows (m, *x), which are counted from ``begin``, are finite."""
+    """Raise `InvalidArgument` unless all rows (m, *x) are finite; messages number them from ``begin``."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(

@@ -8,11 +8,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from ..results.map_result import MapResult
-from ..results.progress_bar import Showing
+from ..results.progress_bar import ProgressDisplay
 from .collect import Budget
 from .hedge import Hedge, Hedging
 from .wave import Wave, no_stderr
@@ -34,7 +34,7 @@ class Settings:
 
 
 def send(
-    wave: Wave, settings: Settings, showing: Showing, *, early: bool = False
+    wave: Wave, settings: Settings, showing: ProgressDisplay, *, early: bool = False
 ) -> Generator[MapResult, None, None]:
     """Send a wave; the generator gives results as they improve if ``early``, and the last one."""
     results = _results(wave, settings, showing, early)
@@ -43,7 +43,7 @@ def send(
 
 
 def _results(
-    wave: Wave, settings: Settings, showing: Showing, early: bool
+    wave: Wave, settings: Settings, showing: ProgressDisplay, early: bool
 ) -> Generator[MapResult | None, None, None]:
     """None when all calls are sent, then results."""
     fn, stop, throw = settings.fn, settings.stop, settings.throw
@@ -117,7 +117,7 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))
-    ending = at_best(everyone, everyone, frozenset(), 0.0, True)
+    ending = best_case(everyone, everyone, frozenset(), 0.0, True)
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
             f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..contracts.code import Code, Estimate
-from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, best_case
 from ..engines import Engine
 from ..errors import InvalidArgument, NotEnoughAnswers
 from ..results.map_result import MapResult
 from ..results.plan import Plan
-from ..results.summary import advice, broken, facts
+from ..results.summary import advice, engine_error, facts
 from .batch import Batch
 from .collect import Budget, Collection
 from .hedge import Missing
@@ -126,9 +126,9 @@ class Wave:
         if self._hedged and self._all_exact(seen):
             return Outcome.EXACT
         if not seen.running and not hedges:
-            return Outcome.NOBODY_LEFT
+            return Outcome.NONE_RUNNING
         hopeless = seen.failed and self._hopeless(seen, stop, hedges, throw)
-        return Outcome.HOPELESS if hopeless else None
+        return Outcome.UNSATISFIABLE if hopeless else None
 
     def _all_exact(self, seen: Progress) -> bool:
         if not self._batch.all_raw(seen.answered) or not self._looking.allows():
@@ -142,7 +142,7 @@ class Wave:
     ) -> bool:
         best = seen.answered | seen.running | hedges
         asked, failed = seen.asked | hedges, seen.failed - hedges
-        ending = at_best(asked, best, failed, seen.seconds, self._batch.decodable(best))
+        ending = best_case(asked, best, failed, seen.seconds, self._batch.decodable(best))
         if throw and not ending.decodable:
             return True
         if stop.verdict(ending) is not None or stop.wake_after(ending) is not None:
@@ -174,7 +174,7 @@ class Wave:
             With ``throw``, if it cannot be decoded, or ended before the stop rule was satisfied.
         """
         final = (
-            outcome in (Outcome.DEADLINE, Outcome.HOPELESS)
+            outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
             or not (seen.running or hedges)
             or stop.wake_after(seen) == 0.0  # time has had its say, so only answers could help
         )
@@ -188,8 +188,8 @@ class Wave:
         else:
             if outcome is not Outcome.DEADLINE and self.disown(calls):
                 return None  # the rule took these for answers
-            unmet = outcome is Outcome.HOPELESS or (
-                outcome is Outcome.NOBODY_LEFT and stop.wake_after(seen) is None
+            unmet = outcome is Outcome.UNSATISFIABLE or (
+                outcome is Outcome.NONE_RUNNING and stop.wake_after(seen) is None
             )
             if unmet and not estimate.exact.all():
                 reason = f"the stop rule {stop} asks for more than could still come"
@@ -200,7 +200,9 @@ class Wave:
                         "take the best there is)"
                     )
         if throw and reason is not None:
-            raise broken(seen, calls.failures) or _not_enough(seen, outcome, reason, calls.failures)
+            raise engine_error(seen, calls.failures) or _not_enough(
+                seen, outcome, reason, calls.failures
+            )
         return self._told(estimate, outcome, calls)
 
     def _told(self, estimate: Estimate, outcome: Outcome, calls: Collection) -> MapResult:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, best_case
 from ..errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
 from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..results.matrix_result import MatrixResult
-from ..results.summary import broken, facts
+from ..results.summary import engine_error, facts
 from .blocks import CodedBlocks
 from .decoder import ProductDecoder
 
@@ -98,21 +98,21 @@ class ProductJob:
     def _outcome(self, seen: Progress) -> Outcome | None:
         verdict = self._stop.verdict(seen)
         if verdict is not None or not seen.running:
-            return verdict or Outcome.NOBODY_LEFT
+            return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
         decodable = self._decoder.decodable(best)
         if self._throw and not decodable and not asks_stderr(self._stop):
-            return Outcome.HOPELESS
-        ending = at_best(seen.asked, best, seen.failed, seen.seconds, decodable)
+            return Outcome.UNSATISFIABLE
+        ending = best_case(seen.asked, best, seen.failed, seen.seconds, decodable)
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
     def _product(
         self, outcome: Outcome, seen: Progress, calls: Collection
     ) -> tuple[np.ndarray, np.ndarray | None] | None:
         """The product and its standard errors, or None if further answers may still help."""
         final = (
-            outcome in (Outcome.DEADLINE, Outcome.HOPELESS)
+            outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
             or not seen.running
             or self._stop.wake_after(seen) == 0.0
         )
@@ -128,7 +128,7 @@ class ProductJob:
                 return None
             if self._throw:
                 failures = calls.failures
-                failure = broken(seen, failures) or _failure(reason, outcome, seen, failures)
+                failure = engine_error(seen, failures) or _failure(reason, outcome, seen, failures)
                 raise failure from next(iter(failures.values()), None)
         return self._decoder.estimate(reason)
 

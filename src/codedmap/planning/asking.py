@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answer_types import as_array
+from ..contracts.answers import as_array
 from ..errors import EngineError, InvalidAnswer
 
 __all__ = ["Answer", "answered", "answers_to"]

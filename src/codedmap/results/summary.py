@@ -1,4 +1,4 @@
-"""What results and errors of all doors say of workers."""
+"""What the results and errors of all entry points say of workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor
 from ..contracts.stopping import Outcome, Progress
 from ..errors import Abandoned, CodedmapError, EngineError, MissingMainGuard, WorkerCrashed
 
-__all__ = ["advice", "broken", "facts", "heading", "listed", "workers_lines"]
+__all__ = ["advice", "engine_error", "facts", "heading", "listed", "workers_lines"]
 
 _LONG = 500  # characters of an exception that are repeated
 
@@ -47,9 +47,9 @@ def listed(slots: Sequence[int]) -> str:
     return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")
 
 
-def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
-    """The engine's own error, if nothing else came of a call that has to raise."""
-    # Nobody but the owner of engine and futures abandons calls that are being collected.
+def engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
+    """The engine's own error, if a call that has to raise had no other answer or failure."""
+    # Calls that are being collected are abandoned by the owner of the engine or the futures only.
     ours = (EngineError, Abandoned)
     errors = [error for error in failures.values() if isinstance(error, ours)]
     if seen.answered or not errors or len(errors) < len(failures):
@@ -70,7 +70,7 @@ def advice(
 ) -> str:
     """What to do about a call that has to raise: the end of its message, or nothing.
 
-    ``more`` is what else can be done if somebody has answered.
+    ``more`` is what else can be done if any worker has answered.
     """
     steps = list(dict.fromkeys(filter(None, map(_remedy, failures.values()))))
     if seen.running and outcome is Outcome.DEADLINE:
@@ -82,7 +82,7 @@ def advice(
 
 
 def _remedy(error: BaseException) -> str:
-    """What to do about the failure of a call; nothing where its own message says so."""
+    """What to do about the failure of a call; empty if its own message says so."""
     if isinstance(error, BrokenExecutor):
         return (
             "see whether fn ends its own process or memory runs out, which breaks a whole "
@@ -97,7 +97,7 @@ def _remedy(error: BaseException) -> str:
 
 
 def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
-    """How far a call came that has to raise, for its message."""
+    """How many workers answered a call that has to raise, for its message."""
     counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered", *more]
     if seen.running:
         counts.append(f"{len(seen.running)} still running")
@@ -110,6 +110,6 @@ def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> 
 def _short(error: BaseException) -> str:
     text = str(error)
     left = len(text) - _LONG
-    if left > 0:  # it stands in full in the cause
+    if left > 0:  # the cause holds all of it
         text = f"{text[:_LONG]} ... and {left:,} characters more"
     return f"{type(error).__name__}: {text}"

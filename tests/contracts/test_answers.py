@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.contracts.answer_types import agreed
+from codedmap.contracts.answers import usable_answers
 from codedmap.testing import Scripted, crash, lie, never
 
 CODES = [
@@ -56,7 +56,7 @@ def of(*dtypes, value=1.5):
 )
 def test_the_dtype_is_that_of_most_or_one_that_holds_them_all(dtypes, dtype):
     answers = of(*dtypes)
-    kept, others = agreed(answers, 2)
+    kept, others = usable_answers(answers, 2)
     assert others == ()
     assert {array.dtype for array in kept.values()} == {np.dtype(dtype)}
     for slot, array in kept.items():
@@ -65,11 +65,11 @@ def test_the_dtype_is_that_of_most_or_one_that_holds_them_all(dtypes, dtype):
 
 def test_large_integers_are_never_rounded_for_one_that_is_not_whole():
     answers = of("i8", "i8", "f8") | {0: np.full((2, 3), 2**60 + 1), 1: np.full((2, 3), 2**60 + 3)}
-    kept, others = agreed(answers, 2)
+    kept, others = usable_answers(answers, 2)
     assert others == (2,)
     assert kept[0][0, 0] == 2**60 + 1
     whole = answers | {2: np.full((2, 3), 7.0)}
-    kept, others = agreed(whole, 2)
+    kept, others = usable_answers(whole, 2)
     assert others == ()
     assert kept[2].dtype == np.int64
 

@@ -1,0 +1,1 @@
+"""Small random faults in the package, and which of them the tests find."""

@@ -1,0 +1,61 @@
+"""The rooms into which faults are put, and the tests that are to find them there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .faults import Fault, faults
+
+ROOT = Path(__file__).parents[1]
+
+WANTED = {"all": 0.75}
+"""The least share to be found, in all or in a room."""
+
+# Globs below src/codedmap, whose folder is the room, and files below tests: first those that are
+# quick and find most. A fault that survives takes as long as they do together, so a row is to take
+# half a minute. The engines and the command line are left out: their tests start processes.
+ROWS = [
+    ("contracts/answer*.py contracts/inputs.py", "contracts/test_answer_types.py api/test_bad_input.py api/test_map.py contracts/test_estimates.py"),
+    ("contracts/stopping.py", "contracts/test_stopping.py api/test_map.py api/test_tolerance.py"),
+    ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
+    ("results/*_result.py results/plan.py results/summary.py results/totals.py", "results/test_printed.py api/test_map.py api/test_sum.py api/test_matrix.py api/test_tolerance.py api/test_plan.py"),
+    ("coding/ordering.py coding/two_opt.py", "coding/test_ordering.py"),
+    ("coding/points.py coding/spline.py coding/precision.py", "contracts/test_codes.py coding/test_spline.py codes/test_linear_outliers.py"),
+    ("coding/operators.py coding/buffer.py coding/groups.py", "coding/test_groups.py coding/test_buffer.py api/test_map.py codes/test_scattered.py coding/test_operators.py"),
+    ("coding/combining.py coding/gradient.py", "contracts/test_sums.py api/test_sum.py"),
+    ("detection/contradictions.py detection/nonfinite.py detection/replicas.py", "codes/test_replication.py detection/test_contradictions.py codes/test_kernel_copies.py contracts/test_codes.py"),
+    ("detection/outliers.py detection/sketches.py", "codes/test_linear_outliers.py codes/test_kernel_outliers.py"),
+    ("estimation/[dgkm]*.py estimation/evidence.py estimation/solving.py", "estimation/test_metric.py codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_outliers.py"),
+    ("estimation/cells.py estimation/other_cells.py estimation/process.py estimation/regression.py", "estimation/test_metric.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_copies.py contracts/test_codes.py"),
+    ("estimation/elimination.py estimation/observations.py estimation/rej*.py estimation/rep*.py estimation/suspects.py", "codes/test_kernel_caught.py codes/test_kernel_copies.py codes/test_kernel_replica_conflicts.py codes/test_kernel_outliers.py"),
+    ("codes/[bls]*.py codes/clipped.py codes/ordered.py codes/replication.py codes/robust_spline.py", "codes/test_lagrange.py codes/test_replication.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_scattered.py codes/test_linear_outliers.py"),
+    ("codes/kernel*.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
+    ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
+    ("codes/mds.py codes/polar.py", "contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
+    ("latency/*.py", "latency/test_latency.py"),
+    ("execution/[bcprsw]*.py", "execution/test_wave.py contracts/test_stopping.py api/test_map.py api/test_tolerance.py execution/test_hedge_outliers.py api/test_stream.py execution/test_hedge.py"),
+    ("execution/hedge.py", "execution/test_hedge_outliers.py execution/test_hedge.py"),
+    ("storage/*.py", "api/test_waves.py"),
+    ("sums/*.py", "sums/test_integers.py api/test_sum_given.py api/test_sum_rounding.py api/test_sum.py contracts/test_sums.py"),
+    ("matrices/*.py", "api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
+    ("planning/*.py", "api/test_auto.py api/test_plan.py"),
+    ("api/map.py api/waves.py", "api/test_map.py api/test_bad_input.py api/test_waves.py"),
+    ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
+    ("api/parts.py api/sum.py", "api/test_sum_given.py api/test_sum.py"),
+    ("api/plan.py", "api/test_plan.py"),
+    ("topology/*.py", "topology/test_topology.py"),
+    ("training/*.py", "training/test_training.py"),
+]  # fmt: skip
+
+
+def every_fault() -> Iterator[tuple[str, str, Fault]]:
+    """Room, tests and fault, for all that the files of the rooms can be given."""
+    for sources, tests in ROWS:
+        for glob in sources.split():
+            paths = sorted((ROOT / "src" / "codedmap").glob(glob))
+            if not paths:
+                raise FileNotFoundError(f"mutants/rooms.py: {glob!r} fits no file of src/codedmap")
+            for path in paths:
+                for fault in faults(path.relative_to(ROOT), path.read_text()):
+                    yield path.parent.name, tests, fault

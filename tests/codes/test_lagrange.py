@@ -1,0 +1,49 @@
+"""How many answers a polynomial needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codedmap import InvalidArgument, NotEnoughAnswers
+from codedmap.codes import LagrangeCode
+
+
+def cubic(batch: np.ndarray) -> np.ndarray:
+    return batch**3 - 2.0 * batch
+
+
+@pytest.mark.parametrize("stragglers", [0, 2])
+def test_as_many_workers_as_answers_are_needed_and_may_be_lost_are_enough(stragglers):
+    X = np.random.default_rng(0).uniform(-1, 1, (4, 1, 2))
+    code = LagrangeCode(4, 10 + stragglers, stragglers, degree=3)
+    assert code.threshold == 10
+    encoding = code.encode(X)
+    answers = {slot: cubic(encoding.payloads[slot]) for slot in range(10)}
+    np.testing.assert_allclose(encoding.decode(answers).values, cubic(X), rtol=1e-5, atol=1e-5)
+    del answers[9]
+    with pytest.raises(NotEnoughAnswers, match="10 answers are needed for degree 3"):
+        encoding.decode(answers)
+
+
+@pytest.mark.parametrize("stragglers", [0, 2])
+def test_one_worker_fewer_is_refused(stragglers):
+    with pytest.raises(InvalidArgument, match=f"use at least {10 + stragglers} workers"):
+        LagrangeCode(4, 9 + stragglers, stragglers, degree=3)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, "tight"])
+def test_a_tolerance_lies_between_0_and_1(tolerance):
+    with pytest.raises(InvalidArgument, match="must be between 0 and 1"):
+        LagrangeCode(2, 4, 0, degree=1, tolerance=tolerance)
+
+
+def test_answers_are_awaited_that_keep_rounding_below_the_tolerance():
+    code = LagrangeCode(4, 40, 0, degree=3)
+    few, many = frozenset(range(10)), frozenset(range(0, 40, 4))
+    assert "above the tolerance of 1e-06: wait for more answers" in code.shortfall(
+        few, np.dtype(float)
+    )
+    assert code.shortfall(many, np.dtype(float)) is None
+    whole = code.shortfall(frozenset(range(40)), np.dtype(np.float16))
+    assert "above the tolerance of 1e-06: use fewer tasks or more workers" in whole

@@ -1,0 +1,171 @@
+"""What results print: every count that they state, and nothing that there is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codedmap import Outcome
+from codedmap.results import MapResult, MatrixResult, SumResult, Totals
+
+FAILED = {7: ValueError("negative\nand more"), 8: OSError("gone")}
+
+
+def mapped(values, stderr, exact, **others) -> MapResult:
+    workers = {"answered": (0, 1, 2), "abandoned": (), "failed": {}, "rejected": ()}
+    stderr = None if stderr is None else np.array(stderr)
+    return MapResult(
+        np.array(values),
+        stderr,
+        np.array(exact),
+        **(workers | {"outcome": Outcome.QUORUM, "seconds": 1.25} | others),
+    )
+
+
+def lines_of(result) -> dict[str, str]:
+    """The lines below the first by their name."""
+    return {line.split()[0]: line.split(maxsplit=1)[1] for line in str(result).splitlines()[1:]}
+
+
+@pytest.mark.parametrize(
+    ("values", "stderr", "exact", "rows"),
+    [
+        ([[1.0, 2.0]] * 3, [0.0] * 3, [True] * 3, "3 of 3 exact"),
+        (
+            [1, 2],
+            None,
+            [True, False],
+            "1 of 2 exact, 1 estimated (this code has no standard errors)",
+        ),
+        (
+            [[1.0, 2.0]] * 4,
+            [0.0, 0.5, 0.25, 0.0],
+            [True, False, False, True],
+            "2 of 4 exact, 2 estimated (standard error up to 0.5)",
+        ),
+        (
+            [[1.0, 2.0], [np.nan, 1.0], [np.nan, np.nan], [0.0, np.inf]],
+            [0.0, 0.25, np.inf, np.inf],
+            [True, False, False, False],
+            "1 of 4 exact, 3 estimated (standard error up to 0.25), 2 of these with nothing known, "
+            "3 with entries that are not finite",
+        ),
+        (
+            [np.nan, np.nan],
+            [np.inf, np.inf],
+            [False, False],
+            "0 of 2 exact, 2 estimated, 2 of these with nothing known, "
+            "2 with entries that are not finite",
+        ),
+    ],
+)
+def test_the_rows_of_a_map(values, stderr, exact, rows):
+    assert lines_of(mapped(values, stderr, exact)) == {"rows": rows}
+
+
+def test_the_workers_of_a_map():
+    result = mapped(
+        [1.0], [0.0], [True], abandoned=(4, 5), failed=FAILED, rejected=(2,), hedges=3,
+        saved=np.array([True]),
+    )  # fmt: skip
+    first, *_ = str(result).splitlines()
+    assert first == f"3 of 7 workers answered in 1.25 s: {Outcome.QUORUM.value}"
+    assert lines_of(result) == {
+        "rows": "1 of 1 exact",
+        "abandoned": "2: workers 4, 5",
+        "rejected": "1: worker 2",
+        "failed": "2: workers 7, 8; the first, 7, with ValueError: negative",
+        "hedges": "3: 1 rows saved",
+    }
+    assert result.calls == 10
+    assert "running" in lines_of(
+        mapped([1.0], [0.0], [True], abandoned=(4,), outcome=Outcome.WAITING)
+    )
+
+
+@pytest.mark.parametrize(("count", "end"), [(12, "10, 11"), (13, "10, 11, …")])
+def test_no_more_than_twelve_workers_are_listed(count, end):
+    shown = lines_of(mapped([1.0], [0.0], [True], abandoned=tuple(range(count))))["abandoned"]
+    assert shown.startswith(f"{count}: workers 0, 1, 2, ")
+    assert shown.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "product"),
+    [
+        (None, "2 x 2, exact"),
+        ([[0.0, 0.5], [0.25, 0.0]], "2 x 2, estimated (standard error up to 0.5)"),
+        (
+            [[0.0, 0.5], [np.inf, np.inf]],
+            "2 x 2, estimated (standard error up to 0.5), nothing known of 2 entries",
+        ),
+        ([[np.inf] * 2] * 2, "2 x 2, estimated, nothing known of 4 entries"),
+    ],
+)
+def test_a_product(stderr, product):
+    stderr = None if stderr is None else np.array(stderr)
+    result = MatrixResult(
+        (2, 2), stderr, (0, 1), (2,), {}, {3: "off"}, (4,), Outcome.DECODABLE, 0.5
+    )
+    assert result.exact == (stderr is None)
+    assert lines_of(result) == {
+        "product": product,
+        "abandoned": "1: worker 2",
+        "rejected": "1: worker 3",
+        "repaired": "1: worker 4",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "exact", "state"),
+    [
+        ([1.0, np.nan], True, "exact"),
+        ([1.0, 2.0], False, "not exact"),
+        ([np.nan, np.nan], False, "unknown"),
+        ([], True, "exact"),
+    ],
+)
+def test_a_sum(value, exact, state):
+    result = SumResult(
+        np.array(value), exact, 6_000, (0, 1), (), {}, {}, (), Outcome.EVERYONE, 0.5, 1_024
+    )
+    assert lines_of(result) == {
+        "sum": f"{state}, of 6,000 parts: shape ({len(value)},), float64; 1,024 bytes received"
+    }
+
+
+COUNTED = {"calls": 9, "late": 1, "failed": 2, "rejected": 3, "saved": 0, "seconds": 0.5}
+
+
+def wave(exact, stderr, unknown=0, hedges=0):
+    return {
+        "rows": 4,
+        "exact": exact,
+        "stderr": stderr,
+        "unknown": unknown,
+        "hedges": hedges,
+    } | COUNTED
+
+
+@pytest.mark.parametrize(
+    ("waves", "rows"),
+    [
+        ([wave(4, 0.0), wave(4, 0.0)], "8 of 8 exact"),
+        (
+            [wave(4, None), wave(3, None)],
+            "7 of 8 exact, 1 estimated (this code has no standard errors)",
+        ),
+        ([wave(3, 0.5), wave(4, 0.25)], "7 of 8 exact, 1 estimated (standard error up to 0.5)"),
+        (
+            [wave(3, 0.5), wave(2, 0.0, unknown=2)],
+            "5 of 8 exact, 3 estimated (standard error up to 0.5), 2 of these with nothing known",
+        ),
+    ],
+)
+def test_waves_add_up(waves, rows):
+    totals = Totals.of(waves)
+    assert str(totals).splitlines()[0] == "8 rows in 2 waves, which took 1.00 s"
+    assert lines_of(totals) == {"rows": rows, "calls": "18 sent, 2 late, 4 failed, 6 rejected"}
+    hedged = totals.plus(wave(4, None, hedges=2))
+    assert lines_of(hedged)["hedges"] == "2: 0 rows saved"
+    assert hedged.stderr == totals.stderr
