@@ -129,10 +129,10 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     def dot(self, x: Any) -> Any:
         """The product with a vector or columns, or with another operator."""
-        _check_kind(x, "A @ B")  # SciPy drops the mask
-        if np.ndim(x) > 2:
-            _checked_columns(x, self.shape[1], "A @ B")
-        return super().dot(x)
+        if isinstance(x, LinearOperator) or np.isscalar(x):
+            return super().dot(x)
+        x = _checked_columns(x, self.shape[1], "A @ B")
+        return self._matvec(x) if x.ndim == 1 else self._matmat(x)
 
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
@@ -142,7 +142,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def matmat(self, X: Any) -> np.ndarray:
         """The product with columns, (n, c)."""
         X = _checked_columns(X, self.shape[1], "A @ B")
-        return self._matmat(X)
+        return np.asarray(super().matmat(X))
 
     def rmatvec(self, x: Any) -> np.ndarray:
         """The product of the conjugate transpose with a vector, (m,) or (m, 1)."""
@@ -152,7 +152,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def rmatmat(self, X: Any) -> np.ndarray:
         """The product of the conjugate transpose with columns, (m, c)."""
         X = _checked_columns(X, self.shape[0], "A.H @ U")
-        return self._rmatmat(X)
+        return np.asarray(super().rmatmat(X))
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._matmat(x.reshape(-1, 1))[:, 0]
@@ -276,7 +276,13 @@ def _checked_code(code: Any) -> MatrixCode:
 
 
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
-    _check_kind(columns, what)
+    if np.ma.is_masked(columns):
+        raise InvalidArgument(
+            f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
+            "with its filled(0.0)"
+        )
+    if sparse.issparse(columns):
+        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
     array = np.asarray(columns)
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
@@ -294,16 +300,6 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
             "this means that it has diverged"
         )
     return array
-
-
-def _check_kind(columns: Any, what: str) -> None:
-    if np.ma.is_masked(columns):
-        raise InvalidArgument(
-            f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
-            "with its filled(0.0)"
-        )
-    if sparse.issparse(columns):
-        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
 
 
 def _check_symmetric(array: Any) -> None:
