@@ -113,7 +113,7 @@ def test_sparse_matrices_stay_sparse_on_the_workers(code):
     engine.blocks = []
     engine.keep = lambda slot, value: engine.blocks.append(value) or cm.engines.Kept(slot, value)
     cm.CodedMatrix(S, code=code, engine=engine)
-    assert all(sparse.issparse(block._array) for block in engine.blocks)
+    assert all(sparse.issparse(block.array) for block in engine.blocks)
     A = placed(S, code, loses(code, 2))
     np.testing.assert_allclose(A @ np.eye(40), S.toarray(), atol=1e-12)
     np.testing.assert_allclose(A.T @ np.eye(53), S.T.toarray(), atol=1e-12)
@@ -471,10 +471,13 @@ def test_columns_of_the_wrong_length_are_refused(bad):
     for multiply in (A.matvec, A.matmat, A.T.rmatvec, A.T.rmatmat):
         with pytest.raises(cm.InvalidArgument, match=r"length 30 .*has shape"):
             multiply(bad)
+    for multiply in (A.matmat, A.T.rmatmat):
+        with pytest.raises(ValueError, match="2-d"):
+            multiply(np.ones(30))
     assert A.engine.calls == []
 
 
-@pytest.mark.parametrize("bad", [[np.nan] * 30, [np.inf] * 30, ["a"] * 30, [None] * 30])
+@pytest.mark.parametrize("bad", [[np.nan] * 30, [np.inf] * 30, ["a"] * 30, [None] * 30, None])
 def test_columns_that_are_no_numbers_are_refused(bad):
     A = placed(matrix(), cm.codes.MDSCode(2, 3))
     with pytest.raises(cm.InvalidArgument, match=r"NaN or infinite|must be numbers"):

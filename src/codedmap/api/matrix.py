@@ -21,7 +21,6 @@ from ..errors import CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.placed import Placed
 from ..execution.stream import checked_engine, checked_rule
 from ..matrices.blocks import CodedBlocks, checked_matrix
-from ..matrices.decoder import ProductDecoder
 from ..matrices.job import ProductJob
 from ..results.matrix_result import MatrixResult
 
@@ -39,7 +38,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     only the columns.
 
     Products are exact, up to rounding, or raise. There are two exceptions, both at the caller's request: a
-    stop rule with a `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
+    stopping rule with a `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
 
     Parameters
     ----------
@@ -130,10 +129,10 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     def dot(self, x: Any) -> Any:
         """The product with a vector or columns, or with another operator."""
-        _check_kind(x, "A @ B")  # SciPy drops the mask
-        if np.ndim(x) > 2:
-            _checked_columns(x, self.shape[1], "A @ B")
-        return super().dot(x)
+        if isinstance(x, LinearOperator) or np.isscalar(x):
+            return super().dot(x)
+        x = _checked_columns(x, self.shape[1], "A @ B")
+        return self._matvec(x) if x.ndim == 1 else self._matmat(x)
 
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
@@ -143,7 +142,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def matmat(self, X: Any) -> np.ndarray:
         """The product with columns, (n, c)."""
         X = _checked_columns(X, self.shape[1], "A @ B")
-        return self._matmat(X)
+        return np.asarray(super().matmat(X))
 
     def rmatvec(self, x: Any) -> np.ndarray:
         """The product of the conjugate transpose with a vector, (m,) or (m, 1)."""
@@ -153,26 +152,17 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def rmatmat(self, X: Any) -> np.ndarray:
         """The product of the conjugate transpose with columns, (m, c)."""
         X = _checked_columns(X, self.shape[0], "A.H @ U")
-        return self._rmatmat(X)
+        return np.asarray(super().rmatmat(X))
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._matmat(x.reshape(-1, 1))[:, 0]
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        dtype = np.result_type(self.dtype, X.dtype)
-        columns = np.ascontiguousarray(X, dtype)
-        shape = self._blocks.rows, columns.shape[1]
+        columns = np.ascontiguousarray(X, np.result_type(self.dtype, X.dtype))
         if not columns.shape[1]:
-            return np.zeros((self.shape[0], 0), dtype)
-        decoder = ProductDecoder(
-            self._code,
-            shape,
-            dtype,
-            self.dtype,
-            absolute=lambda: self._blocks.longest_row * _lengths(columns),
-        )
-        job = ProductJob(self._placed, decoder, self._stop, self.shape[0], throw=self._throw)
-        values, self._last = job.result(self._code.workers, columns)
+            return np.zeros((self.shape[0], 0), columns.dtype)
+        job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
+        values, self._last = job.result()
         return values
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:
@@ -208,12 +198,6 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def __repr__(self) -> str:
         rows, columns = self.shape
         return f"<CodedMatrix: {rows} x {columns}, {self.dtype}, by {self.code!r}>"
-
-
-def _lengths(columns: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
-    return lengths
 
 
 class _CopiesCode:
@@ -292,7 +276,13 @@ def _checked_code(code: Any) -> MatrixCode:
 
 
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
-    _check_kind(columns, what)
+    if np.ma.is_masked(columns):
+        raise InvalidArgument(
+            f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
+            "with its filled(0.0)"
+        )
+    if sparse.issparse(columns):
+        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
     array = np.asarray(columns)
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
@@ -310,16 +300,6 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
             "this means that it has diverged"
         )
     return array
-
-
-def _check_kind(columns: Any, what: str) -> None:
-    if np.ma.is_masked(columns):
-        raise InvalidArgument(
-            f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
-            "with its filled(0.0)"
-        )
-    if sparse.issparse(columns):
-        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
 
 
 def _check_symmetric(array: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,20 +19,16 @@ from ..errors import InvalidArgument
 __all__ = ["CodedBlocks", "checked_matrix"]
 
 
+@dataclass(frozen=True, eq=False)
 class CodedBlock:
-    """A coded block as a worker keeps it; called with columns (n, c), it multiplies them.
+    """A coded block as a worker keeps it; called with columns (n, c), it multiplies them."""
 
-    Parameters
-    ----------
-    array : ndarray or sparse array, shape (b, n)
-    """
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
+    array: Any
+    """(b, n), dense or sparse."""
 
     def __call__(self, columns: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # the decoder rejects what is not finite
-            product: np.ndarray = self._array @ columns
+            product: np.ndarray = self.array @ columns
         return product
 
 
@@ -47,7 +44,10 @@ class CodedBlocks:
 
     def __init__(self, matrix: Any, code: MatrixCode) -> None:
         self._matrix = matrix
-        self._code = code
+        self.code = code
+        self.shape: tuple[int, int] = matrix.shape
+        """(m, n)."""
+        self.dtype: np.dtype[Any] = matrix.dtype
         self.sparse = sparse.issparse(matrix)
         """Whether the blocks are sparse."""
         self.rows = -(-matrix.shape[0] // code.tasks)
@@ -60,11 +60,11 @@ class CodedBlocks:
         At least: a mixture of all blocks has an entry wherever one of them has, and a mixture of some has
         as many as the largest of them. At most: a mixture has the entries of all that it mixes.
         """
-        matrix, tasks, workers = self._matrix, self._code.tasks, self._code.workers
+        matrix, tasks, workers = self._matrix, self.code.tasks, self.code.workers
         if not self.sparse:
             return int(workers * self.rows * matrix.shape[1] * matrix.dtype.itemsize)
         entries = np.diff(matrix.indptr[[0, *(self._span(task).stop for task in range(tasks))]])
-        used = [self._code.weights(worker) != 0 for worker in range(workers)]
+        used = [self.code.weights(worker) != 0 for worker in range(workers)]
         if at_most:
             stored = sum(int(entries[some].sum()) for some in used)
         else:
@@ -76,32 +76,39 @@ class CodedBlocks:
             )
         return stored * int(matrix.dtype.itemsize + matrix.indices.dtype.itemsize)
 
+    def absolute_sums(self, columns: np.ndarray) -> np.ndarray:
+        """For each of the columns (n, c), an upper bound of the sum of absolute values in any product with
+        a row, (c,): the product of their Euclidean lengths; infinite where a square overflows.
+        """
+        with np.errstate(over="ignore"):
+            lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
+            return self._longest_row * lengths
+
     @cached_property
-    def longest_row(self) -> float:
-        """The greatest Euclidean length of a row; infinite if its square would be."""
+    def _longest_row(self) -> float:
         lengths = norm if self.sparse else np.linalg.norm
-        parts = (self._matrix[self._span(task)] for task in range(self._code.tasks))
+        parts = (self._matrix[self._span(task)] for task in range(self.code.tasks))
         with np.errstate(over="ignore"):
             return max(float(lengths(part, axis=1).max()) for part in parts if part.shape[0])
 
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""
-        if isinstance(self._code, AtOnce) and not self.sparse:
-            stack = np.stack([self._padded(task) for task in range(self._code.tasks)])
-            yield from map(CodedBlock, self._code.coded(stack))
+        if isinstance(self.code, AtOnce) and not self.sparse:
+            stack = np.stack([self._padded(task) for task in range(self.code.tasks)])
+            yield from map(CodedBlock, self.code.coded(stack))
             return
-        for worker in range(self._code.workers):
-            yield CodedBlock(self._combined(self._code.weights(worker)))
+        for worker in range(self.code.workers):
+            yield CodedBlock(self._combined(self.code.weights(worker)))
 
     def encoded_again(self, worker: int) -> CodedBlock:
         """The coded block of a worker; raises as `check_unchanged`."""
-        weights = self._code.weights(worker)
+        weights = self.code.weights(worker)
         self.check_unchanged(np.flatnonzero(weights).tolist())
         return CodedBlock(self._combined(weights))
 
     def check_unchanged(self, tasks: list[int] | None = None) -> None:
         """Raise `InvalidArgument` if the matrix has changed in one of these blocks, by default in any."""
-        for task in range(self._code.tasks) if tasks is None else tasks:
+        for task in range(self.code.tasks) if tasks is None else tasks:
             if self._checksum(task) != self._checksums[task]:
                 rows = self._span(task)
                 raise InvalidArgument(

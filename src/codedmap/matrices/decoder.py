@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from ..contracts.answers import all_finite
-from ..contracts.matrix_code import Anytime, MatrixCode, Salvaging, disputed, rounding
+from ..contracts.matrix_code import Anytime, Salvaging, disputed, rounding
 from ..errors import InvalidAnswer, NotEnoughAnswers
+from .blocks import CodedBlocks
 
 __all__ = ["ProductDecoder"]
 
@@ -24,30 +24,19 @@ class ProductDecoder:
 
     Parameters
     ----------
-    code : MatrixCode
-    shape : tuple of int
-        (b, c) of an answer.
-    dtype : dtype
-        Of an answer.
-    precision : dtype
-        Of the matrix, which limits the precision of the product whatever the answers' dtype.
-    absolute : callable
-        Gives an upper bound, for each column, of the sum of absolute values in any one entry, (c,).
+    blocks : CodedBlocks
+        Of the matrix, whose dtype limits the precision of the product whatever the answers' dtype.
+    columns : ndarray, shape (n, c)
+        What is multiplied; answers have its dtype.
     """
 
-    def __init__(
-        self,
-        code: MatrixCode,
-        shape: tuple[int, int],
-        dtype: np.dtype[Any],
-        precision: np.dtype[Any],
-        absolute: Callable[[], np.ndarray],
-    ) -> None:
-        self._code = code
-        self._shape = shape
-        self._dtype = dtype
-        self._precision = precision
-        self._absolute = absolute
+    def __init__(self, blocks: CodedBlocks, columns: np.ndarray) -> None:
+        self._code = blocks.code
+        self._blocks = blocks
+        self._columns = columns
+        self._shape = blocks.rows, columns.shape[1]
+        self._dtype = columns.dtype
+        self._precision = blocks.dtype
         self._answers: dict[int, np.ndarray] = {}
         self._disputed = False
         self._estimate: tuple[np.ndarray, np.ndarray] | None = None
@@ -126,7 +115,9 @@ class ProductDecoder:
     def _tolerance(self) -> np.ndarray:
         """The largest difference in each entry that rounding can cause, (b·c,)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            share = _ROUNDING * rounding(self._precision) * self._absolute()
+            share = (
+                _ROUNDING * rounding(self._precision) * self._blocks.absolute_sums(self._columns)
+            )
         share[~np.isfinite(share)] = 0.0
         return np.tile(np.maximum(share, np.finfo(self._precision).tiny), self._shape[0])
 

@@ -12,38 +12,46 @@ from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..results.matrix_result import MatrixResult
 from ..results.summary import engine_error, facts
+from .blocks import CodedBlocks
 from .decoder import ProductDecoder
 
 __all__ = ["ProductJob"]
 
 
 class ProductJob:
-    """Sends columns to all workers, and waits until the stop rule is satisfied.
+    """Sends columns to all workers, and waits until the stopping rule is satisfied.
 
     Parameters
     ----------
     placed : Placed
-        The coded blocks, which are called with the columns.
-    decoder : ProductDecoder
-        Takes the answers.
+        The coded blocks on the workers, which are called with the columns.
+    blocks : CodedBlocks
+        The same here.
+    columns : ndarray, shape (n, c)
     stop : StoppingRule
-    rows : int
-        m, how many rows of what is decoded are the matrix's own.
     throw : bool
-        If True, raise where the product is neither exact nor good enough for the stop rule.
+        If True, raise where the product is neither exact nor good enough for the stopping rule.
     """
 
     def __init__(
-        self, placed: Placed, decoder: ProductDecoder, stop: StoppingRule, rows: int, *, throw: bool
+        self,
+        placed: Placed,
+        blocks: CodedBlocks,
+        columns: np.ndarray,
+        stop: StoppingRule,
+        *,
+        throw: bool,
     ) -> None:
         self._placed = placed
-        self._decoder = decoder
+        self._decoder = ProductDecoder(blocks, columns)
+        self._workers = blocks.code.workers
+        self._rows = blocks.shape[0]
+        self._columns = columns
         self._stop = stop
-        self._rows = rows
         self._throw = throw
         self._repaired: list[int] = []
 
-    def result(self, workers: int, columns: np.ndarray) -> tuple[np.ndarray, MatrixResult]:
+    def result(self) -> tuple[np.ndarray, MatrixResult]:
         """The product, (m, c), and how it came about."""
         calls = Collection(
             self._placed.engine,
@@ -55,23 +63,24 @@ class ProductJob:
         )
         with calls:
             # Encoding a lost block again takes a while, in which workers that have theirs can work.
-            for worker in sorted(range(workers), key=self._placed.lost):
-                self._submit(worker, columns, calls)
+            for worker in sorted(range(self._workers), key=self._placed.lost):
+                self._submit(worker, calls)
             for known in calls:
-                if self._repair(known, columns, calls):
+                if self._repair(known, calls):
                     continue
                 outcome = self._outcome(known)
                 product = None if outcome is None else self._product(outcome, known, calls)
                 if outcome is not None and product is not None:
-                    return product[0][: self._rows], self._described(outcome, product, known, calls)
+                    values, stderr = product
+                    return values[: self._rows], self._described(outcome, stderr, known, calls)
         raise AssertionError("when no call is left running there is a product, or an error")
 
-    def _submit(self, worker: int, columns: np.ndarray, calls: Collection) -> None:
+    def _submit(self, worker: int, calls: Collection) -> None:
         if self._placed.lost(worker):
             self._repaired.append(worker)
-        calls.submit(worker, self._placed.on(worker), columns)
+        calls.submit(worker, self._placed.on(worker), self._columns)
 
-    def _repair(self, seen: Progress, columns: np.ndarray, calls: Collection) -> bool:
+    def _repair(self, seen: Progress, calls: Collection) -> bool:
         """Place lost blocks again, each once, if the product cannot be decoded without them."""
         if self._decoder.decodable(seen.answered | seen.running):
             return False
@@ -83,7 +92,7 @@ class ProductJob:
             and self._placed.lost(worker)
         ]
         for worker in lost:
-            self._submit(worker, columns, calls)
+            self._submit(worker, calls)
         return bool(lost)
 
     def _outcome(self, seen: Progress) -> Outcome | None:
@@ -124,15 +133,10 @@ class ProductJob:
         return self._decoder.estimate(reason)
 
     def _described(
-        self,
-        outcome: Outcome,
-        product: tuple[np.ndarray, np.ndarray | None],
-        seen: Progress,
-        calls: Collection,
+        self, outcome: Outcome, stderr: np.ndarray | None, seen: Progress, calls: Collection
     ) -> MatrixResult:
-        values, stderr = product
         return MatrixResult(
-            shape=(self._rows, values.shape[1]),
+            shape=(self._rows, self._columns.shape[1]),
             stderr=None if stderr is None else stderr[: self._rows],
             answered=tuple(sorted(seen.answered)),
             abandoned=tuple(sorted(seen.running)),

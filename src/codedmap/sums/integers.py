@@ -46,7 +46,7 @@ def largest_magnitude(integers: np.ndarray) -> int:
 def weighted_sums(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """``weights @ rows`` of integers, (m, k) and (k, l)."""
     if max(1, largest_magnitude(weights)) * sum(map(largest_magnitude, rows)) <= _LARGEST:
-        product: np.ndarray = _as(_INT64, weights) @ _as(_INT64, rows)
+        product: np.ndarray = weights.astype(_INT64) @ rows.astype(_INT64, copy=False)
         return product
     return narrow(weights.astype(object) @ rows.astype(object))
 
@@ -57,7 +57,7 @@ def add(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if not all_integers(first, second):
         total = _without_objects(first) + _without_objects(second)
     elif largest_magnitude(first) + largest_magnitude(second) <= _LARGEST:
-        total = _as(_INT64, first) + _as(_INT64, second)
+        total = first.astype(_INT64, copy=False) + second.astype(_INT64, copy=False)
     else:
         total = narrow(first.astype(object) + second.astype(object))
     return total
@@ -69,7 +69,7 @@ def narrow(integers: np.ndarray) -> np.ndarray:
     for dtype in (_INT64, _UINT64):
         limits = np.iinfo(dtype)
         if limits.min <= low and high <= limits.max:
-            return _as(dtype, integers)
+            return integers.astype(dtype, copy=False)
     return integers
 
 
@@ -77,7 +77,7 @@ def fit(total: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
     """A sum in int64, or in uint64 if that is its `sum_dtype` and it is not negative; else None."""
     total = narrow(total)
     if total.dtype == _INT64 and dtype == _UINT64 and (total >= 0).all():
-        return _as(_UINT64, total)
+        return total.astype(_UINT64)
     return total if total.dtype in (_INT64, dtype) else None
 
 
@@ -89,7 +89,3 @@ def stack(rows: list[np.ndarray]) -> np.ndarray:
 
 def _without_objects(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind == "O" else array
-
-
-def _as(dtype: np.dtype[Any], integers: np.ndarray) -> np.ndarray:
-    return integers.astype(dtype, copy=False)
