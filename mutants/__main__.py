@@ -94,7 +94,7 @@ def _tried(drawn: Drawn, jobs: int) -> list[Run]:
         for done in plain:
             if done.result().failed:
                 raise SystemExit(f"{done.result()} without a fault: repair this first")
-        limits = {t: 60.0 + 4.0 * one.result().seconds for t, one in zip(rows, plain, strict=True)}
+        limits = {t: 30.0 + 4.0 * one.result().seconds for t, one in zip(rows, plain, strict=True)}
         return list(pool.map(lambda one: run(*one, limits[one[1]]), drawn))
 
 
