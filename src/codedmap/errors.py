@@ -16,12 +16,16 @@
         ├── Abandoned                     the call was ended because its answer was no longer needed
         └── KeptLost                      the value kept on a worker was lost with that worker
 
-Each message says what happened, with numbers, and ends with the next step.
+Each message says what happened, with numbers, and ends with the next step. A step that may not apply
+to the whole call, such as to wait longer, is an argument of its own, so that `map` can leave it out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
+    "WAIT",
     "Abandoned",
     "CannotSend",
     "CodedmapError",
@@ -35,11 +39,33 @@ __all__ = [
     "Unreachable",
     "WorkerCrashed",
     "WorkerLost",
+    "either",
 ]
 
 
+WAIT = "wait longer"
+"""The step that helps only while a call is still running."""
+
+
+def either(steps: Sequence[str], comma: str = ",") -> str:
+    """Alternatives in one clause."""
+    return ", or ".join(filter(None, [f"{comma} ".join(steps[:-1]), *steps[-1:]]))
+
+
 class CodedmapError(Exception):
-    """Base of all errors that codedmap raises on purpose."""
+    """Base of all errors that codedmap raises on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What happened, with numbers.
+    *steps : str
+        What can be done about it, if ``problem`` does not say so; one suffices.
+    """
+
+    def __init__(self, problem: str = "", *steps: str) -> None:
+        super().__init__(f"{problem}: {either(steps)}" if steps else problem)
+        self.problem, self.steps = problem, steps
 
 
 class InvalidArgument(CodedmapError, ValueError):

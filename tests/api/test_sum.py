@@ -507,6 +507,7 @@ def test_calls_from_several_threads_do_not_mix():
             thread.start()
         for thread in threads:
             thread.join()
+    assert sorted(results) == list(range(8))
     for number, result in results.items():
         assert off(result, gradient(X, W + number)) < 1e-12
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import codedmap as cm
 from codedmap.cli.commands import cli
 from codedmap.cli.engines import ENGINES
-from codedmap.planning import sampling, schemes
+from codedmap.planning import replays, sampling, schemes
 from codedmap.testing import Scripted, never
 
 JOBS = """
@@ -60,6 +60,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sampling, "_WAVES", 12)
+    monkeypatch.setattr(replays, "_REPLAYED", 12)
+    monkeypatch.setattr(replays, "_OF_A_KIND", 2)
     monkeypatch.setattr(schemes, "_SCREENED", 6)
     Path("plan_jobs.py").write_text(JOBS)
     np.save("x.npy", X)

@@ -22,6 +22,7 @@ from ..execution.wave import Wave
 from ..planning.auto import auto
 from ..results.map_result import MapResult
 from ..results.progress_bar import progress_bar
+from ..results.summary import given_as
 
 __all__ = ["Itemwise", "itemwise", "map", "stream"]
 
@@ -153,7 +154,7 @@ def _encoded(
         if isinstance(engine, Engine):  # before a plan is made
             checked_rule(stop, Uncoded(engine.workers))
         check_finite(rows)
-        plan = auto(fn, rows, engine, stop)
+        plan = auto(fn, rows, engine, stop, given=given_as(inputs))
         code = plan.code
     if not isinstance(code, Code):
         kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
@@ -164,7 +165,10 @@ def _encoded(
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     engine = checked_engine(engine, fn, code.workers)
     settings = Settings(fn, engine, checked_rule(stop, code), hedge, throw)
-    return Wave(code, rows, plan=plan, hedged=hedge is not None), settings
+    return (
+        Wave(code, rows, plan=plan, given=given_as(inputs), hedged=hedge is not None),
+        settings,
+    )
 
 
 @dataclass(frozen=True)

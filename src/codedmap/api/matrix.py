@@ -17,7 +17,7 @@ from ..contracts.matrix_code import Decoded, MatrixCode, Partial
 from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
-from ..errors import CannotSend, InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.placed import Placed
 from ..execution.stream import checked_engine, checked_rule
 from ..matrices.blocks import CodedBlocks, checked_matrix
@@ -226,14 +226,17 @@ class _CopiesCode:
         if lacking:
             raise NotEnoughAnswers(
                 f"{len(lacking)} of {self.tasks} blocks (the first is {lacking[0]}) have fewer than "
-                f"{self._encoding.confirm} usable answers: wait for more"
+                f"{self._encoding.confirm} usable answers",
+                WAIT,
             )
         estimate = self._encoding.decode({slot: answer[None] for slot, answer in answers.items()})
         disputed = np.flatnonzero(~estimate.exact[:, 0])
         if len(disputed):
             raise NotEnoughAnswers(
                 f"copies of {len(disputed)} blocks (the first is {disputed[0]}) gave different answers, and no "
-                "majority shows which is right: wait for more, or use more copies"
+                "majority shows which is right",
+                WAIT,
+                "use more copies",
             )
         return Decoded(estimate.values[:, 0], dict.fromkeys(estimate.rejected, _OUTVOTED))
 

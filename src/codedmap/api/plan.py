@@ -17,6 +17,7 @@ from ..planning.on_engine import computing
 from ..planning.question import BUDGET, GROUPS, Question, planned
 from ..planning.sampling import drawn, fewest_late, numbers_of_tasks
 from ..results.plan import Plan
+from ..results.summary import batches_are_arrays, failed_lookup, given_as
 
 __all__ = ["plan"]
 
@@ -39,7 +40,9 @@ def plan(
     """Measure on a sample which code has the smallest error, and compare it with copies and hedging.
 
     ``fn`` computes the sample and the payloads that each scheme makes from it; then straggler sets
-    are replayed on these answers, the same sets for all schemes. Kernel codes are tried with several
+    are replayed on these answers, the same sets for all schemes: all sets if there are at most
+    10,000, else some drawn at random. Exact rows are counted over all of them; errors are measured on
+    some 60 or more. Kernel codes are tried with several
     spreads, with and without the sample's own answers as known ones; the answers of the rows that are
     being estimated are never among them. Schemes whose errors are equal, within 2 % or within twice the
     standard error of the difference over the sample's rows, are ranked by error bars, then by the share
@@ -116,8 +119,15 @@ def plan(
     if stragglers is None and seconds is not None:
         late = fewest_late(seconds)
     numbers = [tasks] if tasks else numbers_of_tasks(workers, late, budget or BUDGET, len(rows))
-    answer = computing(fn, engine)
-    return planned(Question(answer, rows, workers, late, seconds, latency, compared, seed), numbers)
+    given = given_as(sample)
+    answer = computing(fn, engine, given)
+    question = Question(answer, rows, workers, late, seconds, latency, compared, seed)
+    try:
+        return planned(question, numbers)
+    except Exception as error:
+        if given and failed_lookup(error):  # raised by fn in this process
+            error.add_note(f"codedmap.plan: fn raised, and {batches_are_arrays(given)}")
+        raise
 
 
 def _named_codes(codes: Any, workers: int) -> list[tuple[str, Code]]:

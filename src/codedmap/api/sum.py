@@ -22,7 +22,7 @@ from ..execution.placed import Placed
 from ..execution.stream import checked_engine, checked_rule
 from ..results.progress_bar import progress_bar
 from ..results.sum_result import SumResult
-from ..results.summary import advice, engine_error, facts
+from ..results.summary import engine_error, facts, reason_and_steps
 from ..sums.decoder import SumDecoder
 from ..sums.shard import CombinedFunction, Shard
 
@@ -267,19 +267,19 @@ class _SumJob:
         self, outcome: Outcome, seen: Progress, calls: Collection, *, throw: bool
     ) -> SumResult | None:
         """The result, or None if answers contradict each other and further ones may resolve it."""
-        decoded, problem = None, "the sum cannot be decoded from them"
+        decoded, reason = None, None
         if seen.decodable:
             try:
                 decoded = self._decoder.decode(seen.answered)
             except NotEnoughAnswers as error:
                 if seen.running and not self._time_is_up(outcome, seen):
                     return None
-                problem = str(error)
+                reason = error
         rejected = self._decoder.rejected(seen.answered)
         failures = calls.failures
         if decoded is None and throw:
             raise engine_error(seen, failures) or self._not_enough(
-                outcome, problem, seen, rejected, failures
+                outcome, reason, seen, rejected, failures
             )
         value, exact = decoded or (self._decoder.nan(), False)
         return SumResult(
@@ -299,7 +299,7 @@ class _SumJob:
     def _not_enough(
         self,
         outcome: Outcome,
-        problem: str,
+        reason: NotEnoughAnswers | None,
         seen: Progress,
         rejected: Mapping[int, str],
         failures: Mapping[int, BaseException],
@@ -312,15 +312,17 @@ class _SumJob:
                 f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} "
                 f"with {why})"
             ]
-        needed = code.workers - code.stragglers
-        enough = f"any {needed} would be enough by {code!r}"
-        if len(seen.answered) - len(rejected) >= needed and not seen.decodable:
-            enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
+        if reason is None:
+            needed = code.workers - code.stragglers
+            enough = f"any {needed} would be enough by {code!r}"
+            if len(seen.answered) - len(rejected) >= needed:
+                enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
+            reason = NotEnoughAnswers(f"the sum cannot be decoded from them, and {enough}")
+        again = "call again (parts that were lost are sent again)"
         error = NotEnoughAnswers(
             f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
             f"{facts(seen, failures, *unusable)}; "
-            f"{problem}, and {enough}"
-            + advice(seen, outcome, failures, "call again (parts that were lost are sent again)")
+            + reason_and_steps(reason, seen, outcome, failures, again)
         )
         error.__cause__ = next(iter(failures.values()), None)
         return error

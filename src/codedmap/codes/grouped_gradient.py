@@ -12,7 +12,7 @@ import numpy as np
 from ..coding.gradient import TOLERANCE, DrawnCode, best_drawn
 from ..contracts.arguments import check_whole
 from ..contracts.memory import check_counts, check_room
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["GroupedGradientCode"]
 
@@ -114,8 +114,9 @@ class GroupedGradientCode:
                 raise NotEnoughAnswers(
                     f"{len(answered)} of {self.workers} workers answered, and of group {group} "
                     f"(workers {', '.join(map(str, range(group, self.workers, self.groups)))}) "
-                    f"{len(members)} of the {self.reduction} that are needed: wait longer, or allow "
-                    "more stragglers"
+                    f"{len(members)} of the {self.reduction} that are needed",
+                    WAIT,
+                    "allow more stragglers",
                 )
             for member in sorted(members):
                 found[member * self.groups + group] = weights[:, member]

@@ -106,11 +106,10 @@ class LagrangeCode(LinearCode):
         rounding = float(np.finfo(dtype if dtype.kind in "fc" else np.float64).eps)
         if growth * rounding <= self.tolerance:
             return None
-        more = "" if len(answered) == self.workers else "wait for more answers, "
         return (
             f"{len(answered)} answers are enough on paper ({self.threshold} are needed), but from "
             f"these the decoder amplifies rounding by {growth:.2g}, which in {dtype} gives errors "
-            f"of {growth * rounding:.2g}, above the tolerance of {self.tolerance:g}: {more}"
+            f"of {growth * rounding:.2g}, above the tolerance of {self.tolerance:g}: "
             "use fewer tasks or more workers, or compute in float64"
         )
 

@@ -14,7 +14,7 @@ from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
 from ..contracts.memory import check_room
 from ..detection.outliers import find_lies
-from ..errors import NotEnoughAnswers
+from ..errors import WAIT, NotEnoughAnswers
 
 __all__ = ["MDSCode"]
 
@@ -93,7 +93,7 @@ class MDSCode:
     def _check(self, slots: list[int], dtype: np.dtype[Any]) -> None:
         reason = self._shortfall(frozenset(slots), dtype)
         if reason is not None:
-            raise NotEnoughAnswers(f"{reason}: wait for more")
+            raise NotEnoughAnswers(reason, WAIT)
 
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         if len(answered) < self.tasks:

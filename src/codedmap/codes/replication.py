@@ -12,7 +12,7 @@ from ..contracts.answers import cast_values, matrix
 from ..contracts.arguments import check_whole
 from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["CopyEncoding", "Replication", "Uncoded"]
 
@@ -195,8 +195,12 @@ class CopyEncoding:
         odd = f", {len(rejected)} left out for their shape" if rejected else ""
         return NotEnoughAnswers(
             f"{len(slots)} of {len(self.raw)} workers gave a usable answer{odd}, and no copy of "
-            f"{_named(lost)} is among them: wait longer, use more workers, or fill the gap with "
-            'fill="mean"'
+            f"{_named(lost)} is among them",
+            WAIT,
+            "use more workers"
+            if len(self.raw) > self.tasks
+            else "give each task more than one worker (Replication)",
+            'fill the gap with fill="mean"',
         )
 
 
@@ -213,14 +217,18 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     if values.dtype.kind not in "biufc":
         raise NotEnoughAnswers(
             f'answers of dtype {values.dtype} have no mean, so fill="mean" cannot stand in for '
-            f"{_named(lost)}: wait longer, or use more workers"
+            f"{_named(lost)}",
+            WAIT,
+            "use more workers",
         )
     wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
     known = cast_values(values[have], np.dtype(wide))
     if known is None:
         raise NotEnoughAnswers(
             f"answers of dtype {values.dtype} above 2**53 cannot stand beside a mean, which would round them, so "
-            f'fill="mean" cannot stand in for {_named(lost)}: wait longer, or use more workers'
+            f'fill="mean" cannot stand in for {_named(lost)}',
+            WAIT,
+            "use more workers",
         )
     finite = np.isfinite(known)
     # In a unit in which neither sums nor squares overflow; of a power of two, to lose no digit.

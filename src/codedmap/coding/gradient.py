@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..contracts.memory import check_room
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["TOLERANCE", "DrawnCode", "GradientCode", "best_drawn"]
 
@@ -211,8 +211,9 @@ class GradientCode(abc.ABC):
             else:
                 why = "which is enough on paper, but these would enlarge rounding too much"
             raise NotEnoughAnswers(
-                f"{len(answered)} of {self.workers} workers answered, {why}: wait longer, or allow "
-                "more stragglers"
+                f"{len(answered)} of {self.workers} workers answered, {why}",
+                WAIT,
+                "allow more stragglers",
             )
         return {worker: weights[:, worker] for worker in sorted(answered)}
 

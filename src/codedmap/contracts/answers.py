@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidAnswer, NotEnoughAnswers
+from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 
 __all__ = [
     "Answers",
@@ -203,7 +203,9 @@ def usable_answers(
     if len(rivals) > 1:
         raise NotEnoughAnswers(
             f"{count[usual]} of {len(forms)} workers answered with {rivals[0]} and as many "
-            f"with {rivals[1]}, and it cannot be found which is right: wait for more answers"
+            f"with {rivals[1]}, and it cannot be found which is right",
+            WAIT,
+            "let fn return one shape and kind on every worker",
         )
     if not usual.fits(rows) or 0 in (usual.shape or ()):
         raise InvalidAnswer(_form_error(usual, rows, count[usual], len(forms)))

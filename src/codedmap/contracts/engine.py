@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Engine", "Kept"]
+from ..errors import InvalidArgument
+
+__all__ = ["Engine", "Kept", "engine_for", "no_engine"]
 
 
 class Kept:
@@ -56,3 +58,26 @@ class Engine(Protocol):
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Give up these calls. Returns at once, and ends no worker by itself."""
         ...
+
+
+def engine_for(given: Any) -> str | None:
+    """How an engine is made of something that is none, if that is known."""
+    for kind in (given if isinstance(given, type) else type(given)).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package == "distributed" and kind.__name__ in ("Client", "Cluster"):
+            client = "client" if kind.__name__ == "Client" else "cluster.get_client()"
+            return f"codedmap.engines.Dask({client})"
+        if package == "ray":
+            return "codedmap.engines.Ray()"
+    return "codedmap.engines.Ray()" if getattr(given, "__name__", None) == "ray" else None
+
+
+def no_engine(given: Any, wanted: str = "no engine") -> InvalidArgument:
+    """The error for something that is given as an engine and is none; ``wanted``: what it is not."""
+    known = engine_for(given)
+    if known is not None:
+        return InvalidArgument(f"engine={given!r} is no engine itself: give {known}")
+    return InvalidArgument(
+        f"engine={given!r} is {wanted}: give one such as codedmap.engines.Local(workers=8), or "
+        "codedmap.engines.FromExecutor(executor, workers=8)"
+    )

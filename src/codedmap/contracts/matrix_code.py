@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import WAIT, InvalidAnswer, InvalidArgument
 from .arguments import check_whole
 from .memory import check_counts
 
@@ -164,8 +164,9 @@ def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any])
     if off > size * rounding(dtype) ** 0.5:
         raise InvalidAnswer(
             f"{len(given)} answers contradict one another by {off:.2g}, where the largest number in them is "
-            f"{size:.2g}: at least one worker has computed a wrong product, and it cannot be found which. "
-            "Compute it again, or wait for more answers (stop=Everyone())"
+            f"{size:.2g}; at least one worker has computed a wrong product, and it cannot be found which",
+            WAIT,
+            "compute it again",
         )
 
 

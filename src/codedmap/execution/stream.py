@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ..contracts.engine import no_engine
 from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
@@ -94,10 +95,7 @@ def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
         engine = FromExecutor(engine, slots)
     # A class has the attributes of its engines, so it passes for one.
     if isinstance(engine, type) or not isinstance(engine, Engine):
-        raise InvalidArgument(
-            f"engine={engine!r} is neither an engine nor an Executor: give one such as "
-            "codedmap.engines.Local(workers=8)"
-        )
+        raise no_engine(engine, "neither an engine nor an Executor")
     if isinstance(fn, Resident) and fn.engine is not engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
     if engine.workers < slots:

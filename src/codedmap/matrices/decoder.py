@@ -73,15 +73,14 @@ class ProductDecoder:
             if isinstance(error, InvalidAnswer) or not self.rejected:
                 raise
             worker, problem = next(iter(self.rejected.items()))
-            message = (
-                f"{error}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
-            )
+            message = f"{error.problem}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
+            steps = error.steps
             if not self._answers and problem == _NOT_FINITE:
-                message += (
-                    f". If the product exceeds the range of {self._dtype}, scale the matrix or what is "
-                    "multiplied"
+                steps += (
+                    "scale the matrix or what is multiplied, if the product exceeds the range of "
+                    f"{self._dtype}",
                 )
-            raise NotEnoughAnswers(message) from error
+            raise NotEnoughAnswers(message, *steps) from error
         if decoded.rejected:
             blocks = self._least_squares()
             if blocks is not None:

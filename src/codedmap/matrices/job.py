@@ -11,7 +11,7 @@ from ..errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
 from ..execution.collect import Collection
 from ..execution.placed import Placed
 from ..results.matrix_result import MatrixResult
-from ..results.summary import engine_error, facts
+from ..results.summary import engine_error, facts, reason_and_steps
 from .blocks import CodedBlocks
 from .decoder import ProductDecoder
 
@@ -156,5 +156,13 @@ def _failure(
 ) -> NotEnoughAnswers | InvalidAnswer:
     return type(reason)(
         f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
-        f"{facts(seen, failures)}; {reason}"
+        f"{facts(seen, failures)}; "
+        + reason_and_steps(
+            reason,
+            seen,
+            outcome,
+            failures,
+            "take what there is with throw=False",
+            raised="see why the product raised",
+        )
     )

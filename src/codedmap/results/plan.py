@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ class Plan:
     groups: int
     """Groups of sample rows on which each scheme was tried."""
     waves: int
-    """Sets of stragglers that were replayed on each."""
+    """Straggler sets over which exact rows and waits were counted: all sets if there are at most
+    10,000; else, and under a latency model, drawn ones. Errors are measured on some 60 of them, or more."""
     advice: str
     """What to use, and why, in a sentence or two."""
     computed: int = 0
@@ -120,9 +122,10 @@ class Plan:
                 break
             columns.pop(title, None)
             lines = _lines(columns)
+        every = "all " * (self.waves == math.comb(self.workers, self.stragglers) > 1)
         head = (
             f"{_many(self.workers, 'worker')}, {_many(self.stragglers, 'straggler')}: "
-            f"{self.waves} straggler sets on {_many(self.groups, 'group')} of sample rows; "
+            f"{every}{self.waves:,} straggler sets on {_many(self.groups, 'group')} of sample rows; "
             f"fn computed {_many(self.computed, 'row')}; {self.seconds:.1f} s"
         )
         notes = [f"  [{at}] {note}" for at, note in enumerate(self._notes(), 1)]
@@ -235,7 +238,9 @@ def _number(value: float) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.1%}"
+    if value is None or np.isnan(value):
+        return "-"
+    return f"{min(value, 0.999) if value < 1 else value:.1%}"  # not all is never shown as all
 
 
 def _seconds(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.sum_code import Redundant, SumCode
-from ..errors import InvalidAnswer, NotEnoughAnswers
+from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .integers import (
     LARGEST_IN_FLOAT,
     all_integers,
@@ -165,9 +165,10 @@ class SumDecoder:
             self._invalid |= dict.fromkeys(suspects, f"{which} contradicts the others")
             return
         raise NotEnoughAnswers(
-            f"the answers of {len(usable)} workers contradict each other, and {which} must be wrong: fn has "
-            "to give the same value for the same part on every worker, so let random numbers in it "
-            "follow from the part and a seed in args; further answers show which is wrong"
+            f"the answers of {len(usable)} workers contradict each other, and {which} must be wrong",
+            WAIT,
+            "let fn give the same value for the same part on every worker (random numbers in it must "
+            "follow from the part and a seed in args)",
         )
 
     def _inconsistent(self, workers: frozenset[int]) -> bool:
