@@ -211,6 +211,8 @@ def test_no_time_for_one_iteration():
             lambda: two(learning=cm.topology.LearningNode("a", 1.0)),
             "must be a sequence of LearningNode",
         ),
+        (lambda: two(learning=np.array(3.0)), r"array\(3.\) must be a sequence of LearningNode"),
+        (lambda: two(links=np.array(None)), "must be a sequence of Link"),
         (lambda: two(information=["i"]), "holds 'i', which is no InformationNode"),
         (lambda: two(information=[cm.topology.InformationNode("a", 1)]), "more than one node: a"),
         (lambda: two(error=0.1), "error=0.1 must be an ErrorModel"),
