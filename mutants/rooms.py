@@ -33,7 +33,7 @@ ROWS = [
     ("codes/[bls]*.py codes/clipped.py codes/ordered.py codes/replication.py codes/robust_spline.py", "codes/test_lagrange.py codes/test_replication.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_scattered.py codes/test_linear_outliers.py"),
     ("codes/kernel*.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
-    ("codes/mds.py codes/polar.py", "contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
+    ("codes/mds.py codes/polar.py", "codes/test_polar.py contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
     ("latency/*.py", "latency/test_latency.py"),
     ("execution/[bcprsw]*.py", "execution/test_wave.py contracts/test_stopping.py api/test_map.py api/test_tolerance.py execution/test_hedge_outliers.py api/test_stream.py execution/test_hedge.py"),
     ("execution/hedge.py", "execution/test_hedge_outliers.py execution/test_hedge.py"),
