@@ -39,7 +39,7 @@ ROWS = [
     ("execution/hedge.py", "execution/test_hedge_outliers.py execution/test_hedge.py"),
     ("storage/*.py", "api/test_waves.py"),
     ("sums/*.py", "sums/test_integers.py api/test_sum_given.py api/test_sum_rounding.py api/test_sum.py contracts/test_sums.py"),
-    ("matrices/*.py", "api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
+    ("matrices/*.py", "matrices/test_call.py api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
     ("planning/*.py", "api/test_auto.py api/test_plan.py"),
     ("api/map.py api/waves.py", "api/test_map.py api/test_bad_input.py api/test_waves.py"),
     ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
