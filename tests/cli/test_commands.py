@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 import codedmap as cm
 from codedmap.cli.commands import cli
 from codedmap.cli.engines import ENGINES
-from codedmap.cli.names import CODES
+from codedmap.cli.names import CODES, codes_in
 from codedmap.testing import Scripted, crash, never
 
 from ..processes import started
@@ -112,7 +113,7 @@ def program(*line, errors=subprocess.PIPE):
 # What is written and printed
 
 
-def test_the_output_holds_the_answers_and_what_became_of_the_workers(folder, scripted, monkeypatch):
+def test_the_output_holds_the_answers_and_the_state_of_the_workers(folder, scripted, monkeypatch):
     script = {1: never(), 4: crash()}
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
     printed, arrays = ran(*words(code="replication", workers=6, stragglers=2))
@@ -159,6 +160,23 @@ def test_every_code_and_its_default_tasks(folder, scripted, name, budget, more, 
     _, arrays = ran(*words(code=name, workers=budget[0], stragglers=budget[1]), *more)
     assert str(arrays["code"]) == repr(code)
     assert arrays["values"].shape == X.shape
+
+
+def test_every_code_of_map_is_offered_and_no_other():
+    assert set(CODES) == {
+        "auto", "berrut", "kernel", "lagrange", "replication", "spline", "uncoded"
+    }  # fmt: skip
+
+
+def test_a_new_code_is_offered_with_the_options_that_it_has():
+    class NewCode(cm.BerrutCode):
+        """A new code."""
+
+    names = {"NewCode": NewCode, "LinearCode": cm.codes.LinearCode, "MDSCode": cm.codes.MDSCode}
+    rows = codes_in(SimpleNamespace(__all__=list(names), **names))
+    assert list(rows) == ["new"]
+    assert rows["new"].build(tasks=3, workers=5, stragglers=1, order="path").workers == 5
+    assert (rows["new"].options, rows["new"].summary) == (("order",), "A new code.")
 
 
 def test_options_of_the_spline(folder, scripted):

@@ -120,7 +120,7 @@ def test_measured_times_say_who_is_late_and_how_long_it_takes():
 
 def test_fewer_measured_workers_stand_for_several():
     text = printed(*words(workers=12), "--tasks", "10", "--latency-csv", "times.csv")
-    assert "times.csv has the times of 8 workers: each stands for several of 12" in text
+    assert "times.csv has the times of 8 workers: each is used for several of 12" in text
 
 
 def test_a_plot_is_drawn_and_replaced_only_by_force():

@@ -170,7 +170,7 @@ def test_what_exists_is_refused(scripted, name):
     assert "remove" in message
     assert not scripted
     if name != "out.npy.journal":
-        assert "no journal out.npy.journal tells" in refused(*words(), "--resume")
+        assert "no journal out.npy.journal shows" in refused(*words(), "--resume")
         assert f"remove {name} to begin anew" in refused(*words(), "--force")
         assert not scripted
     assert Path(name).read_text() == "precious"
@@ -217,32 +217,32 @@ def test_a_run_that_fails_says_how_to_go_on(scripted):
 
 
 @pytest.mark.parametrize("change", ["source", "code", "name", "FACTOR = 2.0", "FACTOR * batch"])
-def test_another_run_is_not_gone_on_with(scripted, change):
+def test_another_run_is_not_resumed(scripted, change):
     ran(*words())
     before, line = contents(), words()
     if change == "source":
         np.save("x.npy", X + 1)
-        told = "rows 0 to 11 of the source are not those"
+        message = "rows 0 to 11 of the source are not those"
     elif change == "code":
         line = [*line, "--tasks", "2"]
-        told = "a run with the code Replication"
+        message = "a run with the code Replication"
     elif change == "name":
         line = words("slow")
-        told = "the function wave_jobs.double, and this one has wave_jobs.slow"
+        message = "the function wave_jobs.double, and this one has wave_jobs.slow"
     else:  # the constant it uses, or its own code
         assert change in JOBS
         Path("wave_jobs.py").write_text(JOBS.replace(change, f"{change} + 1"))
         shutil.rmtree("__pycache__", ignore_errors=True)
         del sys.modules["wave_jobs"]
-        told = "but it is not the same any more: what it is made of has changed"
+        message = "but it is not the same any more: what it is made of has changed"
     result = CliRunner().invoke(cli, [*line, "--resume"])
     assert result.exit_code == 2
-    assert told in result.output
+    assert message in result.output
     assert "to begin anew" in result.output
     assert contents() == before
 
 
-def test_nothing_to_resume_is_told(scripted):
+def test_nothing_to_resume_is_a_note(scripted):
     assert "there is no journal out.npy.journal, so there is nothing to resume" in ran(
         *words(), "--resume"
     )
@@ -316,7 +316,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
     assert min(map(int, Path("rows").read_text().split())) == 48  # no wave that was done is redone
 
 
-def test_a_code_chosen_by_itself_is_for_archives(scripted):
-    said = ran(*words(code="auto"), exit_code=2)
-    assert "--code auto is for .npz outputs" in said
+def test_an_automatic_choice_of_the_code_is_for_archives(scripted):
+    message = ran(*words(code="auto"), exit_code=2)
+    assert "--code auto is for .npz outputs" in message
     assert not Path("out.npy").exists()
