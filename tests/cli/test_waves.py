@@ -170,7 +170,7 @@ def test_what_exists_is_refused(scripted, name):
     assert "remove" in message
     assert not scripted
     if name != "out.npy.journal":
-        assert "no journal out.npy.journal shows" in refused(*words(), "--resume")
+        assert "no journal out.npy.journal" in refused(*words(), "--resume")
         assert f"remove {name} to begin anew" in refused(*words(), "--force")
         assert not scripted
     assert Path(name).read_text() == "precious"

@@ -90,31 +90,34 @@ class CodeRow(NamedTuple):
     """Those of `CODE_OPTIONS` that it has."""
     summary: str
     """A sentence for the help."""
-    tasks: Callable[[int, int, Mapping[str, Any]], int] = lambda n, s, options: n - s
+    tasks: Callable[[int, int, Mapping[str, Any]], int]
     """Default number of tasks, from workers, stragglers and options."""
 
 
-_SPECIAL: dict[str, dict[str, Any]] = {
-    "uncoded": {"build": _uncoded, "tasks": lambda n, s, options: n},
-    "replication": {"build": _replication, "tasks": lambda n, s, options: n // (s + 1)},
-    "lagrange": {
-        "build": _lagrange,
-        "tasks": lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1,
-    },
+_BUILT_BY = {"uncoded": _uncoded, "replication": _replication, "lagrange": _lagrange}
+"""For codes that do not take tasks, workers and stragglers, or need an option."""
+_DEFAULT_TASKS: dict[str, Callable[[int, int, Mapping[str, Any]], int]] = {
+    "uncoded": lambda n, s, options: n,
+    "replication": lambda n, s, options: n // (s + 1),
+    "lagrange": lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1,
 }
-"""Codes that are not built from tasks, workers and stragglers alone, or have more or fewer tasks."""
+"""For codes whose default is not N - S."""
 
 
 def codes_in(module: Any) -> dict[str, CodeRow]:
-    """The codes of `map` in the ``__all__`` of a module, by their class names in lower case without "code"."""
+    """The codes of `map` in a module's ``__all__``, by their class names in lower case without "code"."""
     rows = {}
     for name in module.__all__:
         code = getattr(module, name)
         if hasattr(code, "encode") and not inspect.isabstract(code):
             word = name.removesuffix("Code").lower()
-            options = tuple(o for o in CODE_OPTIONS if o in inspect.signature(code).parameters)
-            summary = (inspect.getdoc(code) or "").partition("\n")[0].replace("`", "")
-            rows[word] = CodeRow(code, options, summary)._replace(**_SPECIAL.get(word, {}))
+            taken = inspect.signature(code).parameters
+            rows[word] = CodeRow(
+                _BUILT_BY.get(word, code),
+                tuple(option for option in CODE_OPTIONS if option in taken),
+                (inspect.getdoc(code) or "").partition("\n")[0].replace("`", ""),
+                _DEFAULT_TASKS.get(word, lambda n, s, options: n - s),
+            )
     return rows
 
 

@@ -242,31 +242,31 @@ def _run_at_once(options: RunOptions) -> int:
 
 def _run_in_waves(options: RunOptions) -> int:
     """Write each wave of answers as it comes; what is done can be resumed."""
-    output, journal = options.output, _journal_of(options.output)
-    _check_new_or_resumed(options)
+    files = Files(options.output)
+    _check_new_or_resumed(options, files)
     start, call = engine_named(options.engine, options.workers), options.call()
     if options.code == "auto":
         raise cm.InvalidArgument(
             "--code auto is for .npz outputs: codedmap plan says which code to use in waves"
         )
-    if options.resume and not journal.exists():
+    if options.resume and not files.journal.exists():
         options.note(
-            f"there is no journal {journal}, so there is nothing to resume: this run begins"
+            f"there is no journal {files.journal}, so there is nothing to resume: this run begins"
         )
     rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
     fn, rows = options.model_for(call["code"], rows)
     with (
-        _resumable(output) as begun,
+        _resumable(files) as begun,
         start() as pool,
         cm.waves(
-            cm.engines.Resident(fn, pool), rows, engine=pool, out=output,
+            cm.engines.Resident(fn, pool), rows, engine=pool, out=options.output,
             rows=options.rows, resume=options.resume, **call,
         ) as waves,
     ):  # fmt: skip
         begun(waves)
         totals = waves.run()
     options.summarise(str(totals))
-    return _exit_code_of_waves(options, journal)
+    return _exit_code_of_waves(options, files.journal)
 
 
 def _exit_code_of_waves(options: RunOptions, journal: Path) -> int:
@@ -287,40 +287,33 @@ def _exit_code_of_waves(options: RunOptions, journal: Path) -> int:
     )
 
 
-def _check_new_or_resumed(options: RunOptions) -> None:
+def _check_new_or_resumed(options: RunOptions, files: Files) -> None:
     """Raise `InvalidArgument` unless the output is new, or that of a run to resume."""
-    output, journal = options.output, _journal_of(options.output)
-    for path, what in ((output, "this name"), (journal, f"its journal, {journal.name},")):
-        problem = unusable(path)
-        if problem is not None:
-            raise cm.InvalidArgument(
-                f"output {output} cannot be written, because {what} cannot be used ({problem}): choose a "
-                "shorter name, or another directory"
-            )
-    existing = Files(output).existing
-    there = [str(path) for path in (*existing, journal) if path.exists() or path.is_symlink()]
+    journal = files.journal
+    problem = unusable(journal)
+    if problem is not None:
+        raise cm.InvalidArgument(
+            f"output {options.output} cannot be written, because its journal, {journal.name}, cannot be used "
+            f"({problem}): choose a shorter name, or another directory"
+        )
+    there = ", ".join(map(str, [*files.existing, *([journal] if journal.exists() else [])]))
     if options.force:
         raise cm.InvalidArgument(
             "--force is for .npz outputs; what was computed in waves is not replaced: "
-            + (f"remove {', '.join(there)} to begin anew" if there else "leave it out")
+            + (f"remove {there} to begin anew" if there else "leave it out")
         )
     if journal.exists() and not options.resume:
         raise cm.InvalidArgument(
             f"{journal} belongs to a run that was begun before: go on with it by --resume, or remove "
-            f"{', '.join(there)} to begin anew"
+            f"{there} to begin anew"
         )
-    if existing and not journal.exists():
-        raise cm.InvalidArgument(
-            f"output {existing[0]} exists, and no journal {journal} shows that it is of an earlier "
-            "run: choose another name, or remove it"
-        )
+    files.check_journal(journal)
 
 
 @contextmanager
-def _resumable(output: Path) -> Iterator[Callable[[cm.Waves], None]]:
+def _resumable(files: Files) -> Iterator[Callable[[cm.Waves], None]]:
     """If a run ends early, say how to resume it; one without any finished wave leaves no files."""
-    journal = _journal_of(output)
-    fresh = not journal.exists()
+    fresh = not files.journal.exists()
     runs: list[cm.Waves] = []  # none while the journal may be that of another process
     try:
         yield runs.append
@@ -328,17 +321,13 @@ def _resumable(output: Path) -> Iterator[Callable[[cm.Waves], None]]:
         rows = runs[0].rows if runs else 0
         if rows:
             print_error(
-                f"codedmap: {rows:,} rows are done and in {output}: the same command with --resume goes "
+                f"codedmap: {rows:,} rows are done and in {files.names[0]}: the same command with --resume goes "
                 "on from there"
             )
         elif runs and fresh:
-            for path in (*Files(output).existing, journal):
+            for path in (*files.existing, files.journal):
                 path.unlink(missing_ok=True)
         raise
-
-
-def _journal_of(output: Path) -> Path:
-    return output.with_name(f"{output.name}.journal")
 
 
 class _Rows:
