@@ -66,7 +66,7 @@ def test_a_ray_cluster_that_does_not_answer_is_an_error_at_once(folder, monkeypa
 
 
 @pytest.mark.parametrize("engine", ["dask", "ray"])
-def test_the_model_and_what_lies_beside_it_travel_to_a_cluster(folder, request, engine):
+def test_the_model_and_modules_beside_it_are_sent_to_a_cluster(folder, request, engine):
     request.getfixturevalue({"dask": "dask_client", "ray": "ray_cluster"}[engine])
     address = os.environ[f"CODEDMAP_TEST_{engine.upper()}"]
     done = subprocess.run(

@@ -92,7 +92,7 @@ def test_a_summary_that_cannot_be_printed_changes_nothing(out, message, output):
 
 @FULL
 @pytest.mark.parametrize("out", ["closed", "full"])
-def test_nor_do_errors_that_cannot_be_printed(out):
+def test_errors_that_cannot_be_printed_keep_their_exit_code(out):
     assert program(*line(), out=out, errors=None).returncode == 0
     assert program(*line("nothing"), out=out, errors=None).returncode == 2
 
@@ -209,7 +209,7 @@ def test_python_objects_are_refused(scripted, fn, output):
     assert "return numbers or text" in message
 
 
-def test_a_model_that_leaves_is_an_error_of_plan():
+def test_a_model_that_exits_is_an_error_of_plan():
     asked = "plan output_jobs:leaves x.npy --workers 4 --stragglers 1 --tasks 3".split()
     assert "output_jobs:leaves raised SystemExit for rows of x.npy: 4" in refused(
         *asked, exit_code=1

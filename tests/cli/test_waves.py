@@ -104,7 +104,7 @@ def test_rows_have_a_default(scripted):
     assert "120 rows in 1 waves" in ran(*words()[:-2])
 
 
-def test_what_map_takes_waves_take(monkeypatch):
+def test_waves_take_the_options_of_map(monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
     options = ["--quorum", "5", "--hedge-after", "0.05"]
     printed = ran(*words(code="uncoded", stragglers=0), *options)
@@ -113,7 +113,7 @@ def test_what_map_takes_waves_take(monkeypatch):
 
 
 @pytest.mark.parametrize("code", [name for name in CODES if name != "auto"])
-def test_the_code_is_the_one_that_would_write_an_archive(scripted, code):
+def test_waves_and_archives_have_the_same_code(scripted, code):
     line = words(code=code, stragglers=0)[:-2]  # one wave, for the same groups of rows
     line += ["--degree", "1"] if code == "lagrange" else []
     ran(*line)
@@ -163,7 +163,7 @@ def test_options_of_waves_are_refused_where_there_are_none(scripted, more):
 
 
 @pytest.mark.parametrize("name", [*FILES, "out.npy.journal"])
-def test_what_exists_is_refused(scripted, name):
+def test_existing_files_are_refused(scripted, name):
     Path(name).write_text("precious")
     message = refused(*words())
     assert name in message
@@ -176,7 +176,7 @@ def test_what_exists_is_refused(scripted, name):
     assert Path(name).read_text() == "precious"
 
 
-def test_a_journal_that_is_none(scripted):
+def test_a_file_that_is_no_journal(scripted):
     Path("out.npy.journal").write_text("precious\n")
     assert "no journal of a run, or it is damaged" in refused(*words(), "--resume")
     assert Path("out.npy.journal").read_text() == "precious\n"
@@ -191,7 +191,7 @@ def test_a_run_that_is_finished(scripted):
     assert contents() == before
 
 
-def test_inputs_and_outputs_that_cannot_be(scripted):
+def test_invalid_inputs_and_outputs_are_refused(scripted):
     np.save("objects.npy", np.array([[1], [1, 2]], dtype=object))
     np.save("none.npy", np.ones((0, 3)))
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
@@ -205,7 +205,7 @@ def test_inputs_and_outputs_that_cannot_be(scripted):
 # Runs that end early
 
 
-def test_a_run_that_has_done_nothing_leaves_nothing(scripted):
+def test_a_run_without_finished_waves_leaves_no_files(scripted):
     assert "the weights are missing" in refused(*words("fails"), exit_code=1)
 
 
@@ -248,7 +248,7 @@ def test_nothing_to_resume_is_a_note(scripted):
     )
 
 
-def test_what_fell_short_before_a_run_was_resumed_counts(monkeypatch):
+def test_waves_that_fell_short_before_resuming_count(monkeypatch):
     script = dict.fromkeys((0, 1, 2, 3, 4), crash())  # two of three tasks have lost both copies
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
     assert "--partial" in refused(*words(), exit_code=1)
@@ -278,7 +278,7 @@ def test_a_terminal_shows_how_many_rows_are_done():
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
+def test_a_run_that_was_ended_resumes_to_the_same_files(folder, number):
     line = words("slow", workers=4, stragglers=0)
     assert program(*line).returncode == 0
     undisturbed = contents()
