@@ -229,7 +229,9 @@ class LinearEncoding:
             values = (
                 stacked.times(operator) if isinstance(stacked, Loose) else apply(operator, columns)
             )
-            usable = all_finite(values[telltale])  # before answers that are passed through replace any
+            usable = all_finite(
+                values[telltale]
+            )  # before answers that are passed through replace any
         else:
             columns = side_by_side(stacked).reshape(len(slots), -1)
             values = apply(operator, columns if order.rows is None else columns[order.rows])
