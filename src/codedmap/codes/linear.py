@@ -22,7 +22,7 @@ from ..coding.operators import (
 from ..coding.precision import Precision, Windows
 from ..contracts.answers import Order, all_finite, matrix
 from ..contracts.code import Estimate, check_tasks, reject_frequent
-from ..detection.contradictions import exact_outliers, suspect_contradiction
+from ..detection.contradictions import exact_outliers
 from ..detection.nonfinite import (
     column_patterns,
     nonfinite_answers,
@@ -30,9 +30,8 @@ from ..detection.nonfinite import (
     rejection_reasons,
     selected_slots,
 )
-from ..detection.outliers import find_lies, suspicious
+from ..detection.outliers import find_lies
 from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
-from .scattered import Loose, loose, side_by_side
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
 
@@ -181,8 +180,7 @@ class LinearEncoding:
         other answers (`find_lies`): that worker is left out for that group, and for all groups if
         it lied in over half of them.
         """
-        gathered = matrix if self.code.looks_at_answers else loose
-        slots, stacked, rejected = gathered(answers, self.payloads.shape[1])
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
         # NaN and infinity survive the product with a dense decoder, so a part of it tells of them.
         with np.errstate(invalid="ignore", over="ignore"):
@@ -190,7 +188,7 @@ class LinearEncoding:
             values, exact, usable = self._estimate(order, stacked)
         outliers = self._outliers(order, stacked) if usable else None
         if not usable or outliers is not None:
-            values, exact, liars = self._without_lies(slots, side_by_side(stacked), outliers)
+            values, exact, liars = self._without_lies(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)
 
@@ -209,31 +207,21 @@ class LinearEncoding:
         rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(lied.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
-    def _estimate(
-        self, order: Order, stacked: np.ndarray | Loose
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _estimate(self, order: Order, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         """Values, which of them are exact, and whether no answer has NaN or infinity."""
-        if (
-            isinstance(stacked, np.ndarray)
-            and order.rows is not None
-            and self.code.looks_at_answers
-        ):
+        if order.rows is not None and self.code.looks_at_answers:
             order, stacked = Order(order.ascending, order.ascending, None), stacked[order.rows]
         slots, (_, groups, *outputs) = order.slots, stacked.shape
-        columns = stacked.columns if isinstance(stacked, Loose) else stacked.reshape(len(slots), -1)
+        columns = stacked.reshape(len(slots), -1)
         operator = self.code.decoder(order.ascending, columns)
         if isinstance(operator, np.ndarray):
             operator, telltale = self.code.ready(operator, columns.dtype)
             if order.rows is not None:
                 operator = operator.take(order.rows.argsort(), axis=1)
-            values = (
-                stacked.times(operator) if isinstance(stacked, Loose) else apply(operator, columns)
-            )
-            usable = all_finite(
-                values[telltale]
-            )  # before answers that are passed through replace any
+            values = apply(operator, columns)
+            # Before answers that are passed through replace any.
+            usable = all_finite(values[telltale])
         else:
-            columns = side_by_side(stacked).reshape(len(slots), -1)
             values = apply(operator, columns if order.rows is None else columns[order.rows])
             usable = all_finite(columns)  # factors need not take all of them into account
         values = values.reshape(self.code.tasks, groups, *outputs)
@@ -245,17 +233,11 @@ class LinearEncoding:
                     values[task], exact[task] = stacked[column], True
         return values, exact, usable
 
-    def _outliers(self, order: Order, stacked: np.ndarray | Loose) -> np.ndarray | None:
+    def _outliers(self, order: Order, stacked: np.ndarray) -> np.ndarray | None:
         """Who stands out in which group, (F, B) bool; None if nobody does."""
         precision = self.code.witness(order.ascending) if order.slots else None
         if precision is None:
             return None
-        if isinstance(stacked, Loose):
-            if isinstance(precision, Precision):
-                look = suspect_contradiction if precision.exact else suspicious
-                if not look(stacked.glance(), precision, order.rows):
-                    return None
-            stacked = side_by_side(stacked)
         flat = stacked.reshape(*stacked.shape[:2], -1)
         if isinstance(precision, Precision) and precision.exact:
             return exact_outliers(flat, precision, order.rows)
