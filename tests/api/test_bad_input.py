@@ -14,7 +14,7 @@ import pytest
 import codedmap as cm
 from codedmap import codes
 from codedmap.contracts import memory
-from codedmap.testing import Scripted, crash, fail, never
+from codedmap.testing import Scripted, crash, fail, lie, never
 
 X = np.ones((8, 3))
 
@@ -189,6 +189,22 @@ def test_payloads_stay_within_the_clip():
 def test_answers_of_no_usable_form(fn, match):
     with Scripted(6) as engine, pytest.raises(cm.InvalidAnswer, match=match):
         cm.map(fn, X, code=cm.SplineCode(3, 6, 1), engine=engine)
+
+
+@pytest.mark.parametrize("axes", [61, 64])
+@pytest.mark.parametrize("code", [cm.SplineCode(3, 6, 1), cm.Replication(3, 6)], ids=repr)
+def test_answers_of_more_axes_than_numpy_has_room_for(code, axes):
+    def fn(batch):
+        return np.ones((len(batch), *[1] * (axes - 1)))
+
+    told = f"arrays of {axes} axes, and 60 are the most.*reshape"
+    with Scripted(6) as engine, pytest.raises(cm.InvalidAnswer, match="6 of 6 .*" + told):
+        cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
+    with pytest.raises(cm.InvalidAnswer, match=told):
+        cm.plan(fn, X, tasks=2, workers=4, stragglers=1)
+    with Scripted(6, {1: lie(fn)}) as engine:
+        result = cm.map(np.sin, X, code=code, engine=engine, stop=cm.Everyone())
+    assert result.rejected == (1,)
 
 
 def test_payloads_that_do_not_fit_into_memory(monkeypatch):

@@ -485,6 +485,27 @@ def test_columns_that_are_no_numbers_are_refused(bad):
     assert A.engine.calls == []
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [None, {}, np.array(3.0), np.ones((30, 2, 2)), [[1.0], [1.0, 2.0]], "a", b"a", object(), 3, 2j],
+    ids=lambda bad: type(bad).__name__,
+)
+def test_what_is_neither_a_vector_nor_columns_is_refused(bad):
+    A = placed(matrix(30, 30), cm.codes.MDSCode(2, 3))
+    products = [lambda: A @ bad, lambda: bad @ A]
+    if not isinstance(bad, (int, complex)):
+        products += [lambda: A * bad, lambda: bad * A, lambda: A.dot(bad), lambda: A(bad)]
+    for product in products:
+        with pytest.raises(
+            cm.InvalidArgument,
+            match=r"vectors of length 30 .*multiplied is|neither a vector nor columns|cannot be made an array",
+        ):
+            product()
+    assert A.engine.calls == []
+    for scaled in (A * 2, 2 * A, A.dot(2)):
+        np.testing.assert_allclose(scaled @ np.ones(30), 2 * matrix(30, 30).sum(axis=1), atol=1e-11)
+
+
 def test_a_matrix_that_is_not_symmetric_is_no_symmetric_one():
     with pytest.raises(cm.InvalidArgument, match="differs from its transpose by up to"):
         placed(matrix(9, 9), cm.codes.MDSCode(2, 3), symmetric=True)

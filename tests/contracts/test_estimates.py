@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy import sparse
 
 import codedmap as cm
 
@@ -76,6 +81,37 @@ def test_a_non_finite_entry_of_a_mixture_is_rejected_in_its_group_only(row, bad)
     assert np.isfinite(estimate.values).all()
     without = encoding.decode({n: a for n, a in answers.items() if n != mixed})
     np.testing.assert_allclose(estimate.values[:, 2], without.values[:, 2], atol=1e-12)
+
+
+@dataclass(frozen=True)
+class Picking(cm.codes.LinearCode):
+    """The inputs and their differences; its decoder takes nothing of the latter."""
+
+    tasks: int = 3
+    workers: int = 6
+    stragglers: int = 0
+    kind: Callable[[np.ndarray], Any] = np.asarray
+
+    def encoder(self, inputs):
+        return np.concatenate([np.eye(3), np.eye(3) - np.roll(np.eye(3), 1, axis=1)])
+
+    def decoder(self, answered, answers):
+        return self.kept(answered, lambda: self.kind(np.eye(3, len(answered))))
+
+    def shortfall(self, answered, dtype):
+        return None if answered >= {0, 1, 2} else "it needs all inputs"
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_reported_where_it_enters_no_estimate(kind, bad):
+    inputs = np.random.default_rng(0).standard_normal((3, 4, 2))
+    encoding = Picking(kind=kind).encode(inputs)
+    given = {n: encoding.payloads[n].copy() for n in range(6)}
+    given[4][2, 1] = bad
+    estimate = encoding.decode(given)
+    assert estimate.rejected == (4,)
+    np.testing.assert_array_equal(estimate.values, inputs)
 
 
 @mixing

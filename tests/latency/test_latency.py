@@ -507,6 +507,6 @@ def test_where_an_answer_never_comes_some_waits_never_end():
         (lambda x: quorum(x.astype(str), 2), "of shape .* and dtype <U32 must be an array"),
     ],
 )
-def test_waits_that_make_no_sense_are_refused(wait, match):
+def test_invalid_arguments_of_waits_are_refused(wait, match):
     with pytest.raises(cm.InvalidArgument, match=match):
         wait(np.ones((2, 3)))

@@ -182,7 +182,7 @@ def test_no_code_and_no_straggler_changes_the_result(code, exact):
         assert other.exact
 
 
-def test_what_travels_is_the_sketch():
+def test_only_the_sketch_is_sent():
     _, steps = trained(lambda: sketched(exact=30), cm.codes.FractionalRepetition(12, 0))
     assert [step.received for step in steps] == [12 * 8 * (5 * 20 + 30)] * 3
     _, steps = trained(sketched, cm.codes.GroupedGradientCode(12, 4, 2))
@@ -243,7 +243,7 @@ def test_a_sketched_step_is_the_formula(exact):
     assert np.allclose(optimizer.error, error, atol=1e-9)
 
 
-def test_where_the_exact_gradient_is_asked_for_it_is_amsgrad():
+def test_with_exact_values_of_the_gradient_it_is_amsgrad():
     target = np.zeros(D)
     target[:5] = 1.0, -1.2, 1.4, -1.6, 1.8
     parts = [target] * 12
@@ -313,7 +313,7 @@ def test_float32_gradients_travel_as_float32():
     assert steps[0].received == 12 * 4 * 100
 
 
-def test_it_can_be_pickled_and_goes_on_alike():
+def test_a_pickled_optimizer_continues_alike():
     code = CODES[0]
     with Scripted(12) as engine:
         shards = cm.CodedParts(PARTS, code=code, engine=engine)
@@ -466,7 +466,7 @@ def test_a_gradient_whose_square_is_infinite_freezes_no_weight(dtype):
         ({"betas": (0.9, 1 - 1e-9)}, "are 1 in float32"),
     ],
 )
-def test_what_single_precision_rounds_away_is_refused(more, message):
+def test_parameters_that_single_precision_rounds_away_are_refused(more, message):
     with pytest.raises(cm.InvalidArgument, match=message):
         AMSGrad(np.zeros(2, np.float32), 0.1, **more)
     AMSGrad(np.zeros(2), 0.1, **more)

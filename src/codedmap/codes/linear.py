@@ -184,12 +184,10 @@ class LinearEncoding:
         gathered = matrix if self.code.looks_at_answers else loose
         slots, stacked, rejected = gathered(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
-        # NaN and infinity survive the product, so a part of its result tells whether the answers,
-        # which are many times larger, have to be searched for them.
+        # NaN and infinity survive the product with a dense decoder, so a part of it tells of them.
         with np.errstate(invalid="ignore", over="ignore"):
             order = Order.of(slots)
-            values, exact, telltale = self._estimate(order, stacked)
-            usable = all_finite(values[telltale])
+            values, exact, usable = self._estimate(order, stacked)
         outliers = self._outliers(order, stacked) if usable else None
         if not usable or outliers is not None:
             values, exact, liars = self._without_lies(slots, side_by_side(stacked), outliers)
@@ -213,7 +211,8 @@ class LinearEncoding:
 
     def _estimate(
         self, order: Order, stacked: np.ndarray | Loose
-    ) -> tuple[np.ndarray, np.ndarray, int | slice]:
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Values, which of them are exact, and whether no answer has NaN or infinity."""
         if (
             isinstance(stacked, np.ndarray)
             and order.rows is not None
@@ -230,10 +229,13 @@ class LinearEncoding:
             values = (
                 stacked.times(operator) if isinstance(stacked, Loose) else apply(operator, columns)
             )
+            usable = all_finite(
+                values[telltale]
+            )  # before answers that are passed through replace any
         else:
-            telltale = slice(None)
             columns = side_by_side(stacked).reshape(len(slots), -1)
             values = apply(operator, columns if order.rows is None else columns[order.rows])
+            usable = all_finite(columns)  # factors need not take all of them into account
         values = values.reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
@@ -241,7 +243,7 @@ class LinearEncoding:
             for task, column in enumerate(unit_columns(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
-        return values, exact, telltale
+        return values, exact, usable
 
     def _outliers(self, order: Order, stacked: np.ndarray | Loose) -> np.ndarray | None:
         """Who stands out in which group, (F, B) bool; None if nobody does."""

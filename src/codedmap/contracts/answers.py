@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
+from .arguments import MOST_AXES
 
 __all__ = [
     "Answers",
@@ -24,6 +25,7 @@ __all__ = [
     "matrix",
     "stacked",
     "usable_answers",
+    "too_many_axes",
 ]
 
 _REAL = "biuf"
@@ -87,7 +89,12 @@ class Answers:
 
     def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
         """All usable answers, and the slots of the others; see `usable_answers`."""
-        usable = self._block is not None and self._block.shape[1] == rows and self._block.size
+        usable = (
+            self._block is not None
+            and self._block.shape[1] == rows
+            and self._block.size
+            and self._block.ndim <= MOST_AXES + 1
+        )
         if self._block is not None and usable and not self._apart:
             return Sheet(tuple(self._slots), self._block[: len(self._slots)]), ()
         everything = dict(self._apart)
@@ -153,7 +160,9 @@ class _Form(NamedTuple):
     """None without an array."""
 
     def fits(self, rows: int) -> bool:
-        return self.shape is not None and self.shape[:1] == (rows,)
+        if self.shape is None or len(self.shape) > MOST_AXES:
+            return False
+        return self.shape[:1] == (rows,)
 
     def __str__(self) -> str:
         if self.shape is None:
@@ -270,7 +279,15 @@ def _all_alike(arrays: list[Any], rows: int) -> bool:
         isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype
         for array in arrays
     )
-    return alike and shape[:1] == (rows,) and 0 not in shape
+    return alike and shape[:1] == (rows,) and 0 not in shape and len(shape) <= MOST_AXES
+
+
+def too_many_axes(axes: int) -> str:
+    """The fault of answers with so many axes, and the next step."""
+    return (
+        f"arrays of {axes} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
+        "(for instance answer.reshape(len(answer), -1))"
+    )
 
 
 def _form_of(array: Any) -> _Form:
@@ -296,6 +313,8 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
             "return one of them, or concatenate them along the last axis and split after map; of a "
             "tensor return its NumPy array (tensor.detach().cpu().numpy())"
         )
+    if len(form.shape) > MOST_AXES:
+        return head + too_many_axes(len(form.shape))
     if form.fits(rows):
         return (
             head

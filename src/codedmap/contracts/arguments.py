@@ -9,7 +9,10 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["check_whole", "is_real"]
+__all__ = ["MOST_AXES", "check_slot", "check_whole", "is_real"]
+
+MOST_AXES = 60
+"""Of inputs and answers: NumPy has 64, and groups and slots take some."""
 
 
 def check_whole(name: str, value: Any, least: int) -> int:
@@ -24,6 +27,14 @@ def check_whole(name: str, value: Any, least: int) -> int:
             f"use {name}={int(value)}"
         )
     return int(value)
+
+
+def check_slot(slot: Any, workers: int) -> None:
+    """Raise `InvalidArgument` unless a slot is one of an engine with so many workers."""
+    if not isinstance(slot, Integral) or not 0 <= int(slot) < workers:
+        raise InvalidArgument(
+            f"slot={slot!r} is none of this engine: with {workers} workers they are 0 to {workers - 1}"
+        )
 
 
 def is_real(value: Any) -> bool:

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from .answers import all_finite
+from .arguments import MOST_AXES
 
 __all__ = ["check_finite", "check_unmasked", "checked_rows", "shaped_rows"]
-
-_AXES = 60  # NumPy has 64, and groups and slots take some
 
 
 def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
@@ -44,9 +43,9 @@ def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
         raise InvalidArgument(
             f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
         )
-    if rows.ndim > _AXES:
+    if rows.ndim > MOST_AXES:
         raise InvalidArgument(
-            f"{kind}s have {rows.ndim} axes, and {_AXES} are the most that can be cut into groups: put some "
+            f"{kind}s have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "
             "together (inputs.reshape)"
         )
     if rows.size == 0:

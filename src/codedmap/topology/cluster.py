@@ -200,7 +200,8 @@ class Cluster:
 
 
 def _all_of(name: str, kind: type, given: Any) -> tuple[Any, ...]:
-    if isinstance(given, kind) or not isinstance(given, Iterable):
+    single = isinstance(given, kind) or getattr(given, "ndim", 1) == 0  # an array of no axis
+    if single or not isinstance(given, Iterable):
         raise InvalidArgument(f"{name}={given!r} must be a sequence of {kind.__name__}")
     values = tuple(given)
     for value in values:
