@@ -128,11 +128,22 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return self._engine
 
     def dot(self, x: Any) -> Any:
-        """The product with a vector or columns, or with another operator."""
-        if isinstance(x, LinearOperator) or np.isscalar(x):
+        """The product with a vector or columns, with another operator, or with a number."""
+        if _operator_or_number(x):
             return super().dot(x)
         x = _checked_columns(x, self.shape[1], "A @ B")
         return self._matvec(x) if x.ndim == 1 else self._matmat(x)
+
+    def __rmul__(self, x: Any) -> Any:
+        if _operator_or_number(x):
+            return super().__rmul__(x)
+        return self.T.dot(_as_array(x, "U @ A").T).T
+
+    def __matmul__(self, other: Any) -> Any:
+        return self.dot(_no_scalar(other))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self.__rmul__(_no_scalar(other))
 
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
@@ -278,7 +289,20 @@ def _checked_code(code: Any) -> MatrixCode:
     )
 
 
-def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
+def _operator_or_number(x: Any) -> bool:
+    # To NumPy a text is a scalar too.
+    return isinstance(x, LinearOperator) or (np.isscalar(x) and np.asarray(x).dtype.kind in "biufc")
+
+
+def _no_scalar(x: Any) -> Any:
+    if np.isscalar(x):
+        raise InvalidArgument(
+            f"{x!r} is neither a vector nor columns: to scale the operator by a number c, write A * c"
+        )
+    return x
+
+
+def _as_array(columns: Any, what: str) -> np.ndarray:
     if np.ma.is_masked(columns):
         raise InvalidArgument(
             f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
@@ -286,15 +310,25 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
         )
     if sparse.issparse(columns):
         raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
-    array = np.asarray(columns)
+    try:
+        return np.asarray(columns)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{what}: what is multiplied cannot be made an array: {error}"
+        ) from error
+
+
+def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
+    array = _as_array(columns, what)
+    if array.ndim not in (1, 2) or array.shape[0] != length:
+        found = f"an array of shape {array.shape}" if array.ndim else repr(columns)
+        raise InvalidArgument(
+            f"{what}: the operator takes vectors of length {length} or {length} x c columns, but what is "
+            f"multiplied is {found}"
+        )
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
             f"{what}: what is multiplied has dtype {array.dtype}, but must be numbers"
-        )
-    if array.ndim not in (1, 2) or array.shape[0] != length:
-        raise InvalidArgument(
-            f"{what}: the operator takes vectors of length {length} or {length} x c columns, but what is "
-            f"multiplied has shape {array.shape}"
         )
     if array.dtype.kind in "fc" and not all_finite(array):
         bad = ~np.isfinite(array)
