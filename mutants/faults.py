@@ -22,6 +22,7 @@ _OPERATOR = re.compile(rb"(?:[()\s]|#.*\n)*(not\s+in|is\s+not|[^\s()]+)")
 _LEFT_OUT = ast.JoinedStr | ast.Raise | ast.Assert  # texts for people, and types for mypy
 _TEXTS = {"__repr__", "__str__", "_repr_html_"}
 _OPTIONS = {"copy", "strict", "stacklevel"}  # of calls, without a consequence in a right program
+_AXES = {"axis", "axis1", "axis2"}  # likewise places in a shape: numpy refuses most wrong ones
 _GUARD = 1e-100  # smaller numbers only keep a division from failing
 
 
@@ -72,7 +73,9 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
     """A node and all below, without texts, types and options that change nothing."""
     if isinstance(node, _LEFT_OUT) or getattr(node, "name", "") in _TEXTS:
         return
-    if isinstance(node, ast.keyword) and node.arg in _OPTIONS:
+    if isinstance(node, ast.keyword) and node.arg in _OPTIONS | _AXES:
+        return
+    if isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "shape":
         return
     yield node
     if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):

@@ -40,7 +40,7 @@ ROWS = [
     ("storage/*.py", "api/test_waves.py"),
     ("sums/*.py", "sums/test_integers.py api/test_sum_given.py api/test_sum_rounding.py api/test_sum.py contracts/test_sums.py"),
     ("matrices/*.py", "matrices/test_call.py api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
-    ("planning/*.py", "api/test_auto.py api/test_plan.py"),
+    ("planning/*.py", "planning/test_sampling.py api/test_auto.py api/test_plan.py"),
     ("api/map.py api/waves.py", "api/test_map.py api/test_bad_input.py api/test_waves.py"),
     ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
     ("api/sum.py", "api/test_sum_given.py api/test_sum.py"),

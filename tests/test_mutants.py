@@ -40,6 +40,7 @@ FILE = Path("a.py")
         ("a: int | None = b", set()),
         ("assert a < 1", set()),
         ("return zip(a, b, strict=True)", set()),
+        ("return a.sum(axis=1), a.shape[2:]", set()),
     ],
 )
 def test_what_can_be_wrong_in_a_line(line, faulty):
