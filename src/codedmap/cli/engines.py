@@ -27,7 +27,7 @@ _TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worke
 
 @contextmanager
 def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
-    engine = cm.engines.Dask
+    engine = cm.engines.Dask  # says how to install the extra if it is missing
     from distributed import Client  # noqa: PLC0415  an extra
 
     if not address:
@@ -54,7 +54,7 @@ def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
 
 @contextmanager
 def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
-    engine = cm.engines.Ray
+    engine = cm.engines.Ray  # likewise
     import ray  # noqa: PLC0415  an extra
 
     # No usage statistics where this command starts the cluster.

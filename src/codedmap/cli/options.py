@@ -46,7 +46,7 @@ def parameters(options: type) -> list[click.Parameter]:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptions:
-    """What `run` and `plan` both take."""
+    """Arguments and options of both commands."""
 
     model: str = argument()
     inputs: Path = argument(PATH)

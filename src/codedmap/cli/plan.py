@@ -29,7 +29,7 @@ _FORMATS = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(SharedOptions):
-    """What `plan` takes."""
+    """Arguments and options of `plan`."""
 
     stragglers: int | None = option(
         click.IntRange(0),

@@ -36,7 +36,7 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(SharedOptions):
-    """What `run` takes."""
+    """Arguments and options of `run`."""
 
     code: str = option(
         click.Choice(list(CODES)),

@@ -106,12 +106,12 @@ class Empirical(LatencyModel):
 
     @property
     def rounds(self) -> int:
-        """How many were measured."""
+        """Number of measured rounds."""
         return len(self.times)
 
     @property
     def workers(self) -> int:
-        """How many were measured."""
+        """Number of measured workers."""
         return int(self.times.shape[1])
 
     def sample(self, rng: np.random.Generator, waves: int, workers: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def check_share(share: Any) -> float:
     """The share as a float; raises `InvalidArgument` unless it is one."""
     if not is_real(share) or not 0.0 <= share <= 1.0:
         raise InvalidArgument(
-            f"share={share!r} must be between 0 and 1: 0.99 for the 99th percentile, say"
+            f"share={share!r} must be between 0 and 1, such as 0.99 for the 99th percentile"
         )
     return float(share)
 
@@ -39,7 +39,7 @@ def check_draw(rng: Any, waves: Any, workers: Any, each: Any) -> None:
     """Raise `InvalidArgument` where nothing can be drawn."""
     if not isinstance(rng, np.random.Generator):
         raise InvalidArgument(
-            f"rng={rng!r} is no numpy.random.Generator: give numpy.random.default_rng(0), say"
+            f"rng={rng!r} is no numpy.random.Generator: give for example numpy.random.default_rng(0)"
         )
     check_whole("waves", waves, 1)
     check_whole("workers", workers, 1)

@@ -154,7 +154,7 @@ class Climb:
         return [int(nodes[at]) for at in _best_by_any(rankings, np.arange(len(nodes)), _FEW)]
 
     def _rankings(self, now: Selection) -> tuple[np.ndarray, ...]:
-        """Of all nodes, lower is better: the cost less what feeds would save, the time, the new samples."""
+        """Rankings of all nodes, lower is better: cost less the savings on feeds, time, new samples (negative)."""
         problem, fed = self._problem, now.feeds >= 0
         paid = np.full(len(problem.samples), -np.inf)
         paid[fed] = problem.feed_cost[fed, now.structure.nodes[now.feeds[fed]]]
@@ -228,7 +228,7 @@ class Climb:
                     yield other
 
     def _mode_distances(self, nodes: np.ndarray, links: frozenset[int]) -> np.ndarray:
-        """Of each link, how far apart its ends are in the slowest mode of averaging: there it adds most."""
+        """The squared distance of each link's ends in the slowest mode of averaging; far ones add the most."""
         vectors = np.linalg.eigh(self._problem.averaging_matrix(nodes, links))[1]
         mode = np.zeros(len(self._problem.cost))
         mode[nodes] = vectors[:, -2]

@@ -97,7 +97,7 @@ class Problem:
                 self.feed_seconds[cell] = link.seconds
         ends = [(learner[link.first], learner[link.second]) for link in between]
         self.ends = np.array(ends, dtype=int).reshape(-1, 2)
-        """The two learning nodes of each link between such."""
+        """The two ends of each link between learning nodes, (L, 2)."""
         self.link_seconds = np.array([link.seconds for link in between])
         self.link_cost = np.array([link.cost for link in between])
 

@@ -284,8 +284,8 @@ def flat_gradient(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     """A gradient in this dtype, (d,), if it has this shape."""
     if np.ma.is_masked(gradient):
         raise InvalidAnswer(
-            "a gradient is a masked array, entries of which have no value: fill them, with "
-            "gradient.filled(0.0), say"
+            "a gradient is a masked array, entries of which have no value: fill them, for example with "
+            "gradient.filled(0.0)"
         )
     given = np.asarray(gradient)
     if given.shape != shape or given.dtype.kind not in "biuf":
@@ -308,8 +308,8 @@ def read_only(values: np.ndarray) -> np.ndarray:
 def _checked_start(weights: Any) -> np.ndarray:
     if np.ma.is_masked(weights):
         raise InvalidArgument(
-            "weights are a masked array, entries of which have no value: start from "
-            "weights.filled(0.0), say"
+            "weights are a masked array, entries of which have no value: start for example from "
+            "weights.filled(0.0)"
         )
     try:
         start = np.asarray(weights)

@@ -124,7 +124,7 @@ class CountSketch:
 def _checked(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     if np.ma.is_masked(values):
         raise InvalidArgument(
-            f"{name} is a masked array, entries of which have no value: fill them, with {name}.filled(0.0), say"
+            f"{name} is a masked array, entries of which have no value: fill them, for example with {name}.filled(0.0)"
         )
     given = np.asarray(values)
     if given.shape != shape or given.dtype.kind not in "biuf":
