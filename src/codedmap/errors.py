@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
-    "WAIT",
     "Abandoned",
     "CannotSend",
     "CodedmapError",
@@ -39,7 +38,6 @@ __all__ = [
     "Unreachable",
     "WorkerCrashed",
     "WorkerLost",
-    "either",
 ]
 
 
