@@ -19,4 +19,10 @@ class Closing(abc.ABC):
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, maybe before anything was closed
+            self.close()
+            raise
