@@ -139,7 +139,7 @@ def test_when_the_caller_is_killed(tmp_path):
         engine.submit(0, starting(WAYS, sys.argv[2], forever), None)
         time.sleep(60)
         """
-    with script(tmp_path, source, str(Path(__file__).parents[1]), str(tmp_path)) as running:
+    with script(tmp_path, source, str(Path(__file__).parents[2]), str(tmp_path)) as running:
         started = pids(tmp_path)
         running.process.kill()
         assert ended(started)

@@ -18,7 +18,7 @@ SOURCE = """
 
 def run(folder: Path, *arguments: str, timeout: float) -> list[str]:
     """What `interrupting` prints; what is left of it is killed should it hang."""
-    with script(folder, SOURCE, str(Path(__file__).parents[1]), *arguments) as running:
+    with script(folder, SOURCE, str(Path(__file__).parents[2]), *arguments) as running:
         running.finish(timeout)
         assert running.process.returncode == 0, running.err
         assert running.nothing_is_left(), (running.processes(), running.shm_names())

@@ -14,13 +14,13 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
-from .descendants import end_descendants
 from .descriptors import make_room
 from .local_slot import Slot
 from .main_guard import check_importable, refuse_inside_import, start_failure
 from .room import check_room
 from .shield import Shield, received
 from .slot_engine import Pinning, join
+from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
 
 __all__ = ["Local"]

@@ -14,7 +14,7 @@ from typing import Any
 from pebble import ProcessPool
 
 from ..errors import WorkerCrashed
-from .descendants import end_descendants
+from .transport.descendants import end_descendants
 from .transport.serve import Request, hello, serve, start, worker_name
 
 if sys.platform == "win32":

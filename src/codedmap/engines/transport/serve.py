@@ -15,7 +15,7 @@ from typing import Any
 import threadpoolctl
 
 from ...errors import CannotSend, KeptLost
-from ..descendants import end_descendants, mark
+from .descendants import end_descendants, mark
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
