@@ -349,7 +349,7 @@ def test_a_function_that_gives_nothing_but_nan_is_told_apart_from_one_that_raise
         cm.map(lambda b: b * np.nan, X, code=cm.SplineCode(3, 6, 1), engine=engine)
     said = str(told.value)
     assert "6 left out because their answers are not finite" in said
-    assert "See what fn returns for raw inputs: if NaN, correct fn" in said
+    assert "See what fn gives for inputs as they are: if NaN, correct it" in said
     assert said.endswith("Take what there is with throw=False")
     assert "raised" not in said
     assert "wait longer" not in said

@@ -20,7 +20,7 @@ def rejection_reasons(broken: bool, outliers: bool) -> tuple[str, str]:
     """Why answers are rejected, some of which are not finite or contradict others, and what to do."""
     reasons = ["their answers are not finite"] * broken + ["they contradict the others"] * outliers
     remedy = (
-        ". See what fn returns for raw inputs: if NaN, correct fn; if only mixtures are beyond what it "
+        ". See what fn gives for inputs as they are: if NaN, correct it; if only mixtures are beyond what it "
         "accepts, bound them (clip= of SplineCode and BerrutCode), or use a code that copies "
         "(Replication, Uncoded)"
     )
