@@ -1,6 +1,6 @@
 # make demo   sets up and runs the demonstration
 # make test   sets up and runs everything that CI runs
-# make slow   the tests that take longer
+# make slow   the tests that take longer, and the examples that start clusters
 # make bench  the benchmarks
 # make chaos  real faults on every engine, of whole hosts, and a thousand waves of them
 # make mutants  small random faults in the package, and which of them the tests find

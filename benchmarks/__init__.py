@@ -1,1 +1,1 @@
-"""Timings of the library against its own lower bounds and its rivals; `python -m benchmarks`."""
+"""Timings of the library against lower bounds and other libraries; `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""Run benchmarks by name: ``python -m benchmarks [NAME ...] [--quick]``."""
+"""Run benchmarks by name: ``python -m benchmarks [NAME ...] [--quick]``; ``report`` only writes the page."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print, and keep the figures of the benchmarks named; of all if none is."""
+    """Run the named benchmarks, or all; print the figures and write tables and page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(BENCHMARKS))
-    parser.add_argument("--quick", action="store_true", help="few rounds, and no large sizes")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join([*BENCHMARKS, "report"]))
+    parser.add_argument("--quick", action="store_true", help="few rounds and no large sizes")
     parser.add_argument(
-        "--output", type=Path, default=RESULTS, help="folder for NAME.csv and README.md"
+        "--output", type=Path, default=RESULTS, help="folder of NAME.csv and README.md"
     )
     asked = parser.parse_args(arguments)
-    unknown = [name for name in asked.names if name not in BENCHMARKS]
+    unknown = [name for name in asked.names if name not in (*BENCHMARKS, "report")]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
     for name in asked.names or BENCHMARKS:
+        if name == "report":
+            continue
         machine = facts(quick=asked.quick)
         print(", ".join(f"{key} {value}" for key, value in machine.items()))
         print(f"\n{name}: {BENCHMARKS[name].__doc__}", flush=True)

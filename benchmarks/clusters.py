@@ -1,4 +1,4 @@
-"""Engines beside what their own libraries offer for the same calls, on loopback."""
+"""Cluster engines, and the same calls with the libraries behind them, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Fn = Callable[[np.ndarray], np.ndarray]
 
 
 class Place(NamedTuple):
-    """Where a wave is computed."""
+    """An engine, and its baseline."""
 
     engine: Engine
     bare: Callable[[Fn, Sequence[np.ndarray]], list[Any]] | None = None
-    """Sends a call to each worker by the library's own means and gathers the answers; None: by the engine's."""
+    """Sends a call to each worker with the library alone and gathers the answers; None: with the engine."""
     settle: float = 0.0
-    """Seconds that the cluster may need to forget a wave."""
+    """Seconds that the cluster needs to release a wave."""
 
 
 @contextmanager
 def dask(count: int) -> Iterator[Place]:
-    """Scheduler and workers as programs of their own, called with ``submit`` and ``gather``."""
+    """Scheduler and workers as separate programs, called with ``submit`` and ``gather``."""
     from distributed import Client  # noqa: PLC0415  an extra
 
     with (
@@ -57,7 +57,7 @@ def dask(count: int) -> Iterator[Place]:
 
 @contextmanager
 def ray(count: int) -> Iterator[Place]:
-    """Ray on this machine; plain actors with a method for the call."""
+    """Ray on this machine, with plain actors."""
     with ray_here():
         import ray as library  # noqa: PLC0415  an extra
 

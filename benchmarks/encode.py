@@ -1,9 +1,8 @@
-"""`SplineCode(20, 100, 60).encode(X)` for inputs of so many columns, beside the bare BLAS product
-`E @ X` of the same dtype with a fresh output, and beside SciPy and csaps (fit and evaluate; both
-compute in float64 only). The goal is 1.25 times the product where that takes 0.1 ms or more; below,
-the interpreter's own time rules. The product is timed twice: its second ratio is the noise.
-With as many threads as cores, BLAS waits for whole time slices whenever the machine has other work:
-then only the rows of one thread tell something.
+"""`SplineCode(20, 100, 60).encode(X)` for inputs with the given number of columns. Compared with the BLAS product `E @ X`
+of the same dtype with a fresh output, and with SciPy and csaps (fit and evaluate; float64 only). The product is timed
+twice; the second ratio shows the noise. The goal is 1.25 times the product where the product takes 0.1 ms or more.
+Below, the overhead of the interpreter dominates. With as many threads as cores, BLAS waits for whole time slices when
+the machine has other work; then only the rows of one thread are meaningful.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Choosing one λ for all columns by generalised cross-validation at 100 knots, beside SciPy's
-`make_smoothing_spline(lam=None)`, which chooses one for its column.
+"""Choosing one λ for all columns by generalised cross-validation at 100 knots. Compared with SciPy's
+`make_smoothing_spline(lam=None)`, which chooses one λ for one column.
 """
 
 from __future__ import annotations

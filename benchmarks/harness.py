@@ -1,4 +1,4 @@
-"""Timing several ways of doing one job, side by side in one run."""
+"""Time several calls in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ __all__ = ["Row", "Timings", "interleaved", "summary", "thread_counts", "threads
 Row = dict[str, object]
 """One line of a table: column to value."""
 
-_SAMPLE = 3e-3  # shorter calls are repeated within a sample, so that the clock does not count
-_SHORT = 1e-2  # these begin with an untimed call, lest they pay for what the call before left
-_SLOW = 0.25  # calls longer than this take part in few rounds
+_SAMPLE = 3e-3  # shorter calls are repeated within a sample, to exceed the resolution of the clock
+_SHORT = 1e-2  # shorter calls are preceded by an untimed one, which fills the caches
+_SLOW = 0.25  # longer calls take part in few rounds
 _TOO_SLOW = 2.0
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds by name and round, NaN where a call took no part.
+    """Seconds by name and round; NaN where a call took no part.
 
     Parameters
     ----------
     seconds : dict of str to ndarray, each (rounds,)
     skipped : dict of str to float
-        Calls left out because a single one took so many seconds.
+        Calls that were left out, and their time.
     """
 
     seconds: dict[str, np.ndarray]
     skipped: dict[str, float]
 
     def rows(self, case: Row, against: str, notes: Mapping[str, str] | None = None) -> list[Row]:
-        """A row for each call: median and quartiles in ms, and as a ratio to one of them.
+        """One row per call: median and quartiles in ms, and as a ratio to one of them.
 
-        The ratios are taken within each round, where both calls met the same state of the machine.
+        Ratios are taken within each round, in which the machine was in the same state for both calls.
 
         Parameters
         ----------
         case : dict
-            Columns that stand before these.
+            Columns that come first.
         against : str
-            The call that is 1.
+            The call whose ratio is 1.
         notes : mapping, optional
-            What to say about a call.
+            Notes by call.
         """
         base = self.seconds[against]
         rows = []
@@ -75,11 +75,11 @@ def interleaved(
     few: int = 7,
     settle: float = 0.0,
 ) -> Timings:
-    """Time calls in rounds, each round in another random order.
+    """Time calls in rounds, each in another random order.
 
-    Calls under a few milliseconds are repeated within a round and the mean is taken; those over a
-    quarter of a second take part in few rounds only, those over two seconds in none. What a call
-    returns is kept while it is timed, so that its outputs are fresh memory.
+    Calls shorter than a few milliseconds are repeated within a round, and their mean is taken. Calls
+    longer than a quarter of a second take part in few rounds, calls longer than two seconds in none.
+    The result of a call is kept until its time is taken, so that its output is fresh memory.
 
     Parameters
     ----------
@@ -87,11 +87,11 @@ def interleaved(
     quick : bool
         5 rounds.
     rounds : int
-        How many, for calls that are not slow.
+        Rounds of calls that are not slow.
     few : int
-        How many for those that are.
+        Rounds of slow calls.
     settle : float
-        Seconds to wait before each sample, in which others do what the last one has left them to do.
+        Seconds to wait before each sample, for background work of the previous one.
     """
     rounds = 5 if quick else rounds
     skipped, repeats, parts, warm = {}, {}, {}, {}
@@ -117,13 +117,13 @@ def interleaved(
 
 
 def thread_counts() -> list[int]:
-    """Numbers of BLAS threads to measure with: one, and one for each core."""
+    """Numbers of BLAS threads to measure: one, and one per core."""
     return sorted({1, cores()})
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let BLAS use so many threads."""
+    """Context manager that limits the BLAS threads."""
     with threadpool_limits(count, user_api="blas"):
         yield
 
@@ -141,5 +141,5 @@ def _sample(call: Callable[[], object], repeats: int, *, warm: bool = False) -> 
     for _ in range(repeats):
         kept = call()
     seconds = time.perf_counter() - began
-    del kept  # giving memory back is not the call's work
+    del kept  # releasing memory is not part of the call
     return seconds / repeats

@@ -1,5 +1,5 @@
-"""A fresh interpreter that imports codedmap, beside one that imports the parts of NumPy and SciPy
-that it needs, and one that imports nothing. *extra* is the difference to the former within a round.
+"""Importing codedmap in a fresh interpreter. Compared with importing the parts of NumPy and SciPy that it needs, and with
+importing nothing. *extra* is the difference to the former within a round.
 """
 
 from __future__ import annotations

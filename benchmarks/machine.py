@@ -1,4 +1,4 @@
-"""What a figure depends on beside the code."""
+"""The machine and software on which figures depend."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Time to the decoding operator of a set of responders that was not seen before, K = N/5 tasks; the
-target is 1 ms at N = 100. *may it decode*: for `LagrangeCode` that question itself needs the
-operator, and its norm. Dense operators first; then operators too large for that: banded factors,
-built (with the points, by a new code object) and applied to 100 columns, and Berrut's interpolant,
-whose rows are computed as they are applied; with the peak of memory allocated meanwhile
-(tracemalloc) beside what a dense matrix of that shape would take. Doubling N should double the
-time of the factors; Berrut's grows as N·K.
+"""Time to build the decoding operator of a set of responders that was not used before, for K = N/5 tasks. The goal is
+1 ms at N = 100. *LagrangeCode, decodable*: this question needs the operator and its norm. The second table has
+operators too large to be dense: banded factors of the spline (built with a new code object, and applied to 100
+columns), and Berrut's interpolant, whose rows are computed when applied. *peak MB* is the peak of allocated memory
+(tracemalloc), *dense MB* the size of the dense operator. The time of the factors should grow as N, that of Berrut's
+interpolant as N·K.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .harness import Row, Timings, interleaved
 
 __all__ = ["run"]
 
-_SETS = 150  # more than a code object remembers, so that none of them is found again
+_SETS = 150  # more than a code object caches, so that none is reused
 
 
 def run(*, quick: bool = False) -> list[Row]:
@@ -48,7 +47,7 @@ def _dense(workers: int, answered: int, quick: bool) -> list[Row]:
         lagrange = cm.LagrangeCode(tasks, workers, workers - answered, degree=2)
         fresh = cm.LagrangeCode(tasks, workers, workers - answered, degree=2)
         calls["LagrangeCode, degree 2"] = _building(lagrange, answered)
-        calls["LagrangeCode, may it decode"] = _asking(fresh, answered)
+        calls["LagrangeCode, decodable"] = _asking(fresh, answered)
     target = "1 ms" if workers == 100 else ""
     return [
         {**row, "target": target}
@@ -65,7 +64,7 @@ def _banded(workers: int, quick: bool) -> list[Row]:
     sets = _responders(workers, answered, 8)
     Y = np.random.default_rng(0).standard_normal((answered, 100))
 
-    # A code object remembers a hundred sets, which at this size is too much memory for a benchmark.
+    # A code object caches a hundred sets, which take too much memory at this size.
     def build() -> object:
         fresh = cm.SplineCode(tasks, workers, workers - answered, decoder_smoothing=1e-6)
         return fresh.decoder(next(sets), Y)
@@ -102,7 +101,7 @@ def _asking(code: cm.codes.LinearCode, answered: int) -> Callable[[], object]:
 def _responders(workers: int, answered: int, sets: int) -> cycle[tuple[int, ...]]:
     random = np.random.default_rng(workers + answered)
     chosen: dict[tuple[int, ...], None] = {}
-    while len(chosen) < sets:  # of 20 workers, random sets of 18 often come twice
+    while len(chosen) < sets:  # random sets of 18 of 20 workers often repeat
         chosen[tuple(np.sort(random.permutation(workers)[:answered]).tolist())] = None
     return cycle(chosen)
 

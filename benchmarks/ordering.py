@@ -1,10 +1,13 @@
-"""The search behind `SplineCode(order="path")`. First `paths_through` groups of points (Gaussian, ten
-dimensions, float32), distances and path, beside the distances alone. *to given* is how long the paths
-are as a share of the order given, *to nearest* as a share of paths that always go to the nearest point
-left. The targets are microseconds at K = 8 and one second at K = 2,000. Then which of many rows (16
-columns, K = 20) share a group: *to random* is the mean distance to the nearest other row of the
-group, as a share of what it is in groups drawn at random, where *clustered* rows lie around one
-centre for every hundred. All with one BLAS thread.
+"""The search of `SplineCode(order="path")`, with one BLAS thread. First, `paths_through` for groups of points (Gaussian,
+ten dimensions, float32), including distances, compared with the distances alone. The goals are microseconds at K = 8
+and one second at K = 2,000. Then, grouping similar rows (16 columns, K = 20); *clustered* rows lie around one centre
+per hundred rows.
+
+| value | meaning |
+|---|---|
+| to given | length of the path, divided by that of the given order |
+| to nearest | length of the path, divided by that of always going to the nearest remaining point |
+| to random | mean distance to the nearest other row of the group, divided by that of random groups |
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ def _to_nearest(apart: np.ndarray) -> list[int]:
 
 
 def _nearest(points: np.ndarray, order: np.ndarray) -> float:
-    """Mean distance to the nearest other row, in a thousand groups of rows in this order."""
+    """Mean distance to the nearest other row of the group, over a thousand groups of this order."""
     groups = len(points) // _TASKS
     some = np.linspace(0, groups - 1, 1_000, dtype=int)
     members = points[order.reshape(_TASKS, groups)[:, some].T]

@@ -1,10 +1,14 @@
-"""Decoding the product of a matrix from random first answers of N workers, each of so many columns:
-`PolarCode(K, N)` from the first set that its sequential decoder gets through, beside the K x K system of
-a dense MDS code (Gaussian weights, `numpy.linalg.solve`, answers already stacked) and beside
-`MDSCode(K, N)`, whose first K workers answer for their own block, so that the system is only as large as
-their number among the missing. All for a set not seen before, in float64 and with one thread. *answers* is
-what is needed over K, the mean of 200 random orders (20 from N = 1,024 on). *×* is over the time of `PolarCode`: the
-goal is 10 over the dense system at N = 4,096.
+"""Decoding the product of a matrix from the first answers of N workers in random order, for the given number of columns,
+in float64 with one thread. The set of answers was not decoded before.
+
+| column | what is timed |
+|---|---|
+| PolarCode | the first set of answers that its sequential decoder can decode |
+| dense K x K system | a dense MDS code: Gaussian weights, `numpy.linalg.solve`, answers already stacked |
+| MDSCode | its first K workers hold their own block, so the system is as large as the missing ones among them |
+
+*answers* is the number needed divided by K, over 200 random orders (20 from N = 1,024 on). × is the ratio to the time
+of `PolarCode`. The goal is a factor of 10 against the dense system at N = 4,096.
 """
 
 from __future__ import annotations
@@ -58,7 +62,7 @@ def _of(tasks: int, workers: int, *, quick: bool) -> list[Row]:
 
 
 def _needed(code: cm.codes.PolarCode, order: list[int]) -> int:
-    """How many of the answers in this order suffice, by bisection: more never hurt."""
+    """Number of answers in this order that suffice, by bisection: decodable is monotone."""
     low, high = code.tasks, code.workers
     while low < high:
         middle = (low + high) // 2
@@ -83,8 +87,8 @@ def _decoding(
     make = type(code)
 
     def decode() -> object:
-        # A new code each time, since one remembers what the last set of workers needs. Its weights
-        # are drawn beforehand: they are the same for all products.
+        # A new code each time, because a code caches the last set of workers. Its weights are drawn
+        # beforehand; they are the same for all products.
         fresh = make(code.tasks, code.workers)
         vars(fresh).update({k: v for k, v in vars(code).items() if k != "_memory"})
         return fresh.decode(answers)

@@ -14,15 +14,15 @@ Fit = Callable[[], np.ndarray]
 
 
 def rival_fits(knots: np.ndarray, y: np.ndarray, at: np.ndarray, λ: float) -> dict[str, Fit]:
-    """Calls that do what a spline operator does, from the knots on: fit, then evaluate.
+    """Calls equivalent to a spline operator: fit, then evaluate.
 
     Parameters
     ----------
     knots, at : ndarray
-        Ascending points of the given and the wanted values.
+        Ascending points of the given and the requested values.
     y : ndarray, shape (knots, columns)
     λ : float
-        Of the objective with 1/n before the sum.
+        In the objective with 1/n before the sum.
     """
     lam = len(knots) * λ
     return {
@@ -32,6 +32,6 @@ def rival_fits(knots: np.ndarray, y: np.ndarray, at: np.ndarray, λ: float) -> d
 
 
 def difference(values: np.ndarray, rival: np.ndarray, knots: np.ndarray, at: np.ndarray) -> float:
-    """Largest difference at points between the knots; outside, the rivals go on as cubics."""
+    """Largest difference at points between the knots; outside, the rivals extrapolate as cubics."""
     inside = (at >= knots[0]) & (at <= knots[-1])
     return float(np.abs(values[inside] - rival[inside]).max())

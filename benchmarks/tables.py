@@ -1,4 +1,4 @@
-"""Figures as CSV, a line for each call, and for readers as tables with a line for each case."""
+"""Figures as CSV with one line per call, and as tables with one line per case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Table = tuple[list[str], list[list[str]]]
 
 
 def write(path: Path, rows: Sequence[Row], facts: Mapping[str, str]) -> None:
-    """Write rows as CSV, the machine's facts in the last columns of each."""
+    """Write rows as CSV, with the facts of the machine in the last columns."""
     columns = [*dict.fromkeys(key for row in rows for key in row), *facts]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
@@ -36,18 +36,17 @@ def page(folder: Path, texts: Mapping[str, str], facts: Sequence[str]) -> str:
     Parameters
     ----------
     folder : Path
-        Where `write` wrote them, as NAME.csv.
+        The folder of the files NAME.csv written by `write`.
     texts : mapping of str to str
-        What each benchmark measures, by name, in the page's order.
+        Description of each benchmark, by name, in the order of the page.
     facts : sequence of str
-        Which columns are the machine's.
+        The columns with the facts of the machine.
     """
     parts = [
         "# Benchmarks",
-        "Made by `python -m benchmarks`; every figure and its quartiles are in the CSV files beside "
-        "this page. Times are medians. A ratio (×) is the median, with quartiles in brackets, of "
-        "the ratios within each round of one interleaved run. Compare figures within a line, not "
-        "between machines or days.",
+        "`python -m benchmarks` generates this page. Every figure and its quartiles are in the CSV files "
+        "beside it. Times are medians. A ratio (×) is the median, with quartiles in brackets, of the ratios "
+        "within each round of one interleaved run. Compare figures within a line, not between machines or days.",
     ]
     for name, about in texts.items():
         path = folder / f"{name}.csv"
@@ -62,7 +61,7 @@ def page(folder: Path, texts: Mapping[str, str], facts: Sequence[str]) -> str:
 
 
 def _tables(rows: Sequence[Row]) -> list[_Table]:
-    """Cases in lines and calls in columns; cases that share no call come in separate tables."""
+    """Cases as lines and calls as columns; cases without common calls are in separate tables."""
     groups: list[tuple[dict[str, None], dict[tuple[object, ...], dict[str, str]]]] = []
     before = list(dict.fromkeys(key for row in rows for key in _case(row)))
     for row in rows:

@@ -1,12 +1,17 @@
-"""What `map` costs over its engine's own submit and gather of the very same payloads: one wave, all
-answers awaited, a function that sleeps and returns 10 numbers a row. On clusters *bare* is what their own libraries
-offer (`client.submit` and `client.gather` of Dask; `ray.get` of calls of plain actors, one for each worker), beside
-which the engine's own submit and gather stand too. *extra* is the difference to *bare* within a round; the goal is at
-most 5 ms and 10 %. *over* is what there is beyond, compared with *bare*; *over engine* compares with the engine's own
-submit and gather, which also do what its laws ask for, such as payloads that may be written; *over, encoding apart*
-leaves out what it takes to make the payloads. On Dask each call is given 0.2 s after the one before,
-whose tasks scheduler and workers are to forget. Below, the time to start and to close `Local` in a
-fresh interpreter (the first start also starts the fork server), of which 11 runs are made.
+"""Overhead of `map` over submitting and gathering the same payloads: one wave, all answers awaited, a function that sleeps
+and returns 10 numbers per row. The goal is at most 5 ms plus 10 %.
+
+| column | what is timed |
+|---|---|
+| bare | the engine's library alone: `client.submit` and `client.gather` of Dask, `ray.get` on plain actors; else the engine's own submit and gather |
+| submit and gather | the engine's own submit and gather, which also keep the engine contract, such as writable payloads |
+| map | the whole call |
+| encode alone | making the payloads |
+
+*extra* is the difference to *bare* within a round. *over* is what exceeds the goal; *over engine* compares with the
+engine's submit and gather; *over, encoding apart* excludes the encoding. On Dask calls are 0.2 s apart, so that
+scheduler and workers can release the previous tasks. Below: the time to start and to close `Local` in a fresh
+interpreter, 11 runs. The first start includes starting the fork server.
 """
 
 from __future__ import annotations
@@ -82,13 +87,13 @@ _PLACES = {"Local": _local, "FromExecutor(ThreadPoolExecutor)": _threads, "Dask"
 
 
 def nap(batch: np.ndarray) -> np.ndarray:
-    """Sleep 20 ms and return ten numbers a row."""
+    """Sleep 20 ms and return ten numbers per row."""
     time.sleep(0.02)
     return np.ascontiguousarray(batch[:, :10])
 
 
 def long_nap(batch: np.ndarray) -> np.ndarray:
-    """Likewise after 100 ms."""
+    """The same after 100 ms."""
     time.sleep(0.1)
     return np.ascontiguousarray(batch[:, :10])
 
@@ -108,7 +113,7 @@ def _wave(place: Place, workers: int, fn: Fn, count: int, *, case: Row, quick: b
         futures = [engine.submit(slot, fn, payloads[slot]) for slot in range(workers)]
         return [future.result() for future in futures]
 
-    def made() -> None:  # and let go, as `map` does
+    def made() -> None:  # and release it, as `map` does
         code.encode(X.reshape(tasks, _ROWS, width))
 
     calls: dict[str, Callable[[], object]] = {"bare": own}
@@ -117,7 +122,7 @@ def _wave(place: Place, workers: int, fn: Fn, count: int, *, case: Row, quick: b
     calls["map"] = lambda: cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
     calls["encode alone"] = made
     for call in calls.values():
-        call()  # what is set up at the first call is no wave's
+        call()  # the first call includes one-time work
     timings = interleaved(calls, quick=quick, settle=place.settle)
     rows = timings.rows(case, "bare")
     for row in rows:

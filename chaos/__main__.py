@@ -1,4 +1,4 @@
-"""``python -m chaos faults``, ``hosts`` and ``soak``: real faults on every engine."""
+"""``python -m chaos faults``, ``hosts`` and ``soak``: faults on real workers of every engine."""
 
 from __future__ import annotations
 
@@ -17,36 +17,40 @@ from rich.progress import Progress
 from . import cgroups, hosts, placement, report
 from .clusters import CLUSTERS, Cluster
 from .faults import FAULTS
-from .outages import suffered
-from .single import tried
+from .outages import run_outages
+from .single import run_faults
 from .soak import Wave, soak
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the three; 1 if something happened that must not, 130 after Ctrl-C."""
+    """Run one of the three; return 1 if a guarantee was violated, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("what", choices=("faults", "hosts", "soak"))
     parser.add_argument(
         "--engine", choices=list(CLUSTERS), action="append", help="default: all installed"
     )
-    parser.add_argument("--waves", type=int, default=1_000, help="of a soak (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of a soak: who meets which fault when")
+    parser.add_argument(
+        "--waves", type=int, default=1_000, help="waves of a soak test (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of inputs and faults of a soak test"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     options = parser.parse_args(arguments)
     if options.engine and options.what == "hosts":
-        parser.error("hosts are those of a Dask cluster: leave --engine out")
+        parser.error("hosts runs on a Dask cluster: leave --engine out")
     if options.waves < 1:
         parser.error(f"--waves {options.waves}: at least 1")
     clusters = [CLUSTERS[name] for name in options.engine or CLUSTERS]
-    able = [cluster for cluster in clusters if not _lacking(cluster)]
+    able = [cluster for cluster in clusters if not _missing(cluster)]
     for cluster in clusters:
-        if _lacking(cluster):
-            print(f"{cluster.name} is left out: {', '.join(_lacking(cluster))} is not installed")
+        if _missing(cluster):
+            print(f"{cluster.name} is skipped: {', '.join(_missing(cluster))} is not installed")
     for fault in FAULTS:
-        if reason := fault.impossible():
-            print(f"left out: {fault.name}: {reason}")
+        if reason := fault.unavailable():
+            print(f"skipped: {fault.name}: {reason}")
     options.results.mkdir(parents=True, exist_ok=True)
     run: Callable[[Cluster, argparse.Namespace], list[str]]
     run = _faults if options.what == "faults" else _soak
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _faults(cluster: Cluster, options: argparse.Namespace) -> list[str]:
     outcomes = []
-    for outcome in tried(cluster):
+    for outcome in run_faults(cluster):
         outcomes.append(outcome)
         print(f"{outcome.engine}: {outcome.fault}: {outcome.seen}, back in {outcome.back:.2f} s")
     report.write(options.results / f"faults-{cluster.name.lower()}.csv", outcomes)
@@ -80,14 +84,14 @@ def _faults(cluster: Cluster, options: argparse.Namespace) -> list[str]:
 
 
 def _hosts(results: Path) -> int:
-    if reason := hosts.impossible():
-        print(f"left out: faults of whole hosts: {reason}")
+    if reason := hosts.unavailable():
+        print(f"skipped: faults of whole hosts: {reason}")
         return 0
     seen, lost = [], []
-    for one in suffered():
+    for one in run_outages():
         seen.append(one)
         print(f"{one.outage}: {one.result}, after {one.seconds:.2f} s")
-    for cost in placement.lost():
+    for cost in placement.measure_placement():
         lost.append(cost)
         print(f"{cost.code}, {cost.varying} inputs, {cost.placement}: RMSE {cost.rmse:.2g}")
     report.write(results / "hosts.csv", seen)
@@ -115,24 +119,23 @@ def _soak(cluster: Cluster, options: argparse.Namespace) -> list[str]:
                 bar.advance(task)
         except KeyboardInterrupt:
             if waves:
-                _tell(cluster, waves, options.results)
+                _report(cluster, waves, options.results)
             raise
-    _tell(cluster, waves, options.results)
-    return [f"{cluster.name}: {line}" for line in report.judgement(waves)]
+    _report(cluster, waves, options.results)
+    return [f"{cluster.name}: {line}" for line in report.violations(waves)]
 
 
-def _tell(cluster: Cluster, waves: list[Wave], results: Path) -> None:
+def _report(cluster: Cluster, waves: list[Wave], results: Path) -> None:
     page = results / f"soak-{cluster.name.lower()}.md"
     page.write_text(report.soak_page(cluster.name, waves), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
 
-def _lacking(cluster: Cluster) -> list[str]:
+def _missing(cluster: Cluster) -> list[str]:
     return [name for name in cluster.needs if importlib.util.find_spec(name) is None]
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # it ends what was started, like Ctrl-C
+    # SIGTERM ends what was started, like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Processes on a tenth of a CPU, or on ice; cgroups of version 1 or 2, as root."""
+"""CPU quota and freezing of processes with cgroups of version 1 or 2; needs root."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def _missing(controller: str) -> str | None:
         if _modern() and controller == "cpu":
             (parent / "cgroup.subtree_control").write_text("+cpu")
     except OSError as error:
-        return f"no {controller} cgroup can be made here: {error}"
+        return f"no {controller} cgroup can be created: {error}"
     return None
 
 
 def no_quota() -> str | None:
-    """Why no CPU quota can be set here, or None."""
+    """The reason why no CPU quota can be set on this machine, or None."""
     reason = _missing("cpu")
     if reason is None:
         try:
             _limit(_folder("cpu"))
         except OSError as error:
-            reason = f"no CPU quota can be set here: {error}"
+            reason = f"no CPU quota can be set: {error}"
     _discard("cpu")
     return reason
 
 
 def no_freezer() -> str | None:
-    """Why nothing can be frozen here, or None."""
+    """The reason why no process can be frozen on this machine, or None."""
     reason = _missing("freezer")
     _discard("freezer")
     return reason
@@ -64,9 +64,9 @@ def _limit(folder: Path) -> None:
 
 @contextmanager
 def starved(pids: Collection[int] = (), *, owner: int | None = None) -> Iterator[None]:
-    """Have, or let others have, a tenth of a core in all, with whoever else this process starves.
+    """Limit this process, or ``pids``, to a tenth of a core, shared with all processes limited here.
 
-    A process that starves itself for another says for which.
+    ``owner`` is the process whose group is used, by default this one.
     """
     folder = _folder("cpu", owner)
     folder.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def starved(pids: Collection[int] = (), *, owner: int | None = None) -> Iterator
 
 
 def freeze(pids: Collection[int] = (), *, owner: int | None = None) -> None:
-    """Stop, or stop others, until this process, or the owner, calls `thaw`; nor does a kill reach them."""
+    """Freeze this process, or ``pids``, until the owner calls `thaw`; frozen processes cannot be killed."""
     folder = _folder("freezer", owner)
     folder.mkdir(exist_ok=True)
     _move(pids or [os.getpid()], folder)
@@ -90,7 +90,7 @@ def freeze(pids: Collection[int] = (), *, owner: int | None = None) -> None:
 
 
 def thaw() -> None:
-    """All go on that were frozen."""
+    """Let all frozen processes run again."""
     folder = _folder("freezer")
     if not folder.exists():
         return
@@ -101,17 +101,17 @@ def thaw() -> None:
 
 def _move(pids: Iterable[int | str], folder: Path) -> None:
     for pid in pids:
-        with suppress(ProcessLookupError):  # it has ended
+        with suppress(ProcessLookupError):  # the process has ended
             (folder / "cgroup.procs").write_text(str(pid))
 
 
 def remove() -> None:
-    """Take the groups away again, if nobody is in them."""
+    """Remove the groups if they are empty."""
     thaw()
     for controller in ("cpu", "freezer"):
         _discard(controller)
 
 
 def _discard(controller: str) -> None:
-    with suppress(OSError):  # somebody is in it, or it does not exist
+    with suppress(OSError):  # not empty, or does not exist
         _folder(controller).rmdir()

@@ -1,4 +1,4 @@
-"""The engines on which faults are tried: one function and one table row each."""
+"""The engines on which faults run: one function and one row of the table each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["CLUSTERS", "Cluster"]
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where calls run."""
+    """An engine under test."""
 
     name: str
     engine: Callable[[int], AbstractContextManager[Engine]]
-    """For so many workers."""
+    """Maps the number of workers to a context that gives the engine."""
     needs: tuple[str, ...] = ()
-    """Packages beyond the library's own."""
+    """Optional packages that it needs."""
 
 
 @contextmanager

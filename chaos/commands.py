@@ -1,4 +1,4 @@
-"""Dask clusters as users start them: from the command line, each part a program of its own."""
+"""Dask clusters started from the command line, each part as a separate program."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
 
 ROOT = Path(__file__).parents[1]
 START = 60.0
-"""Seconds within which a program stands, on a machine however busy."""
+"""Seconds within which a program starts, even on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """A Dask scheduler that runs."""
+    """A running Dask scheduler."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -44,19 +44,19 @@ class Scheduler:
 def program(
     folder: Path, *arguments: str, inside: int | None = None, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of this environment, ended with all that it has started.
+    """A program of this environment; it is ended together with all its descendants.
 
-    If we are killed it ends as well, and so do those below it that are not stopped.
+    If this process is killed, the program ends as well.
 
     Parameters
     ----------
     folder : Path
-        For its log.
+        Folder of its log.
     *arguments : str
     inside : int, optional
-        A process in whose network namespace it shall run.
+        A process in whose network namespace the program runs.
     **environment : str
-        Beyond ours.
+        Environment variables in addition to those of this process.
     """
     enter = [] if inside is None else ["nsenter", "--net", "--target", str(inside)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -73,7 +73,7 @@ def program(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and all below it."""
+    """Kill a program and all its descendants."""
     pids = [process.pid, *below(process.pid)]
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -106,10 +106,10 @@ def workers(
     host: str = "127.0.0.1",
     inside: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command `dask worker`: a worker, or several with nannies, of one thread each."""
+    """The command `dask worker`: one worker, or several with nannies, with one thread each."""
     where = ("--host", host, "--no-dashboard", "--local-directory", str(folder))
     small = ("--nthreads", "1", "--memory-limit", "0")
-    # Nannies that fork from a server start a worker in a tenth of the time.
+    # With a fork server nannies start workers much faster.
     quick = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
     arguments = ("dask", "worker", address, *where, *small, *options)
     with program(folder, *arguments, inside=inside, **quick) as process:
@@ -117,7 +117,7 @@ def workers(
 
 
 def eventually(predicate: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """What the predicate gives once it is true; its last value if it never is."""
+    """Poll the predicate until it is true; return its last value."""
     until = time.monotonic() + seconds
     while not (value := predicate()) and time.monotonic() < until:
         time.sleep(0.02)
@@ -125,12 +125,12 @@ def eventually(predicate: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
+    """True if a process exists and has not ended."""
     return _stat(pid)[0] not in "ZX"
 
 
 def below(pid: int) -> list[int]:
-    """Processes that this one and its descendants have started, and that live."""
+    """Living descendants of a process."""
     parents: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         state, parent = _stat(int(path.name))

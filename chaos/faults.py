@@ -1,4 +1,4 @@
-"""What can befall a worker in the middle of a call; every fault happens in the worker itself."""
+"""Faults of a worker during a call; every fault happens in the worker process itself."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["FAULTS", "Fault", "PLAUSIBLE"]
 Answer = Callable[[np.ndarray], np.ndarray]
 
 LONG = 60.0
-"""Seconds that a straggler takes: longer than anybody waits."""
+"""Seconds that a straggler takes, longer than any deadline here."""
 WORK = 0.05
-"""Seconds of computing that a starved worker has to do."""
+"""Seconds of computation of a worker with a CPU quota."""
 SPARE = 64 << 20
-"""Bytes that a worker may still take when its memory runs out."""
+"""Bytes that a worker may still allocate before it runs out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way in which a call goes wrong."""
+    """One kind of fault."""
 
     name: str
-    happens: Callable[[Answer, np.ndarray], Any]
-    """In the worker, instead of ``fn(payload)``."""
-    lies: bool = False
-    """Whether a wrong answer comes that looks like one."""
-    impossible: Callable[[], str | None] = lambda: None
-    """Why it cannot be tried on this machine, or None."""
+    run: Callable[[Answer, np.ndarray], Any]
+    """Runs in the worker instead of ``fn(payload)``."""
+    outlier: bool = False
+    """True if the fault returns a finite wrong answer of the right shape."""
+    unavailable: Callable[[], str | None] = lambda: None
+    """The reason why it cannot run on this machine, or None."""
 
 
 def _killed(fn: Answer, payload: np.ndarray) -> Any:
@@ -83,7 +83,7 @@ def _starved(fn: Answer, payload: np.ndarray, *, owner: int) -> Any:
 
 
 def _raises(fn: Answer, payload: np.ndarray) -> Any:
-    raise ValueError("a worker met a row that it cannot compute")
+    raise ValueError("the function cannot compute this row")
 
 
 def _out_of_memory(fn: Answer, payload: np.ndarray) -> Any:
@@ -124,32 +124,32 @@ def _plausible(fn: Answer, payload: np.ndarray) -> Any:
     return fn(payload) + 0.05
 
 
-PLAUSIBLE = Fault("answers a little wrong", _plausible, lies=True)
-"""What nobody can be sure to find where there is no second answer to the same input."""
+PLAUSIBLE = Fault("answers with a small bias", _plausible, outlier=True)
+"""A fault that cannot be found reliably without a second answer to the same input."""
 
 FAULTS = (
     Fault("killed (SIGKILL)", _killed),
     Fault("crashes (SIGSEGV)", _crashes),
-    Fault("ends itself (exit code 0)", _exits),
+    Fault("exits (exit code 0)", _exits),
     Fault("hangs (SIGSTOP)", _stopped),
     Fault(
         "frozen (cgroup freezer)",
         partial(_frozen, owner=os.getpid()),
-        impossible=cgroups.no_freezer,
+        unavailable=cgroups.no_freezer,
     ),
     Fault("sleeps for a minute", _late),
-    Fault("sleeps in C with the interpreter locked", _deaf),
+    Fault("sleeps in C, holding the interpreter lock", _deaf),
     Fault(
         "has a tenth of its CPU (cgroup quota)",
         partial(_starved, owner=os.getpid()),
-        impossible=cgroups.no_quota,
+        unavailable=cgroups.no_quota,
     ),
     Fault("raises", _raises),
     Fault("runs out of memory (RLIMIT_AS)", _out_of_memory),
     Fault("answers in another shape", _other_shape),
     Fault("answers NaN", _nan),
-    Fault("answers noise", _noise, lies=True),
-    Fault("answers with the sign flipped", _flipped, lies=True),
-    Fault("answers a constant", _constant, lies=True),
+    Fault("answers noise", _noise, outlier=True),
+    Fault("answers with the sign flipped", _flipped, outlier=True),
+    Fault("answers a constant", _constant, outlier=True),
     PLAUSIBLE,
 )

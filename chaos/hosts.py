@@ -1,7 +1,7 @@
-"""Hosts that are network namespaces, on one switch with us; what can befall their lines.
+"""Hosts as network namespaces on one switch, and faults of their network connections.
 
-The namespaces have no names: each lives as long as a process that reads from a pipe of ours. So they
-are gone with their links and rules when this process ends, however it ends. Needs root.
+The namespaces have no names: each exists as long as a process that reads from a pipe of this process.
+So they disappear with their links and rules when this process ends, however it ends. Needs root.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 
 from .commands import ROOT, eventually
 
-__all__ = ["Host", "Network", "impossible", "network"]
+__all__ = ["Host", "Network", "unavailable", "network"]
 
 BLOCK = "198.18"
-"""Addresses set aside for benchmarks (RFC 2544): no real network has them."""
+"""Addresses reserved for benchmarks (RFC 2544)."""
 TOOLS = ("ip", "tc", "iptables", "unshare", "nsenter", "setpriv")
 
 
-def impossible() -> str | None:
-    """Why there can be no such hosts here, or None."""
+def unavailable() -> str | None:
+    """The reason why no hosts can be created on this machine, or None."""
     if importlib.util.find_spec("distributed") is None:
         return "distributed is not installed"
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -37,7 +37,7 @@ def impossible() -> str | None:
     if lacking := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"not installed: {', '.join(lacking)}"
     if not Path("/dev/net/tun").exists():
-        return "there is no /dev/net/tun"
+        return "/dev/net/tun does not exist"
     try:
         with network(1) as net, net.hosts[0].slow("1mbit"), net.hosts[0].losing(0.1):
             pass
@@ -49,39 +49,39 @@ def impossible() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A network namespace with a line, ``eth0``, to the switch."""
+    """A network namespace with a link, ``eth0``, to the switch."""
 
     address: str
     namespace: int
-    """The process that holds it."""
+    """The process that holds the namespace."""
     switch: int
-    """The one that holds the switch's."""
+    """The process that holds the namespace of the switch."""
 
     def run(self, *command: str) -> None:
-        """Run a command there."""
+        """Run a command in the namespace."""
         _run(self.namespace, *command)
 
     def processes(self) -> list[int]:
-        """All that runs there."""
+        """Processes in the namespace."""
         return [pid for pid in _inside(self.namespace) if pid != self.namespace]
 
     def kill(self) -> None:
-        """Kill them all, as when the kernel runs out of memory: who is connected hears of it."""
+        """Kill all its processes; their connections are closed."""
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     @contextmanager
     def unplugged(self) -> Iterator[None]:
-        """Nothing comes or goes, and nobody hears of it."""
-        with self._for_a_time(
+        """The link is down; connections stay open without traffic."""
+        with self._between(
             ("ip", "link", "set", "eth0", "down"), ("ip", "link", "set", "eth0", "up")
         ):
             yield
 
     @contextmanager
     def losing(self, share: float) -> Iterator[None]:
-        """Of the packets that come and go, this share is dropped; 1: all."""
+        """Drop this share of all packets, in both directions."""
         some = (
             ()
             if share == 1
@@ -91,23 +91,23 @@ class Host:
             for chain in ("INPUT", "OUTPUT"):
                 rule = (chain, *some, "-j", "DROP")
                 stack.enter_context(
-                    self._for_a_time(("iptables", "-A", *rule), ("iptables", "-D", *rule))
+                    self._between(("iptables", "-A", *rule), ("iptables", "-D", *rule))
                 )
             yield
 
     @contextmanager
     def slow(self, rate: str) -> Iterator[None]:
-        """What it sends leaves at this rate, such as ``256kbit``."""
+        """Its outgoing traffic is limited to this rate, such as ``256kbit``."""
         limit = ("tbf", "rate", rate, "burst", "4kb", "latency", "10s")
-        with self._for_a_time(
+        with self._between(
             ("tc", "qdisc", "add", "dev", "eth0", "root", *limit),
             ("tc", "qdisc", "del", "dev", "eth0", "root"),
         ):
             yield
 
     @contextmanager
-    def away(self, seconds: float) -> Iterator[None]:
-        """Every packet takes so long, in either direction."""
+    def delayed(self, seconds: float) -> Iterator[None]:
+        """Every packet is delayed by this time, in both directions."""
         near, far = (f"{end}{secrets.token_hex(3)}" for end in ("near", "far"))
         line = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "nsenter", "--net", "--target", str(self.switch),
@@ -127,7 +127,7 @@ class Host:
                 line.kill()
 
     @contextmanager
-    def _for_a_time(self, begin: tuple[str, ...], end: tuple[str, ...]) -> Iterator[None]:
+    def _between(self, begin: tuple[str, ...], end: tuple[str, ...]) -> Iterator[None]:
         self.run(*begin)
         try:
             yield
@@ -137,7 +137,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A switch, which has an address itself, and the hosts on it; so are we."""
+    """A switch with an address, and its hosts; this process is connected to it as well."""
 
     address: str
     namespace: int
@@ -146,7 +146,7 @@ class Network:
 
 @contextmanager
 def network(count: int) -> Iterator[Network]:
-    """So many hosts, for a time."""
+    """Context manager of a network of ``count`` hosts."""
     subnet = _unused()
     with ExitStack() as stack:
         switch = stack.enter_context(_namespace())
@@ -200,7 +200,7 @@ def network(count: int) -> Iterator[Network]:
 
 @contextmanager
 def _namespace() -> Iterator[int]:
-    """A network namespace with a loopback device, as the process that holds it."""
+    """A network namespace with a loopback device; gives the process that holds it."""
     holder = subprocess.Popen(
         ["unshare", "--net", "cat"],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
@@ -208,7 +208,7 @@ def _namespace() -> Iterator[int]:
     try:
         here = _name(os.getpid())
         if not eventually(lambda: _name(holder.pid) not in (here, None)):
-            raise OSError("no network namespace can be made")
+            raise OSError("no network namespace can be created")
         _run(holder.pid, "ip", "link", "set", "lo", "up")
         yield holder.pid
     finally:
@@ -241,7 +241,7 @@ def _inside(namespace: int) -> list[int]:
 
 
 def _mac(address: str) -> str:
-    """Follows from the address, so that a host keeps it on another line."""
+    """MAC address derived from the IP address, so that it stays the same on another link."""
     return "02:" + ":".join(f"{int(part):02x}" for part in ("0", *address.split(".")))
 
 

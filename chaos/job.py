@@ -1,4 +1,4 @@
-"""What is computed while faults happen: a smooth network of five inputs, quickly."""
+"""The function of the fault tests: a small smooth network with five inputs."""
 
 from __future__ import annotations
 

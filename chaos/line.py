@@ -1,6 +1,6 @@
-"""``python -m chaos.line NAME NAME SECONDS``: two network devices, and what enters one leaves the other later.
+"""``python -m chaos.line NAME NAME SECONDS``: connect two network devices with a delay.
 
-A stand-in for ``tc netem delay``, which many kernels lack. The devices are gone when the program ends.
+A replacement of ``tc netem delay``, which many kernels lack. The devices disappear when the program ends.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _FRAME = 1 << 16
 
 
 def device(name: str) -> int:
-    """An Ethernet device of this network namespace, as a descriptor of its frames."""
+    """A file descriptor of an Ethernet device of this network namespace."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _TAP | _NO_HEADER))
     return descriptor
 
 
 def carry(one: int, other: int, seconds: float) -> None:
-    """Pass frames on for ever, each so much later."""
+    """Forward frames with a delay, without end."""
     across = {one: other, other: one}
     waiting: deque[tuple[float, int, bytes]] = deque()
     while True:
@@ -37,7 +37,7 @@ def carry(one: int, other: int, seconds: float) -> None:
             _, end, frame = waiting.popleft()
             try:
                 os.write(end, frame)
-            except OSError:  # a cable that is not plugged in loses what is sent
+            except OSError:  # frames to a device that is down are lost
                 continue
 
 

@@ -1,4 +1,4 @@
-"""A host is lost: with neighbouring slots on different hosts, and with a host's slots side by side."""
+"""Loss of a host, with neighbouring slots on different hosts and with the slots of a host adjacent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from codedmap.engines import Engine, Kept
 from .job import answers, rows
 from .sites import host, site
 
-__all__ = ["CODES", "EACH", "HOSTS", "ROWS", "SETS", "Lost", "Reordered", "lost"]
+__all__ = ["CODES", "EACH", "HOSTS", "ROWS", "SETS", "Lost", "Reordered", "measure_placement"]
 
 HOSTS, EACH = 4, 4
 TASKS = 12
@@ -26,37 +26,37 @@ CODES = {
     'SplineCode(12, 16, 4, order="path")': cm.SplineCode(TASKS, HOSTS * EACH, EACH, order="path"),
 }
 ROWS, SETS = 240, 6
-"""Rows of a wave, and waves with other rows for each host that is lost."""
+"""Rows per wave, and waves with different rows per lost host."""
 VARYING = (5, 1)
-"""How many of the five inputs differ from row to row."""
+"""Number of the five inputs that vary between rows."""
 DEADLINE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What the loss of a host costs, over all hosts and sets of rows."""
+    """Effect of the loss of a host, over all hosts and sets of rows."""
 
     code: str
     varying: int
-    """Inputs that differ from row to row."""
+    """Number of inputs that vary between rows."""
     placement: str
     estimated: float
-    """Share of the rows."""
+    """Share of estimated rows."""
     rmse: float
-    """Of the estimated rows' outputs."""
+    """Root mean square error of the estimated rows."""
     worst: float
-    """Root mean square over the outputs of the worst row, mean over the waves."""
+    """Root mean square error of the worst row of a wave, mean over the waves."""
     waves: int
 
 
 class Reordered:
-    """Another engine, whose slots come in another order.
+    """Wraps an engine with its slots in another order.
 
     Parameters
     ----------
     engine : Engine
     order : sequence of int
-        Its slot that is slot n here.
+        Slots of the engine, by slot of this one.
     """
 
     def __init__(self, engine: Engine, order: Sequence[int]) -> None:
@@ -65,31 +65,31 @@ class Reordered:
 
     @property
     def workers(self) -> int:
-        """As many as it has."""
+        """Number of workers of the engine."""
         return self._engine.workers
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """As it does, elsewhere."""
+        """Submit on the reordered slot."""
         return self._engine.submit(self._order[slot], fn, payload)
 
     def keep(self, slot: int, value: Any) -> Kept:
-        """Likewise."""
+        """Keep on the reordered slot."""
         return self._engine.keep(self._order[slot], value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """As it does."""
+        """Forward to the engine."""
         self._engine.abandon(futures)
 
 
-def lost(sets: int = SETS) -> Iterator[Lost]:
-    """For each code and placement."""
+def measure_placement(sets: int = SETS) -> Iterator[Lost]:
+    """One result per code, number of varying inputs and placement."""
     found: dict[tuple[str, int, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     with site(HOSTS, EACH) as made, cm.engines.Dask(made.client) as engine:
         hosts = [engine.submit(n, host, None).result(DEADLINE) for n in range(engine.workers)]
         together = sorted(range(engine.workers), key=lambda slot: hosts[slot])
-        placements = {"spread": list(range(engine.workers)), "side by side": together}
+        placements = {"spread": list(range(engine.workers)), "adjacent": together}
         for away in made.hosts:
-            _everybody(engine)
+            _wait_for_all(engine)
             with away.losing(1):
                 for number, varying, name, placement in product(
                     range(sets), VARYING, CODES, placements
@@ -112,15 +112,15 @@ def lost(sets: int = SETS) -> Iterator[Lost]:
 
 
 def _wave(code: Any, engine: Engine, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are exact, and every row's error, its root mean square over the outputs."""
+    """Which rows are exact, and the root mean square error of every row."""
     stop = cm.Quorum(HOSTS * EACH - EACH) | cm.Deadline(DEADLINE)
     result = cm.map(answers, inputs, code=code, engine=engine, stop=stop)
     if len(result.answered) != HOSTS * EACH - EACH:
-        raise RuntimeError(f"not one host was lost, but:\n{result}")
+        raise RuntimeError(f"not exactly one host was lost:\n{result}")
     return result.exact, np.sqrt(((result.values - answers(inputs)) ** 2).mean(axis=1))
 
 
-def _everybody(engine: Engine) -> None:
+def _wait_for_all(engine: Engine) -> None:
     until = time.monotonic() + 6 * DEADLINE
     calls = [engine.submit(slot, host, None) for slot in range(engine.workers)]
     for call in calls:

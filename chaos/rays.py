@@ -1,4 +1,4 @@
-"""Ray on this machine for a time, on loopback only."""
+"""A Ray instance on this machine, on the loopback interface only."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from tempfile import TemporaryDirectory
 __all__ = ["STORE", "ray_environment", "ray_here"]
 
 STORE = 1 << 30
-"""Bytes of shared memory for what travels."""
+"""Bytes of the object store."""
 
 
 @cache
 def ray_environment() -> dict[str, str]:
-    """What keeps Ray on loopback, to itself, and silent; to be set before it is imported.
+    """Environment that keeps Ray on the loopback interface, private and silent; set it before importing Ray.
 
-    The same at every call, because Ray remembers the first that it has seen.
+    The same at every call, because Ray keeps the first token that it reads.
     """
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # then its servers listen on loopback only
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else it writes one into the home folder
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # it warns of a default that will change
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # avoids a warning
     }
 
 
 @contextmanager
 def ray_here() -> Iterator[None]:
-    """Connect this process to a Ray of its own, unless it is connected already."""
+    """Connect this process to its own Ray instance, unless it is connected already."""
     os.environ |= ray_environment()
     import ray  # noqa: PLC0415  an extra
 
     if ray.is_initialized():
         yield
         return
-    # A path of its own, because its sockets' names must be short.
+    # A separate path, because the names of its sockets must be short.
     with TemporaryDirectory(prefix="ray") as name:
         ray.init(
             include_dashboard=False, object_store_memory=STORE, _temp_dir=name,

@@ -1,4 +1,4 @@
-"""The tables as CSV files, and in words for the documentation."""
+"""Tables as CSV files and as pages of the documentation."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from typing import Any
 
 import codedmap as cm
 
-from .outages import AFTER, EACH, HOSTS, Seen
-from .outages import CODE as BEFALLEN
+from .outages import AFTER, EACH, HOSTS, OutageOutcome
+from .outages import CODE as OUTAGE_CODE
 from .placement import EACH as SPREAD_EACH
 from .placement import HOSTS as SPREAD_HOSTS
 from .placement import ROWS as SPREAD_ROWS
 from .placement import Lost
 from .single import CODE, ROWS, WAIT
-from .soak import CODE as SOAKED
+from .soak import CODE as SOAK_CODE
 from .soak import DEADLINE, SHARE, Wave
-from .soak import ROWS as SOAKED_ROWS
+from .soak import ROWS as SOAK_ROWS
 
-__all__ = ["hosts_page", "judgement", "outcomes_page", "read", "soak_page", "write"]
+__all__ = ["hosts_page", "violations", "outcomes_page", "read", "soak_page", "write"]
 
 
 def write(path: Path, outcomes: Sequence[Any]) -> None:
-    """One line an outcome; all of them are dataclasses of the same kind."""
+    """Write one line per outcome; outcomes are dataclasses of one type."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [field.name for field in fields(outcomes[0])])
@@ -42,21 +42,27 @@ def write(path: Path, outcomes: Sequence[Any]) -> None:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The lines of such a file."""
+    """Read the lines of such a file."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def outcomes_page(rows: Sequence[dict[str, str]]) -> str:
-    """Each fault alone, as a Markdown table."""
+    """Markdown page of single faults."""
     lines = [
-        f"One worker of {CODE.workers} meets the fault in the middle of a call of `map` with {ROWS} "
-        f"rows, `KernelCode({CODE.tasks}, {CODE.workers}, {CODE.stragglers})` and "
-        f"`Everyone() | Deadline({WAIT:g})`; it holds 10 raw rows. *Wrong*: rows that are marked exact "
-        "and are not. *Error*: the largest error of an estimated row in its standard errors. *Back*: "
-        f"seconds from the end of that call until all {CODE.workers} workers answer again.",
+        f"One worker of {CODE.workers} has the fault during a call of `map` with {ROWS} rows, "
+        f"`KernelCode({CODE.tasks}, {CODE.workers}, {CODE.stragglers})` and `Everyone() | Deadline({WAIT:g})`. "
+        "This worker computes 10 raw rows.",
         "",
-        "| engine | fault | the result says | exact | estimated | wrong | error | seconds | back |",
+        "| column | meaning |",
+        "|---|---|",
+        "| worker | state of this worker in the result |",
+        "| wrong | rows wrongly marked exact |",
+        "| error | largest error of an estimated row, in standard errors |",
+        "| seconds | duration of the call |",
+        f"| recovery | seconds from the end of the call until all {CODE.workers} workers answer again |",
+        "",
+        "| engine | fault | worker | exact | estimated | wrong | error | seconds | recovery |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -68,17 +74,17 @@ def outcomes_page(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join([*lines, "", _machine(), ""])
 
 
-def hosts_page(seen: Sequence[Seen], lost: Sequence[Lost]) -> str:
-    """What befell whole hosts, and what placement is good for, as Markdown tables."""
+def hosts_page(seen: Sequence[OutageOutcome], lost: Sequence[Lost]) -> str:
+    """Markdown page of outages of hosts, and of the effect of placement."""
     lines = [
-        f"{HOSTS} hosts with {EACH} Dask workers each are network namespaces on one switch, and one of "
-        f"them is struck {AFTER:g} s after `map` was called with {ROWS} rows and "
-        f"`KernelCode({BEFALLEN.tasks}, {BEFALLEN.workers}, {BEFALLEN.stragglers})`, "
-        f"`Everyone() | Deadline({WAIT:g})`, for calls that take half a second. *Others*: "
-        "workers on other hosts without an answer. *Wrong* and *error* are as above. *Back*: seconds from the end of "
-        "the fault, or of that call, until all slots answer again.",
+        f"{HOSTS} hosts with {EACH} Dask workers each are network namespaces on one switch. One host has the fault "
+        f"{AFTER:g} s after the start of a call of `map` with {ROWS} rows, "
+        f"`KernelCode({OUTAGE_CODE.tasks}, {OUTAGE_CODE.workers}, {OUTAGE_CODE.stragglers})` and "
+        f"`Everyone() | Deadline({WAIT:g})`. Calls take half a second. *Workers*: state of the workers of this host "
+        "in the result. *Others*: workers on other hosts without an answer. *Recovery*: seconds from the end of the "
+        "fault, or of the call, until all slots answer again.",
         "",
-        "| fault | the result says | others | exact | estimated | wrong | error | seconds | back |",
+        "| fault | workers | others | exact | estimated | wrong | error | seconds | recovery |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in seen:
@@ -86,12 +92,12 @@ def hosts_page(seen: Sequence[Seen], lost: Sequence[Lost]) -> str:
         figures = [_figure(value) for value in (one.error, one.seconds, one.back)]
         cells = (one.outage, one.result, *counts, *figures)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", "What the caller reads:", ""]
-    told: dict[str, list[str]] = {}
+    lines += ["", "Messages in the result, or of the error:", ""]
+    messages: dict[str, list[str]] = {}
     for one in seen:
         if one.message:
-            told.setdefault(one.message, []).append(one.outage)
-    for message, outages in told.items():
+            messages.setdefault(one.message, []).append(one.outage)
+    for message, outages in messages.items():
         lines += [f"- {'; '.join(outages)}: `{message}`"]
     lines += ["", *_placement(lost), "", _machine(), ""]
     return "\n".join(lines)
@@ -99,14 +105,14 @@ def hosts_page(seen: Sequence[Seen], lost: Sequence[Lost]) -> str:
 
 def _placement(lost: Sequence[Lost]) -> list[str]:
     return [
-        "### Where slots are placed",
+        "### Placement of slots",
         "",
-        f"One of {SPREAD_HOSTS} hosts with {SPREAD_EACH} workers each is cut off: with neighbouring slots on "
-        "different hosts, as the engine places them, and with the slots of a host side by side. Over each "
-        f"host and {lost[0].waves // SPREAD_HOSTS} sets of {SPREAD_ROWS} rows, of which all five inputs differ or "
-        "only one: the root mean square error (RMSE) of the estimated rows, and that of a wave's worst row.",
+        f"One of {SPREAD_HOSTS} hosts with {SPREAD_EACH} workers each is cut off. *Spread*: neighbouring slots are on "
+        "different hosts, as the engine places them. *Adjacent*: the slots of a host are neighbours. The root mean "
+        f"square error (RMSE) of the estimated rows and that of the worst row, over all hosts and "
+        f"{lost[0].waves // SPREAD_HOSTS} sets of {SPREAD_ROWS} rows. All five inputs vary between rows, or only one.",
         "",
-        "| code | inputs that differ | a host's slots | estimated | RMSE | worst row |",
+        "| code | inputs that vary | slots of a host | estimated | RMSE | worst row |",
         "|---|---|---|---|---|---|",
         *(
             f"| `{one.code}` | {one.varying} | {one.placement} | {one.estimated:.0%} | {one.rmse:.2g} | "
@@ -121,60 +127,60 @@ def _figure(value: float) -> str:
 
 
 def soak_page(engine: str, waves: Sequence[Wave]) -> str:
-    """Many waves, in words and figures."""
-    over = [wave for wave in waves if wave.faults > SOAKED.stragglers]
-    late = [wave for wave in waves if wave.answered < SOAKED.workers - SOAKED.stragglers]
-    lies = [lie for wave in waves for lie in wave.lies]
+    """Markdown page of a soak test."""
+    over = [wave for wave in waves if wave.faults > SOAK_CODE.stragglers]
+    late = [wave for wave in waves if wave.answered < SOAK_CODE.workers - SOAK_CODE.stragglers]
+    outliers = [one for wave in waves for one in wave.outliers]
     seconds = sorted(wave.seconds for wave in waves)
     lines = [
         f"### {engine}: {len(waves):,} waves",
         "",
-        f"Each of {SOAKED.workers} workers meets a fault in {SHARE:.0%} of its calls, of all the kinds "
-        f"above; `KernelCode({SOAKED.tasks}, {SOAKED.workers}, {SOAKED.stragglers})`, "
-        f"`Quorum({SOAKED.workers - SOAKED.stragglers}) | Deadline({DEADLINE:g})`.",
+        f"Each of {SOAK_CODE.workers} workers has a fault in {SHARE:.0%} of its calls, of all kinds above; "
+        f"`KernelCode({SOAK_CODE.tasks}, {SOAK_CODE.workers}, {SOAK_CODE.stragglers})`, "
+        f"`Quorum({SOAK_CODE.workers - SOAK_CODE.stragglers}) | Deadline({DEADLINE:g})`.",
         "",
         "| | |",
         "|---|---|",
-        f"| calls that met a fault | {sum(wave.faults for wave in waves):,} |",
-        f"| waves with more than {SOAKED.stragglers} of them | {len(over)} |",
-        f"| waves with fewer answers than the quorum, which said so | {len(late)} |",
-        f"| seconds a wave: median, 99th percentile, longest | {median(seconds):.2f}, "
+        f"| calls with a fault | {sum(wave.faults for wave in waves):,} |",
+        f"| waves with more than {SOAK_CODE.stragglers} faults | {len(over)} |",
+        f"| waves with fewer answers than the quorum, flagged | {len(late)} |",
+        f"| seconds per wave: median, 99th percentile, longest | {median(seconds):.2f}, "
         f"{seconds[int(0.99 * len(seconds))]:.2f}, {seconds[-1]:.2f} |",
         f"| rows: exact, estimated | {sum(w.exact for w in waves):,}, "
         f"{sum(w.estimated for w in waves):,} |",
         f"| rows lost | {sum(wave.lost for wave in waves)} |",
-        f"| rows marked exact that are wrong though nobody lied | "
+        f"| wrong rows marked exact without a Byzantine answer | "
         f"{sum(wave.unexplained for wave in waves)} |",
-        f"| honest workers rejected, in all | {sum(wave.honest_rejected for wave in waves)} |",
-        f"| processes of the caller, after the first tenth and at the end | {_held(waves, 'processes')} |",
-        f"| its threads | {_held(waves, 'threads')} |",
-        f"| its memory, MB | {_held(waves, 'megabytes')} |",
-        f"| its segments in shared memory | {_held(waves, 'segments')} |",
-        f"| load of the machine, of {os.cpu_count()} cores: median, highest | "
+        f"| honest workers rejected | {sum(wave.honest_rejected for wave in waves)} |",
+        f"| processes of the caller: after the first tenth, at the end | {_held(waves, 'processes')} |",
+        f"| threads of the caller | {_held(waves, 'threads')} |",
+        f"| memory of the caller, MB | {_held(waves, 'megabytes')} |",
+        f"| shared-memory segments of the caller | {_held(waves, 'segments')} |",
+        f"| load of the machine ({os.cpu_count()} cores): median, highest | "
         f"{median(wave.load for wave in waves):.0f}, {max(wave.load for wave in waves):.0f} |",
         "",
-        "| lie that came in time | times | found | rows wrongly marked exact |",
+        "| wrong answer that arrived in time | times | rejected | rows wrongly marked exact |",
         "|---|---|---|---|",
     ]
-    for name, times in sorted(Counter(lie.fault for lie in lies).items()):
-        mine = [lie for lie in lies if lie.fault == name]
+    for name, times in sorted(Counter(one.fault for one in outliers).items()):
+        own = [one for one in outliers if one.fault == name]
         lines.append(
-            f"| {name} | {times} | {sum(lie.found for lie in mine) / times:.0%} | "
-            f"{sum(lie.exact for lie in mine)} |"
+            f"| {name} | {times} | {sum(one.rejected for one in own) / times:.0%} | "
+            f"{sum(one.exact for one in own)} |"
         )
     lines += [
         "",
-        f"*Found*: in `rejected`, for which one of {SOAKED_ROWS // SOAKED.tasks} groups of rows is enough; "
-        "in the others his rows may pass. Late workers are stragglers like others: "
-        "the busier the machine, the more waves end with few answers, or at the deadline.",
+        f"*Rejected*: the worker is in `rejected`. One of {SOAK_ROWS // SOAK_CODE.tasks} groups of rows suffices "
+        "for that; in the other groups its rows may pass. On a busy machine more workers are late, so more waves "
+        "end with few answers or at the deadline.",
     ]
     return "\n".join([*lines, "", _machine(), ""])
 
 
-def judgement(waves: Sequence[Wave]) -> list[str]:
-    """What must not happen and did; empty if all is well."""
-    quorum = SOAKED.workers - SOAKED.stragglers
-    least = SOAKED.workers + 1
+def violations(waves: Sequence[Wave]) -> list[str]:
+    """Violated guarantees; empty if there are none."""
+    quorum = SOAK_CODE.workers - SOAK_CODE.stragglers
+    least = SOAK_CODE.workers + 1
     wrong = []
     for wave in waves:
         if wave.lost:

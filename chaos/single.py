@@ -1,4 +1,4 @@
-"""Each fault alone: one worker of eight is struck, then all is well again."""
+"""Each fault alone, on one worker of eight; afterwards all workers must answer again."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ import codedmap as cm
 from codedmap.engines import Engine
 
 from . import cgroups
-from .afflicted import Afflicted
 from .clusters import Cluster
 from .faults import FAULTS, Fault
+from .faulty_engine import FaultyEngine
 from .job import answers, rows
 
-__all__ = ["CODE", "WAIT", "Outcome", "tried"]
+__all__ = ["CODE", "WAIT", "Outcome", "run_faults"]
 
 CODE = cm.KernelCode(tasks=6, workers=8, stragglers=2)
 ROWS, SLOT = 60, 3
 WAIT = 2.0
-"""Seconds that a wave may take."""
+"""Deadline of a wave, in seconds."""
 PATIENCE = 60.0
-"""Seconds for everybody to be back."""
+"""Seconds within which all workers must answer again."""
 OFF = 1e-9
-"""Error beyond which an answer is wrong."""
+"""Error above which an answer is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one fault came to."""
+    """Result of one fault."""
 
     engine: str
     fault: str
     outcome: str
     """Why the wave ended."""
     seen: str
-    """What the result says of the worker that was struck."""
+    """State of the faulty worker in the result."""
     exact: int
     """Rows of 60."""
     estimated: int
     wrong: int
-    """Rows that are marked exact and are not."""
+    """Rows wrongly marked exact."""
     error: float
-    """Largest error of an estimated row over its standard error; NaN without any."""
+    """Largest error of an estimated row over its standard error; NaN if there is none."""
     seconds: float
     back: float
-    """Seconds after that until all eight answer again."""
+    """Seconds after the wave until all eight workers answer again."""
 
 
-def tried(cluster: Cluster) -> Iterator[Outcome]:
-    """Every fault that this machine can make, one after the other, on one engine."""
+def run_faults(cluster: Cluster) -> Iterator[Outcome]:
+    """Run every fault that this machine allows, one after the other, on one engine."""
     with cluster.engine(CODE.workers) as engine:
         for fault in FAULTS:
-            if fault.impossible() is None:
+            if fault.unavailable() is None:
                 yield _one(cluster, engine, fault)
 
 
 def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
     inputs = rows(ROWS, seed=1)
     truth = answers(inputs)
-    _everybody(engine, inputs)
+    _wait_for_all(engine, inputs)
     began = time.perf_counter()
     stop = cm.Everyone() | cm.Deadline(WAIT)
-    result = cm.map(answers, inputs, code=CODE, engine=Afflicted(engine, {SLOT: fault}), stop=stop)
+    result = cm.map(
+        answers, inputs, code=CODE, engine=FaultyEngine(engine, {SLOT: fault}), stop=stop
+    )
     seconds = time.perf_counter() - began
-    back = _everybody(engine, inputs)
+    back = _wait_for_all(engine, inputs)
     cgroups.thaw()
     error = np.sqrt(((result.values - truth) ** 2).mean(axis=1))
     guessed = ~result.exact
@@ -79,15 +81,15 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
         _seen(result),
         int(result.exact.sum()),
         int(guessed.sum()),
-        int((~(error[result.exact] <= OFF)).sum()),  # NaN is wrong, too
+        int((~(error[result.exact] <= OFF)).sum()),  # NaN counts as wrong
         float((error[guessed] / result.stderr[guessed]).max()) if guessed.any() else float("nan"),
         seconds,
         back,
     )
 
 
-def _everybody(engine: Engine, inputs: np.ndarray) -> float:
-    """Seconds until a wave is answered by all; raises if some never are back."""
+def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
+    """Seconds until all workers answer a wave; raises after ``PATIENCE`` seconds."""
     began = time.perf_counter()
     while True:
         stop = cm.Everyone() | cm.Deadline(WAIT)
@@ -96,7 +98,7 @@ def _everybody(engine: Engine, inputs: np.ndarray) -> float:
         if len(result.answered) == CODE.workers:
             return passed
         if passed > PATIENCE:
-            raise RuntimeError(f"after {passed:.0f} s still not all are back:\n{result}")
+            raise RuntimeError(f"after {passed:.0f} s some workers still do not answer:\n{result}")
 
 
 def _seen(result: cm.MapResult) -> str:

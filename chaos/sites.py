@@ -19,7 +19,7 @@ __all__ = ["Site", "host", "site"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The scheduler runs on the switch, and on each host so many workers with nannies."""
+    """A Dask cluster: the scheduler on the switch, ``each`` workers with nannies on each host."""
 
     scheduler: Scheduler
     client: Any
@@ -29,8 +29,8 @@ class Site:
     stack: ExitStack
     crews: dict[Host, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def man(self, host: Host) -> None:
-        """Start the workers of a host anew, as whoever looks after it would."""
+    def start_workers(self, host: Host) -> None:
+        """Start the workers of a host again, as a service manager would."""
         if host in self.crews:
             end(self.crews[host])
         crew = workers(
@@ -39,8 +39,8 @@ class Site:
         )  # fmt: skip
         self.crews[host] = self.stack.enter_context(crew)
 
-    def complete(self) -> None:
-        """Wait until all workers of all hosts are there, and no others."""
+    def wait_for_workers(self) -> None:
+        """Wait until the scheduler knows all workers of all hosts, and no others."""
         until = time.monotonic() + START
         while self.count() != self.each * len(self.hosts):
             if time.monotonic() > until:
@@ -48,13 +48,13 @@ class Site:
             time.sleep(0.1)
 
     def count(self) -> int:
-        """Workers that the scheduler knows."""
+        """Number of workers that the scheduler knows."""
         return len(self.client.scheduler_info(n_workers=-1)["workers"])
 
 
 @contextmanager
 def site(hosts: int, each: int) -> Iterator[Site]:
-    """So many hosts with so many workers each, for a time."""
+    """Context manager of a cluster of ``hosts`` hosts with ``each`` workers each."""
     from distributed import Client  # noqa: PLC0415  (an extra)
 
     with ExitStack() as stack:
@@ -64,13 +64,13 @@ def site(hosts: int, each: int) -> Iterator[Site]:
         client = stack.enter_context(Client(running.address, set_as_default=False))
         made = Site(running, client, net.hosts, each, folder, stack)
         for host in net.hosts:
-            made.man(host)
-        made.complete()
+            made.start_workers(host)
+        made.wait_for_workers()
         yield made
 
 
 def host(_: None) -> str:
-    """Where a worker runs."""
+    """The host of a worker."""
     from distributed import get_worker  # noqa: PLC0415  (an extra)
 
     return str(get_worker().address.rpartition("//")[2].rpartition(":")[0])

@@ -1,4 +1,4 @@
-"""Many waves with faults of all kinds at once: does anything hang, get lost, or pile up?"""
+"""Soak test: many waves with faults of all kinds; nothing may hang, get lost or accumulate."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ import numpy as np
 import codedmap as cm
 
 from . import cgroups
-from .afflicted import Afflicted
 from .clusters import Cluster
 from .faults import FAULTS, Fault
+from .faulty_engine import FaultyEngine
 from .job import answers, rows
 
-__all__ = ["CODE", "DEADLINE", "SHARE", "STOP", "Lie", "Wave", "soak"]
+__all__ = ["CODE", "DEADLINE", "SHARE", "STOP", "Outlier", "Wave", "soak"]
 
 CODE = cm.KernelCode(tasks=20, workers=25, stragglers=5)
 ROWS = 200
 DEADLINE = 5.0
 STOP = cm.Quorum(CODE.workers - CODE.stragglers) | cm.Deadline(DEADLINE)
 SHARE = 0.1
-"""Of the calls that a fault befalls."""
+"""Share of calls with a fault."""
 OFF = 1e-9
-"""Error beyond which an answer is wrong."""
+"""Error above which an answer is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lie:
-    """A wrong answer that came in time."""
+class Outlier:
+    """A wrong answer that arrived in time."""
 
     fault: str
-    found: bool
-    """In `rejected`."""
+    rejected: bool
+    """True if its worker is in `rejected`."""
     exact: int
-    """Wrong rows that were marked exact."""
+    """Number of wrong rows marked exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """What became of one wave, and what the caller's process holds after it."""
+    """Result of one wave, and the resources of the caller's process after it."""
 
     number: int
     faults: int
-    """Calls that a fault befell."""
+    """Calls with a fault."""
     answered: int
     failed: int
     outcome: str
@@ -56,67 +56,74 @@ class Wave:
     exact: int
     estimated: int
     lost: int
-    """Rows without a value or a standard error where they need one, and without a word of it."""
+    """Estimated rows without a value or a standard error that do not say so."""
     unexplained: int
-    """Rows marked exact that are wrong though nobody lied about them."""
+    """Wrong rows marked exact that no Byzantine answer explains."""
     honest_rejected: int
-    """Workers judged liars that were none."""
-    lies: tuple[Lie, ...]
+    """Honest workers that were rejected."""
+    outliers: tuple[Outlier, ...]
     processes: int
     threads: int
     megabytes: float
     """Resident memory of the caller."""
     segments: int
-    """Of the caller in shared memory."""
+    """Shared-memory segments of the caller."""
     load: float
-    """Of the whole machine: processes that run or would like to, mean of a minute."""
+    """Load average of the machine over one minute."""
 
 
 def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
-    """Waves one after the other on one engine, each with its faults, as they end.
+    """Run waves with faults one after the other on one engine.
 
     Parameters
     ----------
     cluster : Cluster
     waves : int
     seed : int
-        Of inputs, and of which faults befall whom.
+        Of inputs and faults.
     """
-    possible = [fault for fault in FAULTS if fault.impossible() is None]
+    possible = [fault for fault in FAULTS if fault.unavailable() is None]
     with cluster.engine(CODE.workers) as engine:
         for number in range(waves):
             rng = np.random.default_rng([seed, number])
-            struck = np.flatnonzero(rng.random(CODE.workers) < SHARE).tolist()
-            faults = {slot: possible[rng.integers(len(possible))] for slot in struck}
+            faulty = np.flatnonzero(rng.random(CODE.workers) < SHARE).tolist()
+            faults = {slot: possible[rng.integers(len(possible))] for slot in faulty}
             inputs = rows(ROWS, seed=int(rng.integers(1 << 30)))
             began = time.perf_counter()
-            # Where nobody answers in time, the result says so.
+            # With no answer in time, the result is flagged instead of an exception.
             result = cm.map(
-                answers, inputs, code=CODE, engine=Afflicted(engine, faults), stop=STOP, throw=False
+                answers,
+                inputs,
+                code=CODE,
+                engine=FaultyEngine(engine, faults),
+                stop=STOP,
+                throw=False,
             )
             seconds = time.perf_counter() - began
             cgroups.thaw()
-            yield _told(number, faults, inputs, result, seconds)
+            yield _wave(number, faults, inputs, result, seconds)
 
 
-def _told(
+def _wave(
     number: int, faults: dict[int, Fault], inputs: np.ndarray, result: cm.MapResult, seconds: float
 ) -> Wave:
     assert result.stderr is not None
     truth = answers(inputs)
-    # Where nobody answered, not even the shape of an answer is known.
+    # Without any answer the shape of answers is unknown.
     values = result.values if len(result.answered) else np.full_like(truth, np.nan)
     wrong = result.exact & ~(np.abs(values - truth).max(axis=1) <= OFF)
-    lies = []
-    # What a lie looks like tells whose it is; noise is the last to be held to account.
+    outliers = []
+    # Wrong rows are attributed to faults by their values; noise, which matches anything, comes last.
     for slot, fault in sorted(faults.items(), key=lambda item: item[1].name == "answers noise"):
-        if slot in result.answered and (fault.lies or fault.name == "answers NaN"):
-            his = wrong & _as_told(fault, values, truth)
-            if slot >= CODE.tasks:  # he was asked for mixtures only
-                his[:] = False
-            his[np.flatnonzero(his)[ROWS // CODE.tasks :]] = False  # of another who lies likewise
-            wrong &= ~his
-            lies.append(Lie(fault.name, slot in result.rejected, int(his.sum())))
+        if slot in result.answered and (fault.outlier or fault.name == "answers NaN"):
+            own = wrong & _matches(fault, values, truth)
+            if slot >= CODE.tasks:  # this worker had mixtures only
+                own[:] = False
+            own[np.flatnonzero(own)[ROWS // CODE.tasks :]] = (
+                False  # of another worker with this fault
+            )
+            wrong &= ~own
+            outliers.append(Outlier(fault.name, slot in result.rejected, int(own.sum())))
     return Wave(
         number,
         len(faults),
@@ -129,7 +136,7 @@ def _told(
         _lost(result),
         int(wrong.sum()),
         len(set(result.rejected) - set(faults)),
-        tuple(lies),
+        tuple(outliers),
         _children(),
         threading.active_count(),
         _resident(),
@@ -138,25 +145,25 @@ def _told(
     )
 
 
-def _as_told(fault: Fault, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Which rows are what this lie makes of the truth."""
+def _matches(fault: Fault, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Rows whose values are those that this fault would give."""
     if fault.name == "answers noise":
-        return ~np.isnan(values).any(axis=1)  # it could be anything
-    lie = fault.happens(lambda _: truth, truth)
-    same: np.ndarray = np.isclose(values, lie, rtol=0, atol=OFF, equal_nan=True).all(axis=1)
+        return ~np.isnan(values).any(axis=1)  # noise matches any finite value
+    faulty = fault.run(lambda _: truth, truth)
+    same: np.ndarray = np.isclose(values, faulty, rtol=0, atol=OFF, equal_nan=True).all(axis=1)
     return same
 
 
 def _lost(result: cm.MapResult) -> int:
     assert result.stderr is not None
     guessed = ~result.exact
-    nothing_known = np.isinf(result.stderr)
+    unknown = np.isinf(result.stderr)
     stated = (result.stderr > 0) & np.isfinite(result.values.reshape(ROWS, -1)).all(axis=1)
-    return int((guessed & ~(nothing_known | stated)).sum()) + ROWS - len(result.values)
+    return int((guessed & ~(unknown | stated)).sum()) + ROWS - len(result.values)
 
 
 def _children() -> int:
-    """Processes below this one that live."""
+    """Number of living descendants of this process."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""Settings of the documentation; `make docs` builds it, and every warning is an error."""
+"""Settings of the documentation. `make docs` builds it; every warning is an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ version = release = codedmap.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
-nitpick_ignore_regex = [("py:.*", ".*")]  # what must be found, `_found` looks for
+nitpick_ignore_regex = [("py:.*", ".*")]  # `_found` reports missing names
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -65,7 +65,7 @@ def setup(app: Sphinx) -> None:
 
 
 class _CliHelp(SphinxDirective):
-    """What ``codedmap ARGUMENTS --help`` prints, of the very code that is documented."""
+    """The output of ``codedmap ARGUMENTS --help``."""
 
     optional_arguments = 1
     final_argument_whitespace = True
@@ -80,15 +80,18 @@ class _CliHelp(SphinxDirective):
 
 
 def _share_field_docstrings() -> None:
-    # Public classes name the public module as theirs, but the docstrings below their fields are
-    # found by reading source: so the face gets those of the modules behind it.
+    # Public classes have the public module as `__module__`, but docstrings of fields are found by
+    # reading source, so each public module gets those of the modules that define its classes.
+    inner = [
+        name
+        for _, name, _ in pkgutil.walk_packages(codedmap.__path__, "codedmap.")
+        if not name.endswith("__main__")
+    ]
     for face in _FACES:
         module = import_module(face)
         analyzer = ModuleAnalyzer.for_module(face)
         analyzer.analyze()
-        for _, name, _ in pkgutil.walk_packages(getattr(module, "__path__", []), f"{face}."):
-            if name.endswith("__main__"):
-                continue
+        for name in inner:
             behind = ModuleAnalyzer.for_module(name)
             behind.analyze()
             for (owner, field), text in behind.attr_docs.items():
@@ -103,13 +106,13 @@ _fields: dict[str, list[str]] = {}
 
 def _before_napoleon(app: Sphinx, what: str, name: str, *rest: Any) -> None:
     lines = rest[-1]
-    # The star in a shape such as (m, *y) is no emphasis.
+    # The star in a shape such as (m, *y) is not emphasis.
     lines[:] = [re.sub(r"(?<=[(, ])\*(?=[xy]\b)", r"\\*", line) for line in lines]
     _fields[name] = list(lines)
 
 
 def _after_napoleon(app: Sphinx, what: str, name: str, *rest: Any) -> None:
-    # Napoleon takes what stands before a colon for the type of a field.
+    # Napoleon would take the text before a colon as the type of a field.
     if what in ("attribute", "property"):
         rest[-1][:] = _fields[name]
 
@@ -124,7 +127,7 @@ def _no_signature_of_protocols(
 def _found(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node
 ) -> nodes.Node | None:
-    """A name in `single backticks` is one of ours, wherever in the face it is; else warn."""
+    """Resolve a name in `single backticks` to a public name; warn if there is none."""
     if node.get("reftype") != "obj" or node.get("refdomain") != "py":
         return None
     target = node["reftarget"].removesuffix("()")
@@ -133,5 +136,5 @@ def _found(
         entry = objects.get(prefix + target)
         if entry is not None:
             return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content)
-    logging.getLogger(__name__).warning("`%s` is documented nowhere", target, location=node)
+    logging.getLogger(__name__).warning("`%s` is not documented", target, location=node)
     return None

@@ -1,1 +1,1 @@
-"""The paper's experiments, and those it left out, on the public face of codedmap alone."""
+"""The paper's experiments and further baselines; they use only the public names of codedmap."""

@@ -10,7 +10,7 @@ INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
 def main() -> int:
-    """Run them, or say in one line why not."""
+    """Run the experiments; return the exit code."""
     lacking = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if lacking:
         print(
@@ -20,12 +20,15 @@ def main() -> int:
         )
         return 1
     try:
-        # Here, because loading takes seconds in which Ctrl-C is to be minded too.
+        # Imported here: loading takes seconds, during which Ctrl-C must work too.
         from .program import run_named  # noqa: PLC0415
 
         return run_named()
     except KeyboardInterrupt:
-        print("\ninterrupted: the finished cells are kept, run it again to go on", file=sys.stderr)
+        print(
+            "\ninterrupted: the finished cells are stored; run the command again to resume",
+            file=sys.stderr,
+        )
         return INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""`codedmap.topology.plan_cluster` beside all selections of small clusters, and how its time grows with large ones."""
+"""`codedmap.topology.plan_cluster` against all selections of small clusters, and its run time on large ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 import codedmap as cm
 
-from .clusters_every import every
+from .clusters_every import enumerate_selections
 from .clusters_random import large, small
 from .clusters_report import LEAST, TARGETS, report
 from .harness import Cell, Experiment, Row
@@ -24,16 +24,16 @@ __all__ = ["EXPERIMENT", "Settings"]
 
 ERROR = 0.15
 KINDS = {
-    "the least cost": "#009E73",
-    "within 1 + 1/|I| of it": "#56B4E9",
-    "more": "#E69F00",
+    "minimum cost": "#009E73",
+    "within 1 + 1/|I| of the minimum": "#56B4E9",
+    "above": "#E69F00",
     "not in time": "#999999",
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is compared, and timed.
+    """Sizes and numbers of clusters.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Settings:
     blocks, each : int
         Cells of each size, and clusters in each.
     nodes : tuple of int
-        Of large clusters, both kinds together.
+        Sizes of large clusters, both kinds of nodes together.
     repetitions : int
         Large clusters of each size.
     """
@@ -80,11 +80,11 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
         return
     for number in range(settings.each):
         cluster = small((cell["learning"], cell["information"]), rng)
-        known = every(cluster, ERROR)
+        known = enumerate_selections(cluster, ERROR)
         alone, everyone = known.alone, known.everyone
         for target, share in TARGETS.items():
-            limit = known.fastest + share * (known.at_leisure - known.fastest)
-            # To the fastest selection rounding must not decide.
+            limit = known.fastest + share * (known.cheapest_seconds - known.fastest)
+            # Rounding must not exclude the fastest selection.
             limit = np.inf if np.isinf(share) else limit * (1.0 + 1e-9)
             plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=limit, throw=False)
             least = known.least(limit)
@@ -127,8 +127,8 @@ def _plot(table: pd.DataFrame, path: Path) -> None:
     with figure(path, 1, 2) as ((left, right),):
         ratios = {
             "plan_cluster": least.ratio,
-            "one node alone": least.alone,
-            "everybody": least.everyone,
+            "one node": least.alone,
+            "all nodes": least.everyone,
         }
         places, labels = [], []
         for row, (target, (name, ratio)) in enumerate(product(TARGETS, ratios.items())):
@@ -164,8 +164,8 @@ def _plot(table: pd.DataFrame, path: Path) -> None:
             ):
                 line = middle * (at / centre) ** power
                 right.loglog(at, line, style, color="#444444", label=label)
-        right.set_xlabel("nodes, half of them learning")
-        right.set_ylabel("seconds of planning (processor time)")
+        right.set_xlabel("nodes (half of them learning nodes)")
+        right.set_ylabel("planning, seconds of processor time")
         right.legend()
 
 

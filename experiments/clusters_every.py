@@ -1,8 +1,8 @@
-"""All selections of a small cluster, written from the description of `codedmap.topology.plan_cluster` alone.
+"""All selections of a small cluster, implemented from the description of `codedmap.topology.plan_cluster` alone.
 
-Nothing is shared with the library but the cluster itself: the spectral gap, the expected slowest node (here by
-inclusion and exclusion) and the number of iterations (by halving) are computed anew, so that the
-comparison checks these too.
+Only the `Cluster` is shared with the library. The spectral gap, the expected slowest node (here by inclusion and
+exclusion) and the number of iterations (by bisection) are implemented a second time, so that the comparison checks
+them as well.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import numpy as np
 
 import codedmap as cm
 
-__all__ = ["Every", "every"]
+__all__ = ["Selections", "enumerate_selections"]
 
 
 Part = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Every:
+class Selections:
     """Cost and seconds of all selections that reach the error.
 
     Parameters
     ----------
     cost, seconds : ndarray, (count,)
     structure : ndarray of int, (count,)
-        Which of ``structures`` it is of.
+        Index into ``structures``.
     structures : list of (names, links)
         Connected sets of learning nodes and links.
     feeds : list of ndarray, each (ways, I)
-        For each structure its ways to be fed: the number of the node for each source, -1 for none.
+        For each structure all assignments of sources: the index of the node that each source feeds, or -1.
     way : ndarray of int, (count,)
-        Which way.
+        Index into ``feeds``.
     """
 
     cost: np.ndarray
@@ -47,11 +47,11 @@ class Every:
     sources: Part
 
     def least(self, seconds: float, among: np.ndarray | bool = True) -> float:
-        """The least cost in this time; infinite if nothing is that fast."""
+        """Minimum cost within this time; infinite if no selection is that fast."""
         return float(self.cost[(self.seconds <= seconds) & among].min(initial=np.inf))
 
     def best(self, seconds: float) -> frozenset[str]:
-        """What the cheapest selection in this time uses: nodes, links and feeds, each as a word."""
+        """Names of the nodes, links and feeds of the cheapest selection within this time."""
         at = int(np.where(self.seconds <= seconds, self.cost, np.inf).argmin())
         names, links = self.structures[self.structure[at]]
         fed = self.feeds[self.structure[at]][self.way[at]]
@@ -62,12 +62,12 @@ class Every:
 
     @property
     def alone(self) -> np.ndarray:
-        """Whether a single node learns."""
+        """True where a single node learns."""
         return np.array([len(names) == 1 for names, _ in self.structures])[self.structure]
 
     @property
     def everyone(self) -> np.ndarray:
-        """Whether all nodes learn, over all links, and all sources feed."""
+        """True where all nodes learn over all links and all sources feed."""
         size = [(len(names), len(links)) for names, links in self.structures]
         whole = np.array([one == max(size) for one in size])[self.structure]
         most = np.array(
@@ -77,24 +77,24 @@ class Every:
 
     @property
     def fastest(self) -> float:
-        """The least time in which the error is reached at all."""
+        """The shortest time in which the error is reached."""
         return float(self.seconds.min(initial=np.inf))
 
     @property
-    def at_leisure(self) -> float:
-        """The time that the cheapest selection of all takes."""
+    def cheapest_seconds(self) -> float:
+        """The time of the cheapest selection."""
         return float(self.seconds[self.cost.argmin()])
 
 
-def every(cluster: cm.topology.Cluster, error: float) -> Every:
-    """Measure all selections; those of small clusters, for their number explodes."""
+def enumerate_selections(cluster: cm.topology.Cluster, error: float) -> Selections:
+    """Cost and time of all selections; their number grows exponentially with the cluster."""
     structures = list(_structures(cluster))
     measured = [_measured(cluster, nodes, links, error) for nodes, links in structures]
     cost = np.concatenate([one[0] for one in measured])
     seconds = np.concatenate([one[1] for one in measured])
     counts = [len(one[0]) for one in measured]
     able = np.isfinite(cost)
-    return Every(
+    return Selections(
         cost[able],
         seconds[able],
         np.repeat(np.arange(len(structures)), counts)[able],
@@ -131,11 +131,11 @@ def _measured(
     links: tuple[cm.topology.Link, ...],
     error: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cost and seconds for each way to let information nodes feed these learning nodes, and the ways."""
+    """Cost and seconds of each assignment of information nodes to these learning nodes, and the assignments."""
     nodes = [node for node in cluster.learning if node.name in names]
     sources = cluster.information
     ends = {frozenset((link.first, link.second)): link for link in cluster.links}
-    ways: list[list[tuple[int, float, float]]] = []  # (node or -1, seconds, cost) of each source
+    ways: list[list[tuple[int, float, float]]] = []  # of each source: (node or -1, seconds, cost)
     for source in sources:
         own = [(-1, 0.0, 0.0)]
         for at, node in enumerate(nodes):
@@ -182,7 +182,7 @@ def _gap(names: tuple[str, ...], links: tuple[cm.topology.Link, ...]) -> float:
         share = 1.0 / (1.0 + max(degree[link.first], degree[link.second]))
         W[[i, j], [j, i]] += share
         W[[i, j], [i, j]] -= share
-    # What averaging leaves of everything but the mean.
+    # The largest factor by which one averaging step shrinks deviations from the mean.
     return 1.0 - float(np.linalg.norm(W - 1.0 / n, 2))
 
 

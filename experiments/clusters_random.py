@@ -1,4 +1,4 @@
-"""Random clusters: small ones, all of whose selections can be measured, and large ones."""
+"""Random clusters: small ones whose selections can be enumerated, and large ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["large", "small"]
 
 
 def small(size: tuple[int, int], rng: np.random.Generator) -> cm.topology.Cluster:
-    """So many learning and information nodes that differ in all, sparsely or densely linked."""
+    """Learning and information nodes with random parameters, sparsely or densely linked."""
     learners, sources = size
     dense = float(rng.choice([0.2, 0.5, 1.0]))
 
@@ -32,7 +32,7 @@ def small(size: tuple[int, int], rng: np.random.Generator) -> cm.topology.Cluste
         cm.topology.InformationNode(f"i{at}", float(rng.integers(5, 100)), between(0.0, 0.5))
         for at in range(sources)
     ]
-    # A path keeps the learning nodes connected, and one link each information node.
+    # A path connects the learning nodes; each information node has at least one link.
     links = [
         cm.topology.Link(f"l{a}", f"l{b}", between(0.02, 0.3), between(0.0, 0.1))
         for a in range(learners)
@@ -51,7 +51,7 @@ def small(size: tuple[int, int], rng: np.random.Generator) -> cm.topology.Cluste
 
 
 def large(nodes: int, rng: np.random.Generator) -> cm.topology.Cluster:
-    """Half of the nodes learn, all linked; each other is linked with three; a good part is needed."""
+    """Half of the nodes learn, fully linked; each information node is linked with three of them."""
     learners = nodes // 2
 
     def between(low: float, high: float) -> float:
@@ -81,7 +81,7 @@ def large(nodes: int, rng: np.random.Generator) -> cm.topology.Cluster:
         for i in range(nodes - learners)
         for at in rng.choice(learners, min(learners, 3), replace=False).tolist()
     ]
-    # Samples grow with the nodes, and so does what is asked of them.
+    # The samples needed grow with the number of nodes.
     return cm.topology.Cluster(
         learning, information, links, cm.topology.ErrorModel(0.01, 4.0 * nodes**0.5, 0.5, 0.3)
     )

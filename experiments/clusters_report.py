@@ -1,4 +1,4 @@
-"""The clusters experiment in words, every figure taken from the table."""
+"""Report of the clusters experiment, made from its table."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from .stats import mean_interval, slope_interval
 __all__ = ["LEAST", "TARGETS", "report"]
 
 TARGETS = {"the fastest": 0.0, "+10 %": 0.1, "+40 %": 0.4, "none": np.inf}
-"""Time targets: that of the fastest selection, plus a share of the way to that of the cheapest."""
+"""Time targets: the fastest selection's time plus a share of the difference to the cheapest one's."""
 LEAST = 1.0 + 1e-6
 
-WORDS = """## Clusters: how far from the least cost does `plan_cluster` end?
+WORDS = """## Clusters: how close to the minimum cost are the plans of `plan_cluster`?
 
-**Asked.** {count} random clusters of {sizes} learning and information nodes are small enough to measure
-*all* their selections: every connected set of learning nodes, every set of links, every way to feed them (a
-median of {selections:,.0f} that reach the error). Times, costs, samples, delays, links and the error model are drawn
-anew for each. The time target is that of the fastest selection there is, or some of the way from there to that of
-the cheapest one, or none. What does the plan cost, as a multiple of the least? All selections are measured
-by a program that shares no formula with the library. The paper behind the idea states a bound of
-1 + 1/|I| for its algorithm, with |I| the information nodes; the steps here are not the paper's, and nothing is proven
-of them.
+**Question.** What does a plan cost, as a multiple of the minimum? {count} random clusters of {sizes} learning +
+information nodes are small enough to enumerate *all* selections: every connected set of learning nodes, every set of
+links, every assignment of information nodes (a median of {selections:,.0f} that reach the error). Times, costs,
+samples, delays, links and the error model are drawn anew for each cluster. The time target is the time of the fastest
+selection, that time plus 10 % or 40 % of the difference to the time of the cheapest selection, or none.
+
+The enumeration shares no formula with the library. The DoubleClimb paper states a bound of 1 + 1/|I| for its
+algorithm, where |I| is the number of information nodes. The steps of `plan_cluster` are not those of the paper, and
+no bound is proven for them.
 
 {table}
 
-*Mean* with its 95 % interval and *worst* are over the plans that are in time. Beside them: the least cost at which
-a single node can learn, where that is possible in time, and what it costs if all nodes learn over all links, fed by
-everybody, likewise.
+*Mean* (with its 95 % interval) and *worst* are over the plans that meet the time target. *One node*: the minimum cost
+of a selection with a single learning node, where one meets the target. *All nodes*: the cost if all nodes learn over
+all links and all information nodes feed them, where that meets the target.
 
-**Came out.** {out}
+**Result.** {out}
 
-**Every violation.** {violations}
+**Violations.** {violations}
 
-**Growth.** {growth}
+**Run time.** {growth}
 
-**Means.** With time to spare the plan is the cheapest selection or next to it. Where the time target leaves only a
-few selections of many, it may miss them all, and `Unreachable` then says *was found*, not *exists*. Allow a
-little more time, or look at what it says can be had. {alone}
+**Conclusion.** Without a tight time target the plan is the cheapest selection or close to it. Where the target leaves
+few of the selections, the plan may miss all of them: `Unreachable` means that none was *found*, not that none exists.
+Then allow more time, or take the alternative that the error names. {alone}
 """
 
 
 def report(table: pd.DataFrame) -> str:
-    """What was asked, what came out and what it means."""
+    """The section of the page."""
     least, growth = table[table.part == "least"].copy(), table[table.part == "growth"]
     least["bound"] = 1.0 + 1.0 / least.information
     sizes = [
@@ -59,9 +60,10 @@ def report(table: pd.DataFrame) -> str:
         ).selections.median(),
         table=_grid(least),
         out=(
-            f"{(found.ratio <= LEAST).sum()} of {len(least)} plans are the cheapest selection there is, "
-            f"{(found.ratio <= found.bound).sum()} are within 1 + 1/|I|; the worst plan in time costs "
-            f"{found.ratio.max():.3f} times the least. {len(missed)} are not in time although a selection is."
+            f"{(found.ratio <= LEAST).sum()} of {len(least)} plans have the minimum cost, "
+            f"{(found.ratio <= found.bound).sum()} are within 1 + 1/|I| of it. The worst plan that meets the time "
+            f"target costs {found.ratio.max():.3f} times the minimum. {len(missed)} plans miss a time target that "
+            "some selection meets."
         ),
         violations=_violations(missed, over),
         growth=_growth(growth),
@@ -71,8 +73,8 @@ def report(table: pd.DataFrame) -> str:
 
 def _grid(least: pd.DataFrame) -> str:
     lines = [
-        "| time target | I | plans | cheapest of all | mean ratio | worst | 1 + 1/\\|I\\| | within it | not in time "
-        "| one node alone | everybody |",
+        "| time target | I | plans | at minimum cost | mean ratio | worst | 1 + 1/\\|I\\| | within it | target missed "
+        "| one node | all nodes |",
         "|---" * 11 + "|",
     ]
     for target in TARGETS:
@@ -93,41 +95,45 @@ def _grid(least: pd.DataFrame) -> str:
 
 def _other(ratios: pd.Series, count: int) -> str:
     if not len(ratios):
-        return "never in time"
+        return "none meets it"
     return f"{ratios.mean():.2f}" + (f" ({len(ratios)} of {count})" if len(ratios) < count else "")
 
 
 def _violations(missed: pd.DataFrame, over: pd.DataFrame) -> str:
-    parts = []
+    text = "No plan that meets the time target costs more than 1 + 1/|I| times the minimum."
     if len(over):
-        told = "; ".join(
-            f"{row.learning} + {row.information} nodes, target {row.target}: {row.ratio:.3f} against "
-            f"{row.bound:.3f}, {row.differences:.0f} differences"
+        lines = [
+            "| nodes | time target | cost over minimum | bound | differences |",
+            "|---" * 5 + "|",
+        ]
+        lines += [
+            f"| {row.learning} + {row.information} | {row.target} | {row.ratio:.3f} | {row.bound:.3f} "
+            f"| {row.differences:.0f} |"
             for row in over.itertuples()
-        )
-        parts.append(f"{len(over)} plans in time cost more than 1 + 1/|I| times the least: {told}.")
-    else:
-        parts.append("No plan in time costs more than 1 + 1/|I| times the least.")
-    if len(missed):
-        told = "; ".join(
-            f"{row.learning} + {row.information} nodes, target {row.target}: {row.too_slow:.1%} too slow, "
-            f"{row.differences:.0f} differences"
-            for row in missed.itertuples()
-        )
-        parts.append(
-            f"{len(missed)} are not in time: {told}. *Differences* are the nodes, links and feeds in which the plan "
-            "and the cheapest selection in time differ. The climb changes one of them at a time (of feeds two), so it "
-            "stops where that helps no more although more changes at once would."
-        )
-    return " ".join(parts)
+        ]
+        text = f"{len(over)} plans that meet the target exceed the bound:\n\n" + "\n".join(lines)
+    if not len(missed):
+        return text
+    lines = ["| nodes | time target | too slow by | differences |", "|---" * 4 + "|"]
+    lines += [
+        f"| {row.learning} + {row.information} | {row.target} | {row.too_slow:.1%} | {row.differences:.0f} |"
+        for row in missed.itertuples()
+    ]
+    return (
+        f"{text} These {len(missed)} plans miss the time target:\n\n"
+        + "\n".join(lines)
+        + "\n\n*Differences* are the nodes, links and feeds in which the plan and the cheapest selection within the "
+        "target differ. The search changes one of them at a time (two for feeds). It stops where no single change "
+        "improves the plan, even if several changes at once would."
+    )
 
 
 def _alone(least: pd.DataFrame) -> str:
     free, bound = least[least.target == "none"], least[least.target != "none"]
     return (
-        f"Without a time target a single learning node is the cheapest in {(free.alone <= LEAST).sum()} of {len(free)} "
-        f"clusters, with one in {(bound.alone <= LEAST).sum()} of {len(bound)}: in this error model cooperation buys time, and "
-        "samples of nodes that one learning node does not reach, but by itself no smaller error."
+        f"A single learning node is the cheapest choice in {(free.alone <= LEAST).sum()} of {len(free)} clusters without "
+        f"a time target, and in {(bound.alone <= LEAST).sum()} of {len(bound)} with one. In this error model cooperation "
+        "saves time and gives access to the samples of more information nodes; by itself it does not lower the error."
     )
 
 
@@ -136,15 +142,21 @@ def _growth(growth: pd.DataFrame) -> str:
     times = growth.groupby("all_nodes").agg(
         {"planning_seconds": "mean", "nodes": "mean", "fed_by": "mean"}
     )
-    told = "; ".join(
-        f"{n:.0f} nodes {row.planning_seconds:.1f} s ({row.nodes:.0f} + {row.fed_by:.0f} chosen)"
-        for n, row in times.iterrows()
-    )
     steps = np.diff(np.log(times.planning_seconds)) / np.diff(np.log(times.index.to_numpy(float)))
-    between = ", ".join(f"{step:.1f}" for step in steps)
+    lines = [
+        "| nodes | seconds | chosen nodes (learning + information) | exponent from the size before |"
+    ]
+    lines.append("|---" * 4 + "|")
+    for (n, row), step in zip(
+        times.iterrows(), ["", *(f"{one:.1f}" for one in steps)], strict=True
+    ):
+        lines.append(
+            f"| {n:.0f} | {row.planning_seconds:.1f} | {row.nodes:.0f} + {row.fed_by:.0f} | {step} |"
+        )
     verdict = "no faster than cubic" if slope.high <= 3.0 else "**not shown to be at most cubic**"
     return (
-        f"Planning for clusters in which all learning nodes are linked, with 1.3 times the least time found, takes "
-        f"(processor time, mean of {len(growth) // len(times)}): {told}. On logarithmic axes the slope is {slope}: "
-        f"{verdict}. From each size to the next it is {between}."
+        "Processor time of planning for clusters whose learning nodes are all linked, with a time target of 1.3 times "
+        f"the shortest time found (mean of {len(growth) // len(times)}):\n\n"
+        + "\n".join(lines)
+        + f"\n\nThe time grows as a power of the nodes with exponent {slope}: {verdict}."
     )

@@ -1,4 +1,4 @@
-"""Data sets and weights: where they are looked for, how to get them, and what is in them."""
+"""Data sets and weights: where they are searched, how to get them, and how to load them."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ ORDER_SEED = 0
 
 
 class MissingData(RuntimeError):
-    """A data set that is not there; the message says which command fetches it."""
+    """A data set is missing; the message names the command that gets it."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of data or weights that the repository does not hold."""
+    """A file of data or weights that is not part of the repository."""
 
     name: str
     size: str
     how: str
-    """The command that fetches or makes it."""
+    """The command that gets or makes it."""
     made_of: str | None = None
-    """The name of another file here that it is made of."""
+    """Name of the file that it is made from, if any."""
 
 
-def _told(name: str, size: str, row: str) -> File:
+def _external(name: str, size: str, row: str) -> File:
     return File(name, size, f"`python -m experiments.prepare {row}` says where it comes from")
 
 
@@ -69,11 +69,11 @@ _TORCH = "`pip install -e '.[train]'`"
 FILES: dict[str, File] = {
     file.name: file
     for file in (
-        _told("mnist.npz", "11 MB", "mnist"),
-        _told("cifar10-jpeg.zip", "62 MB", "cifar10"),
-        _told("imagenet-samples-224.zip", "7 MB", "imagenet"),
-        _told("aws-lambda-256-workers.npz", "0.6 MB", "aws"),
-        _told("resnet20-cifar10.pt", "1.1 MB", "resnet20-weights"),
+        _external("mnist.npz", "11 MB", "mnist"),
+        _external("cifar10-jpeg.zip", "62 MB", "cifar10"),
+        _external("imagenet-samples-224.zip", "7 MB", "imagenet"),
+        _external("aws-lambda-256-workers.npz", "0.6 MB", "aws"),
+        _external("resnet20-cifar10.pt", "1.1 MB", "resnet20-weights"),
         _made(
             "resnet20-cifar10.onnx", "1.1 MB", "resnet20", f"{_TORCH} and resnet20-cifar10.pt",
             "resnet20-cifar10.pt",
@@ -84,7 +84,7 @@ FILES: dict[str, File] = {
         _made("vit-s14-saliency.onnx", "97 MB", "vit", "no more; pip loads 90 MB"),
     )
 }  # fmt: skip
-"""By name; one row a file."""
+"""By name."""
 
 
 def folder() -> Path:
@@ -93,23 +93,23 @@ def folder() -> Path:
 
 
 def cache() -> Path:
-    """The user's own folder, for what is made here when the data folder is shared or not there."""
+    """The user's cache folder, used when the data folder does not exist or is not writable."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / (
         "codedmap-experiments"
     )
 
 
 def output_folder() -> Path:
-    """Where files that are made go: the data folder if it may be written to, else the cache."""
+    """Folder for files that are made here: the data folder if it is writable, else the cache."""
     shared = folder()
-    # Root passes os.access even where the mode says that nobody is meant to write.
+    # Root passes os.access even where the mode forbids writing, so the mode is checked as well.
     if shared.is_dir() and shared.stat().st_mode & 0o222 and os.access(shared, os.W_OK):
         return shared
     return cache()
 
 
 def find(name: str) -> Path | None:
-    """The file of this name in the data folder or the cache, if it is there."""
+    """The file of this name in the data folder or the cache, or None."""
     paths = (place / name for place in (folder(), cache()))
     return next((path for path in paths if path.is_file()), None)
 
@@ -125,18 +125,18 @@ def path_of(name: str) -> Path:
     path = find(name)
     if path is None:
         require([name])
-        raise AssertionError(f"{name} came while it was looked for")
+        raise AssertionError(f"{name} appeared during the search")
     return path
 
 
 def require(names: Iterable[str]) -> None:
-    """Look for all of these files at once.
+    """Check that all of these files exist.
 
     Raises
     ------
     MissingData
-        If some are in neither the data folder nor the cache: it names all of them, and what they
-        are made of if that is missing too.
+        If some are in neither the data folder nor the cache. Names all of them, and the files that
+        they are made from if those are missing too.
     """
     missing: dict[str, File] = {}
     for name in names:
@@ -146,7 +146,7 @@ def require(names: Iterable[str]) -> None:
             file = FILES[file.made_of] if file.made_of else None
     if not missing:
         return
-    # In the order of the table, in which what something is made of comes first.
+    # In the order of FILES, in which sources come before what is made from them.
     listed = [file for name, file in FILES.items() if name in missing]
     raise MissingData(
         f"not in the data folder {folder()}, nor in {cache()}:\n"
@@ -156,7 +156,7 @@ def require(names: Iterable[str]) -> None:
 
 
 def digest(path: Path) -> str:
-    """A checksum of a file's content: another copy of a data set, or other weights, have another."""
+    """Checksum of the content of a file; it identifies a copy of a data set or a set of weights."""
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns)
 
@@ -168,12 +168,12 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 def save(name: str, write: Callable[[Any], object]) -> Path:
-    """Make a file that is either whole or not there.
+    """Write a file atomically.
 
     Parameters
     ----------
     name : str
-        Its name in `output_folder`.
+        File name in `output_folder`.
     write : callable
         Writes the content into a binary file.
 
@@ -184,7 +184,7 @@ def save(name: str, write: Callable[[Any], object]) -> Path:
     """
     path = output_folder() / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    # With the process in the name, two runs that make the same file do not write into each other.
+    # The process id keeps two runs that make the same file apart.
     temporary = path.with_name(f"{name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -208,7 +208,7 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cifar10(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
-    """A part of CIFAR-10, from the copy in JPEG, in an order that mixes the classes.
+    """A part of CIFAR-10, from a copy in JPEG, in an order that mixes the classes.
 
     Parameters
     ----------
@@ -218,13 +218,13 @@ def cifar10(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     -------
     images : ndarray, shape (10000 or 50000, 32, 32, 3), uint8
     labels : ndarray, shape (10000 or 50000,), int64
-        Places in `CIFAR10_CLASSES`.
+        Indices into `CIFAR10_CLASSES`.
     """
 
     def key(name: str) -> tuple[int, int] | None:
-        # Archives of a repository as a whole have a folder of its name around everything.
+        # Archives of a whole repository have one more folder around everything.
         *_, where, kind, file = name.split("/")
-        # Image 0 is called ".jpg" in some copies, because they lost the leading zeros.
+        # Copies without leading zeros name image 0 ".jpg".
         number = int("0" + file.removesuffix(".jpg"))
         return (CIFAR10_CLASSES.index(kind), number) if where == part else None
 
@@ -232,7 +232,7 @@ def cifar10(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
 
 
 def photos() -> tuple[np.ndarray, np.ndarray]:
-    """Photos of as many ImageNet classes, in an order that mixes them.
+    """400 photos, one of each of 400 ImageNet classes, in random order.
 
     Returns
     -------
@@ -250,11 +250,11 @@ def _images(
     with zipfile.ZipFile(path) as archive:
         keys = {entry: key(entry) for entry in archive.namelist() if entry.endswith(".jpg")}
         chosen = sorted((place, entry) for entry, place in keys.items() if place is not None)
-        # RandomState, because NumPy promises never to change its stream.
+        # RandomState: NumPy guarantees that its stream never changes.
         order = np.random.RandomState(ORDER_SEED).permutation(len(chosen))
         entries = [chosen[index][1] for index in order]
         labels = np.array([chosen[index][0][0] for index in order], np.int64)
-        # With the size of the archive in the name, another copy of the data set is decoded anew.
+        # The size of the archive is part of the name, so another copy of the data set is decoded again.
         decoded = f"{path.stem}-{part}-{path.stat().st_size}.npy"
         kept = find(decoded)
         if kept is not None:
@@ -268,6 +268,6 @@ def _images(
     try:
         save(decoded, lambda file: np.save(file, images))
     except OSError as error:
-        # Decoding again next time is no reason to fail.
-        print(f"experiments: {decoded} could not be kept: {error}")
+        # Without the cache the images are decoded again next time; that is no failure.
+        print(f"experiments: {decoded} could not be cached: {error}")
     return images, labels

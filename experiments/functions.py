@@ -1,4 +1,4 @@
-"""Functions of many kinds, each with rows to try it on: what plans and liars are tried on."""
+"""Test functions of many kinds, each with inputs, for the planned and the Byzantine experiments."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from . import models
 __all__ = ["FUNCTIONS", "Call", "Function", "load", "reads"]
 
 ROWS = 6_000
-"""Of functions whose inputs are drawn."""
+"""Number of inputs of functions whose inputs are drawn at random."""
 CIFAR_ROWS = 2_000
-"""Of photos, whose networks take longest."""
+"""Number of photos; their networks are the slowest."""
 
 Call = Callable[[np.ndarray], np.ndarray]
 Loaded = tuple[Call, np.ndarray]
@@ -27,15 +27,15 @@ Loaded = tuple[Call, np.ndarray]
 
 @dataclass(frozen=True)
 class Function:
-    """A function under test, and how to come by it."""
+    """A test function and its loader."""
 
     title: str
     kind: str
-    """For figures: functions of a kind share a colour."""
+    """Functions of one kind have one colour in figures."""
     load: Callable[[bool], Loaded]
-    """``quick`` to the call, (b, *x) to (b, *y), and its inputs, (m, *x)."""
+    """Maps ``quick`` to the call, (b, *x) to (b, *y), and its inputs, (m, *x)."""
     slow: bool = False
-    """Whether a row takes a millisecond or more."""
+    """True if a row takes a millisecond or more."""
 
 
 def _of_model(name: str) -> Callable[[bool], Loaded]:
@@ -49,7 +49,7 @@ def _of_model(name: str) -> Callable[[bool], Loaded]:
 
 def _drawn(call: Call, low: tuple[float, ...], high: tuple[float, ...]) -> Callable[[bool], Loaded]:
     def load(quick: bool) -> Loaded:
-        # RandomState, because NumPy promises never to change its stream.
+        # RandomState: NumPy guarantees that its stream never changes.
         return call, np.random.RandomState(1).uniform(low, high, (ROWS, len(low)))
 
     return load
@@ -57,7 +57,7 @@ def _drawn(call: Call, low: tuple[float, ...], high: tuple[float, ...]) -> Calla
 
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits  # noqa: PLC0415  a second to import
+    from sklearn.datasets import load_digits  # noqa: PLC0415  importing it takes a second
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(images))
@@ -65,10 +65,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lenet_8x8(quick: bool) -> Loaded:
-    """LeNet-5 on digits of 8 x 8 pixels, drawn larger and whiter, as MNIST's are: 20 x 20 on 28 x 28.
-
-    It reads 88 % of them as they are meant, though it has learnt from MNIST only.
-    """
+    """LeNet-5, trained on MNIST, on digits of 8 x 8 pixels, enlarged to 20 x 20 inside 28 x 28 as in MNIST."""
     at = (np.arange(20) + 0.5) * 8 / 20 - 0.5
     larger = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(8)))
     larger /= larger.sum(axis=1, keepdims=True)
@@ -82,8 +79,8 @@ def _lenet_8x8(quick: bool) -> Loaded:
     return call, _digits()[0]
 
 
-_LEARNT = 900
-"""Digits that are learnt from; the others are tried."""
+_TRAINED = 900
+"""Number of digits in the training set; the others are the test set."""
 
 
 def _digit_scores(name: str) -> Callable[[bool], Loaded]:
@@ -93,16 +90,18 @@ def _digit_scores(name: str) -> Callable[[bool], Loaded]:
 
         images, labels = _digits()
         if name == "svm":
-            machine = SVC(gamma=0.02, C=10.0).fit(images[:_LEARNT], labels[:_LEARNT])
-            return machine.decision_function, images[_LEARNT:]
-        forest = RandomForestClassifier(60, random_state=0).fit(images[:_LEARNT], labels[:_LEARNT])
-        return forest.predict_proba, images[_LEARNT:]
+            machine = SVC(gamma=0.02, C=10.0).fit(images[:_TRAINED], labels[:_TRAINED])
+            return machine.decision_function, images[_TRAINED:]
+        forest = RandomForestClassifier(60, random_state=0).fit(
+            images[:_TRAINED], labels[:_TRAINED]
+        )
+        return forest.predict_proba, images[_TRAINED:]
 
     return load
 
 
 def _friedman(name: str) -> Callable[[bool], Loaded]:
-    """What learns Friedman's first function of five inputs from 1,000 noisy examples."""
+    """A regressor trained on 1,000 noisy examples of Friedman's first function of five inputs."""
 
     def load(quick: bool) -> Loaded:
         from sklearn.datasets import make_friedman1  # noqa: PLC0415
@@ -124,7 +123,7 @@ def _friedman(name: str) -> Callable[[bool], Loaded]:
 
 
 def _tanh(inputs: int, outputs: int) -> Callable[[bool], Loaded]:
-    """A random network of two hidden layers, on Gaussian rows; with one output, (b,)."""
+    """A random network of two hidden layers on Gaussian inputs; (b,) if it has one output."""
 
     def load(quick: bool) -> Loaded:
         random = np.random.RandomState(10 * inputs + outputs)
@@ -148,7 +147,7 @@ def _tanh(inputs: int, outputs: int) -> Callable[[bool], Loaded]:
 def _run(
     slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, steps: int, each: int
 ) -> np.ndarray:
-    """The states (steps // each, ...) that a classical Runge-Kutta method passes through."""
+    """The states (steps // each, ...) of the classical Runge-Kutta method, every ``each`` steps."""
     seen = []
     for at in range(1, steps + 1):
         first = slope(state)
@@ -174,12 +173,12 @@ def _lotka_volterra(x: np.ndarray) -> np.ndarray:
 
 
 def _heat(x: np.ndarray) -> np.ndarray:
-    """The temperatures at 12 places of a rod after a while, (b, 4) to (b, 12).
+    """Temperatures at 12 places of a rod, (b, 4) to (b, 12).
 
-    At the start there are a warm spot, whose height, place and width are given, on a rod of no
-    warmth, whose ends stay so; given is also how well it conducts.
+    The initial temperature is a Gaussian peak; the ends stay at 0. The inputs are the height, place
+    and width of the peak, and the conductivity times the time.
     """
-    # Mixtures of inputs leave their range, and where heat ran backwards there would be no answer.
+    # Mixtures may leave the range of the inputs; a negative conductivity would have no solution.
     height, place, width, conducts = np.maximum(x, [-np.inf, -np.inf, 0.02, 0.0]).T[:, :, None]
     along = np.linspace(0.0, 1.0, 101)
     start = height * np.exp(-(((along - place) / width) ** 2) / 2)
@@ -191,10 +190,10 @@ def _heat(x: np.ndarray) -> np.ndarray:
 
 
 def _stopped_spring(x: np.ndarray) -> np.ndarray:
-    """Where a mass on a spring is at the end, (b, 3) to (b,), if it runs into a stiff buffer.
+    """Final position of a mass on a spring that may hit a buffer, (b, 3) to (b,).
 
-    Given are its place at the start, how far away the buffer is, and how stiff: a function that is
-    continuous, with a kink where the buffer is just reached.
+    The inputs are the initial position, the position of the buffer and its stiffness. The function is
+    continuous, with a kink where the mass just reaches the buffer.
     """
     start, away, stiff = x.T
 
@@ -258,12 +257,12 @@ FUNCTIONS: dict[str, Function] = {
 
 
 def reads(name: str, quick: bool) -> tuple[str | Path, ...]:
-    """The files whose content decides what the function answers, as `models.reads` tells them."""
+    """The files that the answers of the function depend on, as in `models.reads`."""
     return (models.LENET,) if name == "lenet-8x8" else models.reads(name, quick)
 
 
 @lru_cache(maxsize=1)
 def load(name: str, quick: bool) -> tuple[Call, np.ndarray, np.ndarray]:
-    """The call, its inputs, and its answers to them in double precision."""
+    """The call, its inputs, and its answers in double precision."""
     call, inputs = FUNCTIONS[name].load(quick)
     return call, inputs, np.asarray(call(inputs), np.float64)

@@ -1,7 +1,7 @@
-"""Ye and Abbe's trade-off: parts computed, stragglers tolerated, numbers sent, and how long a sum takes.
+"""Ye and Abbe's trade-off between parts computed, stragglers tolerated and numbers sent, and the time of a sum.
 
-The model of time is the paper's (arXiv 1802.03475): worker n takes d T + U / m, where T is what one part
-takes to compute and U what a whole sum takes to send, both shifted exponentials. All schemes meet the same draws.
+The time model is the paper's (arXiv 1802.03475): worker n takes d T + U / m, where T is the time to compute one part
+and U the time to send a whole sum, both shifted exponentials. All schemes get the same draws.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ REGIMES = {
     "even": (4.0, 0.2, 4.0, 0.2),
     "computing": (6.0, 0.1, 1.6, 0.8),
 }
-"""t₁, λ₁ of computing a part and t₂, λ₂ of sending a sum; the first are the paper's example's."""
+"""t₁, λ₁ of computing a part and t₂, λ₂ of sending a sum; the first regime is the paper's example."""
 HEDGED = 0.9
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is simulated, and what is run.
+    """Sizes of the simulation and of the live runs.
 
     Parameters
     ----------
     workers : int
         N.
     waves : int
-        Simulated.
+        Simulated sums.
     values : int
-        Random sums on which the error of leaving stragglers out is measured.
+        Random sums on which the error of ignoring stragglers is measured.
     live : Config
-        Of the runs on processes that really sleep.
+        Settings of the runs on processes that sleep.
     """
 
     workers: int
@@ -110,7 +110,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
 def drawn(
     constants: tuple[float, float, float, float], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How long computing one part takes each worker, and sending a whole sum."""
+    """Times of each worker to compute one part and to send a whole sum."""
     first, rate, second, other = constants
     return (
         first + rng.standard_exponential(shape) / rate,
@@ -131,14 +131,14 @@ def _made(N: int, s: int, m: int) -> tuple[cm.codes.PolynomialGradientCode | Non
 
 
 def _left_out(N: int, s: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """The error of the scaled sum of N - S parts over the sum's size, values of mean 1 and deviation 1."""
+    """Relative error of the scaled sum of N - S parts; values have mean 1 and standard deviation 1."""
     values = 1.0 + rng.standard_normal((count, N, 100))
     total = values.sum(axis=1)
     code, errors = cm.codes.IgnoreStragglers(N, s), np.empty(count)
     for n in range(count):
         answered = frozenset(rng.permutation(N)[s:].tolist())
-        told = sum(weight[0] * values[n, w] for w, weight in code.weights(answered).items())
-        errors[n] = np.linalg.norm(told - total[n]) / np.linalg.norm(total[n])
+        estimate = sum(weight[0] * values[n, w] for w, weight in code.weights(answered).items())
+        errors[n] = np.linalg.norm(estimate - total[n]) / np.linalg.norm(total[n])
     return errors
 
 

@@ -1,4 +1,4 @@
-"""A few of the same schemes on worker processes that really sleep for the times drawn."""
+"""Some of the same schemes on worker processes that sleep for the times drawn."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .harness import Row
 __all__ = ["Config", "TOLERANCE", "rows"]
 
 TOLERANCE = 0.1
-"""By how much the mean on the clock may differ from the simulated one."""
+"""Relative difference allowed between the measured and the simulated mean."""
 GRACE = 30.0
-"""Stragglers sleep on while they are waited for between waves: nobody is ended."""
+"""Long enough that no straggler is ended: the next wave starts when all have woken up."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """How much is run.
+    """Size of the live runs.
 
     Parameters
     ----------
     unit : float
-        Seconds that 1 of the model's times stands for.
+        Seconds per unit of time of the model.
     waves : int
     """
 
@@ -36,7 +36,7 @@ class Config:
 
 
 def _schemes(N: int) -> dict[tuple[str, int], cm.contracts.SumCode]:
-    """By name and parts of each worker."""
+    """By name and number of parts per worker."""
     return {
         ("wait for all", 1): cm.codes.FractionalRepetition(N, 0),
         ("copies", 2): cm.codes.FractionalRepetition(N, 1),
@@ -47,7 +47,7 @@ def _schemes(N: int) -> dict[tuple[str, int], cm.contracts.SumCode]:
 
 
 def rows(config: Config, computing: np.ndarray, sending: np.ndarray) -> Iterator[Row]:
-    """One row a scheme, from the times of computing a part and of sending a sum, (waves, N)."""
+    """One row per scheme, from the times of computing a part and of sending a sum, (waves, N)."""
     waves, N = computing.shape
     values = np.random.default_rng(0).standard_normal((4 * N, 50))
     schemes = _schemes(N)
@@ -55,11 +55,11 @@ def rows(config: Config, computing: np.ndarray, sending: np.ndarray) -> Iterator
     expected = np.empty((len(schemes), waves))
     off = 0.0
     with cm.engines.Local(N, grace=GRACE) as engine:
-        # The first call of a process loads what it needs, which is no part of a later sum.
+        # The first call of a process imports modules, which is no part of a later sum.
         first = cm.CodedParts(values, code=cm.codes.FractionalRepetition(N, 0), engine=engine)
         cm.sum(_total, first)
         for wave in range(waves):
-            # Wave by wave, so that whatever else the machine does meets all schemes alike.
+            # All schemes in each wave, so that other load on the machine affects them alike.
             for at, ((_, parts), code) in enumerate(schemes.items()):
                 seconds = config.unit * (parts * computing[wave] + sending[wave] / code.reduction)
                 late = {n: cm.testing.late(float(seconds[n])) for n in range(N)}
@@ -68,13 +68,15 @@ def rows(config: Config, computing: np.ndarray, sending: np.ndarray) -> Iterator
                 began = time.perf_counter()
                 result = cm.sum(_total, shards)
                 clocked[at, wave] = time.perf_counter() - began
-                expected[at, wave] = _enough(code, seconds)
+                expected[at, wave] = _decoding_time(code, seconds)
                 off = max(off, float(np.abs(result.value - values.sum(axis=0)).max()))
-    for ((name, parts), code), own, told in zip(schemes.items(), clocked, expected, strict=True):
+    for ((name, parts), code), own, simulated in zip(
+        schemes.items(), clocked, expected, strict=True
+    ):
         yield {
             "scheme": name, "S": code.stragglers, "m": code.reduction, "parts": parts, "waves": waves,
-            "unit_ms": 1e3 * config.unit, "live": 1e3 * own.mean(), "simulated": 1e3 * told.mean(),
-            "ratio": own.mean() / told.mean(), "overhead_p50": 1e3 * float(np.median(own - told)),
+            "unit_ms": 1e3 * config.unit, "live": 1e3 * own.mean(), "simulated": 1e3 * simulated.mean(),
+            "ratio": own.mean() / simulated.mean(), "overhead_p50": 1e3 * float(np.median(own - simulated)),
             "off": off,
         }  # fmt: skip
 
@@ -84,8 +86,8 @@ def _total(rows: np.ndarray) -> np.ndarray:
     return total
 
 
-def _enough(code: cm.contracts.SumCode, seconds: np.ndarray) -> float:
-    """When the code can decode, if answers come at these times."""
+def _decoding_time(code: cm.contracts.SumCode, seconds: np.ndarray) -> float:
+    """The time at which the code can decode, if answers arrive at these times."""
     order = np.argsort(seconds)
     count = 1
     while not code.decodable(frozenset(order[:count].tolist())):
@@ -94,6 +96,6 @@ def _enough(code: cm.contracts.SumCode, seconds: np.ndarray) -> float:
 
 
 def _wait_until_idle(engine: cm.engines.Local) -> None:
-    # A slot takes its calls in turn, so that it answers this one tells that it has no other left.
+    # A slot runs its calls in order: when it answers this one, no other call is left.
     for future in [engine.submit(slot, np.tanh, 0.5) for slot in range(engine.workers)]:
         future.result()

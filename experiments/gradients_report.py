@@ -1,4 +1,4 @@
-"""The gradients experiment in a picture and in words, every figure taken from its table."""
+"""Figure and report of the gradients experiment, both made from its table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["plot", "report"]
 
 TITLES = {
     "sending": "sending dominates (the paper's example)",
-    "even": "both alike",
+    "even": "both equal",
     "computing": "computing dominates",
 }
 COLOURS = {
@@ -27,51 +27,58 @@ COLOURS = {
 
 SHADES = ("#440154", "#3B528B", "#21918C", "#5EC962", "#E6C800")
 
-WORDS = """## Gradient codes: how many parts, how many stragglers, how short an answer?
+WORDS = """## Gradient codes: parts computed, stragglers tolerated, length of an answer
 
-**Asked.** {N} workers add up a function over {N} parts. If each computes d = S + m parts, any S of them may be
-late and every answer has 1/m of the length of the sum: that is the trade-off of Ye and Abbe, and no code needs
-fewer parts. More parts cost computing time, more stragglers save waiting, shorter answers save sending. Which d, S
-and m are fastest, and do they beat what people do without a code: waiting for all, plain copies, leaving stragglers
-out, sending late parts once more? The model of time is the paper's: a worker takes d·T + U/m, where T = t₁ + Exp(λ₁) is
-what a part takes to compute, and U = t₂ + Exp(λ₂) what a sum takes to send. {waves:,} sums are simulated, all schemes
-on the same draws; brackets are 95 % intervals of the mean.
+**Question.** {N} workers add up a function over {N} parts. If each computes d = S + m parts, then any S workers may be
+late and each answer has 1/m of the length of the sum. This is the trade-off of Ye and Abbe; no code needs fewer
+parts. More parts cost computing time, more stragglers save waiting time, shorter answers save sending time. Which d,
+S and m are fastest? Are they faster than the methods without a code: waiting for all, copies, ignoring stragglers,
+hedging?
 
-*Polynomial* is `PolynomialGradientCode`, decoded from the first N - S answers; *grouped* is `GroupedGradientCode`
-(groups of d), from the first m of each group; *copies* is `FractionalRepetition`, from the first of each group of
-d; *hedge* sends a part once more when it is later than 90 % of all calls.
+The time model is the paper's. A worker takes d·T + U/m, where T = t₁ + Exp(λ₁) is the time to compute a part and
+U = t₂ + Exp(λ₂) the time to send a sum. {waves:,} sums are simulated, with the same draws for all schemes. Brackets
+are 95 % intervals of the mean.
 
-### At the same budget
+| scheme | code | decoded from |
+|---|---|---|
+| polynomial | `PolynomialGradientCode` | the first N - S answers |
+| grouped | `GroupedGradientCode`, groups of d workers | the first m answers of each group |
+| copies | `FractionalRepetition` | the first answer of each group of d workers |
+| hedge p90 | none | each part is sent again when it is later than 90 % of all calls |
+
+### Mean time at the same number of parts per worker
 
 {budget}
 
-In each column the fastest m (and with it S = d - m) that the code has for these parts a worker. Decoding is not
-counted. `PolynomialGradientCode` takes every d, the others those that divide N.
+Each column shows the fastest m, and S = d - m, that the code has for this number of parts. Decoding time is not
+included. `PolynomialGradientCode` exists for every d, the others for those that divide N.
 
-### Without a code
+### Mean time without a code
 
 {plain}
 
-*Error* is that of the scaled sum over the size of the sum, for parts whose values have mean 1 and standard deviation
-1; the other schemes are exact.
+*Error* is the relative error of the scaled sum, for parts whose values have mean 1 and standard deviation 1. The
+other schemes are exact.
 
-**Came out.** The fastest of each kind:
+**Result.** The fastest scheme of each kind:
 
 {out}
 
-**For real.** The same draws (*sending dominates*, 1 is {unit:.0f} ms, {live_waves} sums a scheme) on `codedmap.engines.Local`,
-whose processes really sleep for them, with the codes of the library. The clock includes sending, waking up and
-decoding; nothing is subtracted. {inside} of {count} means are within {tolerance:.0%} of the simulated ones. The sums are exact
-(off by {off:.0e} at most). These times are the only figures here that another run does not reproduce to the digit.
+**Live.** The same draws (*sending dominates*, unit {unit:.0f} ms, {live_waves} sums per scheme) on
+`codedmap.engines.Local`, with worker processes that sleep for these times. The measured time includes sending,
+waking up and decoding. {inside} of {count} means are within {tolerance:.0%} of the simulated ones. The sums are exact
+(largest error {off:.0e}). These times are the only figures here that another run does not reproduce to the digit.
 
 {live}
 
-**Means.** {means}
+**Conclusion.**
+
+{meaning}
 """
 
 
 def report(table: pd.DataFrame) -> str:
-    """What was asked, what came out and what it means."""
+    """The section of the page."""
     timed, live = table[table.part == "time"], table[table.part == "live"]
     ratio = live.ratio
     return WORDS.format(
@@ -87,7 +94,7 @@ def report(table: pd.DataFrame) -> str:
         tolerance=TOLERANCE,
         off=live.off.max(),
         live=_live(live),
-        means=_means(timed),
+        meaning=_meaning(timed),
     )
 
 
@@ -100,7 +107,7 @@ def _interval(row: pd.Series) -> str:
 
 
 def _budget(timed: pd.DataFrame) -> str:
-    head = ["time", "parts a worker", "polynomial", "grouped", "copies"]
+    head = ["regime", "parts per worker", "polynomial", "grouped", "copies"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for regime, title in TITLES.items():
         own = timed[(timed.regime == regime) & timed.parts.isin((1, 2, 3, 4, 6))]
@@ -116,7 +123,7 @@ def _budget(timed: pd.DataFrame) -> str:
 
 
 def _plain(timed: pd.DataFrame) -> str:
-    head = ["scheme", "calls a part", "error", *TITLES.values()]
+    head = ["scheme", "calls per part", "error", *TITLES.values()]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     chosen = timed[timed.scheme.isin(("wait for all", "ignore stragglers", "hedge p90"))]
     for (scheme, late), rows in chosen.groupby(["scheme", "S"], sort=False):
@@ -129,23 +136,26 @@ def _plain(timed: pd.DataFrame) -> str:
 
 
 def _short(own: pd.DataFrame) -> pd.Series:
-    """The fastest code with answers shorter than the sum; with whole ones groups are plain copies."""
+    """The fastest code with answers shorter than the sum; a grouped code with m = 1 is plain copies."""
     return _best(own[own.scheme.isin(("polynomial", "grouped")) & (own.m > 1)])
 
 
 def _out(timed: pd.DataFrame) -> str:
-    told = []
+    head = ["regime", "short answers", "time", "waiting for all", "best copies", "hedge p90"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for regime, title in TITLES.items():
         own = timed[timed.regime == regime]
         code, copies = _short(own), _best(own[own.scheme == "copies"])
         alone, hedge = (own[own.scheme == name].iloc[0] for name in ("wait for all", "hedge p90"))
-        told.append(
-            f"- *{title[0].upper()}{title[1:]}*: the fastest code with short answers is {code.scheme} with d = "
-            f"{code.parts:.0f}, S = {code.S:.0f}, m = {code.m:.0f}: {code['mean']:.1f} on average, "
-            f"{_than(code, alone)} waiting for all ({alone['mean']:.1f}), {_than(code, copies)} the best copies "
-            f"({copies['mean']:.1f}, d = {copies.parts:.0f}), {_than(code, hedge)} hedging ({hedge['mean']:.1f}, "
-            f"for {hedge.calls:.2f} calls a part)."
-        )
+        cells = [
+            title,
+            f"{code.scheme}, d = {code.parts:.0f}, S = {code.S:.0f}, m = {code.m:.0f}",
+            f"{code['mean']:.1f}",
+            _against(alone, code),
+            f"{_against(copies, code)}, d = {copies.parts:.0f}",
+            f"{_against(hedge, code)}, {hedge.calls:.2f} calls per part",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     both = (
         timed[timed.regime == "sending"]
         .pivot_table(index=["S", "m"], columns="scheme", values="mean", observed=True)[
@@ -153,22 +163,27 @@ def _out(timed: pd.DataFrame) -> str:
         ]
         .dropna()
     )
-    told.append(
-        f"- *Groups against any N - S*: at the same S, m and parts the grouped code is faster in "
-        f"{(both.grouped < both.polynomial).sum()} of {len(both)} cases of the first kind and never slower, because "
-        "it can do with more than S missing if they are in different groups."
-        if (both.grouped <= both.polynomial).all()
-        else f"- *Groups against any N - S*: at the same S, m and parts the grouped code is faster in "
-        f"{(both.grouped < both.polynomial).sum()} of {len(both)} cases of the first kind."
+    grouped = (
+        f"- At the same S, m and parts the grouped code is faster than the polynomial code in "
+        f"{(both.grouped < both.polynomial).sum()} of {len(both)} cases of the first regime"
     )
+    if (both.grouped <= both.polynomial).all():
+        grouped += (
+            " and never slower: it tolerates more than S stragglers if they are in different groups"
+        )
     poly = timed[(timed.scheme == "polynomial") & (timed.regime == "even")]
-    refused = poly[poly.refused.astype(bool)]
-    able = poly[~poly.refused.astype(bool)]
-    told.append(
-        f"- *Rounding*: of {len(poly)} pairs of S and m the polynomial code refuses {len(refused)}, and amplifies "
-        f"rounding at most {able.amplification.max():,.0f} times otherwise."
+    refused = poly.refused.astype(bool)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "In parentheses: the time of the code with short answers relative to that scheme.",
+            "",
+            f"{grouped}.",
+            f"- The polynomial code refuses {refused.sum()} of {len(poly)} pairs of S and m. For the others it amplifies "
+            f"rounding at most {poly[~refused].amplification.max():,.0f} times.",
+        ]
     )
-    return "\n".join(told)
 
 
 def _live(live: pd.DataFrame) -> str:
@@ -177,7 +192,7 @@ def _live(live: pd.DataFrame) -> str:
         "parts",
         "S",
         "m",
-        "clock, ms",
+        "live, ms",
         "simulated, ms",
         "ratio",
         "median overhead, ms",
@@ -191,12 +206,11 @@ def _live(live: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _than(code: pd.Series, other: pd.Series) -> str:
-    share = code["mean"] / other["mean"] - 1.0
-    return f"{abs(share):.0%} {'less' if share < 0 else 'more'} than"
+def _against(other: pd.Series, code: pd.Series) -> str:
+    return f"{other['mean']:.1f} ({code['mean'] / other['mean'] - 1.0:+.0%})"
 
 
-def _means(timed: pd.DataFrame) -> str:
+def _meaning(timed: pd.DataFrame) -> str:
     won, lost = [], []
     for regime, title in TITLES.items():
         own = timed[timed.regime == regime]
@@ -205,14 +219,18 @@ def _means(timed: pd.DataFrame) -> str:
         if code.mean_high < rival.mean_low:
             won.append(title)
         else:
-            lost.append(f"{title} ({rival.scheme})")
-    text = f"A gradient code with short answers is the fastest exact scheme where {'; '.join(won) or 'nothing'}."
-    if lost:
-        text += f" Elsewhere something simpler is: {'; '.join(lost)}."
-    return text + (
-        " Short answers pay where sums are long and the network is slow; else keep m = 1, which makes copies. "
-        "Hedging computes hardly anything twice, but each late part has to lie on a second worker as well, and "
-        "`codedmap.sum` does not hedge; `codedmap.map` does."
+            lost.append((title, rival.scheme))
+    lines = ["| regime | fastest exact scheme |", "|---|---|"]
+    lines += [f"| {title} | gradient code with short answers |" for title in won]
+    lines += [f"| {title} | {scheme} |" for title, scheme in lost]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Short answers pay off where sums are long and the network is slow. Elsewhere use m = 1, which is plain "
+            "copies. Hedging repeats few computations, but a second worker needs each late part as well; "
+            "`codedmap.sum` does not hedge, `codedmap.map` does.",
+        ]
     )
 
 
@@ -236,9 +254,9 @@ def plot(table: pd.DataFrame, path: Path) -> None:
                 )
             upper.axhline(alone, color=COLOURS["wait for all"], ls="--", label="wait for all")
             upper.set_title(title, fontsize=14)
-            upper.set_xlabel("m: answers of 1/m of the sum")
+            upper.set_xlabel("m (answers have 1/m of the length of the sum)")
             for scheme in ("polynomial", "grouped", "copies"):
-                # Groups whose answers are whole are copies.
+                # A grouped code with m = 1 is plain copies.
                 chosen = own[own.scheme.eq(scheme) & (own.m.gt(1) | (scheme != "grouped"))]
                 best = chosen[chosen.parts <= 8].groupby("parts")["mean"].min()
                 label = {"copies": "copies", "grouped": "grouped, best m > 1"}.get(
@@ -248,12 +266,12 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             lower.axhline(alone, color=COLOURS["wait for all"], ls="--", label="wait for all")
             hedge = own[own.scheme == "hedge p90"]["mean"].iloc[0]
             lower.axhline(
-                hedge, color=COLOURS["hedge p90"], ls="-.", label="hedge p90 (1.1 calls a part)"
+                hedge, color=COLOURS["hedge p90"], ls="-.", label="hedge p90 (1.1 calls per part)"
             )
             one = own[(own.scheme == "ignore stragglers") & (own.S == 1)].iloc[0]
             lower.plot([1], [one["mean"]], "s", color=COLOURS["ignore stragglers"], ms=9,
                        label=f"ignore one straggler (error {one.error:.0%})")  # fmt: skip
-            lower.set_xlabel("parts each worker computes")
+            lower.set_xlabel("parts per worker")
             for axis in (upper, lower):
                 axis.set_ylim(0, min(3.0 * alone, 1.05 * max(axis.get_ylim()[1], 1.0)))
         axes[0, 0].set_ylabel("mean time of a sum, polynomial")

@@ -1,4 +1,4 @@
-"""Run an experiment cell by cell, so that an interrupted run goes on where it was."""
+"""Run an experiment cell by cell; an interrupted run resumes after the last finished cell."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from . import data
 __all__ = ["Cell", "Experiment", "Reads", "Row", "check", "results_folder", "run"]
 
 Cell = dict[str, Any]
-"""What identifies one independent piece of work: names and numbers only."""
+"""Identifies one independent unit of work; values are names and numbers only."""
 Row = dict[str, Any]
 Reads = tuple[str | Path, ...]
-"""Files: names in `data.FILES`, or paths of what the repository holds."""
+"""Files: names in `data.FILES`, or paths inside the repository."""
 
 
 def _nothing(config: Any, cell: Cell) -> Reads:
@@ -32,25 +32,27 @@ def _nothing(config: Any, cell: Cell) -> Reads:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question: a table, a figure and a few sentences, all made from its configuration.
+    """One experiment: its table, figure and report.
 
     Parameters
     ----------
     name : str
-        Also the names of its files.
+        Also the name of its files.
     configure : callable
-        ``quick`` to a frozen dataclass of settings.
+        Maps ``quick`` to a frozen dataclass of settings.
     cells : callable
-        Settings to the list of cells.
+        Maps the settings to the list of cells.
     compute : callable
-        Settings, cell and a random generator of the cell's own to the rows of the table.
+        Maps settings, cell and the random generator of the cell to rows of the table.
     plot : callable
-        Draws the table into a file.
+        Draws the figure of a table into a file.
     report : callable
-        The table in words: Markdown with a heading of its own, every figure taken from the table.
+        Maps the table to a section in Markdown; every figure in it comes from the table.
     reads : callable, optional
-        Settings and cell to the files that the cell's rows follow from. All must be there before the
-        first cell is computed, and rows computed from other content are not used again.
+        Maps settings and cell to the files that the rows depend on. All of them must exist before the
+        first cell is computed. Rows computed from different content are computed again.
+    stream : callable, optional
+        Maps a cell to what seeds its random generator; by default the experiment's name and the cell.
     """
 
     name: str
@@ -60,20 +62,21 @@ class Experiment:
     plot: Callable[[pd.DataFrame, Path], None]
     report: Callable[[pd.DataFrame], str]
     reads: Callable[[Any, Cell], Reads] = _nothing
+    stream: Callable[[Cell], Any] | None = None
 
 
 def results_folder(root: Path, quick: bool) -> Path:
-    """Where tables and figures go; quick runs do not touch the full run's."""
+    """Folder of tables and figures; quick runs have their own."""
     return root / "quick" if quick else root
 
 
 def check(experiments: Iterable[Experiment], quick: bool) -> None:
-    """Whether all files are there that these experiments need.
+    """Check that all files that these experiments read exist.
 
     Raises
     ------
     MissingData
-        Naming all that are not.
+        Names all files that are missing.
     """
     names: list[str] = []
     for experiment in experiments:
@@ -84,22 +87,22 @@ def check(experiments: Iterable[Experiment], quick: bool) -> None:
 
 
 def store(root: Path, name: str) -> Path:
-    """Where the finished cells of an experiment are kept."""
+    """Folder of the finished cells of an experiment."""
     return root / ".cells" / name
 
 
 def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.DataFrame:
-    """Compute all cells that an earlier run has not, and write table and figure.
+    """Compute all cells that are not stored yet, and write table and figure.
 
     Parameters
     ----------
     experiment : Experiment
     quick : bool
-        With the small configuration, into a folder of its own.
+        Use the small configuration and its own folder.
     seed : int
-        The same seed gives the same table: each cell has a generator made from it and the cell.
+        The same seed gives the same table: each cell seeds a generator with it and the cell.
     root : Path
-        The results folder; finished cells are kept in its folder ``.cells``.
+        The results folder; finished cells are stored in its folder ``.cells``.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.Dat
     Raises
     ------
     MissingData
-        Before the first cell, if data of any is missing.
+        Before the first cell, if a file is missing.
     """
     check([experiment], quick)
     config = experiment.configure(quick)
@@ -134,7 +137,7 @@ def run(experiment: Experiment, *, quick: bool, seed: int, root: Path) -> pd.Dat
             progress.advance(task)
     table = pd.DataFrame([row for rows in tables for row in rows])
     _write(folder / f"{experiment.name}.csv", table.to_csv(index=False, float_format="%.6g"))
-    # What is drawn and told is what is written, to the last digit.
+    # Figure and report use the numbers as written, to the last digit.
     table = pd.read_csv(folder / f"{experiment.name}.csv")
     experiment.plot(table, folder / f"{experiment.name}.png")
     return table
@@ -153,8 +156,9 @@ def _rows(experiment: Experiment, config: Any, cell: Cell, seed: int, store: Pat
     if path.exists():
         rows: list[Row] = json.loads(path.read_text())
         return rows
-    # The cell's own stream does not depend on the other cells or their order.
-    own = hashlib.sha256(json.dumps([experiment.name, cell], sort_keys=True, default=str).encode())
+    # The random stream of a cell does not depend on the other cells or their order.
+    label = experiment.stream(cell) if experiment.stream else [experiment.name, cell]
+    own = hashlib.sha256(json.dumps(label, sort_keys=True, default=str).encode())
     entropy = [seed, *np.frombuffer(own.digest()[:16], np.uint32).tolist()]
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
     rows = [{**cell, **row} for row in experiment.compute(config, cell, rng)]

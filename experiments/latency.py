@@ -1,8 +1,8 @@
-"""Accuracy, time and cost of what people would really choose between, simulated and for real.
+"""Error, time and cost of the common schemes, simulated and live.
 
-All schemes answer the same K tasks and meet the same service times: the first K drawn are those of
-the first calls, the next K those of the second copies, of the second calls, or of the other coded
-workers. A call on a mixture of inputs is assumed to take as long as one on an input.
+All schemes answer the same K tasks and get the same call times. The first K times belong to the first
+calls; the next K to the second copies, the hedges, or the other coded workers. A call on a mixture of
+inputs is assumed to take as long as a call on an input.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ EARLIER = {
     "bimodal": ((14.7, 17.2), (1.50, 10.4), (10.9, 11.8), (1.25, 1.30), (10.8, 12.0), (11.4, 12.6)),
     "pareto": ((49.6, 191.0), (2.72, 3.53), (4.91, 8.32), (1.88, 2.13), (4.55, 10.1), (5.60, 9.34)),
 }  # fmt: skip
-"""p99 and p99.9 of the schemes `CHECKED`, from a simulation written before this one, without it."""
+"""p99 and p99.9 of the schemes in `CHECKED`, from an earlier simulation written independently."""
 CHECK_TASKS, EARLIER_WAVES = 20, 20_000
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What the errors of estimates are measured on."""
+    """A function on which the errors of estimates are measured."""
 
     title: str
     model: str
     shipped: bool
-    """On the inputs that come with packages only."""
+    """True if its inputs come with a package."""
     ordered: bool = False
-    """The inputs of a group in ascending order; as they come otherwise."""
+    """True if the inputs of a group are sorted in ascending order."""
 
 
 JUDGES = {
@@ -67,24 +67,24 @@ JUDGES = {
 
 @dataclass(frozen=True)
 class Config:
-    """How much is computed."""
+    """Sizes of the simulation and of the live runs."""
 
     quick: bool
-    """Do without the traces where they are not there."""
+    """Skip the measured traces if their file does not exist."""
     tasks: tuple[int, ...]
     """K."""
     waves: int
-    """Simulated ones, of each K and service."""
+    """Simulated waves of each K and service."""
     accuracy_tasks: int
     groupings: int
-    """Random cuts of the inputs into groups: the repetitions behind the intervals of errors."""
+    """Random cuts of the inputs into groups: the repetitions for the intervals of errors."""
     sets: int
     """Waves replayed on each grouping."""
     live: latency_live.Config
 
 
 def configure(quick: bool) -> Config:
-    """Settings for less than a minute, or for less than 25."""
+    """Settings for a run of less than a minute, or of less than 25 minutes."""
     if quick:
         short = {"exponential": (0.08, 10), "bimodal": (0.10, 10)}
         live = latency_live.Config(short, tasks=8, crews=2)
@@ -100,7 +100,7 @@ def configure(quick: bool) -> Config:
 
 
 def cells(config: Config) -> list[Cell]:
-    """One a part, service and K; of the measured ones too, unless that is quick and they are missing."""
+    """One cell per part, service and K; quick runs skip measured services whose traces are missing."""
     services = [*INDEPENDENT, *(() if config.quick and not have_traces() else MEASURED)]
     made: list[Cell] = [
         {"part": "time", "service": name, "tasks": tasks}
@@ -143,7 +143,7 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
             row = _timed(model, scheme, cell["tasks"], own, drawn, rng)
             row["earlier_waves"] = EARLIER_WAVES
             for name, value in zip(("p99", "p999"), before, strict=True):
-                # Both samples are left to chance: as one of so many waves beside the truth.
+                # Both samples are random: equivalent to one sample of this size against the truth.
                 waves_of_both = round(1.0 / (1.0 / EARLIER_WAVES + 1.0 / config.waves))
                 low, high = quantile_range(own.times, QUANTILES[name], waves_of_both)
                 row |= {f"earlier_{name}": value, f"expected_{name}_low": low,
@@ -190,7 +190,7 @@ def _accuracy(
         truth = trial.function(inputs.reshape(-1, *inputs.shape[2:]))
         spread = float(np.sqrt(np.mean(np.var(truth, axis=0, dtype=np.float64))))
         truth = truth.reshape(*inputs.shape[:2], *truth.shape[1:])
-        # Who straggles follows from the times of the workers, as in the waves that are timed.
+        # The stragglers follow from the call times, as in the timed waves.
         seconds = model.waves(rng, config.sets, 2 * K).seconds
         for scheme in (one for one in SCHEMES if not one.exact):
             sets = answering(scheme, seconds, K)
@@ -211,7 +211,7 @@ def _columns(name: str, interval: Interval) -> Row:
 
 
 def _codes(K: int, N: int) -> dict[str, cm.contracts.Code]:
-    # How many stragglers a code states only tells its own stop rule when to stop.
+    # The number of stragglers of a code only affects its default stopping rule.
     return {
         "BACC": BACC(K, N, 0),
         "LeTCC": LeTCC(K, N, 0),

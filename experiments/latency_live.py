@@ -1,4 +1,4 @@
-"""The same schemes on real worker processes that really sleep, beside the simulation of the same waves."""
+"""The same schemes on worker processes that sleep, compared with the simulation of the same waves."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ from .services import Service
 __all__ = ["GRACE", "STATISTICS", "Config", "Timed", "idle", "ratio", "rows"]
 
 GRACE = 3.0
-"""Seconds for which a straggler sleeps on: nearly all wake up by themselves until then. To end them
-at once would have the machine start processes anew while the next wave is timed."""
+"""Seconds for which a straggler may run on. Nearly all end by themselves within it; ending them at once
+would start new processes while the next wave is timed."""
 PLAYED = tuple(scheme for scheme in SCHEMES if scheme.hedged != 0.95)
-"""A second hedge would only differ by its delay, and take a fifth of the time."""
+"""A second hedge would differ only by its delay."""
 RESAMPLES = 1000
 ALIKE = 1e-6
 
 
 @dataclass(frozen=True)
 class Config:
-    """How much is run.
+    """Size of the live runs.
 
     Parameters
     ----------
     services : dict of str to (float, int)
-        By service, the seconds that 1 of its times stands for, and the waves of each scheme. The
-        seconds are long beside what sending a wave takes, and longest where all calls of a wave
-        end close together.
+        By service, the seconds per unit of its times, and the waves of each scheme. The seconds are
+        long compared with sending a wave, and longest where all calls of a wave end close together.
     tasks : int
         K.
     crews : int
-        Engines of 2 K workers each that take turns, so that stragglers sleep on meanwhile.
+        Engines of 2 K workers each, used in turn, so that stragglers of one wave end meanwhile.
     """
 
     services: dict[str, tuple[float, int]]
@@ -52,19 +51,18 @@ class Config:
 
 
 class Timed:
-    """Another engine, whose calls take the times that the simulation is given.
+    """An engine whose calls take the times of the simulation.
 
     Parameters
     ----------
     engine : Engine
-        Where calls run.
+        The engine that runs the calls.
     first : int
-        Calls that are made in any case: the one on slot n takes ``seconds[n]``.
+        Number of first calls: the one on slot n takes ``seconds[n]``.
     seconds : ndarray, shape (at least first,)
     again : ndarray, shape (K,)
     rows : ndarray, shape (K, columns)
-        The inputs: they tell of which task n a call is that is made again, to whichever worker;
-        it takes ``again[n]``.
+        The inputs, which identify the task n of a hedge; a hedge of task n takes ``again[n]``.
     """
 
     def __init__(
@@ -84,11 +82,11 @@ class Timed:
 
     @property
     def workers(self) -> int:
-        """As many as the engine has."""
+        """Number of workers of the engine."""
         return self._engine.workers
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Send the call with its time."""
+        """Submit the call with its time."""
         if self._sent < self._first:
             seconds = float(self._seconds[slot])
         else:
@@ -99,16 +97,16 @@ class Timed:
         return cm.testing.Faulty(self._engine, {slot: late}).submit(slot, fn, payload)
 
     def keep(self, slot: int, value: Any) -> cm.engines.Kept:
-        """As the engine does."""
+        """Forward to the engine."""
         return self._engine.keep(slot, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """As the engine does."""
+        """Forward to the engine."""
         self._engine.abandon(futures)
 
 
 def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator[Row]:
-    """One row a scheme: what the clock said, and what the simulation makes of the same times."""
+    """One row per scheme: measured times, and the simulation of the same call times."""
     K, (unit, waves) = config.tasks, config.services[service.name]
     drawn = service.waves(rng, waves, 2 * K)
     afters = [service.quantiles(scheme.hedged or 0.0)[drawn.array] for scheme in PLAYED]
@@ -118,7 +116,7 @@ def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator
         crews = [
             stack.enter_context(cm.engines.Local(2 * K, grace=GRACE)) for _ in range(config.crews)
         ]
-        # Wave by wave, so that whatever else the machine does meets all schemes alike.
+        # All schemes in each wave, so that other load on the machine affects them alike.
         for turn, (wave, at) in enumerate(np.ndindex(waves, len(PLAYED))):
             engine = crews[turn % len(crews)]
             idle(engine)
@@ -162,7 +160,7 @@ def ratio(
     simulated: np.ndarray,
     rng: np.random.Generator,
 ) -> Row:
-    """Live over simulated, with the 95 % interval of drawing the waves again, both alike."""
+    """Live over simulated, with the 95 % bootstrap interval over waves."""
     again = rng.integers(len(live), size=(len(live), RESAMPLES))
     ratios = statistic(live[again], axis=0) / statistic(simulated[again], axis=0)
     low, high = np.quantile(ratios, [0.025, 0.975])
@@ -175,13 +173,13 @@ def ratio(
 
 
 def idle(engine: cm.engines.Local) -> None:
-    """Wait until no worker has a call left, and have the garbage collector leave the next wave alone.
+    """Wait until no worker has a call left, and keep the garbage collector from interrupting the next wave.
 
-    In a process with so many modules it takes 0.1 s and more to look at everything, which is no scheme's doing.
+    With as many modules as here, one full collection takes 0.1 s and more.
     """
-    gc.freeze()  # all that there is; what comes is soon looked at
-    # A slot takes its calls in turn, so that it answers this one tells that it has no other left;
-    # and a process that is new has made what is slow the first time.
+    gc.freeze()  # existing objects are not scanned again
+    # A slot runs its calls in order: when it answers this one, no other call is left. In a new process
+    # this call also pays for the imports of a first call.
     every = range(engine.workers)
     faulty = cm.testing.Faulty(engine, dict.fromkeys(every, cm.testing.late(0.0)))
     for future in [faulty.submit(slot, np.tanh, 0.5) for slot in every]:
@@ -196,7 +194,7 @@ def _played(
     after: float,
     wave: int,
 ) -> tuple[float, int]:
-    """Seconds by the clock, encoding and decoding included, and calls sent."""
+    """Measured seconds, encoding and decoding included, and calls sent."""
     inputs = np.linspace(-1.0, 1.0, 4 * K).reshape(K, 4)
     code, stop = _code(scheme, K, wave)
     hedge = None if scheme.hedged is None else cm.Hedge(after)

@@ -1,4 +1,4 @@
-"""The figure of the latency experiment: error against time for each service, live against simulated."""
+"""Figure of the latency experiment: error against time per service, and live against simulated times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JUDGE = "digits"
 
 
 class Mark(NamedTuple):
-    """How a scheme or a code is drawn."""
+    """Style of a scheme or a code."""
 
     colour: str
     shape: str
@@ -31,13 +31,13 @@ MARKS = {
     "copies x2": Mark(SCHEME_COLOURS["copies"], "D", "two copies, 2x"),
     "BACC": Mark(SCHEME_COLOURS["BACC"], "o", "BACC"),
     "LeTCC": Mark(SCHEME_COLOURS["LeTCC"], "o", "LeTCC"),
-    "copies, mean": Mark(SCHEME_COLOURS["copies"], "P", "copies, gaps get the mean"),
+    "copies, mean": Mark(SCHEME_COLOURS["copies"], "P", "copies, mean fill"),
 }
 EXACT = tuple(scheme.name for scheme in SCHEMES if scheme.exact)
 LOWERED = "first 1.25K of 2K"
-"""Its mark is often just below and left of another one."""
+"""Its label goes below the mark, to keep it apart from a neighbour."""
 ROW = 0.055
-"""Height that one exact scheme takes below the axis of errors."""
+"""Height of the row of an exact scheme, below the axis of errors."""
 
 
 def plot(table: pd.DataFrame, path: Path) -> None:
@@ -53,9 +53,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
         for panel, (name, title) in zip(panels, titles.items(), strict=True):
             own = timed[timed["service"] == name].set_index("scheme")
             if own.empty:
-                panel.text(
-                    0.5, 0.5, "traces were not there", ha="center", transform=panel.transAxes
-                )
+                panel.text(0.5, 0.5, "traces not available", ha="center", transform=panel.transAxes)
                 panel.set_axis_off()
                 continue
             _trade(panel, own, errors[errors["service"] == name], tasks)
@@ -63,7 +61,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             panel.set_title(title, fontsize=14, fontweight="bold")
             panel.set_xlabel(f"time, in units of {unit}")
         for row in axes:
-            row[0].set_ylabel("error of the scores of LeNet-5, in their sd", loc="top")
+            row[0].set_ylabel("error of LeNet-5's scores / their sd", loc="top")
         _agreement(live, table[table["part"] == "live"])
         _legend(axes[0, 0].figure, tasks)
 
@@ -109,7 +107,7 @@ def _dumbbell(panel: Any, times: pd.Series, height: float, mark: Mark) -> None:
 
 
 def _agreement(panel: Any, live: pd.DataFrame) -> None:
-    # Waves with estimates are decoded by BACC and LeTCC in turn, which takes no time to speak of.
+    # Waves with estimates are decoded by BACC and LeTCC in turn; their decoding times are alike.
     colours = {name: mark.colour for name, mark in MARKS.items()}
     panel.axhspan(0.9, 1.1, color="#EEEEEE", zorder=0)
     panel.axhline(1.0, color="#999999", lw=1)
@@ -132,7 +130,7 @@ def _agreement(panel: Any, live: pd.DataFrame) -> None:
     panel.set_xticks([], minor=True)
     spread = max(0.15, (live[["ratio_p50", "ratio_mean", "ratio_p99"]] - 1).abs().max().max() * 1.1)
     panel.set_ylim(1 - spread, 1 + spread)
-    panel.set_title("Sleeping processes against simulation", fontsize=14, fontweight="bold")
+    panel.set_title("Live against simulated", fontsize=14, fontweight="bold")
     panel.set_xlabel("simulated time of the same waves, ms")
     panel.set_ylabel("live / simulated")
     panel.text(0.98, 0.02, "grey: within 10 %", ha="right", transform=panel.transAxes, fontsize=11)
@@ -140,7 +138,7 @@ def _agreement(panel: Any, live: pd.DataFrame) -> None:
 
 
 def _legend(drawing: Any, tasks: int) -> None:
-    from matplotlib.lines import Line2D  # noqa: PLC0415 (as the figure, only where one is drawn)
+    from matplotlib.lines import Line2D  # noqa: PLC0415 (only where a figure is drawn)
 
     handles = [
         Line2D([], [], color=mark.colour, marker=mark.shape, ls="", ms=10, label=mark.label)
@@ -148,7 +146,7 @@ def _legend(drawing: Any, tasks: int) -> None:
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=7, frameon=False, fontsize=13)
     drawing.suptitle(
-        f"{tasks:.0f} tasks: how long, how wrong, how many calls    "
-        "(full mark: p99, pale: p50; 1x to 2x, area: calls per task; lower left is better)",
+        f"{tasks:.0f} tasks: time, error and number of calls    "
+        "(dark mark: p99, pale mark: p50; area of a mark: calls per task; lower left is better)",
         fontsize=15,
     )

@@ -1,4 +1,4 @@
-"""The latency experiment in words, every figure taken from its table."""
+"""Report of the latency experiment, made from its table."""
 
 from __future__ import annotations
 
@@ -21,34 +21,46 @@ SERVICES = {
 }
 DIGITS = 3
 
-ASKED = """## Latency: accuracy, time and cost at once
+ASKED = """## Latency: error, time and cost of each scheme
 
-**Asked.** K tasks are sent to workers of which some are late. One can *wait for all* of them; send each
-task twice and take the first answer (*copies x2*); *hedge*, that is, send a second call only for what is
-not back when 90 % (or 95 %) of all calls are; or send more calls than tasks, wait for the first of them,
-whichever they are, and estimate what is missing. How long does each take, how many calls does it cost,
-and how wrong is it? The first three give every task an answer of its own: their error is 0. The first K
-(1.25K, 1.5K) answers of 1.25K (2K) calls leave room for estimates: by BACC or LeTCC, whose calls are
-on mixtures of all inputs, or by plain copies of the inputs, where a task without an answer gets the mean
-of the answers that came. A call on a mixture is assumed to take as long as one on an input.
+**Question.** K tasks are sent to workers, some of which are late. How long does each scheme take, how many calls does
+it need, and how large is its error?
 
-The times of calls are drawn from made-up families, in which 1 is the shortest possible call: *exponential*,
-1 + Exp(0.5), a mild tail; *bimodal*, 1 + Exp(0.1), where 5 % of calls take 10 times as long; *Pareto*,
-1 + 0.3 Pareto(1.5), a heavy tail. {traces}
+| scheme | calls | the wave ends when | error |
+|---|---|---|---|
+| wait for all | K | every task has an answer | 0 |
+| copies x2 | 2K, each task twice | every task has an answer | 0 |
+| hedge p90 (p95) | K, and one more for each task without an answer when 90 % (95 %) of all calls have answered | every task has an answer | 0 |
+| first m of n | n | m answers have arrived | missing tasks are estimated |
 
-All schemes meet the same draws. p50, p99, p99.9: the time within which 50, 99, 99.9 % of the waves are
-answered. Brackets are 95 % intervals."""
+Three codes estimate: BACC and LeTCC, whose calls are on mixtures of all inputs, and plain copies, where a task
+without an answer gets the mean of the other answers. A call on a mixture is assumed to take as long as one on an
+input.
 
-TRACES = """Beside them stand times measured on AWS Lambda, in which 1 is the median call:
-a wave is one round of one of 29 arrays, and its calls are different ones of the round's 256 workers, drawn
-at random. Their intervals come from drawing the rounds of each array again, since there are only 20
-to 30 of them, whatever is simulated. The *worst array* is the one where waiting for all has the largest
-p99; its wide intervals say that very few bad rounds make its tail."""
-NO_TRACES = """**The measured AWS traces were not there when this ran**, so they are left out."""
+Call times:
+
+| name | distribution | unit |
+|---|---|---|
+| exponential | 1 + Exp(0.5), a mild tail | the shortest possible call |
+| bimodal | 1 + Exp(0.1); 5 % of the calls take 10 times as long | the shortest possible call |
+| Pareto | 1 + 0.3 Pareto(1.5), a heavy tail | the shortest possible call |
+{traces}
+
+All schemes get the same draws. p50, p99 and p99.9 are the times within which 50, 99 and 99.9 % of the waves end.
+Brackets are 95 % intervals."""
+
+TRACES = """| AWS | measured on AWS Lambda, see below | the median call |
+
+The AWS times are 29 arrays of 20 to 30 rounds of 256 workers each. A wave is one round of one array; its calls are
+different workers of that round, drawn at random. The intervals are bootstrap intervals over the rounds of each array.
+The *worst array* is the one with the largest p99 of waiting for all. Its intervals are wide because very few slow
+rounds make up its tail."""
+NO_TRACES = """
+**The measured AWS traces were not available in this run.** They are left out."""
 
 
 def report(table: pd.DataFrame) -> str:
-    """The table as Markdown."""
+    """The section of the page."""
     timed = table[table["part"] == "time"]
     K = int(timed["tasks"].min())
     small = timed[timed["tasks"] == K]
@@ -95,7 +107,7 @@ def _times(timed: pd.DataFrame, services: list[str], quantile: str) -> str:
 
 
 def _errors(errors: pd.DataFrame) -> str:
-    """Of one service, with what the others differ."""
+    """Errors of one service, and the largest difference to the other services."""
     shown = errors[errors["service"] == errors["service"].iloc[0]]
     titles = shown.drop_duplicates("judge").set_index("judge")["title"]
     labelled = shown.dropna(subset="agreement")["title"].iloc[0]
@@ -109,11 +121,10 @@ def _errors(errors: pd.DataFrame) -> str:
     apart = float((means.max() - means.min()).max())
     return (
         "**Error of the estimates**: root mean square over all tasks, in standard deviations of the "
-        "outputs: 0 is exact, 1 is knowing nothing but the mean. Who is late is taken from simulated waves. "
-        "It is a matter of chance in all services alike, so the error depends on how many answers are "
-        f"waited for and not on the service: at most {apart:.3f} lie between two of them, and here the "
-        f"{SERVICES[shown['service'].iloc[0]]} one stands for all.\n\n"
-        + _grid(["waits for", "estimates by", *heads], rows)
+        "outputs. 0 is exact; 1 is the error of predicting the mean. The stragglers are those of simulated waves. The "
+        "error depends on the number of answers, not on the distribution of call times: it differs by at most "
+        f"{apart:.3f} between services. The table shows the {SERVICES[shown['service'].iloc[0]]} service.\n\n"
+        + _grid(["waits for", "estimated by", *heads], rows)
     )
 
 
@@ -121,72 +132,65 @@ def _choice(timed: pd.DataFrame, errors: pd.DataFrame, services: list[str]) -> s
     p99 = timed.pivot(index="scheme", columns="service", values="p99")[services]
     p50 = timed.pivot(index="scheme", columns="service", values="p50")[services]
     cost = timed.groupby("scheme")["cost"].mean()
-    few, many = (s.name for s in SCHEMES if s.name in ("first K of 1.25K", "first 1.5K of 2K"))
     gain = p99.loc["wait for all"] / p99
-
-    def over(scheme: str) -> str:
-        return _listed([f"{value:.1f}" for value in gain.loc[scheme]])
-
+    rows = [
+        [scheme.name, f"{cost[scheme.name]:.2f}", *(f"{value:.1f}" for value in gain.loc[scheme.name])]
+        for scheme in SCHEMES[1:]
+    ]  # fmt: skip
     lines = [
-        f"**What it means for choosing** (in this order: {_listed([SERVICES[s] for s in services])}).",
-        f"- *Waiting for all is what costs.* Its p99 is {over(few)} times that of the {few}, "
-        f"which costs {cost[few]:.2f} calls a task, and {over(many)} times that of the {many}.",
-        f"- *Hedging is the cheapest cure, and exact.* After p90 it sends {cost['hedge p90']:.2f} calls "
-        f"a task and divides the p99 of waiting by {over('hedge p90')}. It cannot be faster than its "
-        "delay and a second call.",
-        f"- *Copies are exact as well*, cost {cost['copies x2']:.2f} and divide it by {over('copies x2')}. "
-        f"In the median they take {_listed([_figure(v) for v in p50.loc['copies x2']])}, where the {many}, "
-        f"for the same calls, take {_listed([_figure(v) for v in p50.loc[many]])}: what is gained by not "
-        "waiting for every task is the tail.",
-        _copies(errors),
-        _rivals(errors, many),
+        "**Conclusion.** The factor by which each scheme divides the p99 of waiting for all:",
+        "",
+        _grid(["scheme", "calls per task", *(SERVICES[service] for service in services)], rows),
+        "",
+        "- *Waiting for all* has the longest tail.",
+        "- *Hedging* is exact and needs the fewest extra calls. It cannot be faster than its delay plus a second call.",
+        "- *Copies* are exact as well and need twice the calls. For the same number of calls a code that does not wait "
+        "for every task has a similar median and a shorter tail.",
+        f"- {_copies(errors)}",
+        f"- {_rivals(errors, 'first 1.5K of 2K')}",
     ]
     if "bimodal" in services:
         late, early = ("hedge p95", "bimodal"), ("hedge p90", "bimodal")
         lines.append(
-            "- *A hedge must go out before the slow calls come back.* With exactly 5 % slow ones the 95th "
-            f"percentile is already one of theirs: in the bimodal family p50 is {_figure(p50.loc[late])}, as "
-            f"without a hedge, against {_figure(p50.loc[early])} after p90; and where two calls may be "
-            f"slow, p99 stays at {_figure(p99.loc[early])} all the same."
+            "- *A hedge must be sent before the slow calls return.* With exactly 5 % slow calls the 95th percentile is "
+            f"itself a slow call: in the bimodal family p50 is {_figure(p50.loc[late])} with hedge p95, as without a "
+            f"hedge, and {_figure(p50.loc[early])} with hedge p90. p99 stays at {_figure(p99.loc[early])}, because both "
+            "calls of a task may be slow."
         )
     lines.append(
-        "- *Rule of thumb.* If all answers must be exact: hedge, and copy where calls are cheap and the "
-        "tail is heavy. If some may be estimates: do not wait for the last ones, keep the answers that "
-        "came, and fill in the rest. Mix inputs only where the function is smooth along the order in "
-        "which they are mixed, and measure that against copies first."
+        "- *Rule of thumb.* If all answers must be exact, hedge; use copies where calls are cheap and the tail is heavy. "
+        "If some answers may be estimates, do not wait for the last calls, keep the answers that arrived and estimate "
+        "the missing ones. Mix inputs only where the function is smooth along their order, and compare with copies "
+        "first."
     )
-    return "\n".join([lines[0], "", *lines[1:]])
+    return "\n".join(lines)
 
 
 def _copies(errors: pd.DataFrame) -> str:
     means = errors.pivot_table(index=["title", "scheme"], columns="code", values="error")
     ratio = means[["BACC", "LeTCC"]].min(axis=1) / means["copies, mean"]
     spans = ratio.groupby("title").agg(["min", "max"])
-    told = [f"{low:.2f} to {high:.2f} times on {title}" for title, (low, high) in spans.T.items()]
     wins = ratio.groupby("title").min() > 1
     verdict = (
-        "*Plain copies beat the published codes in the same waves, at the same cost, wherever inputs come "
-        "as they come.*"
+        "*Plain copies have a smaller error than the published codes on unordered inputs*, in the same waves and at "
+        "the same number of calls."
         if wins.any()
         else "*The published codes are at least as good as plain copies here.*"
     )
+    found = [f"{low:.2f} to {high:.2f} on {title}" for title, (low, high) in spans.T.items()]
     return (
-        f"- {verdict} The better code's error, beside that of copies whose gaps get the mean, is "
-        f"{_listed(told)}. Besides, most answers of copies are exact and marked so; those of BACC and LeTCC "
-        "are estimates throughout."
+        f"{verdict} The error of the better code, divided by that of copies filled with the mean, is "
+        f"{_listed(found)}. Most answers of copies are exact and marked so; those of BACC and LeTCC are all estimates."
     )
 
 
 def _rivals(errors: pd.DataFrame, scheme: str) -> str:
     means = errors.pivot_table(index=["title", "scheme"], columns="code", values="error")
-    behind = means.index[means["LeTCC"] > means["BACC"]]
-    text = f"- *LeTCC against BACC*: the smaller mean error in {len(means) - len(behind)} of {len(means)} cells"
-    if len(behind):
-        text += f" (not on {_listed([', '.join(cell) for cell in behind])})"
+    ahead = (means["LeTCC"] <= means["BACC"]).sum()
     kept = errors[errors["scheme"] == scheme].groupby("code")["agreement"].mean()
     return (
-        f"{text}. With the {scheme} LeTCC keeps {kept['LeTCC']:.1%} of the labels, BACC {kept['BACC']:.1%}, "
-        f"copies {kept['copies, mean']:.1%}."
+        f"*LeTCC against BACC*: LeTCC has the smaller mean error in {ahead} of {len(means)} cells. With the {scheme} LeTCC "
+        f"keeps {kept['LeTCC']:.1%} of the labels, BACC {kept['BACC']:.1%}, copies {kept['copies, mean']:.1%}."
     )
 
 
@@ -200,9 +204,9 @@ def _growth(timed: pd.DataFrame, services: list[str]) -> str:
             cells = [_interval(own.loc[s], "p99") if s in own.index else "" for s in sizes]
             rows.append([SERVICES[service], scheme.name, *cells])
     text = (
-        "**More tasks** (p99). What waits for every task waits for the worst of more and more calls; what "
-        "waits for a share of the calls takes less and less chance, and tends to a quantile of one call. "
-        f"{2 * sizes[-1]:,} workers at most; the traces have 256."
+        "**More tasks** (p99). The time of a scheme that needs every task is the maximum of more and more calls. The "
+        "time of a scheme that waits for a share of the calls tends to a quantile of one call. "
+        f"At most {2 * sizes[-1]:,} workers; the traces have 256."
     )
     return text + "\n\n" + _grid(["service", "scheme", *(f"K = {s:,}" for s in sizes)], rows)
 
@@ -221,12 +225,12 @@ def _check(check: pd.DataFrame) -> str:
             cells += [_figure(row[name]), _figure(row[f"earlier_{name}"]),
                       f"{_figure(low)} to {_figure(high)}"]  # fmt: skip
         rows.append([SERVICES[row["service"]], row["scheme"], *cells])
-    head = ["p99", "earlier", "expected of it", "p99.9", "earlier", "expected of it"]
+    head = ["p99", "earlier", "expected", "p99.9", "earlier", "expected"]
     return (
         f"**Check** against an earlier simulation of {waves:,.0f} waves, written independently (K = "
-        f"{check['tasks'].iloc[0]:.0f}). *Expected* is the 95 % range of what it gives if "
-        f"both are right and differ by chance: {inside} of {count} figures are in it. Its p99.9 rests on the "
-        f"{waves / 1000:.0f} slowest of them, hence the wide ranges where the tail is heavy.\n\n"
+        f"{check['tasks'].iloc[0]:.0f}). *Expected* is the 95 % range of the earlier figure if both simulations are "
+        f"correct: {inside} of {count} figures are in it. The earlier p99.9 rests on its {waves / 1000:.0f} slowest "
+        "waves, so its range is wide where the tail is heavy.\n\n"
         + _grid(["service", "scheme", *head], rows)
     )
 
@@ -243,24 +247,22 @@ def _live(live: pd.DataFrame) -> str:
         rows.append([SERVICES[row["service"]], row["scheme"], *cells, cost])
     head = [*(f"{name}, ms" for name in names), *(f"ratio, {name}" for name in names)]
     units = live.drop_duplicates("service").set_index("service")["unit_ms"]
-    told = _listed([f"{SERVICES[name]} {unit:.0f} ms" for name, unit in units.items()])
+    unit = _listed([f"{value:.0f} ms ({SERVICES[name]})" for name, value in units.items()])
     waves = " to ".join(
         f"{count:.0f}" for count in sorted({live["waves"].min(), live["waves"].max()})
     )
     usual, worst = live["overhead_p50_ms"], live["overhead_p99_ms"]
     return (
-        f"**For real**: K = {live['tasks'].iloc[0]:.0f} on `codedmap.engines.Local`, whose processes really "
-        f"sleep for the times drawn (1 is {told}), {waves} waves a scheme, against "
-        f"the simulation of the same draws. Nothing is subtracted. {inside} of {count} ratios are within "
-        f"10 %; the largest is {ratios.max().max():.3f}, the smallest {ratios.min().min():.3f}. The clock "
-        "includes encoding, sending, waking up and decoding. Compared wave by wave this adds, in the "
-        f"median, {usual.min():.0f} ms (scheme and service with the least) to {usual.max():.0f} ms, the more the "
-        f"more calls there are, and in the slowest 1 % of waves {worst.min():.0f} to {worst.max():.0f} ms, which "
-        "is what else runs on the machine. Crews of workers take turns, and a wave begins when its crew is "
-        f"idle; stragglers sleep on meanwhile, and are ended after {GRACE:g} s. The hedge is a small engine "
-        "wrapped around `Local`. Waves with estimates are decoded by BACC and LeTCC in turn. These times "
-        "are the only figures here that another run does not reproduce to the digit.\n\n"
+        f"**Live.** K = {live['tasks'].iloc[0]:.0f} on `codedmap.engines.Local`, with worker processes that sleep for "
+        f"the times drawn, {waves} waves per scheme, compared with the simulation of the same draws. The unit is {unit}. "
+        f"{inside} of {count} ratios are within 10 % of 1, from {ratios.min().min():.3f} to {ratios.max().max():.3f}. The "
+        "measured time includes encoding, sending, waking up and decoding. This overhead has a median of "
+        f"{usual.min():.0f} to {usual.max():.0f} ms, depending on scheme and service, and a 99th percentile of "
+        f"{worst.min():.0f} to {worst.max():.0f} ms. Several engines are used in turn, and a wave starts when its engine "
+        f"is idle. Stragglers are ended after {GRACE:g} s. Waves with estimates are decoded by BACC and LeTCC in turn. "
+        "These times are the only figures here that another run does not reproduce to the digit.\n\n"
         + _grid(["service", "scheme", *head, "calls per task"], rows)
+        + "\n\nLive / simulated for times and calls."
     )
 
 

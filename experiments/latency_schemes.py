@@ -1,4 +1,4 @@
-"""What each scheme makes of the service times of its calls, and how sure the quantiles are."""
+"""Times and costs of each scheme from the times of its calls, and intervals of the quantiles."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = [
 ]
 
 CHUNK = 4_000_000
-"""Calls drawn at a time: the arrays of one chunk together stay under 200 MB."""
+"""Calls drawn at a time; the arrays of one chunk take less than 200 MB."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A way to have K tasks answered, as far as its time and cost go.
+    """A scheme for answering K tasks: its time and its cost.
 
     Parameters
     ----------
     name : str
-        What it is called in the table.
+        Name in the table.
     sent : float
         Calls sent at the start, in units of K.
     waits_for : float, optional
-        Answers that end the wave, in units of K, whichever they are. None: every task needs one.
+        Number of answers that end the wave, in units of K. None: every task needs an answer.
     hedged : float, optional
-        A second call is sent for each task without an answer when this share of calls is back.
+        When this share of calls has answered, each task without an answer is sent again.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Scheme:
 
     @property
     def exact(self) -> bool:
-        """Whether every task has an answer of its own in the end."""
+        """True if every task has an answer of its own at the end."""
         return self.waits_for is None
 
     def workers(self, tasks: int) -> int:
@@ -59,19 +59,19 @@ class Scheme:
         return round(self.sent * tasks)
 
     def quorum(self, tasks: int) -> int:
-        """Answers that end the wave, if they are counted."""
+        """Number of answers that end the wave, for schemes that count answers."""
         return round((self.waits_for or self.sent) * tasks)
 
     def play(self, seconds: np.ndarray, tasks: int, after: np.ndarray) -> cm.latency.Waits:
-        """Time to the answer and calls sent, of each wave.
+        """Time and number of calls of each wave.
 
         Parameters
         ----------
         seconds : ndarray, shape (waves, 2 K)
-            Of the first calls, then of second ones: all schemes meet the same luck.
+            Times of the first calls, then of the second ones; the same for all schemes.
         tasks : int
         after : ndarray, shape (waves,)
-            When the second call goes out, if the scheme hedges.
+            Time at which hedges are sent, for schemes that hedge.
         """
         if self.hedged is not None:
             return cm.latency.hedged(seconds[:, :tasks], seconds[:, tasks:], after)
@@ -99,12 +99,12 @@ CHECKED = (
     SCHEMES[1],
     SCHEMES[2],
 )
-"""Those of which an earlier simulation is known."""
+"""Schemes for which an earlier simulation is known."""
 
 
 @dataclass(frozen=True)
 class Waves:
-    """The waves of one scheme."""
+    """Times and numbers of calls of the waves of one scheme."""
 
     times: np.ndarray
     calls: np.ndarray
@@ -117,14 +117,14 @@ def simulated(
     count: int,
     rng: np.random.Generator,
 ) -> tuple[list[Waves], Drawn]:
-    """Play all schemes on the same waves.
+    """Simulate all schemes on the same waves.
 
     Returns
     -------
     list of Waves
-        One a scheme.
+        One per scheme.
     Drawn
-        Where the waves are from; its ``seconds`` are left empty.
+        Arrays and rounds of the waves; its ``seconds`` are empty.
     """
     times = np.empty((len(schemes), count), np.float32)
     calls = np.empty((len(schemes), count), np.int32)
@@ -141,7 +141,7 @@ def simulated(
 
 
 def answering(scheme: Scheme, seconds: np.ndarray, tasks: int) -> list[np.ndarray]:
-    """The slots, ascending, whose answers end each wave of a scheme that counts answers."""
+    """Slots, ascending, whose answers end each wave of a scheme that counts answers."""
     sent = seconds[:, : scheme.workers(tasks)]
     return list(cm.latency.responders(sent, scheme.quorum(tasks)))
 
@@ -160,9 +160,9 @@ def quantile_intervals(
     values : ndarray, shape (waves,)
     shares : sequence of float
     drawn : Drawn, optional
-        For waves from measured rounds: there are far fewer rounds than waves, so the interval is
-        that of drawing the rounds of each array again (bootstrap). Otherwise waves are independent,
-        and order statistics bound the quantile whatever the distribution.
+        For waves from measured rounds. There are far fewer rounds than waves, so the interval is a
+        bootstrap over the rounds of each array. Otherwise waves are independent, and the interval
+        comes from order statistics, for any distribution.
     """
     order = np.argsort(values)
     ordered = values[order].astype(float)
@@ -186,7 +186,7 @@ def quantile_intervals(
 
 
 def quantile_range(values: np.ndarray, share: float, waves: int) -> tuple[float, float]:
-    """Where the quantile of a sample of so many waves is, with 95 %, if it is like these ones."""
+    """95 % range of the quantile of a sample of ``waves`` waves from the same distribution."""
     shares = stats.binom.ppf([0.025, 0.975], waves, share) / waves
     low, high = np.quantile(values, shares)
     return float(low), float(high)
@@ -199,7 +199,7 @@ def _spans(drawn: Drawn) -> list[tuple[int, int]]:
 
 
 def _redrawn(spans: list[tuple[int, int]], rng: np.random.Generator) -> np.ndarray:
-    """How often each round is there when the rounds of each array are drawn again."""
+    """Number of times each round occurs in one bootstrap sample of the rounds of each array."""
     times = np.zeros(sum(spans[-1]), np.float32)
     for first, rounds in spans:
         times[first : first + rounds] = rng.multinomial(rounds, np.full(rounds, 1.0 / rounds))

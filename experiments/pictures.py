@@ -1,4 +1,4 @@
-"""What the workers see: coded images of each scheme, and how far they are from real ones."""
+"""Coded images of each scheme, and their distance from real images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Settings:
-    """Which images, and how they are coded."""
+    """Model, budget and number of groups."""
 
     model: str
     K: int
@@ -72,7 +72,7 @@ def _codes(K: int, N: int) -> dict[str, cm.contracts.Code]:
 
 
 def _shown(N: int) -> list[int]:
-    """Workers from the middle of the line, where the points are widest apart."""
+    """Workers from the middle of the line, where the points are farthest apart."""
     return [N // 2 + 2 * i for i in range(SHOWN)]
 
 
@@ -96,11 +96,10 @@ def _report(table: pd.DataFrame) -> str:
     coded = table[table.scheme != "inputs"]
     by = coded.groupby("scheme", sort=False)
     lines = [
-        "## What the workers see",
+        "## Coded images: what the workers receive",
         "",
-        "**Asked.** A coded input is a mixture. How far is it from the nearest real input (root mean "
-        "square over the pixels, mean over workers), and how many of its pixels leave the inputs' "
-        "range?",
+        "**Question.** A coded input is a mixture of inputs. How far is it from the nearest real input (root mean "
+        "square over the pixels, mean over workers)? What share of its pixels is outside the range of the inputs?",
         "",
         "| scheme | distance to the nearest input | pixels out of range |",
         "|---|---|---|",
@@ -109,8 +108,8 @@ def _report(table: pd.DataFrame) -> str:
             for scheme, rows in by
         ),
         "",
-        "**Means.** The function is asked about inputs that are not like those it was trained on. "
-        "The farther they are, the less its answers there say about the real ones.",
+        "**Conclusion.** The model receives inputs unlike those it was trained on. The farther they are from real "
+        "inputs, the less information their answers carry.",
         "",
     ]
     return "\n".join(lines)

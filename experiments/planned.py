@@ -1,10 +1,10 @@
-"""Does `codedmap.plan` choose well, and do the error bars of `KernelCode` hold?
+"""Quality of the choice of `codedmap.plan`, and calibration of the standard errors of `KernelCode`.
 
-One cell is a function and a budget (N, K, S). The code is planned on a sample of 10 K rows; then it
-and its rivals are judged on rows that the plan has not seen, in blocks of some groups, each of which
-is decoded from the same random straggler sets by all. The rows of a block are cut into groups as
-`codedmap.map` does it, so that codes which ask for it get rows that are alike in one group. Blocks share no rows, as far as there are
-enough, so intervals come from leaving out one block at a time.
+One cell is a function and a budget (N, K, S). The code is planned on a sample of 10 K rows. Then this code
+and its rivals are measured on held-out rows, in blocks of groups, with the same random straggler sets for all
+codes. The rows of a block are cut into groups as `codedmap.map` cuts them, so that codes which ask for it get
+similar rows in one group. Blocks share no rows if there are enough rows; intervals are jackknife intervals over
+blocks.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ __all__ = ["EXPERIMENT", "Settings", "compute"]
 
 RIVALS = ("LeTCC", "BACC", "copies")
 BUDGETS = ((25, 20, 3), (60, 20, 20), (100, 20, 60))
-"""Those of the paper's table, for every function."""
+"""Budgets of the paper's table, for every function."""
 OTHERS = ((24, 8, 6), (40, 10, 10), (12, 6, 2), (30, 20, 5), (16, 16, 3))
-"""Two of these for each function, in turn."""
+"""Two of these per function, in turn."""
 BINS = 10.0 ** np.arange(-5.0, 1.01, 0.25)
-"""Edges of standard errors, in the outputs' deviations."""
-TELLING = 500
-"""Estimated rows from which standard errors are judged."""
+"""Edges of the bins of standard errors, in standard deviations of the outputs."""
+ENOUGH = 500
+"""Number of estimated rows from which standard errors are evaluated."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried, and how often."""
+    """Cases and sample sizes."""
 
     cases: tuple[tuple[str, int, int, int], ...]
     """Function, N, K, S."""
     blocks: int
-    """Of rows, at most."""
+    """Maximum number of blocks of rows."""
     groups: int
-    """In a block."""
+    """Groups per block."""
     sets: int
-    """Straggler sets a cell, at least."""
+    """Minimum number of straggler sets per cell."""
     quick: bool
 
 
@@ -71,26 +71,26 @@ def _cells(settings: Settings) -> list[Cell]:
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """Rows of all waves of a code; the first axis counts the blocks."""
+class _Measured:
+    """Errors and standard errors of all waves of a code; the first axis is that of the blocks."""
 
     squares: np.ndarray
-    """(blocks, waves, K, groups): mean over the outputs of the squared errors."""
+    """(blocks, waves, K, groups): squared errors, mean over the outputs."""
     stderr: np.ndarray
-    """The same shape; NaN where exact, or where the code states none."""
+    """The same shape; NaN where exact, or where the code has no standard errors."""
 
     def rmse(self, blocks: np.ndarray) -> float:
         return float(np.sqrt(self.squares[blocks].mean()))
 
     def estimated(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Errors and standard errors of the rows that have one."""
+        """Errors and standard errors of the estimated rows."""
         stated = self.stderr[blocks]
         have = np.isfinite(stated)
         return np.sqrt(self.squares[blocks][have]), stated[have]
 
 
 def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
-    """A row for each code, and one for each bin of standard errors."""
+    """One row per code, and one per bin of standard errors."""
     call, inputs, truth = functions.load(cell["function"], settings.quick)
     budget = N, K, S = cell["N"], cell["K"], cell["S"]
     order = rng.permutation(len(inputs))
@@ -98,7 +98,7 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
     sample, rest = order[:some], order[some:]
     size = settings.groups * K
     count = max(2, min(settings.blocks, len(rest) // size))
-    # Where there are fewer rows than one block, they are used again, in other groups.
+    # If there are too few rows, they are used again, in other groups.
     rows = [np.resize(rng.permutation(rest), size) for _ in range(count)]
     if len(rest) >= count * size:
         rows = list(rest[: count * size].reshape(count, size))
@@ -114,7 +114,9 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
         "BACC": BACC(K, N, S),
         "copies": cm.Replication(K, N, fill="mean"),
     }
-    judged = {name: _judged(call, code, inputs, truth, rows, sets) for name, code in codes.items()}
+    measured = {
+        name: _measured(call, code, inputs, truth, rows, sets) for name, code in codes.items()
+    }
     kind = functions.FUNCTIONS[cell["function"]]
     deviation = float(np.sqrt(truth.reshape(len(truth), -1).var(axis=0).mean()))
     shared = {
@@ -124,23 +126,23 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
 
     def ratio(name: str, rivals: tuple[str, ...]) -> Callable[[np.ndarray], float]:
         def of(blocks: np.ndarray) -> float:
-            # Copies are exact where none of their stragglers meets another; then there is no ratio.
-            best = min(judged[rival].rmse(blocks) for rival in rivals)
-            return judged[name].rmse(blocks) / best if best else np.nan
+            # Copies are exact if no task loses all its copies; then the ratio is undefined.
+            best = min(measured[rival].rmse(blocks) for rival in rivals)
+            return measured[name].rmse(blocks) / best if best else np.nan
 
         return of
 
-    for name, one in judged.items():
+    for name, one in measured.items():
         row: Row = {"what": "code", "code": name, **shared}
         row["relative"] = one.rmse(np.arange(count)) / deviation
         if name in ("planned", "KernelCode"):
             row["chosen"] = plan.rows[0].scheme if name == "planned" else "spread 0.2"
-            row |= _told("ratio", count, ratio(name, RIVALS))
-            row |= _told("letcc", count, ratio(name, ("LeTCC",)))
+            row |= _interval("ratio", count, ratio(name, RIVALS))
+            row |= _interval("letcc", count, ratio(name, ("LeTCC",)))
             row |= _calibrated(one, count, rng)
         yield row
     for name in ("planned", "KernelCode"):
-        for at, errors, stated in _binned(judged[name], deviation):
+        for at, errors, stated in _binned(measured[name], deviation):
             yield {
                 "what": "bin", "code": name, **shared, "bin": at, "estimated": len(errors),
                 "error": float(np.sqrt((errors**2).mean())),
@@ -148,14 +150,14 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
             }  # fmt: skip
 
 
-def _judged(
+def _measured(
     call: functions.Call,
     code: cm.contracts.Code,
     inputs: np.ndarray,
     truth: np.ndarray,
     rows: list[np.ndarray],
     sets: list[list[np.ndarray]],
-) -> _Judged:
+) -> _Measured:
     squares, stderr = [], []
     for chosen, waves in zip(rows, sets, strict=True):
         place = chosen[cut_for(code, inputs[chosen])]
@@ -166,7 +168,7 @@ def _judged(
         else:
             answers = answers_of(call, encoding.payloads)
         for slots in waves:
-            # A plan may choose fewer workers than there are.
+            # A plan may choose fewer workers than available.
             used = [int(slot) for slot in slots if slot < code.workers]
             estimate = encoding.decode({slot: answers[slot] for slot in used})
             off = (estimate.values - right).reshape(*place.shape, -1)
@@ -177,34 +179,34 @@ def _judged(
                 stated[unsure] = estimate.stderr[unsure]
             stderr.append(stated)
     shape = (len(rows), len(sets[0]), *squares[0].shape)
-    return _Judged(np.reshape(squares, shape), np.reshape(stderr, shape))
+    return _Measured(np.reshape(squares, shape), np.reshape(stderr, shape))
 
 
-def _told(name: str, count: int, statistic: Callable[[np.ndarray], float]) -> Row:
+def _interval(name: str, count: int, statistic: Callable[[np.ndarray], float]) -> Row:
     found = jackknife_interval(count, statistic)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _calibrated(one: _Judged, count: int, rng: np.random.Generator) -> Row:
+def _calibrated(one: _Measured, count: int, rng: np.random.Generator) -> Row:
     errors, stated = one.estimated(np.arange(count))
     row: Row = {"estimated": len(errors)}
-    if len(errors) < TELLING:
+    if len(errors) < ENOUGH:
         return row
 
     def calibration(blocks: np.ndarray) -> float:
-        off, said = one.estimated(blocks)
-        return float(np.sqrt(np.mean((off / said) ** 2)))
+        off, stated = one.estimated(blocks)
+        return float(np.sqrt(np.mean((off / stated) ** 2)))
 
     def rank(blocks: np.ndarray) -> float:
-        off, said = one.estimated(blocks)
-        return _rank(said, off)
+        off, stated = one.estimated(blocks)
+        return _rank(stated, off)
 
-    row |= _told("calibration", count, calibration)
-    row |= _told("rank", count, rank)
+    row |= _interval("calibration", count, calibration)
+    row |= _interval("rank", count, rank)
     row["within"] = float(np.mean(errors <= 2.0 * stated))
     low, high = np.quantile(errors, (0.1, 0.9))
     row["spread"] = float(min(high / low, 1e6)) if low else 1e6
-    # What the rank correlation would be if each standard error were right for its own row.
+    # The rank correlation if each standard error were correct for its own row.
     row["rank_at_best"] = _rank(stated, stated * rng.permutation(errors / stated))
     return row
 
@@ -215,8 +217,8 @@ def _rank(one: np.ndarray, other: np.ndarray) -> float:
     return float(spearmanr(one, other).statistic)
 
 
-def _binned(one: _Judged, deviation: float) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-    """The middle of each bin, and its errors and standard errors in the outputs' deviations."""
+def _binned(one: _Measured, deviation: float) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Centre of each bin, and its errors and standard errors in standard deviations of the outputs."""
     errors, stated = (part / deviation for part in one.estimated(np.arange(len(one.squares))))
     place = np.digitize(stated, BINS)
     for at in np.unique(place):

@@ -1,4 +1,4 @@
-"""The figure of the planned experiment, from its table."""
+"""Figure of the planned experiment, made from its table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .plots import figure
 
 __all__ = ["CODES", "LOOSE", "plot"]
 
-CODES = {"planned": "planned", "KernelCode": "KernelCode as it is"}
+CODES = {"planned": "planned", "KernelCode": "default KernelCode"}
 KINDS = {
     "image classifier": "#0072B2",
     "kernel machine": "#CC79A7",
@@ -22,21 +22,19 @@ KINDS = {
     "polynomial, sine": "#000000",
 }
 LOOSE = 0.6, 1.6
-"""Errors over standard errors that are as good as right."""
+"""Range of error over standard error that counts as calibrated."""
 FEWEST = 50
-"""Rows in a bin that is drawn."""
+"""Minimum number of rows of a bin that is drawn."""
 
 
 def plot(table: pd.DataFrame, path: Path) -> None:
-    """Four panels: errors beside the best rival's, and three views of the standard errors."""
+    """Four panels: errors relative to the best rival, and three views of the standard errors."""
     cells, bins = (table[table["what"] == what] for what in ("code", "bin"))
     with figure(path, 2, 2) as axes:
-        _by_function(axes[0][0], cells, "ratio", "RMSE / that of the best rival, cell by cell")
+        _by_function(axes[0][0], cells, "ratio", "RMSE / RMSE of the best rival, per cell")
         axes[0][0].axvline(1.05, color="#444444", lw=1, ls="--")
         _reliability(axes[0][1], bins[bins["code"] == "planned"])
-        _by_function(
-            axes[1][0], cells, "calibration", "RMS of error / standard error, cell by cell"
-        )
+        _by_function(axes[1][0], cells, "calibration", "RMS of error / standard error, per cell")
         axes[1][0].axvspan(*LOOSE, color="#999999", alpha=0.2, lw=0)
         axes[1][0].set_xticks([0.5, 1, 2, 4])
         axes[1][0].minorticks_off()
@@ -75,9 +73,9 @@ def _reliability(axis: Axes, bins: pd.DataFrame) -> None:
         axis.plot(shown["stated"], shown["error"], "o-", color=colour, ms=6, lw=1.5, label=kind)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlabel("stated standard error / outputs' sd")
-    axis.set_ylabel("observed error, root mean square / sd")
-    axis.set_title("Planned codes: what is stated, and what comes")
+    axis.set_xlabel("standard error / outputs' sd")
+    axis.set_ylabel("RMS error / outputs' sd")
+    axis.set_title("Planned codes: standard error and actual error")
     axis.legend(frameon=False, fontsize=11, loc="upper left")
 
 
@@ -102,6 +100,6 @@ def _ranks(axis: Axes, cells: pd.DataFrame) -> None:
                          edgecolors=colour, lw=1.1)  # fmt: skip
     axis.set_xlim(0, 1)
     axis.set_ylim(min(-0.1, cells["rank"].min() - 0.05), 1)
-    axis.set_xlabel("if every standard error were right for its own row")
+    axis.set_xlabel("if every standard error were correct for its row")
     axis.set_ylabel("measured")
     axis.set_title("Rank correlation of standard errors and errors")

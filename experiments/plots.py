@@ -1,4 +1,4 @@
-"""What all figures share: size, fonts, and one colour a scheme."""
+"""Shared settings of all figures: size, fonts, and one colour per scheme."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 __all__ = ["SCHEME_COLOURS", "figure"]
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# Okabe and Ito's palette, suited to colour-blind readers.
 SCHEME_COLOURS = {
     "BACC": "#E69F00",
     "LeTCC": "#0072B2",
@@ -35,6 +35,6 @@ def figure(path: Path, rows: int, columns: int, **more: Any) -> Iterator[Any]:
             rows, columns, figsize=(16, 10), dpi=100, squeeze=False, layout="constrained", **more
         )
         yield axes
-        # Without the date and version of the software, equal figures are equal files.
+        # Without date and software version, equal figures are equal files.
         drawing.savefig(path, metadata={"Software": None})
         plt.close(drawing)

@@ -1,4 +1,4 @@
-"""Polar against MDS codes: answers needed, time to decode, and estimates before that."""
+"""Polar against MDS codes: answers needed, decoding time, and estimates before decoding."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ KINDS = ("alike", "uneven")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried, and how often.
+    """Sizes of the experiment.
 
     Parameters
     ----------
     workers : dict of int to int
-        N, and random orders of its answers.
+        N, and the number of random orders of its answers.
     budgets : tuple of (int, int)
-        N and K of the estimates.
+        N and K for the estimates.
     repetitions : int
-        Matrices and orders behind each error.
+        Random matrices and orders per error.
     counts : int
-        Numbers of answers at which estimates are looked at.
+        How many different numbers of answers are measured.
     """
 
     workers: dict[int, int]
@@ -88,11 +88,11 @@ def _benchmarked() -> Iterator[Row]:
 
 def _needed(N: int, K: int, orders: int, rng: np.random.Generator) -> Iterator[Row]:
     codes: dict[str, cm.codes.PolarCode | cm.codes.MDSCode] = {"polar": cm.codes.PolarCode(K, N)}
-    if N <= 256:  # an MDS code decides by a decomposition of its system
+    if N <= 256:  # decodable() of an MDS code decomposes its system
         codes["MDS"] = cm.codes.MDSCode(K, N)
     drawn = [rng.permutation(N).tolist() for _ in range(orders)]
     for name, code in codes.items():
-        counts = np.array([_enough(code.decodable, order, K) for order in drawn])
+        counts = np.array([_answers_needed(code.decodable, order, K) for order in drawn])
         over = mean_interval(counts / K - 1.0)
         yield {
             "scheme": name, "orders": orders, "over": over.value, "over_low": over.low,
@@ -100,8 +100,10 @@ def _needed(N: int, K: int, orders: int, rng: np.random.Generator) -> Iterator[R
         }  # fmt: skip
 
 
-def _enough(decodable: Callable[[frozenset[int]], bool], order: list[int], least: int) -> int:
-    """How many answers in this order suffice, by bisection: more never hurt."""
+def _answers_needed(
+    decodable: Callable[[frozenset[int]], bool], order: list[int], least: int
+) -> int:
+    """Number of answers in this order that suffice, by bisection: decodable is monotone."""
     low, high = least, len(order)
     while low < high:
         middle = (low + high) // 2
@@ -134,9 +136,9 @@ def _anytime(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
                 values = polar.decode(known).values
                 through["polar", m] += 1
             else:
-                told = polar.estimate(known)
-                assert told is not None
-                values, stderr = told
+                estimate = polar.estimate(known)
+                assert estimate is not None
+                values, stderr = estimate
                 covered[m].append(float(np.mean(np.abs(values - truth) <= 1.96 * stderr)))
             error["polar", m].append(_off(values, truth, size))
             whole = mds.decodable(came)

@@ -1,4 +1,4 @@
-"""The polar experiment in a picture and in words, every figure taken from its table."""
+"""Figure and report of the polar experiment, both made from its table."""
 
 from __future__ import annotations
 
@@ -14,57 +14,60 @@ __all__ = ["plot", "report"]
 
 COLOURS = {"polar": "#D55E00", "MDS": "#0072B2", "copies": "#009E73", "dense": "#999999"}
 CALLS = {"PolarCode": "polar", "MDSCode": "MDS", "dense K x K system": "dense"}
-KINDS = {"alike": "blocks alike", "uneven": "an eighth of the blocks 10 times as large"}
+KINDS = {"alike": "blocks of equal size", "uneven": "an eighth of the blocks 10 times as large"}
 
-WORDS = """## Polar codes against MDS codes: answers, time to decode, estimates
+WORDS = """## Polar codes against MDS codes: answers needed, decoding time, estimates
 
-**Asked.** The product of a matrix in K blocks comes from N workers. An MDS code needs any K answers, and solves a
-system as large as the blocks that are missing. A polar code decodes by additions alone, and has an estimate of
-everything before it can decode, but needs more answers. How many more, what does decoding take, and how good are the
-estimates and their error bars?
+**Question.** N workers compute the product of a matrix in K blocks. How many answers does each code need, how long
+does decoding take, and how good are estimates before it?
+
+| | MDS code | polar code |
+|---|---|---|
+| needs | any K answers | more than K answers |
+| decodes by | solving a linear system as large as the missing blocks | additions |
+| before it can decode | the blocks whose workers answered | an estimate of all blocks, with error bars |
 
 ### Answers needed
 
-In random order, in excess of K: the mean with its 95 % interval, and what 95 % of the orders stay below. An earlier
-simulation, written without this one, had 5 % more at K/N = 0.875, 10 to 11 % at 0.75 and 16 % at 0.625 (N of 64 to 512, kernel
-[[1, 1], [0, 1]]).
+Answers in excess of K, in random order: the mean with its 95 % interval, and the 95th percentile. An earlier
+simulation, written independently, found 5 % at K/N = 0.875, 10 to 11 % at 0.75 and 16 % at 0.625 (N from 64 to 512,
+kernel [[1, 1], [0, 1]]).
 
 {needed}
 
 {needed_verdict}
 
-### Time to decode
+### Decoding time
 
-From `python -m benchmarks polar` ({date}, {cpu}), a set of answers not seen before, one thread; slopes of time against N on
-logarithmic axes, from {few} to {many} workers, with 95 % intervals.
+From `python -m benchmarks polar` ({date}, {cpu}): a set of answers that was not decoded before, one thread. The slopes
+are those of time against N on logarithmic axes, from {few} to {many} workers, with 95 % intervals.
 
 {decoding}
 
 {decoding_verdict}
 
-### Estimates before it can be decoded
+### Estimates before decoding
 
-Root mean square error over the size of the products, mean of {repetitions} matrices and orders, all schemes with N
-workers: 0 is exact, 1 is what knowing nothing and saying 0 would give. A polar code estimates until it can decode;
-an `MDSCode` has the blocks that came as they are and nothing of the others (0 here), until K answers give all; of
-`Replication` some blocks have come and some not. Coverage: how many entries lie within 1.96 standard errors, where
-an estimate was needed.
+Root mean square error divided by the root mean square of the products, mean over {repetitions} random matrices and
+orders. 0 is exact; 1 is the error of predicting 0. A polar code estimates until it can decode. Missing blocks of an
+`MDSCode` and of `Replication` count as 0. *Coverage* is the share of entries within 1.96 standard errors, in the runs
+that needed an estimate.
 
 {anytime}
 
 **Coverage.** {coverage}
 
-**Came out.** {out}
+**Result.** {out}
 
-**Means.** Up to a few hundred workers an MDS code is the better choice: it needs the fewest answers, and from a
-few it has some blocks exactly, which is less error than a sketch of all of them. The polar code decodes faster from
-about a thousand workers on, and its estimate says of every entry how far off it may be, where the others know some
-entries and nothing of the rest.
+**Conclusion.** Up to a few hundred workers an MDS code is the better choice. It needs the fewest answers, and the
+blocks that it has before decoding are exact, which gives a smaller error than an estimate of all blocks. The polar
+code decodes faster from about a thousand workers on. Its estimate has an error bar for every entry; the other codes
+have no information on missing blocks.
 """
 
 
 def report(table: pd.DataFrame) -> str:
-    """What was asked, what came out and what it means."""
+    """The section of the page."""
     needed = table[table.part == "needed"]
     decoding = table[table.part == "decoding"]
     anytime = table[table.part == "anytime"]
@@ -85,7 +88,7 @@ def report(table: pd.DataFrame) -> str:
 
 
 _SOME = 10
-"""Estimates from which a coverage is told."""
+"""Number of estimates from which a coverage is shown."""
 
 
 def _needed(needed: pd.DataFrame) -> str:
@@ -110,9 +113,9 @@ def _needed_verdict(needed: pd.DataFrame) -> str:
     usual, half = polar[polar.K / polar.N > 0.6], polar[polar.K / polar.N < 0.6]
     return (
         f"From K/N = {(usual.K / usual.N).max():g} down to {(usual.K / usual.N).min():g} the polar code needs "
-        f"{usual.over.min():.0%} to {usual.over.max():.0%} more answers than K, where 5 to 16 % were expected; at "
-        f"K/N = {(half.K / half.N).max():g} it is {half.over.min():.0%} to {half.over.max():.0%}. The excess hardly falls "
-        "with N at these sizes; what gets narrower is its spread."
+        f"{usual.over.min():.0%} to {usual.over.max():.0%} more answers than K, where 5 to 16 % were expected. At "
+        f"K/N = {(half.K / half.N).max():g} it needs {half.over.min():.0%} to {half.over.max():.0%} more. At these sizes the "
+        "excess depends little on N; only its spread decreases."
     )
 
 
@@ -129,19 +132,19 @@ def _decoding(decoding: pd.DataFrame) -> str:
             cells.append(f"{largest[largest.scheme == call].ms.iloc[0]:.1f}")
             slopes.append(str(slope_interval(own.N.to_numpy(float), own.ms.to_numpy(float))))
         lines.append(f"| {columns:.0f} | {share:g} | " + " | ".join([*cells, *slopes]) + " |")
-    return "\n".join(lines) + f"\n\nThe times are those at N = {int(decoding.N.max()):,}."
+    return "\n".join(lines) + f"\n\nThe times are for N = {int(decoding.N.max()):,}."
 
 
 def _decoding_verdict(decoding: pd.DataFrame) -> str:
     wide = decoding.pivot_table(index=["N", "K", "columns"], columns="scheme", values="ms")
     ratio = wide["MDSCode"] / wide["PolarCode"]
     dense = wide["dense K x K system"] / wide["PolarCode"]
-    parts = []
+    lines = ["| workers | MDS / polar | dense / polar |", "|---|---|---|"]
     for N, rows in ratio.groupby("N"):
-        parts.append(
-            f"{int(N):,} workers {rows.min():.2g} to {rows.max():.2g} times (dense: {dense[N].min():.2g} to {dense[N].max():.2g})"
+        lines.append(
+            f"| {int(N):,} | {rows.min():.2g} to {rows.max():.2g} | {dense[N].min():.2g} to {dense[N].max():.2g} |"
         )
-    return "An `MDSCode` takes, as a multiple of the polar code's time: " + "; ".join(parts) + "."
+    return "Decoding time divided by that of the polar code:\n\n" + "\n".join(lines)
 
 
 def _anytime(anytime: pd.DataFrame) -> str:
@@ -177,22 +180,28 @@ def _error(row: pd.Series) -> str:
 
 def _coverage(anytime: pd.DataFrame) -> str:
     polar = anytime[(anytime.scheme == "polar") & anytime.covered.notna()]
-    parts = []
+    lines = [
+        "| blocks | coverage of all entries | smallest, of a cell | largest, of a cell | 95 % in the interval |",
+        "|---" * 5 + "|",
+    ]
     for kind, rows in polar.groupby("kind", sort=False):
         solid = rows[rows.estimated >= 0.5 * rows.repetitions]
         low, high = solid.loc[solid.covered.idxmin()], solid.loc[solid.covered.idxmax()]
         mean = np.average(rows.covered, weights=rows.estimated)
         inside = ((rows.covered_low <= 0.95) & (rows.covered_high >= 0.95)).sum()
-        parts.append(
-            f"*{KINDS[kind]}*: {mean:.1%} of all entries lie within 1.96 standard errors, where 95 % are meant; from "
-            f"{low.covered:.1%} (N = {low.N:.0f}, K = {low.K:.0f}, {low.answers:.0f} answers) to {high.covered:.1%} "
-            f"({high.N:.0f}, {high.K:.0f}, {high.answers:.0f} answers) among cells that mostly needed an estimate; 95 % is in "
-            f"the interval of {inside} of {len(rows)}"
+        lines.append(
+            f"| {KINDS[kind]} | {mean:.1%} | {_cell(low)} | {_cell(high)} | {inside} of {len(rows)} cells |"
         )
     return (
-        "; ".join(parts)
-        + ". The cells in which the decoder has mostly got through rest on the few orders in which it had not."
+        "The nominal coverage is 95 %.\n\n"
+        + "\n".join(lines)
+        + "\n\nSmallest and largest are over cells in which at "
+        "least half of the runs needed an estimate. The other cells rest on few runs."
     )
+
+
+def _cell(row: pd.Series) -> str:
+    return f"{row.covered:.1%} (N = {row.N:.0f}, K = {row.K:.0f}, {row.answers:.0f} answers)"
 
 
 def _out(anytime: pd.DataFrame) -> str:
@@ -204,9 +213,9 @@ def _out(anytime: pd.DataFrame) -> str:
     copies = (estimated["polar"] < estimated["copies"]).sum()
     useless = (estimated["polar"] > 1.0).sum()
     return (
-        f"Before K answers, the polar estimate has a smaller error than the blocks that an MDS code has got in {ahead} of "
-        f"{len(estimated)} cells, and than the blocks of plain copies in {copies}; in {useless} its error is above 1, worse than "
-        "saying 0. A sketch spreads what is known over all blocks, and pays for it with noise in each."
+        f"With fewer than K answers the polar estimate has a smaller error than the available blocks of an MDS code in "
+        f"{ahead} of {len(estimated)} cells, and than those of plain copies in {copies}. In {useless} cells its error is above "
+        "1, larger than that of predicting 0."
     )
 
 
@@ -241,7 +250,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
         )
         excess.set_xscale("log", base=2)
         excess.set_xlabel("N")
-        excess.set_ylabel("answers needed over K, %")
+        excess.set_ylabel("answers needed beyond K, %")
         excess.set_ylim(0, 30)
         excess.legend(fontsize=11, ncols=2, loc="upper right")
         rate = (decoding.K / decoding.N).round(3)
@@ -265,10 +274,10 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             errors.fill_between(
                 own.answers, own.error_low, own.error_high, color=COLOURS[name], alpha=0.2
             )
-        errors.axhline(1.0, color="#999999", ls=":", label="saying 0")
+        errors.axhline(1.0, color="#999999", ls=":", label="predicting 0")
         errors.set_ylim(0, 2.5)
-        errors.set_xlabel(f"answers (N = {N:.0f}, K = {K:.0f}, blocks alike)")
-        errors.set_ylabel("error over the products' size")
+        errors.set_xlabel(f"answers (N = {N:.0f}, K = {K:.0f}, blocks of equal size)")
+        errors.set_ylabel("RMS error / RMS of the products")
         errors.legend(fontsize=11)
         for (N, K, kind), rows in anytime[anytime.scheme == "polar"].groupby(
             ["N", "K", "kind"], sort=False
@@ -280,6 +289,6 @@ def plot(table: pd.DataFrame, path: Path) -> None:
                               label=f"N = {N:.0f}, K = {K:.0f}, {kind}")  # fmt: skip
         coverage.axhline(95, color="#444444", lw=1)
         coverage.set_ylim(85, 100)
-        coverage.set_xlabel("answers / N, where an estimate was needed")
+        coverage.set_xlabel("answers / N (runs that needed an estimate)")
         coverage.set_ylabel("entries within 1.96 standard errors, %")
         coverage.legend(fontsize=10, ncols=2, loc="lower right")

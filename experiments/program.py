@@ -1,4 +1,4 @@
-"""The command line of the experiments: ``NAME [NAME ...] [--quick]`` to tables and figures under results/."""
+"""Command line of the experiments: ``NAME [NAME ...] [--quick]`` writes tables and figures to results/."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def run_named() -> int:
-    """Run the experiments named on the command line; 2 if a data set is missing."""
+    """Run the experiments named on the command line; return 2 if a data set is missing."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments", description="Tables and figures under results/."
+        prog="python -m experiments", description="Write tables and figures to results/."
     )
     parser.add_argument(
-        "names", nargs="+", metavar="NAME", help=f"{', '.join(EXPERIMENTS)}, all, or report"
+        "names", nargs="+", metavar="NAME",
+        help=f"{', '.join(EXPERIMENTS)}; all; or report: figures and page again, from the tables",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="small settings; data from pip packages only"
     )
-    parser.add_argument("--quick", action="store_true", help="small, and with pip packages only")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same tables")
     parser.add_argument("--data", type=Path, help="folder of data sets and weights")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where tables and figures go")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder of tables and figures"
+    )
     options = parser.parse_args()
     names = list(EXPERIMENTS) if "all" in options.names else options.names
     unknown = [name for name in names if name not in EXPERIMENTS and name != "report"]
@@ -38,16 +43,18 @@ def run_named() -> int:
     if options.data is not None:
         os.environ["CODEDMAP_DATA"] = str(options.data)
     try:
-        # Of all experiments at once, before the first hour is spent.
+        # Checked for all experiments before the first one starts.
         check([EXPERIMENTS[name] for name in names if name != "report"], options.quick)
         for name in names:
-            if name != "report":
+            if name == "report":
+                report.draw(options.results, options.quick)
+            else:
                 anew, began = not store(options.results, name).exists(), time.monotonic()
                 table = run(
                     EXPERIMENTS[name], quick=options.quick, seed=options.seed, root=options.results
                 )
                 if anew and not options.quick:
-                    times.noted(options.results, name, time.monotonic() - began)
+                    times.record(options.results, name, time.monotonic() - began)
                 print(f"{name}: {len(table)} rows")
         print(f"written: {report.write(options.results, options.quick)}")
     except MissingData as error:

@@ -1,13 +1,12 @@
-"""How fast the error falls: against the number of workers, of stragglers, and with noise.
+"""Convergence rates: the error against the number of workers and of stragglers, with and without noise.
 
-An error is the mean squared error of the decoded answers û_d(α_k) against f(x_k) itself, in units
-of the variance of f's outputs over its inputs. The encoder interpolates (λ_e = 0), so u_e(α_k) is
-x_k and all of the error is the decoder's. Every N is even: then no β_n falls on an α_k, where a
-task would be answered exactly by luck.
+The error is the mean squared error of the estimates û_d(α_k) of f(x_k), divided by the variance of
+the outputs of f over its inputs. The encoder interpolates (λ_e = 0), so u_e(α_k) = x_k and the error
+is that of the decoder alone. Every N is even, so that no β_n coincides with an α_k.
 
-One repetition draws anew, independently of all others: B groups of K inputs, one straggler set
-(shared by the groups, as in a wave of `codedmap.map`), and the noise. All codes and smoothings of
-a cell see the same draws, so that they differ by nothing else.
+Each repetition draws B groups of K inputs, one straggler set (shared by the groups, as in a wave of
+`codedmap.map`) and the noise, independently of all others. All codes and smoothings of a cell get the
+same draws.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ __all__ = ["EXPERIMENT", "FUNCTIONS", "Config", "Function"]
 
 @dataclass(frozen=True)
 class Function:
-    """A function under test, and how its inputs are drawn."""
+    """A test function and the distribution of its inputs."""
 
     call: Callable[[np.ndarray], np.ndarray]
     """(b, *x) to (b, *y)."""
     draw: Callable[[int, int, np.random.Generator], np.ndarray]
-    """K, B and a generator to inputs (K, B, *x)."""
+    """Maps K, B and a generator to inputs (K, B, *x)."""
 
     def grouped(self, inputs: np.ndarray) -> np.ndarray:
         """The answers (a, b, *y) to inputs (a, b, *x)."""
@@ -56,23 +55,23 @@ class Config:
     Parameters
     ----------
     tasks, groups : int
-        K, and B, over which one repetition averages.
+        K, and B, the number of groups in one repetition.
     workers, stragglers, noisy_stragglers : tuple of int
-        N of the curves against N, and their S without and with noise.
+        N for the curves against N, and S without and with noise.
     fixed_workers : int
     straggler_counts : tuple of int
-        N of the curves against S, and their S.
+        N for the curves against S, and S.
     probabilities : tuple of float
-        With which each worker is slow on its own, in the probabilistic regime.
+        Probability that a worker is slow, in the probabilistic regime.
     noise : float
-        Standard deviation of what workers add to answers, in units of the outputs'.
+        Standard deviation of the noise of answers, in standard deviations of the outputs.
     repetitions, noisy_repetitions : int
-        In each cell.
+        Repetitions per cell.
     grid : tuple of float
-        λ_d among which the oracle chooses.
+        Values of λ_d from which the oracle chooses.
     kernel_workers : int
-        N up to which `codedmap.KernelCode`, whose time is cubic in it, stands beside the others, in
-        the curves against N with the most stragglers, anywhere.
+        Largest N for `codedmap.KernelCode`, whose time is cubic in N. It is measured in the curves
+        against N with the most stragglers at random positions.
     """
 
     tasks: int = 9
@@ -91,7 +90,7 @@ class Config:
 
 
 def configure(quick: bool) -> Config:
-    """The full settings, or ones that take seconds."""
+    """The full settings, or settings that take seconds."""
     if not quick:
         return Config()
     return Config(
@@ -109,20 +108,20 @@ def configure(quick: bool) -> Config:
 
 
 def _line(tasks: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """One point in each of K equal cells of [-10, 10], ascending, so that the curve is smooth."""
+    """One random point in each of K equal cells of [-10, 10], ascending, so that the curve is smooth."""
     places = np.arange(tasks)[:, None] + rng.random((tasks, groups))
     return 20.0 * places / tasks - 10.0
 
 
 def _line_through_kink(tasks: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """The same with 0 as the middle task: an error at the kink fades within a few workers of it."""
+    """The same with 0 as the middle task: the error at the kink decays within a few workers."""
     inputs = _line(tasks, groups, rng)
     inputs[tasks // 2] = 0.0
     return inputs
 
 
 def _box(tasks: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """Points of [-1, 1]⁵ in no order, as points of a space have none."""
+    """Unordered random points of [-1, 1]⁵."""
     return rng.uniform(-1.0, 1.0, (tasks, groups, 5))
 
 
@@ -157,10 +156,10 @@ FUNCTIONS: dict[str, Function] = {
     "network": Function(_network(5, 16, 16, 3), _box),
     "kink": Function(_kink, _line_through_kink),
 }
-"""x sin x, the papers' benchmark; a smooth network of five inputs and three outputs; and |x|^1.6,
-just within the theorem's class H²: its second derivative |x|^-0.4 is square integrable, that of
-|x|^1.5 no longer is. So it comes near to the slowest rate the theorem allows: a gap of width h at
-the kink costs about h^1.6, squared h^3.2, where the theorem promises h³."""
+"""x sin x, the papers' benchmark; a smooth network of five inputs and three outputs; and |x|^1.6, which
+is just within the theorem's class H²: its second derivative |x|^-0.4 is square integrable, that of
+|x|^1.5 is not. Its rate is therefore close to the slowest that the theorem allows: a gap of width h at
+the kink causes an error of about h^1.6, squared h^3.2, and the theorem guarantees h³."""
 
 KINDS = ("random", "consecutive", "periodic")
 
@@ -173,7 +172,7 @@ def variance(name: str) -> float:
 
 
 def cells(config: Config) -> list[Cell]:
-    """Function by function: against N and against S without and with noise, and against N with p."""
+    """Per function: against N and against S, without and with noise, and against N with probability p."""
     found: list[Cell] = []
     for name in FUNCTIONS:
         for noise in (0.0, config.noise):
@@ -196,11 +195,11 @@ def cells(config: Config) -> list[Cell]:
 
 
 class _Draw(NamedTuple):
-    """What is random in one repetition."""
+    """The random quantities of one repetition."""
 
     inputs: np.ndarray
     answered: np.ndarray
-    noise: int  # a seed, so that each code can be given the same noise
+    noise: int  # seed, so that each code gets the same noise
 
 
 def _draws(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[_Draw]:
@@ -217,12 +216,12 @@ def _draws(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[_Dr
 
 def _independent(workers: int, probability: float, rng: np.random.Generator) -> np.ndarray:
     answered = np.flatnonzero(rng.random(workers) >= probability)
-    # Of few workers none may answer: such a wave has no error, and would be run again.
+    # With few workers, possibly none answers. Such a wave has no error and is drawn again.
     return answered if len(answered) else _independent(workers, probability, rng)
 
 
 def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
-    """Each code and smoothing on the same draws: one row each."""
+    """One row per code and smoothing, all on the same draws."""
     draws = list(_draws(config, cell, rng))
     budget = config.tasks, cell["workers"], cell.get("stragglers", 0)
     spline = LeTCC(*budget)
@@ -284,9 +283,9 @@ def _errors(cell: Cell, draws: list[_Draw], code: cm.contracts.Code) -> np.ndarr
 def _by_theory(cell: Cell, inputs: np.ndarray) -> float:
     """The decoder's λ by the theory's rule, λ_d = (σ² / (N J))^{4/5} with J = ∫ (f∘u_e)''².
 
-    From the paper: an error of order S^{8/5} N^{-3/5}, which goes with λ_d of order N^{-4/5}.
-    Derived here: the rest. With gaps of up to Δ ~ S/N on the curve, energy and sampling
-    inequalities give for the decoder's bias b and the noise v in its output, over the curve::
+    The paper has an error of order S^{8/5} N^{-3/5} for λ_d of order N^{-4/5}. The rest is derived
+    here. With gaps of up to Δ ~ S/N on the curve, energy and sampling inequalities bound the
+    decoder's bias b and the noise v of its output over the curve::
 
         ∫b² ≲ S λ J,            ∫b''² ≲ J
         ∫v² ≲ S σ² / (N λ^¼),   ∫v''² ≲ σ² / (N λ^{5/4})
@@ -295,9 +294,9 @@ def _by_theory(cell: Cell, inputs: np.ndarray) -> float:
 
         error ≲ S^¾ (λ^¾ J + σ² / (N λ^½)).
 
-    Both terms carry the same power of S: the λ that balances them has none, and the error it gives
-    is of order S^{3/4} N^{-3/5}, within the paper's. J is measured on the curves of all
-    repetitions, without noise; a user knows neither it nor, as a rule, σ.
+    Both terms have the same power of S, so the λ that balances them does not depend on S, and the
+    error is of order S^{3/4} N^{-3/5}, within the paper's bound. J is measured on the curves of all
+    repetitions, without noise. Users know neither J nor, usually, σ.
     """
     function, fine = FUNCTIONS[cell["function"]], 513
     curves = function.grouped(LeTCC(len(inputs), fine, 0).encode(inputs).payloads)

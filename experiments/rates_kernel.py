@@ -1,4 +1,4 @@
-"""What the rates experiment's report says of `codedmap.KernelCode` beside LeTCC."""
+"""The part of the rates report that compares `codedmap.KernelCode` with LeTCC."""
 
 from __future__ import annotations
 
@@ -6,46 +6,42 @@ import pandas as pd
 
 from .rates_plot import TITLES
 
-__all__ = ["beside_kernel"]
+__all__ = ["kernel_section"]
 
 
-def beside_kernel(table: pd.DataFrame) -> str:
-    """What the kernel code's error is beside LeTCC's, in the cells that have both."""
+def kernel_section(table: pd.DataFrame) -> str:
+    """Errors of KernelCode and LeTCC in the cells that have both, as Markdown."""
     keys = ["function", "noise", "workers", "stragglers"]
     own = table.query("code == 'KernelCode'").set_index(keys)["mse"]
-    lines = []
+    lines = [
+        "| f | noise | N | KernelCode | LeTCC | KernelCode is better |",
+        "|---" * 6 + "|",
+    ]
     for noise in (0.0, table["noise"].max()):
         letcc = table.query(
             "sweep == 'N' and kind == 'random' and noise == @noise and code == 'LeTCC'"
         )
         letcc = letcc[letcc["smoothing"] == ("gcv" if noise else "none")].set_index(keys)["mse"]
         both = pd.concat([own, letcc], axis=1, keys=["own", "letcc"]).dropna()
-        few, many = (both.index.get_level_values("workers") == n for n in _ends(both))
-        told = []
         for name, title in TITLES.items():
-            here = both.index.get_level_values("function") == name
-            first, last = both[here & few].iloc[0], both[here & many].iloc[0]
-            told.append(
-                f"{title}: {first.own:.2g} against {first.letcc:.2g}, then {last.own:.2g} against "
-                f"{last.letcc:.2g}"
-            )
-        first, last = _ends(both)
-        what = "with noise, LeTCC by GCV" if noise else "without noise"
-        better = (both["own"] < both["letcc"]).sum()
-        lines.append(
-            f"KernelCode against LeTCC {what}, at N = {first} and at N = {last}: "
-            + "; ".join(told)
-            + f". Its error is the smaller one in {better} of {len(both)} cells."
-        )
-    lines.append(
-        "It sends every task's own input first, so most tasks are exact and only those whose worker "
-        "is late are estimated: it has the smaller error long before a curve through all workers is "
-        "resolved. Of noisy answers it passes those to a task's own input through, noise and all: "
-        f"more workers do not help it below the noise of a single answer ({table['noise'].max() ** 2:.2g}), "
-        "and LeTCC, which averages, is the code for them. No rate is proven for it. Its curves are "
-        "for stragglers anywhere, up to the N where its cubic time is felt."
+            here = both[both.index.get_level_values("function") == name]
+            better = f"{(here['own'] < here['letcc']).sum()} of {len(here)} cells"
+            for n in _ends(both):
+                row = here[here.index.get_level_values("workers") == n].iloc[0]
+                kind = f"{noise:.0%}" if noise else "none"
+                lines.append(
+                    f"| {title} | {kind} | {n} | {row.own:.2g} | {row.letcc:.2g} | {better} |"
+                )
+    return (
+        "Mean squared errors for stragglers at random positions, at the smallest and the largest N. LeTCC uses GCV with "
+        "noise and no smoothing without.\n\n"
+        + "\n".join(lines)
+        + "\n\n`KernelCode` sends the raw input of every task first, so most tasks are exact and only those of stragglers "
+        "are estimated. It has the smaller error long before a curve through all workers is resolved. It returns noisy "
+        "answers to raw inputs as they are: more workers do not reduce its error below the noise of a single answer "
+        f"({table['noise'].max() ** 2:.2g}). LeTCC averages and is the better code for noisy answers. No rate is proven for "
+        "`KernelCode`."
     )
-    return "\n\n".join(lines)
 
 
 def _ends(both: pd.DataFrame) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The slopes and the figure of the rates experiment, from its table."""
+"""Slopes and figure of the rates experiment, made from its table."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 ]
 
 FLOOR = 1e-20
-"""Errors below this are rounding, of no use to a slope."""
+"""Errors below this are rounding errors and are left out of the fits."""
 CEILING = 0.1
-"""Errors above this are of curves that are not resolved at all, on which no rate shows yet."""
+"""Errors above this belong to unresolved curves and are left out of the fits."""
 RESOLVED = 4
-"""Workers a task from which on a slope against N is fitted."""
+"""Smallest N / K in fits of slopes against N."""
 
 TITLES = {"wave": "x sin x", "network": "tanh network", "kink": "abs(x)^1.6"}
-KINDS = {"random": "anywhere", "consecutive": "side by side", "periodic": "evenly spread"}
+KINDS = {"random": "random", "consecutive": "consecutive", "periodic": "evenly spaced"}
 SMOOTHINGS = {
     "none": "no smoothing",
     "rule": "λ by theory",
     "gcv": "λ by GCV",
-    "oracle": "best λ in hindsight",
+    "oracle": "best λ",
 }
 
 CODES = ("BACC", "LeTCC")
@@ -48,16 +48,16 @@ TITLE, AXIS, LEGEND = 18, 16, 14
 
 
 def fits(table: pd.DataFrame) -> pd.DataFrame:
-    """The slopes of the log error, over the cells in the fit, beside the proven exponents.
+    """Slopes of the log error over the cells in the fit, and the proven exponents.
 
     Returns
     -------
     DataFrame
-        One row a curve with three or more cells in the fit: ``sweep``, ``function``, ``noise``,
-        ``kind``, ``fixed`` (S, N or p, whichever the curve does not vary), ``code``, ``smoothing``,
-        ``value``, ``low``, ``high`` (the slope) and ``bound``: the proven exponent, NaN where none
-        is known. In the probabilistic regime the bounds are no powers; there it is their own
-        slope over the same N.
+        One row per curve with three or more cells in the fit: ``sweep``, ``function``, ``noise``,
+        ``kind``, ``fixed`` (S, N or p, the quantity that the curve does not vary), ``code``,
+        ``smoothing``, ``value``, ``low``, ``high`` (the slope) and ``bound``: the proven exponent, NaN
+        if none is known. In the probabilistic regime the bounds are not powers; there ``bound`` is
+        the slope of the bound over the same N.
     """
     fixed = table["stragglers"].where(table["sweep"] == "N", table["workers"])
     fixed = fixed.where(table["sweep"] != "p", table["probability"])
@@ -89,7 +89,7 @@ def _bound(curve: dict[str, object], x: np.ndarray) -> float:
 
 
 def proven(code: str, workers: np.ndarray, probability: object) -> np.ndarray:
-    """The proven rate, up to a constant, where each worker is slow with this probability."""
+    """The proven rate, up to a constant, if each worker is slow with this probability."""
     run = np.log(workers) / -np.log(float(str(probability)))  # the longest run of slow neighbours
     return run**3 / workers**3.0 if code == "LeTCC" else run**4 / workers**2.0
 
@@ -120,7 +120,7 @@ def _exact(axis: Axes, table: pd.DataFrame) -> None:
         label = f"KernelCode, {TITLES[name]}"
         _curve(axis, curve, "workers", label, SCHEME_COLOURS["KernelCode"], marker)
     axis.set_title(
-        f"More workers, S = {cells['stragglers'].max():.0f} late anywhere", fontsize=TITLE
+        f"Error against N, S = {cells['stragglers'].max():.0f} random stragglers", fontsize=TITLE
     )
     axis.set_xlabel("workers N", fontsize=AXIS)
     axis.set_ylim(bottom=cells.query("code == 'LeTCC'")["mse"].min() / 1e6)
@@ -151,7 +151,9 @@ def _stragglers(axis: Axes, table: pd.DataFrame) -> None:
             _curve(axis, curve, "stragglers", label, SCHEME_COLOURS[code], marker)
     worst = cells.query("code == 'LeTCC' and kind == 'consecutive'")
     _guide(axis, worst, "stragglers", partial(_power, 3.0), "S³, proven for LeTCC")
-    axis.set_title(f"More stragglers of {cells['workers'].max()}, {TITLES['wave']}", fontsize=TITLE)
+    axis.set_title(
+        f"Error against S, N = {cells['workers'].max()}, {TITLES['wave']}", fontsize=TITLE
+    )
     axis.set_xlabel("stragglers S", fontsize=AXIS)
     axis.set_ylim(bottom=cells["mse"].min() / 1e5)
     axis.legend(fontsize=LEGEND, frameon=False, loc="lower right", ncol=2, labelspacing=0.25)
@@ -191,7 +193,7 @@ def _curve(axis: Axes, cells: pd.DataFrame, x: str, label: str, colour: str, mar
         lw=2,
         label=label,
     )
-    # Student's interval of a mean over a few large errors may reach below 0, which no log shows.
+    # Student's interval of a mean over few large errors may reach below 0, outside of a log axis.
     low = np.maximum(cells["low"].to_numpy(), mean / 10.0)
     axis.fill_between(at, low, cells["high"].to_numpy(), color=colour, alpha=0.15, lw=0)
 
@@ -203,7 +205,7 @@ def _guide(
     rate: Callable[[np.ndarray], np.ndarray],
     label: str,
 ) -> None:
-    """A proven rate, which has no constant, drawn from the first cell in the fit on."""
+    """A proven rate; its unknown constant is fitted to the first cell in the fit."""
     cells = cells[cells["in_fit"]]
     if len(cells):
         at = cells[x].to_numpy(float)

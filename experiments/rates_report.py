@@ -1,102 +1,128 @@
-"""The rates experiment in words, every figure taken from the table."""
+"""Report of the rates experiment, made from its table."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from .rates_kernel import beside_kernel
+from .rates_kernel import kernel_section
 from .rates_plot import CEILING, FLOOR, KINDS, RESOLVED, SMOOTHINGS, TITLES, fits
 from .stats import Interval, slope_interval
 
 __all__ = ["report"]
 
-WORDS = """## Rates: does the error fall as the paper proves?
+WORDS = """## Rates: does the error fall as fast as proven?
 
-**Asked.** A code bends {tasks} inputs into a curve and gives each of N workers one point of it. S of
-them are late and not waited for. A second curve, drawn through the answers that came, is read off
-where the inputs sit. Every result is an estimate, and more workers should make it better. The paper
-behind LeTCC proves how fast at least: the squared error falls as S³N⁻³ if workers compute exactly, and
-as S^(8/5) N^(-3/5) if each answer carries noise. On logarithmic axes such a law is a straight line and
-its exponent the slope: -3 means that twice the workers leave an eighth of the error. How steep are
-the measured lines, beside the proven ones and beside those of BACC, the older code?
+**Question.** A code maps {tasks} inputs to a curve and sends one point of it to each of N workers. S of them are
+stragglers. A second curve through the answers that arrived is evaluated at the inputs. Every result is an estimate,
+and its error should fall with the number of workers. These bounds of the squared error are proven (LeTCC in its
+paper):
 
-Three functions: x sin x on [-10, 10], the papers' own benchmark, one input in each of {tasks} equal
-cells; a small tanh network of five inputs and three outputs, on points in no order; and abs(x)^1.6 with
-its kink at one of the inputs, about the roughest function that the theorem covers. An error is the mean
-squared error of the estimates against the function of the inputs themselves, in units of the variance
-of the outputs, so that 1 is as good as guessing their mean. It is a mean of {repetitions} repetitions
-({noisy_repetitions} with noise), each with inputs, late workers and noise drawn anew. Noise has {noise:.0f} %
-of the outputs' standard deviation. Slopes are least-squares lines with 95 % intervals through the cells
-that the table marks `in_fit`: errors between {floor:g} (less is rounding) and {ceiling:g} (more is a curve
-not resolved at all), and against N only from {resolved} workers a task on.
+| | LeTCC | BACC |
+|---|---|---|
+| exact answers | S³N⁻³ | N⁻² |
+| noisy answers | S^(8/5) N^(-3/5) | none |
+| each worker late with probability p | log³N·N⁻³ | log⁴N·N⁻² |
 
-### More workers, exact answers
+On logarithmic axes a power is a straight line whose slope is its exponent. A slope of -3 means that twice the workers
+leave an eighth of the error. How do the measured slopes compare with the proven ones?
+
+| function | inputs |
+|---|---|
+| x sin x, the papers' benchmark | one in each of {tasks} equal cells of [-10, 10], in order |
+| a tanh network with five inputs and three outputs | random points, unordered |
+| abs(x)^1.6, close to the roughest function that the theorem covers | as x sin x, with one input at the kink |
+
+The error is the mean squared error divided by the variance of the outputs, so 1 is the error of predicting the mean.
+It is the mean of {repetitions} repetitions ({noisy_repetitions} with noise), each with its own inputs, stragglers and
+noise. Noise has {noise:.0f} % of the outputs' standard deviation. Slopes are least-squares slopes with 95 %
+intervals. They use the cells marked `in_fit` in the table: errors between {floor:g} (smaller ones are rounding) and
+{ceiling:g} (larger ones belong to unresolved curves), and for slopes against N at least {resolved} workers per task.
+
+### Slopes against N, exact answers
 
 {exact}
 
-Proven: -3 for LeTCC, -2 for BACC. LeTCC: {exact_verdict} BACC: {bacc_verdict}
-(A line that just follows its bound has it in the middle of its interval.)
+Proven: -3 for LeTCC, -2 for BACC.
 
-A bound must hold for the roughest function of its class, so smooth ones do better. abs(x)^1.6 shows
-that it could not be much better: with {few:.0f} stragglers evenly spread its slope is {rough}. The lines
-of the smooth functions flatten slowly ({smooth} for x sin x over the four largest N, same stragglers): at
-the inputs the encoder's curve is smooth only up to its second derivative, which leaves even these
-functions N⁻⁶ in the end (our reasoning, not the paper's). In {behind} of the {cells} cells without noise
-BACC's error is the smaller one{behind_from}.
+{exact_verdict}
 
-### More workers, noisy answers
+The bound holds for the roughest function of its class, so smooth functions do better. abs(x)^1.6 shows that the bound
+could hardly be tighter: with {few:.0f} evenly spaced stragglers its slope is {rough}. The slopes of smooth functions
+decrease slowly with N: {smooth} for x sin x over the four largest N and the same stragglers. The encoder's curve has
+only two continuous derivatives at the inputs, so even these functions have an asymptotic rate of N⁻⁶ (our argument,
+not the paper's). BACC has the smaller error in {behind} of the {cells} cells without noise{behind_from}.
+
+### Slopes against N, noisy answers
 
 {noisy}
 
-Proven: -3/5 for LeTCC with a suitable smoothing λ. *By theory* λ follows from the noise and the bend of
-the curve, which users do not know; *GCV* finds it from the answers alone; *in hindsight* it is the one
-value, of many tried, with the least error. With these three, {noisy_verdict}
+Proven: -3/5 for LeTCC with a suitable smoothing parameter λ.
 
-Without smoothing, more workers hardly help once noise is what counts, and BACC has none: at N = {last}
-({wave}) the error is {bacc:.2g} with BACC, {plain:.2g} with an interpolating LeTCC and {gcv:.2g} with GCV, where
-the noise of a single answer is {single:.2g}. GCV's error is in the median {gcv_ratio:.2f} times that of the best λ,
-the theory's {rule_ratio:.2f} times. The best λ itself goes as N^({lambda_n}) and S^({lambda_s}) ({wave});
-theory has -0.8, for functions rougher than this one, and no power of S.
+{noisy_verdict}
 
-### KernelCode beside them
+| λ | how it is chosen | error / error with the best λ, median |
+|---|---|---|
+| by theory | from the noise and the curvature, which users do not know | {rule_ratio:.2f} |
+| by GCV | from the answers alone | {gcv_ratio:.2f} |
+| best λ | the value with the smallest error of all values tried | 1.00 |
+
+Without smoothing, and with BACC, more workers hardly reduce the error. At N = {last} ({wave}):
+
+| decoder | error |
+|---|---|
+| BACC | {bacc:.2g} |
+| LeTCC, no smoothing | {plain:.2g} |
+| LeTCC, λ by GCV | {gcv:.2g} |
+| noise of a single answer | {single:.2g} |
+
+The best λ is proportional to N^({lambda_n}) and S^({lambda_s}) ({wave}). The theory has N^(-0.8), for rougher
+functions than this one, and no power of S.
+
+### KernelCode
 
 {kernel}
 
-### More stragglers
+### Slopes against S
 
 {late}
 
-Proven for LeTCC: 3, and 8/5 with noise. {above} of {curves} slopes exceed it{above_which}. That is no
-contradiction: the theorem bounds the *level* of the error by a constant times S³N⁻³, not its slope, and
-the constant is that of the roughest function. S late workers side by side tear a gap of width S/N into
-the curve. If a task sits in it, a roughest function is missed by the width to the power 3/2, squared 3; a smooth
-one by the width to the power 4, squared 8. So smooth functions start far lower and climb faster: x sin x
-from {low:.1g} at S = {low_s:.0f} to {high:.1g} at S = {high_s:.0f}. Besides, a longer gap is more likely to hold a task at all.
-Stragglers anywhere seldom tear long gaps ({anywhere:.1g} at S = {high_s:.0f}), and evenly spread ones never do.
+Proven for LeTCC: 3, and 8/5 with noise. {above} of {curves} slopes exceed it{above_which}. This is no contradiction:
+the theorem bounds the *level* of the error by a constant times S³N⁻³, not its slope, and the constant is that of the
+roughest function. S consecutive stragglers leave a gap of width S/N in the curve. For a task in the gap the squared
+error grows with the third power of the width for a roughest function, and with the eighth power for a smooth one. So
+the error of smooth functions starts far lower and grows faster. The error of x sin x:
 
-### Each worker late on its own
+| stragglers | S | error |
+|---|---|---|
+| consecutive | {low_s:.0f} | {low:.1g} |
+| consecutive | {high_s:.0f} | {high:.1g} |
+| random | {high_s:.0f} | {anywhere:.1g} |
+
+### Each worker late with probability p
 
 {chance}
 
-With probability p each, about pN workers are late in every wave, however many there are; what counts is the
-longest row of late neighbours, which grows only as log N. Proven: log³N·N⁻³ for LeTCC, log⁴N·N⁻² for BACC;
-the table has the slopes of these two over the same N. LeTCC: {chance_verdict} BACC: {chance_bacc_verdict}
+About pN workers are late in every wave. The error depends on the longest run of late neighbours, which grows as
+log N. The bounds log³N·N⁻³ (LeTCC) and log⁴N·N⁻² (BACC) are not powers; the table shows their slopes over the same N.
 
-### What it means for choosing a scheme
+{chance_verdict}
 
-- Exact answers of a smooth function: LeTCC without smoothing, from {resolved} workers a task on. There twice
-  the workers leave 1/{gain:.0f} of the error of x sin x (BACC: 1/{bacc_gain:.0f}; {many:.0f} stragglers anywhere).
-- Noisy answers: LeTCC with `decoder_smoothing="gcv"`. It knows nothing and loses next to nothing.
-- Answers without noise from few workers a task: `KernelCode`, see above.
-- Neighbours on the curve should not fail together: with {high_s:.0f} of {fixed} workers late, side by side instead
-  of anywhere multiplies the error of x sin x by {penalty:.1g}. Put neighbouring slots on different machines.
-- These are rates of *smooth* functions, seen when N is several times K. They say nothing of a
-  classifier on images at N = 1.25 K: see the table of models.
+### Conclusion
+
+- *Exact answers of a smooth function*: LeTCC without smoothing, from {resolved} workers per task on. Doubling the
+  workers divides the error of x sin x by {gain:.0f} (BACC: {bacc_gain:.0f}; {many:.0f} random stragglers).
+- *Noisy answers*: LeTCC with `decoder_smoothing="gcv"`. It needs no knowledge of the noise and is close to the best λ.
+- *Exact answers from few workers per task*: `KernelCode`.
+- *Neighbours on the curve should not fail together.* With {high_s:.0f} of {fixed} workers late, consecutive stragglers
+  multiply the error of x sin x by {penalty:.1g} compared with random ones. Put neighbouring slots on different
+  machines.
+- These are rates of *smooth* functions with N several times K. They do not apply to an image classifier at
+  N = 1.25 K: see the table of models.
 """
 
 
 def report(table: pd.DataFrame) -> str:
-    """What was asked, what came out and what it means, for a reader outside the field."""
+    """The section of the page."""
     found = fits(table)
     exact, noisy = (found.query(f"sweep == 'N' and noise {test}") for test in ("== 0", "> 0"))
     late, chance = found.query("sweep == 'S'"), found.query("sweep == 'p'")
@@ -121,15 +147,13 @@ def report(table: pd.DataFrame) -> str:
         noisy_repetitions=table["repetitions"].min(),
         noise=100.0 * table["noise"].max(),
         exact=_slopes(exact, {**both, "KernelCode": "code == 'KernelCode'"}),
-        exact_verdict=_verdict(exact.query(letcc)),
-        bacc_verdict=_verdict(exact.query(bacc)),
+        exact_verdict=_verdicts({name: exact.query(query) for name, query in both.items()}),
         noisy=_slopes(noisy, {**smoothed, "BACC": bacc, "KernelCode": "code == 'KernelCode'"}),
-        kernel=beside_kernel(table),
-        noisy_verdict=_verdict(noisy.query("smoothing != 'none'")),
+        kernel=kernel_section(table),
+        noisy_verdict=_verdicts({"LeTCC, all three λ": noisy.query("smoothing != 'none'")}),
         late=_slopes(late, by_count),
         chance=_slopes(chance, both, bounds=True),
-        chance_verdict=_verdict(chance.query(letcc)),
-        chance_bacc_verdict=_verdict(chance.query(bacc)),
+        chance_verdict=_verdicts({name: chance.query(query) for name, query in both.items()}),
         **_without_noise(table, exact),
         **_with_noise(table),
         **_against_stragglers(table, late),
@@ -137,40 +161,43 @@ def report(table: pd.DataFrame) -> str:
 
 
 def _slopes(found: pd.DataFrame, columns: dict[str, str], bounds: bool = False) -> str:
-    """A table of slopes, a row for each function, kind and S or p, a column for each query."""
+    """A table of slopes: one row per function, kind and S or p, one column per query."""
     varied = {"N": "S", "S": "N", "p": "p"}[found["sweep"].iloc[0]]
-    head = ["f", "late workers", varied, *columns]
+    head = ["f", "stragglers", varied, *columns]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for (name, kind, fixed), rows in found.groupby(["function", "kind", "fixed"], sort=False):
         cells = [TITLES[name], KINDS.get(kind, kind), f"{fixed:g}"]
         for query in columns.values():
             chosen = rows.query(query)
-            cells.append("; ".join(_told(row, bounds) for _, row in chosen.iterrows()))
+            cells.append("; ".join(_slope(row, bounds) for _, row in chosen.iterrows()))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _told(row: pd.Series, bound: bool = False) -> str:
+def _slope(row: pd.Series, bound: bool = False) -> str:
     interval = str(Interval(row["value"], row["low"], row["high"]))
     return f"{interval}, proven {row['bound']:.2f}" if bound else interval
 
 
-def _verdict(found: pd.DataFrame) -> str:
-    """How many slopes are as steep as proven, and which are not."""
-    clear = found["high"] <= found["bound"]
-    short = found[found["value"] > found["bound"]]
-    nearest = found.loc[(found["high"] - found["bound"]).idxmax()]
-    count = "all" if clear.all() else f"{clear.sum()} of"
-    text = f"{count} {len(found)} slopes are at least as steep with their whole interval"
-    if not clear.all():
-        text += f", {(~clear).sum() - len(short)} more with a part of it"
-    if len(short):
-        return f"{text}, and {len(short)} are not{_listed(short)}."
-    return f"{text}; the nearest to its bound is {_told(nearest)} ({_named(nearest)})."
+def _verdicts(by_code: dict[str, pd.DataFrame]) -> str:
+    """How many slopes are at least as steep as proven."""
+    lines = [
+        "| code | slopes | steeper, whole interval | steeper, part of it | not steeper | closest to its bound |",
+        "|---" * 6 + "|",
+    ]
+    for code, found in by_code.items():
+        clear = (found["high"] <= found["bound"]).sum()
+        short = (found["value"] > found["bound"]).sum()
+        nearest = found.loc[(found["high"] - found["bound"]).idxmax()]
+        lines.append(
+            f"| {code} | {len(found)} | {clear} | {len(found) - clear - short} | {short} "
+            f"| {_slope(nearest)} ({_named(nearest)}) |"
+        )
+    return "\n".join(lines)
 
 
 def _listed(found: pd.DataFrame) -> str:
-    named = "; ".join(f"{_named(row)}: {_told(row)}" for _, row in found.iterrows())
+    named = "; ".join(f"{_named(row)}: {_slope(row)}" for _, row in found.iterrows())
     return f" ({named})" if named else ""
 
 
@@ -199,11 +226,13 @@ def _without_noise(table: pd.DataFrame, exact: pd.DataFrame) -> dict[str, object
         "many": many,
         "gain": 2.0 ** -steep["LeTCC"],
         "bacc_gain": 2.0 ** -steep["BACC"],
-        "rough": _told(rough.iloc[0]),
+        "rough": _slope(rough.iloc[0]),
         "smooth": slope_interval(smooth["workers"].to_numpy(), smooth["mse"].to_numpy()),
         "behind": len(behind),
         "cells": len(cells),
-        "behind_from": f"; LeTCC's own is {least:.2g} or more there" if len(behind) else "",
+        "behind_from": f", all with an error of LeTCC of at least {least:.2g}"
+        if len(behind)
+        else "",
     }
 
 
@@ -220,7 +249,7 @@ def _with_noise(table: pd.DataFrame) -> dict[str, object]:
     for sweep, x in (("N", "workers"), ("S", "stragglers")):
         own = best[best["sweep"] == sweep]
         powers[sweep] = Interval(0.0, 0.0, 0.0)
-        if own["lambda"].nunique() > 1:  # the same of the tried values everywhere is a slope of 0
+        if own["lambda"].nunique() > 1:  # one value everywhere is a slope of 0
             powers[sweep] = slope_interval(own[x].to_numpy(float), own["lambda"].to_numpy())
     return {
         "wave": _named(last.assign(fixed=last["stragglers"]).iloc[0]),

@@ -1,12 +1,12 @@
-"""The experiments by name, in the order of the page: one row each."""
+"""The experiments by name, in the order of the page."""
 
 from __future__ import annotations
 
 from . import (
+    byzantine,
     clusters,
     gradients,
     latency,
-    liars,
     pictures,
     planned,
     polar,
@@ -26,7 +26,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         rates.EXPERIMENT,
         table.EXPERIMENT,
         planned.EXPERIMENT,
-        liars.EXPERIMENT,
+        byzantine.EXPERIMENT,
         stragglers.EXPERIMENT,
         sensitivity.EXPERIMENT,
         pictures.EXPERIMENT,

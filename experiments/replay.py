@@ -1,4 +1,4 @@
-"""All N answers of every group once, then many straggler sets replayed on them."""
+"""Compute all N answers of every group once, then replay many straggler sets on them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Score:
-    """How good the answers of one straggler set are, over all groups."""
+    """Error and label agreement of one straggler set, over all groups."""
 
     rmse: float
     """Root mean square error of all outputs."""
     agreement: float
-    """Share of rows whose largest output is the same as the function's own."""
+    """Share of rows whose largest output is that of the function itself."""
 
 
 def grouped(inputs: np.ndarray, tasks: int, rng: np.random.Generator) -> np.ndarray:
-    """The inputs in random order as groups of K tasks, (K, B, *x); what is over is left out."""
+    """The inputs in random order as groups of K tasks, (K, B, *x); the remainder is dropped."""
     groups = len(inputs) // tasks
     return inputs[rng.permutation(len(inputs))[: groups * tasks]].reshape(
         tasks, groups, *inputs.shape[1:]
@@ -35,7 +35,7 @@ def grouped(inputs: np.ndarray, tasks: int, rng: np.random.Generator) -> np.ndar
 def cut_for(code: cm.contracts.Code, rows: np.ndarray) -> np.ndarray:
     """The places (K, B) of rows (K · B, *x) in their groups, as `codedmap.map` cuts them.
 
-    Some codes ask for an order in which rows that are alike share a group.
+    Some codes ask for an order in which similar rows share a group.
     """
     arranged = getattr(code, "arranged", None)
     order = arranged(rows) if arranged is not None else None
@@ -46,12 +46,12 @@ def cut_for(code: cm.contracts.Code, rows: np.ndarray) -> np.ndarray:
 def straggler_sets(
     workers: int, stragglers: int, count: int, rng: np.random.Generator, kind: str = "random"
 ) -> list[np.ndarray]:
-    """The slots that answer, ascending, in each of ``count`` waves.
+    """Slots that answer, ascending, in each of ``count`` waves.
 
     Parameters
     ----------
     kind : {"random", "consecutive", "periodic"}
-        Where the stragglers are: anywhere; side by side at a random place; evenly spread from a
+        Positions of the stragglers: at random; consecutive from a random start; evenly spaced from a
         random start.
     """
     sets = []
@@ -89,17 +89,17 @@ def played(
     Parameters
     ----------
     function : callable, or None
-        Batch to batch. None for codes that only copy, whose slot n answers ``truth[n mod K]``.
+        Maps batch to batch. None for codes that copy: slot n answers ``truth[n mod K]``.
     code : Code
     inputs : ndarray, shape (K, B, *x)
     truth : ndarray, shape (K, B, *y)
-        The function of the inputs themselves.
+        The function at the inputs.
     sets : list of ndarray
         Slots that answer.
     noise : float
-        Standard deviation of what workers add to their answers, from ``rng``.
+        Standard deviation of the noise added to the answers, drawn from ``rng``.
     answers : ndarray, optional
-        What `answers_of` gave for these payloads earlier.
+        Result of `answers_of` for these payloads, if known.
     """
     encoding = code.encode(inputs)
     if function is None:

@@ -1,4 +1,4 @@
-"""What LeTCC's parameters change: the two smoothings, the points, and the order of the inputs."""
+"""Effect of LeTCC's parameters: both smoothings, the points, and the order of the inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDERS = ("random", "by the model's label", "by the first principal component")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried, and how often."""
+    """Cases and sample sizes."""
 
     cases: tuple[tuple[str, int, int, int], ...]
     """Model, N, K, S."""
@@ -85,7 +85,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
 
 
 def _orders(inputs: np.ndarray, truth: np.ndarray) -> Iterator[np.ndarray | None]:
-    """For each order the places (K, B) of the tasks in it, group by group."""
+    """For each order the positions (K, B) of the tasks, group by group."""
     yield None
     yield np.argsort(truth.reshape(*truth.shape[:2], -1).argmax(-1), axis=0, kind="stable")
     flat = inputs.reshape(*inputs.shape[:2], -1).astype(np.float64)
@@ -114,13 +114,13 @@ def _plot(table: pd.DataFrame, path: Path) -> None:
 
 def _report(table: pd.DataFrame) -> str:
     lines = [
-        "## What the parameters change",
+        "## Effect of the parameters of LeTCC",
         "",
-        "**Asked.** LeTCC has two smoothing parameters, a choice of points, and an order in which "
-        "the inputs are threaded on the curve. Which of them matters?",
+        "**Question.** LeTCC has two smoothing parameters, a choice of points, and an order of the inputs "
+        "along the curve. Which of them matters?",
         "",
-        "**Came out.** RMSE over the outputs' standard deviation, default first, then the best and "
-        "the worst value tried:",
+        "**Result.** RMSE over the outputs' standard deviation for the default and for the best and the worst "
+        "value tried (in parentheses):",
         "",
         "| model, (N, K, S) | parameter | default | best | worst |",
         "|---|---|---|---|---|",
@@ -138,9 +138,12 @@ def _report(table: pd.DataFrame) -> str:
     by = gain.groupby("what", sort=False).max()
     lines += [
         "",
-        "**Means.** The most that any value improved on the default: "
-        + "; ".join(f"{what} {share:.0%}" for what, share in by.items())
-        + ". Too much smoothing is what to avoid: its worst values stand in the table.",
+        f"**Conclusion.** The parameter with the largest effect is the {by.idxmax()}. Too much smoothing increases the error. The largest "
+        "improvement over the default:",
+        "",
+        "| parameter | improvement |",
+        "|---|---|",
+        *(f"| {what} | {share:.0%} |" for what, share in by.items()),
         "",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""How long one call of a worker takes: three made-up families, and times measured on AWS Lambda."""
+"""Distributions of call times: three synthetic families, and times measured on AWS Lambda."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ __all__ = [
 
 TRACES = "aws-lambda-256-workers.npz"
 RANKED_BY = 20
-"""Calls of the waves by which the arrays of the traces are ranked."""
+"""Calls per wave for ranking the arrays of the traces."""
 
 
 Family = cm.latency.ShiftedExponential | cm.latency.Bimodal | cm.latency.Pareto
 
 
 class Drawn(NamedTuple):
-    """Service times of the calls of many waves."""
+    """Call times of many waves."""
 
     seconds: np.ndarray
-    """(waves, calls) float32; 1 is the unit of the service."""
+    """(waves, calls) float32, in the unit of the service."""
     array: np.ndarray
-    """(waves,) which array of the service each wave is from; 0 where there is one only."""
+    """(waves,) index of the array of each wave; 0 for services without arrays."""
     round: np.ndarray
-    """(waves,) which round, counted through all arrays; each wave one of its own if independent."""
+    """(waves,) index of the round, over all arrays; one per wave for independent services."""
 
 
 class Service(Protocol):
-    """A model of service times."""
+    """A distribution of call times."""
 
     @property
     def name(self) -> str:
-        """What it is called in the table."""
+        """Name in the table."""
         ...
 
     @property
     def title(self) -> str:
-        """What it is called in the figure."""
+        """Title in the figure."""
         ...
 
     def waves(self, rng: np.random.Generator, count: int, calls: int) -> Drawn:
@@ -63,19 +63,19 @@ class Service(Protocol):
         ...
 
     def quantiles(self, share: float) -> np.ndarray:
-        """Within which time this share of all calls has answered, for each array."""
+        """Time within which this share of all calls answers, for each array."""
         ...
 
 
 @dataclass(frozen=True)
 class Independent:
-    """Calls that are all drawn from one distribution.
+    """Calls drawn independently from one distribution.
 
     Parameters
     ----------
     name, title : str
     model : one of `codedmap.latency`
-        Of the distribution; its draws are independent.
+        The distribution.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Independent:
         return Drawn(seconds, np.zeros(count, int), np.arange(count))
 
     def quantiles(self, share: float) -> np.ndarray:
-        """The one quantile."""
+        """The quantile of the distribution."""
         return np.array([self.model.quantile(share)])
 
 
@@ -111,17 +111,17 @@ INDEPENDENT: dict[str, Independent] = {
 
 @dataclass(frozen=True)
 class Traces:
-    """Measured rounds: a wave is one round of one array, and its calls are different workers.
+    """Measured rounds: a wave is one round of one array; its calls are different workers.
 
-    Unlike `codedmap.latency.Empirical`, whose waves come in sessions of one array, this draws every
-    wave from any array, by itself, and tells its round, from which the intervals follow.
+    `codedmap.latency.Empirical` draws sessions of waves from one array. This class draws each wave
+    independently and returns its round, which the bootstrap intervals need.
 
     Parameters
     ----------
     name, title : str
     arrays : tuple of ndarray, each (rounds, workers)
-        In units of the array's own median call, since what the arrays computed differs by a factor
-        of a hundred. A wave takes every array with the same probability.
+        In units of the median call of each array, because the workloads of the arrays differ by a
+        factor of a hundred. Each wave chooses an array with equal probability.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Traces:
         lengths = np.array([len(times) for times in self.arrays])
         begins = np.cumsum(lengths) - lengths
         rounds = begins[array] + rng.integers(lengths[array])
-        # A sort, not a partition, which would leave the workers of a wave in biased places.
+        # A sort: a partition would leave the workers in a biased order.
         workers = rng.random((count, self.arrays[0].shape[1]), dtype=np.float32).argsort(axis=1)
         seconds = np.concatenate(self.arrays)[rounds[:, None], workers[:, :calls]]
         return Drawn(seconds, array, rounds)
@@ -145,11 +145,11 @@ class Traces:
 
 
 MEASURED = {"aws": "AWS Lambda, all arrays", "aws-worst": "AWS Lambda, worst array"}
-"""Titles of what is drawn from the traces, by name."""
+"""Titles of the services drawn from the traces, by name."""
 
 
 def have_traces() -> bool:
-    """Whether the file of traces is there."""
+    """True if the file of traces exists."""
     return find(TRACES) is not None
 
 
@@ -159,7 +159,7 @@ def service(name: str) -> Service:
     Raises
     ------
     MissingData
-        If it is drawn from traces that are not there.
+        If it needs traces whose file is missing.
     """
     if name in INDEPENDENT:
         return INDEPENDENT[name]
@@ -171,14 +171,14 @@ def service(name: str) -> Service:
 
 
 def worst_array(arrays: dict[str, np.ndarray], tasks: int) -> str:
-    """The array with the largest p99 of the wait for all, in units of its median call."""
+    """The array with the largest p99 of waiting for all, in units of its median call."""
     return max(
         arrays, key=lambda k: slowest_quantile(arrays[k], tasks, 0.99) / np.median(arrays[k])
     )
 
 
 def slowest_quantile(times: np.ndarray, tasks: int, share: float) -> float:
-    """The quantile, exactly, of the slowest of ``tasks`` different workers of a random round."""
+    """Exact quantile of the maximum of ``tasks`` different workers of a random round."""
     ordered = np.sort(times, axis=1)
     workers = ordered.shape[1]
     place = np.arange(tasks, workers + 1)

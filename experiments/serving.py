@@ -1,7 +1,7 @@
-"""Waves served live, from times measured on AWS and with slow workers, by what people would choose between.
+"""Live waves with call times measured on AWS, and with slow workers, for the common schemes.
 
-Workers are real processes that sleep as long as the times say; the simulation is given the same times. All
-ways meet the same waves, one after the other in turn.
+Workers are processes that sleep for the call times; the simulation uses the same times. All schemes run the
+same waves in turn.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from .stats import mean_interval
 __all__ = ["EXPERIMENT", "Config"]
 
 CREWS = 3
-"""Engines that take turns, so that stragglers of one wave sleep on during the next."""
+"""Engines used in turn, so that stragglers of one wave end during the next."""
 LATE = 0.90
-"""Share of all calls that are back when what is late is sent once more."""
+"""Share of all calls that have answered when hedges are sent."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """How much is run."""
+    """Size of the experiment."""
 
     tasks: int
     """K."""
     waves: dict[str, int]
-    """Live ones of each way, by part."""
+    """Live waves of each scheme, by part."""
     units: dict[str, float]
-    """Seconds that 1 of a service's times stands for, by part: long beside what sending takes."""
+    """Seconds per unit of time of the service, by part; long compared with sending a wave."""
     simulated: int
-    """Waves behind the quantiles of the simulation."""
+    """Waves of the simulation."""
     quick: bool
 
 
 PARTS = {"traces": ("aws", 24, measured_ways), "slow": ("bimodal", 25, slow_ways)}
-"""By part: the service, the workers of a coded wave, and the ways that are compared."""
+"""By part: the service, the workers of a coded wave, and the schemes."""
 
 
 def configure(quick: bool) -> Config:
-    """Settings for half a minute, or for less than half an hour."""
+    """Settings for a run of half a minute, or of less than half an hour."""
     if quick:
         return Config(8, {"traces": 6, "slow": 6}, {"traces": 0.05, "slow": 0.05}, 5_000, quick)
     return Config(20, {"traces": 1_000, "slow": 200}, {"traces": 0.15, "slow": 0.1}, 100_000, quick)
 
 
 def cells(config: Config) -> list[Cell]:
-    """One a part; the one of traces only where they are, if that is quick."""
+    """One cell per part; quick runs skip the traces if their file is missing."""
     parts = [part for part in PARTS if part != "traces" or not config.quick or have_traces()]
     return [{"part": part} for part in parts]
 
@@ -93,7 +93,7 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
                      "error_high": np.sqrt(error.high), "estimated": missing}  # fmt: skip
     if stealing:
         row = _timed(live.stolen / unit)
-        yield row | {"way": "Dask steals work", "waves": waves, "unit_ms": 1e3 * unit,
+        yield row | {"way": "Dask work stealing", "waves": waves, "unit_ms": 1e3 * unit,
                      "K": K, "N": N, "cost": 1.0, "error": 0.0, "estimated": 0.0}  # fmt: skip
 
 
@@ -113,13 +113,13 @@ def _expected(waits: cm.latency.Waits) -> Row:
 
 
 class _Live:
-    """What the clock says of every wave and way."""
+    """Measured times of every wave and scheme."""
 
     def __init__(self, ways: tuple[Way, ...], K: int, unit: float, *, stealing: bool) -> None:
         self._ways, self._K, self._unit, self._stealing = ways, K, unit, stealing
 
     def run(self, times: Times, rng: np.random.Generator) -> None:
-        """Play all waves, one way after the other, so that what else the machine does meets all."""
+        """Run all schemes in each wave, so that other load on the machine affects them alike."""
         waves, K = len(times.first), self._K
         trial = models.load("tanh-network", True)
         spread = float(np.sqrt(np.var(trial.function(trial.inputs), axis=0).mean()))

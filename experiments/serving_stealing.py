@@ -1,4 +1,4 @@
-"""What people get who change nothing: many small tasks on a Dask cluster, which steals work by itself."""
+"""A baseline without codedmap: many small tasks on a Dask cluster with work stealing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 __all__ = ["Stealing", "have_dask"]
 
 PIECES = 5
-"""Tasks that the work of one is split into, since only what has not begun can be stolen."""
+"""Pieces per task; only pieces that have not started can be stolen."""
 
 
 def have_dask() -> bool:
-    """Whether ``codedmap[dask]`` is installed."""
+    """True if ``codedmap[dask]`` is installed."""
     try:
         import distributed  # noqa: F401, PLC0415
     except ImportError:
@@ -24,14 +24,14 @@ def have_dask() -> bool:
 
 
 def _piece(number: int, seconds: dict[str, float]) -> int:
-    from distributed import get_worker  # noqa: PLC0415  only where there is a cluster
+    from distributed import get_worker  # noqa: PLC0415  only on a cluster
 
     time.sleep(seconds[get_worker().address] / PIECES)
     return number
 
 
 class Stealing:
-    """A cluster of K worker processes with one thread each, as Dask runs it."""
+    """A Dask cluster of K worker processes with one thread each."""
 
     def __init__(self, client: object, tasks: int) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class Stealing:
     @classmethod
     @contextmanager
     def cluster(cls, tasks: int) -> Iterator[Stealing]:
-        """Start it, and end it."""
+        """Context manager that starts and ends the cluster."""
         from distributed import Client, LocalCluster  # noqa: PLC0415
 
         options = {"processes": True, "dashboard_address": None, "memory_limit": 0}
@@ -54,7 +54,7 @@ class Stealing:
             yield cls(client, tasks)
 
     def played(self, seconds: np.ndarray) -> float:
-        """Seconds until K tasks are answered whose worker n takes ``seconds[n]`` for one."""
+        """Seconds until K tasks are answered, if worker n takes ``seconds[n]`` per task."""
         of = dict(zip(self._addresses, seconds[: self._tasks].tolist(), strict=True))
         count = PIECES * self._tasks
         numbers = range(self._sent, self._sent + count)
@@ -64,5 +64,5 @@ class Stealing:
         answers = self._client.gather(futures)  # type: ignore[attr-defined]
         elapsed = time.perf_counter() - began
         if list(answers) != list(numbers):
-            raise AssertionError("the cluster has mixed up its answers")
+            raise AssertionError("the answers of the cluster are not in order")
         return elapsed

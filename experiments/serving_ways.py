@@ -1,4 +1,4 @@
-"""The ways to serve a wave that are compared: each live, and as a formula for its time and cost."""
+"""The schemes of the serving experiment: each runs live and has a formula for its time and cost."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import codedmap as cm
 __all__ = ["Times", "Way", "measured_ways", "slow_ways"]
 
 PATIENCE = 1.5
-"""Times the moment of hedging, at which the estimates stand in for what is still missing."""
+"""Deadline of hedged codes, in multiples of the hedging delay; missing tasks are estimated then."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Service times of the calls of many waves."""
+    """Call times of many waves."""
 
     first: np.ndarray
-    """(waves, N): of the workers that get a call at the start."""
+    """(waves, N): the first calls."""
     again: np.ndarray
-    """(waves, K): of a second call for each task."""
+    """(waves, K): second calls, one per task."""
     late: np.ndarray
-    """(waves,): when a call is late, and what is hedged is sent again."""
+    """(waves,): the hedging delay."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to have K tasks answered.
+    """A scheme for answering K tasks.
 
     Parameters
     ----------
     name : str
-        What it is called in the table.
+        Name in the table.
     code : Code
     simulated : callable
-        `Times` to the time and the calls of each wave.
+        Maps `Times` to the time and number of calls of each wave.
     hedged : bool
-        Whether what is late is sent once more.
+        If True, late tasks are hedged.
     deadline : float, optional
-        Times the moment of hedging. None: the code's own rule.
+        In multiples of the hedging delay. None: the default stopping rule of the code.
     """
 
     name: str
@@ -51,19 +51,19 @@ class Way:
     deadline: float | None = None
 
     def stop(self, late: float) -> cm.contracts.StoppingRule | None:
-        """The rule of a wave in which a call is late after so many seconds."""
+        """The stopping rule for a hedging delay of ``late`` seconds."""
         if self.deadline is None:
             return cm.Decodable() if isinstance(self.code, cm.Replication | cm.Uncoded) else None
-        # Whatever holds up the machine until then: there is nothing to end with before the first answer.
+        # On a busy machine the deadline may pass before the first answer; then wait for it.
         return cm.Quorum(self.code.workers) | cm.Deadline(self.deadline * late) & cm.Decodable()
 
     def hedge(self, late: float) -> cm.Hedge | None:
-        """What is sent once more, and when."""
+        """The hedge, if any."""
         return cm.Hedge(late) if self.hedged else None
 
 
 def measured_ways(K: int, N: int) -> tuple[Way, ...]:
-    """With up to N workers, and twice K for plain copies."""
+    """Schemes for the measured times: codes with N workers, copies with 2 K."""
     return (
         _all(K),
         _copies(K, 2 * K, "copies x2"),
@@ -74,7 +74,7 @@ def measured_ways(K: int, N: int) -> tuple[Way, ...]:
 
 
 def slow_ways(K: int, N: int) -> tuple[Way, ...]:
-    """At a cost of at most N / K, beside two copies of everything."""
+    """Schemes with at most N / K calls per task, and two copies of every task."""
     return (
         _all(K),
         _copies(K, N, f"copies x{N / K:g}"),

@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """The mean, with Student's interval over independent repetitions."""
+    """Mean with Student's interval over independent repetitions."""
     values = np.asarray(values, float)
     mean = float(values.mean())
     if len(values) < 2:
@@ -33,21 +33,21 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def slope_interval(x: np.ndarray, y: np.ndarray) -> Interval:
-    """The slope of log y against log x by least squares, with Student's interval of the residuals."""
+    """Least-squares slope of log y against log x, with Student's interval."""
     fit = stats.linregress(np.log(x), np.log(y))
     half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
     return Interval(float(fit.slope), float(fit.slope - half), float(fit.slope + half))
 
 
 def jackknife_interval(count: int, statistic: Callable[[np.ndarray], float]) -> Interval:
-    """A statistic of independent blocks, with Student's interval by leaving out one at a time.
+    """Jackknife interval of a statistic of independent blocks.
 
     Parameters
     ----------
     count : int
-        How many blocks there are.
+        Number of blocks.
     statistic : callable
-        The places of some of the blocks to a number.
+        Maps indices of blocks to a number.
     """
     every = np.arange(count)
     value = float(statistic(every))

@@ -1,4 +1,4 @@
-"""Error and agreement against the number of stragglers, from none to all but two workers."""
+"""Error and label agreement against the number of stragglers, from 0 to N - 2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["EXPERIMENT", "Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried, and how often."""
+    """Cases and sample sizes."""
 
     cases: tuple[tuple[str, int, int], ...]
     """Model, N, K."""
@@ -91,7 +91,7 @@ def _plot(table: pd.DataFrame, path: Path) -> None:
             axes[0][column].set_yscale("log")
             axes[0][column].set_title(f"{title}, N = {rows.N.iloc[0]}, K = {rows.K.iloc[0]}")
             if rows.agreement.notna().any():
-                _panel(axes[1][column], rows, "agreement", "labels as the model's own")
+                _panel(axes[1][column], rows, "agreement", "label agreement with the model")
             else:
                 axes[1][column].axis("off")
         axes[0][0].legend()
@@ -110,13 +110,13 @@ def _panel(axis: Axes, rows: pd.DataFrame, what: str, label: str) -> None:
 
 def _report(table: pd.DataFrame) -> str:
     lines = [
-        "## Against the number of stragglers",
+        "## Error against the number of stragglers",
         "",
-        "**Asked.** How fast do the answers get worse as more workers are missing, from none to all "
-        "but two? Means over random straggler sets, with 95 % bands.",
+        "**Question.** How does the error grow with the number of stragglers, from 0 to N - 2? Means over random "
+        "straggler sets, with 95 % bands.",
         "",
-        "**Came out.** The most stragglers at which the error stays under half of the outputs' "
-        "standard deviation:",
+        "**Result.** The largest number of stragglers at which the error is below half of the outputs' standard "
+        "deviation:",
         "",
         "| model | N, K | " + " | ".join(table.scheme.unique()) + " |",
         "|---|---|" + "---|" * table.scheme.nunique(),
@@ -129,18 +129,18 @@ def _report(table: pd.DataFrame) -> str:
         N, K = rows.N.iloc[0], rows.K.iloc[0]
         lines.append(f"| {title} | {N}, {K} | " + " | ".join(entries) + " |")
     none = table[table.S == 0].set_index(["title", "scheme"]).relative
-    parts = [
-        f"{title}: BACC {none[title, 'BACC']:.2g}, LeTCC {none[title, 'LeTCC']:.2g}, copies "
-        f"{none[title, 'copies']:.2g}"
-        for title in table.title.unique()
-    ]
+    schemes = ("BACC", "LeTCC", "copies")
     lines += [
         "",
-        "**Means.** The codes are estimates even when nobody is missing (RMSE over the outputs' "
-        "standard deviation at S = 0: "
-        + "; ".join(parts)
-        + "); copies start exact, and lose whole "
-        "tasks one by one.",
+        "**Conclusion.** The codes give estimates even without stragglers. Copies are exact at S = 0 and lose single "
+        "tasks as S grows. RMSE over the outputs' standard deviation at S = 0:",
+        "",
+        "| model | " + " | ".join(schemes) + " |",
+        "|---" * (len(schemes) + 1) + "|",
+        *(
+            f"| {title} | " + " | ".join(f"{none[title, scheme]:.2g}" for scheme in schemes) + " |"
+            for title in table.title.unique()
+        ),
         "",
     ]
     return "\n".join(lines)

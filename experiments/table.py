@@ -1,4 +1,4 @@
-"""The paper's table, with the columns it left out: copies at the same budget, and nothing at all."""
+"""The paper's table with two more baselines: copies at the same number of calls, and no code."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DECODER_SMOOTHINGS = (0.0, 1e-10, 1e-8, 1e-6)
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried, and how often."""
+    """Cases and sample sizes."""
 
     cases: tuple[tuple[str, int, int, int], ...]
     """Model, N, K, S."""
     draws: int
-    """Straggler sets a case, the same for every scheme."""
+    """Straggler sets per case, the same for every scheme."""
     quick: bool
 
 
@@ -120,7 +120,7 @@ def _lagrange(
     sets: list[np.ndarray],
     row: Callable[..., Row],
 ) -> Iterator[Row]:
-    """LCC where it applies, on the sets that it can decode without amplifying rounding."""
+    """LCC, for polynomials, on the sets that it can decode within its tolerance."""
     code = LCC(cell["K"], cell["N"], cell["S"], degree=2)
     truth = model.function(inputs.reshape(-1, *inputs.shape[2:]))
     truth = truth.reshape(*inputs.shape[:2], *truth.shape[1:])
@@ -134,14 +134,14 @@ def _lagrange(
 
 
 def _draws(settings: Settings, truth: np.ndarray) -> int:
-    # A set of a dense output takes a second to decode; its mean over millions of values needs few.
+    # A dense output takes a second per set to decode, and the mean over its many values needs few sets.
     return max(10, min(settings.draws, int(2e9 // truth.size)))
 
 
 def _tuned(
     model: Model, cell: Cell, inputs: np.ndarray, truth: np.ndarray, sets: list[np.ndarray]
 ) -> tuple[float, float]:
-    """The encoder's and the decoder's smoothing with the least error on some of the groups."""
+    """Smoothing of encoder and decoder with the smallest error on some of the groups."""
     errors = {}
     for encoder in ENCODER_SMOOTHINGS:
         answers = None
@@ -180,21 +180,20 @@ def _plot(table: pd.DataFrame, path: Path) -> None:
         axis.figure.legend(ncols=len(schemes), loc="outside lower center")
         axis.set_title(
             "Error of each scheme at (N, K, S), lower is better (LCC, exact for the quadratic map, "
-            "is not drawn)",
+            "is not shown)",
             pad=70,
         )
 
 
 def _report(table: pd.DataFrame) -> str:
     lines = [
-        "## Real models: the paper's table, and plain copies beside it",
+        "## Real models: the paper's table, with plain copies",
         "",
-        "**Asked.** A model answers K inputs on N workers, S of which are missing. How far are the "
-        "rebuilt answers from the model's own? Each entry is the RMSE over the outputs' standard "
-        "deviation, and, for classifiers, the share of labels equal to the model's own; mean ± "
-        "standard deviation over straggler sets, all schemes on the same inputs and sets. *Copies* "
-        "and *uncoded* fill what is lost with the mean of the other answers; *uncoded* loses the "
-        "same share of its K workers.",
+        "**Question.** A model runs on K inputs with N workers, S of which are stragglers. How far are the estimates "
+        "from the model's answers? Each entry is the RMSE over the outputs' standard deviation (mean ± standard "
+        "deviation over straggler sets) and, for classifiers, the share of labels equal to the model's. All schemes "
+        "get the same inputs and straggler sets. *Copies* and *uncoded* fill missing tasks with the mean of the other "
+        "answers. *Uncoded* loses the same share of its K workers.",
         "",
     ]
     schemes = [s for s in SCHEME_COLOURS if s in set(table.scheme)]
@@ -224,25 +223,26 @@ def _report(table: pd.DataFrame) -> str:
             copied.append(name)
     lines += [
         "",
-        f"**Came out.** LeTCC has the smaller RMSE of the two codes in "
-        f"{cells - len(behind)} of {cells} cells.",
+        f"**Result.** Of the two published codes, LeTCC has the smaller RMSE in {cells - len(behind)} of {cells} "
+        "cells.",
     ]
     if behind:
         lines += [
-            "It is behind BACC in these: " + "; ".join(behind) + ". With few spare answers "
-            "the curve through the answers has gaps, and a cubic spline overshoots in them "
-            "where Berrut's interpolant, which is rougher everywhere, does not."
+            "BACC has the smaller RMSE in these cells: "
+            + "; ".join(behind)
+            + ". With few spare answers the curve "
+            "has gaps, in which a cubic spline overshoots more than Berrut's interpolant."
         ]
     lines += [
         "",
-        f"**Means.** Plain copies at the same number of worker calls have a smaller error than both "
+        f"**Conclusion.** Plain copies at the same number of worker calls have a smaller error than both "
         f"published codes in {len(copied)} of {cells} cells"
-        + (": " + "; ".join(copied) if 0 < len(copied) < cells else "") + ". The inputs of a group "
-        "are unrelated here, in random order, and a curve through unrelated points bends sharply "
-        "between them. Where inputs stand in a meaningful order and the function is smooth along it, "
-        "the codes are far ahead (see the rates, and the order of the inputs under the parameters). "
-        "Elsewhere: copy.",
-        "No ViT classifier ships in any package, so the ViT here has a dense output.",
+        + (": " + "; ".join(copied) if 0 < len(copied) < cells else "") + ". The inputs of a group are "
+        "unrelated and in random order, so the curve through them bends sharply. Where inputs have a meaningful order "
+        "and the function is smooth along it, the codes have far smaller errors (see the rates, and the order of the "
+        "inputs under the parameters). Elsewhere use copies.",
+        "",
+        "No package provides a ViT classifier, so the ViT here has a dense output.",
         "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -251,9 +251,9 @@ def _report(table: pd.DataFrame) -> str:
 def _entry(row: pd.Series, best: float) -> str:
     waits = ""
     if "decodable" in row and row.decodable < 1:
-        waits = f" (on {row.decodable:.0%} of the sets; waits on the others)"
+        waits = f" (on the {row.decodable:.0%} of sets that it can decode)"
         if row.decodable == 0:
-            return "waits for more"
+            return "cannot decode"
     text = f"{row.relative:.3g} ± {row.rmse_sd * row.relative / row.rmse if row.rmse else 0:.1g}"
     if row.relative == best:
         text = f"**{text}**"

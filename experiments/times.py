@@ -1,4 +1,4 @@
-"""How long the experiments take: noted by every run that keeps nothing of an earlier one."""
+"""How long the experiments take, recorded by runs that start without stored cells."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-__all__ = ["noted", "told"]
+__all__ = ["record", "report"]
 
 
-def noted(folder: Path, name: str, seconds: float) -> None:
-    """Put an experiment's time on the clock into the table beside the others."""
+def record(folder: Path, name: str, seconds: float) -> None:
+    """Add the wall-clock time of an experiment to the table."""
     path = folder / "times.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["experiment", "seconds"])
     times = dict(zip(table.experiment, table.seconds, strict=True))
@@ -18,15 +18,15 @@ def noted(folder: Path, name: str, seconds: float) -> None:
     pd.DataFrame(times.items(), columns=["experiment", "seconds"]).to_csv(path, index=False)
 
 
-def told(table: pd.DataFrame) -> str:
-    """The table (``experiment``, ``seconds``) in words."""
+def report(table: pd.DataFrame) -> str:
+    """The section of the page, from the table (``experiment``, ``seconds``)."""
     return "\n".join(
         [
             "## How long it takes",
             "",
-            f"These {len(table)} experiments took {table.seconds.sum() / 60:.0f} minutes on the clock, one "
-            "after the other and with nothing kept from earlier runs; most of the latency experiment's time "
-            "its workers really sleep.",
+            f"These {len(table)} experiments took {table.seconds.sum() / 60:.0f} minutes of wall-clock time, one "
+            "after the other and without stored cells. Most of the time of the latency and serving experiments is "
+            "spent in workers that sleep.",
             "",
             "| experiment | minutes |",
             "|---|---|",

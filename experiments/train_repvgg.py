@@ -1,12 +1,9 @@
 """Train the small RepVGG on CIFAR-10 and export it: ``python -m experiments.train_repvgg``.
 
-Training stops when the time is up, with the learning rate annealed to that moment, so two runs do
-not give the same weights. The time is that of the processor, so that a busy machine trains as far as
-an idle one, only later on the clock. Needs ``pip install -e '.[train]'`` and cifar10-jpeg.zip.
-
-The default of 20 minutes once reached 86.8 % on the test part: 18 epochs in bfloat16 on one core of an
-AMD EPYC (Zen 5). A processor without bfloat16 gets through about half as many. The shipped weights, of
-80.8 %, are those of an earlier recipe, and the committed tables are theirs.
+Training stops after a given processor time, to which the learning rate is annealed. Two runs therefore
+do not give the same weights. Needs ``pip install -e '.[train]'`` and cifar10-jpeg.zip. The accuracy on the
+test part is printed at the end. The weights in the repository, with which the committed tables were made,
+come from an earlier recipe.
 """
 
 from __future__ import annotations
@@ -44,7 +41,7 @@ SHIFT = 4
 
 
 class Branches(nn.Module):
-    """What a RepVGG layer is in training: 3 x 3, 1 x 1 and, where shapes allow it, the input itself."""
+    """A RepVGG layer in training: 3 x 3, 1 x 1 and, where shapes allow it, the identity."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -61,7 +58,7 @@ class Branches(nn.Module):
         return y if self.straight_norm is None else y + self.straight_norm(x)
 
     def fused(self) -> nn.Conv2d:
-        """The one convolution that computes the same in evaluation mode."""
+        """The single convolution that is equal to it in evaluation mode."""
         parts = [
             _folded(self.wide.weight, self.wide_norm),
             _folded(functional.pad(self.point.weight, (1, 1, 1, 1)), self.point_norm),
@@ -104,7 +101,7 @@ class RepVGG(nn.Module):
         return self.h(self.f(x).mean((2, 3)))
 
     def fused(self) -> RepVGG:
-        """The same function, with one convolution a layer."""
+        """The same function with one convolution per layer."""
         plain = RepVGG()
         layers = [nn.Sequential(layer[0].fused(), nn.ReLU()) for layer in self.f]
         plain.f = nn.Sequential(*layers)
@@ -131,18 +128,18 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def rate(share: float) -> float:
-    """The learning rate after this share of the time: up in a line, then down to 0."""
+    """The learning rate after this share of the time: linear increase, then linear decrease to 0."""
     if share < WARM_UP:
         return PEAK_RATE * share / WARM_UP
     return PEAK_RATE * max(0.0, 1 - share) / (1 - WARM_UP)
 
 
 def bfloat16_is_faster(batch: Tensor) -> bool:
-    """Whether this processor computes a step faster in bfloat16, which some only emulate."""
+    """True if a training step is faster in bfloat16, which some processors only emulate."""
     network = RepVGG().to(memory_format=torch.channels_last)
     seconds = {}
     for half in (False, True):
-        for _ in range(3):  # the first ones prepare
+        for _ in range(3):  # the first runs include one-time work
             began = time.process_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 outputs = network(batch)
@@ -159,10 +156,10 @@ def train(images: np.ndarray, labels: np.ndarray, minutes: float, seed: int) -> 
     images : ndarray, shape (n, 32, 32, 3), uint8
     labels : ndarray, shape (n,), int64
     minutes : float
-        Of the processor, on each thread.
+        Processor time per thread.
     seed : int
-        Fixes the initial weights, the order of the images and their augmentation, but not how many
-        steps fit into the time.
+        Of the initial weights, the order of the images and their augmentation. The number of steps
+        depends on the processor.
 
     Returns
     -------
@@ -173,7 +170,7 @@ def train(images: np.ndarray, labels: np.ndarray, minutes: float, seed: int) -> 
     print(f"computing in {'bfloat16' if half else 'float32'}")
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    # A third faster on CPUs than one channel after the other.
+    # Faster on CPUs than the default layout.
     network = RepVGG().to(memory_format=torch.channels_last)
     print(f"{sum(weight.numel() for weight in network.parameters()):,} parameters in training")
     optimizer = torch.optim.SGD(
@@ -221,12 +218,17 @@ def main() -> None:
         "--minutes",
         type=float,
         default=20.0,
-        help="of the processor, on each thread (default: %(default)s)",
+        help="processor time per thread (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument(
-        "--output", type=Path, default=WEIGHTS, help="file to write (default: the shipped weights)"
+        "--threads", type=int, default=1, help="torch threads (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=WEIGHTS,
+        help="output file (default: the weights in the repository)",
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

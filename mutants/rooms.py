@@ -43,7 +43,7 @@ ROWS = [
     ("planning/*.py", "planning/test_sampling.py api/test_auto.py api/test_plan.py"),
     ("api/map.py api/waves.py", "api/test_map.py api/test_bad_input.py api/test_waves.py"),
     ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
-    ("api/parts.py api/sum.py", "api/test_sum_given.py api/test_sum.py"),
+    ("api/sum.py", "api/test_sum_given.py api/test_sum.py"),
     ("api/plan.py", "api/test_plan.py"),
     ("topology/*.py", "topology/test_topology.py"),
     ("training/*.py", "training/test_training.py"),

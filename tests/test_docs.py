@@ -1,9 +1,9 @@
-"""Every example of the documentation is run, page by page, and prints what the page says it prints.
+"""Every example of the documentation is run, page by page, and its output is compared with the page.
 
 In ``docs/*.md`` and ``README.md``, in the order of the page and in one namespace:
 
 * a fence ``python`` is run, ``pycon`` is run as a doctest, and in ``console`` what follows a ``$``;
-* a fence ``text`` straight after one of ``python`` is what that one prints.
+* a fence ``text`` directly after one of ``python`` is its output.
 
 A comment on the line before a fence changes that:
 
@@ -11,7 +11,8 @@ A comment on the line before a fence changes that:
 * ``<!-- varies: REASON -->`` runs it, but does not compare what it prints;
 * ``<!-- not run: REASON -->`` does not run it.
 
-Durations such as ``0.03 s`` are never compared, and ``...`` stands for anything.
+Durations such as ``0.03 s`` are never compared, and ``...`` matches anything. Pages that start a cluster
+are run with ``-m slow``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 FACES = (cm, *(thing for name in cm.__all__ if inspect.ismodule(thing := getattr(cm, name))))
 
-# The script that runs a page. Workers import it as well, and must find nothing to run.
+# The script that runs a page. Workers import it as well; the guard keeps them from running it.
 SCRIPT = r"""
 if __name__ == "__main__":
     import contextlib as _contextlib, doctest as _doctest, io as _io, json as _json
@@ -47,7 +48,7 @@ if __name__ == "__main__":
         if _step["kind"] == "file":
             _pathlib.Path(_step["note"]).write_text(_source)
         elif _step["kind"] == "python":
-            # The empty lines make a traceback tell the line of the page.
+            # Empty lines give tracebacks the line numbers of the page.
             _code = compile("\n" * (_step["line"] - 1) + _source, _step["page"], "exec")
             with _contextlib.redirect_stdout(_out):
                 exec(_code, globals())
@@ -82,9 +83,9 @@ class Step:
     page: str
     line: int
     note: str = ""
-    """What the comment before it says."""
+    """The text of the comment before it."""
     prints: str | None = None
-    """What it must print, if the page says so."""
+    """The output on the page, if there is one."""
     commands: tuple[str, ...] = ()
 
 
@@ -104,7 +105,7 @@ def steps(page: Path) -> list[Step]:
         comment = re.fullmatch(r"<!-- (file|varies|not run):(.*)-->", lines[at - 1]) if at else None
         word, note = (comment[1], comment[2].strip()) if comment else ("", "")
         step = Step(fence[2].strip(), source, str(page.relative_to(ROOT)), at + 2, note)
-        assert note or not word, f"{step.page}:{at}: say why, or what"
+        assert note or not word, f"{step.page}:{at}: the comment needs a reason"
         if step.kind == "text" and before is not None:
             before.prints = source
         before = None
@@ -124,7 +125,7 @@ def steps(page: Path) -> list[Step]:
 
 
 def run(todo: list[Step], folder: Path) -> list[str]:
-    """What each example prints."""
+    """The output of each example."""
     script, plan, printed = folder / "page.py", folder / "plan.json", folder / "printed.json"
     script.write_text(SCRIPT)
     plan.write_text(json.dumps([asdict(step) for step in todo]))
@@ -143,12 +144,22 @@ def run(todo: list[Step], folder: Path) -> list[str]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether this is what the page shows, durations and ``...`` aside."""
+    """True if the outputs agree, except for durations and ``...``."""
     texts = [re.sub(r"\b\d+\.\d+ s\b", "some s", text) for text in (shown, printed)]
     return doctest.OutputChecker().check_output(*texts, doctest.ELLIPSIS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def starts_a_cluster(page: Path) -> bool:
+    return any(re.search(r"\bLocalCluster\(|\bray\.init\(", step.source) for step in steps(page))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * starts_a_cluster(page))
+        for page in PAGES
+    ],
+)
 def test_examples_run_and_print_what_the_page_says(page, tmp_path):
     todo = steps(page)
     for step, printed in zip(todo, run(todo, tmp_path) if todo else [], strict=True):
@@ -169,10 +180,13 @@ def test_examples_in_docstrings_run(tmp_path):
 
 
 def test_a_main_guard_stands_wherever_processes_start():
+    found = 0
     for page in PAGES:
         for step in steps(page):
             if re.search(r"engines\.Local\(|ProcessPoolExecutor\(", step.source):
+                found += 1
                 assert 'if __name__ == "__main__":' in step.source, f"{step.page}:{step.line}"
+    assert found >= 3
 
 
 def test_the_api_page_names_all_that_is_public_under_its_public_name():

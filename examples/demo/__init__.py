@@ -1,1 +1,1 @@
-"""LeNet-5 on real digits over workers that are late or die: ``python -m examples.demo``."""
+"""LeNet-5 on MNIST digits with late and crashing workers: ``python -m examples.demo``."""

@@ -1,4 +1,4 @@
-"""Start the demonstration: ``python -m examples.demo``."""
+"""Entry point: ``python -m examples.demo``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
 def main() -> int:
-    """Run it, or say in one line why not."""
+    """Run the demonstration; return the exit code."""
     lacking = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if lacking:
         print(
@@ -20,7 +20,7 @@ def main() -> int:
         )
         return 1
     try:
-        # Here, where a missing extra has been told, and Ctrl-C is minded from the first moment on.
+        # Imported here, after the check for missing extras, so that Ctrl-C works during the import.
         from .program import demonstrate  # noqa: PLC0415
 
         demonstrate()

@@ -1,4 +1,4 @@
-"""The picture of the demo: what workers are sent, who answered, and what it costs."""
+"""The figure of the demo: payloads, calls over time, seconds and errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .table import Row
 
 __all__ = ["draw"]
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
+# Okabe and Ito's palette, suited to colour-blind readers.
 ANSWERED, AGAIN, LATE, CRASHED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
 TIME, ERROR = "#009E73", "#CC79A7"
 INK, SOFT, LINE = "#222222", "#555555", "#AAAAAA"
 SMALL, NORMAL, TITLE = 15, 17, 28
-LEFT, RIGHT = 0.02, 0.655  # where the two columns begin
+LEFT, RIGHT = 0.02, 0.655  # left edges of the two columns
 SHOWN = ("Wait for everyone", "Replication x2", "LeTCC")
 
 
@@ -42,9 +42,9 @@ def draw(
         PNG file to write.
     table : sequence of Row
     runs : mapping of str to sequence of Run
-        By scheme, one a wave.
+        By scheme, one per wave.
     rows : ndarray, shape (m, 1, 28, 28)
-        Digits of a wave, to show what becomes of them.
+        Digits of a wave, for the payloads.
     setup : Setup
     """
     figure = Figure(figsize=(16, 9), dpi=100, facecolor="white")
@@ -70,7 +70,7 @@ def _heading(figure: Figure, x: float, y: float, text: str, more: str = "") -> N
 
 
 def _payloads(figure: Figure, rows: np.ndarray, setup: Setup) -> None:
-    """The digits of one group, and mixtures of them that coded workers are sent."""
+    """The digits of one group, and mixtures of them as payloads."""
     K, N, S = setup.tasks, setup.workers, setup.stragglers
     tasks = rows.reshape(K, -1, *rows.shape[1:])
     some = np.linspace(0, N - 1, K).round().astype(int)
@@ -93,7 +93,7 @@ def _payloads(figure: Figure, rows: np.ndarray, setup: Setup) -> None:
 
 
 def _who_answered(figure: Figure, runs: Mapping[str, Sequence[Run]]) -> None:
-    """The calls of a few schemes as bars in time, in the wave nearest to all their medians."""
+    """The calls of some schemes over time, in the wave closest to their medians."""
     seconds = np.array([[run.seconds for run in runs[name]] for name in SHOWN])
     usual = np.median(seconds, axis=1, keepdims=True)
     wave = int(np.abs(np.log(seconds / usual)).sum(axis=0).argmin())
@@ -137,7 +137,7 @@ def _bars(axes: Axes, run: Run) -> None:
         colour = CRASHED if call.crashed else answered if ended <= run.seconds else LATE
         stopped = min(ended, run.seconds)
         axes.barh(-place, stopped - began, left=began, height=0.74, color=colour)
-        # What went on after we had stopped waiting.
+        # The part of the call after the wave has ended.
         axes.barh(-place, ended - stopped, left=stopped, height=0.74, color=colour, alpha=0.3)
         if call.crashed:
             axes.plot(ended, -place, "X", markersize=11, color=CRASHED, markeredgecolor="white")

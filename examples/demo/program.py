@@ -1,4 +1,4 @@
-"""The demonstration itself: options, waves, and what is printed and drawn."""
+"""The demonstration: options, waves, and output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..lenet5.digits import split
 from .picture import draw
 from .schemes import Run, Scheme, Setup, Wave, run, schemes
 from .table import reading, summary, text, write
-from .workers import Patient, make_ready
+from .workers import FaultyModel, make_ready
 
 __all__ = ["SEED", "SETUP", "demonstrate"]
 
@@ -29,7 +29,7 @@ SEED = 0
 
 
 def demonstrate(arguments: Sequence[str] | None = None) -> None:
-    """Run every scheme on the same waves; print the table and draw the picture."""
+    """Run every scheme on the same waves; print the table and draw the figure."""
     options = _options(arguments)
     compared = schemes(SETUP)
     print(_introduction(options, compared), end="\n\n", flush=True)
@@ -38,8 +38,8 @@ def demonstrate(arguments: Sequence[str] | None = None) -> None:
     waves = list(digits[order])
 
     model = cm.OnnxModel(MODEL)
-    # The last bits of an answer depend on how many rows are computed at once: the model's own
-    # answers are computed in batches of the same size as a worker's.
+    # The last bits of an answer depend on the batch size: the reference answers use the batch size
+    # of a worker.
     own = [np.concatenate([model(batch) for batch in np.split(w, SETUP.tasks)]) for w in waves]
     runs = _runs(compared, waves, model, options.seed)
 
@@ -59,12 +59,12 @@ def demonstrate(arguments: Sequence[str] | None = None) -> None:
 def _runs(
     compared: Sequence[Scheme], waves: Sequence[np.ndarray], model: cm.OnnxModel, seed: int
 ) -> dict[str, list[Run]]:
-    """Every scheme on every wave, each time with all workers idle and their model open."""
+    """Run every scheme on every wave, each time with idle workers whose model is open."""
     runs: dict[str, list[Run]] = {scheme.name: [] for scheme in compared}
-    # Stragglers end by themselves here: to end them would cost opening their model again.
+    # Stragglers are not ended: a new process would have to open the model again.
     engine = cm.engines.Local(SETUP.workers, grace=60)
     with engine, _bar(len(waves) * len(compared)) as step:
-        resident = cm.engines.Resident(Patient(model), engine)
+        resident = cm.engines.Resident(FaultyModel(model), engine)
         for number, rows in enumerate(waves):
             for scheme in compared:
                 make_ready(resident, rows[:1])
@@ -72,13 +72,13 @@ def _runs(
                     run(scheme, Wave(resident, rows, SETUP.latency, (seed, number)))
                 )
                 step()
-        make_ready(resident, waves[0][:1])  # the picture shows when the last ones ended, too
+        make_ready(resident, waves[0][:1])  # the figure also shows when the last calls ended
     return runs
 
 
 @contextmanager
 def _bar(steps: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal; yields what advances it by one step."""
+    """A progress bar on a terminal; yields a function that advances it by one step."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.completed:.0f} of {task.total:.0f} runs"), BarColumn())
     quiet = not console.is_terminal
@@ -89,10 +89,10 @@ def _bar(steps: int) -> Iterator[Callable[[], None]]:
 
 def _introduction(options: argparse.Namespace, compared: Sequence[Scheme]) -> str:
     what = (
-        f"LeNet-5 on MNIST digits that it never saw: {options.waves} waves of {options.rows}, each "
-        f"cut into K = {SETUP.tasks} tasks for N = {SETUP.workers} worker processes. Every call "
-        f"really sleeps before it computes, for {SETUP.latency}; in every wave one worker is killed "
-        "(SIGKILL) just before it answers. All schemes meet the same digits and the same luck:"
+        f"LeNet-5 on held-out MNIST digits: {options.waves} waves of {options.rows}, each cut into "
+        f"K = {SETUP.tasks} tasks for N = {SETUP.workers} worker processes. Every call sleeps before "
+        f"it computes, for {SETUP.latency}. In every wave one worker is killed (SIGKILL) just before "
+        "it answers. All schemes get the same digits, delays and crashes:"
     )
     hanging = textwrap.TextWrapper(79, initial_indent="  ", subsequent_indent="    ")
     lines = [hanging.fill(f"{scheme.name}: {scheme.what}.") for scheme in compared]
@@ -108,9 +108,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "demo-output/demo.png.",
     )
     parser.add_argument("--waves", type=int, default=5, help="waves of digits (default 5)")
-    parser.add_argument("--rows", type=int, default=200, help="digits a wave (default 200)")
+    parser.add_argument("--rows", type=int, default=200, help="digits per wave (default 200)")
     parser.add_argument(
-        "--seed", type=int, default=SEED, help=f"who is late, who dies (default {SEED})"
+        "--seed", type=int, default=SEED, help=f"seed of delays and crashes (default {SEED})"
     )
     parser.add_argument(
         "--picture", type=Path, metavar="PATH", help="copy the picture to this file"
@@ -123,5 +123,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.seed < 0:
         parser.error(f"--seed {options.seed}: at least 0")
     if options.picture is not None and not options.picture.parent.is_dir():
-        parser.error(f"--picture {options.picture}: there is no folder {options.picture.parent}")
+        parser.error(
+            f"--picture {options.picture}: the folder {options.picture.parent} does not exist"
+        )
     return options

@@ -1,4 +1,4 @@
-"""The schemes that are compared: each turns one wave of rows into answers, in its own way."""
+"""The schemes: each computes the answers of one wave of rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import numpy as np
 import codedmap as cm
 from codedmap.engines import Resident
 
-from .workers import Call, Crew, Latency
+from .workers import Call, Latency, Subset
 
 __all__ = ["Run", "Scheme", "Setup", "Wave", "run", "schemes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """K tasks on N workers, of which a coded scheme leaves S behind.
+    """K tasks on N workers; a coded scheme does not wait for the last S answers.
 
-    The defaults leave the crashed worker and three stragglers behind. That is enough in 94 % of
-    the waves; leaving more behind would save little time and cost accuracy.
+    With the default S = 4 a wave does not wait for the crashed worker and three stragglers.
     """
 
     tasks: int = 10
@@ -34,7 +33,7 @@ class Setup:
 
 @dataclass(slots=True)
 class Wave:
-    """The rows of one wave and its luck: the same for every scheme."""
+    """The rows of one wave, its delays and its crash; the same for every scheme."""
 
     model: Resident
     rows: np.ndarray
@@ -52,31 +51,31 @@ class Wave:
         stop: cm.contracts.StoppingRule | None,
         throw: bool = True,
     ) -> cm.MapResult:
-        """`codedmap.map` on these workers; somebody crashes in the first call of a wave."""
+        """`codedmap.map` on these workers; in the first round of a wave one worker crashes."""
         first = self.attempts == 0
-        fates = self.latency.fates((*self.seed, self.attempts), len(members), crash=first)
-        crew = Crew(self.model, members, fates, again=not first)
+        outcomes = self.latency.outcomes((*self.seed, self.attempts), len(members), crash=first)
+        subset = Subset(self.model, members, outcomes, again=not first)
         self.attempts += 1
-        model = Resident(self.model, crew)
-        result = cm.map(model, rows, code=code, engine=crew, stop=stop, throw=throw)
-        self.calls += crew.calls
+        model = Resident(self.model, subset)
+        result = cm.map(model, rows, code=code, engine=subset, stop=stop, throw=throw)
+        self.calls += subset.calls
         return result
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A way to get all answers."""
+    """A scheme to get all answers."""
 
     name: str
     what: str
-    """One line, in plain words."""
+    """Description in one line."""
     answers: Callable[[Wave], tuple[np.ndarray, np.ndarray]]
-    """The answers to the rows of a wave, and which of them are exact."""
+    """Maps a wave to the answers to its rows, and which of them are exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one scheme made of one wave."""
+    """Result of one scheme on one wave."""
 
     values: np.ndarray
     exact: np.ndarray
@@ -86,7 +85,7 @@ class Run:
 
 
 def run(scheme: Scheme, wave: Wave) -> Run:
-    """Let a scheme answer a wave, by the clock."""
+    """Run a scheme on a wave and measure its time."""
     began = time.perf_counter()
     values, exact = scheme.answers(wave)
     return Run(values, exact, began, time.perf_counter() - began, wave.calls)
@@ -104,15 +103,15 @@ def schemes(setup: Setup) -> list[Scheme]:
         ),
         Scheme(
             "Hedged",
-            f"{K} calls; what has no answer after {hedge_after:.2f} s (p90 of a call) is given up "
-            "and sent to another worker, until all is there",
+            f"{K} calls; tasks without an answer after {hedge_after:.2f} s (p90 of a call) are sent "
+            "to other workers, until all have an answer",
             partial(_resent, setup, lambda tasks: cm.Quorum(tasks) | cm.Deadline(hedge_after)),
         ),
         Scheme(
             "Replication x2",
-            f"{N} calls, two of each task; the first answer of each counts",
-            # One answer of each task is enough. The default stop rule would wait for all but one
-            # of the answers, because one is all that replication can surely lose.
+            f"{N} calls, two per task; the first answer counts",
+            # One answer per task is enough. The default stopping rule would wait for all but one
+            # of the answers, because replication tolerates only one arbitrary straggler.
             partial(_coded, cm.Replication(K, N), cm.Decodable()),
         ),
         Scheme(
@@ -127,7 +126,7 @@ def schemes(setup: Setup) -> list[Scheme]:
         ),
         Scheme(
             "KernelCode",
-            f"{N} calls, {K} with the digits themselves and the others with mixtures of two; decoded "
+            f"{N} calls, {K} with digits and the others with mixtures of two digits; decoded "
             f"from the first {N - S} answers",
             partial(_coded, cm.KernelCode(K, N, S), None),
         ),
@@ -145,7 +144,7 @@ def _coded(
 def _resent(
     setup: Setup, stop: Callable[[int], cm.contracts.StoppingRule], wave: Wave
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One call a task; what has no answer when ``stop(tasks)`` says so goes to spare workers."""
+    """One call per task; tasks without an answer when ``stop(tasks)`` stops go to spare workers."""
     batches = np.split(wave.rows, setup.tasks)
     answers: dict[int, np.ndarray] = {}
     missing = list(range(setup.tasks))
@@ -153,13 +152,13 @@ def _resent(
     spares = cycle(range(setup.tasks, setup.workers))
     while missing:
         rows = np.concatenate([batches[task] for task in missing])
-        # Without a fill the first crash would end the call: not all tasks could be answered any more.
+        # Without a fill the first crash would end the call, because not all tasks can be answered.
         code = cm.Uncoded(len(missing), fill="mean")
         result = wave.map(rows, code, members, stop=stop(len(missing)), throw=False)
         for place, task in enumerate(missing):
-            mine = slice(place * len(batches[0]), (place + 1) * len(batches[0]))
-            if result.exact[mine].all():
-                answers[task] = result.values[mine]
+            own = slice(place * len(batches[0]), (place + 1) * len(batches[0]))
+            if result.exact[own].all():
+                answers[task] = result.values[own]
         missing = [task for task in missing if task not in answers]
         members = list(islice(spares, len(missing)))
     whole = np.concatenate([answers[task] for task in range(setup.tasks)])

@@ -1,4 +1,4 @@
-"""What came of it: the table, as text and as a file, and what it says in words."""
+"""The table, as text and as a file, and its summary in sentences."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ class Row:
     seconds_min: float
     seconds_max: float
     calls: float
-    """Mean number of worker calls a wave."""
+    """Mean number of worker calls per wave."""
     rmse: float
     """Of the logits, over all waves."""
     rmse_min: float
-    """In the wave where it is least."""
+    """Smallest of a wave."""
     rmse_max: float
     rmse_over_sd: float
-    """In units of the standard deviation of the model's own logits over the digits."""
+    """In standard deviations of the model's logits over the digits."""
     exact: float
-    """Share of digits whose answer is the model's own, and known to be."""
+    """Share of digits marked exact."""
     same_label: float
-    """Share of digits that get the label which the model itself gives them."""
+    """Share of digits whose label equals that of the model."""
 
 
 def summary(scheme: str, runs: Sequence[Run], own: Sequence[np.ndarray]) -> Row:
-    """Put a scheme's waves together.
+    """Summarise the waves of a scheme.
 
     Parameters
     ----------
     scheme : str
     runs : sequence of Run
-        One a wave.
+        One per wave.
     own : sequence of ndarray, each of shape (rows, outputs)
-        What the model itself answers to the same rows.
+        Answers of the model to the same rows.
     """
     seconds = [run.seconds for run in runs]
     got, wanted = np.concatenate([run.values for run in runs]), np.concatenate(own)
@@ -86,7 +86,7 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
-    """The same as a CSV file."""
+    """Write the table as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Row)])
         table.writeheader()
@@ -97,20 +97,19 @@ def write(rows: Sequence[Row], path: Path) -> None:
 
 
 def reading(rows: Sequence[Row]) -> str:
-    """What the figures say, made from the figures."""
+    """A summary made from the figures."""
     named = {row.scheme: row for row in rows}
     wait, hedged, copies = named["Wait for everyone"], named["Hedged"], named["Replication x2"]
     berrut, spline, kernel = named["BACC"], named["LeTCC"], named["KernelCode"]
     return " ".join(
         [
             f"Waiting for everyone took {wait.seconds_median / spline.seconds_median:.1f} times as "
-            f"long as LeTCC ({wait.seconds_median:.2f} s against {spline.seconds_median:.2f} s), "
-            f"whose answers are estimates: {spline.same_label:.1%} of the labels are the model's own"
+            f"long as LeTCC ({wait.seconds_median:.2f} s against {spline.seconds_median:.2f} s). The "
+            f"answers of LeTCC are estimates: {spline.same_label:.1%} of the labels equal the model's"
             f"{_rivals(spline, berrut)}.",
-            f"KernelCode, as fast ({kernel.seconds_median:.2f} s), has {kernel.exact:.0%} of the answers "
-            f"exact and states a standard error for the others; its error is "
-            f"{kernel.rmse / spline.rmse:.2f} times LeTCC's, {kernel.same_label:.1%} of its labels are "
-            "the model's own.",
+            f"KernelCode took {kernel.seconds_median:.2f} s. {kernel.exact:.0%} of its answers are exact, "
+            f"the others have standard errors. Its error is {kernel.rmse / spline.rmse:.2f} times that of "
+            f"LeTCC, and {kernel.same_label:.1%} of its labels equal the model's.",
             _budget(copies, spline, kernel),
             _cheap(hedged, copies, spline),
         ]
@@ -122,10 +121,10 @@ def _rmse(got: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def _rivals(spline: Row, berrut: Row) -> str:
-    """Both codes meet the same luck, but who is among the first N - S is a matter of milliseconds."""
-    how = f"its error is {berrut.rmse / spline.rmse:.2f} times LeTCC's"
+    """BACC against LeTCC; which answers are among the first N - S varies between runs."""
+    how = f"its error is {berrut.rmse / spline.rmse:.2f} times that of LeTCC"
     if berrut.rmse_min < spline.rmse_max and spline.rmse_min < berrut.rmse_max:
-        how += ", but both vary more between waves"
+        how += ", but both vary more than that between waves"
     return f" (BACC: {berrut.same_label:.1%}; {how})"
 
 
@@ -136,11 +135,11 @@ def _budget(copies: Row, spline: Row, kernel: Row) -> str:
     worst = f"{copies.seconds_max:.2f} s against {spline.seconds_max:.2f} s"
     fast = "as fast" if copies.seconds_median < 1.1 * spline.seconds_median else "nearly as fast"
     if copies.seconds_median > 1.5 * spline.seconds_median:
-        return f"{same} but slower ({typical}): here the code buys time with accuracy."
+        return f"{same} but slower ({typical}): here the code saves time at the cost of accuracy."
     if copies.seconds_max > 1.5 * spline.seconds_max:
         return (
-            f"{same} and usually {fast} ({typical}), so copies are the better choice here, "
-            f"unless it is the slowest wave that counts ({worst}; KernelCode {kernel.seconds_max:.2f} s)."
+            f"{same} and usually {fast} ({typical}). They are the better choice here, unless the "
+            f"slowest wave matters ({worst}; KernelCode {kernel.seconds_max:.2f} s)."
         )
     return (
         f"{same} and {fast} ({typical}; {worst} in the slowest wave): for this model copies are "
@@ -150,5 +149,5 @@ def _budget(copies: Row, spline: Row, kernel: Row) -> str:
 
 def _cheap(hedged: Row, copies: Row, spline: Row) -> str:
     cost = f"{hedged.calls:.1f} calls instead of {copies.calls:.0f}"
-    time = f"{hedged.seconds_median:.2f} s, {hedged.seconds_median / spline.seconds_median:.1f} times LeTCC's"
-    return f"Hedging is exact as well, with {cost}, in {time}."
+    time = f"{hedged.seconds_median:.2f} s, {hedged.seconds_median / spline.seconds_median:.1f} times as long as LeTCC"
+    return f"Hedging is exact as well, with {cost}; it took {time}."

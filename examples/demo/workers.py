@@ -1,4 +1,4 @@
-"""Workers that are late or die: real sleeps and a real kill, drawn from a stated model."""
+"""Late and crashing workers: calls sleep and workers are killed, as drawn from a latency model."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import numpy as np
 from codedmap.engines import Kept, Resident
 from codedmap.errors import WorkerLost
 
-__all__ = ["Call", "Crew", "Fate", "Latency", "Patient", "make_ready"]
+__all__ = ["Call", "Subset", "Outcome", "Latency", "FaultyModel", "make_ready"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one call."""
+class Outcome:
+    """Delay and crash of one call."""
 
     seconds: float = 0.0
-    """The worker sleeps this long before it computes."""
+    """Seconds that the worker sleeps before it computes."""
     crash: bool = False
-    """It is killed then, and computes nothing."""
+    """If True, the worker is killed after sleeping."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long a call takes: a shifted exponential, and a share of the calls is slower by a factor."""
+    """Time of a call: a shifted exponential; a share of the calls is slower by a factor."""
 
     base: float = 0.08
     spread: float = 0.03
@@ -44,25 +44,27 @@ class Latency:
             f"and {self.slow_share:.0%} of the calls take {self.slow_factor:g} times as long"
         )
 
-    def fates(self, seed: Sequence[int], workers: int, *, crash: bool) -> list[Fate]:
-        """Draw what becomes of a call on each of ``workers`` workers.
+    def outcomes(self, seed: Sequence[int], workers: int, *, crash: bool) -> list[Outcome]:
+        """Draw the delay and the crash of a call on each of ``workers`` workers.
 
-        A worker has the same fate however many others there are, so that schemes of different
-        width meet the same luck; only who crashes is drawn anew from those that take part.
+        The delay of a worker does not depend on the number of workers, so that all schemes get the
+        same delays. The crashing worker is drawn from the workers that take part.
         """
         random = np.random.default_rng(seed)
         crashing = int(random.random() * workers) if crash else None
-        fates = []
+        outcomes = []
         for worker, (late, slow) in enumerate(random.random((workers, 2))):
             seconds = self.base - self.spread * math.log1p(-late)
             if worker == crashing:
-                fates.append(Fate(seconds, crash=True))
+                outcomes.append(Outcome(seconds, crash=True))
             else:
-                fates.append(Fate(seconds * (self.slow_factor if slow < self.slow_share else 1)))
-        return fates
+                outcomes.append(
+                    Outcome(seconds * (self.slow_factor if slow < self.slow_share else 1))
+                )
+        return outcomes
 
     def quantile(self, share: float) -> float:
-        """The time within which this share of the calls has answered."""
+        """The time within which this share of the calls answers."""
         low, high = 0.0, self.slow_factor * (self.base + 100 * self.spread)
         while high - low > 1e-6:
             middle = (low + high) / 2
@@ -79,70 +81,75 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class _Delayed:
-    """A payload together with what shall become of its call."""
+    """A payload with the outcome of its call."""
 
     batch: np.ndarray
-    fate: Fate
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
-    """A model whose calls sleep first, or die, as their payload says; it lives on the workers."""
+class FaultyModel:
+    """A model on the workers whose calls first sleep or crash, as their payload says."""
 
     model: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, payload: _Delayed) -> np.ndarray:
-        """Answer late, or never."""
-        time.sleep(payload.fate.seconds)
-        if payload.fate.crash:
+        """Sleep, then crash or answer."""
+        time.sleep(payload.outcome.seconds)
+        if payload.outcome.crash:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.model(payload.batch)
 
 
 @dataclass(slots=True)
 class Call:
-    """One call, for the picture; times on the clock of ``time.perf_counter``."""
+    """One call, for the figure; times are those of ``time.perf_counter``."""
 
     worker: int
     began: float
     ended: float | None = None
-    """Set when the worker answers or dies, also if nobody waits for it any more."""
+    """Set when the worker answers or crashes, also after the call was abandoned."""
     crashed: bool = False
     again: bool = False
-    """Whether it repeats a call that gave no answer."""
+    """True if it repeats a call that gave no answer."""
 
 
-class Crew:
-    """Some of an engine's workers, for one call of `codedmap.map`: an engine of its own.
+class Subset:
+    """An engine made of some workers of another engine, for one call of `codedmap.map`.
 
     Parameters
     ----------
     model : Resident
-        A `Patient`; where it lives is the engine behind this one.
+        A `FaultyModel`; its engine runs the calls.
     members : sequence of int
-        Slot n of the crew is this worker of the engine.
-    fates : sequence of Fate
-        What becomes of the call on each slot.
+        Workers of the engine, by slot of the subset.
+    outcomes : sequence of Outcome
+        Delay and crash of the call on each slot.
     again : bool
-        Marks the calls in the log.
+        Marks the calls as repeated.
     """
 
     def __init__(
-        self, model: Resident, members: Sequence[int], fates: Sequence[Fate], *, again: bool = False
+        self,
+        model: Resident,
+        members: Sequence[int],
+        outcomes: Sequence[Outcome],
+        *,
+        again: bool = False,
     ) -> None:
         self._engine = model.engine
         self._members = members
-        self._fates = fates
+        self._outcomes = outcomes
         self._again = again
         self.calls: list[Call] = []
 
     @property
     def workers(self) -> int:
-        """As many as it has members."""
+        """Number of members."""
         return len(self._members)
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Send the payload with its fate, and note when the call begins and ends."""
+        """Submit the payload with its outcome, and record when the call begins and ends."""
         call = Call(self._members[slot], time.perf_counter(), again=self._again)
         self.calls.append(call)
 
@@ -150,29 +157,29 @@ class Crew:
             call.ended = time.perf_counter()
             call.crashed = done.exception() is not None
 
-        delayed = _Delayed(payload, self._fates[slot])
+        delayed = _Delayed(payload, self._outcomes[slot])
         future = self._engine.submit(self._members[slot], fn, delayed)
         future.add_done_callback(note)
         return future
 
     def keep(self, slot: int, value: Resident) -> Kept:
-        """Where a model is that already lives on the workers: no call pays for opening it."""
+        """The model that is already on the workers, so that no call opens it."""
         return value.on(self._members[slot])
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """As the engine behind it does."""
+        """Forward to the engine."""
         self._engine.abandon(futures)
 
 
 def make_ready(model: Resident, batch: np.ndarray) -> None:
-    """Wait until every worker is idle and has its model open, a crashed one's successor as well."""
-    payload = _Delayed(batch, Fate())
+    """Wait until every worker is idle and has its model open, replacements of crashed ones included."""
+    payload = _Delayed(batch, Outcome())
     todo = list(range(model.engine.workers))
     while todo:
         futures = {
             worker: model.engine.submit(worker, model.on(worker), payload) for worker in todo
         }
-        # A worker left behind in the last wave may die only now, with what waits in its queue.
+        # A worker abandoned in the last wave may crash only now, with the calls in its queue.
         lost = {w for w, future in futures.items() if isinstance(future.exception(), WorkerLost)}
         for worker in set(todo) - lost:
             futures[worker].result()

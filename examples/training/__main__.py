@@ -1,4 +1,4 @@
-"""Start it: ``python -m examples.training [NAME ...] [--quick]``."""
+"""Entry point: ``python -m examples.training [NAME ...] [--quick]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
 def main() -> int:
-    """Run it, or say in one line why not."""
+    """Run the example; return the exit code."""
     lacking = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if lacking:
         print(
@@ -20,7 +20,7 @@ def main() -> int:
         )
         return 1
     try:
-        # Here, where a missing extra has been told, and Ctrl-C is minded from the first moment on.
+        # Imported here, after the check for missing extras, so that Ctrl-C works during the import.
         from .program import run_named  # noqa: PLC0415
 
         return run_named()

@@ -1,4 +1,4 @@
-"""Two models as functions of one flat array of weights: logistic regression, and a small network in torch."""
+"""Two models as functions of a flat array of weights: logistic regression, and a small network in torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIXELS = 784
 
 
 class Model(Protocol):
-    """What workers are sent; labels may be mixtures of classes, or lie outside of [0, 1]."""
+    """A model that is sent to workers; labels may be mixtures of classes, also outside of [0, 1]."""
 
     @property
     def rate(self) -> float:
@@ -24,19 +24,19 @@ class Model(Protocol):
 
     @property
     def slow(self) -> float:
-        """How many times as long as those of the fastest model its calls sleep."""
+        """Factor of the sleeping times of its calls."""
         ...
 
     def start(self, seed: int) -> np.ndarray:
-        """The first weights, float32."""
+        """Initial weights, float32."""
         ...
 
     def gradient(self, weights: np.ndarray, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Of the mean loss over the images, as long as the weights."""
+        """Gradient of the mean loss over the images."""
         ...
 
     def scores(self, weights: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """(n, 10): the largest tells the class."""
+        """Scores (n, 10); the largest is the predicted class."""
         ...
 
 
@@ -48,33 +48,33 @@ class Logistic:
     slow: float = 1.0
 
     def start(self, seed: int) -> np.ndarray:
-        """Zeros: the loss is convex, so the seed chooses minibatches only."""
+        """Zeros: the loss is convex, so the seed affects minibatches only."""
         return np.zeros((PIXELS + 1) * CLASSES, np.float32)
 
     def scores(self, weights: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """A product and a constant."""
+        """Linear scores."""
         table = weights.reshape(PIXELS + 1, CLASSES)
         return images @ table[:-1] + table[-1]
 
     def gradient(self, weights: np.ndarray, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Of the cross entropy."""
+        """Gradient of the cross entropy."""
         scores = self.scores(weights, images)
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
-        # The sum of a mixture's labels, which is 1 where they are proper ones.
+        # The labels of a mixture need not sum to 1.
         off = (shares * labels.sum(axis=1, keepdims=True) - labels) / len(images)
         return np.concatenate([(images.T @ off).reshape(-1), off.sum(axis=0)])
 
 
 @dataclass(frozen=True)
 class Network:
-    """Two convolutions on digits of half the size, and a dense layer, in torch: 3,818 weights."""
+    """Two convolutions on downsampled digits, and a dense layer, in torch: 3,818 weights."""
 
     rate: float = 0.003
     slow: float = 5.0
 
     def start(self, seed: int) -> np.ndarray:
-        """Uniform within ± 1 / √(inputs of a unit), as torch does it; biases 0."""
+        """Uniform within ± 1 / √(inputs of a unit), as in torch; biases are 0."""
         rng = np.random.default_rng(seed)
         pieces = [
             rng.uniform(-1, 1, shape) / np.sqrt(np.prod(shape[1:]))
@@ -85,14 +85,14 @@ class Network:
         return np.concatenate([piece.reshape(-1) for piece in pieces]).astype(np.float32)
 
     def scores(self, weights: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Forward only."""
+        """Forward pass."""
         torch = _torch()
         with torch.no_grad():
             found: np.ndarray = _forward(torch.tensor(weights), torch.tensor(images)).numpy()
         return found
 
     def gradient(self, weights: np.ndarray, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Of the cross entropy."""
+        """Gradient of the cross entropy."""
         torch = _torch()
         own = torch.tensor(weights, requires_grad=True)
         scores = _forward(own, torch.tensor(images))
@@ -109,7 +109,7 @@ _SHAPES = ((8, 1, 3, 3), (8,), (16, 8, 3, 3), (16,), (CLASSES, 16 * 4 * 4), (CLA
 
 
 def _torch() -> Any:
-    import torch  # noqa: PLC0415  (an extra, and each worker opens it once)
+    import torch  # noqa: PLC0415  (an extra; each worker imports it once)
 
     torch.set_num_threads(1)
     return torch

@@ -1,4 +1,4 @@
-"""The digits, cut into parts for the workers, and the minibatch that a part contributes to a step."""
+"""The digits, cut into parts for the workers, and the minibatch of a part for a step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """4,000 digits to train on, in parts, and 1,000 held out."""
+    """4,000 training digits, in parts, and 1,000 held-out digits."""
 
     parts: list[Part]
     images: np.ndarray
@@ -39,10 +39,10 @@ def digits(count: int, *, by_class: bool = False) -> Digits:
     Parameters
     ----------
     count : int
-        Of parts.
+        Number of parts.
     by_class : bool
-        Parts of one or two classes each, as where every worker has its own users. Otherwise parts are
-        alike: of each class, every one has the same number, or one more.
+        If True, parts have one or two classes each, as if each worker had its own users. Otherwise every
+        part has the same number of digits of each class, up to one.
     """
     images, labels, held_out, held_out_labels = split()
     images, held_out = (some.reshape(len(some), -1) for some in (images, held_out))
@@ -56,14 +56,14 @@ def digits(count: int, *, by_class: bool = False) -> Digits:
 def minibatch(
     part: Part, seed: int, step: int, each: int, *, aligned: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some digits of a part, ``each`` of every class: the same on every worker that holds it.
+    """A random choice of digits of a part, ``each`` of every class, equal on every worker that holds the part.
 
-    Where the part lacks a class, as many of any class.
+    If the part lacks a class, the same number of digits of any class.
 
     Parameters
     ----------
     aligned : bool
-        In the order of the classes, so that the i-th of every part are of one class; else shuffled.
+        If True, digits are sorted by class, so that the i-th digits of all parts have one class.
     """
     rng = np.random.default_rng((seed, step, part.number))
     kinds = part.labels.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""The picture: loss and accuracy against seconds and against cost, with a band over the seeds."""
+"""The figure: loss and accuracy against time and against cost, with a band over the seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .table import Run
 
 __all__ = ["draw"]
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
+# Okabe and Ito's palette, suited to colour-blind readers.
 DRAWN = {
     "wait for all": ("#000000", "-"),
     "hedged": ("#999999", "-"),
@@ -29,10 +29,10 @@ POINTS = 200
 
 
 def draw(path: Path, runs: Sequence[Run], title: str) -> None:
-    """Draw 1600 x 1100 pixels; ``runs`` are of one model on one engine."""
+    """Draw 1600 x 1100 pixels from the runs of one model on one engine."""
     figure = Figure(figsize=(16, 11), dpi=100, layout="constrained")
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
-    ways = (("seconds", "seconds"), ("worker_seconds", "cost: seconds of all workers together"))
+    ways = (("seconds", "seconds"), ("worker_seconds", "cost: worker seconds"))
     for column, (over, label) in enumerate(ways):
         for row, what in enumerate(("loss", "accuracy")):
             _curves(axes[row, column], runs, over, what)
@@ -49,8 +49,8 @@ def draw(path: Path, runs: Sequence[Run], title: str) -> None:
     best = max(look.accuracy for run in runs for look in run.looks)
     axes[1, 0].set_ylim(best - 0.15, best + 0.005)
     seeds = len({run.seed for run in runs})
-    told = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
-    figure.suptitle(f"{title}; {told}", size=19)
+    note = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    figure.suptitle(f"{title}; {note}", size=19)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=15, frameon=False)
     figure.savefig(path, metadata={"Software": None})

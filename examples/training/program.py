@@ -1,4 +1,4 @@
-"""The command line: what is run, and where tables and pictures go."""
+"""Command line of the example."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import always, sketched
+from . import missing, sketched
 from .models import MODELS
 from .parts import digits
 from .picture import draw
+from .report import page
 from .run import engine, train
 from .schemes import SCHEMES
 from .table import Run, read, write
-from .words import page
 from .workers import WORKERS
 
 __all__ = ["run_named"]
@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results"
 STEPS = {"logistic": 60, "network": 30}
 SEEDS = {"logistic": {"local": 5, "dask": 1}, "network": {"local": 3, "dask": 1}}
 """By engine."""
-WITHOUT_CLOCKS = ("always", "sketched")
+WITHOUT_CLOCKS = ("missing", "sketched")
 TITLES = {
     "logistic": "Logistic regression, 12 worker processes",
     "network": "A small convolutional network, 12 worker processes",
@@ -32,7 +32,7 @@ TITLES = {
 
 
 def run_named(arguments: Sequence[str] | None = None) -> int:
-    """Run what is named, write tables and pictures, and say where."""
+    """Run the named parts and write tables, figures and the page."""
     options = _options(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.names or [*MODELS, *WITHOUT_CLOCKS]:
@@ -45,12 +45,12 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
             table = options.output / "sketched.csv"
             sketched.write(table, list(sketched.compare(seeds, steps, rates)))
             print(sketched.markdown(sketched.read(table)), end="\n\n", flush=True)
-        elif name == "always":
-            table = options.output / "always.csv"
-            always.write(
-                table, list(always.compare(*((1, 20) if options.quick else (5, always.STEPS))))
+        elif name == "missing":
+            table = options.output / "missing.csv"
+            missing.write(
+                table, list(missing.compare(*((1, 20) if options.quick else (5, missing.STEPS))))
             )
-            print(always.markdown(always.read(table)), end="\n\n", flush=True)
+            print(missing.markdown(missing.read(table)), end="\n\n", flush=True)
     for name in MODELS:
         table = options.output / f"{name}.csv"
         if table.exists():
@@ -64,14 +64,14 @@ def run_named(arguments: Sequence[str] | None = None) -> int:
 
 
 def _trained(name: str, folder: Path, engines: Sequence[str], *, quick: bool) -> None:
-    """Train on these engines; what the table has of others stays there."""
+    """Train on these engines; rows of other engines stay in the table."""
     steps, turns = (6, {"local": 1, "dask": 1}) if quick else (STEPS[name], SEEDS[name])
     data, table = digits(WORKERS), folder / f"{name}.csv"
     runs = [run for run in (read(table) if table.exists() else []) if run.engine not in engines]
     for where in engines:
         seeds = turns[where]
         with engine(where) as workers:
-            # Seed by seed, so that whatever else the machine does meets all schemes alike.
+            # All schemes per seed, so that other load on the machine affects them alike.
             for seed in range(seeds):
                 for scheme in SCHEMES:
                     looks = train(scheme, MODELS[name], data, workers, seed=seed, steps=steps)
@@ -89,25 +89,25 @@ def _trained(name: str, folder: Path, engines: Sequence[str], *, quick: bool) ->
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.training",
-        description="Train on real digits over workers that really sleep, and write tables and pictures.",
+        description="Train on MNIST digits with workers that sleep, and write tables and figures.",
     )
     known = [*MODELS, *WITHOUT_CLOCKS, "report"]
     parser.add_argument(
         "names",
         metavar="NAME",
         nargs="*",
-        help=f"{', '.join(known)} (tables and pictures anew, from the CSV files); all but the last if "
-        "none is named",
+        help=f"{', '.join(known)} (figures and page again, from the CSV files); default: all but the "
+        "last",
     )
     parser.add_argument(
         "--engines",
         nargs="+",
         choices=("local", "dask"),
         default=("local", "dask"),
-        help="where models are trained; both by default",
+        help="engines to train on (default: both)",
     )
-    parser.add_argument("--quick", action="store_true", help="a minute: few steps, and one seed")
-    parser.add_argument("--output", type=Path, help="folder of tables and pictures")
+    parser.add_argument("--quick", action="store_true", help="a minute: few steps and one seed")
+    parser.add_argument("--output", type=Path, help="folder of tables and figures")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""One training run by the clock: a scheme, a model, an engine and a seed."""
+"""One timed training run: a scheme, a model, an engine and a seed."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from .parts import Digits
 from .schemes import Scheme, Setting
 from .workers import LATENCY, WORKERS, Timed, drawn
 
-__all__ = ["LOOKS", "Look", "engine", "judged", "train"]
+__all__ = ["LOOKS", "Look", "engine", "evaluate", "train"]
 
 LOOKS = 3
-"""Steps from one look at loss and accuracy to the next."""
-JUDGED = 1000
-"""Training digits that the loss is of."""
+"""Steps between evaluations of loss and accuracy."""
+EVALUATED = 1000
+"""Number of training digits in the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How far training has come after some steps."""
+    """One evaluation during training."""
 
     step: int
     seconds: float
-    """By the clock, without looking."""
+    """Wall-clock time without evaluations."""
     worker_seconds: float
-    """That all calls slept which had begun, the ones nobody waited for included."""
+    """Total sleeping time of all calls that started, abandoned ones included."""
     parts: float
-    """Gradients of parts that were computed."""
+    """Number of gradients of parts computed."""
     loss: float
     """Training loss."""
     accuracy: float
-    """On digits held out."""
+    """Accuracy on held-out digits."""
 
 
 @contextmanager
 def engine(name: str) -> Iterator[cm.engines.Engine]:
     """``local`` or ``dask``: worker processes on this machine.
 
-    A straggler is never ended: its worker is busy until it is done, and late for the next steps too.
+    A straggler is never ended: its worker stays busy and may be late for the next steps as well.
     """
     if name == "local":
         with cm.engines.Local(WORKERS, grace=3600.0) as local:
@@ -70,7 +70,7 @@ def engine(name: str) -> Iterator[cm.engines.Engine]:
 def train(
     scheme: Scheme, model: Model, digits: Digits, where: cm.engines.Engine, *, seed: int, steps: int
 ) -> list[Look]:
-    """Train, and look every few steps."""
+    """Train, and evaluate every few steps."""
     timed = Timed(where, model.slow * drawn(seed, steps), scheme.load)
     _make_ready(where, model, digits)
     setting = Setting(model, digits.parts, seed, model.slow * LATENCY.quantile(0.9))
@@ -90,15 +90,15 @@ def train(
             float(seconds[step]),
             float(slept[step]),
             float(parts[step]),
-            *judged(model, weights[step], digits),
+            *evaluate(model, weights[step], digits),
         )
         for step in sorted({*range(0, steps + 1, LOOKS), steps})
     ]
 
 
-def judged(model: Model, weights: np.ndarray, digits: Digits) -> tuple[float, float]:
-    """Training loss, and accuracy on the digits held out."""
-    images, labels = digits.images[:JUDGED], digits.labels[:JUDGED]
+def evaluate(model: Model, weights: np.ndarray, digits: Digits) -> tuple[float, float]:
+    """Training loss, and accuracy on the held-out digits."""
+    images, labels = digits.images[:EVALUATED], digits.labels[:EVALUATED]
     scores = model.scores(weights, images).astype(float)
     scores -= scores.max(axis=1, keepdims=True)
     losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]
@@ -107,7 +107,7 @@ def judged(model: Model, weights: np.ndarray, digits: Digits) -> tuple[float, fl
 
 
 def _make_ready(where: cm.engines.Engine, model: Model, digits: Digits) -> None:
-    """Wait until all workers are idle, and have loaded what a gradient needs."""
+    """Wait until all workers are idle and have imported what a gradient needs."""
     part = digits.parts[0]
     futures = [
         where.submit(slot, _Warm(model), (part.images[:2], part.labels[:2]))

@@ -1,4 +1,4 @@
-"""Ways to the gradient of a step: exact, from some of the parts, or from mixtures of the data."""
+"""Ways to compute the gradient of a step: exact, partial, or estimated from mixtures of the data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .workers import WORKERS
 __all__ = ["EACH", "SCHEMES", "PartGradient", "Scheme", "Setting"]
 
 EACH = 3
-"""Digits of every class in the minibatch of a part."""
+"""Digits per class in the minibatch of a part."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all schemes are given."""
+    """Settings shared by all schemes."""
 
     model: Model
     parts: list[Part]
@@ -31,44 +31,44 @@ class Setting:
 
 
 Gradient = Callable[[np.ndarray, int], np.ndarray]
-"""Weights and number of the step to the mean gradient."""
+"""Maps weights and step number to the mean gradient."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A way to the gradient."""
+    """A way to compute the gradient."""
 
     name: str
     what: str
-    """In plain words, and what it waits for."""
+    """Description for the page."""
     load: float
-    """Parts that each call computes, of 12."""
+    """Parts per call, of 12."""
     gradient: Callable[[Setting, cm.engines.Engine], Gradient]
     kind: str
-    """exact, partial or estimated."""
+    """Exact, partial or estimated."""
 
 
 @dataclass(frozen=True)
 class PartGradient:
-    """The gradient at the minibatch of a part; runs in the workers."""
+    """Gradient of the minibatch of a part; runs in the workers."""
 
     model: Model
     seed: int
 
     def __call__(self, part: Part, weights: np.ndarray, step: int) -> np.ndarray:
-        """Of one part."""
+        """Gradient of one part."""
         return self.model.gradient(weights, *minibatch(part, self.seed, step, EACH))
 
 
 @dataclass(frozen=True)
 class BlockGradient:
-    """The gradient at blocks of digits, each with its labels beside it; runs in the workers."""
+    """Gradient of blocks of digits with their labels; runs in the workers."""
 
     model: Model
     weights: np.ndarray
 
     def __call__(self, blocks: np.ndarray) -> np.ndarray:
-        """Block by block."""
+        """Gradients, one per block."""
         return np.stack(
             [
                 self.model.gradient(
@@ -80,7 +80,7 @@ class BlockGradient:
 
 
 def _sum(code: cm.contracts.SumCode) -> Callable[[Setting, cm.engines.Engine], Gradient]:
-    """Parts are placed once; workers are sent the weights."""
+    """The parts stay on the workers; the weights are sent with every step."""
 
     def made(setting: Setting, engine: cm.engines.Engine) -> Gradient:
         shards = cm.CodedParts(setting.parts, code=code, engine=engine)
@@ -102,7 +102,7 @@ def _map(
     stop: cm.contracts.StoppingRule | None = None,
     hedged: bool = False,
 ) -> Callable[[Setting, cm.engines.Engine], Gradient]:
-    """The minibatches are sent, as they are or mixed, with every step."""
+    """The minibatches, raw or mixed, are sent with every step."""
 
     def made(setting: Setting, engine: cm.engines.Engine) -> Gradient:
         hedge = cm.Hedge(setting.hedge_after) if hedged else None
@@ -135,17 +135,17 @@ N = WORKERS
 SCHEMES = (
     Scheme(
         "wait for all",
-        "`sum`, one part a worker",
+        "`sum`, one part per worker",
         1, _sum(cm.codes.FractionalRepetition(N, 0)), "exact",
     ),
     Scheme(
         "hedged",
-        "`map`, one part a worker; what is late at the 90th percentile is sent once more",
+        "`map`, one part per worker; calls later than the 90th percentile are hedged",
         1, _map(cm.Uncoded(N), hedged=True), "exact",
     ),
     Scheme(
         "copies x2",
-        "`map`, two parts a task, each on two workers; the first copy counts",
+        "`map`, two parts per task, each task on two workers; the first answer counts",
         2, _map(cm.Replication(6, N), stop=cm.Decodable()), "exact",
     ),
     Scheme(
@@ -165,17 +165,17 @@ SCHEMES = (
     ),
     Scheme(
         "ignore stragglers",
-        "`sum`, `IgnoreStragglers(12, 3)`: one part a worker, the first 9 answers",
+        "`sum`, `IgnoreStragglers(12, 3)`: one part per worker, the first 9 answers",
         1, _sum(cm.codes.IgnoreStragglers(N, 3)), "partial",
     ),
     Scheme(
         "LeTCC",
-        "`map`, `SplineCode(6, 12, 3)`: mixtures of two parts a task, the first 9 answers",
+        "`map`, `SplineCode(6, 12, 3)`: two parts per task, mixtures of tasks, the first 9 answers",
         2, _map(cm.SplineCode(6, N, 3)), "estimated",
     ),
     Scheme(
         "LeTCC, shuffled",
-        "the same, but digits of any class are mixed with each other",
+        "the same, but digits of different classes are mixed",
         2, _map(cm.SplineCode(6, N, 3), aligned=False), "estimated",
     ),
     Scheme(
@@ -185,7 +185,7 @@ SCHEMES = (
     ),
     Scheme(
         "KernelCode",
-        "`map`, `KernelCode(6, 12, 3)`: six workers have tasks as they are, six have mixtures",
+        "`map`, `KernelCode(6, 12, 3)`: six workers have raw tasks, six have mixtures",
         2, _map(cm.KernelCode(6, N, 3)), "estimated",
     ),
 )  # fmt: skip

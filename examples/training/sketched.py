@@ -1,4 +1,4 @@
-"""What a sketch saves and what it costs: SketchedAMSGrad beside AMSGrad, without any clock."""
+"""Savings and costs of sketches: SketchedAMSGrad against AMSGrad; no call takes any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codedmap.training import AMSGrad, CountSketch, SketchedAMSGrad
 
 from .models import Logistic, Model
 from .parts import Digits, Part, digits, minibatch
-from .run import judged
+from .run import evaluate
 from .table import mean_sd
 
 __all__ = [
@@ -32,22 +32,22 @@ __all__ = [
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 START = float(np.log(10))
-"""The first loss: all classes are alike to weights of 0."""
+"""The initial loss: with weights of 0 all classes are equally likely."""
 STEPS = 100
 TARGET = 0.3
-"""Training loss of which it is asked when it was reached."""
+"""Training loss whose number of steps is reported."""
 LOOKS = 5
-"""Steps from one look to the next."""
+"""Steps between evaluations."""
 EACH = 18
 WORKERS = 2
 CODE = cm.codes.FractionalRepetition(WORKERS, 1)
 
 
 class InTheSketch:
-    """The recursion as transcribed from the paper, with m and e kept as sketches, by linearity.
+    """The recursion of the paper as we read it: m and e are sketches, by linearity.
 
-    Hashes stay the same, since sketches of different steps are added. What is applied is what the
-    sketch tells of the k entries, and this is taken off it again.
+    The hashes are fixed, since sketches of different steps are added. The k entries that are applied
+    are estimated from the sketch and then subtracted from it.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class InTheSketch:
         """One step, or FloatingPointError."""
         sketched = _Composed(self._sketch, fn)
         result = cm.sum(sketched, parts, args=(self.weights, *args))
-        told = result.value / len(parts)
-        seen = self._sketch.estimate(told)
-        self._first = 0.9 * self._first + 0.1 * told
+        sketch = result.value / len(parts)
+        seen = self._sketch.estimate(sketch)
+        self._first = 0.9 * self._first + 0.1 * sketch
         self._second = 0.999 * self._second + 0.001 * seen**2
         self._largest = np.maximum(self._largest, self._second)
         carried = self._first + self._error
@@ -80,17 +80,17 @@ class InTheSketch:
         weights = self.weights.astype(float)
         weights[chosen] -= self._rate * scaled[chosen]
         if not np.abs(weights).max() < 1e6:
-            raise FloatingPointError("it has diverged")
+            raise FloatingPointError("the weights have diverged")
         self.weights = weights.astype(np.float32)
         return cm.training.Step(0, (result,), np.sort(chosen))
 
 
 class FixedHashes(SketchedAMSGrad):
-    """The same hashes at every step."""
+    """A variant with the same hashes at every step."""
 
     @property
     def sketch(self) -> CountSketch:
-        """Of all steps."""
+        """The sketch of all steps."""
         return replace(super().sketch, seed=0)
 
 
@@ -105,11 +105,11 @@ class _Composed:
 
 @dataclass(frozen=True)
 class Variant:
-    """An optimiser, and how long what a worker sends is."""
+    """An optimiser with its parameters."""
 
     name: str
     make: Callable[[np.ndarray, float, int], Any]
-    """Weights, learning rate and seed to the optimiser."""
+    """Maps weights, learning rate and seed to the optimiser."""
 
 
 def _sketched(columns: int, k: int | None, exact: int = 0) -> Callable[..., SketchedAMSGrad]:
@@ -135,7 +135,7 @@ VARIANTS = (
     Variant("5 x 200, k = 785", _sketched(200, 785)),
     Variant("5 x 200, k = 78", _sketched(200, 78)),
     Variant("5 x 200, k = 785, 300 exact", _sketched(200, 785, 300)),
-    Variant("5 x 200, all weights, hashes fixed", _fixed(200, None)),
+    Variant("5 x 200, all weights, fixed hashes", _fixed(200, None)),
     Variant("in the sketch, 5 x 200, k = 78", _in_the_sketch(200, 78)),
     Variant("in the sketch, 5 x 400, k = 78", _in_the_sketch(400, 78)),
 )
@@ -143,15 +143,15 @@ VARIANTS = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One run; NaN where it diverged."""
+    """One run; NaN if it diverged."""
 
     variant: str
     rate: float
     seed: int
     sent: int
-    """Bytes that a worker sends at a step."""
+    """Bytes that a worker sends per step."""
     reached: float
-    """Steps to a training loss of `TARGET`; NaN if it was not reached."""
+    """Steps to a training loss of `TARGET`; NaN if not reached."""
     loss: float
     accuracy: float
 
@@ -166,7 +166,7 @@ class _Gradient:
 
 
 def compare(seeds: int, steps: int, rates: Sequence[float] = RATES) -> Iterator[Result]:
-    """All variants with all learning rates, one of the two workers never answering."""
+    """All variants with all learning rates; one of the two workers never answers."""
     data = digits(WORKERS)
     for variant in VARIANTS:
         for rate in rates:
@@ -183,18 +183,18 @@ def _run(variant: Variant, rate: float, seed: int, steps: int, data: Digits) -> 
         try:
             for step in range(steps):
                 made = optimizer.step(_Gradient(model, seed), shards, args=(step,))
-                sent = sum(told.received // len(told.answered) for told in made.rounds)
+                sent = sum(one.received // len(one.answered) for one in made.rounds)
                 if np.isnan(reached) and (step + 1) % LOOKS == 0:
-                    loss, _ = judged(model, optimizer.weights, data)
+                    loss, _ = evaluate(model, optimizer.weights, data)
                     reached = step + 1.0 if loss <= TARGET else reached
-            loss, accuracy = judged(model, optimizer.weights, data)
+            loss, accuracy = evaluate(model, optimizer.weights, data)
         except (FloatingPointError, cm.InvalidAnswer, cm.NotEnoughAnswers):
             loss = accuracy = float("nan")
     return Result(variant.name, rate, seed, sent, reached, loss, accuracy)
 
 
 def write(path: Path, results: Sequence[Result]) -> None:
-    """As CSV."""
+    """Write the results as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Result.__dataclass_fields__)
@@ -204,7 +204,7 @@ def write(path: Path, results: Sequence[Result]) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """What `write` wrote."""
+    """Read the file written by `write`."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             Result(
@@ -216,25 +216,28 @@ def read(path: Path) -> list[Result]:
 
 
 def setting(results: Sequence[Result]) -> str:
-    """What the table is of."""
+    """Description of the table."""
     rates = sorted({one.rate for one in results})
     seeds = len({one.seed for one in results})
     return (
         f"Logistic regression, {STEPS} steps, {seeds} seeds, minibatches of {EACH} digits of each class from each "
-        f"of {WORKERS} parts, `{CODE!r}` with one worker that never answers. Of each optimiser the learning "
-        f"rate with the least loss, of {', '.join(f'{rate:g}' for rate in rates)}. *5 x 400* is a sketch of 5 rows "
-        "and 400 columns; *k* is how many weights change at a step; *exact* are coordinates asked for in a second "
-        "round, which computes each gradient once more. *Hashes fixed*: the same at every step. *In the sketch*: "
-        "the recursion as transcribed from the paper, momentum and error kept as sketches."
+        f"of {WORKERS} parts, `{CODE!r}` with one worker that never answers. For each optimiser the table shows the "
+        f"learning rate with the smallest loss, of {', '.join(f'{rate:g}' for rate in rates)}.\n\n"
+        "| optimiser | meaning |\n|---|---|\n"
+        "| 5 x 400 | a sketch with 5 rows and 400 columns |\n"
+        "| k | number of weights that change per step |\n"
+        "| exact | coordinates requested in a second round, which computes each gradient again |\n"
+        "| fixed hashes | the same hashes at every step |\n"
+        "| in the sketch | the recursion of the paper as we read it: momentum and error are sketches |"
     )
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """One line a variant, with the learning rate of the least mean loss."""
+    """One line per variant, with the learning rate of the smallest mean loss."""
     lines = [
-        "| optimiser | bytes a worker sends at a step | learning rate | training loss | held-out accuracy | "
-        f"steps to loss {TARGET:g} | kB a worker sends until then | runs that ended above their first loss, "
-        "of all learning rates |",
+        "| optimiser | bytes sent per worker and step | learning rate | training loss | held-out accuracy | "
+        f"steps to loss {TARGET:g} | kB sent per worker until then | runs with a final loss above the initial one, "
+        "all learning rates |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(one.variant for one in results):

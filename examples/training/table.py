@@ -1,4 +1,4 @@
-"""What came of the runs: a CSV file with a line for each look, and the page's tables made from it."""
+"""Results of the runs: a CSV file with one line per evaluation, and the tables of the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .schemes import SCHEMES
 __all__ = ["TARGETS", "Run", "markdown", "mean_sd", "read", "reading", "write"]
 
 TARGETS = {"logistic": 0.3, "network": 0.5}
-"""Training losses of which it is asked when they were reached."""
+"""Training losses whose time and cost are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Run:
     looks: list[Look]
 
     def reached(self, target: float) -> Look | None:
-        """The first look with at most this training loss."""
+        """The first evaluation with at most this training loss."""
         return next((look for look in self.looks if look.loss <= target), None)
 
 
 def write(path: Path, runs: Iterable[Run]) -> None:
-    """As CSV."""
+    """Write the runs as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["model", "engine", "scheme", "seed", *Look.__dataclass_fields__])
@@ -45,7 +45,7 @@ def write(path: Path, runs: Iterable[Run]) -> None:
 
 
 def read(path: Path) -> list[Run]:
-    """What `write` wrote."""
+    """Read the file written by `write`."""
     runs: dict[tuple[str, str, str, int], Run] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -57,11 +57,11 @@ def read(path: Path) -> list[Run]:
 
 
 def markdown(runs: Sequence[Run], model: str, engine: str) -> str:
-    """One line a scheme: means over seeds, with standard deviations."""
+    """One line per scheme: means over seeds, with standard deviations."""
     target = TARGETS[model]
     lines = [
-        "| scheme | gradient | seconds a step | worker seconds a step | parts computed a step | "
-        f"training loss in the end | held-out accuracy | seconds to loss {target:g} | worker seconds to it |",
+        "| scheme | gradient | seconds per step | worker seconds per step | parts computed per step | "
+        f"final training loss | held-out accuracy | seconds to loss {target:g} | worker seconds to loss {target:g} |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for scheme in SCHEMES:
@@ -95,7 +95,7 @@ def markdown(runs: Sequence[Run], model: str, engine: str) -> str:
 
 
 def reading(runs: Sequence[Run], model: str, engine: str) -> str:
-    """What the table says, made from the figures."""
+    """The fastest and the cheapest schemes, and ratios of times and costs, as Markdown."""
     target = TARGETS[model]
     own = [run for run in runs if (run.model, run.engine) == (model, engine)]
     spent: dict[str, tuple[float, float]] = {}
@@ -108,33 +108,39 @@ def reading(runs: Sequence[Run], model: str, engine: str) -> str:
                 float(np.mean([look.worker_seconds for look in looks])),
             )
     if not spent:
-        return f"No scheme came to loss {target:g} with every seed."
+        return f"No scheme reached loss {target:g} with every seed."
     exact = {s.name: spent[s.name] for s in SCHEMES if s.kind == "exact" and s.name in spent}
-    told = [
-        f"To loss {target:g}, {_least(spent, 0, 's')} and {_least(spent, 1, 'worker seconds')}."
+    lines = [
+        f"| to loss {target:g} | scheme | next best |",
+        "|---|---|---|",
+        _best("least time", spent, 0, "s"),
+        _best("least cost", spent, 1, "worker seconds"),
     ]
     if exact:
-        told.append(f"Of the exact ones, {_least(exact, 0, 's')}.")
+        lines.append(_best("least time, exact schemes", exact, 0, "s"))
     rivals = [name for name in ("ignore stragglers", "copies x2", "hedged") if name in spent]
-    for name in ("LeTCC", "KernelCode"):
-        if name in spent and rivals:
-            beside = ", ".join(
-                f"{spent[name][0] / spent[rival][0]:.2f} and {spent[name][1] / spent[rival][1]:.2f} times "
-                f"those of {rival}"
-                for rival in rivals
-            )
-            told.append(f"{name}'s seconds and worker seconds to it are {beside}.")
-    return " ".join(told)
+    estimated = [name for name in ("LeTCC", "KernelCode") if name in spent]
+    if rivals and estimated:
+        lines += [
+            "",
+            f"Time (cost) to loss {target:g}, divided by that of other schemes:",
+            "",
+            "| | " + " | ".join(rivals) + " |",
+            "|---" * (len(rivals) + 1) + "|",
+        ]
+    for name in estimated if rivals else ():
+        ratios = (np.divide(spent[name], spent[rival]) for rival in rivals)
+        lines.append(f"| {name} | " + " | ".join(f"{t:.2f} ({c:.2f})" for t, c in ratios) + " |")
+    return "\n".join(lines)
 
 
-def _least(spent: dict[str, tuple[float, float]], place: int, unit: str) -> str:
+def _best(what: str, spent: dict[str, tuple[float, float]], place: int, unit: str) -> str:
     ranked = sorted(spent, key=lambda name: spent[name][place])
-    first = ranked[0]
-    more = f" ({ranked[1]}: {spent[ranked[1]][place]:.1f})" if len(ranked) > 1 else ""
-    return f"{first} takes the least {'time' if unit == 's' else 'cost'}, {spent[first][place]:.1f} {unit}{more}"
+    cells = [f"{name}, {spent[name][place]:.1f} {unit}" for name in ranked[:2]]
+    return f"| {what} | " + " | ".join([*cells, ""][:2]) + " |"
 
 
 def mean_sd(values: Sequence[float], digits: int) -> str:
-    """A mean, and the standard deviation between seeds if there are several."""
+    """Mean, and the standard deviation between seeds if there are several."""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

@@ -1,4 +1,4 @@
-"""Workers that are late: every call really sleeps, as long as a stated model says."""
+"""Workers whose calls sleep for times drawn from a latency model."""
 
 from __future__ import annotations
 
@@ -17,41 +17,40 @@ __all__ = ["LATENCY", "WORKERS", "Call", "Timed", "drawn"]
 WORKERS = 12
 
 LATENCY = cm.latency.Bimodal(cm.latency.ShiftedExponential(0.04, 0.01), share=0.05, factor=10)
-"""Seconds that a call takes for each part that it computes, times the model's `Model.slow`."""
+"""Seconds per part, times `Model.slow`."""
 
 
 def drawn(seed: int, steps: int) -> np.ndarray:
-    """Seconds for one part of two calls of each worker in each step, (2, steps, 12)."""
+    """Seconds per part of two calls of each worker in each step, (2, steps, 12)."""
     return LATENCY.calls(np.random.default_rng((seed, steps)), steps, WORKERS, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that was sent."""
+    """A submitted call."""
 
     step: int
     seconds: float
-    """It sleeps."""
+    """Sleeping time."""
     parts: float
-    """It computes."""
+    """Number of parts that it computes."""
     future: Future[Any]
 
 
 class Timed:
-    """Another engine, whose calls sleep before they compute.
+    """Wraps an engine; calls sleep before they compute.
 
-    The c-th call of worker n in a step takes ``load`` times ``seconds[c, step, n]`` seconds. A call that
-    nobody waits for any more goes on, and the worker is free for the next one only when it ends: so
-    it goes where workers are shared by nothing but the program itself.
+    The c-th call of worker n in a step takes ``load`` times ``seconds[c, step, n]`` seconds. An abandoned
+    call goes on, and its worker is free for the next one only when it ends.
 
     Parameters
     ----------
     engine : Engine
-        Where calls run.
+        The engine that runs the calls.
     seconds : ndarray, shape (calls, steps, N)
-        Seconds for one part. All schemes are given the same.
+        Seconds per part; the same for all schemes.
     load : float
-        Parts that a call computes.
+        Parts per call.
     """
 
     def __init__(self, engine: cm.engines.Engine, seconds: np.ndarray, load: float) -> None:
@@ -61,20 +60,20 @@ class Timed:
         self._step = 0
         self._made: dict[int, int] = {}
         self.calls: list[Call] = []
-        """All that were sent."""
+        """All submitted calls."""
 
     @property
     def workers(self) -> int:
-        """As many as the engine has."""
+        """Number of workers of the engine."""
         return self._engine.workers
 
     def begin(self, step: int) -> None:
-        """The calls to come are those of this step."""
+        """Start a step; the next calls belong to it."""
         self._step = step
         self._made = {}
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Send the call with its time."""
+        """Submit the call with its time."""
         made = self._made.get(slot, 0)
         self._made[slot] = made + 1
         own = self._drawn[min(made, len(self._drawn) - 1), self._step, slot]
@@ -85,17 +84,17 @@ class Timed:
         return future
 
     def keep(self, slot: int, value: Any) -> cm.engines.Kept:
-        """As the engine does."""
+        """Forward to the engine."""
         return self._engine.keep(slot, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """As the engine does."""
+        """Forward to the engine."""
         self._engine.abandon(futures)
 
     def cost(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Worker seconds, and parts computed, of each step; waits until all calls have ended.
+        """Worker seconds and parts computed per step; waits until all calls have ended.
 
-        What was still waiting for its worker when it was abandoned never began, and costs nothing.
+        Calls that were abandoned before they started cost nothing.
         """
         seconds, parts = np.zeros(steps), np.zeros(steps)
         for call in self.calls:

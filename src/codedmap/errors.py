@@ -1,4 +1,4 @@
-"""Every exception the library raises on purpose, drawn once.
+"""The exceptions of the library.
 
 ::
 
@@ -6,20 +6,23 @@
     ├── InvalidArgument (ValueError)      an argument that cannot work; nothing was computed
     ├── Unreachable (ValueError)          no selection of a cluster's nodes meets the targets
     ├── InvalidAnswer (ValueError)        what fn returned is not one array with a row per payload row
-    ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stop rule needs
-    ├── NotEnoughMemory (MemoryError)     the payloads would not fit into the memory that is free
-    ├── CannotSend (TypeError)            a function or value that cannot travel to a worker
-    ├── EngineError (RuntimeError)        the engine could not start or was used after its end
+    ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stopping rule needs
+    ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory
+    ├── CannotSend (TypeError)            a function or value that cannot be sent to a worker
+    ├── EngineError (RuntimeError)        the engine could not start, or was closed before the call
     │   └── MissingMainGuard              a script without ``if __name__ == "__main__":``
-    └── WorkerLost (RuntimeError)         what one call cost us, kept in ``MapResult.failed``
+    └── WorkerLost (RuntimeError)         one call gave no answer, see ``MapResult.failed``
         ├── WorkerCrashed                 the process died during the call
-        ├── Abandoned                     the call was ended because nobody wanted its answer any more
-        └── KeptLost                      the value kept on a worker died with that worker
+        ├── Abandoned                     the call was ended because its answer was no longer needed
+        └── KeptLost                      the value kept on a worker was lost with that worker
 
-Each message says what happened, with numbers, and ends with the next step.
+Each message says what happened, with numbers, and ends with the next step. A step that may not apply
+to the whole call, such as to wait longer, is an argument of its own, so that `map` can leave it out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = [
     "Abandoned",
@@ -38,8 +41,29 @@ __all__ = [
 ]
 
 
+WAIT = "wait longer"
+"""The step that helps only while a call is still running."""
+
+
+def either(steps: Sequence[str], comma: str = ",") -> str:
+    """Alternatives in one clause."""
+    return ", or ".join(filter(None, [f"{comma} ".join(steps[:-1]), *steps[-1:]]))
+
+
 class CodedmapError(Exception):
-    """Base of all errors that codedmap raises on purpose."""
+    """Base of all errors that codedmap raises on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What happened, with numbers.
+    *steps : str
+        What can be done about it, if ``problem`` does not say so; one suffices.
+    """
+
+    def __init__(self, problem: str = "", *steps: str) -> None:
+        super().__init__(f"{problem}: {either(steps)}" if steps else problem)
+        self.problem, self.steps = problem, steps
 
 
 class InvalidArgument(CodedmapError, ValueError):
@@ -47,13 +71,13 @@ class InvalidArgument(CodedmapError, ValueError):
 
 
 class Unreachable(CodedmapError, ValueError):
-    """No selection of a cluster's nodes meets the targets, as far as `plan_cluster` has found.
+    """`plan_cluster` found no selection of a cluster's nodes that meets the targets.
 
     Attributes
     ----------
     error : float
-        The smallest error found within the time target; where the error target alone cannot be
-        reached, what the error stays above. Infinite if there is no time for one iteration.
+        The smallest error found within the time target. If the error target cannot be reached in
+        any time, a lower bound of the error. Infinite if there is no time for one iteration.
     seconds : float
         The least time found in which the error target is reached; infinite if it never is.
     """
@@ -71,14 +95,14 @@ class InvalidAnswer(CodedmapError, ValueError):
 
 
 class NotEnoughAnswers(CodedmapError, RuntimeError):
-    """Fewer answers than the code needs to decode, or than the stop rule asked for.
+    """Fewer answers than the code needs to decode, or than the stopping rule asked for.
 
-    If calls failed, the first worker's exception is the cause (``__cause__``).
+    If calls failed, the first failure is the cause (``__cause__``).
     """
 
 
 class NotEnoughMemory(CodedmapError, MemoryError):
-    """The payloads would not fit into the memory that is free."""
+    """The payloads, or what a code computes for them, do not fit into the free memory."""
 
 
 class CannotSend(CodedmapError, TypeError):
@@ -102,8 +126,8 @@ class WorkerCrashed(WorkerLost):
 
 
 class Abandoned(WorkerLost):
-    """The call was ended, or never begun, because nobody wanted its answer any more."""
+    """The call was ended, or never begun, because its answer was no longer needed."""
 
 
 class KeptLost(WorkerLost):
-    """The value kept on a worker died with that worker: keep it again."""
+    """The value kept on a worker was lost with that worker: keep it again."""

@@ -10,7 +10,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.planning import auto as planning
-from codedmap.planning import sampling, schemes
+from codedmap.planning import replays, sampling, schemes
 from codedmap.testing import Scripted, crash, never
 
 RNG = np.random.default_rng(3)
@@ -25,6 +25,8 @@ def smooth(batch):
 @pytest.fixture(autouse=True)
 def few_waves(monkeypatch):
     monkeypatch.setattr(sampling, "_WAVES", 12)
+    monkeypatch.setattr(replays, "_REPLAYED", 12)
+    monkeypatch.setattr(replays, "_OF_A_KIND", 2)
     monkeypatch.setattr(schemes, "_SCREENED", 6)
 
 

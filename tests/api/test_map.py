@@ -209,7 +209,7 @@ def test_a_bug_in_fn_looks_like_one(row):
         result = cm.map(broken, inputs(9), code=code, engine=engine, throw=False)
     assert np.isnan(result.values).all()
     assert len(result.values) == 9
-    assert result.outcome in (cm.Outcome.HOPELESS, cm.Outcome.NOBODY_LEFT)
+    assert result.outcome in (cm.Outcome.UNSATISFIABLE, cm.Outcome.NONE_RUNNING)
 
 
 @pytest.mark.parametrize("answered", [0, 1])
@@ -244,7 +244,7 @@ def test_it_stops_at_once_when_the_stop_rule_can_never_be_satisfied():
         with pytest.raises(cm.NotEnoughAnswers, match=r"3 failed.*Quorum\(10\)"):
             cm.map(affine, inputs(40), code=code, engine=engine)
         result = cm.map(affine, inputs(40), code=code, engine=engine, throw=False)
-        assert result.outcome is cm.Outcome.HOPELESS
+        assert result.outcome is cm.Outcome.UNSATISFIABLE
         assert np.isfinite(result.values).all()
         timed = cm.Quorum(10) | cm.Deadline(0.1)
         result = cm.map(affine, inputs(40), code=code, engine=engine, stop=timed)

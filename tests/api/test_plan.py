@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 
 import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.planning import sampling, schemes, verdict
+from codedmap.planning import replays, sampling, schemes, verdict
 from codedmap.planning.replays import Outcomes, Part, prepared, replayed
 from codedmap.testing import Scripted, crash, never
 
@@ -36,6 +37,8 @@ def whole(batch):
 def few_waves(monkeypatch):
     """Plans that take a fifth of the time."""
     monkeypatch.setattr(sampling, "_WAVES", 12)
+    monkeypatch.setattr(replays, "_REPLAYED", 12)
+    monkeypatch.setattr(replays, "_OF_A_KIND", 2)
     monkeypatch.setattr(schemes, "_SCREENED", 6)
     monkeypatch.setattr(sampling, "_TIMED", 2_000)
     with warnings.catch_warnings():
@@ -103,6 +106,89 @@ def test_what_is_measured_is_what_map_makes_of_the_same_rows_and_stragglers():
         assert outcomes.exact == pytest.approx(result.exact.mean())
 
 
+@pytest.fixture
+def usual_waves(monkeypatch, few_waves):
+    monkeypatch.setattr(replays, "_REPLAYED", 60)
+    monkeypatch.setattr(replays, "_OF_A_KIND", 8)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_one_straggler_set_that_loses_rows_is_not_missed(seed, usual_waves):
+    """Of 28 sets one holds both copies of the third task; 60 random draws miss it one time in nine."""
+    code = cm.Replication(3, 8, "mean")
+    plan = cm.plan(smooth, X, workers=8, stragglers=2, codes=code, seed=seed)
+    assert plan.waves == 28
+    assert "all 28 straggler sets" in str(plan)
+    assert plan.rows[0].exact == pytest.approx(1 - 1 / (28 * 3))
+    assert plan.rows[0].rmse > 0
+
+
+def lost_by_copies(tasks, workers, late, confirm=1):
+    """Over all straggler sets: the mean share of tasks with fewer than ``confirm`` copies left."""
+    shares = []
+    for gone in itertools.combinations(range(workers), late):
+        left = [slot % tasks for slot in range(workers) if slot not in gone]
+        shares.append(np.mean(np.bincount(left, minlength=tasks) < confirm))
+    return np.array(shares)
+
+
+@pytest.mark.parametrize("confirm", [1, 2])
+def test_exact_rows_are_counted_over_thousands_of_straggler_sets(confirm, usual_waves):
+    code = cm.Replication(8, 20, "mean", confirm=confirm)
+    plan = cm.plan(smooth, X, workers=20, stragglers=4, codes=code)
+    assert plan.waves == 4845
+    assert plan.rows[0].exact == pytest.approx(1 - lost_by_copies(8, 20, 4, confirm).mean())
+
+
+def test_sets_that_stand_for_others_give_the_errors_of_all(monkeypatch, usual_waves):
+    trial = prepared(cm.Replication(8, 16, "mean"), Part(X[:56], smooth(X[:56])))
+    sets = schemes.all_sets(16, 4, 0)
+    assert len({frozenset(row[12:]) for row in sets.tolist()}) == len(sets) == 1820
+    some = replayed([trial], sets, 4, 1.0)
+    monkeypatch.setattr(replays, "_REPLAYED", 2000)
+    every = replayed([trial], sets, 4, 1.0)
+    assert some.exact == pytest.approx(every.exact, rel=1e-12)
+    assert some.rmse == pytest.approx(every.rmse, rel=0.1)
+    assert some.rmse_p95 == pytest.approx(every.rmse_p95, rel=0.25)
+    assert some.by_row.mean() == pytest.approx(some.squares.mean())
+    assert some.agreement == pytest.approx(every.agreement, abs=0.01)
+    assert np.count_nonzero(every.squares) == np.count_nonzero(some.squares)
+
+
+def test_waits_are_counted_over_all_straggler_sets(usual_waves):
+    codes = {"copies": cm.Replication(5, 13), "fewer": cm.Replication(5, 10)}
+    plan = cm.plan(smooth, X, workers=13, stragglers=4, codes=codes)
+    waits = np.mean(lost_by_copies(5, 13, 4) > 0)
+    assert named(plan, "copies").waiting == pytest.approx(waits)
+    assert named(plan, "fewer").waiting == pytest.approx(np.mean(lost_by_copies(5, 10, 4) > 0))
+
+
+def test_a_code_of_fewer_workers_gets_all_of_its_straggler_sets(usual_waves):
+    codes = {"none": cm.Uncoded(5, "mean"), "copies": cm.Replication(5, 9, "mean")}
+    plan = cm.plan(smooth, X, workers=10, stragglers=2, codes=codes)
+    assert named(plan, "none").exact == pytest.approx(4 / 5)
+    assert named(plan, "copies").exact == pytest.approx(1 - lost_by_copies(5, 9, 2).mean())
+
+
+def test_under_a_latency_model_exact_rows_are_counted_over_all_its_waves(usual_waves):
+    model = cm.latency.Pareto(0.1, 0.03)
+    code = cm.Replication(3, 8, "mean")
+    plan = cm.plan(smooth, X, workers=8, stragglers=2, codes=code, latency=model)
+    drawn = sampling.drawn(model, 8, 0)[0]
+    lost = (np.sort(drawn.argsort(axis=1)[:, -2:], axis=1) == [2, 5]).all(axis=1)
+    assert plan.waves == len(drawn) == 2000
+    assert lost.any()
+    assert plan.rows[0].exact == pytest.approx(1 - lost.mean() / 3)
+
+
+def test_a_share_that_is_not_whole_is_not_shown_as_whole():
+    code = cm.Replication(3, 8)
+    row = cm.results.PlanRow("copies", code, 3, 8 / 3, 0.1, 0.1, None, 0.99999, None, None)
+    plan = cm.Plan((row,), 8, 2, 1.0, 10, 28, "")
+    assert "99.9%" in str(plan)
+    assert "100.0%" not in str(plan)
+
+
 def test_rows_are_cut_as_map_does_so_a_sweep_in_order_suits_the_plain_spline():
     line = np.linspace(-1, 1, 60)[:, None]
 
@@ -147,8 +233,9 @@ def test_parts_keep_the_order_of_the_sample_and_spread_over_it():
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_one_another():
+    rows = np.random.default_rng(0).uniform(-1, 1, (90, 3))  # of which 60 are tried
     one, same, other = (
-        cm.plan(smooth, X, codes=[cm.BerrutCode(6, 8, 2)], workers=8, stragglers=2, seed=seed)
+        cm.plan(smooth, rows, codes=[cm.BerrutCode(6, 8, 2)], workers=8, stragglers=2, seed=seed)
         for seed in (3, 3, 4)
     )
     assert one.rows[0].rmse == same.rows[0].rmse != other.rows[0].rmse
@@ -309,7 +396,8 @@ def imaginary(batch):
         (imaginary, "dtype complex128"),
     ],
 )
-def test_a_function_that_refuses_mixtures(fn, why):
+def test_a_function_that_refuses_mixtures(fn, why, monkeypatch):
+    monkeypatch.setattr(schemes, "_SCREENED", 15)  # of 28 sets, six lose some rows never
     plan = cm.plan(fn, X, **SMALL)
     assert plan.rows[0].scheme == "copies, kernel fill"
     assert plan.rows[0].rmse < 0.5 * named(plan, "copies, mean fill").rmse
@@ -501,10 +589,10 @@ def test_who_is_late_is_drawn_from_the_model():
     times = TIMES.copy()
     times[:, 3] += 10  # the same worker, always
     drawn = sampling.drawn(cm.latency.Empirical(times), 10, 0)
-    order = sampling.arrivals(10, drawn, 0)
-    assert order.shape == (12, 10)
-    late = drawn[0].argmax(axis=1)[np.linspace(0, len(drawn[0]) - 1, 12).astype(int)]
-    assert (order[:, -1] == late).all()
+    order = sampling.arrivals(10, 2, drawn, 0)
+    assert order.shape == (2000, 10)  # every wave of the model
+    waves = drawn[0].argsort(axis=1)  # here in the order of the model
+    assert sorted(order.tolist()) == sorted(waves.tolist())
 
 
 def test_workers_that_never_answer():
@@ -528,11 +616,11 @@ def test_equal_times_put_nobody_first():
     plan = cm.plan(smooth, X, workers=8, stragglers=2, codes=codes, latency=same)
     assert plan.rows[0].exact == 0.75
     rounds = np.round(np.random.default_rng(0).exponential(1.0, (50, 8)))
-    waves = sampling.arrivals(8, np.stack([rounds] * 2), 0)
-    assert (np.diff(np.take_along_axis(rounds[:: len(rounds)], waves[:1], axis=1)) >= 0).all()
+    waves = sampling.arrivals(8, 2, np.stack([rounds[:1]] * 2), 0)
+    assert (np.diff(np.take_along_axis(rounds[:1], waves, axis=1)) >= 0).all()
     counts = np.bincount(
         np.concatenate([
-            sampling.arrivals(8, np.ones((2, 50, 8)), seed)[:, -2:].ravel() for seed in range(100)
+            sampling.arrivals(8, 2, np.ones((2, 50, 8)), seed)[:, -2:].ravel() for seed in range(100)
         ])
     )  # fmt: skip
     assert len(counts) == 8
@@ -735,7 +823,7 @@ def test_a_code_that_waits_is_timed_to_the_answer_that_it_waits_for():
         ({"workers": 0}, "workers=0"),
         ({"workers": 2.5}, "workers=2.5"),
         ({"tasks": 0}, "tasks=0"),
-        ({"stragglers": 8}, "leave nobody to answer"),
+        ({"stragglers": 8}, "leave no worker to answer"),
         ({"stragglers": None}, "how many workers will be late"),
         ({"latency": 0.3}, "latency=0.3 is no latency model"),
         ({"latency": cm.latency.Pareto}, "latency=<class .*Pareto.* is no latency model"),

@@ -89,7 +89,7 @@ def test_workers_that_add_the_same_integers_differently_do_not_contradict():
 def test_answers_that_would_enlarge_rounding_too_much_wait_for_one_more_and_say_so(monkeypatch):
     code = cm.codes.CyclicGradientCode(11, 4)
     lost = [list(some) for some in combinations(range(11), 4)]
-    off = [code._made.combiner.weights(some)[1] for some in lost]
+    off = [code._made.solve(some)[1] for some in lost]
     # As if the worst of them, which among more workers might not have been tried, were too bad.
     monkeypatch.setattr(gradient, "TOLERANCE", sorted(off)[-2])
     missing = lost[int(np.argmax(off))]

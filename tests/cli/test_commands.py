@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 import codedmap as cm
 from codedmap.cli.commands import cli
 from codedmap.cli.engines import ENGINES
-from codedmap.cli.names import CODES
+from codedmap.cli.names import CODES, codes_in
 from codedmap.testing import Scripted, crash, never
 
 from ..processes import started
@@ -92,14 +93,18 @@ def ran(*line):
 
 
 def refused(*line, exit_code=2):
-    """The one line that a run in this process gives as its error; asserts that it leaves nothing."""
-    before = sorted(Path().iterdir())
+    """The one line that a run in this process gives as its error; asserts that it leaves no files."""
+    before = files()
     result = CliRunner().invoke(cli, line)
     assert result.exit_code == exit_code, result.output
     assert result.output.startswith("codedmap: error: ")
     assert result.output.count("\n") == 1
-    assert sorted(Path().iterdir()) == before
+    assert files() == before
     return result.output
+
+
+def files():
+    return sorted(path for path in Path().iterdir() if path.name != "__pycache__")
 
 
 def program(*line, errors=subprocess.PIPE):
@@ -112,7 +117,7 @@ def program(*line, errors=subprocess.PIPE):
 # What is written and printed
 
 
-def test_the_output_holds_the_answers_and_what_became_of_the_workers(folder, scripted, monkeypatch):
+def test_the_output_holds_the_answers_and_the_state_of_the_workers(folder, scripted, monkeypatch):
     script = {1: never(), 4: crash()}
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
     printed, arrays = ran(*words(code="replication", workers=6, stragglers=2))
@@ -161,6 +166,23 @@ def test_every_code_and_its_default_tasks(folder, scripted, name, budget, more, 
     assert arrays["values"].shape == X.shape
 
 
+def test_every_code_of_map_is_offered_and_no_other():
+    assert set(CODES) == {
+        "auto", "berrut", "kernel", "lagrange", "replication", "spline", "uncoded"
+    }  # fmt: skip
+
+
+def test_a_new_code_is_offered_with_the_options_that_it_has():
+    class NewCode(cm.BerrutCode):
+        """A new code."""
+
+    names = {"NewCode": NewCode, "LinearCode": cm.codes.LinearCode, "MDSCode": cm.codes.MDSCode}
+    rows = codes_in(SimpleNamespace(__all__=list(names), **names))
+    assert list(rows) == ["new"]
+    assert rows["new"].build(tasks=3, workers=5, stragglers=1, order="path").workers == 5
+    assert (rows["new"].options, rows["new"].summary) == (("order",), "A new code.")
+
+
 def test_options_of_the_spline(folder, scripted):
     smoothing = ("--encoder-smoothing", "1e-3", "--decoder-smoothing", "gcv")
     _, arrays = ran(*words(), "--points", "uniform", *smoothing, "--order", "path")
@@ -180,7 +202,7 @@ def test_the_kernel_code_writes_error_bars_and_what_is_exact(folder, monkeypatch
 
 
 @pytest.mark.parametrize("spread", ["-0.1", "1.1", "wide", "nan"])
-def test_a_spread_that_cannot_be(folder, scripted, spread):
+def test_invalid_spreads_are_refused(folder, scripted, spread):
     message = refused(*words(code="kernel"), "--spread", spread)
     assert "spread" in message
     assert not scripted
@@ -223,7 +245,7 @@ def test_a_tolerance_is_waited_for_instead_of_all_but_the_stragglers(folder, mon
 
 
 @pytest.mark.parametrize("when", ["0.1", "80%", "99.9%"])
-def test_what_is_late_is_sent_again(folder, monkeypatch, when):
+def test_late_tasks_are_hedged(folder, monkeypatch, when):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
     output, arrays = ran(*words(code="uncoded", stragglers=0), "--hedge-after", when)
     assert "hedges     1: 4 rows saved" in output
@@ -235,7 +257,7 @@ def test_what_is_late_is_sent_again(folder, monkeypatch, when):
 
 
 @pytest.mark.parametrize("when", ["soon", "-1", "inf", "0%", "100%", "%", "nan"])
-def test_a_time_to_send_again_that_cannot_work(folder, scripted, when):
+def test_invalid_hedge_times_are_refused(folder, scripted, when):
     message = refused(*words(code="uncoded", stragglers=0), f"--hedge-after={when}")
     assert f"--hedge-after {when} must be seconds" in message
     assert not scripted
@@ -405,7 +427,7 @@ def test_inputs_that_cannot_be_mapped(folder, scripted):
     assert "empty" in refused(*words(inputs="none.npy"))
 
 
-def test_models_that_are_none(folder, scripted):
+def test_models_that_cannot_be_used(folder, scripted):
     Path("bad_import.py").write_text("import no_such_thing\n")
     Path("bad_exit.py").write_text("raise SystemExit(7)\n")
     for model, message in [

@@ -1,4 +1,4 @@
-"""``codedmap run --engine``: the words, and real clusters."""
+"""``codedmap run --engine``: values of the option, and real clusters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def words(engine, output="out.npz"):
 
 
 @pytest.mark.parametrize(
-    ("engine", "told", "code"),
+    ("engine", "message", "code"),
     [
         ("mpi", "--engine mpi must be local, dask:ADDRESS of a scheduler, ray, or ray:ADDRESS", 2),
         ("local:4", "--engine local:4 must be local", 2),
@@ -47,18 +47,18 @@ def words(engine, output="out.npz"):
         ("ray:somewhere", "must be ray:HOST:PORT", 2),
     ],
 )
-def test_an_engine_that_is_not_one_is_told(folder, monkeypatch, engine, told, code):
+def test_an_engine_that_does_not_exist_is_refused(folder, monkeypatch, engine, message, code):
     monkeypatch.syspath_prepend(folder)
     done = CliRunner().invoke(cli, words(engine))
     assert done.exit_code == code
-    assert told in done.output
+    assert message in done.output
     assert not (folder / "out.npz").exists()
 
 
-def test_a_ray_cluster_that_does_not_answer_is_told_at_once(folder, monkeypatch):
+def test_a_ray_cluster_that_does_not_answer_is_an_error_at_once(folder, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # nobody listens
+        taken.bind(("127.0.0.1", 0))  # not listening
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = CliRunner().invoke(cli, words(f"ray:{address}"))
     assert done.exit_code == 3
@@ -66,7 +66,7 @@ def test_a_ray_cluster_that_does_not_answer_is_told_at_once(folder, monkeypatch)
 
 
 @pytest.mark.parametrize("engine", ["dask", "ray"])
-def test_the_model_and_what_lies_beside_it_travel_to_a_cluster(folder, request, engine):
+def test_the_model_and_modules_beside_it_are_sent_to_a_cluster(folder, request, engine):
     request.getfixturevalue({"dask": "dask_client", "ray": "ray_cluster"}[engine])
     address = os.environ[f"CODEDMAP_TEST_{engine.upper()}"]
     done = subprocess.run(

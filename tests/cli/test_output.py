@@ -55,7 +55,7 @@ def line(fn="square", output="out.npz"):
 
 
 def program(*line, out, errors=subprocess.PIPE, **extra):
-    """Run with this standard output: "full", or "closed", a pipe that nobody reads."""
+    """Run with this standard output: "full", or "closed", a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     target = writer if out == "closed" else os.open("/dev/full", os.O_WRONLY)
@@ -75,24 +75,24 @@ def program(*line, out, errors=subprocess.PIPE, **extra):
     return run
 
 
-# Where nobody can read it
+# Output that cannot be printed
 
 
 @FULL
 @pytest.mark.parametrize("output", ["out.npz", "out.npy"])
-@pytest.mark.parametrize(("out", "told"), [("closed", ""), ("full", "No space left on device")])
-def test_a_summary_that_cannot_be_printed_changes_nothing(out, told, output):
+@pytest.mark.parametrize(("out", "message"), [("closed", ""), ("full", "No space left on device")])
+def test_a_summary_that_cannot_be_printed_changes_nothing(out, message, output):
     run = program(*line(output=output), out=out)
     assert run.returncode == 0, run.stderr
-    assert told in run.stderr
-    assert run.stderr.count("\n") == bool(told)
+    assert message in run.stderr
+    assert run.stderr.count("\n") == bool(message)
     loaded = np.load(output)
     assert np.array_equal(loaded if output.endswith("y") else loaded["values"], X**2)
 
 
 @FULL
 @pytest.mark.parametrize("out", ["closed", "full"])
-def test_nor_do_errors_that_cannot_be_printed(out):
+def test_errors_that_cannot_be_printed_keep_their_exit_code(out):
     assert program(*line(), out=out, errors=None).returncode == 0
     assert program(*line("nothing"), out=out, errors=None).returncode == 2
 
@@ -180,9 +180,9 @@ def test_a_disk_that_is_full_ends_a_run_in_waves_with_what_is_done(limit, done):
         check=False, capture_output=True, text=True, timeout=100, preexec_fn=fill_up,
     )  # fmt: skip
     assert run.returncode == 2
-    *before, told = run.stderr.splitlines()
-    assert told.startswith("codedmap: error: ")
-    assert "File too large): make room" in told
+    *before, message = run.stderr.splitlines()
+    assert message.startswith("codedmap: error: ")
+    assert "File too large): make room" in message
     assert "resume=True" not in run.stderr
     if done:
         assert len(before) == 1
@@ -209,7 +209,7 @@ def test_python_objects_are_refused(scripted, fn, output):
     assert "return numbers or text" in message
 
 
-def test_a_model_that_leaves_is_an_error_of_plan():
+def test_a_model_that_exits_is_an_error_of_plan():
     asked = "plan output_jobs:leaves x.npy --workers 4 --stragglers 1 --tasks 3".split()
     assert "output_jobs:leaves raised SystemExit for rows of x.npy: 4" in refused(
         *asked, exit_code=1
@@ -220,7 +220,7 @@ def test_a_model_that_leaves_is_an_error_of_plan():
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-def test_ctrl_c_while_workers_are_started_is_told_once(folder):
+def test_ctrl_c_while_workers_are_started_is_reported_once(folder):
     with started(*line()) as run:
         wait_until(
             lambda: any(
@@ -237,7 +237,7 @@ def test_ctrl_c_while_workers_are_started_is_told_once(folder):
 
 INTERRUPTED = """
 import os, signal
-from codedmap.cli.shell import as_program
+from codedmap.cli.shell import run_as_program
 
 def send(number):
     os.kill(os.getpid(), number)
@@ -259,7 +259,7 @@ def cleans_up(prog_name):
             send(number)
         print("clean")
 
-as_program({})
+run_as_program({})
 """
 
 

@@ -16,8 +16,10 @@ from click.testing import CliRunner
 import codedmap as cm
 from codedmap.cli.commands import cli
 from codedmap.cli.engines import ENGINES
-from codedmap.planning import sampling, schemes
+from codedmap.planning import replays, sampling, schemes
 from codedmap.testing import Scripted, never
+
+from .test_commands import refused
 
 JOBS = """
 import os
@@ -60,6 +62,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sampling, "_WAVES", 12)
+    monkeypatch.setattr(replays, "_REPLAYED", 12)
+    monkeypatch.setattr(replays, "_OF_A_KIND", 2)
     monkeypatch.setattr(schemes, "_SCREENED", 6)
     Path("plan_jobs.py").write_text(JOBS)
     np.save("x.npy", X)
@@ -77,18 +81,6 @@ def words(model="plan_jobs:smooth", sample="x.npy", workers=8, stragglers: int |
 def printed(*line, env=None):
     result = CliRunner(env=env).invoke(cli, line)
     assert result.exit_code == 0, result.output
-    return result.output
-
-
-def refused(*line, exit_code=2):
-    """The one line of error; asserts that nothing is left."""
-    before = sorted(Path().iterdir())
-    result = CliRunner().invoke(cli, line)
-    assert result.exit_code == exit_code, result.output
-    assert result.output.startswith("codedmap: error: ")
-    assert result.output.count("\n") == 1
-    left = [path for path in Path().iterdir() if path.name != "__pycache__"]
-    assert sorted(left) == [path for path in before if path.name != "__pycache__"]
     return result.output
 
 
@@ -110,7 +102,7 @@ def test_the_number_of_tasks_is_chosen_within_the_budget():
     assert " 4  2.00 " not in text
 
 
-def test_measured_times_say_who_is_late_and_how_long_it_takes():
+def test_late_workers_and_seconds_come_from_measured_times():
     text = printed(*words(stragglers=None), "--tasks", "6", "--latency-csv", "times.csv")
     assert "p99 s" in text
     assert "wait for all" in text
@@ -118,9 +110,9 @@ def test_measured_times_say_who_is_late_and_how_long_it_takes():
     assert "8 workers, 1 straggler:" in both
 
 
-def test_fewer_measured_workers_stand_for_several():
+def test_fewer_measured_workers_are_used_several_times():
     text = printed(*words(workers=12), "--tasks", "10", "--latency-csv", "times.csv")
-    assert "times.csv has the times of 8 workers: each stands for several of 12" in text
+    assert "times.csv has the times of 8 workers: each is used for several of 12" in text
 
 
 def test_a_plot_is_drawn_and_replaced_only_by_force():
@@ -145,7 +137,7 @@ def test_a_narrow_terminal():
     ("line", "why", "exit_code"),
     [
         (words(stragglers=None), "Give --stragglers S, or --latency-csv", 2),
-        (words(stragglers=8), "leave nobody to answer", 2),
+        (words(stragglers=8), "leave no worker to answer", 2),
         (words(sample="no.npy"), "cannot be read", 2),
         (words("plan_jobs:no"), "has no 'no'", 2),
         (words("plan_jobs:labels"), "int64", 1),
@@ -161,7 +153,7 @@ def test_a_narrow_terminal():
         ([*words(), "--plot", "."], "name ending in", 2),
     ],
 )
-def test_what_cannot_work_is_one_line(line, why, exit_code):
+def test_errors_are_one_line(line, why, exit_code):
     assert why in refused(*line, exit_code=exit_code)
 
 
@@ -195,7 +187,7 @@ def test_run_chooses_a_code(monkeypatch):
     assert "4 tasks, 1 straggler" in printed(*line)
 
 
-def test_run_refuses_what_auto_has_no_use_for(monkeypatch):
+def test_run_refuses_options_that_auto_does_not_have(monkeypatch):
     monkeypatch.setitem(ENGINES, "local", Scripted)
     line = ["run", "plan_jobs:smooth", "x.npy", "--code", "auto", "--workers", "8"]
     line += ["--stragglers", "2", "--output", "out.npz"]

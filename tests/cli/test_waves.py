@@ -104,7 +104,7 @@ def test_rows_have_a_default(scripted):
     assert "120 rows in 1 waves" in ran(*words()[:-2])
 
 
-def test_what_map_takes_waves_take(monkeypatch):
+def test_waves_take_the_options_of_map(monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
     options = ["--quorum", "5", "--hedge-after", "0.05"]
     printed = ran(*words(code="uncoded", stragglers=0), *options)
@@ -113,7 +113,7 @@ def test_what_map_takes_waves_take(monkeypatch):
 
 
 @pytest.mark.parametrize("code", [name for name in CODES if name != "auto"])
-def test_the_code_is_the_one_that_would_write_an_archive(scripted, code):
+def test_waves_and_archives_have_the_same_code(scripted, code):
     line = words(code=code, stragglers=0)[:-2]  # one wave, for the same groups of rows
     line += ["--degree", "1"] if code == "lagrange" else []
     ran(*line)
@@ -163,20 +163,20 @@ def test_options_of_waves_are_refused_where_there_are_none(scripted, more):
 
 
 @pytest.mark.parametrize("name", [*FILES, "out.npy.journal"])
-def test_what_exists_is_refused(scripted, name):
+def test_existing_files_are_refused(scripted, name):
     Path(name).write_text("precious")
     message = refused(*words())
     assert name in message
     assert "remove" in message
     assert not scripted
     if name != "out.npy.journal":
-        assert "no journal out.npy.journal tells" in refused(*words(), "--resume")
+        assert "no journal out.npy.journal" in refused(*words(), "--resume")
         assert f"remove {name} to begin anew" in refused(*words(), "--force")
         assert not scripted
     assert Path(name).read_text() == "precious"
 
 
-def test_a_journal_that_is_none(scripted):
+def test_a_file_that_is_no_journal(scripted):
     Path("out.npy.journal").write_text("precious\n")
     assert "no journal of a run, or it is damaged" in refused(*words(), "--resume")
     assert Path("out.npy.journal").read_text() == "precious\n"
@@ -191,7 +191,7 @@ def test_a_run_that_is_finished(scripted):
     assert contents() == before
 
 
-def test_inputs_and_outputs_that_cannot_be(scripted):
+def test_invalid_inputs_and_outputs_are_refused(scripted):
     np.save("objects.npy", np.array([[1], [1, 2]], dtype=object))
     np.save("none.npy", np.ones((0, 3)))
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
@@ -205,7 +205,7 @@ def test_inputs_and_outputs_that_cannot_be(scripted):
 # Runs that end early
 
 
-def test_a_run_that_has_done_nothing_leaves_nothing(scripted):
+def test_a_run_without_finished_waves_leaves_no_files(scripted):
     assert "the weights are missing" in refused(*words("fails"), exit_code=1)
 
 
@@ -217,38 +217,38 @@ def test_a_run_that_fails_says_how_to_go_on(scripted):
 
 
 @pytest.mark.parametrize("change", ["source", "code", "name", "FACTOR = 2.0", "FACTOR * batch"])
-def test_another_run_is_not_gone_on_with(scripted, change):
+def test_another_run_is_not_resumed(scripted, change):
     ran(*words())
     before, line = contents(), words()
     if change == "source":
         np.save("x.npy", X + 1)
-        told = "rows 0 to 11 of the source are not those"
+        message = "rows 0 to 11 of the source are not those"
     elif change == "code":
         line = [*line, "--tasks", "2"]
-        told = "a run with the code Replication"
+        message = "a run with the code Replication"
     elif change == "name":
         line = words("slow")
-        told = "the function wave_jobs.double, and this one has wave_jobs.slow"
+        message = "the function wave_jobs.double, and this one has wave_jobs.slow"
     else:  # the constant it uses, or its own code
         assert change in JOBS
         Path("wave_jobs.py").write_text(JOBS.replace(change, f"{change} + 1"))
         shutil.rmtree("__pycache__", ignore_errors=True)
         del sys.modules["wave_jobs"]
-        told = "but it is not the same any more: what it is made of has changed"
+        message = "but it is not the same any more: what it is made of has changed"
     result = CliRunner().invoke(cli, [*line, "--resume"])
     assert result.exit_code == 2
-    assert told in result.output
+    assert message in result.output
     assert "to begin anew" in result.output
     assert contents() == before
 
 
-def test_nothing_to_resume_is_told(scripted):
+def test_nothing_to_resume_is_a_note(scripted):
     assert "there is no journal out.npy.journal, so there is nothing to resume" in ran(
         *words(), "--resume"
     )
 
 
-def test_what_fell_short_before_a_run_was_resumed_counts(monkeypatch):
+def test_waves_that_fell_short_before_resuming_count(monkeypatch):
     script = dict.fromkeys((0, 1, 2, 3, 4), crash())  # two of three tasks have lost both copies
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
     assert "--partial" in refused(*words(), exit_code=1)
@@ -278,7 +278,7 @@ def test_a_terminal_shows_how_many_rows_are_done():
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
+def test_a_run_that_was_ended_resumes_to_the_same_files(folder, number):
     line = words("slow", workers=4, stragglers=0)
     assert program(*line).returncode == 0
     undisturbed = contents()
@@ -316,7 +316,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_files(folder, number):
     assert min(map(int, Path("rows").read_text().split())) == 48  # no wave that was done is redone
 
 
-def test_a_code_chosen_by_itself_is_for_archives(scripted):
-    said = ran(*words(code="auto"), exit_code=2)
-    assert "--code auto is for .npz outputs" in said
+def test_an_automatic_choice_of_the_code_is_for_archives(scripted):
+    message = ran(*words(code="auto"), exit_code=2)
+    assert "--code auto is for .npz outputs" in message
     assert not Path("out.npy").exists()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.coding.precision import LONGEST, Precision, of_a_curve
+from codedmap.coding.precision import MOST_TOGETHER, Precision, curve_precision
 from codedmap.detection.outliers import find_lies
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet5"
@@ -314,12 +314,12 @@ def test_a_precision_may_be_one_plain_matrix():
 
 @pytest.mark.parametrize("answers", [129, 150, 700])
 def test_windows_judge_every_answer_once_and_hold_its_neighbours(answers):
-    windows = of_a_curve(np.arange(float(answers)))
+    windows = curve_precision(np.arange(float(answers)))
     judged_by = np.zeros(answers, dtype=int)
     for held, core, precision in windows.parts:
         rows = np.arange(answers)[held]
         judged_by[rows[core]] += 1
-        assert len(rows) == len(precision.matrices[0]) <= LONGEST
+        assert len(rows) == len(precision.matrices[0]) <= MOST_TOGETHER
         for row in rows[core][[0, -1]]:
             near = np.arange(max(0, row - 8), min(answers, row + 9))
             assert set(near) <= set(rows)
@@ -352,15 +352,15 @@ def test_a_robust_curve_stands_liars_among_many_hundreds_of_noisy_answers():
 
 
 def test_of_three_answers_or_of_very_many_nobody_is_suspected():
-    assert of_a_curve(np.arange(3.0)) is None
-    assert of_a_curve(np.arange(2001.0)) is None
+    assert curve_precision(np.arange(3.0)) is None
+    assert curve_precision(np.arange(2001.0)) is None
 
 
 @pytest.mark.parametrize("n", [5, 12, 40])
 def test_residuals_are_those_of_leaving_one_out(n):
     rng = np.random.default_rng(n)
     at = np.sort(rng.choice(100, n, replace=False)).astype(float)
-    precision = of_a_curve(at)
+    precision = curve_precision(at)
     y = rng.standard_normal(n)
     from scipy.interpolate import CubicSpline
 
@@ -371,7 +371,7 @@ def test_residuals_are_those_of_leaving_one_out(n):
         assert (matrix[i] @ y) / matrix[i, i] == pytest.approx(y[i] - predicted)
     gone = np.zeros(n, dtype=bool)
     gone[[1, 3]] = True
-    alone, part = of_a_curve(at[~gone]), precision.without(gone)
+    alone, part = curve_precision(at[~gone]), precision.without(gone)
     if alone is not None:
         np.testing.assert_allclose(part.matrices, alone.matrices, atol=1e-12)
         apart = np.diff(part.logdets) - np.diff(alone.logdets)
@@ -485,7 +485,9 @@ def test_a_weighted_spline_minimises_what_it_should():
 
     rng = np.random.default_rng(0)
     knots, y, weights = np.linspace(-1, 1, 9), rng.standard_normal(9), rng.uniform(0.1, 1, 9)
-    roughness = of_a_curve(knots).matrices[0]  # ∫ u''² of the natural interpolant of some values
+    roughness = curve_precision(knots).matrices[
+        0
+    ]  # ∫ u''² of the natural interpolant of some values
 
     def objective(values: np.ndarray) -> float:
         return float((weights * (values - y) ** 2).mean() + 1e-3 * values @ roughness @ values)

@@ -1,4 +1,4 @@
-"""Memory is used again only when nobody refers to what was made there."""
+"""Memory is reused only when nothing refers to the array that was there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.coding.buffer import Buffer
+from codedmap.coding.operators import Buffer
 
 SHAPE, DTYPE = (8, 200_000), np.dtype(np.float32)
 SMALL, HUGE = (8, 100), (1 << 26,)
@@ -20,7 +20,7 @@ def address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def test_memory_that_nobody_refers_to_is_used_again_for_any_shape_and_dtype_of_its_size():
+def test_unused_memory_is_reused_for_any_shape_and_dtype_of_its_size():
     buffer = Buffer()
     first = buffer.array(SHAPE, DTYPE)
     where = address(first)
@@ -47,7 +47,7 @@ def test_memory_that_nobody_refers_to_is_used_again_for_any_shape_and_dtype_of_i
         lambda array: [iter(array[0])],
     ],
 )
-def test_memory_that_somebody_refers_to_is_left_alone(refer):
+def test_memory_in_use_is_not_reused(refer):
     buffer = Buffer()
     array = buffer.array(SHAPE, DTYPE)
     array[:] = 1
@@ -63,7 +63,7 @@ def test_memory_that_somebody_refers_to_is_left_alone(refer):
     assert {address(array) for array in again} == {first, second}
 
 
-def test_whoever_keeps_the_last_array_gets_the_memory_of_the_one_before():
+def test_while_the_last_array_is_kept_the_memory_of_the_one_before_is_reused():
     buffer = Buffer()
     addresses = []
     last = None
@@ -105,7 +105,7 @@ def test_of_small_and_huge_arrays_nothing_is_held_back(shape):
     assert not buffer._last
 
 
-def test_objects_never_lie_in_memory_with_something_else_in_it():
+def test_arrays_of_objects_never_get_reused_memory():
     array = Buffer().array((1 << 17, 2), np.dtype(object))
     assert array[0, 0] is None
 

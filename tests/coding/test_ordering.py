@@ -339,12 +339,12 @@ def test_a_row_is_exact_where_its_own_input_was_a_payload_in_each_group_another(
     np.testing.assert_array_equal(saved.stderr, np.where(saved.exact, 0.0, np.inf))
 
 
-def test_a_liar_is_left_out_and_named_as_without_an_order():
+def test_a_wrong_answer_is_rejected_as_without_an_order():
     encoding = cm.SplineCode(4, 12, 3, order="path").encode(gaussian(4, 6, 2))
     answers = {n: encoding.payloads[n].copy() for n in range(12)}
-    liar = encoding.raw.index(None)
-    answers[liar][2] = np.nan
-    assert encoding.decode(answers).rejected == (liar,)
+    mixture = encoding.raw.index(None)
+    answers[mixture][2] = np.nan
+    assert encoding.decode(answers).rejected == (mixture,)
 
 
 @of_each
@@ -379,6 +379,6 @@ def test_rows_without_an_order_of_their_own_are_estimated_better_along_a_path():
 
 @pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
 @pytest.mark.parametrize("order", ["hilbert", "", 1, True, ["path"], np.array(["path", "path"])])
-def test_another_order_is_refused_and_told_which_there_are(make, order):
+def test_an_unknown_order_is_refused_with_the_known_ones(make, order):
     with pytest.raises(cm.InvalidArgument, match=r'order=.* choose "path".* or None'):
         make(4, 9, 2, order=order)

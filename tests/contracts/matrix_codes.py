@@ -26,7 +26,7 @@ ROWS = (
     Row("replication, confirmed", lambda k, n: cm.Replication(k, n, confirm=2)),
     Row("mds", cm.codes.MDSCode),
     Row("mds, another seed", lambda k, n: cm.codes.MDSCode(k, n, seed=7)),
-    Row("mds, nobody to spare", lambda k, n: cm.codes.MDSCode(k, k)),
+    Row("mds, no stragglers", lambda k, n: cm.codes.MDSCode(k, k)),
     Row("polar", cm.codes.PolarCode, anytime=True),
     Row("polar, high rate", lambda k, n: cm.codes.PolarCode(min(2 * k, n), n), anytime=True),
 )

@@ -72,7 +72,7 @@ def test_shapes(row, size, seed):
 
 
 @every
-def test_payloads_that_somebody_still_has_stay_as_they_are(row):
+def test_payloads_in_use_stay_as_they_are(row):
     code = row.make(4, 12, 3)
     inputs = np.random.default_rng(0).standard_normal((4, 3, 20_000))
     first = code.encode(inputs).payloads[3]
@@ -149,10 +149,37 @@ def test_any_workers_minus_stragglers_answers_decode_unless_conditioning_forbids
     count = code.workers - code.stragglers
     for seed in range(5):
         slots = np.random.default_rng(seed).permutation(code.workers)[:count].tolist()
-        if not encoding.decodable(frozenset(slots)):
+        given = answers(smooth(encoding.payloads), slots)
+        if encoding.decodable(frozenset(slots)):
+            estimate = encoding.decode(given)
+            assert np.isfinite(estimate.values).all()
+            assert estimate.rejected == () or row.adaptive
+        else:
             assert isinstance(code, cm.LagrangeCode)
             with pytest.raises(cm.NotEnoughAnswers, match=r"amplifies rounding by .* tolerance of"):
-                encoding.decode(answers(smooth(encoding.payloads), slots))
+                encoding.decode(given)
+
+
+@every
+@lawful
+@given(sizes(), st.integers(0, 2**31))
+def test_nan_in_an_answer_is_reported_unless_it_is_the_only_one_to_an_input(row, size, seed):
+    code, encoding, _ = case(row, size, seed)
+    slot = seed % code.workers
+    values = smooth(encoding.payloads)
+    values[slot, 1, 0] = np.nan
+    estimate = encoding.decode(answers(values, range(code.workers)))
+    raw = getattr(encoding, "raw", (None,) * code.workers)
+    if raw[slot] is None or raw.count(raw[slot]) > 1:
+        assert estimate.rejected == (slot,)
+    if estimate.rejected:
+        assert estimate.rejected == (slot,)
+        assert np.isfinite(estimate.values).all()
+        return
+    task = encoding.places[raw[slot], 1] if hasattr(encoding, "places") else raw[slot]
+    np.testing.assert_array_equal(estimate.values[task, 1], values[slot, 1])
+    assert estimate.exact[task, 1]
+    assert np.isnan(estimate.values).sum() == 1
 
 
 @every

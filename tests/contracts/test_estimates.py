@@ -1,9 +1,14 @@
-"""The laws of every estimate: what becomes of wrong answers."""
+"""The laws of every estimate: which answers are rejected."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy import sparse
 
 import codedmap as cm
 
@@ -67,7 +72,7 @@ def test_when_most_answers_have_no_usable_form_fn_is_at_fault(row, answer, remed
 
 @mixing
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_non_finite_entry_of_a_mixture_is_a_lie_in_its_group_only(row, bad):
+def test_a_non_finite_entry_of_a_mixture_is_rejected_in_its_group_only(row, bad):
     _, encoding, answers = encoded(row)
     mixed = next(n for n in answers if encoding.raw[n] is None)
     answers[mixed][2, 1] = bad
@@ -78,8 +83,39 @@ def test_a_non_finite_entry_of_a_mixture_is_a_lie_in_its_group_only(row, bad):
     np.testing.assert_allclose(estimate.values[:, 2], without.values[:, 2], atol=1e-12)
 
 
+@dataclass(frozen=True)
+class Picking(cm.codes.LinearCode):
+    """The inputs and their differences; its decoder takes nothing of the latter."""
+
+    tasks: int = 3
+    workers: int = 6
+    stragglers: int = 0
+    kind: Callable[[np.ndarray], Any] = np.asarray
+
+    def encoder(self, inputs):
+        return np.concatenate([np.eye(3), np.eye(3) - np.roll(np.eye(3), 1, axis=1)])
+
+    def decoder(self, answered, answers):
+        return self.kept(answered, lambda: self.kind(np.eye(3, len(answered))))
+
+    def shortfall(self, answered, dtype):
+        return None if answered >= {0, 1, 2} else "it needs all inputs"
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_reported_where_it_enters_no_estimate(kind, bad):
+    inputs = np.random.default_rng(0).standard_normal((3, 4, 2))
+    encoding = Picking(kind=kind).encode(inputs)
+    given = {n: encoding.payloads[n].copy() for n in range(6)}
+    given[4][2, 1] = bad
+    estimate = encoding.decode(given)
+    assert estimate.rejected == (4,)
+    np.testing.assert_array_equal(estimate.values, inputs)
+
+
 @mixing
-def test_a_worker_that_lies_in_over_half_of_its_groups_is_left_out_whole(row):
+def test_a_worker_that_is_wrong_in_over_half_of_its_groups_is_rejected_in_all(row):
     if row.adaptive:
         pytest.skip("its smoothing changes with the answers that are left out")
     _, encoding, answers = encoded(row)
@@ -92,8 +128,65 @@ def test_a_worker_that_lies_in_over_half_of_its_groups_is_left_out_whole(row):
     np.testing.assert_allclose(estimate.values, without.values, atol=1e-12)
 
 
+def rejected_for_most_groups(code, slot, *, left_out=False):
+    """A call whose last two groups are padded, as 3 does not divide 25.
+
+    One worker is wrong in all groups; that shows in the seven that are whole. ``left_out``: it never answers.
+    """
+
+    def wrong(answer):
+        return np.concatenate([np.full_like(answer[:7], np.nan), 1.001 * answer[7:]])
+
+    script = {slot: cm.testing.never() if left_out else cm.testing.lie(wrong)}
+    stop = cm.Quorum(code.workers - left_out)
+    X = np.random.default_rng(1).standard_normal((25, 2))
+    with cm.testing.Scripted(code.workers, script) as engine:
+        return cm.map(smooth, X, code=code, engine=engine, stop=stop), smooth(X)
+
+
+def smooth(batch):
+    return np.tanh(batch @ np.array([[0.5, 0.2], [-0.3, 0.4]]))
+
+
 @mixing
-def test_when_lies_leave_too_few_answers_it_says_so(row):
+def test_a_worker_rejected_for_most_groups_is_left_out_of_those_that_are_padded(row):
+    code, encoding, answers = encoded(row)
+    mixed = next(n for n in answers if encoding.raw[n] is None)
+    result, _ = rejected_for_most_groups(code, mixed)
+    without, _ = rejected_for_most_groups(code, mixed, left_out=True)
+    assert result.rejected == (mixed,)
+    np.testing.assert_allclose(result.values, without.values, atol=1e-12)
+    np.testing.assert_array_equal(result.exact, without.exact)
+
+
+@pytest.mark.parametrize("fill", [None, "mean"])
+def test_a_copy_rejected_for_most_groups_has_no_vote_in_those_that_are_padded(fill):
+    result, truth = rejected_for_most_groups(cm.Replication(3, 6, fill), 4)
+    assert result.rejected == (4,)
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, truth)
+
+
+@pytest.mark.parametrize("hedged", [False, True])
+@pytest.mark.parametrize("rows", [99, 100])
+def test_no_row_of_a_worker_that_the_others_contradict_is_exact_in_any_group(rows, hedged):
+    script = {0: cm.testing.lie(lambda a: 50 * np.sin(7 * np.arange(a.size).reshape(a.shape) + 1))}
+    hedge = cm.Hedge(after=cm.Quorum(11)) if hedged else None
+    for seed in range(12):
+        X = np.random.default_rng(seed).standard_normal((rows, 6)) / 2
+        with cm.testing.Scripted(12, script) as engine:
+            for result in cm.stream(
+                lambda b: np.tanh(b[:, :4] - b[:, 2:]), X, code=cm.KernelCode(10, 12, 1),
+                engine=engine, stop=cm.Everyone(), hedge=hedge,
+            ):  # fmt: skip
+                last = result
+        wrong = np.abs(last.values - np.tanh(X[:, :4] - X[:, 2:])).max(axis=1) > 1e-9
+        assert last.rejected == (0,)
+        assert not last.exact[wrong].any()
+
+
+@mixing
+def test_when_too_few_answers_are_left_the_error_says_so(row):
     _, encoding, answers = encoded(row)
     for n in answers:
         answers[n][1] = np.nan
@@ -103,7 +196,7 @@ def test_when_lies_leave_too_few_answers_it_says_so(row):
         encoding.decode(answers)
 
 
-def test_a_raw_answer_that_nobody_contradicts_is_returned_as_it_is():
+def test_a_raw_answer_without_contradiction_is_returned_as_it_is():
     encoding = cm.Replication(2, 5).encode(np.ones((2, 3, 1)))
     scores = np.array([[-np.inf, 0.0]] * 3)
     estimate = encoding.decode({0: scores, 2: scores, 1: scores, 4: scores})
@@ -126,7 +219,7 @@ def test_a_raw_answer_on_a_shared_point_keeps_its_infinity_and_spoils_nothing_el
     assert np.isfinite(np.delete(estimate.values, task, axis=0)).all()
 
 
-def test_a_non_finite_copy_that_another_contradicts_is_a_lie():
+def test_a_non_finite_copy_that_another_contradicts_is_rejected():
     encoding = cm.Replication(2, 4).encode(np.ones((2, 2, 1)))
     good, bad = np.ones((2, 3)), np.ones((2, 3))
     bad[1, 2] = np.nan
@@ -136,7 +229,7 @@ def test_a_non_finite_copy_that_another_contradicts_is_a_lie():
     assert estimate.exact.all()
 
 
-def test_a_majority_of_copies_outvotes_a_liar():
+def test_a_majority_of_copies_outvotes_a_wrong_one():
     encoding = cm.Replication(1, 3).encode(np.ones((1, 2, 1)))
     estimate = encoding.decode({0: np.full((2, 1), 9.0), 1: np.ones((2, 1)), 2: np.ones((2, 1))})
     assert estimate.rejected == (0,)
@@ -219,11 +312,11 @@ def test_a_fill_is_the_mean_of_what_is_finite():
 def test_two_shapes_with_equally_many_votes_decide_nothing():
     encoding = cm.Replication(2, 4).encode(np.ones((2, 3, 1)))
     answers = {0: np.ones((3, 2)), 1: np.ones((3, 2)), 2: np.ones(3), 3: np.ones(3)}
-    with pytest.raises(cm.NotEnoughAnswers, match="nothing tells which is right"):
+    with pytest.raises(cm.NotEnoughAnswers, match="it cannot be found which is right"):
         encoding.decode(answers)
 
 
-def test_copies_that_each_lie_somewhere_else_still_give_an_answer():
+def test_copies_that_are_wrong_in_different_rows_still_give_an_answer():
     encoding = cm.Replication(1, 3).encode(np.ones((1, 3, 1)))
     answers = {n: np.where(np.arange(3) == n, 1.0, np.nan) for n in range(3)}
     estimate = encoding.decode(answers)

@@ -173,25 +173,25 @@ def test_blocks_coded_at_once_are_those_coded_one_by_one(row, size, seed):
 @given(sizes(), st.integers(0, 2**31))
 def test_only_answers_of_wrong_workers_are_rejected(row, size, seed):
     code, values, answers, rng = case(row, size, seed)
-    liar = int(rng.integers(code.workers))
-    answers[liar] += 1e3
+    wrong = int(rng.integers(code.workers))
+    answers[wrong] += 1e3
     try:
         decoded = code.decode(some(answers, range(code.workers)), np.dtype(float))
     except (cm.InvalidAnswer, cm.NotEnoughAnswers):
-        return  # it is noticed that somebody lies, and nothing is returned
-    if set(decoded.rejected) == {liar}:
+        return  # a wrong answer is noticed, and nothing is returned
+    if set(decoded.rejected) == {wrong}:
         assert np.abs(decoded.values - values).max() <= tolerance(float, values)
     else:
         assert not decoded.rejected
-        nobody_to_contradict = code.workers == code.tasks or (
+        uncontradicted = code.workers == code.tasks or (
             # the only copy of its block, which no other has a share in
             sum(
-                code.weights(n)[np.abs(code.weights(liar)).argmax()] != 0
+                code.weights(n)[np.abs(code.weights(wrong)).argmax()] != 0
                 for n in range(code.workers)
             )
             == 1
         )
-        assert nobody_to_contradict
+        assert uncontradicted
 
 
 @pytest.mark.parametrize("row", [r for r in ROWS if r.anytime], ids=lambda row: row.name)

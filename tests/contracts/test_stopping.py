@@ -165,12 +165,12 @@ def test_a_rule_of_ones_own_combines_too():
     @dataclass(frozen=True)
     class HalfFailed(cm.contracts.StoppingRule):
         def verdict(self, seen: Progress) -> Outcome | None:
-            return Outcome.HOPELESS if 2 * len(seen.failed) > len(seen.asked) else None
+            return Outcome.UNSATISFIABLE if 2 * len(seen.failed) > len(seen.asked) else None
 
         def wake_after(self, seen: Progress) -> float | None:
             return None
 
-    assert (Quorum(5) | HalfFailed()).verdict(seen(failed=3)) is Outcome.HOPELESS
+    assert (Quorum(5) | HalfFailed()).verdict(seen(failed=3)) is Outcome.UNSATISFIABLE
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True])

@@ -76,7 +76,7 @@ def test_the_sum_is_exact_for_random_sets_of_stragglers_of_many_workers(row, siz
 
 
 @every
-def test_it_is_what_the_door_needs(row, code):
+def test_it_is_what_sum_needs(row, code):
     n, m, s = code.workers, code.reduction, code.stragglers
     assert isinstance(code, cm.contracts.SumCode)
     assert not isinstance(code, cm.contracts.Code)

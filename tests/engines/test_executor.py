@@ -142,7 +142,9 @@ def test_an_exception_that_pickle_cannot_make_again_does_not_break_the_pool(pool
     assert str(error) == "Picky: no data at 3"
     assert "raise_picky" in str(error.__cause__)
     assert engine.submit(1, same, 1).result(ANSWER) == 1
-    with pytest.raises(cm.NotEnoughAnswers, match=r"Picky: no data at 3.*Mend fn, which raised$"):
+    with pytest.raises(
+        cm.NotEnoughAnswers, match=r"Picky: no data at 3.*Correct fn, which raised$"
+    ):
         cm.map(raise_picky, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
 
 

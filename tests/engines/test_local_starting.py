@@ -234,9 +234,24 @@ def test_more_workers_than_the_system_takes_are_refused(system, files, most, tol
         room.check_room(most + 1)
 
 
-def test_a_system_that_tells_nothing_takes_any_number(system):
-    system(**{"proc/loadavg": "nothing"})
-    room.check_room(10**9)
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/loadavg": "nothing", "proc/sys/kernel/pid_max": "124"},
+        {"proc/loadavg": "0.1 0.2 0.3 ?/? 4711", "proc/sys/kernel/pid_max": "124"},
+        {"proc/loadavg": "", "proc/sys/kernel/threads-max": "200"},
+        {"proc/sys/kernel/pid_max": "", "proc/sys/kernel/threads-max": "unlimited"},
+        {"sys/fs/cgroup/pids.max": "max", "sys/fs/cgroup/pids.current": "9"},
+        {"sys/fs/cgroup/pids.max": "60"},
+        {"sys/fs/cgroup/pids.max": "60", "sys/fs/cgroup/pids.current": "many"},
+        {"proc/self/cgroup": "no groups", "sys/fs/cgroup/a/pids.max": "0"},
+    ],
+    ids=str,
+)
+def test_a_system_that_tells_nothing_takes_any_number(system, files):
+    system(**files)
+    assert list(room._rooms()) == []
+    assert room.check_room(10**9) is None
 
 
 def test_nor_more_than_a_user_may_have_or_memory_holds(system, monkeypatch):

@@ -24,6 +24,22 @@ def test_a_number_of_workers_that_is_none_is_refused(workers):
         Scripted(workers)
 
 
+@pytest.mark.parametrize("slot", [-1, 3, None, "a", 1.0, [0], np.array(0)])
+def test_a_slot_that_the_engine_does_not_have_is_refused(slot):
+    engine = Scripted(3)
+    for refuses in (
+        lambda: engine.submit(slot, np.sin, 1.0),
+        lambda: engine.keep(slot, 1.0),
+        lambda: Faulty(engine, {}).submit(slot, np.sin, 1.0),
+    ):
+        with pytest.raises(
+            cm.InvalidArgument, match=r"slot=.* is none .* 3 workers they are 0 to 2"
+        ):
+            refuses()
+    assert engine.calls == []
+    assert engine.submit(np.int64(2), np.sin, 0.0).result(0) == 0.0
+
+
 # Scripted.
 
 

@@ -106,7 +106,7 @@ def test_it_prints_one_table_of_all_schemes_that_fits_a_terminal(finished):
     assert len({len(row) for row in rows}) == 1
 
 
-def test_it_says_what_is_run_and_how_late_workers_are(finished):
+def test_it_prints_the_setting_and_the_latency_model(finished):
     said = " ".join(finished[1].split())
     assert "K = 10 tasks for N = 20 worker processes" in said
     assert str(Latency()) in said
@@ -166,19 +166,21 @@ def test_options_that_cannot_work_are_refused_before_anything_runs(arguments, mo
     assert arguments[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_worker_has_the_same_fate_in_a_narrow_and_in_a_wide_wave():
+def test_a_worker_has_the_same_outcome_in_a_narrow_and_in_a_wide_wave():
     latency = Latency()
     for wave in range(20):
-        narrow = latency.fates((0, wave, 0), 10, crash=True)
-        wide = latency.fates((0, wave, 0), 20, crash=True)
-        assert sum(fate.crash for fate in narrow) == sum(fate.crash for fate in wide) == 1
+        narrow = latency.outcomes((0, wave, 0), 10, crash=True)
+        wide = latency.outcomes((0, wave, 0), 20, crash=True)
+        assert (
+            sum(outcome.crash for outcome in narrow) == sum(outcome.crash for outcome in wide) == 1
+        )
         for one, other in zip(narrow, wide, strict=False):
             assert one == other or one.crash or other.crash
 
 
 def test_the_latency_model_is_what_is_stated():
     latency = Latency(base=0.1, spread=0.02, slow_share=0.05, slow_factor=10)
-    drawn = sorted(fate.seconds for fate in latency.fates((1,), 20_000, crash=False))
+    drawn = sorted(outcome.seconds for outcome in latency.outcomes((1,), 20_000, crash=False))
     assert drawn[0] >= 0.1
     assert mean(drawn) == pytest.approx(0.12 * (0.95 + 0.05 * 10), rel=0.02)
     for share in (0.5, 0.9, 0.99):

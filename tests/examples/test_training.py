@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples.training import always, sketched
+from examples.training import missing, sketched
 from examples.training.models import Logistic, Network
 from examples.training.parts import digits, minibatch
 from examples.training.picture import draw
 from examples.training.program import RESULTS, run_named
+from examples.training.report import page
 from examples.training.run import Look, train
 from examples.training.schemes import EACH, SCHEMES, PartGradient, Setting
 from examples.training.table import Run, markdown, read, reading, write
-from examples.training.words import page
 from examples.training.workers import WORKERS, Timed
 
 import codedmap as cm
@@ -114,12 +114,12 @@ def test_exact_schemes_give_the_mean_over_all_parts(scheme, data):
 @pytest.mark.parametrize(
     "scheme", [s for s in SCHEMES if s.kind != "exact"], ids=lambda scheme: scheme.name
 )
-def test_the_others_go_downhill_without_three_workers(scheme, data):
+def test_the_other_schemes_reduce_the_loss_without_three_workers(scheme, data):
     setting = Setting(Logistic(), data.parts, 0, 0.0)
     weights = np.zeros(7850, np.float32)
     true = mean_gradient(setting, weights, 0)
-    for missing in list(combinations(range(WORKERS), 3))[::60]:
-        with cm.testing.Scripted(WORKERS, dict.fromkeys(missing, cm.testing.never())) as engine:
+    for late in list(combinations(range(WORKERS), 3))[::60]:
+        with cm.testing.Scripted(WORKERS, dict.fromkeys(late, cm.testing.never())) as engine:
             found = scheme.gradient(setting, engine)(weights, 0)
         assert found.shape == true.shape
         assert found @ true > 0.3 * np.linalg.norm(found) * np.linalg.norm(true)
@@ -170,9 +170,9 @@ def test_tables_and_pictures_are_made_from_the_file(runs, tmp_path):
     table = markdown(runs, "logistic", "local")
     assert "| hedged | exact | 0.500 ± 0.000 | 3.00 ± 0.00 | 12.0 |" in table
     assert table.splitlines()[-1].endswith("| not reached | not reached |")
-    told = reading(runs, "logistic", "local")
-    assert "hedged takes the least time, 1.5 s (wait for all: 2.5)" in told
-    assert "wait for all takes the least cost, 8.0 worker seconds (hedged: 9.0)" in told
+    text = reading(runs, "logistic", "local")
+    assert "| least time | hedged, 1.5 s | wait for all, 2.5 s |" in text
+    assert "| least cost | wait for all, 8.0 worker seconds | hedged, 9.0 worker seconds |" in text
     draw(tmp_path / "logistic.png", runs, "title")
     assert (tmp_path / "logistic.png").read_bytes().startswith(b"\x89PNG")
     assert "| hedged |" in page(tmp_path)
@@ -182,7 +182,7 @@ def test_the_page_of_results_is_made_from_its_tables():
     assert page(RESULTS) == (RESULTS / "README.md").read_text()
 
 
-def test_sketches_are_compared_with_equal_luck(tmp_path):
+def test_sketches_are_compared_with_equal_draws(tmp_path):
     results = list(sketched.compare(1, 3, (0.01,)))
     assert [one.variant for one in results] == [variant.name for variant in sketched.VARIANTS]
     assert results[0].sent == 4 * 7850
@@ -199,10 +199,10 @@ def test_sketches_are_compared_with_equal_luck(tmp_path):
     assert len(sketched.markdown(kept).splitlines()) == 2 + len(results)
 
 
-def test_who_never_answers_is_missed_where_parts_differ(tmp_path):
-    results = list(always.compare(1, 5))
-    always.write(tmp_path / "always.csv", results)
-    kept = always.read(tmp_path / "always.csv")
+def test_workers_that_never_answer_are_missed_where_parts_differ(tmp_path):
+    results = list(missing.compare(1, 5))
+    missing.write(tmp_path / "missing.csv", results)
+    kept = missing.read(tmp_path / "missing.csv")
     assert [(one.parts, one.scheme) for one in kept] == [(o.parts, o.scheme) for o in results]
     found = {(one.parts, one.scheme): one for one in kept}
     assert found["parts by class", "ignore stragglers"].worst == 0
@@ -210,7 +210,7 @@ def test_who_never_answers_is_missed_where_parts_differ(tmp_path):
     assert "## Three workers that never answer" in page(tmp_path)
 
 
-def test_a_run_that_diverged_is_told():
+def test_a_run_that_diverged_is_reported():
     results = [
         sketched.Result("one", rate, 0, 10, 400.0, loss, 0.5)
         for rate, loss in ((0.1, np.nan), (0.01, 0.25))
@@ -222,7 +222,7 @@ def test_a_run_that_diverged_is_told():
 
 
 @pytest.mark.parametrize("arguments", [["--quick", "nothing"], ["--slow"]])
-def test_wrong_arguments_are_told(arguments, capsys):
+def test_wrong_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         run_named(arguments)
     assert error.value.code == 2

@@ -23,14 +23,14 @@ def called(script, stop=None, code=None, **options):
 
 def test_where_every_row_is_there_a_rule_out_of_reach_is_not_waited_for():
     X, result = called({0: [crash()], 5: [late(1.0)]})
-    assert result.outcome is cm.Outcome.HOPELESS
+    assert result.outcome is cm.Outcome.UNSATISFIABLE
     assert result.abandoned == (5,)
     np.testing.assert_array_equal(result.values, X**2)
 
 
 def test_where_a_row_may_still_come_exact_a_rule_out_of_reach_is_no_reason_to_end():
     X, result = called({0: [crash()], 2: [crash()], 4: [late(0.2)]})
-    assert result.outcome is not cm.Outcome.HOPELESS
+    assert result.outcome is not cm.Outcome.UNSATISFIABLE
     assert result.exact.all()
     np.testing.assert_array_equal(result.values, X**2)
 
@@ -40,5 +40,5 @@ def test_where_a_row_can_only_be_estimated_a_rule_out_of_reach_ends_the_call():
     with pytest.raises(cm.NotEnoughAnswers, match=r"asks for more than could still come"):
         called(script, code=cm.Replication(2, 6, fill="mean"))
     _, result = called(script, code=cm.Replication(2, 6, fill="mean"), throw=False)
-    assert result.outcome is cm.Outcome.HOPELESS
+    assert result.outcome is cm.Outcome.UNSATISFIABLE
     assert result.abandoned == (5,)

@@ -1,4 +1,4 @@
-"""The experiments on gradient codes, polar codes and clusters: what they count, and that they run."""
+"""The experiments on gradient codes, polar codes and clusters run, and their numbers are right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from experiments.clusters_every import every
+from experiments.clusters_every import enumerate_selections
 from experiments.clusters_random import small
 from experiments.harness import run
 
@@ -20,17 +20,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
-def told(experiment, root: Path) -> tuple[pd.DataFrame, str]:
+def reported(experiment, root: Path) -> tuple[pd.DataFrame, str]:
     table = run(experiment, quick=True, seed=0, root=root)
     assert (root / "quick" / f"{experiment.name}.png").read_bytes().startswith(b"\x89PNG")
     text = experiment.report(table)
-    assert "**Asked.**" in text
-    assert "**Means.**" in text
+    assert "**Question.**" in text
+    assert "**Conclusion.**" in text
     return table, text
 
 
-def test_times_of_sums_are_order_statistics_of_the_codes_own(root):
-    table, _ = told(gradients.EXPERIMENT, root)
+def test_times_of_sums_are_order_statistics(root):
+    table, _ = reported(gradients.EXPERIMENT, root)
     chosen = table[
         (table.part == "time") & (table.regime == "even") & (table.scheme != "ignore stragglers")
     ]
@@ -54,7 +54,7 @@ def test_times_of_sums_are_order_statistics_of_the_codes_own(root):
 )
 def test_simulated_sums_end_when_the_code_can_decode(code):
     times = np.random.default_rng(0).exponential(size=(50, 12))
-    expected = [gradients.gradients_live._enough(code, wave) for wave in times]
+    expected = [gradients.gradients_live._decoding_time(code, wave) for wave in times]
     if isinstance(code, cm.codes.PolynomialGradientCode):
         found = np.sort(times, axis=1)[:, 9]
     else:
@@ -64,7 +64,7 @@ def test_simulated_sums_end_when_the_code_can_decode(code):
 
 
 def test_a_polar_code_needs_more_answers_and_its_error_bars_hold(root):
-    table, text = told(polar.EXPERIMENT, root)
+    table, text = reported(polar.EXPERIMENT, root)
     needed = table[table.part == "needed"].set_index(["scheme", "N", "K"]).sort_index()
     assert (needed.loc["MDS", "over"] < 0.01).all()
     assert (needed.loc["polar", "over"] > 0.0).all()
@@ -76,12 +76,12 @@ def test_a_polar_code_needs_more_answers_and_its_error_bars_hold(root):
 
 
 def test_plans_of_clusters_are_never_below_the_least(root):
-    table, text = told(clusters.EXPERIMENT, root)
+    table, text = reported(clusters.EXPERIMENT, root)
     least = table[table.part == "least"]
     assert (least.ratio.dropna() > 1 - 1e-6).all()
     assert (least.alone >= 1 - 1e-9).all()
     assert least[least.target == "none"].ratio.notna().all()
-    assert "slope" in text
+    assert "exponent" in text
 
 
 def test_all_selections_are_as_many_as_can_be_counted():
@@ -95,7 +95,7 @@ def test_all_selections_are_as_many_as_can_be_counted():
         ],
         cluster.error,
     )
-    known = every(dense, 10.0)
+    known = enumerate_selections(dense, 10.0)
     # 3 alone in 2² ways, 3 pairs in 3², 4 connected triples in 4²; without samples nothing is learned.
     without = sum(
         sum(node.samples for node in dense.learning if node.name in names) == 0

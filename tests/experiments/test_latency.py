@@ -231,5 +231,5 @@ def test_a_whole_run_with_real_workers_leaves_nothing_behind(without_data, tmp_p
     assert shm_names() == []
     assert (tmp_path / "quick" / "latency.png").stat().st_size > 10_000
     text = experiment.report(table)
-    assert "AWS traces were not there" in text
+    assert "AWS traces were not available" in text
     assert "nan" not in text

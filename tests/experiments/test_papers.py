@@ -14,7 +14,7 @@ CODES = {
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_the_papers_codes_suspect_nobody_and_are_the_librarys_otherwise(name):
+def test_the_papers_codes_reject_no_answer_and_are_otherwise_those_of_the_library(name):
     paper, library = CODES[name]
     inputs = np.linspace(-1.0, 1.0, 8)[:, None, None]
     encodings = paper.encode(inputs), library.encode(inputs)

@@ -47,25 +47,25 @@ def test_bins_hold_all_estimated_rows(table: pd.DataFrame) -> None:
     pd.testing.assert_series_equal(cells.sort_index(), bins.sort_index(), check_dtype=False)
 
 
-def test_right_standard_errors_are_told_from_wrong_ones() -> None:
+def test_correct_standard_errors_are_distinguished_from_wrong_ones() -> None:
     rng = np.random.default_rng(0)
     stated = 10.0 ** rng.uniform(-2, 0, (10, 10, 10, 10))
     errors = stated * np.abs(rng.standard_normal(stated.shape))
-    right = planned._calibrated(planned._Judged(errors**2, stated), 10, rng)
+    right = planned._calibrated(planned._Measured(errors**2, stated), 10, rng)
     assert 0.95 < right["calibration_low"] < 1.0 < right["calibration_high"] < 1.05
     assert 0.93 < right["within"] < 0.97
     assert abs(right["rank"] - right["rank_at_best"]) < 0.05
     mixed = rng.permutation(stated.ravel()).reshape(stated.shape)
-    wrong = planned._calibrated(planned._Judged(errors**2, mixed), 10, rng)
+    wrong = planned._calibrated(planned._Measured(errors**2, mixed), 10, rng)
     assert wrong["calibration"] > 3.0
     assert abs(wrong["rank"]) < 0.1 < wrong["rank_at_best"]
 
 
-def test_few_estimated_rows_are_not_judged() -> None:
+def test_few_estimated_rows_are_not_evaluated() -> None:
     stated = np.full((2, 5, 5, 5), np.nan)
     stated[0] = 1.0
     row = planned._calibrated(
-        planned._Judged(np.ones(stated.shape), stated), 2, np.random.default_rng(0)
+        planned._Measured(np.ones(stated.shape), stated), 2, np.random.default_rng(0)
     )
     assert row == {"estimated": 125}
 
@@ -96,10 +96,10 @@ def test_functions_answer_row_by_row(name: str) -> None:
 
 
 def test_the_words_are_complete(table: pd.DataFrame, root: Path) -> None:
-    words = planned.EXPERIMENT.report(table)
-    assert "**Asked.**" in words
-    assert "**Means.**" in words
-    assert "nan" not in words
-    assert "{" not in words
+    text = planned.EXPERIMENT.report(table)
+    assert "**Question.**" in text
+    assert "**Conclusion.**" in text
+    assert "nan" not in text
+    assert "{" not in text
     figure = (root / "quick" / "planned.png").read_bytes()
     assert struct.unpack(">II", figure[16:24]) == (1600, 1000)

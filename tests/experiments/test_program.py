@@ -73,7 +73,7 @@ def test_quick_and_full_runs_do_not_touch_each_other(tmp_path):
     assert len(pd.read_csv(tmp_path / "quick" / "counting.csv")) == 3
 
 
-def test_all_missing_data_is_told_before_the_first_cell(tmp_path, monkeypatch):
+def test_all_missing_data_is_reported_before_the_first_cell(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     needed = {0: (), 1: ("cifar10-jpeg.zip",), 4: ("vit-s14-saliency.onnx", "cifar10-jpeg.zip")}
@@ -84,13 +84,13 @@ def test_all_missing_data_is_told_before_the_first_cell(tmp_path, monkeypatch):
     with pytest.raises(MissingData) as raised:
         run(experiment, quick=False, seed=0, root=tmp_path)
     assert calls == []
-    told = str(raised.value).splitlines()[1:-1]
-    assert [line.split(":")[0] for line in told] == [
+    found = str(raised.value).splitlines()[1:-1]
+    assert [line.split(":")[0] for line in found] == [
         "  cifar10-jpeg.zip (62 MB)",
         "  vit-s14-saliency.onnx (97 MB)",
     ]
-    assert "`python -m experiments.prepare cifar10`" in told[0]
-    assert "`python -m experiments.prepare vit`" in told[1]
+    assert "`python -m experiments.prepare cifar10`" in found[0]
+    assert "`python -m experiments.prepare vit`" in found[1]
     # The quick configuration has no cell 4.
     with pytest.raises(MissingData) as raised:
         run(experiment, quick=True, seed=0, root=tmp_path)
@@ -103,9 +103,9 @@ def test_the_full_run_names_every_file_it_needs_and_the_quick_one_needs_none(tmp
     check(EXPERIMENTS.values(), quick=True)
     with pytest.raises(MissingData) as raised:
         check(EXPERIMENTS.values(), quick=False)
-    told = [line.split()[0] for line in str(raised.value).splitlines()[1:-1]]
+    found = [line.split()[0] for line in str(raised.value).splitlines()[1:-1]]
     # MNIST has a stand-in that packages ship; what a missing file is made of comes before it.
-    assert told == [
+    assert found == [
         "cifar10-jpeg.zip",
         "imagenet-samples-224.zip",
         "aws-lambda-256-workers.npz",
@@ -148,7 +148,9 @@ def test_digits_in_place_of_mnist_are_not_taken_for_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["table", "stragglers", "sensitivity", "pictures", "latency"])
-def test_each_experiment_on_lenet_tells_full_mnist_from_its_stand_in(name, tmp_path, monkeypatch):
+def test_each_experiment_on_lenet_distinguishes_full_mnist_from_its_replacement(
+    name, tmp_path, monkeypatch
+):
     monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     experiment = EXPERIMENTS[name]
@@ -200,21 +202,29 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 @pytest.mark.parametrize("name", ["table", "stragglers", "sensitivity", "pictures"])
-def test_a_quick_run_needs_no_data_folder_and_tells_what_came_out(name, tmp_path, monkeypatch):
+def test_a_quick_run_needs_no_data_folder_and_reports_its_result(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))
     table = run(EXPERIMENTS[name], quick=True, seed=0, root=tmp_path)
     assert len(table) > 10
     assert (tmp_path / "quick" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = EXPERIMENTS[name].report(table)
-    assert "**Asked.**" in text
-    assert "**Means.**" in text
+    assert "**Question.**" in text
+    assert "**Conclusion.**" in text
 
 
-def test_the_committed_page_is_what_the_committed_tables_say():
+def test_the_committed_page_is_made_from_the_committed_tables():
     assert (ROOT / "results" / "README.md").read_text() == report.page(ROOT / "results")
 
 
-def test_a_run_that_keeps_nothing_of_an_earlier_one_notes_its_time(tmp_path, monkeypatch):
+def test_report_draws_the_figures_again_from_the_tables(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "results" / "pictures.csv", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["experiments", "report", "--results", str(tmp_path)])
+    assert program.run_named() == 0
+    assert (tmp_path / "pictures.png").read_bytes().startswith(b"\x89PNG")
+    assert "![pictures](pictures.png)" in (tmp_path / "README.md").read_text()
+
+
+def test_a_run_without_stored_cells_records_its_time(tmp_path, monkeypatch):
     def ran(*line):
         monkeypatch.setattr(sys, "argv", ["experiments", *line, "--results", str(tmp_path)])
         assert program.run_named() == 0
@@ -227,15 +237,15 @@ def test_a_run_that_keeps_nothing_of_an_earlier_one_notes_its_time(tmp_path, mon
     assert ran("pictures", "--quick") is None
     assert ran("pictures") is None  # finished cells of the quick run were there
     shutil.rmtree(tmp_path / ".cells")
-    noted = ran("pictures")
-    assert list(noted.experiment) == ["pictures"]
+    recorded = ran("pictures")
+    assert list(recorded.experiment) == ["pictures"]
 
 
-def test_the_page_tells_how_long_it_takes_from_the_table_of_times(tmp_path):
-    times.noted(tmp_path, "rates", 359.4)
-    times.noted(tmp_path, "table", 30.0)
-    times.noted(tmp_path, "table", 600.0)
-    text = times.told(pd.read_csv(tmp_path / "times.csv"))
+def test_the_page_shows_how_long_it_takes(tmp_path):
+    times.record(tmp_path, "rates", 359.4)
+    times.record(tmp_path, "table", 30.0)
+    times.record(tmp_path, "table", 600.0)
+    text = times.report(pd.read_csv(tmp_path / "times.csv"))
     assert "These 2 experiments took 16 minutes" in text
     assert "| rates | 6.0 |" in text
     assert "| table | 10.0 |" in text
@@ -287,7 +297,7 @@ def test_ctrl_c_is_one_line_from_the_first_moment_on(monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "experiments.program", Loading())
     assert start.main() == 130
-    assert capsys.readouterr().err.strip().startswith("interrupted: the finished cells are kept")
+    assert capsys.readouterr().err.strip().startswith("interrupted: the finished cells are stored")
 
 
 def test_an_unknown_experiment_is_named():

@@ -116,10 +116,10 @@ def test_cells_out_of_the_fit_do_not_count(table: pd.DataFrame) -> None:
 
 
 def test_the_words_are_complete(table: pd.DataFrame) -> None:
-    words = rates.EXPERIMENT.report(table)
-    assert words.startswith("## ")
-    assert "nan" not in words
-    assert "{" not in words
+    text = rates.EXPERIMENT.report(table)
+    assert text.startswith("## ")
+    assert "nan" not in text
+    assert "{" not in text
 
 
 def test_table_and_figure_are_small(table: pd.DataFrame, root: Path) -> None:

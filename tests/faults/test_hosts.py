@@ -18,12 +18,12 @@ from chaos.outages import (
     HOSTS,
     OUTAGES,
     ROWS,
-    befallen,
-    ended,
-    interrupted,
-    suffered,
+    interrupt_caller,
+    kill_scheduler,
+    run_outage,
+    run_outages,
 )
-from chaos.placement import lost
+from chaos.placement import measure_placement
 from chaos.report import hosts_page
 from chaos.sites import host, site
 
@@ -40,7 +40,7 @@ BY_NAME = {outage.name: outage for outage in OUTAGES}
 
 @pytest.fixture(scope="module", autouse=True)
 def possible():
-    if reason := hosts.impossible():
+    if reason := hosts.unavailable():
         pytest.skip(reason)
 
 
@@ -58,7 +58,7 @@ def test_slots_of_a_host_are_no_neighbours(cluster):
 
 
 def test_killing_a_host_costs_the_answers_of_its_workers_at_once(cluster):
-    seen = befallen(cluster, BY_NAME["host killed (SIGKILL to all), started again"], LATE)
+    seen = run_outage(cluster, BY_NAME["host killed (SIGKILL to all), started again"], LATE)
     assert seen.result == f"{EACH} failed: WorkerCrashed"
     assert "died during the call, or left: its answer is lost" in seen.message
     assert seen.seconds < LATE
@@ -67,7 +67,7 @@ def test_killing_a_host_costs_the_answers_of_its_workers_at_once(cluster):
 
 def test_a_host_that_is_cut_off_is_abandoned_and_is_back_when_it_is_back(cluster):
     outage = replace(BY_NAME["host cut off for 3 s (iptables)"], seconds=LATE + 1)
-    seen = befallen(cluster, outage, LATE)
+    seen = run_outage(cluster, outage, LATE)
     assert seen.result == f"{EACH} abandoned"
     assert LATE <= seen.seconds < 5 * LATE
     assert_only_the_host_is_lost(seen)
@@ -81,14 +81,14 @@ def assert_only_the_host_is_lost(seen):
 
 
 def test_ctrl_c_ends_the_caller_at_once_and_leaves_nothing_behind(cluster):
-    seen = interrupted(cluster)
+    seen = interrupt_caller(cluster)
     assert seen.result == "ends, and leaves nothing on the scheduler"
     assert seen.message == "KeyboardInterrupt"
     assert seen.seconds < LATE
 
 
 def test_the_end_of_the_scheduler_is_one_error(cluster):
-    seen = ended(cluster)  # and of the cluster of these tests
+    seen = kill_scheduler(cluster)  # and of the cluster of these tests
     assert seen.message.startswith(
         "EngineError: the connection to the Dask scheduler at tcp://198.18."
     )
@@ -130,14 +130,14 @@ def test_hosts_are_gone_with_who_made_them(how):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_befalls_a_host_costs_the_rows_of_its_workers_at_most():
-    told = list(suffered())
-    assert len(told) == 2 + sum(outage.impossible() is None for outage in OUTAGES)
-    for seen in told:
+    outcomes = list(run_outages())
+    assert len(outcomes) == 2 + sum(outage.unavailable() is None for outage in OUTAGES)
+    for seen in outcomes:
         assert seen.wrong == 0
         if seen.of_rows:
             assert seen.others == 0
             assert seen.exact + seen.estimated == ROWS
             assert seen.exact >= ROWS - EACH * ROWS // CODE.tasks
             assert math.isnan(seen.error) or 0 < seen.error < 8
-    page = hosts_page(told, list(lost(sets=1)))
-    assert all(seen.outage in page for seen in told)
+    page = hosts_page(outcomes, list(measure_placement(sets=1)))
+    assert all(seen.outage in page for seen in outcomes)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from chaos import cgroups
 from chaos.clusters import CLUSTERS
-from chaos.report import judgement, soak_page
+from chaos.report import soak_page, violations
 from chaos.soak import CODE, Wave, soak
 
 TRIED = [
@@ -18,31 +18,31 @@ TRIED = [
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_nothing_hangs_is_lost_or_piles_up(name):
+def test_nothing_hangs_is_lost_or_accumulates(name):
     cluster = CLUSTERS[name]
     lacking = [package for package in cluster.needs if importlib.util.find_spec(package) is None]
     if lacking:
         pytest.skip(f"{', '.join(lacking)} is not installed")
     waves = list(soak(cluster, 40, seed=3))
     cgroups.remove()
-    assert judgement(waves) == []
+    assert violations(waves) == []
     assert sum(wave.faults for wave in waves) > 40
     assert sum(wave.exact for wave in waves) > 40 * 100
     assert f"{len(waves)} waves" in soak_page(cluster.name, waves)
 
 
-def test_the_judgement_sees_what_must_not_happen():
+def test_violations_of_the_guarantees_are_found():
     good = Wave(
         0, 2, 23, 0, "enough workers had answered", 0.1, 180, 20, 0, 0, 0, (), 26, 80, 90.0, 0, 1.0
     )
     waves = [replace(good, number=n) for n in range(CODE.workers + 10)]
-    assert judgement(waves) == []
+    assert violations(waves) == []
     for change, said in (
         ({"lost": 3}, "lost 3 rows"),
         ({"unexplained": 2}, "marked 2 wrong rows exact"),
         ({"answered": 12}, "did not say that answers were missing"),
         ({"seconds": 60.0}, "took 60.0 s"),
     ):
-        assert said in " ".join(judgement([*waves, replace(good, **change)]))
+        assert said in " ".join(violations([*waves, replace(good, **change)]))
     grown = [replace(wave, processes=26 + wave.number) for wave in waves]
-    assert any("processes grew" in line for line in judgement(grown))
+    assert any("processes grew" in line for line in violations(grown))

@@ -49,7 +49,7 @@ def noise(share: float, count: int) -> float:
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("model", FAMILIES, ids=repr)
-def test_as_many_calls_are_back_after_a_quantile_as_it_says(model, dtype):
+def test_the_share_of_calls_within_a_quantile_is_the_one_asked_for(model, dtype):
     drawn = model.sample(rng(), CALLS // 8, 8, dtype=dtype)
     assert drawn.shape == (CALLS // 8, 8)
     assert drawn.dtype == dtype
@@ -65,7 +65,7 @@ def test_survival_undoes_the_quantile(model, share):
 
 
 @pytest.mark.parametrize("model", FAMILIES, ids=repr)
-def test_quantiles_of_nobody_and_of_everybody(model):
+def test_quantiles_of_no_calls_and_of_all_calls(model):
     shortest = model.quantile(0)
     assert model.sample(rng(), 1000, 2).min() >= shortest
     assert model.survival(shortest) == 1.0
@@ -154,9 +154,9 @@ def test_a_model_of_ones_own_needs_two_methods():
         (lambda: Bimodal(share=1.5), "share=1.5 must be between 0 and 1"),
         (lambda: Bimodal(factor=0.5), "factor=0.5 must be a finite number of at least 1"),
         (lambda: Bimodal(3.0), "base=3.0 has no distribution: give ShiftedExponential"),
-        (lambda: Pareto().quantile(99), "share=99 must be between 0 and 1: 0.99 for"),
+        (lambda: Pareto().quantile(99), "share=99 must be between 0 and 1, such as 0.99 for"),
         (lambda: Pareto().quantile(np.nan), "share=nan"),
-        (lambda: Pareto().sample(0, 1, 1), r"rng=0 is no .*Generator: give numpy.random.default_rng"),
+        (lambda: Pareto().sample(0, 1, 1), r"rng=0 is no .*Generator: give for example numpy.random.default_rng"),
         (lambda: Pareto().sample(rng(), 0, 1), "waves=0 must be a whole number of at least 1"),
         (lambda: Pareto().calls(rng(), 1, 1, 0), "each=0"),
         (lambda: Pareto().sample(rng(), 1, 1, dtype=int), "choose float64 or float32"),
@@ -179,7 +179,7 @@ def test_bad_arguments_are_refused(make, match):
 
 
 def named(rounds: int, workers: int) -> np.ndarray:
-    """Times that tell where they are from: the round times 1000, plus the worker."""
+    """Times from which round and worker can be read: 1000 times the round, plus the worker."""
     return 1000.0 * np.arange(rounds)[:, None] + np.arange(workers)
 
 
@@ -227,7 +227,7 @@ def test_all_rounds_and_workers_are_drawn_equally_often():
 
 
 @pytest.mark.parametrize("workers", [8, 32])
-def test_a_worker_keeps_its_correlation_with_itself(workers):
+def test_the_correlation_of_a_worker_with_itself_is_kept(workers):
     trace = slow_workers()
     measured = lag_one(trace)
     assert measured > 0.8
@@ -240,7 +240,7 @@ def test_a_worker_keeps_its_correlation_with_itself(workers):
     assert abs(lag_one(alone)) < 0.1
 
 
-def test_more_workers_than_were_measured_are_refused_unless_each_may_stand_for_several():
+def test_more_workers_than_were_measured_are_refused_unless_they_may_be_reused():
     with pytest.raises(
         cm.InvalidArgument, match=r"12 workers cannot .* only 5 were measured.*reuse=True"
     ):
@@ -271,7 +271,7 @@ def test_quantiles_are_measured_times():
     assert [model.quantile(share) for share in (0, 0.07, 0.5, 0.99, 1)] == [1, 7, 50, 99, 100]
 
 
-def test_measured_times_cannot_be_changed_behind_the_back_of_the_model():
+def test_measured_times_are_copied_and_read_only():
     given = np.ones((2, 2))
     model = Empirical(given)
     given[0, 0] = 5.0
@@ -300,7 +300,7 @@ def test_csv_files_with_and_without_header(text, tmp_path):
     assert Empirical.from_csv(str(path), session=1, reuse=True).reuse
 
 
-def test_a_round_that_nobody_answered_is_a_round(tmp_path):
+def test_a_round_without_answers_is_a_round(tmp_path):
     (tmp_path / "times.csv").write_text("1,2\n,\n3,4\n")
     assert Empirical.from_csv(tmp_path / "times.csv").rounds == 3
 
@@ -362,7 +362,7 @@ def test_archives_that_cannot_be_read(tmp_path):
         Empirical.from_npz(tmp_path / "objects.npz")
 
 
-# ---- what schemes wait for ----------------------------------------------------------------------
+# ---- waits of schemes ------------------------------------------------------------------------
 
 TIMES = st.lists(
     st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0, 7.0, math.inf]), min_size=24, max_size=24
@@ -507,6 +507,6 @@ def test_where_an_answer_never_comes_some_waits_never_end():
         (lambda x: quorum(x.astype(str), 2), "of shape .* and dtype <U32 must be an array"),
     ],
 )
-def test_waits_that_make_no_sense_are_refused(wait, match):
+def test_invalid_arguments_of_waits_are_refused(wait, match):
     with pytest.raises(cm.InvalidArgument, match=match):
         wait(np.ones((2, 3)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.sums.integers import IN_FLOAT, added, narrowed, size, weighted
+from codedmap.sums.integers import LARGEST_IN_FLOAT, add, largest_magnitude, narrow, weighted_sums
 from codedmap.testing import Scripted, lie, never
 
 COPIES = cm.codes.FractionalRepetition(6, 1)
@@ -88,7 +88,7 @@ def test_a_code_that_adds_in_floating_point_refuses_integers_that_it_would_round
     raises = pytest.raises(cm.InvalidAnswer, match=r"9\.007e\+15.*FractionalRepetition")
     with raises:
         total([value] * code.workers, code)
-    if value.dtype == np.int64 and value > IN_FLOAT:
+    if value.dtype == np.int64 and value > LARGEST_IN_FLOAT:
         with raises:
             total([value * (-1) ** n for n in range(code.workers)], code)
     assert total([np.float64(value)] * code.workers, code).exact
@@ -134,12 +134,12 @@ large = st.one_of(st.integers(-(2**63), 2**64 - 1), st.integers(-9, 9))
     st.lists(large, min_size=2, max_size=6), st.lists(st.integers(-3, 3), min_size=6, max_size=6)
 )
 def test_integers_are_added_as_pythons_are(numbers, weights):
-    arrays = [narrowed(np.array([number], object)) for number in numbers]
+    arrays = [narrow(np.array([number], object)) for number in numbers]
     so_far = arrays[0]
     for array in arrays[1:]:
-        so_far = added(so_far, array)
+        so_far = add(so_far, array)
     assert int(so_far[0]) == sum(numbers)
-    assert size(so_far) == abs(sum(numbers))
+    assert largest_magnitude(so_far) == abs(sum(numbers))
     row = np.array([weights[: len(numbers)]])
-    made = weighted(row, np.array(numbers, object)[:, None])
+    made = weighted_sums(row, np.array(numbers, object)[:, None])
     assert int(made[0, 0]) == sum(w * n for w, n in zip(weights, numbers, strict=False))

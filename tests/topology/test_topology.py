@@ -11,7 +11,7 @@ from experiments.clusters_every import every
 from experiments.clusters_random import small
 
 import codedmap as cm
-from codedmap.topology.selection import slowest
+from codedmap.topology.selection import expected_maximum
 
 ERROR = 0.15
 
@@ -37,7 +37,7 @@ def two(**more) -> cm.topology.Cluster:
 
 
 @pytest.mark.parametrize("seed", range(9))
-def test_no_selection_is_cheaper_than_the_least_and_at_leisure_it_is_found(seed):
+def test_the_plan_is_the_cheapest_without_a_time_limit_and_near_it_with_one(seed):
     cluster = small(((4, 4), (3, 5), (4, 3))[seed % 3], np.random.default_rng(seed))
     known = every(cluster, ERROR)
     plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=np.inf)
@@ -75,7 +75,7 @@ def test_units_of_cost_and_time_do_not_matter():
     assert same.seconds == pytest.approx(60 * plan.seconds)
 
 
-def test_a_plan_names_what_it_uses_and_prints_it():
+def test_a_plan_names_and_prints_its_nodes_and_links():
     plan = cm.topology.plan_cluster(two(), error=0.1, seconds=300)
     assert plan.learning == ("b",)
     assert plan.information == ("j",)
@@ -138,14 +138,14 @@ def test_an_error_too_near_the_floor_says_so_whatever_the_time():
             cm.topology.plan_cluster(slow, error=0.06, seconds=seconds)
 
 
-def test_an_error_that_falls_too_slowly_is_not_said_to_be_near_the_floor_only():
+def test_an_error_that_falls_too_slowly_is_reported_as_such():
     slow = cm.topology.ErrorModel(statistical=1e6, exponent=0.01, optimisation=0.0)
     alone = cm.topology.Cluster([cm.topology.LearningNode("a", 1.0, samples=1.0)], error=slow)
     with pytest.raises(cm.errors.Unreachable, match="or what is above that falls too slowly"):
         cm.topology.plan_cluster(alone, error=10.0, seconds=np.inf)
 
 
-def test_too_little_time_says_what_can_be_had():
+def test_too_little_time_names_the_best_error_and_time():
     with pytest.raises(
         cm.errors.Unreachable, match=r"within 60 s: the fastest .* takes \d"
     ) as raised:
@@ -196,7 +196,7 @@ def test_no_time_for_one_iteration():
         (lambda: two(links=[cm.topology.Link("i", "j")]), "connects two information nodes"),
         (
             lambda: two(links=[cm.topology.Link("a", "b"), cm.topology.Link("b", "a")]),
-            "link b-a is there twice",
+            "link b-a is given twice",
         ),
         (
             lambda: two(links=[cm.topology.Link("i", "a"), cm.topology.Link("j", "b")]),
@@ -211,6 +211,8 @@ def test_no_time_for_one_iteration():
             lambda: two(learning=cm.topology.LearningNode("a", 1.0)),
             "must be a sequence of LearningNode",
         ),
+        (lambda: two(learning=np.array(3.0)), r"array\(3.\) must be a sequence of LearningNode"),
+        (lambda: two(links=np.array(None)), "must be a sequence of Link"),
         (lambda: two(information=["i"]), "holds 'i', which is no InformationNode"),
         (lambda: two(information=[cm.topology.InformationNode("a", 1)]), "more than one node: a"),
         (lambda: two(error=0.1), "error=0.1 must be an ErrorModel"),
@@ -224,7 +226,7 @@ def test_no_time_for_one_iteration():
         (lambda: cm.topology.plan_cluster(two(), error=0.1, seconds=np.nan), "seconds=nan"),
     ],
 )
-def test_what_cannot_work_is_said_at_once(make, said):
+def test_invalid_arguments_are_refused(make, said):
     with pytest.raises(cm.InvalidArgument, match=said):
         make()
 
@@ -265,7 +267,7 @@ def test_a_node_that_is_free_but_learns_nothing_is_not_the_cheapest():
 
 def test_the_expected_slowest_of_equal_nodes_is_a_harmonic_number():
     for count in (1, 3, 50):
-        mean, shares = slowest(np.full(count, 2.0), np.full(count, 0.5))
+        mean, shares = expected_maximum(np.full(count, 2.0), np.full(count, 0.5))
         assert mean == pytest.approx(2.0 + 0.5 * (1.0 / np.arange(1, count + 1)).sum(), rel=1e-5)
         assert shares == pytest.approx(np.full(count, 1.0 / count), rel=1e-4)
 
@@ -273,7 +275,7 @@ def test_the_expected_slowest_of_equal_nodes_is_a_harmonic_number():
 def test_the_expected_slowest_of_unequal_nodes_is_what_draws_say():
     fixed, jitter = np.array([1.0, 1.2, 0.3, 1.1]), np.array([0.5, 0.0, 1.0, 0.01])
     drawn = fixed + jitter * np.random.default_rng(0).standard_exponential((400_000, 4))
-    mean, shares = slowest(fixed, jitter)
+    mean, shares = expected_maximum(fixed, jitter)
     # Five standard errors of the draws.
     assert mean == pytest.approx(drawn.max(axis=1).mean(), abs=5 * drawn.max(axis=1).std() / 632)
     assert shares == pytest.approx(np.bincount(drawn.argmax(axis=1)) / 400_000, abs=0.005)

@@ -1,4 +1,4 @@
-"""Optimisers on sums: the sketch's laws, what AMSGrad does, and what no code may change."""
+"""Optimisers on sums: properties of the sketch, the formula of AMSGrad, and results that no code may change."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_amsgrad_is_the_formula():
     assert steps[-1].exact
 
 
-def test_update_takes_a_gradient_that_came_in_another_way():
+def test_update_takes_a_gradient_from_another_source():
     by_sum, _ = trained(lambda: AMSGrad(START, 0.05), CODES[0], steps=1)
     by_hand = AMSGrad(START, 0.05)
     by_hand.update(START - np.mean(PARTS, axis=0))
@@ -182,7 +182,7 @@ def test_no_code_and_no_straggler_changes_the_result(code, exact):
         assert other.exact
 
 
-def test_what_travels_is_the_sketch():
+def test_only_the_sketch_is_sent():
     _, steps = trained(lambda: sketched(exact=30), cm.codes.FractionalRepetition(12, 0))
     assert [step.received for step in steps] == [12 * 8 * (5 * 20 + 30)] * 3
     _, steps = trained(sketched, cm.codes.GroupedGradientCode(12, 4, 2))
@@ -204,10 +204,10 @@ def test_error_feedback_loses_nothing(seed, k, falling):
         shards = cm.CodedParts(PARTS, code=code, engine=engine)
         for number in range(1, 6):
             before, sketch = optimizer.weights, optimizer.sketch
-            told = sketch.estimate(sketch(before - np.mean(PARTS, axis=0)))
+            estimate = sketch.estimate(sketch(before - np.mean(PARTS, axis=0)))
             step = optimizer.step(gradient, shards)
-            m = 0.9 * m + 0.1 * told
-            second = 0.999 * second + 0.001 * told**2
+            m = 0.9 * m + 0.1 * estimate
+            second = 0.999 * second + 0.001 * estimate**2
             largest = np.maximum(largest, second)
             alpha = rate(number) if falling else rate
             applied += (before - optimizer.weights) * np.sqrt(largest)
@@ -218,7 +218,32 @@ def test_error_feedback_loses_nothing(seed, k, falling):
             assert np.count_nonzero(optimizer.error) <= D - k
 
 
-def test_where_the_exact_gradient_is_asked_for_it_is_amsgrad():
+@pytest.mark.parametrize("exact", [0, 30])
+def test_a_sketched_step_is_the_formula(exact):
+    def largest(values, count):
+        return np.abs(values).argsort()[-count:]
+
+    weights, error, m, v, v_max = START, 0.0, 0.0, 1e-8, 1e-8
+    for number in range(1, 6):
+        sketch = CountSketch(D, 20, seed=(7, number))
+        true = weights - np.mean(PARTS, axis=0)
+        estimate = sketch.estimate(sketch(true))
+        if exact:
+            chosen = largest(0.9 * m + 0.1 * estimate + error, exact)
+            estimate[chosen] = true[chosen]
+        m, v = 0.9 * m + 0.1 * estimate, 0.999 * v + 0.001 * estimate**2
+        v_max = np.maximum(v_max, v)
+        carried = m + error
+        changed = largest(carried / np.sqrt(v_max), 40)
+        error = carried.copy()
+        error[changed] = 0.0
+        weights = weights - 0.05 * (carried - error) / np.sqrt(v_max)
+    optimizer, _ = trained(lambda: sketched(exact=exact, seed=7), CODES[0], steps=5)
+    assert np.allclose(optimizer.weights, weights, atol=1e-9)
+    assert np.allclose(optimizer.error, error, atol=1e-9)
+
+
+def test_with_exact_values_of_the_gradient_it_is_amsgrad():
     target = np.zeros(D)
     target[:5] = 1.0, -1.2, 1.4, -1.6, 1.8
     parts = [target] * 12
@@ -235,19 +260,19 @@ def test_it_trains():
     assert np.linalg.norm(optimizer.weights - mean) < 0.1 * np.linalg.norm(mean)
 
 
-def test_a_step_tells_what_it_was():
+def test_a_step_describes_itself():
     for make in (sketched, lambda: AMSGrad(START, 0.1)):
         _, steps = trained(make, CODES[0])
         assert [step.number for step in steps] == [1, 2, 3]
-        assert steps[0].seconds == sum(told.seconds for told in steps[0].rounds)
+        assert steps[0].seconds == sum(result.seconds for result in steps[0].rounds)
     _, steps = trained(
         lambda: sketched(exact=30), cm.codes.IgnoreStragglers(12, 2), script={0: never()}
     )
     assert not steps[0].exact
-    told = str(steps[1])
-    assert told.startswith("step 2: 2 rounds of calls in ")
-    assert "sums not exact" in told
-    assert told.endswith("40 weights changed")
+    message = str(steps[1])
+    assert message.startswith("step 2: 2 rounds of calls in ")
+    assert "sums not exact" in message
+    assert message.endswith("40 weights changed")
 
 
 def test_every_step_has_hashes_of_its_own_and_seeds_are_reproducible():
@@ -288,7 +313,7 @@ def test_float32_gradients_travel_as_float32():
     assert steps[0].received == 12 * 4 * 100
 
 
-def test_it_can_be_pickled_and_goes_on_alike():
+def test_a_pickled_optimizer_continues_alike():
     code = CODES[0]
     with Scripted(12) as engine:
         shards = cm.CodedParts(PARTS, code=code, engine=engine)
@@ -333,7 +358,7 @@ def test_a_failed_second_round_makes_no_step():
     assert np.array_equal(optimizer.weights, again.weights)
 
 
-def test_a_lie_is_found_in_a_sketch_as_in_a_gradient():
+def test_a_wrong_answer_is_found_in_a_sketch_as_in_a_gradient():
     from dataclasses import replace
 
     double = lie(lambda piece: replace(piece, values=2 * piece.values))
@@ -351,8 +376,8 @@ def test_a_gradient_of_another_shape_is_refused(make, wrong):
     optimizer = make()
     with pytest.raises((cm.NotEnoughAnswers, cm.InvalidAnswer)) as error:
         trained(lambda: optimizer, CODES[0], fn=wrong)
-    told = str(error.value.__cause__ or error.value)
-    assert "is none for weights of shape (300,)" in told
+    message = str(error.value.__cause__ or error.value)
+    assert "is none for weights of shape (300,)" in message
     assert optimizer.steps == 0
 
 
@@ -374,7 +399,7 @@ def stepped(**more):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: AMSGrad(np.arange(3), 0.1), "int64"),
         (lambda: AMSGrad(np.zeros(0), 0.1), "at least one number"),
@@ -396,8 +421,8 @@ def stepped(**more):
         (lambda: AMSGrad(START, 0.1).step(gradient, PARTS), "CodedParts"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, told):
-    with pytest.raises(cm.InvalidArgument, match=told):
+def test_arguments_that_cannot_work_are_refused(make, message):
+    with pytest.raises(cm.InvalidArgument, match=message):
         make()
 
 
@@ -409,7 +434,7 @@ def test_a_schedule_of_learning_rates_is_followed_and_checked():
         trained(lambda: AMSGrad(START, lambda t: 0.1 * (3 - t)), CODES[0])
 
 
-def test_its_repr_tells_what_it_sends():
+def test_the_repr_says_what_is_sent():
     assert repr(sketched()) == (
         "<SketchedAMSGrad: 300 weights in float64, 0 steps made; 100 numbers are sent, 40 weights "
         "change at a step>"
@@ -434,14 +459,14 @@ def test_a_gradient_whose_square_is_infinite_freezes_no_weight(dtype):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"epsilon": 1e-50}, "epsilon=1e-50 is 0 in float32"),
         ({"epsilon": 1e50}, "epsilon=1e\\+50 is inf in float32"),
         ({"betas": (0.9, 1 - 1e-9)}, "are 1 in float32"),
     ],
 )
-def test_what_single_precision_rounds_away_is_refused(more, told):
-    with pytest.raises(cm.InvalidArgument, match=told):
+def test_parameters_that_single_precision_rounds_away_are_refused(more, message):
+    with pytest.raises(cm.InvalidArgument, match=message):
         AMSGrad(np.zeros(2, np.float32), 0.1, **more)
     AMSGrad(np.zeros(2), 0.1, **more)

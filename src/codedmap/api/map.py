@@ -17,11 +17,12 @@ from ..contracts.sum_code import SumCode
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
 from ..execution.hedge import Hedge, checked_hedge
-from ..execution.stream import checked_engine, checked_rule, sent
+from ..execution.stream import Settings, checked_engine, checked_rule, send
 from ..execution.wave import Wave
 from ..planning.auto import auto
 from ..results.map_result import MapResult
-from ..results.progress_bar import shown
+from ..results.progress_bar import progress_bar
+from ..results.summary import given_as
 
 __all__ = ["Itemwise", "itemwise", "map", "stream"]
 
@@ -37,11 +38,11 @@ def map(
     throw: bool = True,
     progress: bool = False,
 ) -> MapResult:
-    """Run ``fn`` on every row of ``inputs``, done when the fast workers are done.
+    """Run ``fn`` on every row of ``inputs``; finish when enough workers have answered.
 
     The rows are cut into groups of K tasks; the code makes N payloads of each group, and worker n
-    computes ``fn`` on one batch, its payload of every group. When the stop rule says so, all rows
-    are decoded from the answers that came; what still runs is abandoned.
+    computes ``fn`` on one batch, its payload of every group. When the stopping rule is satisfied, all rows
+    are decoded from the answers so far; calls that still run are abandoned.
 
     Parameters
     ----------
@@ -51,12 +52,12 @@ def map(
     inputs : array-like, shape (m, *x)
         m >= 1 rows; floating point for codes that mix. The dtype is kept.
     code : Code or "auto"
-        How tasks become payloads, and answers become estimates. "auto": the one that `plan` finds
-        best for some of the rows (at random) and the engine's workers, where a task may take up to
-        3 worker calls, and as many workers are late as ``stop`` goes without, or a fifth of them if
-        it counts no answers. The engine computes what the plan needs, each row twice for the case
-        that a worker is lost: about as many calls as the rows themselves, at most a few thousand
-        rows. ``result.plan`` tells; give ``code=result.code`` next time, and no plan is needed.
+        How payloads are made from tasks, and estimates from answers. "auto": the code that `plan` finds
+        best for a random sample of the rows and the engine's workers, with at most 3 worker calls a
+        task. The number of late workers it plans for is the number that ``stop`` does not wait for, or a
+        fifth of them if the rule counts no answers. The engine computes what the plan needs, each row
+        twice in case a worker is lost: about as many calls as the rows themselves, at most a few
+        thousand rows. ``result.plan`` describes it; give ``code=result.code`` next time to skip planning.
     engine : Engine or concurrent.futures.Executor
         Where payloads are computed. With fewer workers than the code has, slot n runs on worker
         n mod workers, so losses come together: a warning says so.
@@ -64,13 +65,13 @@ def map(
         When to stop waiting. By default ``Quorum(N - S) & Decodable()``. A worker that hangs
         without dying is waited for unless the rule contains a `Deadline`.
     hedge : Hedge, optional
-        Send what is late once more. Then the wave is over as soon as every row is exact, too.
+        Send late tasks once more. The job then also ends as soon as every row is exact.
     throw : bool
-        Whether to raise when the rows cannot be decoded, or the stop rule cannot be satisfied any
+        If True, raise when the rows cannot be decoded, or the stopping rule cannot be satisfied any
         more. If False, return what there is: rows that cannot be decoded are NaN with an infinite
-        standard error, and ``outcome`` says why we stopped.
+        standard error, and ``outcome`` says why waiting ended.
     progress : bool
-        Draw a progress bar on the error stream, if that is a terminal.
+        If True, draw a progress bar on the error stream if that is a terminal.
 
     Returns
     -------
@@ -79,30 +80,21 @@ def map(
     Raises
     ------
     InvalidArgument
-        If an argument cannot work; nothing has been computed then.
+        If an argument is invalid; nothing has been computed then.
     NotEnoughMemory
         If the payloads would not fit into the free memory (N/K times the inputs, twice).
     CannotSend
         If ``fn`` cannot be pickled.
     NotEnoughAnswers
-        If the answers cannot be decoded, or calls failed so often that the stop rule can never be
+        If the answers cannot be decoded, or calls failed so often that the stopping rule can never be
         satisfied; the first worker's exception is the cause.
     EngineError
-        If the engine has broken down: nothing else came of the calls.
+        If no call was answered because the engine has broken down.
     InvalidAnswer
         If ``fn`` does not return one array with a row per row of its payload.
     """
-    [result] = _results(
-        fn,
-        inputs,
-        code=code,
-        engine=engine,
-        stop=stop,
-        hedge=hedge,
-        throw=throw,
-        progress=progress,
-        early=False,
-    )
+    wave, settings = _encoded(fn, inputs, code, engine, stop=stop, hedge=hedge, throw=throw)
+    [result] = send(wave, settings, progress_bar(progress))
     return result
 
 
@@ -117,12 +109,12 @@ def stream(
     throw: bool = True,
     progress: bool = False,
 ) -> Generator[MapResult, None, None]:
-    """Run ``fn`` on every row of ``inputs``, with ever better results while answers come.
+    """Run ``fn`` on every row of ``inputs``, and give results that improve as answers come.
 
     The first result comes as soon as the answers can be decoded, and further ones after further
-    answers, each decoded anew from all that has come. Their ``outcome`` is `Outcome.WAITING`, but
-    for the last, which is what `map` would have returned. Decoding for those before the last takes
-    at most a tenth of the time, so when answers come in quick succession some share a result.
+    answers, each decoded from all answers so far. Their ``outcome`` is `Outcome.WAITING`, except
+    for the last result, which is the one that `map` would have returned. Decoding the results before the
+    last takes at most a tenth of the time, so answers in quick succession may share a result.
 
     Parameters
     ----------
@@ -132,48 +124,37 @@ def stream(
     Returns
     -------
     generator of MapResult
-        At least one. Closing it abandons whatever still runs, as leaving a loop over it does when
-        nothing else refers to it; ``contextlib.closing`` makes sure. While the caller is busy with
-        a result nothing else is decided: the stop rule is asked when the next one is wanted.
+        At least one. Closing the generator abandons the calls that still run, and so does leaving a
+        loop over it if nothing else refers to it; ``contextlib.closing`` makes sure. The stopping rule is
+        evaluated only while the caller waits for the next result.
 
     Raises
     ------
     CodedmapError
-        As `map`, in place of the last result where that would have been raised.
+        As `map`, in place of the last result.
     """
-    return _results(
-        fn,
-        inputs,
-        code=code,
-        engine=engine,
-        stop=stop,
-        hedge=hedge,
-        throw=throw,
-        progress=progress,
-        early=True,
-    )
+    wave, settings = _encoded(fn, inputs, code, engine, stop=stop, hedge=hedge, throw=throw)
+    return send(wave, settings, progress_bar(progress), early=True)
 
 
-def _results(
+def _encoded(
     fn: Callable[[Any], Any] | Resident,
     inputs: Any,
-    *,
     code: Code | Literal["auto"],
     engine: Engine | Executor,
+    *,
     stop: StoppingRule | None,
     hedge: Hedge | None,
     throw: bool,
-    progress: bool,
-    early: bool,
-) -> Generator[MapResult, None, None]:
-    """Check, encode and send; then give results as they get better if ``early``, and the last one."""
+) -> tuple[Wave, Settings]:
+    """Check the arguments, choose a code if "auto", and encode the inputs."""
     rows, hedge = shaped_rows(inputs), checked_hedge(hedge)
     plan = None
     if isinstance(code, str) and code == "auto":
-        if isinstance(engine, Engine):  # or it takes a plan to find out
+        if isinstance(engine, Engine):  # before a plan is made
             checked_rule(stop, Uncoded(engine.workers))
         check_finite(rows)
-        plan = auto(fn, rows, engine, stop)
+        plan = auto(fn, rows, engine, stop, given=given_as(inputs))
         code = plan.code
     if not isinstance(code, Code):
         kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
@@ -183,17 +164,10 @@ def _results(
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     engine = checked_engine(engine, fn, code.workers)
-    stop = checked_rule(stop, code)
-    wave = Wave(code, rows, plan=plan, hedged=hedge is not None)
-    return sent(
-        wave,
-        fn,
-        engine=engine,
-        stop=stop,
-        hedge=hedge,
-        throw=throw,
-        showing=shown(progress),
-        early=early,
+    settings = Settings(fn, engine, checked_rule(stop, code), hedge, throw)
+    return (
+        Wave(code, rows, plan=plan, given=given_as(inputs), hedged=hedge is not None),
+        settings,
     )
 
 

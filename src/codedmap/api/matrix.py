@@ -1,7 +1,8 @@
-"""The door `CodedMatrix`: a linear operator whose products survive stragglers and crashes."""
+"""`CodedMatrix`, a linear operator whose products survive stragglers and crashes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -12,70 +13,68 @@ from scipy.sparse.linalg import LinearOperator
 from ..codes import Replication, Uncoded
 from ..contracts.answers import all_finite
 from ..contracts.code import Code
-from ..contracts.matrix_code import MatrixCode
-from ..contracts.memory import free_memory
+from ..contracts.matrix_code import Decoded, MatrixCode, Partial
+from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
-from ..errors import CannotSend, InvalidArgument, NotEnoughMemory
+from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.placed import Placed
 from ..execution.stream import checked_engine, checked_rule
-from ..matrices.blocks import Blocks, checked_matrix
-from ..matrices.call import Call
-from ..matrices.copies import Copies
-from ..matrices.products import Products
+from ..matrices.blocks import CodedBlocks, checked_matrix
+from ..matrices.job import ProductJob
 from ..results.matrix_result import MatrixResult
 
 __all__ = ["CodedMatrix"]
 
-_LITTLE = 32 << 20
-"""Bytes that are placed whatever is said to be free."""
+_OUTVOTED = "an answer that differs from its copies'"
 
 
 class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
-    """A matrix whose coded blocks live on workers; its products come from those that are fast.
+    """A matrix whose coded blocks are kept by workers; products are decoded from the answers of the fast ones.
 
     A ``scipy.sparse.linalg.LinearOperator``: ``A @ v``, ``A @ B``, ``A.T @ u``, and all solvers that
     take one (``cg``, ``lsmr``, ``eigsh``, ``svds``) run on it unchanged. The rows are cut into K blocks, the
-    last of them filled up with zeros; worker n is sent its coded block once, and with each product
+    last of them padded with zeros; worker n is sent its coded block once, and with each product
     only the columns.
 
-    Products are exact, up to rounding, or raise. There are two exceptions, both asked for: a stop rule with a
-    `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
+    Products are exact, up to rounding, or raise. There are two exceptions, both at the caller's request: a
+    stopping rule with a `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
 
     Parameters
     ----------
     matrix : array-like or scipy.sparse matrix, shape (m, n)
-        Integers and booleans are computed in float64, float16 in float32. Not copied, and looked at
-        again when a lost block has to be made anew, so it must not be changed.
+        Integers and booleans are computed in float64, float16 in float32. It is not copied, and is read
+        again when a lost block is encoded again, so it must not be changed.
     code : MatrixCode, Uncoded or Replication
         Such as ``MDSCode(tasks=11, workers=16)``.
     engine : Engine or concurrent.futures.Executor
-        An executor keeps nothing: there the blocks are sent with every call. With fewer workers than
-        the code has, worker n is the engine's n mod workers, so losses come together: a
+        An executor keeps nothing: the blocks are sent to it with every call. With fewer workers than
+        the code has, the code's worker n is the engine's n mod workers, so losses come together: a
         warning says so.
     stop : StoppingRule, optional
-        When to stop waiting; by default ``Decodable()``: as soon as the product can be had. A worker that
-        hangs without dying is waited for if the others do not suffice, unless the rule contains a `Deadline`.
+        When to stop waiting; by default ``Decodable()``: as soon as the product can be decoded. A worker that
+        hangs without dying is waited for if the product cannot be decoded without it, unless the rule
+        contains a `Deadline`.
     throw : bool
-        Whether to raise where the product cannot be had exactly. If False, take the estimate of a code that
-        has one, such as `PolarCode`; else the blocks that came, and NaN for the others, as for those of
-        which answers contradict one another and no majority tells which is right.
+        If True, raise where the product cannot be decoded exactly. If False, return the estimate of a code
+        that has one, such as `PolarCode`; else the blocks that were answered, and NaN for the rest: those
+        without an answer, and those whose answers contradict one another without a majority.
     symmetric : bool
-        That the matrix equals its transpose, which is checked. Then ``A.T`` is ``A``. Otherwise
+        If True, the matrix equals its transpose, which is checked, and ``A.T`` is ``A``. If False,
         ``A.T`` has an encoding of its own, made at its first use, which takes as much memory again.
 
     Raises
     ------
     InvalidArgument
-        If an argument cannot work; a product raises it for columns that do not fit.
+        If an argument is invalid; a product raises it for columns that do not fit.
     NotEnoughMemory
         If the coded blocks would not fit into the free memory.
 
     Notes
     -----
     A product raises `NotEnoughAnswers` if too many workers failed, the first one's exception being the
-    cause; `InvalidAnswer` if answers contradict one another and nothing tells which are wrong; and `EngineError`
-    if the engine has been closed.
+    cause; `InvalidAnswer` if answers contradict one another and it is not clear which are wrong; and
+    `EngineError` if the engine has been closed.
 
     Examples
     --------
@@ -106,22 +105,22 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             _check_symmetric(array)
         self._engine = checked_engine(engine, None, self._code.workers, depth=3)
         self._matrix = array
-        self._blocks = Blocks(array, self._code)
-        _check_memory(self._blocks, self._code)
-        self._placed = Placed(self._engine, self._blocks.all(), self._blocks.again)
+        self._blocks = blocks = CodedBlocks(array, self._code)
+        check_blocks(blocks.nbytes, self._code.tasks, self._code.workers, sparse=blocks.sparse)
+        self._placed = Placed(self._engine, blocks.encoded(), blocks.encoded_again)
         self._transposed: CodedMatrix | None = self if symmetric else None
         self._last: MatrixResult | None = None
         super().__init__(array.dtype, array.shape)
 
     @property
     def last(self) -> MatrixResult | None:
-        """How the last product came about, also one of the transpose made through this operator; None before."""
+        """How the last product was computed, also one with the transpose by this operator; None before."""
         return self._last
 
     @property
     def code(self) -> MatrixCode | Uncoded | Replication:
         """How the matrix is coded."""
-        return self._code.code if isinstance(self._code, Copies) else self._code
+        return self._code.copies if isinstance(self._code, _CopiesCode) else self._code
 
     @property
     def engine(self) -> Engine:
@@ -129,52 +128,52 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return self._engine
 
     def dot(self, x: Any) -> Any:
-        """The product with a vector or columns, or with another operator."""
-        _check_kind(x, "A @ B")  # SciPy drops the mask
-        if np.ndim(x) > 2:
-            _checked_columns(x, self.shape[1], "A @ B")
-        return super().dot(x)
+        """The product with a vector or columns, with another operator, or with a number."""
+        if _operator_or_number(x):
+            return super().dot(x)
+        x = _checked_columns(x, self.shape[1], "A @ B")
+        return self._matvec(x) if x.ndim == 1 else self._matmat(x)
+
+    def __rmul__(self, x: Any) -> Any:
+        if _operator_or_number(x):
+            return super().__rmul__(x)
+        return self.T.dot(_as_array(x, "U @ A").T).T
+
+    def __matmul__(self, other: Any) -> Any:
+        return self.dot(_no_scalar(other))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self.__rmul__(_no_scalar(other))
 
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
         x = _checked_columns(x, self.shape[1], "A @ v")
-        result: np.ndarray = super().matvec(x)
-        return result
+        return np.asarray(super().matvec(x))
 
     def matmat(self, X: Any) -> np.ndarray:
         """The product with columns, (n, c)."""
         X = _checked_columns(X, self.shape[1], "A @ B")
-        return self._matmat(X)
+        return np.asarray(super().matmat(X))
 
     def rmatvec(self, x: Any) -> np.ndarray:
         """The product of the conjugate transpose with a vector, (m,) or (m, 1)."""
         x = _checked_columns(x, self.shape[0], "A.H @ u")
-        result: np.ndarray = super().rmatvec(x)
-        return result
+        return np.asarray(super().rmatvec(x))
 
     def rmatmat(self, X: Any) -> np.ndarray:
         """The product of the conjugate transpose with columns, (m, c)."""
         X = _checked_columns(X, self.shape[0], "A.H @ U")
-        return self._rmatmat(X)
+        return np.asarray(super().rmatmat(X))
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._matmat(x.reshape(-1, 1))[:, 0]
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        dtype = np.result_type(self.dtype, X.dtype)
-        columns = np.ascontiguousarray(X, dtype)
-        shape = self._blocks.rows, columns.shape[1]
+        columns = np.ascontiguousarray(X, np.result_type(self.dtype, X.dtype))
         if not columns.shape[1]:
-            return np.zeros((self.shape[0], 0), dtype)
-        products = Products(
-            self._code,
-            shape,
-            dtype,
-            self.dtype,
-            added=lambda: self._blocks.longest_row * _lengths(columns),
-        )
-        call = Call(self._placed, products, self._stop, self.shape[0], throw=self._throw)
-        values, self._last = call.result(self._code.workers, columns)
+            return np.zeros((self.shape[0], 0), columns.dtype)
+        job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
+        values, self._last = job.result()
         return values
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:
@@ -183,12 +182,11 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         product = self._transpose()._matmat(np.conj(X))
         self._last = self._transpose()._last
-        conjugate: np.ndarray = np.conj(product)
-        return conjugate
+        return np.asarray(np.conj(product))
 
     def _transpose(self) -> CodedMatrix:
         if self._transposed is None:
-            self._blocks.check()
+            self._blocks.check_unchanged()
             self._transposed = CodedMatrix(
                 self._matrix.T,
                 code=self.code,
@@ -205,7 +203,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def __getstate__(self) -> Any:
         raise CannotSend(
             "a CodedMatrix belongs to the process and the engine where it was made, and cannot be pickled or "
-            "copied: keep the matrix and the code, and make a new one of them"
+            "copied: keep the matrix and the code, and make a new one from them"
         )
 
     def __repr__(self) -> str:
@@ -213,15 +211,75 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return f"<CodedMatrix: {rows} x {columns}, {self.dtype}, by {self.code!r}>"
 
 
-def _lengths(columns: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
-    return lengths
+class _CopiesCode:
+    """A code that copies as a code for a matrix: worker n keeps block n mod K, and copies are compared."""
+
+    def __init__(self, copies: Uncoded | Replication) -> None:
+        if copies.fill is not None:
+            raise InvalidArgument(
+                f"fill={copies.fill!r} cannot replace a lost block of a matrix, whose product does not follow "
+                "from those of other blocks: leave it out"
+            )
+        self.copies = copies
+        self.tasks, self.workers, self.stragglers = copies.tasks, copies.workers, copies.stragglers
+        self._encoding = copies.encode(np.eye(copies.tasks)[:, None])
+
+    def weights(self, worker: int) -> np.ndarray:
+        row: np.ndarray = self._encoding.payloads[worker, 0]
+        return row
+
+    def decodable(self, answered: frozenset[int], dtype: np.dtype[Any]) -> bool:
+        return not self._unconfirmed(answered)
+
+    def decode(self, answers: Mapping[int, np.ndarray], dtype: np.dtype[Any]) -> Decoded:
+        """The answers themselves; where copies differ, the majority's."""
+        lacking = self._unconfirmed(frozenset(answers))
+        if lacking:
+            raise NotEnoughAnswers(
+                f"{len(lacking)} of {self.tasks} blocks (the first is {lacking[0]}) have fewer than "
+                f"{self._encoding.confirm} usable answers",
+                WAIT,
+            )
+        estimate = self._encoding.decode({slot: answer[None] for slot, answer in answers.items()})
+        disputed = np.flatnonzero(~estimate.exact[:, 0])
+        if len(disputed):
+            raise NotEnoughAnswers(
+                f"copies of {len(disputed)} blocks (the first is {disputed[0]}) gave different answers, and no "
+                "majority shows which is right",
+                WAIT,
+                "use more copies",
+            )
+        return Decoded(estimate.values[:, 0], dict.fromkeys(estimate.rejected, _OUTVOTED))
+
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+        """Blocks of which enough copies agree; infinite standard errors for all others.
+
+        A block with fewer copies than must agree keeps its value, as in `Replication`; where copies differ
+        without a majority it is NaN.
+        """
+        slots = tuple(sorted(answers))
+        stacked = np.stack([answers[slot] for slot in slots])[:, None]
+        voted = self._encoding.voted(slots, stacked, ())
+        assert voted.stderr is not None
+        values = np.full((self.tasks, *stacked.shape[2:]), np.nan, stacked.dtype)
+        stderr = np.full(values.shape, np.inf)
+        answered = sorted({self._encoding.raw[slot] for slot in slots})
+        exact = [task for task in answered if voted.exact[task, 0]]
+        # Where copies differ, their distance is the standard error; it is infinite for a single answer.
+        single = [task for task in answered if np.isinf(voted.stderr[task, 0])]
+        values[exact + single] = voted.values[exact + single, 0]
+        stderr[exact] = 0.0
+        return Partial(values, stderr, dict.fromkeys(voted.rejected, _OUTVOTED))
+
+    def _unconfirmed(self, answered: frozenset[int]) -> list[int]:
+        """Blocks with fewer answers than must agree."""
+        counts = np.bincount([self._encoding.raw[slot] for slot in answered], minlength=self.tasks)
+        return [int(task) for task in np.flatnonzero(counts < self._encoding.confirm)]
 
 
 def _checked_code(code: Any) -> MatrixCode:
     if isinstance(code, (Uncoded, Replication)):
-        return Copies(code)
+        return _CopiesCode(code)
     if isinstance(code, MatrixCode):
         return code
     kind = "a code for map" if isinstance(code, Code) else "no code for a matrix"
@@ -231,17 +289,46 @@ def _checked_code(code: Any) -> MatrixCode:
     )
 
 
+def _operator_or_number(x: Any) -> bool:
+    # To NumPy a text is a scalar too.
+    return isinstance(x, LinearOperator) or (np.isscalar(x) and np.asarray(x).dtype.kind in "biufc")
+
+
+def _no_scalar(x: Any) -> Any:
+    if np.isscalar(x):
+        raise InvalidArgument(
+            f"{x!r} is neither a vector nor columns: to scale the operator by a number c, write A * c"
+        )
+    return x
+
+
+def _as_array(columns: Any, what: str) -> np.ndarray:
+    if np.ma.is_masked(columns):
+        raise InvalidArgument(
+            f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
+            "with its filled(0.0)"
+        )
+    if sparse.issparse(columns):
+        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
+    try:
+        return np.asarray(columns)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{what}: what is multiplied cannot be made an array: {error}"
+        ) from error
+
+
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
-    _check_kind(columns, what)
-    array = np.asarray(columns)
+    array = _as_array(columns, what)
+    if array.ndim not in (1, 2) or array.shape[0] != length:
+        found = f"an array of shape {array.shape}" if array.ndim else repr(columns)
+        raise InvalidArgument(
+            f"{what}: the operator takes vectors of length {length} or {length} x c columns, but what is "
+            f"multiplied is {found}"
+        )
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
             f"{what}: what is multiplied has dtype {array.dtype}, but must be numbers"
-        )
-    if array.ndim not in (1, 2) or array.shape[0] != length:
-        raise InvalidArgument(
-            f"{what}: the operator takes vectors of length {length} or {length} x c columns, but what is "
-            f"multiplied has shape {array.shape}"
         )
     if array.dtype.kind in "fc" and not all_finite(array):
         bad = ~np.isfinite(array)
@@ -250,15 +337,6 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
             "this means that it has diverged"
         )
     return array
-
-
-def _check_kind(columns: Any, what: str) -> None:
-    if np.ma.is_masked(columns):
-        raise InvalidArgument(
-            f"{what}: entries of what is multiplied are masked, and have no value: use its filled(0.0), say"
-        )
-    if sparse.issparse(columns):
-        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
 
 
 def _check_symmetric(array: Any) -> None:
@@ -271,22 +349,4 @@ def _check_symmetric(array: Any) -> None:
         raise InvalidArgument(
             f"the matrix differs from its transpose by up to {off:.3g}: symmetrise it, (M + M.T) / 2, or "
             "leave symmetric=True out"
-        )
-
-
-def _check_memory(blocks: Blocks, code: MatrixCode) -> None:
-    free = free_memory()
-    # Twice: here or in transit, and on the workers if they share the machine.
-    if free is None or 2 * blocks.most_bytes <= max(free, _LITTLE):
-        return
-    bytes_ = blocks.least_bytes
-    if 2 * bytes_ > max(free, _LITTLE):
-        instead = (
-            "use Replication, whose blocks stay as sparse as the matrix is"
-            if blocks.sparse
-            else "use fewer workers for as many tasks, or cast the matrix to float32"
-        )
-        raise NotEnoughMemory(
-            f"{code.workers} coded blocks of a matrix cut into {code.tasks} take {bytes_ / 1e6:,.0f} MB, "
-            f"and as much again on their way to the workers, but only {free / 1e6:,.0f} MB are free: {instead}"
         )

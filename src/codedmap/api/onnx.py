@@ -16,23 +16,23 @@ _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(floa
 
 
 class OnnxModel:
-    """An ONNX model with one input, opened in whichever process first calls it, with one thread.
+    """An ONNX model with one input, opened at its first call in each process, with one thread.
 
-    Needs ``pip install codedmap[onnx]``. Pickles as its source, so wrap it in a
+    Needs ``pip install codedmap[onnx]``. It is pickled as its source, so wrap it in a
     `codedmap.engines.Resident` to open it once per worker and not once per call.
 
     Parameters
     ----------
     source : path or bytes
-        The model file, or its content, for workers that do not see the file.
+        The model file, or its content for workers that cannot read the file.
     output : str, optional
         Which of the model's outputs is the answer; by default the first.
 
     Raises
     ------
     InvalidArgument
-        If there is no such file. That it is no model, or has several inputs, shows when it is
-        opened: at the first call, or by `check`.
+        If there is no such file. A file that is no model, or a model with several inputs, raises when
+        it is opened: at the first call, or by `check`.
     """
 
     def __init__(self, source: str | Path | bytes, output: str | None = None) -> None:
@@ -58,12 +58,12 @@ class OnnxModel:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What the model's input takes."""
+        """The dtype of the model's input."""
         kind = self._input.type
         if kind not in _DTYPES:
             raise InvalidArgument(
-                f"{self._name} takes {kind}, which cannot be mixed: export it from behind its "
-                "embedding layer, so that it takes floating point"
+                f"{self._name} takes {kind}, which cannot be mixed: export it without its embedding layer, "
+                "so that it takes floating point"
             )
         return np.dtype(_DTYPES[kind])
 

@@ -1,4 +1,4 @@
-"""Which code? Measured on a sample, before a cluster is spent on it."""
+"""`plan`: which code to use, measured on a sample of the rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..planning.on_engine import computing
 from ..planning.question import BUDGET, GROUPS, Question, planned
 from ..planning.sampling import drawn, fewest_late, numbers_of_tasks
 from ..results.plan import Plan
+from ..results.summary import batches_are_arrays, failed_lookup, given_as
 
 __all__ = ["plan"]
 
@@ -36,46 +37,47 @@ def plan(
     seed: int = 0,
     engine: Engine | None = None,
 ) -> Plan:
-    """Measure on a sample which code loses least, and what copies and hedging would do instead.
+    """Measure on a sample which code has the smallest error, and compare it with copies and hedging.
 
-    ``fn`` computes the sample and the payloads that each scheme makes of it; then straggler sets
-    are replayed on these answers, the same ones for all schemes. Kernel codes are tried with several
-    spreads, with and without leaning on the sample's own answers; those are never known of the rows
-    that are being judged. Schemes that are equally good, within 2 % or within twice the
-    standard error of the difference over the sample's rows, are told apart by error bars, then by the share of exact
-    rows, then by cost.
+    ``fn`` computes the sample and the payloads that each scheme makes from it; then straggler sets
+    are replayed on these answers, the same sets for all schemes: all sets if there are at most
+    10,000, else some drawn at random. Exact rows are counted over all of them; errors are measured on
+    some 60 or more. Kernel codes are tried with several
+    spreads, with and without the sample's own answers as known ones; the answers of the rows that are
+    being estimated are never among them. Schemes whose errors are equal, within 2 % or within twice the
+    standard error of the difference over the sample's rows, are ranked by error bars, then by the share
+    of exact rows, then by cost.
 
-    ``fn`` computes 10 K + 256 rows of the sample at most, and for each number of tasks that is tried
-    at most 10 (7 N - 4 K) mixtures.
+    ``fn`` computes at most 10 K + 256 rows of the sample, and at most 10 (7 N - 4 K) mixtures for each
+    number of tasks that is tried.
 
     Parameters
     ----------
     fn : callable
         Batch to batch, as in `map`; with ``engine`` also a `codedmap.engines.Resident` on it.
     sample : array-like, shape (m, *x)
-        Rows like those to come, in an order like theirs; 10 K of them are used well, K at least.
+        Rows like those to come, in an order like theirs; at least K, better 10 K.
     workers : int
         N.
     tasks : int, optional
-        K. By default chosen too: the first, from the largest down, whose error is at most a tenth of
-        the outputs' deviation; if there is none, that with the least error.
+        K. By default it is chosen: the largest whose error is at most a tenth of the outputs' standard
+        deviation; if there is none, the one with the smallest error.
     stragglers : int, optional
-        S: how many answers a wave goes without. Needed unless there is a latency model, with
-        which it is by default the smallest number that brings the p99 within a tenth of that of the
-        first half of the answers.
+        S: how many answers are not waited for. Required without a latency model. With one, it is by
+        default the smallest number with which the 99th percentile of the time is within a tenth of that
+        of the first half of the answers.
     latency : LatencyModel, optional
-        How long calls take (``codedmap.latency``): the straggler sets are drawn from it, the times
-        until schemes are done are told, and those that are exact stand beside them.
+        How long calls take (``codedmap.latency``). Straggler sets are drawn from it, and the plan also
+        reports how long each scheme takes, exact ones included.
     codes : mapping of str to Code, or iterable of Code, optional
-        What to compare, all with K tasks and at most N workers, instead of the usual: kernel codes,
-        copies, splines, Berrut.
+        Codes to compare, all with K tasks and at most N workers. By default kernel codes, copies, splines
+        and Berrut.
     budget : float, optional
-        Worker calls a task, N / K, at most. 3 by default, where K is chosen.
+        The largest number of worker calls a task, N / K. 3 by default, where K is chosen.
     seed : int
-        Of groups, waves and times.
+        Seeds the draws of groups, straggler sets and times.
     engine : Engine, optional
-        Where ``fn`` computes, each row twice, for the case that a worker is lost. By default in this
-        process.
+        Where ``fn`` computes, each row twice in case a worker is lost. By default in this process.
 
     Returns
     -------
@@ -85,13 +87,12 @@ def plan(
     Raises
     ------
     InvalidArgument
-        If an argument cannot work, or the sample is too small.
+        If an argument is invalid, or the sample is too small.
     InvalidAnswer
-        If fn returns anything but one floating-point array with a row per row, or no scheme at all
-        could be tried.
+        If fn does not return one floating-point array with a row per row, or no scheme could be tried.
     Exception
-        Whatever fn raises for the sample's own rows. What it raises for mixtures only is told in
-        the plan.
+        Any exception that fn raises for the sample's own rows. One that it raises only for mixtures is
+        reported in the plan.
     """
     rows = checked_rows(sample, "sample")
     check_whole("seed", seed, 0)
@@ -108,7 +109,7 @@ def plan(
         )
     if budget is not None and (not is_real(budget) or not 1.0 <= budget < np.inf):
         raise InvalidArgument(f"budget={budget!r} must be at least 1 worker call a task")
-    compared = None if codes is None else _named(codes, workers)
+    compared = None if codes is None else _named_codes(codes, workers)
     if compared is not None and tasks is None:
         tasks = compared[0][1].tasks
     if tasks is not None:
@@ -117,23 +118,29 @@ def plan(
     late = stragglers or 0
     if stragglers is None and seconds is not None:
         late = fewest_late(seconds)
-    if tasks is None:
-        wanted = numbers_of_tasks(workers, late, budget or BUDGET, len(rows))
-    else:
-        wanted = [tasks]
-    answer = computing(fn, engine)
-    return planned(Question(answer, rows, workers, late, seconds, latency, compared, seed), wanted)
+    numbers = [tasks] if tasks else numbers_of_tasks(workers, late, budget or BUDGET, len(rows))
+    given = given_as(sample)
+    answer = computing(fn, engine, given)
+    question = Question(answer, rows, workers, late, seconds, latency, compared, seed)
+    try:
+        return planned(question, numbers)
+    except Exception as error:
+        if given and failed_lookup(error):  # raised by fn in this process
+            error.add_note(f"codedmap.plan: fn raised, and {batches_are_arrays(given)}")
+        raise
 
 
-def _named(codes: Any, workers: int) -> list[tuple[str, Code]]:
+def _named_codes(codes: Any, workers: int) -> list[tuple[str, Code]]:
     if isinstance(codes, Code):
         codes = [codes]
     if isinstance(codes, str) or not isinstance(codes, Iterable):
-        raise InvalidArgument(f"codes={codes!r} are no codes: give such as [Replication(8, 16)]")
+        raise InvalidArgument(
+            f"codes={codes!r} are no codes: give codes such as [Replication(8, 16)]"
+        )
     named = list(codes.items()) if isinstance(codes, Mapping) else [(repr(c), c) for c in codes]
     for name, code in named:
         if not isinstance(code, Code):
-            raise InvalidArgument(f"codes={code!r} is no code: give such as Replication(8, 16)")
+            raise InvalidArgument(f"codes={code!r} is no code: give one such as Replication(8, 16)")
         if code.workers > workers:
             raise InvalidArgument(
                 f"{name} has {code.workers} workers, but the plan is for {workers}"

@@ -1,25 +1,35 @@
-"""The door `sum`: the exact sum of a function over all parts, from those workers that are fast."""
+"""`sum`, the exact sum of a function over all parts, and `CodedParts`, parts that stay on the workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+import builtins
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
-from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, at_best
-from ..contracts.sum_code import SumCode
-from ..engines import Engine, Resident
-from ..errors import InvalidArgument, KeptLost, NotEnoughAnswers
-from ..execution.collect import Collection
-from ..execution.stream import checked_rule
-from ..results.progress_bar import shown
-from ..results.sum_result import SumResult
-from ..results.summary import advice, broken, facts
-from ..sums.pieces import Pieces
-from ..sums.shard import Combined
-from .parts import CodedParts
+from scipy import sparse
 
-__all__ = ["sum"]
+from ..contracts.code import Code
+from ..contracts.memory import check_parts
+from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
+from ..contracts.sum_code import SumCode
+from ..engines import Engine, Kept, Local, Resident
+from ..errors import CannotSend, InvalidArgument, KeptLost, NotEnoughAnswers
+from ..execution.collect import Collection
+from ..execution.placed import Placed
+from ..execution.stream import checked_engine, checked_rule
+from ..results.progress_bar import progress_bar
+from ..results.sum_result import SumResult
+from ..results.summary import engine_error, facts, reason_and_steps
+from ..sums.decoder import SumDecoder
+from ..sums.shard import CombinedFunction, Shard
+
+__all__ = ["CodedParts", "sum"]
+
+_NARROW = 100.0
+"""The largest amplification with which single precision still leaves five digits."""
 
 
 def sum(
@@ -38,8 +48,8 @@ def sum(
     Every worker calls ``fn`` on each of its parts, combines the values, and sends one combination of
     the length of the sum, or of 1/m of it. From any N - S of these the sum is decoded.
 
-    What travels: the parts once, when `CodedParts` places them; ``fn`` and ``args`` with every call, to
-    every worker; back, one answer of each worker.
+    The parts are sent once, when `CodedParts` places them; ``fn`` and ``args`` are sent with every call,
+    to every worker; each worker sends one answer.
 
     Parameters
     ----------
@@ -47,21 +57,21 @@ def sum(
         A part, followed by ``args``, to one array (or number), of the same shape for all parts. Several
         arrays must be joined into one. It has to give the same value for the same part on every
         worker: random numbers must follow from the part and a seed in ``args``. Arrays in parts and
-        ``args`` are not writable for it, also in tuples, lists and dicts.
+        ``args`` are read-only for it, also in tuples, lists and dicts.
     parts : CodedParts, or what `CodedParts` takes
         The latter with ``code`` and ``engine``, for a single sum.
     args : tuple
         What is the same for all parts and changes from call to call, such as a model's weights.
     code, engine
-        As for `CodedParts`, if ``parts`` is none.
+        As for `CodedParts`; needed only if ``parts`` is not one.
     stop : StoppingRule, optional
-        When to stop waiting. By default ``Decodable()``: the sum is exact whichever answers it comes
-        from. A worker that hangs without dying is waited for unless the rule contains a `Deadline`,
-        or the others suffice.
+        When to stop waiting. By default ``Decodable()``: the sum is exact whichever answers it is decoded
+        from. A worker that hangs without dying is waited for if the sum cannot be decoded without it,
+        unless the rule contains a `Deadline`.
     throw : bool
-        Whether to raise when the sum cannot be decoded. If False, ``value`` is NaN then.
+        If True, raise when the sum cannot be decoded. If False, ``value`` is NaN then.
     progress : bool
-        Draw a progress bar on the error stream, if that is a terminal.
+        If True, draw a progress bar on the error stream if that is a terminal.
 
     Returns
     -------
@@ -70,38 +80,133 @@ def sum(
     Raises
     ------
     InvalidArgument
-        If an argument cannot work; nothing has been computed then.
+        If an argument is invalid; nothing has been computed then.
     CannotSend
         If ``fn``, ``args`` or a part cannot be pickled.
     NotEnoughAnswers
-        If the answers do not give the sum; the first worker's exception is the cause. A value
-        of ``fn`` that is not finite, or not of the shape of the others, is one.
+        If the sum cannot be decoded from the answers; the first worker's exception is the cause. A worker
+        fails if a value of ``fn`` is not finite, or not of the shape of the others.
     InvalidAnswer
         If the sum, or what a worker has added up of it, exceeds the range of its dtype; for integers
         and a code that multiplies, the range in which float64 holds all of them.
     """
     if not callable(fn) or isinstance(fn, Resident):
         raise InvalidArgument(
-            f"fn={fn!r} must be a function: it is sent with every call, so what is large and stays "
-            "the same belongs into the parts"
+            f"fn={fn!r} must be a function: it is sent with every call, so put what is large and stays "
+            "the same into the parts"
         )
     if not isinstance(args, (tuple, list)):
         raise InvalidArgument(
             f"args must be a tuple, as args=(weights,), not a {type(args).__name__}"
         )
-    shards = _placed(parts, code, engine)
+    shards = _coded_parts(parts, code, engine)
     rule = checked_rule(stop or Decodable(), shards.code)
-    return _Call(shards, Combined(fn, tuple(args)), rule).result(throw=throw, progress=progress)
+    return _SumJob(shards, CombinedFunction(fn, tuple(args)), rule).result(
+        throw=throw, progress=progress
+    )
 
 
-class _Call:
+class CodedParts:
+    """Parts placed on the workers once, for any number of calls of `sum`.
+
+    Each worker is sent the parts that the code assigns to it, and keeps them. A worker that is lost
+    is sent its parts again in the next sum, or in the same one if the loss shows only then; for this
+    the parts stay referenced here as well.
+
+    Parameters
+    ----------
+    parts : array or sequence
+        Anything with a ``shape`` (a NumPy array, a SciPy matrix) is cut along its first axis into N
+        runs of rows, whose numbers differ by at most 1; ``fn`` is called on each run. Any other sequence
+        is one of parts, of any type; ``fn`` is called on each. It may be longer than N: then a
+        worker's part is a run of them. Cut together what belongs together:
+        ``list(zip(np.array_split(X, N), np.array_split(y, N)))``.
+    code : SumCode
+        Such as `FractionalRepetition`.
+    engine : Engine or concurrent.futures.Executor
+        An executor keeps nothing: the parts are sent to it with every call. With fewer workers than
+        the code has, the code's worker n is the engine's n mod workers, so losses come together: a
+        warning says so.
+
+    Raises
+    ------
+    InvalidArgument
+        If there are fewer parts than workers, or an argument is invalid.
+    CannotSend
+        If a part cannot be pickled.
+    NotEnoughMemory
+        If the workers are processes of this machine (`engines.Local`, ``ProcessPoolExecutor``), and what they
+        keep would not fit into the free memory. Counted are arrays, sparse matrices,
+        bytes, objects with ``nbytes``, and sequences and mappings of these.
+
+    Examples
+    --------
+    >>> import numpy as np, codedmap as cm
+    >>> code = cm.codes.FractionalRepetition(workers=6, stragglers=2)
+    >>> with cm.testing.Scripted(6, {0: cm.testing.never(), 5: cm.testing.crash()}) as engine:
+    ...     shards = cm.CodedParts(np.arange(12.0), code=code, engine=engine)
+    ...     result = cm.sum(lambda rows: (rows**2).sum(), shards)
+    >>> float(result.value), result.abandoned, tuple(result.failed)
+    (506.0, (0,), (5,))
+    """
+
+    def __init__(self, parts: Any, *, code: SumCode, engine: Engine | Executor) -> None:
+        if not isinstance(code, SumCode):
+            kind = "a code for map" if isinstance(code, Code) else "no code"
+            raise InvalidArgument(
+                f"code={code!r} is {kind}: give one for sums, such as FractionalRepetition(12, 2)"
+            )
+        self._parts = _cut(parts, code.workers)
+        self._code = code
+        self._engine = checked_engine(engine, None, code.workers, depth=3)
+        if isinstance(engine, (Local, ProcessPoolExecutor)):
+            sizes = [_bytes(part) for part in self._parts]
+            held = builtins.sum(sizes[part] for n in range(code.workers) for part in code.held(n))
+            check_parts(held, builtins.sum(sizes), code.workers)
+        self._narrow = code.amplification <= _NARROW
+        self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
+        self._placed = Placed(self._engine, map(self._shard, range(code.workers)), self._shard)
+
+    @property
+    def code(self) -> SumCode:
+        """Which worker holds which parts."""
+        return self._code
+
+    @property
+    def engine(self) -> Engine:
+        """Where the parts are."""
+        return self._engine
+
+    def __len__(self) -> int:
+        """How many parts there are; runs of rows, for an array."""
+        return builtins.sum(map(len, self._parts))
+
+    def __getstate__(self) -> Any:
+        raise CannotSend(
+            "CodedParts belong to the process and the engine where they were placed, and cannot be pickled or "
+            "copied: keep the parts and the code, and place them anew"
+        )
+
+    def __repr__(self) -> str:
+        return f"<CodedParts: {len(self)} parts on {self._code.workers} workers by {self._code!r}>"
+
+    def on(self, worker: int) -> Kept:
+        """The reference to a worker's shard; sends the shard first if the worker has lost it."""
+        return self._placed.on(worker)
+
+    def _shard(self, worker: int) -> Shard:
+        parts = tuple((part, self._parts[part]) for part in self._code.held(worker))
+        return Shard(worker, parts, self.coefficients[worker], self._narrow)
+
+
+class _SumJob:
     """One sum while it is computed."""
 
-    def __init__(self, shards: CodedParts, combined: Combined, stop: StoppingRule) -> None:
+    def __init__(self, shards: CodedParts, function: CombinedFunction, stop: StoppingRule) -> None:
         self._shards = shards
-        self._combined = combined
+        self._function = function
         self._stop = stop
-        self._pieces = Pieces(shards.code, shards.coefficients)
+        self._decoder = SumDecoder(shards.code, shards.coefficients)
         self._repaired: list[int] = []
 
     def result(self, *, throw: bool, progress: bool) -> SumResult:
@@ -109,23 +214,23 @@ class _Call:
         calls = Collection(
             self._shards.engine,
             self._stop,
-            take=self._pieces.add,
-            decodable=self._pieces.decodable,
+            take=self._decoder.add,
+            decodable=self._decoder.decodable,
             stderr=lambda: 0.0,
         )
-        with shown(progress) as show, calls:
+        with progress_bar(progress) as show, calls:
             for worker in range(workers):
-                calls.submit(worker, self._combined, self._shards.on(worker))
-            for seen in calls:
-                show(seen)
+                calls.submit(worker, self._function, self._shards.on(worker))
+            for known in calls:
+                show(known)
                 if self._repair(calls):
                     continue
-                outcome = self._outcome(seen)
+                outcome = self._outcome(known)
                 if outcome is not None:
-                    told = self._told(outcome, seen, calls, throw=throw)
-                    if told is not None:
-                        return told
-        raise AssertionError("when nobody is left running there is an outcome")
+                    result = self._decoded(outcome, known, calls, throw=throw)
+                    if result is not None:
+                        return result
+        raise AssertionError("when no call is left running there is an outcome")
 
     def _repair(self, calls: Collection) -> bool:
         """Send the parts again to workers that turned out to have lost them, each once."""
@@ -136,63 +241,65 @@ class _Call:
         ]
         for worker in lost:
             self._repaired.append(worker)
-            calls.submit(worker, self._combined, self._shards.on(worker))
+            calls.submit(worker, self._function, self._shards.on(worker))
         return bool(lost)
 
     def _outcome(self, seen: Progress) -> Outcome | None:
         verdict = self._stop.verdict(seen)
-        if verdict is not None and (seen.decodable or self._is_over(verdict, seen)):
+        if verdict is not None and (seen.decodable or self._time_is_up(verdict, seen)):
             return verdict
         if not seen.running:
-            return verdict or Outcome.NOBODY_LEFT
+            return verdict or Outcome.NONE_RUNNING
         best = seen.answered | seen.running
-        ending = at_best(seen.asked, best, seen.failed, seen.seconds, self._pieces.decodable(best))
+        ending = best_case(
+            seen.asked, best, seen.failed, seen.seconds, self._decoder.decodable(best)
+        )
         if not ending.decodable:
-            return Outcome.HOPELESS
+            return Outcome.UNSATISFIABLE
         out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.HOPELESS if out_of_reach and seen.decodable else None
+        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
 
-    def _is_over(self, verdict: Outcome, seen: Progress) -> bool:
-        """Whether time has had its say, so that no answer will be waited for."""
+    def _time_is_up(self, verdict: Outcome, seen: Progress) -> bool:
+        """Whether the rule's time has passed, so that no further answer is waited for."""
         return verdict is Outcome.DEADLINE or self._stop.wake_after(seen) == 0.0
 
-    def _told(
+    def _decoded(
         self, outcome: Outcome, seen: Progress, calls: Collection, *, throw: bool
     ) -> SumResult | None:
-        """What it came to, or None if answers contradict each other and more may make up for it."""
-        found, problem = None, "they do not tell the sum"
+        """The result, or None if answers contradict each other and further ones may resolve it."""
+        decoded, reason = None, None
         if seen.decodable:
             try:
-                found = self._pieces.decode(seen.answered)
+                decoded = self._decoder.decode(seen.answered)
             except NotEnoughAnswers as error:
-                if seen.running and not self._is_over(outcome, seen):
+                if seen.running and not self._time_is_up(outcome, seen):
                     return None
-                problem = str(error)
-        rejected = self._pieces.outvoted(seen.answered)
-        if found is None and throw:
-            failures = calls.failures
-            raise broken(seen, failures) or self._not_enough(
-                outcome, problem, seen, rejected, failures
+                reason = error
+        rejected = self._decoder.rejected(seen.answered)
+        failures = calls.failures
+        if decoded is None and throw:
+            raise engine_error(seen, failures) or self._not_enough(
+                outcome, reason, seen, rejected, failures
             )
-        value, exact = found or (self._pieces.unknown(), False)
+        value, exact = decoded or (self._decoder.nan(), False)
         return SumResult(
             value=value,
             exact=exact,
             parts=len(self._shards),
             answered=tuple(sorted(seen.answered)),
             abandoned=tuple(sorted(seen.running)),
-            failed=dict(calls.failures),
+            failed=dict(failures),
             rejected=rejected,
             repaired=tuple(self._repaired),
             outcome=outcome,
             seconds=calls.seconds,
-            received=self._pieces.received,
+            received=self._decoder.received,
         )
 
     def _not_enough(
         self,
         outcome: Outcome,
-        problem: str,
+        reason: NotEnoughAnswers | None,
         seen: Progress,
         rejected: Mapping[int, str],
         failures: Mapping[int, BaseException],
@@ -205,21 +312,23 @@ class _Call:
                 f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} "
                 f"with {why})"
             ]
-        needed = code.workers - code.stragglers
-        enough = f"any {needed} would by {code!r}"
-        if len(seen.answered) - len(rejected) >= needed and not seen.decodable:
-            enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
+        if reason is None:
+            needed = code.workers - code.stragglers
+            enough = f"any {needed} would be enough by {code!r}"
+            if len(seen.answered) - len(rejected) >= needed:
+                enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
+            reason = NotEnoughAnswers(f"the sum cannot be decoded from them, and {enough}")
+        again = "call again (parts that were lost are sent again)"
         error = NotEnoughAnswers(
             f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
             f"{facts(seen, failures, *unusable)}; "
-            f"{problem}, and {enough}"
-            + advice(seen, outcome, failures, "call again (parts that were lost are sent again)")
+            + reason_and_steps(reason, seen, outcome, failures, again)
         )
         error.__cause__ = next(iter(failures.values()), None)
         return error
 
 
-def _placed(parts: Any, code: SumCode | None, engine: Engine | Executor | None) -> CodedParts:
+def _coded_parts(parts: Any, code: SumCode | None, engine: Engine | Executor | None) -> CodedParts:
     if isinstance(parts, CodedParts):
         if code not in (None, parts.code) or engine not in (None, parts.engine):
             raise InvalidArgument(
@@ -233,3 +342,48 @@ def _placed(parts: Any, code: SumCode | None, engine: Engine | Executor | None) 
             "them with CodedParts(parts, code=..., engine=...)"
         )
     return CodedParts(parts, code=code, engine=engine)
+
+
+def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
+    """The items of each of so many parts."""
+    whole = hasattr(parts, "shape")
+    if not whole:
+        if isinstance(parts, (str, bytes, Mapping)) or not isinstance(parts, Iterable):
+            raise InvalidArgument(
+                f"parts must be an array or a sequence of parts, not a {type(parts).__name__}"
+            )
+        parts = list(parts)
+    length = (parts.shape[0] if parts.shape else 0) if whole else len(parts)
+    if length < count:
+        raise InvalidArgument(
+            f"{length} {'rows' if whole else 'parts'} are too few for the {count} workers of the code, "
+            "each of which needs one: cut them finer, or use fewer workers. Arrays that belong "
+            "together are cut together: list(zip(np.array_split(X, N), np.array_split(y, N)))"
+        )
+    ends = [length * number // count for number in range(count + 1)]
+    runs = [slice(begin, end) for begin, end in pairwise(ends)]
+    if not whole:
+        return [tuple(parts[run]) for run in runs]
+    try:
+        return [(parts[run],) for run in runs]
+    except (TypeError, NotImplementedError) as error:
+        raise InvalidArgument(
+            f"a {type(parts).__name__} of shape {parts.shape} cannot be cut along its first axis: "
+            f"{str(error) or 'it has no rows'}. Give a sequence of parts, or what can be cut, such as an "
+            "array or a sparse matrix .tocsr()"
+        ) from error
+
+
+def _bytes(item: Any) -> int:
+    """Bytes of an item, of what gives its size."""
+    if isinstance(item, (tuple, list)):
+        return builtins.sum(map(_bytes, item))
+    if isinstance(item, Mapping):
+        return builtins.sum(map(_bytes, item.values()))
+    if isinstance(item, (bytes, bytearray)):
+        return len(item)
+    if sparse.issparse(item):
+        names = ("data", "indices", "indptr", "coords")
+        return builtins.sum(_bytes(getattr(item, name, ())) for name in names)
+    size = getattr(item, "nbytes", 0)
+    return int(size) if isinstance(size, Integral) else 0

@@ -1,4 +1,4 @@
-"""The door `waves`: any number of rows, a wave of them at a time, written and resumed."""
+"""`waves`: any number of rows, a wave of them at a time, written and resumed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
 from ..execution.hedge import Hedge, checked_hedge
-from ..execution.stream import checked_engine, checked_rule, sent
+from ..execution.stream import Settings, checked_engine, checked_rule, send
 from ..execution.wave import Wave
 from ..results.map_result import MapResult
-from ..results.progress_bar import shown_rows
+from ..results.progress_bar import row_progress_bar
 from ..results.totals import Totals
 from ..storage.digest import digest, fingerprint
 from ..storage.journal import Journal
@@ -52,9 +52,9 @@ def waves(
     """Run ``fn`` on every row of a source that need not fit into memory, one `map` after another.
 
     Rows are read, computed and written a wave at a time, in order; no more than a wave of them is
-    in memory. With ``out`` each wave is written before its result is given, and put down in a
-    journal: a run that dies, however it dies, goes on with ``resume=True`` after the last wave that
-    was written. What was written is never computed again.
+    in memory. With ``out`` each wave is written, and recorded in a journal, before its result is given:
+    a run that was killed continues with ``resume=True`` after the last wave that was written. Written
+    rows are never computed again.
 
     Parameters
     ----------
@@ -64,23 +64,23 @@ def waves(
         Anything with ``shape``, ``dtype`` and slices, such as a memory-mapped .npy file, a Dask array,
         a Zarr array or an HDF5 data set, of shape (m, *x); or batches of rows, (b, *x) each.
     code, engine, stop, hedge, throw
-        As for `map`, and the same for all waves; no ``code="auto"``: let `plan` choose one from some
-        of the rows before.
+        As for `map`, and the same for all waves. ``code="auto"`` is not possible: let `plan` choose a
+        code from some of the rows first.
     rows : int, optional
         Rows of a wave. By default as many as take 32 MB, in whole chunks where the source has chunks;
         of an iterator, a batch.
     out : path, array-like or mapping, optional
-        Where answers go. A name ending in .npy: this file, with ``name.exact.npy`` and, if the code
-        has standard errors, ``name.stderr.npy`` beside it; they grow, and hold at any time the rows
-        that are done. Anything with slice assignment and m rows: the answers only. A mapping of such
-        under "values", "exact" and "stderr": these of them that it has.
+        Where answers are written. A name ending in .npy: this file, with ``name.exact.npy`` and, if the
+        code has standard errors, ``name.stderr.npy`` beside it; the files grow, and hold at any time the
+        rows that are done. An object with slice assignment and m rows: the answers only. A mapping with
+        such objects under any of "values", "exact" and "stderr": these.
     journal : path, optional
-        What has been done, a line each wave. By default beside a .npy file, ``name.npy.journal``; for
-        other outputs there is none unless it is given, and then nothing can be resumed.
+        A record of the waves done, one line each. By default beside a .npy file, ``name.npy.journal``;
+        for other outputs there is none by default, and the run cannot be resumed.
     resume : bool
-        Go on with the run in the journal. If there is none, begin one.
+        If True, continue the run in the journal. If there is none, begin one.
     progress : bool
-        Draw a progress bar on the error stream, if that is a terminal.
+        If True, draw a progress bar on the error stream if that is a terminal.
 
     Returns
     -------
@@ -90,12 +90,12 @@ def waves(
     Raises
     ------
     InvalidArgument
-        At the call, if an argument cannot work; or outputs or a journal exist, while not ``resume``;
-        or the source, the code, the function or the outputs are not those of the journal. Of the
-        source, the form and a few waves are looked at (of an iterator, all that are done); of a
-        function, its code and the plain values and arrays that it uses.
+        At the call, if an argument is invalid; if outputs or a journal exist without ``resume``;
+        or if the source, the code, the function or the outputs are not those of the journal. Compared
+        are the source's form and a few waves (of an iterator, all that are done), and the function's
+        code with the plain values and arrays that it uses.
     CodedmapError
-        From the iterator, as `map`, with a note that tells which rows it was. The waves before are
+        From the iterator, as `map`, with a note that names the rows. The waves before are
         written, and the run can be resumed. `InvalidAnswer` also if answers do not fit into ``out``.
     """
     if not isinstance(code, Code):
@@ -107,6 +107,7 @@ def waves(
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     stop, hedge = checked_rule(stop, code), checked_hedge(hedge)
     engine = checked_engine(engine, fn, code.workers, depth=3)
+    settings = Settings(fn, engine, stop, hedge, throw)
     given = Source(source, code.tasks, rows)
     sink = None if out is None else sink_for(out)
     if sink is not None and given.total is not None:
@@ -120,16 +121,7 @@ def waves(
 
     def wave(part: np.ndarray, showing: Any) -> MapResult:
         made = Wave(code, part, hedged=hedge is not None, kind="source", begin=store.seen)
-        [result] = sent(
-            made,
-            fn,
-            engine=engine,
-            stop=stop,
-            hedge=hedge,
-            throw=throw,
-            showing=nullcontext(showing),
-            early=False,
-        )
+        [result] = send(made, settings, nullcontext(showing))
         return result
 
     return Waves(given, store, wave, progress=progress)
@@ -138,8 +130,8 @@ def waves(
 class Waves(Closing, Iterator[MapResult]):
     """The waves of a run, one after another; made by `waves`.
 
-    Leaving a loop over it leaves the run as it is, to be resumed; `close`, or a ``with`` block, lets
-    go of its files.
+    A loop over it may be left at any time, and the run resumed later; `close`, or a ``with`` block,
+    closes its files.
     """
 
     def __init__(
@@ -155,26 +147,26 @@ class Waves(Closing, Iterator[MapResult]):
 
     @property
     def rows(self) -> int:
-        """Rows that are done, those before the run was resumed among them."""
+        """Rows that are done, including those before the run was resumed."""
         return self._store.rows
 
     @property
     def finished(self) -> bool:
-        """Whether that is all of them."""
+        """Whether all rows are done."""
         return self._store.finished
 
     @property
     def totals(self) -> Totals:
-        """What all waves so far came to, those before the run was resumed among them."""
+        """Totals of all waves so far, including those before the run was resumed."""
         return self._store.totals
 
     def run(self) -> Totals:
-        """Compute and write all that is left, and tell what all of it came to.
+        """Compute and write all rows that are left, and return the totals of all waves.
 
         Raises
         ------
         InvalidArgument
-            If it was closed, or an error has ended it, before; so does going on with the iterator.
+            If the run was closed, or an error has ended it, before; so does the iterator.
         """
         with self:
             for _ in self:
@@ -182,7 +174,7 @@ class Waves(Closing, Iterator[MapResult]):
         return self.totals
 
     def close(self) -> None:
-        """Let go of the files; what is not done can be resumed."""
+        """Close the files; the run can be resumed."""
         self._steps.close()
         self._store.close()
 
@@ -204,7 +196,7 @@ class Waves(Closing, Iterator[MapResult]):
         self, source: Source, wave: Callable[[np.ndarray, Any], MapResult], progress: bool
     ) -> Generator[MapResult, None, None]:
         store = self._store
-        with closing(store), shown_rows(progress, source.total) as (show, tell):
+        with closing(store), row_progress_bar(progress, source.total) as (show, tell):
             tell(store.rows, _word(self.totals))
             if store.rows:
                 _LOG.info("resumed after %d rows", store.rows, extra={"rows": store.rows})
@@ -257,7 +249,7 @@ def _journal(
     if sink is None:
         if path is not None or resume:
             raise InvalidArgument(
-                "results are not written, so none can be resumed: say with out= where they go"
+                "results are not written, so the run cannot be resumed: give out=, where to write them"
             )
         return None
     if isinstance(sink, Files):
@@ -266,7 +258,7 @@ def _journal(
     if path is None:
         if resume:
             raise InvalidArgument(
-                "resume=True goes on with a journal: say with journal= where it is"
+                "resume=True continues the run of a journal: give its path as journal="
             )
         return None
     path = Path(path)
@@ -283,7 +275,7 @@ def _journal(
 
 
 def _name_of(fn: Any) -> list[str]:
-    """What a function is called, and a hash of what it is made of."""
+    """The name of a function, and a hash of its code and values."""
     if isinstance(fn, Resident):
         fn = fn.fn
     if isinstance(fn, OnnxModel):

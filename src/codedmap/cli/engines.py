@@ -1,4 +1,4 @@
-"""Engines by the names that they have on a command line."""
+"""Engines by their names on the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,16 @@ import cloudpickle
 import codedmap as cm
 
 from ..engines.local_worker import start_server
-from .shell import ENDING, flush
+from .shell import ENDING, flush_output
 
 __all__ = ["ENGINES", "engine_named"]
 
-_WAIT = 10.0  # seconds for a cluster to answer, and then for its first worker
+_TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worker
 
 
 @contextmanager
 def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
-    engine = cm.engines.Dask
+    engine = cm.engines.Dask  # says how to install the extra if it is missing
     from distributed import Client  # noqa: PLC0415  an extra
 
     if not address:
@@ -34,29 +35,29 @@ def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
             "--engine dask needs the address of a scheduler, such as --engine dask:tcp://10.0.0.1:8786"
         )
     try:
-        client: Any = Client(address, timeout=_WAIT)
+        client: Any = Client(address, timeout=_TIMEOUT)
     except (OSError, ValueError) as error:
         raise cm.EngineError(
             f"no Dask scheduler answers at {address} ({error}): is it running?"
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=_WAIT)
+            client.wait_for_workers(1, timeout=_TIMEOUT)
         except TimeoutError as error:
             raise cm.EngineError(
                 f"the Dask cluster at {address} has no workers: start some with dask worker {address}"
             ) from error
-        _by_value()
+        _send_modules_by_value()
         with engine(client, workers=workers) as pool:
             yield pool
 
 
 @contextmanager
 def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
-    engine = cm.engines.Ray
+    engine = cm.engines.Ray  # likewise
     import ray  # noqa: PLC0415  an extra
 
-    # Nobody has asked for a Ray cluster of his own, should it come to that.
+    # No usage statistics where this command starts the cluster.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _check_reachable(address)
     handlers = {number: signal.getsignal(number) for number in ENDING}
@@ -71,9 +72,9 @@ def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
         where = f"at {address}" if address else "here"
         raise cm.EngineError(f"Ray cannot be used {where}: {error}") from error
     try:
-        for number, handler in handlers.items():  # Ray has put its own in their place
+        for number, handler in handlers.items():  # Ray has replaced them by its own
             signal.signal(number, handler)
-        _by_value()
+        _send_modules_by_value()
         with engine(workers) as pool:
             yield pool
     finally:
@@ -81,7 +82,7 @@ def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
 
 
 def _local(workers: int) -> cm.engines.Local:
-    flush()  # multiprocessing does before each process that it starts, and would fail there
+    flush_output()  # multiprocessing does so before it starts a process, and would fail there
     start_server()
     return cm.engines.Local(workers)
 
@@ -94,7 +95,7 @@ ENGINES: dict[str, Callable[..., AbstractContextManager[Any]]] = {
 
 
 def engine_named(words: str, workers: int) -> Callable[[], AbstractContextManager[Any]]:
-    """What starts so many workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786".
+    """A function that starts workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786".
 
     Raises
     ------
@@ -106,12 +107,11 @@ def engine_named(words: str, workers: int) -> Callable[[], AbstractContextManage
         raise cm.InvalidArgument(
             f"--engine {words} must be local, dask:ADDRESS of a scheduler, ray, or ray:ADDRESS"
         )
-    make = ENGINES[name]
-    return lambda: make(workers, address) if address else make(workers)
+    return partial(ENGINES[name], workers, *([address] if address else []))
 
 
 def _check_reachable(address: str) -> None:
-    # Ray itself would try for minutes.
+    # Ray itself retries for minutes.
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()) or "/" in host:
         if address not in ("", "auto"):
@@ -120,18 +120,15 @@ def _check_reachable(address: str) -> None:
             )
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _WAIT).close()
+        socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise cm.EngineError(
             f"no Ray cluster answers at {address} ({error}): is it running? --engine ray alone starts one"
         ) from error
 
 
-def _by_value() -> None:
-    """Have functions of modules in the current directory travel with these modules.
-
-    The workers of a cluster may run anywhere.
-    """
+def _send_modules_by_value() -> None:
+    """Send modules of the current directory with their functions: workers of a cluster may not have them."""
     here = Path.cwd()
     for name, module in tuple(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "")

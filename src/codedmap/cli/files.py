@@ -1,4 +1,4 @@
-"""The files of a command line: rows that come in, results that go out."""
+"""The files of a command: inputs and outputs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import codedmap as cm
 
 from ..storage.sink import unusable
 
-__all__ = ["Save", "check_apart", "reserved", "rows_in", "written"]
+__all__ = ["Save", "archive_of", "check_apart", "rows_in", "written"]
 
 Save = Callable[[IO[bytes]], None]
-_LONGEST = 143  # bytes of a file's name that every file system takes
+_LONGEST = 143  # bytes of a file name that every file system allows
 
 
 def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
     """The array in a .npy or .npz file, there the one named ``key`` or the only one.
 
-    With ``mapped`` a .npy file is mapped and not read, for inputs larger than memory.
+    With ``mapped`` a .npy file is memory-mapped and not read, for inputs larger than memory.
     """
     try:
         with path.open("rb") as file:
@@ -44,7 +44,7 @@ def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
         raise cm.InvalidArgument(
             f"inputs {path} cannot be read ({error.strerror or error}): check the path"
         ) from error
-    except Exception as error:  # a damaged file raises whatever its damage leads to
+    except Exception as error:  # a damaged file may raise anything
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise cm.InvalidArgument(
                 f"inputs {path} holds Python objects, and unpickling those could run any code: "
@@ -72,9 +72,9 @@ def _chosen(path: Path, keys: list[str], key: str | None) -> str:
 
 
 def check_apart(output: Path, *read: str | Path) -> None:
-    """Raise `InvalidArgument` if the output is a file that is read: it would be replaced by what is made of it."""
+    """Raise `InvalidArgument` if the output is one of the files that are read, which it would replace."""
     for path in read:
-        with suppress(OSError):  # one of them is not there
+        with suppress(OSError):  # one of the files does not exist
             if output.samefile(path):
                 raise cm.InvalidArgument(
                     f"output {output} is the file that is read as {path}, which would be lost: give the output "
@@ -83,29 +83,8 @@ def check_apart(output: Path, *read: str | Path) -> None:
 
 
 @contextmanager
-def reserved(
-    path: Path, force: bool
-) -> Iterator[Callable[[cm.MapResult, cm.contracts.Code], None]]:
-    """What saves a result to ``path``; see `written`."""
-    if path.suffix != ".npz":
-        raise cm.InvalidArgument(
-            f"output {path}: give it a name ending in .npz, or in .npy to have it written in waves"
-        )
-    with written("output", path, force) as write:
-
-        def save(result: cm.MapResult, code: cm.contracts.Code) -> None:
-            if result.values.dtype.hasobject:
-                raise cm.InvalidAnswer(
-                    f"answers are Python objects, which {path} cannot hold safely: return numbers or text"
-                )
-            write(lambda file: np.savez(file, **_contents(result, code)))
-
-        yield save
-
-
-@contextmanager
 def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], None]]:
-    """What writes to ``path``, through a file made beside it now; failures leave nothing.
+    """A function that writes to ``path``, through a temporary file created at once; failures leave no file.
 
     Raises
     ------
@@ -143,8 +122,8 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
             part.replace(path)
         except OSError as error:
             raise cm.InvalidArgument(
-                f"{name} {path} could not be written: {error.strerror}; what it would have held is "
-                "lost, run again with room for it"
+                f"{name} {path} could not be written: {error.strerror}; its content is lost, run again "
+                "with room for it"
             ) from error
 
     try:
@@ -154,7 +133,18 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
         part.unlink(missing_ok=True)
 
 
-def _contents(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:
+def archive_of(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:
+    """The arrays of an .npz output.
+
+    Raises
+    ------
+    InvalidAnswer
+        If the answers are Python objects.
+    """
+    if result.values.dtype.hasobject:
+        raise cm.InvalidAnswer(
+            "answers are Python objects, which a file cannot hold safely: return numbers or text"
+        )
     arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
     if result.stderr is not None:
         arrays["stderr"] = result.stderr

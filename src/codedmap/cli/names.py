@@ -1,8 +1,9 @@
-"""What the words of a command line stand for: codes, rules and functions."""
+"""Codes, stopping rules, hedges and functions by their names on the command line."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -18,12 +19,24 @@ from ..contracts.code import check_budget
 
 __all__ = [
     "CODES",
+    "CODE_OPTIONS",
     "code_named",
-    "falls_short",
+    "codes_in",
     "hedge_named",
     "model_named",
     "rule_named",
 ]
+
+CODE_OPTIONS = (
+    "fill",
+    "spread",
+    "degree",
+    "points",
+    "encoder_smoothing",
+    "decoder_smoothing",
+    "order",
+)
+"""Parameters of codes that are options of the command line."""
 
 
 def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.contracts.Code:
@@ -35,7 +48,7 @@ def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.
     if stragglers and fill is None:
         raise cm.InvalidArgument(
             "uncoded gives each task one worker, so no answer may be missing: use --stragglers 0, "
-            "--fill mean to put the mean in for what is lost, or another code"
+            "--fill mean to estimate lost answers by the mean, or another code"
         )
     return cm.Uncoded(tasks, fill)
 
@@ -47,7 +60,7 @@ def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) ->
             f"{workers} workers for {tasks} tasks leave some with {workers // tasks} in all, and "
             f"{stragglers} stragglers may be just these: use --tasks "
             f"{workers // (stragglers + 1)} or fewer, --workers {tasks * (stragglers + 1)} or more, "
-            "or --fill mean to put the mean in for what is lost"
+            "or --fill mean to estimate lost answers by the mean"
         )
     return code
 
@@ -64,28 +77,53 @@ def _lagrange(
 
 
 def _auto(tasks: int, workers: int, stragglers: int) -> cm.contracts.Code:
-    """Stands for the code that will be chosen: of as many workers, and with standard errors."""
+    """A placeholder for the code that will be chosen: of as many workers, with standard errors."""
     return cm.KernelCode(tasks, workers, stragglers, 0.0)
 
 
-class _Row(NamedTuple):
+class CodeRow(NamedTuple):
+    """A code of the command line."""
+
     build: Callable[..., cm.contracts.Code]
     """Called with tasks, workers, stragglers and those of the options that were given."""
-    options: tuple[str, ...] = ()
-    tasks: Callable[[int, int, Mapping[str, Any]], int] = lambda n, s, options: n - s
-    """Tasks by default, from workers, stragglers and options."""
+    options: tuple[str, ...]
+    """Those of `CODE_OPTIONS` that it has."""
+    summary: str
+    """A sentence for the help."""
+    tasks: Callable[[int, int, Mapping[str, Any]], int]
+    """Default number of tasks, from workers, stragglers and options."""
+
+
+_BUILT_BY = {"uncoded": _uncoded, "replication": _replication, "lagrange": _lagrange}
+"""For codes that do not take tasks, workers and stragglers, or need an option."""
+_DEFAULT_TASKS: dict[str, Callable[[int, int, Mapping[str, Any]], int]] = {
+    "uncoded": lambda n, s, options: n,
+    "replication": lambda n, s, options: n // (s + 1),
+    "lagrange": lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1,
+}
+"""For codes whose default is not N - S."""
+
+
+def codes_in(module: Any) -> dict[str, CodeRow]:
+    """The codes of `map` in a module's ``__all__``, by their class names in lower case without "code"."""
+    rows = {}
+    for name in module.__all__:
+        code = getattr(module, name)
+        if hasattr(code, "encode") and not inspect.isabstract(code):
+            word = name.removesuffix("Code").lower()
+            taken = inspect.signature(code).parameters
+            rows[word] = CodeRow(
+                _BUILT_BY.get(word, code),
+                tuple(option for option in CODE_OPTIONS if option in taken),
+                (inspect.getdoc(code) or "").partition("\n")[0].replace("`", ""),
+                _DEFAULT_TASKS.get(word, lambda n, s, options: n - s),
+            )
+    return rows
 
 
 CODES = {
-    "auto": _Row(_auto, (), lambda n, s, options: 1),
-    "uncoded": _Row(_uncoded, ("fill",), lambda n, s, options: n),
-    "replication": _Row(_replication, ("fill",), lambda n, s, options: n // (s + 1)),
-    "berrut": _Row(cm.BerrutCode, ("order",)),
-    "spline": _Row(cm.SplineCode, ("points", "encoder_smoothing", "decoder_smoothing", "order")),
-    "kernel": _Row(cm.KernelCode, ("spread",)),
-    "lagrange": _Row(
-        _lagrange, ("degree",), lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1
-    ),
+    "auto": CodeRow(_auto, (), "Tries codes on some of the rows first.", lambda n, s, options: 1),
+    **codes_in(cm.codes),
 }
 
 
@@ -97,7 +135,7 @@ def code_named(
     Raises
     ------
     InvalidArgument
-        If an option does not apply to this code, or a value to its use.
+        If this code has no such option, or cannot be built with these values.
     """
     row = CODES[name]
     check_budget(1, workers, stragglers)
@@ -113,25 +151,34 @@ def code_named(
 
 
 def rule_named(
-    code: cm.contracts.Code, stragglers: int, quorum: int | None, tolerance: float | None
+    code: cm.contracts.Code,
+    stragglers: int,
+    quorum: int | None,
+    tolerance: float | None,
+    deadline: float | None,
 ) -> cm.contracts.StoppingRule:
-    """Wait for a quorum that can be decoded, or until every standard error is small enough."""
+    """Wait for a quorum that can be decoded, or until every standard error is small enough, or a deadline."""
     workers = code.workers
     if quorum is not None and quorum > workers:
         raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
+    rule: cm.contracts.StoppingRule
     if tolerance is None:
-        return cm.Quorum(quorum or workers - stragglers) & cm.Decodable()
-    if not getattr(code, "has_stderr", True):
+        rule = cm.Quorum(quorum or workers - stragglers) & cm.Decodable()
+    elif not getattr(code, "has_stderr", True):
         raise cm.InvalidArgument(
             f"--tolerance is for standard errors, and {type(code).__name__} has none: use "
             "--code kernel or --code replication --fill mean, or wait by --quorum and --deadline"
         )
-    rule = cm.Tolerance(tolerance)
-    return rule if quorum is None else cm.Quorum(quorum) & rule
+    else:
+        rule = cm.Tolerance(tolerance)
+        rule = rule if quorum is None else cm.Quorum(quorum) & rule
+    return rule if deadline is None else rule | cm.Deadline(deadline)
 
 
-def hedge_named(code: cm.contracts.Code, when: str) -> cm.Hedge:
+def hedge_named(code: cm.contracts.Code, when: str | None) -> cm.Hedge | None:
     """After some seconds, such as 0.5, or once a share of the workers has answered, such as 90%."""
+    if when is None:
+        return None
     try:
         number = float(when.removesuffix("%"))
     except ValueError:
@@ -147,13 +194,13 @@ def hedge_named(code: cm.contracts.Code, when: str) -> cm.Hedge:
 
 
 def model_named(
-    name: str, rows: np.ndarray, note: Callable[[str], None], *, far: bool = False
+    name: str, rows: np.ndarray, note: Callable[[str], None], *, remote: bool = False
 ) -> tuple[Callable[[Any], Any], np.ndarray]:
     """A function from batch to batch, and the rows as it takes them.
 
-    An ONNX model is opened once here, so that what is wrong with it, or with the rows, shows
-    before any worker is started; floating-point rows are cast to its dtype. For workers that are far,
-    on machines which may not have the file, its content travels.
+    An ONNX model is opened once here, so that errors of the model or the rows show before any worker is
+    started; floating-point rows are cast to its dtype. For remote workers, on machines that may not have
+    the file, its content is sent.
     """
     if name.endswith(".onnx"):
         try:
@@ -164,11 +211,11 @@ def model_named(
             ) from error
         if rows.dtype.kind == "f" and rows.dtype != model.dtype:
             note(f"inputs are {rows.dtype} and {Path(name).name} takes {model.dtype}: cast them")
-            with np.errstate(over="ignore"):  # the door tells which rows became infinite
+            with np.errstate(over="ignore"):  # `map` reports rows that became infinite
                 rows = rows.astype(model.dtype)
         model.check(rows.shape, rows.dtype)
-        # A fresh one: this process needs no copy of the weights.
-        return cm.OnnxModel(Path(name).read_bytes() if far else name), rows
+        # A new object: this process needs no copy of the weights.
+        return cm.OnnxModel(Path(name).read_bytes() if remote else name), rows
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise cm.InvalidArgument(
@@ -180,7 +227,7 @@ def model_named(
 
 def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     here = str(Path.cwd())
-    if here not in sys.path:  # workers get the path as it is when they are started
+    if here not in sys.path:  # workers are started with this process's path
         sys.path.insert(0, here)
     try:
         found = importlib.import_module(module)
@@ -203,12 +250,3 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     if not callable(fn):
         raise cm.InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
     return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it
-
-
-def falls_short(result: cm.MapResult, deadline: float | None) -> bool:
-    """Whether the result would have been an error, had ``throw`` not been False."""
-    if result.exact.all():
-        return False
-    unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
-    ended = result.outcome is cm.Outcome.NOBODY_LEFT and deadline is None
-    return unknown or ended or result.outcome is cm.Outcome.HOPELESS

@@ -1,4 +1,4 @@
-"""How the program meets a shell: help that fits, errors in one line, exit codes, signals."""
+"""The program and its shell: help that fits, errors in one line, exit codes, signals."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
     "EPILOG",
     "Command",
     "Commands",
-    "as_program",
-    "explained",
-    "flush",
-    "show",
-    "tell",
-    "warn",
+    "flush_output",
+    "print_error",
+    "print_result",
+    "print_summary",
+    "run_as_program",
+    "with_traceback",
 ]
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
 )
-"""Signals that end the program: its terminal was closed, Ctrl-C, a polite request."""
+"""Signals that end the program: its terminal was closed, Ctrl-C, a request to terminate."""
 _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.NotEnoughAnswers, cm.InvalidAnswer), 1),
     ((cm.EngineError, cm.errors.CannotSend), 3),
@@ -54,9 +54,9 @@ Exit codes:
 Unless the exit code is 0, no .npz output is left, except with --partial; a .npy output keeps the
 rows that are done.
 """
-"""What a command's help says of exit codes."""
-# The library's messages name the remedy in Python; here it has another name.
-_IN_SHELL = (
+"""Exit codes, for the help of a command."""
+# The library's errors name its arguments; these are the options for them.
+_OPTIONS = (
     ("throw=False", "--partial"),
     ('fill="mean"', "--fill mean"),
     ("resume=True", "--resume"),
@@ -78,27 +78,20 @@ class _Context(click.Context):
     formatter_class = _Formatter
 
 
-class _Shown(click.Command):
-    """A command whose help fits, and may be cut off by who reads it."""
+class Command(click.Command):
+    """A command whose help fits the terminal, and may be read in part, as by ``head``."""
+
+    context_class = _Context
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        try:
+        with _output(required=True):  # prints the help and the version
             return super().make_context(*args, **extra)
-        except OSError as error:  # the help and the version are printed in it
-            _unshown(error)
-            raise click.exceptions.Exit(0) from error
+        raise click.exceptions.Exit(0)
 
 
-class Command(_Shown):
-    """A command whose help fits."""
-
-    context_class = _Context
-
-
-class Commands(_Shown, click.Group):
+class Commands(Command, click.Group):
     """Commands that return their exit code, and report every error in one line."""
 
-    context_class = _Context
     command_class = Command
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -110,80 +103,75 @@ class Commands(_Shown, click.Group):
                 message += f" (see '{error.ctx.command_path} --help')"
         except cm.CodedmapError as error:
             message = str(error)
-            for python, shell in _IN_SHELL:
-                message = message.replace(python, shell)
+            for argument, option in _OPTIONS:
+                message = message.replace(argument, option)
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
         else:
             raise SystemExit(code)
-        warn(f"codedmap: error: {' '.join(message.split())}")
+        print_error(f"codedmap: error: {' '.join(message.split())}")
         raise SystemExit(code)
 
 
 @contextmanager
-def explained(full: bool) -> Iterator[None]:
-    """Errors are printed in full before they are reported, if so wanted."""
+def with_traceback(wanted: bool) -> Iterator[None]:
+    """If ``wanted``, print errors in full; they are reported in one line as well."""
     try:
         yield
     except cm.CodedmapError as error:
-        if full:
-            warn("".join(traceback.format_exception(error)).removesuffix("\n"))
+        if wanted:
+            print_error("".join(traceback.format_exception(error)).removesuffix("\n"))
         raise
 
 
-def tell(text: str) -> None:
-    """Print what a run came to; that nobody can read it changes nothing of that."""
-    try:
+def print_summary(text: str) -> None:
+    """Print a summary of what has been written; a failure to print it is no error."""
+    with _output(required=False):
         click.echo(text)
-    except OSError as error:
-        _untold(error)
 
 
-def show(text: str) -> None:
-    """Print what a command is there to print.
+def print_result(text: str) -> None:
+    """Print the result of a command.
 
     Raises
     ------
     InvalidArgument
-        If it cannot be, unless its reader has gone, who has read enough.
+        If it cannot be printed, unless its reader has closed the pipe.
     """
-    try:
+    with _output(required=True):
         click.echo(text)
-    except OSError as error:
-        _unshown(error)
 
 
-def flush() -> None:
-    """Write what has been printed, by a model while it was imported, say; that need not be possible."""
-    try:
+def flush_output() -> None:
+    """Write buffered output, such as that of a model's import; a failure is no error."""
+    with _output(required=False):
         print(end="", flush=True)
-    except OSError as error:
-        _untold(error)
 
 
-def warn(text: str) -> None:
-    """Print on the error stream, if anybody can read it."""
+def print_error(text: str) -> None:
+    """Print on the error stream; a failure is ignored."""
     try:
         click.echo(text, err=True)
     except OSError:
-        _silence(sys.stderr)
+        _discard(sys.stderr)
 
 
-def _untold(error: OSError) -> None:
-    _silence(sys.stdout)
-    if error.errno != errno.EPIPE:
-        warn(f"codedmap: note: standard output cannot be written ({error.strerror})")
+@contextmanager
+def _output(required: bool) -> Iterator[None]:
+    """Handle failures of standard output; a closed pipe is none, since its reader needs no more."""
+    try:
+        yield
+    except OSError as error:
+        _discard(sys.stdout)
+        if error.errno == errno.EPIPE:
+            return
+        problem = f"standard output cannot be written ({error.strerror})"
+        if required:
+            raise cm.InvalidArgument(f"{problem}: send it elsewhere, or make room there") from error
+        print_error(f"codedmap: note: {problem}")
 
 
-def _unshown(error: OSError) -> None:
-    _silence(sys.stdout)
-    if error.errno != errno.EPIPE:
-        raise cm.InvalidArgument(
-            f"standard output cannot be written ({error.strerror}): send it elsewhere, or make room there"
-        ) from error
-
-
-def _silence(stream: Any) -> None:
-    # What is left in its buffer would be tried again when the program ends, and give it an exit code of its own.
+def _discard(stream: Any) -> None:
+    # Python would write the stream's buffer when the program ends, fail, and change the exit code.
     with suppress(OSError, ValueError, AttributeError):  # no stream, or none of the system
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -191,19 +179,19 @@ def _silence(stream: Any) -> None:
 
 
 class _Interrupted(BaseException):
-    """A signal has come; not a KeyboardInterrupt, because click reports those in its own way."""
+    """A signal has come; not a KeyboardInterrupt, which click reports in its own way."""
 
 
-def as_program(command: click.Command) -> None:
-    """Run a command as this process, which the signals of `ENDING` end without leaving a trace."""
-    came: list[int] = []
+def run_as_program(command: click.Command) -> None:
+    """Run a command as this process; the signals of `ENDING` end it without leaving files or processes."""
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # Cleaning up takes less than a second, which neither an impatient second Ctrl-C must interrupt, nor a
-        # system that sends one signal after the other.
+        # Cleaning up takes less than a second. A second Ctrl-C, or the next of several signals that a
+        # system sends in a row, must not interrupt it.
         for other in ENDING:
             signal.signal(other, signal.SIG_IGN)
-        came.append(number)
+        received.append(number)
         raise _Interrupted
 
     for number in ENDING:
@@ -213,10 +201,10 @@ def as_program(command: click.Command) -> None:
         command(prog_name="codedmap")
     except (
         BaseException
-    ):  # some of Python's own code makes a RuntimeError of whatever comes up in it
-        if not came:
+    ):  # some of Python's own code turns what is raised in it into a RuntimeError
+        if not received:
             raise
-        warn("codedmap: interrupted")
-        raise SystemExit(128 + came[0]) from None
+        print_error("codedmap: interrupted")
+        raise SystemExit(128 + received[0]) from None
     finally:
-        flush()
+        flush_output()

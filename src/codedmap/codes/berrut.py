@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.points import task_points, worker_points
-from ..coding.precision import Precision, Windows, of_a_curve
+from ..coding.precision import Precision, Windows, curve_precision
 from ..coding.spline import DENSE_ENTRIES
 from ..contracts.code import check_budget
 from .clipped import check_clip, clipped
@@ -95,7 +95,7 @@ class BerrutCode(LinearCode):
 
     def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
-        return of_a_curve(np.array(answered, float))
+        return curve_precision(np.array(answered, float))
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contracts.sum_code import check_sum_budget
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["FractionalRepetition"]
 
@@ -82,7 +82,9 @@ class FractionalRepetition:
             raise NotEnoughAnswers(
                 f"{len(answered)} of {self.workers} workers answered, and none of workers "
                 f"{', '.join(map(str, range(lacking[0], self.workers, self.groups)))}, who hold the "
-                "same parts: wait longer, or allow more stragglers"
+                "same parts",
+                WAIT,
+                "allow more stragglers",
             )
         return {worker: np.ones(1, dtype=np.int64) for worker in first.values()}
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.gradient import TOLERANCE, Drawn, best_drawn
+from ..coding.gradient import TOLERANCE, DrawnCode, best_drawn
 from ..contracts.arguments import check_whole
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..contracts.memory import check_counts, check_room
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["GroupedGradientCode"]
 
@@ -49,6 +50,7 @@ class GroupedGradientCode:
         check_whole("group", self.group, 1)
         check_whole("reduction", self.reduction, 1)
         check_whole("seed", self.seed, 0)
+        check_counts(self.workers)
         if self.reduction > self.group:
             raise InvalidArgument(
                 f"a group of {self.group} cannot send a sum in {self.reduction} slices: reduction "
@@ -112,8 +114,9 @@ class GroupedGradientCode:
                 raise NotEnoughAnswers(
                     f"{len(answered)} of {self.workers} workers answered, and of group {group} "
                     f"(workers {', '.join(map(str, range(group, self.workers, self.groups)))}) "
-                    f"{len(members)} of the {self.reduction} that are needed: wait longer, or allow "
-                    "more stragglers"
+                    f"{len(members)} of the {self.reduction} that are needed",
+                    WAIT,
+                    "allow more stragglers",
                 )
             for member in sorted(members):
                 found[member * self.groups + group] = weights[:, member]
@@ -124,12 +127,18 @@ class GroupedGradientCode:
         found: dict[int, float] = {}
         for group, members in enumerate(self._members(answered)):
             if len(members) > self.reduction:
-                weights = self._made.combiner.parity(sorted(set(range(self.group)) - members))
+                weights = self._made.parity(members)
                 found |= {int(i) * self.groups + group: float(weights[i]) for i in members}
         return found
 
     @cached_property
-    def _made(self) -> Drawn:
+    def _made(self) -> DrawnCode:
+        check_room(
+            2 * 8 * self.group**2,
+            f"the weights in a group of {self.group} of {self!r}",
+            "Use smaller groups",
+        )
+
         def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             drawn = rng.standard_normal((self.group, self.reduction))
             drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -147,20 +156,7 @@ class GroupedGradientCode:
     def _solved(self, members: frozenset[int]) -> np.ndarray | None:
         if len(members) < self.reduction:
             return None
-        known = self._known
-        if len(known) >= 1024:
-            known = self.__dict__["_known"] = {}  # and not cleared, as other threads may read it
-        if members not in known:
-            missing = sorted(set(range(self.group)) - members)
-            weights, off = self._made.combiner.weights(missing)
-            known[members] = weights if off <= TOLERANCE else None
-        return known[members]
-
-    @cached_property
-    def _known(self) -> dict[frozenset[int], np.ndarray | None]:
-        return {}
+        return self._made.weights(members)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_made", "_known")
-        }
+        return {name: value for name, value in vars(self).items() if name != "_made"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contracts.sum_code import check_sum_budget
-from ..errors import NotEnoughAnswers
+from ..errors import WAIT, NotEnoughAnswers
 
 __all__ = ["IgnoreStragglers"]
 
@@ -60,7 +60,9 @@ class IgnoreStragglers:
         if not self.decodable(answered):
             raise NotEnoughAnswers(
                 f"{len(answered)} of {self.workers} workers answered, and "
-                f"{self.workers - self.stragglers} are needed: wait longer, or allow more stragglers"
+                f"{self.workers - self.stragglers} are needed",
+                WAIT,
+                "allow more stragglers",
             )
         scale = self.workers / len(answered)
         return {worker: np.full(1, scale) for worker in sorted(answered)}

@@ -131,7 +131,7 @@ class KernelCode:
         InvalidArgument
             If the shape does not fit, or the dtype cannot be mixed.
         """
-        check_tasks(inputs, self.tasks)
+        check_tasks(inputs, self.tasks, self.workers)
         tasks, groups = inputs.shape[:2]
         mixes = self.spread > 0.0 and self.workers > tasks
         if mixes and inputs.dtype.kind not in "fc":

@@ -48,8 +48,8 @@ def quarrel_among(decoder: Decoder, tasks: np.ndarray, copies: np.ndarray) -> Qu
         rows = np.flatnonzero(held == task)
         verdict = compare(copies[rows])
         values[task] = verdict.values
-        tied[rows] = (verdict.votes == 0) & ~verdict.lies
-        out[rows] = verdict.lies
+        tied[rows] = (verdict.votes == 0) & ~verdict.outliers
+        out[rows] = verdict.outliers
     sound = finite(copies)
     if not (tied | (out & sound)).any():
         return None

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import matrix
-from ..contracts.code import Estimate, left_out
+from ..contracts.code import Estimate, reject_frequent
 from ..detection.replicas import compare
-from ..errors import InvalidAnswer, NotEnoughAnswers
+from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from ..estimation import Prior
 from ..estimation.decoding import Decoder, Fit
 from ..estimation.observations import Heard, finite
@@ -54,7 +54,8 @@ class KernelEncoding:
         if not slots:
             raise NotEnoughAnswers(
                 f"none of {len(self.raw)} workers gave a usable answer, and KernelCode needs one at "
-                "least: wait longer"
+                "least",
+                WAIT,
             )
         direct, overruling = self._direct(slots, stacked, rejected)
         if stacked.dtype.kind not in "fc" and self._passed(direct, slots, stacked.dtype):
@@ -109,7 +110,9 @@ class KernelEncoding:
         if lost and dtype.kind not in "biu":
             raise NotEnoughAnswers(
                 f"answers of dtype {dtype} have no mean, so nothing can stand in for {lost} of "
-                f"{self.tasks} tasks: wait longer, or use more workers"
+                f"{self.tasks} tasks",
+                WAIT,
+                "use more workers",
             )
         return lost == 0
 
@@ -210,7 +213,7 @@ class _Composition:
         """What the regression is told, and which mixtures' answers are lies for not being finite."""
         raw, told = self.direct.values[have], self.stacked[mixed]
         broken = ~finite(told)
-        lies = left_out(broken) if len(mixed) else broken
+        lies = reject_frequent(broken) if len(mixed) else broken
         # The input of task k sits in slot k, whichever copy of it was answered.
         slots = np.concatenate([have, np.array(self.slots, dtype=int)[mixed]])
         used = np.concatenate([trusted[have] & finite(raw), ~(lies | broken)])
@@ -226,7 +229,8 @@ class _Composition:
             raise NotEnoughAnswers(
                 f"in {lost.any(axis=0).sum()} of {lost.shape[1]} groups all {len(self.slots)} "
                 "answers were left out because their answers are not finite or contradict each "
-                f"other, so nothing can stand in for {lost.sum()} lost ones: wait for more"
+                f"other, so nothing can stand in for {lost.sum()} lost ones",
+                WAIT,
             )
         tasks = np.flatnonzero(wanted.any(axis=1))
         judge = prior is None and self.stacked.dtype.kind in "fc"

@@ -13,6 +13,7 @@ from ..coding.points import task_points, worker_points
 from ..coding.precision import Precision
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget
+from ..contracts.memory import check_room
 from ..errors import InvalidArgument
 from .linear import LinearCode, Operator
 
@@ -105,11 +106,10 @@ class LagrangeCode(LinearCode):
         rounding = float(np.finfo(dtype if dtype.kind in "fc" else np.float64).eps)
         if growth * rounding <= self.tolerance:
             return None
-        more = "" if len(answered) == self.workers else "wait for more answers, "
         return (
             f"{len(answered)} answers are enough on paper ({self.threshold} are needed), but from "
             f"these the decoder amplifies rounding by {growth:.2g}, which in {dtype} gives errors "
-            f"of {growth * rounding:.2g}, above the tolerance of {self.tolerance:g}: {more}"
+            f"of {growth * rounding:.2g}, above the tolerance of {self.tolerance:g}: "
             "use fewer tasks or more workers, or compute in float64"
         )
 
@@ -129,6 +129,7 @@ class LagrangeCode(LinearCode):
         )
 
     def _encoder(self) -> np.ndarray:
+        self._check_room(self.workers, self.tasks)
         nodes, at = task_points(self.tasks), worker_points(self.workers)
         # Barycentric weights of Chebyshev points of the first kind (Berrut and Trefethen 2004).
         angle = (2.0 * np.arange(self.tasks) + 1.0) * np.pi / (2 * self.tasks)
@@ -148,8 +149,16 @@ class LagrangeCode(LinearCode):
         return result
 
     def _fit(self, answered: tuple[int, ...]) -> np.ndarray:
+        self._check_room(len(answered), self.threshold)
         points = worker_points(self.workers)[list(answered)]
         return np.asarray(chebyshev.chebvander(points, self.threshold - 1))
+
+    def _check_room(self, rows: int, columns: int) -> None:
+        check_room(
+            3 * 8 * rows * columns,  # what interpolates, and how it is found
+            f"polynomials of degree {columns - 1} at {rows} points, for {self!r},",
+            "Use fewer tasks or workers, or SplineCode, whose memory grows with their sum",
+        )
 
 
 _NONE = np.empty((0, 0))

@@ -10,16 +10,28 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ..coding.operators import Memory, Operator, apply, in_dtype, units, values_dtype
-from ..coding.operators import telltale as telltale_of
+from ..coding.operators import (
+    Memory,
+    Operator,
+    apply,
+    cast_operator,
+    dense_row,
+    unit_columns,
+    values_dtype,
+)
 from ..coding.precision import Precision, Windows
-from ..contracts.answers import Order, finite, matrix
-from ..contracts.code import Estimate, check_tasks, left_out
-from ..detection.contradictions import contradict, wrong_ones
-from ..detection.nonfinite import broken_in, contradicted, kept_of, left_out_because, patterns
-from ..detection.outliers import find_lies, suspicious
+from ..contracts.answers import Order, all_finite, matrix
+from ..contracts.code import Estimate, check_tasks, reject_frequent
+from ..detection.contradictions import exact_outliers
+from ..detection.nonfinite import (
+    column_patterns,
+    nonfinite_answers,
+    rejected_nonfinite,
+    rejection_reasons,
+    selected_slots,
+)
+from ..detection.outliers import find_lies
 from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
-from .scattered import Loose, loose, side_by_side
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
 
@@ -85,7 +97,7 @@ class LinearCode(abc.ABC):
         InvalidArgument
             If the shape does not fit, or the dtype cannot be mixed.
         """
-        check_tasks(inputs, self.tasks)
+        check_tasks(inputs, self.tasks, self.workers)
         if inputs.dtype.kind not in "fc":
             raise InvalidArgument(
                 f"inputs of dtype {inputs.dtype} cannot be mixed, as {type(self).__name__} must: "
@@ -116,15 +128,15 @@ class LinearCode(abc.ABC):
             made: Operator = operator
             raw: tuple[int | None, ...] = (None,) * self.workers
             if isinstance(operator, np.ndarray):
-                made, raw = in_dtype(operator, dtype), units(operator)
-            known = self._memory.encoder = operator, dtype, made, raw, telltale_of(operator)
+                made, raw = cast_operator(operator, dtype), unit_columns(operator)
+            known = self._memory.encoder = operator, dtype, made, raw, dense_row(operator)
         return known[2], known[3], known[4]
 
     def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
         """A dense decoder in the answers' dtype, and which of its rows tells NaN."""
         known = self._memory.ready
         if known[0] is not operator or known[1] != dtype:
-            made, telltale = in_dtype(operator, dtype), telltale_of(operator)
+            made, telltale = cast_operator(operator, dtype), dense_row(operator)
             known = self._memory.ready = operator, dtype, made, telltale
         return known[2], known[3]
 
@@ -152,6 +164,8 @@ class LinearEncoding:
     code: LinearCode
     payloads: np.ndarray
     raw: tuple[int | None, ...]
+    decodes_any_groups: ClassVar[bool] = True
+    """Answers of a `Sheet` may be to any number of groups: what is decoded does not depend on the inputs."""
     telltale: np.ndarray | None = field(default=None, kw_only=True)
     """A payload, (B, *x), that takes from every input, so that NaN or infinity in any shows in it; None: there is none."""
 
@@ -166,114 +180,97 @@ class LinearEncoding:
         other answers (`find_lies`): that worker is left out for that group, and for all groups if
         it lied in over half of them.
         """
-        groups = self.payloads.shape[1]
-        gathered = matrix if self.code.looks_at_answers else loose
-        slots, stacked, rejected = gathered(answers, groups)
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
-        # NaN and infinity survive the product, so a part of its result tells whether the answers,
-        # which are many times larger, have to be searched for them.
+        # NaN and infinity survive the product with a dense decoder, so a part of it tells of them.
         with np.errstate(invalid="ignore", over="ignore"):
             order = Order.of(slots)
-            values, exact, telltale = self._estimate(order, stacked)
-            usable = finite(values[telltale])
+            values, exact, usable = self._estimate(order, stacked)
         outliers = self._outliers(order, stacked) if usable else None
         if not usable or outliers is not None:
-            values, exact, liars = self._without_lies(slots, side_by_side(stacked), outliers)
+            values, exact, liars = self._without_lies(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *liars}))
         return Estimate(values, exact, None, rejected)
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """What `Salvageable.salvage` says: here only points that a task and a worker share."""
-        groups = self.payloads.shape[1]
-        slots, stacked, rejected = matrix(answers, groups)
-        shape = (self.code.tasks, groups)
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        shape = (self.code.tasks, stacked.shape[1])
         values = np.full((*shape, *stacked.shape[2:]), np.nan, values_dtype(stacked.dtype))
         exact = np.zeros(shape, dtype=bool)
-        owners, broken = [self.raw[slot] for slot in slots], broken_in(stacked)
-        lied = contradicted(slots, stacked, broken, owners, None)
+        owners, broken = [self.raw[slot] for slot in slots], nonfinite_answers(stacked)
+        lied = rejected_nonfinite(slots, stacked, broken, owners, None)
         sure = ~lied
         for row, task in enumerate(owners):
             if task is not None:
                 values[task, sure[row]], exact[task, sure[row]] = stacked[row, sure[row]], True
-        rejected = tuple(sorted({*rejected, *kept_of(slots, np.asarray(lied.any(axis=1)))}))
+        rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(lied.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
-    def _estimate(
-        self, order: Order, stacked: np.ndarray | Loose
-    ) -> tuple[np.ndarray, np.ndarray, int | slice]:
-        if (
-            isinstance(stacked, np.ndarray)
-            and order.rows is not None
-            and self.code.looks_at_answers
-        ):
+    def _estimate(self, order: Order, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Values, which of them are exact, and whether no answer has NaN or infinity."""
+        if order.rows is not None and self.code.looks_at_answers:
             order, stacked = Order(order.ascending, order.ascending, None), stacked[order.rows]
         slots, (_, groups, *outputs) = order.slots, stacked.shape
-        columns = stacked.columns if isinstance(stacked, Loose) else stacked.reshape(len(slots), -1)
+        columns = stacked.reshape(len(slots), -1)
         operator = self.code.decoder(order.ascending, columns)
         if isinstance(operator, np.ndarray):
             operator, telltale = self.code.ready(operator, columns.dtype)
             if order.rows is not None:
                 operator = operator.take(order.rows.argsort(), axis=1)
-            values = (
-                stacked.times(operator) if isinstance(stacked, Loose) else apply(operator, columns)
-            )
+            values = apply(operator, columns)
+            # Before answers that are passed through replace any.
+            usable = all_finite(values[telltale])
         else:
-            telltale = slice(None)
-            columns = side_by_side(stacked).reshape(len(slots), -1)
             values = apply(operator, columns if order.rows is None else columns[order.rows])
+            usable = all_finite(columns)  # factors need not take all of them into account
         values = values.reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
             # A row that passes one raw answer through and takes nothing of the others.
-            for task, column in enumerate(units(operator)):
+            for task, column in enumerate(unit_columns(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
-        return values, exact, telltale
+        return values, exact, usable
 
-    def _outliers(self, order: Order, stacked: np.ndarray | Loose) -> np.ndarray | None:
+    def _outliers(self, order: Order, stacked: np.ndarray) -> np.ndarray | None:
         """Who stands out in which group, (F, B) bool; None if nobody does."""
         precision = self.code.witness(order.ascending) if order.slots else None
         if precision is None:
             return None
-        if isinstance(stacked, Loose):
-            if isinstance(precision, Precision):
-                look = contradict if precision.exact else suspicious
-                if not look(stacked.glance(), precision, order.rows):
-                    return None
-            stacked = side_by_side(stacked)
         flat = stacked.reshape(*stacked.shape[:2], -1)
         if isinstance(precision, Precision) and precision.exact:
-            return wrong_ones(flat, precision, order.rows)
+            return exact_outliers(flat, precision, order.rows)
         return find_lies(flat, precision, order.rows)
 
     def _without_lies(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, set[int]]:
         owners = [self.raw[slot] for slot in slots]
-        broken = broken_in(stacked) if outliers is None else np.zeros_like(outliers)
+        broken = nonfinite_answers(stacked) if outliers is None else np.zeros_like(outliers)
         told = self.code.shortfall if self.code.determined else None
-        lied = contradicted(slots, stacked, broken, owners, told)
+        lied = rejected_nonfinite(slots, stacked, broken, owners, told)
         if outliers is None:
             outliers = np.zeros_like(broken)
-            for pattern, where in patterns(~left_out(broken)):
-                kept = kept_of(slots, pattern)
+            for pattern, where in column_patterns(~reject_frequent(broken)):
+                kept = selected_slots(slots, pattern)
                 found = self._outliers(Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
-        lies = left_out(lied | outliers)
+        lies = reject_frequent(lied | outliers)
         # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
         # mixture that estimates the other tasks.
         usable = ~(lies | broken)
-        why, remedy = left_out_because(bool(broken.any()), bool(outliers.any()))
+        why, remedy = rejection_reasons(bool(broken.any()), bool(outliers.any()))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         exact = np.zeros(values.shape[:2], dtype=bool)
         passed = [(t, row, (broken & ~lies)[row]) for row, t in enumerate(owners) if t is not None]
         for task, _, where in passed:
             exact[task] |= where
-        for pattern, where in patterns(usable):
+        for pattern, where in column_patterns(usable):
             if exact[:, where].all():  # nobody has a number, and nobody contradicts that
                 continue
-            kept = kept_of(slots, pattern)
+            kept = selected_slots(slots, pattern)
             without = f", {len(slots) - len(kept)} left out because {why}"
             self._check(kept, stacked.dtype, without, remedy)
             part = self._estimate(Order.of(kept), stacked[pattern][:, where])

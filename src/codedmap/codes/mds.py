@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from ..coding.precision import MOST, Precision
+from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
+from ..contracts.memory import check_room
 from ..detection.outliers import find_lies
-from ..errors import NotEnoughAnswers
+from ..errors import WAIT, NotEnoughAnswers
 
 __all__ = ["MDSCode"]
 
@@ -50,6 +51,11 @@ class MDSCode:
 
     def __post_init__(self) -> None:
         check_matrix_budget(self.tasks, self.workers)
+        check_room(
+            2 * 8 * self.stragglers * self.tasks,
+            f"the (N - K) K weights of {self!r}",
+            "Use fewer workers or tasks, or PolarCode, which has none",
+        )
 
     @property
     def stragglers(self) -> int:
@@ -87,7 +93,7 @@ class MDSCode:
     def _check(self, slots: list[int], dtype: np.dtype[Any]) -> None:
         reason = self._shortfall(frozenset(slots), dtype)
         if reason is not None:
-            raise NotEnoughAnswers(f"{reason}: wait for more")
+            raise NotEnoughAnswers(reason, WAIT)
 
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         if len(answered) < self.tasks:
@@ -137,7 +143,7 @@ class MDSCode:
         return rows
 
     def _lies(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
-        if len(slots) < self.tasks + 2 or len(slots) > MOST:
+        if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
         basis, _ = np.linalg.qr(self._rows(slots))
         precision = Precision(

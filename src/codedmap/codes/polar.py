@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["PolarCode"]
 
@@ -115,7 +115,8 @@ class PolarCode:
         if not self.decodable(frozenset(answers)):
             raise NotEnoughAnswers(
                 f"the sequential decoder does not get through from {len(answers)} usable answers (it "
-                f"needs at least {self.tasks}, and usually a tenth more): wait for more"
+                f"needs at least {self.tasks}, and usually a tenth more)",
+                WAIT,
             )
         slots, rows, shape = self._sheet(answers)
         values = np.zeros((self.workers, rows.shape[1]), rows.dtype)

@@ -8,12 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..contracts.answer_types import same_in
-from ..contracts.answers import matrix
+from ..contracts.answers import cast_values, matrix
 from ..contracts.arguments import check_whole
-from ..contracts.code import Estimate, check_budget, check_tasks, left_out
+from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 __all__ = ["CopyEncoding", "Replication", "Uncoded"]
 
@@ -70,7 +69,7 @@ class Replication:
 
     def encode(self, inputs: np.ndarray) -> CopyEncoding:
         """Encode B groups of K tasks, (K, B, *x), by copying."""
-        check_tasks(inputs, self.tasks)
+        check_tasks(inputs, self.tasks, self.workers)
         raw = tuple(slot % self.tasks for slot in range(self.workers))
         payloads = inputs if self.workers == self.tasks else inputs[list(raw)]
         return CopyEncoding(payloads, raw, self.tasks, self.fill, self.confirm)
@@ -122,6 +121,8 @@ class CopyEncoding:
     tasks: int
     fill: Fill
     confirm: int
+    decodes_any_groups: ClassVar[bool] = True
+    """As in `LinearEncoding`."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Every task has an answer; with a fill, any has."""
@@ -179,7 +180,7 @@ class CopyEncoding:
             holders.setdefault(self.raw[slot], []).append(row)
         for task, rows in holders.items():
             verdict = compare(stacked[rows], None if out is None else out[rows])
-            lies = left_out(verdict.lies)
+            lies = reject_frequent(verdict.outliers)
             liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}
             trusted = [rows[i] for i in np.flatnonzero(~lies.all(axis=1))]
             if trusted and len(trusted) < len(rows):
@@ -194,8 +195,12 @@ class CopyEncoding:
         odd = f", {len(rejected)} left out for their shape" if rejected else ""
         return NotEnoughAnswers(
             f"{len(slots)} of {len(self.raw)} workers gave a usable answer{odd}, and no copy of "
-            f"{_named(lost)} is among them: wait longer, use more workers, or fill the gap with "
-            'fill="mean"'
+            f"{_named(lost)} is among them",
+            WAIT,
+            "use more workers"
+            if len(self.raw) > self.tasks
+            else "give each task more than one worker (Replication)",
+            'fill the gap with fill="mean"',
         )
 
 
@@ -203,7 +208,7 @@ def _with_nan(values: np.ndarray) -> np.ndarray:
     """The same values in a dtype that has NaN, none of them rounded."""
     if values.dtype.kind in "fcO":
         return values
-    real = same_in(values, np.dtype(float)) if values.dtype.kind in "biu" else None
+    real = cast_values(values, np.dtype(float)) if values.dtype.kind in "biu" else None
     return values.astype(object) if real is None else real
 
 
@@ -212,14 +217,18 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     if values.dtype.kind not in "biufc":
         raise NotEnoughAnswers(
             f'answers of dtype {values.dtype} have no mean, so fill="mean" cannot stand in for '
-            f"{_named(lost)}: wait longer, or use more workers"
+            f"{_named(lost)}",
+            WAIT,
+            "use more workers",
         )
     wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
-    known = same_in(values[have], np.dtype(wide))
+    known = cast_values(values[have], np.dtype(wide))
     if known is None:
         raise NotEnoughAnswers(
             f"answers of dtype {values.dtype} above 2**53 cannot stand beside a mean, which would round them, so "
-            f'fill="mean" cannot stand in for {_named(lost)}: wait longer, or use more workers'
+            f'fill="mean" cannot stand in for {_named(lost)}',
+            WAIT,
+            "use more workers",
         )
     finite = np.isfinite(known)
     # In a unit in which neither sums nor squares overflow; of a power of two, to lose no digit.

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ..coding.operators import apply, values_dtype
-from ..coding.precision import Windows, of_a_curve
+from ..coding.precision import Windows, curve_precision
 from ..coding.spline import BandedSmoother, banded_smoother, smoother, smoothing_by_gcv
 from ..contracts.answers import matrix
-from ..contracts.code import Estimate, left_out
+from ..contracts.code import Estimate, reject_frequent
 from ..detection.outliers import judged
 from ..detection.sketches import CLOSER, scaled, sketched
 from .linear import LinearEncoding
@@ -58,16 +58,16 @@ class RobustEncoding(LinearEncoding):
 
         An answer without weight in the end is a lie, as is one with a non-finite entry.
         """
-        groups = self.payloads.shape[1]
-        slots, stacked, rejected = matrix(answers, groups)
+        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        groups = stacked.shape[1]
         self._check(slots, stacked.dtype)
         order = np.argsort(slots)
         slots, stacked = tuple(slots[row] for row in order), stacked[order]
         flat = stacked.reshape(len(slots), groups, -1)
         finite = np.isfinite(flat).all(axis=2)
-        usable = ~left_out(~finite)
+        usable = ~reject_frequent(~finite)
         fits = [self._fit(slots, flat, usable[:, group], group) for group in range(groups)]
-        lies = left_out(np.stack([weights == 0 for weights, _ in fits], axis=1))
+        lies = reject_frequent(np.stack([weights == 0 for weights, _ in fits], axis=1))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         for group, fit in enumerate(fits):
             weights, λ = fit
@@ -179,7 +179,7 @@ def _together(knots: np.ndarray, y: np.ndarray, kept: np.ndarray, most: float) -
 def _alone(knots: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far each answer is from what an interpolant of the others predicts, (n,)."""
     off = np.zeros(len(knots))
-    precision = of_a_curve(knots)
+    precision = curve_precision(knots)
     whole = slice(None)
     parts = precision.parts if isinstance(precision, Windows) else ((whole, whole, precision),)
     for held, core, part in parts if precision is not None else ():

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..coding.points import Points, task_points, worker_points
-from ..coding.precision import Precision, Windows, of_a_curve
+from ..coding.precision import Precision, Windows, curve_precision
 from ..coding.spline import smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
 from ..contracts.code import check_budget
@@ -130,7 +130,7 @@ class SplineCode(LinearCode):
 
     def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
-        return of_a_curve(np.array(answered, float))
+        return curve_precision(np.array(answered, float))
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""

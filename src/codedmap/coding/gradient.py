@@ -5,32 +5,134 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InvalidArgument, NotEnoughAnswers
-from .combining import Combiner, straggler_sets
+from ..contracts.memory import check_room
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["TOLERANCE", "Drawn", "GradientCode", "best_drawn"]
+__all__ = ["TOLERANCE", "DrawnCode", "GradientCode", "best_drawn"]
 
 TOLERANCE = 1e-9
 """How far weights may miss the sum or enlarge the rounding of float64, relative to it."""
 _DRAWS = 8
-_CONTENT = 1e3
+_ACCEPTED = 1e3  # length of weights from which on no other draw is tried
+_TRIED = 500  # sets of stragglers that are looked at, if there are more
+_REMEMBERED = 1024  # sets of answers whose weights are kept
+_EPS = float(np.finfo(np.float64).eps)
+_DEPENDENT = 1e-9  # relative size below which a direction counts as rounding error
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
-    """Coefficients, what finds weights for them, and the longest weights that were found."""
+class DrawnCode:
+    """Coefficients as rows c_1 … c_n, and weights w with Σ w_i c_i = target, 0 where a row is missing.
 
-    coefficients: np.ndarray
-    combiner: Combiner
-    longest: float
-    off: float
-    """By how much these miss the target or enlarge rounding, relative to it."""
+    With all rows the smallest weights come from the singular value decomposition. Combinations of the
+    n - rank left null vectors may be added to them, so that weights without k rows are a least-squares
+    problem of this size by k. Its solution is the shortest, which enlarges rounding least.
+
+    Parameters
+    ----------
+    coefficients : ndarray
+        Of the code, in its own form.
+    rows : ndarray, shape (n, q)
+        The same, of unit length.
+    target : ndarray, shape (m, q)
+    rank : int
+        Of the rows, known from how they were made; n - rank may be missing.
+    """
+
+    def __init__(
+        self, coefficients: np.ndarray, rows: np.ndarray, target: np.ndarray, rank: int
+    ) -> None:
+        n, q = rows.shape
+        left, singular, right = np.linalg.svd(rows, full_matrices=q < n)
+        self.coefficients = coefficients
+        self._rows = rows
+        self._target = target
+        self._inverse = (right[:rank].T / singular[:rank]) @ left[:, :rank].T
+        self._whole = target @ self._inverse
+        self._free = left[:, rank:].T
+        self._known: dict[frozenset[int], np.ndarray | None] = {}
+        sets = straggler_sets(n, n - rank)
+        lengths = self._lengths(sets)
+        worst = int(lengths.argmax())
+        self.longest = float(lengths[worst])
+        """The greatest length of weights without some rows that may be missing."""
+        self.off = self.solve(sets[worst].tolist())[1]
+        """By how much these miss the target or enlarge rounding, relative to it."""
+
+    def weights(self, answered: frozenset[int]) -> np.ndarray | None:
+        """Weights (m, n) of these rows, or None if they miss the target or enlarge rounding too much."""
+        known = self._known
+        if len(known) >= _REMEMBERED:
+            known = self._known = {}  # and not cleared, as other threads may read it
+        if answered not in known:
+            weights, off = self.solve(self._missing(answered))
+            known[answered] = weights if off <= TOLERANCE else None
+        return known[answered]
+
+    def parity(self, answered: frozenset[int]) -> np.ndarray:
+        """Random weights (n,) of length 1 with which these rows add up to 0; all 0 if there are none."""
+        missing = self._missing(answered)
+        mix = np.random.default_rng(0).standard_normal(len(self._free))
+        if missing and len(mix):
+            left, singular, _ = np.linalg.svd(self._free[:, missing], full_matrices=False)
+            basis = left[:, singular > _DEPENDENT]
+            mix -= basis @ (basis.T @ mix)
+        weights: np.ndarray = mix @ self._free
+        weights[missing] = 0.0
+        length = np.linalg.norm(weights)
+        return weights / length if length > _DEPENDENT else np.zeros_like(weights)
+
+    def solve(self, missing: list[int]) -> tuple[np.ndarray, float]:
+        """Weights (m, n) without these rows, and by how much they miss the target or enlarge rounding.
+
+        The latter is relative to the target: the largest error of an entry, and the length of the
+        weights times the distance of two floating-point numbers.
+        """
+        weights = self._without(self._whole, missing)
+        # A second step for the remaining error, since the least squares are less accurate than their data.
+        weights = weights + self._without(
+            (self._target - weights @ self._rows) @ self._inverse, missing
+        )
+        off = np.abs(weights @ self._rows - self._target).max()
+        return weights, float(off + _EPS * np.linalg.norm(weights, axis=1).max())
+
+    def _missing(self, answered: frozenset[int]) -> list[int]:
+        return sorted(set(range(len(self._rows))) - answered)
+
+    def _without(self, weights: np.ndarray, missing: list[int]) -> np.ndarray:
+        """The shortest weights that combine to the same, 0 for these rows."""
+        if not missing:
+            return weights
+        gone = self._free[:, missing]
+        step = np.linalg.lstsq(gone.T, -weights[:, missing].T, rcond=1e-13)[0]
+        changed: np.ndarray = weights + step.T @ self._free
+        changed[:, missing] = 0.0
+        return changed
+
+    def _lengths(self, sets: np.ndarray) -> np.ndarray:
+        """The greatest length of weights without each of these sets of rows, (t, k): (t,)."""
+        sizes = np.broadcast_to((self._whole**2).sum(axis=1), (len(sets), len(self._whole)))
+        if sets.shape[1]:
+            gone = self._free[:, sets].swapaxes(0, 1)
+            lacking = self._whole[:, sets].swapaxes(0, 1)
+            steps = lacking @ np.linalg.pinv(gone, rcond=1e-13)
+            sizes = sizes + (steps**2).sum(axis=2)
+        return np.asarray(np.sqrt(sizes.max(axis=1)))
+
+
+def straggler_sets(workers: int, stragglers: int) -> np.ndarray:
+    """All sets of so many workers, (t, stragglers); if they are too many, runs and random ones."""
+    if math.comb(workers, stragglers) <= _TRIED:
+        return np.array(list(combinations(range(workers), stragglers)), dtype=int)
+    runs = (np.arange(workers)[:, None] + np.arange(stragglers)) % workers
+    rng = np.random.default_rng(workers)
+    scattered = rng.random((_TRIED, workers)).argpartition(stragglers, axis=1)[:, :stragglers]
+    return np.concatenate([runs, scattered])
 
 
 def best_drawn(
@@ -39,23 +141,21 @@ def best_drawn(
     rank: int,
     seed: int,
     draws: int = _DRAWS,
-) -> Drawn:
-    """Of several draws of coefficients, and the same as rows of unit length, that of the shortest weights."""
-    best: Drawn | None = None
+) -> DrawnCode:
+    """Of several draws of coefficients, and the same as rows of unit length, the one of the shortest weights."""
+    best: DrawnCode | None = None
     for number in range(draws):
-        coefficients, rows = draw(np.random.default_rng((seed, number)))
-        combiner = Combiner(rows, target, rank)
-        longest, off = combiner.longest(straggler_sets(len(rows), len(rows) - rank))
-        if best is None or longest < best.longest:
-            best = Drawn(coefficients, combiner, longest, off)
-        if longest <= _CONTENT:
+        drawn = DrawnCode(*draw(np.random.default_rng((seed, number))), target, rank)
+        if best is None or drawn.longest < best.longest:
+            best = drawn
+        if drawn.longest <= _ACCEPTED:
             break
     assert best is not None
     return best
 
 
 class GradientCode(abc.ABC):
-    """A sum code with coefficients in which any N - S workers' span the sum.
+    """A sum code in which the coefficients of any N - S workers span the sum.
 
     Derive from it as a frozen dataclass with the fields ``workers``, ``stragglers``, ``reduction``
     (or a property) and ``seed``, and call `check` when it is made.
@@ -74,7 +174,7 @@ class GradientCode(abc.ABC):
 
     @abc.abstractmethod
     def instead(self) -> str:
-        """What to use where this code is refused."""
+        """What to use instead if this code is refused, for the message."""
 
     @property
     def load(self) -> int:
@@ -83,10 +183,10 @@ class GradientCode(abc.ABC):
 
     @property
     def amplification(self) -> float:
-        """How many times rounding in the answers may come back in the sum, ‖a‖/√N; 1 for a plain sum.
+        """The factor by which rounding errors of the answers may grow in the sum, ‖a‖/√N; 1 for a plain sum.
 
-        ‖a‖ is the length of the weights, worker n's coefficients being of length 1. The largest of
-        all sets of S stragglers, or where there are more than 500 of all runs and 500 others.
+        ‖a‖ is the length of the weights, with each worker's coefficients of length 1. It is the largest
+        of all sets of S stragglers, or if there are more than 500, of all runs and 500 random ones.
         """
         return self._made.longest / math.sqrt(self.workers)
 
@@ -95,43 +195,50 @@ class GradientCode(abc.ABC):
         return tuple((worker + step) % self.workers for step in range(self.load))
 
     def coefficients(self, worker: int) -> np.ndarray:
-        """Of each slice of each of these parts in this worker's answer, (d, m)."""
+        """Coefficients of each slice of each of these parts in this worker's answer, (d, m)."""
         return self._made.coefficients[worker, list(self.held(worker))]
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these workers give the sum, without too large weights."""
-        return self._weights(answered) is not None
+        return self._made.weights(answered) is not None
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
-        """Of each answer in the m slices of the sum: worker to (m,)."""
-        found = self._weights(answered)
-        if found is None:
-            told = f"{len(answered)} of {self.workers} workers answered, "
+        """Weights of each answer in the m slices of the sum: worker to (m,)."""
+        weights = self._made.weights(answered)
+        if weights is None:
             if len(answered) < self.workers - self.stragglers:
-                told += f"and {type(self).__name__} needs {self.workers - self.stragglers}"
+                why = f"and {type(self).__name__} needs {self.workers - self.stragglers}"
             else:
-                told += "which is enough on paper, but these would enlarge rounding too much"
-            raise NotEnoughAnswers(f"{told}: wait longer, or allow more stragglers")
-        return {worker: found[:, worker] for worker in sorted(answered)}
+                why = "which is enough on paper, but these would enlarge rounding too much"
+            raise NotEnoughAnswers(
+                f"{len(answered)} of {self.workers} workers answered, {why}",
+                WAIT,
+                "allow more stragglers",
+            )
+        return {worker: weights[:, worker] for worker in sorted(answered)}
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Weights with which honest answers add up to 0, if there are more than N - S."""
-        missing = sorted(set(range(self.workers)) - answered)
-        weights = self._made.combiner.parity(missing)
+        """Weights with which correct answers add up to 0, if there are more than N - S."""
+        weights = self._made.parity(answered)
         return {worker: float(weights[worker]) for worker in np.flatnonzero(weights).tolist()}
 
     def check(self) -> None:
         """Raise `InvalidArgument` if rounding would be enlarged too much."""
         off = self._made.off
-        if off > TOLERANCE / 3:  # those who straggle need not be among the sets that were tried
+        if off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
             raise InvalidArgument(
                 f"{self!r} would enlarge rounding errors {self.amplification:.1e} times for some "
                 f"stragglers, and miss the sum by {off:.0e} of it: use {self.instead()}"
             )
 
     @cached_property
-    def _made(self) -> Drawn:
+    def _made(self) -> DrawnCode:
         n, m = self.workers, self.reduction
+        check_room(
+            4 * 8 * n * n * m,  # of this size are the coefficients and what decodes them
+            f"N² m = {n * n * m:.3g} coefficients of {self!r}",
+            "Use fewer workers, or FractionalRepetition, which has none",
+        )
 
         def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             drawn = self.draw(rng)
@@ -143,21 +250,5 @@ class GradientCode(abc.ABC):
             draw, target, n - self.stragglers, self.seed, _DRAWS if self.random else 1
         )
 
-    @cached_property
-    def _known(self) -> dict[frozenset[int], np.ndarray | None]:
-        return {}
-
-    def _weights(self, answered: frozenset[int]) -> np.ndarray | None:
-        known = self._known
-        if len(known) >= 1024:
-            known = self.__dict__["_known"] = {}  # and not cleared, as other threads may read it
-        if answered not in known:
-            missing = sorted(set(range(self.workers)) - answered)
-            weights, off = self._made.combiner.weights(missing)
-            known[answered] = weights if off <= TOLERANCE else None
-        return known[answered]
-
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_made", "_known")
-        }
+        return {name: value for name, value in vars(self).items() if name != "_made"}

@@ -1,21 +1,20 @@
-"""Any number of rows as groups of K tasks, and back."""
+"""Any number of rows cut into groups of K tasks, and results put back in order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-__all__ = ["cut", "joined", "spans"]
+__all__ = ["cut", "joined"]
 
 
 def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
     """Cut m rows into B = ceil(m / K) groups; task k of group b is row k·B + b.
 
-    Where K does not divide m, the last groups lack their last tasks, which repeat the last real row
-    of their own group. So that only those groups are copied, they form a block of their own.
+    If K does not divide m, the last groups lack their last task, in place of which the last real row of
+    their own group is repeated. They are a block of their own, so that only they are copied.
 
     Parameters
     ----------
@@ -48,12 +47,6 @@ def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
         writeable=False,
     )
     return [view, rest]
-
-
-def spans(blocks: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Which groups, from and to, each block holds."""
-    ends = list(accumulate(block.shape[1] for block in blocks))
-    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def joined(blocks: Sequence[np.ndarray], rows: int) -> np.ndarray:

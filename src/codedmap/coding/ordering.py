@@ -1,10 +1,17 @@
-"""In which order a curve should pass through inputs, and which inputs it should pass through."""
+"""Which inputs share a group, and the order in which a curve passes through them."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .two_opt import bettered, bettered_nearby, least_gain, length, nearest_first
+from ..contracts.memory import check_room
+from .two_opt import (
+    improve_path,
+    improve_paths,
+    least_gain,
+    nearest_neighbour_paths,
+    path_lengths,
+)
 
 __all__ = [
     "centred_gram",
@@ -17,48 +24,39 @@ __all__ = [
 _COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
 _SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
 _FEW = 32  # points up to which all changes of a path are compared
-_DIRECTIONS = 8  # that tell which rows are near each other
-_SAMPLE = 512  # rows that tell the directions
-_WIDTH = 64  # rows that tell how wide a part is: so many, or up to twice as many
+_DIRECTIONS = 8  # principal directions in which rows are compared
+_SAMPLE = 512  # rows from which these directions are computed
+_WIDTH = 64  # rows at least from which the width of a part is computed, and at most twice as many
 
 
 def centred_gram(points: np.ndarray) -> np.ndarray:
-    """Inner products of the points of each group, seen from their mean.
+    """Inner products (B, K, K) of the points (B, K, d) of each group, relative to their mean.
 
-    Parameters
-    ----------
-    points : ndarray, shape (B, K, d)
-        Of any numeric dtype; of products of complex numbers the real part is taken.
-
-    Returns
-    -------
-    ndarray, shape (B, K, K), float64
-        In O(B K² d) time; no more than 32 MB of the points are copied at a time.
+    In float64, from any numeric dtype; the real part, of complex numbers. Takes O(B K² d) time and
+    copies no more than 32 MB of the points at a time.
     """
     groups, tasks, columns = points.shape
+    check_room(
+        2 * 8 * groups * tasks**2,
+        f"distances between {tasks} tasks, in {groups} group(s),",
+        "Use fewer tasks, or a code that does not look at them, such as SplineCode without order",
+    )
     gram = np.zeros((groups, tasks, tasks))
-    # The width depends on K and d alone, so that a group's result does not depend on the others.
+    # The width depends on K and d alone, so that the result of a group is the same beside any others.
     width = max(1, min(columns, _COPIED // tasks))
     many = max(1, _COPIED // (tasks * width))
     for group in range(0, groups, many):
         for column in range(0, columns, width):
-            part = _reals(points[group : group + many, :, column : column + width])
+            part = _real_copy(points[group : group + many, :, column : column + width])
             part -= np.add.reduce(part, axis=1, keepdims=True) / tasks
             gram[group : group + many] += part @ part.transpose(0, 2, 1)
     return gram
 
 
 def squared_distances(points: np.ndarray) -> np.ndarray:
-    """Squared distances between the points of each group, from their `centred_gram`.
+    """Squared distances (B, K, K) between the points (B, K, d) of each group, from `centred_gram`.
 
-    Parameters
-    ----------
-    points : ndarray, shape (B, K, d)
-
-    Returns
-    -------
-    ndarray, shape (B, K, K), float64
-        Symmetric, at least 0, and 0 on the diagonals.
+    Symmetric, at least 0, and 0 on the diagonals.
     """
     squared = centred_gram(points)
     norms = squared.diagonal(axis1=1, axis2=2).copy()
@@ -71,16 +69,9 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
 
 
 def paths_through(points: np.ndarray) -> np.ndarray:
-    """`short_paths` through the points of each group.
+    """`short_paths` (B, K) through the points (B, K, d) of each group.
 
-    Parameters
-    ----------
-    points : ndarray, shape (B, K, d)
-
-    Returns
-    -------
-    ndarray, shape (B, K), int
-        Takes 16·K² bytes, or about a megabyte where that is more, however many groups there are.
+    Takes 16·K² bytes, or about a megabyte if that is more, for any number of groups.
     """
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)
@@ -95,10 +86,11 @@ def paths_through(points: np.ndarray) -> np.ndarray:
 def short_paths(squared: np.ndarray) -> np.ndarray:
     """For each group an order of its points in which the path through them is short.
 
-    It begins with nearest neighbours, or with the order given where that is shorter. Then stretches
-    are turned round (2-opt), or up to three points moved (or-opt), as long as it helps: for up to
-    32 points the best of all such changes, in all groups at once; beyond, those that bring near
-    neighbours together. So no path is longer than the order given, and rows along a line stay.
+    The first path goes to the nearest neighbour, or is the order given if that is shorter. Then
+    stretches are reversed (2-opt) or up to three points moved (or-opt) as long as the path becomes
+    shorter: for up to 32 points the best of all such changes, in all groups at once; for more
+    points, changes that bring near neighbours together. So no path is longer than the order given,
+    and rows along a line stay in order.
 
     Parameters
     ----------
@@ -109,48 +101,47 @@ def short_paths(squared: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (B, K), int
-        Permutations, each from that end of its path which is given first. About B·K³ time for up to
-        32 points, about B·K² beyond.
+        Permutations that start at the end of the path that is given first. About B·K³ time for up
+        to 32 points, about B·K² for more.
     """
     groups, tasks = squared.shape[:2]
     paths = np.tile(np.arange(tasks), (groups, 1))
-    many = max(1, _SEARCHED // tasks**2)
-    for group in range(0, groups if tasks > 2 else 0, many):
-        given = paths[group : group + many]
-        apart = np.zeros((len(given), tasks + 1, tasks + 1))
-        np.sqrt(squared[group : group + many], out=apart[:, :-1, :-1])
-        if not np.isfinite(apart.sum()):
-            apart[~np.isfinite(apart).all(axis=(1, 2))] = 0.0
-        start = nearest_first(apart)
-        shorter = length(apart, start) < length(apart, given) - least_gain(apart)
-        given[shorter] = start[shorter]
-        if tasks <= _FEW:
-            given[:] = bettered(apart, given)
-        else:
-            for between, path in zip(apart, given, strict=True):
-                path[:] = bettered_nearby(between, path)
+    if tasks < 3:
+        return paths
+    apart = np.zeros((groups, tasks + 1, tasks + 1))
+    np.sqrt(squared, out=apart[:, :-1, :-1])
+    if not np.isfinite(apart.sum()):
+        apart[~np.isfinite(apart).all(axis=(1, 2))] = 0.0
+    start = nearest_neighbour_paths(apart)
+    shorter = path_lengths(apart, start) < path_lengths(apart, paths) - least_gain(apart)
+    paths[shorter] = start[shorter]
+    if tasks <= _FEW:
+        paths = improve_paths(apart, paths)
+    else:
+        for between, path in zip(apart, paths, strict=True):
+            path[:] = improve_path(between, path)
     back = paths[:, 0] > paths[:, -1]
     paths[back] = paths[back, ::-1]
     return paths
 
 
 def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
-    """In which order to cut rows into groups so that the rows of a group are near each other.
+    """An order of rows that puts neighbours into the same group when they are cut into groups.
 
-    The rows, seen along their principal directions, are halved across the direction in which they
-    are widest, and so are the halves, until each part is a group.
+    The rows are projected on their principal directions and halved along the one in which they vary
+    most, and so are the halves, until each part is a group.
 
     Parameters
     ----------
     rows : ndarray, shape (m, *x)
-        Rows that are not numbers keep their order, and so do rows of one group.
+        Rows that are not numbers keep their order, as do rows of a single group.
     tasks : int
         K.
 
     Returns
     -------
     ndarray, shape (m,), int
-        A permutation p: what `groups.cut` makes of ``rows[p]`` are groups of neighbours.
+        A permutation p such that `groups.cut` cuts ``rows[p]`` into groups of neighbours.
         O(m (d + log m)) time, O(m) memory.
     """
     count = len(rows)
@@ -158,32 +149,32 @@ def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
     if groups < 2 or rows.dtype.kind not in "biufc" or not rows.size:
         return np.arange(count)
     with np.errstate(over="ignore", invalid="ignore"):
-        together = _halved(_seen(rows.reshape(count, -1)), groups)
+        together = _halve_repeatedly(_project(rows.reshape(count, -1)), groups)
     task, group = np.divmod(np.arange(count), groups)
-    near: np.ndarray = together[_begin(group, count, groups) + task]
+    near: np.ndarray = together[_group_begin(group, count, groups) + task]
     return near
 
 
-def _reals(numbers: np.ndarray) -> np.ndarray:
-    """A copy in float64; a complex number becomes two along the last axis."""
+def _real_copy(numbers: np.ndarray) -> np.ndarray:
+    """A copy in float64, in which a complex number is two along the last axis."""
     if numbers.dtype.kind == "c":
         numbers = np.ascontiguousarray(numbers)
         numbers = numbers.view(numbers.real.dtype)
     return numbers.astype(np.float64, order="C")
 
 
-def _begin(group: np.ndarray, count: int, groups: int) -> np.ndarray:
-    """Where a group begins if groups stand one after the other, the larger ones first."""
+def _group_begin(group: np.ndarray, count: int, groups: int) -> np.ndarray:
+    """Where a group begins if groups follow one another, the larger ones first."""
     size, larger = divmod(count, groups)
     begin: np.ndarray = group * size + np.minimum(group, larger)
     return begin
 
 
-def _seen(rows: np.ndarray) -> np.ndarray:
-    """Rows (m, d) along the principal directions of some of them, (m, directions) float32."""
+def _project(rows: np.ndarray) -> np.ndarray:
+    """Rows (m, d) projected on the principal directions of some of them, (m, directions) float32."""
     count = len(rows)
     some = np.random.default_rng(0).choice(count, min(count, _SAMPLE), replace=False)
-    sample = np.nan_to_num(_reals(rows[some]))
+    sample = np.nan_to_num(_real_copy(rows[some]))
     scale = np.abs(sample).max(initial=0.0) or 1.0
     sample /= scale
     middle = sample.mean(axis=0)
@@ -193,22 +184,25 @@ def _seen(rows: np.ndarray) -> np.ndarray:
     else:
         axes = sample.T @ np.linalg.eigh(sample @ sample.T)[1][:, -_DIRECTIONS:]
         axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-9)
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # one of two signs
-    seen = np.empty((count, axes.shape[1]), np.float32)
+    # The sign of a direction is arbitrary: its largest entry is made positive.
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    projected = np.empty((count, axes.shape[1]), np.float32)
     many = max(1, _COPIED // max(1, len(axes)))
     for row in range(0, count, many):
-        seen[row : row + many] = (_reals(rows[row : row + many]) / scale - middle) @ axes
-    return seen
+        projected[row : row + many] = (_real_copy(rows[row : row + many]) / scale - middle) @ axes
+    return projected
 
 
-def _halved(points: np.ndarray, groups: int) -> np.ndarray:
-    """The points (m, d) of one group after the other."""
+def _halve_repeatedly(points: np.ndarray, groups: int) -> np.ndarray:
+    """An order of points (m, d) in which each group of near ones follows another."""
     order = np.arange(len(points))
-    low, high = np.array([0]), np.array([groups])  # parts, as from which group to which
+    low, high = np.array([0]), np.array([groups])  # the first group of each part, and the one after
     while low.size:
         middle = (low + high) // 2
-        begin, half, end = (_begin(group, len(points), groups) for group in (low, middle, high))
-        for size, cut in np.unique([end - begin, half - begin], axis=1).T:  # all alike at once
+        begin, half, end = (
+            _group_begin(group, len(points), groups) for group in (low, middle, high)
+        )
+        for size, cut in np.unique([end - begin, half - begin], axis=1).T:  # equal parts at once
             alike = (end - begin == size) & (half - begin == cut)
             where = begin[alike, None] + np.arange(size)
             members = order[where]

@@ -1,4 +1,4 @@
-"""Where tasks and workers sit on the line [-1, 1]."""
+"""The points of tasks and workers on the line [-1, 1]."""
 
 from __future__ import annotations
 
@@ -15,19 +15,10 @@ Points = Literal["chebyshev", "uniform"]
 
 
 def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
-    """Points of the tasks, ascending.
+    """Points of K tasks, (K,) ascending.
 
-    Parameters
-    ----------
-    tasks : int
-        K.
-    points : {"chebyshev", "uniform"}
-        ``"chebyshev"``: cos((2k - 1)π / 2K), of the first kind, as in BACC (2009.08327) and LeTCC
-        (2406.00300). ``"uniform"``: the centres of K equal cells.
-
-    Returns
-    -------
-    ndarray, shape (K,), float64
+    ``"chebyshev"``: cos((2k - 1)π / 2K), of the first kind, as in BACC (2009.08327) and LeTCC
+    (2406.00300). ``"uniform"``: the centres of K equal cells.
     """
     if points == "chebyshev":
         return np.array([_cos_pi(2 * k - 1, 2 * tasks) for k in range(tasks, 0, -1)])
@@ -37,18 +28,9 @@ def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
 
 
 def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
-    """Points of the workers, ascending, both ends included; a single worker sits at 0.
+    """Points of N workers, (N,) ascending, with both ends; the point of a single worker is 0.
 
-    Parameters
-    ----------
-    workers : int
-        N.
-    points : {"chebyshev", "uniform"}
-        ``"chebyshev"``: cos((n - 1)π / (N - 1)), of the second kind. ``"uniform"``: evenly spaced.
-
-    Returns
-    -------
-    ndarray, shape (N,), float64
+    ``"chebyshev"``: cos((n - 1)π / (N - 1)), of the second kind. ``"uniform"``: evenly spaced.
     """
     if points not in ("chebyshev", "uniform"):
         raise _unknown(points)
@@ -60,10 +42,9 @@ def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
 
 
 def _cos_pi(p: int, q: int) -> float:
-    # Task and worker points that coincide on paper must coincide in floating point too: a point
-    # next to a node, but not on it, is a division by rounding error in Berrut's formula. The
-    # reduced fraction, and the sine on the middle half, make equal angles give equal floats,
-    # exact symmetry and an exact 0.
+    # Task and worker points that are equal on paper have to be equal floats: a point beside a node,
+    # but not on it, is a division by a rounding error in Berrut's formula. The reduced fraction, and
+    # the sine in the middle half, give equal floats for equal angles, exact symmetry and an exact 0.
     d = gcd(p, q)
     p, q = p // d, q // d
     if 2 * p > q:

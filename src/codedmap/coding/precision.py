@@ -1,8 +1,8 @@
-"""What honest answers look like: their inverse covariance, up to a factor.
+"""The inverse covariance of correct answers, up to a factor.
 
 For answers on a curve it is that of a cubic smoothing spline (Wahba 1978, Journal of the Royal
-Statistical Society B 40: its λ is a signal to noise ratio): Q (R + λ QᵀQ)⁻¹ Qᵀ with the banded Q and
-R of Reinsch, for a few λ from a curve without noise to noise about a line.
+Statistical Society B 40; λ is a ratio of noise to signal): Q (R + λ QᵀQ)⁻¹ Qᵀ with the banded Q and R
+of Reinsch, for a few λ from a curve without noise to noise about a line.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from itertools import pairwise
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-__all__ = ["LONGEST", "MOST", "TINY", "Precision", "Windows", "of_a_curve"]
+__all__ = ["MOST_TOGETHER", "MOST_ANSWERS", "TINY", "Precision", "Windows", "curve_precision"]
 
-MOST = 2_000
-"""Among more answers than these nobody looks for liars: it would take more memory than decoding."""
-LONGEST = 128
-"""Answers that are judged together at most: the matrices are dense."""
+MOST_ANSWERS = 2_000
+"""Among more answers outliers are not searched for: it would take more memory than decoding."""
+MOST_TOGETHER = 128
+"""Answers that are compared with each other at most: the matrices are dense."""
 _CORE, _MARGIN = 64, 16
-"""Answers that a window judges, and neighbours on either side that only tell."""
+"""Answers of a window that are tested, and neighbours on either side that they are compared with."""
 
 TINY = 1e-12
-"""An answer of which the others tell less than this, relative to the best known one, is not known."""
+"""Precisions below this, relative to the largest, count as 0: the other answers do not determine this one."""
 
-_CHOOSING = (
-    3  # one answer in so many tells which matrix fits: all of them would take as long to read
-)
+_CHOOSING = 3  # the choice of a matrix uses one answer in so many, which takes a third of the time
 _SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)
 
 
 @dataclass(frozen=True, eq=False)
 class Precision:
-    """Inverse covariances of honest answers, up to a factor: one, or several to choose among.
+    """Inverse covariances of correct answers, up to a factor: one, or several to choose from.
 
     Parameters
     ----------
@@ -43,11 +41,11 @@ class Precision:
     logdets : ndarray, shape (J,)
         Logarithm of the product of the eigenvalues that are not 0, up to a common constant.
     nullity : int
-        Dimension of the null space: what any answers can have without being implausible.
+        Dimension of the null space, whose vectors are all equally plausible.
     exact : bool
-        Honest answers lie in the null space, but for rounding.
+        Correct answers lie in the null space, up to rounding.
     slack : float
-        Share of the largest answer by which exact ones may be off it, should rounding explain less.
+        Share of the largest answer by which exact ones may be off the null space, where rounding is less.
     """
 
     matrices: np.ndarray
@@ -58,7 +56,7 @@ class Precision:
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Precision:
-        """A single one, (F, F)."""
+        """From a single matrix, (F, F)."""
         rank = int(np.linalg.matrix_rank(matrix, hermitian=True))
         return cls(matrix[None], np.zeros(1), len(matrix) - rank)
 
@@ -69,9 +67,9 @@ class Precision:
 
     @cached_property
     def standardising(self) -> np.ndarray:
-        """Takes answers to their standardised residuals by each matrix, these one below another.
+        """Gives the standardised residuals of answers by each matrix, one below another, (J·F, F).
 
-        In single precision, (J·F, F), since residuals as small as its rounding are no lies.
+        In single precision, since residuals as small as its rounding errors are never rejected.
         """
         roots = np.sqrt(self._diagonals)
         return np.concatenate(self.matrices / roots[:, :, None]).astype(np.float32)
@@ -84,10 +82,10 @@ class Precision:
 
     @cached_property
     def scales(self) -> np.ndarray:
-        """By each, the geometric mean of the variances 1 / P_ii of these answers given the others, (J,).
+        """The geometric mean of the variances 1 / P_ii of these answers given the others, by each matrix, (J,).
 
-        The more probable answers are by a matrix, the smaller is this times their standardised
-        residuals' sum of squares.
+        The product of this and the sum of squares of the standardised residuals is the smaller, the
+        more probable the answers are by a matrix.
         """
         return np.asarray(np.exp(-np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1)))
 
@@ -98,7 +96,7 @@ class Precision:
         return np.asarray(np.maximum(diagonals, least))
 
     def without(self, gone: np.ndarray) -> Precision:
-        """Of the answers that remain without these rows, (F,) bool: nothing is known of those."""
+        """The inverse covariances of the answers without these rows, (F,) bool."""
         if not gone.any():
             return self
         stay = ~gone
@@ -110,12 +108,14 @@ class Precision:
         return replace(self, matrices=rest, logdets=logdets)
 
 
-def of_a_curve(positions: np.ndarray) -> Precision | Windows | None:
-    """Of answers on a curve over these positions, (F,) ascending; None if they can tell nothing."""
+def curve_precision(positions: np.ndarray) -> Precision | Windows | None:
+    """The precision of answers on a curve at these positions, (F,) ascending; None if they are too few or many."""
     n = len(positions)
-    if not 4 <= n <= MOST:  # a line takes two, and one liar needs two witnesses
+    if (
+        not 4 <= n <= MOST_ANSWERS
+    ):  # two determine a line, and two more are needed to identify an outlier
         return None
-    if n > LONGEST:
+    if n > MOST_TOGETHER:
         return Windows.along(positions)
     h = np.diff(positions)
     first, last = 1.0 / h[:-1], 1.0 / h[1:]
@@ -124,7 +124,7 @@ def of_a_curve(positions: np.ndarray) -> Precision | Windows | None:
     j = np.arange(n - 2)
     columns[j, j], columns[j, j + 1], columns[j, j + 2] = first, middle, last
     smoothing = np.array(_SMOOTHINGS)[:, None]
-    # The systems of all λ as one, block after block: each call costs more than its arithmetic.
+    # The systems of all λ are solved as one, block after block: a call takes longer than its arithmetic.
     band = np.zeros((3, len(smoothing), n - 2))
     band[0] = (h[:-1] + h[1:]) / 3.0 + smoothing * (first**2 + middle**2 + last**2)
     band[1, :, :-1] = h[1:-1] / 6.0
@@ -143,17 +143,17 @@ def of_a_curve(positions: np.ndarray) -> Precision | Windows | None:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Of many answers on a curve, some neighbours at a time: who is far away tells nothing of a lie.
+    """The precision of many answers on a curve, some neighbours at a time.
 
-    Time and memory are linear in the answers.
+    Answers far away have no influence on a residual. Time and memory are linear in the answers.
     """
 
     parts: tuple[tuple[slice, slice, Precision], ...]
-    """Which answers, (F,) ascending, a window holds; which of these it judges; what is known of them."""
+    """For each window its answers, (F,) ascending; which of these it tests; their precision."""
 
     @classmethod
     def along(cls, positions: np.ndarray) -> Windows:
-        """Windows that overlap, so that nobody is judged without neighbours on either side."""
+        """Overlapping windows, so that each answer is tested with neighbours on either side."""
         n = len(positions)
         many = -(-(n - 2 * _MARGIN) // _CORE)
         edges = np.linspace(_MARGIN, n - _MARGIN, many + 1).astype(int)
@@ -161,7 +161,7 @@ class Windows:
         parts = []
         for start, stop in pairwise(edges.tolist()):
             low, high = max(0, start - _MARGIN), min(n, stop + _MARGIN)
-            precision = of_a_curve(positions[low:high])
+            precision = curve_precision(positions[low:high])
             assert isinstance(precision, Precision)
             parts.append((slice(low, high), slice(start - low, stop - low), precision))
         return cls(tuple(parts))

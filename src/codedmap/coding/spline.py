@@ -5,9 +5,9 @@ natural, so linear outside the knots, and *linear in y*: values at fixed positio
 
 With g = u(t), γ = u''(t_2..t_{n-1}), a = nλ and the banded matrices Q and R of Reinsch (Green and
 Silverman 1994, section 2.3) it solves ``g + a Q γ = y``, ``Qᵀ g = R γ``. Eliminating g gives the
-usual pentadiagonal system ``(R + a QᵀQ) γ = Qᵀ y``, whose condition is the square of what it need
-be: at 10,000 Chebyshev knots it leaves four digits. Here both unknowns stay, scaled symmetrically
-and interleaved into one banded system that is solved with pivoting, which keeps eleven.
+usual pentadiagonal system ``(R + a QᵀQ) γ = Qᵀ y``, which squares the condition number: at 10,000
+Chebyshev knots it leaves four digits. Here both unknowns stay, scaled symmetrically and
+interleaved into one banded system that is solved with pivoting, which leaves eleven.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ DENSE_ENTRIES = 1_000_000
 """Operators with up to this many entries are dense matrices, larger ones banded factors."""
 
 _BAND = 3  # of the interleaved system, below and above the diagonal
-_TINY = 1e-300  # stands for a = 0: dividing by its root and multiplying by it again is exact
-_NOTHING = 1e-100  # what a = _TINY leaves beside the 1 of a position on a knot
+_TINY = 1e-300  # in place of a = 0: to divide by its root and multiply by it again is exact
+_NOTHING = 1e-100  # entries below this are what a = _TINY makes of zeros
 _GCV_KNOTS = 2_000  # the eigenproblem takes 2.7 s and 256 MB there, and grows as the cube
 _BLOCK_BYTES = 8 << 20  # working memory of one block of columns
 
@@ -35,7 +35,7 @@ _BLOCK_BYTES = 8 << 20  # working memory of one block of columns
 def smoother(
     knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
 ) -> np.ndarray | BandedSmoother:
-    """The operator that takes values at ``knots`` to the smoothing spline's values ``at``.
+    """The operator from values at ``knots`` to the values of the smoothing spline ``at`` positions.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def smoother(
 def banded_smoother(
     knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
 ) -> BandedSmoother:
-    """`smoother` for at least 3 knots as factors, which are made sooner than the matrix."""
+    """`smoother` for at least 3 knots as factors, which take less time than the matrix."""
     system = _System.of(knots, smoothing, weights)
     return BandedSmoother(system, system.readout(knots, at), weights)
 
@@ -103,8 +103,8 @@ class BandedSmoother:
 
     def dense(self) -> np.ndarray:
         """The same as a matrix."""
-        # The system is symmetric, so the operator's transpose comes from one solve with a right-hand
-        # side per position, of which there are fewer than knots.
+        # The system is symmetric, so that its solution for the transposed readout is the operator's
+        # transpose: one right-hand side per position, of which there are fewer than knots.
         solved = self._system.solve(self._readout.toarray().T)[self._system.values]
         operator = np.ascontiguousarray(solved.T)
         operator[np.abs(operator) < _NOTHING] = 0.0
@@ -123,8 +123,8 @@ class _System:
 
     factors: np.ndarray
     pivots: np.ndarray
-    values: np.ndarray  # where g sits among the unknowns
-    curvatures: np.ndarray  # where η sits
+    values: np.ndarray  # the places of g among the unknowns
+    curvatures: np.ndarray  # the places of η
     to_gamma: np.ndarray  # scale / root
 
     @classmethod
@@ -136,7 +136,7 @@ class _System:
         q0, q2 = 1.0 / h[:-1], 1.0 / h[1:]
         q1 = -q0 - q2
         r0, r1 = (h[:-1] + h[1:]) / 3.0, h[1:-1] / 6.0
-        # Each η gets the unit that makes the larger of its two kinds of entries about 1.
+        # The unit of each η makes the larger of its two kinds of entries about 1.
         scale = 1.0 / np.maximum(-root * q1, np.sqrt(r0))
         order = 2 * n - 2
         curvatures = 2 * np.arange(1, n - 1)
@@ -175,8 +175,8 @@ class _System:
         after, before = at - knots[i], knots[i + 1] - at
         inside = (after >= 0) & (before >= 0)
         bend = np.where(inside, -after * before / 6.0, 0.0)
-        # Beyond an end the curvature is 0 there and the slope is that of the end, which the one
-        # curvature of the outermost interval still bends.
+        # Beyond an end the spline is a line with the slope at the end, which depends on the one
+        # curvature of the outermost interval.
         left = np.where(
             inside, bend * (1.0 + before / h), np.where(before < 0, before * h / -6.0, 0.0)
         )
@@ -199,8 +199,8 @@ def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     """λ by generalised cross-validation (Craven and Wahba 1979), one for all columns.
 
     Minimises ``n · ‖(I - A)y‖² / tr(I - A)²``, the residuals summed over the columns, on a
-    logarithmic grid of 91 values relative to the cube of the knots' extent, so that the choice
-    does not depend on the unit of the line.
+    logarithmic grid of 91 values relative to the cube of the knots' extent. So the choice does not
+    depend on the unit of the positions.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     if n > _GCV_KNOTS:
         raise InvalidArgument(
             f'smoothing "gcv" solves a dense eigenproblem of {n} knots, and {_GCV_KNOTS} are the most '
-            "it takes (some seconds): give a number, such as the choice for a part of them"
+            "it accepts (some seconds): give a number, such as the choice for a part of them"
         )
     h = np.diff(knots)
     q = np.zeros((n, n - 2))
@@ -234,15 +234,13 @@ def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     q[j + 1, j] = -q[j, j] - q[j + 2, j]
     r = np.diag((h[:-1] + h[1:]) / 3.0) + np.diag(h[1:-1] / 6.0, 1) + np.diag(h[1:-1] / 6.0, -1)
     # The penalty's eigenvalues 1/c span twenty decades, and the smooth modes with the smallest
-    # ones matter most: so the eigenproblem is solved for c, whose largest are those.
+    # ones matter most. So the eigenproblem is solved for c, of which they are the largest.
     basis, upper = np.linalg.qr(q)
     half = lapack.dtrtrs(upper, r, lower=0, trans=1)[0]
     c, modes = np.linalg.eigh(lapack.dtrtrs(upper, np.asfortranarray(half.T), lower=0, trans=1)[0])
     c = np.maximum(c, np.finfo(float).tiny)
     sizes = np.abs((basis @ modes).T @ y)
-    largest = sizes.max(
-        initial=0.0
-    )  # the choice does not depend on y's unit, whose square may overflow
+    largest = sizes.max(initial=0.0)  # y is scaled, as its square may overflow
     energy = ((sizes / largest if largest > 0 else sizes) ** 2).sum(axis=1)
     grid = (knots[-1] - knots[0]) ** 3 * np.logspace(-16, 2, 91)
     lost = 1.0 / (1.0 + c / (n * grid[:, None]))  # share of each mode that smoothing removes

@@ -1,7 +1,12 @@
-"""Paths made shorter by turning stretches round (2-opt) and by moving a few points (or-opt).
+"""Paths made shorter by reversing stretches (2-opt) and by moving a few points (or-opt).
 
-Distances ``apart`` are (K + 1, K + 1): the last point lies at distance 0 from all and stands at both
-ends of every path, so that ends are places like all others.
+There are two searches. `improve_paths` compares all changes of up to 32 points, in all groups at once:
+with the other search the encoding of 1,000 groups of 20 tasks takes four times as long (1.2 s to
+0.3). `improve_path` looks at near neighbours of one path, because the time of the former grows as K³.
+Without moves paths are 0.4 to 0.9 % longer among Gaussian points in 10 dimensions, 1.6 to 4.6 % in 2.
+
+Distances ``apart`` are (K + 1, K + 1): the last point has distance 0 to all others and stands at both
+ends of every path, so that the ends need no special case.
 """
 
 from __future__ import annotations
@@ -11,26 +16,32 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["bettered", "bettered_nearby", "least_gain", "length", "nearest_first"]
+__all__ = [
+    "improve_path",
+    "improve_paths",
+    "least_gain",
+    "nearest_neighbour_paths",
+    "path_lengths",
+]
 
 _MOVED = 3  # points that move together, at most
-_NEAR = 10  # neighbours of a point that are looked at, where there are many points
+_NEAR = 10  # neighbours of a point that `improve_path` looks at
 
 
-def length(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
-    """How long the paths (B, K) are, by the distances (B, K + 1, K + 1) in their groups: (B,)."""
+def path_lengths(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
+    """The lengths (B,) of paths (B, K) by the distances (B, K + 1, K + 1) in their groups."""
     each = np.arange(len(paths))[:, None]
     total: np.ndarray = apart[each, paths[:, :-1], paths[:, 1:]].sum(axis=1)
     return total
 
 
 def least_gain(apart: np.ndarray) -> np.ndarray:
-    """How much shorter a path must become to count, (B,): the squares of distances are rounded."""
+    """By how much a change must shorten a path to count, (B,): distances have rounding errors."""
     gain: np.ndarray = 1e-7 * apart.max(axis=(1, 2))
     return gain
 
 
-def nearest_first(apart: np.ndarray) -> np.ndarray:
+def nearest_neighbour_paths(apart: np.ndarray) -> np.ndarray:
     """Paths from one of the two points farthest apart to the nearest point left, and so on."""
     groups, side = apart.shape[:2]
     each = np.arange(groups)
@@ -44,7 +55,7 @@ def nearest_first(apart: np.ndarray) -> np.ndarray:
     return paths
 
 
-def bettered(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
+def improve_paths(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
     """Paths (B, K) after the best reversals, and the best moves where no reversal helps any more."""
     groups, tasks = paths.shape
     side = tasks + 1
@@ -64,7 +75,7 @@ def bettered(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
 
 
 def _best_reversal(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places (n, K + 2) in order after turning the best stretch round, and whether it helps."""
+    """The places (n, K + 2) in the order after the best reversal, and whether it helps."""
     side = between.shape[1] - 1
     step = between.diagonal(1, 1, 2)
     change = between[:, :-1, :-1] + between[:, 1:, 1:]
@@ -81,47 +92,47 @@ def _best_reversal(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _best_move(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places (n, K + 2) in order after moving the best few points, and whether it helps."""
+    """The places (n, K + 2) in the order after the best move, and whether it helps."""
     size = between.shape[1]
     moves, new, old = _moves(size)
     flat = between.reshape(len(between), -1)
     change = flat[:, new].sum(axis=1) - flat[:, old].sum(axis=1)
     best = change.argmin(axis=1)
     helps = change[np.arange(len(best)), best] < least
-    to, first, last, turned = moves[:, best, None]
+    to, first, last, reverse = moves[:, best, None]
     place = np.arange(size)
-    rank = np.where(turned, last - place, place - first)
+    rank = np.where(reverse, last - place, place - first)
     moved = (place >= first) & (place <= last)
     return np.where(moved, to + (rank + 1) / (_MOVED + 1), place).argsort(axis=1), helps
 
 
 @lru_cache(maxsize=32)
 def _moves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Moves among so many places, and which pairs of places each joins and parts.
+    """All moves among so many places, and the pairs of places that each joins and separates.
 
-    A move (to, first, last, turned) puts the places from first to last behind the place ``to``.
+    A move (to, first, last, reverse) puts the places from first to last behind the place ``to``.
     """
-    to, first, more, turned = np.indices((size - 1, size - 1, min(_MOVED, size - 3), 2))
+    to, first, more, reverse = np.indices((size - 1, size - 1, min(_MOVED, size - 3), 2))
     last = first + more
     sound = (first > 0) & (last < size - 1) & ((to < first - 1) | (to > last))
-    moves = np.stack([to, first, last, turned])[:, sound & ((more > 0) | (turned == 0))]
-    to, first, last, turned = moves
-    head, tail = np.where(turned, last, first), np.where(turned, first, last)
+    moves = np.stack([to, first, last, reverse])[:, sound & ((more > 0) | (reverse == 0))]
+    to, first, last, reverse = moves
+    head, tail = np.where(reverse, last, first), np.where(reverse, first, last)
     new = [to * size + head, tail * size + to + 1, (first - 1) * size + last + 1]
     old = [to * size + to + 1, (first - 1) * size + first, last * size + last + 1]
     return moves, np.stack(new), np.stack(old)
 
 
-def bettered_nearby(apart: np.ndarray, path: np.ndarray) -> list[int]:
+def improve_path(apart: np.ndarray, path: np.ndarray) -> list[int]:
     """One path (K,) after changes that bring near neighbours together; K is at least 12."""
-    return _Walk(apart, path).bettered()
+    return _Walk(apart, path).improved()
 
 
 class _Walk:
     """A path, and where each point stands in it.
 
-    A change brings a point a next to one, c, that is nearer than b, which it now comes before or
-    after. Points near a change are looked at again.
+    A change puts a point a next to c, which is nearer to it than its neighbour b. Points beside a
+    change are looked at again.
     """
 
     def __init__(self, apart: np.ndarray, path: np.ndarray) -> None:
@@ -132,21 +143,21 @@ class _Walk:
         self._place = (path.argsort() + 1).tolist()
         self._least = float(least_gain(apart[None])[0])
 
-    def bettered(self) -> list[int]:
+    def improved(self) -> list[int]:
         queue = deque(self._walk[1:-1])
-        waits = [True] * self._side  # so does the point at both ends, for ever
+        waits = [True] * self._side  # the point at both ends is never looked at
         while queue:
             a = queue.popleft()
             waits[a] = False
-            while changed := self._changed(a):
+            while changed := self._change(a):
                 for point in changed:
                     if not waits[point]:
                         waits[point] = True
                         queue.append(point)
         return self._walk[1:-1]
 
-    def _changed(self, a: int) -> tuple[int, ...]:
-        """Make the first change that helps; the points whose steps it changed."""
+    def _change(self, a: int) -> tuple[int, ...]:
+        """Make the first change that helps, if any; returns the points whose neighbours it changed."""
         here = self._place[a]
         for way in (1, -1):
             b = self._walk[here + way]
@@ -154,13 +165,13 @@ class _Walk:
                 saved = self._apart[a * self._side + b] - self._apart[a * self._side + c]
                 if saved <= self._least:
                     break
-                changed = self._turned(a, b, c, way, saved) or self._moved(a, b, c, way, saved)
+                changed = self._reverse(a, b, c, way, saved) or self._move(a, b, c, way, saved)
                 if changed:
                     return changed
         return ()
 
-    def _turned(self, a: int, b: int, c: int, way: int, saved: float) -> tuple[int, ...]:
-        """Join a and c, and b and what comes after c, if it helps."""
+    def _reverse(self, a: int, b: int, c: int, way: int, saved: float) -> tuple[int, ...]:
+        """Reverse a stretch so that a follows c, and b the point after c, if it helps."""
         walk, apart, side = self._walk, self._apart, self._side
         here, there = self._place[a], self._place[c]
         d = walk[there + way]
@@ -173,7 +184,7 @@ class _Walk:
             self._put(first, walk[first:last][::-1])
         return a, b, c, d
 
-    def _moved(self, a: int, b: int, c: int, way: int, saved: float) -> tuple[int, ...]:
+    def _move(self, a: int, b: int, c: int, way: int, saved: float) -> tuple[int, ...]:
         """Put a, and up to two points beyond it, between c and a point beside c, if it helps."""
         walk, apart, side = self._walk, self._apart, self._side
         here, there = self._place[a], self._place[c]

@@ -1,4 +1,4 @@
-"""What codes, engines and stopping rules promise, and what inputs and answers have to be."""
+"""The interfaces of codes, engines and stopping rules, and the checks of inputs and answers."""
 
 from .code import Code as Code
 from .code import Encoding as Encoding
@@ -19,6 +19,6 @@ __all__ = [
 ]
 
 for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
+    # Pickles, reprs and the documentation give the public path.
     globals()[_name].__module__ = __name__
 del _name

@@ -1,29 +1,40 @@
-"""What workers sent back, put side by side and checked for shape before any code sees it."""
+"""Answers of the workers: those of the majority's shape and type, side by side in one array."""
 
 from __future__ import annotations
 
 import cmath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .answer_types import agreed, as_array
+from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
+from .arguments import MOST_AXES
 
-__all__ = ["Answers", "Order", "Sheet", "all_finite", "finite", "matrix", "stacked"]
+__all__ = [
+    "Answers",
+    "Order",
+    "Sheet",
+    "all_finite",
+    "as_array",
+    "cast_values",
+    "convert_like",
+    "matrix",
+    "stacked",
+    "usable_answers",
+    "too_many_axes",
+]
+
+_REAL = "biuf"
+_MASKED = object()
+"""In place of an array with masked entries, which have no value."""
 
 
 class Sheet(Mapping[int, np.ndarray]):
-    """Answers of equal shape by slot, side by side in one array.
-
-    Parameters
-    ----------
-    slots : tuple of int
-        Whose answers, in the block's order.
-    block : ndarray, shape (slots, B, *y)
-    """
+    """Answers by slot, of equal shape and side by side in one array, (slots, B, *y)."""
 
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
         self.slots = slots
@@ -32,10 +43,6 @@ class Sheet(Mapping[int, np.ndarray]):
     @cached_property
     def _row(self) -> dict[int, int]:
         return {slot: row for row, slot in enumerate(self.slots)}
-
-    def groups(self, start: int, stop: int) -> Sheet:
-        """The answers to these groups only."""
-        return Sheet(self.slots, self.block[:, start:stop])
 
     def __getitem__(self, slot: int) -> np.ndarray:
         answer: np.ndarray = self.block[self._row[slot]]
@@ -49,15 +56,11 @@ class Sheet(Mapping[int, np.ndarray]):
 
 
 class Answers:
-    """Answers as they arrive; those of equal shape and dtype are copied into one block at once.
+    """Answers as they arrive, copied at once into one block if they have equal shape and dtype.
 
-    Decoding is a matrix product over the answers, and gathering them takes longer than the
-    product. Copying each one on arrival hides that in the time spent waiting for the others.
-
-    Parameters
-    ----------
-    workers : int
-        N: how many answers there may be.
+    Decoding is a matrix product with the answers, and to put them side by side takes longer than the
+    product. Here that happens while other answers are awaited: without it a decode in the benchmark
+    *decode* takes 1.5 to 2 times as long. There may be as many answers as workers.
     """
 
     def __init__(self, workers: int) -> None:
@@ -67,7 +70,7 @@ class Answers:
         self._apart: dict[int, Any] = {}
 
     def add(self, slot: int, answer: Any) -> None:
-        """Take the answer of one slot; a slot answers once."""
+        """Add the answer of one slot, at most once for each slot."""
         array = as_array(answer)
         if not isinstance(array, np.ndarray) or array.ndim == 0:
             self._apart[slot] = array
@@ -75,7 +78,7 @@ class Answers:
         if self._block is None:
             try:
                 self._block = np.empty((self._workers, *array.shape), array.dtype)
-            except (MemoryError, ValueError):  # surely not what the others will send
+            except (MemoryError, ValueError):  # more than all workers can have meant to send
                 self._apart[slot] = array
                 return
         if array.shape == self._block.shape[1:] and array.dtype == self._block.dtype:
@@ -85,8 +88,13 @@ class Answers:
             self._apart[slot] = array
 
     def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
-        """All answers of the usual shape, and the slots of the others; raises as `agreed`."""
-        usable = self._block is not None and self._block.shape[1] == rows and self._block.size
+        """All usable answers, and the slots of the others; see `usable_answers`."""
+        usable = (
+            self._block is not None
+            and self._block.shape[1] == rows
+            and self._block.size
+            and self._block.ndim <= MOST_AXES + 1
+        )
         if self._block is not None and usable and not self._apart:
             return Sheet(tuple(self._slots), self._block[: len(self._slots)]), ()
         everything = dict(self._apart)
@@ -98,12 +106,12 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Slots as their answers arrived, and as decoders take them."""
+    """Slots in the order in which their answers arrived, and ascending, as decoders need them."""
 
     slots: tuple[int, ...]
     ascending: tuple[int, ...]
     rows: np.ndarray | None
-    """Puts arrivals in ascending order; None if they are."""
+    """Sorts the arrivals; None if they are sorted."""
 
     @classmethod
     def of(cls, slots: tuple[int, ...]) -> Order:
@@ -116,33 +124,211 @@ class Order:
 def all_finite(array: np.ndarray) -> bool:
     """Whether no entry is NaN or infinite, in one pass and without a mask of the array's size."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return finite(array)
-
-
-def finite(array: np.ndarray) -> bool:
-    """As `all_finite`, for callers who have silenced NumPy about invalid values and overflow."""
-    # NaN and infinity survive a sum; a sum may also overflow, so only then look closer.
-    return cmath.isfinite(array.sum()) or bool(np.isfinite(array).all())
+        # NaN and infinity survive a sum. A sum of finite numbers may overflow: look closer then.
+        return cmath.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
 def matrix(
     answers: Mapping[int, Any], rows: int
 ) -> tuple[tuple[int, ...], np.ndarray, tuple[int, ...]]:
-    """Slots, their answers as one array (slots, rows, ...), and the slots of other shapes.
+    """Slots of usable answers, these as one array (slots, rows, ...), and the slots of the others.
 
     Raises
     ------
-    InvalidAnswer
-        As `agreed`.
+    InvalidAnswer, NotEnoughAnswers
+        As `usable_answers`.
     """
     if isinstance(answers, Sheet):
         return answers.slots, answers.block, ()
-    kept, others = agreed(answers, rows)
+    kept, others = usable_answers(answers, rows)
     if not kept:
         return (), np.empty((0, rows)), others
     return tuple(kept), stacked(list(kept.values())), others
 
 
 def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of one shape (B, ...) as one, (F, B, ...): what `numpy.stack` does, in two thirds of the time."""
+    """Arrays of one shape (B, ...) as one, (F, B, ...), in two thirds of the time of `numpy.stack`."""
     return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
+
+
+class _Form(NamedTuple):
+    """What answers need to have in common to be decoded together."""
+
+    kind: str
+    """The kind of the dtype, the same for all real numbers; without an array the name of the type."""
+    shape: tuple[int, ...] | None
+    """None without an array."""
+
+    def fits(self, rows: int) -> bool:
+        if self.shape is None or len(self.shape) > MOST_AXES:
+            return False
+        return self.shape[:1] == (rows,)
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"a {self.kind}"
+        return f"shape {self.shape}" + ("" if self.kind == "real" else f" of kind {self.kind!r}")
+
+
+def usable_answers(
+    answers: Mapping[int, Any], rows: int
+) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:
+    """Answers of the shape and kind that most workers sent, and the slots of all others.
+
+    A function may return integers for one payload and floats for another, as lists often do. Real
+    numbers get the most frequent dtype, and are rounded where it is coarser; they get a wider one
+    where it cannot hold some of them.
+
+    Parameters
+    ----------
+    answers : mapping of int to array-like
+        Answer by slot.
+    rows : int
+        B, the rows each answer must have.
+
+    Returns
+    -------
+    dict of int to ndarray
+        The usable answers by slot, ascending.
+    tuple of int
+        The slots whose answer has another shape or kind, and is rejected.
+
+    Raises
+    ------
+    InvalidAnswer
+        If most workers did not send one array with ``rows`` rows, which is an error of ``fn``.
+    NotEnoughAnswers
+        If two usable forms are equally frequent.
+    """
+    arrays = {slot: as_array(answers[slot]) for slot in sorted(answers)}
+    if _all_alike(list(arrays.values()), rows):
+        return arrays, ()
+    forms = {slot: _form_of(array) for slot, array in arrays.items()}
+    if not forms:
+        return {}, ()
+    count = Counter(forms.values())
+    usual = max(count, key=lambda form: (count[form], form.fits(rows)))
+    rivals = [form for form in count if count[form] == count[usual] and form.fits(rows)]
+    if len(rivals) > 1:
+        raise NotEnoughAnswers(
+            f"{count[usual]} of {len(forms)} workers answered with {rivals[0]} and as many "
+            f"with {rivals[1]}, and it cannot be found which is right",
+            WAIT,
+            "let fn return one shape and kind on every worker",
+        )
+    if not usual.fits(rows) or 0 in (usual.shape or ()):
+        raise InvalidAnswer(_form_error(usual, rows, count[usual], len(forms)))
+    kept = {slot: array for slot, array in arrays.items() if forms[slot] == usual}
+    if usual.kind in ("real", "c"):
+        kept = _in_one_dtype(kept)
+    return kept, tuple(slot for slot in arrays if slot not in kept)
+
+
+def as_array(answer: Any) -> Any:
+    """An answer as an array if it can be converted unambiguously; else the answer itself."""
+    if type(answer) is np.ndarray or answer is None or isinstance(answer, (tuple, dict, set)):
+        return answer
+    if np.ma.is_masked(answer):
+        return _MASKED
+    try:
+        array = np.asarray(answer)
+    except Exception:  # a ragged list, or a tensor that has to be detached or moved first
+        return answer
+    return answer if array.ndim == 0 and array.dtype.hasobject else array
+
+
+def convert_like(answer: Any, like: np.ndarray) -> np.ndarray | None:
+    """An answer as an array with the shape and dtype of another; None if it has another form."""
+    array = as_array(answer)
+    if not isinstance(array, np.ndarray) or _form_of(array) != _form_of(like):
+        return None
+    return cast_values(array, like.dtype) if array.dtype.kind in _REAL + "c" else array
+
+
+def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Numbers cast to the most frequent dtype, or a wider one; those that neither can hold are left out."""
+    count = Counter(array.dtype for array in arrays.values())
+    most = max(count.values())
+    usual = np.result_type(*(dtype for dtype, votes in count.items() if votes == most))
+    made = {slot: cast_values(array, usual) for slot, array in arrays.items()}
+    odd = [slot for slot, array in made.items() if array is None]
+    if odd:
+        wide = np.result_type(usual, *(arrays[slot].dtype for slot in odd))
+        wider = {slot: cast_values(array, wide) for slot, array in arrays.items()}
+        if all(array is not None for array in wider.values()):
+            made = wider
+    return {slot: array for slot, array in made.items() if array is not None}
+
+
+def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+    """The same numbers in this dtype, floats rounded; None if it cannot hold them."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        made = array.astype(dtype)
+        rounded = array.dtype.kind in "fc" and dtype.kind in "fc"
+        return made if rounded or np.array_equal(made.astype(array.dtype), array) else None
+
+
+def _all_alike(arrays: list[Any], rows: int) -> bool:
+    """Whether all are arrays of one shape and dtype, with so many rows that are not empty."""
+    if not arrays or not isinstance(arrays[0], np.ndarray):
+        return False
+    shape, dtype = arrays[0].shape, arrays[0].dtype
+    alike = all(
+        isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype
+        for array in arrays
+    )
+    return alike and shape[:1] == (rows,) and 0 not in shape and len(shape) <= MOST_AXES
+
+
+def too_many_axes(axes: int) -> str:
+    """The fault of answers with so many axes, and the next step."""
+    return (
+        f"arrays of {axes} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
+        "(for instance answer.reshape(len(answer), -1))"
+    )
+
+
+def _form_of(array: Any) -> _Form:
+    if array is _MASKED:
+        return _Form("masked array", None)
+    if isinstance(array, np.ndarray):
+        kind = "real" if array.dtype.kind in _REAL else array.dtype.kind
+        return _Form(kind, array.shape)
+    return _Form(type(array).__name__, None)
+
+
+def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
+    head = f"{votes} of {total} workers returned "
+    if form.shape is None:
+        if form.kind == "masked array":
+            return (
+                head + "a masked array, entries of which have no value: fill them in fn (with "
+                "answer.filled(0.0), say), or leave their columns out"
+            )
+        return (
+            head
+            + f"a {form.kind}, but fn must return one array with a row per row of its payload: "
+            "return one of them, or concatenate them along the last axis and split after map; of a "
+            "tensor return its NumPy array (tensor.detach().cpu().numpy())"
+        )
+    if len(form.shape) > MOST_AXES:
+        return head + too_many_axes(len(form.shape))
+    if form.fits(rows):
+        return (
+            head
+            + f"arrays of shape {form.shape}, which hold nothing: return at least one output a row"
+        )
+    if not form.shape:
+        return (
+            head
+            + f"a single {'number' if form.kind in ('real', 'c') else 'value'}, but fn must return "
+            "one row per row of its payload: wrap a function of one input in codedmap.itemwise"
+        )
+    return (
+        head
+        + f"{form.shape[0]} rows (shape {form.shape}) for a payload of {rows} rows, but fn must "
+        "return one row per row: check for filtering or reshaping in fn, or wrap a function of one "
+        "input in codedmap.itemwise"
+    )

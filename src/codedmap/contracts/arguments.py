@@ -1,4 +1,4 @@
-"""Arguments that are numbers, refused with one message where they cannot work."""
+"""Checks of numeric arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["check_whole", "is_real"]
+__all__ = ["MOST_AXES", "check_slot", "check_whole", "is_real"]
+
+MOST_AXES = 60
+"""Of inputs and answers: NumPy has 64, and groups and slots take some."""
 
 
 def check_whole(name: str, value: Any, least: int) -> int:
@@ -17,13 +20,21 @@ def check_whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
     if isinstance(value, np.integer) and not isinstance(value, np.int64):
-        # Codes keep the number as it is, and arithmetic with it would wrap around.
+        # Codes keep the number as it is, and arithmetic with it would overflow.
         raise InvalidArgument(
             f"{name}={value!r} is a number of {value.dtype.itemsize} bytes"
             f"{' without a sign' if value.dtype.kind == 'u' else ''}, with which sums overflow: "
             f"use {name}={int(value)}"
         )
     return int(value)
+
+
+def check_slot(slot: Any, workers: int) -> None:
+    """Raise `InvalidArgument` unless a slot is one of an engine with so many workers."""
+    if not isinstance(slot, Integral) or not 0 <= int(slot) < workers:
+        raise InvalidArgument(
+            f"slot={slot!r} is none of this engine: with {workers} workers they are 0 to {workers - 1}"
+        )
 
 
 def is_real(value: Any) -> bool:

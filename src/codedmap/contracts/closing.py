@@ -1,16 +1,15 @@
-"""What is closed when its ``with`` block is left."""
+"""The base of context managers that have a ``close``."""
 
 from __future__ import annotations
 
 import abc
-from types import TracebackType
 from typing import Self
 
 __all__ = ["Closing"]
 
 
 class Closing(abc.ABC):
-    """A context manager that closes itself."""
+    """A context manager that calls `close` when its ``with`` block is left."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -19,10 +18,11 @@ class Closing(abc.ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, maybe before anything was closed
+            self.close()
+            raise

@@ -1,4 +1,4 @@
-"""The contract between a code and the `map` door."""
+"""The interface of codes for `map`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from .arguments import check_whole
+from .memory import check_counts, check_room
 
 __all__ = [
     "Arranging",
@@ -21,7 +22,7 @@ __all__ = [
     "Salvageable",
     "check_budget",
     "check_tasks",
-    "left_out",
+    "reject_frequent",
 ]
 
 
@@ -29,8 +30,8 @@ __all__ = [
 class Code(Protocol):
     """K tasks in, N payloads out; answers of some in, K estimates out.
 
-    A code may state ``has_stderr: bool``, whether its estimates have standard errors, so that a
-    `Tolerance` is refused at the call if they have none; else its first estimate tells.
+    A code may have an attribute ``has_stderr: bool``, False if its estimates have no standard
+    errors. A `Tolerance` is then refused at once, else only after the first estimate.
     """
 
     @property
@@ -45,7 +46,7 @@ class Code(Protocol):
 
     @property
     def stragglers(self) -> int:
-        """S, answers that may be missing when the default stop rule stops."""
+        """S, answers that may be missing when the default stopping rule stops."""
         ...
 
     def encode(self, inputs: np.ndarray) -> Encoding:
@@ -54,15 +55,15 @@ class Code(Protocol):
 
 
 class Encoding(Protocol):
-    """One use of a code on given inputs; knows how to decode."""
+    """Inputs encoded by a code, and how to decode the answers."""
 
     @property
     def payloads(self) -> np.ndarray:
-        """What each worker is sent, (N, B, *x)."""
+        """The payloads of the N slots, (N, B, *x)."""
         ...
 
     def decodable(self, answered: frozenset[int]) -> bool:
-        """Whether answers of these slots can be decoded; more answers never hurt."""
+        """Whether answers of these slots can be decoded. True remains true with more answers."""
         ...
 
     def decode(self, answers: Mapping[int, np.ndarray]) -> Estimate:
@@ -71,7 +72,7 @@ class Encoding(Protocol):
         Raises
         ------
         NotEnoughAnswers
-            Where `decodable` is false, or becomes so when lies are left out.
+            Where `decodable` is false, or is false without the rejected answers.
         InvalidAnswer
             If most answers are not one array with B rows.
         """
@@ -80,7 +81,7 @@ class Encoding(Protocol):
 
 @runtime_checkable
 class Salvageable(Protocol):
-    """An encoding that knows which payloads are raw inputs, and so what it has without decoding."""
+    """An encoding with raw inputs among its payloads, whose answers need no decoding."""
 
     @property
     def raw(self) -> tuple[int | None, ...]:
@@ -88,13 +89,13 @@ class Salvageable(Protocol):
         ...
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Estimate:
-        """Raw inputs that were answered; all else NaN, with an infinite standard error."""
+        """Answers to raw inputs; all other tasks are NaN, with an infinite standard error."""
         ...
 
 
 @runtime_checkable
 class Placing(Protocol):
-    """A `Salvageable` encoding whose ``raw`` tells places: which task stands there each group has for itself."""
+    """A `Salvageable` encoding whose ``raw`` numbers places, at which each group has its own task."""
 
     @property
     def places(self) -> np.ndarray:
@@ -104,26 +105,26 @@ class Placing(Protocol):
 
 @runtime_checkable
 class Learning(Protocol):
-    """An encoding that learns from answers what its code can start from in waves to come."""
+    """An encoding that learns from answers what its code can start from next time."""
 
     @property
     def learned(self) -> Any:
-        """What its last decoding learned; None before the first."""
+        """What the last decoding has learned; None before the first."""
         ...
 
 
 @runtime_checkable
 class Arranging(Protocol):
-    """A code that says which rows should share a group; the door asks before it cuts them."""
+    """A code that chooses which rows share a group, before they are cut into groups."""
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """For rows (m, *x) in which order, (m,) int, they should be cut; None: as they are."""
+        """The order, (m,) int, in which rows (m, *x) are cut into groups; None for the order given."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a code makes of the answers of K tasks in B groups."""
+    """The values of K tasks in B groups."""
 
     values: np.ndarray
     """(K, B, *y)."""
@@ -133,31 +134,38 @@ class Estimate:
     """(K, B): standard error of the root mean square over a row's outputs; 0 where exact, never 0
     where estimated; None if the code has none."""
     rejected: tuple[int, ...]
-    """Slots with at least one answer judged a lie."""
+    """Slots with at least one rejected answer."""
 
 
-def check_tasks(inputs: np.ndarray, tasks: int) -> None:
-    """Raise `InvalidArgument` unless inputs are (tasks, B, *x) with B >= 1."""
+def check_tasks(inputs: np.ndarray, tasks: int, workers: int) -> None:
+    """Raise `InvalidArgument` unless inputs are (tasks, B, *x) with B >= 1, `NotEnoughMemory` if N payloads do not fit."""
     if inputs.ndim < 2 or inputs.shape[0] != tasks or inputs.shape[1] == 0:
         raise InvalidArgument(
             f"encode takes inputs of shape (K, B, ...) with K = {tasks} tasks and B >= 1 groups, "
             f"but got {inputs.shape}: codedmap.map cuts any number of rows into such groups"
         )
+    if workers != tasks:
+        check_room(
+            workers * inputs[:1].nbytes,
+            f"{workers} payloads of {inputs.shape[1]} rows each",
+            "Encode fewer groups at a time, use fewer workers, or cast the inputs to float32",
+        )
 
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:
-    """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers."""
+    """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers, not beyond all memory."""
     check_whole("tasks", tasks, 1)
     check_whole("workers", workers, 1)
     check_whole("stragglers", stragglers, 0)
     if stragglers >= workers:
         raise InvalidArgument(
-            f"{stragglers} stragglers of {workers} workers would leave nobody to answer: "
+            f"{stragglers} stragglers of {workers} workers would leave no worker to answer: "
             f"stragglers must be at most {workers - 1}"
         )
+    check_counts(workers, tasks)
 
 
-def left_out(lies: np.ndarray) -> np.ndarray:
-    """Lies (slots, groups), with a worker that lied in over half of its groups left out of all."""
-    whole: np.ndarray = lies | (lies.mean(axis=1, keepdims=True) > 0.5)
-    return whole
+def reject_frequent(wrong: np.ndarray) -> np.ndarray:
+    """Wrong answers (slots, groups) bool, and all answers of slots that are wrong in over half of the groups."""
+    rejected: np.ndarray = wrong | (wrong.mean(axis=1, keepdims=True) > 0.5)
+    return rejected

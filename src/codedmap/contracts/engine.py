@@ -1,4 +1,4 @@
-"""What the doors need of a place where payloads are computed."""
+"""The interface of engines, which run the calls."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Engine", "Kept"]
+from ..errors import InvalidArgument
+
+__all__ = ["Engine", "Kept", "engine_for", "no_engine"]
 
 
 class Kept:
-    """Stands for a value that stays on one worker: give it to `Engine.submit` as fn or payload.
+    """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload.
 
     Parameters
     ----------
     slot : int
-        Where the value is.
+        The slot that holds the value.
     key : object
-        How the engine finds it.
+        By which the engine finds it.
     """
 
     __slots__ = ("__weakref__", "key", "lost", "slot")
@@ -26,7 +28,7 @@ class Kept:
         self.slot = slot
         self.key = key
         self.lost = False
-        """Set by the engine when it learns that the worker has died."""
+        """True after the engine has found that the worker died."""
 
     def __repr__(self) -> str:
         return f"<Kept on slot {self.slot}{', lost' if self.lost else ''}>"
@@ -42,16 +44,40 @@ class Engine(Protocol):
         ...
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` on a slot: the same worker while it lives. Never blocks for long.
+        """Compute ``fn(payload)`` on a slot, which is one worker as long as that lives.
 
-        The future fails with what ``fn`` raised, `WorkerCrashed` or `KeptLost`.
+        Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` or
+        `KeptLost`.
         """
         ...
 
     def keep(self, slot: int, value: Any) -> Kept:
-        """Leave a value on a slot's worker for later calls, which fail with `KeptLost` if it dies."""
+        """Keep a value on a slot's worker for later calls, which fail with `KeptLost` if it dies."""
         ...
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """These answers are no longer wanted. Returns at once and kills nobody by itself."""
+        """Give up these calls. Returns at once, and ends no worker by itself."""
         ...
+
+
+def engine_for(given: Any) -> str | None:
+    """How an engine is made of something that is none, if that is known."""
+    for kind in (given if isinstance(given, type) else type(given)).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package == "distributed" and kind.__name__ in ("Client", "Cluster"):
+            client = "client" if kind.__name__ == "Client" else "cluster.get_client()"
+            return f"codedmap.engines.Dask({client})"
+        if package == "ray":
+            return "codedmap.engines.Ray()"
+    return "codedmap.engines.Ray()" if getattr(given, "__name__", None) == "ray" else None
+
+
+def no_engine(given: Any, wanted: str = "no engine") -> InvalidArgument:
+    """The error for something that is given as an engine and is none; ``wanted``: what it is not."""
+    known = engine_for(given)
+    if known is not None:
+        return InvalidArgument(f"engine={given!r} is no engine itself: give {known}")
+    return InvalidArgument(
+        f"engine={given!r} is {wanted}: give one such as codedmap.engines.Local(workers=8), or "
+        "codedmap.engines.FromExecutor(executor, workers=8)"
+    )

@@ -1,4 +1,4 @@
-"""Whatever the caller gives as inputs, as an array of rows that can be computed on."""
+"""Checks that turn the caller's inputs into an array of rows."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from .answers import all_finite
+from .arguments import MOST_AXES
 
 __all__ = ["check_finite", "check_unmasked", "checked_rows", "shaped_rows"]
 
-_AXES = 60  # NumPy has 64, and groups and slots take some
-
 
 def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
-    """Rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
+    """Inputs as an array of rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
     rows = shaped_rows(inputs, kind)
     check_finite(rows, kind)
     return rows
 
 
 def check_unmasked(inputs: Any, kind: str = "input") -> None:
-    """Raise `InvalidArgument` if numbers of a masked array are hidden."""
+    """Raise `InvalidArgument` if inputs are an array with masked entries."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
         raise InvalidArgument(
@@ -32,7 +31,7 @@ def check_unmasked(inputs: Any, kind: str = "input") -> None:
 
 
 def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
-    """Rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are no such array."""
+    """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
     check_unmasked(inputs, kind)
     try:
         rows = np.asarray(inputs)
@@ -44,9 +43,9 @@ def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
         raise InvalidArgument(
             f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
         )
-    if rows.ndim > _AXES:
+    if rows.ndim > MOST_AXES:
         raise InvalidArgument(
-            f"{kind}s have {rows.ndim} axes, and {_AXES} are the most that can be cut into groups: put some "
+            f"{kind}s have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "
             "together (inputs.reshape)"
         )
     if rows.size == 0:
@@ -57,7 +56,7 @@ def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
 
 
 def check_finite(rows: np.ndarray, kind: str = "input", begin: int = 0) -> None:
-    """Raise `InvalidArgument` unless all rows (m, *x), which are counted from ``begin``, are finite."""
+    """Raise `InvalidArgument` unless all rows (m, *x) are finite; messages number them from ``begin``."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""The contract between a code and the `CodedMatrix` door."""
+"""The interface of codes for `CodedMatrix`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import WAIT, InvalidAnswer, InvalidArgument
 from .arguments import check_whole
+from .memory import check_counts
 
 __all__ = [
     "Anytime",
@@ -25,7 +26,7 @@ __all__ = [
     "rounding",
 ]
 
-_DEPENDENT = 1e-9  # share of a direction below which it is taken for rounding
+_DEPENDENT = 1e-9  # relative size below which a number counts as rounding error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,27 +36,27 @@ class Decoded:
     values: np.ndarray
     """(K, *y)."""
     rejected: Mapping[int, str] = field(default_factory=dict)
-    """What is wrong with answers that were left out, by worker."""
+    """What is wrong with rejected answers, by worker."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partial:
-    """What there is of K blocks where they cannot all be had."""
+    """The products of K blocks as far as they can be decoded."""
 
     values: np.ndarray
     """(K, *y), NaN where nothing is known."""
     stderr: np.ndarray
-    """(K, *y): 0 where exact, infinite where nothing vouches for a value."""
+    """(K, *y): 0 where exact, infinite where a value is not confirmed."""
     rejected: Mapping[int, str] = field(default_factory=dict)
-    """What is wrong with answers that were left out, by worker."""
+    """What is wrong with rejected answers, by worker."""
 
 
 @runtime_checkable
 class MatrixCode(Protocol):
     """K blocks of rows in, N coded blocks out; products of some of them in, products of the K out.
 
-    Worker n keeps one linear combination of the blocks, and answers with its product. What
-    is decoded is exact up to rounding.
+    Worker n keeps one linear combination of the blocks, and answers with its product. Decoded
+    products are exact up to rounding.
     """
 
     @property
@@ -70,39 +71,39 @@ class MatrixCode(Protocol):
 
     @property
     def stragglers(self) -> int:
-        """S: the product can be had from any N - S answers; often from fewer."""
+        """S: any N - S answers give the product; often fewer do."""
         ...
 
     def weights(self, worker: int) -> np.ndarray:
-        """Of each of the K blocks in this worker's, (K,)."""
+        """Weights of the K blocks in this worker's coded block, (K,)."""
         ...
 
     def decodable(self, answered: frozenset[int], dtype: np.dtype[Any]) -> bool:
-        """Whether answers of these workers can be decoded; more never hurt.
+        """Whether answers of these workers can be decoded. True remains true with more answers.
 
-        That is, whether rounding in ``dtype``, the matrix's, leaves half of its digits.
+        They can if rounding in ``dtype``, the matrix's, leaves half of its digits.
         """
         ...
 
     def decode(self, answers: Mapping[int, np.ndarray], dtype: np.dtype[Any]) -> Decoded:
         """The products of K blocks from finite answers of one shape and dtype, by worker.
 
-        ``dtype`` is the matrix's, in which the blocks were coded, so that answers are no more exact
-        than that, whatever their own.
+        ``dtype`` is the matrix's. The blocks were coded in it, so that answers of a wider dtype are
+        no more accurate.
 
         Raises
         ------
         NotEnoughAnswers
-            Where `decodable` is false, or becomes so when lies are left out.
+            Where `decodable` is false, or is false without the rejected answers.
         InvalidAnswer
-            If the answers contradict one another, and nothing tells which are wrong.
+            If the answers contradict one another, and it cannot be found which are wrong.
         """
         ...
 
 
 @runtime_checkable
 class AtOnce(Protocol):
-    """A code that makes all coded blocks together faster than one by one."""
+    """A code that computes all coded blocks together faster than one by one."""
 
     def coded(self, blocks: np.ndarray) -> np.ndarray:
         """All coded blocks, (N, *x), from blocks (K, *x)."""
@@ -111,23 +112,23 @@ class AtOnce(Protocol):
 
 @runtime_checkable
 class Anytime(Protocol):
-    """A code that has an estimate of the product before it can be decoded."""
+    """A code that can estimate the product before it can be decoded."""
 
     def estimate(self, answers: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Estimates of the products of K blocks, (K, *y), and the standard error of each entry.
 
-        Within 1.96 of these the true value is found in 95 % of the cases. None without enough to
-        tell an error from.
+        In 95 % of cases the true value is within 1.96 standard errors. None if the answers are too
+        few to estimate an error.
         """
         ...
 
 
 @runtime_checkable
 class Salvaging(Protocol):
-    """A code that knows which blocks are sure where they cannot all be decoded."""
+    """A code that knows which blocks are certain when not all can be decoded."""
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
-        """The blocks that these answers, of which there is at least one, are sure of."""
+        """The blocks that these answers, at least one, determine."""
         ...
 
 
@@ -140,6 +141,7 @@ def check_matrix_budget(tasks: int, workers: int) -> None:
             f"{tasks} tasks need at least as many workers, but there are {workers}: cut the matrix into "
             f"at most {workers} blocks, fewer if some workers may be lost"
         )
+    check_counts(workers, tasks)
 
 
 def rounding(dtype: np.dtype[Any]) -> float:
@@ -148,11 +150,12 @@ def rounding(dtype: np.dtype[Any]) -> float:
 
 
 def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Raise `InvalidAnswer` unless answers are what the decoded blocks would give, up to rounding.
+    """Raise `InvalidAnswer` unless answers are equal to those computed from the decoded blocks, up to rounding.
 
     Parameters
     ----------
     given, again : ndarray, shape (F, outputs)
+        Answers, and what the decoded blocks give for them.
     dtype : dtype
         Of the matrix.
     """
@@ -161,35 +164,36 @@ def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any])
     if off > size * rounding(dtype) ** 0.5:
         raise InvalidAnswer(
             f"{len(given)} answers contradict one another by {off:.2g}, where the largest number in them is "
-            f"{size:.2g}: at least one worker has computed a wrong product, and nothing tells which. "
-            "Compute it again, or wait for more answers (stop=Everyone())"
+            f"{size:.2g}; at least one worker has computed a wrong product, and it cannot be found which",
+            WAIT,
+            "compute it again",
         )
 
 
 def disputed(
     weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any], least: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Which answers are among some that contradict one another, up to rounding, (F,) bool.
+    """Answers that belong to a set of contradicting ones, beyond rounding, (F,) bool.
 
     Parameters
     ----------
     weights : ndarray, shape (F, K)
-        Of each block in the coded block of each answer.
+        Weights of the blocks in the coded block of each answer.
     given : ndarray, shape (F, outputs)
     dtype : dtype
         Of the matrix.
     least : ndarray, shape (outputs,), or float
-        Differences up to which it is rounding whatever the answers are.
+        Differences up to this count as rounding, however small the answers are.
     """
     left, singular, _ = np.linalg.svd(weights)
     rank = int((singular > _DEPENDENT * singular.max(initial=0.0)).sum())
-    # Combinations of honest answers that are 0, whatever the blocks are.
+    # Combinations of answers that are 0 if these are correct, whatever the blocks are.
     checks = left[:, rank:] @ left[:, rank:].T
     off = np.abs(checks.astype(given.real.dtype) @ given)
     beyond = np.maximum(np.abs(given).max(initial=0.0) * rounding(dtype) ** 0.5, least)
     wrong: np.ndarray = (off > beyond).any(axis=1)
     if not wrong.any():
         return wrong
-    # Who has no part in such a combination, not even by way of others, is not in doubt.
-    bound = connected_components(np.abs(checks) > _DEPENDENT, directed=False)[1]
-    return np.isin(bound, bound[wrong])
+    # An answer is in doubt if such combinations connect it with a wrong one.
+    component = connected_components(np.abs(checks) > _DEPENDENT, directed=False)[1]
+    return np.isin(component, component[wrong])

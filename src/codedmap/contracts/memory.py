@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import NotEnoughMemory
 
-__all__ = ["check_memory", "check_parts", "free_memory"]
+__all__ = [
+    "check_blocks",
+    "check_counts",
+    "check_memory",
+    "check_parts",
+    "check_room",
+    "free_memory",
+]
 
 
 _V2 = ("/sys/fs/cgroup", "memory.max", "memory.current")
@@ -16,6 +23,9 @@ _V1 = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
 """Where control groups are seen, and in which files their limit and what they use."""
 
 _LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
+_EACH = (
+    100  # bytes that are held of each worker and task at least: its number, point, payload and call
+)
 
 
 def free_memory() -> int | None:
@@ -24,21 +34,58 @@ def free_memory() -> int | None:
     return min(known) if known else None
 
 
-def check_memory(payloads: int, inputs: int, tasks: int, workers: int) -> None:
-    """Raise `NotEnoughMemory` if payloads of this many bytes, and their transport, exceed what is free.
+def check_room(needed: int, what: str, remedy: str) -> None:
+    """Raise `NotEnoughMemory` if what takes this many bytes exceeds what is free.
 
     Parameters
     ----------
-    payloads, inputs : int
-        Bytes of all payloads and of all inputs.
-    tasks, workers : int
-        K and N, for the message.
+    needed : int
+        Bytes, at least.
+    what : str
+        What takes them, in the plural.
+    remedy : str
+        A sentence.
     """
+    free = _lacking(needed)
+    if free is not None:
+        raise NotEnoughMemory(
+            f"{what} take {_size(needed)}, but only {_size(free)} are free. {remedy}"
+        )
+
+
+def check_counts(workers: int, tasks: int = 0) -> None:
+    """Raise `NotEnoughMemory` if a code has more workers and tasks than could be listed.
+
+    Every code calls it when it is made. What they are sent and answer is not known then.
+    """
+    counted = f"{workers} workers" + (f" and {tasks} tasks" if tasks else "")
+    remedy = "Use fewer of them" if tasks else "Use fewer"
+    check_room(_EACH * (workers + tasks), f"{counted}, {_EACH} bytes each at least,", remedy)
+
+
+def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
+    """Raise `NotEnoughMemory` if payloads for rows in groups of K, and their transport, exceed what is free.
+
+    Parameters
+    ----------
+    rows, row : int
+        How many there are, and bytes of each.
+    tasks, workers : int
+        K and N.
+    """
+    groups = -(-rows // tasks)
+    lacking = tasks * groups - rows
+    check_room(
+        row * tasks * min(lacking, groups),
+        f"groups of K = {tasks} tasks, filled up where {lacking} rows are lacking,",
+        "Use a code of fewer tasks",
+    )
+    inputs, payloads = row * rows, row * workers * groups
     needed = 2 * payloads if workers > tasks else payloads
     free = _lacking(needed)
     if free is None:
         return
-    if workers == tasks:
+    if workers <= tasks:
         raise NotEnoughMemory(
             f"{workers} payloads take {_size(needed)} on their way to the workers, but only {_size(free)} are free. "
             "Call map on fewer rows at a time, or codedmap.waves, or cast them to float32"
@@ -68,6 +115,28 @@ def check_parts(held: int, parts: int, workers: int) -> None:
         f"{workers} workers on this machine keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, and as much "
         f"again is on its way to them: {_size(needed)}, but only {_size(free)} are free. Let each part be what fn "
         "opens on the worker, such as a path or a range of rows of a file, allow fewer stragglers, or cast to float32"
+    )
+
+
+def check_blocks(nbytes: Callable[..., int], tasks: int, workers: int, *, sparse: bool) -> None:
+    """Raise `NotEnoughMemory` if coded blocks, and their transport, exceed what is free.
+
+    ``nbytes`` gives their bytes: with ``at_most=True`` an upper bound that is cheap, else at least.
+    """
+    if _lacking(2 * nbytes(at_most=True)) is None:
+        return
+    coded = nbytes()
+    free = _lacking(2 * coded)
+    if free is None:
+        return
+    instead = (
+        "use Replication, whose blocks stay as sparse as the matrix is"
+        if sparse
+        else "use fewer workers for as many tasks, or cast the matrix to float32"
+    )
+    raise NotEnoughMemory(
+        f"{workers} coded blocks of a matrix cut into {tasks} take {_size(coded)}, and as much again on their "
+        f"way to the workers, but only {_size(free)} are free: {instead}"
     )
 
 

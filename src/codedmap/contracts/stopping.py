@@ -1,4 +1,7 @@
-"""When to stop waiting: pure verdicts on what has been seen. No clock here: time comes in."""
+"""Stopping rules: when to stop waiting for answers.
+
+They are pure functions of a `Progress`, which also holds the time: there is no clock here.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ __all__ = [
     "StoppingRule",
     "Tolerance",
     "asks_stderr",
-    "at_best",
+    "best_case",
 ]
 
 
 class Outcome(enum.Enum):
-    """Why we stopped waiting, or that we have not; each value is a sentence."""
+    """Why waiting ended, or that it has not; each value is a clause."""
 
     EVERYONE = "every worker has answered or failed"
     QUORUM = "enough workers had answered"
@@ -36,9 +39,11 @@ class Outcome(enum.Enum):
     TOLERANCE = "every standard error was within the tolerance"
     DEADLINE = "the deadline passed"
     EXACT = "every row was exact"
-    SATISFIED = "the stop rule was satisfied"
-    NOBODY_LEFT = "nobody was left running, though the stop rule would have waited for more"
-    HOPELESS = "so many calls failed that the stop rule or the code could never be satisfied"
+    SATISFIED = "the stopping rule was satisfied"
+    NONE_RUNNING = "no call was left running, though the stopping rule would have waited for more"
+    UNSATISFIABLE = (
+        "so many calls failed that the stopping rule or the code could never be satisfied"
+    )
     WAITING = "more answers may still come"
 
 
@@ -48,7 +53,7 @@ def _no_stderr() -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known while waiting; handed to stop rules."""
+    """What is known while waiting, the input of stopping rules."""
 
     asked: frozenset[int]
     """Slots that were sent a payload."""
@@ -61,10 +66,10 @@ class Progress:
     decodable: bool
     """Whether the code can decode from ``answered``."""
     stderr: Callable[[], float | None] = field(default=_no_stderr, compare=False, repr=False)
-    """The largest standard error of an estimate made now, never an earlier one's. None if the code
-    has none, if nothing can be decoded yet, or if looking now would take more than 5 % of the elapsed
-    time, since it decodes; then the rule is asked again as soon as it would not, and in any case when
-    nobody is left running."""
+    """The largest standard error of an estimate from the answers so far. It decodes, for at most 5 %
+    of the elapsed time. None if the code has no standard errors, if nothing can be decoded yet, or if
+    decoding now would exceed that share: the rule is evaluated again as soon as it does not, and when no
+    call is running any more."""
 
     @property
     def running(self) -> frozenset[int]:
@@ -73,15 +78,15 @@ class Progress:
 
 
 class StoppingRule(Protocol):
-    """Decides from what has arrived whether to wait on. Derive from it to get ``|`` and ``&``."""
+    """Decides whether to wait for more answers. Derive from it to get ``|`` and ``&``."""
 
     def verdict(self, seen: Progress, /) -> Outcome | None:
-        """Why to stop now, or None to wait on."""
+        """The reason to stop now, or None to wait."""
         ...
 
     def wake_after(self, seen: Progress, /) -> float | None:
-        """Seconds until the verdict can change though nothing arrives, or None if it cannot."""
-        ...
+        """Seconds until the verdict can change without a new answer; None, the default, if it cannot."""
+        return None
 
     def __or__(self, other: StoppingRule) -> StoppingRule:
         return AnyOf(self, other) if _is_rule(other) else NotImplemented
@@ -114,16 +119,13 @@ class Quorum(StoppingRule):
     def verdict(self, seen: Progress) -> Outcome | None:
         return Outcome.QUORUM if len(seen.answered) >= self.answers else None
 
-    def wake_after(self, seen: Progress) -> float | None:
-        return None
-
     def __str__(self) -> str:
         return f"Quorum({self.answers})"
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline(StoppingRule):
-    """Stop after this many seconds, whatever has arrived.
+    """Stop after this many seconds.
 
     Parameters
     ----------
@@ -154,22 +156,16 @@ class Decodable(StoppingRule):
     def verdict(self, seen: Progress) -> Outcome | None:
         return Outcome.DECODABLE if seen.decodable else None
 
-    def wake_after(self, seen: Progress) -> float | None:
-        return None
-
     def __str__(self) -> str:
         return "Decodable()"
 
 
 @dataclass(frozen=True, slots=True)
 class Everyone(StoppingRule):
-    """Stop when every worker has answered or failed: no straggler is given up."""
+    """Stop when every worker has answered or failed: stragglers are waited for."""
 
     def verdict(self, seen: Progress) -> Outcome | None:
         return None if seen.running else Outcome.EVERYONE
-
-    def wake_after(self, seen: Progress) -> float | None:
-        return None
 
     def __str__(self) -> str:
         return "Everyone()"
@@ -179,15 +175,14 @@ class Everyone(StoppingRule):
 class Tolerance(StoppingRule):
     """Stop when every standard error is small enough; for codes that have standard errors.
 
-    To find out it decodes what has come, for at most 5 % of the time and never twice the same
-    answers. If everybody has answered or failed and some standard error is still larger, the rule
-    is not satisfied, and `map` raises; ``Tolerance(0.1) | Everyone()`` takes the best there is.
+    It decodes the answers so far, for at most 5 % of the time and never the same answers twice. If all
+    workers have answered or failed and some standard error is still larger, the rule is not
+    satisfied, and `map` raises; ``Tolerance(0.1) | Everyone()`` accepts such a result.
 
     Parameters
     ----------
     stderr : float
-        At least 0, in the units of the outputs, as `MapResult.stderr`. With 0 every row must be
-        exact.
+        At least 0, in the unit of the outputs, as `MapResult.stderr`. 0: every row must be exact.
     """
 
     stderr: float
@@ -200,23 +195,20 @@ class Tolerance(StoppingRule):
         worst = seen.stderr()
         return Outcome.TOLERANCE if worst is not None and worst <= self.stderr else None
 
-    def wake_after(self, seen: Progress) -> float | None:
-        return None
-
     def __str__(self) -> str:
         return f"Tolerance({self.stderr:g})"
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(StoppingRule):
-    """``first | second``: stop when one of them would."""
+    """``first | second``: stop when one of the two rules would."""
 
     first: StoppingRule
     second: StoppingRule
 
     def verdict(self, seen: Progress) -> Outcome | None:
-        # When time is up, that is the reason: it is final, while a quorum that cannot be decoded
-        # may be waited on. And then nothing is decoded to find another.
+        # The deadline takes precedence, as it is final, while more answers are awaited if those of a
+        # quorum cannot be decoded. And after the deadline nothing is decoded for another reason.
         if _cheap_first(self)[0].verdict(seen) is Outcome.DEADLINE:
             return Outcome.DEADLINE
         first, second = self.first.verdict(seen), self.second.verdict(seen)
@@ -231,9 +223,9 @@ class AnyOf(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class AllOf(StoppingRule):
-    """``first & second``: stop when both would; the reason given is the first's.
+    """``first & second``: stop when both rules would; the reason is that of the first.
 
-    Nothing is decoded for the sake of one while the other would wait on anyway.
+    Nothing is decoded for a `Tolerance` while the other rule would wait anyway.
     """
 
     first: StoppingRule
@@ -247,7 +239,7 @@ class AllOf(StoppingRule):
     def wake_after(self, seen: Progress) -> float | None:
         for rule in _cheap_first(self):
             if rule.verdict(seen) is None:
-                return rule.wake_after(seen)  # before that, the other does not matter
+                return rule.wake_after(seen)  # until then the other rule has no effect
         return None
 
     def __str__(self) -> str:
@@ -256,20 +248,20 @@ class AllOf(StoppingRule):
 
 
 def asks_stderr(rule: StoppingRule) -> bool:
-    """Whether a `Tolerance` is part of the rule, which makes it dear, and impossible for some codes."""
+    """Whether a `Tolerance` is part of the rule: it has to decode, and some codes cannot have one."""
     if isinstance(rule, AnyOf | AllOf):
         return asks_stderr(rule.first) or asks_stderr(rule.second)
     return isinstance(rule, Tolerance)
 
 
-def at_best(
+def best_case(
     asked: frozenset[int],
     answered: frozenset[int],
     failed: frozenset[int],
     seconds: float,
     decodable: bool,
 ) -> Progress:
-    """What could be seen if these answered, and what is decoded then were as good as can be."""
+    """The progress if these have answered, and all that can be decoded then has a standard error of 0."""
     return Progress(asked, answered, failed, seconds, decodable, lambda: 0.0 if decodable else None)
 
 

@@ -1,4 +1,4 @@
-"""The contract between a code and the `sum` door."""
+"""The interface of codes for `sum`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from .arguments import check_whole
+from .memory import check_counts
 
 __all__ = ["Redundant", "SumCode", "check_sum_budget"]
 
@@ -17,9 +18,9 @@ __all__ = ["Redundant", "SumCode", "check_sum_budget"]
 class SumCode(Protocol):
     """N parts in, N workers; the sum of a function of all parts out, from the answers of some.
 
-    Worker n holds some of the parts. It cuts the function's value at each into ``reduction`` slices
-    of equal length, and answers with one linear combination of all these slices. Weights on the
-    answers give back the sum of each slice.
+    Worker n holds some of the parts. It cuts the function's value at each part into ``reduction``
+    slices of equal length, and answers with one linear combination of all these slices. The sum of
+    each slice is a weighted sum of the answers.
     """
 
     @property
@@ -29,19 +30,19 @@ class SumCode(Protocol):
 
     @property
     def stragglers(self) -> int:
-        """S: the sum can be had from any N - S answers; of many workers very seldom only from one more."""
+        """S: any N - S answers give the sum; with many workers, rarely, one more is needed."""
         ...
 
     @property
     def reduction(self) -> int:
-        """m: an answer has 1/m of the numbers of the sum."""
+        """m: an answer has 1/m as many numbers as the sum."""
         ...
 
     @property
     def amplification(self) -> float:
-        """How many times rounding in the answers may come back in the sum; 1 for a plain sum.
+        """The factor by which rounding errors of the answers may grow in the sum; 1 for a plain sum.
 
-        The largest found, for stragglers of which there are too many sets to try.
+        The largest that was found, where there are too many sets of stragglers to try all.
         """
         ...
 
@@ -50,15 +51,17 @@ class SumCode(Protocol):
         ...
 
     def coefficients(self, worker: int) -> np.ndarray:
-        """Of each slice of each of these parts in this worker's answer, (d, m)."""
+        """Coefficients of each slice of each of these parts in this worker's answer, (d, m)."""
         ...
 
     def decodable(self, answered: frozenset[int]) -> bool:
-        """Whether answers of these workers give the sum; more answers never hurt."""
+        """Whether answers of these workers give the sum. True remains true with more answers."""
         ...
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
-        """Of each answer in the m slices of the sum: worker to (m,). Those of weight 0 may be left out.
+        """Weights of each answer in the m slices of the sum: worker to (m,).
+
+        Workers whose weights are 0 may be left out.
 
         Raises
         ------
@@ -70,12 +73,12 @@ class SumCode(Protocol):
 
 @runtime_checkable
 class Redundant(Protocol):
-    """A code that knows what answers have in common where there are more than it needs."""
+    """A code that can check answers against each other when there are more than it needs."""
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Random weights with which honest answers add up to 0; none where any answers are possible.
+        """Random weights with which correct answers add up to 0; empty if any answers are possible.
 
-        Where they and the answers are integers, they have to add up to 0 exactly.
+        If weights and answers are integers, they add up to 0 exactly.
         """
         ...
 
@@ -92,3 +95,4 @@ def check_sum_budget(workers: int, stragglers: int, reduction: int = 1) -> None:
             f"each part is held by so many, but there are {workers}: use more workers, or fewer "
             "stragglers" + (", or a smaller reduction" if reduction > 1 else "")
         )
+    check_counts(workers)

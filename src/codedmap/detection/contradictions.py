@@ -1,13 +1,13 @@
-"""Liars among answers that must fit together exactly, as those of a polynomial do.
+"""Outliers among answers that are exact, as those of polynomial functions to `LagrangeCode` are.
 
-Where answers are exact, what the fit leaves of them is rounding, or somebody is wrong. With 2m
-answers more than determine the rest, m wrong ones can be told: if two sets of m could be left out so
-that the others fit, these would have enough answers in common to fit the same polynomial. It is the
-decoding of Reed and Solomon over the reals. First the search that all codes share is tried, which
-leaves out the worst one after the other (`_outliers`); then all small sets, while these are few; then
-what is left over is explained by as few answers as possible, by reweighted least squares (Gorodnitsky
-and Rao 1997, IEEE Transactions on Signal Processing 45). Where that explains nothing either, fn is no
-polynomial or noisy, or too many lie: then nobody is blamed for it.
+The residuals of a fit to exact answers are rounding errors, unless an answer is wrong. With 2m
+answers more than are needed, m wrong ones can be identified: if two sets of m could be left out such
+that the rest fits, these rests would share enough answers to determine one polynomial. It is
+Reed-Solomon decoding over the real numbers, in three steps. First comes the search that all codes
+use, which puts the worst answer aside, then the next (`outliers`). Then all small sets are tried,
+while they are few. Then the residuals are explained by as few answers as possible, with reweighted
+least squares (Gorodnitsky and Rao 1997, IEEE Transactions on Signal Processing 45). If no set explains
+them, fn is no polynomial, or noisy, or too many answers are wrong, and none is rejected.
 """
 
 from __future__ import annotations
@@ -22,29 +22,31 @@ from ..coding.precision import TINY, Precision
 from .outliers import apart, convincing, find_lies
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["contradict", "wrong_ones"]
+__all__ = ["exact_outliers", "suspect_contradiction"]
 
 _ROUNDING = 4096.0
-"""Roundings of the largest answer that honest ones stay below, but half of the digits at most."""
-_SETS = 20_000  # of one size that are all tried at most
-_BEST = 3  # of these, those that explain most are looked at closely
+"""Units of rounding of the largest answer that correct residuals stay below; half of the digits at most."""
+_SETS = 20_000  # sets of one size are all tried if there are no more
+_BEST = 3  # of these sets that explain the most are tested
 _SWEEPS = 40
-_RIDGE = 1e-14  # keeps a system soluble of which all but a few weights have gone
-_SHARPER = 0.7  # from one sweep to the next, what counts as nothing
+_RIDGE = 1e-14  # keeps the system regular when most weights are almost 0
+_SHARPER = 0.7  # factor per sweep of the size that counts as 0
 
 
-def contradict(some: np.ndarray, precision: Precision, order: np.ndarray | None = None) -> bool:
-    """Whether `wrong_ones` has to look at all outputs, given those it looks at first, (F, B, few)."""
+def suspect_contradiction(
+    some: np.ndarray, precision: Precision, order: np.ndarray | None = None
+) -> bool:
+    """Whether `exact_outliers` needs all outputs, given those it looks at first, (F, B, few)."""
     if precision.freedom < 1 or not some.size:
         return False
-    off = _off(sketched(some, GLANCE, order), precision)
-    return bool((~(off <= min(_allowed(some, precision), _half(some)))).any())
+    misfit = _misfit(sketched(some, GLANCE, order), precision)
+    return bool((~(misfit <= min(_tolerance(some, precision), _half_precision(some)))).any())
 
 
-def wrong_ones(
+def exact_outliers(
     answers: np.ndarray, precision: Precision, order: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Who must be wrong in which group, (F, B) bool; None if all fit together.
+    """Wrong answers, (F, B) bool; None if there are none or they cannot be identified.
 
     Parameters
     ----------
@@ -53,35 +55,35 @@ def wrong_ones(
     precision : Precision
         An exact one.
     order : ndarray, shape (F,), optional
-        Puts the answers into the order in which ``precision`` has them.
+        Sorts the answers as ``precision`` has them.
     """
-    if not contradict(answers, precision, order):
+    if not suspect_contradiction(answers, precision, order):
         return None
-    lies = find_lies(answers, precision, order)
-    lies = np.zeros(answers.shape[:2], dtype=bool) if lies is None else lies
+    outliers = find_lies(answers, precision, order)
+    outliers = np.zeros(answers.shape[:2], dtype=bool) if outliers is None else outliers
     rows = np.arange(len(answers)) if order is None else order
-    allowed, least = _allowed(answers, precision), _half(answers)
-    off = _off(sketched(answers, GLANCE, order), precision)
-    known: list[np.ndarray] = []
+    tolerance, least = _tolerance(answers, precision), _half_precision(answers)
+    misfit = _misfit(sketched(answers, GLANCE, order), precision)
+    found: list[np.ndarray] = []
     with np.errstate(all="ignore"):
-        for group in np.flatnonzero(~(off <= allowed)):
+        for group in np.flatnonzero(~(misfit <= tolerance)):
             sketch = sketched(answers[:, group : group + 1], CLOSER, order)
-            said = lies[rows, group]
-            if said.any() and _fit(sketch, precision, said, allowed):
+            wrong = outliers[rows, group]
+            if wrong.any() and _rest_fits(sketch, precision, wrong, tolerance):
                 continue
             y = scaled(sketch[:, 0])
-            for said in _candidates(y, precision, known):
-                if _fit(sketch, precision, said, allowed) and _tells(
-                    y, precision, said, least, answers.shape[1]
+            for wrong in _candidates(y, precision, found):
+                if _rest_fits(sketch, precision, wrong, tolerance) and _clearly_wrong(
+                    y, precision, wrong, least, answers.shape[1]
                 ):
-                    known.insert(0, said)
-                    lies[rows, group] = said
+                    found.insert(0, wrong)
+                    outliers[rows, group] = wrong
                     break
-    return lies if lies.any() else None
+    return outliers if outliers.any() else None
 
 
-def _off(sketch: np.ndarray, precision: Precision) -> np.ndarray:
-    """What the fit leaves of (F, B, few), of a degree of freedom, as share of the largest, (B,)."""
+def _misfit(sketch: np.ndarray, precision: Precision) -> np.ndarray:
+    """Residuals of a fit to (F, B, few), root mean square, as a share of the largest answer, (B,)."""
     count, groups, _ = sketch.shape
     wide = sketch.astype(float)
     largest = np.abs(wide).max(axis=(0, 2), keepdims=True)
@@ -92,39 +94,41 @@ def _off(sketch: np.ndarray, precision: Precision) -> np.ndarray:
     return np.asarray(np.sqrt(squares / precision.freedom))
 
 
-def _half(answers: np.ndarray) -> float:
-    """Share of the largest answer that is half of the digits."""
+def _half_precision(answers: np.ndarray) -> float:
+    """Half of the digits, as a share of the largest answer."""
     return float(np.sqrt(np.finfo(answers.dtype).eps))
 
 
-def _allowed(answers: np.ndarray, precision: Precision) -> float:
+def _tolerance(answers: np.ndarray, precision: Precision) -> float:
     rounding = _ROUNDING * float(np.finfo(answers.dtype).eps)
-    return max(min(rounding, _half(answers)), precision.slack)
+    return max(min(rounding, _half_precision(answers)), precision.slack)
 
 
-def _fit(sketch: np.ndarray, precision: Precision, said: np.ndarray, allowed: float) -> bool:
-    """Whether the others, without those, are enough to tell and fit together."""
-    rest = precision.without(said)
-    return rest.freedom > 0 and bool(_off(sketch[~said], rest)[0] <= allowed)
-
-
-def _tells(
-    y: np.ndarray, precision: Precision, said: np.ndarray, least: float, groups: int
+def _rest_fits(
+    sketch: np.ndarray, precision: Precision, wrong: np.ndarray, tolerance: float
 ) -> bool:
-    """Whether each of those is further from what the others predict than these are by far."""
-    rest = precision.without(said)
+    """Whether the answers without the wrong ones are more than needed, and fit."""
+    rest = precision.without(wrong)
+    return rest.freedom > 0 and bool(_misfit(sketch[~wrong], rest)[0] <= tolerance)
+
+
+def _clearly_wrong(
+    y: np.ndarray, precision: Precision, wrong: np.ndarray, least: float, groups: int
+) -> bool:
+    """Whether each of the wrong answers is much further from what the rest predicts than any of the rest."""
+    rest = precision.without(wrong)
     variances = rest.matrices[0].diagonal()
     variances = np.maximum(variances, TINY * variances.max())
-    standardised = rest.matrices[0] @ y[~said] / np.sqrt(variances)[:, None]
+    standardised = rest.matrices[0] @ y[~wrong] / np.sqrt(variances)[:, None]
     factor = convincing(rest.freedom, standardised, groups)
-    return bool((apart(y, precision.matrices[0], said, least) > factor).all())
+    return bool((apart(y, precision.matrices[0], wrong, least) > factor).all())
 
 
 def _candidates(
-    y: np.ndarray, precision: Precision, known: list[np.ndarray]
+    y: np.ndarray, precision: Precision, found: list[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Sets of answers that may be wrong, (F,) bool; no larger than can be told."""
-    yield from known
+    """Sets of answers that may be wrong, (F,) bool, no larger than can be identified."""
+    yield from found
     count, most = len(y), precision.freedom // 2
     projector = precision.matrices[0]
     left = projector @ y
@@ -136,13 +140,13 @@ def _candidates(
         explained = (left[sets] * np.linalg.solve(inner, left[sets])).sum(axis=(1, 2))
         for best in np.argsort(-explained)[:_BEST]:
             yield np.isin(np.arange(count), sets[best])
-    ranks = np.argsort(np.argsort(-_few(y, precision)))
+    ranks = np.argsort(np.argsort(-_sparse_errors(y, precision)))
     for size in range(1, most + 1):
         yield ranks < size
 
 
-def _few(y: np.ndarray, precision: Precision) -> np.ndarray:
-    """How wrong each would be if as few as possible were, (F,)."""
+def _sparse_errors(y: np.ndarray, precision: Precision) -> np.ndarray:
+    """Size of the error of each answer if as few as possible are wrong, (F,)."""
     basis = np.linalg.eigh(precision.matrices[0])[1][:, -precision.freedom :]
     left = basis.T @ y
     weights, nothing = np.ones(len(y)), 1.0

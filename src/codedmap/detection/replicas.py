@@ -1,4 +1,4 @@
-"""Several answers to one input: what they agree on, and who lies."""
+"""Several answers to one input: the majority's value, and which answers are outliers."""
 
 from __future__ import annotations
 
@@ -11,87 +11,90 @@ __all__ = ["Verdict", "compare"]
 
 
 class Verdict(NamedTuple):
-    """What c answers of B rows to the same inputs say together."""
+    """The common value of c answers to the same B inputs."""
 
     values: np.ndarray
     """(B, *y)."""
     votes: np.ndarray
-    """(B,): answers that agree with the value; 0 where no majority agrees on one."""
+    """(B,): answers that agree with the value; 0 without a majority."""
     stderr: np.ndarray
     """(B,): 0 where a majority agrees, else the root mean square of the widest difference."""
-    lies: np.ndarray
+    outliers: np.ndarray
     """(c, B) bool: outvoted, or not finite where another answer is."""
 
 
-def compare(copies: np.ndarray, out: np.ndarray | None = None) -> Verdict:
-    """Vote, row by row, on answers to the same inputs.
+def compare(copies: np.ndarray, rejected: np.ndarray | None = None) -> Verdict:
+    """Take the majority of answers to the same inputs, row by row.
 
-    Answers are the same if they are equal up to √eps of the row's largest entry, since different
-    machines may round differently. The first one that agrees with the most others wins if it has
-    more than half of the votes; an answer with an entry that is not finite where another's is has
-    no vote. Without a majority the value is the first answer left.
+    Answers agree if they are equal up to √eps of the row's largest entry, since machines may round
+    differently. The answer that agrees with the most others wins, the first of several, if these are
+    more than half of the votes. An answer with an entry that is not finite where another's is has no
+    vote. Without a majority the value is the first answer that has a vote.
 
     Parameters
     ----------
     copies : ndarray, shape (c, B, *y)
         Of any dtype.
-    out : ndarray, shape (c, B) bool, optional
-        Those known to be lies: they have no vote either.
+    rejected : ndarray, shape (c, B) bool, optional
+        Answers known to be wrong, which have no vote either.
     """
     count, groups = copies.shape[:2]
     flat = copies.reshape(count, groups, -1)
     values = copies[0]
     votes = np.full(groups, count)
     stderr = np.zeros(groups)
-    lies = np.zeros((count, groups), dtype=bool)
+    outliers = np.zeros((count, groups), dtype=bool)
     disputed = np.zeros(groups, dtype=bool)
     for other in flat[1:]:
-        disputed |= ~_same(flat[0], other)
-    if out is None:
-        out = np.zeros_like(lies)
-    disputed |= out.any(axis=0)
+        disputed |= ~_rows_agree(flat[0], other)
+    if rejected is None:
+        rejected = np.zeros_like(outliers)
+    disputed |= rejected.any(axis=0)
     if disputed.any():
         values = values.copy()
-        settled = _settle(flat[:, disputed], out[:, disputed])
-        winner, votes[disputed], stderr[disputed], lies[:, disputed] = settled
+        majority = _majority(flat[:, disputed], rejected[:, disputed])
+        winner, votes[disputed], stderr[disputed], outliers[:, disputed] = majority
         values[disputed] = copies[winner, np.flatnonzero(disputed)]
-    return Verdict(values, votes, stderr, lies)
+    return Verdict(values, votes, stderr, outliers)
 
 
-def _settle(
-    rows: np.ndarray, out: np.ndarray
+def _majority(
+    rows: np.ndarray, rejected: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Which answer wins (B,), and votes, stderr and outliers as in `Verdict`; for (c, B, outputs)."""
     count, groups = rows.shape[:2]
-    sound = _sound(rows) & ~out
+    voting = _as_finite_as_any(rows) & ~rejected
     agree = np.zeros((count, count, groups), dtype=bool)
     spread = np.zeros(rows.shape[1:])
     for i in range(count):
-        agree[i, i] = sound[i]
+        agree[i, i] = voting[i]
         for j in range(i):
-            both = sound[i] & sound[j]
-            agree[i, j] = agree[j, i] = both & _same(rows[i], rows[j])
+            both = voting[i] & voting[j]
+            agree[i, j] = agree[j, i] = both & _rows_agree(rows[i], rows[j])
             apart = np.where(both[:, None], _distance(rows[i], rows[j]), 0.0)
             spread = np.maximum(spread, apart)
     support = agree.sum(axis=1)
     best = support.argmax(axis=0)
     here = np.arange(groups)
-    majority = 2 * support[best, here] > sound.sum(axis=0)
-    winner = np.where(majority, best, sound.argmax(axis=0))
-    lies = np.where(majority, ~agree[best, :, here].T, ~sound)
+    majority = 2 * support[best, here] > voting.sum(axis=0)
+    winner = np.where(majority, best, voting.argmax(axis=0))
+    outliers = np.where(majority, ~agree[best, :, here].T, ~voting)
     votes = np.where(majority, support[best, here], 0)
     size = np.sqrt(np.mean(spread**2, axis=1)) if rows.shape[2] else np.zeros(groups)
-    return winner, votes, np.where(majority, 0.0, np.where(np.isfinite(size), size, np.inf)), lies
+    stderr = np.where(majority, 0.0, np.where(np.isfinite(size), size, np.inf))
+    return winner, votes, stderr, outliers
 
 
-def _sound(rows: np.ndarray) -> np.ndarray:
+def _as_finite_as_any(rows: np.ndarray) -> np.ndarray:
+    """Answers that are finite in all entries in which any is, (c, B) bool; all, if there is none."""
     if rows.dtype.kind not in "fc":
         return np.ones(rows.shape[:2], dtype=bool)
     finite = np.isfinite(rows)
-    sound = (finite | ~finite.any(axis=0)).all(axis=2)
-    return np.asarray(sound | ~sound.any(axis=0))
+    complete = (finite | ~finite.any(axis=0)).all(axis=2)
+    return np.asarray(complete | ~complete.any(axis=0))
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _rows_agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind == "O":
         return np.asarray(_EQUAL(a, b).astype(bool).all(axis=-1))
     equal = a == b
@@ -118,7 +121,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _equal(a: Any, b: Any) -> bool:
     try:
         return bool(a == b) or bool(a != a and b != b)  # noqa: PLR0124  NaN is not itself
-    except Exception:  # arrays within, or what knows no equality
+    except Exception:  # they contain arrays, or cannot be compared
         return bool(pickle.dumps(a) == pickle.dumps(b))
 
 

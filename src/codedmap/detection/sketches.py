@@ -1,4 +1,4 @@
-"""Answers made small for judging: a few sums of their outputs, in a unit of their own."""
+"""Answers reduced to a few sums of their outputs, by which outliers are searched for."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 __all__ = ["CLOSER", "GLANCE", "looked_at", "scaled", "sketched"]
 
 GLANCE, CLOSER = 4, 16
-"""Sums of outputs with random signs that stand for all outputs, at first, and on a hint."""
-_BLOCKS = 8  # of neighbouring outputs, evenly spread, are what is looked at
+"""Sums of the outputs with random signs: at first, and in groups in which an answer stands out."""
+_BLOCKS = 8  # evenly spread blocks of neighbouring outputs are used, and no others
 _EACH = 2  # outputs in such a block for each sum
-_LARGE = 1e4  # times as large as others as an answer is taken to be at most
+_LARGE = 1e4  # larger answers are cut off here, in units of a middling one
 
 
 def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = None) -> np.ndarray:
-    """Sums of the outputs with random signs, (F, B, directions): distances hold up to a factor."""
+    """Sums of the outputs with random signs, (F, B, directions), which keep distances up to a factor."""
     answers = _real(answers)
     count, groups, outputs = answers.shape
     if outputs > directions:
@@ -31,14 +31,8 @@ def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = No
 
 
 def looked_at(answers: np.ndarray) -> np.ndarray:
-    """The outputs, (B, few) of (B, outputs), by which `sketched` tells what it does at first."""
-    answers = _real(answers)
-    return answers.take(_places(answers.shape[1]), axis=1)
-
-
-@cache
-def _places(outputs: int) -> np.ndarray:
-    return _some(np.arange(outputs), GLANCE).reshape(-1)
+    """The outputs, (B, few) of (B, outputs), that `sketched` uses at first."""
+    return _some(_real(answers), GLANCE).reshape(len(answers), -1)
 
 
 def _some(answers: np.ndarray, directions: int) -> np.ndarray:
@@ -63,9 +57,9 @@ def _real(answers: np.ndarray) -> np.ndarray:
 
 
 def scaled(y: np.ndarray) -> np.ndarray:
-    """Answers (..., F, columns) in the unit of a middling one.
+    """Answers (..., F, columns) in the unit of the median one.
 
-    One that is far larger is no larger a lie, but would drown the others in its rounding.
+    Far larger ones are cut off: their rounding errors would exceed the other answers.
     """
     y = y.astype(float)
     sizes = np.abs(y).max(axis=-1)

@@ -7,11 +7,12 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, EngineError, KeptLost
+from .shield import Answer
 from .transport.failure import Failure
 from .transport.parcel import receive
 from .transport.serve import KeptKey, Request
@@ -24,8 +25,8 @@ class Call:
     """A request on its way to the worker, and its future."""
 
     request: Request
+    future: Answer
     uses: tuple[Kept, ...] = ()
-    future: Future[Any] = field(default_factory=Future)
 
     def fail(self, error: BaseException) -> None:
         """Give this instead of an answer."""

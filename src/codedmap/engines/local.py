@@ -6,7 +6,10 @@ import atexit
 import os
 import secrets
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from ..contracts.arguments import check_whole
@@ -15,7 +18,9 @@ from .descriptors import make_room
 from .local_slot import Slot
 from .main_guard import check_importable, refuse_inside_import, start_failure
 from .room import check_room
+from .shield import Shield, received
 from .slot_engine import Pinning, join
+from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
 
 __all__ = ["Local"]
@@ -35,7 +40,9 @@ class Local(Pinning[Slot]):
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
     * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies; processes
-      that a function has started (a simulator, say) end with its worker.
+      that a function has started (a simulator, say) end with its worker, on Linux also in a session
+      of their own. Only a daemon whose parent has ended may outlive it: if it was forked without an
+      exec, or does not have the worker's environment.
 
     Two things it cannot do, because multiprocessing does not: if the fork server is killed, every
     worker counts as crashed; and a worker in C code that holds the interpreter lock outlives a caller
@@ -80,13 +87,13 @@ class Local(Pinning[Slot]):
         check_importable()
         make_room(workers)
         check_room(workers)
-        super().__init__(grace)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._ending = threading.RLock()
-        self._watch = threading.Thread(target=self._look_after, daemon=True)
+        self._shield = Shield(self._look, _LOOK)
+        super().__init__(grace)
         try:
-            self._watch.start()
-            self._start(int(workers))
+            self._shield.start()
+            self._start(workers)
         except BaseException:
             self.close()
             raise
@@ -95,35 +102,54 @@ class Local(Pinning[Slot]):
         """End all workers now, whatever they are doing."""
         if not self._ours():
             return
+        self._shield.do(self._close)
+        self._shield.join()
+        atexit.unregister(self._at_exit)
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Forget calls that have not begun; end those that still run after ``grace``."""
+        if self._ours():
+            self._shield.do(partial(super().abandon, list(futures)))
+
+    def _close(self) -> None:
         with (
             self._ending
         ):  # two threads would close the same files, and whoever has their numbers next
             timers = self._begin_to_close() or ()
+            workers = f"{self._run}:"
+            end_descendants(workers, [slot.pid for slot in self._slots if slot.pid is not None])
             for slot in self._slots:
                 slot.close()
-            join((self._watch, *timers))
+            join(timers)
             for slot in self._slots:
                 slot.join()
+            end_descendants(workers)  # what was started in the meantime
             discard_all(self._run)
-            atexit.unregister(self._at_exit)
+        self._shield.end()
 
     def _end(self, slot: Slot, future: Future[Any]) -> None:
         slot.end(future)
 
-    def _look_after(self) -> None:
-        while not self._closed.wait(_LOOK):
-            for slot in tuple(self._slots):
-                slot.look()
+    def _look(self) -> None:
+        for slot in tuple(self._slots):
+            slot.look()
 
     def _start(self, workers: int) -> None:
         # The first alone: what keeps it from starting would keep all of them, and a script
         # without a main guard would otherwise be run once per worker.
+        started: SimpleQueue[BaseException | None] = SimpleQueue()
         try:
-            self._slots.append(Slot(0, self._run))
-            self._slots[0].started.result()
-            for number in range(1, workers):
-                self._slots.append(Slot(number, self._run))
-            for slot in self._slots:
-                slot.started.result()
+            for numbers in (range(1), range(1, workers)):
+                for number in numbers:
+                    self._shield.do(partial(self._add, number, started))
+                for _ in numbers:
+                    error = received(started)
+                    if error is not None:
+                        raise error
         except Exception as error:
             raise start_failure(error) from None
+
+    def _add(self, number: int, started: SimpleQueue[BaseException | None]) -> None:
+        slot = Slot(number, self._run, self._shield, super().abandon)
+        self._slots.append(slot)
+        slot.started.add_done_callback(lambda done: started.put(done.exception()))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
 from .calls import Call, Calls, completed, read
 from .local_worker import Worker
+from .shield import Answer, Shield
 from .transport.parcel import culprit, discard, pack
 from .transport.serve import Request
 
@@ -41,15 +43,34 @@ class Slot(Calls[_Call]):
 
     Process and pool are replaced whenever the process dies or is ended: one that was killed may
     have held a lock of its pipe, and nothing that it leaves there may reach a later call.
+
+    Parameters
+    ----------
+    number : int
+    run : str
+        Names the engine, and with it what it keeps and its files.
+    shield : Shield
+        Does what the main thread must not do itself, which is all but packing.
+    abandon : callable
+        As `Engine.abandon`.
     """
 
-    def __init__(self, number: int, run: str) -> None:
+    def __init__(
+        self, number: int, run: str, shield: Shield, abandon: Callable[[list[Future[Any]]], None]
+    ) -> None:
         super().__init__(number, run)
-        self._counter = 0
+        self._shield = shield
+        self._abandon = abandon
+        self._counter = itertools.count(1)
         self._retiring: list[threading.Thread] = []
         self._unretired: list[Worker] = []
         self._worker = Worker(run)
         self.started = self._worker.started
+
+    @property
+    def pid(self) -> int | None:
+        """Of its worker's process, or None if that is gone."""
+        return self._worker.pid
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
@@ -58,9 +79,7 @@ class Slot(Calls[_Call]):
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
-        with self._lock:
-            self._counter += 1
-            kept = self._keeping(self._counter)
+        kept = self._keeping(next(self._counter))
         self._queue(value, (kept,), keep=kept.key)
         return kept
 
@@ -78,7 +97,7 @@ class Slot(Calls[_Call]):
     def look(self) -> None:
         """See that no call waits for ever; to be called from time to time."""
         with self._lock:
-            overdue = self._worker.overdue()
+            overdue = None if self._closed else self._worker.overdue()
         if overdue is not None:
             with contextlib.suppress(InvalidStateError):
                 overdue.set_exception(BrokenProcessPool("the process ended unnoticed"))
@@ -99,23 +118,27 @@ class Slot(Calls[_Call]):
             thread.join()
 
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> _Call:
-        with self._lock:
-            self._refuse_if_closed()
-            self._counter += 1
-            name = f"{self._run}-{self.number}-{self._counter}"
+        self._refuse_if_closed()
+        name = f"{self._run}-{self.number}-{next(self._counter)}"
+        future = Answer(self)
         try:
             content = pack(value, f"{name}-payload")
+            call = _Call(Request(content, f"{name}-answer", keep), future, uses)
+            self._shield.do(partial(self._append, call))
         except CannotSend as error:
             what = "the value to keep" if keep is not None else culprit(*value)
             raise CannotSend(f"{what} {error}") from error.__cause__
-        call = _Call(Request(content, f"{name}-answer", keep), uses)
+        except BaseException:  # the engine was closed in the meantime, or we are interrupted
+            discard(f"{name}-payload")
+            self._shield.soon(partial(self._abandon, [future]))
+            raise
+        return call
+
+    def _append(self, call: _Call) -> None:
         with self._lock:
-            if self._closed:  # meanwhile
-                call.discard()
             self._refuse_if_closed()
             self._waiting.append(call)
         self._advance()
-        return call
 
     def _advance(self) -> None:
         """Give an idle worker its next call."""
@@ -176,11 +199,13 @@ class Slot(Calls[_Call]):
     def _renew(self, after: _Call | None = None) -> None:
         """A new worker, and the old one ended in the background; what it kept is lost."""
         old = self._worker
+        old.end_descendants()
         old.stop()
         self._lose_kept()
 
         def retire() -> None:
             old.join()
+            old.end_descendants()
             if after is not None:
                 after.discard()
 

@@ -14,7 +14,8 @@ from typing import Any
 from pebble import ProcessPool
 
 from ..errors import WorkerCrashed
-from .transport.serve import Request, hello, serve, start
+from .transport.descendants import end_descendants
+from .transport.serve import Request, hello, serve, start, worker_name
 
 if sys.platform == "win32":
     from multiprocessing.context import SpawnContext as _Context
@@ -83,8 +84,14 @@ class Worker:
         process = context.process
         self._process = process if process is not None and process.pid is not None else None
         self._handle = _handle(self._process.pid) if self._process is not None else None
+        self._name = worker_name(run, (self._process.pid or 0) if self._process is not None else 0)
         if self.started.done() and self.started.exception() is not None:
             self.stop()  # half a pool would take calls and not answer them
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, or None if it is gone."""
+        return self._process.pid if self._process is not None and not self.ended else None
 
     @property
     def ended(self) -> bool:
@@ -110,7 +117,7 @@ class Worker:
         return self._pending if doomed is self._pending else None
 
     def stop(self) -> None:
-        """Begin to end the process, and what its function has started; `join` waits for that."""
+        """Begin to end the process and its group; `join` waits for that."""
         self._pool.stop()
         if self._process is None or self.ended:  # its number may be another's by now
             return
@@ -123,6 +130,10 @@ class Worker:
         if hasattr(os, "killpg"):
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid or 0, signal.SIGKILL)
+
+    def end_descendants(self) -> None:
+        """Kill what its function has started: before it is stopped, and for what was started since then once more."""
+        end_descendants(self._name, [] if self.pid is None else [self.pid])
 
     def join(self) -> None:
         """Wait until the process and the threads of its pool have ended; give back its files."""

@@ -11,6 +11,7 @@ from typing import Any
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
 from .calls import Call, Calls, completed, read
+from .shield import Answer
 from .transport.parcel import culprit, pack
 from .transport.serve import Request
 
@@ -53,7 +54,7 @@ class RemoteSlot(Calls[Call]):
             content = pack((fn, payload), None)
         except CannotSend as error:
             raise CannotSend(f"{culprit(fn, payload)} {error}") from error.__cause__
-        return self._queue(Call(Request(content, None), uses))
+        return self._queue(Call(Request(content, None), Answer(self), uses))
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
@@ -64,7 +65,7 @@ class RemoteSlot(Calls[Call]):
         with self._lock:
             self._numbered += 1
             kept = self._keeping(self._numbered)
-        self._queue(Call(Request(content, None, keep=kept.key), (kept,)))
+        self._queue(Call(Request(content, None, keep=kept.key), Answer(self), (kept,)))
         return kept
 
     def place(self, send: Send, lost: Callable[[], None]) -> None:

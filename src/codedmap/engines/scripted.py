@@ -21,7 +21,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any
 
-from ..contracts.arguments import check_whole
+from ..contracts.arguments import check_slot, check_whole
 from ..contracts.closing import Closing
 from ..contracts.engine import Engine, Kept
 from ..errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
@@ -118,6 +118,7 @@ class Scripted(Closing):
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Follow the script of this slot."""
+        check_slot(slot, self._workers)
         future: Future[Any] = Future()
         self.calls.append((slot, payload))
         act = self._script.next(slot)
@@ -140,6 +141,7 @@ class Scripted(Closing):
 
     def keep(self, slot: int, value: Any) -> Kept:
         """Keep a value until this slot crashes."""
+        check_slot(slot, self._workers)
         kept = Kept(slot, value)
         self._kept.setdefault(slot, []).append(kept)
         return kept
@@ -213,6 +215,7 @@ class Faulty:
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Send the call with its act, which the worker performs."""
+        check_slot(slot, self.workers)
         act = self._script.next(slot)
         kept = isinstance(fn, Kept), isinstance(payload, Kept)
         if act == Act() and kept != (False, True):

@@ -13,6 +13,7 @@ from ..contracts.arguments import is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
+from .shield import Answer
 
 __all__ = ["Pinning", "Queue", "join"]
 
@@ -53,7 +54,6 @@ class Pinning(Closing, Generic[S]):
             raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")
         self._grace = grace
         self._slots: list[S] = []
-        self._where: dict[Future[Any], S] = {}
         self._timers: set[threading.Timer] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -77,10 +77,7 @@ class Pinning(Closing, Generic[S]):
         """
         self._check_ours()
         self._check_open()
-        future = self._slots[slot].submit(fn, payload)
-        self._where[future] = self._slots[slot]
-        future.add_done_callback(lambda done: self._where.pop(done, None))
-        return future
+        return self._slots[slot].submit(fn, payload)
 
     def keep(self, slot: int, value: Any) -> Kept:
         """Leave a value on a worker; it is unpickled there once, at its first use."""
@@ -90,11 +87,12 @@ class Pinning(Closing, Generic[S]):
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forget calls that have not begun; end those that still run after ``grace``."""
-        running = []
+        running: list[tuple[S, Future[Any]]] = []
         for future in futures:
-            slot = self._where.get(future)
-            if slot is not None and slot.drop(future):
-                running.append((slot, future))
+            if isinstance(future, Answer):
+                slot = future.slot
+                if slot in self._slots[slot.number : slot.number + 1] and slot.drop(future):
+                    running.append((slot, future))
         if running and self._grace is not None and self._grace < threading.TIMEOUT_MAX:
             self._end_later(self._grace, running)
 

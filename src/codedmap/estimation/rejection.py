@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts.code import left_out
+from ..contracts.code import reject_frequent
 from .evidence import Evidence
 from .observations import Heard, Scale, condensed, equal_answers
 from .other_cells import distances, foreign, versions
@@ -93,7 +93,7 @@ class Jury:
             dropped &= dropped.sum(axis=0) <= _MOST * heard.used.sum(axis=0)
         if not dropped.any():
             return heard.used, prior
-        used = heard.used & ~left_out(dropped)
+        used = heard.used & ~reject_frequent(dropped)
         return used, self.evidence.likeliest(self.heard_by(used)) if adapts else prior
 
     def copies(

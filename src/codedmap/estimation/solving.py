@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..contracts.memory import check_room
 from .geometry import Geometry
 from .known import Known
 from .observations import Heard, centred
@@ -90,6 +91,11 @@ class Solver:
         each = 6 * answers * size + 4 * (answers + tasks) * heard.columns
         if self.known is not None:
             each += 3 * size * len(self.known)
+        check_room(
+            3 * 8 * answers * size,
+            f"covariances of {answers} answers and {size - answers} tasks in a group",
+            "Use fewer tasks and workers a group, or SplineCode, whose memory grows with their sum",
+        )
         many = max(1, WORKING // each)
         for start in range(0, groups, many):
             yield slice(start, min(groups, start + many))

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.groups import cut, joined, spans
+from ..coding.groups import cut, joined
 from ..contracts.answers import Answers, Sheet, all_finite, matrix
-from ..contracts.code import Arranging, Code, Estimate, Learning, Salvageable
+from ..contracts.code import Arranging, Code, Estimate, Learning, Placing, Salvageable
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, NotEnoughAnswers
-from .blocks import check_decodable, order_places, raw_alone, tasks_at, whole
+from .blocks import check_decodable, encoded, order_places, raw_alone
 from .repeated import Heard, confronted, of_own_answers, overlaid
 
 __all__ = ["Batch"]
@@ -51,14 +51,15 @@ class Batch:
             check_finite(rows, kind, begin)
         order = code.arranged(rows) if isinstance(code, Arranging) else None
         self._place = None if order is None else order_places(code, order, len(rows))
-        blocks = cut(rows if order is None else rows[order], code.tasks)
         self._rows = len(rows)
-        self._spans = spans(blocks)
-        self._groups = self._spans[-1][1]
-        payloads = code.workers * self._groups * rows[:1].nbytes
-        check_memory(payloads, rows.nbytes, code.tasks, code.workers)
-        self._encodings = [code.encode(block) for block in blocks]
-        check_decodable(code, self._encodings[0], rows.dtype)
+        self._groups = -(-len(rows) // code.tasks)
+        check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
+        blocks = cut(rows if order is None else np.asarray(order), code.tasks)
+        if order is not None:  # which copies them anyhow
+            blocks = [rows[np.concatenate(blocks, axis=1)]]
+        self._encodings = encoded(code, blocks)
+        self._encoding = self._encodings[0]
+        check_decodable(code, self._encoding, rows.dtype)
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
             check_finite(rows, kind, begin)
@@ -66,7 +67,7 @@ class Batch:
         self._heard = Heard()
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
-        self.owner = self._owners(self._encodings[0])
+        self.owner = self._owners(self._encoding)
         """For each slot whose payload is the own input of a task, that task; or, where groups have an
         order of their own, the place where that task stands."""
         if hedged and set(self.owner.values()) != set(range(code.tasks)):
@@ -103,7 +104,7 @@ class Batch:
         payloads = frozenset(slot for slot in answered if slot < self.code.workers)
         if len(payloads) < len(answered) and self.all_raw(answered):
             return True
-        return all(encoding.decodable(payloads) for encoding in self._encodings)
+        return bool(self._encoding.decodable(payloads))
 
     def all_raw(self, answered: frozenset[int]) -> bool:
         """Whether every task's own input is among the payloads of these slots."""
@@ -151,8 +152,7 @@ class Batch:
     @property
     def learned(self) -> Any:
         """What the code has learned from the answers."""
-        first = self._encodings[0]
-        return first.learned if isinstance(first, Learning) else None
+        return self._encoding.learned if isinstance(self._encoding, Learning) else None
 
     @property
     def rejected(self) -> tuple[int, ...]:
@@ -190,7 +190,8 @@ class Batch:
 
     @cached_property
     def _tasks_at(self) -> np.ndarray | None:
-        return tasks_at(self._encodings)
+        """The task at each place, (K, B); None if ``raw`` tells tasks, not places."""
+        return self._encoding.places if isinstance(self._encoding, Placing) else None
 
     def _decoded(self) -> Estimate:
         sheet: Sheet | None = None
@@ -198,10 +199,7 @@ class Batch:
         lied: set[tuple[int, int]] = set()
         try:
             sheet, which, lied = self._sheet()
-            parts = [
-                encoding.decode(sheet.groups(*span))
-                for encoding, span in zip(self._encodings, self._spans, strict=True)
-            ]
+            joint = self._encoding.decode(sheet)
         except NotEnoughAnswers:
             own = self._own()
             if len(own) < self.code.tasks:
@@ -210,12 +208,10 @@ class Batch:
             if not alone.exact.all():
                 raise
             if sheet:  # nor can it be decoded who lied, but some lies show in themselves
-                broken = whole(
-                    raw_alone(self._encodings, self._spans, sheet, self.code.tasks)
-                ).rejected
+                broken = self._alone(sheet).rejected
                 lied |= {(slot, which.get(slot, 0)) for slot in broken}
-            sheet, parts = _NOTHING, [alone]
-        return self._joined(parts, sheet, which, lied)
+            sheet, joint = _NOTHING, alone
+        return self._joined(joint, sheet, which, lied)
 
     def _salvaged(self) -> Estimate:
         try:
@@ -224,10 +220,13 @@ class Batch:
             sheet, which, lied = _NOTHING, {}, set()
         own = self._own()
         if not sheet and own:
-            parts = [of_own_answers(own, self.code.tasks, self._groups)]
+            joint = of_own_answers(own, self.code.tasks, self._groups)
         else:
-            parts = raw_alone(self._encodings, self._spans, sheet, self.code.tasks)
-        return self._joined(parts, sheet, which, lied)
+            joint = self._alone(sheet)
+        return self._joined(joint, sheet, which, lied)
+
+    def _alone(self, sheet: Sheet) -> Estimate:
+        return raw_alone(self._encoding, sheet, self.code.tasks, self._groups)
 
     def _own(self) -> dict[int, Any]:
         """By task the first answer to its own input that is believed, where inputs have slots of their own."""
@@ -259,12 +258,11 @@ class Batch:
 
     def _joined(
         self,
-        parts: list[Estimate],
+        joint: Estimate,
         sheet: Sheet,
         which: dict[int, int],
         lied: set[tuple[int, int]],
     ) -> Estimate:
-        joint = whole(parts)
         lied |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
         for slot, task in self.owner.items() if self._blocks else ():
             for n, own in self._heard.believed(slot):

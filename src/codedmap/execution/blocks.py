@@ -1,4 +1,4 @@
-"""Blocks of groups put together: their estimates side by side, and rows back where they came from."""
+"""Blocks of groups: encoded so that they are decoded together, and rows back where they came from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import Sheet
-from ..contracts.code import Code, Encoding, Estimate, Placing, Salvageable
+from ..contracts.code import Code, Encoding, Estimate, Salvageable
 from ..errors import InvalidArgument
 
-__all__ = ["check_decodable", "order_places", "raw_alone", "tasks_at", "whole"]
+__all__ = ["check_decodable", "encoded", "order_places", "raw_alone"]
 
 
 def check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> None:
@@ -27,29 +27,31 @@ def check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> Non
     )
 
 
-def whole(parts: Sequence[Estimate]) -> Estimate:
-    """Estimates of blocks of groups, side by side."""
-    if len(parts) == 1:
-        return parts[0]
-    errors = [part.stderr for part in parts if part.stderr is not None]
+def encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
+    """Encodings of one or two blocks of groups, the first of which decodes the answers to all groups.
+
+    Answers to all groups are decoded together, so that a worker rejected for most groups is rejected
+    for those of the other block as well. Where that takes the inputs, the blocks are joined, which
+    copies them.
+    """
+    last = code.encode(blocks[-1])
+    if len(blocks) == 1:
+        return [last]
+    if getattr(last, "decodes_any_groups", False):
+        return [*map(code.encode, blocks[:-1]), last]
+    return [code.encode(np.concatenate(blocks, axis=1))]
+
+
+def raw_alone(encoding: Any, sheet: Sheet, tasks: int, groups: int) -> Estimate:
+    """What there is without decoding: see `Salvageable.salvage`."""
+    if isinstance(encoding, Salvageable) and sheet:
+        return encoding.salvage(sheet)
     return Estimate(
-        np.concatenate([part.values for part in parts], axis=1),
-        np.concatenate([part.exact for part in parts], axis=1),
-        np.concatenate(errors, axis=1) if len(errors) == len(parts) else None,
-        tuple(slot for part in parts for slot in part.rejected),
+        np.full((tasks, groups, *sheet.block.shape[2:]), np.nan),
+        np.zeros((tasks, groups), dtype=bool),
+        np.full((tasks, groups), np.inf),
+        (),
     )
-
-
-def raw_alone(
-    encodings: Sequence[Any], spans: Sequence[tuple[int, int]], sheet: Sheet, tasks: int
-) -> list[Estimate]:
-    """What each block of groups has without decoding: see `Salvageable.salvage`."""
-    return [
-        encoding.salvage(sheet.groups(*span))
-        if isinstance(encoding, Salvageable) and sheet
-        else _nothing(tasks, (span[1] - span[0], *sheet.block.shape[2:]))
-        for encoding, span in zip(encodings, spans, strict=True)
-    ]
 
 
 def order_places(code: Code, order: Any, rows: int) -> np.ndarray:
@@ -71,19 +73,3 @@ def order_places(code: Code, order: Any, rows: int) -> np.ndarray:
             "once, in any order, or None"
         )
     return places
-
-
-def tasks_at(encodings: Sequence[Any]) -> np.ndarray | None:
-    """The task at each place in all blocks of groups, (K, B); None if ``raw`` tells tasks, not places."""
-    places = [encoding.places for encoding in encodings if isinstance(encoding, Placing)]
-    return np.concatenate(places, axis=1) if len(places) == len(encodings) else None
-
-
-def _nothing(tasks: int, shape: tuple[int, ...]) -> Estimate:
-    groups = shape[0]
-    return Estimate(
-        np.full((tasks, *shape), np.nan),
-        np.zeros((tasks, groups), dtype=bool),
-        np.full((tasks, groups), np.inf),
-        (),
-    )

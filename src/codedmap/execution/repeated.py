@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answer_types import agreed, fitted
+from ..contracts.answers import convert_like, usable_answers
 from ..contracts.code import Estimate
 from ..detection.replicas import compare
 
@@ -83,9 +83,9 @@ def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
     Raises
     ------
     NotEnoughAnswers, InvalidAnswer
-        As `agreed`.
+        As `usable_answers`.
     """
-    kept, _ = agreed(own, groups)
+    kept, _ = usable_answers(own, groups)
     shape, dtype = (groups,), np.dtype(float)
     if kept:
         some = next(iter(kept.values()))
@@ -103,7 +103,7 @@ def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
 
     It is one if it has another form, or by `confronted` with a row that is exact already.
     """
-    array = fitted(answer, estimate.values[task])
+    array = convert_like(answer, estimate.values[task])
     if array is None:
         return True
     known = estimate.exact[task].copy()
@@ -131,7 +131,7 @@ def confronted(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -
         Whose input it is, in each group.
     first, second : array-like, shape (B, *y)
     """
-    second = fitted(second, first)
+    second = convert_like(second, first)
     if second is None:
         return False, True
     verdict = compare(np.stack([first, second]))
@@ -141,6 +141,6 @@ def confronted(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -
     if estimate.stderr is not None:
         apart = np.maximum(estimate.stderr[tasks, groups], verdict.stderr)
         estimate.stderr[tasks, groups] = apart
-    better = verdict.lies[0] & exact
+    better = verdict.outliers[0] & exact
     estimate.values[tasks[better], groups[better]] = verdict.values[better]
-    return bool(verdict.lies[0].any()), bool(verdict.lies[1].any())
+    return bool(verdict.outliers[0].any()), bool(verdict.outliers[1].any())

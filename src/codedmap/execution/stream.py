@@ -5,61 +5,50 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, cast
 
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, at_best
+from ..contracts.engine import no_engine
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from ..results.map_result import MapResult
-from ..results.progress_bar import Showing
+from ..results.progress_bar import ProgressDisplay
 from .collect import Budget
 from .hedge import Hedge, Hedging
 from .wave import Wave, no_stderr
 
-__all__ = ["checked_engine", "checked_rule", "sent"]
+__all__ = ["Settings", "checked_engine", "checked_rule", "send"]
 
 _DECODING = 0.1  # the share of the time that results before the last may take
 
 
-def sent(
-    wave: Wave,
-    fn: Callable[[Any], Any] | Resident,
-    *,
-    engine: Engine,
-    stop: StoppingRule,
-    hedge: Hedge | None,
-    throw: bool,
-    showing: Showing,
-    early: bool,
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is run and how, the same for all waves of a job: arguments of `map`, checked."""
+
+    fn: Callable[[Any], Any] | Resident
+    engine: Engine
+    stop: StoppingRule
+    hedge: Hedge | None
+    throw: bool
+
+
+def send(
+    wave: Wave, settings: Settings, showing: ProgressDisplay, *, early: bool = False
 ) -> Generator[MapResult, None, None]:
-    """Send a wave; then give results as they get better if ``early``, and the last one."""
-    found = _found(
-        wave,
-        fn,
-        engine=engine,
-        stop=stop,
-        hedge=hedge,
-        throw=throw,
-        showing=showing,
-        early=early,
-    )
-    next(found)  # sends, and from then on closing it abandons
-    return cast("Generator[MapResult, None, None]", found)
+    """Send a wave; the generator gives results as they improve if ``early``, and the last one."""
+    results = _results(wave, settings, showing, early)
+    next(results)  # sends; from then on closing it abandons
+    return cast("Generator[MapResult, None, None]", results)
 
 
-def _found(
-    wave: Wave,
-    fn: Callable[[Any], Any] | Resident,
-    *,
-    engine: Engine,
-    stop: StoppingRule,
-    hedge: Hedge | None,
-    throw: bool,
-    showing: Showing,
-    early: bool,
+def _results(
+    wave: Wave, settings: Settings, showing: ProgressDisplay, early: bool
 ) -> Generator[MapResult | None, None, None]:
-    """None when everything is sent, then results."""
-    with showing as show, wave.calls(engine, stop) as calls:
+    """None when all calls are sent, then results."""
+    fn, stop, throw = settings.fn, settings.stop, settings.throw
+    with showing as show, wave.calls(settings.engine, stop) as calls:
 
         def on(worker: int) -> Any:
             return fn.on(worker) if isinstance(fn, Resident) else fn
@@ -69,7 +58,7 @@ def _found(
         yield None
         decoding, told = Budget(calls, _DECODING), 0
         hedging = Hedging(
-            hedge,
+            settings.hedge,
             calls,
             missing=wave.missing,
             send=lambda slot, worker: calls.submit_again(
@@ -106,10 +95,7 @@ def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
         engine = FromExecutor(engine, slots)
     # A class has the attributes of its engines, so it passes for one.
     if isinstance(engine, type) or not isinstance(engine, Engine):
-        raise InvalidArgument(
-            f"engine={engine!r} is neither an engine nor an Executor: give one such as "
-            "codedmap.engines.Local(workers=8)"
-        )
+        raise no_engine(engine, "neither an engine nor an Executor")
     if isinstance(fn, Resident) and fn.engine is not engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
     if engine.workers < slots:
@@ -129,7 +115,7 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))
-    ending = at_best(everyone, everyone, frozenset(), 0.0, True)
+    ending = best_case(everyone, everyone, frozenset(), 0.0, True)
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
             f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"

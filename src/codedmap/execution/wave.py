@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..contracts.code import Code, Estimate
-from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, at_best
+from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, best_case
 from ..engines import Engine
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers
 from ..results.map_result import MapResult
 from ..results.plan import Plan
-from ..results.summary import advice, broken, facts
+from ..results.summary import (
+    batches_are_arrays,
+    engine_error,
+    facts,
+    failed_lookup,
+    reason_and_steps,
+)
 from .batch import Batch
 from .collect import Budget, Collection
 from .hedge import Missing
@@ -34,6 +40,8 @@ class Wave:
     rows : ndarray, shape (m, *x)
     plan : Plan, optional
         By which the code was chosen.
+    given : str
+        What the rows were before they were made an array (`given_as`).
     hedged, kind, begin
         As for `Batch`, which also tells what is raised.
     """
@@ -44,11 +52,12 @@ class Wave:
         rows: np.ndarray,
         *,
         plan: Plan | None = None,
+        given: str = "",
         hedged: bool = False,
         kind: str = "input",
         begin: int = 0,
     ) -> None:
-        self._code, self._plan = code, plan
+        self._code, self._plan, self._given = code, plan, given
         self._hedged = hedged
         self._batch = Batch(code, rows, hedged=hedged, kind=kind, begin=begin)
         self.payload = self._batch.payload
@@ -126,9 +135,9 @@ class Wave:
         if self._hedged and self._all_exact(seen):
             return Outcome.EXACT
         if not seen.running and not hedges:
-            return Outcome.NOBODY_LEFT
+            return Outcome.NONE_RUNNING
         hopeless = seen.failed and self._hopeless(seen, stop, hedges, throw)
-        return Outcome.HOPELESS if hopeless else None
+        return Outcome.UNSATISFIABLE if hopeless else None
 
     def _all_exact(self, seen: Progress) -> bool:
         if not self._batch.all_raw(seen.answered) or not self._looking.allows():
@@ -142,7 +151,7 @@ class Wave:
     ) -> bool:
         best = seen.answered | seen.running | hedges
         asked, failed = seen.asked | hedges, seen.failed - hedges
-        ending = at_best(asked, best, failed, seen.seconds, self._batch.decodable(best))
+        ending = best_case(asked, best, failed, seen.seconds, self._batch.decodable(best))
         if throw and not ending.decodable:
             return True
         if stop.verdict(ending) is not None or stop.wake_after(ending) is not None:
@@ -174,33 +183,36 @@ class Wave:
             With ``throw``, if it cannot be decoded, or ended before the stop rule was satisfied.
         """
         final = (
-            outcome in (Outcome.DEADLINE, Outcome.HOPELESS)
+            outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
             or not (seen.running or hedges)
             or stop.wake_after(seen) == 0.0  # time has had its say, so only answers could help
         )
-        reason = None
+        reason: CodedmapError | None = None
         try:
             estimate = self._batch.decode()
         except NotEnoughAnswers as error:
             if not final or (outcome is not Outcome.DEADLINE and self.disown(calls)):
                 return None  # lies were among them: others may still make up for those
-            estimate, reason = self._batch.salvage(), str(error)
+            estimate, reason = self._batch.salvage(), error
         else:
             if outcome is not Outcome.DEADLINE and self.disown(calls):
                 return None  # the rule took these for answers
-            unmet = outcome is Outcome.HOPELESS or (
-                outcome is Outcome.NOBODY_LEFT and stop.wake_after(seen) is None
+            unmet = outcome is Outcome.UNSATISFIABLE or (
+                outcome is Outcome.NONE_RUNNING and stop.wake_after(seen) is None
             )
             if unmet and not estimate.exact.all():
-                reason = f"the stop rule {stop} asks for more than could still come"
+                unmet_rule = f"the stop rule {stop} asks for more than could still come"
                 worst = _largest(estimate)
                 if asks_stderr(stop) and worst is not None:
-                    reason += (
+                    unmet_rule += (
                         f" (the largest standard error is {worst:.3g}; with | Everyone() it would "
                         "take the best there is)"
                     )
+                reason = NotEnoughAnswers(unmet_rule)
         if throw and reason is not None:
-            raise broken(seen, calls.failures) or _not_enough(seen, outcome, reason, calls.failures)
+            raise engine_error(seen, calls.failures) or _not_enough(
+                seen, outcome, reason, calls.failures, self._given
+            )
         return self._told(estimate, outcome, calls)
 
     def _told(self, estimate: Estimate, outcome: Outcome, calls: Collection) -> MapResult:
@@ -244,11 +256,19 @@ def _largest(estimate: Estimate | None) -> float | None:
 
 
 def _not_enough(
-    seen: Progress, outcome: Outcome, reason: str, failures: Mapping[int, BaseException]
+    seen: Progress,
+    outcome: Outcome,
+    reason: CodedmapError,
+    failures: Mapping[int, BaseException],
+    given: str,
 ) -> NotEnoughAnswers:
+    raised = "correct fn, which raised"
+    if given and any(map(failed_lookup, failures.values())):
+        raised += f" ({batches_are_arrays(given)})"
+    partial = "take what there is with throw=False"
     error = NotEnoughAnswers(
         f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; "
-        f"{reason}" + advice(seen, outcome, failures, "take what there is with throw=False")
+        + reason_and_steps(reason, seen, outcome, failures, partial, raised=raised)
     )
     error.__cause__ = next(iter(failures.values()), None)
     return error

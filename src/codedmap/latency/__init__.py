@@ -1,4 +1,4 @@
-"""How long calls take, and what each scheme makes of it.
+"""How long calls take, and how long each scheme waits for them.
 
 >>> import numpy as np, codedmap as cm
 >>> model = cm.latency.Bimodal(cm.latency.ShiftedExponential(0.1, 0.01), share=0.05, factor=10)
@@ -9,17 +9,9 @@
 True
 """
 
-from .measured import Empirical as Empirical
-from .models import Bimodal as Bimodal
-from .models import LatencyModel as LatencyModel
-from .models import Pareto as Pareto
-from .models import ShiftedExponential as ShiftedExponential
-from .waits import Waits as Waits
-from .waits import copies as copies
-from .waits import hedged as hedged
-from .waits import hedged_in_pool as hedged_in_pool
-from .waits import quorum as quorum
-from .waits import responders as responders
+from .measured import Empirical
+from .models import Bimodal, LatencyModel, Pareto, ShiftedExponential
+from .waits import Waits, copies, hedged, hedged_in_pool, quorum, responders
 
 __all__ = [
     "Bimodal",

@@ -1,4 +1,4 @@
-"""Measured times, drawn such that a worker stays itself from round to round."""
+"""Measured times, drawn so that a worker keeps its own speed from round to round."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .waits import order_statistic
 
 __all__ = ["Empirical"]
 
-NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}
-ROUND_HEADS = {"", "round", "index", "#"}
+_NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}
+_ROUND_HEADS = {"", "round", "index", "#"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Empirical(LatencyModel):
     """Measured times: a wave is one measured round, and its calls are different workers of that round.
 
-    Rounds that were slow for everybody stay so. Waves come in sessions: the same workers, in
-    consecutive rounds from a random one on (after the last comes the first), so that a worker that is
-    slow in one wave tends to be slow in the next, as much as it was when it was measured. The next
-    call of a worker in the same wave takes what the worker took in the next round.
+    A round that was slow for all workers stays slow for all. Waves come in sessions: the same workers, in
+    consecutive rounds from a random one on (the first follows the last). So a worker that is slow in one
+    wave tends to be slow in the next, with the correlation that was measured. The next call of a worker
+    in the same wave takes the worker's time in the next round.
 
     Parameters
     ----------
     times : array_like, shape (rounds, workers)
-        Seconds. NaN, infinity or masked: this worker did not answer in this round, and never will.
+        Seconds. NaN, infinity or masked: this worker never answers in this round.
     session : int
-        Waves in a row that the same workers serve, at most as many as there are rounds. With 1, all
-        waves are drawn independently.
+        Consecutive waves with the same workers, at most the number of rounds. With 1, all waves are
+        drawn independently.
     reuse : bool
-        Whether more workers may be drawn than were measured. Each measured worker then stands for
-        several, which meet different rounds. Otherwise that is refused.
+        If True, more workers may be drawn than were measured: each measured worker is used several times,
+        in different rounds. If False, that raises an error.
     """
 
     times: np.ndarray
@@ -59,9 +59,9 @@ class Empirical(LatencyModel):
     ) -> Empirical:
         """Read a table with a row for each round and a column for each worker, in seconds.
 
-        A cell that is empty or says NaN or inf: no answer. The first row may be a header, of names
-        or of the numbers 0, 1, … of the workers. A first column whose head is empty or ``round`` counts the
-        rounds, and is left out.
+        An empty cell, NaN or inf means no answer. The first row may be a header, of names or of the
+        numbers 0, 1, … of the workers. A first column whose head is empty or ``round`` counts the rounds,
+        and is left out.
         """
         return cls(_table(Path(path)), session, reuse)
 
@@ -74,7 +74,7 @@ class Empirical(LatencyModel):
         session: int = 20,
         reuse: bool = False,
     ) -> Empirical:
-        """Read one array, (rounds, workers), of a NumPy archive; ``key`` says which if it has several."""
+        """Read one array, (rounds, workers), of a NumPy archive; ``key`` chooses among several."""
         with Path(path).open("rb") as file:
             try:
                 loaded = np.load(file, allow_pickle=False)
@@ -106,12 +106,12 @@ class Empirical(LatencyModel):
 
     @property
     def rounds(self) -> int:
-        """How many were measured."""
+        """Number of measured rounds."""
         return len(self.times)
 
     @property
     def workers(self) -> int:
-        """How many were measured."""
+        """Number of measured workers."""
         return int(self.times.shape[1])
 
     def sample(self, rng: np.random.Generator, waves: int, workers: int) -> np.ndarray:
@@ -125,7 +125,7 @@ class Empirical(LatencyModel):
         if workers > self.workers and not self.reuse:
             raise InvalidArgument(
                 f"{workers} workers cannot be drawn, since only {self.workers} were measured: use at "
-                "most as many, or let each stand for several with reuse=True"
+                "most as many, or use each of them several times with reuse=True"
             )
         length = min(self.session, self.rounds)
         sessions = -(-waves // length)
@@ -135,7 +135,7 @@ class Empirical(LatencyModel):
             starts = rng.integers(self.rounds, size=(sessions, 1))
             chosen = rng.random((sessions, self.workers)).argsort(axis=1)[:, None, :size]
             for call in range(each):
-                # All rounds are drawn equally often, since after the last comes the first.
+                # All rounds are drawn equally often, because the first follows the last.
                 rounds = (starts + call + np.arange(length)) % self.rounds
                 taken = self.times[rounds[:, :, None], chosen]
                 drawn[call, :, begin : begin + size] = taken.reshape(-1, size)
@@ -169,13 +169,13 @@ class Empirical(LatencyModel):
 
 
 def _checked(times: Any) -> np.ndarray:
-    """A read-only copy in float64, with infinity where no answer came."""
+    """A read-only copy in float64, infinite where no answer came."""
     try:
         given = np.asarray(times)
     except ValueError as error:
         raise InvalidArgument(
             "times has rows of different lengths: give a number for each worker in every round, and "
-            "NaN where none answered"
+            "NaN where a worker did not answer"
         ) from error
     if given.ndim != 2 or given.size == 0 or given.dtype.kind not in "iuf":
         raise InvalidArgument(
@@ -217,7 +217,7 @@ def _table(path: Path) -> np.ndarray:
         ) from error
     width, skip = (len(lines[0][1]) if lines else 0), 0
     if lines and _is_header(lines[0][1]):
-        skip = int(_counts_rounds(lines[0][1][0]))
+        skip = int(_is_round_head(lines[0][1][0]))
         lines = lines[1:]
     if not lines or width <= skip:
         raise InvalidArgument(
@@ -226,16 +226,16 @@ def _table(path: Path) -> np.ndarray:
     return np.array([_row(path, line, cells, width)[skip:] for line, cells in lines])
 
 
-def _counts_rounds(head: str) -> bool:
-    return head.strip().lower() in ROUND_HEADS
+def _is_round_head(head: str) -> bool:
+    return head.strip().lower() in _ROUND_HEADS
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Names throughout, or the numbers of the workers."""
+    """Whether the first row holds names throughout, or the numbers of the workers."""
     values = [_seconds(cell) for cell in cells]
     if None in values and all(value is None or value == np.inf for value in values):
         return True
-    numbers = values[_counts_rounds(cells[0]) :]
+    numbers = values[_is_round_head(cells[0]) :]
     return len(numbers) > 1 and numbers == [*range(len(numbers))]
 
 
@@ -243,7 +243,7 @@ def _row(path: Path, line: int, cells: list[str], width: int) -> list[float]:
     if len(cells) != width:
         raise InvalidArgument(
             f"row {line} of {path} has {len(cells)} cells where the first row has {width}: give one "
-            "for each worker, and leave it empty where none answered"
+            "for each worker, and leave it empty where a worker did not answer"
         )
     found = [_seconds(cell) for cell in cells]
     wrong = [column for column, value in enumerate(found) if value is None or value < 0]
@@ -257,7 +257,7 @@ def _row(path: Path, line: int, cells: list[str], width: int) -> list[float]:
 
 def _seconds(cell: str) -> float | None:
     """The number in a cell, infinite where no answer came; None if it holds something else."""
-    if cell.strip().lower() in NO_ANSWER:
+    if cell.strip().lower() in _NO_ANSWER:
         return np.inf
     try:
         return float(cell)

@@ -1,4 +1,4 @@
-"""How long a call of a worker takes: what every model can do, and three made-up families."""
+"""Models of how long calls take: the protocol, and three parametric families."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ __all__ = [
     "check_share",
 ]
 
-SHADE = 1e-9
-"""By how much of itself a share of calls is moved, so that rounding does not decide on which side of
-a gap in the times a quantile falls: where exactly 5 % of calls are slow, the 95th percentile is one of
-these, and only just."""
+_SHARE_MARGIN = 1e-9
+"""Relative change of a share, so that rounding does not decide on which side of a gap in the times a
+quantile falls. Where exactly 5 % of the calls are slow, the 95th percentile is the time of a slow call."""
 
 
 def check_share(share: Any) -> float:
     """The share as a float; raises `InvalidArgument` unless it is one."""
     if not is_real(share) or not 0.0 <= share <= 1.0:
         raise InvalidArgument(
-            f"share={share!r} must be between 0 and 1: 0.99 for the 99th percentile, say"
+            f"share={share!r} must be between 0 and 1, such as 0.99 for the 99th percentile"
         )
     return float(share)
 
 
 def check_draw(rng: Any, waves: Any, workers: Any, each: Any) -> None:
-    """Raises `InvalidArgument` where nothing can be drawn."""
+    """Raise `InvalidArgument` where nothing can be drawn."""
     if not isinstance(rng, np.random.Generator):
         raise InvalidArgument(
-            f"rng={rng!r} is no numpy.random.Generator: give numpy.random.default_rng(0), say"
+            f"rng={rng!r} is no numpy.random.Generator: give for example numpy.random.default_rng(0)"
         )
     check_whole("waves", waves, 1)
     check_whole("workers", workers, 1)
@@ -55,8 +54,8 @@ def _exponential(
     return drawn
 
 
-def _real(model: Family, name: str, least: float, *, above: bool = False) -> None:
-    """Make the argument a float, so that a model prints, compares and draws alike however given."""
+def _set_float(model: Family, name: str, least: float, *, above: bool = False) -> None:
+    """Convert a field to float, so that printing, comparing and drawing do not depend on its type."""
     value = getattr(model, name)
     fits = is_real(value) and math.isfinite(value) and value >= least
     if not fits or (above and value == least):
@@ -69,7 +68,7 @@ def _real(model: Family, name: str, least: float, *, above: bool = False) -> Non
 
 @runtime_checkable
 class LatencyModel(Protocol):
-    """How long calls take. Derive from it to get `calls`, if the calls of a worker are unrelated."""
+    """How long calls take. A subclass gets `calls` with independent calls of each worker."""
 
     def sample(self, rng: np.random.Generator, waves: int, workers: int, /) -> np.ndarray:
         """Seconds of one call of each worker in each wave, (waves, workers); infinite: no answer."""
@@ -82,8 +81,8 @@ class LatencyModel(Protocol):
     def calls(self, rng: np.random.Generator, waves: int, workers: int, each: int) -> np.ndarray:
         """Seconds of several calls of each worker, one after another, (each, waves, workers).
 
-        The second ones are what a hedge needs, since it is sent to a worker that may have had a
-        call in this wave already. Here, all are drawn independently.
+        A hedge needs the second calls, because its worker may have had a call in this wave already.
+        Here all calls are drawn independently.
         """
         check_draw(rng, waves, workers, each)
         return np.stack([self.sample(rng, waves, workers) for _ in range(each)])
@@ -110,13 +109,13 @@ class Family(LatencyModel):
         rng : numpy.random.Generator
         waves, workers : int
         dtype : {numpy.float64, numpy.float32}
-            float32 takes half the memory and time; it draws other numbers from the same generator.
+            float32 takes half the memory and time, and draws different numbers from the same generator.
         """
         check_draw(rng, waves, workers, 1)
         kind = np.dtype(dtype)
         if kind not in (np.float64, np.float32):
             raise InvalidArgument(f"dtype={kind} cannot be drawn: choose float64 or float32")
-        # What overflows takes forever.
+        # Times that overflow are infinite.
         with np.errstate(over="ignore"):
             return self._drawn(rng, (waves, workers), kind)
 
@@ -124,7 +123,7 @@ class Family(LatencyModel):
     def _drawn(
         self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
     ) -> np.ndarray:
-        """Without a check."""
+        """`sample` with checked arguments."""
 
 
 @dataclass(frozen=True)
@@ -136,24 +135,22 @@ class ShiftedExponential(Family):
     shift : float
         The shortest time, in seconds.
     mean : float
-        How much longer a call takes on average.
+        Mean time of a call beyond the shortest.
     """
 
     shift: float = 1.0
     mean: float = 0.5
 
     def __post_init__(self) -> None:
-        _real(self, "shift", 0.0)
-        _real(self, "mean", 0.0)
+        _set_float(self, "shift", 0.0)
+        _set_float(self, "mean", 0.0)
 
     def survival(self, seconds: float) -> float:
-        """The share of calls that take longer than this."""
         if seconds < self.shift:
             return 1.0
         return math.exp(-(seconds - self.shift) / self.mean) if self.mean else 0.0
 
     def quantile(self, share: float) -> float:
-        """The shortest time within which this share of all calls has answered."""
         if check_share(share) == 1.0:
             return math.inf if self.mean else self.shift
         return self.shift - self.mean * math.log1p(-share)
@@ -175,10 +172,10 @@ class Pareto(Family):
     shift : float
         The shortest time, in seconds.
     scale : float
-        What the time beyond it is measured in.
+        Scale of the time beyond the shortest, in seconds.
     exponent : float
-        The smaller, the heavier the tail. The mean, shift + scale / (exponent - 1), is infinite at 1
-        and below, the variance at 2 and below; quantiles are finite all the same.
+        A smaller exponent gives a heavier tail. The mean, shift + scale / (exponent - 1), is infinite
+        for exponents up to 1, the variance up to 2; quantiles are always finite.
     """
 
     shift: float = 1.0
@@ -186,12 +183,11 @@ class Pareto(Family):
     exponent: float = 1.5
 
     def __post_init__(self) -> None:
-        _real(self, "shift", 0.0)
-        _real(self, "scale", 0.0)
-        _real(self, "exponent", 0.0, above=True)
+        _set_float(self, "shift", 0.0)
+        _set_float(self, "scale", 0.0)
+        _set_float(self, "exponent", 0.0, above=True)
 
     def survival(self, seconds: float) -> float:
-        """The share of calls that take longer than this."""
         if seconds < self.shift:
             return 1.0
         if self.scale == 0.0:
@@ -199,7 +195,6 @@ class Pareto(Family):
         return float((1.0 + (seconds - self.shift) / self.scale) ** -self.exponent)
 
     def quantile(self, share: float) -> float:
-        """The shortest time within which this share of all calls has answered."""
         if self.scale == 0.0 or check_share(share) == 0.0:
             return self.shift
         power = math.inf if share == 1.0 else -math.log1p(-share) / self.exponent
@@ -218,16 +213,16 @@ class Pareto(Family):
 
 @dataclass(frozen=True)
 class Bimodal(Family):
-    """Some calls are slower by a factor, whichever worker has them.
+    """Some calls are slower by a factor, independently of the worker.
 
     Parameters
     ----------
     base : ShiftedExponential, Pareto or Bimodal
-        What a usual call takes.
+        The model of a usual call.
     share : float
-        Of the calls, which are slow.
+        Share of slow calls.
     factor : float
-        A slow call takes this many times as long; at least 1.
+        How many times as long a slow call takes; at least 1.
     """
 
     base: Family = ShiftedExponential(1.0, 0.1)
@@ -240,19 +235,17 @@ class Bimodal(Family):
                 f"base={self.base!r} has no distribution: give ShiftedExponential, Pareto or Bimodal"
             )
         object.__setattr__(self, "share", check_share(self.share))
-        _real(self, "factor", 1.0)
+        _set_float(self, "factor", 1.0)
 
     def survival(self, seconds: float) -> float:
-        """The share of calls that take longer than this."""
         slow = self.share * self.base.survival(seconds / self.factor)
         return (1.0 - self.share) * self.base.survival(seconds) + slow
 
     def quantile(self, share: float) -> float:
-        """The shortest time within which this share of all calls has answered."""
         if check_share(share) in (0.0, 1.0):
             slowed = self.share > 0.0 if share else self.share == 1.0
             return self.base.quantile(share) * (self.factor if slowed else 1.0)
-        left = (1.0 - share) * (1.0 - SHADE)
+        left = (1.0 - share) * (1.0 - _SHARE_MARGIN)
         low = self.base.quantile(1.0 - left)
         if self.survival(low) <= left:
             return low

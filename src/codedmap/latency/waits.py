@@ -1,4 +1,4 @@
-"""How long each scheme waits, and how many calls it sends, given how long the calls take."""
+"""How long each scheme waits, and how many calls it sends, given the times of the calls."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ __all__ = ["Waits", "copies", "hedged", "hedged_in_pool", "order_statistic", "qu
 
 
 class Waits(NamedTuple):
-    """What a scheme makes of many waves."""
+    """Time and calls of a scheme in many waves."""
 
     seconds: np.ndarray
-    """(waves,) until the wave can be answered; infinite: never."""
+    """(waves,), until a wave has the answers it needs; infinite if it never has."""
     calls: np.ndarray
-    """(waves,) sent, second ones included."""
+    """(waves,), sent, including second calls."""
 
     def quantile(self, share: float) -> float:
-        """The shortest time within which this share of the waves is answered."""
+        """The shortest time within which this share of the waves has the answers it needs."""
         return order_statistic(self.seconds, check_share(share))
 
 
 def quorum(seconds: np.ndarray, answers: int) -> Waits:
-    """Wait for this many answers, whichever come first: what a code does.
+    """Wait for the first ``answers`` answers, from any workers, as a code does.
 
     Parameters
     ----------
     seconds : ndarray, shape (waves, N)
     answers : int
-        N - S, say.
+        For example N - S.
     """
     seconds = _table("seconds", seconds)
     count, workers = seconds.shape
-    last = _at_most("answers", answers, workers) - 1
+    last = _checked_count("answers", answers, workers) - 1
     return Waits(np.partition(seconds, last, axis=1)[:, last], np.full(count, workers))
 
 
 def responders(seconds: np.ndarray, answers: int) -> np.ndarray:
     """The workers, ascending, whose answers end each wave that waits for a quorum.
 
-    Of workers with equal times the first ones count, also where these are infinite.
+    Of workers with equal times, finite or infinite, the first ones count.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ def responders(seconds: np.ndarray, answers: int) -> np.ndarray:
     ndarray of int, shape (waves, answers)
     """
     seconds = _table("seconds", seconds)
-    _at_most("answers", answers, seconds.shape[1])
+    _checked_count("answers", answers, seconds.shape[1])
     return np.sort(seconds.argsort(axis=1, kind="stable")[:, :answers], axis=1)
 
 
 def copies(seconds: np.ndarray, tasks: int) -> Waits:
     """Wait until every task has an answer, where worker n computes task n mod K.
 
-    With N = K this is waiting for everybody, as a plain map does.
+    With N = K this waits for all workers, as a plain map does.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def copies(seconds: np.ndarray, tasks: int) -> Waits:
     """
     seconds = _table("seconds", seconds)
     count, workers = seconds.shape
-    _at_most("tasks", tasks, workers)
+    _checked_count("tasks", tasks, workers)
     first = seconds[:, :tasks].copy()
     for begin in range(tasks, workers, tasks):
         more = seconds[:, begin : begin + tasks]
@@ -84,16 +84,16 @@ def copies(seconds: np.ndarray, tasks: int) -> Waits:
 
 
 def hedged(first: np.ndarray, second: np.ndarray, after: Any) -> Waits:
-    """Send a second call for each task that has no answer after a while; the first answer counts.
+    """Send a second call for each task without an answer after a delay; the first answer counts.
 
     Parameters
     ----------
     first : ndarray, shape (waves, K)
         Seconds of the first calls.
     second : ndarray, shape (waves, K)
-        Seconds of the second calls, from when they are sent, by workers that are free for them.
+        Seconds of the second calls from when they are sent, on workers that are free.
     after : float, or ndarray of shape (waves,)
-        When the second calls are sent.
+        Seconds until the second calls are sent.
     """
     first, second = _table("first", first), _table("second", second)
     count, tasks = first.shape
@@ -102,7 +102,7 @@ def hedged(first: np.ndarray, second: np.ndarray, after: Any) -> Waits:
             f"second calls of shape {second.shape} do not go with first calls of shape "
             f"{first.shape}: give one for each"
         )
-    delay = _delay(after, count, first.dtype)
+    delay = _delays(after, count, first.dtype)
     late = first > delay
     return Waits(np.minimum(first, delay + second).max(axis=1), tasks + late.sum(axis=1))
 
@@ -110,10 +110,10 @@ def hedged(first: np.ndarray, second: np.ndarray, after: Any) -> Waits:
 def hedged_in_pool(calls: np.ndarray, tasks: int, after: Any) -> Waits:
     """Hedge among N workers, K of which have the first calls.
 
-    Second calls go to workers that have nothing to do: first to the N - K others, then to those that
-    have answered, the earliest first. Where none is free, a second call waits for one; it is not sent
-    if the first answer comes meanwhile, and the worker takes the next. A worker takes one second call
-    at most.
+    Second calls go to idle workers: first to the N - K without a first call, then to those that have
+    answered, the earliest first. Where no worker is idle, a second call waits for one. If the first answer
+    comes meanwhile, the second call is not sent, and the worker takes the next one. A worker takes at most
+    one second call.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def hedged_in_pool(calls: np.ndarray, tasks: int, after: Any) -> Waits:
     tasks : int
         K, at most N.
     after : float, or ndarray of shape (waves,)
-        When a task without an answer gets a second call.
+        Seconds until a task without an answer gets a second call.
     """
     if np.ndim(calls) != 3 or len(calls) < 2:
         raise InvalidArgument(
@@ -131,9 +131,9 @@ def hedged_in_pool(calls: np.ndarray, tasks: int, after: Any) -> Waits:
         )
     own, again = (_table("calls", table) for table in calls[:2])
     count, workers = own.shape
-    _at_most("tasks", tasks, workers)
+    _checked_count("tasks", tasks, workers)
     first, spare = own[:, :tasks], own[:, tasks:]
-    delay = _delay(after, count, first.dtype)
+    delay = _delays(after, count, first.dtype)
     order = first.argsort(axis=1, kind="stable")
     free = np.concatenate([np.zeros_like(spare), np.take_along_axis(first, order, axis=1)], axis=1)
     takes = np.concatenate([spare, np.take_along_axis(again[:, :tasks], order, axis=1)], axis=1)
@@ -156,9 +156,9 @@ def hedged_in_pool(calls: np.ndarray, tasks: int, after: Any) -> Waits:
 def _queued(
     first: np.ndarray, queue: np.ndarray, free: np.ndarray, takes: np.ndarray, idle: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """When second calls end that no worker was idle for, and which of them are sent.
+    """When second calls that had to wait for a worker end, and which of them are sent.
 
-    One after another, as workers become free: which task is next depends on who has answered by then.
+    One after another, as workers become free: the next task depends on which have an answer by then.
     """
     ends, sent = np.full(first.shape, np.inf), np.zeros(first.shape, dtype=bool)
     for place in range(idle.min(), free.shape[1]):
@@ -190,12 +190,12 @@ def _table(name: str, seconds: Any) -> np.ndarray:
             f"{np.isnan(seconds).sum()} of {seconds.size} times in {name} are NaN: put infinity where no "
             "answer comes, as codedmap.latency.Empirical does"
         )
-    # An answer that never comes has no whole number.
+    # Integers cannot hold the infinite time of a call without an answer.
     table: np.ndarray = seconds if seconds.dtype.kind == "f" else seconds.astype(np.float64)
     return table
 
 
-def _at_most(name: str, value: Any, workers: int) -> int:
+def _checked_count(name: str, value: Any, workers: int) -> int:
     if check_whole(name, value, 1) > workers:
         raise InvalidArgument(
             f"{name}={value} are more than the {workers} workers: use more of them"
@@ -203,8 +203,8 @@ def _at_most(name: str, value: Any, workers: int) -> int:
     return int(value)
 
 
-def _delay(after: Any, count: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """One a wave, (waves, 1) or (1, 1)."""
+def _delays(after: Any, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The delay of each wave, (waves, 1) or (1, 1)."""
     delay = np.asarray(after)
     fits = delay.dtype.kind in "iuf" and delay.shape in ((), (count,)) and (delay >= 0).all()
     if not fits:

@@ -1,1 +1,1 @@
-"""Blocks of a matrix on workers, and what their products come to."""
+"""Matrices: the coded blocks that workers keep, and how a product is computed from their answers."""

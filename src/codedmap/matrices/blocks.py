@@ -1,9 +1,10 @@
-"""A matrix cut into blocks of rows, the combinations of them that workers keep, and their products."""
+"""A matrix cut into blocks of rows, and the combinations of these that workers keep."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,129 +16,105 @@ from ..contracts.answers import all_finite
 from ..contracts.matrix_code import AtOnce, MatrixCode
 from ..errors import InvalidArgument
 
-__all__ = ["Block", "Blocks", "checked_matrix"]
+__all__ = ["CodedBlocks", "checked_matrix"]
 
 
-class Block:
-    """A coded block as a worker keeps it; called with columns (n, c), it multiplies them.
+@dataclass(frozen=True, eq=False)
+class CodedBlock:
+    """A coded block as a worker keeps it; called with columns (n, c), it multiplies them."""
 
-    Parameters
-    ----------
-    array : ndarray or sparse array, shape (b, n)
-    """
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
+    array: Any
+    """(b, n), dense or sparse."""
 
     def __call__(self, columns: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # told by who decodes
-            product: np.ndarray = self._array @ columns
+        with np.errstate(over="ignore", invalid="ignore"):  # the decoder rejects what is not finite
+            product: np.ndarray = self.array @ columns
         return product
 
 
-class Blocks:
-    """K blocks of equally many rows, the last ones filled up with zeros, and their coded forms.
+class CodedBlocks:
+    """K blocks of equally many rows, the last ones padded with zeros, and their coded forms.
 
     Parameters
     ----------
     matrix : ndarray or sparse array, shape (m, n)
-        As `checked_matrix` gives it. Not copied, so that each time when a coded block is made again it is
-        made sure that the matrix is still what it was.
+        From `checked_matrix`. It is not copied, so checksums show whether it was changed since.
     code : MatrixCode
     """
 
     def __init__(self, matrix: Any, code: MatrixCode) -> None:
         self._matrix = matrix
-        self._code = code
-        self._sparse = sparse.issparse(matrix)
+        self.code = code
+        self.shape: tuple[int, int] = matrix.shape
+        """(m, n)."""
+        self.dtype: np.dtype[Any] = matrix.dtype
+        self.sparse = sparse.issparse(matrix)
+        """Whether the blocks are sparse."""
         self.rows = -(-matrix.shape[0] // code.tasks)
         """b, rows of a block."""
-        self._sums = [self._checksum(task) for task in range(code.tasks)]
+        self._checksums = [self._checksum(task) for task in range(code.tasks)]
 
-    @property
-    def most_bytes(self) -> int:
-        """Of all coded blocks at most; for dense ones it is what they take."""
-        if not self._sparse:
-            dense: int = (
-                self._code.workers * self.rows * self._matrix.shape[1] * self._matrix.dtype.itemsize
-            )
-            return int(dense)
-        counts = self._entries()
-        used = sum(counts[self._code.weights(n) != 0].sum() for n in range(self._code.workers))
-        return int(used) * self._entry_bytes
+    def nbytes(self, *, at_most: bool = False) -> int:
+        """Bytes of all coded blocks; of sparse ones at least (unless entries cancel) or at most.
 
-    @property
-    def least_bytes(self) -> int:
-        """Of all coded blocks at least, unless entries cancel out; for dense ones it is what they take.
-
-        A mixture of all blocks has entries wherever any of them has, and one of some at least as many
-        as any of them.
+        At least: a mixture of all blocks has an entry wherever one of them has, and a mixture of some has
+        as many as the largest of them. At most: a mixture has the entries of all that it mixes.
         """
-        if not self._sparse:
-            return self.most_bytes
-        counts = self._entries()
-        pattern = self._padded(0).astype(bool)
-        for task in range(1, self._code.tasks):
-            pattern = pattern + self._padded(task).astype(bool)
-        union = int(pattern.nnz)
-        used = [self._code.weights(n) != 0 for n in range(self._code.workers)]
-        return self._entry_bytes * sum(
-            union if some.all() else int(counts[some].max(initial=0)) for some in used
-        )
+        matrix, tasks, workers = self._matrix, self.code.tasks, self.code.workers
+        if not self.sparse:
+            return int(workers * self.rows * matrix.shape[1] * matrix.dtype.itemsize)
+        entries = np.diff(matrix.indptr[[0, *(self._span(task).stop for task in range(tasks))]])
+        used = [self.code.weights(worker) != 0 for worker in range(workers)]
+        if at_most:
+            stored = sum(int(entries[some].sum()) for some in used)
+        else:
+            pattern = self._padded(0).astype(bool)
+            for task in range(1, tasks):
+                pattern = pattern + self._padded(task).astype(bool)
+            stored = sum(
+                pattern.nnz if some.all() else int(entries[some].max(initial=0)) for some in used
+            )
+        return stored * int(matrix.dtype.itemsize + matrix.indices.dtype.itemsize)
+
+    def absolute_sums(self, columns: np.ndarray) -> np.ndarray:
+        """For each of the columns (n, c), an upper bound of the sum of absolute values in any product with
+        a row, (c,): the product of their Euclidean lengths; infinite where a square overflows.
+        """
+        with np.errstate(over="ignore"):
+            lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
+            return self._longest_row * lengths
 
     @cached_property
-    def longest_row(self) -> float:
-        """The greatest Euclidean length of a row; infinite if its square would be."""
-        lengths = norm if self._sparse else np.linalg.norm
-        parts = (self._matrix[self._span(task)] for task in range(self._code.tasks))
+    def _longest_row(self) -> float:
+        lengths = norm if self.sparse else np.linalg.norm
+        parts = (self._matrix[self._span(task)] for task in range(self.code.tasks))
         with np.errstate(over="ignore"):
             return max(float(lengths(part, axis=1).max()) for part in parts if part.shape[0])
 
-    @property
-    def sparse(self) -> bool:
-        """Whether the blocks are sparse."""
-        return bool(self._sparse)
-
-    @property
-    def _entry_bytes(self) -> int:
-        return int(self._matrix.dtype.itemsize + self._matrix.indices.dtype.itemsize)
-
-    def _entries(self) -> np.ndarray:
-        """Of each of the K blocks, how many are stored."""
-        ends = [self._span(task).stop for task in range(self._code.tasks)]
-        stored: np.ndarray = np.diff(self._matrix.indptr[[0, *ends]])
-        return stored
-
-    def all(self) -> Iterator[Block]:
+    def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""
-        if isinstance(self._code, AtOnce) and not self._sparse:
-            stack = np.stack([self._padded(task) for task in range(self._code.tasks)])
-            yield from map(Block, self._code.coded(stack))
+        if isinstance(self.code, AtOnce) and not self.sparse:
+            stack = np.stack([self._padded(task) for task in range(self.code.tasks)])
+            yield from map(CodedBlock, self.code.coded(stack))
             return
-        for worker in range(self._code.workers):
-            yield Block(self._combined(self._code.weights(worker)))
+        for worker in range(self.code.workers):
+            yield CodedBlock(self._combined(self.code.weights(worker)))
 
-    def again(self, worker: int) -> Block:
-        """The coded block of a worker once more.
+    def encoded_again(self, worker: int) -> CodedBlock:
+        """The coded block of a worker; raises as `check_unchanged`."""
+        weights = self.code.weights(worker)
+        self.check_unchanged(np.flatnonzero(weights).tolist())
+        return CodedBlock(self._combined(weights))
 
-        Raises
-        ------
-        InvalidArgument
-            If the matrix has been changed since.
-        """
-        weights = self._code.weights(worker)
-        self.check(np.flatnonzero(weights).tolist())
-        return Block(self._combined(weights))
-
-    def check(self, tasks: list[int] | None = None) -> None:
+    def check_unchanged(self, tasks: list[int] | None = None) -> None:
         """Raise `InvalidArgument` if the matrix has changed in one of these blocks, by default in any."""
-        for task in range(self._code.tasks) if tasks is None else tasks:
-            if self._checksum(task) != self._sums[task]:
+        for task in range(self.code.tasks) if tasks is None else tasks:
+            if self._checksum(task) != self._checksums[task]:
                 rows = self._span(task)
                 raise InvalidArgument(
                     f"the matrix was changed in rows {rows.start} to {rows.stop - 1} after it had been placed "
-                    "on the workers, so what they keep no longer fits together: make a new "
-                    "CodedMatrix of it, and change a copy where you have to"
+                    "on the workers, so the blocks that they keep are no longer of one matrix: make a new "
+                    "CodedMatrix of it, and change only copies of a matrix that is in use"
                 )
 
     def _span(self, task: int) -> slice:
@@ -148,13 +125,11 @@ class Blocks:
         part = self._matrix[self._span(task)]
         if part.shape[0] == self.rows:
             return part
-        if self._sparse:
+        if self.sparse:
             part = part.copy()
             part.resize((self.rows, part.shape[1]))
             return part
-        whole = np.zeros((self.rows, part.shape[1]), part.dtype)
-        whole[: len(part)] = part
-        return whole
+        return np.pad(part, ((0, self.rows - len(part)), (0, 0)))
 
     def _combined(self, weights: np.ndarray) -> Any:
         tasks = np.flatnonzero(weights)
@@ -165,7 +140,7 @@ class Blocks:
             weight = self._matrix.dtype.type(weights[task])
             if total is None:
                 total = self._padded(int(task)) * weight
-            elif self._sparse:
+            elif self.sparse:
                 total = total + self._padded(int(task)) * weight
             else:
                 part = self._matrix[self._span(int(task))]
@@ -174,11 +149,11 @@ class Blocks:
 
     def _checksum(self, task: int) -> int:
         part = self._matrix[self._span(task)]
-        arrays = (part.data, part.indices, part.indptr) if self._sparse else (part,)
-        sum_ = 0
+        arrays = (part.data, part.indices, part.indptr) if self.sparse else (part,)
+        checksum = 0
         for array in arrays:
-            sum_ = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, sum_)
-        return sum_
+            checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
+        return checksum
 
 
 def checked_matrix(matrix: Any) -> Any:
@@ -193,8 +168,8 @@ def checked_matrix(matrix: Any) -> Any:
         array = sparse.csr_array(matrix)
     elif np.ma.is_masked(matrix):
         raise InvalidArgument(
-            "the matrix is a masked array, entries of which have no value: fill them, with "
-            "matrix.filled(0.0), say"
+            "the matrix is a masked array, entries of which have no value: fill them, for instance with "
+            "matrix.filled(0.0)"
         )
     else:
         try:
@@ -212,7 +187,7 @@ def checked_matrix(matrix: Any) -> Any:
         )
     array = array.astype(_coded_dtype(array.dtype), copy=False)
     if not all_finite(array.data if sparse.issparse(array) else array):
-        raise InvalidArgument(_where_broken(array))
+        raise InvalidArgument(_not_finite(array))
     return array
 
 
@@ -228,18 +203,15 @@ def _coded_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     )
 
 
-def _where_broken(array: Any) -> str:
+def _not_finite(array: Any) -> str:
     if sparse.issparse(array):
         coo = array.tocoo()
         bad = ~np.isfinite(coo.data)
-        count, first = bad.sum(), (int(coo.row[bad.argmax()]), int(coo.col[bad.argmax()]))
+        rows, columns = coo.row[bad], coo.col[bad]
     else:
-        bad = ~np.isfinite(array)
-        count = bad.sum()
-        row, column = np.unravel_index(bad.argmax(), bad.shape)
-        first = int(row), int(column)
+        rows, columns = np.nonzero(~np.isfinite(array))
     return (
-        f"{count} of the {array.shape[0]} x {array.shape[1]} entries of the matrix are NaN or infinite "
-        f"(the first at row {first[0]}, column {first[1]}), which a mixture would spread to every worker: "
+        f"{len(rows)} of the {array.shape[0]} x {array.shape[1]} entries of the matrix are NaN or infinite "
+        f"(the first at row {rows[0]}, column {columns[0]}), which a mixture would spread to every worker: "
         "replace them"
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answer_types import as_array
+from ..contracts.answers import as_array, too_many_axes
+from ..contracts.arguments import MOST_AXES
 from ..errors import EngineError, InvalidAnswer
 
 __all__ = ["Answer", "answered", "answers_to"]
@@ -53,6 +54,8 @@ def _copied(answer: Any, rows: int) -> np.ndarray:
             f"fn returned an array of shape {array.shape} for {rows} rows, but it must return one row per "
             "row: wrap a function of one input in codedmap.itemwise"
         )
+    if array.ndim > MOST_AXES:
+        raise InvalidAnswer(f"fn returned {too_many_axes(array.ndim)}")
     return array.copy()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.engine import engine_for, no_engine
 from ..contracts.stopping import AllOf, AnyOf, Quorum, StoppingRule, asks_stderr
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
@@ -34,6 +35,7 @@ def auto(
     *,
     stragglers: int | None = None,
     tasks: int | None = None,
+    given: str = "",
 ) -> Plan:
     """Which code to use for these rows; see `codedmap.map`.
 
@@ -43,6 +45,8 @@ def auto(
         As `map` has them.
     stragglers, tasks : int, optional
         By default from the rule, and chosen.
+    given : str
+        As for `Wave`.
 
     Raises
     ------
@@ -52,6 +56,8 @@ def auto(
         As `plan`.
     """
     if not isinstance(engine, Engine):
+        if engine_for(engine):
+            raise no_engine(engine)
         raise InvalidArgument(
             f'code="auto" has to know how many workers there are, and engine={engine!r} does not '
             "say: give codedmap.engines.FromExecutor(executor, workers=8), say"
@@ -62,7 +68,7 @@ def auto(
     wanted = [tasks] if tasks else numbers_of_tasks(workers, late, budget, len(rows))
     groups = min(GROUPS, max(_FEWEST, len(rows) // (_ROWS * wanted[0])))
     sample = chosen(rows, groups * wanted[0], 0)
-    ask = Question(computing(fn, engine), sample, workers, late, groups=groups)
+    ask = Question(computing(fn, engine, given), sample, workers, late, groups=groups)
     plan = planned(ask, wanted)
     fitting = [row for row in plan.rows if _fits(row, stop)]
     rest = [row for row in plan.rows if not _fits(row, stop)]

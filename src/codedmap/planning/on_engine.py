@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..codes import Replication
+from ..contracts.engine import no_engine
 from ..contracts.stopping import Decodable
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
@@ -18,20 +19,19 @@ from .asking import Answer
 __all__ = ["computes_twice", "computing"]
 
 
-def computing(fn: Callable[[Any], Any] | Resident, engine: Engine | None) -> Answer:
-    """``fn`` as it computes in this process, or on an engine."""
+def computing(
+    fn: Callable[[Any], Any] | Resident, engine: Engine | None, given: str = ""
+) -> Answer:
+    """``fn`` as it computes in this process, or on an engine; ``given`` as for `Wave`."""
     if engine is not None and not isinstance(engine, Engine):
-        raise InvalidArgument(
-            f"engine={engine!r} is no engine: give one such as codedmap.engines.Local(workers=8), "
-            "or codedmap.engines.FromExecutor(executor, workers=8)"
-        )
+        raise no_engine(engine)
     if isinstance(fn, Resident):
         if engine is None or fn.engine is not engine:
             raise InvalidArgument("fn is resident on an engine: give the same one as engine=")
-        return _OnEngine(fn, engine)
+        return _OnEngine(fn, engine, given)
     if not callable(fn):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
-    return fn if engine is None else _OnEngine(fn, engine)
+    return fn if engine is None else _OnEngine(fn, engine, given)
 
 
 def computes_twice(fn: Answer) -> bool:
@@ -43,6 +43,7 @@ def computes_twice(fn: Answer) -> bool:
 class _OnEngine:
     fn: Callable[[Any], Any] | Resident
     engine: Engine
+    given: str
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Answers (n, *y) to rows (n, *x); NaN where two workers disagree.
@@ -54,7 +55,7 @@ class _OnEngine:
         """
         tasks = min(len(rows), max(1, self.engine.workers // 2))
         code = Replication(tasks, max(tasks, min(2 * tasks, self.engine.workers)))
-        wave, stop = Wave(code, rows), Decodable()
+        wave, stop = Wave(code, rows, given=self.given), Decodable()
         with wave.calls(self.engine, stop) as calls:
             for slot in range(code.workers):
                 call = self.fn.on(slot) if isinstance(self.fn, Resident) else self.fn

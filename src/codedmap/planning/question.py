@@ -50,7 +50,7 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
     answers, twice = answered(ask.fn, rows), computes_twice(ask.fn)
     sample, remark = sound(rows, answers, ask.workers, ask.stragglers, twice=twice)
     size = deviation(sample.answers)
-    waves = arrivals(ask.workers, ask.seconds, ask.seed)
+    waves = arrivals(ask.workers, ask.stragglers, ask.seconds, ask.seed)
     told = (remark, repeated(sample.rows), unanswered(ask.seconds, ask.stragglers))
     plans: list[Plan] = []
     for tasks in wanted:
@@ -73,7 +73,10 @@ def planned(ask: Question, wanted: list[int]) -> Plan:
 def _for(tasks: int, ask: Question, sample: Part, waves: np.ndarray, size: float) -> Plan:
     """The plan for one number of tasks."""
     workers, stragglers = ask.workers, ask.stragglers
-    there, groups = ground(sample, tasks, ask.groups, waves, late=stragglers, seed=ask.seed)
+    timed = ask.seconds is not None
+    there, groups = ground(
+        sample, tasks, ask.groups, waves, late=stragglers, seed=ask.seed, timed=timed
+    )
     mixes = sample.rows.dtype.kind in "fc"
     remarks = (
         () if mixes else (f"inputs of {sample.rows.dtype} cannot be mixed: only copies were tried",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -23,6 +24,11 @@ __all__ = [
     "prepared",
     "replayed",
 ]
+
+_REPLAYED = 60
+"""Waves up to which all are decoded; of more, about as many, chosen among waves that are alike,"""
+_OF_A_KIND = 8
+"""and so many of each kind."""
 
 _TELLING = 30
 """Estimated rows below which standard errors cannot be judged."""
@@ -154,6 +160,10 @@ def prepared(code: Code, part: Part) -> Trial:
 def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: float) -> Outcomes:
     """The outcome of every wave.
 
+    Of many waves some are decoded, and each stands for others in which as many answers are waited
+    for and as many tasks have answers of their own: how many rows are exact, and how many waves
+    have to wait, is counted over all waves.
+
     Parameters
     ----------
     trials : sequence of Trial
@@ -172,9 +182,11 @@ def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: flo
     """
     needed = arrivals.shape[1] - late
     tasks = sum(len(trial.order) for trial in trials)
-    squares, by_row = np.zeros(len(arrivals)), []
+    chosen, place = _chosen(trials[0], arrivals, needed)
+    alike = np.bincount(place)
+    squares, by_row = np.zeros(len(chosen)), []
     agreed, exact = 0.0, 0.0
-    misfit, estimated = 0.0, 0
+    misfit, estimated, seen = 0.0, 0, 0
     waited, rejecting = 0, False
     for trial in trials:
         flat = (*trial.truth.shape[:2], -1)
@@ -182,30 +194,31 @@ def replayed(trials: Sequence[Trial], arrivals: np.ndarray, late: int, unit: flo
         best = truth.argmax(axis=2)
         encoding = trial.code.encode(trial.inputs)
         errors = np.zeros(truth.shape[:2])
-        for wave, order in enumerate(arrivals):
+        for wave, (order, many) in enumerate(zip(arrivals[chosen], alike.tolist(), strict=True)):
             estimate, count = _decoded(encoding, order, needed, trial.answers)
             values = _wide(estimate.values.reshape(flat))
             error = (np.abs((values - truth) / unit) ** 2).mean(axis=2)
-            errors += error
+            errors += many * error
             squares[wave] += error.sum()
-            agreed += float((values.argmax(axis=2) == best).sum())
-            exact += float(estimate.exact.sum())
-            waited += count > needed
+            agreed += many * float((values.argmax(axis=2) == best).sum())
+            exact += many * float(estimate.exact.sum())
+            waited += many * (count > needed)
             rejecting |= bool(estimate.rejected)
             if estimate.stderr is not None:
                 unsure = ~estimate.exact & np.isfinite(estimate.stderr)
                 stated = np.maximum(estimate.stderr[unsure] / unit, _LEAST)
-                misfit += float((error[unsure] / stated**2).sum())
-                estimated += int(unsure.sum())
+                misfit += many * float((error[unsure] / stated**2).sum())
+                estimated += many * int(unsure.sum())
+                seen += int(unsure.sum())
         by_row.append(errors.ravel()[trial.order.argsort()] / len(arrivals))
     scores = truth.shape[2] > 1 and truth.dtype.kind == "f"
     every = tasks * len(arrivals)
     return Outcomes(
-        squares=squares / tasks,
+        squares=squares[place] / tasks,
         by_row=np.concatenate(by_row),
         agreement=agreed / every if scores else None,
         exact=exact / every,
-        misfit=float(np.sqrt(misfit / estimated)) if estimated >= _TELLING else None,
+        misfit=float(np.sqrt(misfit / estimated)) if seen >= _TELLING else None,
         waiting=waited / (len(trials) * len(arrivals)),
         rejecting=rejecting,
         unit=unit,
@@ -219,10 +232,42 @@ def counts(code: Code, inputs: np.ndarray, arrivals: np.ndarray, late: int) -> n
     return np.array([_count(encoding, order, needed) for order in arrivals])
 
 
+def _chosen(trial: Trial, arrivals: np.ndarray, needed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which waves to decode, and for every wave the place among these of the one that stands for it."""
+    waves = len(arrivals)
+    if waves <= _REPLAYED:
+        return np.arange(waves), np.arange(waves)
+    encoding = trial.code.encode(trial.inputs)
+    ends = np.array([_count(encoding, order, needed) for order in arrivals])
+    kinds = ends[:, None]
+    if isinstance(encoding, Salvageable):
+        raw = np.array([trial.code.tasks if task is None else task for task in encoding.raw])
+        answered = np.arange(arrivals.shape[1]) < ends[:, None]
+        tasks = np.where(answered, raw[arrivals], trial.code.tasks)
+        tasks += np.arange(waves)[:, None] * (trial.code.tasks + 1)
+        copies = np.bincount(tasks.ravel(), minlength=waves * (trial.code.tasks + 1))
+        copies = copies.reshape(waves, -1)[:, :-1]
+        enough = [(copies >= many).sum(axis=1) for many in {1, getattr(trial.code, "confirm", 1)}]
+        kinds = np.stack([ends, *enough], axis=1)
+    _, kind = np.unique(kinds, axis=0, return_inverse=True)
+    chosen: list[int] = []
+    place = np.empty(waves, dtype=int)
+    for one in range(kind.max() + 1):
+        members = np.flatnonzero(kind.ravel() == one)
+        some = members[: max(_OF_A_KIND, round(_REPLAYED * len(members) / waves))]
+        place[members] = len(chosen) + np.arange(len(members)) % len(some)
+        chosen += some.tolist()
+    return np.array(chosen), place
+
+
 def _count(encoding: Encoding, order: np.ndarray, needed: int) -> int:
-    while needed < len(order) and not encoding.decodable(frozenset(order[:needed].tolist())):
-        needed += 1
-    return needed
+    def able(count: int) -> bool:
+        return encoding.decodable(frozenset(order[:count].tolist()))
+
+    if needed == len(order) or able(needed):
+        return needed
+    # More answers never hurt.
+    return bisect_left(range(len(order)), True, needed + 1, key=able)
 
 
 def _decoded(

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InvalidAnswer, InvalidArgument
 from ..latency import LatencyModel, quorum
 from .replays import Part, deviation
-from .schemes import Ground
+from .schemes import Ground, all_sets
 
 __all__ = [
     "arrivals",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _WAVES = 60
-"""Sets of stragglers that are replayed."""
+"""Sets of stragglers that are drawn, where there are too many to judge all."""
 _TIMED = 10_000
 """Waves that are timed under a latency model."""
 _TIMES = 10_000_000
@@ -128,16 +128,21 @@ def drawn(latency: LatencyModel, workers: int, seed: int) -> np.ndarray:
     return seconds.astype(np.float64, copy=False)
 
 
-def arrivals(workers: int, seconds: np.ndarray | None, seed: int) -> np.ndarray:
-    """The workers in the order of their answers, (waves, N); equal times in random order."""
+def arrivals(workers: int, late: int, seconds: np.ndarray | None, seed: int) -> np.ndarray:
+    """The workers in the order of their answers, (waves, N): all straggler sets, or the waves of a latency model.
+
+    Of more than 10,000 sets some are drawn. Equal times are in random order.
+    """
     rng = np.random.default_rng([seed, 0])
-    order = np.array([rng.permutation(workers) for _ in range(_WAVES)])
     if seconds is None:
-        return order
-    # Waves that follow each other may be alike, so take some that are far apart.
-    some = np.linspace(0, len(seconds[0]) - 1, _WAVES).astype(int)
-    times = np.take_along_axis(seconds[0][some], order, axis=1)
-    return np.take_along_axis(order, times.argsort(axis=1, kind="stable"), axis=1)
+        every = all_sets(workers, late, seed)
+        drawn = (rng.permutation(workers) for _ in range(_WAVES))
+        return np.array(list(drawn)) if every is None else every
+    # Waves that follow each other may be alike, so they are shuffled before some are chosen.
+    times = rng.permutation(seconds[0])
+    order = rng.permuted(np.tile(np.arange(workers), (len(times), 1)), axis=1)
+    ranks = np.take_along_axis(times, order, axis=1).argsort(axis=1, kind="stable")
+    return np.take_along_axis(order, ranks, axis=1)
 
 
 def unanswered(seconds: np.ndarray | None, late: int) -> str:
@@ -176,7 +181,14 @@ def fewest_late(seconds: np.ndarray) -> int:
 
 
 def ground(
-    sample: Part, tasks: int, most: int, waves: np.ndarray, *, late: int, seed: int
+    sample: Part,
+    tasks: int,
+    most: int,
+    waves: np.ndarray,
+    *,
+    late: int,
+    seed: int,
+    timed: bool = False,
 ) -> tuple[Ground, int]:
     """What schemes for this number of tasks are tried on, and of how many groups at most ``most``.
 
@@ -202,4 +214,4 @@ def ground(
             parts.append(Part(sample.rows[mine], sample.answers[mine]))
             others.append(Part(sample.rows[rest], sample.answers[rest]))
     unit = deviation(sample.answers) or float(np.abs(sample.answers).max()) or 1.0
-    return Ground(tuple(parts), tuple(others), waves, late, unit), groups
+    return Ground(tuple(parts), tuple(others), waves, late, unit, seed, timed), groups

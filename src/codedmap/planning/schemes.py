@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from ..estimation import Known, Prior
 from .asking import Answer, answers_to
 from .replays import Outcomes, Part, Trial, prepared, replayed
 
-__all__ = ["MOST_KNOWN", "Ground", "Measured", "measured", "standard"]
+__all__ = ["MOST_KNOWN", "Ground", "Measured", "all_sets", "measured", "standard"]
 
 SPREADS = (0.0, 0.1, 0.2, 0.5, 1.0)
 MOST_KNOWN = 256
@@ -24,6 +26,8 @@ MOST_KNOWN = 256
 _KNOWN_BYTES = 1 << 26
 """And bytes of their inputs."""
 _LEAST_KNOWN = 3
+_ENUMERATED = 10_000
+"""Straggler sets up to which all are judged."""
 _SCREENED = 15
 """Waves that choose how to decode the answers of a kernel code."""
 _TOGETHER = 1 << 26
@@ -52,12 +56,21 @@ class Ground:
     """S."""
     unit: float
     """A typical size of the answers."""
+    seed: int = 0
+    """Of straggler sets."""
+    timed: bool = False
+    """Whether the arrivals are drawn from a latency model."""
 
     def waves(self, code: Code) -> tuple[np.ndarray, int]:
         """Arrivals at a code's workers, perhaps fewer, and how many of these are late."""
         workers = self.arrivals.shape[1]
-        few = self.arrivals[self.arrivals < code.workers].reshape(-1, code.workers)
-        return few, min(code.workers - 1, -(-self.late * code.workers // workers))
+        if code.workers == workers:
+            return self.arrivals, self.late
+        late = min(code.workers - 1, -(-self.late * code.workers // workers))
+        every = None if self.timed else all_sets(code.workers, late, self.seed)
+        if every is not None:
+            return every, late
+        return self.arrivals[self.arrivals < code.workers].reshape(-1, code.workers), late
 
     @cached_property
     def known(self) -> Known:
@@ -73,6 +86,22 @@ class Ground:
     def held(self) -> list[Known]:
         """The same for each part, without its own answers."""
         return [_known(other) for other in self.others]
+
+
+def all_sets(workers: int, late: int, seed: int) -> np.ndarray | None:
+    """All straggler sets as arrivals (sets, N), the stragglers last; None if there are too many.
+
+    The sets are in random order, and so are the stragglers of each, whose answers codes that wait on get.
+    """
+    if math.comb(workers, late) > _ENUMERATED:
+        return None
+    rng = np.random.default_rng([seed, 0])
+    last = np.array(list(combinations(range(workers), late)), dtype=int)
+    last = rng.permuted(rng.permutation(last), axis=1)
+    first = np.ones((len(last), workers), dtype=bool)
+    np.put_along_axis(first, last, False, axis=1)
+    slots = np.nonzero(first)[1].reshape(len(last), workers - late)
+    return np.concatenate([slots, last], axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What callers get back."""
+"""Results of the entry points."""
 
 from .map_result import MapResult as MapResult
 from .matrix_result import MatrixResult as MatrixResult
@@ -10,6 +10,6 @@ from .totals import Totals as Totals
 __all__ = ["MapResult", "MatrixResult", "Plan", "PlanRow", "SumResult", "Totals"]
 
 for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
+    # Pickles, reprs and the documentation give the public path.
     globals()[_name].__module__ = __name__
 del _name

@@ -1,4 +1,4 @@
-"""What a call of `map` came to, or a `stream` has come to so far."""
+"""The result of `map`, or of a `stream` so far."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["MapResult"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapResult:
-    """All m answers, and what became of the workers; print it for a summary."""
+    """The values of all m rows, and which workers answered; print it for a summary."""
 
     values: np.ndarray
-    """(m, *y): row i answers input row i; NaN where ``throw=False`` let a row through undecoded."""
+    """(m, *y): row i is the value of input row i; NaN for rows that were not decoded, with ``throw=False``."""
     stderr: np.ndarray | None
     """(m,): standard error of the root mean square over a row's outputs; 0 where exact, infinite
     where nothing is known; None if the code has none."""
     exact: np.ndarray
     """(m,) bool: answered on its own raw input, and not rejected."""
     answered: tuple[int, ...]
-    """Slots whose answer had come when we stopped."""
+    """Slots whose answer had come when waiting ended."""
     abandoned: tuple[int, ...]
-    """Slots that were still running when we stopped: stragglers, or merely last. Where the outcome is
+    """Slots that were still running when waiting ended, stragglers or merely the last. With
     `Outcome.WAITING` they still run."""
     failed: Mapping[int, BaseException]
     """What went wrong, by slot."""
     rejected: tuple[int, ...]
-    """Slots with at least one answer judged a lie."""
+    """Slots with at least one rejected answer."""
     outcome: Outcome
-    """Why we stopped; `Outcome.WAITING` in all results of a `stream` but the last."""
+    """Why waiting ended; `Outcome.WAITING` in all results of a `stream` but the last."""
     seconds: float
     """From the first payload sent to the last row decoded."""
     learned: Any = None
@@ -45,15 +45,15 @@ class MapResult:
     code: Code | None = None
     """The code that was used."""
     plan: Plan | None = None
-    """How it was chosen, with ``code="auto"``."""
+    """The plan that chose the code, with ``code="auto"``."""
     hedges: int = 0
-    """How many tasks were sent once more; see `Hedge`."""
+    """Tasks that were sent a second time; see `Hedge`."""
     saved: np.ndarray | None = None
-    """(m,) bool: exact, and from a hedge that was the first to answer; None where nothing is hedged."""
+    """(m,) bool: exact because a hedge answered first; None without hedging."""
 
     @property
     def calls(self) -> int:
-        """Calls sent to workers, hedges among them: what it cost."""
+        """Calls sent to workers, including hedges."""
         return len(self.answered) + len(self.abandoned) + len(self.failed) + self.hedges
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What became of the workers in a product of a `CodedMatrix`."""
+"""The record of a product of a `CodedMatrix`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["MatrixResult"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatrixResult:
-    """How the last product of a `CodedMatrix` came about; print it for a summary."""
+    """The record of the last product of a `CodedMatrix`; print it for a summary."""
 
     shape: tuple[int, ...]
-    """Of the product, (m, c)."""
+    """Shape of the product, (m, c)."""
     stderr: np.ndarray | None
     """(m, c): standard error of each entry, 0 where exact, infinite where nothing is known; None if
     all is exact, up to rounding."""
     answered: tuple[int, ...]
-    """Workers whose answer had come when we stopped."""
+    """Workers whose answer had come when waiting ended."""
     abandoned: tuple[int, ...]
-    """Workers that were still running when we stopped: stragglers, or merely last."""
+    """Workers that were still running when waiting ended, stragglers or merely the last."""
     failed: Mapping[int, BaseException]
     """What went wrong, by worker."""
     rejected: Mapping[int, str]
-    """What was wrong with answers that were not used, by worker."""
+    """What was wrong with rejected answers, by worker."""
     repaired: tuple[int, ...]
-    """Workers that had lost their block and were given it again during this product."""
+    """Workers that had lost their block and received it again during this product."""
     outcome: Outcome
-    """Why we stopped."""
+    """Why waiting ended."""
     seconds: float
     """From the first call sent to the product decoded."""
 

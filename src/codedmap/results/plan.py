@@ -1,7 +1,8 @@
-"""What a plan found, for reading."""
+"""The result of `plan`."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ __all__ = ["Plan", "PlanRow"]
 
 
 _DISPENSABLE = ("p95", "p50 s", "RMSE", "cost", "exact", "K", "labels", "p99 s")
-"""Columns in the order in which a narrow terminal goes without them."""
+"""Columns in the order in which they are left out on a narrow terminal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,18 +27,18 @@ class PlanRow:
     """One scheme, measured on the sample."""
 
     scheme: str
-    """What it is called."""
+    """Its name."""
     code: Code | None
-    """Ready for `map`; None for schemes that were left out. `Replication` and `Uncoded` wait for more
-    answers by themselves: with a fill give them ``stop=Quorum(N - S)``."""
+    """For `map`; None for schemes that were left out. `Replication` and `Uncoded` wait for more than
+    N - S answers by default: with a fill give them ``stop=Quorum(N - S)``."""
     tasks: int
     """K."""
     cost: float
     """Worker calls a task."""
     rmse: float
-    """Expected root mean square error of all rows, in the outputs' unit; NaN if left out."""
+    """Expected root mean square error of all rows, in the unit of the outputs; NaN if left out."""
     rmse_p95: float
-    """What 95 % of waves stay below."""
+    """Error that 95 % of waves stay below."""
     agreement: float | None
     """Share of rows whose largest output is the right one; None for a single output."""
     exact: float
@@ -47,17 +48,17 @@ class PlanRow:
     p99: float | None
     """Seconds until 99 % are."""
     waiting: float = 0.0
-    """Share of waves that have to wait for more answers than were counted on; such a scheme is
-    recommended only if there is no other."""
+    """Share of waves that have to wait for more than N - S answers. Such a scheme is recommended only if
+    there is no other."""
     note: str = ""
-    """Why it was left out, or what else there is to say."""
+    """Why it was left out, or another remark."""
     copying: bool = False
     """Whether no payload is a mixture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Which scheme to use, and what was measured of each; print it for the table.
+    """Which scheme to use, and the measurements of each; print it for the table.
 
     Made by `plan`.
     """
@@ -69,24 +70,25 @@ class Plan:
     stragglers: int
     """S."""
     deviation: float
-    """Root mean square over the outputs of their standard deviations, to compare errors with; 0 if
-    they are constant."""
+    """Root mean square of the standard deviations of the outputs, to compare errors with; 0 if they are
+    constant."""
     groups: int
-    """Groups of sample rows that each scheme was tried on."""
+    """Groups of sample rows on which each scheme was tried."""
     waves: int
-    """Straggler sets that were replayed on each."""
+    """Straggler sets over which exact rows and waits were counted: all sets if there are at most
+    10,000; else, and under a latency model, drawn ones. Errors are measured on some 60 of them, or more."""
     advice: str
-    """A sentence or two: what to use, and why."""
+    """What to use, and why, in a sentence or two."""
     computed: int = 0
-    """Rows that fn computed for it."""
+    """Rows that fn computed for the plan."""
     seconds: float = 0.0
-    """It took."""
+    """Duration of planning."""
     remarks: tuple[str, ...] = ()
-    """What else there is to say of the sample."""
+    """Remarks on the sample."""
 
     @property
     def code(self) -> Code:
-        """The recommended code, with all that was learned from the sample."""
+        """The recommended code, with what it has learned from the sample."""
         code = self.rows[0].code
         if code is None:
             raise InvalidArgument("no scheme in this plan is a code")
@@ -106,12 +108,12 @@ class Plan:
         return self.text()
 
     def text(self, width: int | None = None) -> str:
-        """The table as ``print`` shows it; for a narrow terminal with fewer columns and longer notes.
+        """The table as ``print`` shows it, or narrower: with fewer columns and folded notes.
 
         Parameters
         ----------
         width : int, optional
-            Of the lines, in characters; scheme and error are never left out.
+            Of the lines, in characters. Scheme and error are never left out.
         """
         columns = self._columns()
         lines = _lines(columns)
@@ -120,9 +122,10 @@ class Plan:
                 break
             columns.pop(title, None)
             lines = _lines(columns)
+        every = "all " * (self.waves == math.comb(self.workers, self.stragglers) > 1)
         head = (
             f"{_many(self.workers, 'worker')}, {_many(self.stragglers, 'straggler')}: "
-            f"{self.waves} straggler sets on {_many(self.groups, 'group')} of sample rows; "
+            f"{every}{self.waves:,} straggler sets on {_many(self.groups, 'group')} of sample rows; "
             f"fn computed {_many(self.computed, 'row')}; {self.seconds:.1f} s"
         )
         notes = [f"  [{at}] {note}" for at, note in enumerate(self._notes(), 1)]
@@ -160,12 +163,12 @@ class Plan:
     def plot(self, ax: Any = None) -> Axes:
         """Error of each scheme, its cost, and its p99 where that is known.
 
-        An open circle at the left end stands for errors too small to draw.
+        An open circle at the left end marks an error too small to draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            To draw on; by default a new figure's.
+            By default those of a new figure.
 
         Returns
         -------
@@ -187,12 +190,12 @@ class Plan:
             color = "C1" if row is self.rows[0] else "C0"
             ax.plot([error, worst], [y, y], color=color, lw=2, solid_capstyle="round")
             ax.plot(error, y, "o", color=color, mfc=color if row.rmse > least else "white")
-            told = "  exact, " if row.rmse == 0.0 else "  "
-            told += f"{row.cost:.1f} calls a task"
+            label = "  exact, " if row.rmse == 0.0 else "  "
+            label += f"{row.cost:.1f} calls a task"
             if row.p99 is not None:
-                told += f", p99 {_seconds(row.p99)}" + " s" * bool(np.isfinite(row.p99))
+                label += f", p99 {_seconds(row.p99)}" + " s" * bool(np.isfinite(row.p99))
             ax.annotate(
-                told, (worst, y), va="center", fontsize=8, color="0.35", annotation_clip=False
+                label, (worst, y), va="center", fontsize=8, color="0.35", annotation_clip=False
             )
         ax.set_yticks(at, names)
         ax.set_xscale("log")
@@ -210,7 +213,7 @@ class Plan:
 
 
 def _lines(columns: dict[str, list[str]]) -> list[str]:
-    """Columns side by side, the first to the left."""
+    """Columns side by side, the first one aligned left, the others right."""
     placed = []
     for at, (title, cells) in enumerate(columns.items()):
         width = max(map(len, [title, *cells]))
@@ -235,7 +238,9 @@ def _number(value: float) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.1%}"
+    if value is None or np.isnan(value):
+        return "-"
+    return f"{min(value, 0.999) if value < 1 else value:.1%}"  # not all is never shown as all
 
 
 def _seconds(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, nothing elsewhere."""
+"""A progress bar on a terminal; elsewhere nothing is shown."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from ..contracts.stopping import Progress
 
-__all__ = ["Showing", "shown", "shown_rows"]
+__all__ = ["ProgressDisplay", "progress_bar", "row_progress_bar"]
 
-Showing = AbstractContextManager[Callable[[Progress], None]]
-"""Entered, a function to call with each `Progress` of a wave."""
+ProgressDisplay = AbstractContextManager[Callable[[Progress], None]]
+"""A context manager that gives a function to call with each `Progress` of a wave."""
 
 
 @contextmanager
-def shown(wanted: bool) -> Iterator[Callable[[Progress], None]]:
-    """A function to call with each `Progress`; draws on the error stream if that is a terminal."""
+def progress_bar(wanted: bool) -> Iterator[Callable[[Progress], None]]:
+    """A `ProgressDisplay` that draws on the error stream if that is a terminal."""
     with _bar(wanted, "{task.completed:,.0f}/{task.total:,.0f} answered", 0) as update:
 
         def show(seen: Progress) -> None:
@@ -29,28 +29,28 @@ def shown(wanted: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def shown_rows(
+def row_progress_bar(
     wanted: bool, total: int | None
 ) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, str], None]]]:
-    """Functions to call with each `Progress` of a wave, and with rows done and a word on them."""
+    """Functions to call with each `Progress` of a wave, and with the rows done and a note on them."""
     label = (
         "{task.completed:,.0f} rows"
         if total is None
         else "{task.completed:,.0f}/{task.total:,.0f} rows"
     )
     with _bar(wanted, label, total, remaining=total is not None) as update:
-        so_far = ""
+        note = ""
 
         def show(seen: Progress) -> None:
             now = f"{len(seen.answered)}/{len(seen.asked)} answered"
-            update(rest=f"{now}; {so_far}" if so_far else now)
+            update(rest=f"{now}; {note}" if note else now)
 
-        def tell(rows: int, word: str) -> None:
-            nonlocal so_far
-            so_far = word
-            update(completed=rows, rest=word)
+        def show_rows(rows: int, new_note: str) -> None:
+            nonlocal note
+            note = new_note
+            update(completed=rows, rest=note)
 
-        yield show, tell
+        yield show, show_rows
 
 
 @contextmanager

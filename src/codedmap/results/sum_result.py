@@ -1,4 +1,4 @@
-"""What a call of `sum` came to."""
+"""The result of `sum`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ __all__ = ["SumResult"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SumResult:
-    """The sum, and what became of the workers; print it for a summary."""
+    """The sum, and which workers answered; print it for a summary."""
 
     value: np.ndarray
-    """Of the shape that ``fn`` gives; NaN where ``throw=False`` let an undecodable sum through."""
+    """Of the shape that ``fn`` returns; NaN if it was not decoded, with ``throw=False``."""
     exact: bool
     """Whether it is the sum over all parts, up to rounding. False for `IgnoreStragglers`, unless all
     answered, and where ``value`` is NaN."""
     parts: int
-    """How many parts were added: items, where they were given as a sequence."""
+    """How many parts were added; the number of items if they were given as a sequence."""
     answered: tuple[int, ...]
-    """Workers whose answer had come when we stopped."""
+    """Workers whose answer had come when waiting ended."""
     abandoned: tuple[int, ...]
-    """Workers that were still running when we stopped: stragglers, or merely last."""
+    """Workers that were still running when waiting ended, stragglers or merely the last."""
     failed: Mapping[int, BaseException]
     """What went wrong, by worker."""
     rejected: Mapping[int, str]
-    """What was wrong with answers that were not used, by worker."""
+    """What was wrong with rejected answers, by worker."""
     repaired: tuple[int, ...]
-    """Workers that had lost their parts and were given them again during this call."""
+    """Workers that had lost their parts and received them again during this call."""
     outcome: Outcome
-    """Why we stopped."""
+    """Why waiting ended."""
     seconds: float
     """From the first call sent to the sum decoded."""
     received: int
-    """Bytes of numbers in the answers that came."""
+    """Bytes of the numbers in all answers."""
 
     def __str__(self) -> str:
         state = "exact" if self.exact else "not exact"

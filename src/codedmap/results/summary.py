@@ -1,14 +1,33 @@
-"""What results and errors of all doors say of workers."""
+"""What the results and errors of all entry points say of workers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from typing import Any
 
 from ..contracts.stopping import Outcome, Progress
-from ..errors import Abandoned, CodedmapError, EngineError, MissingMainGuard, WorkerCrashed
+from ..errors import (
+    WAIT,
+    Abandoned,
+    CodedmapError,
+    EngineError,
+    MissingMainGuard,
+    WorkerCrashed,
+    either,
+)
 
-__all__ = ["advice", "broken", "facts", "heading", "listed", "workers_lines"]
+__all__ = [
+    "batches_are_arrays",
+    "engine_error",
+    "facts",
+    "failed_lookup",
+    "given_as",
+    "heading",
+    "listed",
+    "reason_and_steps",
+    "workers_lines",
+]
 
 _LONG = 500  # characters of an exception that are repeated
 
@@ -47,9 +66,9 @@ def listed(slots: Sequence[int]) -> str:
     return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")
 
 
-def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
-    """The engine's own error, if nothing else came of a call that has to raise."""
-    # Nobody but the owner of engine and futures abandons calls that are being collected.
+def engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
+    """The engine's own error, if a call that has to raise had no other answer or failure."""
+    # Calls that are being collected are abandoned by the owner of the engine or the futures only.
     ours = (EngineError, Abandoned)
     errors = [error for error in failures.values() if isinstance(error, ours)]
     if seen.answered or not errors or len(errors) < len(failures):
@@ -59,30 +78,47 @@ def broken(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError
     error = kind(
         str(first)
         if isinstance(first, EngineError)
-        else f"{facts(seen, failures)}; {_remedy(first)}"
+        else f"{facts(seen, failures)}; {_remedy(first, '')}"
     )
     error.__cause__ = first
     return error
 
 
-def advice(
-    seen: Progress, outcome: Outcome, failures: Mapping[int, BaseException], *more: str
+def reason_and_steps(
+    reason: CodedmapError,
+    seen: Progress,
+    outcome: Outcome,
+    failures: Mapping[int, BaseException],
+    *more: str,
+    raised: str = "correct fn, which raised",
 ) -> str:
-    """What to do about a call that has to raise: the end of its message, or nothing.
+    """Why a call has to raise and what to do about it: the end of its message.
 
-    ``more`` is what else can be done if somebody has answered.
+    Parameters
+    ----------
+    reason : CodedmapError
+        Of its steps those are kept that apply to the call as it has ended.
+    more : str
+        What else can be done if any worker has answered.
+    raised : str
+        What to do if calls raised.
     """
-    steps = list(dict.fromkeys(filter(None, map(_remedy, failures.values()))))
-    if seen.running and outcome is Outcome.DEADLINE:
-        steps.append("wait longer")
+    problem = reason.problem.removeprefix(  # as `facts` has said
+        f"{len(seen.answered)} of {len(seen.asked)} workers gave a usable answer, and "
+    )
+    steps = [step for error in failures.values() if (step := _remedy(error, raised))]
+    if seen.running and outcome is not Outcome.UNSATISFIABLE and WAIT not in problem:
+        steps.append(WAIT)
     if seen.answered:
-        steps += ["allow more stragglers"] * bool(seen.running or failures) + [*more]
-    text = ", or ".join(filter(None, ["; ".join(steps[:-1]), *steps[-1:]]))
-    return f". {text[:1].upper()}{text[1:]}" if text else ""
+        own = [step for step in reason.steps if step != WAIT]
+        steps += own or ["allow more stragglers"] * bool(seen.running or failures)
+        steps += more
+    text = either(list(dict.fromkeys(steps)), ";")
+    return f"{problem}. {text[:1].upper()}{text[1:]}" if text else problem
 
 
-def _remedy(error: BaseException) -> str:
-    """What to do about the failure of a call; nothing where its own message says so."""
+def _remedy(error: BaseException, raised: str) -> str:
+    """What to do about the failure of a call; empty if its own message says so."""
     if isinstance(error, BrokenExecutor):
         return (
             "see whether fn ends its own process or memory runs out, which breaks a whole "
@@ -93,11 +129,28 @@ def _remedy(error: BaseException) -> str:
         return "leave the engine open, and its calls uncancelled, until all are done"
     if isinstance(error, WorkerCrashed):
         return "see why workers ended (memory, preemption, a crash in fn)"
-    return "" if isinstance(error, CodedmapError) else "mend fn, which raised"
+    return "" if isinstance(error, CodedmapError) else raised
+
+
+def given_as(inputs: Any) -> str:
+    """What the inputs are called, if they are made an array that lacks what they have; else nothing."""
+    kind = type(inputs)
+    package = kind.__module__.partition(".")[0]
+    return "" if package in ("builtins", "numpy") else f"{package} {kind.__name__}"
+
+
+def failed_lookup(error: BaseException) -> bool:
+    """Whether it looks as if fn took its batch for something else than an array."""
+    return isinstance(error, (AttributeError, IndexError, KeyError))
+
+
+def batches_are_arrays(given: str) -> str:
+    """What to know where fn took its batch for what the inputs are."""
+    return f"its batches are NumPy arrays, made from the {given} that was given"
 
 
 def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
-    """How far a call came that has to raise, for its message."""
+    """How many workers answered a call that has to raise, for its message."""
     counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered", *more]
     if seen.running:
         counts.append(f"{len(seen.running)} still running")
@@ -110,6 +163,6 @@ def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> 
 def _short(error: BaseException) -> str:
     text = str(error)
     left = len(text) - _LONG
-    if left > 0:  # it stands in full in the cause
+    if left > 0:  # the cause holds all of it
         text = f"{text[:_LONG]} ... and {left:,} characters more"
     return f"{type(error).__name__}: {text}"

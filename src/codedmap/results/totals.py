@@ -1,4 +1,4 @@
-"""What the waves of a long run came to, all together."""
+"""The totals of the waves of a long run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Totals", "record_of"]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All waves of a run so far, those before it was resumed among them; print it for a summary."""
+    """Totals of all waves of a run so far, including those before it was resumed; print it for a summary."""
 
     waves: int = 0
     """How many."""
     rows: int = 0
-    """Rows in them."""
+    """Rows in these."""
     exact: int = 0
     """Rows answered exactly."""
     unknown: int = 0
-    """Rows of which nothing is known: NaN, let through by ``throw=False``."""
+    """Rows that were not decoded, which are NaN, with ``throw=False``."""
     stderr: float | None = None
-    """The largest standard error of all rows that have a finite one; None if the code has none."""
+    """The largest finite standard error of all rows; None if the code has none."""
     calls: int = 0
     """Calls sent to workers."""
     late: int = 0
@@ -35,21 +35,21 @@ class Totals:
     failed: int = 0
     """Calls that raised, or whose worker died."""
     rejected: int = 0
-    """Workers judged liars, counted in each wave anew."""
+    """Workers with a rejected answer, added up over the waves."""
     hedges: int = 0
-    """Tasks sent once more."""
+    """Tasks sent a second time."""
     saved: int = 0
-    """Rows that are exact thanks to these."""
+    """Rows that are exact because of hedges."""
     seconds: float = 0.0
-    """That the waves took, without reading and writing."""
+    """Time of the waves, without reading and writing."""
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> Totals:
-        """Added up."""
+        """The totals of these records."""
         return reduce(cls.plus, records, cls())
 
     def plus(self, record: Mapping[str, Any]) -> Totals:
-        """With one more wave."""
+        """The totals with one more record."""
         sums: dict[str, Any] = {name: getattr(self, name) + record[name] for name in _COUNTS}
         known = [one for one in (self.stderr, record["stderr"]) if one is not None]
         return Totals(waves=self.waves + 1, stderr=max(known, default=None), **sums)
@@ -84,7 +84,7 @@ _COUNTS = (
 
 
 def record_of(result: MapResult) -> dict[str, Any]:
-    """What is kept of a wave, in a form that JSON can hold."""
+    """The record of a wave, as JSON can hold it."""
     finite = None if result.stderr is None else result.stderr[np.isfinite(result.stderr)]
     unknown = 0 if result.stderr is None else int((~np.isfinite(result.stderr)).sum())
     return {

@@ -1,1 +1,1 @@
-"""What runs in a worker for `sum`, and what its answers add up to."""
+"""Sums: what a worker computes of its parts, and how the sum is decoded from the answers."""

@@ -1,23 +1,30 @@
-"""What a worker keeps and what it does with it: the function's values combined, and cut, before they travel."""
+"""What runs on a worker for `sum`: the function's values at its parts, combined into one answer."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidAnswer
-from .integers import IN_FLOAT, added, common, integral, size, weighted
+from .integers import (
+    LARGEST_IN_FLOAT,
+    add,
+    all_integers,
+    largest_magnitude,
+    sum_dtype,
+    weighted_sums,
+)
 
-__all__ = ["Combined", "Piece", "Shard"]
+__all__ = ["CombinedFunction", "PartialSum", "Shard"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shard:
-    """The parts that one worker holds, and what it makes of them."""
+    """The parts that one worker holds, and how their values are combined."""
 
     worker: int
     parts: tuple[tuple[int, tuple[Any, ...]], ...]
@@ -25,12 +32,12 @@ class Shard:
     coefficients: np.ndarray
     """(d, m), for each of the m slices of a part's value."""
     narrow: bool
-    """Whether answers may travel in the values' own precision; else in double precision."""
+    """If True, answers are sent in the values' own precision; else in double precision."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """What a worker answers."""
+class PartialSum:
+    """A worker's answer: a linear combination of the slices of its parts' values."""
 
     values: np.ndarray
     """(ceil(l / m),) for a sum of l numbers."""
@@ -39,12 +46,12 @@ class Piece:
     dtype: np.dtype[Any]
     """Of the function's values."""
     rounded: int = 0
-    """The largest integer, in size, that had to be rounded to floating point; 0 if none had."""
-    added: float = 0.0
-    """What was added up, without signs, in the entry where it is most; at most so much."""
+    """The largest magnitude of an integer that was rounded to floating point; 0 if none was."""
+    absolute: float = 0.0
+    """An upper bound of the sum of absolute values that were added in any one entry."""
 
 
-class Combined:
+class CombinedFunction:
     """Calls a function on all items of a shard, and combines its values; runs in the worker.
 
     Parameters
@@ -57,58 +64,61 @@ class Combined:
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._fn = fn
         self._args = args
-        functools.update_wrapper(self, fn, updated=())  # engines tell by name what cannot travel
+        functools.update_wrapper(self, fn, updated=())  # errors of engines name the function
 
-    def __call__(self, shard: Shard) -> Piece:
-        first: tuple[int, np.ndarray] | None = None
+    def __call__(self, shard: Shard) -> PartialSum:
         total: np.ndarray | None = None
         dtypes = set()
-        largest, unsigned = 0, 0.0
-        args = _read_only(self._args)
-        for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
-            for item in items:
-                value = _value(self._fn(_read_only(item), *args), part, shard.worker)
-                if first is None:
-                    first = part, value
-                elif value.shape != first[1].shape:
-                    raise InvalidAnswer(
-                        f"on worker {shard.worker} fn gave shape {first[1].shape} for part {first[0]} "
-                        f"and {value.shape} for part {part}: all parts must give one shape to be added"
-                    )
-                dtypes.add(value.dtype)
-                slices = _slices(value, len(row))
-                with np.errstate(over="ignore", invalid="ignore"):
-                    unsigned += float(np.abs(row).sum()) * _size(slices)
-                    if slices.dtype.kind in "fc":
-                        combined = row @ slices
-                    elif integral(row):
-                        combined = weighted(row[None], slices)[0]
-                    else:
-                        largest = max(largest, size(slices))
-                        combined = row @ slices
-                    total = combined if total is None else added(total, combined)
-        assert first is not None
+        largest, absolute = 0, 0.0
+        for value, row in self._values(shard):
+            dtypes.add(value.dtype)
+            slices = _slices(value, len(row))
+            integers = all_integers(slices)
+            with np.errstate(over="ignore", invalid="ignore"):
+                size = largest_magnitude(slices) if integers else np.abs(slices).max(initial=0.0)
+                absolute += float(np.abs(row).sum()) * float(size)
+                if integers and all_integers(row):
+                    combined = weighted_sums(row[None], slices)[0]
+                else:
+                    largest = max(largest, size) if integers else largest
+                    combined = row @ slices
+                total = combined if total is None else add(total, combined)
         assert total is not None
-        dtype = common(*dtypes)
+        dtype = sum_dtype(*dtypes)
         if total.dtype.kind == "O":
-            largest, total = size(total), total.astype(np.float64)
-        rounded = largest if largest > IN_FLOAT and dtype.kind not in "fc" else 0
+            largest, total = largest_magnitude(total), total.astype(np.float64)
+        rounded = largest if largest > LARGEST_IN_FLOAT and dtype.kind not in "fc" else 0
         if shard.narrow and dtype.kind in "fc":
-            with np.errstate(over="ignore"):  # told below
+            with np.errstate(over="ignore"):  # raises below
                 total = total.astype(np.result_type(dtype, np.float32))
         if total.dtype.kind in "fc" and not np.isfinite(total).all():
             raise InvalidAnswer(
                 f"on worker {shard.worker} the values of fn, combined, exceed the range of {total.dtype}: "
                 "let fn return a wider dtype, or scale it"
             )
-        return Piece(total, first[1].shape, dtype, rounded, unsigned)
+        return PartialSum(total, value.shape, dtype, rounded, absolute)
+
+    def _values(self, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The function's value at each item, and the coefficients of its slices."""
+        first: tuple[int, tuple[int, ...]] | None = None
+        args = _read_only(self._args)
+        for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
+            for item in items:
+                value = _checked_value(self._fn(_read_only(item), *args), part, shard.worker)
+                first = first or (part, value.shape)
+                if value.shape != first[1]:
+                    raise InvalidAnswer(
+                        f"on worker {shard.worker} fn gave shape {first[1]} for part {first[0]} "
+                        f"and {value.shape} for part {part}: all parts must give one shape to be added"
+                    )
+                yield value, row
 
 
-def _value(answer: Any, part: int, worker: int) -> np.ndarray:
+def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:
     if np.ma.is_masked(answer):
         raise InvalidAnswer(
             f"on worker {worker} fn returned a masked array for part {part}, entries of which have no value to "
-            "add: fill them in fn, with answer.filled(0.0), say"
+            "add: fill them in fn, for instance with answer.filled(0.0)"
         )
     try:
         value = np.asarray(answer)
@@ -123,16 +133,16 @@ def _value(answer: Any, part: int, worker: int) -> np.ndarray:
             f"{part}: return one array of numbers, which can be added; join several into one"
         )
     if value.dtype.kind in "fc" and not np.isfinite(value).all():
-        odd = int((~np.isfinite(value)).sum())
+        bad = int((~np.isfinite(value)).sum())
         raise InvalidAnswer(
-            f"on worker {worker} fn gave {odd} of {value.size} numbers that are NaN or infinite for part "
-            f"{part}: no sum can be told from that; mend fn, or drop what is broken in the part"
+            f"on worker {worker} fn gave {bad} of {value.size} numbers that are NaN or infinite for part "
+            f"{part}, which have no sum: repair fn, or remove the invalid data from the part"
         )
     return value
 
 
 def _slices(value: np.ndarray, count: int) -> np.ndarray:
-    """A value as (m, ceil(l / m)) in the widest precision of its kind, the last slice filled up with 0."""
+    """A value as (m, ceil(l / m)) in the widest precision of its kind, the last slice padded with 0."""
     flat = value.reshape(-1)
     wide = np.result_type(flat.dtype, np.float64)
     if flat.dtype.kind in "biu":  # NumPy would widen uint64 and int64 to float64
@@ -140,19 +150,13 @@ def _slices(value: np.ndarray, count: int) -> np.ndarray:
     length = -(-flat.size // count)
     if length * count == flat.size:
         return flat.astype(wide, copy=False).reshape(count, length)
-    filled = np.zeros(count * length, wide)
-    filled[: flat.size] = flat
-    return filled.reshape(count, length)
-
-
-def _size(slices: np.ndarray) -> float:
-    if slices.dtype.kind == "f":  # without an array of absolute values
-        return float(max(slices.max(initial=0.0), -slices.min(initial=0.0)))
-    return float(size(slices) if integral(slices) else np.abs(slices).max(initial=0.0))
+    padded = np.zeros(count * length, wide)
+    padded[: flat.size] = flat
+    return padded.reshape(count, length)
 
 
 def _read_only(item: Any) -> Any:
-    """The same item, its arrays not writable: what fn changed would be wrong in all later sums."""
+    """The same item with read-only arrays: a change by fn would spoil all later sums."""
     if isinstance(item, np.ndarray):
         view = item.view()
         view.flags.writeable = False

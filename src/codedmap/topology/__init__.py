@@ -1,12 +1,8 @@
 """Which nodes of a cluster learn together, and for how long, at the least cost (DoubleClimb)."""
 
-from .cluster import Cluster as Cluster
-from .cluster import InformationNode as InformationNode
-from .cluster import LearningNode as LearningNode
-from .cluster import Link as Link
-from .error import ErrorModel as ErrorModel
-from .plan import plan_cluster as plan_cluster
-from .table import ClusterPlan as ClusterPlan
+from .cluster import Cluster, InformationNode, LearningNode, Link
+from .error import ErrorModel
+from .plan import ClusterPlan, plan_cluster
 
 __all__ = [
     "Cluster",

@@ -1,16 +1,16 @@
-"""A cluster as data: nodes that learn, nodes that give samples, links between them, with units."""
+"""A cluster as data: learning nodes, information nodes, and links between them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidArgument
 from .error import ErrorModel, check_amount
 
-__all__ = ["Cluster", "InformationNode", "LearningNode", "Link"]
+__all__ = ["Cluster", "InformationNode", "LearningNode", "Link", "joined"]
 
 
 def _checked(node: Any, what: str, amounts: tuple[str, ...]) -> None:
@@ -23,22 +23,21 @@ def _checked(node: Any, what: str, amounts: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LearningNode:
-    """A node that computes: in each iteration on the samples it gets, and then averages with its neighbours.
+    """A node that computes on samples in each iteration, and then averages its model with its neighbours.
 
     Parameters
     ----------
     name : str
     seconds : float
-        Of computing in an iteration, whatever the samples.
+        Computing time of an iteration, independent of the samples.
     cost : float
-        Of taking part in one iteration, in any unit that all costs share.
+        Of one iteration, in the unit of all costs.
     seconds_per_sample : float
-        Of computing, on top.
+        Additional computing time for each sample.
     jitter : float
-        Mean, in seconds, of an exponentially distributed delay on top of that, drawn in each
-        iteration anew.
+        Mean, in seconds, of an additional exponential delay, drawn independently in each iteration.
     samples : float
-        Of its own, new ones in each iteration.
+        Its own new samples in each iteration.
     """
 
     name: str
@@ -55,15 +54,15 @@ class LearningNode:
 
 @dataclass(frozen=True, slots=True)
 class InformationNode:
-    """A node that gives samples, to one learning node.
+    """A node that feeds samples to one learning node.
 
     Parameters
     ----------
     name : str
     samples : float
-        New ones in each iteration.
+        New samples in each iteration.
     cost : float
-        Of giving them, an iteration.
+        Of feeding them, in one iteration.
     """
 
     name: str
@@ -76,17 +75,17 @@ class InformationNode:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Two nodes that may be connected, at least one of them a learning node.
+    """A possible connection of two nodes, at least one of them a learning node.
 
     Parameters
     ----------
     first, second : str
-        Their names, in any order.
+        The nodes' names, in any order.
     seconds : float
-        That an exchange over it takes in an iteration: of models between two learning nodes, of samples
-        from an information node.
+        Time of an exchange in one iteration: of models between two learning nodes, of samples from an
+        information node.
     cost : float
-        Of using it in one iteration.
+        Of its use in one iteration.
     """
 
     first: str
@@ -105,15 +104,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What `plan_cluster` chooses from.
+    """The nodes and links that `plan_cluster` chooses from.
 
     Parameters
     ----------
     learning : sequence of LearningNode
     information : sequence of InformationNode
     links : sequence of Link
-        That may be used. All learning nodes have to be connected by them, and each information node with
-        some learning node.
+        They must connect all learning nodes, and each information node with some learning node.
     error : ErrorModel
     """
 
@@ -146,7 +144,9 @@ class Cluster:
         names = [node.name for node in self.learning] + [node.name for node in self.information]
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
-            raise InvalidArgument(f"{len(twice)} names stand for more than one node: {_few(twice)}")
+            raise InvalidArgument(
+                f"{len(twice)} names belong to more than one node: {joined(twice)}"
+            )
 
     def _check_links(self) -> None:
         learning = {node.name for node in self.learning}
@@ -158,17 +158,16 @@ class Cluster:
             if unknown:
                 raise InvalidArgument(
                     f"link {link} names {unknown[0]!r}, which is no node of this cluster: it has "
-                    f"{_few(sorted(learning | information))}"
+                    f"{joined(sorted(learning | information))}"
                 )
             if link.first == link.second:
                 raise InvalidArgument(f"link {link} connects a node with itself: leave it out")
             if not learning & set(ends):
                 raise InvalidArgument(
-                    f"link {link} connects two information nodes, which have nothing to exchange: "
-                    "leave it out"
+                    f"link {link} connects two information nodes, which exchange nothing: leave it out"
                 )
             if frozenset(ends) in seen:
-                raise InvalidArgument(f"link {link} is there twice: keep the one that is meant")
+                raise InvalidArgument(f"link {link} is given twice: keep one of them")
             seen.add(frozenset(ends))
 
     def _check_connected(self) -> None:
@@ -189,19 +188,20 @@ class Cluster:
         if learning - reached:
             raise InvalidArgument(
                 f"the links leave {len(learning - reached)} of {len(learning)} learning nodes unconnected "
-                f"with {self.learning[0].name} ({_few(sorted(learning - reached))}): add links, or plan for "
+                f"with {self.learning[0].name} ({joined(sorted(learning - reached))}): add links, or plan for "
                 "each connected part by itself"
             )
         alone = [node.name for node in self.information if node.name not in fed]
         if alone:
             raise InvalidArgument(
-                f"{len(alone)} information nodes have no link to a learning node ({_few(alone)}): add one, "
+                f"{len(alone)} information nodes have no link to a learning node ({joined(alone)}): add one, "
                 "or leave them out"
             )
 
 
 def _all_of(name: str, kind: type, given: Any) -> tuple[Any, ...]:
-    if isinstance(given, kind) or not isinstance(given, Iterable):
+    single = isinstance(given, kind) or getattr(given, "ndim", 1) == 0  # an array of no axis
+    if single or not isinstance(given, Iterable):
         raise InvalidArgument(f"{name}={given!r} must be a sequence of {kind.__name__}")
     values = tuple(given)
     for value in values:
@@ -210,6 +210,7 @@ def _all_of(name: str, kind: type, given: Any) -> tuple[Any, ...]:
     return values
 
 
-def _few(names: Any) -> str:
-    shown = list(names)
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+def joined(items: Collection[object]) -> str:
+    """The items for a message, the first ones if there are many."""
+    shown = ", ".join(map(str, list(items)[:6]))
+    return shown + (f" and {len(items) - 6} more" if len(items) > 6 else "")

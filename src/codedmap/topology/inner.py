@@ -7,159 +7,170 @@ from typing import Any
 
 import numpy as np
 
-from .selection import Measured, Numbers, Structure
+from .selection import Problem, Selection, Structure
 
-__all__ = ["BETTER", "Merit", "chained", "fed"]
+__all__ = ["IMPROVED", "Objective", "climb_feeds", "climb_pairs"]
 
-Merit = Callable[[Any, Any], Any]
-"""Cost and seconds to what is to be made small."""
+Objective = Callable[[Any, Any], Any]
+"""From cost and seconds to what is minimised."""
 
-BETTER = 1.0 - 1e-9
-"""Less than this share of the merit counts as better; the rest is rounding."""
-
+IMPROVED = 1.0 - 1e-9
+"""Below this share of the objective a change counts as an improvement; above it, as rounding."""
 
 _DOUBT = 1.05
-"""Up to this many times the merit, what was only approximated is computed."""
-_CHAINS = 6
-"""Changes of each kind that are tried although they do not help by themselves."""
+"""A change is evaluated exactly if its approximated objective is below this many times the current one."""
+_FIRSTS = 6
+"""Changes of each kind that are tried as the first of a pair."""
 
 
-def fed(numbers: Numbers, structure: Structure, merit: Merit, feeds: np.ndarray) -> Measured:
-    """Climb from these feeds: the best of all single changes, until none is better.
+def climb_feeds(
+    problem: Problem, structure: Structure, objective: Objective, feeds: np.ndarray
+) -> Selection:
+    """Climb from these feeds by the best of all single changes, until none improves.
 
-    A change is that an information node begins to feed, stops, or feeds another learning node.
+    With a change, an information node begins to feed, stops, or feeds another learning node.
     """
-    now = numbers.measured(structure, feeds)
-    value = float(merit(now.cost, now.seconds))
+    now = problem.selection(structure, feeds)
+    value = float(objective(now.cost, now.seconds))
     for _ in range(4 * len(feeds)):
-        at, _ = _best(_changes(numbers, now, merit))
-        if at is None:
+        change, _ = _best(_objectives_after(problem, now, objective))
+        if change is None:
             break
-        then = numbers.measured(structure, _changed(now, at))
-        after = float(merit(then.cost, then.seconds))
-        first = np.isinf(value) and np.isinf(after) and then.samples > now.samples
-        if not (after < value * BETTER or first):
+        then = problem.selection(structure, _changed_feeds(now, change))
+        after = float(objective(then.cost, then.seconds))
+        closer = np.isinf(value) and np.isinf(after) and then.samples > now.samples
+        if not (after < value * IMPROVED or closer):
             break
         now, value = then, after
     return now
 
 
-def chained(numbers: Numbers, now: Measured, merit: Merit) -> Measured:
-    """Climb on from where no single change is better, by two at once of which the first is promising."""
-    structure, count = now.structure, len(now.structure.nodes)
+def climb_pairs(problem: Problem, now: Selection, objective: Objective) -> Selection:
+    """Climb on from where no single change improves, by pairs whose first change is promising."""
     for _ in range(len(now.feeds)):
-        value = float(merit(now.cost, now.seconds))
-        values = _changes(numbers, now, merit)
-        begins = np.where((now.feeds < 0)[:, None], values, np.inf)
-        moves = np.where((now.feeds >= 0)[:, None], values, np.inf)
-        stops = moves[:, count:].copy()
-        moves[:, count] = np.inf
-        firsts = [divmod(at, count + 1) for kind in (begins, moves) for at in _lowest(kind)]
-        firsts += [(at, count) for at in _lowest(stops)]
-        best, reached = value * BETTER, None
-        for first in firsts:
-            between = numbers.measured(structure, _changed(now, first))
-            at, expected = _best(_changes(numbers, between, merit))
-            if at is not None and expected < value * _DOUBT:
-                then = numbers.measured(structure, _changed(between, at))
-                after = float(merit(then.cost, then.seconds))
+        value = float(objective(now.cost, now.seconds))
+        best, reached = value * IMPROVED, None
+        for first in _promising(_objectives_after(problem, now, objective), now.feeds):
+            between = problem.selection(now.structure, _changed_feeds(now, first))
+            second, expected = _best(_objectives_after(problem, between, objective))
+            if second is not None and expected < value * _DOUBT:
+                then = problem.selection(now.structure, _changed_feeds(between, second))
+                after = float(objective(then.cost, then.seconds))
                 if after < best:
                     best, reached = after, then
         if reached is None:
             break
-        now = fed(numbers, structure, merit, reached.feeds)
+        now = climb_feeds(problem, now.structure, objective, reached.feeds)
     return now
 
 
-def _changed(now: Measured, change: tuple[int, int]) -> np.ndarray:
+def _changed_feeds(now: Selection, change: tuple[int, int]) -> np.ndarray:
+    """The feeds after a change: an information node, and the node that it feeds, n for none."""
+    source, node = change
     feeds = now.feeds.copy()
-    feeds[change[0]] = change[1] if change[1] < len(now.structure.nodes) else -1
+    feeds[source] = node if node < len(now.structure.nodes) else -1
     return feeds
 
 
 def _best(values: np.ndarray) -> tuple[tuple[int, int] | None, float]:
+    """The change with the least objective, if any is finite, and this objective."""
     at = int(values.argmin()) if values.size else 0
     if not values.size or np.isinf(values.flat[at]):
         return None, np.inf
-    source, place = divmod(at, values.shape[1])
-    return (source, place), float(values.flat[at])
+    source, node = divmod(at, values.shape[1])
+    return (source, node), float(values.flat[at])
 
 
-def _lowest(values: np.ndarray) -> list[int]:
-    flat = values.ravel()
-    order = np.argsort(flat, kind="stable")[:_CHAINS]
-    return [int(at) for at in order if np.isfinite(flat[at])]
+def _promising(values: np.ndarray, feeds: np.ndarray) -> list[tuple[int, int]]:
+    """The best changes of each kind: beginning to feed, feeding another node, and stopping."""
+    is_fed = (feeds >= 0)[:, None]
+    stops = np.zeros(values.shape, dtype=bool)
+    stops[:, -1] = True
+    found: list[tuple[int, int]] = []
+    for kind in (~is_fed, is_fed & ~stops, is_fed & stops):
+        flat = np.where(kind, values, np.inf).ravel()
+        order = np.argsort(flat, kind="stable")[:_FIRSTS]
+        found += [divmod(int(at), values.shape[1]) for at in order if np.isfinite(flat[at])]
+    return found
 
 
-def _changes(numbers: Numbers, now: Measured, merit: Merit) -> np.ndarray:
-    """The merit after each change, (I, n + 1), the last column for feeding nobody.
+def _objectives_after(problem: Problem, now: Selection, objective: Objective) -> np.ndarray:
+    """The objective after each change, (I, n + 1), the last column for feeding no node.
 
-    Where times are random, that of the slowest node is approximated from below: it is convex in the
-    times of the nodes, so by its tangent, and by the largest mean.
+    Infinite where nothing changes. Times are those of `_seconds_after`, approximated from below.
     """
-    structure, feeds = now.structure, now.feeds
-    nodes, count = structure.nodes, len(structure.nodes)
-    samples, sources = numbers.samples, np.arange(len(feeds))
+    feeds, count = now.feeds, len(now.structure.nodes)
     is_fed = feeds >= 0
-    at = np.where(is_fed, feeds, 0)
-    waits = numbers.feed_seconds[:, nodes]
-    own = waits[sources, at]
-    longest, second, who = _two_longest(feeds, own, count)
-    load = numbers.own[nodes] + np.bincount(feeds[is_fed], samples[is_fed], count)
-    fixed, each = numbers.base[nodes] + numbers.jitter[nodes], numbers.each[nodes]
-    times = longest + fixed + each * load
-    # How long the slowest takes once the source no longer feeds where it does.
-    order = np.argsort(times)
-    most = times[order[-1]]
-    others = np.where(at == order[-1], times[order[-2]] if count > 1 else -np.inf, most)
-    without = np.where(who[at] == sources, second[at], longest[at])
-    relieved = without + fixed[at] + each[at] * (load[at] - samples)
-    rest = np.where(is_fed, np.maximum(others, relieved), most)
-    loaded = np.maximum(longest, waits) + fixed + each * (load + samples[:, None])
-    slow = np.concatenate([np.maximum(rest[:, None], loaded), rest[:, None]], axis=1)
-    shares = now.shares
-    left = now.slowest - np.where(is_fed, shares[at] * (times[at] - relieved), 0.0)[:, None]
-    more_time = np.where(np.isfinite(loaded), loaded - times, 0.0)
-    tangent = np.concatenate([left + shares * more_time, left], axis=1)
-    seconds = np.maximum(slow, tangent) + structure.exchange
-
-    costs = numbers.feed_cost[:, nodes]
-    rate = np.full((len(feeds), count + 1), now.rate)
-    rate[:, :count] += costs
-    rate -= np.where(is_fed, costs[sources, at], 0.0)[:, None]
-
-    model, gap = numbers.cluster.error, structure.gap
-    kept = now.samples - np.where(is_fed, samples, 0.0)
-    more = kept + samples
-    counts = model.iterations(numbers.target, np.concatenate([more, kept]), gap)
-    iterations = np.repeat(counts[: len(feeds), None], count + 1, axis=1)
-    iterations[:, count] = counts[len(feeds) :]
+    costs = problem.feed_cost[:, now.structure.nodes]
+    paid = np.where(is_fed, costs[np.arange(len(feeds)), feeds], 0.0)
+    rate = np.column_stack([now.rate + costs, np.full(len(feeds), now.rate)]) - paid[:, None]
+    iterations = _iterations_after(problem, now)
     never = np.isinf(iterations) | np.isinf(rate)
     with np.errstate(invalid="ignore"):
-        values: np.ndarray = merit(
+        values: np.ndarray = objective(
             np.where(never, np.inf, iterations * rate),
-            np.where(never, np.inf, iterations * seconds),
+            np.where(never, np.inf, iterations * _seconds_after(problem, now)),
         )
-    values[sources[is_fed], feeds[is_fed]] = np.inf
+    values[is_fed, feeds[is_fed]] = np.inf
     values[~is_fed, count] = np.inf
     if np.isinf(values).all() and np.isinf(now.iterations):
-        # Nothing helps yet: take what brings the most samples.
-        reachable = np.where(is_fed[:, None], np.inf, costs)
-        values[:, :count] = np.where(np.isinf(reachable), np.inf, -samples[:, None])
+        # No single change reaches the error: prefer the one that adds the most samples.
+        able = ~is_fed[:, None] & np.isfinite(costs)
+        values[:, :count] = np.where(able, -problem.samples[:, None], np.inf)
     return values
 
 
-def _two_longest(
-    feeds: np.ndarray, waits: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each node the longest and the second longest wait for its sources, and for whom it is longest."""
-    longest, second, who = np.zeros(count), np.zeros(count), np.full(count, -1)
-    fed_by = np.flatnonzero(feeds >= 0)
-    order = fed_by[np.lexsort((waits[fed_by], feeds[fed_by]))]
-    ends = np.flatnonzero(np.diff(feeds[order], append=-1))
-    longest[feeds[order[ends]]] = waits[order[ends]]
-    who[feeds[order[ends]]] = order[ends]
-    before = ends - 1
-    good = (before >= 0) & (feeds[order[before]] == feeds[order[ends]])
-    second[feeds[order[ends[good]]]] = waits[order[before[good]]]
-    return longest, second, who
+def _iterations_after(problem: Problem, now: Selection) -> np.ndarray:
+    """Iterations after each change, (I, n + 1)."""
+    without = now.samples - np.where(now.feeds >= 0, problem.samples, 0.0)
+    samples = np.concatenate([without + problem.samples, without])
+    counts = problem.cluster.error.iterations(problem.target, samples, now.structure.gap)
+    feeding, stopped = np.split(counts, 2)
+    return np.column_stack([np.tile(feeding[:, None], len(now.structure.nodes)), stopped])
+
+
+def _seconds_after(problem: Problem, now: Selection) -> np.ndarray:
+    """Seconds of an iteration after each change, (I, n + 1), approximated from below.
+
+    The expected time of the slowest node is convex in the times of the nodes. So it is at least as large
+    as its tangent, and as the largest mean. Where times are not random, the largest mean is exact.
+    """
+    times, relieved, loaded = _mean_times(problem, now)
+    is_fed = now.feeds >= 0
+    slowest = times.argmax()
+    others = np.where(
+        now.feeds == slowest, np.delete(times, slowest).max(initial=-np.inf), times[slowest]
+    )
+    without = np.where(is_fed, np.maximum(others, relieved), times[slowest])
+    largest = np.column_stack([np.maximum(without[:, None], loaded), without])
+    saved = np.where(is_fed, now.shares[now.feeds] * (times[now.feeds] - relieved), 0.0)
+    added = np.where(np.isfinite(loaded), loaded - times, 0.0)
+    left = now.slowest - saved
+    tangent = np.column_stack([left[:, None] + now.shares * added, left])
+    seconds: np.ndarray = np.maximum(largest, tangent) + now.structure.exchange
+    return seconds
+
+
+def _mean_times(problem: Problem, now: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean seconds of each node, (n,), of each source's node without it, (I,), and with it, (I, n).
+
+    A node waits for the slowest of its sources, then computes. The second array is only valid for
+    sources that feed a node.
+    """
+    nodes, feeds = now.structure.nodes, now.feeds
+    is_fed, samples = feeds >= 0, problem.samples
+    waits = problem.feed_seconds[:, nodes]
+    # Each node's waits, with two zeros so that there is a longest and a second longest.
+    waited = np.zeros((len(feeds) + 2, len(nodes)))
+    waited[:-2][is_fed, feeds[is_fed]] = waits[is_fed, feeds[is_fed]]
+    second, longest = np.partition(waited, -2, axis=0)[-2:]
+    is_longest = waited.argmax(axis=0)[feeds] == np.arange(len(feeds))
+    wait_without = np.where(is_longest, second[feeds], longest[feeds])
+    load = problem.own_samples[nodes] + np.bincount(feeds[is_fed], samples[is_fed], len(nodes))
+    fixed = problem.seconds[nodes] + problem.jitter[nodes]
+    each = problem.seconds_per_sample[nodes]
+    return (
+        longest + fixed + each * load,
+        wait_without + fixed[feeds] + each[feeds] * (load[feeds] - samples),
+        np.maximum(longest, waits) + fixed + each * (load + samples[:, None]),
+    )

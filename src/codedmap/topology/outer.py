@@ -8,258 +8,253 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from .inner import BETTER, Merit, chained, fed
-from .selection import Measured, Numbers, Structure
+from .inner import IMPROVED, Objective, climb_feeds, climb_pairs
+from .selection import Problem, Selection, Structure
 
 __all__ = ["Climb"]
 
 _FEW = 2
-"""Nodes or links of each ranking that are tried in a step; all, if there are only a few more."""
+"""Nodes or links of each ranking that are tried in a step."""
 _ALL = 6
+"""Up to this many nodes or links are all tried."""
 _NEAR = 1.3
-"""Up to this many times the best merit so far, a structure's feeds are looked at more closely."""
+"""Up to this many times the best objective so far, the inner climb goes on with pairs of changes."""
 _BATCH = 8
-"""A step adds an eighth of what is there, so that their number grows as the logarithm of the nodes'."""
+"""A step may add an eighth of what is there, so that the number of steps grows as a logarithm."""
+
+Change = tuple[np.ndarray, frozenset[int]]
+"""Nodes and links of another structure."""
 
 
 class Climb:
-    """Climbs for one merit; remembers what it has tried.
+    """Climbs for one objective; remembers which structures it has tried.
 
     Parameters
     ----------
-    numbers : Numbers
-    merit : callable
-        Cost and seconds to what is to be made small.
+    problem : Problem
+    objective : callable
+        From cost and seconds to what is minimised.
     """
 
-    def __init__(self, numbers: Numbers, merit: Merit) -> None:
-        self._numbers = numbers
-        self._merit = merit
+    def __init__(self, problem: Problem, objective: Objective) -> None:
+        self._problem = problem
+        self._objective = objective
         self._least = np.inf
-        self._known: dict[tuple[bytes, frozenset[int]], Measured] = {}
-        # Ranks, so that links are told apart by one number, whatever the units of cost and time.
-        cost, seconds = numbers.link_cost, numbers.link_seconds
+        self._known: dict[tuple[bytes, frozenset[int]], Selection] = {}
+        # Ranks give each link one number that does not depend on the units of cost and time.
+        cost, seconds = problem.link_cost, problem.link_seconds
         scale = seconds.mean() / cost.mean() if cost.any() and seconds.any() else 1.0
         self._rank = np.empty(len(cost))
         self._rank[np.argsort(cost * scale + seconds, kind="stable")] = np.arange(len(cost))
 
     @property
-    def tried(self) -> list[Measured]:
-        """All structures that were looked at, with their best feeds."""
+    def tried(self) -> list[Selection]:
+        """All structures that were evaluated, with their best feeds."""
         return list(self._known.values())
 
-    def from_starts(self) -> None:
+    def climb_from_starts(self) -> None:
         """Climb from the best single nodes, and from all nodes together."""
-        numbers = self._numbers
-        cheapest = numbers.feed_cost.min(axis=0, initial=np.inf)
-        cheapest = np.where(np.isfinite(cheapest), cheapest, numbers.cost.max() + 1.0)
+        problem, every = self._problem, np.arange(len(self._problem.cost))
+        cheapest = problem.feed_cost.min(axis=0, initial=np.inf)
+        cheapest = np.where(np.isfinite(cheapest), cheapest, problem.cost.max() + 1.0)
+        own = problem.own_samples
         rankings = (
-            numbers.cost + cheapest,
-            numbers.base + numbers.jitter,
-            -np.isfinite(numbers.feed_cost).sum(axis=0) - numbers.own / (1.0 + numbers.own.max()),
+            problem.cost + cheapest,
+            problem.seconds + problem.jitter,
+            -np.isfinite(problem.feed_cost).sum(axis=0) - own / (1.0 + own.max()),
         )
-        chosen = _best_of(rankings, np.arange(len(numbers.cost)), 4)
-        singles = [self._solved(np.array([node]), frozenset(), None) for node in chosen]
-        singles.sort(key=self.value)
-        for start in singles[:3]:
+        singles = [
+            self.evaluated(np.array([node]), frozenset())
+            for node in _best_by_any(rankings, every, 4)
+        ]
+        for start in sorted(singles, key=self.value)[:3]:
             self.climb(start)
-        every = self._joined(np.arange(len(numbers.cost)), frozenset())
-        if every is not None and len(numbers.cost) > 1:
-            self.climb(self._solved(*every, None))
-            self.climb(self._solved(every[0], self._between(every[0]), None))
+        tree = self._connected(every, frozenset())
+        if tree is not None and len(every) > 1:
+            self.climb(self.evaluated(*tree))
+            self.climb(self.evaluated(every, self._links_between(every)))
 
-    def on_from(self, start: Measured) -> None:
-        """Climb from what another merit led to."""
-        self.climb(self._solved(start.structure.nodes, start.structure.links, start))
-
-    def climb(self, start: Measured) -> Measured:
-        """The best of all single changes of the structure, until none is better."""
+    def climb(self, start: Selection) -> None:
+        """Take the best of all single changes of the structure, until none improves."""
         now = start
-        for _ in range(24 * (1 + int(np.log2(len(self._numbers.cost))))):
+        for _ in range(24 * (1 + int(np.log2(len(self._problem.cost))))):
             best = min(
-                (self._solved(*change, now) for change in self._changes(now)),
+                (self.evaluated(*change, now) for change in self._changes(now)),
                 key=self.value,
                 default=now,
             )
-            if not self.value(best) < self.value(now) * BETTER:
+            if not self.value(best) < self.value(now) * IMPROVED:
                 break
             now = best
-        return now
 
-    def value(self, selection: Measured) -> float:
-        """The merit of a selection."""
-        return float(self._merit(np.array(selection.cost), np.array(selection.seconds)))
+    def value(self, selection: Selection) -> float:
+        """The objective of a selection."""
+        return float(self._objective(np.array(selection.cost), np.array(selection.seconds)))
 
-    def _solved(
-        self, nodes: np.ndarray, links: frozenset[int], before: Measured | None
-    ) -> Measured:
+    def evaluated(
+        self, nodes: np.ndarray, links: frozenset[int], before: Selection | None = None
+    ) -> Selection:
+        """A structure with its best feeds, by an inner climb from the feeds of another selection."""
         key = nodes.tobytes(), links
         if key not in self._known:
-            structure = self._numbers.structure(nodes, links)
-            feeds = self._carried(structure, before)
-            found = fed(self._numbers, structure, self._merit, feeds)
+            structure = self._problem.structure(nodes, links)
+            feeds = self._feeds_kept(structure, before)
+            found = climb_feeds(self._problem, structure, self._objective, feeds)
             if self.value(found) <= _NEAR * self._least:
-                found = chained(self._numbers, found, self._merit)
+                found = climb_pairs(self._problem, found, self._objective)
             self._least = min(self._least, self.value(found))
             self._known[key] = found
         return self._known[key]
 
-    def _carried(self, structure: Structure, before: Measured | None) -> np.ndarray:
-        """The feeds of another structure, as far as their nodes are still there."""
-        feeds = np.full(len(self._numbers.samples), -1)
+    def _feeds_kept(self, structure: Structure, before: Selection | None) -> np.ndarray:
+        """The feeds of another selection whose nodes are in this structure too."""
+        feeds = np.full(len(self._problem.samples), -1)
         if before is not None:
-            place = np.full(len(self._numbers.cost), -1)
-            place[structure.nodes] = np.arange(len(structure.nodes))
-            was = before.feeds >= 0
-            feeds[was] = place[before.structure.nodes[before.feeds[was]]]
+            fed = before.feeds >= 0
+            nodes = before.structure.nodes[before.feeds[fed]]
+            feeds[fed] = self._problem.positions(structure.nodes)[nodes]
         return feeds
 
-    def _changes(self, now: Measured) -> Iterator[tuple[np.ndarray, frozenset[int]]]:
+    def _changes(self, now: Selection) -> Iterator[Change]:
+        """One node more, a batch of nodes more or fewer, one less, one exchanged; then links likewise."""
         nodes, links = now.structure.nodes, now.structure.links
-        inside = np.zeros(len(self._numbers.cost), dtype=bool)
-        inside[nodes] = True
-        added, dropped = self._near(inside, now), self._doubtful(now)
+        added, dropped = self._nodes_to_add(now), self._nodes_to_drop(now)
         sets = [np.append(nodes, node) for node in added]
         if len(nodes) >= _BATCH:
-            sets += self._batches(inside, now)
+            sets += self._batches(now)
         if len(nodes) > 1:
             sets += [nodes[nodes != node] for node in dropped]
-        first = (
-            slice(None) if max(len(added), len(dropped)) <= _ALL - 2 else slice(None, None, _FEW)
-        )
-        sets += [
-            np.append(nodes[nodes != old], new) for old in dropped[first] for new in added[first]
-        ]
+        if max(len(added), len(dropped)) > _ALL - 2:
+            added, dropped = added[::_FEW], dropped[::_FEW]
+        sets += [np.append(nodes[nodes != old], new) for old in dropped for new in added]
         for changed in sets:
-            joined = self._joined(np.sort(changed), links)
-            if joined is not None:
-                yield joined
-                yield joined[0], joined[1] | self._between(joined[0])
-        yield from self._links(now, inside)
+            tree = self._connected(np.sort(changed), links)
+            if tree is not None:
+                yield tree
+                yield tree[0], tree[1] | self._links_between(tree[0])
+        yield from self._link_changes(now)
 
-    def _near(self, inside: np.ndarray, now: Measured) -> list[int]:
+    def _nodes_to_add(self, now: Selection) -> list[int]:
         """Nodes outside that are linked to one inside, the most promising by any ranking."""
-        numbers = self._numbers
-        ends = numbers.ends
+        ends, inside = self._problem.ends, self._inside(now.structure.nodes)
         across = inside[ends[:, 0]] != inside[ends[:, 1]]
         outside = np.unique(np.where(inside[ends[across, 0]], ends[across, 1], ends[across, 0]))
-        return _best_of(self._rankings(now), outside, _FEW)
+        return _best_by_any(self._rankings(now), outside, _FEW)
 
-    def _rankings(self, now: Measured) -> tuple[np.ndarray, ...]:
-        """What speaks for a node outside: its cost, its speed, what information nodes would save or add."""
-        numbers, fed_by = self._numbers, now.feeds >= 0
-        paid = np.full(len(numbers.samples), np.inf)
-        nodes = now.structure.nodes[now.feeds[fed_by]]
-        paid[fed_by] = numbers.feed_cost[fed_by, nodes]
-        with np.errstate(invalid="ignore"):
-            saved = np.where(
-                fed_by[:, None], np.maximum(paid[:, None] - numbers.feed_cost, 0.0), 0.0
-            )
-        new = np.where(
-            fed_by[:, None], 0.0, numbers.samples[:, None] * np.isfinite(numbers.feed_cost)
+    def _nodes_to_drop(self, now: Selection) -> list[int]:
+        """Nodes inside, the most expensive, the slowest, and those with the fewest samples."""
+        problem, nodes = self._problem, now.structure.nodes
+        fed = now.feeds >= 0
+        samples = np.bincount(now.feeds[fed], problem.samples[fed], len(nodes))
+        rankings = (
+            -problem.cost[nodes],
+            -(problem.seconds + problem.jitter)[nodes],
+            samples + problem.own_samples[nodes],
         )
+        return [int(nodes[at]) for at in _best_by_any(rankings, np.arange(len(nodes)), _FEW)]
+
+    def _rankings(self, now: Selection) -> tuple[np.ndarray, ...]:
+        """Rankings of all nodes, lower is better: cost less the savings on feeds, time, new samples (negative)."""
+        problem, fed = self._problem, now.feeds >= 0
+        paid = np.full(len(problem.samples), -np.inf)
+        paid[fed] = problem.feed_cost[fed, now.structure.nodes[now.feeds[fed]]]
+        saved = np.maximum(paid[:, None] - problem.feed_cost, 0.0)
+        able = ~fed[:, None] & np.isfinite(problem.feed_cost)
+        new = np.where(able, problem.samples[:, None], 0.0)
+        load = now.samples / len(now.structure.nodes)
         return (
-            numbers.cost - saved.sum(axis=0),
-            numbers.base + numbers.jitter + numbers.each * (now.samples / len(now.structure.nodes)),
-            -(numbers.own + new.sum(axis=0)),
+            problem.cost - saved.sum(axis=0),
+            problem.seconds + problem.jitter + problem.seconds_per_sample * load,
+            -(problem.own_samples + new.sum(axis=0)),
         )
 
-    def _batches(self, inside: np.ndarray, now: Measured) -> list[np.ndarray]:
-        numbers, nodes = self._numbers, now.structure.nodes
-        outside = np.flatnonzero(~inside)
+    def _batches(self, now: Selection) -> list[np.ndarray]:
+        """Sets with an eighth more nodes, the best of each ranking, and one without the most expensive."""
+        nodes = now.structure.nodes
+        outside = np.flatnonzero(~self._inside(nodes))
         size = min(len(nodes) // _BATCH, len(outside))
         if not size:
             return []
-        found = [outside[np.argsort(r[outside], kind="stable")[:size]] for r in self._rankings(now)]
-        batches = [np.append(nodes, batch) for batch in found]
-        order = nodes[np.argsort(numbers.cost[nodes], kind="stable")]
-        return [*batches, order[: len(nodes) - size]]
+        batches = [_best_by(ranking, outside)[:size] for ranking in self._rankings(now)]
+        kept = _best_by(self._problem.cost, nodes)[: len(nodes) - size]
+        return [*(np.append(nodes, batch) for batch in batches), kept]
 
-    def _doubtful(self, now: Measured) -> list[int]:
-        """Nodes inside that could be done without: the dearest, the slowest, those that are fed least."""
-        numbers, nodes = self._numbers, now.structure.nodes
-        share = np.bincount(now.feeds[now.feeds >= 0], numbers.samples[now.feeds >= 0], len(nodes))
-        rankings = (
-            -numbers.cost[nodes],
-            -(numbers.base + numbers.jitter)[nodes],
-            share + numbers.own[nodes],
-        )
-        return [int(nodes[at]) for at in _best_of(rankings, np.arange(len(nodes)), _FEW)]
-
-    def _joined(
-        self, nodes: np.ndarray, links: frozenset[int]
-    ) -> tuple[np.ndarray, frozenset[int]] | None:
+    def _connected(self, nodes: np.ndarray, links: frozenset[int]) -> Change | None:
         """These nodes with those of the links that are between them, and the fewest more to connect them."""
         if len(nodes) == 1:
             return nodes, frozenset()
-        numbers = self._numbers
-        place = np.full(len(numbers.cost), -1)
-        place[nodes] = np.arange(len(nodes))
-        both = np.flatnonzero((place[numbers.ends] >= 0).all(axis=1))
-        kept = np.isin(both, sorted(links))
-        weight = np.where(kept, 1.0, 2.0 + self._rank[both])
-        ends, shape = place[numbers.ends[both]], (len(nodes), len(nodes))
-        # Positions of links instead of zeros, which the tree would take for none.
+        position = self._problem.positions(nodes)
+        between = np.array(sorted(self._links_between(nodes)), dtype=int)
+        kept = np.isin(between, sorted(links))
+        ends = position[self._problem.ends[between]]
+        # Weights are positive, because the tree would ignore a weight of zero.
+        weight = np.where(kept, 1.0, 2.0 + self._rank[between])
+        shape = (len(nodes), len(nodes))
         tree = minimum_spanning_tree(coo_array((weight, ends.T), shape).tocsr()).tocoo()
         if tree.nnz < len(nodes) - 1:
             return None
-        number = dict(zip(map(frozenset, ends.tolist()), both.tolist(), strict=True))
-        found = {
-            number[frozenset(pair)]
-            for pair in zip(tree.row.tolist(), tree.col.tolist(), strict=True)
-        }
-        return nodes, frozenset(found) | frozenset(both[kept].tolist())
+        number = dict(zip(map(frozenset, ends.tolist()), between.tolist(), strict=True))
+        pairs = zip(tree.row.tolist(), tree.col.tolist(), strict=True)
+        return nodes, frozenset(number[frozenset(pair)] for pair in pairs) | frozenset(
+            between[kept].tolist()
+        )
 
-    def _between(self, nodes: np.ndarray) -> frozenset[int]:
-        """All links between these nodes."""
-        inside = np.zeros(len(self._numbers.cost), dtype=bool)
-        inside[nodes] = True
-        return frozenset(np.flatnonzero(inside[self._numbers.ends].all(axis=1)).tolist())
-
-    def _links(
-        self, now: Measured, inside: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, frozenset[int]]]:
+    def _link_changes(self, now: Selection) -> Iterator[Change]:
         """One link more, many links more, one less, or one in place of another."""
-        numbers, nodes, links = self._numbers, now.structure.nodes, now.structure.links
+        nodes, links = now.structure.nodes, now.structure.links
         if len(nodes) < 3:
             return
-        both = inside[numbers.ends].all(axis=1)
-        have = np.zeros(len(numbers.ends), dtype=bool)
-        have[sorted(links)] = True
-        fresh = np.flatnonzero(both & ~have)
-        # Where a link adds most: between nodes that are far apart in the slowest mode of averaging.
-        vectors = np.linalg.eigh(numbers.averaging(nodes, links))[1]
-        mode = np.zeros(len(numbers.cost))
-        mode[nodes] = vectors[:, -2]
-        apart = (mode[numbers.ends[:, 0]] - mode[numbers.ends[:, 1]]) ** 2
-        more = _best_of((-apart, self._rank, -apart / (1.0 + self._rank)), fresh, _FEW)
-        less = _best_of((apart, -self._rank, -numbers.link_seconds), np.array(sorted(links)), _FEW)
+        fresh = np.array(sorted(self._links_between(nodes) - links), dtype=int)
+        distance = self._mode_distances(nodes, links)
+        rankings = (-distance, self._rank, -distance / (1.0 + self._rank))
+        more = _best_by_any(rankings, fresh, _FEW)
+        rankings = (distance, -self._rank, -self._problem.link_seconds)
+        less = _best_by_any(rankings, np.array(sorted(links)), _FEW)
         for new in more:
             yield nodes, links | {new}
         size = len(links) // _BATCH
         if size > 1:
-            for ranking in (-apart, self._rank):
-                order = fresh[np.argsort(ranking[fresh], kind="stable")]
-                yield nodes, links | frozenset(order[:size].tolist())
+            for ranking in (-distance, self._rank):
+                yield nodes, links | frozenset(_best_by(ranking, fresh)[:size].tolist())
         if len(fresh):
             yield nodes, links | frozenset(fresh.tolist())
         for old in less:
-            fewer = self._joined(nodes, links - {old})
+            fewer = self._connected(nodes, links - {old})
             if fewer is not None and old not in fewer[1]:
                 yield fewer
             for new in more:
-                other = self._joined(nodes, links - {old} | {new})
+                other = self._connected(nodes, links - {old} | {new})
                 if other is not None:
                     yield other
 
+    def _mode_distances(self, nodes: np.ndarray, links: frozenset[int]) -> np.ndarray:
+        """The squared distance of each link's ends in the slowest mode of averaging; far ones add the most."""
+        vectors = np.linalg.eigh(self._problem.averaging_matrix(nodes, links))[1]
+        mode = np.zeros(len(self._problem.cost))
+        mode[nodes] = vectors[:, -2]
+        first, second = mode[self._problem.ends].T
+        distances: np.ndarray = (first - second) ** 2
+        return distances
 
-def _best_of(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) -> list[int]:
-    """The first few of each ranking, lower is better, or all of a few."""
+    def _inside(self, nodes: np.ndarray) -> np.ndarray:
+        return self._problem.positions(nodes) >= 0
+
+    def _links_between(self, nodes: np.ndarray) -> frozenset[int]:
+        both = self._inside(nodes)[self._problem.ends].all(axis=1)
+        return frozenset(np.flatnonzero(both).tolist())
+
+
+def _best_by(ranking: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """These in the order of a ranking, lower is better."""
+    return among[np.argsort(ranking[among], kind="stable")]
+
+
+def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) -> list[int]:
+    """The first few of each ranking, lower is better, or all if there are only a few more."""
     if len(among) <= _ALL:
         return [int(one) for one in among]
     found: dict[int, None] = {}
     for ranking in rankings:
-        order = among[np.argsort(ranking[among], kind="stable")]
-        new = [one for one in order[: few * (1 + len(found))].tolist() if one not in found]
-        found |= dict.fromkeys(new[:few])
+        best = _best_by(ranking, among)[: few * (1 + len(found))].tolist()
+        found |= dict.fromkeys([one for one in best if one not in found][:few])
     return list(found)

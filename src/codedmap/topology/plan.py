@@ -1,44 +1,110 @@
-"""Which nodes should learn together, and for how long, at least cost?"""
+"""`plan_cluster`: which nodes should learn together, and for how long, at the least cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InvalidArgument, Unreachable
-from .cluster import Cluster
+from .cluster import Cluster, Link, joined
 from .error import check_amount
-from .inner import Merit
+from .inner import Objective
 from .outer import Climb
-from .selection import Measured, Numbers
-from .table import ClusterPlan
+from .selection import Problem, Selection
 
-__all__ = ["plan_cluster"]
+__all__ = ["ClusterPlan", "plan_cluster"]
 
 _PRICES = 4
 """Prices of a second that are tried between none and one at which the time is short enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """Which nodes cooperate over which links, for how many iterations, at what cost; print it.
+
+    Made by `plan_cluster`.
+    """
+
+    learning: tuple[str, ...]
+    """The learning nodes that cooperate."""
+    information: tuple[str, ...]
+    """The information nodes that feed them."""
+    links: tuple[Link, ...]
+    """Between learning nodes."""
+    feeds: tuple[Link, ...]
+    """From information nodes to learning nodes."""
+    iterations: int
+    """How many are needed."""
+    error: float
+    """Expected after these, by the cluster's error model."""
+    error_target: float
+    """The largest error allowed."""
+    seconds: float
+    """Expected of all iterations."""
+    seconds_target: float
+    """The longest time allowed."""
+    cost: float
+    """Of all iterations."""
+    samples: float
+    """In one iteration."""
+    gap: float
+    """Spectral gap of averaging over the links, 1 for a complete graph."""
+    tried: int
+    """Structures that were evaluated."""
+
+    @property
+    def accurate(self) -> bool:
+        """Whether the error target holds."""
+        return self.error <= self.error_target * (1.0 + 1e-9)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the time target holds."""
+        return self.seconds <= self.seconds_target
+
+    def __str__(self) -> str:
+        each = 1.0 / self.iterations
+        rows = [
+            ("learning nodes", f"{len(self.learning)}", joined(self.learning)),
+            ("links", f"{len(self.links)}", joined(self.links)),
+            ("information nodes", f"{len(self.information)}", joined(self.feeds)),
+            ("iterations", f"{self.iterations:,}", f"{self.samples:,.6g} samples each, gap {self.gap:.3g}"),
+            ("error", f"{self.error:.4g}", _target(self.error_target, "", self.accurate)),
+            ("seconds", f"{self.seconds:.4g}", f"{_target(self.seconds_target, ' s', self.in_time)}; "
+             f"{self.seconds * each:.3g} s an iteration"),
+            ("cost", f"{self.cost:.4g}", f"{self.cost * each:.3g} an iteration"),
+        ]  # fmt: skip
+        width = max(len(value) for _, value, _ in rows)
+        return "\n".join(
+            f"{name:<18}{value:>{width}}  {note}".rstrip() for name, value, note in rows
+        )
+
+
+def _target(value: float, unit: str, holds: bool) -> str:
+    return f"target {value:g}{unit} {'holds' if holds else 'MISSED'}"
+
+
 def plan_cluster(
     cluster: Cluster, *, error: float, seconds: float, throw: bool = True
 ) -> ClusterPlan:
-    r"""Choose nodes, links and iterations such that error and time targets hold at little cost.
+    r"""Choose nodes, links and iterations that meet an error and a time target at little cost.
 
-    Of the learning nodes some cooperate: in each iteration each of them computes on the samples it
-    gets, and averages what it has learned with its neighbours. Of the information nodes some each
-    feed samples to one of these. The plan says which, and how many iterations they take.
+    Some of the learning nodes cooperate: in each iteration each of them computes on the samples it
+    gets, and averages its model with those of its neighbours. Some of the information nodes each feed
+    samples to one of these. The plan says which, and how many iterations they need.
 
     Parameters
     ----------
     cluster : Cluster
     error : float
-        The largest expected error that will do, by the cluster's `ErrorModel`.
+        The largest expected error allowed, by the cluster's `ErrorModel`.
     seconds : float
-        The longest expected time of all iterations together; infinite if it does not matter.
+        The longest expected time of all iterations together; infinite for no limit.
     throw : bool
-        Whether to raise where the targets are not met. If False, the best that was found is returned,
-        which reaches the error in the least time; `ClusterPlan.in_time` is False then.
+        If True, raise when no selection was found that meets the time target. If False, return the
+        fastest that reaches the error; `ClusterPlan.in_time` is False then.
 
     Returns
     -------
@@ -50,35 +116,34 @@ def plan_cluster(
     InvalidArgument
         If an argument cannot work.
     Unreachable
-        If the error is below the floor that no number of iterations gets under, also with
-        ``throw=False``; or if no selection was found that meets both targets. It tells the best
-        values.
+        If no number of iterations reaches the error, also with ``throw=False``; or if no selection was
+        found that meets both targets. The exception holds the best error and time found.
 
     Notes
     -----
     After DoubleClimb of Malandrino, Chiasserini, Molner and de la Oliva (arXiv 2102.03394, IEEE/ACM
     Transactions on Networking 2022).
 
-    *The paper's*, by its abstract: learning nodes and information nodes; the task, to choose which of them
-    cooperate and the number of iterations, at least cost under a target error and a target time; and the
-    statement that its algorithm is 1 + 1/\|I\| competitive, with I the information nodes, in cubic time at
-    worst. *By summaries of the paper, not checked*: that it is two nested climbs, an outer one over
-    links between learning nodes and an inner one over links from information nodes. *Ours*, because the
-    paper's formulas and steps were not at hand, and so no part of what it proves:
+    *From the paper's abstract*: learning nodes and information nodes; the task, to choose which of them
+    cooperate and the number of iterations, at the least cost under a target error and a target time; and
+    the statement that its algorithm is 1 + 1/\|I\| competitive, with I the information nodes, in cubic
+    time at worst. *From summaries of the paper, not checked*: that it is two nested climbs, an outer one
+    over links between learning nodes and an inner one over links from information nodes. *Our own*, because
+    the paper's formulas and steps were not available, and therefore not covered by its proofs:
 
-    - the `ErrorModel`, and that samples of one information node count once, so that it feeds one node;
-    - the time of an iteration: a learning node waits for its slowest source, then computes; the expected
-      slowest of them, and after that the slowest link between two, make the iteration;
-    - the averaging matrix: Metropolis weights, link share 1 / (1 + the larger degree of its ends);
-    - the steps. The outer climb goes from single learning nodes, and from all with a spanning tree, to the best
-      of structures that differ in a node or a link (one more, one less, one exchanged, or an eighth more), and
-      stops where none is better; the most promising changes by a few rankings are tried. For each structure
-      the inner climb does the same with information nodes. What they make small is the cost plus a price
-      times the seconds. The price is 0 first, and if that takes too long, the least is sought by halving
-      at which it does not; a last climb makes the cost small among those in time.
+    - The `ErrorModel`, and that samples of one information node count once, so that it feeds one node.
+    - The time of an iteration: each learning node waits for its slowest source, then computes. An iteration
+      takes the expected time of the slowest node, and then that of the slowest link between two.
+    - The averaging matrix: Metropolis weights, link weight 1 / (1 + the larger degree of its ends).
+    - The steps. The outer climb starts from single learning nodes, and from all with a spanning tree. It goes
+      to the best of the structures that differ in a node or a link (one more, one less, one exchanged, or an
+      eighth more), and stops where none is better. Rankings choose which changes are tried. For each
+      structure the inner climb does the same with information nodes. Both minimise the cost plus a price
+      times the seconds. The price is 0 first. If that takes too long, the least price at which it does not
+      is searched for by bisection; a last climb minimises the cost among the selections in time.
 
-    It finds a local optimum, and there is no proof of a bound for it. ``python -m experiments clusters``
-    compares it with all selections of small clusters, and measures how its time grows.
+    It finds a local optimum, without a proven bound. ``python -m experiments clusters`` compares it with
+    all selections of small clusters, and measures how its run time grows.
 
     Examples
     --------
@@ -98,103 +163,128 @@ def plan_cluster(
     error = check_amount("error", error, above=True)
     if seconds != np.inf:
         seconds = check_amount("seconds", seconds, above=True)
-    numbers = Numbers(cluster, error)
-    if error <= cluster.error.floor:
+    floor = cluster.error.floor
+    if error <= floor:
         raise Unreachable(
             f"no selection reaches an error of {error:g}: whatever the nodes and the iterations, it stays "
-            f"above the error model's floor of {cluster.error.floor:g}. Allow a larger error",
-            error=cluster.error.floor,
+            f"above the error model's floor of {floor:g}. Allow a larger error",
+            error=floor,
             seconds=np.inf,
         )
-    found, looked = _found(numbers, seconds)
-    if np.isinf(found.iterations):
+    best, evaluated = _search(Problem(cluster, error), seconds)
+    if np.isinf(best.iterations):
         raise Unreachable(
             f"no selection reaches an error of {error:g} within 1e15 iterations, for it is too near the error "
-            f"model's floor of {cluster.error.floor:g}, or what is above that falls too slowly. Allow a larger "
-            "error",
-            error=cluster.error.floor,
+            f"model's floor of {floor:g}, or what is above that falls too slowly. Allow a larger error",
+            error=floor,
             seconds=np.inf,
         )
-    if throw and found.seconds > seconds:
-        raise _too_slow(cluster, error, seconds, found, looked)
-    return ClusterPlan.of(cluster, found, error, seconds, len(looked))
+    if throw and best.seconds > seconds:
+        raise _too_slow(cluster, error, seconds, best, evaluated)
+    return _plan_of(cluster, best, error, seconds, len(evaluated))
 
 
-def _found(numbers: Numbers, seconds: float) -> tuple[Measured, list[Measured]]:
-    """The cheapest selection in time, or if there is none the fastest, and all that were looked at."""
-    looked: list[Measured] = []
+def _plan_of(
+    cluster: Cluster, best: Selection, error: float, seconds: float, tried: int
+) -> ClusterPlan:
+    """The plan of a selection, with the names of its nodes and links."""
+    structure, names = best.structure, [node.name for node in cluster.learning]
+    sources = {node.name for node in cluster.information}
+    fed = [
+        (node.name, names[structure.nodes[place]])
+        for node, place in zip(cluster.information, best.feeds.tolist(), strict=True)
+        if place >= 0
+    ]
+    feeds = {frozenset(pair) for pair in fed}
+    between = [link for link in cluster.links if not {link.first, link.second} & sources]
+    return ClusterPlan(
+        learning=tuple(names[node] for node in structure.nodes),
+        information=tuple(source for source, _ in fed),
+        links=tuple(between[number] for number in sorted(structure.links)),
+        feeds=tuple(one for one in cluster.links if frozenset((one.first, one.second)) in feeds),
+        iterations=int(best.iterations),
+        error=float(cluster.error.error(best.samples, structure.gap, best.iterations)),
+        error_target=error,
+        seconds=float(best.seconds),
+        seconds_target=seconds,
+        cost=float(best.cost),
+        samples=best.samples,
+        gap=structure.gap,
+        tried=tried,
+    )
 
-    def climbed(merit: Merit, start: Measured | None = None) -> Measured:
-        climb = Climb(numbers, merit)
+
+def _search(problem: Problem, seconds: float) -> tuple[Selection, list[Selection]]:
+    """The cheapest selection in time, or if there is none the fastest; and all that were evaluated."""
+    evaluated: list[Selection] = []
+
+    def climb(objective: Objective, start: Selection | None = None) -> Selection:
+        climb = Climb(problem, objective)
         if start is None:
-            climb.from_starts()
+            climb.climb_from_starts()
         else:
-            climb.on_from(start)
-        looked.extend(climb.tried)
+            climb.climb(climb.evaluated(start.structure.nodes, start.structure.links, start))
+        evaluated.extend(climb.tried)
         return min(climb.tried, key=climb.value)
 
-    cheap = climbed(lambda cost, _: cost)
-    if np.isinf(cheap.iterations):  # then none reaches the error, since its cost is infinite too
-        return cheap, looked
+    def cheapest() -> Selection:
+        return min(in_time(), key=lambda one: (one.cost, one.seconds))
+
+    def in_time() -> list[Selection]:
+        return [one for one in evaluated if one.seconds <= seconds and np.isfinite(one.iterations)]
+
+    cheap = climb(lambda cost, _: cost)
+    if np.isinf(cheap.iterations):  # no selection reaches the error: all costs are infinite
+        return cheap, evaluated
     if cheap.seconds > seconds:
-        climbed(lambda _, seconds: seconds)
-        if not _in_time(looked, seconds):
-            return _fastest(looked), looked
-        _between(climbed, cheap, _fastest(looked), seconds)
-    best = _cheapest(looked, seconds)
+        climb(lambda _, seconds: seconds)
+        fast = min(evaluated, key=lambda one: (one.seconds, one.cost))
+        if fast.seconds > seconds:
+            return fast, evaluated
+        _bisect_price(climb, cheap, fast, seconds)
+    best = cheapest()
     for _ in range(_PRICES):
-        climbed(lambda cost, took: np.where(took <= seconds, cost, np.inf), best)
-        then = _cheapest(looked, seconds)
+        climb(lambda cost, took: np.where(took <= seconds, cost, np.inf), best)
+        then = cheapest()
         if then.cost >= best.cost:
             break
         best = then
-    return best, looked
+    return best, evaluated
 
 
-def _between(
-    climbed: Callable[[Merit], Measured], cheap: Measured, fast: Measured, seconds: float
+def _bisect_price(
+    climb: Callable[[Objective], Selection], cheap: Selection, fast: Selection, seconds: float
 ) -> None:
-    """Climb at several prices of a second, ever nearer to the least at which the time is kept."""
-    # Beyond this price the fast selection is the better of the two.
+    """Climb at several prices of a second, towards the least at which the time target holds."""
+    # Above this price the fast selection has the lower objective of the two.
     price = (fast.cost - cheap.cost) / max(cheap.seconds - fast.seconds, 1e-300)
     low, high = 0.0, np.inf
     for _ in range(_PRICES):
         if price <= 0.0 or not np.isfinite(price):
             return
-        then = climbed(_priced(price))
-        if then.seconds <= seconds:
+        if climb(_priced(price)).seconds <= seconds:
             high = price
         else:
             low = price
         price = 4.0 * low if np.isinf(high) else (low + high) / 2.0 if low else high / 4.0
 
 
-def _priced(price: float) -> Merit:
+def _priced(price: float) -> Objective:
     return lambda cost, seconds: cost + price * seconds
 
 
-def _in_time(looked: Iterable[Measured], seconds: float) -> list[Measured]:
-    return [one for one in looked if one.seconds <= seconds and np.isfinite(one.iterations)]
-
-
-def _cheapest(looked: list[Measured], seconds: float) -> Measured:
-    return min(_in_time(looked, seconds), key=lambda one: (one.cost, one.seconds))
-
-
-def _fastest(looked: list[Measured]) -> Measured:
-    return min(looked, key=lambda one: (one.seconds, one.cost))
-
-
 def _too_slow(
-    cluster: Cluster, error: float, seconds: float, fast: Measured, looked: list[Measured]
+    cluster: Cluster, error: float, seconds: float, fast: Selection, evaluated: list[Selection]
 ) -> Unreachable:
-    # What could be had in the time: a few iterations fewer, of all that were looked at.
-    least = np.inf
-    for one in looked:
-        count = np.floor(seconds / one.each) if one.each else np.inf
+    least = (
+        np.inf
+    )  # the smallest error of any selection after as many iterations as the time allows
+    for one in evaluated:
+        each = one.iteration_seconds
+        count = np.floor(seconds / each) if each else np.inf
         if 1.0 <= count < np.inf:
             least = min(least, cluster.error.error(one.samples, one.structure.gap, count))
-    fewest = min(one.each for one in looked)
+    fewest = min(one.iteration_seconds for one in evaluated)
     could = (
         f"the smallest error found within that time is {least:.3g}"
         if np.isfinite(least)
@@ -202,8 +292,8 @@ def _too_slow(
     )
     return Unreachable(
         f"no selection was found that reaches an error of {error:g} within {seconds:g} s: the fastest "
-        f"of {len(looked):,} that were looked at takes {fast.seconds:.4g} s ({fast.iterations:,.0f} iterations of "
-        f"{fast.each:.3g} s), {could}. Allow more time or a larger error, or give the cluster more",
+        f"of {len(evaluated):,} that were evaluated takes {fast.seconds:.4g} s ({fast.iterations:,.0f} iterations "
+        f"of {fast.iteration_seconds:.3g} s), {could}. Allow more time or a larger error, or give the cluster more",
         error=float(least),
         seconds=float(fast.seconds),
     )

@@ -13,10 +13,9 @@
 (True, 8000)
 """
 
-from .amsgrad import AMSGrad as AMSGrad
-from .sketch import CountSketch as CountSketch
-from .sketched import SketchedAMSGrad as SketchedAMSGrad
-from .step import Step as Step
+from .amsgrad import AMSGrad, Step
+from .sketch import CountSketch
+from .sketched import SketchedAMSGrad
 
 __all__ = ["AMSGrad", "CountSketch", "SketchedAMSGrad", "Step"]
 

@@ -1,20 +1,224 @@
-"""AMSGrad, on gradients that workers add up."""
+"""AMSGrad on sums of gradients, and the base class that its sketched variant shares with it."""
 
 from __future__ import annotations
 
+import abc
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..api.parts import CodedParts
-from ..api.sum import sum as added
+from ..api.sum import CodedParts
+from ..api.sum import sum as coded_sum
+from ..contracts.arguments import is_real
 from ..contracts.stopping import StoppingRule
-from .moments import Moments, Rate
-from .optimizer import Optimizer
-from .step import Step
+from ..errors import InvalidAnswer, InvalidArgument
+from ..results.sum_result import SumResult
 
-__all__ = ["AMSGrad"]
+__all__ = ["AMSGrad", "Optimizer", "Rate", "Step", "flat_gradient", "read_only"]
+
+Rate = float | Callable[[int], float]
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""m, v and v̂, (d,) each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One step: its rounds of calls, and which weights it changed; print it for a line."""
+
+    number: int
+    """Counted from 1."""
+    rounds: tuple[SumResult, ...]
+    """One, or two where exact values were requested as well."""
+    changed: np.ndarray
+    """Indices of the changed weights, ascending, in the flattened weights."""
+
+    def __str__(self) -> str:
+        rounds = f"{len(self.rounds)} round{'s' if len(self.rounds) > 1 else ''} of calls"
+        state = "exact" if self.exact else "not exact"
+        return (
+            f"step {self.number}: {rounds} in {self.seconds:.2f} s, sums {state}, {self.received:,} "
+            f"bytes received, {self.changed.size:,} weights changed"
+        )
+
+    @property
+    def received(self) -> int:
+        """Bytes of numbers in all answers that came."""
+        return sum(result.received for result in self.rounds)
+
+    @property
+    def seconds(self) -> float:
+        """From the first call sent to the last sum decoded."""
+        return math.fsum(result.seconds for result in self.rounds)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sums cover all parts, up to rounding; the sum of sketches is then exact as a sketch."""
+        return all(result.exact for result in self.rounds)
+
+
+class Optimizer(abc.ABC):
+    """Weights, the moments of AMSGrad, and steps against the mean of the parts' gradients.
+
+    The parameters are those of `AMSGrad`. Vectors are flat, (d,), in the dtype of the weights.
+    """
+
+    def __init__(
+        self, weights: Any, learning_rate: Rate, betas: tuple[float, float], epsilon: float
+    ) -> None:
+        start = _checked_start(weights)
+        if not callable(learning_rate):
+            _checked_rate(learning_rate, 1)
+        _check_betas(betas, start.dtype)
+        _check_epsilon(epsilon, start.dtype)
+        self._rate = learning_rate
+        self._betas = betas
+        self._shape = start.shape
+        self._weights = start.flatten()
+        first = np.zeros_like(self._weights)
+        second = np.full_like(self._weights, epsilon)
+        self._moments: Moments = first, second, second.copy()
+        self._steps = 0
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The current weights, read-only."""
+        return read_only(self._weights.reshape(self._shape))
+
+    @property
+    def steps(self) -> int:
+        """How many steps were made."""
+        return self._steps
+
+    def step(
+        self,
+        gradient: Callable[..., Any],
+        parts: CodedParts,
+        *,
+        args: tuple[Any, ...] = (),
+        stop: StoppingRule | None = None,
+    ) -> Step:
+        """One step against the mean of the parts' gradients.
+
+        Parameters
+        ----------
+        gradient : callable
+            From a part, the weights and ``args`` to an array of the weights' shape; the ``fn`` of
+            `codedmap.sum`.
+        parts : CodedParts
+        args : tuple
+            What changes from step to step besides the weights, such as the step's number as a seed.
+        stop : StoppingRule, optional
+            As for `codedmap.sum`.
+
+        Returns
+        -------
+        Step
+
+        Raises
+        ------
+        NotEnoughAnswers, InvalidAnswer, CannotSend
+            As `codedmap.sum`. Nothing has changed then, and the step can be repeated.
+        """
+        if not callable(gradient):
+            raise InvalidArgument(
+                f"gradient={gradient!r} must be a function of a part, the weights and args"
+            )
+        if not isinstance(parts, CodedParts):
+            raise InvalidArgument(
+                f"parts must be placed once, as CodedParts(parts, code=..., engine=...), not be a "
+                f"{type(parts).__name__}: every step uses them"
+            )
+        if not isinstance(args, (tuple, list)):
+            raise InvalidArgument(
+                f"args must be a tuple, as args=(number,), not a {type(args).__name__}"
+            )
+
+        def total(fn: Callable[..., Any]) -> SumResult:
+            return coded_sum(fn, parts, args=(self.weights, *args), stop=stop)
+
+        rounds, changed = self._advance(gradient, total, len(parts))
+        return Step(self.steps, rounds, changed)
+
+    @abc.abstractmethod
+    def _advance(
+        self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
+    ) -> tuple[tuple[SumResult, ...], np.ndarray]:
+        """Make a step; return its rounds of calls and the indices of the changed weights.
+
+        Parameters
+        ----------
+        gradient : callable
+            As in `step`.
+        total : callable
+            From a function of a part and the weights to its sum over all parts.
+        parts : int
+            Their number.
+        """
+
+    def _rate_of(self, number: int) -> float:
+        """α_t of a step, counted from 1."""
+        return _checked_rate(self._rate(number) if callable(self._rate) else self._rate, number)
+
+    @property
+    def _next_rate(self) -> float:
+        return self._rate_of(self._steps + 1)
+
+    def _finite_gradient(self, gradient: Any) -> np.ndarray:
+        flat = flat_gradient(gradient, self._shape, self._weights.dtype)
+        odd = int((~np.isfinite(flat)).sum())
+        if odd:
+            raise InvalidAnswer(
+                f"{odd} of {flat.size} numbers of the gradient are NaN or infinite in "
+                f"{flat.dtype}: no step can be made with it"
+            )
+        return flat
+
+    def _moments_after(self, gradient: np.ndarray) -> Moments:
+        """m_t, v_t and v̂_t for a gradient of shape (d,), which are not stored yet.
+
+        Raises
+        ------
+        InvalidAnswer
+            If its squares are infinite.
+        """
+        first, second, largest = self._moments
+        decay, squared = (self._weights.dtype.type(beta) for beta in self._betas)
+        first = decay * first + (1 - decay) * gradient
+        with np.errstate(over="ignore", under="ignore"):
+            second = squared * second + (1 - squared) * gradient**2
+        odd = int(np.isinf(second).sum())
+        if odd:  # such a weight would never move again
+            raise InvalidAnswer(
+                f"the squares of {odd} of {gradient.size} numbers of the gradient, the largest of which is "
+                f"{np.abs(gradient).max():.2g}, exceed the range of {gradient.dtype}: scale the loss down"
+                + (", or train in float64" if gradient.dtype == np.float32 else "")
+            )
+        return first, second, np.maximum(largest, second)
+
+    def _apply(self, moments: Moments, change: np.ndarray) -> None:
+        """Subtract a change from the weights, and store the moments.
+
+        Raises
+        ------
+        InvalidAnswer
+            If the weights were no longer finite; nothing is stored then.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = self._weights - change.astype(self._weights.dtype)
+        if not np.isfinite(weights).all():
+            raise InvalidAnswer(
+                f"step {self._steps + 1} would make {(~np.isfinite(weights)).sum()} of {weights.size} weights "
+                f"infinite: take a learning rate of less than {self._next_rate:g}"
+            )
+        self._moments = moments
+        self._weights = weights
+        self._steps += 1
+
+    def _summary(self) -> str:
+        return f"{self._weights.size:,} weights in {self._weights.dtype}, {self._steps} steps made"
 
 
 class AMSGrad(Optimizer):
@@ -29,9 +233,9 @@ class AMSGrad(Optimizer):
     weights : array_like
         Where to start; float32 or float64, of any shape. It is copied.
     learning_rate : float, or callable
-        α; or the number of the step, from 1 on, to α_t.
+        α; or a function from the number of the step, from 1 on, to α_t.
     betas : (float, float)
-        β₁ and β₂.
+        β₁ and β₂, in [0, 1).
     epsilon : float
         ε, which keeps the divisor from 0; in units of the squared gradient.
 
@@ -49,32 +253,108 @@ class AMSGrad(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        super().__init__(Moments(weights, learning_rate, betas, epsilon))
+        super().__init__(weights, learning_rate, betas, epsilon)
 
     def __repr__(self) -> str:
-        return f"<AMSGrad: {self._moments}>"
+        return f"<AMSGrad: {self._summary()}>"
 
-    def _made(
-        self,
-        gradient: Callable[..., Any],
-        parts: CodedParts,
-        sent: tuple[Any, ...],
-        stop: StoppingRule | None,
-    ) -> Step:
-        result = added(gradient, parts, args=sent, stop=stop)
-        self.update(result.value / len(parts))
-        return Step(self.steps, (result,), np.arange(self.weights.size))
+    def _advance(
+        self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
+    ) -> tuple[tuple[SumResult, ...], np.ndarray]:
+        result = total(gradient)
+        self.update(result.value / parts)
+        return (result,), np.arange(self._weights.size)
 
     def update(self, gradient: Any) -> None:
-        """One step against a gradient that has come in another way.
+        """One step against a gradient from another source.
 
         Raises
         ------
         InvalidAnswer
             If it is not of the weights' shape, or it or its squares are not finite.
         """
-        moments = self._moments
-        first, second, largest = moments.after(moments.flat(gradient))
-        with np.errstate(over="ignore"):  # told when it is to be applied
-            change = moments.rate * first / np.sqrt(largest)
-        moments.move((first, second, largest), change)
+        moments = self._moments_after(self._finite_gradient(gradient))
+        first, _, largest = moments
+        with np.errstate(over="ignore"):  # `_apply` raises where the weights become infinite
+            change = self._next_rate * first / np.sqrt(largest)
+        self._apply(moments, change)
+
+
+def flat_gradient(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """A gradient in this dtype, (d,), if it has this shape."""
+    if np.ma.is_masked(gradient):
+        raise InvalidAnswer(
+            "a gradient is a masked array, entries of which have no value: fill them, for example with "
+            "gradient.filled(0.0)"
+        )
+    given = np.asarray(gradient)
+    if given.shape != shape or given.dtype.kind not in "biuf":
+        raise InvalidAnswer(
+            f"a gradient of shape {given.shape} and dtype {given.dtype} is none for weights of shape "
+            f"{shape} and dtype {dtype}: give one real number for each"
+        )
+    with np.errstate(over="ignore"):
+        flat: np.ndarray = given.reshape(-1).astype(dtype)
+    return flat
+
+
+def read_only(values: np.ndarray) -> np.ndarray:
+    """A view that cannot be written to."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
+def _checked_start(weights: Any) -> np.ndarray:
+    if np.ma.is_masked(weights):
+        raise InvalidArgument(
+            "weights are a masked array, entries of which have no value: start for example from "
+            "weights.filled(0.0)"
+        )
+    try:
+        start = np.asarray(weights)
+    except ValueError as error:
+        raise InvalidArgument(
+            f"weights are no array: {error}; join several arrays into one"
+        ) from error
+    if start.dtype not in (np.float32, np.float64) or not start.size:
+        raise InvalidArgument(
+            f"weights of shape {start.shape} and dtype {start.dtype} cannot be trained: give at "
+            "least one number, in float32 or float64"
+        )
+    if not np.isfinite(start).all():
+        raise InvalidArgument(
+            f"{(~np.isfinite(start)).sum()} of {start.size} weights are NaN or infinite: start "
+            "from finite ones"
+        )
+    return start
+
+
+def _checked_rate(value: Any, number: int) -> float:
+    if not is_real(value) or not 0 < value < math.inf:
+        raise InvalidArgument(
+            f"the learning rate of step {number} is {value!r}: it must be a finite number of more than 0"
+        )
+    return float(value)
+
+
+def _check_betas(betas: Any, dtype: np.dtype[Any]) -> None:
+    decays = betas if isinstance(betas, tuple) and len(betas) == 2 else (math.nan,)
+    if not all(is_real(beta) and 0 <= beta < 1 for beta in decays):
+        raise InvalidArgument(f"betas={betas!r} must be two numbers of at least 0 and below 1")
+    if max(map(dtype.type, decays)) == 1:
+        raise InvalidArgument(
+            f"betas={betas!r} are 1 in {dtype}, so that new gradients would have no weight: use smaller "
+            "ones, or float64"
+        )
+
+
+def _check_epsilon(epsilon: Any, dtype: np.dtype[Any]) -> None:
+    if not is_real(epsilon) or not 0 < epsilon < math.inf:
+        raise InvalidArgument(f"epsilon={epsilon!r} must be a finite number of more than 0")
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = dtype.type(epsilon)
+    if not 0 < rounded < np.inf:
+        raise InvalidArgument(
+            f"epsilon={epsilon!r} is {rounded:g} in {dtype}: use another, or float64"
+        )

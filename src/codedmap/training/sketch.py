@@ -1,4 +1,4 @@
-"""The count sketch: a linear map to few numbers from which large entries of a vector can be told."""
+"""The count sketch: a linear map to few numbers from which large entries of a vector can be estimated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import InvalidArgument
 __all__ = ["CountSketch"]
 
 _WIDEST = 2**31
-"""Columns that half of 64 random bits choose from evenly enough."""
+"""Most columns from which 32 random bits choose evenly enough."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +22,25 @@ class CountSketch:
     """A vector of ``size`` numbers as a table of ``rows`` by ``columns``, linear in the vector.
 
     From Charikar, Chen and Farach-Colton (2002). Each row adds up all entries in its columns, with
-    random signs: entry i comes to column b_r(i) with sign s_r(i). So each row has an estimate of
-    every entry, s_r(i) times what stands in its column: right on average over the random signs,
-    with a standard deviation of at most ‖vector‖ / √columns. The median over the rows is the
-    estimate. It is symmetric around the entry as well, and far off seldom, the less the more rows
-    there are. Columns and signs are drawn independently, from the seed.
+    random signs: entry i is added to column b_r(i) with sign s_r(i). Each row gives an estimate of
+    every entry, s_r(i) times the value of its column. It is unbiased over the random signs, with a
+    standard deviation of at most ‖vector‖ / √columns. The median over the rows is the final estimate.
+    It is symmetric around the entry, and large errors become rarer with more rows. Columns and signs
+    are drawn independently, from the seed.
 
-    Since it is linear, sketches of gradients are added by `codedmap.sum`, through any code.
+    The sketch is linear, so `codedmap.sum` adds sketches of gradients, with any code.
 
     Parameters
     ----------
     size : int
-        d, of the vector.
+        d, the length of the vector.
     columns : int
-        Wide enough for the entries that are looked for: several times as many as these.
+        Several times the number of large entries that are to be found.
     rows : int
-        About log d, if no small entry shall be taken for a large one because it shares columns with
-        such in most rows.
+        About log d, so that no small entry shares its columns with large ones in most rows, and is
+        mistaken for one of them.
     seed : int or tuple of int
-        Sketches can be added only if they have the same.
+        Only sketches with the same seed can be added.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class CountSketch:
 
     @property
     def numbers(self) -> int:
-        """Rows times columns: how many are sent instead of d."""
+        """Rows times columns: how many numbers are sent instead of d."""
         return self.rows * self.columns
 
     def __call__(self, vector: Any) -> np.ndarray:
@@ -76,23 +76,23 @@ class CountSketch:
         Parameters
         ----------
         vector : array_like, shape (d,)
-            Of real numbers. NaN or infinity in it stands in the sketch too.
+            Of real numbers. NaN and infinity propagate to the sketch.
 
         Returns
         -------
         ndarray, shape (rows, columns)
-            float32 for float32 or float16, else float64. Sums are made in double precision.
+            float32 for float32 or float16, else float64. Sums are computed in double precision.
         """
-        given = _real(vector, (self.size,), "vector")
-        wide = given.astype(np.float64)  # small integers have no opposite of their least one
+        given = _checked(vector, (self.size,), "vector")
+        wide = given.astype(np.float64)  # the smallest int8 has no opposite in int8
         table = np.empty((self.rows, self.columns))
-        for row, (places, signs) in zip(table, self._hashes(), strict=True):
-            row[:] = np.bincount(places, weights=signs * wide, minlength=self.columns)
-        with np.errstate(over="ignore"):  # infinity is told by who adds up
-            return table.astype(_kept(given.dtype), copy=False)
+        for row, (columns, signs) in zip(table, self._hashes(), strict=True):
+            row[:] = np.bincount(columns, weights=signs * wide, minlength=self.columns)
+        with np.errstate(over="ignore"):  # `codedmap.sum` reports infinity
+            return table.astype(_float_type(given.dtype), copy=False)
 
     def estimate(self, table: Any) -> np.ndarray:
-        """What the vector behind a sketch, or a sum of sketches, is about.
+        """An estimate of the vector from its sketch, or of a sum of vectors from the sum of their sketches.
 
         Parameters
         ----------
@@ -103,29 +103,28 @@ class CountSketch:
         ndarray, shape (d,)
             Of the table's dtype.
         """
-        given = _real(table, (self.rows, self.columns), "table")
-        found = np.empty((self.rows, self.size), _kept(given.dtype))
-        for row, sums, (places, signs) in zip(
-            found, given.astype(found.dtype), self._hashes(), strict=True
-        ):
-            np.multiply(sums[places], signs, out=row)
-        estimate: np.ndarray = np.median(found, axis=0)
-        return estimate.astype(found.dtype, copy=False)
+        given = _checked(table, (self.rows, self.columns), "table")
+        sums = given.astype(_float_type(given.dtype))
+        by_row = np.empty((self.rows, self.size), sums.dtype)
+        for estimates, row, (columns, signs) in zip(by_row, sums, self._hashes(), strict=True):
+            np.multiply(row[columns], signs, out=estimates)
+        estimate: np.ndarray = np.median(by_row, axis=0)
+        return estimate.astype(sums.dtype, copy=False)
 
     def _hashes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Column and sign of every entry, row by row: drawn anew, to keep none of them in memory."""
+        """Column and sign of every entry, row by row; drawn at each use, so that they take no memory."""
         seed = self.seed if isinstance(self.seed, tuple) else (self.seed,)
         for row in range(self.rows):
-            # Raw bits, which are the same in every version of NumPy, as workers may have another.
+            # Raw bits are the same in every version of NumPy; workers may have another version.
             drawn = np.random.PCG64((*seed, row)).random_raw(self.size)
-            places = ((drawn >> np.uint64(32)) * np.uint64(self.columns)) >> np.uint64(32)
-            yield places.astype(np.intp), 1 - 2 * (drawn & np.uint64(1)).astype(np.int8)
+            columns = ((drawn >> np.uint64(32)) * np.uint64(self.columns)) >> np.uint64(32)
+            yield columns.astype(np.intp), 1 - 2 * (drawn & np.uint64(1)).astype(np.int8)
 
 
-def _real(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+def _checked(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     if np.ma.is_masked(values):
         raise InvalidArgument(
-            f"{name} is a masked array, entries of which have no value: fill them, with {name}.filled(0.0), say"
+            f"{name} is a masked array, entries of which have no value: fill them, for example with {name}.filled(0.0)"
         )
     given = np.asarray(values)
     if given.shape != shape or given.dtype.kind not in "biuf":
@@ -136,5 +135,5 @@ def _real(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     return given
 
 
-def _kept(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _float_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)

@@ -1,4 +1,4 @@
-"""SketchedAMSGrad: workers send count sketches of gradients, the caller keeps what they add up to."""
+"""SketchedAMSGrad: workers send count sketches of gradients, the caller keeps the moments."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..api.parts import CodedParts
-from ..api.sum import sum as added
 from ..contracts.arguments import check_whole
-from ..contracts.stopping import StoppingRule
 from ..errors import InvalidArgument
-from .moments import Moments, Rate, flattened
-from .optimizer import Optimizer
+from ..results.sum_result import SumResult
+from .amsgrad import Moments, Optimizer, Rate, flat_gradient, read_only
 from .sketch import CountSketch
-from .step import Step
 
 __all__ = ["SketchedAMSGrad"]
 
@@ -24,47 +20,47 @@ __all__ = ["SketchedAMSGrad"]
 class SketchedAMSGrad(Optimizer):
     """AMSGrad from count sketches of the gradients, a few weights at a step (arXiv 2210.07454).
 
-    A worker sends ``sketch.numbers`` numbers instead of d, whatever code carries them: sketching is
-    linear, and so are the codes. Step t, with the paper's symbols, on the mean over parts of their
-    gradients g_t:
+    A worker sends ``sketch.numbers`` numbers instead of d. This works with every code of `codedmap.sum`,
+    because sketches and codes are both linear. Step t, in the paper's symbols, on the mean g_t of the
+    parts' gradients:
 
-    1. S(g_t), the sum of the workers' sketches; g̃_t = U(S(g_t)), what it tells of the gradient. With
-       ``exact`` coordinates, the exact values are asked for where a_t (below) would be largest, in a
-       second round of calls, and replace the sketch's.
+    1. S(g_t) is the sum of the workers' sketches, and g̃_t = U(S(g_t)) the gradient estimated from it.
+       With ``exact`` coordinates, a second round of calls fetches their exact values where a_t (below)
+       would be largest; they replace the sketch's estimates.
     2. m_t = β₁ m_{t-1} + (1 - β₁) g̃_t; v_t = β₂ v_{t-1} + (1 - β₂) g̃_t²; v̂_t = max(v̂_{t-1}, v_t),
        from m₀ = 0 and v₀ = v̂₀ = ε.
     3. a_t = m_t + (α_{t-1} / α_t) e_{t-1}; Δ_t is a_t / √v̂_t at its k largest entries, 0 elsewhere.
-    4. e_t = a_t - √v̂_t Δ_t, which is carried to the next step: what was not applied is not lost,
+    4. e_t = a_t - √v̂_t Δ_t is carried to the next step, so that nothing is lost:
        Σ α_s √v̂_s Δ_s + α_t e_t = Σ α_s m_s. Weights ← weights - α_t Δ_t.
 
-    Where this differs from the paper, of which only the abstract and a catalogue's transcription of
-    the variant that averages gradients could be read:
+    Of the paper, only the abstract and a catalogue's transcription of the variant that averages gradients
+    were available. This implementation differs from them:
 
-    - There each worker keeps m and e of its own, and sends S(m_t + (α_{t-1} / α_t) e_{t-1}). Here
-      workers keep nothing, since several hold the same part and those that straggle miss steps, so the
-      caller keeps m and e, and the hashes of the sketch are drawn anew at every step, so that its errors
-      do not add up in them. With fixed hashes and m and e kept as sketches, which is the same as the paper's
-      sum, training diverged wherever we tried it (docs/training.md).
+    - There each worker keeps its own m and e, and sends S(m_t + (α_{t-1} / α_t) e_{t-1}). Here workers
+      keep no state, because several hold the same part and stragglers miss steps. The caller keeps m
+      and e. The hashes of the sketch are drawn anew at every step, so that its errors do not add up in
+      m and e. With fixed hashes, and m and e kept as sketches, which equals the paper's sum, training
+      diverged in every experiment (docs/training.md).
     - The second moment's h_t, "the aggregated gradient coordinates", is g̃_t here.
-    - The transcription takes Δ_t itself from e_t, though the two are in different units: for entries
-      with v̂ below 1/4 that grows without bound. Here it is √v̂_t Δ_t.
-    - The second round is that of Sketched-SGD (arXiv 1903.04488). Whether this paper has it could
-      not be seen. Workers compute the gradient once more for it.
+    - The transcription subtracts Δ_t itself from e_t, although the two have different units: for entries
+      with v̂ below 1/4 that grows without bound. Here √v̂_t Δ_t is subtracted.
+    - The second round is that of Sketched-SGD (arXiv 1903.04488); whether the paper has it is unknown.
+      Workers compute the gradient once more for it.
 
-    Weights travel to the workers in full with every call: what is saved is what comes back.
+    The weights travel to the workers in full with every call; only what comes back gets smaller.
 
     Parameters
     ----------
     weights : array_like
         Where to start; float32 or float64, of any shape, d numbers. It is copied.
     learning_rate : float, or callable
-        α; or the number of the step, from 1 on, to α_t.
+        α; or a function from the number of the step, from 1 on, to α_t.
     columns, rows : int
         Of the sketch, as in `CountSketch`.
     k : int, optional
-        How many weights change at a step. All of them, by default; nothing is left over then.
+        How many weights change at a step. By default all of them; the error e_t is 0 then.
     exact : int
-        Of how many coordinates the exact gradient is asked for in a second round. 0: there is none.
+        Number of coordinates whose exact gradient is requested in a second round. 0: no second round.
     betas, epsilon
         As in `AMSGrad`.
     seed : int
@@ -105,9 +101,10 @@ class SketchedAMSGrad(Optimizer):
         epsilon: float = 1e-8,
         seed: int = 0,
     ) -> None:
-        super().__init__(Moments(weights, learning_rate, betas, epsilon))
-        size = self._moments.weights.size
-        self._sketch = CountSketch(size, columns, rows, check_whole("seed", seed, 0))
+        super().__init__(weights, learning_rate, betas, epsilon)
+        size = self._weights.size
+        self._seed = check_whole("seed", seed, 0)
+        self._sketch = CountSketch(size, columns, rows)
         self._k = _at_most("k", size if k is None else k, 1, size)
         self._exact = _at_most("exact", exact, 0, size)
         sent = self._sketch.numbers + self._exact
@@ -116,77 +113,67 @@ class SketchedAMSGrad(Optimizer):
                 f"{rows} rows of {columns} columns and {exact} exact values are {sent} numbers, no fewer than "
                 f"the {size} of the gradient: use fewer, or AMSGrad, which sends it as it is"
             )
-        self._error = np.zeros_like(self._moments.weights)
+        self._error = np.zeros_like(self._weights)
 
     @property
     def error(self) -> np.ndarray:
-        """e_t, what has not been applied so far: flat, not writable."""
-        view = self._error.view()
-        view.flags.writeable = False
-        return view
+        """e_t, the part of the moments that has not been applied yet: flat, read-only."""
+        return read_only(self._error)
 
     @property
     def sketch(self) -> CountSketch:
-        """The sketch of the step that comes next: its hashes are that step's own."""
-        seed = self._sketch.seed
-        assert isinstance(seed, int)
-        return replace(self._sketch, seed=(seed, self.steps + 1))
+        """The sketch of the next step, with hashes of that step."""
+        return replace(self._sketch, seed=(self._seed, self.steps + 1))
 
     def __repr__(self) -> str:
         return (
-            f"<SketchedAMSGrad: {self._moments}; {self._sketch.numbers:,} numbers are sent, "
+            f"<SketchedAMSGrad: {self._summary()}; {self._sketch.numbers:,} numbers are sent, "
             f"{self._k:,} weights change at a step>"
         )
 
-    def _made(
-        self,
-        gradient: Callable[..., Any],
-        parts: CodedParts,
-        sent: tuple[Any, ...],
-        stop: StoppingRule | None,
-    ) -> Step:
-        sketch, shape = self.sketch, self.weights.shape
-        told = added(_Sketched(gradient, sketch, shape), parts, args=sent, stop=stop)
-        rounds = [told]
-        found = self._moments.flat((sketch.estimate(told.value) / len(parts)).reshape(shape))
+    def _advance(
+        self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
+    ) -> tuple[tuple[SumResult, ...], np.ndarray]:
+        sketch, shape = self.sketch, self._shape
+        rounds = [total(_SketchedGradient(gradient, sketch, shape))]
+        estimate = sketch.estimate(rounds[0].value) / parts
+        estimate = self._finite_gradient(estimate.reshape(shape))
         if self._exact:
-            asked = np.sort(self._largest(self._scaled(found)[1], self._exact))
-            values = added(_Chosen(gradient, asked, shape), parts, args=sent, stop=stop)
-            rounds.append(values)
-            found[asked] = values.value / len(parts)
-        changed = self._update(found)
-        return Step(self.steps, tuple(rounds), changed)
+            _, carried, _ = self._scaled(estimate)
+            chosen = _largest(carried, self._exact)
+            rounds.append(total(_GradientEntries(gradient, chosen, shape)))
+            estimate[chosen] = rounds[1].value / parts
+        return tuple(rounds), self._update(estimate)
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
-        """Step 2 to 4; the places of the weights that changed."""
-        moments = self._moments
-        scaled, carried, kept = self._scaled(gradient)
-        changed = np.sort(self._largest(scaled, self._k))
+        """Steps 2 to 4; the indices of the weights that changed."""
+        scaled, carried, moments = self._scaled(gradient)
+        changed = _largest(scaled, self._k)
         change = np.zeros_like(carried)
-        with np.errstate(over="ignore"):  # told when it is to be applied
-            change[changed] = moments.rate * scaled[changed]
-        moments.move(kept, change)
+        with np.errstate(over="ignore"):  # `_apply` raises where the weights become infinite
+            change[changed] = self._next_rate * scaled[changed]
+        self._apply(moments, change)
         carried[changed] = 0.0
         self._error = carried
         return changed
 
-    def _scaled(
-        self, gradient: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _scaled(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, Moments]:
         """a_t / √v̂_t, a_t, and the moments, if this were the gradient."""
-        moments = self._moments
-        first, second, largest = moments.after(gradient)
-        before = moments.rate_of(self.steps) if self.steps else moments.rate
-        carried = first + first.dtype.type(before / moments.rate) * self._error
-        return carried / np.sqrt(largest), carried, (first, second, largest)
+        moments = self._moments_after(gradient)
+        first, _, largest = moments
+        rate = self._next_rate
+        before = self._rate_of(self.steps) if self.steps else rate
+        carried = first + first.dtype.type(before / rate) * self._error
+        return carried / np.sqrt(largest), carried, moments
 
-    @staticmethod
-    def _largest(values: np.ndarray, count: int) -> np.ndarray:
-        return np.argpartition(-np.abs(values), count - 1)[:count]
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the entries largest in magnitude, ascending."""
+    return np.sort(np.argpartition(-np.abs(values), count - 1)[:count])
 
 
 @dataclass(frozen=True, slots=True)
-class _Sketched:
+class _SketchedGradient:
     """The sketch of a part's gradient; runs in the worker."""
 
     gradient: Callable[..., Any]
@@ -194,23 +181,22 @@ class _Sketched:
     shape: tuple[int, ...]
 
     def __call__(self, part: Any, weights: np.ndarray, *args: Any) -> np.ndarray:
-        return self.sketch(
-            flattened(self.gradient(part, weights, *args), self.shape, weights.dtype)
-        )
+        gradient = self.gradient(part, weights, *args)
+        return self.sketch(flat_gradient(gradient, self.shape, weights.dtype))
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
+class _GradientEntries:
     """A part's gradient at some coordinates; runs in the worker."""
 
     gradient: Callable[..., Any]
-    places: np.ndarray
+    chosen: np.ndarray
     shape: tuple[int, ...]
 
     def __call__(self, part: Any, weights: np.ndarray, *args: Any) -> np.ndarray:
-        flat = flattened(self.gradient(part, weights, *args), self.shape, weights.dtype)
-        chosen: np.ndarray = flat[self.places]
-        return chosen
+        gradient = self.gradient(part, weights, *args)
+        entries: np.ndarray = flat_gradient(gradient, self.shape, weights.dtype)[self.chosen]
+        return entries
 
 
 def _at_most(name: str, value: Any, least: int, most: int) -> int:

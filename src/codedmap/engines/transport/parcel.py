@@ -15,6 +15,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,12 +174,12 @@ def _spans(raws: list[memoryview]) -> Iterator[tuple[int, int]]:
 
 
 def _write(path: Path, raws: list[memoryview], spans: tuple[tuple[int, int], ...]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    # Opened in one step: a descriptor between two would stay open if we are interrupted there.
+    with open(path, "xb", opener=partial(os.open, mode=0o600)) as file:
+        try:
             for raw, (start, _) in zip(raws, spans, strict=True):
                 file.seek(start)
                 file.write(raw)
-    except BaseException:
-        path.unlink()
-        raise
+        except BaseException:
+            path.unlink()
+            raise

@@ -15,6 +15,7 @@ from typing import Any
 import threadpoolctl
 
 from ...errors import CannotSend, KeptLost
+from .descendants import end_descendants, mark
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
@@ -27,6 +28,7 @@ __all__ = [
     "serve",
     "start",
     "versions",
+    "worker_name",
 ]
 
 # The one place of state in a worker process: what `Engine.keep` left here, by key.
@@ -57,9 +59,10 @@ class ToldToEnd(SystemExit):
 
 def start(run: str) -> None:
     """Prepare a new worker: called once, before its first request."""
-    # A group of its own, so that what a function starts can be ended with it.
+    # A group of its own and a mark, so that what a function starts can be ended with it.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    mark(worker_name(run, os.getpid()))
     # Ctrl-C is ignored by now, the end of a terminal is not ours; and what a function starts shall find neither blocked.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
@@ -72,6 +75,11 @@ def start(run: str) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_outlive, args=(parent.sentinel, run), daemon=True).start()
+
+
+def worker_name(run: str, pid: int) -> str:
+    """By which the descendants of a worker are found."""
+    return f"{run}:{pid}:"
 
 
 def hello() -> None:
@@ -150,6 +158,7 @@ def _outlive(sentinel: int, run: str) -> None:
     # with what their functions have started, and leave no segment behind.
     wait([sentinel])
     discard_all(run)
+    end_descendants(worker_name(run, os.getpid()), [os.getpid()])
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

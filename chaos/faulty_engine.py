@@ -1,4 +1,4 @@
-"""An engine on whose workers faults happen, for one wave."""
+"""An engine whose workers have faults, for one wave."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from codedmap.engines import Engine, Kept
 
 from .faults import Answer, Fault
 
-__all__ = ["Afflicted"]
+__all__ = ["FaultyEngine"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Struck:
+class _FaultyCall:
     fn: Answer
     fault: Fault
 
     def __call__(self, payload: np.ndarray) -> Any:
-        return self.fault.happens(self.fn, payload)
+        return self.fault.run(self.fn, payload)
 
 
-class Afflicted:
-    """Another engine, whose calls on some slots end as faults say.
+class FaultyEngine:
+    """Wraps an engine; the calls on some slots run a fault.
 
     Parameters
     ----------
     engine : Engine
-        Where the calls run.
+        The engine that runs the calls.
     faults : mapping of int to Fault
         By slot.
     """
@@ -42,18 +42,18 @@ class Afflicted:
 
     @property
     def workers(self) -> int:
-        """As many as the engine has."""
+        """Number of workers of the engine."""
         return self._engine.workers
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Send the call together with its fault."""
+        """Submit the call with its fault, if any."""
         fault = self._faults.get(slot)
-        return self._engine.submit(slot, fn if fault is None else _Struck(fn, fault), payload)
+        return self._engine.submit(slot, fn if fault is None else _FaultyCall(fn, fault), payload)
 
     def keep(self, slot: int, value: Any) -> Kept:
-        """As the engine does."""
+        """Forward to the engine."""
         return self._engine.keep(slot, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """As the engine does."""
+        """Forward to the engine."""
         self._engine.abandon(futures)

@@ -1,4 +1,4 @@
-"""Answers of several dtypes, and arrays that are not quite arrays."""
+"""Answers of several dtypes, masked arrays and single values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.contracts.answer_types import agreed
+from codedmap.contracts.answers import usable_answers
 from codedmap.testing import Scripted, crash, lie, never
 
 CODES = [
@@ -56,7 +56,7 @@ def of(*dtypes, value=1.5):
 )
 def test_the_dtype_is_that_of_most_or_one_that_holds_them_all(dtypes, dtype):
     answers = of(*dtypes)
-    kept, others = agreed(answers, 2)
+    kept, others = usable_answers(answers, 2)
     assert others == ()
     assert {array.dtype for array in kept.values()} == {np.dtype(dtype)}
     for slot, array in kept.items():
@@ -65,11 +65,11 @@ def test_the_dtype_is_that_of_most_or_one_that_holds_them_all(dtypes, dtype):
 
 def test_large_integers_are_never_rounded_for_one_that_is_not_whole():
     answers = of("i8", "i8", "f8") | {0: np.full((2, 3), 2**60 + 1), 1: np.full((2, 3), 2**60 + 3)}
-    kept, others = agreed(answers, 2)
+    kept, others = usable_answers(answers, 2)
     assert others == (2,)
     assert kept[0][0, 0] == 2**60 + 1
     whole = answers | {2: np.full((2, 3), 7.0)}
-    kept, others = agreed(whole, 2)
+    kept, others = usable_answers(whole, 2)
     assert others == ()
     assert kept[2].dtype == np.int64
 
@@ -97,13 +97,13 @@ def test_masked_inputs_are_refused_and_masked_answers_too():
             assert type(result.values) is np.ndarray
 
 
-@pytest.mark.parametrize(("answer", "told"), [("hello", "a single value"), (3, "a single number")])
-def test_one_value_for_a_whole_payload(answer, told):
-    with Scripted(4) as engine, pytest.raises(cm.InvalidAnswer, match=told):
+@pytest.mark.parametrize(("answer", "match"), [("hello", "a single value"), (3, "a single number")])
+def test_one_value_for_a_whole_payload(answer, match):
+    with Scripted(4) as engine, pytest.raises(cm.InvalidAnswer, match=match):
         cm.map(lambda b: answer, np.ones(4), code=cm.Replication(2, 4), engine=engine)
 
 
-def test_exact_integers_are_not_rounded_to_stand_beside_a_mean():
+def test_exact_integers_are_not_rounded_beside_a_mean():
     big, code = 2**60 + 1, cm.Replication(2, 4, fill="mean")
     with Scripted(4, {0: crash(), 2: crash()}) as engine:
         with pytest.raises(cm.NotEnoughAnswers, match=r"2\*\*53"):
@@ -115,7 +115,7 @@ def test_exact_integers_are_not_rounded_to_stand_beside_a_mean():
 
 
 @pytest.mark.parametrize("number", [np.uint8(3), np.int8(3), np.uint64(3), np.int16(3)])
-def test_numbers_that_would_wrap_around_are_refused(number):
+def test_numbers_that_would_overflow_are_refused(number):
     for make in (
         lambda: cm.SplineCode(number, 6, 1),
         lambda: cm.LagrangeCode(2, 60, 2, degree=number),
@@ -135,7 +135,7 @@ def test_only_stop_rules_are_combined(other):
 
 
 @pytest.mark.parametrize("whole", [int, float])
-def test_a_hedge_of_integers_stands_among_floats(whole):
+def test_a_hedge_of_integers_joins_floats(whole):
     def half(batch):
         return [whole(0) if x > 0 else float(x) for x in batch]
 

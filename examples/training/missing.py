@@ -1,4 +1,4 @@
-"""What becomes of training when the same three workers never answer, without any clock."""
+"""Training while the same three workers never answer; no call takes any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import codedmap as cm
 
 from .models import Logistic
 from .parts import Digits, digits
-from .run import judged
+from .run import evaluate
 from .schemes import SCHEMES, Scheme, Setting
 from .table import mean_sd
 from .workers import WORKERS
@@ -22,7 +22,7 @@ __all__ = ["STEPS", "Result", "compare", "markdown", "read", "setting", "write"]
 
 LATE = (0, 1, 2)
 STEPS = 60
-KINDS = ("parts alike", "parts by class")
+KINDS = ("equal parts", "parts by class")
 COMPARED = (
     "repetition, S = 2",
     "ignore stragglers",
@@ -42,11 +42,11 @@ class Result:
     loss: float
     accuracy: float
     worst: float
-    """Accuracy in the class where it is least."""
+    """Smallest accuracy of a class."""
 
 
 def compare(seeds: int, steps: int) -> Iterator[Result]:
-    """All schemes that do without three workers, on parts that are alike and on others."""
+    """All schemes that work without three workers, on equal parts and on parts by class."""
     for kind in KINDS:
         data = digits(WORKERS, by_class=kind == "parts by class")
         for scheme in SCHEMES:
@@ -64,11 +64,11 @@ def _run(kind: str, data: Digits, scheme: Scheme, seed: int, steps: int) -> Resu
             optimizer.update(gradient(optimizer.weights, step))
     right = model.scores(optimizer.weights, data.held_out).argmax(axis=1) == data.held_out_labels
     worst = min(right[data.held_out_labels == kind].mean() for kind in np.unique(data.labels))
-    return Result(kind, scheme.name, seed, *judged(model, optimizer.weights, data), float(worst))
+    return Result(kind, scheme.name, seed, *evaluate(model, optimizer.weights, data), float(worst))
 
 
 def write(path: Path, results: Sequence[Result]) -> None:
-    """As CSV."""
+    """Write the results as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Result.__dataclass_fields__)
@@ -78,7 +78,7 @@ def write(path: Path, results: Sequence[Result]) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """What `write` wrote."""
+    """Read the file written by `write`."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             Result(
@@ -90,20 +90,20 @@ def read(path: Path) -> list[Result]:
 
 
 def setting(results: Sequence[Result]) -> str:
-    """What the table is of."""
+    """Description of the table."""
     seeds = len({one.seed for one in results})
     late = ", ".join(map(str, LATE))
     return (
-        f"Logistic regression, {STEPS} steps, {seeds} seeds; workers {late} of {WORKERS} never answer, and no "
-        "call takes any time. *Parts alike* have as many digits of each class, as above; *parts by class* those "
-        "of one or two, as where every worker has its own users. Schemes as above."
+        f"Logistic regression, {STEPS} steps, {seeds} seeds. Workers {late} of {WORKERS} never answer; other calls take "
+        "no time. *Equal parts* have the same number of digits of each class. *Parts by class* have digits of one or "
+        "two classes, as if each worker had its own users."
     )
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """One line a scheme and kind of parts."""
+    """One line per scheme and kind of parts."""
     lines = [
-        "| parts | scheme | training loss | held-out accuracy | in the class where it is least |",
+        "| parts | scheme | training loss | held-out accuracy | smallest accuracy of a class |",
         "|---|---|---|---|---|",
     ]
     for kind, name in dict.fromkeys((one.parts, one.scheme) for one in results):

@@ -1,53 +1,42 @@
-"""Answers that have come for one product, and what they are worth so far."""
+"""Decodes a product of a matrix from the answers of some workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from ..contracts.answers import all_finite
-from ..contracts.matrix_code import Anytime, MatrixCode, Salvaging, disputed, rounding
+from ..contracts.matrix_code import Anytime, Salvaging, disputed, rounding
 from ..errors import InvalidAnswer, NotEnoughAnswers
+from .blocks import CodedBlocks
 
-__all__ = ["Products"]
+__all__ = ["ProductDecoder"]
 
 _NOT_FINITE = "an array with NaN or infinity in it"
-_ROUNDED = 100.0
-"""Rounding of an answer, in that of what is added up in it without signs, at most."""
+_ROUNDING = 100.0
+"""The error of an answer, at most, in units of rounding its sum of absolute values once."""
 
 
-class Products:
-    """Gathers answers, each the product of a coded block with c columns; decodes them.
+class ProductDecoder:
+    """Collects answers, each the product of a coded block with c columns, and decodes the product.
 
     Parameters
     ----------
-    code : MatrixCode
-    shape : tuple of int
-        (b, c) of an answer.
-    dtype : dtype
-        Of an answer.
-    coarse : dtype
-        Of the matrix: what is decoded is no more exact than that, whatever the answers' dtype.
-    added : callable
-        To what an entry of each column may be that is added up without signs, (c,).
+    blocks : CodedBlocks
+        Of the matrix, whose dtype limits the precision of the product whatever the answers' dtype.
+    columns : ndarray, shape (n, c)
+        What is multiplied; answers have its dtype.
     """
 
-    def __init__(
-        self,
-        code: MatrixCode,
-        shape: tuple[int, int],
-        dtype: np.dtype[Any],
-        coarse: np.dtype[Any],
-        added: Callable[[], np.ndarray],
-    ) -> None:
-        self._code = code
-        self._shape = shape
-        self._dtype = dtype
-        self._coarse = coarse
-        self._added = added
+    def __init__(self, blocks: CodedBlocks, columns: np.ndarray) -> None:
+        self._code = blocks.code
+        self._blocks = blocks
+        self._columns = columns
+        self._shape = blocks.rows, columns.shape[1]
+        self._dtype = columns.dtype
+        self._precision = blocks.dtype
         self._answers: dict[int, np.ndarray] = {}
         self._disputed = False
         self._estimate: tuple[np.ndarray, np.ndarray] | None = None
@@ -64,8 +53,8 @@ class Products:
             self.rejected[worker] = problem
 
     def decodable(self, answered: frozenset[int]) -> bool:
-        """Whether the product can be had from these, of whom some may not have answered yet."""
-        return self._code.decodable(answered - self.rejected.keys(), self._coarse)
+        """Whether the product can be decoded from these workers' answers, some of which may be to come."""
+        return self._code.decodable(answered - self.rejected.keys(), self._precision)
 
     def estimable(self, answered: frozenset[int]) -> bool:
         """Whether there is an estimate with a standard error, or the product itself."""
@@ -76,73 +65,75 @@ class Products:
     def decode(self) -> np.ndarray:
         """The products of all blocks, one below the other, (K·b, c); raises as `MatrixCode.decode`."""
         try:
-            decoded = self._code.decode(self._answers, self._coarse)
+            decoded = self._code.decode(self._answers, self._precision)
         except (NotEnoughAnswers, InvalidAnswer) as error:
-            blocks = self._but_for_rounding()
+            blocks = self._least_squares()
             if blocks is not None:
                 return blocks
             if isinstance(error, InvalidAnswer) or not self.rejected:
                 raise
             worker, problem = next(iter(self.rejected.items()))
-            told = (
-                f"{error}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
-            )
+            message = f"{error.problem}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
+            steps = error.steps
             if not self._answers and problem == _NOT_FINITE:
-                told += (
-                    f". If the product exceeds the range of {self._dtype}, scale the matrix or what is "
-                    "multiplied"
+                steps += (
+                    "scale the matrix or what is multiplied, if the product exceeds the range of "
+                    f"{self._dtype}",
                 )
-            raise NotEnoughAnswers(told) from error
+            raise NotEnoughAnswers(message, *steps) from error
         if decoded.rejected:
-            blocks = self._but_for_rounding()
+            blocks = self._least_squares()
             if blocks is not None:
                 return blocks
         self.rejected |= decoded.rejected
         return self._stacked(decoded.values)
 
-    def _but_for_rounding(self) -> np.ndarray | None:
-        """The products, if answers contradict one another no more than rounding in what cancels out does.
+    def _least_squares(self) -> np.ndarray | None:
+        """The product, if the answers contradict one another by no more than rounding; else None.
 
-        A code knows only what is left in the answers, of which that may be a large share.
+        A code compares the contradiction with the size of the answers only, which is small if terms
+        cancelled in them.
         """
-        if self._disputed or not self._code.decodable(frozenset(self._answers), self._coarse):
+        if self._disputed or not self._code.decodable(frozenset(self._answers), self._precision):
             return None
-        weights, given = self._given()
-        given = given.astype(np.complex128 if given.dtype.kind == "c" else np.float64)
+        weights, answers = self._stacked_answers()
+        answers = answers.astype(np.complex128 if answers.dtype.kind == "c" else np.float64)
         basis, upper = np.linalg.qr(weights)
-        coordinates = basis.conj().T @ given
-        if (np.abs(given - basis @ coordinates) > self._least()).any():
-            self._disputed = True  # and further answers will not settle it
+        coordinates = basis.conj().T @ answers
+        if (np.abs(answers - basis @ coordinates) > self._tolerance()).any():
+            self._disputed = True  # further answers do not change that
             return None
         return self._stacked(solve_triangular(upper, coordinates).astype(self._dtype))
 
-    def _given(self) -> tuple[np.ndarray, np.ndarray]:
+    def _stacked_answers(self) -> tuple[np.ndarray, np.ndarray]:
         """Weights of all answers, (F, K), and the answers, (F, b·c)."""
         workers = list(self._answers)
         weights = np.stack([self._code.weights(worker) for worker in workers])
         return weights, np.stack([self._answers[w] for w in workers]).reshape(len(workers), -1)
 
-    def _least(self) -> np.ndarray:
-        """What is rounding in any case, (b·c,)."""
+    def _tolerance(self) -> np.ndarray:
+        """The largest difference in each entry that rounding can cause, (b·c,)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            share = _ROUNDED * rounding(self._coarse) * self._added()
+            share = (
+                _ROUNDING * rounding(self._precision) * self._blocks.absolute_sums(self._columns)
+            )
         share[~np.isfinite(share)] = 0.0
-        return np.tile(np.maximum(share, np.finfo(self._coarse).tiny), self._shape[0])
+        return np.tile(np.maximum(share, np.finfo(self._precision).tiny), self._shape[0])
 
     def worst(self) -> float | None:
-        """The largest standard error of what could be had now."""
+        """The largest standard error of the product or its estimate from the answers so far."""
         if self.decodable(frozenset(self._answers)):
             return 0.0
         estimate = self._estimated()
         return None if estimate is None else float(estimate[1].max())
 
     def estimate(self, reason: NotEnoughAnswers | InvalidAnswer) -> tuple[np.ndarray, np.ndarray]:
-        """What there is where `decode` has raised this: values (K·b, c), and each entry's standard error.
+        """Values (K·b, c) and their standard errors where `decode` has raised ``reason``.
 
-        An estimate if the code has one. Else the blocks of which a worker keeps the very rows, unless
-        its answer is among some that contradict one another, and NaN with infinite standard errors for
-        the others. Where decoding has found that answers contradict one another, none is used: the
-        wrong one may be any.
+        The code's estimate if it has one. Else the blocks that a worker keeps uncoded, unless its
+        answer is one of some that contradict one another; all other blocks are NaN with infinite
+        standard errors. If ``reason`` is that answers contradict one another, none is used, since any
+        may be wrong.
         """
         whole = (self._code.tasks, *self._shape)
         values = np.full(whole, np.nan, self._dtype)
@@ -156,14 +147,14 @@ class Products:
                 values, stderr = partial.values, partial.stderr
                 self.rejected |= partial.rejected
             else:
-                self._fill(values, stderr)
+                self._fill_uncoded(values, stderr)
         return self._stacked(values), self._stacked(stderr)
 
-    def _fill(self, values: np.ndarray, stderr: np.ndarray) -> None:
-        """Put blocks where they belong that an answer nobody contradicts gives as they are."""
+    def _fill_uncoded(self, values: np.ndarray, stderr: np.ndarray) -> None:
+        """Fill in the blocks that are answers of workers without coding, and that no answer contradicts."""
         workers = list(self._answers)
-        weights, given = self._given()
-        doubted = disputed(weights, given, self._coarse, self._least())
+        weights, answers = self._stacked_answers()
+        doubted = disputed(weights, answers, self._precision, self._tolerance())
         raw = (np.count_nonzero(weights, axis=1) == 1) & (weights.max(axis=1) == 1.0)
         for row in np.flatnonzero(raw & ~doubted):
             task = int(weights[row].argmax())

@@ -1,4 +1,4 @@
-"""The page of results: tables made from the CSV files, and what they say."""
+"""The page of results, made from the CSV files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import always, sketched
+from . import missing, sketched
 from .models import MODELS
 from .schemes import EACH, SCHEMES
 from .table import Run, markdown, read, reading
@@ -17,10 +17,10 @@ __all__ = ["page"]
 
 
 def page(folder: Path) -> str:
-    """All that is there, as Markdown."""
+    """All results of a folder, as Markdown."""
     parts = [
         "# Training, measured",
-        f"Made by `python -m examples.training`, which needs the extras `train` and `dask`.\n\n{_setting()}",
+        f"`python -m examples.training` generates this page; it needs the extras `train` and `dask`.\n\n{_setting()}",
     ]
     for name, title in (("logistic", "Logistic regression"), ("network", "A small network")):
         table = folder / f"{name}.csv"
@@ -32,10 +32,11 @@ def page(folder: Path) -> str:
                 parts += [
                     f"### On {_ENGINES[engine]}, {seeds} seed{'s' if seeds > 1 else ''}",
                     markdown(runs, name, engine),
-                    f"{reading(runs, name, engine)} {_checked(runs, name, engine)}",
+                    reading(runs, name, engine),
+                    _overhead(runs, name, engine),
                 ]
     for name, title, made in (
-        ("always", "Three workers that never answer", always),
+        ("missing", "Three workers that never answer", missing),
         ("sketched", "Sketches", sketched),
     ):
         if (folder / f"{name}.csv").exists():
@@ -48,8 +49,8 @@ def page(folder: Path) -> str:
 _ENGINES = {"local": "`engines.Local`", "dask": "`engines.Dask`"}
 
 
-def _checked(runs: Sequence[Run], model: str, engine: str) -> str:
-    """What waiting for all should take by the draws alone, beside what it took."""
+def _overhead(runs: Sequence[Run], model: str, engine: str) -> str:
+    """Simulated and measured time per step of waiting for all."""
     ends = {
         run.seed: run.looks[-1]
         for run in runs
@@ -61,8 +62,8 @@ def _checked(runs: Sequence[Run], model: str, engine: str) -> str:
     ]
     took = [end.seconds / end.step for end in ends.values()]
     return (
-        f"By the draws alone, waiting for all would take {np.mean(expected):.3f} s a step, and it took "
-        f"{np.mean(took):.3f} s: the rest is computing, sending, and whatever else the machine did."
+        f"Waiting for all takes {np.mean(expected):.3f} s per step for the drawn times alone; measured were "
+        f"{np.mean(took):.3f} s, which include computing, sending and other load on the machine."
     )
 
 
@@ -71,9 +72,9 @@ def _setting() -> str:
         f"| {one.name} | {one.kind} | {one.what} | {one.load:g} |" for one in SCHEMES
     )
     return (
-        f"{WORKERS} worker processes; every call sleeps before it computes, for each part that it computes "
-        f"the same time, drawn from `{LATENCY!r}`, and {MODELS['network'].slow:g} times as long for the network. All schemes meet the same draws, minibatches "
-        f"({EACH} digits of each class from each of {WORKERS} parts) and optimiser (AMSGrad). A straggler is "
-        "never ended: its worker is late for the next steps too.\n\n"
-        "| scheme | gradient | how | parts a call computes |\n|---|---|---|---|\n" + schemes
+        f"{WORKERS} worker processes. Every call sleeps before it computes. Its time per part is drawn from "
+        f"`{LATENCY!r}`, times {MODELS['network'].slow:g} for the network. All schemes get the same times, minibatches "
+        f"({EACH} digits of each class from each of {WORKERS} parts) and optimiser (AMSGrad). Stragglers are never ended, "
+        "so their workers may be late for the next steps as well. Cost is measured in worker seconds.\n\n"
+        "| scheme | gradient | method | parts per call |\n|---|---|---|---|\n" + schemes
     )

@@ -1,0 +1,62 @@
+"""Options of the commands: the fields of a frozen dataclass for each command."""
+
+# ruff: noqa: RUF009  options are fields, also those that hold a Path
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .shell import print_error
+
+__all__ = ["COUNT", "PATH", "SharedOptions", "argument", "flag", "option", "parameters"]
+
+COUNT = click.IntRange(1)
+PATH = click.Path(path_type=Path)
+
+
+def argument(kind: Any = None) -> Any:
+    """A field that is a positional argument."""
+    return field(metadata={"parameter": lambda name: click.Argument([name], type=kind)})
+
+
+def option(kind: Any, metavar: str | None, text: str, **extra: Any) -> Any:
+    """A field that is an option with a value and this help text."""
+    return _option(type=kind, metavar=metavar, help=text, **extra)
+
+
+def flag(text: str) -> Any:
+    """A field that is an option without a value."""
+    return _option(is_flag=True, help=text)
+
+
+def _option(**extra: Any) -> Any:
+    def parameter(name: str) -> click.Option:
+        return click.Option([f"--{name.replace('_', '-')}", name], **extra)
+
+    return field(metadata={"parameter": parameter})
+
+
+def parameters(options: type) -> list[click.Parameter]:
+    """The parameters of a command whose options these are."""
+    return [one.metadata["parameter"](one.name) for one in fields(options)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedOptions:
+    """Arguments and options of both commands."""
+
+    model: str = argument()
+    inputs: Path = argument(PATH)
+    workers: int = option(COUNT, "N", "Number of workers.", required=True)
+    key: str | None = option(
+        str, "NAME", "Which array of INPUTS, if it is an .npz file with several."
+    )
+    force: bool = flag("Replace a file that exists.")
+    traceback: bool = flag("Print errors in full, with the worker's own.")
+
+    def note(self, text: str) -> None:
+        """Print a note on the error stream."""
+        print_error(f"codedmap: note: {text}")

@@ -1,0 +1,156 @@
+"""What the main thread shares with others without being interrupted half-way.
+
+Python raises KeyboardInterrupt in the main thread, and there after almost any bytecode: also when `threading.Condition`
+has taken its lock and cannot give it back yet, or has released a waiter and not yet forgotten it. Whoever uses that
+condition, or a queue, event, future or thread built on one, may then wait for ever. Locks and `SimpleQueue` are
+written in C: what they do is done or not.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from operator import attrgetter
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, TypeVar
+
+__all__ = ["Answer", "Shield", "received"]
+
+_TICK = 1.0  # some systems deliver Ctrl-C only between waits
+
+T = TypeVar("T")
+
+
+class Shield:
+    """A thread that does for the main thread what must not be interrupted.
+
+    Parameters
+    ----------
+    look : callable
+        Called every so many seconds.
+    every : float
+    """
+
+    def __init__(self, look: Callable[[], None], every: float) -> None:
+        self._look = look
+        self._every = every
+        self._jobs: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._lock = threading.RLock()
+        self._living = threading.Lock()
+        self._taking = False
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        begun: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._jobs.put(lambda: begun.put(None))
+
+        def start() -> None:
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                begun.put(error)
+
+        # Thread.start waits for a condition, so it must not run in the main thread either.
+        _thread.start_new_thread(start, ())
+        error = received(begun)
+        if error is not None:
+            raise error
+
+    def do(self, job: Callable[[], T]) -> T:
+        """Run a job, and wait for what it returns or raises.
+
+        In the main thread the job is done even if the wait is interrupted; other threads run it themselves, because they
+        are never interrupted.
+        """
+        outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                result = job(), None
+            except BaseException as error:
+                outcome.put((None, error))
+            else:
+                outcome.put(result)
+
+        if not self.soon(run):
+            return job()
+        value, error = received(outcome)
+        if error is None:
+            return value  # type: ignore[return-value]
+        try:
+            raise error
+        finally:
+            del error  # which refers to this frame
+
+    def soon(self, job: Callable[[], object]) -> bool:
+        """Run a job of the main thread without waiting; False if it may as well run here."""
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        with self._lock:
+            if self._taking:
+                self._jobs.put(job)
+            return self._taking
+
+    def end(self) -> None:
+        """The thread ends when all that it was given is done."""
+        self._ending = True
+        self._jobs.put(lambda: None)
+
+    def join(self) -> None:
+        """Wait for its end."""
+        if threading.current_thread() is not self._thread:
+            with self._living:
+                pass
+            if self._thread.is_alive():
+                self._thread.join()
+
+    def _run(self) -> None:
+        with self._living:
+            try:
+                self._taking = True
+                due = monotonic() + self._every
+                while not self._ending:
+                    with suppress(Empty):
+                        self._jobs.get(timeout=max(0.0, due - monotonic()))()
+                    if monotonic() >= due:
+                        self._look()
+                        due = monotonic() + self._every
+            finally:
+                with self._lock:
+                    self._taking = False
+                while not self._jobs.empty():
+                    self._jobs.get()()
+
+
+class _Condition(threading.Condition):
+    # Entered and left by the methods of its lock, which are one step; its own are several.
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
+
+
+class Answer(Future[Any]):
+    """A future that other threads can complete though the main thread was interrupted while it used it.
+
+    Parameters
+    ----------
+    slot : object
+        Where the call was sent.
+    """
+
+    def __init__(self, slot: Any) -> None:
+        super().__init__()
+        self._condition = _Condition()
+        self.slot = slot
+
+
+def received(queue: SimpleQueue[T]) -> T:
+    """The next of a queue."""
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=_TICK)

@@ -1,0 +1,46 @@
+"""The processes that workers' functions have started, wherever they have gone since."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Collection
+from pathlib import Path
+
+__all__ = ["end_descendants", "mark"]
+
+_MARK = "CODEDMAP_WORKER"
+_PROC = Path("/proc")
+
+
+def mark(name: str) -> None:
+    """Mark this process: what it starts from now on has this name in its environment."""
+    os.environ[_MARK] = name
+
+
+def end_descendants(name: str, pids: Collection[int] = ()) -> None:
+    """Kill all processes below these, and all that were started with a mark that begins with this name.
+
+    A process in a session of its own is still below the one that started it, until that ends; then it is found by its
+    mark. Does nothing where there is no ``/proc``.
+    """
+    marked = f"\0{_MARK}={name}".encode()
+    children: dict[int, list[int]] = {}
+    found = []
+    entries: list[Path] = []
+    with contextlib.suppress(OSError):  # no file can be opened: at the next time, then
+        entries = list(_PROC.glob("[0-9]*"))
+    for entry in entries:
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+            if marked in b"\0" + (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    for pid in pids:
+        found += children.get(pid, ())
+    for pid in found:  # which grows
+        found += children.pop(pid, ())
+    for pid in set(found) - {os.getpid()}:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,226 @@
+"""Decodes a sum from the workers' partial sums, and rejects answers that contradict the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+
+from ..contracts.sum_code import Redundant, SumCode
+from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
+from .integers import (
+    LARGEST_IN_FLOAT,
+    all_integers,
+    fit,
+    largest_magnitude,
+    stack,
+    sum_dtype,
+    weighted_sums,
+)
+from .shard import PartialSum
+
+__all__ = ["SumDecoder"]
+
+_EXACT = 1e-6
+"""Weights that miss the sum by more than this make an estimate; by less, it is rounding."""
+_ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
+"""The error of adding up, at most, as a share of the sum of absolute values."""
+_TINY = float(np.finfo(np.float64).tiny)
+"""Numbers below this have fewer digits."""
+
+
+class SumDecoder:
+    """Collects answers, and decodes the sum from those of one shape.
+
+    Parameters
+    ----------
+    code : SumCode
+    coefficients : list of ndarray
+        Of each worker, as its shard has them.
+    """
+
+    def __init__(self, code: SumCode, coefficients: list[np.ndarray]) -> None:
+        self._code = code
+        self._coefficients = coefficients
+        self._answers: dict[int, PartialSum] = {}
+        self._invalid: dict[int, str] = {}
+        self.received = 0
+        """Bytes of numbers in all answers."""
+
+    def add(self, worker: int, answer: Any) -> None:
+        """Take an answer."""
+        problem = self._problem(answer)
+        if problem is None:
+            self._answers[worker] = answer
+            self.received += answer.values.nbytes
+        else:
+            self._invalid[worker] = problem
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """Whether the sum can be decoded from the usable ones of these workers' answers."""
+        return self._code.decodable(self._usable(answered))
+
+    def rejected(self, answered: frozenset[int]) -> dict[int, str]:
+        """What is wrong with the answers that are not used, by worker."""
+        return {
+            worker: self._invalid.get(worker) or f"a sum of shape {self._answers[worker].shape}"
+            for worker in sorted(answered - self._usable(answered))
+        }
+
+    def decode(self, answered: frozenset[int]) -> tuple[np.ndarray, bool]:
+        """The sum, and whether it is exact.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If answers contradict each other, and it is not clear which is wrong, or too few others are left.
+        InvalidAnswer
+            If the sum exceeds the range of its dtype, or would be exact but for integers that were rounded.
+        """
+        self._reject_outlier(answered)
+        weights = self._code.weights(self._usable(answered))
+        partial = [self._answers[worker] for worker in weights]
+        matrix = np.stack(list(weights.values()), axis=1)
+        if all_integers(matrix, *(one.values for one in partial)):
+            slices = weighted_sums(matrix, stack([one.values for one in partial]))
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                slices = matrix @ _stack(partial, matrix)
+        shape = partial[0].shape
+        value: np.ndarray = slices.reshape(-1)[: int(np.prod(shape, dtype=int))].reshape(shape)
+        exact = self._is_exact(weights)
+        dtype = sum_dtype(*(one.dtype for one in partial))
+        if dtype.kind not in "fc":
+            return self._as_integers(value, dtype, partial, exact=exact), exact
+        with np.errstate(over="ignore"):
+            value = value.astype(np.result_type(dtype, np.float32))
+        if not np.isfinite(value).all():
+            raise InvalidAnswer(
+                f"the sum exceeds the range of {value.dtype}: let fn return a wider dtype"
+            )
+        return value, exact
+
+    def nan(self) -> np.ndarray:
+        """NaN in the shape of the sum, as far as an answer gives it."""
+        answer = next(iter(self._answers.values()), None)
+        return np.full(() if answer is None else answer.shape, np.nan)
+
+    def _usable(self, answered: frozenset[int]) -> frozenset[int]:
+        """Those of these workers whose answer has the most frequent shape, or is still to come."""
+        shapes = Counter(answer.shape for answer in self._answers.values())
+        most = max(shapes.values(), default=0)
+        frequent = [shape for shape, count in shapes.items() if count == most]
+        return frozenset(
+            worker
+            for worker in answered - self._invalid.keys()
+            if worker not in self._answers or [self._answers[worker].shape] == frequent
+        )
+
+    def _as_integers(
+        self, value: np.ndarray, dtype: np.dtype[Any], partial: list[PartialSum], *, exact: bool
+    ) -> np.ndarray:
+        """A sum of integers in their own dtype, or in floating point if the code's weights are."""
+        are_integers = all_integers(value)
+        fitted = fit(value, dtype) if are_integers else None
+        if fitted is not None:
+            return fitted
+        largest = (
+            largest_magnitude(value) if are_integers else float(np.abs(value).max(initial=0.0))
+        )
+        rounded = max(one.rounded for one in partial)
+        if not are_integers and (not exact or (largest <= LARGEST_IN_FLOAT and not rounded)):
+            return value
+        found = f"{max(largest, rounded):.3e} is the largest number in it, or in what a worker has added up"
+        if all(all_integers(coefficients) for coefficients in self._coefficients):
+            kind = "uint64" if dtype == np.uint64 else "int64"
+            raise InvalidAnswer(
+                f"the sum exceeds the range of {kind}, which ends at {np.iinfo(kind).max:.3e}: {found}. Let fn "
+                "return float64, which rounds, or several smaller integers, such as quotients and "
+                "remainders by 2**32"
+            )
+        raise InvalidAnswer(
+            f"the sum exceeds the range in which float64, in which {type(self._code).__name__} adds, holds "
+            f"all integers, which ends at {LARGEST_IN_FLOAT:.3e}: {found}. Use FractionalRepetition, with which "
+            "integers stay integers, or let fn return float64 if rounding does no harm"
+        )
+
+    def _reject_outlier(self, answered: frozenset[int]) -> None:
+        """Reject the answer that contradicts the others; raise if it is not clear which.
+
+        Where several could be the wrong one, and no test separates them, all of them are rejected if
+        the sum can be decoded without them: it is the same whichever is wrong.
+        """
+        usable = self._usable(answered)
+        if not self._inconsistent(usable):
+            return
+        suspects = sorted(w for w in usable if not self._inconsistent(usable - {w}))
+        if len(suspects) == 1:
+            self._invalid[suspects[0]] = "an answer that contradicts the others"
+            return
+        which = f"one of workers {', '.join(map(str, suspects))}" if suspects else "more than one"
+        if suspects and self._code.decodable(usable - frozenset(suspects)):
+            self._invalid |= dict.fromkeys(suspects, f"{which} contradicts the others")
+            return
+        raise NotEnoughAnswers(
+            f"the answers of {len(usable)} workers contradict each other, and {which} must be wrong",
+            WAIT,
+            "let fn give the same value for the same part on every worker (random numbers in it must "
+            "follow from the part and a seed in args)",
+        )
+
+    def _inconsistent(self, workers: frozenset[int]) -> bool:
+        """Whether a combination of these answers that must be 0 differs from 0 by more than rounding."""
+        if not isinstance(self._code, Redundant):
+            return False
+        weights = self._code.parity(workers)
+        if not weights:
+            return False
+        partial = [self._answers[worker] for worker in weights]
+        row = np.array(list(weights.values()))
+        if all_integers(row, *(one.values for one in partial)):
+            return bool(weighted_sums(row[None], stack([one.values for one in partial])).any())
+        values = _stack(partial, row)
+        scale = float(np.abs(values).max(initial=0.0))
+        if scale == 0:
+            return False
+        dtype = np.result_type(*(one.dtype for one in partial))
+        digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
+        # Terms that cancelled in the answers have left their rounding in them. The median, since a
+        # wrong answer may claim any magnitude.
+        absolute = median_low(one.absolute for one in partial)
+        least = max(float(np.sqrt(digits)) * scale, _ROUNDING * absolute, _TINY)
+        if not np.isfinite(least):  # of numbers near the end of the range
+            least = float(np.sqrt(digits)) * scale
+        off = float(np.abs(row @ (values / scale)).max()) * scale
+        return off > least * float(np.abs(row).sum())
+
+    def _problem(self, answer: Any) -> str | None:
+        if not isinstance(answer, PartialSum):
+            return f"a {type(answer).__name__}"
+        values, length = answer.values, int(np.prod(answer.shape, dtype=int))
+        expected = (-(-length // self._code.reduction),)
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iufc":
+            return "no numbers"
+        if values.shape != expected:
+            return f"{values.shape} numbers instead of {expected}"
+        if values.dtype.kind in "fc" and not np.isfinite(values).all():
+            return "NaN or infinity"
+        return None
+
+    def _is_exact(self, weights: Mapping[int, np.ndarray]) -> bool:
+        """Whether each slice of each part has weight 1 in its own sum, and 0 in those of other slices."""
+        m = self._code.reduction
+        total = np.zeros((self._code.workers, m, m))
+        for worker, weight in weights.items():
+            held = list(self._code.held(worker))
+            total[held] += weight[:, None] * self._coefficients[worker][:, None, :]
+        return bool(np.abs(total - np.eye(m)).max() < _EXACT)
+
+
+def _stack(partial: list[PartialSum], weights: np.ndarray) -> np.ndarray:
+    """The answers side by side, in a dtype in which they can be multiplied by the weights."""
+    values = [one.values for one in partial]
+    return np.stack(values, dtype=np.result_type(weights, *values))

@@ -1,0 +1,146 @@
+"""What a function has started ends with its worker, also in a session of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import codedmap as cm
+from codedmap.engines import Local
+
+from ..processes import ANSWER, alive, eventually, kill, same, script
+
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.skipif(sys.platform != "linux", reason="found by /proc"),
+]
+
+
+def in_session():
+    return subprocess.Popen(["sleep", "60"], start_new_session=True).pid
+
+
+def in_session_with_another_environment():
+    return subprocess.Popen(["sleep", "60"], start_new_session=True, env={}).pid
+
+
+def in_session_without_exec():
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        time.sleep(60)
+        os._exit(0)
+    return pid
+
+
+def below_one_in_session():
+    command = ["sh", "-c", "setsid sleep 60 & echo $!; wait"]
+    shell = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
+    return int(shell.stdout.readline())
+
+
+def daemon():
+    """Its parent has ended."""
+    return int(subprocess.check_output(["sh", "-c", "setsid sleep 60 >&2 & echo $!"]))
+
+
+WAYS = (
+    in_session,
+    in_session_with_another_environment,
+    in_session_without_exec,
+    below_one_in_session,
+    daemon,
+)
+MARKED = (in_session, below_one_in_session, daemon)
+
+
+def start(ways, folder, then):
+    """Start processes, write down their numbers, and then end in some way."""
+    started = [way() for way in ways]
+    (Path(folder) / "writing").write_text(" ".join(map(str, started)))
+    (Path(folder) / "writing").rename(Path(folder) / "started")
+    then()
+
+
+def forever():
+    time.sleep(60)
+
+
+def crash():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pids(folder):
+    """The numbers, once they have been written."""
+    path = Path(folder) / "started"
+    assert eventually(path.exists, ANSWER)
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def ended(started):
+    """Whether they all end soon; those that do not are killed."""
+    try:
+        return eventually(lambda: not any(alive(pid) for pid in started))
+    finally:
+        for pid in started:
+            kill(pid)
+
+
+def starting(ways, folder, then):
+    return lambda _: start(ways, folder, then)
+
+
+@pytest.mark.parametrize("then", [forever, int])
+def test_when_the_engine_is_closed(then, tmp_path):
+    """Whether the function still runs or has returned."""
+    with Local(2) as engine:
+        call = engine.submit(0, starting(WAYS, tmp_path, then), None)
+        started = pids(tmp_path)
+        if then is int:
+            call.result(ANSWER)
+        engine.submit(1, same, 1).result(ANSWER)
+        assert all(alive(pid) for pid in started)
+    assert ended(started)
+
+
+def test_when_the_call_is_abandoned(tmp_path):
+    (tmp_path / "other").mkdir()
+    with Local(2, grace=0) as engine:
+        call = engine.submit(0, starting(WAYS, tmp_path, forever), None)
+        engine.submit(1, starting([in_session], tmp_path / "other", forever), None)
+        started, others = pids(tmp_path), pids(tmp_path / "other")
+        engine.abandon([call])
+        assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
+        assert ended(started)
+        assert all(alive(pid) for pid in others)
+    assert ended(others)
+
+
+def test_when_the_worker_crashes(tmp_path):
+    with Local(1) as engine:
+        call = engine.submit(0, starting(MARKED, tmp_path, crash), None)
+        assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+        assert ended(pids(tmp_path))
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+
+
+def test_when_the_caller_is_killed(tmp_path):
+    source = """
+        sys.path.insert(0, sys.argv[1])
+        from tests.engines.test_local_descendants import WAYS, forever, starting
+        # main
+        engine = cm.engines.Local(1)
+        engine.submit(0, starting(WAYS, sys.argv[2], forever), None)
+        time.sleep(60)
+        """
+    with script(tmp_path, source, str(Path(__file__).parents[2]), str(tmp_path)) as running:
+        started = pids(tmp_path)
+        running.process.kill()
+        assert ended(started)
+        assert running.nothing_is_left(), running.processes()

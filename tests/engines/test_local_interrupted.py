@@ -1,0 +1,54 @@
+"""Ctrl-C at any moment: nothing hangs, nothing is left, and the engine works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..processes import script
+
+SOURCE = """
+    sys.path.insert(0, sys.argv[1])
+    from tests.interrupting import main
+    # main
+    main(*sys.argv[2:])
+    """
+
+
+def run(folder: Path, *arguments: str, timeout: float) -> list[str]:
+    """What `interrupting` prints; what is left of it is killed should it hang."""
+    with script(folder, SOURCE, str(Path(__file__).parents[2]), *arguments) as running:
+        running.finish(timeout)
+        assert running.process.returncode == 0, running.err
+        assert running.nothing_is_left(), (running.processes(), running.shm_names())
+    return running.out.splitlines()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    "steps",
+    ["Submit:2 Use:3 Keep:5 Abandon:1", "Close:1 Map:19 Stragglers:41 Start:61"],
+)
+def test_a_keyboard_interrupt_at_any_point_neither_hangs_nor_leaves_anything(steps, tmp_path):
+    counts = run(tmp_path, *steps.split(), timeout=120)
+    assert [line.split()[0] for line in counts] == [
+        step.partition(":")[0] for step in steps.split()
+    ]
+    assert all(int(line.split()[1]) > 10 for line in counts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_keyboard_interrupt_at_every_point(tmp_path):
+    cases = "Submit Use Keep Abandon Close Map Stragglers Start".split()
+    assert len(run(tmp_path, *(f"{case}:1" for case in cases), timeout=800)) == len(cases)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_hundred_signals_at_random_times(tmp_path):
+    """Some workers sleep for a minute, of which nothing may be felt."""
+    seconds = [float(line) for line in run(tmp_path, "signals", "200", "0", timeout=800)]
+    assert len(seconds) == 200
+    assert max(seconds) < 12

@@ -1,0 +1,297 @@
+"""What an error says in the end: each step once, none that cannot help, none that contradicts another."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import re
+import types
+import warnings
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.testing import Scripted, crash, fail, lie, never
+
+X = np.random.default_rng(0).normal(size=(12, 3))
+RAISING = fail(ValueError("bad weights"))
+
+
+def alternating(one, other):
+    return lambda n: {slot: (one, other)[slot % 2] for slot in range(n - 1)}
+
+
+SCRIPTS = {
+    "all raise": lambda n: dict.fromkeys(range(n), RAISING),
+    "all crash": lambda n: dict.fromkeys(range(n), crash()),
+    "all but one raise": lambda n: dict.fromkeys(range(n - 1), RAISING),
+    "all but one crash": lambda n: dict.fromkeys(range(n - 1), crash()),
+    "raise and crash": alternating(RAISING, crash()),
+    "raise and late": alternating(RAISING, never()),
+    "crash and late": alternating(crash(), never()),
+    "late": lambda n: dict.fromkeys(range(n - 1), never()),
+    "all late": lambda n: dict.fromkeys(range(n), never()),
+    "wrong": lambda n: dict.fromkeys(range(n - 1), lie(lambda answer: answer * np.nan)),
+    "two shapes": lambda n: dict.fromkeys(range(n // 2), lie(lambda answer: np.ones((5, 7)))),
+    "contradicting": lambda n: {1: lie(lambda answer: answer + 1.0)},
+}
+HOPELESS = cm.Outcome.UNSATISFIABLE.value
+MAPPED = [
+    cm.Uncoded(6),
+    cm.Replication(3, 6),
+    cm.Replication(2, 6, confirm=2),
+    cm.SplineCode(3, 6, 1),
+    cm.LagrangeCode(3, 6, 1, 2),
+    cm.LagrangeCode(6, 9, 2, 1, tolerance=3e-15),
+    cm.KernelCode(3, 6, 1),
+    cm.KernelCode(3, 6, 1, 0.0),
+]
+SUMMED = [
+    cm.codes.CyclicGradientCode(6, 2),
+    cm.codes.FractionalRepetition(6, 2),
+    cm.codes.IgnoreStragglers(6, 2),
+]
+MULTIPLIED = [cm.codes.MDSCode(3, 6), cm.codes.PolarCode(4, 8), cm.Replication(3, 6), cm.Uncoded(3)]
+
+
+def mapped(code, engine, stop):
+    cm.map(np.sin, X, code=code, engine=engine, stop=stop)
+
+
+def text_mapped(code, engine, stop):
+    cm.map(lambda batch: np.full(len(batch), "text"), X, code=code, engine=engine, stop=stop)
+
+
+def summed(code, engine, stop):
+    cm.sum(np.sum, np.arange(12.0), code=code, engine=engine, stop=stop)
+
+
+def multiplied(code, engine, stop):
+    cm.CodedMatrix(np.ones((12, 2)), code=code, engine=engine, stop=stop) @ np.ones(2)
+
+
+CALLS = [
+    *((mapped, code) for code in MAPPED),
+    *((text_mapped, code) for code in (cm.Replication(3, 6), cm.KernelCode(3, 6, 1, 0.0))),
+    *((summed, code) for code in SUMMED),
+    *((multiplied, code) for code in MULTIPLIED),
+]
+
+
+def said(call, code, script, stop):
+    """The message of the error that a call ends with, if it does."""
+    with (
+        Scripted(code.workers, SCRIPTS[script](code.workers)) as engine,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            call(code, engine, stop)
+        except (cm.NotEnoughAnswers, cm.InvalidAnswer) as error:
+            return str(error) if str(error).startswith("stopped after") else None
+    return None
+
+
+def steps_of(message):
+    last = message.rpartition(". ")[2]
+    return [step.lower() for step in re.split(r"; |, or ", last)]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call[0].__name__} {call[1]!r:.40}")
+def test_a_message_names_each_step_once_and_none_that_cannot_help(call):
+    found = 0
+    for script, stop in itertools.product(SCRIPTS, (None, cm.Everyone(), cm.Deadline(0.02))):
+        if ("late" in script) != isinstance(stop, cm.Deadline):
+            continue  # would wait for ever, or perhaps not long enough
+        if call[0] in (text_mapped, summed) and script in ("wrong", "contradicting"):
+            continue  # where answers are no numbers, to change them would raise
+        message = said(*call, script, stop)
+        if message is None:
+            continue
+        found += 1
+        where = f"{script}, {stop}: {message}"
+        steps = steps_of(message)
+        assert len(set(steps)) == len(steps), where
+        for step in steps:
+            assert message.lower().count(step) == 1, where
+        waits = len(re.findall(r"\bwait\b", message.lower()))
+        assert waits == ("still running" in message and HOPELESS not in message), where
+        failed = " failed, " in message  # what fails in time
+        crashed, raised = ("crash" in script and failed), ("raise" in script and failed)
+        assert ("see why workers ended" in message.lower()) == crashed, where
+        assert ("which raised" in message) == (raised and call[0] is not multiplied), where
+        if "0 of" in message:
+            assert "throw=False" not in message, where
+        counts = re.findall(r"(\d+ of \d+) workers (?:answered,|gave)", message)
+        assert len(set(counts)) == len(counts), where
+    assert found >= 5
+
+
+def test_a_step_that_a_code_names_is_left_out_where_it_cannot_help():
+    message = said(mapped, cm.Replication(3, 6), "all raise", None)
+    assert message.endswith("no copy of 3 tasks (0, 1, 2) is among them. Correct fn, which raised")
+    message = said(mapped, cm.Replication(3, 6), "late", cm.Deadline(0.02))
+    assert message.endswith(
+        'is among them. Wait longer; use more workers; fill the gap with fill="mean", or take what there '
+        "is with throw=False"
+    )
+    message = said(mapped, cm.Uncoded(6), "raise and late", cm.Deadline(0.02))
+    assert HOPELESS in message
+    assert "wait longer" not in message.lower()
+
+
+def test_a_code_of_ones_own_that_says_to_wait_is_not_repeated():
+    class Needy:
+        tasks, workers, stragglers = 3, 6, 2
+
+        def encode(self, inputs):
+            return Needs(np.concatenate([inputs, inputs]))
+
+    class Needs:
+        def __init__(self, payloads):
+            self.payloads = payloads
+
+        def decodable(self, answered):
+            return len(answered) >= 6
+
+        def decode(self, answers):
+            raise cm.NotEnoughAnswers("6 are needed: wait longer, or add copies")
+
+    with Scripted(6, {0: never()}) as engine, pytest.raises(cm.NotEnoughAnswers) as caught:
+        cm.map(np.sin, X, code=Needy(), engine=engine, stop=cm.Deadline(0.02))
+    assert str(caught.value).lower().count("wait longer") == 1
+
+
+def test_steps_are_part_of_the_message_and_travel_with_the_error():
+    with pytest.raises(cm.NotEnoughAnswers) as caught:
+        cm.Replication(2, 4).encode(np.ones((2, 1))).decode({0: np.ones(1)})
+    error = caught.value
+    assert str(error) == (
+        "1 of 4 workers gave a usable answer, and no copy of task 1 is among them: wait longer, use more "
+        'workers, or fill the gap with fill="mean"'
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.problem, again.steps) == (str(error), error.problem, error.steps)
+    assert str(cm.NotEnoughAnswers("nothing came", "wait longer")) == "nothing came: wait longer"
+    assert str(cm.InvalidArgument("no")) == "no"
+    assert str(cm.EngineError()) == ""
+
+
+# Things that are no engine
+
+
+class Client:
+    """Looks like the client of Dask, which need not be installed."""
+
+    __module__ = "distributed.client"
+
+
+Cluster = type("Cluster", (), {"__module__": "distributed.deploy.cluster"})
+OwnCluster = type("OwnCluster", (Cluster,), {})
+ActorPool = type("ActorPool", (), {"__module__": "ray.util.actor_pool"})
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        (Client(), "codedmap.engines.Dask(client)"),
+        (OwnCluster(), "codedmap.engines.Dask(cluster.get_client())"),
+        (ActorPool(), "codedmap.engines.Ray()"),
+        (types.ModuleType("ray"), "codedmap.engines.Ray()"),
+        (3, "codedmap.engines.Local(workers=8)"),
+    ],
+    ids=["client", "cluster", "actors", "ray", "number"],
+)
+def test_what_is_no_engine_is_answered_with_the_one_that_was_meant(given, instead):
+    code = cm.Replication(3, 6)
+    for call in (
+        lambda: cm.map(np.sin, X, code=code, engine=given),
+        lambda: cm.waves(np.sin, X, code=code, engine=given),
+        lambda: cm.sum(np.sum, X, code=cm.codes.CyclicGradientCode(6, 2), engine=given),
+        lambda: cm.CodedMatrix(X, code=cm.codes.MDSCode(3, 6), engine=given),
+        lambda: cm.plan(np.sin, X, workers=6, tasks=3, stragglers=1, engine=given),
+    ):
+        with pytest.raises(cm.InvalidArgument, match=r"engine=.*is n") as caught:
+            call()
+        assert f"give {instead}" in str(caught.value) or f"as {instead}" in str(caught.value)
+    if given != 3:
+        with pytest.raises(cm.InvalidArgument) as caught:
+            cm.map(np.sin, X, code="auto", engine=given)
+        assert str(caught.value).endswith(f"give {instead}")
+
+
+def test_the_real_client_of_dask_is_recognised():
+    distributed = pytest.importorskip("distributed")
+    client = distributed.Client.__new__(distributed.Client)
+    from codedmap.contracts.engine import engine_for
+
+    assert engine_for(client) == "codedmap.engines.Dask(client)"
+    assert engine_for(distributed.LocalCluster.__new__(distributed.LocalCluster)) == (
+        "codedmap.engines.Dask(cluster.get_client())"
+    )
+
+
+# Data frames, of which fn is given arrays
+
+
+class DataFrame:
+    """As far as NumPy looks at one."""
+
+    __module__ = "pandas"
+
+    def __array__(self, dtype=None, copy=None):
+        return X
+
+
+def by_name(batch):
+    return batch["first"]
+
+
+def by_attribute(batch):
+    return batch.first
+
+
+def by_index(batch):
+    return batch[:, 7]
+
+
+NOTE = "its batches are NumPy arrays, made from the pandas DataFrame that was given"
+
+
+@pytest.mark.parametrize("fn", [by_name, by_attribute, by_index])
+def test_a_function_that_takes_its_batch_for_a_data_frame_is_answered_with_what_it_is(fn):
+    code = cm.Replication(3, 6)
+    with Scripted(6) as engine:
+        with pytest.raises(cm.NotEnoughAnswers) as caught:
+            cm.map(fn, DataFrame(), code=code, engine=engine)
+        assert str(caught.value).endswith(f"Correct fn, which raised ({NOTE})")
+        with pytest.raises(cm.NotEnoughAnswers, match=NOTE):
+            cm.plan(fn, DataFrame(), workers=6, tasks=3, stragglers=1, engine=engine)
+        with pytest.raises(cm.NotEnoughAnswers, match=NOTE):
+            cm.map(fn, DataFrame(), code="auto", engine=engine)
+        with pytest.raises(cm.NotEnoughAnswers) as caught:
+            cm.map(fn, X, code=code, engine=engine)  # which is an array already
+        assert "NumPy" not in str(caught.value)
+    with pytest.raises((AttributeError, IndexError)) as raised:
+        cm.plan(fn, DataFrame(), workers=6, tasks=3, stragglers=1)
+    assert raised.value.__notes__ == [f"codedmap.plan: fn raised, and {NOTE}"]
+
+
+def test_a_function_that_raises_something_else_is_not():
+    def fn(batch):
+        raise ValueError("bad weights")
+
+    with Scripted(6) as engine, pytest.raises(cm.NotEnoughAnswers) as caught:
+        cm.map(fn, DataFrame(), code=cm.Replication(3, 6), engine=engine)
+    assert str(caught.value).endswith("Correct fn, which raised")
+
+
+def test_a_real_data_frame():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=["first", "second", "third"])
+    with Scripted(6) as engine:
+        result = cm.map(np.sin, frame, code=cm.Replication(3, 6), engine=engine)
+        np.testing.assert_array_equal(result.values, np.sin(X))
+        with pytest.raises(cm.NotEnoughAnswers, match=re.escape(NOTE)):
+            cm.map(by_name, frame, code=cm.Replication(3, 6), engine=engine)

@@ -1,0 +1,173 @@
+"""Known defects, by the title of the issue that repairs them, which then takes the mark away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import codedmap as cm
+from codedmap.testing import Scripted, never
+
+X = np.random.default_rng(0).normal(size=(40, 3))
+RECORDS = [{"mass": float(a), "speed": float(b)} for a, b, _ in X]
+
+
+def estimates(defect: str, *kinds: type[BaseException]) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, raises=kinds, reason=f"Estimates: {defect}")
+
+
+def rows(defect: str, *kinds: type[BaseException]) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, raises=kinds, reason=f"Rows: {defect}")
+
+
+def within(result: cm.MapResult, truth: np.ndarray, errors: float) -> bool:
+    """Whether no estimated row is off by more than so many of its standard errors."""
+    assert result.stderr is not None
+    off = np.abs(result.values - truth).reshape(len(truth), -1).max(axis=1)
+    estimated = ~result.exact
+    assert estimated.any()
+    return bool((off[estimated] <= errors * result.stderr[estimated]).all())
+
+
+@estimates("padding repeats count as evidence", AssertionError)
+def test_a_row_that_only_fills_a_group_is_no_evidence():
+    given = np.array([[0.0], [10.0]])
+    with Scripted(3, {0: never()}) as engine:
+        code = cm.Uncoded(3, fill="mean")
+        result = cm.map(
+            lambda batch: 1.0 * batch, given, code=code, engine=engine, stop=cm.Quorum(2)
+        )
+    assert within(result, given, 10.0)
+
+
+@estimates("steps are estimated with a standard error of rounding", AssertionError)
+@pytest.mark.parametrize("late", [(0, 2), (1, 3)], ids=str)
+def test_the_standard_error_of_a_step_is_not_that_of_rounding(late):
+    def steps(batch):
+        return np.floor(3 * batch)
+
+    given = np.random.default_rng(0).uniform(0, 1, (8, 1))
+    with Scripted(4, dict.fromkeys(late, never())) as engine:
+        result = cm.map(steps, given, code=cm.KernelCode(2, 4, 2), engine=engine)
+    assert within(result, steps(given), 1e3)
+
+
+@estimates("input scales of 1e140 and more", AssertionError, cm.InvalidArgument)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # what comes back is worse
+@pytest.mark.parametrize("scale", [1e140, 1e155, 1e300])
+@pytest.mark.parametrize("known", [False, True], ids=["alone", "known"])
+def test_the_scale_of_the_inputs_makes_no_difference(scale, known):
+    found = []
+    for unit in (1.0, scale):
+
+        def fn(batch, unit=unit):
+            return np.tanh(batch / unit)
+
+        leant_on = cm.estimation.Known(unit * X[:20], np.tanh(X[:20])) if known else None
+        with Scripted(8, {0: never(), 3: never()}) as engine:
+            code = cm.KernelCode(6, 8, 2, known=leant_on)
+            found.append(cm.map(fn, unit * X[20:], code=code, engine=engine))
+    small, large = found
+    assert np.isfinite(large.values).all()
+    np.testing.assert_allclose(large.values, small.values, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(large.stderr, small.stderr, rtol=1e-2, atol=1e-6)
+
+
+@estimates("Known with ragged rows", ValueError)
+@pytest.mark.parametrize(
+    ("inputs", "answers"),
+    [([[1.0, 2.0], [3.0]], [1.0, 2.0]), ([[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0, 3.0]])],
+    ids=["inputs", "answers"],
+)
+def test_known_answers_of_unequal_shape_are_refused(inputs, answers):
+    with pytest.raises(cm.InvalidArgument):
+        cm.estimation.Known(inputs, answers)
+
+
+def squares(batch):
+    return np.asarray(batch) ** 2
+
+
+def begun(out: str | Path | None, source=X, **options) -> cm.Waves:
+    code = cm.Replication(2, 4)
+    return cm.waves(squares, source, code=code, engine=Scripted(4), out=out, rows=8, **options)
+
+
+@pytest.fixture
+def half(tmp_path):
+    """The outputs of a run that was left after 16 of 40 rows."""
+    with begun(tmp_path / "out.npy") as waves:
+        next(waves)
+        next(waves)
+    return tmp_path / "out.npy"
+
+
+@rows("journals with altered keys raise KeyError", KeyError)
+def test_a_journal_with_altered_keys_is_refused(half):
+    journal = half.with_name("out.npy.journal")
+    lines = journal.read_text().splitlines()
+    for at in range(1, len(lines)):
+        record = json.loads(lines[at])
+        for key in record:
+            altered = {f"{name}_" if name == key else name: value for name, value in record.items()}
+            journal.write_text("\n".join([*lines[:at], json.dumps(altered), *lines[at + 1 :], ""]))
+            with pytest.raises(cm.InvalidArgument):
+                begun(half, resume=True)
+
+
+@rows("a zeroed exact.npy passes on resuming", pytest.fail.Exception)
+def test_a_mask_of_exact_rows_that_was_zeroed_is_refused_on_resuming(half):
+    mask = half.with_name("out.exact.npy")
+    zeroed = np.load(mask)
+    assert zeroed.all()
+    zeroed[:] = False
+    np.save(mask, zeroed)
+    with pytest.raises(cm.InvalidArgument):
+        begun(half, resume=True)
+
+
+@rows("waves refuses a DataFrame that map takes", cm.CodedmapError)
+def test_waves_takes_the_data_frame_that_map_takes(tmp_path):
+    frame = pd.DataFrame(X, columns=["first", "second", "third"])
+    with Scripted(4) as engine:
+        whole = cm.map(squares, frame, code=cm.Replication(2, 4), engine=engine)
+    np.testing.assert_array_equal(whole.values, X**2)
+    begun(tmp_path / "out.npy", frame).run()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), X**2)
+
+
+@rows("progress=True shows nothing while planning", AssertionError)
+def test_progress_is_shown_while_planning(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    drawn = []
+
+    def fn(batch):
+        drawn.append(capsys.readouterr().err)
+        return np.tanh(batch)
+
+    with Scripted(8) as engine:
+        result = cm.map(fn, X, code="auto", engine=engine, progress=True)
+    assert "".join(drawn) + capsys.readouterr().err  # on a terminal, that is
+    assert any(drawn[: -result.code.workers])  # before the calls of the wave itself
+
+
+def momentum(batch):
+    return np.array([[row["mass"] * row["speed"]] for row in batch])
+
+
+@rows("plan and auto fail on records", AttributeError)
+@pytest.mark.parametrize("auto", [False, True], ids=["plan", "auto"])
+def test_records_can_be_planned_for(auto):
+    with Scripted(8) as engine:
+        np.testing.assert_array_equal(
+            cm.map(momentum, RECORDS, code=cm.Replication(4, 8), engine=engine).values[:, 0],
+            X[:, 0] * X[:, 1],
+        )
+        if auto:
+            cm.map(momentum, RECORDS, code="auto", engine=engine)
+        else:
+            cm.plan(momentum, RECORDS, workers=8, tasks=4, stragglers=2)
