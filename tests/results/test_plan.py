@@ -99,3 +99,10 @@ def test_it_is_drawn_in_units_of_the_deviation():
     assert axes.get_xscale() == "log"
     assert [axes.spines[side].get_visible() for side in ("top", "right", "left")] == [0, 0, 1]
     mpl.pyplot.close(axes.figure)
+
+
+def test_without_a_deviation_it_is_drawn_in_the_outputs_unit():
+    mpl.use("Agg")
+    axes = plan(deviation=0.0).plot()
+    np.testing.assert_allclose([line.get_xdata()[0] for line in axes.lines[1::2]], [1e-4, 0.25])
+    mpl.pyplot.close(axes.figure)
