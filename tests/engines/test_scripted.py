@@ -143,7 +143,7 @@ def test_a_future_may_be_cancelled_by_its_owner():
     with Scripted(1, {0: late(0.1)}) as engine:
         future = engine.submit(0, same, 1)
         assert future.cancel()
-        time.sleep(0.3)  # the answer comes, and finds nobody
+        time.sleep(0.3)  # the answer arrives after the call was abandoned
         assert future.cancelled()
 
 

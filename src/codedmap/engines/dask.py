@@ -7,13 +7,13 @@ from functools import partial
 import distributed
 
 from .cluster import Domains
-from .cluster_engine import Pinned
+from .cluster_engine import ClusterEngine
 from .dask_cluster import DaskCluster
 
 __all__ = ["Dask"]
 
 
-class Dask(Pinned):
+class Dask(ClusterEngine):
     """The workers of a Dask cluster; each slot is pinned to one worker process of it.
 
     * One crash costs one answer: a call is never run again, whatever ``allowed-failures`` says.

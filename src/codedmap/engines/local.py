@@ -14,21 +14,20 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
-from .descendants import end_descendants
-from .descriptors import make_room
 from .local_slot import Slot
 from .main_guard import check_importable, refuse_inside_import, start_failure
-from .room import check_room
-from .shield import Shield, received
-from .slot_engine import Pinning, join
+from .process_limits import allow_open_files, check_process_limits
+from .shield import Shield, get_interruptibly
+from .slot_engine import SlotEngine, join
+from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
 
 __all__ = ["Local"]
 
-_LOOK = 1.0  # seconds between two looks for calls that would never be answered
+_LOOK = 1.0  # seconds between two checks for calls that would never be answered
 
 
-class Local(Pinning[Slot]):
+class Local(SlotEngine[Slot]):
     """N worker processes on this machine, each a pool of its own, so that they fail alone.
 
     * One crash costs one answer; a new process takes the worker's place.
@@ -82,11 +81,11 @@ class Local(Pinning[Slot]):
     def __init__(self, workers: int, grace: float = 1.0) -> None:
         workers = check_whole("workers", workers, 1)
         if grace is None:
-            raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is for ever")
+            raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
         refuse_inside_import()
         check_importable()
-        make_room(workers)
-        check_room(workers)
+        allow_open_files(workers)
+        check_process_limits(workers)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._ending = threading.RLock()
         self._shield = Shield(self._look, _LOOK)
@@ -112,9 +111,7 @@ class Local(Pinning[Slot]):
             self._shield.do(partial(super().abandon, list(futures)))
 
     def _close(self) -> None:
-        with (
-            self._ending
-        ):  # two threads would close the same files, and whoever has their numbers next
+        with self._ending:  # closing twice would close files that have reused the numbers
             timers = self._begin_to_close() or ()
             workers = f"{self._run}:"
             end_descendants(workers, [slot.pid for slot in self._slots if slot.pid is not None])
@@ -143,7 +140,7 @@ class Local(Pinning[Slot]):
                 for number in numbers:
                     self._shield.do(partial(self._add, number, started))
                 for _ in numbers:
-                    error = received(started)
+                    error = get_interruptibly(started)
                     if error is not None:
                         raise error
         except Exception as error:

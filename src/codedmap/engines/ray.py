@@ -8,13 +8,13 @@ from functools import partial
 from ..contracts.arguments import check_whole, is_real
 from ..errors import InvalidArgument
 from .cluster import Domains
-from .cluster_engine import Pinned
+from .cluster_engine import ClusterEngine
 from .ray_cluster import RayCluster
 
 __all__ = ["Ray"]
 
 
-class Ray(Pinned):
+class Ray(ClusterEngine):
     """Actors on a Ray cluster, one for each slot: worker processes that the engine starts and ends.
 
     * Ray must be initialised: ``ray.init()``.

@@ -1,4 +1,4 @@
-"""What runs in a worker: calls are served one at a time, and values kept for later ones."""
+"""The code that runs in a worker: it serves calls one at a time, and keeps values for later ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 import threadpoolctl
 
 from ...errors import CannotSend, KeptLost
-from ..descendants import end_descendants, mark
+from .descendants import end_descendants, mark
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
 __all__ = [
     "KeptKey",
     "Request",
-    "ToldToEnd",
+    "Terminated",
     "forget",
     "hello",
     "serve",
@@ -37,7 +37,7 @@ _kept: dict[Hashable, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class KeptKey:
-    """Stands in a request for a value that this worker keeps."""
+    """The placeholder in a request for a value that this worker keeps."""
 
     key: Hashable
 
@@ -53,8 +53,8 @@ class Request:
     forget: tuple[Hashable, ...] = ()
 
 
-class ToldToEnd(SystemExit):
-    """Raised in a worker whose process is to end: no failure of the function that it interrupts."""
+class Terminated(SystemExit):
+    """Raised in a worker that is terminated: not a failure of the function that it interrupts."""
 
 
 def start(run: str) -> None:
@@ -66,7 +66,7 @@ def start(run: str) -> None:
     # Ctrl-C is ignored by now, the end of a terminal is not ours; and what a function starts shall find neither blocked.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
-    # N workers with a thread per core each would fight for the cores.
+    # N workers with a thread per core each would compete for the cores.
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     threads = threads if threads.isdecimal() and int(threads) > 0 else "1"
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -74,11 +74,11 @@ def start(run: str) -> None:
     threadpoolctl.threadpool_limits(int(threads))
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_outlive, args=(parent.sentinel, run), daemon=True).start()
+        threading.Thread(target=_end_with_caller, args=(parent.sentinel, run), daemon=True).start()
 
 
 def worker_name(run: str, pid: int) -> str:
-    """By which the descendants of a worker are found."""
+    """The name by which the descendants of a worker are found."""
     return f"{run}:{pid}:"
 
 
@@ -94,13 +94,13 @@ def serve(request: Request) -> Parcel | Failure:
         if request.keep is not None:
             _kept[request.keep] = _Unopened(receive(request.content))
             return pack(None, request.answer)
-        fn, payload = _opened(receive(request.content))
-        answer = _resolved(fn)(_resolved(payload))
+        fn, payload = _open(receive(request.content))
+        answer = _resolve(fn)(_resolve(payload))
         try:
             return pack(answer, request.answer)
         except CannotSend as error:
             raise CannotSend(f"the answer, a {type(answer).__name__}, {error}") from error
-    except ToldToEnd:
+    except Terminated:
         raise
     except BaseException as error:  # also SystemExit: fn must not end the worker
         return Failure.of(error)
@@ -128,7 +128,7 @@ class _Unopened:
     content: Received
 
 
-def _resolved(value: Any) -> Any:
+def _resolve(value: Any) -> Any:
     if not isinstance(value, KeptKey):
         return value
     try:
@@ -138,11 +138,11 @@ def _resolved(value: Any) -> Any:
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
     if isinstance(kept, _Unopened):
-        kept = _kept[value.key] = _opened(kept.content)
+        kept = _kept[value.key] = _open(kept.content)
     return kept
 
 
-def _opened(content: Received) -> Any:
+def _open(content: Received) -> Any:
     try:
         return content.unpack()
     except (ImportError, AttributeError) as error:  # pickled by a name that is not known here
@@ -153,7 +153,7 @@ def _opened(content: Received) -> Any:
         ) from error
 
 
-def _outlive(sentinel: int, run: str) -> None:
+def _end_with_caller(sentinel: int, run: str) -> None:
     # The caller may be killed without a chance to end its workers: then they end themselves,
     # with what their functions have started, and leave no segment behind.
     wait([sentinel])
