@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 
 def ended(folder, *arguments, stdin=None):
-    """A program that must end, and leave no process; were it to start more for ever, these are killed."""
+    """A program that must end, and leave no process; if it does not end, they are killed."""
     token = f"CODEDMAP_TEST_{uuid.uuid4().hex}"
     process = subprocess.Popen(
         [sys.executable, *arguments],

@@ -74,7 +74,7 @@ def test_what_cannot_be_reserved_is_refused(need):
 def test_calls_are_named_by_their_slot_for_the_dashboard():
     with cm.engines.Ray(1) as engine:
         names = {engine.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
-    # One name, because Ray keeps statistics of every name, for ever.
+    # One name, because Ray keeps statistics of every name.
     assert [name.rpartition("-")[0] for name in names] == ["codedmap-slot0"]
 
 

@@ -214,7 +214,7 @@ class Placement:
         self._domains[worker] = domain
 
     def remove(self, worker: str) -> list[int]:
-        """Remove a worker; the slots that it had."""
+        """Remove a worker; return its slots."""
         self._domains.pop(worker, None)
         slots = [slot for slot, name in self._worker_of.items() if name == worker]
         for slot in slots:

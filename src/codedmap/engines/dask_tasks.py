@@ -114,7 +114,7 @@ class Tasks:
             [request] = await self._client.scatter(
                 [request], workers=on, hash=False, asynchronous=True
             )
-        # Not pure: the same call twice shall run twice. And only there: it shall not run again.
+        # Not pure, so that equal calls run twice; on one worker only, so that a call is not run again elsewhere.
         task = self._client.submit(serve, request, key=name, workers=on, pure=False)
         self.unfinished.add(task)
         try:
@@ -180,7 +180,7 @@ class Tasks:
 
     async def _gather(self, names: list[str]) -> dict[str, Any] | None:
         # Not `Client.gather`, which joins concurrent requests into one that waits for the slowest.
-        with contextlib.suppress(OSError):  # the scheduler has gone, which `check_open` finds
+        with contextlib.suppress(OSError):  # the connection was lost, which `check_open` finds
             reply = await self._client.scheduler.gather(keys=names)
             if reply["status"] == "OK":
                 found: dict[str, Any] = reply["data"]

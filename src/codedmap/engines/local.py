@@ -34,7 +34,7 @@ class Local(SlotEngine[Slot]):
     * A straggler delays neither the caller, nor the next call (beyond ``grace``), nor the end of
       the program. After ``grace`` seconds an abandoned call is ended together with its process;
       until then its slot is a straggler of the next wave as well.
-    * Healthy workers live on with whatever they have loaded.
+    * Healthy workers keep running, with everything they have loaded.
     * Functions travel by cloudpickle (lambdas, closures and notebook functions work); arrays
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
@@ -67,7 +67,7 @@ class Local(SlotEngine[Slot]):
         If the script has no main guard. A worker that imports a module without one raises it there, and so
         it is what the call fails with.
     EngineError
-        If a worker does not start, so many cannot for want of open files, processes or memory, or the
+        If a worker does not start, open files, processes or memory do not suffice for so many, or the
         script is no file that they could import.
 
     Examples
@@ -98,7 +98,7 @@ class Local(SlotEngine[Slot]):
             raise
 
     def close(self) -> None:
-        """End all workers now, whatever they are doing."""
+        """End all workers now, also busy ones."""
         if not self._ours():
             return
         self._shield.do(self._close)

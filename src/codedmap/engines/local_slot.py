@@ -188,7 +188,7 @@ class Slot(Calls[_Call]):
                 if inner.cancelled() or isinstance(inner.exception(), _LOST):
                     error = self._worker.crash_error(self.number)
                     self._renew()
-        if not mine:  # ended or closed in the meantime; the worker is gone, its names stay unused
+        if not mine:  # ended or closed in the meantime; the worker has ended, its names stay unused
             call.discard()
             return
         if error is None:

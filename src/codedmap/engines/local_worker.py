@@ -122,7 +122,7 @@ class Worker:
         if self._process is None or self.ended:  # its number may be another's by now
             return
         # SIGKILL, because no function can block or delay it.
-        with contextlib.suppress(OSError):  # it has gone in the meantime
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             if self._handle is None:
                 self._process.kill()
             else:
@@ -156,7 +156,7 @@ class Worker:
 
 
 def _handle(pid: int | None) -> int | None:
-    # Where there is one, it stays good when the process, or multiprocessing's fork server, is gone.
+    # A pidfd stays valid after the process, or multiprocessing's fork server, has ended.
     if pid is not None and hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             return os.pidfd_open(pid)

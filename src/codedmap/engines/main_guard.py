@@ -51,7 +51,7 @@ def check_importable() -> None:
     Raises
     ------
     EngineError
-        If it came from standard input or a pipe, or is gone.
+        If it came from standard input or a pipe, or has been deleted.
     """
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)

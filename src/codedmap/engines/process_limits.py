@@ -1,4 +1,4 @@
-"""Whether this system allows so many worker processes: open files, processes and threads, memory."""
+"""Limits of the system on worker processes: open files, processes and threads, memory."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Actors:
     run : str
         Names the engine.
     needs : mapping of str to float
-        What Ray shall reserve for each, by the names that Ray has for it; without zeros.
+        What Ray reserves for each, by Ray's resource names; without zeros.
     soon : callable
         Calls a function with an argument soon, in another thread than Ray's own.
     """
@@ -154,7 +154,7 @@ class Actors:
         reference.future().add_done_callback(partial(self._soon, then))
 
     def kill(self, worker: str) -> None:
-        """Kill one, whatever it is doing; if it was killed before, nothing happens."""
+        """Kill one at once; do nothing if it was killed before."""
         handle = self._handles.pop(worker, None)
         if handle is not None and ray.is_initialized():
             with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it

@@ -36,7 +36,7 @@ class RayCluster(Cluster):
     workers : int or None
         How many actors to start, if there is room; None: one for each CPU of the cluster.
     needs : mapping of str to float
-        What Ray shall reserve for each.
+        What Ray reserves for each.
     domains
         See `Ray`; also for what is raised.
     """

@@ -240,7 +240,7 @@ class Faulty:
 
 @dataclass(frozen=True, slots=True)
 class _With:
-    """A payload for a kept function, and what its call shall do."""
+    """A payload for a kept function, and the act of its call."""
 
     act: Act
     payload: Any

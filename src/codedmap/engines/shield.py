@@ -2,7 +2,7 @@
 
 Python raises KeyboardInterrupt in the main thread, and there after almost any bytecode: also when `threading.Condition`
 has taken its lock and cannot give it back yet, or has released a waiter and not yet forgotten it. A later use of that
-condition, or of a queue, event, future or thread built on one, may then block for ever. Locks and `SimpleQueue` are
+condition, or of a queue, event, future or thread built on one, may then block forever. Locks and `SimpleQueue` are
 written in C: what they do is done or not.
 """
 

@@ -48,7 +48,7 @@ class Request:
 
     content: Parcel
     answer: str | None
-    """Name for the answer's shared segment, or None if it shall not have one."""
+    """Name for the answer's shared segment, or None for no segment."""
     keep: Hashable = None
     forget: tuple[Hashable, ...] = ()
 
@@ -63,7 +63,8 @@ def start(run: str) -> None:
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     mark(worker_name(run, os.getpid()))
-    # Ctrl-C is ignored by now, the end of a terminal is not ours; and what a function starts shall find neither blocked.
+    # Ctrl-C is ignored by now, and SIGHUP of a terminal does not reach this group. Processes that a
+    # function starts must find neither blocked.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
     # N workers with a thread per core each would compete for the cores.
@@ -87,7 +88,7 @@ def hello() -> None:
 
 
 def serve(request: Request) -> Parcel | Failure:
-    """Compute one call and pack its answer, or whatever it raised."""
+    """Compute one call and pack its answer, or the exception it raised."""
     for key in request.forget:
         _kept.pop(key, None)
     try:
