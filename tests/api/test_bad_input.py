@@ -14,7 +14,7 @@ import pytest
 import codedmap as cm
 from codedmap import codes
 from codedmap.contracts import memory
-from codedmap.testing import Scripted, crash, fail, lie, never
+from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 X = np.ones((8, 3))
 
@@ -202,7 +202,7 @@ def test_answers_of_more_axes_than_numpy_has_room_for(code, axes):
         cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
     with pytest.raises(cm.InvalidAnswer, match=told):
         cm.plan(fn, X, tasks=2, workers=4, stragglers=1)
-    with Scripted(6, {1: lie(fn)}) as engine:
+    with Scripted(6, {1: corrupt(fn)}) as engine:
         result = cm.map(np.sin, X, code=code, engine=engine, stop=cm.Everyone())
     assert result.rejected == (1,)
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.testing import Faulty, Scripted, crash, fail, late, lie, never
+from codedmap.testing import Faulty, Scripted, corrupt, crash, fail, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
@@ -267,7 +267,7 @@ def test_a_rule_out_of_reach_does_not_matter_when_every_row_is_exact():
 
 
 def test_a_liar_among_copies_is_made_up_for_by_waiting_on():
-    script = {0: lie(lambda a: a[:, :1]), 2: late(0.2)}
+    script = {0: corrupt(lambda a: a[:, :1]), 2: late(0.2)}
     with Scripted(4, script) as engine:
         result = cm.map(
             affine, inputs(6), code=cm.Replication(2, 4), engine=engine, stop=cm.Decodable()
@@ -277,7 +277,7 @@ def test_a_liar_among_copies_is_made_up_for_by_waiting_on():
 
 
 def test_liars_are_reported_and_their_answers_unused():
-    script = {3: lie(lambda a: a * np.nan), 5: lie(lambda a: a.astype(str))}
+    script = {3: corrupt(lambda a: a * np.nan), 5: corrupt(lambda a: a.astype(str))}
     code = cm.SplineCode(4, 20, 2)
     with Scripted(20, script) as engine:
         for rows in (40, 43):
@@ -378,7 +378,7 @@ def test_the_callers_arrays_are_safe_from_fn_in_an_engine_of_threads():
 
 
 def test_the_summary_says_what_happened():
-    script = {0: never(), 1: crash(), 2: lie(lambda a: a[:1])}
+    script = {0: never(), 1: crash(), 2: corrupt(lambda a: a[:1])}
     with Scripted(8, script) as engine:
         result = cm.map(
             affine, inputs(8), code=cm.Replication(2, 8), engine=engine, stop=cm.Quorum(6)
@@ -447,7 +447,7 @@ def test_without_throw_a_flagged_result_still_names_the_liars_and_rounds_nothing
 
 
 def test_a_first_answer_of_absurd_size_is_a_liars():
-    script = {0: lie(lambda a: np.broadcast_to(np.float64(0), (2, 10**13)))}
+    script = {0: corrupt(lambda a: np.broadcast_to(np.float64(0), (2, 10**13)))}
     with Scripted(10, script) as engine:
         result = cm.map(
             affine, inputs(8), code=cm.SplineCode(4, 10, 2), engine=engine, stop=cm.Everyone()

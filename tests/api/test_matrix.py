@@ -360,7 +360,7 @@ def test_a_rule_out_of_reach_gives_the_product_all_the_same():
     ],
 )
 def test_answers_that_cannot_be_used_are_rejected_and_never_enter_a_product(code, change, told):
-    A = placed(matrix(), code, {0: cm.testing.lie(change)})
+    A = placed(matrix(), code, {0: cm.testing.corrupt(change)})
     if code.stragglers:
         np.testing.assert_allclose(A @ np.ones(30), matrix() @ np.ones(30), atol=1e-11)
         assert told in A.last.rejected[0]
@@ -373,7 +373,10 @@ def test_answers_that_cannot_be_used_are_rejected_and_never_enter_a_product(code
 
 def test_a_liar_is_found_when_two_answers_more_than_needed_are_waited_for():
     A = placed(
-        matrix(), cm.codes.MDSCode(5, 9), {2: cm.testing.lie(lambda a: a + 1)}, stop=cm.Everyone()
+        matrix(),
+        cm.codes.MDSCode(5, 9),
+        {2: cm.testing.corrupt(lambda a: a + 1)},
+        stop=cm.Everyone(),
     )
     np.testing.assert_allclose(A @ np.ones(30), matrix() @ np.ones(30), atol=1e-11)
     assert set(A.last.rejected) == {2}
@@ -381,13 +384,13 @@ def test_a_liar_is_found_when_two_answers_more_than_needed_are_waited_for():
 
 @pytest.mark.parametrize("code", [cm.codes.MDSCode(5, 6), cm.codes.PolarCode(5, 8)], ids=repr)
 def test_a_contradiction_that_cannot_be_resolved_raises(code):
-    A = placed(matrix(), code, {2: cm.testing.lie(lambda a: a + 1)}, stop=cm.Everyone())
+    A = placed(matrix(), code, {2: cm.testing.corrupt(lambda a: a + 1)}, stop=cm.Everyone())
     with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
         A @ np.ones(30)
 
 
 def test_copies_that_differ_are_settled_by_a_third():
-    lies = {0: cm.testing.lie(lambda a: a + 1)}
+    lies = {0: cm.testing.corrupt(lambda a: a + 1)}
     A = placed(matrix(), cm.Replication(3, 6), lies, stop=cm.Everyone())
     with pytest.raises(cm.NotEnoughAnswers, match="no majority"):
         A @ np.ones(30)

@@ -12,7 +12,7 @@ from codedmap.contracts.matrix_code import disputed
 
 M = np.arange(20.0).reshape(10, 2)
 TRUE = M @ np.ones(2)
-LIE = cm.testing.lie(lambda answer: answer + 1)
+LIE = cm.testing.corrupt(lambda answer: answer + 1)
 
 
 def product(code, script, **options):

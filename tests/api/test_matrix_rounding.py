@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 import codedmap as cm
-from codedmap.testing import Scripted, lie
+from codedmap.testing import Scripted, corrupt
 
 CODES = (
     cm.codes.MDSCode(4, 5),
@@ -79,13 +79,13 @@ def test_a_lie_in_what_has_cancelled_out_is_noticed_none_the_less(code, liar):
         return answer
 
     with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
-        multiplied(M, v[:, 1:], code, {liar: lie(wrong)})
+        multiplied(M, v[:, 1:], code, {liar: corrupt(wrong)})
 
 
 def test_a_small_lie_among_large_numbers_is_left_out_as_before():
     rng = np.random.default_rng(0)
     M, v = rng.standard_normal((12, 7)), rng.standard_normal(7)
-    wrong = lie(lambda answer: answer + 1e-6)
+    wrong = corrupt(lambda answer: answer + 1e-6)
     found, told = multiplied(M, v, cm.codes.MDSCode(4, 8), {5: wrong})
     assert set(told.rejected) == {5}
     assert np.abs(found - M @ v).max() < 1e-12
@@ -99,6 +99,6 @@ def test_squares_that_are_no_numbers_do_not_hide_a_lie(large, small, dtype):
     rng = np.random.default_rng(0)
     M = (rng.standard_normal((12, 7)) * large).astype(dtype)
     v = (rng.standard_normal(7) * small).astype(dtype)
-    wrong = lie(lambda answer: answer * dtype(1.1))
+    wrong = corrupt(lambda answer: answer * dtype(1.1))
     with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
         multiplied(M, v, cm.codes.MDSCode(4, 5), {2: wrong})

@@ -932,13 +932,13 @@ def test_a_function_left_to_chance_is_told_as_that_where_two_workers_disagree():
         cm.plan(
             lambda b: smooth(b) + noise.normal(size=(len(b), 2)), X, engine=Scripted(4), **SMALL
         )
-    lying = Scripted(4, {0: cm.testing.lie(lambda answer: answer + 1.0)})
+    lying = Scripted(4, {0: cm.testing.corrupt(lambda answer: answer + 1.0)})
     plan = cm.plan(smooth, X, engine=lying, codes=cm.BerrutCode(6, 8, 2), workers=8, stragglers=2)
     assert (
         "30 of 60 sample rows were left out, since fn is not finite, or not the same on two"
         in (plan.remarks[0])
     )
-    alone = Scripted(1, {0: cm.testing.lie(lambda answer: answer * np.nan)})
+    alone = Scripted(1, {0: cm.testing.corrupt(lambda answer: answer * np.nan)})
     with pytest.raises(cm.InvalidAnswer, match="fn is not finite on any of 60 sample rows"):
         cm.plan(smooth, X, engine=alone, **SMALL)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import codedmap as cm
 from codedmap import Outcome
 from codedmap.execution.collect import Budget
-from codedmap.testing import Faulty, Scripted, crash, late, lie, never
+from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
@@ -374,7 +374,7 @@ def test_a_budget_is_never_overdrawn_twice_and_says_when_it_is_free_again(share,
 
 
 def test_progress_is_drawn_while_results_come(capsys):
-    with Scripted(6, {3: late(0.3), 4: crash(), 5: lie(np.negative)}) as engine:
+    with Scripted(6, {3: late(0.3), 4: crash(), 5: corrupt(np.negative)}) as engine:
         results = list(
             cm.stream(
                 affine, inputs(12), code=MEAN, engine=engine, stop=cm.Everyone(), progress=True

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import codedmap as cm
-from codedmap.testing import Scripted, crash, fail, late, lie, never
+from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
 CODES = (
     cm.codes.FractionalRepetition(12, 2),
@@ -43,7 +43,7 @@ def off(result: cm.SumResult, true: np.ndarray = TRUE) -> float:
 
 def changed(change):
     """A lie in the numbers of an answer."""
-    return lie(lambda piece: replace(piece, values=change(piece.values)))
+    return corrupt(lambda piece: replace(piece, values=change(piece.values)))
 
 
 @every
@@ -159,7 +159,7 @@ def test_single_precision_travels_as_such_only_where_the_code_leaves_it_digits(c
         return piece
 
     values = np.random.default_rng(1).standard_normal((code.workers, 30)).astype(np.float32)
-    with Scripted(code.workers, dict.fromkeys(range(code.workers), lie(note))) as engine:
+    with Scripted(code.workers, dict.fromkeys(range(code.workers), corrupt(note))) as engine:
         result = cm.sum(lambda n: values[n], range(code.workers), code=code, engine=engine)
     assert {piece.dtype for piece in pieces} == {np.dtype(wire)}
     assert {piece.shape for piece in pieces} == {
@@ -272,8 +272,8 @@ def test_a_part_whose_value_is_not_finite_is_an_error_that_names_it(code, broken
         (changed(lambda v: np.where(np.arange(len(v)) == 0, np.nan, v)), "NaN or infinity"),
         (changed(lambda v: v[:-1]), "numbers instead of"),
         (changed(lambda v: v.astype(str)), "no numbers"),
-        (lie(lambda piece: "what?"), "a str"),
-        (lie(lambda piece: replace(piece, shape=(5, 1))), r"a sum of shape \(5, 1\)"),
+        (corrupt(lambda piece: "what?"), "a str"),
+        (corrupt(lambda piece: replace(piece, shape=(5, 1))), r"a sum of shape \(5, 1\)"),
     ],
 )
 def test_an_answer_that_cannot_be_meant_is_left_out(code, wrong, why):
@@ -292,7 +292,7 @@ def test_an_answer_that_cannot_be_meant_is_left_out(code, wrong, why):
 
 
 def test_two_shapes_that_are_equally_frequent_are_an_error():
-    reshaped = lie(lambda piece: replace(piece, shape=(5, 1)))
+    reshaped = corrupt(lambda piece: replace(piece, shape=(5, 1)))
     with Scripted(6, {0: reshaped, 1: reshaped, 2: reshaped}) as engine:
         code = cm.codes.FractionalRepetition(6, 1)
         with pytest.raises(cm.NotEnoughAnswers, match=r"6 with what .* shape \(5, 1\)"):

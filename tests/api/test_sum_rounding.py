@@ -10,7 +10,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.coding import gradient
-from codedmap.testing import Scripted, lie
+from codedmap.testing import Scripted, corrupt
 
 CODES = (
     cm.codes.CyclicGradientCode(3, 2),
@@ -61,7 +61,7 @@ def test_values_of_any_size_that_cancel_out_in_every_worker(code, unit):
 @pytest.mark.parametrize("liar", range(3))
 def test_a_lie_among_what_cancelled_out_is_found(liar):
     code = cm.codes.CyclicGradientCode(3, 2)
-    wrong = lie(lambda piece: replace(piece, values=piece.values + 1e-6))
+    wrong = corrupt(lambda piece: replace(piece, values=piece.values + 1e-6))
     result = total(lambda j: np.cos(2 * np.pi * j / 3) * np.ones(2), code, {liar: wrong})
     assert set(result.rejected) == {liar}
     assert np.abs(result.value).max() < 1e-12
@@ -71,7 +71,7 @@ def test_a_lie_among_what_cancelled_out_is_found(liar):
 @pytest.mark.parametrize("value", [10**9, 2**50, 2**58])
 def test_integers_of_copies_have_to_be_equal(value, off):
     code = cm.codes.FractionalRepetition(6, 2)
-    wrong = lie(lambda piece: replace(piece, values=piece.values + off))
+    wrong = corrupt(lambda piece: replace(piece, values=piece.values + off))
     result = total(lambda j: np.int64(value) + np.arange(3), code, {4: wrong})
     assert set(result.rejected) == {4}
     assert result.value.tolist() == [6 * value, 6 * value + 6, 6 * value + 12]
@@ -104,7 +104,7 @@ def test_answers_that_would_enlarge_rounding_too_much_wait_for_one_more_and_say_
 
 def test_what_is_added_without_signs_may_be_infinite_and_hides_no_lie():
     values = np.array([1, -1, 1, -1, 1, -1, 0]) * 7.5e307
-    wrong = lie(lambda piece: replace(piece, values=piece.values / 2 + 1e307))
+    wrong = corrupt(lambda piece: replace(piece, values=piece.values / 2 + 1e307))
     code = cm.codes.CyclicGradientCode(7, 5)
     liars = {0: wrong, 3: wrong}
     with np.errstate(over="raise"), pytest.raises(cm.NotEnoughAnswers, match="contradict each"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap import Deadline, Decodable, Everyone, Outcome, Quorum, Tolerance
-from codedmap.testing import Faulty, Scripted, crash, late, lie, never
+from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
@@ -127,7 +127,7 @@ def test_the_verdict_is_always_about_the_answers_that_are_returned(order, cuts, 
 
 
 def test_a_lie_that_comes_first_is_no_reason_to_stop_or_to_raise():
-    script = {0: lie(lambda a: None), 1: late(0.1), 2: late(0.1), 3: late(0.1)}
+    script = {0: corrupt(lambda a: None), 1: late(0.1), 2: late(0.1), 3: late(0.1)}
     code = cm.Replication(2, 4, fill="mean")
     with Scripted(4, script) as engine:
         result = cm.map(affine, inputs(8), code=code, engine=engine, stop=Tolerance(0))

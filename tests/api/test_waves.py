@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap.storage import journal, sink
-from codedmap.testing import Scripted, crash, late, lie, never
+from codedmap.testing import Scripted, corrupt, crash, late, never
 
 from .test_map import affine, inputs
 
@@ -244,7 +244,7 @@ except MemoryError:
 
 
 def test_totals_add_up_and_print():
-    script = {0: [never(), crash()], 4: [late(0.0), lie(lambda a: a[:1])]}
+    script = {0: [never(), crash()], 4: [late(0.0), corrupt(lambda a: a[:1])]}
     code = cm.Replication(3, 6, fill="mean")
     waves = begun(inputs(30), "out.npy", code=code, script=script, rows=12, stop=cm.Quorum(5))
     totals = waves.run()

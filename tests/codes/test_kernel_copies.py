@@ -7,7 +7,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.estimation.replica_conflicts import settled, surely
-from codedmap.testing import Scripted, lie
+from codedmap.testing import Scripted, corrupt
 
 GROUPS = 10
 
@@ -81,14 +81,14 @@ def test_a_single_task_with_two_answers_is_an_estimate_through_every_door(spread
 
     code = cm.KernelCode(1, 2, 0, spread=spread)
     for options in ({}, {"throw": False}):
-        with Scripted(2, {0: lie(once)}) as engine:
+        with Scripted(2, {0: corrupt(once)}) as engine:
             result = cm.map(
                 np.tanh, np.arange(10.0), code=code, engine=engine, stop=cm.Everyone(), **options
             )
         assert np.flatnonzero(~result.exact).tolist() == [3]
         assert result.stderr[3] == pytest.approx(5.0)
         assert result.rejected == ()
-    with Scripted(2, {0: lie(once)}) as engine:
+    with Scripted(2, {0: corrupt(once)}) as engine:
         *_, last = cm.stream(np.tanh, np.arange(10.0), code=code, engine=engine)
     assert np.flatnonzero(~last.exact).tolist() == [3]
 
@@ -109,7 +109,7 @@ def one_liar(seed):
     rng = np.random.default_rng(seed)
     X, slopes = rng.standard_normal((21, 3)), rng.standard_normal((3, 1))
     liar = int(rng.integers(21))
-    with Scripted(21, {liar: lie(lambda answer: 1.5 * answer + 0.3)}) as engine:
+    with Scripted(21, {liar: corrupt(lambda answer: 1.5 * answer + 0.3)}) as engine:
         code = cm.KernelCode(7, 21, 0, spread=0.0)
         result = cm.map(lambda b: np.tanh(b @ slopes), X, code=code, engine=engine, stop=cm.Everyone())  # fmt: skip
     return result, np.tanh(X @ slopes), liar

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Scripted, lie
+from codedmap.testing import Scripted, corrupt
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -283,10 +283,10 @@ def test_the_door_tells_who_lied():
     fn = FUNCTIONS["network"][1](np.random.default_rng(1))
     X = np.random.default_rng(2).standard_normal((200, 5))
     script = {
-        2: lie(lambda answer: -answer),
-        31: lie(lambda answer: answer[::-1]),
-        44: lie(lambda answer: answer * np.nan),
-        58: lie(lambda answer: answer[:-1]),
+        2: corrupt(lambda answer: -answer),
+        31: corrupt(lambda answer: answer[::-1]),
+        44: corrupt(lambda answer: answer * np.nan),
+        58: corrupt(lambda answer: answer[:-1]),
     }
     with Scripted(60, script) as engine:
         result = cm.map(fn, X, code=cm.KernelCode(20, 60, 0), engine=engine)

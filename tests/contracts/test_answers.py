@@ -7,7 +7,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.contracts.answers import usable_answers
-from codedmap.testing import Scripted, crash, lie, never
+from codedmap.testing import Scripted, corrupt, crash, never
 
 CODES = [
     cm.SplineCode(10, 30, 4),
@@ -77,7 +77,7 @@ def test_large_integers_are_never_rounded_for_one_that_is_not_whole():
 def test_a_rejected_answer_does_not_decide_the_dtype_of_the_others():
     X = np.random.default_rng(0).standard_normal((8, 2)).astype("f4")
     for code in (cm.Replication(3, 9), cm.SplineCode(3, 9, 0), cm.LagrangeCode(2, 9, 0, degree=1)):
-        with Scripted(9, {1: lie(lambda a: a.astype(np.longdouble) + 3)}) as engine:
+        with Scripted(9, {1: corrupt(lambda a: a.astype(np.longdouble) + 3)}) as engine:
             result = cm.map(lambda b: 2 * b, X, code=code, engine=engine, stop=cm.Everyone())
         assert result.values.dtype == np.float32
         assert result.rejected == (1,)

@@ -137,7 +137,7 @@ def rejected_for_most_groups(code, slot, *, left_out=False):
     def wrong(answer):
         return np.concatenate([np.full_like(answer[:7], np.nan), 1.001 * answer[7:]])
 
-    script = {slot: cm.testing.never() if left_out else cm.testing.lie(wrong)}
+    script = {slot: cm.testing.never() if left_out else cm.testing.corrupt(wrong)}
     stop = cm.Quorum(code.workers - left_out)
     X = np.random.default_rng(1).standard_normal((25, 2))
     with cm.testing.Scripted(code.workers, script) as engine:
@@ -170,7 +170,9 @@ def test_a_copy_rejected_for_most_groups_has_no_vote_in_those_that_are_padded(fi
 @pytest.mark.parametrize("hedged", [False, True])
 @pytest.mark.parametrize("rows", [99, 100])
 def test_no_row_of_a_worker_that_the_others_contradict_is_exact_in_any_group(rows, hedged):
-    script = {0: cm.testing.lie(lambda a: 50 * np.sin(7 * np.arange(a.size).reshape(a.shape) + 1))}
+    script = {
+        0: cm.testing.corrupt(lambda a: 50 * np.sin(7 * np.arange(a.size).reshape(a.shape) + 1))
+    }
     hedge = cm.Hedge(after=cm.Quorum(11)) if hedged else None
     for seed in range(12):
         X = np.random.default_rng(seed).standard_normal((rows, 6)) / 2

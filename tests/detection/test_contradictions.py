@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Scripted, lie
+from codedmap.testing import Scripted, corrupt
 
 X = np.random.default_rng(0).standard_normal((8, 2))
 
@@ -22,7 +22,7 @@ def square(batch):
 
 
 def mapped(code, fn: Callable, wrong: dict, **options):
-    with Scripted(code.workers, {slot: lie(how) for slot, how in wrong.items()}) as engine:
+    with Scripted(code.workers, {slot: corrupt(how) for slot, how in wrong.items()}) as engine:
         return cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone(), **options)
 
 

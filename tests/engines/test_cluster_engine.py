@@ -1,4 +1,4 @@
-"""Slots on workers that come and go, on a toy cluster: who shares a worker when, and for how long."""
+"""Slots on workers that join and leave, on a toy cluster: which slots share a worker, and for how long."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import pytest
 import codedmap as cm
 from codedmap.engines import cluster_engine
 from codedmap.engines.cluster import Cluster
-from codedmap.engines.cluster_engine import Pinned
-from codedmap.engines.seats import Seats
+from codedmap.engines.cluster_engine import ClusterEngine, Placement
 from codedmap.engines.transport.parcel import pack
 from codedmap.engines.transport.serve import serve
 
@@ -46,8 +45,8 @@ class Toy(Cluster):
     def check_open(self):
         pass
 
-    def watch(self, hear):
-        self.hear = hear
+    def watch(self, on_event):
+        self.on_event = on_event
         return {name: (name,) for name in self.names}
 
     async def admit(self, worker):
@@ -59,7 +58,7 @@ class Toy(Cluster):
     def _serve(self, worker, request, slot, number):
         answer: Future[object] = Future()
         if worker in self.dead:
-            answer.set_exception(self.died(worker))
+            answer.set_exception(self.crash_error(worker))
             return answer
 
         def done(_):
@@ -74,7 +73,7 @@ class Toy(Cluster):
     async def end(self, worker):
         pass
 
-    async def leave(self, workers, busy):
+    async def release(self, workers, busy):
         pass
 
     def close(self):
@@ -89,8 +88,8 @@ def _ready() -> Future[None]:
     return ready
 
 
-class Toys(Pinned):
-    """Says for each slot where it is."""
+class Toys(ClusterEngine):
+    """An engine whose calls answer with the name of their worker."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(partial(Toy, names=names), None, None)
@@ -98,12 +97,12 @@ class Toys(Pinned):
     def where(self, slot: int, seconds: float = ANSWER) -> str:
         return self.submit(slot, str, "").result(seconds)
 
-    def tell(self, what: str, worker: str) -> None:
-        async def told() -> None:
-            self._cluster.hear(what, worker)
+    def send_event(self, what: str, worker: str) -> None:
+        async def send() -> None:
+            self._cluster.on_event(what, worker)
             await asyncio.gather(*self._cluster._doing)
 
-        self._cluster.wait(told())
+        self._cluster.wait(send())
 
     def hold(self, worker: str) -> Future[None]:
         return self._cluster.held.setdefault(worker, Future())
@@ -119,26 +118,26 @@ def test_a_slot_waits_for_a_worker_of_its_own_before_it_shares_another(monkeypat
     monkeypatch.setattr(cluster_engine, "_PATIENCE", LONG)
     with toys("a", "b") as engine:
         assert [engine.where(slot) for slot in (0, 1)] == ["a", "b"]
-        engine.tell("went", "b")
+        engine.send_event("left", "b")
         call = engine.submit(1, str, "")
         with pytest.raises(TimeoutError):
             call.result(PATIENCE)
-        engine.tell("came", "c")
+        engine.send_event("joined", "c")
         assert call.result(ANSWER) == "c"
 
 
 def test_the_patience_of_one_slot_is_not_cut_short_by_that_of_another(monkeypatch):
     monkeypatch.setattr(cluster_engine, "_PATIENCE", PATIENCE)
     with toys("a", "b", "c") as engine:
-        engine.tell("went", "b")
-        engine.tell("came", "d")
+        engine.send_event("left", "b")
+        engine.send_event("joined", "d")
         assert engine.where(1) == "d"
         monkeypatch.setattr(cluster_engine, "_PATIENCE", LONG)
-        engine.tell("went", "d")
+        engine.send_event("left", "d")
         call = engine.submit(1, str, "")
         with pytest.raises(TimeoutError):
             call.result(3 * PATIENCE)
-        engine.tell("came", "e")
+        engine.send_event("joined", "e")
         assert call.result(ANSWER) == "e"
 
 
@@ -147,13 +146,13 @@ def test_a_slot_that_shared_a_worker_moves_to_the_next_that_comes_when_it_is_idl
     monkeypatch.setattr(cluster_engine, "_AGAIN", PATIENCE)
     with toys("a", "b") as engine:
         kept = engine.keep(1, "left here")
-        engine.tell("went", "b")
+        engine.send_event("left", "b")
         assert engine.where(1) == "a"
         assert kept.lost
         kept = engine.keep(1, "left here")
         go = engine.hold("a")
         busy = engine.submit(1, str, "")
-        engine.tell("came", "c")
+        engine.send_event("joined", "c")
         with pytest.raises(TimeoutError):
             busy.result(2 * PATIENCE)
         go.set_result(None)
@@ -175,21 +174,21 @@ def test_a_worker_found_dead_at_once_is_dismissed_in_the_thread_of_the_cluster()
 def test_without_any_worker_calls_fail_and_say_so(monkeypatch):
     monkeypatch.setattr(cluster_engine, "_PATIENCE", PATIENCE)
     with toys("a") as engine:
-        engine.tell("went", "a")
+        engine.send_event("left", "a")
         error = engine.submit(0, str, "").exception(ANSWER)
         assert isinstance(error, cm.WorkerCrashed)
         assert "the toy cluster has had no worker for this slot: start workers" in str(error)
 
 
-def test_guests_move_only_where_there_is_room_and_one_at_a_time():
-    seats = Seats({name: (name,) for name in "abc"}, 3)
+def test_oversubscribed_slots_move_only_where_there_is_room_and_one_at_a_time():
+    placement = Placement({name: (name,) for name in "abc"}, 3)
     for name in "bc":
-        seats.remove(name)
-    assert seats.fill() == {}
-    assert seats.fill([1, 2]) == {1: "a", 2: "a"}
-    assert seats.guests() == []
-    seats.add("d", ("d",))
-    assert seats.guests() == [1, 2]
-    seats.leave(1)
-    assert seats.fill() == {1: "d"}
-    assert seats.guests() == []
+        placement.remove(name)
+    assert placement.fill() == {}
+    assert placement.fill([1, 2]) == {1: "a", 2: "a"}
+    assert placement.oversubscribed() == []
+    placement.add("d", ("d",))
+    assert placement.oversubscribed() == [1, 2]
+    placement.unassign(1)
+    assert placement.fill() == {1: "d"}
+    assert placement.oversubscribed() == []

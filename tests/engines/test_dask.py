@@ -1,4 +1,4 @@
-"""What the Dask engine does beyond the laws of every engine."""
+"""What the Dask engine does beyond the contract tests of engines."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ def test_payloads_that_were_sent_are_not_kept_by_the_client(client):
 
 
 def test_fewer_workers_than_slots_are_shared_with_one_warning(client):
-    with pytest.warns(UserWarning, match="6 slots share 4 Dask workers") as told:
+    with pytest.warns(UserWarning, match="6 slots share 4 Dask workers") as warned:
         engine = cm.engines.Dask(client, workers=6)
     with engine:
         pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(6)]
-    assert len(told) == 1
+    assert len(warned) == 1
     assert len(set(pids)) == 4
     assert all(one != other for one, other in itertools.pairwise(pids))
 

@@ -1,4 +1,4 @@
-"""How the Dask engine fetches answers: together, unless somebody would have to wait for somebody else."""
+"""How the Dask engine fetches answers: together, unless one would delay another."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_an_answer_that_is_not_found_is_asked_for_again(crew):
 
 def test_large_answers_are_asked_for_alone_from_the_second_on(crew):
     crew.client.answers[key("b", 2)] = LARGE
-    assert crew.answered(2)["b"] is LARGE  # who could have known
+    assert crew.answered(2)["b"] is LARGE  # its size was not known
     crew.answered(3)
     assert sorted(crew.client.asked) == [[key("a", 3), key("c", 3)], [key("b", 3)]]
     crew.answered(4)  # the last was small

@@ -1,4 +1,4 @@
-"""Slots over failure domains: everybody is used alike, and neighbours are kept apart."""
+"""Slots over failure domains: all workers are used alike, and neighbours are kept apart."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_fewer_slots_than_workers_use_the_domains_evenly(domains, slots):
     available = Counter(domain[0] for domain in domains)
     counts = Counter(domains[k][0] for k in spread(domains, slots))
     most = max(counts.values())
-    # Whoever gave less than another by two could have given one more.
+    # A domain that is two below another could have taken one more.
     assert all(counts[name] >= min(most - 1, available[name]) for name in available)
 
 

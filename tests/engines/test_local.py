@@ -1,4 +1,4 @@
-"""What `Local` promises beyond the laws of every engine: real processes, and all that befalls them."""
+"""What `Local` does beyond the contract tests of engines: real processes and their faults."""
 
 from __future__ import annotations
 
@@ -799,7 +799,7 @@ def test_closing_twice_is_closing_once():
 
 def test_a_closed_engine_holds_no_files():
     with Local(1):
-        pass  # multiprocessing's own servants stay
+        pass  # multiprocessing's own processes stay
     before = descriptors()
     engine = Local(3)
     assert descriptors() > before

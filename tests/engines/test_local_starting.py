@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import room
+from codedmap.engines import process_limits
 
 from ..processes import Script, eventually, kill, run_script, script
 
@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 
 def ended(folder, *arguments, stdin=None):
-    """A program that must end, and leave no process; were it to start more for ever, these are killed."""
+    """A program that must end, and leave no process; if it does not end, they are killed."""
     token = f"CODEDMAP_TEST_{uuid.uuid4().hex}"
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -85,7 +85,7 @@ def ended(folder, *arguments, stdin=None):
 
 
 @pytest.mark.parametrize("module", ["unguarded", "created", "chained", "threaded"])
-def test_a_module_that_starts_workers_when_a_worker_imports_it_is_told_so(folder, module):
+def test_a_module_that_starts_workers_when_a_worker_imports_it_is_message_so(folder, module):
     use = f"""
 import numpy as np, codedmap as cm, {module} as m
 engine = getattr(m, "engine", None) or m.other.__globals__["engine"]
@@ -95,11 +95,11 @@ except cm.errors.MissingMainGuard as error: print("refused", error)
     if module == "unguarded":
         use = "import unguarded"
     run = ended(folder, "-c", use)
-    told = run.err.splitlines()[-1] if module == "unguarded" else run.out
+    message = run.err.splitlines()[-1] if module == "unguarded" else run.out
     name = "created" if module == "chained" else module
-    assert told.startswith(("codedmap.errors.MissingMainGuard: ", "refused "))
-    assert f"importing the module {name} starts worker processes" in told
-    assert 'if __name__ == "__main__":' in told
+    assert message.startswith(("codedmap.errors.MissingMainGuard: ", "refused "))
+    assert f"importing the module {name} starts worker processes" in message
+    assert 'if __name__ == "__main__":' in message
 
 
 @pytest.mark.parametrize("module", ["unguarded", "created", "chained"])
@@ -137,10 +137,12 @@ def test_a_script_from_standard_input_is_refused_before_anything_starts(tmp_path
     run = ended(tmp_path, "-", stdin=SCRIPT)
     assert run.out == ""
     assert run.err.count("Traceback") == 1
-    told = run.err.splitlines()[-1]
-    assert told.startswith("codedmap.EngineError: each worker process begins by importing the main")
-    assert "<stdin> is no file" in told
-    assert "put the script into a file" in told
+    message = run.err.splitlines()[-1]
+    assert message.startswith(
+        "codedmap.EngineError: each worker process begins by importing the main"
+    )
+    assert "<stdin> is no file" in message
+    assert "put the script into a file" in message
 
 
 @pytest.mark.parametrize("way", ["file", "module", "folder", "words"])
@@ -182,34 +184,34 @@ def test_so_many_workers_that_they_cannot_have_their_files_are_refused(tmp_path)
         print(threading.active_count())
         """,
     )
-    told, count = run.out.splitlines()
-    assert told.startswith(
+    message, count = run.out.splitlines()
+    assert message.startswith(
         "20 workers need 192 open files, 8 each and 32 besides, and this process"
     )
-    assert "may open 100, of which " in told
-    assert "`ulimit -n " in told
-    assert "or use at most 8 workers" in told or "or use at most 7 workers" in told
+    assert "may open 100, of which " in message
+    assert "`ulimit -n " in message
+    assert "or use at most 8 workers" in message or "or use at most 7 workers" in message
     assert (count, run.err) == ("1", "")
 
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """Files in which a system tells of its limits, by their names; no user's limit and endless memory."""
+    """Files in which a system publishes its limits, by their names; no user's limit and unlimited memory."""
 
-    def tells(**files):
+    def write(**files):
         for name, content in {"proc/loadavg": "0.1 0.2 0.3 2/100 4711", **files}.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
 
-    monkeypatch.setattr(room, "_ROOT", tmp_path)
-    monkeypatch.setattr(room, "free_memory", lambda: None)
-    monkeypatch.setattr(room.os, "geteuid", lambda: 0)
-    return tells
+    monkeypatch.setattr(process_limits, "_ROOT", tmp_path)
+    monkeypatch.setattr(process_limits, "free_memory", lambda: None)
+    monkeypatch.setattr(process_limits.os, "geteuid", lambda: 0)
+    return write
 
 
 @pytest.mark.parametrize(
-    ("files", "most", "told"),
+    ("files", "most", "message"),
     [
         ({"proc/sys/kernel/threads-max": "200"}, 20, "kernel/threads-max allows 200, 100 more"),
         ({"proc/sys/kernel/pid_max": "124"}, 4, "kernel/pid_max allows 124, 24 more"),
@@ -225,13 +227,13 @@ def system(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_more_workers_than_the_system_takes_are_refused(system, files, most, told):
+def test_more_workers_than_the_system_takes_are_refused(system, files, most, message):
     groups = "0::/a/b\n5:cpu,pids:/c\n3:cpu:/d\n"
     other = {"sys/fs/cgroup/a/b/pids.max": "max", "sys/fs/cgroup/d/pids.max": "0"}
     system(**{"proc/self/cgroup": groups, **other, **files})
-    room.check_room(most)
-    with pytest.raises(cm.EngineError, match=rf"^{most + 1} workers need 5 processes.*{told}"):
-        room.check_room(most + 1)
+    process_limits.check_process_limits(most)
+    with pytest.raises(cm.EngineError, match=rf"^{most + 1} workers need 5 processes.*{message}"):
+        process_limits.check_process_limits(most + 1)
 
 
 @pytest.mark.parametrize(
@@ -248,22 +250,22 @@ def test_more_workers_than_the_system_takes_are_refused(system, files, most, tol
     ],
     ids=str,
 )
-def test_a_system_that_tells_nothing_takes_any_number(system, files):
+def test_a_system_that_publishes_no_limits_allows_any_number(system, files):
     system(**files)
-    assert list(room._rooms()) == []
-    assert room.check_room(10**9) is None
+    assert list(process_limits._capacities()) == []
+    assert process_limits.check_process_limits(10**9) is None
 
 
 def test_nor_more_than_a_user_may_have_or_memory_holds(system, monkeypatch):
     system()
-    monkeypatch.setattr(room, "free_memory", lambda: 100 << 20)
-    room.check_room(25)
+    monkeypatch.setattr(process_limits, "free_memory", lambda: 100 << 20)
+    process_limits.check_process_limits(25)
     with pytest.raises(cm.EngineError, match=r"4 MB of memory each, and 100 MB are free: use at"):
-        room.check_room(26)
-    monkeypatch.setattr(room.os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(room.resource, "getrlimit", lambda which: (50, 60))
+        process_limits.check_process_limits(26)
+    monkeypatch.setattr(process_limits.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(process_limits.resource, "getrlimit", lambda which: (50, 60))
     with pytest.raises(cm.EngineError, match=r"have 50 \(`ulimit -u`\): use at most 10 workers"):
-        room.check_room(11)
+        process_limits.check_process_limits(11)
 
 
 def test_no_process_is_started_for_workers_that_there_is_no_room_for():

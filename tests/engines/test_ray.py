@@ -1,4 +1,4 @@
-"""What the Ray engine does beyond the laws of every engine."""
+"""What the Ray engine does beyond the contract tests of engines."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_more_slots_than_cpus_have_actors_of_their_own_because_these_reserve_non
 def test_fewer_actors_than_slots_are_shared_with_one_warning_and_cpus_are_given_back():
     import ray
 
-    with pytest.warns(UserWarning, match="3 slots share 2 Ray workers") as told:
+    with pytest.warns(UserWarning, match="3 slots share 2 Ray workers") as warned:
         engine = cm.engines.Ray(3, num_cpus=1)
     with engine:
         pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)]
         assert ray.available_resources().get("CPU", 0) == 0
-    assert len(told) == 1
+    assert len(warned) == 1
     assert len(set(pids)) == 2
     assert all(one != other for one, other in itertools.pairwise(pids))
     assert eventually(lambda: ray.available_resources().get("CPU", 0) == 2)
@@ -74,7 +74,7 @@ def test_what_cannot_be_reserved_is_refused(need):
 def test_calls_are_named_by_their_slot_for_the_dashboard():
     with cm.engines.Ray(1) as engine:
         names = {engine.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
-    # One name, because Ray keeps statistics of every name, for ever.
+    # One name, because Ray keeps statistics of every name.
     assert [name.rpartition("-")[0] for name in names] == ["codedmap-slot0"]
 
 
@@ -177,19 +177,19 @@ def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
         tmp_path,
         LOCAL
         + """
-        def told(what):
+        def show(what):
             try:
                 what()
             except cm.EngineError as error:
                 print(error)
 
-        told(cm.engines.Ray)
+        show(cm.engines.Ray)
         ray.init(**size, **alone, **quiet)
         with cm.engines.Ray(1) as engine:
             call = engine.submit(0, slow, None)
             ray.shutdown()
             print(type(call.exception(30)).__name__)
-            told(lambda: engine.submit(0, abs, -1))
+            show(lambda: engine.submit(0, abs, -1))
             assert not ray.is_initialized()
         """.replace("\n        ", "\n"),
     )
@@ -198,7 +198,7 @@ def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
     assert second in (
         "EngineError",
         "WorkerCrashed",
-    )  # Ray may still tell that it killed the worker
+    )  # Ray may still report that it killed the worker
     assert third.startswith(
         "Ray has been shut down, and the engine's workers with it: call ray.init"
     )
@@ -224,23 +224,25 @@ def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_answers_of_
         ray.init(cluster.address, **quiet)
         with cm.engines.Ray(4) as engine:
             nodes = [engine.submit(slot, there, None).result(30) for slot in range(4)]
-            print('told', nodes[0] != nodes[1], nodes[:2] == nodes[2:])
+            print('result', nodes[0] != nodes[1], nodes[:2] == nodes[2:])
             calls = [engine.submit(slot, long, None) for slot in range(4)]
             time.sleep(1.0)
             cluster.remove_node(second, allow_graceful=False)
             errors = [call.exception(60) for call in calls]
             lost = [type(error).__name__ for error in errors if error]
-            print('told', lost, [node for node, error in zip(nodes, errors) if not error] == 2 * [there(None)])
+            print('result', lost, [node for node, error in zip(nodes, errors) if not error] == 2 * [there(None)])
             after = [engine.submit(slot, there, None).result(60) for slot in range(4)]
-            print('told', after == 4 * [there(None)])
+            print('result', after == 4 * [there(None)])
         ray.shutdown()
         cluster.shutdown()
         """.replace("\n        ", "\n"),
     )
-    told = [line for line in ended.out.splitlines() if line.startswith("told")]  # Ray prints, too
-    assert told == [
-        "told True True",
-        "told ['WorkerCrashed', 'WorkerCrashed'] True",
-        "told True",
+    lines = [
+        line for line in ended.out.splitlines() if line.startswith("result")
+    ]  # Ray prints, too
+    assert lines == [
+        "result True True",
+        "result ['WorkerCrashed', 'WorkerCrashed'] True",
+        "result True",
     ]
     assert ended.process.returncode == 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Act, Faulty, Scripted, crash, fail, late, lie, never
+from codedmap.testing import Act, Faulty, Scripted, corrupt, crash, fail, late, never
 
 from ..processes import ANSWER, children, eventually, pid, same, threads
 
@@ -96,7 +96,7 @@ def test_a_delay_that_is_given_up_ends_without_an_answer():
 
 
 def test_a_sequence_gives_each_call_its_act_and_those_after_it_answer():
-    script = {0: [fail(KeyError("first")), lie(lambda x: -x), crash()], 1: lie(lambda x: 0)}
+    script = {0: [fail(KeyError("first")), corrupt(lambda x: -x), crash()], 1: corrupt(lambda x: 0)}
     with Scripted(2, script) as engine:
         first, second, third, *rest = [engine.submit(0, same, 5) for _ in range(5)]
         assert isinstance(first.exception(0), KeyError)
@@ -120,7 +120,7 @@ def test_what_fn_raises_is_raised_by_the_future_with_its_traceback():
     def broken(x):
         return x / 0
 
-    with Scripted(1, {0: [late(0.05), lie(same), Act()]}) as engine:
+    with Scripted(1, {0: [late(0.05), corrupt(same), Act()]}) as engine:
         for _ in range(3):
             error = engine.submit(0, broken, 1).exception(ANSWER)
             assert isinstance(error, ZeroDivisionError)
@@ -143,7 +143,7 @@ def test_a_future_may_be_cancelled_by_its_owner():
     with Scripted(1, {0: late(0.1)}) as engine:
         future = engine.submit(0, same, 1)
         assert future.cancel()
-        time.sleep(0.3)  # the answer comes, and finds nobody
+        time.sleep(0.3)  # the answer arrives after the call was abandoned
         assert future.cancelled()
 
 
@@ -157,7 +157,7 @@ def local():
 
 
 def test_faults_happen_in_the_worker(local):
-    script = {0: [Act(), lie(lambda answer: (os.getpid(), answer)), fail(KeyError("as said"))]}
+    script = {0: [Act(), corrupt(lambda answer: (os.getpid(), answer)), fail(KeyError("as said"))]}
     engine = Faulty(local, script)
     worker = engine.submit(0, pid, None).result(ANSWER)
     assert engine.submit(0, pid, None).result(ANSWER) == (worker, worker)
@@ -189,7 +189,7 @@ def test_a_late_answer_is_late_and_never_is_never():
 
 
 def test_calls_of_what_is_kept_take_faults_as_well(local):
-    acts = [Act(), late(0.01), lie(np.negative), fail(OSError("disk")), crash(), Act()]
+    acts = [Act(), late(0.01), corrupt(np.negative), fail(OSError("disk")), crash(), Act()]
     engine = Faulty(local, {0: acts, 1: acts})
     number, function = engine.keep(0, 3), engine.keep(1, abs)
     for slot, call in ((0, (abs, number)), (1, (function, -3))):
@@ -229,7 +229,7 @@ class AllButOne(cm.contracts.StoppingRule):
 
 
 def test_a_map_over_real_faults_tells_what_befell_each_worker():
-    script = {0: never(), 4: crash(), 5: lie(np.negative), 7: fail(ValueError("broken"))}
+    script = {0: never(), 4: crash(), 5: corrupt(np.negative), 7: fail(ValueError("broken"))}
     with cm.engines.Local(9, grace=0.1) as owner:
         engine = Faulty(owner, script)
         code = cm.Replication(3, 9)

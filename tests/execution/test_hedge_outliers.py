@@ -10,7 +10,7 @@ import pytest
 
 import codedmap as cm
 from codedmap import Outcome
-from codedmap.testing import Act, Scripted, crash, late, lie, never
+from codedmap.testing import Act, Scripted, corrupt, crash, late, never
 
 from ..api.test_map import affine, inputs
 from ..processes import eventually
@@ -37,7 +37,7 @@ ORDERED = [cm.BerrutCode(4, 9, 1, order="path"), cm.SplineCode(4, 9, 1, order="p
 def second_answers(code, change, rows):
     """Worker 3 is late and lies, and so its task has two answers; worker 1 never answers."""
     X = np.random.default_rng(0).standard_normal((rows, 2))
-    script = {1: never(), 3: [lie(change, 0.15)], 0: [Act(), late(0.35)], 2: [Act(), late(0.2)]}
+    script = {1: never(), 3: [corrupt(change, 0.15)], 0: [Act(), late(0.35)], 2: [Act(), late(0.2)]}
     with Scripted(9, script) as engine:
         result = cm.map(
             sines,
@@ -75,7 +75,7 @@ def test_in_an_order_the_answer_that_can_be_stands_in_its_own_rows(code, rows):
 def test_an_answer_to_a_hedge_does_not_outdo_one_that_is_exact():
     code = cm.BerrutCode(3, 5, 0)  # whose points meet those of the tasks in the middle
     X = inputs(9)
-    changed = lie(lambda answer: answer + 1)
+    changed = corrupt(lambda answer: answer + 1)
     with Scripted(5) as engine:
         before = cm.map(affine, X, code=code, engine=engine)
     np.testing.assert_array_equal(np.flatnonzero(before.exact), [3, 4, 5])
@@ -99,7 +99,7 @@ def test_an_answer_to_a_hedge_does_not_outdo_one_that_is_exact():
 
 def test_among_copies_a_liars_hedge_is_not_used_and_another_worker_is_asked():
     X = np.arange(1.0, 17.0)
-    script = dict.fromkeys((5, 13, 21), never()) | {0: lie(lambda answer: answer + 1)}
+    script = dict.fromkeys((5, 13, 21), never()) | {0: corrupt(lambda answer: answer + 1)}
     with Scripted(24, script) as engine:
         result = cm.map(
             np.sqrt, X, code=cm.Replication(8, 24), engine=engine, hedge=cm.Hedge(after=0.05)
@@ -146,7 +146,7 @@ def test_a_liar_may_be_found_out_after_its_hedge():
 @pytest.mark.parametrize("order", [None, "path"])
 def test_among_mixtures_a_liars_hedge_is_not_used(order, lost):
     X = np.linspace(0, 3, 200)[:, None]
-    script = {0: lie(lambda answer: -answer), 30: lost}
+    script = {0: corrupt(lambda answer: -answer), 30: lost}
     with Scripted(60, script) as engine:
         result = cm.map(
             np.cos,
@@ -166,7 +166,12 @@ def test_among_mixtures_a_liars_hedge_is_not_used(order, lost):
 @pytest.mark.parametrize("stop", [cm.Decodable(), cm.Everyone(), cm.Quorum(5)])
 def test_where_only_hedges_can_be_decoded_those_of_a_liar_are_sent_once_more(stop):
     X = np.arange(6.0).reshape(3, 2)
-    script = {0: [lie(lambda answer: answer * np.nan)], 2: [crash()], 3: [crash()], 4: [crash()]}
+    script = {
+        0: [corrupt(lambda answer: answer * np.nan)],
+        2: [crash()],
+        3: [crash()],
+        4: [crash()],
+    }
     with Scripted(5, script) as engine:
         result = cm.map(
             affine,
@@ -184,7 +189,7 @@ def test_where_only_hedges_can_be_decoded_those_of_a_liar_are_sent_once_more(sto
 
 def test_without_another_hedge_a_liars_row_stays_an_estimate():
     X = np.linspace(0, 3, 60)[:, None]
-    script = {0: lie(lambda answer: -answer), 20: late(0.2)}
+    script = {0: corrupt(lambda answer: -answer), 20: late(0.2)}
     with Scripted(30, script) as engine:
         result = cm.map(
             np.cos,
@@ -208,7 +213,7 @@ def test_a_worker_that_lied_in_few_groups_vouches_for_no_row_as_a_hedge():
         return changed
 
     X = np.arange(1.0, 65.0)
-    script = dict.fromkeys((5, 13, 21), never()) | {0: [lie(partly), lie(lambda a: a + 1)]}
+    script = dict.fromkeys((5, 13, 21), never()) | {0: [corrupt(partly), corrupt(lambda a: a + 1)]}
     with Scripted(24, script) as engine:
         result = cm.map(
             np.sqrt, X, code=cm.Replication(8, 24), engine=engine, hedge=cm.Hedge(after=0.05)
@@ -221,7 +226,7 @@ def test_a_worker_that_lied_in_few_groups_vouches_for_no_row_as_a_hedge():
 def test_where_only_liars_are_free_the_wave_ends_as_without_their_answer():
     X = inputs(6)
     copies = {"code": cm.Replication(2, 6), "hedge": cm.Hedge(0.05, budget=1)}
-    script = dict.fromkeys((1, 3, 5), crash()) | {0: lie(lambda answer: answer + 1)}
+    script = dict.fromkeys((1, 3, 5), crash()) | {0: corrupt(lambda answer: answer + 1)}
     with Scripted(6, script) as engine, pytest.raises(cm.NotEnoughAnswers, match="task 1"):
         cm.map(affine, X, engine=engine, **copies)
     with Scripted(6, script) as engine:

@@ -7,7 +7,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.codes import MDSCode
-from codedmap.testing import Scripted, late, lie
+from codedmap.testing import Scripted, corrupt, late
 
 MATRIX = np.arange(12.0).reshape(6, 2)
 VECTOR = np.array([1.0, -2.0])
@@ -15,7 +15,7 @@ VECTOR = np.array([1.0, -2.0])
 
 def product(seconds, stop):
     """Worker 0 answers with NaN, 1 and 2 as they should, and the other three late."""
-    script = {0: lie(lambda answer: answer * np.nan)} | dict.fromkeys((3, 4, 5), late(seconds))
+    script = {0: corrupt(lambda answer: answer * np.nan)} | dict.fromkeys((3, 4, 5), late(seconds))
     with Scripted(6, script) as engine:
         A = cm.CodedMatrix(MATRIX, code=MDSCode(3, 6), engine=engine, stop=stop)
         return A @ VECTOR, A.last
@@ -35,7 +35,7 @@ def test_but_not_beyond_the_time_that_the_rule_allows():
 
 
 def test_nor_where_nobody_is_left():
-    with Scripted(6, dict.fromkeys(range(4), lie(lambda answer: answer * np.nan))) as engine:
+    with Scripted(6, dict.fromkeys(range(4), corrupt(lambda answer: answer * np.nan))) as engine:
         A = cm.CodedMatrix(MATRIX, code=MDSCode(3, 6), engine=engine, stop=cm.Quorum(3))
         with pytest.raises(cm.NotEnoughAnswers, match="6 of 6 workers answered"):
             A @ VECTOR

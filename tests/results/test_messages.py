@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Scripted, crash, fail, lie, never
+from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 X = np.random.default_rng(0).normal(size=(12, 3))
 RAISING = fail(ValueError("bad weights"))
@@ -32,9 +32,9 @@ SCRIPTS = {
     "crash and late": alternating(crash(), never()),
     "late": lambda n: dict.fromkeys(range(n - 1), never()),
     "all late": lambda n: dict.fromkeys(range(n), never()),
-    "wrong": lambda n: dict.fromkeys(range(n - 1), lie(lambda answer: answer * np.nan)),
-    "two shapes": lambda n: dict.fromkeys(range(n // 2), lie(lambda answer: np.ones((5, 7)))),
-    "contradicting": lambda n: {1: lie(lambda answer: answer + 1.0)},
+    "wrong": lambda n: dict.fromkeys(range(n - 1), corrupt(lambda answer: answer * np.nan)),
+    "two shapes": lambda n: dict.fromkeys(range(n // 2), corrupt(lambda answer: np.ones((5, 7)))),
+    "contradicting": lambda n: {1: corrupt(lambda answer: answer + 1.0)},
 }
 HOPELESS = cm.Outcome.UNSATISFIABLE.value
 MAPPED = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap.sums.integers import LARGEST_IN_FLOAT, add, largest_magnitude, narrow, weighted_sums
-from codedmap.testing import Scripted, lie, never
+from codedmap.testing import Scripted, corrupt, never
 
 COPIES = cm.codes.FractionalRepetition(6, 1)
 MIXING = (
@@ -106,7 +106,7 @@ def test_an_estimate_of_large_integers_is_none_the_less_an_estimate():
 
 @pytest.mark.parametrize("wrong", [1e308, np.float64(2**60)])
 def test_floats_that_are_said_to_be_integers_are_no_sum(wrong):
-    false = lie(lambda piece: replace(piece, values=np.full_like(piece.values, wrong, float)))
+    false = corrupt(lambda piece: replace(piece, values=np.full_like(piece.values, wrong, float)))
     with pytest.raises(cm.InvalidAnswer, match="exceeds the range"):
         total([np.int64(1)] * 6, script=dict.fromkeys(range(6), false))
 
@@ -118,7 +118,7 @@ def test_floats_among_integers_make_a_sum_of_floats():
 
 
 def test_a_lie_among_large_integers_is_outvoted():
-    liar = {4: lie(lambda piece: replace(piece, values=-piece.values))}
+    liar = {4: corrupt(lambda piece: replace(piece, values=-piece.values))}
     result = total(
         [np.int64(2**58)] * 6, cm.codes.FractionalRepetition(6, 2), liar, stop=cm.Everyone()
     )

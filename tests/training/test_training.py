@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.testing import Scripted, crash, lie, never
+from codedmap.testing import Scripted, corrupt, crash, never
 from codedmap.training import AMSGrad, CountSketch, SketchedAMSGrad
 
 CODES = (
@@ -361,7 +361,7 @@ def test_a_failed_second_round_makes_no_step():
 def test_a_wrong_answer_is_found_in_a_sketch_as_in_a_gradient():
     from dataclasses import replace
 
-    double = lie(lambda piece: replace(piece, values=2 * piece.values))
+    double = corrupt(lambda piece: replace(piece, values=2 * piece.values))
     with Scripted(12, {4: double}) as engine:
         shards = cm.CodedParts(PARTS, code=CODES[0], engine=engine)
         step = sketched().step(gradient, shards, stop=cm.Everyone())

@@ -1,4 +1,4 @@
-"""The calls of one slot, in order, whatever serves them: what `Local` and cluster engines share."""
+"""The queue of one slot's calls, shared by `Local` and the cluster engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .transport.failure import Failure
 from .transport.parcel import receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Call", "Calls", "completed", "read"]
+__all__ = ["Call", "Calls", "complete", "read_reply"]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,8 +29,8 @@ class Call:
     uses: tuple[Kept, ...] = ()
 
     def fail(self, error: BaseException) -> None:
-        """Give this instead of an answer."""
-        with contextlib.suppress(InvalidStateError):  # cancelled by its owner in the meantime
+        """Complete the call with an error."""
+        with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
             self.future.set_exception(error)
 
 
@@ -40,8 +40,8 @@ C = TypeVar("C", bound=Call)
 class Calls(Generic[C]):
     """A queue of calls, of which the worker gets one at a time.
 
-    Whoever takes a call out of ``_waiting`` or ``_running``, under the lock, completes its future,
-    without the lock, because that calls whatever its owner has attached.
+    A call is taken out of ``_waiting`` or ``_running`` under the lock. Its future is then completed without
+    the lock, because that runs the callbacks attached to it.
     """
 
     def __init__(self, number: int, run: str) -> None:
@@ -55,7 +55,7 @@ class Calls(Generic[C]):
         self._closed = False
 
     def drop(self, future: Future[Any]) -> bool:
-        """Forget a call that has not begun; tell whether it is with the worker."""
+        """Drop a call that has not begun; return whether the worker has it."""
         with self._lock:
             call = next((call for call in self._waiting if call.future is future), None)
             if call is None:
@@ -64,8 +64,8 @@ class Calls(Generic[C]):
         call.fail(Abandoned("the call was abandoned before it began"))
         return False
 
-    def _named(self, *values: Any) -> tuple[tuple[Kept, ...], tuple[Any, ...]]:
-        """What of a function and its payload is kept on the worker, and both with names for it.
+    def _with_keys(self, *values: Any) -> tuple[tuple[Kept, ...], tuple[Any, ...]]:
+        """The kept values among a function and its payload, and both with keys in their place.
 
         Raises
         ------
@@ -81,14 +81,14 @@ class Calls(Generic[C]):
                 )
         return uses, tuple(KeptKey(v.key) if isinstance(v, Kept) else v for v in values)
 
-    def _keeping(self, number: int) -> Kept:
-        """Stands for a value that is about to be left on the worker."""
+    def _new_kept(self, number: int) -> Kept:
+        """A handle of a value that is about to be left on the worker."""
         kept = Kept(self.number, (self._run, self.number, number))
         weakref.finalize(kept, self._forget.append, kept.key).atexit = False
         return kept
 
-    def _forgotten(self) -> tuple[Any, ...]:
-        """Keys of what the worker need not keep any more."""
+    def _take_forgotten(self) -> tuple[Any, ...]:
+        """Keys of values that the worker can drop; each is returned once."""
         return tuple(self._forget.popleft() for _ in range(len(self._forget)))
 
     def _lose_kept(self) -> None:
@@ -101,7 +101,7 @@ class Calls(Generic[C]):
             raise EngineError("the engine has been closed: create a new one")
 
     def _close(self) -> tuple[C, ...]:
-        """Take no more calls; those that have no answer yet, for their owner to fail."""
+        """Take no more calls; return those without an answer, for the caller to fail."""
         self._closed = True
         dropped = (*self._waiting, *([self._running] if self._running else []))
         self._waiting.clear()
@@ -109,18 +109,18 @@ class Calls(Generic[C]):
         return dropped
 
 
-def read(inner: Future[Any]) -> tuple[Any, BaseException | None]:
-    """The answer that a worker has sent, or what it says has gone wrong."""
+def read_reply(inner: Future[Any]) -> tuple[Any, BaseException | None]:
+    """The answer that a worker has sent, or its error."""
     try:
         reply = inner.result()
         if isinstance(reply, Failure):
-            return None, reply.revived()
+            return None, reply.to_exception()
         return receive(reply).unpack(), None
-    except BaseException as problem:  # no answer may end the thread that brings it
+    except BaseException as problem:  # an answer must not end the thread that delivers it
         return None, problem
 
 
-def completed(call: Call, answer: Any, error: BaseException | None) -> None:
+def complete(call: Call, answer: Any, error: BaseException | None) -> None:
     """Give a call its answer or its error."""
     if error is None:
         call.future.set_result(answer)

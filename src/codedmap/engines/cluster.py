@@ -1,4 +1,4 @@
-"""What the engines of clusters need of one: its workers, calls to them, their end, and an event loop."""
+"""The interface of a cluster: its workers, calls to them, their end, and an event loop."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .failure_domains import Domain, as_domain
 from .remote_slot import Send
 from .transport.serve import versions
 
-__all__ = ["Cluster", "Domains", "Hear", "check_domains", "check_versions", "domain_of"]
+__all__ = ["Cluster", "Domains", "EventHandler", "check_domains", "check_versions", "domain_of"]
 
 Domains = Mapping[Any, Hashable] | Callable[[Mapping[str, Any]], Hashable]
-Hear = Callable[[str, str], None]
-"""Told "came" or "went" and a worker's name, or "closed" and why, in the event loop."""
+EventHandler = Callable[[str, str], None]
+"""Called in the event loop with "joined" or "left" and a worker's name, or with "closed" and why."""
 
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
 class Cluster:
-    """Worker processes that come and go, under names that are never used again.
+    """Worker processes that join and leave, under names that are never used again.
 
-    Coroutines run in an event loop in another thread, where also all news arrive.
+    Coroutines run in an event loop in another thread, where also all events arrive.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class Cluster:
         """Raise `EngineError` if the caller is not connected to it any more."""
         raise NotImplementedError
 
-    def watch(self, hear: Hear) -> dict[str, Domain]:
-        """The workers and their domains; from now on hear of those that come and go."""
+    def watch(self, on_event: EventHandler) -> dict[str, Domain]:
+        """The workers and their domains; from now on ``on_event`` is called when one joins or leaves."""
         raise NotImplementedError
 
     async def admit(self, worker: str) -> Domain | None:
-        """The domain of a worker that came, or None if it cannot be used."""
+        """The domain of a worker that has joined, or None if it cannot be used."""
         raise NotImplementedError
 
     def sender(self, worker: str) -> Send:
@@ -67,20 +67,20 @@ class Cluster:
         """Kill a worker."""
         raise NotImplementedError
 
-    async def leave(self, workers: list[str], busy: set[str]) -> None:
+    async def release(self, workers: list[str], busy: set[str]) -> None:
         """Undo what was done to these workers; some of them are busy with calls of the engine."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give back whatever else there is; called last, and also if nothing else was."""
+        """Release everything else; called last, and also if nothing else was called."""
 
-    def died(self, worker: str) -> WorkerCrashed:
-        """What a call fails with whose worker did not survive it."""
+    def crash_error(self, worker: str) -> WorkerCrashed:
+        """The error of a call whose worker died."""
         return WorkerCrashed(
             f"the {self.kind} worker {worker} died during the call, or left: its answer is lost"
         )
 
-    def deserted(self) -> str:
+    def no_worker_message(self) -> str:
         """Why a slot has no worker, and what to do about it."""
         return f"the {self.kind} cluster has had no worker for this slot: start workers"
 
@@ -104,15 +104,15 @@ class Cluster:
         self._loop.call_later(seconds, function, *arguments)
 
 
-def check_versions(where: str, told: Any) -> None:
-    """Raise `EngineError` unless functions can travel there, by what `versions` told there, or raised."""
-    if isinstance(told, BaseException):
+def check_versions(where: str, found: Any) -> None:
+    """Raise `EngineError` unless the versions found there, or the error instead, are those of the caller."""
+    if isinstance(found, BaseException):
         raise EngineError(
-            f"{where} cannot run codedmap ({type(told).__name__}: {told}): {_SAME}"
-        ) from told
+            f"{where} cannot run codedmap ({type(found).__name__}: {found}): {_SAME}"
+        ) from found
     here = versions()
-    if told != here:
-        there, mine = (", ".join(map(" ".join, v.items())) for v in (told, here))
+    if found != here:
+        there, mine = (", ".join(map(" ".join, v.items())) for v in (found, here))
         raise EngineError(f"{where} has {there}, but the caller {mine}: {_SAME}")
 
 

@@ -7,16 +7,16 @@ from functools import partial
 import distributed
 
 from .cluster import Domains
-from .cluster_engine import Pinned
+from .cluster_engine import ClusterEngine
 from .dask_cluster import DaskCluster
 
 __all__ = ["Dask"]
 
 
-class Dask(Pinned):
+class Dask(ClusterEngine):
     """The workers of a Dask cluster; each slot is pinned to one worker process of it.
 
-    * One crash costs one answer: a call is never run again, whatever ``allowed-failures`` says.
+    * One crash costs one answer: a call is never run again, regardless of ``allowed-failures``.
       Its slot goes on with the worker that the nanny starts in place of the dead one, or with a
       spare one; if for 30 s there is neither, it shares another slot's worker until one comes.
     * Calls are Dask tasks named ``codedmap-wave3-slot7-...``: here the third call of slot 7.
@@ -31,8 +31,8 @@ class Dask(Pinned):
       waves, which costs them no time but one answer each.
     * With a number of seconds, the worker process of an abandoned call that still runs then is
       killed, and so is, when the engine is closed, that of any call that still runs; its nanny starts
-      another, which takes some seconds. Whatever else the process held, for other users of the cluster as
-      well, is lost to Dask, which computes it again where it can.
+      another, which takes some seconds. Everything else that the process held, also for other users of the
+      cluster, is lost to Dask, which computes it again where it can.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Dask(Pinned):
     Raises
     ------
     InvalidArgument
-        If the client or the failure domains cannot be used, or workers that shall be ended have no
+        If the client or the failure domains cannot be used, or workers that ``grace`` would end have no
         nanny.
     EngineError
         If there are no workers, the scheduler does not answer within 30 s, or Python or codedmap

@@ -1,17 +1,19 @@
-"""A Dask cluster for the engine `Dask`: news of its workers, calls to them, their end."""
+"""A Dask cluster for the engine `Dask`: events of its workers, calls to them, their end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import distributed
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from ..errors import EngineError, InvalidArgument
-from .cluster import Cluster, Domains, Hear, check_domains, check_versions, domain_of
-from .dask_inside import News, kill
+from .cluster import Cluster, Domains, EventHandler, check_domains, check_versions, domain_of
 from .dask_tasks import Tasks
 from .failure_domains import Domain
 from .remote_slot import Send
@@ -19,12 +21,12 @@ from .transport.serve import forget, versions
 
 __all__ = ["DaskCluster"]
 
-_PATIENCE = 30.0  # seconds in which the scheduler answers, or something is wrong with it
+_PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
 
 
 class DaskCluster(Cluster):
-    """A Dask cluster through the eyes of a client; a worker's name is its address.
+    """A Dask cluster as its client sees it; a worker's name is its address.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class DaskCluster(Cluster):
             domains, "a worker's address, name or host", "its entry in client.scheduler_info()"
         )
         self._client: Any = client
-        # A client that loses its scheduler connects anew, but our tasks and news are forgotten then.
+        # A client that loses its scheduler connects anew, but our tasks and event topics are forgotten then.
         self._connection: Any = client.scheduler_comm
         self.check_open()
         loop: Any = client.loop
@@ -70,7 +72,7 @@ class DaskCluster(Cluster):
         self._grace = grace
         self._domains = domains
         self._workers: set[str] = set()
-        self._tasks = Tasks(client, self.check_open, self.died)
+        self._tasks = Tasks(client, self.check_open, self.crash_error)
 
     @property
     def open(self) -> bool:
@@ -91,25 +93,25 @@ class DaskCluster(Cluster):
             "it every call: make a new engine when it runs and the client is connected again"
         )
 
-    def watch(self, hear: Hear) -> dict[str, Domain]:
-        """The workers and their domains; from now on hear of those that come and go.
+    def watch(self, on_event: EventHandler) -> dict[str, Domain]:
+        """The workers and their domains; from now on ``on_event`` is called when one joins or leaves.
 
         Raises
         ------
         InvalidArgument
             If a worker has no domain, or with a grace no nanny.
         EngineError
-            If there are no workers, or functions cannot travel to them, or the scheduler is silent.
+            If there are no workers, or functions cannot travel to them, or the scheduler does not answer.
         """
         client = self._client
-        client.subscribe_topic(self._topic, lambda event: hear(*event[1]))
+        client.subscribe_topic(self._topic, lambda event: on_event(*event[1]))
         client.sync(self._known, 0)  # it answers
         try:
-            told = client.run_on_scheduler(versions)
-            client.register_plugin(News(self._topic))
+            found_versions = client.run_on_scheduler(versions)
+            client.register_plugin(WorkerEvents(self._topic))
         except Exception as error:
-            told = error
-        check_versions("the scheduler", told)
+            found_versions = error
+        check_versions("the scheduler", found_versions)
         found = client.sync(self._known, -1)
         if not found:
             raise EngineError(
@@ -124,9 +126,11 @@ class DaskCluster(Cluster):
                 "workers as processes with nannies, or leave grace out"
             )
         domains = {}
-        for address, told in client.run(versions, on_error="return").items():
-            if address in found and not isinstance(told, OSError):  # else it has just gone
-                check_versions(f"worker {address}", told)
+        for address, found_versions in client.run(versions, on_error="return").items():
+            if address in found and not isinstance(
+                found_versions, OSError
+            ):  # else it has just left
+                check_versions(f"worker {address}", found_versions)
                 domains[address] = self._domain(address, found[address])
         if not domains:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")
@@ -134,7 +138,7 @@ class DaskCluster(Cluster):
         return domains
 
     async def _known(self, count: int) -> dict[str, Any]:
-        """So many of the scheduler's workers, -1: all. What the client remembers may be older."""
+        """A number of the scheduler's workers, -1: all. What the client remembers may be older."""
         try:
             asking = self._client.scheduler.identity(n_workers=count)
             workers: dict[str, Any] = (await asyncio.wait_for(asking, _PATIENCE))["workers"]
@@ -146,10 +150,10 @@ class DaskCluster(Cluster):
             ) from error
 
     async def admit(self, worker: str) -> Domain | None:
-        """The domain of a worker that came, or None if it has gone or functions cannot travel there."""
+        """The domain of a worker that has joined, or None if it has left or functions cannot travel there."""
         try:
-            told = await self._client.run(versions, workers=[worker], asynchronous=True)
-            check_versions(worker, told[worker])
+            found_versions = await self._client.run(versions, workers=[worker], asynchronous=True)
+            check_versions(worker, found_versions[worker])
             domain = self._domain(worker, (await self._known(-1))[worker])
         except Exception:
             return None
@@ -167,10 +171,10 @@ class DaskCluster(Cluster):
 
     async def end(self, worker: str) -> None:
         """Kill a worker, which its nanny then starts anew."""
-        await self._bid(kill, [worker], nanny=True)
+        await self._run_on(kill, [worker], nanny=True)
 
-    async def leave(self, workers: list[str], busy: set[str]) -> None:
-        """Hear no more news, and have these workers forget what they keep."""
+    async def release(self, workers: list[str], busy: set[str]) -> None:
+        """Watch no more events, and have these workers forget what they keep."""
         if self._grace is not None:
             await asyncio.gather(*map(self.end, busy))
         self._client.unsubscribe_topic(self._topic)
@@ -180,20 +184,38 @@ class DaskCluster(Cluster):
         # The scheduler must not forget what still runs, or it would think those workers free.
         for task in self._tasks.unfinished:
             distributed.fire_and_forget(task)
-        await self._bid(
+        await self._run_on(
             forget, [worker for worker in workers if worker in self._workers], self._run
         )
 
-    async def _bid(
+    async def _run_on(
         self, fn: Callable[..., None], addresses: list[str], *arguments: Any, nanny: bool = False
     ) -> None:
         with contextlib.suppress(OSError, TimeoutError):
-            bidding = self._client.run(
+            running = self._client.run(
                 fn, *arguments, workers=addresses, nanny=nanny, on_error="ignore", asynchronous=True
             )
-            await asyncio.wait_for(bidding, _SOON)
+            await asyncio.wait_for(running, _SOON)
 
     def _domain(self, address: str, info: Mapping[str, Any]) -> Domain:
         names = {"address": address, "name": info["name"], "host": info["host"]}
         entry = {"address": address, **info}
         return domain_of(address, self._domains, names, entry, default=info["host"])
+
+
+class WorkerEvents(SchedulerPlugin):
+    """A plugin of the scheduler that logs which workers join and leave, for the client."""
+
+    def __init__(self, topic: str) -> None:
+        self.name = self._topic = topic
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        scheduler.log_event(self._topic, ["joined", worker])
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        scheduler.log_event(self._topic, ["left", worker])
+
+
+def kill(dask_worker: Any) -> None:
+    """Kill the worker of this nanny, in which this runs."""
+    os.kill(dask_worker.pid, signal.SIGKILL)

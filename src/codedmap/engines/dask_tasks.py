@@ -25,7 +25,7 @@ _LARGE = 8 << 20  # bytes of a request that goes to its worker at once, not with
 _AGAIN = 0.2  # seconds until a worker that could not be reached is asked again for its answer
 _SMALL = 64 << 10  # bytes of an answer that may be asked for together with others
 _MOST, _FEW = 64, 8  # answers that are asked for together at most, and that take no longer than one
-_SOON = 0.05  # seconds in which small answers come from workers that hold nobody up
+_SOON = 0.05  # seconds within which a small answer arrives from a worker that is not slow
 _PATIENCE = 0.2  # seconds after which answers that were asked for together are asked for one by one
 _LATER = 0.1  # seconds for which a task is still known after its answer has come
 
@@ -38,7 +38,7 @@ class _Worker:
     gone: bool = False
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     prompt: bool = False
-    """Whether its last answer was small and came soon."""
+    """Whether its last answer was small and arrived within `_SOON`."""
 
 
 class Tasks:
@@ -48,21 +48,21 @@ class Tasks:
     ----------
     client : distributed.Client
     check_open : callable
-        Raises `EngineError` if its scheduler is not who it was.
-    died : callable
-        What a call fails with whose worker, of this address, did not survive it.
+        Raises `EngineError` if its scheduler is not the same as at the beginning.
+    crash_error : callable
+        The error of a call whose worker, given by its address, died.
     """
 
     def __init__(
         self,
         client: Any,
         check_open: Callable[[], None],
-        died: Callable[[str], WorkerCrashed],
+        crash_error: Callable[[str], WorkerCrashed],
     ) -> None:
         self._client = client
         self._connection = client.scheduler_comm
         self._check_open = check_open
-        self._died = died
+        self._crash_error = crash_error
         self._workers: dict[str, _Worker] = {}
         self._ready: dict[str, asyncio.Future[Any]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -93,26 +93,28 @@ class Tasks:
 
     async def _call(self, worker: _Worker, request: Request, name: str) -> Any:
         if worker.gone:
-            raise self._died(worker.address)
+            raise self._crash_error(worker.address)
         call = asyncio.current_task()
         assert call is not None
         worker.calls.add(call)
         try:
-            return await self._served(worker, request, name)
+            return await self._serve(worker, request, name)
         except (KilledWorker, CancelledError, asyncio.CancelledError) as error:
             self._check_open()
-            raise self._died(worker.address) from error
+            raise self._crash_error(worker.address) from error
         finally:
             worker.calls.discard(call)
-            del call  # which refers to the error, and that to us: its payload shall not wait for the collector
+            del (
+                call
+            )  # a reference cycle with the error would keep the payload until garbage collection
 
-    async def _served(self, worker: _Worker, request: Any, name: str) -> Any:
+    async def _serve(self, worker: _Worker, request: Any, name: str) -> Any:
         on = [worker.address]
         if request.content.inline_bytes > _LARGE:
             [request] = await self._client.scatter(
                 [request], workers=on, hash=False, asynchronous=True
             )
-        # Not pure: the same call twice shall run twice. And only there: it shall not run again.
+        # Not pure, so that equal calls run twice; on one worker only, so that a call is not run again elsewhere.
         task = self._client.submit(serve, request, key=name, workers=on, pure=False)
         self.unfinished.add(task)
         try:
@@ -121,62 +123,64 @@ class Tasks:
                 raise error
             if task.cancelled():
                 raise CancelledError
-            answer = await self._fetched(worker, name)
+            answer = await self._fetch(worker, name)
         except BaseException:
             task.release()  # or it would run when a worker of this address comes back
             raise
         finally:
             self.unfinished.discard(task)
-            # The client logs what it has sent, for Dask's developers: a gigabyte of payloads, in time.
+            # The client keeps a log of what it has sent, for debugging: it would grow to gigabytes of payloads.
             self._connection.recent_message_log.clear()
-        # To forget a task is work for scheduler and worker, of which others are waiting for answers now.
+        # Forgetting a task costs scheduler and worker time, which pending answers need now.
         asyncio.get_running_loop().call_later(_LATER, task.release)
         return answer
 
-    async def _fetched(self, worker: _Worker, name: str) -> Any:
+    async def _fetch(self, worker: _Worker, name: str) -> Any:
         """The answer of a task that has ended.
 
-        What is there at the same time is asked for together, which costs scheduler and caller less than
-        half. But then all come as late as the last of them, and one host that is cut off would hold up the
-        others: an answer from where the last one was large, or not there at once, is asked for alone.
+        Answers that are ready at the same time are asked for together, which costs scheduler and caller
+        less than half. All of them arrive with the last one, so one unreachable host would delay the others.
+        An answer is therefore asked for alone if the last one of its worker was large or late.
         """
         if worker.prompt:
             self._ready[name] = coming = asyncio.get_running_loop().create_future()
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
             found, soon = await coming
-            worker.prompt = found is not None and soon and _small(found[name])
+            worker.prompt = found is not None and soon and _is_small(found[name])
             if found is not None:
                 return found[name]
         while not worker.gone:
             self._check_open()
             began = perf_counter()
-            found = await self._gathered([name])
+            found = await self._gather([name])
             if found is not None:
-                worker.prompt = _small(found[name]) and perf_counter() - began < _SOON
+                worker.prompt = _is_small(found[name]) and perf_counter() - began < _SOON
                 return found[name]
-            await asyncio.sleep(_AGAIN)  # its worker may be back; if it has gone, we shall hear
+            await asyncio.sleep(
+                _AGAIN
+            )  # its worker may be back; if it has left, `dismiss` is called
         raise CancelledError
 
     async def _ask(self) -> None:
-        """Fetch what is ready, until nothing is; None comes of what is to be asked for alone."""
+        """Fetch what is ready, until nothing is; a result of None means: ask for it alone."""
         while self._ready:
             some = tuple(self._ready)[:_MOST]
             coming = {name: future for name in some if not (future := self._ready.pop(name)).done()}
             if not coming:
                 continue
             began, found = perf_counter(), None
-            # Whatever is wrong, those who are waiting will find out when they ask by themselves.
+            # After an error each answer is asked for alone, which raises it again.
             with contextlib.suppress(Exception):
-                found = await asyncio.wait_for(self._gathered(list(coming)), _PATIENCE)
+                found = await asyncio.wait_for(self._gather(list(coming)), _PATIENCE)
             soon = perf_counter() - began < _SOON * max(1.0, len(coming) / _FEW)
             for future in coming.values():
                 if not future.done():  # its call was cancelled in the meantime
                     future.set_result((found, soon))
 
-    async def _gathered(self, names: list[str]) -> dict[str, Any] | None:
-        # Not by `Client.gather`, which puts what is asked for at the same time together, however late.
-        with contextlib.suppress(OSError):  # the scheduler has gone, as we are about to notice
+    async def _gather(self, names: list[str]) -> dict[str, Any] | None:
+        # Not `Client.gather`, which joins concurrent requests into one that waits for the slowest.
+        with contextlib.suppress(OSError):  # the connection was lost, which `check_open` finds
             reply = await self._client.scheduler.gather(keys=names)
             if reply["status"] == "OK":
                 found: dict[str, Any] = reply["data"]
@@ -184,5 +188,5 @@ class Tasks:
         return None
 
 
-def _small(answer: Any) -> bool:
+def _is_small(answer: Any) -> bool:
     return not isinstance(answer, Parcel) or answer.inline_bytes <= _SMALL

@@ -18,7 +18,7 @@ import cloudpickle
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
 from ..errors import CannotSend, EngineError
-from .transport.parcel import culprit, unsendable
+from .transport.parcel import culprit, unsendable_reason
 
 __all__ = ["FromExecutor"]
 
@@ -26,7 +26,7 @@ __all__ = ["FromExecutor"]
 class FromExecutor:
     """An executor wrapped as an engine; `codedmap.map` wraps one that it is given by itself.
 
-    What it cannot keep of the engine laws, because an executor does not offer it:
+    Where it differs from other engines, because an executor does not offer more:
 
     * Slots are not pinned to workers: a value "kept" is sent along with each call.
     * A straggler goes on and holds its worker. Calls that have not begun are cancelled on the
@@ -38,9 +38,9 @@ class FromExecutor:
     Parameters
     ----------
     executor : Executor
-        Not owned: closing it stays the caller's business.
+        The caller closes it.
     workers : int
-        How many calls it really runs side by side.
+        How many calls it runs at the same time.
     """
 
     def __init__(self, executor: Executor, workers: int) -> None:
@@ -63,12 +63,12 @@ class FromExecutor:
             If the executor is a ``ProcessPoolExecutor`` and ``fn`` cannot be pickled.
         """
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
-        travelling = _Travelling(fn)
+        sent = _Cloudpickled(fn)
         if isinstance(self._executor, ProcessPoolExecutor):
-            travelling.pickled()  # which it would do later, in a thread of its own
+            sent.pickled()  # which it would do later, in a thread of its own
         try:
-            return self._executor.submit(travelling, payload)
-        except BrokenExecutor as error:  # by an earlier call of the same wave, say
+            return self._executor.submit(sent, payload)
+        except BrokenExecutor as error:  # such as by an earlier call of the same wave
             future: Future[Any] = Future()
             future.set_exception(error)
             return future
@@ -89,8 +89,8 @@ class FromExecutor:
                 future.cancel()
 
 
-class _Travelling:
-    """A function that is pickled by cloudpickle, should the executor pickle it at all."""
+class _Cloudpickled:
+    """A function that is pickled by cloudpickle if the executor pickles it."""
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self._fn = fn
@@ -100,19 +100,19 @@ class _Travelling:
         return self._fn(payload)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Arrived, (self.pickled(),)
+        return _Unpickled, (self.pickled(),)
 
     def pickled(self) -> bytes:
-        """What travels; raises `CannotSend` if it cannot."""
+        """The pickled function; raises `CannotSend` if it cannot be pickled."""
         if self._pickled is None:
             try:
                 self._pickled = cloudpickle.dumps(self._fn)
             except Exception as error:
-                raise CannotSend(f"{culprit(self._fn, None)} {unsendable(error)}") from error
+                raise CannotSend(f"{culprit(self._fn, None)} {unsendable_reason(error)}") from error
         return self._pickled
 
 
-class _Arrived:
+class _Unpickled:
     """The function in another process."""
 
     def __init__(self, pickled: bytes) -> None:
@@ -125,6 +125,6 @@ class _Arrived:
             try:
                 pickle.loads(pickle.dumps(error))
             except Exception:
-                # It would break the whole ProcessPoolExecutor when it arrives there.
+                # An exception that cannot be unpickled breaks the whole ProcessPoolExecutor.
                 raise RuntimeError(f"{type(error).__name__}: {error}") from error
             raise

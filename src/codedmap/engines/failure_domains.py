@@ -1,6 +1,6 @@
 """Which worker each slot gets, so that slots which are lost together are not neighbours.
 
-A worker's *domain* says with whom it fails: a tuple of names from the widest group to the
+A worker's *domain* says which workers fail together: a tuple of names from the widest group to the
 narrowest, such as ``("rack 1", "host 7")``. Codes lose most where neighbouring slots are lost
 together, so neighbours get different racks wherever possible, else different hosts.
 """
@@ -25,7 +25,7 @@ def spread(domains: Sequence[Domain], slots: int) -> list[int]:
 
     Every worker gets as many slots as any other, or one more. If there are more workers than
     slots, those are used that make the domains as even as possible. Of neighbouring slots, as few
-    as possible share the widest level of their domain, and a domain's slots lie evenly.
+    as possible share the widest level of their domain, and a domain's slots are spread evenly.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def spread(domains: Sequence[Domain], slots: int) -> list[int]:
     rounds, rest = divmod(slots, len(domains))
     depth = max(map(len, domains))
     paths = [(*domain, *[None] * (depth - len(domain)), k) for k, domain in enumerate(domains)]
-    some = [path for path, _ in zip(_in_turn(paths), range(rest), strict=False)]
-    return [int(path[-1]) for path in _interleaved(paths * rounds + some, 0)]  # type: ignore[call-overload]
+    some = [path for path, _ in zip(_take_turns(paths), range(rest), strict=False)]
+    return [int(path[-1]) for path in _interleave(paths * rounds + some, 0)]  # type: ignore[call-overload]
 
 
 def clashes(slot: int, domain: Domain, placed: Mapping[int, Domain]) -> int:
@@ -52,10 +52,10 @@ def clashes(slot: int, domain: Domain, placed: Mapping[int, Domain]) -> int:
     return shared
 
 
-def _in_turn(paths: Sequence[_Path]) -> Iterator[_Path]:
+def _take_turns(paths: Sequence[_Path]) -> Iterator[_Path]:
     """One of each group in turn, and within each group likewise."""
     waiting = [
-        iter(group) if len(group) == 1 else _below(group) for group in _grouped(paths, 0).values()
+        iter(group) if len(group) == 1 else _below(group) for group in _group(paths, 0).values()
     ]
     while waiting:
         for turn in tuple(waiting):
@@ -67,23 +67,23 @@ def _in_turn(paths: Sequence[_Path]) -> Iterator[_Path]:
 
 
 def _below(group: Sequence[_Path]) -> Iterator[_Path]:
-    for path in _in_turn([path[1:] for path in group]):
+    for path in _take_turns([path[1:] for path in group]):
         yield (group[0][0], *path)
 
 
-def _interleaved(paths: Sequence[_Path], level: int) -> list[_Path]:
-    groups = _grouped(paths, level)
+def _interleave(paths: Sequence[_Path], level: int) -> list[_Path]:
+    groups = _group(paths, level)
     if level == len(paths[0]) - 1:
-        return _merged(list(groups.values()))
-    return _merged([_interleaved(group, level + 1) for group in groups.values()])
+        return _merge(list(groups.values()))
+    return _merge([_interleave(group, level + 1) for group in groups.values()])
 
 
-def _merged(groups: list[list[_Path]]) -> list[_Path]:
-    """The groups' members in their order, each group spread evenly, and as rarely twice as possible.
+def _merge(groups: list[list[_Path]]) -> list[_Path]:
+    """The groups' members in their order, each group spread evenly, with as few repetitions as possible.
 
-    Weighted round robin: each group earns its share at every step, and the one with the most
-    credit pays. A group which would otherwise be left over with itself goes first, and one that is
-    so large that it must follow itself somewhere may do so where it is due.
+    Smooth weighted round robin: at every step each group's credit grows by its size, and the group
+    with the most credit is next. A group with more than half of the remaining members goes first,
+    because it would otherwise have to follow itself later; it may follow itself.
     """
     left = [len(group) for group in groups]
     total = sum(left)
@@ -102,7 +102,7 @@ def _merged(groups: list[list[_Path]]) -> list[_Path]:
     return order
 
 
-def _grouped(paths: Sequence[_Path], level: int) -> dict[Hashable, list[_Path]]:
+def _group(paths: Sequence[_Path], level: int) -> dict[Hashable, list[_Path]]:
     groups: dict[Hashable, list[_Path]] = {}
     for path in paths:
         groups.setdefault(path[level], []).append(path)

@@ -14,28 +14,27 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
-from .descriptors import make_room
 from .local_slot import Slot
 from .main_guard import check_importable, refuse_inside_import, start_failure
-from .room import check_room
-from .shield import Shield, received
-from .slot_engine import Pinning, join
+from .process_limits import allow_open_files, check_process_limits
+from .shield import Shield, get_interruptibly
+from .slot_engine import SlotEngine, join
 from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
 
 __all__ = ["Local"]
 
-_LOOK = 1.0  # seconds between two looks for calls that would never be answered
+_LOOK = 1.0  # seconds between two checks for calls that would never be answered
 
 
-class Local(Pinning[Slot]):
+class Local(SlotEngine[Slot]):
     """N worker processes on this machine, each a pool of its own, so that they fail alone.
 
     * One crash costs one answer; a new process takes the worker's place.
     * A straggler delays neither the caller, nor the next call (beyond ``grace``), nor the end of
       the program. After ``grace`` seconds an abandoned call is ended together with its process;
       until then its slot is a straggler of the next wave as well.
-    * Healthy workers live on with whatever they have loaded.
+    * Healthy workers keep running, with everything they have loaded.
     * Functions travel by cloudpickle (lambdas, closures and notebook functions work); arrays
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
@@ -68,7 +67,7 @@ class Local(Pinning[Slot]):
         If the script has no main guard. A worker that imports a module without one raises it there, and so
         it is what the call fails with.
     EngineError
-        If a worker does not start, so many cannot for want of open files, processes or memory, or the
+        If a worker does not start, open files, processes or memory do not suffice for so many, or the
         script is no file that they could import.
 
     Examples
@@ -82,11 +81,11 @@ class Local(Pinning[Slot]):
     def __init__(self, workers: int, grace: float = 1.0) -> None:
         workers = check_whole("workers", workers, 1)
         if grace is None:
-            raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is for ever")
+            raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
         refuse_inside_import()
         check_importable()
-        make_room(workers)
-        check_room(workers)
+        allow_open_files(workers)
+        check_process_limits(workers)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._ending = threading.RLock()
         self._shield = Shield(self._look, _LOOK)
@@ -99,7 +98,7 @@ class Local(Pinning[Slot]):
             raise
 
     def close(self) -> None:
-        """End all workers now, whatever they are doing."""
+        """End all workers now, also busy ones."""
         if not self._ours():
             return
         self._shield.do(self._close)
@@ -112,9 +111,7 @@ class Local(Pinning[Slot]):
             self._shield.do(partial(super().abandon, list(futures)))
 
     def _close(self) -> None:
-        with (
-            self._ending
-        ):  # two threads would close the same files, and whoever has their numbers next
+        with self._ending:  # closing twice would close files that have reused the numbers
             timers = self._begin_to_close() or ()
             workers = f"{self._run}:"
             end_descendants(workers, [slot.pid for slot in self._slots if slot.pid is not None])
@@ -143,7 +140,7 @@ class Local(Pinning[Slot]):
                 for number in numbers:
                     self._shield.do(partial(self._add, number, started))
                 for _ in numbers:
-                    error = received(started)
+                    error = get_interruptibly(started)
                     if error is not None:
                         raise error
         except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
-from .calls import Call, Calls, completed, read
+from .calls import Call, Calls, complete, read_reply
 from .local_worker import Worker
 from .shield import Answer, Shield
 from .transport.parcel import culprit, discard, pack
@@ -28,7 +28,7 @@ _LOST = (BrokenProcessPool, OSError)  # pebble's ProcessExpired is one
 @dataclass(slots=True, eq=False)
 class _Call(Call):
     def fail(self, error: BaseException) -> None:
-        """Give this instead of an answer, and remove what was meant for the worker and from it."""
+        """Complete the call with an error, and remove its shared segments."""
         self.discard()
         Call.fail(self, error)
 
@@ -50,7 +50,7 @@ class Slot(Calls[_Call]):
     run : str
         Names the engine, and with it what it keeps and its files.
     shield : Shield
-        Does what the main thread must not do itself, which is all but packing.
+        Runs what must not be interrupted in the main thread: everything but packing.
     abandon : callable
         As `Engine.abandon`.
     """
@@ -69,17 +69,17 @@ class Slot(Calls[_Call]):
 
     @property
     def pid(self) -> int | None:
-        """Of its worker's process, or None if that is gone."""
+        """Of its worker's process, or None if that has ended."""
         return self._worker.pid
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
-        uses, named = self._named(fn, payload)
+        uses, named = self._with_keys(fn, payload)
         return self._queue(named, uses).future
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
-        kept = self._keeping(next(self._counter))
+        kept = self._new_kept(next(self._counter))
         self._queue(value, (kept,), keep=kept.key)
         return kept
 
@@ -91,11 +91,11 @@ class Slot(Calls[_Call]):
                 return
             self._running = None
             self._renew(after=call)
-        call.fail(Abandoned(f"worker {self.number} was ended: nobody waited for its answer"))
+        call.fail(Abandoned(f"worker {self.number} was ended: its call was abandoned"))
         self._advance()
 
     def look(self) -> None:
-        """See that no call waits for ever; to be called from time to time."""
+        """Fail a call that its pool will not complete; to be called regularly."""
         with self._lock:
             overdue = None if self._closed else self._worker.overdue()
         if overdue is not None:
@@ -157,14 +157,14 @@ class Slot(Calls[_Call]):
             call.fail(begun)
 
     def _begin(self, call: _Call) -> Future[Any] | BaseException:
-        """Send a call to the worker; what keeps it from beginning is returned."""
+        """Send a call to the worker; return its future, or the error that prevented it."""
         problem = None
         for again in (False, True):
             if again or self._worker.ended:
                 self._renew()
             if any(kept.lost for kept in call.uses):
                 return KeptLost(f"{call.uses!r} died with its worker: keep it again")
-            forget = self._forgotten()
+            forget = self._take_forgotten()
             try:
                 inner = self._worker.call(replace(call.request, forget=forget))
             except (RuntimeError, OSError) as error:  # its pool is broken, or could not start
@@ -186,18 +186,18 @@ class Slot(Calls[_Call]):
             if mine:
                 self._running = None
                 if inner.cancelled() or isinstance(inner.exception(), _LOST):
-                    error = self._worker.crashed(self.number)
+                    error = self._worker.crash_error(self.number)
                     self._renew()
-        if not mine:  # ended or closed in the meantime; the worker is gone, its names stay unused
+        if not mine:  # ended or closed in the meantime; the worker has ended, its names stay unused
             call.discard()
             return
         if error is None:
-            answer, error = read(inner)
-        completed(call, answer, error)
+            answer, error = read_reply(inner)
+        complete(call, answer, error)
         self._advance()
 
     def _renew(self, after: _Call | None = None) -> None:
-        """A new worker, and the old one ended in the background; what it kept is lost."""
+        """Start a new worker, and end the old one in the background; what it kept is lost."""
         old = self._worker
         old.end_descendants()
         old.stop()
@@ -213,7 +213,7 @@ class Slot(Calls[_Call]):
         self._retiring = [thread, *(other for other in self._retiring if other.is_alive())]
         try:
             thread.start()
-        except RuntimeError:  # there are too many threads: later, then
+        except RuntimeError:  # too many threads: it is joined when the slot is
             self._retiring.remove(thread)
             self._unretired.append(old)
         self._worker = Worker(self._run)

@@ -31,8 +31,8 @@ __all__ = ["Worker", "start_server"]
 def start_server() -> None:
     """Start what worker processes are forked from, so that neither Ctrl-C nor the end of its terminal reach it.
 
-    For a program of one's own only: all processes that are started by it afterwards, by anybody, would be
-    deaf to Ctrl-C, as workers are.
+    Only for programs, not libraries: all processes that the fork server starts afterwards ignore Ctrl-C,
+    as workers do.
     """
     if sys.platform != "win32":
         context = _Context()
@@ -42,9 +42,9 @@ def start_server() -> None:
             # It begins with blocking Ctrl-C, and would end by letting it through.
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            # The first is there once the server has imported all it needs; whoever gives up sooner would leave
-            # it with the beginnings of a process, which complains.
-            with contextlib.suppress(OSError, EOFError):  # as the first worker will find, and tell
+            # The first process starts when the server has imported all it needs. If the program ended
+            # sooner, a half-started process would print an error.
+            with contextlib.suppress(OSError, EOFError):  # the first worker will raise it again
                 context.Process(target=hello, daemon=True).start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -78,7 +78,7 @@ class Worker:
         self._doomed: Future[Any] | None = None
         try:
             self._pending = self._pool.schedule(hello)
-        except (RuntimeError, OSError) as error:  # no process, thread or pipe could be had
+        except (RuntimeError, OSError) as error:  # no process, thread or pipe could be created
             self._pending.set_exception(error)
         self.started: Future[None] = self._pending
         process = context.process
@@ -86,16 +86,16 @@ class Worker:
         self._handle = _handle(self._process.pid) if self._process is not None else None
         self._name = worker_name(run, (self._process.pid or 0) if self._process is not None else 0)
         if self.started.done() and self.started.exception() is not None:
-            self.stop()  # half a pool would take calls and not answer them
+            self.stop()  # half a pool would accept calls and never answer them
 
     @property
     def pid(self) -> int | None:
-        """Of the process, or None if it is gone."""
+        """Of the process, or None if it has ended."""
         return self._process.pid if self._process is not None and not self.ended else None
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone, which its pool learns only some time later."""
+        """Whether the process has ended, which its pool notices only some time later."""
         if self._process is None:
             return True
         return bool(wait([self._process.sentinel if self._handle is None else self._handle], 0))
@@ -121,8 +121,8 @@ class Worker:
         self._pool.stop()
         if self._process is None or self.ended:  # its number may be another's by now
             return
-        # By the signal that no function can hold up, neither in Python nor deep in C.
-        with contextlib.suppress(OSError):  # it has gone in the meantime
+        # SIGKILL, because no function can block or delay it.
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             if self._handle is None:
                 self._process.kill()
             else:
@@ -145,25 +145,25 @@ class Worker:
             os.close(self._handle)
             self._handle = None
 
-    def crashed(self, number: int) -> WorkerCrashed:
-        """What the call fails with that this process did not survive."""
+    def crash_error(self, number: int) -> WorkerCrashed:
+        """The error of the call during which this process died."""
         process = self._process
         pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
         return WorkerCrashed(
-            f"worker {number} (process {pid}) died during the call, {_how(code)}: "
+            f"worker {number} (process {pid}) died during the call, {_exit_description(code)}: "
             "its answer is lost, a new worker takes its place"
         )
 
 
 def _handle(pid: int | None) -> int | None:
-    # Where there is one, it stays good when the process, or multiprocessing's fork server, is gone.
+    # A pidfd stays valid after the process, or multiprocessing's fork server, has ended.
     if pid is not None and hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             return os.pidfd_open(pid)
     return None
 
 
-def _how(code: int | None) -> str:
+def _exit_description(code: int | None) -> str:
     if code is None:
         return "when its connection broke"
     if code >= 0:

@@ -27,7 +27,7 @@ def refuse_inside_import() -> None:
     ------
     MissingMainGuard
         If a worker is importing the module of the function that it has been sent. In one that imports the
-        main script the process ends, and the caller tells the user.
+        main script the process ends, and the caller raises it.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         # A traceback here would only be printed beside the caller's message.
@@ -46,12 +46,12 @@ def refuse_inside_import() -> None:
 
 
 def check_importable() -> None:
-    """See that there is a script for workers to import, or none that they would.
+    """Check that workers can import the main script, if they would import one.
 
     Raises
     ------
     EngineError
-        If it came from standard input or a pipe, or is gone.
+        If it came from standard input or a pipe, or has been deleted.
     """
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
@@ -60,7 +60,7 @@ def check_importable() -> None:
         file is None or named or getattr(sys, "frozen", False)
     ):  # imported by its name, or not at all
         return
-    if Path(file).stem == "ipython":  # multiprocessing leaves it alone, too
+    if Path(file).stem == "ipython":  # multiprocessing does not import it either
         return
     path = Path(getattr(multiprocessing.process, "ORIGINAL_DIR", None) or "", file)
     try:
@@ -103,6 +103,6 @@ def _imported_for_call(frame: FrameType | None) -> str | None:
 
 
 def _marker() -> Path:
-    # Known to both sides, and to nobody else: multiprocessing hands its key to each new process.
+    # A name that only the caller and its workers know: multiprocessing passes its key to each new process.
     key = hashlib.sha256(bytes(multiprocessing.current_process().authkey)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"codedmap-{key}-no-main-guard"

@@ -8,13 +8,13 @@ from functools import partial
 from ..contracts.arguments import check_whole, is_real
 from ..errors import InvalidArgument
 from .cluster import Domains
-from .cluster_engine import Pinned
+from .cluster_engine import ClusterEngine
 from .ray_cluster import RayCluster
 
 __all__ = ["Ray"]
 
 
-class Ray(Pinned):
+class Ray(ClusterEngine):
     """Actors on a Ray cluster, one for each slot: worker processes that the engine starts and ends.
 
     * Ray must be initialised: ``ray.init()``.
@@ -24,14 +24,14 @@ class Ray(Pinned):
       code, and another is started. Until then its slot is a straggler of the next waves as well.
     * Calls are named by their slot, ``codedmap-slot7-...``.
     * Functions travel by cloudpickle; what they import must be installed on the nodes.
-    * Closing the engine kills its actors, whatever they are doing. Ray goes on.
+    * Closing the engine kills its actors, also busy ones. Ray keeps running.
 
     Four things that it cannot do, because Ray does not:
 
     * A worker that is killed between two calls is found dead by the next, which it costs.
       A node that is lost then is noticed within a second after Ray knows.
     * Processes that a function has started may outlive its worker.
-    * A worker that the system has stopped (SIGSTOP) is gone only 5 s after it was killed.
+    * A worker that the system has stopped (SIGSTOP) ends only 5 s after it was killed.
     * In the caller, Ray keeps a little of every actor that has died: megabytes after a thousand crashes.
 
     Parameters
@@ -41,7 +41,7 @@ class Ray(Pinned):
         many as there is room for. With room for fewer actors than slots they are shared and losses come
         together: a warning says so.
     grace : float, optional
-        Seconds for which an abandoned call may still run before its actor is killed; None: for ever.
+        Seconds for which an abandoned call may still run before its actor is killed; None: no limit.
     num_cpus, num_gpus : float
         What Ray reserves for each worker. By default nothing, so that any number fits on a small machine;
         on a cluster that others use as well, reserve what your function uses. Without ``num_gpus`` Ray

@@ -1,4 +1,4 @@
-"""A Ray cluster's nodes and actors: how many there is room for, how one is started and killed."""
+"""A Ray cluster's nodes and actors: how many fit, how one is started and killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import EngineError, WorkerCrashed
 from .ray_session import Session
 from .transport.failure import Failure
 from .transport.parcel import Parcel
-from .transport.serve import Request, ToldToEnd, serve, versions
+from .transport.serve import Request, Terminated, serve, versions
 
 __all__ = ["Actors"]
 
@@ -29,7 +29,7 @@ class Worker:
         signal.signal(signal.SIGTERM, _end)
 
     def hello(self) -> tuple[dict[str, str], str]:
-        """Tell its versions, and the node where it is."""
+        """Its versions, and the node where it is."""
         return versions(), ray.get_runtime_context().get_node_id()
 
     def serve(self, request: Request) -> Parcel | Failure:
@@ -38,7 +38,7 @@ class Worker:
 
 
 def _end(number: int, _: object) -> None:
-    raise ToldToEnd(f"the worker was told to end (signal {number})")
+    raise Terminated(f"the worker was terminated (signal {number})")
 
 
 class Actors:
@@ -50,7 +50,7 @@ class Actors:
     run : str
         Names the engine.
     needs : mapping of str to float
-        What Ray shall reserve for each, by the names that Ray has for it; without zeros.
+        What Ray reserves for each, by Ray's resource names; without zeros.
     soon : callable
         Calls a function with an argument soon, in another thread than Ray's own.
     """
@@ -66,32 +66,32 @@ class Actors:
         self._run = run
         self._needs = dict(needs)
         self._soon = soon
-        self._actor: Any = ray.remote(Worker)  # once, because Ray never forgets such a class
+        self._actor: Any = ray.remote(Worker)  # once, because Ray keeps every such class
         self._handles: dict[str, Any] = {}
         self._started = 0
         self.unreachable: set[str] = set()
-        """Those that did not answer, which may be because their node does not."""
+        """Workers that did not answer, perhaps because their node does not."""
 
-    def room(self, wanted: int | None) -> int:
+    def capacity(self, wanted: int | None) -> int:
         """How many to start: as many as wanted, by default one for each CPU, if they fit.
 
         Raises
         ------
         EngineError
-            If there is no room for any.
+            If none fits.
         """
         nodes = self._session.nodes()
         if not self._needs:
             cpus = int(sum(node["Resources"].get("CPU", 0) for node in nodes.values()))
             return max(1, cpus) if wanted is None else wanted
-        room = sum(self._fit(node["Resources"]) for node in nodes.values())
-        room = min(room, self._fit(ray.available_resources()))
-        if not room:
+        capacity = sum(self._fit(node["Resources"]) for node in nodes.values())
+        capacity = min(capacity, self._fit(ray.available_resources()))
+        if not capacity:
             raise EngineError(
                 f"no node of the Ray cluster has {self._needs} free for a worker: ask for less "
-                "(num_cpus=0 reserves no CPU), or wait for what uses it; `ray status` tells"
+                "(num_cpus=0 reserves no CPU), or wait for what uses it; see `ray status`"
             )
-        return room if wanted is None else min(room, wanted)
+        return capacity if wanted is None else min(capacity, wanted)
 
     def start(self, node: str) -> tuple[str, Any]:
         """Start one on a node: its name, and a reference to its greeting."""
@@ -114,18 +114,18 @@ class Actors:
         return worker, handle.hello.remote()
 
     def send(self, worker: str, request: Request, slot: str, number: int) -> Future[Any]:
-        """Have one compute a call.
+        """Send a call to a worker.
 
         The future fails with `WorkerCrashed` if the actor dies, else with `EngineError`.
         """
         answer: Future[Any] = Future()
         try:
             self._session.check_open()
-            # Not a name for each call, because Ray keeps statistics by name, for ever.
+            # Not a name for each call, because Ray keeps statistics of every name.
             call = self._handles[worker].serve.options(name=f"codedmap-{slot}").remote(request)
         except EngineError as error:
             answer.set_exception(error)
-        except Exception as error:  # there is no room for the payload, say
+        except Exception as error:  # such as no room for the payload
             problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
             problem.__cause__ = error
             answer.set_exception(problem)
@@ -141,7 +141,7 @@ class Actors:
         problem: Exception = WorkerCrashed(
             f"the Ray worker {worker} died during the call, or left: its answer is lost"
         )
-        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not even begin
+        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not begin the call
             problem = EngineError(f"the Ray worker {worker} cannot serve calls: {error}")
         elif isinstance(error, ray.exceptions.ActorUnavailableError):
             self.unreachable.add(worker)
@@ -149,19 +149,19 @@ class Actors:
         answer.set_exception(problem)
 
     def when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
-        """Have this called soon after what is referred to is there, or is known never to be."""
-        # Not by Ray's own thread, which must not be held up.
+        """Call a function soon after the referenced object is ready or has failed."""
+        # Not in Ray's own thread, which must not block.
         reference.future().add_done_callback(partial(self._soon, then))
 
     def kill(self, worker: str) -> None:
-        """Kill one, whatever it is doing; if it was killed before, nothing happens."""
+        """Kill one at once; do nothing if it was killed before."""
         handle = self._handles.pop(worker, None)
         if handle is not None and ray.is_initialized():
             with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it
                 ray.kill(handle)
 
     def kill_all(self) -> None:
-        """Kill whatever was started and not killed yet."""
+        """Kill all that were started and not killed yet."""
         for worker in tuple(self._handles):
             self.kill(worker)
 

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from ..errors import EngineError, InvalidArgument
-from .cluster import Cluster, Domains, Hear, check_versions
+from .cluster import Cluster, Domains, EventHandler, check_versions
 from .failure_domains import Domain, spread
 from .ray_actors import Actors
 from .ray_session import Session
@@ -20,7 +20,7 @@ from .remote_slot import Send
 
 __all__ = ["RayCluster"]
 
-_START = 60.0  # seconds in which not one more actor has started: nobody waits for the others then
+_START = 60.0  # seconds without another actor starting after which no more are waited for
 _LOOK = 1.0  # seconds between two looks at the cluster
 _SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer
 _AGAIN = 1.0  # seconds after which an actor that could not be started is tried again
@@ -36,7 +36,7 @@ class RayCluster(Cluster):
     workers : int or None
         How many actors to start, if there is room; None: one for each CPU of the cluster.
     needs : mapping of str to float
-        What Ray shall reserve for each.
+        What Ray reserves for each.
     domains
         See `Ray`; also for what is raised.
     """
@@ -58,15 +58,15 @@ class RayCluster(Cluster):
 
     @property
     def open(self) -> bool:
-        """Whether Ray is what it was when the engine was made."""
+        """Whether the connection to Ray is still that of the beginning."""
         return self._session.open
 
     def check_open(self) -> None:
         """Raise `EngineError` if Ray has been shut down."""
         self._session.check_open()
 
-    def watch(self, hear: Hear) -> dict[str, Domain]:
-        """Start the actors; from now on hear of those that come and go.
+    def watch(self, on_event: EventHandler) -> dict[str, Domain]:
+        """Start the actors; from now on ``on_event`` is called when one joins or leaves.
 
         Raises
         ------
@@ -75,10 +75,10 @@ class RayCluster(Cluster):
         EngineError
             If there is no room for an actor, or functions cannot travel to them.
         """
-        self._hear = hear
+        self._on_event = on_event
         self._thread.start()
         domains = self._session.domains()
-        order = spread(list(domains.values()), self._actors.room(self._count))
+        order = spread(list(domains.values()), self._actors.capacity(self._count))
         starting = dict(map(self._actors.start, (list(domains)[k] for k in order)))
         late = {greeting: worker for worker, greeting in starting.items()}
         while late:
@@ -91,18 +91,18 @@ class RayCluster(Cluster):
         if not self._nodes:
             raise EngineError(
                 f"no Ray worker has started within {_START:g} s: are the CPUs of the cluster in use? "
-                "`ray status` tells; num_cpus=0 reserves none"
+                "see `ray status`; num_cpus=0 reserves none"
             )
         self.soon(self._look)
-        domains |= self._session.domains()  # also of those that came meanwhile
+        domains |= self._session.domains()  # also of nodes that have joined meanwhile
         where = {worker: self._nodes.get(worker) for worker in starting}
         return {worker: domains[node] for worker, node in where.items() if node}
 
     async def admit(self, worker: str) -> Domain | None:
-        """The domain of a worker that came, or None if it has gone."""
+        """The domain of a worker that has joined, or None if it has left."""
         try:
             return self._session.domains().get(self._nodes.get(worker, ""))
-        except InvalidArgument:  # a node has come that is in no domain
+        except InvalidArgument:  # a new node that is in no domain
             return None
 
     def sender(self, worker: str) -> Send:
@@ -121,7 +121,7 @@ class RayCluster(Cluster):
     async def end(self, worker: str) -> None:
         """Kill a worker, which `dismiss` has done."""
 
-    async def leave(self, workers: list[str], busy: set[str]) -> None:
+    async def release(self, workers: list[str], busy: set[str]) -> None:
         """Kill all actors."""
         self._leaving = True
         self._actors.kill_all()
@@ -133,9 +133,9 @@ class RayCluster(Cluster):
             self._thread.join()
         self._loop.close()
 
-    def deserted(self) -> str:
+    def no_worker_message(self) -> str:
         """Why a slot has no worker, and what to do about it."""
-        return f"Ray has started no worker for this slot ({self._trouble}): `ray status` tells more"
+        return f"Ray has started no worker for this slot ({self._trouble}): see `ray status`"
 
     def _replace(self, node: str) -> None:
         """Start another actor in place of one that was on this node."""
@@ -158,7 +158,7 @@ class RayCluster(Cluster):
         except EngineError as error:
             self._try_again(node, error)
         else:
-            self._hear("came", worker)
+            self._on_event("joined", worker)
 
     def _try_again(self, node: str, error: Exception) -> None:
         self._trouble = str(error) or repr(error)
@@ -166,8 +166,8 @@ class RayCluster(Cluster):
 
     def _greet(self, worker: str, greeting: Callable[[], Any]) -> None:
         try:
-            told, node = greeting()
-            check_versions("a Ray worker", told)
+            found, node = greeting()
+            check_versions("a Ray worker", found)
         except BaseException as error:
             self._actors.kill(worker)
             if not isinstance(error, ray.exceptions.RayError):
@@ -179,12 +179,12 @@ class RayCluster(Cluster):
         self._nodes[worker] = node
 
     def _look(self) -> None:
-        """See from time to time what Ray does not tell: that it was shut down, or lost a node."""
+        """Check regularly for what Ray does not report: that it was shut down, or lost a node."""
         if not self.open:
-            self._hear("closed", self._session.shut)
+            self._on_event("closed", self._session.shut)
             return
         self.later(_LOOK, self._look)
         alive = self._session.nodes()
         for worker, node in tuple(self._nodes.items()):
             if node not in alive:
-                self._hear("went", worker)
+                self._on_event("left", worker)

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster, which may be shut down at any time, and another take its place."""
+"""A connection to a Ray cluster, which may be shut down and replaced at any time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """The connection that there is now, as opposed to any later one.
+    """The present connection, as opposed to any later one.
 
     Parameters
     ----------

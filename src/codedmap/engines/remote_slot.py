@@ -10,7 +10,7 @@ from typing import Any
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
-from .calls import Call, Calls, completed, read
+from .calls import Call, Calls, complete, read_reply
 from .shield import Answer
 from .transport.parcel import culprit, pack
 from .transport.serve import Request
@@ -18,15 +18,15 @@ from .transport.serve import Request
 __all__ = ["RemoteSlot", "Send"]
 
 Send = Callable[[Request, str, int], "Future[Any]"]
-"""Has a worker serve a request, given the name of its slot and how many calls that has begun; fails with
-`WorkerCrashed` if it dies."""
+"""Sends a request to a worker, given the name of the slot and the number of its calls begun so far; the future
+fails with `WorkerCrashed` if the worker dies."""
 
 
 class RemoteSlot(Calls[Call]):
     """A queue of calls, of which the worker where the slot is placed gets one at a time.
 
-    So a worker that dies costs one answer, and one that is still busy with a call nobody waits for
-    is known to be: what is queued behind that can be taken back.
+    A worker that dies therefore costs one answer, and calls queued behind an abandoned one can still be
+    dropped.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class RemoteSlot(Calls[Call]):
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
-        uses, (fn, payload) = self._named(fn, payload)
+        uses, (fn, payload) = self._with_keys(fn, payload)
         try:
             content = pack((fn, payload), None)
         except CannotSend as error:
@@ -64,12 +64,12 @@ class RemoteSlot(Calls[Call]):
             raise CannotSend(f"the value to keep {error}") from error.__cause__
         with self._lock:
             self._numbered += 1
-            kept = self._keeping(self._numbered)
+            kept = self._new_kept(self._numbered)
         self._queue(Call(Request(content, None, keep=kept.key), Answer(self), (kept,)))
         return kept
 
     def place(self, send: Send, lost: Callable[[], None]) -> None:
-        """From now on this worker gets the calls; one that finds it dead says so, in whatever thread."""
+        """Send the calls to this worker from now on; ``lost`` is called, in any thread, by a call that finds it dead."""
         with self._lock:
             self._send, self._lost = send, lost
         self._advance()
@@ -77,7 +77,7 @@ class RemoteSlot(Calls[Call]):
     def vacate(self, error: BaseException, future: Future[Any] | None = None) -> bool:
         """Take the slot off its worker: the call there fails with this error, the others wait.
 
-        With a future, only if its call is the one there. Tells whether it was done.
+        With a future, only if its call is the one there. Returns whether it was done.
         """
         with self._lock:
             call = self._running
@@ -89,8 +89,8 @@ class RemoteSlot(Calls[Call]):
             call.fail(error)
         return True
 
-    def leave(self) -> bool:
-        """Take an idle slot off its worker, and with it what is kept there; tells whether it was idle."""
+    def release_if_idle(self) -> bool:
+        """Take an idle slot off its worker, and with it what is kept there; return whether it was idle."""
         with self._lock:
             if self._running is not None:
                 return False
@@ -98,8 +98,8 @@ class RemoteSlot(Calls[Call]):
             self._lose_kept()
         return True
 
-    def give_up(self, error: BaseException) -> None:
-        """There is no worker to be had: what waits for one fails."""
+    def fail_waiting(self, error: BaseException) -> None:
+        """Fail all calls that wait for a worker."""
         with self._lock:
             dropped = tuple(self._waiting)
             self._waiting.clear()
@@ -107,7 +107,7 @@ class RemoteSlot(Calls[Call]):
             call.fail(error)
 
     def close(self) -> None:
-        """Take no more calls; all that have no answer yet fail."""
+        """Take no more calls; fail all that have no answer yet."""
         with self._lock:
             dropped = self._close()
         for call in dropped:
@@ -134,7 +134,7 @@ class RemoteSlot(Calls[Call]):
                     self._running = call
                     self._begun += 1
                     self._kept.update((kept.key, kept) for kept in call.uses)
-                    forget = self._forgotten()
+                    forget = self._take_forgotten()
                     begun = self._begun
             if missing:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
@@ -154,10 +154,10 @@ class RemoteSlot(Calls[Call]):
             if self.vacate(error, call.future):
                 lost()
             return
-        answer, error = (None, error) if error is not None else read(inner)
+        answer, error = (None, error) if error is not None else read_reply(inner)
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
                 return
             self._running = None
-        completed(call, answer, error)
+        complete(call, answer, error)
         self._advance()

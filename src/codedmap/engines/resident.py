@@ -1,4 +1,4 @@
-"""A function that lives on the workers."""
+"""A function that is kept on the workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Resident"]
 class Resident:
     """A function sent to each worker once, not with every call; give it to `codedmap.map` as ``fn``.
 
-    For models, and whatever else is large or slow to open: what the function sets up on its first
+    For models and other functions that are large or slow to open: what the function sets up on its first
     call stays with it on the worker. A worker that is lost gets the function again in the next wave.
 
     Parameters
@@ -20,7 +20,7 @@ class Resident:
     fn : callable
         Batch to batch, as for `codedmap.map`.
     engine : Engine
-        Where it shall live; `codedmap.map` must be given the same engine.
+        Where it is kept; `codedmap.map` must be given the same engine.
     """
 
     def __init__(self, fn: Any, engine: Engine) -> None:
@@ -35,11 +35,11 @@ class Resident:
 
     @property
     def engine(self) -> Engine:
-        """Where the function lives."""
+        """Where the function is kept."""
         return self._engine
 
     def on(self, slot: int) -> Kept:
-        """What stands for the function on this slot; sends it there if it is not there yet."""
+        """The handle of the function on this slot, to which it is sent if it is not there yet."""
         slot %= self._engine.workers
         kept = self._kept.get(slot)
         if kept is None or kept.lost:

@@ -1,7 +1,7 @@
 """Engines for tests: one that follows a script without any process, one that adds faults to another.
 
 >>> import numpy as np, codedmap as cm
->>> script = {0: cm.testing.never(), 3: cm.testing.crash(), 5: cm.testing.lie(lambda a: -a)}
+>>> script = {0: cm.testing.never(), 3: cm.testing.crash(), 5: cm.testing.corrupt(lambda a: -a)}
 >>> with cm.testing.Scripted(8, script) as engine:
 ...     result = cm.map(np.sin, np.ones((8, 2)), code=cm.Replication(2, 8), engine=engine,
 ...                     stop=cm.Quorum(6))
@@ -26,7 +26,7 @@ from ..contracts.closing import Closing
 from ..contracts.engine import Engine, Kept
 from ..errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
 
-__all__ = ["Act", "Faulty", "Scripted", "crash", "fail", "late", "lie", "never"]
+__all__ = ["Act", "Faulty", "Scripted", "corrupt", "crash", "fail", "late", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Act:
     crash: bool = False
     """The worker dies instead of answering."""
     change: Callable[[Any], Any] | None = None
-    """Applied to the answer: a lie."""
+    """Applied to the answer, which is wrong then."""
 
 
 def late(seconds: float) -> Act:
@@ -63,8 +63,8 @@ def fail(error: BaseException, seconds: float = 0.0) -> Act:
     return Act(seconds=seconds, error=error)
 
 
-def lie(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
-    """The answer is changed by this function."""
+def corrupt(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
+    """A worker that returns a wrong answer: what this function makes of the right one."""
     return Act(seconds=seconds, change=change)
 
 
@@ -88,10 +88,10 @@ class _Script:
 
 
 class Scripted(Closing):
-    """An engine without processes: answers, delays, crashes and lies as a script says.
+    """An engine without processes: calls are answered, delayed, corrupted or lost as a script says.
 
     Calls run in the caller's thread when they are submitted, and answer at once or after their
-    delay. It keeps the engine laws but one: ``fn`` itself is not isolated from the caller, so it
+    delay. It passes the contract tests of engines but one: ``fn`` itself is not isolated from the caller, so it
     must neither end its process nor wait.
 
     Parameters
@@ -147,7 +147,7 @@ class Scripted(Closing):
         return kept
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Delays that are still running end, with `Abandoned`."""
+        """End delays that are still running, with `Abandoned`."""
         for future in futures:
             if future not in self._pending:
                 continue
@@ -155,7 +155,7 @@ class Scripted(Closing):
             if timer is not None:
                 timer.cancel()
             with contextlib.suppress(InvalidStateError):  # it has just answered
-                future.set_exception(Abandoned("the delay was ended: nobody waited for its answer"))
+                future.set_exception(Abandoned("the delay was ended: its call was abandoned"))
 
     def close(self) -> None:
         """End all delays."""
@@ -193,14 +193,14 @@ class Scripted(Closing):
 
 
 class Faulty:
-    """Another engine whose workers really sleep, die, raise and lie, as a script says.
+    """Another engine whose workers really sleep, die, raise and return wrong answers, as a script says.
 
     Parameters
     ----------
     engine : Engine
-        Where the calls run; closing it stays the caller's business.
+        Where the calls run; the caller closes it.
     script : mapping of int to Act, or to a sequence of Act
-        As for `Scripted`; only functions that the engine can send work for lies. Calls of values that
+        As for `Scripted`; `corrupt` needs a function that the engine can send. Calls of values that
         are kept have their acts as well.
     """
 
@@ -240,7 +240,7 @@ class Faulty:
 
 @dataclass(frozen=True, slots=True)
 class _With:
-    """A payload for a kept function, and what its call shall do."""
+    """A payload for a kept function, and the act of its call."""
 
     act: Act
     payload: Any

@@ -1,8 +1,8 @@
-"""What the main thread shares with others without being interrupted half-way.
+"""Work that Ctrl-C must not interrupt half-way, done for the main thread by another.
 
 Python raises KeyboardInterrupt in the main thread, and there after almost any bytecode: also when `threading.Condition`
-has taken its lock and cannot give it back yet, or has released a waiter and not yet forgotten it. Whoever uses that
-condition, or a queue, event, future or thread built on one, may then wait for ever. Locks and `SimpleQueue` are
+has taken its lock and cannot give it back yet, or has released a waiter and not yet forgotten it. A later use of that
+condition, or of a queue, event, future or thread built on one, may then block forever. Locks and `SimpleQueue` are
 written in C: what they do is done or not.
 """
 
@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, TypeVar
 
-__all__ = ["Answer", "Shield", "received"]
+__all__ = ["Answer", "Shield", "get_interruptibly"]
 
 _TICK = 1.0  # some systems deliver Ctrl-C only between waits
 
@@ -31,8 +31,9 @@ class Shield:
     Parameters
     ----------
     look : callable
-        Called every so many seconds.
+        Called regularly.
     every : float
+        Seconds between two such calls.
     """
 
     def __init__(self, look: Callable[[], None], every: float) -> None:
@@ -58,7 +59,7 @@ class Shield:
 
         # Thread.start waits for a condition, so it must not run in the main thread either.
         _thread.start_new_thread(start, ())
-        error = received(begun)
+        error = get_interruptibly(begun)
         if error is not None:
             raise error
 
@@ -80,13 +81,13 @@ class Shield:
 
         if not self.soon(run):
             return job()
-        value, error = received(outcome)
+        value, error = get_interruptibly(outcome)
         if error is None:
             return value  # type: ignore[return-value]
         try:
             raise error
         finally:
-            del error  # which refers to this frame
+            del error  # a reference cycle with this frame
 
     def soon(self, job: Callable[[], object]) -> bool:
         """Run a job of the main thread without waiting; False if it may as well run here."""
@@ -98,7 +99,7 @@ class Shield:
             return self._taking
 
     def end(self) -> None:
-        """The thread ends when all that it was given is done."""
+        """End the thread when all its jobs are done."""
         self._ending = True
         self._jobs.put(lambda: None)
 
@@ -149,8 +150,8 @@ class Answer(Future[Any]):
         self.slot = slot
 
 
-def received(queue: SimpleQueue[T]) -> T:
-    """The next of a queue."""
+def get_interruptibly(queue: SimpleQueue[T]) -> T:
+    """The next item of a queue; Ctrl-C is delivered while it waits."""
     while True:
         with suppress(Empty):
             return queue.get(timeout=_TICK)

@@ -1,4 +1,4 @@
-"""What engines with slots of their own share: calls to a slot, calls nobody wants any more, the end."""
+"""The base class of engines with a queue for each slot: submitting, abandoning and closing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
 from .shield import Answer
 
-__all__ = ["Pinning", "Queue", "join"]
+__all__ = ["SlotEngine", "Queue", "join"]
 
 
 class Queue(Protocol):
@@ -30,23 +30,22 @@ class Queue(Protocol):
         ...
 
     def drop(self, future: Future[Any]) -> bool:
-        """Forget a call that has not begun; tell whether it is with the worker."""
+        """Drop a call that has not begun; return whether the worker has it."""
         ...
 
 
 S = TypeVar("S", bound=Queue)
 
 
-class Pinning(Closing, Generic[S]):
-    """An engine in which slot n is always the same queue of calls.
+class SlotEngine(Closing, Generic[S]):
+    """The base class of engines in which slot n is always the same queue of calls.
 
-    What an engine has of its own, how a worker is ended and what to do at the end, stands in the
-    methods that raise NotImplementedError here.
+    Subclasses implement how a worker is ended (`_end`) and how the engine is closed (``close``).
 
     Parameters
     ----------
     grace : float or None
-        Seconds for which an abandoned call may still run before its worker is ended; None: for ever.
+        Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
     """
 
     def __init__(self, grace: float | None) -> None:
@@ -97,7 +96,7 @@ class Pinning(Closing, Generic[S]):
             self._end_later(self._grace, running)
 
     def _check_open(self) -> None:
-        """Raise `EngineError` if calls cannot be taken any more; a queue may know by itself."""
+        """Raise `EngineError` if calls cannot be taken any more; by default always open."""
 
     def _end(self, slot: S, future: Future[Any]) -> None:
         """End the worker of this slot if it is still busy with this call."""
@@ -129,7 +128,7 @@ class Pinning(Closing, Generic[S]):
             future.add_done_callback(arrived)
 
     def _begin_to_close(self) -> tuple[threading.Timer, ...] | None:
-        """Nobody is ended later any more; the timers there were, for `join`. None if it was begun before."""
+        """Cancel the timers that would end workers, and return them for `join`; None if already closing."""
         with self._lock:
             if self._closed.is_set():
                 return None
@@ -147,7 +146,7 @@ class Pinning(Closing, Generic[S]):
         if not self._ours():
             raise EngineError(
                 f"the engine was made by process {self._owner}, from which this one was forked, and its workers "
-                "do not hear this one: create a new one here"
+                "do not serve this one: create a new one here"
             )
 
     def _at_exit(self) -> None:
@@ -156,7 +155,7 @@ class Pinning(Closing, Generic[S]):
 
 
 def join(threads: Iterable[threading.Thread]) -> None:
-    """Wait for those that live, but not for the thread that waits."""
+    """Wait for all threads that are alive, except the current one."""
     for thread in threads:
         if thread.is_alive() and thread is not threading.current_thread():
             thread.join()

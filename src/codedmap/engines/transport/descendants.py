@@ -1,4 +1,4 @@
-"""The processes that workers' functions have started, wherever they have gone since."""
+"""The processes that workers' functions have started, also those in sessions of their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def end_descendants(name: str, pids: Collection[int] = ()) -> None:
     children: dict[int, list[int]] = {}
     found = []
     entries: list[Path] = []
-    with contextlib.suppress(OSError):  # no file can be opened: at the next time, then
+    with contextlib.suppress(OSError):  # no file can be opened: the next call tries again
         entries = list(_PROC.glob("[0-9]*"))
     for entry in entries:
         with contextlib.suppress(OSError):  # it has ended, or is another user's

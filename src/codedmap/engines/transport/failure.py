@@ -34,19 +34,19 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Pickle the exception, or if it cannot make the journey and back, describe it."""
+        """Pickle the exception, or describe it if it cannot be pickled and unpickled."""
         description = "".join(traceback.format_exception_only(error)).strip()
         pickled = _pickled(error, error)
         if pickled is None:
             pickled = _pickled(_Parts.of(error), error)
         return cls(pickled, description, "".join(traceback.format_exception(error)))
 
-    def revived(self) -> BaseException:
-        """The exception, or one that describes it where it cannot be had."""
+    def to_exception(self) -> BaseException:
+        """The exception, or a RuntimeError that describes it if it cannot be unpickled."""
         error: BaseException = RuntimeError(self.description)
         if self.error is not None:
             with contextlib.suppress(Exception):  # what it needs may exist in the worker only
-                error = _whole(pickle.loads(self.error))
+                error = _rebuilt_exception(pickle.loads(self.error))
         error.__cause__ = WorkerTraceback(self.traceback)
         return error
 
@@ -63,7 +63,7 @@ class _Parts:
     def of(cls, error: BaseException) -> _Parts:
         return cls(type(error), error.args, {**vars(error)})
 
-    def whole(self) -> BaseException:
+    def rebuild(self) -> BaseException:
         error = self.kind.__new__(self.kind, *self.args)
         error.args = self.args
         vars(error).update(self.state)
@@ -71,14 +71,14 @@ class _Parts:
 
 
 def _pickled(value: BaseException | _Parts, error: BaseException) -> bytes | None:
-    """As bytes from which this error can be made again, saying the same; or None."""
+    """Pickled so that unpickling gives an error with the same message, or None if that is impossible."""
     try:
         pickled: bytes = cloudpickle.dumps(value)
-        # A constructor that is called with what it made of its arguments may say "no no such key".
-        return pickled if str(_whole(pickle.loads(pickled))) == str(error) else None
+        # A constructor called with its own formatted message may format it again: "no no such key".
+        return pickled if str(_rebuilt_exception(pickle.loads(pickled))) == str(error) else None
     except Exception:
         return None
 
 
-def _whole(made: BaseException | _Parts) -> BaseException:
-    return made.whole() if isinstance(made, _Parts) else made
+def _rebuilt_exception(made: BaseException | _Parts) -> BaseException:
+    return made.rebuild() if isinstance(made, _Parts) else made

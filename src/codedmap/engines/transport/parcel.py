@@ -1,6 +1,6 @@
 """Values between processes: small ones through the pipe, large buffers through shared memory.
 
-A parcel's large buffers lie in one file of the shared-memory file system, which the receiver maps
+A parcel's large buffers are in one file of the shared-memory file system, which the receiver maps
 into memory; it removes the name as soon as it has it open. The sender writes it as a file: through
 a mapping that would take twice as long, and running out of space would kill it with SIGBUS. Where
 there is no room (containers often have 64 MB), the buffers go through the pipe.
@@ -31,13 +31,13 @@ __all__ = [
     "discard_all",
     "pack",
     "receive",
-    "unsendable",
+    "unsendable_reason",
 ]
 
 _SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
 _ALIGNMENT = 64
-_LEAST = 16  # bytes to which memory for arrays of any kind is aligned
+_ALIGNED = 16  # bytes to which memory for arrays of any kind is aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Parcel:
         # A buffer that arrived somewhere as plain bytes would travel on inside of the pickle, copied. The head
         # is one more because Dask receives the first in one block with the pickle, as it happens to be aligned.
         head, *parts = map(pickle.PickleBuffer, (bytearray(self.head), *self.inline))
-        return _arrived, (head, tuple(parts), *rest)
+        return _rebuild, (head, tuple(parts), *rest)
 
     @property
     def inline_bytes(self) -> int:
@@ -66,7 +66,7 @@ class Parcel:
         return len(self.head) + sum(memoryview(part).nbytes for part in self.inline)
 
 
-def _arrived(head: Any, *rest: Any) -> Parcel:
+def _rebuild(head: Any, *rest: Any) -> Parcel:
     return Parcel(bytes(head), *rest)
 
 
@@ -84,7 +84,7 @@ def pack(value: Any, segment: str | None) -> Parcel:
     try:
         head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     except Exception as error:
-        raise CannotSend(unsendable(error)) from error
+        raise CannotSend(unsendable_reason(error)) from error
     if segment is None:
         return Parcel(head, tuple(buffers), packer=os.getpid())
     raws = [buffer.raw() for buffer in buffers]
@@ -98,13 +98,13 @@ def pack(value: Any, segment: str | None) -> Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A parcel whose buffers lie in this process's own memory, not yet unpickled."""
+    """A parcel whose buffers are in this process's own memory, not yet unpickled."""
 
     head: bytes
     buffers: tuple[bytearray | memoryview, ...]
 
     def unpack(self) -> Any:
-        """The value; its arrays lie in these buffers, writable, and are not copied."""
+        """The value; its arrays are views of these buffers, writable and not copied."""
         return pickle.loads(self.head, buffers=self.buffers)
 
 
@@ -112,7 +112,7 @@ def receive(parcel: Parcel) -> Received:
     """Take over a parcel's buffers; its segment has no name any more then."""
     if parcel.segment is None:
         travelled = parcel.packer != os.getpid()
-        return Received(parcel.head, tuple(_own(part, travelled) for part in parcel.inline))
+        return Received(parcel.head, tuple(_writable(part, travelled) for part in parcel.inline))
     path = _SHARED / parcel.segment
     with path.open("r+b") as file:
         path.unlink()
@@ -120,24 +120,24 @@ def receive(parcel: Parcel) -> Received:
     return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
 
 
-def _own(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray | memoryview:
-    """A part as memory that nobody else has: a copy, or that which it has come into.
+def _writable(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray | memoryview:
+    """A part as writable memory that is not shared: a copy, or the block in which it was received.
 
-    What has travelled and fills a writable block was received into that block, even if it shall not be
-    written because it could not be where it was packed.
+    A part from another process that fills a writable block was received into that block, even if it is
+    marked read-only because it was read-only where it was packed.
     """
     view = memoryview(part)
     if travelled and view.obj is not None:
         block = memoryview(view.obj)
         if not block.readonly and block.c_contiguous and block.nbytes == view.nbytes:
             flat = block.cast("B")
-            if flat.nbytes and ctypes.addressof(ctypes.c_char.from_buffer(flat)) % _LEAST == 0:
+            if flat.nbytes and ctypes.addressof(ctypes.c_char.from_buffer(flat)) % _ALIGNED == 0:
                 return flat
     return bytearray(view)
 
 
 def culprit(fn: Any, payload: Any) -> str:
-    """Which of the two cannot be sent, in words."""
+    """Which of the two cannot be sent, for a message."""
     try:
         cloudpickle.dumps(fn)
     except Exception:
@@ -145,8 +145,8 @@ def culprit(fn: Any, payload: Any) -> str:
     return f"the payload, a {type(payload).__name__},"
 
 
-def unsendable(error: Exception) -> str:
-    """What to say of a value that pickling has failed with."""
+def unsendable_reason(error: Exception) -> str:
+    """The message for a value that cannot be pickled."""
     return (
         f"cannot be sent to another process: {type(error).__name__}: {error}. Create what "
         "cannot be pickled (locks, open files, connections) inside the function, or give the "

@@ -1,4 +1,4 @@
-"""What runs in a worker: calls are served one at a time, and values kept for later ones."""
+"""The code that runs in a worker: it serves calls one at a time, and keeps values for later ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .parcel import Parcel, Received, discard_all, pack, receive
 __all__ = [
     "KeptKey",
     "Request",
-    "ToldToEnd",
+    "Terminated",
     "forget",
     "hello",
     "serve",
@@ -37,7 +37,7 @@ _kept: dict[Hashable, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class KeptKey:
-    """Stands in a request for a value that this worker keeps."""
+    """The placeholder in a request for a value that this worker keeps."""
 
     key: Hashable
 
@@ -48,13 +48,13 @@ class Request:
 
     content: Parcel
     answer: str | None
-    """Name for the answer's shared segment, or None if it shall not have one."""
+    """Name for the answer's shared segment, or None for no segment."""
     keep: Hashable = None
     forget: tuple[Hashable, ...] = ()
 
 
-class ToldToEnd(SystemExit):
-    """Raised in a worker whose process is to end: no failure of the function that it interrupts."""
+class Terminated(SystemExit):
+    """Raised in a worker that is terminated: not a failure of the function that it interrupts."""
 
 
 def start(run: str) -> None:
@@ -63,10 +63,11 @@ def start(run: str) -> None:
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     mark(worker_name(run, os.getpid()))
-    # Ctrl-C is ignored by now, the end of a terminal is not ours; and what a function starts shall find neither blocked.
+    # Ctrl-C is ignored by now, and SIGHUP of a terminal does not reach this group. Processes that a
+    # function starts must find neither blocked.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
-    # N workers with a thread per core each would fight for the cores.
+    # N workers with a thread per core each would compete for the cores.
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     threads = threads if threads.isdecimal() and int(threads) > 0 else "1"
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -74,11 +75,11 @@ def start(run: str) -> None:
     threadpoolctl.threadpool_limits(int(threads))
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_outlive, args=(parent.sentinel, run), daemon=True).start()
+        threading.Thread(target=_end_with_caller, args=(parent.sentinel, run), daemon=True).start()
 
 
 def worker_name(run: str, pid: int) -> str:
-    """By which the descendants of a worker are found."""
+    """The name by which the descendants of a worker are found."""
     return f"{run}:{pid}:"
 
 
@@ -87,20 +88,20 @@ def hello() -> None:
 
 
 def serve(request: Request) -> Parcel | Failure:
-    """Compute one call and pack its answer, or whatever it raised."""
+    """Compute one call and pack its answer, or the exception it raised."""
     for key in request.forget:
         _kept.pop(key, None)
     try:
         if request.keep is not None:
             _kept[request.keep] = _Unopened(receive(request.content))
             return pack(None, request.answer)
-        fn, payload = _opened(receive(request.content))
-        answer = _resolved(fn)(_resolved(payload))
+        fn, payload = _open(receive(request.content))
+        answer = _resolve(fn)(_resolve(payload))
         try:
             return pack(answer, request.answer)
         except CannotSend as error:
             raise CannotSend(f"the answer, a {type(answer).__name__}, {error}") from error
-    except ToldToEnd:
+    except Terminated:
         raise
     except BaseException as error:  # also SystemExit: fn must not end the worker
         return Failure.of(error)
@@ -128,7 +129,7 @@ class _Unopened:
     content: Received
 
 
-def _resolved(value: Any) -> Any:
+def _resolve(value: Any) -> Any:
     if not isinstance(value, KeptKey):
         return value
     try:
@@ -138,11 +139,11 @@ def _resolved(value: Any) -> Any:
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
     if isinstance(kept, _Unopened):
-        kept = _kept[value.key] = _opened(kept.content)
+        kept = _kept[value.key] = _open(kept.content)
     return kept
 
 
-def _opened(content: Received) -> Any:
+def _open(content: Received) -> Any:
     try:
         return content.unpack()
     except (ImportError, AttributeError) as error:  # pickled by a name that is not known here
@@ -153,7 +154,7 @@ def _opened(content: Received) -> Any:
         ) from error
 
 
-def _outlive(sentinel: int, run: str) -> None:
+def _end_with_caller(sentinel: int, run: str) -> None:
     # The caller may be killed without a chance to end its workers: then they end themselves,
     # with what their functions have started, and leave no segment behind.
     wait([sentinel])

@@ -1,0 +1,140 @@
+"""Limits of the system on worker processes: open files, processes and threads, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from ..contracts.memory import free_memory
+from ..errors import EngineError
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has neither the module nor the limits
+    resource = None
+
+__all__ = ["allow_open_files", "check_process_limits"]
+
+_ROOT = Path("/")
+_FILES = 8  # of a worker: seven while it lives, and its last answer in shared memory
+_OTHER_FILES = 32  # those that are open for a moment only, such as payloads being written
+_UNKNOWN_FILES = 64  # assumed to be open already where their number cannot be read
+_THREADS = (
+    5  # of a worker: its process with a thread that watches the caller, and three in the caller
+)
+_MEMORY = 4 << 20  # bytes of a worker before it has loaded anything
+
+
+def allow_open_files(workers: int) -> None:
+    """Raise the soft limit of open files if so many workers need it and the hard limit allows it.
+
+    Raises
+    ------
+    EngineError
+        If the hard limit does not allow so many workers.
+    """
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = _open_files()
+    least = opened + _FILES * workers + _OTHER_FILES
+    # All of them may be replaced at once, the old ones not having ended yet.
+    wanted = least + _FILES * workers
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    for limit in (wanted, least) if hard == unlimited else (min(wanted, hard),):
+        with contextlib.suppress(OSError, ValueError):  # the system has a limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+            _limit_fork_server(max(soft, limit), hard)
+            break
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed != unlimited and allowed < least:
+        fewer = (allowed - opened - _OTHER_FILES) // _FILES
+        raise EngineError(
+            f"{workers} workers need {_FILES * workers + _OTHER_FILES} open files, {_FILES} each and "
+            f"{_OTHER_FILES} besides, and this process may open {allowed}, of which {opened} are in use: allow "
+            f"more (`ulimit -n {least}` before it is started), or use "
+            + (f"at most {fewer} workers" if fewer > 0 else "fewer workers")
+        )
+
+
+def check_process_limits(workers: int) -> None:
+    """Check that the processes, threads and memory of so many workers are allowed.
+
+    Raises
+    ------
+    EngineError
+        If a limit that can be read is too low.
+    """
+    most, needs = min(_capacities(), default=(workers, ""))
+    if most < workers:
+        fewer = f"use at most {most} workers" if most else "there is no room for one"
+        raise EngineError(f"{workers} workers need {needs}: {fewer}, or make more room")
+
+
+def _limit_fork_server(soft: int, hard: int) -> None:
+    # A fork server that runs already keeps its old limit, and holds one end of a pipe for each worker.
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    pid = getattr(server, "_forkserver_pid", None)
+    if pid is not None and resource is not None and hasattr(resource, "prlimit"):
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _open_files() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(folder))  # noqa: PTH208
+    return _UNKNOWN_FILES
+
+
+def _capacities() -> Iterator[tuple[int, str]]:
+    """For each limit: how many workers it allows, and what they need and it allows, in words."""
+    each = f"{_THREADS} processes and threads each, and "
+    for left, limit, name in _limits():
+        yield (
+            max(0, left) // _THREADS,
+            f"{each}{name} allows {limit}, {max(0, left)} more than there are",
+        )
+    if resource is not None and hasattr(os, "geteuid") and os.geteuid() != 0:
+        soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        if soft != resource.RLIM_INFINITY:
+            yield soft // _THREADS, f"{each}each user may have {soft} (`ulimit -u`)"
+    free = free_memory()
+    if free is not None:
+        yield free // _MEMORY, f"{_MEMORY >> 20} MB of memory each, and {free >> 20:,} MB are free"
+
+
+def _limits() -> Iterator[tuple[int, int, str]]:
+    """Limits on the number of processes and threads: what is left, the limit, and its name."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        used = int((_ROOT / "proc/loadavg").read_text().split()[3].partition("/")[2])
+        for name in ("threads-max", "pid_max"):
+            path = Path("/proc/sys/kernel", name)
+            with contextlib.suppress(OSError, ValueError):
+                limit = int((_ROOT / path.relative_to("/")).read_text())
+                yield limit - used, limit, str(path)
+    for folder in _groups():
+        with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
+            limit = int((_ROOT / folder / "pids.max").read_text())
+            used = int((_ROOT / folder / "pids.current").read_text())
+            yield limit - used, limit, f"the control group (/{folder}/pids.max)"
+
+
+def _groups() -> Iterator[Path]:
+    """Folders of the control groups of this process, and of their parents."""
+    found = {Path("sys/fs/cgroup"), Path("sys/fs/cgroup/pids")}
+    with contextlib.suppress(OSError, ValueError):
+        for line in (_ROOT / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "pids" in controllers.split(","):
+                base = Path("sys/fs/cgroup", "pids" if controllers else "")
+                group = Path(path.lstrip("/"))
+                found |= {base / one for one in (group, *group.parents)}
+    yield from sorted(found)
