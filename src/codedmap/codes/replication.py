@@ -135,7 +135,7 @@ class CopyEncoding:
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         if not self.decodable(frozenset(slots)):
             raise self._not_enough(slots, rejected)
-        estimate = self.voted(slots, stacked, rejected)
+        estimate = self.majority(slots, stacked, rejected)
         have = sorted({self.raw[slot] for slot in slots})
         lost = sorted(set(range(self.tasks)) - set(have))
         if not lost:
@@ -148,7 +148,7 @@ class CopyEncoding:
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """The tasks that have an answer; the others are NaN, with an infinite standard error."""
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
-        estimate = self.voted(slots, stacked, rejected)
+        estimate = self.majority(slots, stacked, rejected)
         values = estimate.values
         lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
         if values.dtype.kind in "mM":
@@ -159,7 +159,7 @@ class CopyEncoding:
             values[lost] = np.nan
         return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
 
-    def voted(
+    def majority(
         self,
         slots: tuple[int, ...],
         stacked: np.ndarray,
