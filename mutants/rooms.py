@@ -30,7 +30,7 @@ ROWS = [
     ("estimation/[dgkm]*.py estimation/evidence.py estimation/solving.py", "estimation/test_evidence.py estimation/test_metric.py codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_outliers.py"),
     ("estimation/cells.py estimation/other_cells.py estimation/process.py estimation/regression.py", "estimation/test_evidence.py estimation/test_metric.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_copies.py contracts/test_codes.py"),
     ("estimation/elimination.py estimation/observations.py estimation/rej*.py estimation/rep*.py estimation/suspects.py", "codes/test_kernel_caught.py codes/test_kernel_copies.py codes/test_kernel_replica_conflicts.py codes/test_kernel_outliers.py"),
-    ("codes/[bls]*.py codes/clipped.py codes/ordered.py codes/replication.py codes/robust_spline.py", "codes/test_lagrange.py codes/test_replication.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_linear_outliers.py"),
+    ("codes/[bls]*.py codes/curves.py codes/replication.py codes/robust_spline.py", "codes/test_lagrange.py codes/test_replication.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_linear_outliers.py"),
     ("codes/kernel*.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
     ("codes/mds.py codes/polar.py", "codes/test_polar.py contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),

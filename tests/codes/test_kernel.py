@@ -312,7 +312,7 @@ def test_where_numbers_end_an_error_is_infinite_rather_than_no_number():
 
 @lawful
 @given(st.integers(1, 8), st.integers(2, 12), st.integers(0, 2**31))
-def test_rows_that_are_repeated_accuse_nobody(distinct, tasks, seed):
+def test_repeated_rows_reject_no_worker(distinct, tasks, seed):
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((distinct, 3))
     code = cm.KernelCode(tasks, 3 * tasks, 0, spread=rng.choice([0.0, 0.2, 1.0]))
@@ -331,10 +331,10 @@ def test_a_liar_among_repeated_rows_is_found():
         rows = rng.standard_normal((4, 3))
         encoding = cm.KernelCode(20, 60, 0).encode(rows[np.arange(20) % 4][:, None])
         answers = some(encoding, range(60))
-        liar = int(rng.integers(60))
-        answers[liar] = answers[liar] + 10.0
+        byzantine_worker = int(rng.integers(60))
+        answers[byzantine_worker] = answers[byzantine_worker] + 10.0
         estimate = encoding.decode(answers)
-        found += estimate.rejected == (liar,)
+        found += estimate.rejected == (byzantine_worker,)
     assert found >= 19
 
 
@@ -381,11 +381,11 @@ def drawn(rng, points, prior, outputs):
     return np.linalg.cholesky(covariance) @ rng.standard_normal((len(points), outputs)) * 3.0 + 7.0
 
 
-@pytest.mark.parametrize(("told", "low", "high"), [(True, 0.93, 1.07), (False, 0.85, 1.2)])
+@pytest.mark.parametrize(("message", "low", "high"), [(True, 0.93, 1.07), (False, 0.85, 1.2)])
 @pytest.mark.parametrize("smoothness", ["matern32", "matern52"])
-def test_on_draws_from_the_prior_errors_are_what_is_stated(smoothness, told, low, high):
+def test_on_draws_from_the_prior_errors_are_what_is_stated(smoothness, known_prior, low, high):
     prior = cm.estimation.Prior(2.0, 1e-8, smoothness)
-    code = cm.KernelCode(10, 20, 8, spread=0.5, prior=prior if told else None)
+    code = cm.KernelCode(10, 20, 8, spread=0.5, prior=prior if known_prior else None)
     rng = np.random.default_rng(1)
     ratios = []
     for _ in range(40):
@@ -552,7 +552,7 @@ def test_with_answers_known_nearby_hardly_anything_is_left_to_estimate(prior):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: cm.estimation.Known(rows(4), np.ones(3)), "same number of rows, at least 3"),
         (lambda: cm.estimation.Known(rows(2), np.ones(2)), "same number of rows, at least 3"),
@@ -584,8 +584,8 @@ def test_with_answers_known_nearby_hardly_anything_is_left_to_estimate(prior):
         (lambda: cm.KernelCode(4, 8, 1, confirm=1.5), "confirm=1.5"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(make, told):
-    with pytest.raises(cm.InvalidArgument, match=told):
+def test_what_cannot_be_is_refused_with_the_reason(make, message):
+    with pytest.raises(cm.InvalidArgument, match=message):
         make()
 
 
@@ -641,7 +641,7 @@ def test_rows_that_are_alike_share_a_group():
     assert all(sorted(rounded) == [0, 1, 2, 3] for rounded in shared)
 
 
-# Through the door
+# Through the entry point
 
 
 def test_map_estimates_what_is_late_and_says_how_well():

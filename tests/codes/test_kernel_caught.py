@@ -1,4 +1,4 @@
-"""A worker that was caught lying in some groups of a `KernelCode` is no witness in the others."""
+"""Rows of a worker that is rejected in some groups of a `KernelCode` are exact in none."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ import pytest
 
 import codedmap as cm
 
-GROUPS, LIAR = 30, 3
+GROUPS, BYZANTINE = 30, 3
 
 
 def smooth(x: np.ndarray) -> np.ndarray:
     return np.stack([np.tanh(x @ [0.5, -0.3, 0.2]), np.sin(x @ [0.1, 0.4, -0.2])], axis=-1)
 
 
-@pytest.mark.parametrize(("lied", "exact"), [(1, GROUPS - 1), (6, 0), (12, 0), (24, 0)])
-def test_none_of_its_rows_is_exact_once_it_lied_in_a_tenth_of_the_groups(lied, exact):
+@pytest.mark.parametrize(("wrong", "exact"), [(1, GROUPS - 1), (6, 0), (12, 0), (24, 0)])
+def test_none_of_its_rows_is_exact_once_it_is_wrong_in_a_tenth_of_the_groups(wrong, exact):
     inputs = np.random.default_rng(0).normal(size=(20, GROUPS, 3))
     encoding = cm.KernelCode(20, 25, 0).encode(inputs)
     answers = {n: smooth(payload) for n, payload in enumerate(encoding.payloads)}
-    answers[LIAR][:lied] = 30.0
+    answers[BYZANTINE][:wrong] = 30.0
     estimate = encoding.decode(answers)
-    assert estimate.rejected == (LIAR,)
-    assert estimate.exact[LIAR].sum() == exact
-    assert np.delete(estimate.exact, LIAR, axis=0).all()
+    assert estimate.rejected == (BYZANTINE,)
+    assert estimate.exact[BYZANTINE].sum() == exact
+    assert np.delete(estimate.exact, BYZANTINE, axis=0).all()
     off = np.abs(estimate.values - smooth(inputs)).max(axis=-1)
     assert off[estimate.exact].max() == 0
     assert (estimate.stderr[~estimate.exact] > 0).all()
-    honest = np.arange(GROUPS) >= lied
-    kept = honest & ~estimate.exact[LIAR]
-    if exact == 0 and lied <= 0.25 * GROUPS:
-        # Its answers there may be right and are kept, but nobody vouches for them.
-        np.testing.assert_array_equal(estimate.values[LIAR, kept], smooth(inputs)[LIAR, kept])
+    correct = np.arange(GROUPS) >= wrong
+    kept = correct & ~estimate.exact[BYZANTINE]
+    if exact == 0 and wrong <= 0.25 * GROUPS:
+        # Its answers there may be right and are kept, but they are not exact.
+        np.testing.assert_array_equal(
+            estimate.values[BYZANTINE, kept], smooth(inputs)[BYZANTINE, kept]
+        )
 
 
-def test_who_says_nan_where_it_is_contradicted_is_not_believed_where_nobody_can_contradict_it():
+def test_nan_that_is_contradicted_in_some_groups_is_rejected_in_all():
     inputs = np.random.default_rng(0).normal(size=(20, 10, 3))
     encoding = cm.KernelCode(20, 25, 5).encode(inputs)
     answers = {n: smooth(payload) for n, payload in enumerate(encoding.payloads)}

@@ -16,17 +16,19 @@ def ridge(x: np.ndarray) -> np.ndarray:
     return np.tanh(x.sum(axis=-1))
 
 
-def quarrel(tasks, copies, lying, seed, groups=GROUPS, **options):
-    """Some of the tasks' copies lie in one group: the estimate, the truth, and who they are."""
-    rng = np.random.default_rng((seed, tasks, copies, lying))
+def conflicting_copies(tasks, copies, wrong_workers, seed, groups=GROUPS, **options):
+    """Some copies are wrong in one group: the estimate, the truth, and the Byzantine workers."""
+    rng = np.random.default_rng((seed, tasks, copies, wrong_workers))
     code = cm.KernelCode(tasks, copies * tasks, 0, **({"spread": 0.0} | options))
     encoding = code.encode(rng.standard_normal((tasks, groups, 3)))
     answers = {n: ridge(payload) for n, payload in enumerate(encoding.payloads)}
-    liars = rng.permutation(tasks)[:lying] + tasks * rng.integers(copies, size=lying)
-    for n in liars:
+    byzantine = rng.permutation(tasks)[:wrong_workers] + tasks * rng.integers(
+        copies, size=wrong_workers
+    )
+    for n in byzantine:
         answers[n] = answers[n].copy()
         answers[n][groups // 2] += 5 * rng.standard_normal()
-    return encoding.decode(answers), ridge(encoding.payloads[:tasks]), set(liars.tolist())
+    return encoding.decode(answers), ridge(encoding.payloads[:tasks]), set(byzantine.tolist())
 
 
 def wrong(estimate, truth):
@@ -36,9 +38,9 @@ def wrong(estimate, truth):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("groups", [1, 2, GROUPS])
 @pytest.mark.parametrize("tasks", [1, 2, 3, 4, 6])
-def test_where_all_copies_of_a_group_differ_nothing_tells_them_apart(tasks, groups):
+def test_where_all_copies_of_a_group_differ_none_is_exact(tasks, groups):
     for seed in range(30):
-        estimate, truth, _ = quarrel(tasks, 2, tasks, seed, groups)
+        estimate, truth, _ = conflicting_copies(tasks, 2, tasks, seed, groups)
         at = groups // 2
         assert not estimate.exact[:, at].any()
         assert np.delete(estimate.exact, at, axis=1).all()
@@ -51,29 +53,29 @@ def test_where_all_copies_of_a_group_differ_nothing_tells_them_apart(tasks, grou
 @pytest.mark.parametrize("options", [{"confirm": 2}, {"prior": cm.estimation.Prior(1.0)}])
 def test_neither_does_confirm_nor_a_prior(options):
     for seed in range(10):
-        estimate, truth, _ = quarrel(4, 2, 4, seed, **options)
+        estimate, truth, _ = conflicting_copies(4, 2, 4, seed, **options)
         assert not wrong(estimate, truth)[estimate.exact].any()
         assert not estimate.exact[:, GROUPS // 2].any()
         assert estimate.rejected == ()
 
 
-@pytest.mark.parametrize("lying", [1, -1, 0])
+@pytest.mark.parametrize("wrong_workers", [1, -1, 0])
 @pytest.mark.parametrize("copies", [2, 3])
 @pytest.mark.parametrize("tasks", [2, 3, 4, 6])
-def test_no_row_that_is_exact_is_wrong(tasks, copies, lying):
+def test_no_row_that_is_exact_is_wrong(tasks, copies, wrong_workers):
     accused = 0
     for seed in range(30):
-        some = lying if lying > 0 else tasks + lying
-        estimate, truth, liars = quarrel(tasks, copies, some, seed)
+        some = wrong_workers if wrong_workers > 0 else tasks + wrong_workers
+        estimate, truth, byzantine = conflicting_copies(tasks, copies, some, seed)
         assert not wrong(estimate, truth)[estimate.exact].any()
         assert (estimate.stderr[~estimate.exact] > 0).all()
-        accused += len(set(estimate.rejected) - liars)
-    # Six tasks are the fewest whose answers tell anything about each other's.
+        accused += len(set(estimate.rejected) - byzantine)
+    # Six tasks are the fewest whose answers predict each other.
     assert accused <= (3 if tasks == 6 else 0)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2])
-def test_a_single_task_with_two_answers_is_an_estimate_through_every_door(spread):
+def test_a_single_task_with_two_answers_is_an_estimate_through_every_entry_point(spread):
     def once(answer):
         answer = answer.copy()
         answer[3] += 5
@@ -98,41 +100,41 @@ def test_with_known_answers_even_a_group_that_differs_everywhere_is_estimated():
     inputs = rng.standard_normal((60, 3))
     known = cm.estimation.Known(inputs, ridge(inputs))
     for seed in range(10):
-        estimate, truth, _ = quarrel(4, 2, 4, seed, known=known)
+        estimate, truth, _ = conflicting_copies(4, 2, 4, seed, known=known)
         assert not wrong(estimate, truth)[estimate.exact].any()
         off = np.abs(estimate.values - truth)[~estimate.exact]
         assert (off < 8 * estimate.stderr[~estimate.exact]).all()
 
 
-def one_liar(seed):
-    """One worker of 21 lies a little everywhere; two honest ones have the same task."""
+def one_byzantine_worker(seed):
+    """One worker of 21 is slightly wrong everywhere; two correct ones have the same task."""
     rng = np.random.default_rng(seed)
     X, slopes = rng.standard_normal((21, 3)), rng.standard_normal((3, 1))
-    liar = int(rng.integers(21))
-    with Scripted(21, {liar: corrupt(lambda answer: 1.5 * answer + 0.3)}) as engine:
+    byzantine_worker = int(rng.integers(21))
+    with Scripted(21, {byzantine_worker: corrupt(lambda answer: 1.5 * answer + 0.3)}) as engine:
         code = cm.KernelCode(7, 21, 0, spread=0.0)
         result = cm.map(lambda b: np.tanh(b @ slopes), X, code=code, engine=engine, stop=cm.Everyone())  # fmt: skip
-    return result, np.tanh(X @ slopes), liar
+    return result, np.tanh(X @ slopes), byzantine_worker
 
 
 @pytest.mark.parametrize("seed", [36, 127, *range(20)])
 def test_two_who_agree_are_not_outvoted_by_one_whom_others_make_likelier(seed):
-    result, truth, liar = one_liar(seed)
-    assert result.rejected == (liar,)
+    result, truth, byzantine_worker = one_byzantine_worker(seed)
+    assert result.rejected == (byzantine_worker,)
     off = np.abs(result.values - truth).max(axis=1)
     assert off[result.exact].max() == 0
     assert (off[~result.exact] < 8 * result.stderr[~result.exact]).all()
 
 
 def copied(workers):
-    """Five groups of 20 tasks, and honest answers of so many workers."""
+    """Five groups of 20 tasks, and correct answers of so many workers."""
     rng = np.random.default_rng(0)
     slopes = rng.standard_normal((4, 6)) / 2
     encoding = cm.KernelCode(20, workers, 0, spread=0.0).encode(rng.standard_normal((20, 5, 4)))
     return encoding, {n: np.tanh(payload @ slopes) for n, payload in enumerate(encoding.payloads)}
 
 
-def test_who_is_believed_against_a_majority_is_not_exact():
+def test_a_copy_that_overrules_a_majority_is_not_exact():
     encoding, answers = copied(60)
     truth = np.stack([answers[n] for n in range(20)])
     for n in (5, 25):
@@ -157,7 +159,7 @@ def test_of_two_copies_the_one_that_others_make_likelier_is_not_exact_either():
     assert ((estimate.stderr[5] > 0) & (estimate.stderr[5] < 1)).all()
 
 
-def test_what_few_deviations_tell_settles_a_quarrel_but_outvotes_nobody():
+def test_few_deviations_decide_a_tie_but_overrule_no_majority():
     squares, home = np.ones((30, 1)), np.repeat(np.arange(10), 3)[:, None]
     squares += np.linspace(0, 0.5, 30)[:, None]
     used, dropped = np.ones((30, 1), dtype=bool), np.zeros((30, 1), dtype=bool)
@@ -189,7 +191,7 @@ def test_equal_answers_of_a_group_are_no_more_certain_than_other_groups_make_the
     assert (estimate.stderr[:, :4][lost[:, :4]] > 1e-4 * rare(inputs).std()).all()
 
 
-def test_known_answers_tell_that_what_is_equal_everywhere_is_no_constant():
+def test_known_answers_show_that_equal_answers_are_no_constant():
     def rare(x):
         return np.maximum(x[..., :1] - 2.3, 0.0)
 

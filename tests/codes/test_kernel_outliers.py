@@ -1,4 +1,4 @@
-"""Liars among the workers of a KernelCode: who is found, and who cannot be."""
+"""Byzantine workers of a KernelCode: which are found, and which cannot be."""
 
 from __future__ import annotations
 
@@ -60,92 +60,92 @@ SEVERAL = [name for name in FUNCTIONS if name != "single output"]
 
 @dataclass
 class Wave:
-    """One wave in which some lie."""
+    """One call in which some workers are wrong."""
 
     encoding: object
     answers: dict[int, np.ndarray]
     truth: np.ndarray
     elsewhere: Callable[[int], np.ndarray]
     """Answers (B, *y) to other inputs."""
-    liars: list[int]
+    byzantine: list[int]
 
     @property
     def deviation(self) -> np.ndarray:
         return self.truth.reshape(-1, self.truth.shape[-1]).std(axis=0)
 
 
-def wave(name, seed, lying=6, workers=60, groups=1, apart=False, **options) -> Wave:
-    """``apart``: no two liars in the cell of one task."""
+def wave(name, seed, wrong_workers=6, workers=60, groups=1, apart=False, **options) -> Wave:
+    """``apart``: no two Byzantine workers in the cell of one task."""
     rng = np.random.default_rng([seed, sorted(FUNCTIONS).index(name)])
     columns, make = FUNCTIONS[name]
     fn = make(rng)
     inputs = rng.standard_normal((20, groups, columns))
     encoding = cm.KernelCode(20, workers, 0, **options).encode(inputs)
     answers = {n: fn(encoding.payloads[n]) for n in range(workers)}
-    liars = rng.permutation(workers)[:lying].tolist()
+    byzantine = rng.permutation(workers)[:wrong_workers].tolist()
     if apart:
         homes = encoding.decoder.solver.geometry.cells.home[:, 0]
-        tasks = rng.permutation(20)[:lying]
-        liars = [int(rng.choice(np.flatnonzero(homes == task))) for task in tasks]
+        tasks = rng.permutation(20)[:wrong_workers]
+        byzantine = [int(rng.choice(np.flatnonzero(homes == task))) for task in tasks]
 
     def elsewhere(seed: int) -> np.ndarray:
         other = np.random.default_rng(seed).standard_normal((groups, columns))
         return fn(other)
 
-    return Wave(encoding, answers, fn(inputs), elsewhere, liars)
+    return Wave(encoding, answers, fn(inputs), elsewhere, byzantine)
 
 
 def gross(one: Wave) -> None:
     """Off by 5 to 15 deviations in every output."""
-    rng = np.random.default_rng(one.liars)
-    for n in one.liars:
+    rng = np.random.default_rng(one.byzantine)
+    for n in one.byzantine:
         size = rng.uniform(5, 15, one.answers[n].shape) * rng.choice([-1, 1], one.answers[n].shape)
         one.answers[n] = one.answers[n] + size * one.deviation
 
 
 def constant(one: Wave) -> None:
-    """All liars say the same, three deviations from the mean in every output."""
-    rng = np.random.default_rng(one.liars)
+    """All Byzantine workers answer the same, three deviations from the mean in every output."""
+    rng = np.random.default_rng(one.byzantine)
     sides = rng.choice([-1, 1], one.truth.shape[-1])
     said = one.truth.mean(axis=(0, 1)) + 3 * sides * one.deviation
-    for n in one.liars:
+    for n in one.byzantine:
         one.answers[n] = np.broadcast_to(said, one.answers[n].shape).copy()
 
 
 def zeros(one: Wave) -> None:
-    for n in one.liars:
+    for n in one.byzantine:
         one.answers[n] = np.zeros_like(one.answers[n])
 
 
 def flipped(one: Wave) -> None:
-    for n in one.liars:
+    for n in one.byzantine:
         one.answers[n] = -one.answers[n]
 
 
 def swapped(one: Wave) -> None:
-    """Liars have each other's answers."""
-    before = [one.answers[n] for n in one.liars]
-    for n, other in zip(one.liars, before[1:] + before[:1], strict=True):
+    """Byzantine workers have each other's answers."""
+    before = [one.answers[n] for n in one.byzantine]
+    for n, other in zip(one.byzantine, before[1:] + before[:1], strict=True):
         one.answers[n] = other
 
 
 def stale(one: Wave) -> None:
     """Answers to other inputs."""
-    for n in one.liars:
+    for n in one.byzantine:
         one.answers[n] = one.elsewhere(n)
 
 
 @dataclass
 class Tally:
-    """What became of some waves."""
+    """Rates over some calls."""
 
     caught: float
     accused: float
-    """Honest workers rejected, a wave."""
+    """Correct workers rejected per call."""
     error: float
     """Root mean square, in deviations."""
     missed: list[float]
-    """Sizes of lies that were not found, root mean square in deviations."""
+    """Sizes of wrong answers not found, root mean square in deviations."""
 
 
 def tally(name, kind, count=15, **options) -> Tally:
@@ -155,74 +155,74 @@ def tally(name, kind, count=15, **options) -> Tally:
         honest = dict(one.answers)
         kind(one)
         estimate = one.encoding.decode(one.answers)
-        found += len(set(one.liars) & set(estimate.rejected))
-        accused += len(set(estimate.rejected) - set(one.liars))
+        found += len(set(one.byzantine) & set(estimate.rejected))
+        accused += len(set(estimate.rejected) - set(one.byzantine))
         squares.append((((estimate.values - one.truth) / one.deviation) ** 2).mean())
-        for n in set(one.liars) - set(estimate.rejected):
+        for n in set(one.byzantine) - set(estimate.rejected):
             off = (one.answers[n] - honest[n]) / one.deviation
             missed.append(float(np.sqrt((off**2).mean())))
-    lies = count * len(one.liars)
+    total = count * len(one.byzantine)
     error = float(np.sqrt(np.mean(squares)))
-    return Tally(found / lies if lies else 1.0, accused / count, error, missed)
+    return Tally(found / total if total else 1.0, accused / count, error, missed)
 
 
 @pytest.mark.parametrize("groups", [1, 6])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_honest_are_left_alone(name, groups):
-    told = tally(name, lambda one: None, lying=0, groups=groups)
-    assert told.accused < 0.3
-    assert told.error < 1e-3
+def test_correct_workers_are_not_rejected(name, groups):
+    scores = tally(name, lambda one: None, wrong_workers=0, groups=groups)
+    assert scores.accused < 0.3
+    assert scores.error < 1e-3
 
 
 @pytest.mark.parametrize("groups", [1, 6])
 @pytest.mark.parametrize("kind", [gross, constant])
 @pytest.mark.parametrize("name", SEVERAL)
 def test_six_gross_or_colluding_liars_of_sixty_are_found(name, kind, groups):
-    told = tally(name, kind, groups=groups)
-    assert told.caught >= 0.99
-    assert told.accused < 0.3
-    assert told.error < 0.1
+    scores = tally(name, kind, groups=groups)
+    assert scores.caught >= 0.99
+    assert scores.accused < 0.3
+    assert scores.error < 0.1
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_six_who_answer_zero_which_is_near_many_right_answers_are_nearly_all_found(name):
-    told = tally(name, zeros, count=50)
-    large = [size for size in told.missed if size > 0.5]
+    scores = tally(name, zeros, count=50)
+    large = [size for size in scores.missed if size > 0.5]
     assert len(large) <= 0.05 * 50 * 6
-    assert told.accused < 0.3
-    assert told.error < 0.1
+    assert scores.accused < 0.3
+    assert scores.error < 0.1
 
 
 @pytest.mark.parametrize("groups", [1, 6])
 def test_with_a_single_output_gross_liars_are_found(groups):
-    told = tally("single output", gross, groups=groups)
-    assert told.caught >= 0.99
-    assert told.accused < 0.3
-    assert told.error < 0.1
+    scores = tally("single output", gross, groups=groups)
+    assert scores.caught >= 0.99
+    assert scores.accused < 0.3
+    assert scores.error < 0.1
 
 
 @pytest.mark.parametrize("kind", [flipped, swapped, stale])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name, kind):
-    told = tally(name, kind, apart=True)
-    large = [size for size in told.missed if size > 0.5]
+    scores = tally(name, kind, apart=True)
+    large = [size for size in scores.missed if size > 0.5]
     assert len(large) <= 0.03 * 15 * 6
-    assert told.accused < 0.3
-    assert told.error < 0.1
+    assert scores.accused < 0.3
+    assert scores.error < 0.1
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_with_a_quarter_more_workers_than_tasks_three_gross_liars_of_four_are_found(name):
-    told = tally(name, gross, lying=1, workers=25, count=40)
-    assert told.caught >= 0.75
-    assert told.accused < 0.3
+    scores = tally(name, gross, wrong_workers=1, workers=25, count=40)
+    assert scores.caught >= 0.75
+    assert scores.accused < 0.3
 
 
 @pytest.mark.parametrize("odd", [np.zeros(3), np.zeros((6, 2)), np.full((6, 6), "x"), None])
 def test_answers_of_another_shape_or_kind_are_always_found(odd):
     one = wave("quadratic", 0, groups=6)
-    estimate = one.encoding.decode(one.answers | dict.fromkeys(one.liars, odd))
-    assert set(estimate.rejected) == set(one.liars)
+    estimate = one.encoding.decode(one.answers | dict.fromkeys(one.byzantine, odd))
+    assert set(estimate.rejected) == set(one.byzantine)
     assert np.abs(estimate.values - one.truth).max() < 0.1 * one.deviation.max()
 
 
@@ -230,11 +230,11 @@ def test_answers_of_another_shape_or_kind_are_always_found(odd):
 def test_infinity_is_a_lie_in_a_mixture_and_an_answer_on_a_raw_input(name):
     for seed in range(5):
         one = wave(name, seed, groups=3)
-        for n in one.liars:
+        for n in one.byzantine:
             one.answers[n] = np.full_like(one.answers[n], np.inf)
         estimate = one.encoding.decode(one.answers)
-        raw = [n for n in one.liars if n < 20]
-        assert set(estimate.rejected) == set(one.liars) - set(raw)
+        raw = [n for n in one.byzantine if n < 20]
+        assert set(estimate.rejected) == set(one.byzantine) - set(raw)
         np.testing.assert_array_equal(estimate.values[raw], np.inf)
         assert estimate.exact.all()
 
@@ -243,15 +243,15 @@ def test_infinity_is_a_lie_in_a_mixture_and_an_answer_on_a_raw_input(name):
 def test_nan_is_a_lie_wherever_a_mixture_of_that_input_is_finite(name):
     for seed in range(5):
         one = wave(name, seed, groups=3)
-        for n in one.liars:
+        for n in one.byzantine:
             one.answers[n][..., -1] = np.nan
         estimate = one.encoding.decode(one.answers)
-        assert set(estimate.rejected) == set(one.liars)
-        raw = [n for n in one.liars if n < 20]
+        assert set(estimate.rejected) == set(one.byzantine)
+        raw = [n for n in one.byzantine if n < 20]
         assert not estimate.exact[raw].any()
         error = np.sqrt((((estimate.values - one.truth) / one.deviation) ** 2).mean())
         assert error < 0.1
-        for n in range(20, 60):  # nobody contradicts the raw answers any more
+        for n in range(20, 60):  # nothing contradicts the raw answers any more
             one.answers.pop(n)
         alone = one.encoding.decode(one.answers)
         assert np.isnan(alone.values[raw]).any(axis=-1).all()
@@ -262,10 +262,10 @@ def test_nan_is_a_lie_wherever_a_mixture_of_that_input_is_finite(name):
 def test_with_confirm_what_is_not_finite_is_estimated_instead(name):
     for seed in range(5):
         one = wave(name, seed, groups=3, confirm=2)
-        for n in one.liars:
+        for n in one.byzantine:
             one.answers[n] = one.answers[n] * np.nan
         estimate = one.encoding.decode(one.answers)
-        assert set(one.liars) <= set(estimate.rejected)
+        assert set(one.byzantine) <= set(estimate.rejected)
         error = np.sqrt((((estimate.values - one.truth) / one.deviation) ** 2).mean())
         assert error < 0.1
 
@@ -279,7 +279,7 @@ def test_nothing_but_nan_is_passed_on_even_with_confirm():
     assert estimate.rejected == ()
 
 
-def test_the_door_tells_who_lied():
+def test_a_call_reports_byzantine_workers():
     fn = FUNCTIONS["network"][1](np.random.default_rng(1))
     X = np.random.default_rng(2).standard_normal((200, 5))
     script = {
@@ -301,17 +301,17 @@ def test_the_door_tells_who_lied():
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_small_bias_spoils_no_more_than_itself(name):
     def biased(one: Wave) -> None:
-        for n in one.liars:
+        for n in one.byzantine:
             one.answers[n] = one.answers[n] + 0.1 * one.deviation
 
-    told = tally(name, biased)
-    assert told.error < 0.1
-    assert all(size < 0.11 for size in told.missed)
+    scores = tally(name, biased)
+    assert scores.error < 0.1
+    assert all(size < 0.11 for size in scores.missed)
 
 
 @pytest.mark.parametrize("name", [*SEVERAL])
-def test_two_who_lie_alike_in_one_cell_are_told_by_all_other_cells(name):
-    # They confirm each other, and contradict the honest third one, in every group.
+def test_two_workers_wrong_alike_in_one_cell_are_found_by_other_cells(name):
+    # They confirm each other, and contradict the correct third one, in every group.
     right = 0
     for seed in range(20):
         one = wave(name, seed, groups=5)
@@ -328,7 +328,7 @@ def test_a_lie_about_an_isolated_input_is_not_found_and_confirm_states_no_certai
     inputs[7] += 1000.0
     fn = FUNCTIONS["waves"][1](rng)
     for confirm in (1, 2):
-        # 20 workers: nobody else computes anything near it.
+        # 20 workers: no other worker computes anything near it.
         encoding = cm.KernelCode(20, 20, 0, confirm=confirm).encode(inputs)
         answers = {n: fn(encoding.payloads[n]) for n in range(20)}
         answers[7] = -answers[7]
@@ -343,7 +343,7 @@ def test_a_lie_about_an_isolated_input_is_not_found_and_confirm_states_no_certai
             assert estimate.stderr[7, 0] > 0.3 * off
 
 
-def test_where_outputs_take_a_few_values_nobody_is_judged_and_confirm_states_no_certainty():
+def test_where_outputs_take_a_few_values_no_answer_is_rejected_and_confirm_states_no_certainty():
     inputs = np.random.default_rng(0).standard_normal((20, 1, 3))
     for confirm in (1, 2):
         encoding = cm.KernelCode(20, 60, 0, confirm=confirm).encode(inputs)
@@ -357,10 +357,10 @@ def test_where_outputs_take_a_few_values_nobody_is_judged_and_confirm_states_no_
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_with_confirm_honest_raw_answers_lie_within_their_stated_errors(name):
+def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
     ratios = []
     for seed in range(10):
-        one = wave(name, seed, lying=0, confirm=2)
+        one = wave(name, seed, wrong_workers=0, confirm=2)
         estimate = one.encoding.decode(one.answers)
         assert not estimate.exact.any()
         np.testing.assert_array_equal(estimate.values, one.truth)

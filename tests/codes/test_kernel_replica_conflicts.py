@@ -13,38 +13,38 @@ from .test_kernel_outliers import SEVERAL, constant, flipped, gross, swapped, ta
 
 @pytest.mark.parametrize("kind", [gross, constant, flipped, swapped])
 @pytest.mark.parametrize("name", SEVERAL)
-def test_copies_that_quarrel_are_settled_by_the_answers_to_other_inputs(name, kind):
-    # Six liars among sixty often share a cell, and then outvote the honest one or leave no majority.
-    told = tally(name, kind, groups=5, spread=0.0)
-    # Two who swap the copies of one task do not lie.
-    assert max(told.missed, default=0.0) < 1e-6
-    assert told.accused <= 0.1
-    assert told.error < 0.1
+def test_conflicts_between_copies_are_decided_by_the_answers_to_other_inputs(name, kind):
+    # Six Byzantine workers among sixty often share a cell, and then outvote the correct one or leave no majority.
+    scores = tally(name, kind, groups=5, spread=0.0)
+    # Two workers that swap the copies of one task are not wrong.
+    assert max(scores.missed, default=0.0) < 1e-6
+    assert scores.accused <= 0.1
+    assert scores.error < 0.1
 
 
 def test_a_prior_under_which_nothing_is_alike_does_not_hide_liars():
     # A plan gives one where copies are lost so rarely that their mean can stand in.
     for spread in (0.0, 0.2):
-        told = tally("network", gross, groups=5, spread=spread, prior=cm.estimation.Prior(1e-100))
-        assert told.caught == 1.0
-        assert told.accused <= 0.1
+        scores = tally("network", gross, groups=5, spread=spread, prior=cm.estimation.Prior(1e-100))
+        assert scores.caught == 1.0
+        assert scores.accused <= 0.1
 
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_of_two_copies_that_differ_the_gross_one_is_the_lie(name):
     caught = 0
     for seed in range(15):
-        one = wave(name, seed, lying=0, workers=40, groups=3, spread=0.0)
-        liar = 7 + 20 * (seed % 2)
-        one.answers[liar] = one.answers[liar] + 20 * one.deviation
+        one = wave(name, seed, wrong_workers=0, workers=40, groups=3, spread=0.0)
+        byzantine_worker = 7 + 20 * (seed % 2)
+        one.answers[byzantine_worker] = one.answers[byzantine_worker] + 20 * one.deviation
         estimate = one.encoding.decode(one.answers)
-        caught += estimate.rejected == (liar,)
+        caught += estimate.rejected == (byzantine_worker,)
         assert not (estimate.exact & (np.abs(estimate.values - one.truth) > 1e-9).any(axis=2)).any()
     assert caught == 15
 
 
-def test_two_copies_that_differ_by_little_are_both_doubted():
-    one = wave("waves", 0, lying=0, workers=40, spread=0.0)
+def test_two_copies_that_differ_by_little_are_both_inexact():
+    one = wave("waves", 0, wrong_workers=0, workers=40, spread=0.0)
     one.answers[7] = one.answers[7] + 0.01 * one.deviation
     estimate = one.encoding.decode(one.answers)
     assert estimate.rejected == ()
@@ -63,7 +63,7 @@ def test_equal_answers_of_a_function_that_saturates_are_no_collusion():
     assert estimate.exact.all()
 
 
-def test_a_function_that_jumps_makes_nobody_a_liar():
+def test_a_function_that_jumps_rejects_no_worker():
     # Scores with a vote in them: a step of 1 wherever two classes change places.
     rng = np.random.default_rng(0)
     slopes = rng.standard_normal((6, 8))
@@ -90,12 +90,12 @@ def test_where_no_cell_is_quiet_nothing_is_settled():
     np.testing.assert_array_equal(settled(squares, home, ~np.zeros_like(dropped), dropped), dropped)
 
 
-def test_who_contradicts_somebody_honest_is_not_cleared_by_the_lie_of_a_third():
+def test_a_wrong_answer_stays_rejected_though_a_third_one_is_wrong():
     squares = np.ones((30, 1))
     home = np.repeat(np.arange(10), 3)[:, None]
     used, dropped = np.ones((30, 1), dtype=bool), np.zeros((30, 1), dtype=bool)
     squares += np.linspace(0, 0.5, 30)[:, None]
-    squares[0] = 1e4  # lies, and was believed
+    squares[0] = 1e4  # wrong, and was kept
     dropped[1] = True  # contradicts 2, who stays
     result = settled(squares, home, used, dropped)
     assert np.flatnonzero(result[:, 0]).tolist() == [0, 1]
@@ -105,10 +105,10 @@ def test_who_contradicts_somebody_honest_is_not_cleared_by_the_lie_of_a_third():
 
 
 def test_lies_that_are_not_known_yet_do_not_make_those_that_are_look_usual():
-    # Of 30 quiet answers three are badly predicted, because liars elsewhere were believed.
+    # Of 30 quiet answers three are badly predicted, because wrong answers elsewhere were kept.
     squares, home = np.full((33, 1), 0.5), np.repeat(np.arange(11), 3)[:, None]
     squares[:30:10] = 200.0
-    squares[30:32] = 60.0  # two who lie alike
+    squares[30:32] = 60.0  # two that are wrong alike
     used, dropped = np.ones((33, 1), dtype=bool), np.zeros((33, 1), dtype=bool)
     dropped[32] = True
     result = settled(squares, home, used, dropped)
@@ -120,7 +120,7 @@ def test_small_contradictions_are_usual_where_others_are_nearly_as_large():
     sizes[:5] = 0.1
     dropped = np.zeros((30, 3), dtype=bool)
     dropped[29, 0] = dropped[28, :2] = dropped[27, 1] = dropped[26, 2] = True
-    sizes[29, 0] = 0.24  # at most two and a half times as far off as somebody who is believed
+    sizes[29, 0] = 0.24  # at most two and a half times as far off as an answer that is kept
     sizes[28, :2] = 0.24, 0.26  # but this one is also contradicted for good
     sizes[27, 1], variances[27, 1] = 0.02, 0.4  # known better than any with which to compare it
     sizes[26, 2] = np.nan
@@ -141,7 +141,7 @@ def test_who_lies_in_over_a_quarter_of_the_groups_is_believed_in_none():
 
 
 @pytest.mark.parametrize(("groups", "most"), [(3, 0.7), (10, 0.2)])
-def test_honest_workers_are_believed_where_the_function_jumps(groups, most):
+def test_correct_workers_are_kept_where_the_function_jumps(groups, most):
     rng = np.random.default_rng(0)
     dropped = []
     for _ in range(40):
@@ -156,7 +156,7 @@ def test_honest_workers_are_believed_where_the_function_jumps(groups, most):
     assert np.mean(dropped) < most
 
 
-def test_two_who_lie_alike_in_all_groups_are_found_in_all_though_they_quarrel_in_few():
+def test_two_workers_wrong_alike_in_all_groups_are_found_though_copies_differ_in_few():
     rng = np.random.default_rng(0)
     squares, home = (
         rng.chisquare(4, (33, 10)) / 4,

@@ -1,4 +1,4 @@
-"""Liars among the answers of codes that mix: who is found, who cannot be, and that nobody else is."""
+"""Wrong answers to codes that mix: which are found, which cannot be, and that no other is rejected."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def gross(right, stale, rng):
     return right + 10 * rng.standard_normal(right.shape)
 
 
-LIES = {
+WRONG_ANSWERS = {
     "gross noise": gross,
     "huge": lambda right, stale, rng: right + 1e200,
     "sign flip": lambda right, stale, rng: -right,
@@ -74,17 +74,22 @@ LIES = {
 
 
 @every
-@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("kind", WRONG_ANSWERS)
 @pytest.mark.parametrize("groups", [1, 3])
-def test_a_liar_is_found_and_not_used(case, lie, groups):
+def test_a_wrong_answer_is_found_and_not_used(case, kind, groups):
     encoding, answers, _ = answered(case, groups)
     _, stale, _ = answered(case, groups, shift=0.6)
     rng = np.random.default_rng(1)
-    for liar in sorted(answers)[5:-5:6]:
-        lied = {**answers, liar: LIES[lie](answers[liar], stale[liar], rng)}
-        estimate = encoding.decode(lied)
-        without = encoding.decode({n: a for n, a in answers.items() if n != liar})
-        assert estimate.rejected == (liar,)
+    for byzantine_worker in sorted(answers)[5:-5:6]:
+        wrong_answers = {
+            **answers,
+            byzantine_worker: WRONG_ANSWERS[kind](
+                answers[byzantine_worker], stale[byzantine_worker], rng
+            ),
+        }
+        estimate = encoding.decode(wrong_answers)
+        without = encoding.decode({n: a for n, a in answers.items() if n != byzantine_worker})
+        assert estimate.rejected == (byzantine_worker,)
         np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
 
 
@@ -103,12 +108,14 @@ def test_two_workers_that_swap_their_answers_are_found(case):
 @pytest.mark.parametrize("count", [2, 4, 6])
 def test_some_who_collude_on_one_constant_are_found(case, count):
     encoding, answers, _ = answered(case)
-    liars = sorted(np.random.default_rng(2).choice(sorted(answers), count, replace=False).tolist())
-    without = encoding.decode({n: a for n, a in answers.items() if n not in liars})
-    for liar in liars:
-        answers[liar] = np.full((1, 6), 5.0)
+    byzantine = sorted(
+        np.random.default_rng(2).choice(sorted(answers), count, replace=False).tolist()
+    )
+    without = encoding.decode({n: a for n, a in answers.items() if n not in byzantine})
+    for byzantine_worker in byzantine:
+        answers[byzantine_worker] = np.full((1, 6), 5.0)
     estimate = encoding.decode(answers)
-    assert estimate.rejected == tuple(liars)
+    assert estimate.rejected == tuple(byzantine)
     np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
 
 
@@ -116,24 +123,24 @@ def test_some_who_collude_on_one_constant_are_found(case, count):
 def test_one_nan_and_another_shape_do_not_hide_a_liar(case):
     encoding, answers, _ = answered(case, 3)
     mixed = [n for n in sorted(answers) if encoding.raw[n] is None]
-    broken, odd, liar = mixed[3], mixed[15], mixed[25]
+    broken, odd, byzantine_worker = mixed[3], mixed[15], mixed[25]
     answers[broken][1, 2] = np.nan
     answers[odd] = np.zeros((3, 7))
-    answers[liar] = -answers[liar]
+    answers[byzantine_worker] = -answers[byzantine_worker]
     estimate = encoding.decode(answers)
-    assert estimate.rejected == tuple(sorted((broken, odd, liar)))
+    assert estimate.rejected == tuple(sorted((broken, odd, byzantine_worker)))
     assert np.isfinite(estimate.values).all()
 
 
 @every
 def test_a_lie_in_one_group_is_left_out_of_that_group_only(case):
     encoding, answers, _ = answered(case, 5)
-    liar = sorted(answers)[20]
+    byzantine_worker = sorted(answers)[20]
     right = encoding.decode(answers)
-    without = encoding.decode({n: a for n, a in answers.items() if n != liar})
-    answers[liar][3] += 4.0
+    without = encoding.decode({n: a for n, a in answers.items() if n != byzantine_worker})
+    answers[byzantine_worker][3] += 4.0
     estimate = encoding.decode(answers)
-    assert estimate.rejected == (liar,)
+    assert estimate.rejected == (byzantine_worker,)
     if case == "spline, gcv":
         return  # its smoothing depends on all groups
     others = [0, 1, 2, 4]
@@ -144,11 +151,11 @@ def test_a_lie_in_one_group_is_left_out_of_that_group_only(case):
 @every
 def test_a_liar_in_over_half_of_the_groups_is_left_out_of_all(case):
     encoding, answers, _ = answered(case, 5)
-    liar = sorted(answers)[20]
-    without = encoding.decode({n: a for n, a in answers.items() if n != liar})
-    answers[liar][:3] += 4.0
+    byzantine_worker = sorted(answers)[20]
+    without = encoding.decode({n: a for n, a in answers.items() if n != byzantine_worker})
+    answers[byzantine_worker][:3] += 4.0
     estimate = encoding.decode(answers)
-    assert estimate.rejected == (liar,)
+    assert estimate.rejected == (byzantine_worker,)
     np.testing.assert_allclose(estimate.values, without.values, atol=1e-9)
 
 
@@ -160,25 +167,25 @@ def test_a_liar_is_found_in_every_dtype(case, dtype):
         pytest.skip("in single precision its decoder would amplify rounding too much")
     factor = 1 + 1j if np.issubdtype(dtype, np.complexfloating) else 1
     answers = {n: (factor * a).astype(dtype) for n, a in answers.items()}
-    liar = sorted(answers)[20]
-    answers[liar] = -answers[liar]
-    assert encoding.decode(answers).rejected == (liar,)
+    byzantine_worker = sorted(answers)[20]
+    answers[byzantine_worker] = -answers[byzantine_worker]
+    assert encoding.decode(answers).rejected == (byzantine_worker,)
 
 
 @every
 def test_of_many_outputs_those_that_are_looked_at_suffice(case):
     encoding, answers, _ = answered(case)
     answers = {n: np.repeat(a, 500, axis=1) for n, a in answers.items()}
-    liar = sorted(answers)[20]
+    byzantine_worker = sorted(answers)[20]
     assert encoding.decode(answers).rejected == ()
-    answers[liar] = answers[liar][:, ::-1]
-    assert encoding.decode(answers).rejected == (liar,)
+    answers[byzantine_worker] = answers[byzantine_worker][:, ::-1]
+    assert encoding.decode(answers).rejected == (byzantine_worker,)
 
 
 @every
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.2, 3.0), st.integers(1, 6), st.integers(1, 8))
-def test_on_smooth_functions_nobody_honest_is_rejected(case, seed, speed, outputs, groups):
+def test_on_smooth_functions_no_correct_answer_is_rejected(case, seed, speed, outputs, groups):
     code, _ = CASES[case]
     rng = np.random.default_rng(seed)
     A, phase = speed * rng.standard_normal((4, outputs)), rng.uniform(0, 6, outputs)
@@ -192,7 +199,7 @@ def test_on_smooth_functions_nobody_honest_is_rejected(case, seed, speed, output
 @every
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 6))
-def test_on_noise_alone_nobody_is_rejected(case, seed, outputs):
+def test_on_noise_alone_no_answer_is_rejected(case, seed, outputs):
     encoding, answers, _ = answered(case, seed=seed)
     rng = np.random.default_rng(seed)
     noise = {n: rng.standard_normal((1, outputs)) for n in answers}
@@ -203,7 +210,7 @@ def test_on_noise_alone_nobody_is_rejected(case, seed, outputs):
     "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
 )
 @pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
-def test_on_a_network_along_unrelated_digits_nobody_honest_is_rejected(make, budget):
+def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make, budget):
     sys.path.insert(0, str(LENET))
     try:
         from digits import split
@@ -219,10 +226,10 @@ def test_on_a_network_along_unrelated_digits_nobody_honest_is_rejected(make, bud
     for _ in range(10):
         slots = rng.permutation(workers)[: workers - stragglers]
         assert encoding.decode({int(n): outputs[n] for n in slots}).rejected == ()
-    liars = rng.choice(slots, 2, replace=False).tolist()
-    outputs[liars] += 1e3
+    byzantine = rng.choice(slots, 2, replace=False).tolist()
+    outputs[byzantine] += 1e3
     found = encoding.decode({int(n): outputs[n] for n in slots}).rejected
-    assert found == tuple(sorted(liars))
+    assert found == tuple(sorted(byzantine))
 
 
 def test_lies_on_neighbouring_rounding_errors_of_a_constant_are_none():
@@ -254,8 +261,8 @@ def test_a_polynomial_finds_as_many_liars_as_it_has_pairs_of_spare_answers():
     inputs = sweep(3, 1)
     encoding = code.encode(inputs)
     answers = {n: quadratic(encoding.payloads[n]) for n in range(14)}
-    for liar in (2, 6, 11):
-        answers[liar] = answers[liar] + liar
+    for byzantine_worker in (2, 6, 11):
+        answers[byzantine_worker] = answers[byzantine_worker] + byzantine_worker
     estimate = encoding.decode(answers)
     assert estimate.rejected == (2, 6, 11)
     np.testing.assert_allclose(estimate.values, quadratic(inputs), atol=1e-9)
@@ -268,13 +275,15 @@ def test_when_a_liar_is_found_but_too_few_are_left_it_says_so():
     def growth(slots):
         return np.linalg.norm(code.decoder(slots, np.empty((0, 0))), 2)
 
-    liar = max(everyone, key=lambda n: growth(everyone[:n] + everyone[n + 1 :]))
-    between = np.sqrt(growth(everyone) * growth(everyone[:liar] + everyone[liar + 1 :]))
+    byzantine_worker = max(everyone, key=lambda n: growth(everyone[:n] + everyone[n + 1 :]))
+    between = np.sqrt(
+        growth(everyone) * growth(everyone[:byzantine_worker] + everyone[byzantine_worker + 1 :])
+    )
     code = cm.LagrangeCode(8, 20, 0, 2, tolerance=float(between * 2**-52))
     encoding = code.encode(sweep(8, 1))
     answers = {n: quadratic(encoding.payloads[n]) for n in everyone}
     encoding.decode(answers)
-    answers[liar] = answers[liar] + 5.0
+    answers[byzantine_worker] = answers[byzantine_worker] + 5.0
     with pytest.raises(cm.NotEnoughAnswers, match="1 left out because they contradict the others"):
         encoding.decode(answers)
 
@@ -290,7 +299,7 @@ def test_a_liar_among_few_answers_or_on_a_rough_function_cannot_be_found():
     assert encoding.decode({**rough, 2: -rough[2]}).rejected == ()
 
 
-def test_a_code_without_a_precision_suspects_nobody():
+def test_a_code_without_a_precision_rejects_no_answer():
     class Silent(cm.BerrutCode):
         def precision(self, answered):
             return None
@@ -326,16 +335,16 @@ def test_windows_judge_every_answer_once_and_hold_its_neighbours(answers):
     assert (judged_by == 1).all()
 
 
-def test_liars_among_many_hundreds_are_found_and_nobody_else():
+def test_wrong_answers_among_many_hundreds_are_found_and_no_others():
     encoding = cm.SplineCode(100, 700, 100).encode(sweep(100, 3))
     rng = np.random.default_rng(0)
     for _ in range(3):
         slots = rng.permutation(700)[:600].tolist()
         answers = {n: smooth(encoding.payloads[n]) for n in slots}
         assert encoding.decode(answers).rejected == ()
-        liars = sorted(rng.choice(slots, 20, replace=False).tolist())
-        lied = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in liars}
-        assert encoding.decode({**answers, **lied}).rejected == tuple(liars)
+        byzantine = sorted(rng.choice(slots, 20, replace=False).tolist())
+        wrong_answers = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in byzantine}
+        assert encoding.decode({**answers, **wrong_answers}).rejected == tuple(byzantine)
 
 
 def test_a_robust_curve_stands_liars_among_many_hundreds_of_noisy_answers():
@@ -344,14 +353,16 @@ def test_a_robust_curve_stands_liars_among_many_hundreds_of_noisy_answers():
     rng = np.random.default_rng(0)
     noisy = [smooth(payload) for payload in encoding.payloads]
     answers = {n: y + 0.02 * rng.normal(size=y.shape) for n, y in enumerate(noisy)}
-    liars = rng.choice(700, 40, replace=False).tolist()
-    lied = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in liars}
-    honest, robust = encoding.decode(answers), encoding.decode({**answers, **lied})
-    assert set(robust.rejected) >= {n for n in liars if np.abs(lied[n] - noisy[n]).max() > 1.0}
-    assert np.abs(robust.values - honest.values).max() < 0.05
+    byzantine = rng.choice(700, 40, replace=False).tolist()
+    wrong_answers = {n: answers[n] + 5 * rng.normal(size=answers[n].shape) for n in byzantine}
+    correct, robust = encoding.decode(answers), encoding.decode({**answers, **wrong_answers})
+    assert set(robust.rejected) >= {
+        n for n in byzantine if np.abs(wrong_answers[n] - noisy[n]).max() > 1.0
+    }
+    assert np.abs(robust.values - correct.values).max() < 0.05
 
 
-def test_of_three_answers_or_of_very_many_nobody_is_suspected():
+def test_of_three_answers_or_of_very_many_none_is_rejected():
     assert curve_precision(np.arange(3.0)) is None
     assert curve_precision(np.arange(2001.0)) is None
 
@@ -378,7 +389,7 @@ def test_residuals_are_those_of_leaving_one_out(n):
         np.testing.assert_allclose(apart, 0, atol=1e-7)
 
 
-def test_what_cannot_tell_anybody_suspects_nobody():
+def test_a_precision_without_freedom_rejects_no_answer():
     answers = np.random.default_rng(0).standard_normal((5, 1, 2))
     assert find_lies(answers, Precision(np.zeros((1, 5, 5)), np.zeros(1), 5)) is None
 
@@ -397,8 +408,8 @@ def off(code: cm.SplineCode, inputs: np.ndarray, noise: np.ndarray):
     return np.mean((estimate.values - x_sin_x(inputs)) ** 2), estimate.rejected
 
 
-@pytest.mark.parametrize(("workers", "liars"), [(100, 10), (400, 40), (400, 100)])
-def test_a_bisquare_beats_every_smoothing_of_the_plain_spline_by_hundreds(workers, liars):
+@pytest.mark.parametrize(("workers", "byzantine"), [(100, 10), (400, 40), (400, 100)])
+def test_a_bisquare_beats_every_smoothing_of_the_plain_spline_by_hundreds(workers, byzantine):
     class Trusting(cm.SplineCode):
         def precision(self, answered):
             return None
@@ -407,9 +418,9 @@ def test_a_bisquare_beats_every_smoothing_of_the_plain_spline_by_hundreds(worker
     for seed in range(3):
         rng = np.random.default_rng(seed)
         inputs = np.sort(rng.uniform(-np.pi, np.pi, 10))[:, None, None]
-        bad = np.sort(rng.choice(workers, liars, replace=False))
+        bad = np.sort(rng.choice(workers, byzantine, replace=False))
         noise = 0.1 * rng.standard_normal((workers, 1, 1))
-        noise[bad] += 100 * rng.choice([-1, 1], (liars, 1, 1))
+        noise[bad] += 100 * rng.choice([-1, 1], (byzantine, 1, 1))
 
         plain = [Trusting(10, workers, 0, decoder_smoothing=10.0**e) for e in range(-10, 5)]
         best.append(min(off(code, inputs, noise)[0] for code in plain))
@@ -417,7 +428,7 @@ def test_a_bisquare_beats_every_smoothing_of_the_plain_spline_by_hundreds(worker
         mse, rejected = off(code, inputs, noise)
         robust.append(mse)
         assert set(bad) <= set(rejected)
-        assert len(rejected) <= liars + workers // 50
+        assert len(rejected) <= byzantine + workers // 50
     assert np.mean(best) > 400 * np.mean(robust)
 
 
@@ -452,15 +463,15 @@ def test_a_bisquare_takes_no_bend_of_a_function_for_gross(shape, noise, workers)
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_bisquare_finds_gross_errors_without_noise_and_nobody_else(shape, seed):
+def test_a_bisquare_finds_gross_errors_without_noise_and_no_others(shape, seed):
     code = cm.SplineCode(20, 60, 0, decoder_smoothing="gcv", decoder_loss="bisquare")
     inputs = np.linspace(0, 3, 20)[:, None, None]
     encoding = code.encode(inputs)
     rng = np.random.default_rng(seed)
-    liars = np.sort(rng.choice(np.arange(2, 58, 2), 4, replace=False))
+    byzantine = np.sort(rng.choice(np.arange(2, 58, 2), 4, replace=False))
     answers = SHAPES[shape](encoding.payloads)
-    answers[liars] += 100 * rng.choice([-1, 1], (4, 1, 1))
-    assert encoding.decode(dict(enumerate(answers))).rejected == tuple(liars.tolist())
+    answers[byzantine] += 100 * rng.choice([-1, 1], (4, 1, 1))
+    assert encoding.decode(dict(enumerate(answers))).rejected == tuple(byzantine.tolist())
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -471,11 +482,11 @@ def test_a_bisquare_rejects_lies_and_leaves_out_who_lies_often(smoothing, groups
     encoding = code.encode(inputs)
     slots = np.random.default_rng(0).permutation(N)[: N - S].tolist()
     answers = {n: smooth(encoding.payloads[n]) for n in slots}
-    liar, broken = sorted(slots)[11], sorted(slots)[30]
-    answers[liar][: max(1, groups - 1)] *= -1
+    byzantine_worker, broken = sorted(slots)[11], sorted(slots)[30]
+    answers[byzantine_worker][: max(1, groups - 1)] *= -1
     answers[broken][0, 1] = np.inf
     estimate = encoding.decode(answers)
-    assert set(estimate.rejected) >= {liar, broken}
+    assert set(estimate.rejected) >= {byzantine_worker, broken}
     assert estimate.stderr is None
     assert np.abs(estimate.values - smooth(inputs)).max() < 0.1
 

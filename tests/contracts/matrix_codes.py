@@ -1,4 +1,4 @@
-"""The table of matrix codes: joining the laws means adding a row."""
+"""The table of matrix codes: to test a new code, add a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of sum codes: joining the laws means adding a row."""
+"""The table of sum codes: to test a new code, add a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of every map code, replayed over the table."""
+"""Contract tests of every map code in the table."""
 
 from __future__ import annotations
 

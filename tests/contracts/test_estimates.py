@@ -1,4 +1,4 @@
-"""The laws of every estimate: which answers are rejected."""
+"""Contract of every estimate: which answers are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of every matrix code, replayed over the table."""
+"""Contract tests of every matrix code in the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of every sum code, replayed over the table."""
+"""Contract tests of every sum code in the table."""
 
 from __future__ import annotations
 

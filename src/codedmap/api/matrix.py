@@ -259,7 +259,7 @@ class _CopiesCode:
         """
         slots = tuple(sorted(answers))
         stacked = np.stack([answers[slot] for slot in slots])[:, None]
-        voted = self._encoding.voted(slots, stacked, ())
+        voted = self._encoding.majority(slots, stacked, ())
         assert voted.stderr is not None
         values = np.full((self.tasks, *stacked.shape[2:]), np.nan, stacked.dtype)
         stderr = np.full(values.shape, np.inf)

@@ -11,9 +11,16 @@ from ..coding.points import task_points, worker_points
 from ..coding.precision import Precision, Windows, curve_precision
 from ..coding.spline import DENSE_ENTRIES
 from ..contracts.code import check_budget
-from .clipped import check_clip, clipped
+from .curves import (
+    Order,
+    OrderedEncoding,
+    arranged,
+    check_clip,
+    check_order,
+    clip_payloads,
+    encode_along_path,
+)
 from .linear import LinearCode, LinearEncoding, Operator
-from .ordered import Order, OrderedEncoding, arranged, check_order, in_order
 
 __all__ = ["BerrutCode"]
 
@@ -25,18 +32,18 @@ class BerrutCode(LinearCode):
     Both maps are ``r(z) = Σ w_i y_i / Σ w_i`` with ``w_i = (-1)^i / (z - t_i)``, through the inputs
     at α_k and through the answers at the responders' β_n. The signs alternate over the
     *responders* in order, which keeps the interpolant free of poles; a point on a node takes that
-    node's value. The code has no standard errors; the error falls as 1/N, and does not fall with
-    N where answers are noisy.
+    node's value. The code has no standard errors. The error falls as 1/N, but not where answers are
+    noisy.
 
     Parameters
     ----------
     tasks, workers, stragglers : int
-        K inputs a group, N payloads, and S, how many answers the default stop rule does not wait for.
+        K inputs a group, N payloads, and S answers that the default stopping rule does not wait for.
     clip : (float, float), optional
         Payloads are kept within these bounds.
     order : {"path"}, optional
-        Lays the curve along a short path through the inputs of a group, and lets neighbours among
-        the rows share a group, as in `SplineCode`.
+        The curve follows a short path through the inputs of a group, and neighbouring rows share a
+        group, as in `SplineCode`.
 
     Notes
     -----
@@ -56,26 +63,26 @@ class BerrutCode(LinearCode):
         check_order(self.order)
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """With ``order``, in which order to cut rows (m, *x) so that neighbours share a group."""
+        """With ``order``, the order of rows (m, *x) in which neighbours share a group."""
         return arranged(rows, self.tasks, self.order)
 
-    def encode(  # type: ignore[override]  # another `Encoding`, which is all that the door needs
+    def encode(  # type: ignore[override]  # another `Encoding` suffices
         self, inputs: np.ndarray
     ) -> LinearEncoding | OrderedEncoding:
         """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`."""
-        return in_order(self._encode, inputs, self.order)
+        return encode_along_path(self._encode, inputs, self.order)
 
     def _encode(self, inputs: np.ndarray) -> LinearEncoding:
-        return clipped(super().encode(inputs), inputs, self.clip)
+        return clip_payloads(super().encode(inputs), inputs, self.clip)
 
     @property
     def looks_at_inputs(self) -> bool:
-        """To order them or to clip what is made of them, if asked to."""
+        """With ``order`` or ``clip``."""
         return self.order is not None or self.clip is not None
 
     @property
     def looks_at_answers(self) -> bool:
-        """No."""
+        """False."""
         return False
 
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -94,7 +101,7 @@ class BerrutCode(LinearCode):
         )
 
     def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
-        """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
+        """Precision of a curve over the worker numbers, along which roughness is even."""
         return curve_precision(np.array(answered, float))
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
@@ -110,7 +117,7 @@ def _interpolant(nodes: np.ndarray, at: np.ndarray) -> Operator:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Interpolant:
-    """An interpolant too large to be kept: its rows are computed, a few at a time, when applied."""
+    """An interpolant too large to keep: a few rows at a time are computed when it is applied."""
 
     nodes: np.ndarray
     at: np.ndarray

@@ -19,7 +19,7 @@ class FractionalRepetition:
 
     From Tandon, Lei, Dimakis and Karampatziakis (arXiv 1612.03301). Nothing is multiplied: integers
     stay exact, and rounding is that of a plain sum. Worker n is in group n mod N/(S + 1), so that
-    neighbours, who often fail together, are not copies of each other. With luck fewer than N - S
+    neighbours, which often fail together, are not copies of each other. Often fewer than N - S
     answers suffice.
 
     Parameters

@@ -71,7 +71,7 @@ class GroupedGradientCode:
 
     @property
     def stragglers(self) -> int:
-        """ℓ - m: so many may be missing, whichever they are."""
+        """ℓ - m: answers that may be missing, whichever they are."""
         return self.group - self.reduction
 
     @property
@@ -123,7 +123,7 @@ class GroupedGradientCode:
         return found
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Weights with which honest answers add up to 0, in groups with more than m."""
+        """Weights with which correct answers add up to 0, in groups with more than m."""
         found: dict[int, float] = {}
         for group, members in enumerate(self._members(answered)):
             if len(members) > self.reduction:
@@ -147,7 +147,7 @@ class GroupedGradientCode:
         return best_drawn(draw, np.eye(self.reduction), self.reduction, self.seed)
 
     def _members(self, answered: frozenset[int]) -> list[frozenset[int]]:
-        """Of each group, who has answered, as numbers within the group."""
+        """The workers of each group that have answered, as numbers within the group."""
         members: list[set[int]] = [set() for _ in range(self.groups)]
         for worker in answered:
             members[worker % self.groups].add(worker // self.groups)

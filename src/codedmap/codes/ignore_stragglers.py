@@ -1,4 +1,4 @@
-"""What people do instead of coding a gradient: leave out the stragglers' parts."""
+"""A sum without coding: the stragglers' parts are left out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["IgnoreStragglers"]
 
 @dataclass(frozen=True)
 class IgnoreStragglers:
-    """One part a worker; those who are late are left out, and the sum of the others scaled up.
+    """One part a worker; late answers are left out, and the sum of the others is scaled up.
 
-    Not exact, unless all have answered (`SumResult.exact` says so), and without an error bar. If who is late has
-    nothing to do with what is in the parts, it is right on average; if the same workers are always
-    late, their parts are never counted. It is the baseline that a gradient code has to beat.
+    Not exact, unless all have answered (`SumResult.exact` says so), and without an error bar. If lateness
+    does not depend on the parts, the sum is unbiased; if the same workers are always late, their
+    parts are never counted. It is the baseline for gradient codes.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ __all__ = ["KernelCode"]
 
 @dataclass(frozen=True)
 class KernelCode:
-    """Raw inputs and mixtures of neighbours, so most answers are exact, and the others have error bars.
+    """Raw inputs and mixtures of neighbours: most answers are exact, the other tasks have error bars.
 
     Three ideas. The tasks of a group are put along a short path, so that those that follow each
     other are alike. Every task has its own cell on the path: worker k < K computes task k itself,
@@ -32,7 +32,7 @@ class KernelCode:
     inputs' Gram matrix. A task whose own input was answered is passed through as it is; the others
     are estimated, and the posterior variance is their standard error.
 
-    It decodes from one answer on. Answers that all the others contradict are rejected.
+    It decodes from one answer on. Answers that all other answers contradict are rejected.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ class KernelCode:
         Factor on all standard errors, above 0; `plan` measures it.
     confirm : int
         1, or 2: then a row is exact only where copies agree (``spread=0``); a raw answer without a
-        second one keeps its value, with the standard error of what all others predict for it; one
-        that is not finite is estimated, and rejected.
+        second one keeps its value, with the standard error of its prediction from all other answers.
+        An answer that is not finite is rejected, and its task estimated.
     suspicion : float
-        An answer this many standard deviations off what all others predict is rejected.
+        An answer this many standard deviations off its prediction from all other answers is rejected.
 
     Notes
     -----
@@ -111,7 +111,7 @@ class KernelCode:
 
     @property
     def has_stderr(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
@@ -155,7 +155,7 @@ class KernelCode:
         return KernelEncoding(payloads, cells.raw, decoder, tasks, self.calibration, self.confirm)
 
     def fitted(self, result: Any, inputs: Any = None) -> KernelCode:
-        """A code that has learned from a result of `map`, for waves to come.
+        """A code with the prior of a result of `map`, for later calls.
 
         Parameters
         ----------
@@ -163,8 +163,8 @@ class KernelCode:
             Of this code: its prior is kept, so the next wave need not choose one.
         inputs : array-like, optional
             The inputs of that call, shape (m, *x). With them, rows answered exactly become ``known``,
-            beside those that are already: the newest 256 of all. If these tell that some directions
-            of the inputs count more than others, it is their prior that is kept.
+            beside those that are already: the newest 256 of all. If in
+            these some directions of the inputs count more than others, their prior is kept.
 
         Raises
         ------

@@ -20,7 +20,7 @@ from .linear import LinearCode, Operator
 __all__ = ["LagrangeCode"]
 
 _MOST = 1_000
-"""Among more answers than these nobody looks for liars: it takes a matrix of that size."""
+"""Answers beyond which outliers are not looked for, since that takes a matrix of this size."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class LagrangeCode(LinearCode):
     *all* of them by least squares in the Chebyshev basis and evaluated at α_k.
 
     On paper any (K - 1)·degree + 1 answers suffice. In floating point they may not: sets of just
-    that size can amplify rounding by ten decimal digits. So it decodes only where the decoder D
-    amplifies it by so little that ``‖D‖₂ · eps`` is at most ``tolerance``, and otherwise waits for
-    more; in float32 the default tolerance allows a norm of 8, in float64 of 4.5e9. The code has no standard errors: what it gives is exact to
+    that size can amplify rounding by ten decimal digits. So it decodes only where
+    ``‖D‖₂ · eps`` is at most ``tolerance`` for the decoder D, and otherwise waits for more answers. In float32 the default tolerance allows a norm of 8, in float64 of 4.5e9. The code has no standard errors: what it gives is exact to
     ``tolerance`` for a polynomial of the stated degree, and meaningless for any other function.
 
-    With two answers beyond the threshold for every liar it is told who lies. Where answers contradict
-    one another and so few liars do not explain it, as where ``fn`` is noisy, nobody is blamed.
+    With two answers beyond the threshold for every wrong one, these are found and rejected. Where
+    answers contradict one another and so few wrong ones do not explain it, as where ``fn`` is noisy,
+    none is rejected.
 
     Parameters
     ----------
     tasks, workers, stragglers : int
-        K inputs a group, N payloads, and S, how many answers the default stop rule does not wait for.
+        K inputs a group, N payloads, and S answers that the default stopping rule does not wait for.
     degree : int
         Total degree of ``fn`` as a polynomial of its inputs, at least 1.
     tolerance : float
@@ -82,12 +82,12 @@ class LagrangeCode(LinearCode):
 
     @property
     def looks_at_inputs(self) -> bool:
-        """No."""
+        """False."""
         return False
 
     @property
     def looks_at_answers(self) -> bool:
-        """No."""
+        """False."""
         return False
 
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -114,12 +114,12 @@ class LagrangeCode(LinearCode):
         )
 
     def precision(self, answered: tuple[int, ...]) -> Precision | None:
-        """What is left of answers when the fitted polynomial is taken away."""
+        """The projection onto what the fitted polynomial leaves of the answers."""
         if not self.threshold < len(answered) <= _MOST:
             return None
         basis, _ = np.linalg.qr(self._fit(answered))
         matrix = np.eye(len(answered)) - basis @ basis.T
-        # What answers are off by, the decoder amplifies as it does rounding.
+        # The decoder amplifies errors of answers as it does rounding.
         slack = self.tolerance / self._growth(answered)
         return Precision(matrix[None], np.zeros(1), self.threshold, exact=True, slack=slack)
 

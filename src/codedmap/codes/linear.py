@@ -1,4 +1,4 @@
-"""Linear codes: two operators and a predicate."""
+"""Linear codes: an encoder, a decoder and a condition for decoding."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ Made = TypeVar("Made")
 class LinearCode(abc.ABC):
     """A code made of two linear operators and one predicate; derive from it as a frozen dataclass.
 
-    `encoder` and `decoder` see the data only so that adaptive codes may choose a parameter from
-    it; what they return must act on every column alike, and is kept: it must not change afterwards.
+    `encoder` and `decoder` take the data so that adaptive codes may choose a parameter from it. The
+    operators that they return must act on every column alike, and are cached: they must not change
+    afterwards.
     """
 
     tasks: int
@@ -52,7 +53,7 @@ class LinearCode(abc.ABC):
     has_stderr: ClassVar[bool] = False
     """Its estimates have no standard errors."""
     determined: ClassVar[bool] = False
-    """Whether answers that can be decoded tell what all others must be, so that NaN is no answer."""
+    """True if decodable answers determine all others, so that NaN is rejected."""
 
     @abc.abstractmethod
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -67,21 +68,22 @@ class LinearCode(abc.ABC):
         """Why answers of these slots and this dtype cannot be decoded, or None if they can."""
 
     def precision(self, answered: tuple[int, ...]) -> np.ndarray | Precision | Windows | None:
-        """What tells liars among these slots, ascending: a symmetric (F, F) matrix P, or None.
+        """Precision matrix of answers of these slots, ascending: symmetric (F, F), or None.
 
-        P is the inverse covariance of honest answers y, up to a factor: positive semidefinite, with
-        yᵀPy small for what is plausible and 0 for what is perfectly so. None: nobody is suspected.
+        P is the inverse covariance of correct answers y, up to a factor: positive semidefinite, with
+        yᵀPy small for plausible answers, and 0 for answers that fit perfectly. Outliers are found
+        with it. None: no answer is rejected as an outlier.
         """
         return None
 
     @property
     def looks_at_inputs(self) -> bool:
-        """Whether `encoder` looks at the inputs, or the order of the rows does. NaN is searched for first then."""
+        """True if `encoder` or the order of the rows depends on the inputs. Then NaN is searched for first."""
         return True
 
     @property
     def looks_at_answers(self) -> bool:
-        """Whether `decoder` looks at the answers. They are put in order for it then, which copies them."""
+        """True if `decoder` depends on the answers. Then they are sorted for it, which copies them."""
         return True
 
     def encode(self, inputs: np.ndarray) -> LinearEncoding:
@@ -106,23 +108,23 @@ class LinearCode(abc.ABC):
                 "(Replication, Uncoded)"
             )
         columns = inputs.reshape(self.tasks, -1)
-        operator, raw, telltale = self._known(self.encoder(columns), columns.dtype)
-        with np.errstate(invalid="ignore"):  # infinite inputs are told by whoever looks for them
+        operator, raw, dense = self._cast_encoder(self.encoder(columns), columns.dtype)
+        with np.errstate(invalid="ignore"):  # infinite inputs are reported elsewhere
             payloads = apply(operator, columns, self._memory.payloads.array)
         payloads = payloads.reshape(self.workers, *inputs.shape[1:])
-        whole = payloads[telltale] if isinstance(telltale, int) else None
-        return LinearEncoding(self, payloads, raw, telltale=whole)
+        dense_payload = payloads[dense] if isinstance(dense, int) else None
+        return LinearEncoding(self, payloads, raw, dense_payload=dense_payload)
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
-        """What ``build`` makes, such as an operator, remembered by ``key`` while this code object lives."""
+        """Result of ``build``, such as an operator, cached by ``key`` while this code object lives."""
         made: Made = self._memory.get(key, build)
         return made
 
-    def _known(
+    def _cast_encoder(
         self, operator: Operator, dtype: np.dtype[Any]
     ) -> tuple[Operator, tuple[int | None, ...], int | slice]:
-        """An encoder in the inputs' dtype, which payloads are inputs themselves, and which takes from all."""
-        # Of an operator that is used again the answer is remembered beside it.
+        """The encoder in the inputs' dtype, the task of each raw payload, and a row that uses all inputs."""
+        # Cached for the operator used last.
         known = self._memory.encoder
         if known[0] is not operator or known[1] != dtype:
             made: Operator = operator
@@ -132,22 +134,24 @@ class LinearCode(abc.ABC):
             known = self._memory.encoder = operator, dtype, made, raw, dense_row(operator)
         return known[2], known[3], known[4]
 
-    def ready(self, operator: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, int | slice]:
-        """A dense decoder in the answers' dtype, and which of its rows tells NaN."""
+    def cast_decoder(
+        self, operator: np.ndarray, dtype: np.dtype[Any]
+    ) -> tuple[np.ndarray, int | slice]:
+        """A dense decoder in the answers' dtype, and a row that uses all answers, so that NaN shows in it."""
         known = self._memory.ready
         if known[0] is not operator or known[1] != dtype:
-            made, telltale = cast_operator(operator, dtype), dense_row(operator)
-            known = self._memory.ready = operator, dtype, made, telltale
+            made, dense = cast_operator(operator, dtype), dense_row(operator)
+            known = self._memory.ready = operator, dtype, made, dense
         return known[2], known[3]
 
-    def witness(self, answered: tuple[int, ...]) -> Precision | Windows | None:
-        """`precision`, of the slots last asked for remembered; to keep it for many takes memory."""
-        known, witness = self._memory.witness
-        if known != answered:
+    def cached_precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
+        """`precision`, cached for the last slots only, since it takes F² numbers."""
+        slots, precision = self._memory.witness
+        if slots != answered:
             made = self.precision(answered)
-            witness = Precision.of(made) if isinstance(made, np.ndarray) else made
-            self._memory.witness = answered, witness
-        return witness
+            precision = Precision.of(made) if isinstance(made, np.ndarray) else made
+            self._memory.witness = answered, precision
+        return precision
 
     @cached_property
     def _memory(self) -> Memory:
@@ -165,9 +169,9 @@ class LinearEncoding:
     payloads: np.ndarray
     raw: tuple[int | None, ...]
     decodes_any_groups: ClassVar[bool] = True
-    """Answers of a `Sheet` may be to any number of groups: what is decoded does not depend on the inputs."""
-    telltale: np.ndarray | None = field(default=None, kw_only=True)
-    """A payload, (B, *x), that takes from every input, so that NaN or infinity in any shows in it; None: there is none."""
+    """Answers of a `Sheet` may be to any number of groups, since decoding does not depend on the inputs."""
+    dense_payload: np.ndarray | None = field(default=None, kw_only=True)
+    """A payload, (B, *x), that mixes all inputs, so that NaN or infinity in any shows in it; None if there is none."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""
@@ -176,66 +180,66 @@ class LinearEncoding:
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`.
 
-        A non-finite entry in a mixed payload's answer is a lie, and so is what stands out from all
-        other answers (`find_lies`): that worker is left out for that group, and for all groups if
-        it lied in over half of them.
+        An answer to a mixed payload with a non-finite entry is wrong, and so is an outlier among
+        the answers (`find_lies`). It is rejected in its group, and in all groups if the worker's
+        answers are wrong in over half of them.
         """
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
-        # NaN and infinity survive the product with a dense decoder, so a part of it tells of them.
+        # NaN and infinity survive the product with a dense decoder, so they are looked for there.
         with np.errstate(invalid="ignore", over="ignore"):
             order = Order.of(slots)
             values, exact, usable = self._estimate(order, stacked)
         outliers = self._outliers(order, stacked) if usable else None
         if not usable or outliers is not None:
-            values, exact, liars = self._without_lies(slots, stacked, outliers)
-            rejected = tuple(sorted({*rejected, *liars}))
+            values, exact, wrong = self._estimate_with_rejection(slots, stacked, outliers)
+            rejected = tuple(sorted({*rejected, *wrong}))
         return Estimate(values, exact, None, rejected)
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
-        """What `Salvageable.salvage` says: here only points that a task and a worker share."""
+        """Tasks with an answer of their own: those whose point is also a worker's."""
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         shape = (self.code.tasks, stacked.shape[1])
         values = np.full((*shape, *stacked.shape[2:]), np.nan, values_dtype(stacked.dtype))
         exact = np.zeros(shape, dtype=bool)
         owners, broken = [self.raw[slot] for slot in slots], nonfinite_answers(stacked)
-        lied = rejected_nonfinite(slots, stacked, broken, owners, None)
-        sure = ~lied
+        wrong = rejected_nonfinite(slots, stacked, broken, owners, None)
+        kept = ~wrong
         for row, task in enumerate(owners):
             if task is not None:
-                values[task, sure[row]], exact[task, sure[row]] = stacked[row, sure[row]], True
-        rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(lied.any(axis=1)))}))
+                values[task, kept[row]], exact[task, kept[row]] = stacked[row, kept[row]], True
+        rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(wrong.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
     def _estimate(self, order: Order, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Values, which of them are exact, and whether no answer has NaN or infinity."""
+        """Values, which of them are exact, and whether all answers are finite."""
         if order.rows is not None and self.code.looks_at_answers:
             order, stacked = Order(order.ascending, order.ascending, None), stacked[order.rows]
         slots, (_, groups, *outputs) = order.slots, stacked.shape
         columns = stacked.reshape(len(slots), -1)
         operator = self.code.decoder(order.ascending, columns)
         if isinstance(operator, np.ndarray):
-            operator, telltale = self.code.ready(operator, columns.dtype)
+            operator, dense = self.code.cast_decoder(operator, columns.dtype)
             if order.rows is not None:
                 operator = operator.take(order.rows.argsort(), axis=1)
             values = apply(operator, columns)
-            # Before answers that are passed through replace any.
-            usable = all_finite(values[telltale])
+            # Checked before raw answers replace any values.
+            usable = all_finite(values[dense])
         else:
             values = apply(operator, columns if order.rows is None else columns[order.rows])
-            usable = all_finite(columns)  # factors need not take all of them into account
+            usable = all_finite(columns)  # a factorised operator may ignore some of them
         values = values.reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
-            # A row that passes one raw answer through and takes nothing of the others.
+            # Rows of the decoder that copy one raw answer.
             for task, column in enumerate(unit_columns(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
         return values, exact, usable
 
     def _outliers(self, order: Order, stacked: np.ndarray) -> np.ndarray | None:
-        """Who stands out in which group, (F, B) bool; None if nobody does."""
-        precision = self.code.witness(order.ascending) if order.slots else None
+        """Outliers, (F, B) bool; None if there are none."""
+        precision = self.code.cached_precision(order.ascending) if order.slots else None
         if precision is None:
             return None
         flat = stacked.reshape(*stacked.shape[:2], -1)
@@ -243,13 +247,14 @@ class LinearEncoding:
             return exact_outliers(flat, precision, order.rows)
         return find_lies(flat, precision, order.rows)
 
-    def _without_lies(
+    def _estimate_with_rejection(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, set[int]]:
+        """Values, which of them are exact, and the slots whose answers are rejected somewhere."""
         owners = [self.raw[slot] for slot in slots]
         broken = nonfinite_answers(stacked) if outliers is None else np.zeros_like(outliers)
-        told = self.code.shortfall if self.code.determined else None
-        lied = rejected_nonfinite(slots, stacked, broken, owners, told)
+        shortfall = self.code.shortfall if self.code.determined else None
+        nonfinite = rejected_nonfinite(slots, stacked, broken, owners, shortfall)
         if outliers is None:
             outliers = np.zeros_like(broken)
             for pattern, where in column_patterns(~reject_frequent(broken)):
@@ -257,18 +262,20 @@ class LinearEncoding:
                 found = self._outliers(Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
-        lies = reject_frequent(lied | outliers)
-        # Nobody contradicts a raw answer of -inf, so it is returned; but it must not enter the
-        # mixture that estimates the other tasks.
-        usable = ~(lies | broken)
+        rejected = reject_frequent(nonfinite | outliers)
+        # A raw answer of -inf that no other answer contradicts is returned, but the estimates of
+        # the other tasks must not use it.
+        usable = ~(rejected | broken)
         why, remedy = rejection_reasons(bool(broken.any()), bool(outliers.any()))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         exact = np.zeros(values.shape[:2], dtype=bool)
-        passed = [(t, row, (broken & ~lies)[row]) for row, t in enumerate(owners) if t is not None]
+        passed = [
+            (t, row, (broken & ~rejected)[row]) for row, t in enumerate(owners) if t is not None
+        ]
         for task, _, where in passed:
             exact[task] |= where
         for pattern, where in column_patterns(usable):
-            if exact[:, where].all():  # nobody has a number, and nobody contradicts that
+            if exact[:, where].all():  # no answer is finite, and none contradicts another
                 continue
             kept = selected_slots(slots, pattern)
             without = f", {len(slots) - len(kept)} left out because {why}"
@@ -277,7 +284,7 @@ class LinearEncoding:
             values[:, where], exact[:, where], _ = part
         for task, row, where in passed:
             values[task, where], exact[task, where] = stacked[row, where], True
-        return values, exact, {slots[row] for row in np.flatnonzero(lies.any(axis=1))}
+        return values, exact, {slots[row] for row in np.flatnonzero(rejected.any(axis=1))}
 
     def _check(
         self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "", remedy: str = ""

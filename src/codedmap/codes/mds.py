@@ -28,14 +28,14 @@ class MDSCode:
 
     The first K workers keep the K blocks of the matrix as they are, and each of the others, the
     parity workers, a mixture of all. The mixtures' weights are rows of random orthogonal matrices: of
-    what was tried these amplify rounding least, and unlike Chebyshev-Vandermonde weights, which are
+    the weights tried these amplify rounding least, and unlike Chebyshev-Vandermonde weights, which are
     as good for few workers, they do so for any number (Fahim and Cadambe, arXiv 1903.08326).
 
     A few of the sets of K answers are so ill-conditioned that less than half of the digits would
     survive. They do not count as decodable, and one more answer is waited for; in float64 they are very rare, in float32 less so.
 
-    With two answers more than K or beyond, wrong ones are found and left out; with one more, it is
-    noticed that some are wrong, in float32 with few exceptions. With K answers nothing can be noticed.
+    With K + 2 answers or more, wrong ones are found and rejected. With K + 1 it is detected that some
+    are wrong, in float32 with few exceptions. With K answers nothing can be detected.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class MDSCode:
 
     @property
     def stragglers(self) -> int:
-        """N - K, but for the ill-conditioned sets."""
+        """N - K, except for ill-conditioned sets."""
         return self.workers - self.tasks
 
     def weights(self, worker: int) -> np.ndarray:
@@ -80,15 +80,15 @@ class MDSCode:
         self._check(slots, dtype)
         shape = answers[slots[0]].shape
         rows = np.stack([answers[slot] for slot in slots]).reshape(len(slots), -1)
-        lies = self._lies(slots, rows, dtype)
-        if lies:
-            rows = rows[[slot not in lies for slot in slots]]
-            slots = [slot for slot in slots if slot not in lies]
+        outliers = self._outliers(slots, rows, dtype)
+        if outliers:
+            rows = rows[[slot not in outliers for slot in slots]]
+            slots = [slot for slot in slots if slot not in outliers]
             self._check(slots, dtype)
         values = self._solved(slots, rows)
         if len(slots) > self.tasks:
             check_consistent(rows, self._rows(slots).astype(rows.dtype) @ values, dtype)
-        return Decoded(values.reshape(self.tasks, *shape), lies)
+        return Decoded(values.reshape(self.tasks, *shape), outliers)
 
     def _check(self, slots: list[int], dtype: np.dtype[Any]) -> None:
         reason = self._shortfall(frozenset(slots), dtype)
@@ -120,8 +120,7 @@ class MDSCode:
     def _solver(self, slots: tuple[int, ...]) -> tuple[tuple[int, ...], float, list[int], Any]:
         """For these workers how rounding grows, the missing blocks, and the inverse that gives them.
 
-        Of the last set asked for it is remembered: a wave tests and decodes the same one, and often
-        the next wave does.
+        Cached for the last set: a call tests and decodes the same one, and often the next call does.
         """
         for known in self._memory:  # another thread may put another one there
             if known[0] == slots:
@@ -142,24 +141,24 @@ class MDSCode:
         rows: np.ndarray = self._parity[[s - self.tasks for s in slots if s >= self.tasks]]
         return rows
 
-    def _lies(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
+    def _outliers(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
         basis, _ = np.linalg.qr(self._rows(slots))
         precision = Precision(
             (np.eye(len(slots)) - basis @ basis.T)[None], np.zeros(1), self.tasks, exact=True
         )
-        lies = find_lies(
+        wrong = find_lies(
             rows[:, None].astype(
                 np.result_type(dtype, np.complex64) if rows.dtype.kind == "c" else dtype
             ),
             precision,
         )
-        if lies is None:
+        if wrong is None:
             return {}
         return {
             slots[at]: "an answer that does not fit the others'"
-            for at in np.flatnonzero(lies[:, 0])
+            for at in np.flatnonzero(wrong[:, 0])
         }
 
     def _rows(self, slots: list[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A polar code over the reals: decoded by additions alone, with an estimate before it can be."""
+"""A polar code over the reals: decoded by additions alone, with estimates before it is decodable."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ class PolarCode:
     """A randomised polar code (Bartan and Pilanci, arXiv 2309.00682), for many workers.
 
     The K blocks, with random signs, sit at the K most reliable of N positions, zeros at the others
-    (*frozen*), and the coded blocks are their Walsh-Hadamard transform over √K, dealt to the
+    (*frozen*), and the coded blocks are their Walsh-Hadamard transform over √K, assigned to the
     workers at random. Which positions are reliable follows from the recursion of erasure
     probabilities, ``e → (2e - e², e²)`` from 1 - K/N. The sequential decoder takes O(N log N)
-    additions of blocks and solves no system; whether it will get through is known beforehand by as
+    additions of blocks and solves no system; whether it succeeds is known beforehand from as
     many operations on booleans.
 
     It needs more answers than an `MDSCode`: of random orders about 10 % more than K at K/N = 3/4, and about
     20 % at K/N = 1/2 (``python -m benchmarks polar``). Rounding is hardly amplified.
 
-    Lies are noticed where answers have something in common that must be so, and never found. With all N
-    answers and K < N, each worker's is part of that. With some missing, having more than K is not enough:
-    a lie of somebody whose answer the others heard tell nothing of gives another product that fits all
-    answers. In ``PolarCode(12, 16)`` each crash leaves one worker of whom that is so.
+    Wrong answers are detected where the answers are redundant, but not located. With all N answers and
+    K < N, each answer is part of that redundancy. With some missing, more than K answers are not enough:
+    if the others do not determine an answer, a wrong one gives another product that fits all answers.
+    In ``PolarCode(12, 16)`` each crash leaves one such worker.
 
     Before it can decode there is an estimate of each block's product: the mean of the answers, each
     with its sign. Answers that come in an order that has nothing to do with their values are a
     random sample without replacement of all N, whose mean with all signs is the block's product, so
-    the textbook's standard error holds. It is larger where those heard have much in common, and infinite
-    where all are the same mixture but for the sign, which tells nothing of the spread. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
+    the textbook's standard error holds. It is larger where the mixtures of the answers have much in common, and infinite
+    where all are the same mixture up to sign, which has no spread. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
     size of the products from m answers: below 1 only from m = N K/(N + K) on.
 
     The kernel is ``[[1, 1], [1, -1]]``, not ``[[1, 1], [0, 1]]`` as in 1901.06811, which takes the same
@@ -57,7 +57,7 @@ class PolarCode:
     workers : int
         N, a power of two.
     seed : int
-        Of the signs and of who keeps which coded block.
+        Of the signs and of the assignment of coded blocks to workers.
     """
 
     tasks: int
@@ -75,12 +75,12 @@ class PolarCode:
 
     @property
     def stragglers(self) -> int:
-        """Whoever they are; of random ones many more may be missing."""
+        """Answers that may be missing, whichever they are; of random ones many more may be."""
         # A position that is reached by p steps to the reliable side is lost only with 2ᵖ answers.
         return int(min(1 << int(at).bit_count() for at in self._places)) - 1
 
     def weights(self, worker: int) -> np.ndarray:
-        """Of each block in this worker's, (K,)."""
+        """Weight of each block in this worker's coded block, (K,)."""
         odd = np.bitwise_count(self._places & self._row[worker]) % 2
         weights: np.ndarray = self._signs * (1.0 - 2.0 * odd) / self.tasks**0.5
         return weights
@@ -97,7 +97,7 @@ class PolarCode:
         return dealt
 
     def decodable(self, answered: frozenset[int], dtype: np.dtype[Any] = _DOUBLE) -> bool:
-        """Whether the sequential decoder gets through from these."""
+        """Whether the sequential decoder succeeds with these answers."""
         if len(answered) < self.tasks:
             return False
         known = np.zeros(self.workers, dtype=bool)
@@ -118,7 +118,7 @@ class PolarCode:
                 f"needs at least {self.tasks}, and usually a tenth more)",
                 WAIT,
             )
-        slots, rows, shape = self._sheet(answers)
+        slots, rows, shape = self._stack(answers)
         values = np.zeros((self.workers, rows.shape[1]), rows.dtype)
         known = np.zeros(self.workers, dtype=bool)
         at = self._row[slots]
@@ -136,7 +136,7 @@ class PolarCode:
         count = len(answers)
         if count < 2:
             return None
-        slots, rows, shape = self._sheet(answers)
+        slots, rows, shape = self._stack(answers)
         spread = np.zeros((self.workers, rows.shape[1]), rows.dtype)
         spread[self._row[slots]] = rows * rows.real.dtype.type(self.tasks**0.5)
         _transform(spread)
@@ -151,18 +151,18 @@ class PolarCode:
         """Of means of signed answers, (K, outputs).
 
         Answers may be of the same mixture up to sign, or of mixtures with much in common. They
-        agree more than others would, and the more they do the less their spread tells of the error.
+        agree more than others would, so that their spread underestimates the error.
         Both follow from the products of their weights: if blocks are as likely to be anything, the
         mean square of the K errors is to that of the K deviations as ``(s - 1/K)`` to ``(1 - s)``, s being
         the mean square of these products.
         """
         count, tasks, workers = len(slots), self.tasks, self.workers
         shared, mixtures = self._shared(slots)
-        if shared - 1.0 / tasks < _EQUAL:  # as of all answers: what else is in them cancels out
+        if shared - 1.0 / tasks < _EQUAL:  # as with all answers, where the other blocks cancel out
             return np.zeros(values.shape)
-        if mixtures == 1:  # which has no spread, however often it was heard
+        if mixtures == 1:  # which has no spread, however many answers it has
             return np.full(values.shape, np.inf)
-        size = np.abs(rows).max(axis=0).astype(np.float64)  # whose square may not be a number
+        size = np.abs(rows).max(axis=0).astype(np.float64)  # its square may overflow
         unit = np.where(size > 0.0, size, 1.0)
         # Signs do not change the sum of squares, so deviations need no second transform.
         square = tasks * ((np.abs(rows) / unit) ** 2).sum(axis=0) / count
@@ -187,17 +187,17 @@ class PolarCode:
         """
         # Such a product follows from the exclusive or of their rows, so it is enough to count these.
         rows = self._row[slots]
-        heard = np.zeros(self.workers)
-        heard[rows] = 1.0
-        _transform(heard)
-        pairs = heard**2
+        spectrum = np.zeros(self.workers)
+        spectrum[rows] = 1.0
+        _transform(spectrum)
+        pairs = spectrum**2
         _transform(pairs)
         total = float(pairs @ self._alike**2) / self.workers
         equal = np.flatnonzero(self._alike == self.tasks)
         mixtures = len(np.unique((rows[:, None] ^ equal).min(axis=1)))
         return total / (len(slots) * self.tasks) ** 2, mixtures
 
-    def _sheet(
+    def _stack(
         self, answers: Mapping[int, np.ndarray]
     ) -> tuple[list[int], np.ndarray, tuple[int, ...]]:
         slots = sorted(answers)

@@ -24,8 +24,8 @@ class Replication:
     """Several workers compute the same task; slot n holds task n mod K.
 
     Takes inputs of any dtype, also text and objects. Answers of one input are compared: where a
-    majority agrees it is exact and the others are liars; where two disagree the row is an estimate
-    with their difference as its standard error.
+    majority agrees the row is exact and other answers are rejected; where two disagree the row is an
+    estimate with their difference as its standard error.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ class Replication:
     fill : {None, "mean"}
         ``None``: decodable when every task has an answer. ``"mean"``: decodable from one answer on;
         a lost task gets the mean of its group's answers, with their standard deviation times
-        √(1 + 1/n) as its standard error (infinite for n = 1, where none can be told).
+        √(1 + 1/n) as its standard error (infinite for n = 1).
     confirm : int
-        A row is exact only where this many answers of its input agree. Others keep their answer,
-        with an infinite standard error, since nothing vouches for it.
+        A row is exact only where this many answers to its input agree. Other rows keep their answer,
+        with an infinite standard error.
     """
 
     tasks: int
@@ -77,7 +77,7 @@ class Replication:
 
 @dataclass(frozen=True)
 class Uncoded:
-    """One worker a task: what a plain map does. One lost answer is one lost task.
+    """One worker a task, as in a plain map. A lost answer is a lost task.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Uncoded:
 
     @property
     def stragglers(self) -> int:
-        """None: every answer is the only one of its task."""
+        """0, since every answer is the only one of its task."""
         return 0
 
     def encode(self, inputs: np.ndarray) -> CopyEncoding:
@@ -125,7 +125,7 @@ class CopyEncoding:
     """As in `LinearEncoding`."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
-        """Every task has an answer; with a fill, any has."""
+        """Whether every task has an answer; with a fill, whether any has."""
         if self.fill is not None:
             return bool(answered)
         return {self.raw[slot] for slot in answered} >= set(range(self.tasks))
@@ -135,7 +135,7 @@ class CopyEncoding:
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         if not self.decodable(frozenset(slots)):
             raise self._not_enough(slots, rejected)
-        estimate = self.voted(slots, stacked, rejected)
+        estimate = self.majority(slots, stacked, rejected)
         have = sorted({self.raw[slot] for slot in slots})
         lost = sorted(set(range(self.tasks)) - set(have))
         if not lost:
@@ -146,9 +146,9 @@ class CopyEncoding:
         return Estimate(values, estimate.exact, stderr, estimate.rejected)
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
-        """The tasks that have an answer; the others are NaN, with an infinite standard error."""
+        """Tasks that have an answer; others are NaN, with an infinite standard error."""
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
-        estimate = self.voted(slots, stacked, rejected)
+        estimate = self.majority(slots, stacked, rejected)
         values = estimate.values
         lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
         if values.dtype.kind in "mM":
@@ -159,42 +159,42 @@ class CopyEncoding:
             values[lost] = np.nan
         return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
 
-    def voted(
+    def majority(
         self,
         slots: tuple[int, ...],
         stacked: np.ndarray,
         rejected: tuple[int, ...],
-        out: np.ndarray | None = None,
+        wrong: np.ndarray | None = None,
     ) -> Estimate:
-        """All tasks that have an answer; values of the others are left undefined.
+        """Majority answers of all tasks that have one; other values are undefined.
 
-        ``out`` (F, B) are answers known to be lies.
+        ``wrong`` (F, B) marks answers known to be wrong.
         """
         groups = stacked.shape[1]
         values = np.empty((self.tasks, *stacked.shape[1:]), stacked.dtype)
         votes = np.zeros((self.tasks, groups), dtype=int)
         stderr = np.zeros((self.tasks, groups))
-        liars = set(rejected)
+        wrong_slots = set(rejected)
         holders: dict[int, list[int]] = {}
         for row, slot in enumerate(slots):
             holders.setdefault(self.raw[slot], []).append(row)
         for task, rows in holders.items():
-            verdict = compare(stacked[rows], None if out is None else out[rows])
-            lies = reject_frequent(verdict.outliers)
-            liars |= {slots[rows[i]] for i in np.flatnonzero(lies.any(axis=1))}
-            trusted = [rows[i] for i in np.flatnonzero(~lies.all(axis=1))]
-            if trusted and len(trusted) < len(rows):
-                verdict = compare(stacked[trusted], None if out is None else out[trusted])
-            values[task], votes[task], stderr[task], _ = verdict
+            vote = compare(stacked[rows], None if wrong is None else wrong[rows])
+            outvoted = reject_frequent(vote.outliers)
+            wrong_slots |= {slots[rows[i]] for i in np.flatnonzero(outvoted.any(axis=1))}
+            kept = [rows[i] for i in np.flatnonzero(~outvoted.all(axis=1))]
+            if kept and len(kept) < len(rows):
+                vote = compare(stacked[kept], None if wrong is None else wrong[kept])
+            values[task], votes[task], stderr[task], _ = vote
         exact = votes >= self.confirm
         stderr[~exact & (stderr == 0)] = np.inf
-        return Estimate(values, exact, stderr, tuple(sorted(liars)))
+        return Estimate(values, exact, stderr, tuple(sorted(wrong_slots)))
 
     def _not_enough(self, slots: tuple[int, ...], rejected: tuple[int, ...]) -> NotEnoughAnswers:
         lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
-        odd = f", {len(rejected)} left out for their shape" if rejected else ""
+        misshapen = f", {len(rejected)} left out for their shape" if rejected else ""
         return NotEnoughAnswers(
-            f"{len(slots)} of {len(self.raw)} workers gave a usable answer{odd}, and no copy of "
+            f"{len(slots)} of {len(self.raw)} workers gave a usable answer{misshapen}, and no copy of "
             f"{_named(lost)} is among them",
             WAIT,
             "use more workers"
@@ -231,7 +231,7 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
             "use more workers",
         )
     finite = np.isfinite(known)
-    # In a unit in which neither sums nor squares overflow; of a power of two, to lose no digit.
+    # In a unit in which neither sums nor squares overflow; a power of two loses no digit.
     largest = np.abs(np.where(finite, known, 0)).max(initial=0)
     unit = np.ldexp(largest.dtype.type(1), np.frexp(largest)[1] - 1)
     known = known / unit
@@ -239,13 +239,12 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     enough = np.maximum(count, 1)
     mean = np.where(finite, known, 0).sum(axis=0) / enough
     variance = (np.abs(np.where(finite, known, mean) - mean) ** 2).sum(axis=0)
-    # One answer tells no spread, and none no mean.
+    # One answer has no spread, and none has no mean.
     variance = np.where(count > 1, variance / np.maximum(count - 1, 1) * (1 + 1 / enough), np.inf)
     mean = np.where(count > 0, mean, np.nan).astype(wide)
     groups = values.shape[1]
     spread = np.sqrt(variance.reshape(groups, -1).mean(axis=1))
-    # Equal answers leave no spread to estimate from, but a mean that stands in for an answer is
-    # never known better than it can be written down.
+    # Equal answers have no spread, but the standard error of a mean is never below its rounding.
     size = np.abs(np.nan_to_num(mean)).reshape(groups, -1).max(axis=1, initial=0)
     spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny) * unit
     mean = mean * unit

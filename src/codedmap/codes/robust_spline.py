@@ -93,7 +93,7 @@ class RobustEncoding(LinearEncoding):
         with np.errstate(over="ignore", invalid="ignore"):
             y = scaled(sketched(flat[:, group : group + 1], CLOSER)[rows, 0])
         named = tuple(slots[row] for row in rows)
-        precision = self.code.witness(named)
+        precision = self.code.cached_precision(named)
         suspects = np.zeros(len(rows), dtype=bool)
         if precision is not None:
             with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,9 +13,16 @@ from ..coding.spline import smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
 from ..contracts.code import check_budget
 from ..errors import InvalidArgument
-from .clipped import check_clip, clipped
+from .curves import (
+    Order,
+    OrderedEncoding,
+    arranged,
+    check_clip,
+    check_order,
+    clip_payloads,
+    encode_along_path,
+)
 from .linear import LinearCode, LinearEncoding, Operator
-from .ordered import Order, OrderedEncoding, arranged, check_order, in_order
 from .robust_spline import RobustEncoding
 
 __all__ = ["SplineCode"]
@@ -27,21 +34,21 @@ Loss = Literal["square", "bisquare"]
 
 @dataclass(frozen=True)
 class SplineCode(LinearCode):
-    """The paper's code, LeTCC (arXiv 2406.00300): for any function, every answer an estimate.
+    """LeTCC (arXiv 2406.00300): works for any function; every value is an estimate.
 
     A smoothing spline u_e through the K inputs at the points α_k is evaluated at β_n for worker n;
-    a smoothing spline u_d through the answers that came, at their β_n, is evaluated at α_k. Both
+    a smoothing spline u_d through the received answers, at their β_n, is evaluated at α_k. Both
     minimise ``(1/n) Σ (u(t_i) - y_i)² + λ ∫ u''²`` per coordinate. The code has no standard errors.
 
-    It decodes from one answer on (one gives a constant, two a line), but what it gives is only as
-    good as the answers are many: the error falls as S³N⁻³ without noise, S^{8/5}N^{-3/5} with it.
+    It decodes from one answer on: one gives a constant, two a line. The error grows with the number
+    of stragglers, as S³N⁻³ without noise and as S^{8/5}N^{-3/5} with noise.
 
     Parameters
     ----------
     tasks, workers, stragglers : int
-        K inputs a group, N payloads, and S, how many answers the default stop rule does not wait for.
+        K inputs a group, N payloads, and S answers that the default stopping rule does not wait for.
     points : {"chebyshev", "uniform"}
-        Where tasks and workers sit on [-1, 1]. Chebyshev points as in the paper's experiments.
+        Positions of tasks and workers on [-1, 1]. Chebyshev points as in the paper's experiments.
     encoder_smoothing, decoder_smoothing : float or "gcv"
         λ_e and λ_d. 0 interpolates; ``"gcv"`` chooses one λ for all columns by generalised
         cross-validation, from the inputs or from the answers. For answers with noise of standard
@@ -49,15 +56,14 @@ class SplineCode(LinearCode):
     clip : (float, float), optional
         Payloads are kept within these bounds; a spline overshoots the range of its inputs.
     order : {"path"}, optional
-        The curve takes the inputs of a group as they are given, however far apart two in succession
-        are. ``"path"`` lays it along a short path through them instead, and lets neighbours among
-        the rows share a group; estimates come in the order given. Takes 16·K² bytes.
-
+        By default the curve takes the inputs of a group in the order given. With ``"path"`` it
+        follows a short path through them, and neighbouring rows share a group; estimates are in the
+        order given. Takes 16·K² bytes.
     decoder_loss : {"square", "bisquare"}
-        How the decoder counts an answer's distance from its curve. ``"bisquare"`` stops counting
-        beyond some standard deviations of the rest: gross errors have no influence, though many of
-        the answers may be wrong and the others noisy. It needs a ``decoder_smoothing`` above 0 and
-        some milliseconds a group, and may reject honest answers where the function bends sharply.
+        Loss of an answer's distance from the decoder's curve. ``"bisquare"`` is constant beyond some
+        standard deviations of the rest: gross errors have no influence, even where many answers are
+        wrong and the others noisy. It needs a ``decoder_smoothing`` above 0 and some milliseconds a
+        group, and may reject correct answers where the function bends sharply.
 
     Notes
     -----
@@ -85,17 +91,17 @@ class SplineCode(LinearCode):
         task_points(1, self.points)
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """With ``order``, in which order to cut rows (m, *x) so that neighbours share a group."""
+        """With ``order``, the order of rows (m, *x) in which neighbours share a group."""
         return arranged(rows, self.tasks, self.order)
 
-    def encode(  # type: ignore[override]  # another `Encoding`, which is all that the door needs
+    def encode(  # type: ignore[override]  # another `Encoding` suffices
         self, inputs: np.ndarray
     ) -> LinearEncoding | OrderedEncoding:
         """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`."""
-        return in_order(self._encode, inputs, self.order)
+        return encode_along_path(self._encode, inputs, self.order)
 
     def _encode(self, inputs: np.ndarray) -> LinearEncoding:
-        encoding = clipped(super().encode(inputs), inputs, self.clip)
+        encoding = clip_payloads(super().encode(inputs), inputs, self.clip)
         if self.decoder_loss == "square":
             return encoding
         return RobustEncoding(
@@ -104,12 +110,12 @@ class SplineCode(LinearCode):
 
     @property
     def looks_at_inputs(self) -> bool:
-        """To choose λ, to order them or to clip what is made of them, if asked to."""
+        """With ``encoder_smoothing="gcv"``, ``order`` or ``clip``."""
         return self.encoder_smoothing == "gcv" or self.order is not None or self.clip is not None
 
     @property
     def looks_at_answers(self) -> bool:
-        """To choose λ, if the decoder's is ``"gcv"``."""
+        """With ``decoder_smoothing="gcv"``."""
         return self.decoder_smoothing == "gcv"
 
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -129,7 +135,7 @@ class SplineCode(LinearCode):
         )
 
     def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
-        """Of a curve over the numbers of the workers, along which even a rough one is as rough everywhere."""
+        """Precision of a curve over the worker numbers, along which roughness is even."""
         return curve_precision(np.array(answered, float))
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:

@@ -292,5 +292,5 @@ _NOTHING = Sheet((), np.empty((0, 0)))
 
 
 def _surely_finite(encoding: Any) -> bool:
-    telltale = getattr(encoding, "telltale", None)
-    return telltale is not None and all_finite(telltale)
+    payload = getattr(encoding, "dense_payload", None)
+    return payload is not None and all_finite(payload)
