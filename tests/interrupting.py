@@ -57,15 +57,10 @@ def interrupted(n: int, job: Callable[[], object]) -> str | None:
 
 
 class Case:
-    """Things that one engine after another, or the same, is made to do.
-
-    Parameters
-    ----------
-    own : bool
-        Whether each interruption has an engine of its own.
-    """
+    """A use of an engine that is interrupted."""
 
     own = False
+    """Whether each interruption needs an engine of its own."""
 
     def __init__(self) -> None:
         self.engine = Local(2, grace=0.05)
@@ -155,7 +150,7 @@ CASES = {
 
 
 def sweep(name: str, step: int) -> None:
-    """Interrupt at every so manieth point; each time see that nothing hangs or is left. Prints how many there were."""
+    """Interrupt a case at every ``step``-th point, check that nothing hangs or is left, and print how often."""
     case, n, where = CASES[name](), 0, "at the start"
     files = descriptors()
     while where is not None:
@@ -177,7 +172,7 @@ def sweep(name: str, step: int) -> None:
 
 
 def work(batch: Any) -> Any:
-    """As a function may: some workers straggle."""
+    """Some workers take a minute."""
     time.sleep(60 if os.getpid() % 5 == 0 else 0.03)
     return batch
 
@@ -205,7 +200,7 @@ def loop(delay: float) -> float:
 
 
 def signals(count: int, seed: int) -> None:
-    """Send many at random times; each time see that nothing is left. Prints the seconds."""
+    """Send SIGINT this often at random times, check that nothing is left, and print the seconds until each end."""
     rng, before = random.Random(seed), descriptors()
     for _ in range(count):
         seconds = loop(rng.uniform(0.01, 0.6))
@@ -216,7 +211,7 @@ def signals(count: int, seed: int) -> None:
 
 
 def main(*arguments: str) -> None:
-    """Run cases, given as name:step, or so many signals, given as signals, count and seed."""
+    """Run cases, given as name:step, or ``signals``, a count and a seed."""
     with Local(1):
         pass  # what multiprocessing starts at its first use stays
     if arguments[0] == "signals":

@@ -17,7 +17,7 @@ SOURCE = """
 
 
 def run(folder: Path, *arguments: str, timeout: float) -> list[str]:
-    """What `interrupting` prints; what is left of it is killed should it hang."""
+    """What `interrupting` prints; a process that hangs is killed."""
     with script(folder, SOURCE, str(Path(__file__).parents[2]), *arguments) as running:
         running.finish(timeout)
         assert running.process.returncode == 0, running.err
@@ -48,7 +48,7 @@ def test_a_keyboard_interrupt_at_every_point(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_hundred_signals_at_random_times(tmp_path):
-    """Some workers sleep for a minute, of which nothing may be felt."""
+    """Some workers sleep for a minute."""
     seconds = [float(line) for line in run(tmp_path, "signals", "200", "0", timeout=800)]
     assert len(seconds) == 200
     assert max(seconds) < 12

@@ -128,7 +128,7 @@ class Slot(Calls[_Call]):
         except CannotSend as error:
             what = "the value to keep" if keep is not None else culprit(*value)
             raise CannotSend(f"{what} {error}") from error.__cause__
-        except BaseException:  # the engine was closed in the meantime, or we are interrupted
+        except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
             self._shield.soon(partial(self._abandon, [future]))
             raise

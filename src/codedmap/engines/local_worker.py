@@ -132,7 +132,7 @@ class Worker:
                 os.killpg(self._process.pid or 0, signal.SIGKILL)
 
     def end_descendants(self) -> None:
-        """Kill what its function has started: before it is stopped, and for what was started since then once more."""
+        """Kill what its function has started; to be called before `stop`, and once more after `join`."""
         end_descendants(self._name, [] if self.pid is None else [self.pid])
 
     def join(self) -> None:

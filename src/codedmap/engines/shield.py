@@ -1,9 +1,9 @@
-"""Work that Ctrl-C must not interrupt half-way, done for the main thread by another.
+"""Protection of shared state against KeyboardInterrupt.
 
-Python raises KeyboardInterrupt in the main thread, and there after almost any bytecode: also when `threading.Condition`
-has taken its lock and cannot give it back yet, or has released a waiter and not yet forgotten it. A later use of that
-condition, or of a queue, event, future or thread built on one, may then block forever. Locks and `SimpleQueue` are
-written in C: what they do is done or not.
+Python raises KeyboardInterrupt in the main thread, after almost any bytecode: also when `threading.Condition` has
+acquired its lock and the ``with`` block has not begun, or when it has released a waiter and not yet removed it. Another
+thread that uses this condition, or a queue, event, future or thread built on it, may then wait for ever. Locks and
+`SimpleQueue` are written in C, so each of their operations is done completely or not at all.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 
 class Shield:
-    """A thread that does for the main thread what must not be interrupted.
+    """A thread that runs jobs of the main thread which must not be interrupted.
 
     Parameters
     ----------
     look : callable
-        Called regularly.
+        Called in this thread from time to time.
     every : float
-        Seconds between two such calls.
+        Seconds between two of these calls.
     """
 
     def __init__(self, look: Callable[[], None], every: float) -> None:
@@ -57,17 +57,17 @@ class Shield:
             except RuntimeError as error:
                 begun.put(error)
 
-        # Thread.start waits for a condition, so it must not run in the main thread either.
+        # Thread.start waits for a condition, so it is not called in the main thread either.
         _thread.start_new_thread(start, ())
         error = get_interruptibly(begun)
         if error is not None:
             raise error
 
     def do(self, job: Callable[[], T]) -> T:
-        """Run a job, and wait for what it returns or raises.
+        """Run a job, and return or raise what it does.
 
-        In the main thread the job is done even if the wait is interrupted; other threads run it themselves, because they
-        are never interrupted.
+        If the main thread is interrupted while it waits, the job is completed nevertheless. Other threads run the job
+        themselves, because they are never interrupted.
         """
         outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
@@ -90,7 +90,7 @@ class Shield:
             del error  # a reference cycle with this frame
 
     def soon(self, job: Callable[[], object]) -> bool:
-        """Run a job of the main thread without waiting; False if it may as well run here."""
+        """Run a job without waiting for it; False, and nothing done, outside of the main thread or after the end."""
         if threading.current_thread() is not threading.main_thread():
             return False
         with self._lock:
@@ -130,18 +130,18 @@ class Shield:
 
 
 class _Condition(threading.Condition):
-    # Entered and left by the methods of its lock, which are one step; its own are several.
+    # Entered and left by the methods of its lock, which are written in C; those of Condition are not.
     __enter__ = property(attrgetter("_lock.__enter__"))
     __exit__ = property(attrgetter("_lock.__exit__"))
 
 
 class Answer(Future[Any]):
-    """A future that other threads can complete though the main thread was interrupted while it used it.
+    """A future whose lock is released even if the main thread is interrupted while it holds it.
 
     Parameters
     ----------
-    slot : object
-        Where the call was sent.
+    slot : Calls
+        The queue of its call.
     """
 
     def __init__(self, slot: Any) -> None:

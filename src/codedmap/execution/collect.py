@@ -171,7 +171,7 @@ class Collection(Closing):
 
     def _send(self, call: _Call, fn: Any, payload: Any) -> None:
         future = self._engine.submit(call.worker, fn, payload)
-        self._running[future] = call  # at once: `close` abandons it if we are interrupted
+        self._running[future] = call  # first: `close` abandons it after a KeyboardInterrupt
         self._asked.add(call.slot)
         self._unasked.discard(call.worker)
         future.add_done_callback(self._arrivals.put)

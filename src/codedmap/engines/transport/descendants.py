@@ -15,21 +15,21 @@ _PROC = Path("/proc")
 
 
 def mark(name: str) -> None:
-    """Mark this process: what it starts from now on has this name in its environment."""
+    """Put a name into the environment of all processes that this one starts from now on."""
     os.environ[_MARK] = name
 
 
 def end_descendants(name: str, pids: Collection[int] = ()) -> None:
-    """Kill all processes below these, and all that were started with a mark that begins with this name.
+    """Kill all descendants of these processes, and all processes whose mark begins with this name.
 
-    A process in a session of its own is still below the one that started it, until that ends; then it is found by its
-    mark. Does nothing where there is no ``/proc``.
+    A process in a session of its own is still a descendant of the one that started it, until that one ends; then it is
+    found by its mark. Does nothing where there is no ``/proc``.
     """
     marked = f"\0{_MARK}={name}".encode()
     children: dict[int, list[int]] = {}
     found = []
     entries: list[Path] = []
-    with contextlib.suppress(OSError):  # no file can be opened: the next call tries again
+    with contextlib.suppress(OSError):  # too many open files: found when the engine is closed
         entries = list(_PROC.glob("[0-9]*"))
     for entry in entries:
         with contextlib.suppress(OSError):  # it has ended, or is another user's
