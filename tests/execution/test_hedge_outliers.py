@@ -164,7 +164,7 @@ def test_among_mixtures_a_liars_hedge_is_not_used(order, lost):
 
 
 @pytest.mark.parametrize("stop", [cm.Decodable(), cm.Everyone(), cm.Quorum(5)])
-def test_where_only_hedges_can_be_decoded_those_of_a_liar_are_sent_once_more(stop):
+def test_where_only_hedges_can_be_decoded_rejected_ones_are_sent_once_more(stop):
     X = np.arange(6.0).reshape(3, 2)
     script = {
         0: [corrupt(lambda answer: answer * np.nan)],
