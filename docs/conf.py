@@ -58,10 +58,24 @@ _FACES = (
 def setup(app: Sphinx) -> None:
     _share_field_docstrings()
     app.add_directive("cli-help", _CliHelp)
+    app.connect("source-read", _codes_on_the_api_page)
     app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
     app.connect("autodoc-process-signature", _no_signature_of_protocols)
     app.connect("missing-reference", _found)
+
+
+def _codes_on_the_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
+    if docname == "api":
+        source[0] = with_all_codes(source[0])
+
+
+def with_all_codes(page: str) -> str:
+    """The API page, with the codes that it does not name itself."""
+    named = re.findall(r"autoclass:: (?:[\w.]+\.)?(\w+)", page)
+    rest = [name for name in codedmap.codes.__all__ if name not in named]
+    lines = "\n".join(f".. autoclass:: codedmap.codes.{name}" for name in rest)
+    return page.replace(".. all other codes", lines)
 
 
 class _CliHelp(SphinxDirective):

@@ -1,13 +1,18 @@
-"""The table of map codes: joining the laws means adding a row."""
+"""The table of map codes. One that is not in it joins the laws by being in `codedmap.codes`.
+
+A row states more of a code than that: that it copies, say, or how near the identity comes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from inspect import isabstract, signature
 from typing import Any
 
 import codedmap as cm
+from codedmap import codes
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Row:
 
 ROUGH = cm.estimation.Prior(2.0, noise=1e-6, smoothness="matern32")
 
-ROWS = (
+ROWS: tuple[Row, ...] = (
     Row("uncoded", lambda k, n, s: cm.Uncoded(k), 0.0, copies=True, states=True),
     Row(
         "uncoded, filled", lambda k, n, s: cm.Uncoded(k, fill="mean"), 0.0, copies=True, states=True
@@ -90,4 +95,23 @@ ROWS = (
         True,
         True,
     ),
+)
+
+
+def unlisted(method: str, needed: list[str], made: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Codes with this method of which none was made, by name; those that need just these arguments."""
+    listed = set(map(type, made))
+    for name in codes.__all__:
+        make = getattr(codes, name)
+        if hasattr(make, method) and make not in listed and not isabstract(make):
+            arguments = signature(make).parameters.values()
+            if [it.name for it in arguments if it.default is it.empty] == needed:
+                yield name, make
+
+
+ROWS += tuple(
+    Row(name, make, 0.5, states=getattr(make, "has_stderr", False))
+    for name, make in unlisted(
+        "encode", ["tasks", "workers", "stragglers"], [row.make(4, 12, 3) for row in ROWS]
+    )
 )

@@ -1,4 +1,4 @@
-"""The table of matrix codes: to test a new code, add a row."""
+"""The table of matrix codes. A code of `codedmap.codes` that only needs K and N is tested without a row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import codedmap as cm
+
+from .codes import unlisted
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Row:
     """Has an estimate before it can be decoded."""
 
 
-ROWS = (
+ROWS: tuple[Row, ...] = (
     Row("uncoded", lambda k, n: cm.Uncoded(k)),
     Row("replication", cm.Replication),
     Row("replication, confirmed", lambda k, n: cm.Replication(k, n, confirm=2)),
@@ -29,4 +31,8 @@ ROWS = (
     Row("mds, no stragglers", lambda k, n: cm.codes.MDSCode(k, k)),
     Row("polar", cm.codes.PolarCode, anytime=True),
     Row("polar, high rate", lambda k, n: cm.codes.PolarCode(min(2 * k, n), n), anytime=True),
+)
+ROWS += tuple(
+    Row(name, make)
+    for name, make in unlisted("decode", ["tasks", "workers"], [row.make(2, 8) for row in ROWS])
 )

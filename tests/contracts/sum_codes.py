@@ -1,4 +1,4 @@
-"""The table of sum codes: to test a new code, add a row."""
+"""The table of sum codes. A code of `codedmap.codes` that only needs N and S is tested without a row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import codedmap as cm
+
+from .codes import unlisted
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Row:
     exact: bool = True
 
 
-ROWS = (
+ROWS: tuple[Row, ...] = (
     Row(
         "fractional repetition",
         cm.codes.FractionalRepetition,
@@ -60,4 +62,10 @@ ROWS = (
         ((60, 9), (200, 19)),
         exact=False,
     ),
+)
+ROWS += tuple(
+    Row(name, make, ((1, 0), (5, 0), (12, 1)), ((60, 3),))
+    for name, make in unlisted(
+        "held", ["workers", "stragglers"], [row.make(*row.small[0]) for row in ROWS]
+    )
 )

@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 
+from . import matrix_codes, sum_codes
 from .codes import ROWS, Row
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 linear = pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)
 lawful = settings(max_examples=25, deadline=None)
+
+
+def test_every_code_is_in_a_table():
+    made = [row.make(4, 12, 3) for row in ROWS]
+    made += [row.make(*row.small[0]) for row in sum_codes.ROWS]
+    made += [row.make(2, 8) for row in matrix_codes.ROWS]
+    codes = {getattr(cm.codes, name) for name in cm.codes.__all__} - {cm.codes.LinearCode}
+    assert codes == set(map(type, made))
 
 
 @st.composite

@@ -70,8 +70,8 @@ def plan(
         How long calls take (``codedmap.latency``). Straggler sets are drawn from it, and the plan also
         reports how long each scheme takes, exact ones included.
     codes : mapping of str to Code, or iterable of Code, optional
-        Codes to compare, all with K tasks and at most N workers. By default kernel codes, copies, splines
-        and Berrut.
+        Codes to compare, all with K tasks and at most N workers. By default kernel codes, copies, splines,
+        Berrut, and every other code of ``codedmap.codes`` whose only required arguments are K, N and S.
     budget : float, optional
         The largest number of worker calls a task, N / K. 3 by default, where K is chosen.
     seed : int

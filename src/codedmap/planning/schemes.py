@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import isabstract, signature
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import codes as table
 from ..codes import BerrutCode, KernelCode, Replication, SplineCode, Uncoded
+from ..codes.linear import LinearCode
 from ..contracts.code import Code
 from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers, WorkerLost
 from ..estimation import Known, Prior
 from .asking import Answer, answers_to
 from .replays import Outcomes, Part, Trial, prepared, replayed
 
-__all__ = ["MOST_KNOWN", "Ground", "Measured", "all_sets", "measured", "standard"]
+__all__ = [
+    "MOST_KNOWN",
+    "Ground",
+    "Measured",
+    "all_sets",
+    "codes_of_counts",
+    "measured",
+    "standard",
+]
 
 SPREADS = (0.0, 0.1, 0.2, 0.5, 1.0)
 MOST_KNOWN = 256
@@ -38,6 +51,9 @@ _SUSPICIONS = (10.0, 30.0, 1e6)
 """Tried one after the other where honest answers are thought lies; with the last one, none is."""
 _CLEARLY = 3.0
 """Standard errors by which the best of several ways to decode must lead, to be taken for no accident."""
+_NUMBERS = ["tasks", "workers", "stragglers"]
+_USUAL = (Uncoded, Replication, KernelCode, SplineCode, BerrutCode)
+"""Tried as `standard` has them; any other code that takes just these numbers is tried as it is."""
 _CALIBRATION = (0.2, 5.0)
 """Factors on standard errors that a small sample may call for."""
 
@@ -128,7 +144,24 @@ def standard(tasks: int, workers: int, stragglers: int, *, mixes: bool) -> list[
         codes.append(("spline (LeTCC)", SplineCode(tasks, workers, stragglers)))
         codes.append(("spline, ordered", SplineCode(tasks, workers, stragglers, order="path")))
         codes.append(("Berrut (BACC)", BerrutCode(tasks, workers, stragglers)))
+    for name, make in codes_of_counts().items():
+        if make not in _USUAL and (mixes or not issubclass(make, LinearCode)):
+            with suppress(InvalidArgument):  # numbers that this code does not fit
+                codes.append((name, make(tasks=tasks, workers=workers, stragglers=stragglers)))
     return codes
+
+
+def codes_of_counts() -> dict[str, type[Any]]:
+    """The codes whose only required arguments are K, N and S, by name."""
+    found = {}
+    for public in table.__all__:
+        make = getattr(table, public)
+        if hasattr(make, "encode") and not isabstract(make):  # else it is for sums, or matrices
+            given = signature(make).parameters.values()
+            if [it.name for it in given if it.default is it.empty] == _NUMBERS:
+                words = re.findall(r"[A-Z][^A-Z]*", public.removesuffix("Code"))
+                found["-".join(words).lower()] = make
+    return found
 
 
 def measured(
