@@ -133,9 +133,11 @@ def run(todo: list[Step], folder: Path) -> list[str]:
     place = folder / "place"
     place.mkdir()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    environment.pop("COLUMNS", None)  # else tables are as narrow as the terminal
     done = subprocess.run(
         [sys.executable, "-W", "error", script, plan, printed],
-        env={"OMP_NUM_THREADS": "1", **os.environ, "PATH": path}, cwd=place, timeout=120,
+        env={**environment, "PATH": path}, cwd=place, timeout=120,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

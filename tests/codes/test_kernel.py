@@ -381,7 +381,7 @@ def drawn(rng, points, prior, outputs):
     return np.linalg.cholesky(covariance) @ rng.standard_normal((len(points), outputs)) * 3.0 + 7.0
 
 
-@pytest.mark.parametrize(("message", "low", "high"), [(True, 0.93, 1.07), (False, 0.85, 1.2)])
+@pytest.mark.parametrize(("known_prior", "low", "high"), [(True, 0.93, 1.07), (False, 0.85, 1.2)])
 @pytest.mark.parametrize("smoothness", ["matern32", "matern52"])
 def test_on_draws_from_the_prior_errors_are_what_is_stated(smoothness, known_prior, low, high):
     prior = cm.estimation.Prior(2.0, 1e-8, smoothness)

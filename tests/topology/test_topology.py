@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from experiments.clusters_every import every
+from experiments.clusters_every import enumerate_selections
 from experiments.clusters_random import small
 
 import codedmap as cm
@@ -39,10 +39,10 @@ def two(**more) -> cm.topology.Cluster:
 @pytest.mark.parametrize("seed", range(9))
 def test_the_plan_is_the_cheapest_without_a_time_limit_and_near_it_with_one(seed):
     cluster = small(((4, 4), (3, 5), (4, 3))[seed % 3], np.random.default_rng(seed))
-    known = every(cluster, ERROR)
+    known = enumerate_selections(cluster, ERROR)
     plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=np.inf)
     assert plan.cost == pytest.approx(known.cost.min(), rel=1e-6)
-    middle = known.fastest + 0.5 * (known.at_leisure - known.fastest)
+    middle = known.fastest + 0.5 * (known.cheapest_seconds - known.fastest)
     plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=middle)
     assert plan.in_time
     assert plan.accurate
@@ -55,7 +55,7 @@ def test_the_plan_is_the_cheapest_without_a_time_limit_and_near_it_with_one(seed
 
 def test_units_of_cost_and_time_do_not_matter():
     cluster = small((4, 4), np.random.default_rng(3))
-    known = every(cluster, ERROR)
+    known = enumerate_selections(cluster, ERROR)
     limit = known.fastest * 1.2
     plan = cm.topology.plan_cluster(cluster, error=ERROR, seconds=limit)
 
@@ -150,10 +150,10 @@ def test_too_little_time_names_the_best_error_and_time():
         cm.errors.Unreachable, match=r"within 60 s: the fastest .* takes \d"
     ) as raised:
         cm.topology.plan_cluster(two(), error=0.1, seconds=60)
-    known = every(two(), 0.1)
+    known = enumerate_selections(two(), 0.1)
     assert raised.value.seconds == pytest.approx(known.fastest)
     best = raised.value.error
-    assert every(two(), best * 1.0001).fastest <= 60.0
+    assert enumerate_selections(two(), best * 1.0001).fastest <= 60.0
     plan = cm.topology.plan_cluster(two(), error=0.1, seconds=60, throw=False)
     assert plan.seconds == pytest.approx(known.fastest)
     assert not plan.in_time
@@ -262,7 +262,7 @@ def test_a_node_that_is_free_but_learns_nothing_is_not_the_cheapest():
     )
     plan = cm.topology.plan_cluster(cluster, error=0.1, seconds=np.inf)
     assert plan.learning == ("able",)
-    assert plan.cost == pytest.approx(every(cluster, 0.1).cost.min())
+    assert plan.cost == pytest.approx(enumerate_selections(cluster, 0.1).cost.min())
 
 
 def test_the_expected_slowest_of_equal_nodes_is_a_harmonic_number():

@@ -99,12 +99,12 @@ class OrderedEncoding:
     ----------
     encoding : LinearEncoding
         Encoding of the inputs along the path.
-    path : ndarray, shape (K, B), int
+    places : ndarray, shape (K, B), int
         Task at each position of the path.
     """
 
     encoding: LinearEncoding
-    path: np.ndarray
+    places: np.ndarray
 
     @property
     def payloads(self) -> np.ndarray:
@@ -134,7 +134,7 @@ class OrderedEncoding:
     def _in_given_order(self, estimate: Estimate) -> Estimate:
         def reorder(along_path: np.ndarray) -> np.ndarray:
             given = np.empty_like(along_path)
-            given[self.path, np.arange(self.path.shape[1])] = along_path
+            given[self.places, np.arange(self.places.shape[1])] = along_path
             return given
 
         return replace(
