@@ -37,7 +37,7 @@ from .errors import (
     WorkerCrashed,
 )
 from .execution.hedge import Hedge
-from .results import MapResult, MatrixResult, Plan, SumResult
+from .results import MapResult, MatrixResult, Plan, Status, SumResult
 
 __version__ = "0.1.0"
 
@@ -64,6 +64,7 @@ __all__ = [
     "Quorum",
     "Replication",
     "SplineCode",
+    "Status",
     "SumResult",
     "Tolerance",
     "Uncoded",

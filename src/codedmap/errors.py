@@ -7,6 +7,7 @@
     ├── Unreachable (ValueError)          no selection of a cluster's nodes meets the targets
     ├── InvalidAnswer (ValueError)        what fn returned is not one array with a row per payload row
     ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stopping rule needs
+    │   └── RowFailed                     a row raised, ended its workers or ran too long
     ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory
     ├── CannotSend (TypeError)            a function or value that cannot be sent to a worker
     ├── EngineError (RuntimeError)        the engine could not start, or was closed before the call
@@ -14,6 +15,8 @@
     └── WorkerLost (RuntimeError)         one call gave no answer, see ``MapResult.failed``
         ├── WorkerCrashed                 the process died during the call
         ├── Abandoned                     the call was ended because its answer was no longer needed
+        ├── NotStarted                    its worker ended before the call began
+        ├── CallTimeout (TimeoutError)    it ran longer than ``call_timeout``
         └── KeptLost                      the value kept on a worker was lost with that worker
 
 Each message says what happened, with numbers, and ends with the next step. A step that may not apply
@@ -26,6 +29,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "Abandoned",
+    "CallTimeout",
     "CannotSend",
     "CodedmapError",
     "EngineError",
@@ -35,6 +39,8 @@ __all__ = [
     "MissingMainGuard",
     "NotEnoughAnswers",
     "NotEnoughMemory",
+    "NotStarted",
+    "RowFailed",
     "Unreachable",
     "WorkerCrashed",
     "WorkerLost",
@@ -101,6 +107,16 @@ class NotEnoughAnswers(CodedmapError, RuntimeError):
     """
 
 
+class RowFailed(NotEnoughAnswers):
+    """A row has no answer, because ``fn`` raised, ended its workers or ran too long.
+
+    What ``fn`` raised is the cause (``__cause__``), with the worker's traceback.
+    """
+
+    row: int
+    """Its number among the inputs."""
+
+
 class NotEnoughMemory(CodedmapError, MemoryError):
     """The payloads, or what a code computes for them, do not fit into the free memory."""
 
@@ -127,6 +143,14 @@ class WorkerCrashed(WorkerLost):
 
 class Abandoned(WorkerLost):
     """The call was ended, or never begun, because its answer was no longer needed."""
+
+
+class NotStarted(WorkerLost):
+    """The worker ended before the call began."""
+
+
+class CallTimeout(WorkerLost, TimeoutError):
+    """A row ran longer than ``call_timeout``."""
 
 
 class KeptLost(WorkerLost):

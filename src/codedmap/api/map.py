@@ -1,77 +1,119 @@
-"""`map` and `stream`: run a function on K inputs over N unreliable workers."""
+"""`map` and `stream`: run a function on many inputs, exactly, or with a code over unreliable workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+import operator
+import os
+import time
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any, Literal
 
-import numpy as np
-
 from ..codes import Uncoded
+from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
+from ..contracts.engine import no_engine
 from ..contracts.inputs import check_finite, shaped_rows
-from ..contracts.stopping import StoppingRule
+from ..contracts.stopping import AllOf, AnyOf, Deadline, Decodable, Quorum, StoppingRule, Tolerance
 from ..contracts.sum_code import SumCode
-from ..engines import Engine, Resident
+from ..engines import Engine, FromExecutor, Local, Resident
+from ..engines.inline import Inline
 from ..errors import InvalidArgument
 from ..execution.hedge import Hedge, checked_hedge
+from ..execution.inputs import InputRows
+from ..execution.scheduler import Job
 from ..execution.stream import Settings, checked_engine, checked_rule, send
+from ..execution.task import RowsTask, in_worker, itemwise
 from ..execution.wave import Wave
 from ..planning.auto import auto
 from ..results.map_result import MapResult
 from ..results.progress_bar import progress_bar
 from ..results.summary import given_as
+from .rows import RowsJob
 
-__all__ = ["Itemwise", "itemwise", "map", "stream"]
+__all__ = ["itemwise", "map", "stream"]
+
+_HEDGE = Hedge()
+_COMPUTING = 0.9  # of the deadline; the rest is for estimates
 
 
 def map(
-    fn: Callable[[Any], Any] | Resident,
+    fn: Callable[..., Any] | Resident,
     inputs: Any,
     *,
-    code: Code | Literal["auto"],
-    engine: Engine | Executor,
+    code: Code | Literal["auto"] | None = None,
+    engine: Engine | Executor | None = None,
+    deadline: float | None = None,
+    tolerance: float | None = None,
     stop: StoppingRule | None = None,
-    hedge: Hedge | None = None,
-    throw: bool = True,
-    progress: bool = False,
+    hedge: Hedge | None = _HEDGE,
+    retries: int = 2,
+    call_timeout: float | None = None,
+    on_error: Literal["raise", "record"] = "raise",
+    kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    chunk: int | Literal["all"] | None = None,
+    progress: bool | None = None,
 ) -> MapResult:
-    """Run ``fn`` on every row of ``inputs``; finish when enough workers have answered.
+    """Run ``fn`` on every row of ``inputs``.
 
-    The rows are cut into groups of K tasks; the code makes N payloads of each group, and worker n
-    computes ``fn`` on one batch, its payload of every group. When the stopping rule is satisfied, all rows
+    Without ``code``, ``deadline``, ``tolerance`` and ``stop`` every row is exact, or `map` raises. A
+    call whose worker dies is made again elsewhere, and a late one is also sent to a second worker. With
+    ``deadline`` rows that have no answer in time are estimated from the others, and say so.
+
+    With a ``code`` the rows are cut into groups of K tasks; the code makes N payloads of each group, and
+    worker n computes ``fn`` on its payload of every group. When the stopping rule is satisfied, all rows
     are decoded from the answers so far; calls that still run are abandoned.
 
     Parameters
     ----------
     fn : callable
         Batch to batch, row by row: (b, *x) -> (b, *y), like a model's ``predict``; `itemwise` lifts
-        a function of one input. Or a `codedmap.engines.Resident` on the same engine.
-    inputs : array-like, shape (m, *x)
-        m >= 1 rows; floating point for codes that mix. The dtype is kept.
-    code : Code or "auto"
+        a function of one input. It may run more than once for a row. Answers are arrays, numbers, or
+        tuples, dicts and dataclasses of arrays; without a code also strings and objects. Or a
+        `codedmap.engines.Resident` on the same engine.
+    inputs : array-like, list, data frame, or tuple of these
+        m >= 1 rows. ``fn`` gets batches of the same kind: of several inputs, given as a tuple, one
+        argument each. Codes that mix take one array of floating-point numbers.
+    code : Code or "auto", optional
         How payloads are made from tasks, and estimates from answers. "auto": the code that `plan` finds
         best for a random sample of the rows and the engine's workers, with at most 3 worker calls a
-        task. The number of late workers it plans for is the number that ``stop`` does not wait for, or a
-        fifth of them if the rule counts no answers. The engine computes what the plan needs, each row
-        twice in case a worker is lost: about as many calls as the rows themselves, at most a few
-        thousand rows. ``result.plan`` describes it; give ``code=result.code`` next time to skip planning.
-    engine : Engine or concurrent.futures.Executor
-        Where payloads are computed. With fewer workers than the code has, slot n runs on worker
-        n mod workers, so losses come together: a warning says so.
+        task. ``result.plan`` describes it; give ``code=result.code`` next time to skip planning.
+    engine : Engine or concurrent.futures.Executor, optional
+        Where calls run. By default worker processes on the cores of this machine, for this call; inside
+        a call of `map`, the same process.
+    deadline : float, optional
+        Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
+    tolerance : float, optional
+        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``.
     stop : StoppingRule, optional
-        When to stop waiting. By default ``Quorum(N - S) & Decodable()``. A worker that hangs
-        without dying is waited for unless the rule contains a `Deadline`.
+        When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
     hedge : Hedge, optional
-        Send late tasks once more. The job then also ends as soon as every row is exact.
-    throw : bool
-        If True, raise when the rows cannot be decoded, or the stopping rule cannot be satisfied any
-        more. If False, return what there is: rows that cannot be decoded are NaN with an infinite
-        standard error, and ``outcome`` says why waiting ended.
-    progress : bool
-        If True, draw a progress bar on the error stream if that is a terminal.
+        How late calls are sent again; None: never.
+    retries : int
+        How often a row that runs alone may end its worker and be sent again. After that it is FAILED,
+        unless so many other calls crash that it may be chance. 0: no row is sent twice.
+    call_timeout : float, optional
+        Seconds that a row may run; rows that run longer fail.
+    on_error : {"raise", "record"}
+        What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
+        and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
+        other rows are computed.
+    kwargs : mapping, optional
+        Further keyword arguments of ``fn``.
+    seed : int, optional
+        Gives ``fn`` a keyword ``rng``: a list with a `numpy.random.Generator` for each row of the batch
+        (with `itemwise` one generator), the same in every run of the row.
+    chunk : int or "all", optional
+        Rows of a call. By default calls take about 0.2 s, by what was seen. With a code all rows are one
+        chunk.
+    progress : bool, optional
+        Whether to show progress on the error stream: as a bar on a terminal, elsewhere a line every 10 s.
+        By default on a terminal and in a notebook.
 
     Returns
     -------
@@ -81,45 +123,85 @@ def map(
     ------
     InvalidArgument
         If an argument is invalid; nothing has been computed then.
+    RowFailed
+        If a row fails, with ``on_error="raise"``; what ``fn`` raised is the cause.
+    NotEnoughAnswers
+        If rows are missing without a ``deadline``, ``tolerance`` or ``stop``; with a code, if the answers
+        cannot be decoded.
     NotEnoughMemory
-        If the payloads would not fit into the free memory (N/K times the inputs, twice).
+        If a code's payloads would not fit into the free memory (N/K times the inputs, twice).
     CannotSend
         If ``fn`` cannot be pickled.
-    NotEnoughAnswers
-        If the answers cannot be decoded, or calls failed so often that the stopping rule can never be
-        satisfied; the first worker's exception is the cause.
     EngineError
-        If no call was answered because the engine has broken down.
+        If the engine was closed or has broken down.
     InvalidAnswer
-        If ``fn`` does not return one array with a row per row of its payload.
+        If ``fn`` does not return a row for each row of its batch.
+
+    Examples
+    --------
+    >>> import numpy as np, codedmap as cm
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(4) as pool:
+    ...     result = cm.map(np.sqrt, np.arange(6.0), engine=pool)
+    >>> result.values
+    array([0.        , 1.        , 1.41421356, 1.73205081, 2.        , 2.23606798])
     """
-    wave, settings = _encoded(fn, inputs, code, engine, stop=stop, hedge=hedge, throw=throw)
-    [result] = send(wave, settings, progress_bar(progress))
-    return result
+    options = _Options(
+        deadline=deadline,
+        tolerance=tolerance,
+        stop=stop,
+        hedge=hedge,
+        retries=retries,
+        call_timeout=call_timeout,
+        on_error=on_error,
+        kwargs=kwargs,
+        seed=seed,
+        chunk=chunk,
+        progress=progress,
+    )
+    if code is not None:
+        wave, settings = options.encoded(fn, inputs, code, engine)
+        [result] = send(wave, settings, progress_bar(progress))
+        return result
+    with ExitStack() as stack:
+        job = options.rows_job(fn, inputs, engine, stack)
+        for _ in job.run():
+            pass
+        return job.result()
 
 
 def stream(
-    fn: Callable[[Any], Any] | Resident,
+    fn: Callable[..., Any] | Resident,
     inputs: Any,
     *,
-    code: Code | Literal["auto"],
-    engine: Engine | Executor,
+    code: Code | Literal["auto"] | None = None,
+    engine: Engine | Executor | None = None,
+    deadline: float | None = None,
+    tolerance: float | None = None,
     stop: StoppingRule | None = None,
-    hedge: Hedge | None = None,
-    throw: bool = True,
-    progress: bool = False,
+    hedge: Hedge | None = _HEDGE,
+    retries: int = 2,
+    call_timeout: float | None = None,
+    on_error: Literal["raise", "record"] = "raise",
+    kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    chunk: int | Literal["all"] | None = None,
+    progress: bool | None = None,
 ) -> Generator[MapResult, None, None]:
     """Run ``fn`` on every row of ``inputs``, and give results that improve as answers come.
 
-    The first result comes as soon as the answers can be decoded, and further ones after further
-    answers, each decoded from all answers so far. Their ``outcome`` is `Outcome.WAITING`, except
-    for the last result, which is the one that `map` would have returned. Decoding the results before the
-    last takes at most a tenth of the time, so answers in quick succession may share a result.
+    Without a code each result holds the rows answered so far, and the others are MISSING. With a code the
+    first result comes as soon as the answers can be decoded, and further ones after further answers, each
+    decoded from all answers so far. Their ``outcome`` is `Outcome.WAITING`, except for the last result,
+    which is the one that `map` would have returned. Making the results before the last takes at most a
+    tenth of the time, so answers in quick succession may share a result.
 
     Parameters
     ----------
-    fn, inputs, code, engine, stop, hedge, throw, progress
+    fn, inputs, code, engine, deadline, tolerance, stop, hedge, retries, call_timeout, on_error, kwargs, seed
         As for `map`. Arguments are checked and payloads sent at the call, not at the first result.
+    chunk, progress
+        As for `map`.
 
     Returns
     -------
@@ -133,61 +215,172 @@ def stream(
     CodedmapError
         As `map`, in place of the last result.
     """
-    wave, settings = _encoded(fn, inputs, code, engine, stop=stop, hedge=hedge, throw=throw)
-    return send(wave, settings, progress_bar(progress), early=True)
+    options = _Options(
+        deadline=deadline,
+        tolerance=tolerance,
+        stop=stop,
+        hedge=hedge,
+        retries=retries,
+        call_timeout=call_timeout,
+        on_error=on_error,
+        kwargs=kwargs,
+        seed=seed,
+        chunk=chunk,
+        progress=progress,
+    )
+    if code is not None:
+        wave, settings = options.encoded(fn, inputs, code, engine)
+        return send(wave, settings, progress_bar(progress), early=True)
+    stack = ExitStack()
+    try:
+        job = options.rows_job(fn, inputs, engine, stack)
+    except BaseException:
+        stack.close()
+        raise
+    return job.stream(stack)
 
 
-def _encoded(
-    fn: Callable[[Any], Any] | Resident,
-    inputs: Any,
-    code: Code | Literal["auto"],
-    engine: Engine | Executor,
-    *,
-    stop: StoppingRule | None,
-    hedge: Hedge | None,
-    throw: bool,
-) -> tuple[Wave, Settings]:
-    """Check the arguments, choose a code if "auto", and encode the inputs."""
-    rows, hedge = shaped_rows(inputs), checked_hedge(hedge)
-    plan = None
-    if isinstance(code, str) and code == "auto":
-        if isinstance(engine, Engine):  # before a plan is made
-            checked_rule(stop, Uncoded(engine.workers))
-        check_finite(rows)
-        plan = auto(fn, rows, engine, stop, given=given_as(inputs))
-        code = plan.code
-    if not isinstance(code, Code):
-        kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
-        raise InvalidArgument(
-            f'code={code!r} is {kind}: give one such as Replication(8, 16), or "auto"'
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """The arguments of `map` besides the function, the inputs and what they are run with."""
+
+    deadline: float | None
+    tolerance: float | None
+    stop: StoppingRule | None
+    hedge: Hedge | None
+    retries: int
+    call_timeout: float | None
+    on_error: str
+    kwargs: Mapping[str, Any] | None
+    seed: int | None
+    chunk: int | Literal["all"] | None
+    progress: bool | None
+
+    def __post_init__(self) -> None:
+        checked_hedge(self.hedge)
+        check_whole("retries", self.retries, 0)
+        timeout = self.call_timeout
+        if timeout is not None and not (is_real(timeout) and timeout > 0):
+            raise InvalidArgument(f"call_timeout={timeout!r} must be more than 0 seconds, or None")
+        if self.seed is not None:
+            check_whole("seed", self.seed, 0)
+        if self.chunk not in (None, "all"):
+            check_whole("chunk", self.chunk, 1)
+        if self.on_error not in ("raise", "record"):
+            raise InvalidArgument(f'on_error={self.on_error!r} must be "raise" or "record"')
+
+    def rows_job(self, fn: Any, inputs: Any, engine: Any, stack: ExitStack) -> RowsJob:
+        """A job without a code; the stack closes an engine that is made for it."""
+        started = time.monotonic()
+        _check_fn(fn)
+        hedge = self.hedge
+        if hedge is not None and hedge.after is not None:
+            raise InvalidArgument(
+                f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
+                "take longer than the others: give Hedge() or Hedge(budget=0.1)"
+            )
+        rows = InputRows(inputs)
+        rule = _rule(self, None, share=1.0 if rows.array is None else _COMPUTING)
+        engine = _engine(engine, stack)
+        threads = isinstance(engine, Inline) or getattr(engine, "in_threads", False)
+        job = Job(
+            rows.rows,
+            hedge=None if hedge is None else hedge.budget,
+            retries=self.retries,
+            call_timeout=self.call_timeout or math.inf,
+            stop=rule,
+            ahead=0,
+            size=rows.rows if self.chunk == "all" else self.chunk,
         )
+        return RowsJob(
+            job,
+            engine,
+            RowsTask(fn, dict(self.kwargs or {}), self.seed, capture=not threads),
+            rows,
+            record=self.on_error == "record",
+            started=started,
+            progress=self.progress,
+            deadline=self.deadline,
+        )
+
+    def encoded(self, fn: Any, inputs: Any, code: Any, engine: Any) -> tuple[Wave, Settings]:
+        """Rows encoded by a code, which is chosen if it is "auto"."""
+        rows, hedge = shaped_rows(inputs), self.hedge
+        if hedge is not None and hedge.after is None:
+            hedge = None  # a code has spare answers already
+        stop, plan = _rule(self, code), None
+        if isinstance(code, str) and code == "auto":
+            if isinstance(engine, Engine):  # before a plan is made
+                checked_rule(stop, Uncoded(engine.workers))
+            check_finite(rows)
+            plan = auto(fn, rows, engine, stop, given=given_as(inputs))
+            code = plan.code
+        if not isinstance(code, Code):
+            kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
+            raise InvalidArgument(
+                f'code={code!r} is {kind}: give one such as Replication(8, 16), or "auto"'
+            )
+        _check_fn(fn)
+        if self.kwargs:
+            fn = partial(fn, **self.kwargs)
+        engine = checked_engine(engine, fn, code.workers)
+        settings = Settings(fn, engine, checked_rule(stop, code), hedge, self.on_error == "raise")
+        wave = Wave(code, rows, plan=plan, given=given_as(inputs), hedged=hedge is not None)
+        return wave, settings
+
+
+def _engine(engine: Any, stack: ExitStack) -> Engine:
+    if engine is None:
+        if in_worker():
+            return Inline()
+        return stack.enter_context(Local(len(os.sched_getaffinity(0))))
+    if isinstance(engine, Executor):
+        return FromExecutor(engine, _executor_workers(engine))
+    if isinstance(engine, type) or not isinstance(engine, Engine):
+        raise no_engine(engine, "neither an engine nor an Executor")
+    if engine.workers < 1:
+        raise InvalidArgument(f"engine={engine!r} has no workers: start some, or leave engine out")
+    return engine
+
+
+def _executor_workers(executor: Executor) -> int:
+    workers = getattr(executor, "_max_workers", None)
+    if not isinstance(workers, int):
+        raise InvalidArgument(
+            f"engine={executor!r} does not say how many calls it runs at the same time: give "
+            "codedmap.engines.FromExecutor(executor, workers=8), say"
+        )
+    return workers
+
+
+def _rule(options: _Options, code: Any, share: float = 1.0) -> StoppingRule | None:
+    """The stopping rule that the arguments amount to; it has this share of the deadline."""
+    stop, deadline, tolerance = options.stop, options.deadline, options.tolerance
+    rules: list[StoppingRule] = []
+    if stop is not None:
+        if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+            raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Deadline(20)")
+        if code is None and _counts_slots(stop):
+            raise InvalidArgument(
+                f"stop={stop} counts the answers of a code's workers, and there is no code: give one, or "
+                "stop by Deadline, Tolerance or Share"
+            )
+        rules.append(stop)
+    elif isinstance(code, Code) and (deadline is not None or tolerance is not None):
+        rules.append(Quorum(code.workers - code.stragglers) & Decodable())
+    if deadline is not None:
+        rules.append(Deadline(Deadline(deadline).seconds * share))
+    if tolerance is not None:
+        rules.append(Tolerance(tolerance))
+    return reduce(operator.or_, rules) if rules else None
+
+
+def _counts_slots(rule: Any) -> bool:
+    if isinstance(rule, AllOf | AnyOf):
+        return _counts_slots(rule.first) or _counts_slots(rule.second)
+    return isinstance(rule, Quorum | Decodable)
+
+
+def _check_fn(fn: Any) -> None:
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
-    engine = checked_engine(engine, fn, code.workers)
-    settings = Settings(fn, engine, checked_rule(stop, code), hedge, throw)
-    return (
-        Wave(code, rows, plan=plan, given=given_as(inputs), hedged=hedge is not None),
-        settings,
-    )
-
-
-@dataclass(frozen=True)
-class Itemwise:
-    """A function of one input, applied to each row of a batch; made by `itemwise`."""
-
-    fn: Callable[[Any], Any]
-
-    def __call__(self, batch: Any) -> np.ndarray:
-        return np.stack([np.asarray(self.fn(item)) for item in batch])
-
-
-def itemwise(fn: Callable[[Any], Any]) -> Itemwise:
-    """Lift a function of one input to one of a batch, as `map` needs it.
-
-    Examples
-    --------
-    >>> import numpy as np, codedmap as cm
-    >>> cm.itemwise(lambda x: x.sum())(np.array([[1.0, 2.0], [3.0, 4.0]]))
-    array([3., 7.])
-    """
-    return Itemwise(fn)

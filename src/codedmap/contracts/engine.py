@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidArgument
 
-__all__ = ["Engine", "Kept", "engine_for", "no_engine"]
+__all__ = ["Engine", "Kept", "Reply", "engine_for", "no_engine"]
 
 
 class Kept:
@@ -32,6 +33,28 @@ class Kept:
 
     def __repr__(self) -> str:
         return f"<Kept on slot {self.slot}{', lost' if self.lost else ''}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a batch of rows, and how it came about."""
+
+    values: Any
+    """A tree of arrays with a row for each input that did not raise, in order."""
+    seconds: float
+    """That ``fn`` took."""
+    began: float
+    """When, in seconds since the epoch by the worker's clock."""
+    host: str
+    process: int
+    raised: Mapping[int, Any] = field(default_factory=dict)
+    """By place in the batch: the `Failure` of an input for which ``fn`` raised."""
+    output: str = ""
+    """What ``fn`` printed."""
+
+    def changed(self, change: Callable[[Any], Any]) -> Reply:
+        """The reply of a worker that returns ``change`` of the right values."""
+        return replace(self, values=change(self.values))
 
 
 @runtime_checkable

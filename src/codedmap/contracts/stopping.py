@@ -71,6 +71,11 @@ class Progress:
     decoding now would exceed that share: the rule is evaluated again as soon as it does not, and when no
     call is running any more."""
 
+    rows: int = 0
+    """Of the whole job."""
+    done: int = 0
+    """Rows of the job that are exact or have failed."""
+
     @property
     def running(self) -> frozenset[int]:
         """Slots that may still answer."""

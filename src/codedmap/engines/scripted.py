@@ -23,7 +23,7 @@ from typing import Any
 
 from ..contracts.arguments import check_slot, check_whole
 from ..contracts.closing import Closing
-from ..contracts.engine import Engine, Kept
+from ..contracts.engine import Engine, Kept, Reply
 from ..errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
 
 __all__ = ["Act", "Faulty", "Scripted", "corrupt", "crash", "fail", "late", "never"]
@@ -174,7 +174,7 @@ class Scripted(Closing):
         if error is None:
             try:
                 answer = fn(payload)
-                answer = answer if act.change is None else act.change(answer)
+                answer = answer if act.change is None else _changed(answer, act.change)
             except (Exception, SystemExit) as raised:
                 error = raised
 
@@ -270,4 +270,8 @@ class _Performed:
         if self.act.error is not None:
             raise self.act.error
         answer = self.fn(payload)
-        return answer if self.act.change is None else self.act.change(answer)
+        return answer if self.act.change is None else _changed(answer, self.act.change)
+
+
+def _changed(answer: Any, change: Callable[[Any], Any]) -> Any:
+    return answer.changed(change) if isinstance(answer, Reply) else change(answer)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from ..contracts.closing import Closing
 from ..contracts.stopping import Progress, StoppingRule
 from ..engines import Engine
-from ..errors import Abandoned
+from ..errors import Abandoned, WorkerLost
+from ..results.calls import CallRecord
 
 __all__ = ["Budget", "Collection"]
 
@@ -68,7 +69,7 @@ class Collection(Closing):
         self._stderr = stderr
         self._estimable = decodable if estimable is None else estimable
         self._asked: set[int] = set()
-        self._running: dict[Future[Any], _Call] = {}
+        self._running: dict[Future[Any], tuple[_Call, float]] = {}
         self._arrivals: SimpleQueue[Future[Any]] = SimpleQueue()
         self._answered: set[int] = set()
         self._taken = 0
@@ -90,6 +91,8 @@ class Collection(Closing):
         """How many calls were sent again."""
         self.disowned = 0
         """How many slots lost their answer by `disown`."""
+        self.records: list[CallRecord] = []
+        """The calls that have ended."""
         self.taking: tuple[int, bool] = (0, False)
         """Whose answer ``take`` is being given: the worker, and whether it was sent again."""
 
@@ -106,7 +109,7 @@ class Collection(Closing):
 
     def free(self) -> list[int]:
         """Workers with nothing to do: those that have answered, in turn, then those never asked."""
-        busy = {call.worker for call in self._running.values()}
+        busy = {call.worker for call, _ in self._running.values()}
         return [w for w in (*self._proven, *sorted(self._unasked)) if w not in busy]
 
     def disown(self, slot: int) -> bool:
@@ -128,7 +131,7 @@ class Collection(Closing):
     @property
     def absent(self) -> set[int]:
         """Slots whose own call is still running."""
-        return {call.slot for call in self._running.values() if not call.again}
+        return {call.slot for call, _ in self._running.values() if not call.again}
 
     @property
     def seconds(self) -> float:
@@ -171,13 +174,16 @@ class Collection(Closing):
 
     def _send(self, call: _Call, fn: Any, payload: Any) -> None:
         future = self._engine.submit(call.worker, fn, payload)
-        self._running[future] = call  # first: `close` abandons it after a KeyboardInterrupt
+        self._running[future] = (
+            call,
+            self.seconds,
+        )  # first: `close` abandons it after a KeyboardInterrupt
         self._asked.add(call.slot)
         self._unasked.discard(call.worker)
         future.add_done_callback(self._arrivals.put)
 
     def _open(self) -> set[int]:
-        return {call.slot for call in self._running.values()}
+        return {call.slot for call, _ in self._running.values()}
 
     def _worst(self) -> float | None:
         count = self._taken
@@ -201,12 +207,19 @@ class Collection(Closing):
             self._receive(self._arrivals.get())
 
     def _receive(self, future: Future[Any]) -> None:
-        slot, worker, again = self._running.pop(future)
+        (slot, worker, again), start = self._running.pop(future)
         try:
             # Asked for, not raised: fn may have raised SystemExit, which is no reason for us to exit.
             error = future.exception()
         except CancelledError:
             error = Abandoned("the call was cancelled by somebody else")
+        crashed = isinstance(error, WorkerLost)
+        outcome = "answered" if error is None else "crashed" if crashed else "raised"
+        kind = "hedge" if again else "first"
+        seconds = self.seconds - start
+        self.records.append(
+            CallRecord(range(0), 0, slot, worker, "", start, seconds, outcome, kind)
+        )
         if error is not None:
             self._proven.pop(worker, None)
             if not again:

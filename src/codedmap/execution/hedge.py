@@ -12,6 +12,8 @@ from ..contracts.stopping import Progress, StoppingRule, asks_stderr
 from ..errors import InvalidArgument
 from .collect import Collection
 
+_SHARE = 0.05
+
 __all__ = ["Hedge", "Hedging", "Missing", "checked_hedge"]
 
 
@@ -53,10 +55,18 @@ class Hedge:
     (np.True_, 1, 5, np.int64(2), (2,))
     """
 
-    after: float | StoppingRule
-    budget: int | None = None
+    after: float | StoppingRule | None = None
+    budget: float | None = None
 
     def __post_init__(self) -> None:
+        if self.after is None:
+            budget = _SHARE if self.budget is None else self.budget
+            if not is_real(budget) or not 0 < budget < math.inf:
+                raise InvalidArgument(
+                    f"Hedge(budget={budget!r}) must be a share of extra calls, such as 0.05"
+                )
+            object.__setattr__(self, "budget", float(budget))
+            return
         if self.budget is not None:
             check_whole("budget", self.budget, 1)
         after: Any = self.after
@@ -77,7 +87,7 @@ def checked_hedge(hedge: Any) -> Hedge | None:
     """The argument of a door; raises `InvalidArgument` if it is neither a `Hedge` nor None."""
     if hedge is None or isinstance(hedge, Hedge):
         return hedge
-    raise InvalidArgument(f"hedge={hedge!r} must be a codedmap.Hedge, such as Hedge(after=0.5)")
+    raise InvalidArgument(f"hedge={hedge!r} must be a codedmap.Hedge, such as Hedge(), or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +177,13 @@ class Hedging:
     def _left(self) -> int | None:
         if self._hedge is None or self._hedge.budget is None:
             return None
-        return self._hedge.budget - self._calls.hedges
+        return int(self._hedge.budget) - self._calls.hedges
 
     def _is_due(self, seen: Progress) -> bool:
         if self._due or self._hedge is None:
             return self._due
         after = self._hedge.after
+        assert after is not None
         if isinstance(after, float):
             self._due = seen.seconds >= after
             wake: float | None = after - seen.seconds

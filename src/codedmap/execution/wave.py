@@ -12,8 +12,10 @@ from ..contracts.code import Code, Estimate
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, best_case
 from ..engines import Engine
 from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers
+from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
+from ..results.status import Status
 from ..results.summary import (
     batches_are_arrays,
     engine_error,
@@ -225,13 +227,16 @@ class Wave:
         return MapResult(
             values=estimate.values,
             stderr=estimate.stderr,
-            exact=estimate.exact,
+            status=np.where(estimate.exact, Status.EXACT, _rest(estimate)).astype(np.int8),
+            failures={},
             answered=tuple(sorted(calls.present)),
             abandoned=tuple(sorted(calls.absent)),
             failed=dict(calls.failures),
             rejected=self._batch.rejected,
             outcome=outcome,
             seconds=calls.seconds,
+            worker_seconds=sum(record.seconds for record in calls.records),
+            calls=CallTable(calls.records),
             learned=self._batch.learned,
             code=self._code,
             plan=self._plan,
@@ -247,6 +252,16 @@ def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
         'code that has, such as Replication(..., fill="mean"), or stop by answers and time, as '
         "Quorum(20) | Deadline(2) does"
     )
+
+
+def _rest(estimate: Estimate) -> np.ndarray:
+    """The status of rows that are not exact: MISSING where nothing is known."""
+    values = estimate.values.reshape(len(estimate.values), -1)
+    if estimate.stderr is None:
+        unknown = np.isnan(values).any(axis=1) if values.dtype.kind in "fc" else False
+    else:
+        unknown = ~np.isfinite(estimate.stderr)
+    return np.where(unknown, Status.MISSING, Status.ESTIMATED)
 
 
 def _largest(estimate: Estimate | None) -> float | None:

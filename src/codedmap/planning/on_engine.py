@@ -66,5 +66,5 @@ class _OnEngine:
                 if result:
                     if result.values.dtype.kind in "fc":
                         result.values[~result.exact] = np.nan
-                    return result.values
+                    return np.asarray(result.values)
         raise AssertionError("a wave in which nobody is left running has a result or raises")

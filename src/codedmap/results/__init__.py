@@ -1,13 +1,26 @@
 """Results of the entry points."""
 
+from .calls import CallRecord as CallRecord
+from .calls import CallTable as CallTable
 from .map_result import MapResult as MapResult
 from .matrix_result import MatrixResult as MatrixResult
 from .plan import Plan as Plan
 from .plan import PlanRow as PlanRow
+from .status import Status as Status
 from .sum_result import SumResult as SumResult
 from .totals import Totals as Totals
 
-__all__ = ["MapResult", "MatrixResult", "Plan", "PlanRow", "SumResult", "Totals"]
+__all__ = [
+    "CallRecord",
+    "CallTable",
+    "MapResult",
+    "MatrixResult",
+    "Plan",
+    "PlanRow",
+    "Status",
+    "SumResult",
+    "Totals",
+]
 
 for _name in __all__:
     # Pickles, reprs and the documentation give the public path.

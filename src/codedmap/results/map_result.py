@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
+from ..errors import NotEnoughAnswers
+from .calls import CallTable
 from .plan import Plan
+from .status import Status
 from .summary import heading, workers_lines
 
 __all__ = ["MapResult"]
@@ -18,28 +21,35 @@ __all__ = ["MapResult"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapResult:
-    """The values of all m rows, and which workers answered; print it for a summary."""
+    """The values of all m rows and what is known of each; print it for a summary."""
 
-    values: np.ndarray
-    """(m, *y): row i is the value of input row i; NaN for rows that were not decoded, with ``throw=False``."""
+    values: Any
+    """(m, *y): row i is the value of input row i; NaN, or None among objects, where it is FAILED or MISSING.
+    Where ``fn`` returns a tuple, dict or dataclass of arrays, one of these with a row per input in each."""
     stderr: np.ndarray | None
-    """(m,): standard error of the root mean square over a row's outputs; 0 where exact, infinite
-    where nothing is known; None if the code has none."""
-    exact: np.ndarray
-    """(m,) bool: answered on its own raw input, and not rejected."""
-    answered: tuple[int, ...]
-    """Slots whose answer had come when waiting ended."""
-    abandoned: tuple[int, ...]
-    """Slots that were still running when waiting ended, stragglers or merely the last. With
-    `Outcome.WAITING` they still run."""
-    failed: Mapping[int, BaseException]
-    """What went wrong, by slot."""
+    """Standard errors: 0 where exact, infinite where nothing is known; None if nothing was estimated, or the
+    code has none. With a code (m,), of the root mean square over a row's outputs."""
+    status: np.ndarray
+    """(m,) int8: a `Status` for each row."""
+    failures: Mapping[int, BaseException]
+    """By row: why it is FAILED, with the worker's traceback."""
     rejected: tuple[int, ...]
     """Slots with at least one rejected answer."""
     outcome: Outcome
     """Why waiting ended; `Outcome.WAITING` in all results of a `stream` but the last."""
     seconds: float
-    """From the first payload sent to the last row decoded."""
+    """From the call of `map` to the last row."""
+    worker_seconds: float = 0.0
+    """Of all calls together."""
+    calls: CallTable = field(default_factory=lambda: CallTable(()))
+    """All calls that ended."""
+    answered: tuple[int, ...] = ()
+    """With a code: slots whose answer had come when waiting ended."""
+    abandoned: tuple[int, ...] = ()
+    """With a code: slots that were still running when waiting ended, stragglers or merely the last. With
+    `Outcome.WAITING` they still run."""
+    failed: Mapping[int, BaseException] = field(default_factory=dict)
+    """With a code: what went wrong, by slot."""
     learned: Any = None
     """What the code learned from the answers, for its own ``fitted``; None for most codes."""
     code: Code | None = None
@@ -47,16 +57,37 @@ class MapResult:
     plan: Plan | None = None
     """The plan that chose the code, with ``code="auto"``."""
     hedges: int = 0
-    """Tasks that were sent a second time; see `Hedge`."""
+    """Calls that were sent again because they were late."""
     saved: np.ndarray | None = None
-    """(m,) bool: exact because a hedge answered first; None without hedging."""
+    """With a code: (m,) bool, exact because a hedge answered first; None without hedging."""
 
     @property
-    def calls(self) -> int:
-        """Calls sent to workers, including hedges."""
-        return len(self.answered) + len(self.abandoned) + len(self.failed) + self.hedges
+    def exact(self) -> np.ndarray:
+        """(m,) bool: answered on its own input, and not rejected."""
+        return np.asarray(self.status == Status.EXACT)
+
+    def check(self) -> MapResult:
+        """The same result, if every row is exact or estimated.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If a row is FAILED or MISSING.
+        """
+        failed, missing = (int((self.status == s).sum()) for s in (Status.FAILED, Status.MISSING))
+        if failed or missing:
+            first = int(np.argmax(self.status >= Status.FAILED))
+            error = NotEnoughAnswers(
+                f"{failed} of {len(self.status)} rows failed and {missing} are missing (the first is row {first}): "
+                "see failures and status, or allow more time"
+            )
+            error.__cause__ = next(iter(self.failures.values()), None)
+            raise error
+        return self
 
     def __str__(self) -> str:
+        if self.code is None:
+            return self._of_rows()
         running = "running" if self.outcome is Outcome.WAITING else "abandoned"
         lines = [
             heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
@@ -67,6 +98,24 @@ class MapResult:
         if self.hedges:
             saved = 0 if self.saved is None else int(self.saved.sum())
             lines.append(f"  hedges     {self.hedges}: {saved:,} rows saved")
+        return "\n".join(lines)
+
+    def _of_rows(self) -> str:
+        counts = [
+            f"{count:,} {status.name.lower()}"
+            for status in Status
+            if (count := int((self.status == status).sum()))
+        ]
+        lines = [
+            f"{len(self.status):,} rows in {self.seconds:.2f} s: {', '.join(counts)}; {self.outcome.value}",
+            f"  calls      {self.calls}",
+        ]
+        if self.failures:
+            row, error = next(iter(self.failures.items()))
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            lines.append(
+                f"  failed     {len(self.failures):,}; the first, row {row}, with {reason}"
+            )
         return "\n".join(lines)
 
     def _rows(self) -> str:

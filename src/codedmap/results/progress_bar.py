@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol
 
 from ..contracts.stopping import Progress
 
-__all__ = ["ProgressDisplay", "progress_bar", "row_progress_bar"]
+__all__ = ["JobProgress", "ProgressDisplay", "progress_bar", "row_progress_bar"]
+
+_OFTEN = 0.1  # seconds between two changes of a bar
+_SELDOM = 10.0  # seconds between two lines where there is no terminal
 
 ProgressDisplay = AbstractContextManager[Callable[[Progress], None]]
 """A context manager that gives a function to call with each `Progress` of a wave."""
 
 
 @contextmanager
-def progress_bar(wanted: bool) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
     """A `ProgressDisplay` that draws on the error stream if that is a terminal."""
     with _bar(wanted, "{task.completed:,.0f}/{task.total:,.0f} answered", 0) as update:
 
@@ -55,7 +61,7 @@ def row_progress_bar(
 
 @contextmanager
 def _bar(
-    wanted: bool, label: str, total: int | None = None, *, remaining: bool = False
+    wanted: bool | None, label: str, total: int | None = None, *, remaining: bool = False
 ) -> Iterator[Callable[..., Any]]:
     if not wanted:
         yield lambda **changes: None
@@ -75,3 +81,105 @@ def _bar(
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, rest="")
         yield lambda **changes: bar.update(task, **changes)
+
+
+class _RunningJob(Protocol):
+    """What `JobProgress` shows; see `LiveJob`."""
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+class JobProgress:
+    """The progress of a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
+
+    Parameters
+    ----------
+    wanted : bool or None
+        None: on a terminal and in a notebook only.
+    rows, workers : int
+    """
+
+    def __init__(self, wanted: bool | None, rows: int, workers: int) -> None:
+        self._wanted, self._rows, self._workers = wanted, rows, workers
+        self._bar: Any = None
+        self._task: Any = None
+        self._plain = False
+        self._due = 0.0
+
+    def __enter__(self) -> Callable[[_RunningJob], None]:
+        if self._wanted is False:
+            return lambda job: None
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if console.is_terminal or console.is_jupyter:
+            self._open(console)
+            return self._show
+        if self._wanted:
+            self._plain = True
+            self._due = time.monotonic() + _SELDOM
+            return self._print
+        return lambda job: None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _open(self, console: Any) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} rows"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[rest]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        started = f"starting {self._workers} worker{'s' * (self._workers > 1)}"
+        self._task = self._bar.add_task("", total=self._rows, rest=started)
+        self._bar.start()
+
+    def _show(self, job: _RunningJob) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _OFTEN
+            exact, failed, _, _ = job.counts
+            self._bar.update(self._task, completed=exact + failed, rest=_described(job))
+
+    def _print(self, job: _RunningJob) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _SELDOM
+            exact, failed, _, _ = job.counts
+            left = ""
+            if exact + failed:
+                seconds = job.seconds * (self._rows - exact - failed) / (exact + failed)
+                left = f", about {seconds:.0f} s left"
+            print(
+                f"codedmap: {exact:,} of {self._rows:,} rows after {job.seconds:.0f} s, "
+                f"{_described(job)}{left}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _described(job: _RunningJob) -> str:
+    _, failed, running, hedged = job.counts
+    parts = [f"{running:,} running"]
+    if failed:
+        parts.append(f"{failed:,} failed")
+    if hedged:
+        parts.append(f"{hedged:,} hedged")
+    return ", ".join(parts)

@@ -1,0 +1,64 @@
+"""How long calls take, and when one of them is late."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+__all__ = ["CallTimes"]
+
+_SAMPLES = 256
+_REFRESH = 16  # answers after which quantiles are taken anew
+_SHARE = 0.95
+_FACTOR = 1.25
+_CAUTION = 4.0  # divided by the number of calls seen
+
+
+class CallTimes:
+    """Seconds a group and overheads of the last calls, and what follows for the next ones."""
+
+    __slots__ = ("_each", "_groups", "_high", "_overhead", "_seconds", "_stale", "largest")
+
+    def __init__(self) -> None:
+        self._each: deque[float] = deque(maxlen=_SAMPLES)
+        self._overhead = 0.0
+        self._seconds = 0.0
+        self._groups = 0
+        self._stale = 0
+        self._high = math.inf
+        self.largest = 0
+        """Groups in the largest call answered."""
+
+    def add(self, groups: int, seconds: float, overhead: float) -> None:
+        """A call of so many groups has been answered."""
+        self._each.append(seconds / groups)
+        self._overhead = min(overhead, self._overhead) if self.largest else overhead
+        self._seconds += seconds
+        self._groups += groups
+        self._stale -= 1
+        self.largest = max(self.largest, groups)
+
+    @property
+    def mean(self) -> float:
+        """Seconds a group, infinite before the first answer."""
+        return self._seconds / self._groups if self._groups else math.inf
+
+    @property
+    def overhead(self) -> float:
+        """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
+        return self._overhead
+
+    def late(self, groups: int) -> float:
+        """Seconds after which a call of so many groups is late; infinite before the first answer.
+
+        1.25 times the 95th percentile of what a group took, and more while few calls were seen: after
+        one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
+        56(2), 2013, hedge at the 95th percentile.
+        """
+        if not self._each:
+            return math.inf
+        if self._stale <= 0:
+            ordered = sorted(self._each)
+            self._high = ordered[min(int(_SHARE * len(ordered)), len(ordered) - 1)]
+            self._stale = min(_REFRESH, len(ordered))
+        return groups * self._high * (_FACTOR + _CAUTION / len(self._each)) + self.overhead

@@ -1,0 +1,626 @@
+"""The scheduler: which call runs where, which is sent again, and when a job has ended.
+
+A state machine without input or output. `Scheduler.handle` takes an event and gives back decisions; it
+knows no clock, thread, array or socket. A driver carries decisions out and reports events: `live` over an
+engine, `virtual` over drawn times.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import math
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..contracts.stopping import Outcome, Progress, StoppingRule
+from .hedging import CallTimes
+
+__all__ = [
+    "Abandon",
+    "Answered",
+    "Call",
+    "CallFailed",
+    "Decision",
+    "Ended",
+    "Event",
+    "FailRows",
+    "Job",
+    "Joined",
+    "Kind",
+    "Left",
+    "Loss",
+    "Scheduler",
+    "Start",
+    "Stop",
+    "Take",
+    "Tick",
+    "Withdraw",
+]
+
+_SECONDS = 0.05  # that a call should take at least,
+_OVERHEADS = 50  # times its overhead too,
+_DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
+_SHARES = 8  # calls that each worker could still get when a call is cut
+_GROWTH = 8  # times as many groups as the largest call answered so far, at most
+_UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
+_MOST_CRASHES = 20  # of one row, however often other calls crash
+_LEAST_HEDGES = 4
+_NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
+
+
+class Loss(enum.Enum):
+    """Why a call gave no answer."""
+
+    CRASHED = "its worker died during the call"
+    RAISED = "fn raised"
+    TIMED_OUT = "it ran longer than call_timeout"
+    NOT_STARTED = "it had not begun"
+    ABANDONED = "it was ended because it was not wanted any more"
+
+
+class Kind(enum.Enum):
+    """Why a call is made."""
+
+    FIRST = "first"
+    RETRY = "retry"
+    HEDGE = "hedge"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run, as far as scheduling goes."""
+
+    groups: int
+    """Of tasks; without a code a group is one row."""
+    hedge: float | None = 0.05
+    """Extra calls, as a share of the others, for late ones; None: no hedges. At least 4 a job."""
+    retries: int = 2
+    """How often a row that runs alone may crash, and be sent again, before it can be FAILED."""
+    call_timeout: float = math.inf
+    stop: StoppingRule | None = None
+    """Evaluated over the whole job; None: every row."""
+    ahead: int = 1
+    """Calls that are sent to a worker while it runs another."""
+    size: int | None = None
+    """Groups in a call; None: by what was seen."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One execution of ``fn`` by one worker on the groups from ``begin`` to ``end``."""
+
+    number: int
+    worker: Hashable
+    begin: int
+    end: int
+    kind: Kind
+    piece: _Piece = field(repr=False)
+    started: float = math.nan
+    """When its worker was free for it, in seconds of the job."""
+    wanted: bool = True
+    """Whether its answer is still of use."""
+
+    @property
+    def groups(self) -> int:
+        """How many groups it computes."""
+        return self.end - self.begin
+
+
+# Events -----------------------------------------------------------------------------------------------
+
+
+class Joined(NamedTuple):
+    """A worker can take calls."""
+
+    now: float
+    worker: Hashable
+    domain: Hashable = None
+
+
+class Left(NamedTuple):
+    """A worker is gone; its calls are reported by `CallFailed` each."""
+
+    now: float
+    worker: Hashable
+
+
+class Answered(NamedTuple):
+    """A call has an answer."""
+
+    now: float
+    call: int
+    seconds: float
+    """That ``fn`` took, without what it took to send and receive."""
+    raised: tuple[int, ...] = ()
+    """Groups of the call, counted from its first, for which ``fn`` raised."""
+
+
+class CallFailed(NamedTuple):
+    """A call gave no answer."""
+
+    now: float
+    call: int
+    loss: Loss
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+    now: float
+
+
+class Stop(NamedTuple):
+    """The driver wants no more."""
+
+    now: float
+    outcome: Outcome
+
+
+Event = Joined | Left | Answered | CallFailed | Tick | Stop
+
+
+# Decisions --------------------------------------------------------------------------------------------
+
+
+class Start(NamedTuple):
+    """Send this call to its worker."""
+
+    call: Call
+
+
+class Withdraw(NamedTuple):
+    """Take this call back if it has not begun, and report `Loss.NOT_STARTED` then."""
+
+    call: Call
+
+
+class Abandon(NamedTuple):
+    """Give up this call, which may have begun; its end is still to be reported."""
+
+    call: Call
+
+
+class Take(NamedTuple):
+    """The answer of this call counts; ``raised`` as in `Answered`."""
+
+    call: Call
+
+
+class FailRows(NamedTuple):
+    """The groups from ``begin`` to ``end`` are FAILED because of what this call came to."""
+
+    call: Call
+    begin: int
+    end: int
+    loss: Loss
+    crashes: int
+
+
+class Ended(NamedTuple):
+    """The job has ended; no decision follows."""
+
+    outcome: Outcome
+
+
+Decision = Start | Withdraw | Abandon | Take | FailRows | Ended
+
+
+@dataclass(slots=True, eq=False)
+class _Piece:
+    """Groups that are computed together, and the calls that compute them."""
+
+    begin: int
+    end: int
+    copies: list[Call] = field(default_factory=list)
+    """In flight and wanted."""
+    held: set[Hashable] = field(default_factory=set)
+    """Workers that have, or had, a copy."""
+    inherited: int = 0
+    """Crashes of calls that held these groups and others."""
+    crashes: int = 0
+    """Of calls that held this one group."""
+    never_begun: int = 0
+    partial: tuple[Call, tuple[int, ...]] | None = None
+    """An answer in which groups raised, while another copy may still answer for these."""
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    domain: Hashable
+    calls: deque[Call] = field(default_factory=deque)
+    """In flight; the first is running."""
+
+
+class Scheduler:
+    """Decides which call runs where, from what has happened so far.
+
+    The same events give the same decisions.
+
+    Parameters
+    ----------
+    job : Job
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.started = 0
+        """Calls started, of every kind."""
+        self.hedges = 0
+        self.wake: float | None = None
+        """When the next `Tick` is needed, if nothing else happens."""
+        self.outcome: Outcome | None = None
+        self._next = 0  # the first group that no call has held
+        self._left = job.groups  # neither answered nor failed
+        self._failed = 0
+        self._waiting: deque[_Piece] = deque()
+        self._workers: dict[Hashable, _Worker] = {}
+        self._idle: dict[Hashable, None] = {}
+        self._single: dict[Hashable, None] = {}  # with room for a call sent ahead
+        self._calls: dict[int, Call] = {}
+        self._ahead: dict[int, Call] = {}
+        self._withdrawn: set[int] = set()
+        self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
+        self._late: list[tuple[float, int]] | None = None  # a heap, once nothing is left to start
+        self._timeouts: list[tuple[float, int]] = []  # in order of time
+        self._times = CallTimes()
+        self._answered = 0
+        self._crashed = 0
+        self._suspected = 0  # crashes of groups that seem to cause them
+        self._out: list[Decision] = []
+        self._handlers = {
+            Joined: self._joined,
+            Left: self._gone,
+            Answered: self._on_answer,
+            CallFailed: self._on_failure,
+            Tick: self._on_tick,
+            Stop: self._on_stop,
+        }
+
+    def handle(self, event: Event) -> list[Decision]:
+        """What is to be done now that this has happened."""
+        out: list[Decision] = []
+        self._out = out
+        if self.outcome is not None:
+            return out
+        self._handlers[type(event)](event)  # type: ignore[operator]
+        if self.outcome is None:
+            self._go_on(event.now)
+        return out
+
+    @property
+    def progress(self) -> tuple[int, int, int, int]:
+        """Groups answered, failed, in calls that run, and hedges in flight."""
+        running = sum(w.calls[0].groups for w in self._workers.values() if w.calls)
+        done = self.job.groups - self._left - self._failed
+        return done, self._failed, running, len(self._hedged)
+
+    # Events -------------------------------------------------------------------------------------------
+
+    def _joined(self, event: Joined) -> None:
+        if event.worker not in self._workers:
+            self._workers[event.worker] = _Worker(event.domain)
+            self._idle[event.worker] = None
+
+    def _gone(self, event: Left) -> None:
+        self._workers.pop(event.worker, None)
+        self._idle.pop(event.worker, None)
+        self._single.pop(event.worker, None)
+
+    def _on_answer(self, event: Answered) -> None:
+        call = self._end(event.call, event.now)
+        if call is None:
+            return
+        self._answered += 1
+        overhead = max(0.0, event.now - call.started - event.seconds)
+        self._times.add(call.groups, event.seconds, overhead)
+        if not call.wanted:
+            return
+        piece = call.piece
+        piece.copies.remove(call)
+        if event.raised and piece.copies:
+            piece.partial = call, event.raised
+            return
+        self._take(piece, call, event.raised)
+
+    def _take(self, piece: _Piece, call: Call, raised: tuple[int, ...]) -> None:
+        for copy in piece.copies:
+            self._give_up(copy)
+        piece.copies.clear()
+        if piece.crashes > self.job.retries:
+            self._suspected -= piece.crashes
+        self._out.append(Take(call))
+        self._left -= call.groups
+        for group in raised:
+            self._fail(call, call.begin + group, call.begin + group + 1, Loss.RAISED)
+
+    def _on_failure(self, event: CallFailed) -> None:
+        call = self._end(event.call, event.now)
+        if call is None:
+            return
+        piece, loss = call.piece, event.loss
+        if loss is Loss.NOT_STARTED:
+            piece.never_begun += 1
+            if event.call in self._withdrawn or piece.never_begun < _NEVER_BEGUN:
+                self._withdrawn.discard(event.call)
+                if call.wanted:
+                    piece.copies.remove(call)
+                    piece.held.discard(call.worker)
+                    if not piece.copies:
+                        self._waiting.appendleft(piece)
+                return
+            loss = Loss.CRASHED
+        if loss is Loss.CRASHED:
+            self._crashed += 1
+            if call.groups == 1:
+                self._crashed_alone(piece)
+            else:
+                piece.inherited += 1
+        if call.wanted:
+            self._lose(call, loss)
+
+    def _crashed_alone(self, piece: _Piece) -> None:
+        piece.crashes += 1
+        if piece.crashes > self.job.retries:
+            fresh = piece.crashes == self.job.retries + 1
+            self._suspected += piece.crashes if fresh else 1
+
+    def _on_tick(self, event: Tick) -> None:
+        while self._timeouts and self._timeouts[0][0] <= event.now:
+            number = self._timeouts.pop(0)[1]
+            call = self._calls.get(number)
+            if call is not None and call.wanted:
+                self._give_up(call)
+                self._lose(call, Loss.TIMED_OUT)
+
+    def _on_stop(self, event: Stop) -> None:
+        self._finish(event.outcome)
+
+    # Calls --------------------------------------------------------------------------------------------
+
+    def _end(self, number: int, now: float) -> Call | None:
+        """A call that is no longer in flight; the next one of its worker begins."""
+        call = self._calls.pop(number, None)
+        if call is None:
+            return None
+        self._ahead.pop(number, None)
+        self._hedged.pop(number, None)
+        worker = self._workers.get(call.worker)
+        if worker is not None:
+            running = worker.calls[0] is call
+            worker.calls.remove(call)
+            if running and worker.calls:
+                self._begin(worker.calls[0], now)
+            self._set_room(call.worker, worker)
+        return call
+
+    def _set_room(self, name: Hashable, worker: _Worker) -> None:
+        """Note whether a worker is idle, or may be sent a call ahead."""
+        self._idle.pop(name, None)
+        self._single.pop(name, None)
+        if not worker.calls:
+            self._idle[name] = None
+        elif len(worker.calls) <= self.job.ahead and worker.calls[0].wanted:
+            self._single[name] = None
+
+    def _begin(self, call: Call, now: float) -> None:
+        call.started = now
+        self._ahead.pop(call.number, None)
+        if self.job.call_timeout < math.inf:
+            self._timeouts.append((now + self.job.call_timeout, call.number))
+        if self._late is not None:
+            heapq.heappush(self._late, (now + self._times.late(call.groups), call.number))
+
+    def _start(self, piece: _Piece, name: Hashable, now: float, kind: Kind) -> None:
+        call = Call(self.started, name, piece.begin, piece.end, kind, piece)
+        self.started += 1
+        self._calls[call.number] = call
+        piece.copies.append(call)
+        piece.held.add(name)
+        worker = self._workers[name]
+        worker.calls.append(call)
+        if len(worker.calls) == 1:
+            self._begin(call, now)
+        else:
+            self._ahead[call.number] = call
+        self._set_room(name, worker)
+        self._out.append(Start(call))
+
+    def _give_up(self, call: Call) -> None:
+        call.wanted = False
+        self._hedged.pop(call.number, None)
+        self._single.pop(call.worker, None)  # it is busy for longer than its calls are wanted
+        self._out.append(Abandon(call))
+
+    def _lose(self, call: Call, loss: Loss) -> None:
+        """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""
+        piece, retries = call.piece, self.job.retries
+        piece.copies.remove(call)
+        if piece.copies:
+            return
+        if piece.partial is not None:
+            self._take(piece, *piece.partial)
+        elif retries and call.groups > 1:
+            middle = (piece.begin + piece.end) // 2
+            for begin, end in ((middle, piece.end), (piece.begin, middle)):
+                half = _Piece(begin, end, held=set(piece.held), inherited=piece.inherited)
+                self._waiting.appendleft(half)
+        elif loss is Loss.CRASHED and retries and not self._to_blame(piece):
+            self._waiting.append(piece)
+        else:
+            self._left -= call.groups
+            self._fail(call, piece.begin, piece.end, loss)
+
+    def _to_blame(self, piece: _Piece) -> bool:
+        """Whether a group that has crashed alone is the cause, and not its workers."""
+        if piece.crashes <= self.job.retries:
+            return False
+        own = piece.inherited
+        crashed = self._crashed - self._suspected - own
+        others = self._answered + crashed
+        share = crashed / others if others > 0 else 0.0
+        return (
+            self._answered == 0
+            or piece.crashes >= _MOST_CRASHES
+            or share**piece.crashes < _UNLIKELY
+        )
+
+    def _fail(self, call: Call, begin: int, end: int, loss: Loss) -> None:
+        self._failed += end - begin
+        self._out.append(FailRows(call, begin, end, loss, call.piece.crashes))
+
+    # What to do next ----------------------------------------------------------------------------------
+
+    def _go_on(self, now: float) -> None:
+        stop = self.job.stop
+        wake = None
+        if self._left == 0:
+            self._finish(Outcome.EVERYONE if self._failed else Outcome.EXACT)
+            return
+        if stop is not None:
+            seen = self._seen(now)
+            outcome = stop.verdict(seen)
+            if outcome is not None:
+                self._finish(outcome)
+                return
+            after = stop.wake_after(seen)
+            wake = None if after is None else now + after
+        if not self._workers and not self._calls:
+            self._finish(Outcome.NONE_RUNNING)
+            return
+        self._send(now)
+        if self._idle and not self._waiting and self._next == self.job.groups:
+            wake = _sooner(wake, self._hasten(now))
+        elif self._waiting and not self._idle:
+            self._make_room()
+        if self._timeouts:
+            wake = _sooner(wake, self._timeouts[0][0])
+        self.wake = wake
+
+    def _seen(self, now: float) -> Progress:
+        done = self.job.groups - self._left
+        return Progress(
+            frozenset({0}), frozenset(), frozenset(), now, False, rows=self.job.groups, done=done
+        )
+
+    def _finish(self, outcome: Outcome) -> None:
+        for call in self._calls.values():
+            if call.wanted:
+                call.wanted = False
+                self._out.append(Abandon(call))
+        self.outcome, self.wake = outcome, None
+        self._out.append(Ended(outcome))
+
+    def _send(self, now: float) -> None:
+        """Give calls to workers that are idle, then ahead to those that have one."""
+        for room in (self._idle, self._single):
+            for name in list(room) if self._waiting or self._next < self.job.groups else ():
+                piece = self._piece_for(name)
+                if piece is not None:
+                    retry = bool(piece.inherited or piece.crashes or piece.held)
+                    self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
+                elif not self._waiting:
+                    return
+
+    def _piece_for(self, name: Hashable) -> _Piece | None:
+        """What this worker computes next: what is sent again first, but not where it was before."""
+        for at, piece in enumerate(self._waiting):
+            if name not in piece.held or piece.held.issuperset(self._workers):
+                del self._waiting[at]
+                return piece
+        if self._next == self.job.groups:
+            return None
+        begin = self._next
+        self._next = begin + self._size()
+        return _Piece(begin, self._next)
+
+    def _size(self) -> int:
+        """Groups of the next call: what takes long enough, and less towards the end of the job."""
+        left = self.job.groups - self._next
+        if self.job.size is not None:
+            return min(self.job.size, left)
+        times = self._times
+        if not times.largest:
+            return 1
+        workers = len(self._workers)
+        seconds = max(_SECONDS, _OVERHEADS * times.overhead, _DRIVER * workers)
+        seconds = min(seconds, self.job.call_timeout / 4)
+        fair = -(-left // (_SHARES * workers))
+        most = min(_GROWTH * times.largest, fair)
+        if times.mean * most > seconds:
+            most = int(seconds / times.mean)
+        return max(1, most)
+
+    def _hasten(self, now: float) -> float | None:
+        """With nothing left to start: take calls sent ahead back, and send late ones again.
+
+        Returns when the next call is late.
+        """
+        if self._ahead:
+            free = list(self._idle)[len(self._withdrawn) :]
+            for number, call in self._ahead.items():
+                taker = next((name for name in free if name not in call.piece.held), None)
+                if taker is not None and number not in self._withdrawn and call.wanted:
+                    free.remove(taker)
+                    self._withdrawn.add(number)
+                    self._out.append(Withdraw(call))
+                if not free:
+                    break
+            return None
+        if self.job.hedge is None:
+            return None
+        if self._late is None:
+            self._late = [
+                (call.started + self._times.late(call.groups), call.number)
+                for call in self._calls.values()
+            ]
+            heapq.heapify(self._late)
+        budget = max(_LEAST_HEDGES, self.job.hedge * (self.started - self.hedges))
+        late = self._late
+        while late and self._idle and self.hedges < budget:
+            when, number = late[0]
+            running = self._calls.get(number)
+            if running is None or not running.wanted:
+                heapq.heappop(late)
+                continue
+            due = running.started + self._times.late(running.groups)
+            if due > when + 1e-9:  # calls have been slower since
+                heapq.heapreplace(late, (due, number))
+                continue
+            if due > now:
+                return due
+            name = self._other(running.piece)
+            if name is None:
+                return None
+            heapq.heappop(late)
+            self.hedges += 1
+            self._start(running.piece, name, now, Kind.HEDGE)
+            hedge = running.piece.copies[-1]
+            self._hedged[hedge.number] = hedge
+        return None
+
+    def _other(self, piece: _Piece) -> Hashable | None:
+        """An idle worker without a copy, of another failure domain if there is one."""
+        domains = {self._workers[w].domain for w in piece.held if w in self._workers} - {None}
+        found = None
+        for name in self._idle:
+            if name not in piece.held:
+                if self._workers[name].domain not in domains:
+                    return name
+                found = name if found is None else found
+        return found
+
+    def _make_room(self) -> None:
+        """End hedges that hold workers which calls sent again need."""
+        spare = [hedge for hedge in self._hedged.values() if len(hedge.piece.copies) > 1]
+        for hedge in spare[::-1][: len(self._waiting)]:
+            hedge.piece.copies.remove(hedge)
+            self._give_up(hedge)
+
+
+def _sooner(first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)

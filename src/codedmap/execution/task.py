@@ -1,0 +1,156 @@
+"""What runs in a worker: the caller's function on a batch of rows."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contracts.engine import Reply
+from ..engines.transport.failure import Failure
+from ..results.trees import leaf_rows, map_leaves, stacked
+
+__all__ = ["Batch", "Itemwise", "RowsTask", "in_worker", "itemwise"]
+
+_LONGEST = 100_000  # characters of output that a call sends back
+_running = threading.local()
+
+
+def in_worker() -> bool:
+    """Whether this thread runs a call of `codedmap.map`."""
+    return getattr(_running, "depth", 0) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Itemwise:
+    """A function of one input, applied to each row of a batch; made by `itemwise`."""
+
+    fn: Callable[..., Any]
+
+    def __call__(self, *batch: Any, **keywords: Any) -> Any:
+        rng = keywords.pop("rng", None)
+        answers = []
+        for place, item in enumerate(zip(*map(_items, batch), strict=True)):
+            own = keywords if rng is None else {**keywords, "rng": rng[place]}
+            answers.append(self.fn(*item, **own))
+        return stacked(answers)
+
+
+def itemwise(fn: Callable[..., Any]) -> Itemwise:
+    """Lift a function of one input to one of a batch, as `map` needs it.
+
+    The inputs of a batch are computed one after another, and one that raises costs only itself.
+
+    Examples
+    --------
+    >>> import numpy as np, codedmap as cm
+    >>> cm.itemwise(lambda x: x.sum())(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([3., 7.])
+    """
+    return Itemwise(fn)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that a worker is sent."""
+
+    parts: tuple[Any, ...]
+    """The arguments of ``fn``."""
+    rows: int
+    numbers: range | np.ndarray
+    """Of the rows among all inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowsTask:
+    """The caller's function with what it needs besides its inputs."""
+
+    fn: Callable[..., Any]
+    kwargs: Mapping[str, Any]
+    seed: int | None
+    capture: bool
+    """Whether to send back what ``fn`` prints and warns."""
+
+    def __call__(self, batch: Batch) -> Reply:
+        """Compute a batch."""
+        began, start = time.time(), time.perf_counter()
+        _running.depth = getattr(_running, "depth", 0) + 1
+        try:
+            with _captured(self.capture) as output:
+                values, raised = self._computed(batch)
+        finally:
+            _running.depth -= 1
+        seconds = time.perf_counter() - start
+        text = output.getvalue()[:_LONGEST] if output is not None else ""
+        return Reply(values, seconds, began, _host(), os.getpid(), raised, text)
+
+    def _computed(self, batch: Batch) -> tuple[Any, dict[int, Failure]]:
+        keywords = dict(self.kwargs)
+        rng = None if self.seed is None else [_stream(self.seed, row) for row in batch.numbers]
+        if isinstance(self.fn, Itemwise):
+            return _one_by_one(self.fn.fn, batch, keywords, rng)
+        if rng is not None:
+            keywords["rng"] = rng
+        values = _plain(self.fn(*batch.parts, **keywords))
+        return map_leaves(lambda leaf: leaf_rows(leaf, batch.rows), values), {}
+
+
+def _one_by_one(
+    fn: Callable[..., Any],
+    batch: Batch,
+    keywords: dict[str, Any],
+    rng: Sequence[np.random.Generator] | None,
+) -> tuple[Any, dict[int, Failure]]:
+    answers: list[Any] = []
+    raised: dict[int, Failure] = {}
+    for place, item in enumerate(zip(*map(_items, batch.parts), strict=True)):
+        if rng is not None:
+            keywords["rng"] = rng[place]
+        try:
+            answers.append(_plain(fn(*item, **keywords)))
+        except Exception as error:
+            raised[place] = Failure.of(error)
+    return (stacked(answers) if answers else None), raised
+
+
+def _stream(seed: int, row: int) -> np.random.Generator:
+    """The random numbers of a row, the same in every call that computes it."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(row),)))
+
+
+def _items(part: Any) -> Iterator[Any]:
+    """The single inputs of a batch."""
+    if hasattr(part, "iloc"):
+        return (part.iloc[place] for place in range(len(part)))
+    if hasattr(part, "iter_rows"):
+        return iter(part.iter_rows(named=True))
+    return iter(part)
+
+
+def _plain(values: Any) -> Any:
+    """An answer in which a data frame is a dict of columns."""
+    if hasattr(values, "columns") and hasattr(values, "to_numpy"):
+        return {name: values[name].to_numpy() for name in values.columns}
+    return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+@contextlib.contextmanager
+def _captured(wanted: bool) -> Iterator[io.StringIO | None]:
+    if not wanted:
+        yield None
+        return
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        yield output

@@ -1,0 +1,206 @@
+"""The scheduler in virtual time: drawn times in place of workers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+
+from ..contracts.stopping import Outcome
+from .scheduler import (
+    Abandon,
+    Answered,
+    Call,
+    CallFailed,
+    Decision,
+    Event,
+    FailRows,
+    Job,
+    Joined,
+    Left,
+    Loss,
+    Scheduler,
+    Start,
+    Take,
+    Tick,
+    Withdraw,
+)
+
+__all__ = ["Ending", "Timeline", "run_virtually"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a call comes to in virtual time."""
+
+    seconds: float
+    """Until it ends; infinite if it never does by itself."""
+    loss: Loss | None = None
+    """Why it has no answer, if so."""
+    raised: tuple[int, ...] = ()
+    """As in `Answered`."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """What a job in virtual time came to."""
+
+    outcome: Outcome
+    seconds: float
+    calls: int
+    hedges: int
+    taken: list[Call] = field(default_factory=list)
+    failed: list[FailRows] = field(default_factory=list)
+
+
+def run_virtually(
+    job: Job,
+    workers: int | Iterable[Hashable],
+    ending: Callable[[Call, float], Ending],
+    *,
+    changes: Iterable[Event] = (),
+    overhead: float = 0.0,
+    grace: float = 1.0,
+    watch: Callable[[Scheduler, Event, list[Decision]], None] | None = None,
+) -> Timeline:
+    """Run a job on workers whose calls end as drawn.
+
+    Parameters
+    ----------
+    job : Job
+    workers : int or iterable
+        Workers from the beginning.
+    ending : callable
+        Of a call that begins now, and the time in seconds of the job: what it comes to.
+    changes : iterable of Joined, Left
+        In order of time.
+    overhead : float
+        Seconds from the answer of a call until its worker can begin the next.
+    grace : float
+        Seconds for which an abandoned call still runs.
+    watch : callable, optional
+        Called with the scheduler, each event and the decisions that followed.
+
+    Returns
+    -------
+    Timeline
+    """
+    clock = _Clock(Scheduler(job), ending, overhead, grace, watch)
+    for name in range(workers) if isinstance(workers, int) else workers:
+        clock.push(0.0, Joined(0.0, name))
+    for event in changes:
+        clock.push(event.now, event)
+    clock.run()
+    return clock.result
+
+
+class _Clock:
+    """The events to come, in order of time, and the calls that each worker has."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        ending: Callable[[Call, float], Ending],
+        overhead: float,
+        grace: float,
+        watch: Callable[[Scheduler, Event, list[Decision]], None] | None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.result = Timeline(Outcome.NONE_RUNNING, 0.0, 0, 0)
+        self._ending, self._overhead, self._grace, self._watch = ending, overhead, grace, watch
+        self._now = 0.0
+        self._order = 0
+        self._events: list[tuple[float, int, Event, Call | None]] = []
+        self._queues: dict[Hashable, deque[Call]] = {}
+        self._valid: dict[int, int] = {}  # for each call in flight the event that ends it
+        self._ends: dict[int, float] = {}
+
+    def push(self, at: float, event: Event, call: Call | None = None) -> None:
+        """Have an event happen; one of a call replaces the one that was to end it."""
+        self._order += 1
+        heapq.heappush(self._events, (at, self._order, event, call))
+        if call is not None:
+            self._valid[call.number] = self._order
+
+    def run(self) -> None:
+        """Let events happen until the job has ended, or nothing can happen any more."""
+        scheduler, events = self.scheduler, self._events
+        while scheduler.outcome is None:
+            wake = scheduler.wake
+            if events and (wake is None or events[0][0] <= wake):
+                self._now, order, event, call = heapq.heappop(events)
+                if call is None:
+                    self._report(event)
+                    if isinstance(event, Left):
+                        self._leave(event.worker)
+                elif self._valid.get(call.number) == order:
+                    del self._valid[call.number]
+                    self._ends.pop(call.number, None)
+                    self._report(event)
+                    self._next(call)
+            elif wake is not None:
+                self._now = max(self._now, wake)
+                self._report(Tick(self._now))
+            else:
+                break
+        result = self.result
+        result.outcome = scheduler.outcome or Outcome.NONE_RUNNING
+        result.seconds, result.calls = self._now, scheduler.started
+        result.hedges = scheduler.hedges
+
+    def _report(self, event: Event) -> None:
+        decisions = self.scheduler.handle(event)
+        for decision in decisions:
+            match decision:
+                case Start(call):
+                    self._start(call)
+                case Take(call):
+                    self.result.taken.append(call)
+                case FailRows():
+                    self.result.failed.append(decision)
+                case Abandon(call) | Withdraw(call):
+                    self._drop(call)
+        if self._watch is not None:
+            self._watch(self.scheduler, event, decisions)
+
+    def _start(self, call: Call) -> None:
+        queue = self._queues.setdefault(call.worker, deque())
+        queue.append(call)
+        if len(queue) == 1:
+            self._begin(call)
+
+    def _begin(self, call: Call) -> None:
+        end = self._ending(call, self._now)
+        at = self._now + end.seconds + self._overhead
+        event: Event = (
+            Answered(at, call.number, end.seconds, end.raised)
+            if end.loss is None
+            else CallFailed(at, call.number, end.loss)
+        )
+        self._ends[call.number] = at
+        self.push(at, event, call)
+
+    def _drop(self, call: Call) -> None:
+        """Lose a call that has not begun at once, and one that runs and is not wanted after the grace."""
+        queue = self._queues.get(call.worker)
+        if queue is None or call not in queue:
+            return
+        if queue[0] is not call:
+            queue.remove(call)
+            self.push(self._now, CallFailed(self._now, call.number, Loss.NOT_STARTED), call)
+        elif not call.wanted and self._now + self._grace < self._ends[call.number]:
+            at = self._now + self._grace
+            self.push(at, CallFailed(at, call.number, Loss.ABANDONED), call)
+
+    def _next(self, call: Call) -> None:
+        queue = self._queues.get(call.worker)
+        if queue and queue[0] is call:
+            queue.popleft()
+            if queue:
+                self._begin(queue[0])
+
+    def _leave(self, worker: Hashable) -> None:
+        for place, call in enumerate(self._queues.pop(worker, ())):
+            loss = Loss.NOT_STARTED if place else Loss.CRASHED
+            self.push(self._now, CallFailed(self._now, call.number, loss), call)

@@ -1,0 +1,79 @@
+"""The calls of a job: a table, and a picture of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+__all__ = ["CallRecord", "CallTable"]
+
+
+class CallRecord(NamedTuple):
+    """One call of a job."""
+
+    rows: range | np.ndarray
+    """Numbers of the rows that it computed."""
+    chunk: int
+    slot: int
+    worker: Hashable
+    host: str
+    """Where it ran; empty if it gave no answer."""
+    start: float
+    """Seconds since `map` was called."""
+    seconds: float
+    """That ``fn`` took, or until the call was lost."""
+    outcome: str
+    """"answered", "late" (another call had answered), "crashed", "raised", "timed out", "not started" or
+    "abandoned"."""
+    kind: str
+    """"first", "retry" or "hedge"."""
+
+
+class CallTable(Sequence[CallRecord]):
+    """All calls of a job, in the order in which they ended.
+
+    Parameters
+    ----------
+    records : sequence of CallRecord
+    """
+
+    def __init__(self, records: Sequence[CallRecord]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, at: int) -> CallRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> CallTable: ...
+    def __getitem__(self, at: int | slice) -> CallRecord | CallTable:
+        if isinstance(at, slice):
+            return CallTable(self._records[at])
+        return self._records[at]
+
+    def __iter__(self) -> Iterator[CallRecord]:
+        return iter(self._records)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Each column as a list, as ``pandas.DataFrame`` takes them."""
+        return {
+            name: [record[place] for record in self._records]
+            for place, name in enumerate(CallRecord._fields)
+        }
+
+    def count(self, value: Any) -> int:
+        """How many calls had this outcome or are of this kind."""
+        return sum(value in (record.outcome, record.kind) for record in self._records)
+
+    def __str__(self) -> str:
+        outcomes = Counter(record.outcome for record in self._records)
+        extra = Counter(r.kind for r in self._records if r.kind != "first")
+        parts = [f"{count:,} {name}" for name, count in outcomes.most_common()]
+        text = f"{len(self):,} calls: {', '.join(parts)}" if parts else "no calls"
+        return text + (f" ({', '.join(f'{n:,} {k}' for k, n in extra.items())})" if extra else "")
+
+    __repr__ = __str__

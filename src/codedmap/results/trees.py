@@ -1,0 +1,192 @@
+"""Answers of several parts: tuples, dicts and dataclasses of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..contracts.arguments import MOST_AXES
+from ..errors import InvalidAnswer
+
+__all__ = ["Rows", "leaf_rows", "leaves", "map_leaves", "stacked"]
+
+
+def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees.
+
+    Raises
+    ------
+    InvalidAnswer
+        If the trees have not the same parts.
+    """
+    for other in others:
+        if type(other) is not type(tree) and _is_branch(tree, other):
+            raise InvalidAnswer(
+                f"fn returned a {type(tree).__name__} for some rows and a {type(other).__name__} for "
+                "others: return the same kind for every row"
+            )
+    if isinstance(tree, dict):
+        for other in others:
+            if other.keys() != tree.keys():
+                raise InvalidAnswer(
+                    f"fn returned the keys {list(tree)} for some rows and {list(other)} for others: "
+                    "return the same keys for every row"
+                )
+        return {key: map_leaves(apply, tree[key], *(o[key] for o in others)) for key in tree}
+    if isinstance(tree, tuple):
+        for other in others:
+            if len(other) != len(tree):
+                raise InvalidAnswer(
+                    f"fn returned {len(tree)} parts for some rows and {len(other)} for others: return "
+                    "the same number for every row"
+                )
+        parts = [map_leaves(apply, *those) for those in zip(tree, *others, strict=True)]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    if _is_dataclass(tree):
+        names = [field.name for field in dataclasses.fields(tree)]
+        return dataclasses.replace(
+            tree,
+            **{
+                n: map_leaves(apply, getattr(tree, n), *(getattr(o, n) for o in others))
+                for n in names
+            },
+        )
+    return apply(tree, *others)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The leaves of a tree, in order."""
+    found: list[Any] = []
+    map_leaves(found.append, tree)
+    return found
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _is_branch(*values: Any) -> bool:
+    return any(isinstance(value, dict | tuple) or _is_dataclass(value) for value in values)
+
+
+def stacked(answers: Sequence[Any]) -> Any:
+    """One tree of arrays from the answers to single inputs, each leaf with a row for each of them."""
+    return map_leaves(lambda *parts: _stack(parts), *answers)
+
+
+def _stack(parts: Sequence[Any]) -> np.ndarray:
+    arrays = [np.asarray(part) if not isinstance(part, str | bytes) else None for part in parts]
+    first = arrays[0]
+    if first is not None and first.dtype.kind in "biufcmM":
+        if all(a is not None and a.shape == first.shape for a in arrays):
+            return np.stack(arrays)  # type: ignore[arg-type]
+        shapes = sorted({str(None if a is None else a.shape) for a in arrays})
+        raise InvalidAnswer(
+            f"fn returned answers of shapes {' and '.join(shapes)}: return the same shape for every row, "
+            "or an object such as a list of arrays in a dict of objects"
+        )
+    return _objects(parts)
+
+
+def _objects(parts: Sequence[Any]) -> np.ndarray:
+    column = np.empty(len(parts), dtype=object)
+    for row, part in enumerate(parts):
+        column[row] = part
+    return column
+
+
+def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
+    """A leaf of the answer to a batch as an array with a row for each row of the batch.
+
+    Raises
+    ------
+    InvalidAnswer
+        If it has another number of rows.
+    """
+    array = _numbers(leaf) if isinstance(leaf, list) else np.asarray(leaf)
+    if array.ndim == 0 or len(array) != rows:
+        got = "a single value" if array.ndim == 0 else f"{len(array)} rows"
+        raise InvalidAnswer(
+            f"fn returned {got} for a batch of {rows}: it takes a batch of rows and returns a row for each; "
+            "a function of one input is lifted by codedmap.itemwise(fn)"
+        )
+    if array.ndim > MOST_AXES:
+        raise InvalidAnswer(f"fn returned an array of {array.ndim} axes: at most {MOST_AXES}")
+    return array
+
+
+def _numbers(leaf: list[Any]) -> np.ndarray:
+    try:
+        array = np.asarray(leaf)
+    except ValueError:  # of different shapes
+        return _objects(leaf)
+    return array if array.dtype.kind in "biufc" else _objects(leaf)
+
+
+class Rows:
+    """The values of m rows, filled in as answers come.
+
+    Parameters
+    ----------
+    rows : int
+        m.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._tree: Any = None
+        self._columns: list[np.ndarray] = []
+
+    def put(self, at: np.ndarray | slice, count: int, answer: Any) -> None:
+        """Rows have been answered: ``answer`` is a tree whose leaves have ``count`` rows.
+
+        Raises
+        ------
+        InvalidAnswer
+            If it has other parts, or rows of another shape, than earlier answers.
+        """
+        parts = [leaf_rows(leaf, count) for leaf in leaves(answer)]
+        if not self._columns:
+            self._tree = map_leaves(lambda leaf: None, answer)
+            self._columns = [np.empty((self._rows, *p.shape[1:]), p.dtype) for p in parts]
+        else:
+            map_leaves(lambda *pair: None, self._tree, answer)
+        for number, part in enumerate(parts):
+            column = self._columns[number]
+            if part.shape[1:] != column.shape[1:]:
+                raise InvalidAnswer(
+                    f"fn returned rows of shape {column.shape[1:]} for some inputs and of shape "
+                    f"{part.shape[1:]} for others: return the same shape for every row"
+                )
+            if part.dtype != column.dtype:
+                column = self._columns[number] = column.astype(_common(column.dtype, part.dtype))
+            column[at] = part
+
+    def values(self, missing: np.ndarray) -> Any:
+        """The tree of all rows; where ``missing`` (m,) bool NaN, or None in objects."""
+        if not self._columns:
+            return np.full(self._rows, np.nan)
+        columns = iter([_blanked(column, missing) for column in self._columns])
+        return map_leaves(lambda _: next(columns), self._tree)
+
+
+def _common(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
+    try:
+        return np.result_type(first, second)
+    except TypeError:
+        return np.dtype(object)
+
+
+def _blanked(column: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    if not missing.any():
+        return column
+    kind = column.dtype.kind
+    if kind in "biu":
+        column = column.astype(np.float64)
+    else:
+        column = column.astype(column.dtype if kind in "fcOmM" else object)
+    column[missing] = None if column.dtype == object else np.nan if kind not in "mM" else "NaT"
+    return column
