@@ -48,7 +48,7 @@ def estimate_missing(
     answers : Rows
     status : ndarray, shape (m,)
     in_time : callable
-        Whether there is time for regression; if not, the rest is the weighted mean of neighbours.
+        Asked before each step of the regression; if not, the rest are weighted means of neighbours.
     """
     array = inputs.array
     exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
@@ -90,12 +90,10 @@ def _regressed(
     scale = known.std(axis=0)
     scale[scale == 0.0] = 1.0
     tree = KDTree(known / scale)
-    values, errors = np.empty((len(wanted), answers.shape[1])), np.empty(len(wanted))
+    values, errors = _averaged(tree, answers, wanted / scale)
     along = np.argsort((wanted / scale) @ _longest(known / scale), kind="stable")
     for begin in range(0, len(along), _TOGETHER):
         if not in_time():
-            rest = along[begin:]
-            values[rest], errors[rest] = _averaged(tree, answers, wanted[rest] / scale)
             break
         some = along[begin : begin + _TOGETHER]
         near = tree.query(wanted[some] / scale, k=min(_NEAREST, len(known)))[1].reshape(

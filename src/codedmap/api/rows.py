@@ -58,7 +58,7 @@ class RowsJob:
         progress: bool | None,
         deadline: float | None = None,
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._stepped = deadline, 0.0
         self._inputs, self._stop, self._started = inputs, job.stop, started
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         order = None if job.stop is None else np.random.default_rng(0).permutation(inputs.rows)
@@ -120,11 +120,15 @@ class RowsJob:
             )
         estimates = None
         if missing.any():
+            self._stepped = live.seconds
             estimates = estimate_missing(self._inputs, live.rows, live.status, self._in_time)
         return self._result(outcome, estimates)
 
     def _in_time(self) -> bool:
-        return self._deadline is None or self._live.seconds < self._deadline
+        """Whether there is time for another step that takes as long as the last."""
+        now = self._live.seconds
+        last, self._stepped = now - self._stepped, now
+        return self._deadline is None or now + last < self._deadline
 
     def _result(self, outcome: Outcome, estimates: Estimates | None) -> MapResult:
         live = self._live

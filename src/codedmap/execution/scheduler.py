@@ -43,7 +43,8 @@ __all__ = [
 _SECONDS = 0.05  # that a call should take at least,
 _OVERHEADS = 50  # times its overhead too,
 _DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
-_SHARES = 8  # calls that each worker could still get when a call is cut
+_SHARES = 8  # calls that each worker could still get when a call is cut,
+_LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _MOST_CRASHES = 20  # of one row, however often other calls crash
@@ -438,8 +439,12 @@ class Scheduler:
         """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""
         piece, retries = call.piece, self.job.retries
         piece.copies.remove(call)
-        if piece.copies:
+        blamed = loss is Loss.CRASHED and self._to_blame(piece)
+        if piece.copies and not blamed:
             return
+        for copy in piece.copies:
+            self._give_up(copy)
+        piece.copies.clear()
         if piece.partial is not None:
             self._take(piece, *piece.partial)
         elif retries and call.groups > 1:
@@ -447,14 +452,16 @@ class Scheduler:
             for begin, end in ((middle, piece.end), (piece.begin, middle)):
                 half = _Piece(begin, end, held=set(piece.held), inherited=piece.inherited)
                 self._waiting.appendleft(half)
-        elif loss is Loss.CRASHED and retries and not self._to_blame(piece):
+        elif loss is Loss.CRASHED and not blamed:
             self._waiting.append(piece)
         else:
             self._left -= call.groups
             self._fail(call, piece.begin, piece.end, loss)
 
     def _to_blame(self, piece: _Piece) -> bool:
-        """Whether a group that has crashed alone is the cause, and not its workers."""
+        """Whether the groups of a call that has crashed are the cause, and not its worker."""
+        if not self.job.retries:
+            return not piece.copies
         if piece.crashes <= self.job.retries:
             return False
         own = piece.inherited
@@ -548,10 +555,12 @@ class Scheduler:
         seconds = max(_SECONDS, _OVERHEADS * times.overhead, _DRIVER * workers)
         seconds = min(seconds, self.job.call_timeout / 4)
         fair = -(-left // (_SHARES * workers))
+        if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
+            fair = min(left, math.ceil(_LEAST_OVERHEADS * times.overhead / times.mean))
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
-        return max(1, most)
+        return min(left, max(1, most))
 
     def _hasten(self, now: float) -> float | None:
         """With nothing left to start: take calls sent ahead back, and send late ones again.
