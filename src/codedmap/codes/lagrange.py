@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.linalg import solve_triangular
 
-from ..coding.points import task_points, worker_points
+from ..coding.points import barycentric, task_points, worker_points
 from ..coding.precision import Precision
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget
@@ -134,12 +134,7 @@ class LagrangeCode(LinearCode):
         # Barycentric weights of Chebyshev points of the first kind (Berrut and Trefethen 2004).
         angle = (2.0 * np.arange(self.tasks) + 1.0) * np.pi / (2 * self.tasks)
         weights = np.sin(angle) * (1.0 - 2.0 * (np.arange(self.tasks) % 2))
-        apart = at[:, None] - nodes
-        on_node = apart == 0.0
-        terms = weights / np.where(on_node, 1.0, apart)
-        terms[on_node.any(axis=1)] = 0.0
-        terms[on_node] = 1.0
-        return np.asarray(terms / terms.sum(axis=1, keepdims=True))
+        return barycentric(nodes, at, weights)
 
     def _decoder(self, answered: tuple[int, ...]) -> np.ndarray:
         read = chebyshev.chebvander(task_points(self.tasks), self.threshold - 1)
