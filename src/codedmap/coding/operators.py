@@ -87,15 +87,11 @@ class Buffer:
 class Memory:
     """What a code remembers for its next use: its most recent operators, and memory for payloads.
 
-    Beside the operators three results are kept, of the last one only. Without ``encoder`` the
-    benchmark *encode* of up to 1,000 columns takes 1.2 to 4 times as long. *decode* takes 1.9 to 3.5
-    times as long without ``witness``, and up to 1.3 times without ``ready``.
+    Of the precisions the last one is kept: without ``witness`` *decode* takes 1.9 to 3.5 times as long.
     """
 
     def __init__(self) -> None:
         self.payloads = Buffer()
-        self.ready: tuple[Any, ...] = (None,)
-        self.encoder: tuple[Any, ...] = (None,)
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
 
@@ -148,13 +144,10 @@ def column_width(operator: np.ndarray) -> int:
     return max(1, _ONE_THREAD // operator.size) if 0 < operator.size <= _SMALL else sys.maxsize
 
 
-def dense_row(operator: Operator) -> int | slice:
-    """A row without zeros, whose result NaN in any input would show in; all rows if there is none."""
-    if isinstance(operator, np.ndarray):
-        full = operator.all(axis=1)
-        if full.any():
-            return int(full.argmax())
-    return slice(None)
+def dense_row(operator: Operator) -> int | None:
+    """A row without zeros, whose result NaN in any input would show in; None if there is none."""
+    full = operator.all(axis=1) if isinstance(operator, np.ndarray) else np.zeros(1, dtype=bool)
+    return int(full.argmax()) if full.any() else None
 
 
 def unit_columns(operator: np.ndarray) -> tuple[int | None, ...]:
