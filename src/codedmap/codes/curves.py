@@ -83,11 +83,6 @@ class CurveCode(LinearCode):
         """With ``order`` or ``clip``."""
         return self.order is not None or self.clip is not None
 
-    @property
-    def looks_at_answers(self) -> bool:
-        """False."""
-        return False
-
     def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """Precision of a curve over the worker numbers, along which roughness is even."""
         return curve_precision(np.array(answered, float))

@@ -56,6 +56,8 @@ class LagrangeCode(LinearCode):
     """
 
     determined = True
+    looks_at_inputs = False
+    looks_at_answers = False
     tasks: int
     workers: int
     stragglers: int
@@ -79,16 +81,6 @@ class LagrangeCode(LinearCode):
     def threshold(self) -> int:
         """(K - 1)·degree + 1, the fewest answers that determine the polynomial."""
         return (self.tasks - 1) * self.degree + 1
-
-    @property
-    def looks_at_inputs(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def looks_at_answers(self) -> bool:
-        """False."""
-        return False
 
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) polynomial interpolant from α to β, in barycentric form."""
@@ -117,11 +109,9 @@ class LagrangeCode(LinearCode):
         """The projection onto what the fitted polynomial leaves of the answers."""
         if not self.threshold < len(answered) <= _MOST:
             return None
-        basis, _ = np.linalg.qr(self._fit(answered))
-        matrix = np.eye(len(answered)) - basis @ basis.T
         # The decoder amplifies errors of answers as it does rounding.
         slack = self.tolerance / self._growth(answered)
-        return Precision(matrix[None], np.zeros(1), self.threshold, exact=True, slack=slack)
+        return Precision.of_span(self._fit(answered), slack)
 
     def _growth(self, answered: tuple[int, ...]) -> float:
         return self.kept(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -55,7 +55,7 @@ class DrawnCode:
         self._inverse = (right[:rank].T / singular[:rank]) @ left[:, :rank].T
         self._whole = target @ self._inverse
         self._free = left[:, rank:].T
-        self._known: dict[frozenset[int], np.ndarray | None] = {}
+        self.weights = lru_cache(_REMEMBERED)(self._weights)
         sets = straggler_sets(n, n - rank)
         lengths = self._lengths(sets)
         worst = int(lengths.argmax())
@@ -64,15 +64,10 @@ class DrawnCode:
         self.off = self.solve(sets[worst].tolist())[1]
         """By how much these miss the target or enlarge rounding, relative to it."""
 
-    def weights(self, answered: frozenset[int]) -> np.ndarray | None:
+    def _weights(self, answered: frozenset[int]) -> np.ndarray | None:
         """Weights (m, n) of these rows, or None if they miss the target or enlarge rounding too much."""
-        known = self._known
-        if len(known) >= _REMEMBERED:
-            known = self._known = {}  # and not cleared, as other threads may read it
-        if answered not in known:
-            weights, off = self.solve(self._missing(answered))
-            known[answered] = weights if off <= TOLERANCE else None
-        return known[answered]
+        weights, off = self.solve(self._missing(answered))
+        return weights if off <= TOLERANCE else None
 
     def parity(self, answered: frozenset[int]) -> np.ndarray:
         """Random weights (n,) of length 1 with which these rows add up to 0; all 0 if there are none."""
