@@ -21,7 +21,13 @@ from ..coding.operators import (
 )
 from ..coding.precision import Precision, Windows
 from ..contracts.answers import all_finite, matrix
-from ..contracts.code import Estimate, check_tasks, reject_frequent
+from ..contracts.code import (
+    Estimate,
+    check_interpolable,
+    check_mixable,
+    check_tasks,
+    reject_frequent,
+)
 from ..detection.contradictions import exact_outliers
 from ..detection.nonfinite import (
     column_patterns,
@@ -31,7 +37,7 @@ from ..detection.nonfinite import (
     selected_slots,
 )
 from ..detection.outliers import find_lies
-from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from ..errors import NotEnoughAnswers
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
 
@@ -117,13 +123,7 @@ class LinearCode(abc.ABC):
             If the shape does not fit, or the dtype cannot be mixed.
         """
         check_tasks(inputs, self.tasks, self.workers)
-        if inputs.dtype.kind not in "fc":
-            raise InvalidArgument(
-                f"inputs of dtype {inputs.dtype} cannot be mixed, as {type(self).__name__} must: "
-                "cast them (inputs.astype(np.float32)) if they are quantities, put the code behind "
-                "the model's embedding layer if they are tokens, or use a code that copies "
-                "(Replication, Uncoded)"
-            )
+        check_mixable(inputs, f"{type(self).__name__} must", "Replication, Uncoded")
         columns = inputs.reshape(self.tasks, -1)
         operator = self.encoder(columns)
         raw: tuple[int | None, ...] = (None,) * self.workers
@@ -285,12 +285,8 @@ class LinearEncoding:
         self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "", remedy: str = ""
     ) -> None:
         name = type(self.code).__name__
-        if slots and dtype.kind not in "fc":
-            raise InvalidAnswer(
-                f"answers of dtype {dtype} cannot be interpolated, as {name} must: return scores "
-                "instead of labels, cast to float in fn if they are quantities, or use a code that "
-                "copies (Replication, Uncoded)"
-            )
+        if slots:
+            check_interpolable(dtype, f"{name} must", "Replication, Uncoded")
         reason = self.code.shortfall(frozenset(slots), dtype)
         if reason is not None:
             raise NotEnoughAnswers(

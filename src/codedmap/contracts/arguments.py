@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["MOST_AXES", "check_slot", "check_whole", "is_real"]
+__all__ = ["MOST_AXES", "check_number", "check_slot", "check_whole", "is_real"]
 
 MOST_AXES = 60
 """Of inputs and answers: NumPy has 64, and groups and slots take some."""
@@ -35,6 +35,14 @@ def check_slot(slot: Any, workers: int) -> None:
         raise InvalidArgument(
             f"slot={slot!r} is none of this engine: with {workers} workers they are 0 to {workers - 1}"
         )
+
+
+def check_number(name: str, value: Any, least: float = 0.0, *, above: bool = False) -> float:
+    """The value as a float; raises `InvalidArgument` unless it is finite and at least (or above) this."""
+    if not is_real(value) or not least <= value < np.inf or (above and value == least):
+        bound = f"{'above' if above else 'of at least'} {least:g}"
+        raise InvalidArgument(f"{name}={value!r} must be a finite number {bound}")
+    return float(value)
 
 
 def is_real(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..contracts.arguments import check_whole, is_real
+from ..contracts.arguments import check_number, check_whole, is_real
 from ..errors import InvalidArgument
 
 __all__ = [
@@ -56,14 +56,8 @@ def _exponential(
 
 def _set_float(model: Family, name: str, least: float, *, above: bool = False) -> None:
     """Convert a field to float, so that printing, comparing and drawing do not depend on its type."""
-    value = getattr(model, name)
-    fits = is_real(value) and math.isfinite(value) and value >= least
-    if not fits or (above and value == least):
-        raise InvalidArgument(
-            f"{name}={value!r} must be a finite number "
-            f"{'of more than' if above else 'of at least'} {least:g}"
-        )
-    object.__setattr__(model, name, float(value))
+    value = check_number(name, getattr(model, name), least, above=above)
+    object.__setattr__(model, name, value)
 
 
 @runtime_checkable

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..contracts.arguments import check_number
 from ..errors import InvalidArgument
-from .error import ErrorModel, check_amount
+from .error import ErrorModel
 
 __all__ = ["Cluster", "InformationNode", "LearningNode", "Link", "joined"]
 
@@ -17,7 +18,7 @@ def _checked(node: Any, what: str, amounts: tuple[str, ...]) -> None:
     if not isinstance(node.name, str) or not node.name:
         raise InvalidArgument(f"the name of {what} must be a text that is not empty: {node.name!r}")
     for name in amounts:
-        value = check_amount(f"{what} {node.name}: {name}", getattr(node, name))
+        value = check_number(f"{what} {node.name}: {name}", getattr(node, name))
         object.__setattr__(node, name, value)
 
 
@@ -95,7 +96,7 @@ class Link:
 
     def __post_init__(self) -> None:
         for name in ("seconds", "cost"):
-            value = check_amount(f"link {self.first}-{self.second}: {name}", getattr(self, name))
+            value = check_number(f"link {self.first}-{self.second}: {name}", getattr(self, name))
             object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
