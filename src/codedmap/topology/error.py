@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.arguments import check_number
+from ..contracts.arguments import set_numbers
 
 __all__ = ["ErrorModel"]
 
@@ -48,9 +48,8 @@ class ErrorModel:
     optimisation: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("floor", "statistical", "optimisation"):
-            object.__setattr__(self, name, check_number(name, getattr(self, name)))
-        object.__setattr__(self, "exponent", check_number("exponent", self.exponent, above=True))
+        set_numbers(self, "floor", "statistical", "optimisation")
+        set_numbers(self, "exponent", above=True)
 
     def error(self, samples: Any, gap: float, iterations: Any) -> Any:
         """The error with this many samples in an iteration, at this gap, after this many iterations."""
