@@ -64,6 +64,14 @@ class DrawnCode:
         self.off = self.solve(sets[worst].tolist())[1]
         """By how much these miss the target or enlarge rounding, relative to it."""
 
+    def check(self, code: object, amplification: float, instead: str) -> None:
+        """Raise `InvalidArgument` if this code would enlarge rounding too much; what to use instead."""
+        if self.off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
+            raise InvalidArgument(
+                f"{code!r} would enlarge rounding errors {amplification:.1e} times for some "
+                f"stragglers, and miss the sum by {self.off:.0e} of it: use {instead}"
+            )
+
     def _weights(self, answered: frozenset[int]) -> np.ndarray | None:
         """Weights (m, n) of these rows, or None if they miss the target or enlarge rounding too much."""
         weights, off = self.solve(self._missing(answered))
@@ -219,12 +227,7 @@ class GradientCode(abc.ABC):
 
     def check(self) -> None:
         """Raise `InvalidArgument` if rounding would be enlarged too much."""
-        off = self._made.off
-        if off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
-            raise InvalidArgument(
-                f"{self!r} would enlarge rounding errors {self.amplification:.1e} times for some "
-                f"stragglers, and miss the sum by {off:.0e} of it: use {self.instead()}"
-            )
+        self._made.check(self, self.amplification, self.instead())
 
     @cached_property
     def _made(self) -> DrawnCode:
