@@ -43,12 +43,6 @@ class Operator(Protocol):
     def __matmul__(self, columns: Any, /) -> Any: ...
 
 
-class Allocate(Protocol):
-    """Makes an array with undefined entries, as `numpy.empty` does."""
-
-    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> np.ndarray: ...
-
-
 class Buffer:
     """The memory of the last two arrays, given to the next one of that size if nothing refers to it.
 
@@ -116,7 +110,9 @@ def cast_operator(operator: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return operator.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
 
 
-def apply(operator: Operator, columns: np.ndarray, allocate: Allocate = np.empty) -> np.ndarray:
+def apply(
+    operator: Operator, columns: np.ndarray, allocate: Callable[..., np.ndarray] = np.empty
+) -> np.ndarray:
     """``operator @ columns`` in the dtype of the columns, for a dense operator in allocated memory."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
@@ -126,8 +122,6 @@ def apply(operator: Operator, columns: np.ndarray, allocate: Allocate = np.empty
     operator = operator.astype(columns.dtype, copy=False)
     made = allocate((len(operator), columns.shape[1]), columns.dtype)
     width = column_width(operator)
-    if columns.shape[1] <= width:
-        return np.matmul(operator, columns, out=made)
     for start in range(0, columns.shape[1], width):
         block = slice(start, start + width)
         np.matmul(operator, columns[:, block], out=made[:, block])
