@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from ..contracts.control_groups import group_limits
 from ..contracts.memory import free_memory
 from ..errors import EngineError
 
@@ -120,21 +121,5 @@ def _limits() -> Iterator[tuple[int, int, str]]:
             with contextlib.suppress(OSError, ValueError):
                 limit = int((_ROOT / path.relative_to("/")).read_text())
                 yield limit - used, limit, str(path)
-    for folder in _groups():
-        with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
-            limit = int((_ROOT / folder / "pids.max").read_text())
-            used = int((_ROOT / folder / "pids.current").read_text())
-            yield limit - used, limit, f"the control group (/{folder}/pids.max)"
-
-
-def _groups() -> Iterator[Path]:
-    """Folders of the control groups of this process, and of their parents."""
-    found = {Path("sys/fs/cgroup"), Path("sys/fs/cgroup/pids")}
-    with contextlib.suppress(OSError, ValueError):
-        for line in (_ROOT / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "" or "pids" in controllers.split(","):
-                base = Path("sys/fs/cgroup", "pids" if controllers else "")
-                group = Path(path.lstrip("/"))
-                found |= {base / one for one in (group, *group.parents)}
-    yield from sorted(found)
+    for group in group_limits("pids", _ROOT):
+        yield group.limit - group.used, group.limit, f"the control group (/{group.file})"
