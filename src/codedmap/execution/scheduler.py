@@ -47,6 +47,7 @@ _SHARES = 8  # calls that each worker could still get when a call is cut,
 _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
+_SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
@@ -330,7 +331,7 @@ class Scheduler:
         for copy in piece.copies:
             self._give_up(copy)
         piece.copies.clear()
-        if piece.crashes > self.job.retries:
+        if piece.crashes >= _SUSPECT:
             self._suspected -= piece.crashes
         self._out.append(Take(call))
         self._left -= call.groups
@@ -364,9 +365,8 @@ class Scheduler:
 
     def _crashed_alone(self, piece: _Piece) -> None:
         piece.crashes += 1
-        if piece.crashes > self.job.retries:
-            fresh = piece.crashes == self.job.retries + 1
-            self._suspected += piece.crashes if fresh else 1
+        if piece.crashes >= _SUSPECT:
+            self._suspected += _SUSPECT if piece.crashes == _SUSPECT else 1
 
     def _on_tick(self, event: Tick) -> None:
         while self._timeouts and self._timeouts[0][0] <= event.now:
@@ -465,6 +465,8 @@ class Scheduler:
         if piece.crashes <= self.job.retries:
             return False
         own = piece.inherited
+        if piece.crashes < _SUSPECT:
+            own += piece.crashes
         crashed = self._crashed - self._suspected - own
         others = self._answered + crashed
         share = crashed / others if others > 0 else 0.0
