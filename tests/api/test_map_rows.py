@@ -58,7 +58,10 @@ def test_a_list_of_anything(pool):
     upper = cm.map(cm.itemwise(str.upper), words, engine=pool).values
     assert upper.tolist() == ["A", "BCD", "EF", ""]
     records = [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
-    assert cm.map(cm.itemwise(lambda r: r["a"] * r["b"]), records, engine=pool).values.tolist() == [2, 12]
+    assert cm.map(cm.itemwise(lambda r: r["a"] * r["b"]), records, engine=pool).values.tolist() == [
+        2,
+        12,
+    ]
 
 
 def test_a_list_of_equal_rows_is_an_array(pool):
@@ -243,7 +246,14 @@ def test_calls_are_a_table():
     with Scripted(2, {1: [fail(ValueError("once"))]}) as engine:
         result = cm.map(np.sin, X, engine=engine, chunk=5)
     columns = result.calls.columns()
-    assert sum(len(rows) for rows, o in zip(columns["rows"], columns["outcome"], strict=True) if o == "answered") == 20
+    assert (
+        sum(
+            len(rows)
+            for rows, o in zip(columns["rows"], columns["outcome"], strict=True)
+            if o == "answered"
+        )
+        == 20
+    )
     assert columns["outcome"].count("raised") == 1
     assert {"first", "retry"} == set(columns["kind"])
     assert set(columns["worker"]) == {0, 1}

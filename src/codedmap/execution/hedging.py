@@ -12,6 +12,8 @@ _REFRESH = 16  # answers after which quantiles are taken anew
 _SHARE = 0.95
 _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
+_LEAST = 0.01  # seconds: what takes less is noise
+_OVERHEADS = 4
 
 
 class CallTimes:
@@ -61,4 +63,5 @@ class CallTimes:
             ordered = sorted(self._each)
             self._high = ordered[min(int(_SHARE * len(ordered)), len(ordered) - 1)]
             self._stale = min(_REFRESH, len(ordered))
-        return groups * self._high * (_FACTOR + _CAUTION / len(self._each)) + self.overhead
+        usual = groups * self._high * (_FACTOR + _CAUTION / len(self._each))
+        return max(usual, _LEAST) + _OVERHEADS * self.overhead

@@ -211,6 +211,14 @@ Decision = Start | Withdraw | Abandon | Take | FailRows | Ended
 
 
 @dataclass(slots=True, eq=False)
+class _Lineage:
+    """Crashes of a call of several groups, and of its halves, of whose groups one may be the cause."""
+
+    crashes: int = 0
+    suspected: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class _Piece:
     """Groups that are computed together, and the calls that compute them."""
 
@@ -220,8 +228,8 @@ class _Piece:
     """In flight and wanted."""
     held: set[Hashable] = field(default_factory=set)
     """Workers that have, or had, a copy."""
-    inherited: int = 0
-    """Crashes of calls that held these groups and others."""
+    lineage: _Lineage | None = None
+    """Of the calls that held these groups and others, if one has crashed."""
     crashes: int = 0
     """Of calls that held this one group."""
     never_begun: int = 0
@@ -333,6 +341,7 @@ class Scheduler:
         piece.copies.clear()
         if piece.crashes >= _SUSPECT:
             self._suspected -= piece.crashes
+            self._suspect(piece.lineage, suspected=False)
         self._out.append(Take(call))
         self._left -= call.groups
         for group in raised:
@@ -359,7 +368,9 @@ class Scheduler:
             if call.groups == 1:
                 self._crashed_alone(piece)
             else:
-                piece.inherited += 1
+                piece.lineage = piece.lineage or _Lineage()
+                piece.lineage.crashes += 1
+                self._suspected += piece.lineage.suspected
         if call.wanted:
             self._lose(call, loss)
 
@@ -367,6 +378,12 @@ class Scheduler:
         piece.crashes += 1
         if piece.crashes >= _SUSPECT:
             self._suspected += _SUSPECT if piece.crashes == _SUSPECT else 1
+            self._suspect(piece.lineage, suspected=True)
+
+    def _suspect(self, lineage: _Lineage | None, *, suspected: bool) -> None:
+        if lineage is not None and lineage.suspected is not suspected:
+            lineage.suspected = suspected
+            self._suspected += lineage.crashes if suspected else -lineage.crashes
 
     def _on_tick(self, event: Tick) -> None:
         while self._timeouts and self._timeouts[0][0] <= event.now:
@@ -450,7 +467,7 @@ class Scheduler:
         elif retries and call.groups > 1:
             middle = (piece.begin + piece.end) // 2
             for begin, end in ((middle, piece.end), (piece.begin, middle)):
-                half = _Piece(begin, end, held=set(piece.held), inherited=piece.inherited)
+                half = _Piece(begin, end, held=set(piece.held), lineage=piece.lineage)
                 self._waiting.appendleft(half)
         elif loss is Loss.CRASHED and not blamed:
             self._waiting.append(piece)
@@ -464,10 +481,7 @@ class Scheduler:
             return not piece.copies
         if piece.crashes <= self.job.retries:
             return False
-        own = piece.inherited
-        if piece.crashes < _SUSPECT:
-            own += piece.crashes
-        crashed = self._crashed - self._suspected - own
+        crashed = self._crashed - self._suspected
         others = self._answered + crashed
         share = crashed / others if others > 0 else 0.0
         return (
@@ -528,7 +542,7 @@ class Scheduler:
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 piece = self._piece_for(name)
                 if piece is not None:
-                    retry = bool(piece.inherited or piece.crashes or piece.held)
+                    retry = bool(piece.lineage or piece.crashes or piece.held)
                     self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
                 elif not self._waiting:
                     return
