@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from ..codes import KernelCode
 from ..errors import CodedmapError
+from ..estimation import Prior
 from ..execution.inputs import InputRows
 from ..results.status import Status
 from ..results.trees import Rows, leaves, map_leaves
@@ -92,6 +93,7 @@ def _regressed(
     tree = KDTree(known / scale)
     values, errors = _averaged(tree, answers, wanted / scale)
     along = np.argsort((wanted / scale) @ _longest(known / scale), kind="stable")
+    prior = None
     for begin in range(0, len(along), _TOGETHER):
         if not in_time():
             break
@@ -100,7 +102,7 @@ def _regressed(
             len(some), -1
         )
         used = list(dict.fromkeys(near.T.ravel().tolist()))[:_MOST]
-        values[some], errors[some] = _group(known[used], answers[used], wanted[some])
+        values[some], errors[some], prior = _group(known[used], answers[used], wanted[some], prior)
     return values, errors
 
 
@@ -126,14 +128,15 @@ def _longest(points: np.ndarray) -> np.ndarray:
 
 
 def _group(
-    known: np.ndarray, answers: np.ndarray, wanted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    known: np.ndarray, answers: np.ndarray, wanted: np.ndarray, prior: Prior | None
+) -> tuple[np.ndarray, np.ndarray, Prior | None]:
+    """Values and standard errors at points, and the prior, which is chosen if none is given."""
     tasks = len(known) + len(wanted)
-    code = KernelCode(tasks, tasks, 0, spread=0.0, suspicion=_NEVER)
-    points = np.concatenate([known, wanted])[:, None, :]
-    encoding = code.encode(points)
+    code = KernelCode(tasks, tasks, 0, spread=0.0, suspicion=_NEVER, prior=prior)
+    encoding = code.encode(np.concatenate([known, wanted])[:, None, :])
     slot_of = {task: slot for slot, task in enumerate(encoding.raw) if task is not None}
     given = {slot_of[task]: answer[None] for task, answer in enumerate(answers)}
     estimate = encoding.decode(given)
     assert estimate.stderr is not None
-    return estimate.values[len(known) :, 0], estimate.stderr[len(known) :, 0]
+    values, errors = estimate.values[len(known) :, 0], estimate.stderr[len(known) :, 0]
+    return values, errors, prior or encoding.learned
