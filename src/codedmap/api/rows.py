@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 
 import numpy as np
@@ -17,7 +17,6 @@ from ..execution.scheduler import Job, Scheduler
 from ..execution.task import RowsTask
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
-from ..results.progress_bar import JobProgress
 from ..results.status import Status
 from .missing import Estimates, estimate_missing
 
@@ -40,8 +39,8 @@ class RowsJob:
         As for `LiveJob`.
     started : float
         When `map` was called, by `time.monotonic`.
-    progress : bool or None
-        As for `map`.
+    show : callable
+        Called with the `LiveJob` after each event.
     deadline : float, optional
         When estimates should be made, in seconds after ``started``.
     """
@@ -55,7 +54,7 @@ class RowsJob:
         *,
         record: bool,
         started: float,
-        progress: bool | None,
+        show: Callable[[LiveJob], None],
         deadline: float | None = None,
     ) -> None:
         self._deadline, self._stepped = deadline, 0.0
@@ -65,12 +64,11 @@ class RowsJob:
         self._live = LiveJob(
             Scheduler(job), engine, task, inputs, order=order, record=record, started=started
         )
-        self._progress = JobProgress(progress, inputs.rows, engine.workers)
+        self._show = show
 
     def run(self) -> Generator[None, None, None]:
         """Run the job; yields after each event."""
-        with self._progress as show:
-            yield from self._live.run(show)
+        return self._live.run(self._show)
 
     def stream(self, stack: ExitStack) -> Generator[MapResult, None, None]:
         """Results while the job runs, and the last one."""
