@@ -242,6 +242,8 @@ class _Worker:
     domain: Hashable
     calls: deque[Call] = field(default_factory=deque)
     """In flight; the first is running."""
+    ready: bool = False
+    """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
 
 
 class Scheduler:
@@ -324,7 +326,12 @@ class Scheduler:
         if call is None:
             return
         self._answered += 1
-        overhead = max(0.0, event.now - call.started - event.seconds)
+        worker = self._workers.get(call.worker)
+        overhead = None
+        if worker is not None:
+            if worker.ready:
+                overhead = max(0.0, event.now - call.started - event.seconds)
+            worker.ready = True
         self._times.add(call.groups, event.seconds, overhead)
         if not call.wanted:
             return
