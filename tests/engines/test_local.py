@@ -135,10 +135,10 @@ def test_a_resident_function_is_sent_again_to_a_worker_that_was_lost():
         for _ in range(2):
             result = cm.map(resident, np.ones((4, 3)), code=code, engine=engine)
             assert np.array_equal(result.values, -np.ones((4, 3)))
-            kept = resident.on(0)
             kill_and_wait(engine.submit(0, pid, None).result(ANSWER))
-            assert isinstance(engine.submit(0, same, kept).exception(ANSWER), cm.errors.KeptLost)
-            assert engine.submit(0, resident.on(0), 1).result(ANSWER) == -1
+            assert isinstance(
+                engine.submit(0, resident.on(0), 1).exception(ANSWER), cm.errors.KeptLost
+            )
 
 
 def test_a_value_that_waits_to_be_kept_is_not_lost_with_the_worker_before_it(tmp_path):
@@ -908,6 +908,33 @@ def test_what_is_attached_to_an_answer_may_use_the_engine_and_fail():
             logging.disable(logging.NOTSET)
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_is_attached_to_an_answer_may_ask_to_end_the_program(error, monkeypatch):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda hook: printed.append(hook.exc_type))
+
+    def then(done):
+        raise error
+
+    with Local(1) as engine:
+        engine.submit(0, same, 1).add_done_callback(then)
+        assert engine.submit(0, same, 2).result(ANSWER) == 2
+        engine.submit(0, nap, 60).add_done_callback(then)
+        waiting = engine.submit(0, same, 3)
+    assert isinstance(waiting.exception(ANSWER), cm.errors.Abandoned)
+    assert printed == [error, error]
+
+
+def test_what_is_attached_to_an_answer_may_close_the_engine():
+    before = threads(), children()
+    engine = Local(2)
+    calls = [engine.submit(1, nap, 60), engine.submit(0, same, 1)]
+    calls[1].add_done_callback(lambda done: engine.close())
+    assert isinstance(calls[0].exception(ANSWER), cm.errors.Abandoned)
+    assert eventually(lambda: (threads(), children()) == before)
+    engine.close()
+
+
 def square_in_a_process_pool(x):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         return pool.map(abs, range(x))
@@ -1004,6 +1031,11 @@ def test_a_call_that_its_worker_has_not_received_goes_to_the_next_one():
             assert eventually(call.running)
             os.kill(victim, signal.SIGKILL)
             assert call.result(ANSWER) == np.sum(value)
+        victim = stop(engine, 0)
+        kept = engine.keep(0, "value")
+        call = engine.submit(0, same, kept)
+        os.kill(victim, signal.SIGKILL)
+        assert call.result(ANSWER) == "value"
         assert shm_names() == []
 
 

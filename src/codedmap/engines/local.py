@@ -52,7 +52,10 @@ class Local(SlotEngine[Slot]):
     a script needs no ``if __name__ == "__main__":``; what it defines travels by value. A module that workers import,
     because a function of it is called there, must not create an engine while it is imported.
 
-    A worker takes 8 of the files that this process may have open. Where its soft limit (``ulimit -n``,
+    What is attached to a future (``add_done_callback``) runs in the one thread that serves all workers: it must not
+    wait for other calls.
+
+    A worker takes 5 of the files that this process may have open. Where its soft limit (``ulimit -n``,
     often 1024) is too low for that many workers, it is raised, as far as the hard limit allows.
 
     Parameters
@@ -142,9 +145,11 @@ class Local(SlotEngine[Slot]):
 
     def _end_if_closed(self) -> None:
         if self._closing and not any(slot.pids for slot in self._slots):
-            end_descendants(f"{self._run}:")  # what was started in the meantime
-            discard_all(self._run)
-            self._loop.end()
+            try:
+                end_descendants(f"{self._run}:")  # what was started in the meantime
+                discard_all(self._run)
+            finally:
+                self._loop.end()
 
 
 def _refuse_inside_import() -> None:

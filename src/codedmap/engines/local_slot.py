@@ -169,6 +169,8 @@ class Slot(Calls[_Call]):
     def _begin_again(self) -> None:
         """Send the call to a new worker, because the old one has ended and not received it."""
         call, self._running = self._running, None
+        if call is not None and call.request.keep is not None:
+            self._kept.pop(call.request.keep, None)  # not lost: it is sent again
         self._end_worker()
         if call is None:
             return
@@ -180,7 +182,8 @@ class Slot(Calls[_Call]):
         self._loop.do(call.fail, error)
 
     def _start(self) -> Exception | None:
-        """Start a worker; return what prevents that."""
+        """Start a worker, where what an earlier one kept is lost; return what prevents that."""
+        self._lose_kept()
         try:
             worker = Worker(self._run)
         except Exception as error:
@@ -222,11 +225,10 @@ class Slot(Calls[_Call]):
         complete(call, *read_reply(reply))
 
     def _end_worker(self, call: _Call | None = None) -> None:
-        """Kill the worker, which may have had a call; what it keeps is lost."""
+        """Kill the worker, which may have had a call."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        self._lose_kept()
         self._ending[worker] = call
         self._loop.forget(worker.pipe)
         worker.pipe.close()

@@ -28,6 +28,8 @@ if sys.platform != "win32":
 
 __all__ = ["Worker", "start_server"]
 
+_PART = 64 << 10  # bytes read at once
+
 
 def start_server() -> None:
     """Start what worker processes are forked from, so that neither Ctrl-C nor the end of its terminal reach it.
@@ -80,9 +82,7 @@ class Worker:
         self._handle = _handle(self.pid)
         self._name = worker_name(run, self.pid)
         self._unsent = memoryview(b"")
-        self._message = bytearray(HEADER)
-        self._received = 0
-        self._in_header = True
+        self._received = bytearray()
 
     def send(self, request: Request) -> bool:
         """Send a request; return whether all of it is on its way, or `flush` must be called.
@@ -116,19 +116,17 @@ class Worker:
         """
         while True:
             try:
-                count = self.pipe.recv_into(memoryview(self._message)[self._received :])
+                part = self.pipe.recv(_PART)
             except BlockingIOError:
                 return None
-            if not count:
+            if not part:
                 raise EOFError
-            self._received += count
-            if self._received == len(self._message):
-                message, self._received = self._message, 0
-                self._in_header = not self._in_header
-                if self._in_header:
-                    self._message = bytearray(HEADER)
-                    return pickle.loads(message)
-                self._message = bytearray(int.from_bytes(message))
+            self._received += part
+            head, message = self._received[:HEADER], memoryview(self._received)[HEADER:]
+            if len(head) == HEADER and len(message) >= int.from_bytes(head):
+                self._received = bytearray()
+                return pickle.loads(message)
+            message.release()  # which may not grow before
 
     def kill(self, descendants: bool) -> None:
         """Kill the process, its group, and maybe all that it has started; soon its sentinel is ready."""

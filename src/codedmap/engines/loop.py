@@ -56,10 +56,7 @@ class Loop:
         # Thread.start waits for a condition, so it is not called in the main thread.
         self._living.acquire()
         self._launched = bool(_thread.start_new_thread(start, ()))
-        while True:
-            with suppress(Empty):
-                error = self._begun.get(timeout=_TICK)
-                break
+        error = self._begun.get()
         if error is not None:
             raise error
 
