@@ -68,11 +68,11 @@ def work(pipe: socket.socket, run: str) -> None:
     """Serve the calls that arrive through a pipe, until the caller ends."""
     watching = _prepare(run)
     pipe.set_inheritable(False)
-    with pipe.makefile("rb") as requests, contextlib.suppress(EOFError, ConnectionError):
+    ended = EOFError, ConnectionError, pickle.UnpicklingError  # the last in the middle of a request
+    with pipe.makefile("rb") as requests, contextlib.suppress(*ended):
         while True:
-            reply = _reply(pickle.load(requests))
-            pipe.sendall(len(reply).to_bytes(HEADER) + reply)
-    watching.join()  # the caller has ended
+            _answer(pickle.load(requests), pipe)
+    watching.join()
 
 
 def _prepare(run: str) -> threading.Thread:
@@ -105,11 +105,12 @@ def hello(_: object = None) -> None:
     """Answer, to show that this worker has started."""
 
 
-def _reply(request: Request) -> bytes:
+def _answer(request: Request, pipe: socket.socket) -> None:
     try:
-        return pickle.dumps(serve(request), protocol=5)
+        reply = pickle.dumps(serve(request), protocol=5)
     except MemoryError as error:
-        return pickle.dumps(Failure.of(error))
+        reply = pickle.dumps(Failure.of(error))
+    pipe.sendall(len(reply).to_bytes(HEADER) + reply)
 
 
 def serve(request: Request) -> Parcel | Failure:
