@@ -22,12 +22,10 @@ except ImportError:  # Windows has neither the module nor the limits
 __all__ = ["allow_open_files", "check_process_limits"]
 
 _ROOT = Path("/")
-_FILES = 8  # of a worker: seven while it lives, and its last answer in shared memory
+_FILES = 5  # of a worker: four while it lives, and its last answer in shared memory
 _OTHER_FILES = 32  # those that are open for a moment only, such as payloads being written
 _UNKNOWN_FILES = 64  # assumed to be open already where their number cannot be read
-_THREADS = (
-    5  # of a worker: its process with a thread that watches the caller, and three in the caller
-)
+_THREADS = 2  # of a worker: its process, with a thread that watches the caller
 _MEMORY = 4 << 20  # bytes of a worker before it has loaded anything
 
 
