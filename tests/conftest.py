@@ -21,15 +21,18 @@ os.environ.update(ray_environment())
 
 LONGEST = (
     "ray",
+    "engines/test_local.py",
     "dask",
     "experiments/test_planned.py",
-    "experiments/test_byzantine.py",
-    "engines/test_local.py",
-    "experiments/test_rates.py",
-    "api/test_waves.py",
-    "cli/test_output.py",
     "engines/test_local_starting.py",
+    "cli/test_output.py",
+    "api/test_waves.py",
     "faults/test_single.py",
+    "cli/test_waves.py",
+    "api/test_plan.py",
+    "experiments/test_byzantine.py",
+    "examples/test_demo.py",
+    "test_extend.py",
 )
 """Groups of tests that begin first, so that no process is left with a long one at the end."""
 
