@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,17 +19,44 @@ from .clusters import START, dask_scheduler, dask_workers, ray_head
 os.environ.update(ray_environment())
 
 
+LONGEST = (
+    "ray",
+    "engines/test_local.py",
+    "dask",
+    "experiments/test_planned.py",
+    "engines/test_local_starting.py",
+    "cli/test_output.py",
+    "api/test_waves.py",
+    "faults/test_single.py",
+    "cli/test_waves.py",
+    "api/test_plan.py",
+    "experiments/test_byzantine.py",
+    "examples/test_demo.py",
+    "test_extend.py",
+)
+"""Groups of tests that begin first, so that no process is left with a long one at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those of a file stay together, and those of a cluster.
 
-    The contract tests of engines are divided by engine.
+    The contract tests of engines are divided by engine, and the documentation by page.
     """
-    for item in items:
-        engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", item.nodeid.lower())
-        group = engine[0] if engine else item.path.name
-        if item.path.name == "test_engines.py" and not engine:
-            group += item.name.partition("[")[2]
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
+    order = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(groups[item], len(order)))
+
+
+def _group(item: pytest.Item) -> str:
+    engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", item.nodeid.lower())
+    if engine:
+        return engine[0]
+    group = item.path.relative_to(Path(__file__).parent).as_posix()
+    if item.path.name in ("test_engines.py", "test_docs.py"):
+        group += ":" + item.name.partition("[")[2].strip("]")
+    return group
 
 
 @pytest.fixture(scope="session")

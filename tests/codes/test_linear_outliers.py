@@ -206,20 +206,26 @@ def test_on_noise_alone_no_answer_is_rejected(case, seed, outputs):
     assert encoding.decode(noise).rejected == ()
 
 
-@pytest.mark.parametrize(
-    "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
-)
-@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
-def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make, budget):
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    """The thousand digits that the network has not seen, (1000, 1, 28, 28)."""
     sys.path.insert(0, str(LENET))
     try:
         from digits import split
     finally:
         sys.path.remove(str(LENET))
+    return split()[2]
+
+
+@pytest.mark.parametrize(
+    "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
+)
+@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
+def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make, budget, digits):
     workers, tasks, stragglers = budget
     lenet = cm.OnnxModel(LENET / "lenet5-mnist.onnx")
     rng = np.random.default_rng(0)
-    images = split()[2][rng.permutation(1000)][: 20 * tasks].reshape(tasks, 20, 1, 28, 28)
+    images = digits[rng.permutation(1000)][: 20 * tasks].reshape(tasks, 20, 1, 28, 28)
     encoding = make(tasks, workers, stragglers).encode(images)
     flat = encoding.payloads.reshape(-1, 1, 28, 28)
     outputs = lenet(flat).reshape(workers, 20, 10)
