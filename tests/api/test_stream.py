@@ -146,12 +146,14 @@ def test_what_map_raises_it_raises_in_place_of_the_last_result():
     assert list(results) == []
 
 
-@pytest.mark.parametrize("throw", [True, False])
-def test_what_can_never_be_decoded_raises_or_is_given_flagged_as_by_map(throw):
-    args = {"code": cm.Uncoded(4), "stop": cm.Deadline(0.1), "throw": throw}
+@pytest.mark.parametrize("on_error", ["raise", "record"])
+def test_what_can_never_be_decoded_raises_or_is_given_flagged_as_by_map(
+    on_error,
+):
+    args = {"code": cm.Uncoded(4), "stop": cm.Deadline(0.1), "on_error": on_error}
     with Scripted(4, {2: never()}) as engine:
         results = cm.stream(affine, inputs(8), engine=engine, **args)
-        if throw:
+        if on_error == "raise":
             with pytest.raises(cm.NotEnoughAnswers, match="deadline passed"):
                 next(results)
             return

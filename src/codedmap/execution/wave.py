@@ -44,6 +44,8 @@ class Wave:
         By which the code was chosen.
     given : str
         What the rows were before they were made an array (`given_as`).
+    partial : str
+        The argument with which what there is would be taken.
     hedged, kind, begin
         As for `Batch`, which also tells what is raised.
     """
@@ -55,11 +57,12 @@ class Wave:
         *,
         plan: Plan | None = None,
         given: str = "",
+        partial: str = 'on_error="record"',
         hedged: bool = False,
         kind: str = "input",
         begin: int = 0,
     ) -> None:
-        self._code, self._plan, self._given = code, plan, given
+        self._code, self._plan, self._given, self._partial = code, plan, given, partial
         self._hedged = hedged
         self._batch = Batch(code, rows, hedged=hedged, kind=kind, begin=begin)
         self.payload = self._batch.payload
@@ -213,7 +216,12 @@ class Wave:
                 reason = NotEnoughAnswers(unmet_rule)
         if throw and reason is not None:
             raise engine_error(seen, calls.failures) or _not_enough(
-                seen, outcome, reason, calls.failures, self._given
+                seen,
+                outcome,
+                reason,
+                calls.failures,
+                given=self._given,
+                partial=self._partial,
             )
         return self._told(estimate, outcome, calls)
 
@@ -275,15 +283,18 @@ def _not_enough(
     outcome: Outcome,
     reason: CodedmapError,
     failures: Mapping[int, BaseException],
+    *,
     given: str,
+    partial: str,
 ) -> NotEnoughAnswers:
     raised = "correct fn, which raised"
     if given and any(map(failed_lookup, failures.values())):
         raised += f" ({batches_are_arrays(given)})"
-    partial = "take what there is with throw=False"
     error = NotEnoughAnswers(
         f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; "
-        + reason_and_steps(reason, seen, outcome, failures, partial, raised=raised)
+        + reason_and_steps(
+            reason, seen, outcome, failures, f"take what there is with {partial}", raised=raised
+        )
     )
     error.__cause__ = next(iter(failures.values()), None)
     return error
