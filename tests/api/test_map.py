@@ -171,6 +171,9 @@ def test_a_lost_task_at_the_deadline_raises_or_is_flagged():
     assert np.isnan(result.values[lost]).all()
     np.testing.assert_array_equal(result.values[~lost], affine(X)[~lost])
     assert np.isinf(result.stderr[lost]).all()
+    np.testing.assert_array_equal(result.status, np.where(lost, cm.Status.MISSING, cm.Status.EXACT))
+    with pytest.raises(cm.NotEnoughAnswers, match="0 of 8 rows failed and 2 are missing.*row 4"):
+        result.check()
 
 
 def test_without_throw_a_crash_does_not_cost_the_answers_still_to_come():
@@ -200,6 +203,8 @@ def test_a_fill_stands_in_for_a_lost_task():
         )
     assert result.exact.sum() == 6
     assert (result.stderr[~result.exact] > 0).all()
+    assert (result.status[~result.exact] == cm.Status.ESTIMATED).all()
+    assert result.check() is result
 
 
 @every
@@ -214,6 +219,7 @@ def test_a_bug_in_fn_looks_like_one(row):
         assert isinstance(caught.value.__cause__, KeyError)
         result = cm.map(broken, inputs(9), code=code, engine=engine, on_error="record")
     assert np.isnan(result.values).all()
+    assert (result.status == cm.Status.MISSING).all()
     assert len(result.values) == 9
     assert result.outcome in (cm.Outcome.UNSATISFIABLE, cm.Outcome.NONE_RUNNING)
 

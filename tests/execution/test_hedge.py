@@ -57,6 +57,20 @@ def test_an_uncoded_task_that_is_late_is_sent_once_more_and_the_first_answer_cou
     assert "hedges     1: 3 rows saved" in str(result)
 
 
+@pytest.mark.parametrize("hedge", [cm.Hedge(), cm.Hedge(budget=0.5), None])
+def test_without_a_time_a_code_is_not_hedged(hedge):
+    def waved(fn, X, **options):
+        [result] = cm.waves(fn, X, **options)
+        return result
+
+    for call in (cm.map, waved):
+        with Scripted(4, {2: late(0.1)}) as engine:
+            result = call(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=hedge)
+            assert len(engine.calls) == 4
+        assert result.exact.all()
+        assert (result.hedges, result.saved) == (0, None)
+
+
 def test_nothing_is_sent_again_before_its_time():
     with Scripted(4, {2: late(0.2)}) as engine:
         result = cm.map(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=cm.Hedge(60.0))
@@ -693,6 +707,9 @@ def test_a_stream_shows_rows_become_exact_by_hedges():
         (lambda: cm.Hedge(after=cm.Quorum(2) & cm.Tolerance(0.1)), "by a Quorum"),
         (lambda: cm.Hedge(after=1.0, budget=0), "budget=0 must be a whole number of at least 1"),
         (lambda: cm.Hedge(after=1.0, budget=0.1), "budget=0.1"),
+        (lambda: cm.Hedge(budget=0), "budget=0.*a share of extra calls"),
+        (lambda: cm.Hedge(budget=np.inf), "a share of extra calls"),
+        (lambda: cm.Hedge(budget="few"), "a share of extra calls"),
     ],
 )
 def test_what_cannot_work_is_refused(make, message):
@@ -709,4 +726,5 @@ def test_hedge_must_be_a_hedge():
 
 def test_a_hedge_is_a_value():
     assert cm.Hedge(after=np.float32(0.5)) == cm.Hedge(after=0.5)
+    assert cm.Hedge() == cm.Hedge(budget=0.05)
     assert repr(cm.Hedge(after=1, budget=2)) == "Hedge(after=1.0, budget=2)"

@@ -235,7 +235,7 @@ class Wave:
         return MapResult(
             values=estimate.values,
             stderr=estimate.stderr,
-            status=np.where(estimate.exact, Status.EXACT, _rest(estimate)).astype(np.int8),
+            status=_status(estimate),
             failures={},
             answered=tuple(sorted(calls.present)),
             abandoned=tuple(sorted(calls.absent)),
@@ -262,14 +262,16 @@ def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
     )
 
 
-def _rest(estimate: Estimate) -> np.ndarray:
-    """The status of rows that are not exact: MISSING where nothing is known."""
+def _status(estimate: Estimate) -> np.ndarray:
+    """The status of each row; MISSING where nothing is known. Makes no array of wider numbers."""
     values = estimate.values.reshape(len(estimate.values), -1)
-    if estimate.stderr is None:
-        unknown = np.isnan(values).any(axis=1) if values.dtype.kind in "fc" else False
-    else:
-        unknown = ~np.isfinite(estimate.stderr)
-    return np.where(unknown, Status.MISSING, Status.ESTIMATED)
+    status = np.full(len(values), Status.ESTIMATED, np.int8)
+    if estimate.stderr is not None:
+        status[~np.isfinite(estimate.stderr)] = Status.MISSING
+    elif values.dtype.kind in "fc":
+        status[np.isnan(values).any(axis=1)] = Status.MISSING
+    status[estimate.exact] = Status.EXACT
+    return status
 
 
 def _largest(estimate: Estimate | None) -> float | None:
