@@ -172,7 +172,7 @@ def test_a_lost_task_at_the_deadline_raises_or_is_flagged():
     np.testing.assert_array_equal(result.values[~lost], affine(X)[~lost])
     assert np.isinf(result.stderr[lost]).all()
     np.testing.assert_array_equal(result.status, np.where(lost, cm.Status.MISSING, cm.Status.EXACT))
-    with pytest.raises(cm.NotEnoughAnswers, match="0 of 8 rows failed and 2 are missing.*row 4"):
+    with pytest.raises(cm.NotEnoughAnswers, match=r"0 of 8 rows failed and 2 are missing.*row 4"):
         result.check()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
+import sys
 import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -384,3 +386,19 @@ def test_progress_is_drawn_while_results_come(capsys):
         )
     assert [result.outcome for result in results] == [Outcome.WAITING, Outcome.EVERYONE]
     assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("code", [MEAN, None], ids=repr)
+def test_progress_is_drawn_on_a_terminal_unless_turned_off(code, monkeypatch):
+    drawn = {}
+    for stream, progress in product((Terminal, io.StringIO), (None, False)):
+        monkeypatch.setattr(sys, "stderr", stream())
+        with Scripted(6) as engine:
+            cm.map(affine, inputs(12), code=code, engine=engine, progress=progress)
+        drawn[stream, progress] = bool(sys.stderr.getvalue())
+    assert [key for key, something in drawn.items() if something] == [(Terminal, None)]

@@ -84,8 +84,8 @@ def map(
         best for a random sample of the rows and the engine's workers, with at most 3 worker calls a
         task. ``result.plan`` describes it; give ``code=result.code`` next time to skip planning.
     engine : Engine or concurrent.futures.Executor, optional
-        Where calls run. By default worker processes on the cores of this machine, for this call; inside
-        a call of `map`, the same process.
+        Where calls run. With a code it has to be given. By default worker processes on the cores of this
+        machine, for this call; inside a call of `map`, the same process.
     deadline : float, optional
         Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
     tolerance : float, optional
