@@ -176,7 +176,7 @@ def run_outage(site: Site, outage: Outage, wait: float = WAIT) -> OutageOutcome:
         timer.start()
         began = time.perf_counter()
         stop = cm.Everyone() | cm.Deadline(wait)
-        result = cm.map(slowly, inputs, code=CODE, engine=engine, stop=stop, throw=False)
+        result = cm.map(slowly, inputs, code=CODE, engine=engine, stop=stop, on_error="record")
         seconds = time.perf_counter() - began
         timer.join()
         if outage.seconds < PERMANENT:
@@ -275,7 +275,7 @@ def _wait_for_all(engine: cm.engines.Dask, inputs: np.ndarray) -> float:
     began = time.perf_counter()
     while True:
         stop = cm.Everyone() | cm.Deadline(WAIT)
-        result = cm.map(answers, inputs, code=CODE, engine=engine, stop=stop, throw=False)
+        result = cm.map(answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record")
         passed = time.perf_counter() - began
         if len(result.answered) == CODE.workers:
             return passed

@@ -93,7 +93,7 @@ def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
     began = time.perf_counter()
     while True:
         stop = cm.Everyone() | cm.Deadline(WAIT)
-        result = cm.map(answers, inputs, code=CODE, engine=engine, stop=stop, throw=False)
+        result = cm.map(answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record")
         passed = time.perf_counter() - began
         if len(result.answered) == CODE.workers:
             return passed

@@ -97,7 +97,7 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
                 code=CODE,
                 engine=FaultyEngine(engine, faults),
                 stop=STOP,
-                throw=False,
+                on_error="record",
             )
             seconds = time.perf_counter() - began
             cgroups.thaw()

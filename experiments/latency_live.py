@@ -19,7 +19,7 @@ from .harness import Row
 from .latency_schemes import SCHEMES, Scheme
 from .services import Service
 
-__all__ = ["GRACE", "STATISTICS", "Config", "Timed", "idle", "ratio", "rows"]
+__all__ = ["GRACE", "STATISTICS", "Config", "Timed", "idle", "ratio", "rows", "sent"]
 
 GRACE = 3.0
 """Seconds for which a straggler may run on. Nearly all end by themselves within it; ending them at once
@@ -186,6 +186,12 @@ def idle(engine: cm.engines.Local) -> None:
         future.result()
 
 
+def sent(result: cm.MapResult) -> int:
+    """Calls of a wave, those that were still running at its end included."""
+    slots = len(result.answered) + len(result.abandoned) + len(result.failed)
+    return slots + result.hedges
+
+
 def _played(
     scheme: Scheme,
     engine: cm.engines.Local,
@@ -204,7 +210,7 @@ def _played(
     elapsed = time.perf_counter() - began
     if scheme.exact and not np.allclose(result.values, np.tanh(inputs), atol=ALIKE):
         raise AssertionError(f"the answers of {scheme.name} are not exact")
-    return elapsed, result.calls
+    return elapsed, sent(result)
 
 
 def _code(

@@ -146,7 +146,8 @@ class _Live:
                     stop=way.stop(float(late)), hedge=way.hedge(float(late)),
                 )  # fmt: skip
                 self.seconds[at, wave] = time.perf_counter() - began
-                self.calls[at, wave], self.exact[at, wave] = result.calls, result.exact.mean()
+                self.calls[at, wave] = latency_live.sent(result)
+                self.exact[at, wave] = result.exact.mean()
                 off = (result.values - models.tanh_network(rows)) / spread
                 self.errors[at, wave] = (off**2).mean()
                 if others is not None and at == 0:

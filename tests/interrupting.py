@@ -106,7 +106,7 @@ class Stragglers(Case):
     """A map that abandons its calls."""
 
     def job(self) -> object:
-        return self.map(lambda _: nap(60), stop=cm.Deadline(1e-3), throw=False)
+        return self.map(lambda _: nap(60), stop=cm.Deadline(1e-3), on_error="record")
 
 
 class Abandon(Case):

@@ -6,7 +6,7 @@ import codedmap as cm
 
 FACE = """
 map stream waves sum plan itemwise CodedMatrix CodedParts OnnxModel
-MapResult MatrixResult Plan SumResult Waves
+MapResult MatrixResult Plan Status SumResult Waves
 Deadline Decodable Everyone Hedge Outcome Quorum Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded
 CodedmapError EngineError InvalidAnswer InvalidArgument NotEnoughAnswers WorkerCrashed
@@ -44,7 +44,7 @@ def test_every_public_object_is_documented():
 
 def test_every_error_is_the_librarys_and_what_people_catch():
     errors = [getattr(cm.errors, name) for name in cm.errors.__all__]
-    assert len(errors) == 13
+    assert len(errors) == 16
     assert all(issubclass(error, cm.CodedmapError) for error in errors)
     assert issubclass(cm.InvalidArgument, ValueError)
     assert issubclass(cm.InvalidAnswer, ValueError)

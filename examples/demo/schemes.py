@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
+from typing import Literal
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Wave:
         members: Sequence[int],
         *,
         stop: cm.contracts.StoppingRule | None,
-        throw: bool = True,
+        on_error: Literal["raise", "record"] = "raise",
     ) -> cm.MapResult:
         """`codedmap.map` on these workers; in the first round of a wave one worker crashes."""
         first = self.attempts == 0
@@ -57,7 +58,7 @@ class Wave:
         subset = Subset(self.model, members, outcomes, again=not first)
         self.attempts += 1
         model = Resident(self.model, subset)
-        result = cm.map(model, rows, code=code, engine=subset, stop=stop, throw=throw)
+        result = cm.map(model, rows, code=code, engine=subset, stop=stop, on_error=on_error)
         self.calls += subset.calls
         return result
 
@@ -154,7 +155,7 @@ def _resent(
         rows = np.concatenate([batches[task] for task in missing])
         # Without a fill the first crash would end the call, because not all tasks can be answered.
         code = cm.Uncoded(len(missing), fill="mean")
-        result = wave.map(rows, code, members, stop=stop(len(missing)), throw=False)
+        result = wave.map(rows, code, members, stop=stop(len(missing)), on_error="record")
         for place, task in enumerate(missing):
             own = slice(place * len(batches[0]), (place + 1) * len(batches[0]))
             if result.exact[own].all():

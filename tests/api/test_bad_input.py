@@ -350,7 +350,7 @@ def test_a_function_that_gives_nothing_but_nan_is_told_apart_from_one_that_raise
     said = str(told.value)
     assert "6 left out because their answers are not finite" in said
     assert "See what fn gives for inputs as they are: if NaN, correct it" in said
-    assert said.endswith("Take what there is with throw=False")
+    assert said.endswith('Take what there is with on_error="record"')
     assert "raised" not in said
     assert "wait longer" not in said
 
@@ -367,12 +367,12 @@ def test_the_next_step_is_that_of_what_happened():
     some = told({0: raising, 3: crashing})
     assert some == (
         "Correct fn, which raised; see why workers ended (memory, preemption, a crash in fn); use more "
-        'workers; fill the gap with fill="mean", or take what there is with throw=False'
+        'workers; fill the gap with fill="mean", or take what there is with on_error="record"'
     )
     late = told({0: never(), 3: never()}, stop=cm.Deadline(0.1))
     assert late == (
         'Wait longer; use more workers; fill the gap with fill="mean", or take what there is with '
-        "throw=False"
+        'on_error="record"'
     )
 
 

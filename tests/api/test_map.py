@@ -128,11 +128,17 @@ def test_a_deadline_takes_what_has_come():
     assert result.seconds >= 0.2
 
 
-@pytest.mark.parametrize("throw", [True, False])
-def test_a_deadline_ends_the_wait_also_when_a_quorum_came_that_cannot_be_decoded(throw):
-    args = {"code": cm.Replication(3, 6), "stop": cm.Quorum(4) | cm.Deadline(0.2), "throw": throw}
+@pytest.mark.parametrize("on_error", ["raise", "record"])
+def test_a_deadline_ends_the_wait_also_when_a_quorum_came_that_cannot_be_decoded(
+    on_error,
+):
+    args = {
+        "code": cm.Replication(3, 6),
+        "stop": cm.Quorum(4) | cm.Deadline(0.2),
+        "on_error": on_error,
+    }
     with Scripted(6, {1: never(), 4: never()}) as engine:
-        if throw:
+        if on_error == "raise":
             with pytest.raises(cm.NotEnoughAnswers, match=r"deadline passed.*no copy of task 1"):
                 cm.map(affine, inputs(9), engine=engine, **args)
         else:
@@ -158,13 +164,16 @@ def test_a_lost_task_at_the_deadline_raises_or_is_flagged():
     with Scripted(4, {2: never()}) as engine:
         with pytest.raises(cm.NotEnoughAnswers, match=r"3 of 4 workers answered.*task 2"):
             cm.map(affine, X, engine=engine, **args)
-        result = cm.map(affine, X, engine=engine, throw=False, **args)
+        result = cm.map(affine, X, engine=engine, on_error="record", **args)
     lost = np.array([False, False, False, False, True, True, False, False])
     assert result.outcome is cm.Outcome.DEADLINE
     np.testing.assert_array_equal(result.exact, ~lost)
     assert np.isnan(result.values[lost]).all()
     np.testing.assert_array_equal(result.values[~lost], affine(X)[~lost])
     assert np.isinf(result.stderr[lost]).all()
+    np.testing.assert_array_equal(result.status, np.where(lost, cm.Status.MISSING, cm.Status.EXACT))
+    with pytest.raises(cm.NotEnoughAnswers, match=r"0 of 8 rows failed and 2 are missing.*row 4"):
+        result.check()
 
 
 def test_without_throw_a_crash_does_not_cost_the_answers_still_to_come():
@@ -176,7 +185,7 @@ def test_without_throw_a_crash_does_not_cost_the_answers_still_to_come():
             code=cm.Uncoded(4),
             engine=engine,
             stop=cm.Everyone(),
-            throw=False,
+            on_error="record",
         )
     assert result.outcome is cm.Outcome.EVERYONE
     assert result.answered == (1, 2, 3)
@@ -194,6 +203,8 @@ def test_a_fill_stands_in_for_a_lost_task():
         )
     assert result.exact.sum() == 6
     assert (result.stderr[~result.exact] > 0).all()
+    assert (result.status[~result.exact] == cm.Status.ESTIMATED).all()
+    assert result.check() is result
 
 
 @every
@@ -206,8 +217,9 @@ def test_a_bug_in_fn_looks_like_one(row):
         with pytest.raises(cm.NotEnoughAnswers, match=r"failed.*KeyError.*no such key") as caught:
             cm.map(broken, inputs(9), code=code, engine=engine)
         assert isinstance(caught.value.__cause__, KeyError)
-        result = cm.map(broken, inputs(9), code=code, engine=engine, throw=False)
+        result = cm.map(broken, inputs(9), code=code, engine=engine, on_error="record")
     assert np.isnan(result.values).all()
+    assert (result.status == cm.Status.MISSING).all()
     assert len(result.values) == 9
     assert result.outcome in (cm.Outcome.UNSATISFIABLE, cm.Outcome.NONE_RUNNING)
 
@@ -219,7 +231,7 @@ def test_an_engine_that_has_broken_down_is_told_by_its_own_error(answered):
     with Scripted(8, dict.fromkeys(range(answered, 8), lost)) as engine:
         with pytest.raises(cm.CodedmapError) as told:
             cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine)
-        result = cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine, throw=False)
+        result = cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine, on_error="record")
     assert isinstance(told.value.__cause__, cm.EngineError)
     if answered:  # a slot may fail so, and others go on
         assert isinstance(told.value, cm.NotEnoughAnswers)
@@ -243,7 +255,7 @@ def test_it_stops_at_once_when_the_stop_rule_can_never_be_satisfied():
     with Scripted(12, script) as engine:
         with pytest.raises(cm.NotEnoughAnswers, match=r"3 failed.*Quorum\(10\)"):
             cm.map(affine, inputs(40), code=code, engine=engine)
-        result = cm.map(affine, inputs(40), code=code, engine=engine, throw=False)
+        result = cm.map(affine, inputs(40), code=code, engine=engine, on_error="record")
         assert result.outcome is cm.Outcome.UNSATISFIABLE
         assert np.isfinite(result.values).all()
         timed = cm.Quorum(10) | cm.Deadline(0.1)
@@ -431,17 +443,17 @@ def test_without_throw_a_flagged_result_still_names_the_byzantine_workers_and_ro
     code = cm.SplineCode(4, 10, 2)
     with Scripted(10) as engine:
         result = cm.map(
-            lambda b: affine(b) * np.nan, inputs(8), code=code, engine=engine, throw=False
+            lambda b: affine(b) * np.nan, inputs(8), code=code, engine=engine, on_error="record"
         )
     assert result.rejected == tuple(range(10))
     assert np.isnan(result.values).all()
     large = np.arange(3) + 2**60
     with Scripted(3, {1: crash()}) as engine:
-        result = cm.map(lambda b: b, large, code=cm.Uncoded(3), engine=engine, throw=False)
+        result = cm.map(lambda b: b, large, code=cm.Uncoded(3), engine=engine, on_error="record")
         assert result.values.tolist()[0::2] == [2**60, 2**60 + 2]
     days = np.array(["2026-01-01", "2026-01-02"], "M8[D]")
     with Scripted(2, {1: crash()}) as engine:
-        result = cm.map(lambda b: b, days, code=cm.Uncoded(2), engine=engine, throw=False)
+        result = cm.map(lambda b: b, days, code=cm.Uncoded(2), engine=engine, on_error="record")
         assert result.values.dtype == days.dtype
         assert np.isnat(result.values[1])
 
@@ -514,7 +526,7 @@ def test_rows_are_cut_as_the_code_arranges_them_and_come_back_as_they_were(
     X = inputs(rows)
     code = Arranged(cm.Uncoded(tasks, fill), lambda given: order)
     with Scripted(tasks, {lost: crash()}) as engine:
-        result = cm.map(affine, X, code=code, engine=engine, stop=cm.Everyone(), throw=False)
+        result = cm.map(affine, X, code=code, engine=engine, stop=cm.Everyone(), on_error="record")
         groups = -(-rows // tasks)
         first = engine.calls[0][1]
         np.testing.assert_array_equal(first, X[order[:groups]])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
+import sys
 import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,12 +148,14 @@ def test_what_map_raises_it_raises_in_place_of_the_last_result():
     assert list(results) == []
 
 
-@pytest.mark.parametrize("throw", [True, False])
-def test_what_can_never_be_decoded_raises_or_is_given_flagged_as_by_map(throw):
-    args = {"code": cm.Uncoded(4), "stop": cm.Deadline(0.1), "throw": throw}
+@pytest.mark.parametrize("on_error", ["raise", "record"])
+def test_what_can_never_be_decoded_raises_or_is_given_flagged_as_by_map(
+    on_error,
+):
+    args = {"code": cm.Uncoded(4), "stop": cm.Deadline(0.1), "on_error": on_error}
     with Scripted(4, {2: never()}) as engine:
         results = cm.stream(affine, inputs(8), engine=engine, **args)
-        if throw:
+        if on_error == "raise":
             with pytest.raises(cm.NotEnoughAnswers, match="deadline passed"):
                 next(results)
             return
@@ -382,3 +386,19 @@ def test_progress_is_drawn_while_results_come(capsys):
         )
     assert [result.outcome for result in results] == [Outcome.WAITING, Outcome.EVERYONE]
     assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("code", [MEAN, None], ids=repr)
+def test_progress_is_drawn_on_a_terminal_unless_turned_off(code, monkeypatch):
+    drawn = {}
+    for stream, progress in product((Terminal, io.StringIO), (None, False)):
+        monkeypatch.setattr(sys, "stderr", stream())
+        with Scripted(6) as engine:
+            cm.map(affine, inputs(12), code=code, engine=engine, progress=progress)
+        drawn[stream, progress] = bool(sys.stderr.getvalue())
+    assert [key for key, something in drawn.items() if something] == [(Terminal, None)]

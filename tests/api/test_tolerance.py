@@ -150,7 +150,7 @@ def test_when_nobody_is_left_and_it_is_not_reached_the_call_says_what_was():
             match=r"Tolerance\(0.001\).*largest standard error is \d.*\| Everyone\(\)",
         ):
             cm.map(near, inputs(12), stop=Tolerance(0.001), **args)
-        result = cm.map(near, inputs(12), stop=Tolerance(0.001), throw=False, **args)
+        result = cm.map(near, inputs(12), stop=Tolerance(0.001), on_error="record", **args)
         assert result.outcome is Outcome.NONE_RUNNING
         assert result.exact.sum() == 10
         result = cm.map(near, inputs(12), stop=Tolerance(0.001) | Everyone(), **args)

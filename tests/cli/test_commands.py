@@ -325,6 +325,7 @@ def test_partial_writes_what_there_is(folder, monkeypatch):
     message = refused(*line, exit_code=1)
     assert "--partial" in message
     assert "throw=False" not in message
+    assert "on_error" not in message
     result = CliRunner().invoke(cli, [*line, "--partial"])
     assert result.exit_code == 1
     with np.load("out.npz") as archive:

@@ -82,7 +82,7 @@ def test_a_single_task_with_two_answers_is_an_estimate_through_every_entry_point
         return answer
 
     code = cm.KernelCode(1, 2, 0, spread=spread)
-    for options in ({}, {"throw": False}):
+    for options in ({}, {"on_error": "record"}):
         with Scripted(2, {0: corrupt(once)}) as engine:
             result = cm.map(
                 np.tanh, np.arange(10.0), code=code, engine=engine, stop=cm.Everyone(), **options

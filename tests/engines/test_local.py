@@ -1170,7 +1170,7 @@ def test_waves_with_random_kills_neither_hang_nor_grow():
             victim = rng.choice(workers())
             timer = threading.Timer(rng.uniform(0, 0.05), kill, (victim,))
             timer.start()
-            result = cm.map(np.negative, inputs, code=code, engine=engine, throw=False)
+            result = cm.map(np.negative, inputs, code=code, engine=engine, on_error="record")
             timer.join()
             assert (np.isnan(result.values) | (result.values == -inputs)).all()
             assert len(result.answered) + len(result.failed) + len(result.abandoned) == 4

@@ -39,6 +39,6 @@ def test_where_a_row_can_only_be_estimated_a_rule_out_of_reach_ends_the_call():
     script = {0: [crash()], 2: [crash()], 4: [crash()], 5: [late(1.0)]}
     with pytest.raises(cm.NotEnoughAnswers, match=r"asks for more than could still come"):
         called(script, code=cm.Replication(2, 6, fill="mean"))
-    _, result = called(script, code=cm.Replication(2, 6, fill="mean"), throw=False)
+    _, result = called(script, code=cm.Replication(2, 6, fill="mean"), on_error="record")
     assert result.outcome is cm.Outcome.UNSATISFIABLE
     assert result.abandoned == (5,)

@@ -122,7 +122,7 @@ def test_a_message_names_each_step_once_and_none_that_cannot_help(call):
         assert ("see why workers ended" in message.lower()) == crashed, where
         assert ("which raised" in message) == (raised and call[0] is not multiplied), where
         if "0 of" in message:
-            assert "throw=False" not in message, where
+            assert "take what there is" not in message.lower(), where
         counts = re.findall(r"(\d+ of \d+) workers (?:answered,|gave)", message)
         assert len(set(counts)) == len(counts), where
     assert found >= 5
@@ -134,7 +134,7 @@ def test_a_step_that_a_code_names_is_left_out_where_it_cannot_help():
     message = said(mapped, cm.Replication(3, 6), "late", cm.Deadline(0.02))
     assert message.endswith(
         'is among them. Wait longer; use more workers; fill the gap with fill="mean", or take what there '
-        "is with throw=False"
+        'is with on_error="record"'
     )
     message = said(mapped, cm.Uncoded(6), "raise and late", cm.Deadline(0.02))
     assert HOPELESS in message

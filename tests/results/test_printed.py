@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codedmap import Outcome
-from codedmap.results import MapResult, MatrixResult, SumResult, Totals
+from codedmap import Outcome, Replication, Status
+from codedmap.results import CallRecord, CallTable, MapResult, MatrixResult, SumResult, Totals
 
 FAILED = {7: ValueError("negative\nand more"), 8: OSError("gone")}
 
 
 def mapped(values, stderr, exact, **others) -> MapResult:
     workers = {"answered": (0, 1, 2), "abandoned": (), "failed": {}, "rejected": ()}
+    given = workers | {"code": Replication(2, 9), "failures": {}}
     stderr = None if stderr is None else np.array(stderr)
     return MapResult(
         np.array(values),
         stderr,
-        np.array(exact),
-        **(workers | {"outcome": Outcome.QUORUM, "seconds": 1.25} | others),
+        np.where(exact, Status.EXACT, Status.ESTIMATED).astype(np.int8),
+        **(given | {"outcome": Outcome.QUORUM, "seconds": 1.25} | others),
     )
 
 
@@ -77,7 +78,6 @@ def test_the_workers_of_a_map():
         "failed": "2: workers 7, 8; the first, 7, with ValueError: negative",
         "hedges": "3: 1 rows saved",
     }
-    assert result.calls == 10
     assert "running" in lines_of(
         mapped([1.0], [0.0], [True], abandoned=(4,), outcome=Outcome.WAITING)
     )
@@ -88,6 +88,37 @@ def test_no_more_than_twelve_workers_are_listed(count, end):
     shown = lines_of(mapped([1.0], [0.0], [True], abandoned=tuple(range(count))))["abandoned"]
     assert shown.startswith(f"{count}: workers 0, 1, 2, ")
     assert shown.endswith(end)
+
+
+def call(outcome: str, kind: str = "first") -> CallRecord:
+    return CallRecord(range(2), 0, 0, 1, "here", 0.0, 0.5, outcome, kind)
+
+
+def test_a_map_without_a_code():
+    calls = [call("answered"), call("answered", "retry"), call("crashed")]
+    result = mapped(
+        [1.0, np.nan, np.nan], None, [True, False, False], code=None, calls=CallTable(calls),
+        failures={1: ValueError("negative\nand more")}, outcome=Outcome.EVERYONE,
+    )  # fmt: skip
+    result.status[:] = [Status.EXACT, Status.FAILED, Status.MISSING]
+    first, *_ = str(result).splitlines()
+    assert first == (f"3 rows in 1.25 s: 1 exact, 1 failed, 1 missing; {Outcome.EVERYONE.value}")
+    assert lines_of(result) == {
+        "calls": "3 calls: 2 answered, 1 crashed (1 retry)",
+        "failed": "1; the first, row 1, with ValueError: negative",
+    }
+
+
+def test_a_table_of_calls():
+    table = CallTable([call("answered"), call("late", "hedge"), call("answered", "hedge")])
+    assert str(table) == repr(table) == "3 calls: 2 answered, 1 late (2 hedge)"
+    assert (table.count("answered"), table.count("hedge"), table.count("raised")) == (2, 2, 0)
+    assert table.columns()["outcome"] == ["answered", "late", "answered"]
+    assert list(table.columns()) == list(CallRecord._fields)
+    assert isinstance(table[1:], CallTable)
+    assert table[1:].columns()["kind"] == ["hedge", "hedge"]
+    assert table[-1] == list(table)[2]
+    assert str(CallTable([])) == "no calls"
 
 
 @pytest.mark.parametrize(

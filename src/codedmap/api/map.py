@@ -23,7 +23,7 @@ from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.inline import Inline
 from ..errors import InvalidArgument
-from ..execution.hedge import Hedge, checked_hedge
+from ..execution.hedge import Hedge, checked_hedge, timed_hedge
 from ..execution.inputs import InputRows
 from ..execution.scheduler import Job
 from ..execution.stream import Settings, checked_engine, checked_rule, send
@@ -84,8 +84,8 @@ def map(
         best for a random sample of the rows and the engine's workers, with at most 3 worker calls a
         task. ``result.plan`` describes it; give ``code=result.code`` next time to skip planning.
     engine : Engine or concurrent.futures.Executor, optional
-        Where calls run. By default worker processes on the cores of this machine, for this call; inside
-        a call of `map`, the same process.
+        Where calls run. With a code it has to be given. By default worker processes on the cores of this
+        machine, for this call; inside a call of `map`, the same process.
     deadline : float, optional
         Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
     tolerance : float, optional
@@ -142,9 +142,9 @@ def map(
     >>> import numpy as np, codedmap as cm
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(4) as pool:
-    ...     result = cm.map(np.sqrt, np.arange(6.0), engine=pool)
+    ...     result = cm.map(np.sqrt, np.arange(5.0), engine=pool)
     >>> result.values
-    array([0.        , 1.        , 1.41421356, 1.73205081, 2.        , 2.23606798])
+    array([0.        , 1.        , 1.41421356, 1.73205081, 2.        ])
     """
     options = _Options(
         deadline=deadline,
@@ -306,9 +306,7 @@ class _Options:
 
     def encoded(self, fn: Any, inputs: Any, code: Any, engine: Any) -> tuple[Wave, Settings]:
         """Rows encoded by a code, which is chosen if it is "auto"."""
-        rows, hedge = shaped_rows(inputs), self.hedge
-        if hedge is not None and hedge.after is None:
-            hedge = None  # a code has spare answers already
+        rows, hedge = shaped_rows(inputs), timed_hedge(self.hedge)
         stop, plan = _rule(self, code), None
         if isinstance(code, str) and code == "auto":
             if isinstance(engine, Engine):  # before a plan is made

@@ -16,7 +16,7 @@ from ..contracts.code import Code
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
-from ..execution.hedge import Hedge, checked_hedge
+from ..execution.hedge import Hedge, timed_hedge
 from ..execution.stream import Settings, checked_engine, checked_rule, send
 from ..execution.wave import Wave
 from ..results.map_result import MapResult
@@ -105,7 +105,7 @@ def waves(
         )
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
-    stop, hedge = checked_rule(stop, code), checked_hedge(hedge)
+    stop, hedge = checked_rule(stop, code), timed_hedge(hedge)
     engine = checked_engine(engine, fn, code.workers, depth=3)
     settings = Settings(fn, engine, stop, hedge, throw)
     given = Source(source, code.tasks, rows)
@@ -120,7 +120,14 @@ def waves(
         raise
 
     def wave(part: np.ndarray, showing: Any) -> MapResult:
-        made = Wave(code, part, hedged=hedge is not None, kind="source", begin=store.seen)
+        made = Wave(
+            code,
+            part,
+            partial="throw=False",
+            hedged=hedge is not None,
+            kind="source",
+            begin=store.seen,
+        )
         [result] = send(made, settings, nullcontext(showing))
         return result
 

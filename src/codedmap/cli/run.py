@@ -148,7 +148,6 @@ class RunOptions(SharedOptions):
             "code": code,
             "stop": rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline),
             "hedge": hedge_named(code, self.hedge_after),
-            "throw": not self.partial,
             "progress": not self.quiet,
         }
 
@@ -232,7 +231,9 @@ def _run_at_once(options: RunOptions) -> int:
                     tasks=options.tasks,
                 )
                 call["code"], choice = chosen.code, f"\n  code       {chosen.choice}"
-            result = cm.map(kept, rows, engine=pool, **call)
+            result = cm.map(
+                kept, rows, engine=pool, on_error="record" if options.partial else "raise", **call
+            )
         arrays = archive_of(result, call["code"])
         write(lambda file: np.savez(file, **arrays))
     options.summarise(f"{result}{choice}")
@@ -266,7 +267,7 @@ def _run_in_waves(options: RunOptions) -> int:
         start() as pool,
         cm.waves(
             cm.engines.Resident(fn, pool), rows, engine=pool, out=options.output,
-            rows=options.rows, resume=options.resume, **call,
+            rows=options.rows, resume=options.resume, throw=not options.partial, **call,
         ) as waves,
     ):  # fmt: skip
         begun(waves)

@@ -57,6 +57,7 @@ rows that are done.
 """Exit codes, for the help of a command."""
 # The library's errors name its arguments; these are the options for them.
 _OPTIONS = (
+    ('on_error="record"', "--partial"),
     ("throw=False", "--partial"),
     ('fill="mean"', "--fill mean"),
     ("resume=True", "--resume"),

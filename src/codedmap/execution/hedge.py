@@ -14,7 +14,7 @@ from .collect import Collection
 
 _SHARE = 0.05
 
-__all__ = ["Hedge", "Hedging", "Missing", "checked_hedge"]
+__all__ = ["Hedge", "Hedging", "Missing", "checked_hedge", "timed_hedge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,20 @@ class Hedge:
     A task whose calls have all failed is sent again as soon as a worker is free, without waiting
     for ``after``.
 
+    Without a code ``after`` is not given: once nothing is left to start, the calls that take longer
+    than the others are made once more. With a code nothing is sent again without ``after``.
+
     Parameters
     ----------
-    after : float or StoppingRule
+    after : float or StoppingRule, optional
         When tasks that are missing are sent: seconds since the wave began (at least 0), or a stop
         rule, at the moment when it would stop. ``Quorum(18)`` with 20 workers is the 90th
         percentile of this very wave; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds.
-    budget : int, optional
-        How many tasks are sent once more in a wave at most; those with the largest standard errors
-        first, if the code has them. Without it, all that are missing.
+    budget : float, optional
+        With ``after``, how many tasks are sent once more in a wave at most, a whole number; those with
+        the largest standard errors first, if the code has them. Without it, all that are missing.
+        Without ``after``, the share of calls that are made once more at most, by default 0.05 (of few
+        calls, 4).
 
     Notes
     -----
@@ -51,8 +56,8 @@ class Hedge:
     >>> with cm.testing.Scripted(4, {2: cm.testing.never()}) as engine:
     ...     result = cm.map(np.sin, np.ones(8), code=cm.Uncoded(4), engine=engine,
     ...                     hedge=cm.Hedge(after=cm.Quorum(3)))
-    >>> result.exact.all(), result.hedges, result.calls, result.saved.sum(), result.abandoned
-    (np.True_, 1, 5, np.int64(2), (2,))
+    >>> result.exact.all(), result.hedges, len(result.calls), result.saved.sum(), result.abandoned
+    (np.True_, 1, 4, np.int64(2), (2,))
     """
 
     after: float | StoppingRule | None = None
@@ -88,6 +93,12 @@ def checked_hedge(hedge: Any) -> Hedge | None:
     if hedge is None or isinstance(hedge, Hedge):
         return hedge
     raise InvalidArgument(f"hedge={hedge!r} must be a codedmap.Hedge, such as Hedge(), or None")
+
+
+def timed_hedge(hedge: Any) -> Hedge | None:
+    """The hedge of coded calls: None without ``after``, for a code has spare answers already."""
+    hedge = checked_hedge(hedge)
+    return None if hedge is None or hedge.after is None else hedge
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Wave:
         By which the code was chosen.
     given : str
         What the rows were before they were made an array (`given_as`).
+    partial : str
+        The argument with which what there is would be taken.
     hedged, kind, begin
         As for `Batch`, which also tells what is raised.
     """
@@ -55,11 +57,12 @@ class Wave:
         *,
         plan: Plan | None = None,
         given: str = "",
+        partial: str = 'on_error="record"',
         hedged: bool = False,
         kind: str = "input",
         begin: int = 0,
     ) -> None:
-        self._code, self._plan, self._given = code, plan, given
+        self._code, self._plan, self._given, self._partial = code, plan, given, partial
         self._hedged = hedged
         self._batch = Batch(code, rows, hedged=hedged, kind=kind, begin=begin)
         self.payload = self._batch.payload
@@ -213,7 +216,12 @@ class Wave:
                 reason = NotEnoughAnswers(unmet_rule)
         if throw and reason is not None:
             raise engine_error(seen, calls.failures) or _not_enough(
-                seen, outcome, reason, calls.failures, self._given
+                seen,
+                outcome,
+                reason,
+                calls.failures,
+                given=self._given,
+                partial=self._partial,
             )
         return self._told(estimate, outcome, calls)
 
@@ -227,7 +235,7 @@ class Wave:
         return MapResult(
             values=estimate.values,
             stderr=estimate.stderr,
-            status=np.where(estimate.exact, Status.EXACT, _rest(estimate)).astype(np.int8),
+            status=_status(estimate),
             failures={},
             answered=tuple(sorted(calls.present)),
             abandoned=tuple(sorted(calls.absent)),
@@ -254,14 +262,16 @@ def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
     )
 
 
-def _rest(estimate: Estimate) -> np.ndarray:
-    """The status of rows that are not exact: MISSING where nothing is known."""
+def _status(estimate: Estimate) -> np.ndarray:
+    """The status of each row; MISSING where nothing is known. Makes no array of wider numbers."""
     values = estimate.values.reshape(len(estimate.values), -1)
-    if estimate.stderr is None:
-        unknown = np.isnan(values).any(axis=1) if values.dtype.kind in "fc" else False
-    else:
-        unknown = ~np.isfinite(estimate.stderr)
-    return np.where(unknown, Status.MISSING, Status.ESTIMATED)
+    status = np.full(len(values), Status.ESTIMATED, np.int8)
+    if estimate.stderr is not None:
+        status[~np.isfinite(estimate.stderr)] = Status.MISSING
+    elif values.dtype.kind in "fc":
+        status[np.isnan(values).any(axis=1)] = Status.MISSING
+    status[estimate.exact] = Status.EXACT
+    return status
 
 
 def _largest(estimate: Estimate | None) -> float | None:
@@ -275,15 +285,18 @@ def _not_enough(
     outcome: Outcome,
     reason: CodedmapError,
     failures: Mapping[int, BaseException],
+    *,
     given: str,
+    partial: str,
 ) -> NotEnoughAnswers:
     raised = "correct fn, which raised"
     if given and any(map(failed_lookup, failures.values())):
         raised += f" ({batches_are_arrays(given)})"
-    partial = "take what there is with throw=False"
     error = NotEnoughAnswers(
         f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; "
-        + reason_and_steps(reason, seen, outcome, failures, partial, raised=raised)
+        + reason_and_steps(
+            reason, seen, outcome, failures, f"take what there is with {partial}", raised=raised
+        )
     )
     error.__cause__ = next(iter(failures.values()), None)
     return error

@@ -23,7 +23,9 @@ ProgressDisplay = AbstractContextManager[Callable[[Progress], None]]
 
 @contextmanager
 def progress_bar(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
-    """A `ProgressDisplay` that draws on the error stream if that is a terminal."""
+    """A `ProgressDisplay` that draws on the error stream if that is a terminal or a notebook's."""
+    if wanted is None:
+        wanted = "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
     with _bar(wanted, "{task.completed:,.0f}/{task.total:,.0f} answered", 0) as update:
 
         def show(seen: Progress) -> None:
@@ -62,7 +64,7 @@ def row_progress_bar(
 
 @contextmanager
 def _bar(
-    wanted: bool | None, label: str, total: int | None = None, *, remaining: bool = False
+    wanted: bool, label: str, total: int | None = None, *, remaining: bool = False
 ) -> Iterator[Callable[..., Any]]:
     if not wanted:
         yield lambda **changes: None
@@ -79,7 +81,8 @@ def _bar(
         TimeElapsedColumn(),
         *((TimeRemainingColumn(),) if remaining else ()),
     )
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    shown = console.is_terminal or console.is_jupyter
+    with Bar(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=total, rest="")
         yield lambda **changes: bar.update(task, **changes)
 

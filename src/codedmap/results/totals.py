@@ -92,7 +92,7 @@ def record_of(result: MapResult) -> dict[str, Any]:
         "exact": int(result.exact.sum()),
         "unknown": unknown,
         "stderr": None if finite is None else float(finite.max(initial=0.0)),
-        "calls": len(result.calls) + len(result.abandoned),
+        "calls": len(result.answered) + len(result.abandoned) + len(result.failed) + result.hedges,
         "answered": len(result.answered),
         "late": len(result.abandoned),
         "failed": len(result.failed),
