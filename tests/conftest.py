@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,28 +34,37 @@ LONGEST = (
     "test_extend.py",
 )
 """Groups of tests that begin first, so that no process is left with a long one at the end."""
+DIVIDED = ("contracts/test_engines.py", "test_docs.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Where tests run in several processes, those of a file stay together, and those of a cluster.
 
-    The contract tests of engines are divided by engine, and the documentation by page.
+    The contract tests of engines are divided by engine, and the documentation by page. Marks of xdist
+    3.8 for ``--dist loadgroup`` have no effect with pytest 9.2, which has no attribute ``_nodeid``.
     """
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    order = {group: place for place, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(groups[item], len(order)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByGroup(config, log)
 
 
-def _group(item: pytest.Item) -> str:
-    engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", item.nodeid.lower())
+def _group(nodeid: str) -> str:
+    engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", nodeid.lower())
     if engine:
         return engine[0]
-    group = item.path.relative_to(Path(__file__).parent).as_posix()
-    if item.path.name in ("test_engines.py", "test_docs.py"):
-        group += ":" + item.name.partition("[")[2].strip("]")
-    return group
+    path, _, name = nodeid.partition("::")
+    group = path.removeprefix("tests/")
+    return group + name.partition("[")[2] if group in DIVIDED else group
 
 
 @pytest.fixture(scope="session")
