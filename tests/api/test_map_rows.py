@@ -43,7 +43,8 @@ def test_rows_of_an_array(pool):
     np.testing.assert_array_equal(result.values, np.sin(X))
     assert (result.status == cm.Status.EXACT).all()
     assert result.outcome is cm.Outcome.EXACT
-    assert result.stderr is None
+    assert result.stderr.shape == X.shape
+    assert not result.stderr.any()
     assert result.check() is result
     assert result.worker_seconds > 0.0
 
@@ -170,6 +171,7 @@ def test_rows_that_raise_cost_only_themselves(pool, lift):
     result = cm.map(lift(seventh), X, engine=pool, on_error="record", chunk=6)
     assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [7]
     assert np.isnan(result.values[7])
+    assert np.flatnonzero(np.isinf(result.stderr)).tolist() == [7]
     np.testing.assert_allclose(np.delete(result.values, 7), np.delete(X.sum(axis=1), 7))
     assert list(result.failures) == [7]
     assert isinstance(result.failures[7], KeyError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..execution.task import RowsTask
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.status import Status
+from ..results.trees import map_leaves
 from .missing import Estimates, estimate_missing
 
 __all__ = ["RowsJob"]
@@ -132,7 +134,9 @@ class RowsJob:
         live = self._live
         status = live.status.copy()
         if estimates is None:
-            values, stderr = live.rows.values(status != Status.EXACT), None
+            values = live.rows.values(status != Status.EXACT)
+            unknown = np.where(status == Status.EXACT, 0.0, np.inf)
+            stderr = map_leaves(partial(_row_by_row, unknown), values)
         else:
             values, stderr = estimates.values, estimates.stderr
             status[estimates.rows] = Status.ESTIMATED
@@ -148,3 +152,8 @@ class RowsJob:
             calls=CallTable(live.calls),
             hedges=live.scheduler.hedges,
         )
+
+
+def _row_by_row(each: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """The same number for all entries of a row, in the shape of a leaf; read-only, because it takes no memory."""
+    return np.broadcast_to(each.reshape(-1, *[1] * (leaf.ndim - 1)), leaf.shape)

@@ -26,9 +26,9 @@ class MapResult:
     values: Any
     """(m, *y): row i is the value of input row i; NaN, or None among objects, where it is FAILED or MISSING.
     Where ``fn`` returns a tuple, dict or dataclass of arrays, one of these with a row per input in each."""
-    stderr: np.ndarray | None
-    """Standard errors: 0 where exact, infinite where nothing is known; None if nothing was estimated, or the
-    code has none. With a code (m,), of the root mean square over a row's outputs."""
+    stderr: Any
+    """Standard errors: 0 where exact, infinite where nothing is known. Like ``values``; with a code (m,), of the
+    root mean square over a row's outputs, or None if the code has none."""
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
