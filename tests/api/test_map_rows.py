@@ -362,7 +362,7 @@ def test_a_function_is_sent_once_to_each_worker(local, tmp_path):
             return {"big": np.zeros(10)}
 
     cm.map(Model(), X, engine=local, chunk=1)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert 1 <= len(list(tmp_path.iterdir())) <= 2  # one worker may be fast enough for all
 
 
 def test_what_workers_print_reaches_the_caller(local, capsys):
