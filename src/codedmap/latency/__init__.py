@@ -11,6 +11,7 @@ True
 
 from .measured import Empirical
 from .models import Bimodal, LatencyModel, Pareto, ShiftedExponential
+from .scheduled import scheduled
 from .waits import Waits, copies, hedged, hedged_in_pool, quorum, responders
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "hedged_in_pool",
     "quorum",
     "responders",
+    "scheduled",
 ]
 
 for _name in __all__:

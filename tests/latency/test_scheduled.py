@@ -1,0 +1,51 @@
+"""Jobs of rows in virtual time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.latency import Pareto, scheduled
+
+
+def test_equal_times_take_as_many_rounds_as_there_are():
+    calls = np.full((3, 4, 5), 0.2)
+    waits = scheduled(calls, 12)
+    np.testing.assert_allclose(waits.seconds, 0.6)
+    np.testing.assert_array_equal(waits.calls, 12)
+
+
+def test_a_late_call_is_hedged_and_the_first_answer_counts():
+    calls = np.full((2, 1, 4), 0.2)
+    calls[0, 0, 1] = 30.0
+    assert scheduled(calls, 4, hedge=None).seconds == pytest.approx(30.0)
+    waits = scheduled(calls, 4)
+    assert waits.seconds[0] < 1.0
+    assert waits.calls[0] == 5
+
+
+def test_a_worker_that_never_answers_holds_up_the_job_only_without_hedges():
+    calls = np.full((2, 1, 4), 0.2)
+    calls[:, 0, 2] = np.inf
+    assert np.isinf(scheduled(calls, 8, hedge=None).seconds[0])
+    assert scheduled(calls, 8).seconds[0] < 2.0
+
+
+def test_hedges_cut_the_tail_of_heavy_tailed_calls():
+    calls = Pareto(0.1, 0.03, 1.5).calls(np.random.default_rng(0), 100, 10, 4)
+    with_, without = scheduled(calls, 10), scheduled(calls, 10, hedge=None)
+    assert with_.quantile(0.95) < 0.7 * without.quantile(0.95)
+    assert (with_.calls >= without.calls).all()
+    assert with_.calls.mean() < 1.4 * 10
+
+
+@pytest.mark.parametrize("calls", [np.ones((2, 3)), -np.ones((1, 1, 1)), np.full((1, 1, 1), np.nan)])
+def test_bad_times(calls):
+    with pytest.raises(cm.InvalidArgument, match=r"model.calls"):
+        scheduled(calls, 3)
+
+
+def test_bad_hedge():
+    with pytest.raises(cm.InvalidArgument, match="for codes"):
+        scheduled(np.ones((1, 1, 1)), 3, hedge=cm.Hedge(after=1.0))
