@@ -17,7 +17,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3  # on two cores: the tests of engines mostly wait
 	$(MAKE) docs
 
 slow: $(VENV)/dev.stamp

@@ -90,7 +90,7 @@ def _decoding(
         # A new code each time, because a code caches the last set of workers. Its weights are drawn
         # beforehand; they are the same for all products.
         fresh = make(code.tasks, code.workers)
-        vars(fresh).update({k: v for k, v in vars(code).items() if k != "_memory"})
+        vars(fresh).update({k: v for k, v in vars(code).items() if k != "_solver"})
         return fresh.decode(answers)
 
     return decode

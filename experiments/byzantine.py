@@ -41,7 +41,7 @@ class Settings:
 
 def _configure(quick: bool) -> Settings:
     if quick:
-        return Settings(("tanh-network", "lenet-mnist"), ((60, 20, 6), (25, 20, 1)), 3, 3, quick)
+        return Settings(("tanh-network", "lenet-mnist"), ((40, 12, 4), (15, 12, 1)), 2, 3, quick)
     names = (
         "tanh-network",
         "tanh-5",

@@ -57,7 +57,7 @@ class Settings:
 def _configure(quick: bool) -> Settings:
     if quick:
         names = ("lenet-8x8", "tanh-network", "forest", "cubic")
-        return Settings(tuple((name, 25, 20, 3) for name in names), 4, 5, 80, quick)
+        return Settings(tuple((name, 12, 10, 2) for name in names), 4, 10, 80, quick)
     cases = []
     for turn, (name, function) in enumerate(functions.FUNCTIONS.items()):
         more = [OTHERS[(2 * turn + i) % len(OTHERS)] for i in (0, 1)]

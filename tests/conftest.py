@@ -18,17 +18,53 @@ from .clusters import START, dask_scheduler, dask_workers, ray_head
 os.environ.update(ray_environment())
 
 
+LONGEST = (
+    "ray",
+    "engines/test_local.py",
+    "dask",
+    "experiments/test_planned.py",
+    "engines/test_local_starting.py",
+    "cli/test_output.py",
+    "api/test_waves.py",
+    "faults/test_single.py",
+    "cli/test_waves.py",
+    "api/test_plan.py",
+    "experiments/test_byzantine.py",
+    "examples/test_demo.py",
+    "test_extend.py",
+)
+"""Groups of tests that begin first, so that no process is left with a long one at the end."""
+DIVIDED = ("contracts/test_engines.py", "test_docs.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Where tests run in several processes, those of a file stay together, and those of a cluster.
 
-    The contract tests of engines are divided by engine.
+    The contract tests of engines are divided by engine, and the documentation by page. Marks of xdist
+    3.8 for ``--dist loadgroup`` have no effect with pytest 9.2, which has no attribute ``_nodeid``.
     """
-    for item in items:
-        engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", item.nodeid.lower())
-        group = engine[0] if engine else item.path.name
-        if item.path.name == "test_engines.py" and not engine:
-            group += item.name.partition("[")[2]
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByGroup(config, log)
+
+
+def _group(nodeid: str) -> str:
+    engine = re.search(r"(?<![a-z])(dask|ray)(?![a-z])", nodeid.lower())
+    if engine:
+        return engine[0]
+    path, _, name = nodeid.partition("::")
+    group = path.removeprefix("tests/")
+    return group + name.partition("[")[2] if group in DIVIDED else group
 
 
 @pytest.fixture(scope="session")

@@ -128,15 +128,14 @@ class Script:
 
 @contextmanager
 def script(
-    folder: Path, source: str, *arguments: str, guard: bool = True, **environment: str | None
+    folder: Path, source: str, *arguments: str, **environment: str | None
 ) -> Iterator[Script]:
     """Start a script, its body under a main guard; what is left of it at the end is killed.
 
     Functions stand before a line ``# main``. A value of None takes a variable out of the environment.
     """
     head, _, body = textwrap.dedent(source).partition("# main\n")
-    if guard:
-        body = 'if __name__ == "__main__":\n' + textwrap.indent(body, "    ")
+    body = 'if __name__ == "__main__":\n' + textwrap.indent(body, "    ")
     path = folder / f"script_{uuid.uuid4().hex[:8]}.py"
     path.write_text(f"import os, signal, sys, time\nimport codedmap as cm\n{head}\n{body}")
     token = f"CODEDMAP_TEST_{uuid.uuid4().hex}"
@@ -163,11 +162,9 @@ def script(
         process.communicate()
 
 
-def run_script(
-    folder: Path, source: str, *arguments: str, guard: bool = True, **environment: str | None
-) -> Script:
+def run_script(folder: Path, source: str, *arguments: str, **environment: str | None) -> Script:
     """Run a script to its end; nothing may be left of it."""
-    with script(folder, source, *arguments, guard=guard, **environment) as running:
+    with script(folder, source, *arguments, **environment) as running:
         running.finish()
         assert running.nothing_is_left(), (running.processes(), running.shm_names(), running.err)
     return running

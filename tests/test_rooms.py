@@ -36,7 +36,7 @@ errors
 
 WITHOUT_CLOCKS = {"contracts", "coding", "detection", "estimation", "codes", "latency", "sums"}
 WITHOUT_ARRAYS = {"engines", "engines.transport"}
-CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal", "pebble"}
+CLOCKS = {"time", "concurrent", "threading", "multiprocessing", "queue", "signal"}
 ARRAYS = {"numpy", "scipy"}
 
 

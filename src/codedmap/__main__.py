@@ -1,4 +1,4 @@
-if __name__ == "__main__":  # each worker imports this module too, and needs nothing of it
+if __name__ == "__main__":
     from .cli import main
 
     main()

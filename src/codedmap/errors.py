@@ -11,7 +11,7 @@
     ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory
     ├── CannotSend (TypeError)            a function or value that cannot be sent to a worker
     ├── EngineError (RuntimeError)        the engine could not start, or was closed before the call
-    │   └── MissingMainGuard              a script without ``if __name__ == "__main__":``
+    │   └── MissingMainGuard              a module that workers import starts workers
     └── WorkerLost (RuntimeError)         one call gave no answer, see ``MapResult.failed``
         ├── WorkerCrashed                 the process died during the call
         ├── Abandoned                     the call was ended because its answer was no longer needed
@@ -130,7 +130,7 @@ class EngineError(CodedmapError, RuntimeError):
 
 
 class MissingMainGuard(EngineError):
-    """A script started worker processes while it was itself being imported by one."""
+    """A module started worker processes while it was itself being imported by one."""
 
 
 class WorkerLost(CodedmapError, RuntimeError):

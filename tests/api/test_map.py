@@ -296,7 +296,7 @@ def test_a_rule_out_of_reach_does_not_matter_when_every_row_is_exact():
         assert result.abandoned == (5,)
 
 
-def test_a_liar_among_copies_is_made_up_for_by_waiting_on():
+def test_a_byzantine_worker_among_copies_is_made_up_for_by_waiting_on():
     script = {0: corrupt(lambda a: a[:, :1]), 2: late(0.2)}
     with Scripted(4, script) as engine:
         result = cm.map(
@@ -306,7 +306,7 @@ def test_a_liar_among_copies_is_made_up_for_by_waiting_on():
     assert result.exact.all()
 
 
-def test_liars_are_reported_and_their_answers_unused():
+def test_byzantine_workers_are_reported_and_their_answers_unused():
     script = {3: corrupt(lambda a: a * np.nan), 5: corrupt(lambda a: a.astype(str))}
     code = cm.SplineCode(4, 20, 2)
     with Scripted(20, script) as engine:
@@ -457,7 +457,7 @@ def test_an_fn_that_exits_fails_its_call_and_not_the_caller():
     assert result.exact.sum() == 7
 
 
-def test_without_throw_a_flagged_result_still_names_the_liars_and_rounds_nothing():
+def test_without_throw_a_flagged_result_still_names_the_byzantine_workers_and_rounds_nothing():
     code = cm.SplineCode(4, 10, 2)
     with Scripted(10) as engine:
         result = cm.map(
@@ -476,7 +476,7 @@ def test_without_throw_a_flagged_result_still_names_the_liars_and_rounds_nothing
         assert np.isnat(result.values[1])
 
 
-def test_a_first_answer_of_absurd_size_is_a_liars():
+def test_a_first_answer_of_absurd_size_is_a_byzantine_workers():
     script = {0: corrupt(lambda a: np.broadcast_to(np.float64(0), (2, 10**13)))}
     with Scripted(10, script) as engine:
         result = cm.map(

@@ -371,7 +371,7 @@ def test_answers_that_cannot_be_used_are_rejected_and_never_enter_a_product(code
         assert told in str(caught.value)
 
 
-def test_a_liar_is_found_when_two_answers_more_than_needed_are_waited_for():
+def test_a_byzantine_worker_is_found_when_two_answers_more_than_needed_are_waited_for():
     A = placed(
         matrix(),
         cm.codes.MDSCode(5, 9),

@@ -55,12 +55,12 @@ def test_a_block_that_too_few_confirm_is_not_sure(script):
 
 
 @pytest.mark.parametrize("code", [cm.codes.MDSCode(4, 5), cm.codes.PolarCode(4, 8)], ids=repr)
-@pytest.mark.parametrize("liar", range(5))
-def test_where_mixtures_contradict_one_another_nothing_is_known(code, liar):
-    made, stderr, _ = product(code, {liar: LIE}, stop=cm.Everyone())
+@pytest.mark.parametrize("byzantine", range(5))
+def test_where_mixtures_contradict_one_another_nothing_is_known(code, byzantine):
+    made, stderr, _ = product(code, {byzantine: LIE}, stop=cm.Everyone())
     assert np.isinf(stderr).all()
     assert np.isnan(made).all()
-    with cm.testing.Scripted(code.workers, {liar: LIE}) as engine:
+    with cm.testing.Scripted(code.workers, {byzantine: LIE}) as engine:
         A = cm.CodedMatrix(M, code=code, engine=engine, stop=cm.Everyone())
         with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
             A @ np.ones(2)
@@ -187,14 +187,14 @@ def test_a_lie_is_noticed_wherever_the_answers_can_contradict_it(size):
     values = np.random.default_rng(0).standard_normal((code.tasks, 3))
     weights = np.stack([code.weights(n) for n in range(code.workers)])
     missed = 0
-    for lost, liar in permutations(range(-1, code.workers), 2):
+    for lost, byzantine in permutations(range(-1, code.workers), 2):
         slots = [n for n in range(code.workers) if n != lost]
-        if liar < 0 or not code.decodable(frozenset(slots)):
+        if byzantine < 0 or not code.decodable(frozenset(slots)):
             continue
         answers = honest(code, values, slots)
-        answers[liar] = answers[liar] + 5
+        answers[byzantine] = answers[byzantine] + 5
         # Whether other blocks would give the same answers, this one apart.
-        others = [n for n in slots if n != liar]
+        others = [n for n in slots if n != byzantine]
         free = np.linalg.matrix_rank(weights[others]) < np.linalg.matrix_rank(weights[slots])
         missed += free
         assert lost >= 0 or not free

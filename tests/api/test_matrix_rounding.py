@@ -69,8 +69,8 @@ def test_of_any_size(unit):
 @pytest.mark.parametrize(
     "code", [cm.codes.MDSCode(4, 5), cm.codes.MDSCode(4, 7), cm.codes.PolarCode(6, 8)], ids=repr
 )
-@pytest.mark.parametrize("liar", [0, 4])
-def test_a_lie_in_what_has_cancelled_out_is_noticed_none_the_less(code, liar):
+@pytest.mark.parametrize("byzantine", [0, 4])
+def test_a_lie_in_what_has_cancelled_out_is_noticed_none_the_less(code, byzantine):
     M, v = smooth(40, 40, np.float64)
 
     def wrong(answer):
@@ -79,7 +79,7 @@ def test_a_lie_in_what_has_cancelled_out_is_noticed_none_the_less(code, liar):
         return answer
 
     with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
-        multiplied(M, v[:, 1:], code, {liar: corrupt(wrong)})
+        multiplied(M, v[:, 1:], code, {byzantine: corrupt(wrong)})
 
 
 def test_a_small_lie_among_large_numbers_is_left_out_as_before():

@@ -309,13 +309,13 @@ def test_two_shapes_that_are_equally_frequent_are_an_error():
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("liar", [0, 7])
-def test_a_lie_is_found_where_more_have_answered_than_the_code_needs(code, liar):
+@pytest.mark.parametrize("byzantine", [0, 7])
+def test_a_lie_is_found_where_more_have_answered_than_the_code_needs(code, byzantine):
     lied = changed(lambda values: values + 0.01 * np.abs(values).max())
-    with Scripted(code.workers, {liar: lied}) as engine:
+    with Scripted(code.workers, {byzantine: lied}) as engine:
         shards = cm.CodedParts(X, code=code, engine=engine)
         result = cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
-    assert result.rejected == {liar: "an answer that contradicts the others"}
+    assert result.rejected == {byzantine: "an answer that contradicts the others"}
     assert off(result) < 1e-9
 
 
@@ -542,11 +542,11 @@ def equal(stragglers: int = 2, liars: tuple[int, ...] = (7,), silent: tuple[int,
 
 
 def test_a_lie_among_equal_coefficients_is_narrowed_down_and_the_sum_right():
-    for liar in range(12):
-        result = equal(liars=(liar,))
+    for byzantine in range(12):
+        result = equal(liars=(byzantine,))
         assert off(result) < 1e-12
         assert result.exact
-        suspects = {n for n in range(12) if n % 3 == liar % 3}
+        suspects = {n for n in range(12) if n % 3 == byzantine % 3}
         assert set(result.rejected) == suspects
         said = f"one of workers {', '.join(map(str, sorted(suspects)))} contradicts the others"
         assert set(result.rejected.values()) == {said}

@@ -58,12 +58,12 @@ def test_values_of_any_size_that_cancel_out_in_every_worker(code, unit):
     assert np.abs(result.value).max() < 1e-9 * unit
 
 
-@pytest.mark.parametrize("liar", range(3))
-def test_a_lie_among_what_cancelled_out_is_found(liar):
+@pytest.mark.parametrize("byzantine", range(3))
+def test_a_lie_among_what_cancelled_out_is_found(byzantine):
     code = cm.codes.CyclicGradientCode(3, 2)
     wrong = corrupt(lambda piece: replace(piece, values=piece.values + 1e-6))
-    result = total(lambda j: np.cos(2 * np.pi * j / 3) * np.ones(2), code, {liar: wrong})
-    assert set(result.rejected) == {liar}
+    result = total(lambda j: np.cos(2 * np.pi * j / 3) * np.ones(2), code, {byzantine: wrong})
+    assert set(result.rejected) == {byzantine}
     assert np.abs(result.value).max() < 1e-12
 
 

@@ -921,6 +921,12 @@ def fingerprints(**changes):
     return before
 
 
+@functools.cache
+def usual_fingerprints():
+    """Of these modules unchanged, in the folder of the first test that asks."""
+    return fingerprints()
+
+
 PRINTS = """
 import json, logging
 import numpy as np
@@ -937,7 +943,7 @@ for _ in range(2):
 
 def test_what_a_function_is_made_of_does_not_change_from_process_to_process_or_by_its_use():
     assert (
-        fingerprints()
+        usual_fingerprints()
         == fingerprints()
         == fingerprints(comment=("SHIFT = 3", "# three\nSHIFT = 3"))
     )
@@ -956,7 +962,7 @@ def test_what_a_function_is_made_of_does_not_change_from_process_to_process_or_b
     ],
 )
 def test_what_a_function_calls_in_modules_of_the_users_own_counts(old, new, changed):
-    before, after = fingerprints(), fingerprints(change=(old, new))
+    before, after = usual_fingerprints(), fingerprints(change=(old, new))
     assert {name for name in before if before[name] != after[name]} == changed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -276,14 +277,20 @@ def test_a_terminal_shows_how_many_rows_are_done():
     assert "\x1b" not in run.stdout
 
 
+@functools.cache
+def undisturbed_contents(*line):
+    assert program(*line).returncode == 0
+    found = contents()
+    for name in (*FILES, "out.npy.journal", "rows"):
+        Path(name).unlink()
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_ended_resumes_to_the_same_files(folder, number):
     line = words("slow", workers=4, stragglers=0)
-    assert program(*line).returncode == 0
-    undisturbed = contents()
-    for name in (*FILES, "out.npy.journal", "rows"):
-        Path(name).unlink()
+    undisturbed = undisturbed_contents(*line)
     Path("hang").touch()
     with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)

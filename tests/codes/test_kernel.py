@@ -324,7 +324,7 @@ def test_repeated_rows_reject_no_worker(distinct, tasks, seed):
     assert encoding.decode(answers).rejected == ()
 
 
-def test_a_liar_among_repeated_rows_is_found():
+def test_a_byzantine_worker_among_repeated_rows_is_found():
     found = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)

@@ -177,7 +177,7 @@ def test_correct_workers_are_not_rejected(name, groups):
 @pytest.mark.parametrize("groups", [1, 6])
 @pytest.mark.parametrize("kind", [gross, constant])
 @pytest.mark.parametrize("name", SEVERAL)
-def test_six_gross_or_colluding_liars_of_sixty_are_found(name, kind, groups):
+def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind, groups):
     scores = tally(name, kind, groups=groups)
     assert scores.caught >= 0.99
     assert scores.accused < 0.3
@@ -194,7 +194,7 @@ def test_six_who_answer_zero_which_is_near_many_right_answers_are_nearly_all_fou
 
 
 @pytest.mark.parametrize("groups", [1, 6])
-def test_with_a_single_output_gross_liars_are_found(groups):
+def test_with_a_single_output_gross_byzantine_workers_are_found(groups):
     scores = tally("single output", gross, groups=groups)
     assert scores.caught >= 0.99
     assert scores.accused < 0.3
@@ -212,7 +212,9 @@ def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name,
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_with_a_quarter_more_workers_than_tasks_three_gross_liars_of_four_are_found(name):
+def test_with_a_quarter_more_workers_than_tasks_three_gross_byzantine_workers_of_four_are_found(
+    name,
+):
     scores = tally(name, gross, wrong_workers=1, workers=25, count=40)
     assert scores.caught >= 0.75
     assert scores.accused < 0.3

@@ -22,7 +22,7 @@ def test_conflicts_between_copies_are_decided_by_the_answers_to_other_inputs(nam
     assert scores.error < 0.1
 
 
-def test_a_prior_under_which_nothing_is_alike_does_not_hide_liars():
+def test_a_prior_under_which_nothing_is_alike_does_not_hide_byzantine_workers():
     # A plan gives one where copies are lost so rarely that their mean can stand in.
     for spread in (0.0, 0.2):
         scores = tally("network", gross, groups=5, spread=spread, prior=cm.estimation.Prior(1e-100))

@@ -120,7 +120,7 @@ def test_some_who_collude_on_one_constant_are_found(case, count):
 
 
 @every
-def test_one_nan_and_another_shape_do_not_hide_a_liar(case):
+def test_one_nan_and_another_shape_do_not_hide_a_byzantine_worker(case):
     encoding, answers, _ = answered(case, 3)
     mixed = [n for n in sorted(answers) if encoding.raw[n] is None]
     broken, odd, byzantine_worker = mixed[3], mixed[15], mixed[25]
@@ -149,7 +149,7 @@ def test_a_lie_in_one_group_is_left_out_of_that_group_only(case):
 
 
 @every
-def test_a_liar_in_over_half_of_the_groups_is_left_out_of_all(case):
+def test_a_byzantine_worker_in_over_half_of_the_groups_is_left_out_of_all(case):
     encoding, answers, _ = answered(case, 5)
     byzantine_worker = sorted(answers)[20]
     without = encoding.decode({n: a for n, a in answers.items() if n != byzantine_worker})
@@ -161,7 +161,7 @@ def test_a_liar_in_over_half_of_the_groups_is_left_out_of_all(case):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.complex128])
 @every
-def test_a_liar_is_found_in_every_dtype(case, dtype):
+def test_a_byzantine_worker_is_found_in_every_dtype(case, dtype):
     encoding, answers, _ = answered(case)
     if case == "lagrange" and dtype != np.complex128:
         pytest.skip("in single precision its decoder would amplify rounding too much")
@@ -206,20 +206,26 @@ def test_on_noise_alone_no_answer_is_rejected(case, seed, outputs):
     assert encoding.decode(noise).rejected == ()
 
 
-@pytest.mark.parametrize(
-    "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
-)
-@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
-def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make, budget):
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    """The thousand digits that the network has not seen, (1000, 1, 28, 28)."""
     sys.path.insert(0, str(LENET))
     try:
         from digits import split
     finally:
         sys.path.remove(str(LENET))
+    return split()[2]
+
+
+@pytest.mark.parametrize(
+    "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
+)
+@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
+def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make, budget, digits):
     workers, tasks, stragglers = budget
     lenet = cm.OnnxModel(LENET / "lenet5-mnist.onnx")
     rng = np.random.default_rng(0)
-    images = split()[2][rng.permutation(1000)][: 20 * tasks].reshape(tasks, 20, 1, 28, 28)
+    images = digits[rng.permutation(1000)][: 20 * tasks].reshape(tasks, 20, 1, 28, 28)
     encoding = make(tasks, workers, stragglers).encode(images)
     flat = encoding.payloads.reshape(-1, 1, 28, 28)
     outputs = lenet(flat).reshape(workers, 20, 10)
@@ -256,7 +262,7 @@ def test_a_raw_answer_that_the_others_contradict_is_a_lie_and_its_task_an_estima
     assert np.abs(estimate.values[task] - smooth(sweep(5, 2)[task])).max() < 0.05
 
 
-def test_a_polynomial_finds_as_many_liars_as_it_has_pairs_of_spare_answers():
+def test_a_polynomial_finds_as_many_byzantine_workers_as_it_has_pairs_of_spare_answers():
     code = cm.LagrangeCode(3, 14, 0, 2)  # 5 answers determine it
     inputs = sweep(3, 1)
     encoding = code.encode(inputs)
@@ -268,7 +274,7 @@ def test_a_polynomial_finds_as_many_liars_as_it_has_pairs_of_spare_answers():
     np.testing.assert_allclose(estimate.values, quadratic(inputs), atol=1e-9)
 
 
-def test_when_a_liar_is_found_but_too_few_are_left_it_says_so():
+def test_when_a_byzantine_worker_is_found_but_too_few_are_left_it_says_so():
     code = cm.LagrangeCode(8, 20, 0, 2)  # 15 answers determine it
     everyone = tuple(range(20))
 
@@ -288,7 +294,7 @@ def test_when_a_liar_is_found_but_too_few_are_left_it_says_so():
         encoding.decode(answers)
 
 
-def test_a_liar_among_few_answers_or_on_a_rough_function_cannot_be_found():
+def test_a_byzantine_worker_among_few_answers_or_on_a_rough_function_cannot_be_found():
     rng = np.random.default_rng(0)
     code = cm.SplineCode(4, 6, 2)
     encoding = code.encode(sweep(4, 1))
@@ -347,7 +353,7 @@ def test_wrong_answers_among_many_hundreds_are_found_and_no_others():
         assert encoding.decode({**answers, **wrong_answers}).rejected == tuple(byzantine)
 
 
-def test_a_robust_curve_stands_liars_among_many_hundreds_of_noisy_answers():
+def test_a_robust_curve_stands_byzantine_workers_among_many_hundreds_of_noisy_answers():
     code = cm.SplineCode(100, 700, 100, decoder_smoothing="gcv", decoder_loss="bisquare")
     encoding = code.encode(sweep(100, 1))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The table of map codes. One that is not in it joins the laws by being in `codedmap.codes`.
+"""The table of map codes. One that is not in it joins the contract tests by being in `codedmap.codes`.
 
 A row states more of a code than that: that it copies, say, or how near the identity comes.
 """
@@ -21,7 +21,7 @@ class Row:
 
     name: str
     make: Callable[[int, int, int], Any]
-    """K, N, S to a code; N >= 2K and S <= N - K are what the laws use."""
+    """K, N, S to a code; N >= 2K and S <= N - K are what the contract tests use."""
     identity: float
     """With all answers at N >= 3K the identity returns the inputs within this share of their range."""
     constant: float = 1e-12

@@ -1,4 +1,4 @@
-"""The laws of every engine, replayed over a table of engines: to add an engine, add a row."""
+"""The contract tests of every engine, replayed over a table of engines: to add an engine, add a row."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import Local
+from codedmap.engines import Local, local_worker
 
 from ..processes import (
     ANSWER,
@@ -63,11 +63,15 @@ def shared():
 # Death.
 
 
-def test_a_busy_worker_that_is_killed_costs_its_answer_only():
+def test_a_busy_worker_that_is_killed_costs_its_answer_only(tmp_path):
     with Local(2) as engine:
         victim = engine.submit(0, pid, None).result(ANSWER)
-        calls = [engine.submit(0, nap, 60), engine.submit(0, same, 1), engine.submit(1, nap, 0.3)]
-        time.sleep(0.1)
+        calls = [
+            engine.submit(0, straggle, tmp_path / "begun"),
+            engine.submit(0, same, 1),
+            engine.submit(1, nap, 0.3),
+        ]
+        assert eventually((tmp_path / "begun").exists)
         os.kill(victim, signal.SIGKILL)
         error = calls[0].exception(ANSWER)
         assert isinstance(error, cm.WorkerCrashed)
@@ -191,20 +195,24 @@ def test_workers_end_when_the_caller_is_terminated(tmp_path, number):
         assert running.nothing_is_left(), (running.processes(), running.shm_names())
 
 
-def test_a_caller_that_can_start_no_more_threads_loses_calls_and_recovers(monkeypatch):
+def test_a_caller_that_can_start_no_more_threads_needs_none_to_replace_a_worker(
+    monkeypatch, tmp_path
+):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
     before = threads(), children()
     with Local(1) as engine:
-        call = engine.submit(0, nap, 60)
-        victim = next(iter(set(children()) - set(before[1])))
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        call = engine.submit(0, straggle, tmp_path / "begun")
+        assert eventually((tmp_path / "begun").exists)
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             os.kill(victim, signal.SIGKILL)
             assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
-            assert isinstance(engine.submit(0, same, 1).exception(ANSWER), cm.WorkerCrashed)
-        assert engine.submit(0, same, 1).result(ANSWER) == 1
+            assert engine.submit(0, same, 1).result(ANSWER) == 1
+            with pytest.raises(cm.EngineError, match="thread of the engine cannot be started"):
+                Local(1)
     assert eventually(lambda: (threads(), children()) == before)
 
 
@@ -662,43 +670,6 @@ def test_a_function_that_is_no_function_fails_with_what_python_says(shared):
 # Scripts.
 
 
-def test_a_script_without_a_main_guard_is_told_so_once(tmp_path):
-    ended = run_script(
-        tmp_path,
-        """
-        with open("top", "a") as file: file.write("x")
-        engine = cm.engines.Local(4)
-        print(engine.submit(0, abs, -1).result())
-        """,
-        guard=False,
-    )
-    assert ended.process.returncode == 1
-    assert ended.out == ""
-    assert ended.err.count("Traceback") == 1
-    assert ended.err.count("MissingMainGuard:") == 1
-    assert 'if __name__ == "__main__":' in ended.err
-    assert len((tmp_path / "top").read_text()) <= 2
-    assert ended.seconds < SOON
-
-
-@pytest.mark.parametrize("leave", ["raise OSError('no model here')", "sys.exit(0)", "os._exit(0)"])
-def test_a_script_that_cannot_be_imported_by_a_worker_is_told_so(tmp_path, leave):
-    ended = run_script(
-        tmp_path,
-        f"""
-        if __name__ == "__mp_main__": {leave}
-        # main
-        try:
-            cm.engines.Local(2)
-        except cm.EngineError as error:
-            print(type(error).__name__, error)
-        """,
-    )
-    assert ended.out.startswith("EngineError a worker process ended while it was starting")
-    assert ended.process.returncode == 0
-    assert ended.seconds < SOON
-
-
 def test_ctrl_c_ends_a_map_and_leaves_nothing(tmp_path):
     source = """
         import numpy as np
@@ -815,7 +786,7 @@ def deaf(begun):
 
 @pytest.mark.parametrize("way", ["closed", "abandoned"])
 def test_many_workers_that_ignore_all_signals_end_as_fast_as_one(way, tmp_path):
-    """Waiting three seconds for each to heed SIGTERM, as pebble does, would be too long."""
+    """Waiting three seconds for each to heed SIGTERM would be too long."""
     engine = Local(6, grace=0.1)
     calls = [engine.submit(slot, deaf, tmp_path / str(slot)) for slot in range(6)]
     assert eventually(lambda: len(list(tmp_path.iterdir())) == 6)
@@ -901,6 +872,7 @@ def test_a_call_can_be_cancelled_before_it_begins_and_not_after():
     with Local(1) as engine:
         running = engine.submit(0, nap, 0.3)
         waiting = [engine.submit(0, same, np.ones(1 << 18)) for _ in range(2)]
+        assert eventually(running.running)
         assert not running.cancel()
         assert waiting[0].cancel()
         assert running.result(ANSWER) == 0.3
@@ -934,6 +906,33 @@ def test_what_is_attached_to_an_answer_may_use_the_engine_and_fail():
             assert eventually(lambda: len(answers) == 2, ANSWER)
         finally:
             logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_is_attached_to_an_answer_may_ask_to_end_the_program(error, monkeypatch):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda hook: printed.append(hook.exc_type))
+
+    def then(done):
+        raise error
+
+    with Local(1) as engine:
+        engine.submit(0, same, 1).add_done_callback(then)
+        assert engine.submit(0, same, 2).result(ANSWER) == 2
+        engine.submit(0, nap, 60).add_done_callback(then)
+        waiting = engine.submit(0, same, 3)
+    assert isinstance(waiting.exception(ANSWER), cm.errors.Abandoned)
+    assert printed == [error, error]
+
+
+def test_what_is_attached_to_an_answer_may_close_the_engine():
+    before = threads(), children()
+    engine = Local(2)
+    calls = [engine.submit(1, nap, 60), engine.submit(0, same, 1)]
+    calls[1].add_done_callback(lambda done: engine.close())
+    assert isinstance(calls[0].exception(ANSWER), cm.errors.Abandoned)
+    assert eventually(lambda: (threads(), children()) == before)
+    engine.close()
 
 
 def square_in_a_process_pool(x):
@@ -998,15 +997,16 @@ def race(engine, rounds, seed):
         time.sleep(rng.uniform(0, 0.003))
         engine.abandon(calls)
         if k % 3 == 0:
-            calls[0].cancel()
+            calls[0].cancel()  # which may come before it is abandoned
         checks = [engine.submit(slot, same, np.full(9000, k)) for slot in slots]
         for check in checks:
             assert check.result(ANSWER)[0] == k
         wait(calls, ANSWER)
         for call in calls:
             assert call.done()
-            assert isinstance(call.exception(), (cm.errors.Abandoned, type(None)))
-            ends += call.exception() is not None
+            error = None if call.cancelled() else call.exception()
+            assert isinstance(error, (cm.errors.Abandoned, type(None)))
+            ends += error is not None
     return ends
 
 
@@ -1016,24 +1016,93 @@ def test_a_call_may_be_ended_just_when_it_answers(grace):
         assert 0 < race(engine, 40, seed=1) < 80
 
 
-def test_a_pool_that_breaks_while_a_call_is_on_its_way_loses_that_call_only(monkeypatch):
-    """pebble then never completes it: the window is small, so it is opened wide here."""
-    from pebble.pool.process import TaskManager
+def stop(engine, slot):
+    """Stop the worker of a slot; its number."""
+    victim = engine.submit(slot, pid, None).result(ANSWER)
+    os.kill(victim, signal.SIGSTOP)
+    return victim
 
-    register = TaskManager.register
 
-    def register_late(self, task):
-        time.sleep(0.5)
-        register(self, task)
-
+def test_a_call_that_its_worker_has_not_received_goes_to_the_next_one():
     with Local(1) as engine:
-        victim = engine.submit(0, pid, None).result(ANSWER)
-        with monkeypatch.context() as patched:
-            patched.setattr(TaskManager, "register", register_late)
-            call = engine.submit(0, same, 1)
+        for value in 1, np.ones(1 << 18):
+            victim = stop(engine, 0)
+            call = engine.submit(0, np.sum, value)
+            assert eventually(call.running)
             os.kill(victim, signal.SIGKILL)
-            assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
-        assert engine.submit(0, same, 2).result(ANSWER) == 2
+            assert call.result(ANSWER) == np.sum(value)
+        victim = stop(engine, 0)
+        kept = engine.keep(0, "value")
+        call = engine.submit(0, same, kept)
+        os.kill(victim, signal.SIGKILL)
+        assert call.result(ANSWER) == "value"
+        assert shm_names() == []
+
+
+def test_a_call_to_a_worker_that_never_receives_one_fails(monkeypatch):
+    with Local(1) as engine:
+        kept = engine.keep(0, 1)
+        victim = engine.submit(0, pid, None).result(ANSWER)
+        monkeypatch.setattr(local_worker, "work", leave)
+        kill_and_wait(victim)
+        error = engine.submit(0, same, 1).exception(ANSWER)
+        assert isinstance(error, cm.WorkerCrashed)
+        assert "worker 0 ends whenever it is started" in str(error)
+        assert isinstance(engine.submit(0, same, kept).exception(ANSWER), cm.errors.KeptLost)
+        with pytest.raises(cm.EngineError, match="ended while it was starting"):
+            Local(2)
+        monkeypatch.undo()
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+
+
+def leave(*_):
+    os._exit(3)
+
+
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_a_stopped_worker_that_is_sent_more_than_its_pipe_holds_delays_no_other(abandoned):
+    large = bytes(32 << 20)
+    with Local(2, grace=0.1) as engine:
+        victim = stop(engine, 0)
+        call = engine.submit(0, len, large)
+        assert [engine.submit(1, same, k).result(ANSWER) for k in range(3)] == [0, 1, 2]
+        assert call.running()
+        if abandoned:
+            engine.abandon([call])
+            assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
+        else:
+            os.kill(victim, signal.SIGCONT)
+            assert call.result(ANSWER) == len(large)
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+        stop(engine, 0)
+        call = engine.submit(0, len, large)
+    assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
+
+
+def close_all_files(_):
+    os.closerange(3, 1000)
+    time.sleep(60)
+
+
+def test_a_function_that_closes_the_pipe_of_its_worker_costs_one_answer():
+    with Local(1) as engine:
+        error = engine.submit(0, close_all_files, None).exception(ANSWER)
+        assert isinstance(error, cm.WorkerCrashed)
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+
+
+def test_a_worker_whose_pipe_another_process_holds_is_still_missed():
+    with Local(1) as engine:
+
+        def fork_and_leave(_):
+            if os.fork() == 0:
+                time.sleep(60)
+            os._exit(3)
+
+        error = engine.submit(0, fork_and_leave, None).exception(ANSWER)
+        assert isinstance(error, cm.WorkerCrashed)
+        assert "with exit code 3" in str(error)
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
 
 
 def test_a_call_whose_engine_is_closed_while_it_is_packed_is_refused():
@@ -1133,7 +1202,7 @@ def test_threads_that_close_it_at_the_same_time_wait_for_its_end():
             start.wait(ANSWER)
             try:
                 engine.close()
-                assert not any(slot._worker._process for slot in engine._slots)
+                assert not any(slot.pids for slot in engine._slots)
             except BaseException as error:
                 errors.append(error)
 

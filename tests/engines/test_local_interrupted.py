@@ -28,14 +28,14 @@ def run(folder: Path, *arguments: str, timeout: float) -> list[str]:
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     "steps",
-    ["Submit:2 Use:3 Keep:5 Abandon:1", "Close:1 Map:19 Stragglers:41 Start:61"],
+    ["Submit:1 Use:2 Keep:1 Abandon:1", "Close:1 Map:19 Stragglers:41 Start:11"],
 )
 def test_a_keyboard_interrupt_at_any_point_neither_hangs_nor_leaves_anything(steps, tmp_path):
     counts = run(tmp_path, *steps.split(), timeout=120)
     assert [line.split()[0] for line in counts] == [
         step.partition(":")[0] for step in steps.split()
     ]
-    assert all(int(line.split()[1]) > 10 for line in counts)
+    assert all(int(line.split()[1]) >= 8 for line in counts)
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_an_answer_to_a_hedge_does_not_outdo_one_that_is_exact():
 # Liars as hedges
 
 
-def test_among_copies_a_liars_hedge_is_not_used_and_another_worker_is_asked():
+def test_among_copies_a_byzantine_workers_hedge_is_not_used_and_another_worker_is_asked():
     X = np.arange(1.0, 17.0)
     script = dict.fromkeys((5, 13, 21), never()) | {0: corrupt(lambda answer: answer + 1)}
     with Scripted(24, script) as engine:
@@ -114,7 +114,7 @@ def test_among_copies_a_liars_hedge_is_not_used_and_another_worker_is_asked():
     assert len(result.calls) + len(result.abandoned) == 26
 
 
-def test_a_liar_may_be_found_out_after_its_hedge():
+def test_a_byzantine_worker_may_be_found_out_after_its_hedge():
     engine, results = begun(cm.Replication(3, 9), hedge=cm.Hedge(0.0), stop=cm.Quorum(9))
     changed = {0: lambda answer: answer + 1}
     engine.answer(0, change=changed[0])
@@ -144,7 +144,7 @@ def test_a_liar_may_be_found_out_after_its_hedge():
 
 @pytest.mark.parametrize("lost", [never(), late(0.3)])
 @pytest.mark.parametrize("order", [None, "path"])
-def test_among_mixtures_a_liars_hedge_is_not_used(order, lost):
+def test_among_mixtures_a_byzantine_workers_hedge_is_not_used(order, lost):
     X = np.linspace(0, 3, 200)[:, None]
     script = {0: corrupt(lambda answer: -answer), 30: lost}
     with Scripted(60, script) as engine:
@@ -187,7 +187,7 @@ def test_where_only_hedges_can_be_decoded_rejected_ones_are_sent_once_more(stop)
     assert result.rejected == (0,)
 
 
-def test_without_another_hedge_a_liars_row_stays_an_estimate():
+def test_without_another_hedge_a_byzantine_workers_row_stays_an_estimate():
     X = np.linspace(0, 3, 60)[:, None]
     script = {0: corrupt(lambda answer: -answer), 20: late(0.2)}
     with Scripted(30, script) as engine:
@@ -223,7 +223,7 @@ def test_a_worker_that_lied_in_few_groups_vouches_for_no_row_as_a_hedge():
     assert result.exact.all()
 
 
-def test_where_only_liars_are_free_the_wave_ends_as_without_their_answer():
+def test_where_only_byzantine_workers_are_free_the_wave_ends_as_without_their_answer():
     X = inputs(6)
     copies = {"code": cm.Replication(2, 6), "hedge": cm.Hedge(0.05, budget=1)}
     script = dict.fromkeys((1, 3, 5), crash()) | {0: corrupt(lambda answer: answer + 1)}
@@ -260,7 +260,7 @@ def found_out(first):
     return engine, results, found
 
 
-def test_the_straggler_may_still_answer_after_a_liars_hedge_and_then_it_counts():
+def test_the_straggler_may_still_answer_after_a_byzantine_workers_hedge_and_then_it_counts():
     engine, results, found = found_out(first=False)
     np.testing.assert_array_equal(np.flatnonzero(found.exact), [0, 1, 2, 3])
     engine.answer(1)
@@ -277,7 +277,7 @@ def test_the_straggler_may_still_answer_after_a_liars_hedge_and_then_it_counts()
     assert last.hedges == 1
 
 
-def test_a_liar_neither_vouches_for_nor_disputes_an_answer():
+def test_a_byzantine_worker_neither_vouches_for_nor_disputes_an_answer():
     _, results, found = found_out(first=True)
     np.testing.assert_array_equal(np.flatnonzero(found.exact), range(8))
     np.testing.assert_array_equal(found.values[:8], affine(inputs(12))[:8])

@@ -71,7 +71,7 @@ def test_few_estimated_rows_are_not_evaluated() -> None:
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
-    few = planned.Settings((("cubic", 8, 4, 2),), 3, 2, 6, True)
+    few = planned.Settings((("cubic", 6, 4, 1),), 3, 2, 6, True)
     small = dataclasses.replace(
         planned.EXPERIMENT, configure=lambda quick: few, plot=lambda *_: None
     )

@@ -149,7 +149,7 @@ def test_a_model_of_ones_own_needs_two_methods():
         (lambda: ShiftedExponential(-1.0), r"shift=-1.0 must be a finite number of at least 0"),
         (lambda: ShiftedExponential(1.0, np.nan), "mean=nan must be"),
         (lambda: ShiftedExponential(1.0, "slow"), "mean='slow' must be"),
-        (lambda: Pareto(exponent=0), "exponent=0 must be a finite number of more than 0"),
+        (lambda: Pareto(exponent=0), "exponent=0 must be a finite number above 0"),
         (lambda: Pareto(scale=math.inf), "scale=inf must be"),
         (lambda: Bimodal(share=1.5), "share=1.5 must be between 0 and 1"),
         (lambda: Bimodal(factor=0.5), "factor=0.5 must be a finite number of at least 1"),

@@ -31,7 +31,7 @@ from ..execution.task import RowsTask, in_worker, itemwise
 from ..execution.wave import Wave
 from ..planning.auto import auto
 from ..results.map_result import MapResult
-from ..results.progress_bar import progress_bar
+from ..results.progress_bar import JobProgress, progress_bar
 from ..results.summary import given_as
 from .rows import RowsJob
 
@@ -281,6 +281,7 @@ class _Options:
             )
         rows = InputRows(inputs)
         rule = _rule(self, None, share=1.0 if rows.array is None else _COMPUTING)
+        show = stack.enter_context(JobProgress(self.progress, rows.rows))
         engine = _engine(engine, stack)
         threads = isinstance(engine, Inline) or getattr(engine, "in_threads", False)
         job = Job(
@@ -299,7 +300,7 @@ class _Options:
             rows,
             record=self.on_error == "record",
             started=started,
-            progress=self.progress,
+            show=show,
             deadline=self.deadline,
         )
 

@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from ..codes import KernelCode
 from ..errors import CodedmapError
+from ..estimation import Prior
 from ..execution.inputs import InputRows
 from ..results.status import Status
 from ..results.trees import Rows, leaves, map_leaves
@@ -48,7 +49,7 @@ def estimate_missing(
     answers : Rows
     status : ndarray, shape (m,)
     in_time : callable
-        Whether there is time for regression; if not, the rest is the weighted mean of neighbours.
+        Asked before each step of the regression; if not, the rest are weighted means of neighbours.
     """
     array = inputs.array
     exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
@@ -90,19 +91,18 @@ def _regressed(
     scale = known.std(axis=0)
     scale[scale == 0.0] = 1.0
     tree = KDTree(known / scale)
-    values, errors = np.empty((len(wanted), answers.shape[1])), np.empty(len(wanted))
+    values, errors = _averaged(tree, answers, wanted / scale)
     along = np.argsort((wanted / scale) @ _longest(known / scale), kind="stable")
+    prior = None
     for begin in range(0, len(along), _TOGETHER):
         if not in_time():
-            rest = along[begin:]
-            values[rest], errors[rest] = _averaged(tree, answers, wanted[rest] / scale)
             break
         some = along[begin : begin + _TOGETHER]
         near = tree.query(wanted[some] / scale, k=min(_NEAREST, len(known)))[1].reshape(
             len(some), -1
         )
         used = list(dict.fromkeys(near.T.ravel().tolist()))[:_MOST]
-        values[some], errors[some] = _group(known[used], answers[used], wanted[some])
+        values[some], errors[some], prior = _group(known[used], answers[used], wanted[some], prior)
     return values, errors
 
 
@@ -128,14 +128,15 @@ def _longest(points: np.ndarray) -> np.ndarray:
 
 
 def _group(
-    known: np.ndarray, answers: np.ndarray, wanted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    known: np.ndarray, answers: np.ndarray, wanted: np.ndarray, prior: Prior | None
+) -> tuple[np.ndarray, np.ndarray, Prior | None]:
+    """Values and standard errors at points, and the prior, which is chosen if none is given."""
     tasks = len(known) + len(wanted)
-    code = KernelCode(tasks, tasks, 0, spread=0.0, suspicion=_NEVER)
-    points = np.concatenate([known, wanted])[:, None, :]
-    encoding = code.encode(points)
+    code = KernelCode(tasks, tasks, 0, spread=0.0, suspicion=_NEVER, prior=prior)
+    encoding = code.encode(np.concatenate([known, wanted])[:, None, :])
     slot_of = {task: slot for slot, task in enumerate(encoding.raw) if task is not None}
     given = {slot_of[task]: answer[None] for task, answer in enumerate(answers)}
     estimate = encoding.decode(given)
     assert estimate.stderr is not None
-    return estimate.values[len(known) :, 0], estimate.stderr[len(known) :, 0]
+    values, errors = estimate.values[len(known) :, 0], estimate.stderr[len(known) :, 0]
+    return values, errors, prior or encoding.learned

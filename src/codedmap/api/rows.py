@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
@@ -17,8 +18,8 @@ from ..execution.scheduler import Job, Scheduler
 from ..execution.task import RowsTask
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
-from ..results.progress_bar import JobProgress
 from ..results.status import Status
+from ..results.trees import map_leaves
 from .missing import Estimates, estimate_missing
 
 __all__ = ["RowsJob"]
@@ -40,8 +41,8 @@ class RowsJob:
         As for `LiveJob`.
     started : float
         When `map` was called, by `time.monotonic`.
-    progress : bool or None
-        As for `map`.
+    show : callable
+        Called with the `LiveJob` after each event.
     deadline : float, optional
         When estimates should be made, in seconds after ``started``.
     """
@@ -55,22 +56,21 @@ class RowsJob:
         *,
         record: bool,
         started: float,
-        progress: bool | None,
+        show: Callable[[LiveJob], None],
         deadline: float | None = None,
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._stepped = deadline, 0.0
         self._inputs, self._stop, self._started = inputs, job.stop, started
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         order = None if job.stop is None else np.random.default_rng(0).permutation(inputs.rows)
         self._live = LiveJob(
             Scheduler(job), engine, task, inputs, order=order, record=record, started=started
         )
-        self._progress = JobProgress(progress, inputs.rows, engine.workers)
+        self._show = show
 
     def run(self) -> Generator[None, None, None]:
         """Run the job; yields after each event."""
-        with self._progress as show:
-            yield from self._live.run(show)
+        return self._live.run(self._show)
 
     def stream(self, stack: ExitStack) -> Generator[MapResult, None, None]:
         """Results while the job runs, and the last one."""
@@ -120,17 +120,23 @@ class RowsJob:
             )
         estimates = None
         if missing.any():
+            self._stepped = live.seconds
             estimates = estimate_missing(self._inputs, live.rows, live.status, self._in_time)
         return self._result(outcome, estimates)
 
     def _in_time(self) -> bool:
-        return self._deadline is None or self._live.seconds < self._deadline
+        """Whether there is time for another step that takes as long as the last."""
+        now = self._live.seconds
+        last, self._stepped = now - self._stepped, now
+        return self._deadline is None or now + last < self._deadline
 
     def _result(self, outcome: Outcome, estimates: Estimates | None) -> MapResult:
         live = self._live
         status = live.status.copy()
         if estimates is None:
-            values, stderr = live.rows.values(status != Status.EXACT), None
+            values = live.rows.values(status != Status.EXACT)
+            unknown = np.where(status == Status.EXACT, 0.0, np.inf)
+            stderr = map_leaves(partial(_row_by_row, unknown), values)
         else:
             values, stderr = estimates.values, estimates.stderr
             status[estimates.rows] = Status.ESTIMATED
@@ -146,3 +152,8 @@ class RowsJob:
             calls=CallTable(live.calls),
             hedges=live.scheduler.hedges,
         )
+
+
+def _row_by_row(each: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """The same number for all entries of a row, in the shape of a leaf; read-only, because it takes no memory."""
+    return np.broadcast_to(each.reshape(-1, *[1] * (leaf.ndim - 1)), leaf.shape)

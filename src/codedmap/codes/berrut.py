@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..coding.points import task_points, worker_points
-from ..coding.precision import Precision, Windows, curve_precision
+from ..coding.points import barycentric, task_points, worker_points
 from ..coding.spline import DENSE_ENTRIES
-from ..contracts.code import check_budget
-from .curves import (
-    Order,
-    OrderedEncoding,
-    arranged,
-    check_clip,
-    check_order,
-    clip_payloads,
-    encode_along_path,
-)
-from .linear import LinearCode, LinearEncoding, Operator
+from .curves import CurveCode, Order
+from .linear import Operator
 
 __all__ = ["BerrutCode"]
 
 
 @dataclass(frozen=True)
-class BerrutCode(LinearCode):
+class BerrutCode(CurveCode):
     """Berrut approximated coded computing, BACC (arXiv 2009.08327): any function, no parameters.
 
     Both maps are ``r(z) = Σ w_i y_i / Σ w_i`` with ``w_i = (-1)^i / (z - t_i)``, through the inputs
@@ -51,6 +40,7 @@ class BerrutCode(LinearCode):
     N >= 3K, within 40 % at N >= 1.25K; exactly where an α_k and a β_n coincide.
     """
 
+    looks_at_answers = False
     tasks: int
     workers: int
     stragglers: int
@@ -58,32 +48,7 @@ class BerrutCode(LinearCode):
     order: Order | None = None
 
     def __post_init__(self) -> None:
-        check_budget(self.tasks, self.workers, self.stragglers)
-        check_clip(self.clip)
-        check_order(self.order)
-
-    def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """With ``order``, the order of rows (m, *x) in which neighbours share a group."""
-        return arranged(rows, self.tasks, self.order)
-
-    def encode(  # type: ignore[override]  # another `Encoding` suffices
-        self, inputs: np.ndarray
-    ) -> LinearEncoding | OrderedEncoding:
-        """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`."""
-        return encode_along_path(self._encode, inputs, self.order)
-
-    def _encode(self, inputs: np.ndarray) -> LinearEncoding:
-        return clip_payloads(super().encode(inputs), inputs, self.clip)
-
-    @property
-    def looks_at_inputs(self) -> bool:
-        """With ``order`` or ``clip``."""
-        return self.order is not None or self.clip is not None
-
-    @property
-    def looks_at_answers(self) -> bool:
-        """False."""
-        return False
+        self.check()
 
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) interpolant from α to β."""
@@ -99,14 +64,6 @@ class BerrutCode(LinearCode):
                 worker_points(self.workers)[list(answered)], task_points(self.tasks)
             ),
         )
-
-    def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
-        """Precision of a curve over the worker numbers, along which roughness is even."""
-        return curve_precision(np.array(answered, float))
-
-    def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
-        """None from one answer on."""
-        return None if answered else "it needs at least one answer"
 
 
 def _interpolant(nodes: np.ndarray, at: np.ndarray) -> Operator:
@@ -137,10 +94,4 @@ class _Interpolant:
 
 def _weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Berrut's interpolant from values at ``nodes`` (ascending) to values ``at``, (p, n)."""
-    signs = 1.0 - 2.0 * (np.arange(len(nodes)) % 2)
-    apart = at[:, None] - nodes
-    on_node = apart == 0.0
-    weights = signs / np.where(on_node, 1.0, apart)
-    weights[on_node.any(axis=1)] = 0.0
-    weights[on_node] = 1.0
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    return barycentric(nodes, at, 1.0 - 2.0 * (np.arange(len(nodes)) % 2))

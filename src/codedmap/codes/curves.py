@@ -1,94 +1,95 @@
-"""Options of the codes that draw a curve through the inputs: bounded payloads, and tasks along a path."""
+"""The base of codes that draw a curve through the inputs: bounded payloads, and tasks along a path."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from ..coding.ordering import neighbours_together, paths_through
+from ..coding.precision import Precision, Windows, curve_precision
 from ..contracts.arguments import is_real
-from ..contracts.code import Estimate
+from ..contracts.code import Estimate, check_budget
 from ..errors import InvalidArgument
-from .linear import LinearEncoding
+from .linear import LinearCode, LinearEncoding
 
-__all__ = [
-    "Order",
-    "OrderedEncoding",
-    "arranged",
-    "check_clip",
-    "check_order",
-    "clip_payloads",
-    "encode_along_path",
-]
+__all__ = ["CurveCode", "Order", "OrderedEncoding"]
 
 Order = Literal["path"]
 
 
-def check_clip(clip: tuple[float, float] | None) -> None:
-    """Raise `InvalidArgument` unless ``clip`` is None or (low, high) with low < high."""
-    if clip is None:
-        return
-    pair = isinstance(clip, tuple) and len(clip) == 2 and all(map(is_real, clip))
-    if not pair or not clip[0] < clip[1]:
-        raise InvalidArgument(f"clip={clip!r} must be a pair (low, high) with low < high")
+class CurveCode(LinearCode):
+    """A code that encodes by a curve through the inputs, and decodes by one through the answers."""
 
+    clip: tuple[float, float] | None
+    order: Order | None
 
-def clip_payloads(
-    encoding: LinearEncoding, inputs: np.ndarray, clip: tuple[float, float] | None
-) -> LinearEncoding:
-    """The encoding with its payloads clipped in place to (low, high).
+    def check(self) -> None:
+        """Raise `InvalidArgument` unless the fields that curves have in common are valid."""
+        check_budget(self.tasks, self.workers, self.stragglers)
+        if self.clip is not None:
+            pair = isinstance(self.clip, tuple) and len(self.clip) == 2
+            if not pair or not all(map(is_real, self.clip)) or not self.clip[0] < self.clip[1]:
+                raise InvalidArgument(
+                    f"clip={self.clip!r} must be a pair (low, high) with low < high"
+                )
+        if self.order is not None and not (isinstance(self.order, str) and self.order == "path"):
+            raise InvalidArgument(
+                f'order={self.order!r} is not known: choose "path", which lays the curve along a short path '
+                "through the inputs, or None, which takes them as they are given"
+            )
 
-    Raises
-    ------
-    InvalidArgument
-        If the inputs themselves exceed the bounds: then a raw payload would differ from its input.
-    """
-    if clip is None:
+    def arranged(self, rows: np.ndarray) -> np.ndarray | None:
+        """With ``order``, the order of rows (m, *x) in which neighbours share a group."""
+        return None if self.order is None else neighbours_together(rows, self.tasks)
+
+    def encode(  # type: ignore[override]  # another `Encoding` suffices
+        self, inputs: np.ndarray
+    ) -> LinearEncoding | OrderedEncoding:
+        """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`.
+
+        With ``order`` the inputs are copied.
+        """
+        mixed = inputs.ndim >= 2 and inputs.dtype.kind in "fc" and inputs.size
+        if self.order is None or not mixed:
+            return self._encoded(inputs)  # raises for a dtype that cannot be mixed
+        tasks, groups = inputs.shape[:2]
+        path = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1)).T
+        return OrderedEncoding(self._encoded(inputs[path, np.arange(groups)]), path)
+
+    def _encoded(self, inputs: np.ndarray) -> LinearEncoding:
+        """The encoding along the curve, with its payloads clipped in place."""
+        encoding = super().encode(inputs)
+        if self.clip is None:
+            return encoding
+        if inputs.dtype.kind == "c":
+            raise InvalidArgument(
+                f"clip={self.clip} bounds real numbers, but the inputs are of dtype {inputs.dtype}: leave clip "
+                "out, or give real and imaginary parts as numbers of their own (inputs.view(float))"
+            )
+        low, high = inputs.min(), inputs.max()
+        if low < self.clip[0] or high > self.clip[1]:  # a raw payload would differ from its input
+            raise InvalidArgument(
+                f"the inputs reach from {low:g} to {high:g}, beyond clip={self.clip!r}: "
+                "widen clip to the range that fn accepts"
+            )
+        np.clip(encoding.payloads, *self.clip, out=encoding.payloads)
         return encoding
-    if inputs.dtype.kind == "c":
-        raise InvalidArgument(
-            f"clip={clip} bounds real numbers, but the inputs are of dtype {inputs.dtype}: leave clip out, "
-            "or give real and imaginary parts as numbers of their own (inputs.view(float))"
-        )
-    low, high = inputs.min(), inputs.max()
-    if low < clip[0] or high > clip[1]:
-        raise InvalidArgument(
-            f"the inputs reach from {low:g} to {high:g}, beyond clip={clip!r}: "
-            "widen clip to the range that fn accepts"
-        )
-    np.clip(encoding.payloads, clip[0], clip[1], out=encoding.payloads)
-    return encoding
 
+    @property
+    def looks_at_inputs(self) -> bool:
+        """With ``order`` or ``clip``."""
+        return self.order is not None or self.clip is not None
 
-def check_order(order: Order | None) -> None:
-    """Raise `InvalidArgument` unless ``order`` is "path" or None."""
-    if order is not None and not (isinstance(order, str) and order == "path"):
-        raise InvalidArgument(
-            f'order={order!r} is not known: choose "path", which lays the curve along a short path '
-            "through the inputs, or None, which takes them as they are given"
-        )
+    def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
+        """Precision of a curve over the worker numbers, along which roughness is even."""
+        return curve_precision(np.array(answered, float))
 
-
-def arranged(rows: np.ndarray, tasks: int, order: Order | None) -> np.ndarray | None:
-    """The order of rows (m, *x) in which to cut them into groups of K; see `Arranging`."""
-    return None if order is None else neighbours_together(rows, tasks)
-
-
-def encode_along_path(
-    encode: Callable[[np.ndarray], LinearEncoding], inputs: np.ndarray, order: Order | None
-) -> LinearEncoding | OrderedEncoding:
-    """Encode inputs (K, B, *x); with ``order`` the tasks of each group follow a short path.
-
-    With ``order`` the inputs are copied.
-    """
-    if order is None or inputs.ndim < 2 or inputs.dtype.kind not in "fc" or not inputs.size:
-        return encode(inputs)  # raises for a dtype that cannot be mixed
-    tasks, groups = inputs.shape[:2]
-    path = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1)).T
-    return OrderedEncoding(encode(inputs[path, np.arange(groups)]), path)
+    def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
+        """None from one answer on."""
+        return None if answered else "it needs at least one answer"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

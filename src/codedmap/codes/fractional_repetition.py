@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class FractionalRepetition:
 
     workers: int
     stragglers: int
+    reduction: ClassVar[int] = 1
+    """An answer is as long as the sum."""
+    amplification: ClassVar[float] = 1.0
+    """Rounding is that of a plain sum."""
 
     def __post_init__(self) -> None:
         check_sum_budget(self.workers, self.stragglers)
@@ -43,11 +48,6 @@ class FractionalRepetition:
             )
 
     @property
-    def reduction(self) -> int:
-        """1: an answer is as long as the sum."""
-        return 1
-
-    @property
     def load(self) -> int:
         """S + 1: parts that each worker holds."""
         return self.stragglers + 1
@@ -56,11 +56,6 @@ class FractionalRepetition:
     def groups(self) -> int:
         """N / (S + 1)."""
         return self.workers // self.load
-
-    @property
-    def amplification(self) -> float:
-        """1: rounding is that of a plain sum."""
-        return 1.0
 
     def held(self, worker: int) -> tuple[int, ...]:
         """The parts of the worker's group."""
@@ -81,7 +76,7 @@ class FractionalRepetition:
             lacking = sorted(set(range(self.groups)) - set(first))
             raise NotEnoughAnswers(
                 f"{len(answered)} of {self.workers} workers answered, and none of workers "
-                f"{', '.join(map(str, range(lacking[0], self.workers, self.groups)))}, who hold the "
+                f"{', '.join(map(str, range(lacking[0], self.workers, self.groups)))}, which hold the "
                 "same parts",
                 WAIT,
                 "allow more stragglers",

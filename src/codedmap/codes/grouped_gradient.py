@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.gradient import TOLERANCE, DrawnCode, best_drawn
+from ..coding.gradient import DrawnCode, best_drawn
 from ..contracts.arguments import check_whole
 from ..contracts.memory import check_counts, check_room
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
@@ -63,11 +63,7 @@ class GroupedGradientCode:
                 f"{self.workers} workers cannot be divided into groups of {self.group}: use {more} "
                 f"workers, or groups of {' or '.join(map(str, near))}"
             )
-        if self._made.off > TOLERANCE / 3:
-            raise InvalidArgument(
-                f"{self!r} would enlarge rounding errors {self.amplification:.1e} times for some "
-                f"stragglers, and miss the sum by {self._made.off:.0e} of it: use smaller groups"
-            )
+        self._made.check(self, self.amplification, "smaller groups")
 
     @property
     def stragglers(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,19 +30,13 @@ class IgnoreStragglers:
 
     workers: int
     stragglers: int
+    reduction: ClassVar[int] = 1
+    """An answer is as long as the sum."""
+    amplification: ClassVar[float] = 1.0
+    """Rounding is that of a plain sum."""
 
     def __post_init__(self) -> None:
         check_sum_budget(self.workers, self.stragglers)
-
-    @property
-    def reduction(self) -> int:
-        """1: an answer is as long as the sum."""
-        return 1
-
-    @property
-    def amplification(self) -> float:
-        """1: rounding is that of a plain sum."""
-        return 1.0
 
     def held(self, worker: int) -> tuple[int, ...]:
         """Its own part."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..coding.ordering import neighbours_together, paths_through
-from ..contracts.arguments import check_whole, is_real
-from ..contracts.code import check_budget, check_tasks
+from ..contracts.arguments import check_number, check_whole, is_real
+from ..contracts.code import check_budget, check_mixable, check_tasks
 from ..errors import InvalidArgument
 from ..estimation import Known, Prior
 from ..estimation.cells import cells_along
 from ..estimation.decoding import Decoder
 from ..estimation.geometry import Geometry
 from ..estimation.solving import Solver
-from .kernel_encoding import KernelEncoding
+from .kernel_encoding import COPYING, MIXING, KernelEncoding
 
 __all__ = ["KernelCode"]
 
@@ -77,6 +77,7 @@ class KernelCode:
     calibration: float = 1.0
     confirm: int = 1
     suspicion: float = 5.0
+    has_stderr: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, self.stragglers)
@@ -90,9 +91,7 @@ class KernelCode:
                 f"spread={self.spread!r} must be between 0 (copies) and 1 (an even path)"
             )
         for name in ("calibration", "suspicion"):
-            value = getattr(self, name)
-            if not is_real(value) or not 0.0 < value < np.inf:
-                raise InvalidArgument(f"{name}={value!r} must be a number above 0")
+            check_number(name, getattr(self, name), above=True)
         if check_whole("confirm", self.confirm, 0) not in (1, 2):
             raise InvalidArgument(f"confirm={self.confirm!r} must be 1 or 2")
         for name, kind in (("prior", Prior), ("known", Known)):
@@ -108,11 +107,6 @@ class KernelCode:
             )
         if self.known is not None and self.prior is None:
             object.__setattr__(self, "prior", self.known.likeliest)
-
-    @property
-    def has_stderr(self) -> bool:
-        """True."""
-        return True
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
         """An order in which rows that are alike share a group; see `Arranging`."""
@@ -134,13 +128,8 @@ class KernelCode:
         check_tasks(inputs, self.tasks, self.workers)
         tasks, groups = inputs.shape[:2]
         mixes = self.spread > 0.0 and self.workers > tasks
-        if mixes and inputs.dtype.kind not in "fc":
-            raise InvalidArgument(
-                f"inputs of dtype {inputs.dtype} cannot be mixed, as KernelCode must with a spread "
-                "above 0: cast them (inputs.astype(np.float32)) if they are quantities, put the "
-                "code behind the model's embedding layer if they are tokens, or use a code that "
-                "copies (KernelCode with spread=0, Replication)"
-            )
+        if mixes:
+            check_mixable(inputs, MIXING, COPYING)
         if self.known is not None:
             self.known.check(inputs)
         if self.prior is not None:

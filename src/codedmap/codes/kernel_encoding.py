@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import matrix
-from ..contracts.code import Estimate, reject_frequent
+from ..contracts.code import Estimate, check_interpolable, reject_frequent
 from ..detection.replicas import compare
-from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
+from ..errors import WAIT, NotEnoughAnswers
 from ..estimation import Prior
 from ..estimation.decoding import Decoder, Fit
 from ..estimation.observations import Heard, finite
 from .replication import CopyEncoding
 
-__all__ = ["KernelEncoding"]
+__all__ = ["COPYING", "MIXING", "KernelEncoding"]
+
+MIXING = "KernelCode must with a spread above 0"
+COPYING = "KernelCode with spread=0, Replication"
 
 _FREQUENT = 0.1
 """Share of groups with a wrong answer, beyond which no row of that worker is exact, and its NaN is rejected."""
@@ -101,11 +104,7 @@ class KernelEncoding:
     def _passed(self, direct: Estimate, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         """Whether all tasks have an answer, where answers are not floating point."""
         if not self.copying:
-            raise InvalidAnswer(
-                f"answers of dtype {dtype} cannot be interpolated, as KernelCode must with a spread "
-                "above 0: return scores instead of labels, cast to float in fn if they are "
-                "quantities, or use a code that copies (KernelCode with spread=0, Replication)"
-            )
+            check_interpolable(dtype, MIXING, COPYING)
         lost = self.tasks - len({self.raw[slot] for slot in slots})
         if lost and dtype.kind not in "biu":
             raise NotEnoughAnswers(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.linalg import solve_triangular
 
-from ..coding.points import task_points, worker_points
+from ..coding.points import barycentric, task_points, worker_points
 from ..coding.precision import Precision
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget
@@ -56,6 +56,8 @@ class LagrangeCode(LinearCode):
     """
 
     determined = True
+    looks_at_inputs = False
+    looks_at_answers = False
     tasks: int
     workers: int
     stragglers: int
@@ -79,16 +81,6 @@ class LagrangeCode(LinearCode):
     def threshold(self) -> int:
         """(K - 1)·degree + 1, the fewest answers that determine the polynomial."""
         return (self.tasks - 1) * self.degree + 1
-
-    @property
-    def looks_at_inputs(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def looks_at_answers(self) -> bool:
-        """False."""
-        return False
 
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) polynomial interpolant from α to β, in barycentric form."""
@@ -117,11 +109,9 @@ class LagrangeCode(LinearCode):
         """The projection onto what the fitted polynomial leaves of the answers."""
         if not self.threshold < len(answered) <= _MOST:
             return None
-        basis, _ = np.linalg.qr(self._fit(answered))
-        matrix = np.eye(len(answered)) - basis @ basis.T
         # The decoder amplifies errors of answers as it does rounding.
         slack = self.tolerance / self._growth(answered)
-        return Precision(matrix[None], np.zeros(1), self.threshold, exact=True, slack=slack)
+        return Precision.of_span(self._fit(answered), slack)
 
     def _growth(self, answered: tuple[int, ...]) -> float:
         return self.kept(
@@ -134,12 +124,7 @@ class LagrangeCode(LinearCode):
         # Barycentric weights of Chebyshev points of the first kind (Berrut and Trefethen 2004).
         angle = (2.0 * np.arange(self.tasks) + 1.0) * np.pi / (2 * self.tasks)
         weights = np.sin(angle) * (1.0 - 2.0 * (np.arange(self.tasks) % 2))
-        apart = at[:, None] - nodes
-        on_node = apart == 0.0
-        terms = weights / np.where(on_node, 1.0, apart)
-        terms[on_node.any(axis=1)] = 0.0
-        terms[on_node] = 1.0
-        return np.asarray(terms / terms.sum(axis=1, keepdims=True))
+        return barycentric(nodes, at, weights)
 
     def _decoder(self, answered: tuple[int, ...]) -> np.ndarray:
         read = chebyshev.chebvander(task_points(self.tasks), self.threshold - 1)

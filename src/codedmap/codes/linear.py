@@ -20,8 +20,14 @@ from ..coding.operators import (
     values_dtype,
 )
 from ..coding.precision import Precision, Windows
-from ..contracts.answers import Order, all_finite, matrix
-from ..contracts.code import Estimate, check_tasks, reject_frequent
+from ..contracts.answers import all_finite, matrix
+from ..contracts.code import (
+    Estimate,
+    check_interpolable,
+    check_mixable,
+    check_tasks,
+    reject_frequent,
+)
 from ..detection.contradictions import exact_outliers
 from ..detection.nonfinite import (
     column_patterns,
@@ -31,12 +37,29 @@ from ..detection.nonfinite import (
     selected_slots,
 )
 from ..detection.outliers import find_lies
-from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
+from ..errors import NotEnoughAnswers
 
 __all__ = ["LinearCode", "LinearEncoding", "Operator"]
 
 
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Slots in the order in which their answers arrived, and ascending, as decoders need them."""
+
+    slots: tuple[int, ...]
+    ascending: tuple[int, ...]
+    rows: np.ndarray | None
+    """Sorts the arrivals; None if they are sorted."""
+
+    @classmethod
+    def of(cls, slots: tuple[int, ...]) -> _Order:
+        given = np.array(slots, dtype=np.intp)
+        rows = given.argsort()
+        ascending = tuple(given[rows].tolist())
+        return cls(slots, ascending, None if ascending == slots else rows)
 
 
 class LinearCode(abc.ABC):
@@ -100,49 +123,23 @@ class LinearCode(abc.ABC):
             If the shape does not fit, or the dtype cannot be mixed.
         """
         check_tasks(inputs, self.tasks, self.workers)
-        if inputs.dtype.kind not in "fc":
-            raise InvalidArgument(
-                f"inputs of dtype {inputs.dtype} cannot be mixed, as {type(self).__name__} must: "
-                "cast them (inputs.astype(np.float32)) if they are quantities, put the code behind "
-                "the model's embedding layer if they are tokens, or use a code that copies "
-                "(Replication, Uncoded)"
-            )
+        check_mixable(inputs, f"{type(self).__name__} must", "Replication, Uncoded")
         columns = inputs.reshape(self.tasks, -1)
-        operator, raw, dense = self._cast_encoder(self.encoder(columns), columns.dtype)
+        operator = self.encoder(columns)
+        raw: tuple[int | None, ...] = (None,) * self.workers
+        if isinstance(operator, np.ndarray):
+            raw = unit_columns(operator)
+        dense = dense_row(operator)
         with np.errstate(invalid="ignore"):  # infinite inputs are reported elsewhere
             payloads = apply(operator, columns, self._memory.payloads.array)
         payloads = payloads.reshape(self.workers, *inputs.shape[1:])
-        dense_payload = payloads[dense] if isinstance(dense, int) else None
+        dense_payload = None if dense is None else payloads[dense]
         return LinearEncoding(self, payloads, raw, dense_payload=dense_payload)
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
         """Result of ``build``, such as an operator, cached by ``key`` while this code object lives."""
         made: Made = self._memory.get(key, build)
         return made
-
-    def _cast_encoder(
-        self, operator: Operator, dtype: np.dtype[Any]
-    ) -> tuple[Operator, tuple[int | None, ...], int | slice]:
-        """The encoder in the inputs' dtype, the task of each raw payload, and a row that uses all inputs."""
-        # Cached for the operator used last.
-        known = self._memory.encoder
-        if known[0] is not operator or known[1] != dtype:
-            made: Operator = operator
-            raw: tuple[int | None, ...] = (None,) * self.workers
-            if isinstance(operator, np.ndarray):
-                made, raw = cast_operator(operator, dtype), unit_columns(operator)
-            known = self._memory.encoder = operator, dtype, made, raw, dense_row(operator)
-        return known[2], known[3], known[4]
-
-    def cast_decoder(
-        self, operator: np.ndarray, dtype: np.dtype[Any]
-    ) -> tuple[np.ndarray, int | slice]:
-        """A dense decoder in the answers' dtype, and a row that uses all answers, so that NaN shows in it."""
-        known = self._memory.ready
-        if known[0] is not operator or known[1] != dtype:
-            made, dense = cast_operator(operator, dtype), dense_row(operator)
-            known = self._memory.ready = operator, dtype, made, dense
-        return known[2], known[3]
 
     def cached_precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """`precision`, cached for the last slots only, since it takes F² numbers."""
@@ -186,12 +183,12 @@ class LinearEncoding:
         """
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
-        # NaN and infinity survive the product with a dense decoder, so they are looked for there.
-        with np.errstate(invalid="ignore", over="ignore"):
-            order = Order.of(slots)
-            values, exact, usable = self._estimate(order, stacked)
+        order = _Order.of(slots)
+        usable = all_finite(stacked)
         outliers = self._outliers(order, stacked) if usable else None
-        if not usable or outliers is not None:
+        if usable and outliers is None:
+            values, exact = self._estimate(order, stacked)
+        else:
             values, exact, wrong = self._estimate_with_rejection(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *wrong}))
         return Estimate(values, exact, None, rejected)
@@ -211,23 +208,21 @@ class LinearEncoding:
         rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(wrong.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
-    def _estimate(self, order: Order, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Values, which of them are exact, and whether all answers are finite."""
+    def _estimate(self, order: _Order, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values, and which of them are exact."""
         if order.rows is not None and self.code.looks_at_answers:
-            order, stacked = Order(order.ascending, order.ascending, None), stacked[order.rows]
+            order, stacked = _Order(order.ascending, order.ascending, None), stacked[order.rows]
         slots, (_, groups, *outputs) = order.slots, stacked.shape
         columns = stacked.reshape(len(slots), -1)
         operator = self.code.decoder(order.ascending, columns)
         if isinstance(operator, np.ndarray):
-            operator, dense = self.code.cast_decoder(operator, columns.dtype)
+            operator = cast_operator(operator, columns.dtype)
             if order.rows is not None:
                 operator = operator.take(order.rows.argsort(), axis=1)
+        elif order.rows is not None:
+            columns = columns[order.rows]
+        with np.errstate(invalid="ignore", over="ignore"):
             values = apply(operator, columns)
-            # Checked before raw answers replace any values.
-            usable = all_finite(values[dense])
-        else:
-            values = apply(operator, columns if order.rows is None else columns[order.rows])
-            usable = all_finite(columns)  # a factorised operator may ignore some of them
         values = values.reshape(self.code.tasks, groups, *outputs)
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
@@ -235,9 +230,9 @@ class LinearEncoding:
             for task, column in enumerate(unit_columns(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
-        return values, exact, usable
+        return values, exact
 
-    def _outliers(self, order: Order, stacked: np.ndarray) -> np.ndarray | None:
+    def _outliers(self, order: _Order, stacked: np.ndarray) -> np.ndarray | None:
         """Outliers, (F, B) bool; None if there are none."""
         precision = self.code.cached_precision(order.ascending) if order.slots else None
         if precision is None:
@@ -259,7 +254,7 @@ class LinearEncoding:
             outliers = np.zeros_like(broken)
             for pattern, where in column_patterns(~reject_frequent(broken)):
                 kept = selected_slots(slots, pattern)
-                found = self._outliers(Order.of(kept), stacked[pattern][:, where])
+                found = self._outliers(_Order.of(kept), stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
         rejected = reject_frequent(nonfinite | outliers)
@@ -280,8 +275,8 @@ class LinearEncoding:
             kept = selected_slots(slots, pattern)
             without = f", {len(slots) - len(kept)} left out because {why}"
             self._check(kept, stacked.dtype, without, remedy)
-            part = self._estimate(Order.of(kept), stacked[pattern][:, where])
-            values[:, where], exact[:, where], _ = part
+            part = self._estimate(_Order.of(kept), stacked[pattern][:, where])
+            values[:, where], exact[:, where] = part
         for task, row, where in passed:
             values[task, where], exact[task, where] = stacked[row, where], True
         return values, exact, {slots[row] for row in np.flatnonzero(rejected.any(axis=1))}
@@ -290,12 +285,8 @@ class LinearEncoding:
         self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "", remedy: str = ""
     ) -> None:
         name = type(self.code).__name__
-        if slots and dtype.kind not in "fc":
-            raise InvalidAnswer(
-                f"answers of dtype {dtype} cannot be interpolated, as {name} must: return scores "
-                "instead of labels, cast to float in fn if they are quantities, or use a code that "
-                "copies (Replication, Uncoded)"
-            )
+        if slots:
+            check_interpolable(dtype, f"{name} must", "Replication, Uncoded")
         reason = self.code.shortfall(frozenset(slots), dtype)
         if reason is not None:
             raise NotEnoughAnswers(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ class MDSCode:
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         if len(answered) < self.tasks:
             return f"{len(answered)} usable answers, and {self.tasks} are needed"
-        growth = self._solver(tuple(sorted(answered)))[1]
+        growth, *_ = self._solver(tuple(sorted(answered)))
         if growth * rounding(dtype) <= rounding(dtype) ** 0.5:
             return None
         return (
@@ -107,7 +107,7 @@ class MDSCode:
         )
 
     def _solved(self, slots: list[int], rows: np.ndarray) -> np.ndarray:
-        missing, inverse = self._solver(tuple(slots))[2:]
+        _, missing, inverse = self._solver(tuple(slots))
         have = [slot for slot in slots if slot < self.tasks]
         values = np.empty((self.tasks, rows.shape[1]), rows.dtype)
         values[have] = rows[: len(have)]
@@ -117,14 +117,13 @@ class MDSCode:
             values[missing] = inverse.astype(kind) @ (rows[len(have) :] - known)
         return values
 
-    def _solver(self, slots: tuple[int, ...]) -> tuple[tuple[int, ...], float, list[int], Any]:
-        """For these workers how rounding grows, the missing blocks, and the inverse that gives them.
+    @cached_property
+    def _solver(self) -> Callable[[tuple[int, ...]], tuple[float, list[int], Any]]:
+        """`_solve` with its last result: a call tests and decodes one set, and often the next call does."""
+        return lru_cache(maxsize=1)(self._solve)
 
-        Cached for the last set: a call tests and decodes the same one, and often the next call does.
-        """
-        for known in self._memory:  # another thread may put another one there
-            if known[0] == slots:
-                return known
+    def _solve(self, slots: tuple[int, ...]) -> tuple[float, list[int], Any]:
+        """For these workers how rounding grows, the missing blocks, and the inverse that gives them."""
         missing = sorted(set(range(self.tasks)) - set(slots))
         growth, inverse = 1.0, None
         if missing:
@@ -133,9 +132,7 @@ class MDSCode:
                 inverse = solve_triangular(upper, turned.T)
             # Not smaller than the 2-norm, much faster to have, and like it never larger of more rows.
             growth = np.inf if inverse is None else max(1.0, float(np.linalg.norm(inverse)))
-        made = slots, growth, missing, inverse
-        self._memory[:] = [made]
-        return made
+        return growth, missing, inverse
 
     def _parity_of(self, slots: Sequence[int]) -> np.ndarray:
         rows: np.ndarray = self._parity[[s - self.tasks for s in slots if s >= self.tasks]]
@@ -144,16 +141,8 @@ class MDSCode:
     def _outliers(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
-        basis, _ = np.linalg.qr(self._rows(slots))
-        precision = Precision(
-            (np.eye(len(slots)) - basis @ basis.T)[None], np.zeros(1), self.tasks, exact=True
-        )
-        wrong = find_lies(
-            rows[:, None].astype(
-                np.result_type(dtype, np.complex64) if rows.dtype.kind == "c" else dtype
-            ),
-            precision,
-        )
+        kind = np.result_type(dtype, np.complex64) if rows.dtype.kind == "c" else dtype
+        wrong = find_lies(rows[:, None].astype(kind), Precision.of_span(self._rows(slots)))
         if wrong is None:
             return {}
         return {
@@ -174,10 +163,6 @@ class MDSCode:
             rows.append(turned.T)
             left -= self.tasks
         return np.concatenate(rows)
-
-    @cached_property
-    def _memory(self) -> list[tuple[tuple[int, ...], float, list[int], Any]]:
-        return []
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}

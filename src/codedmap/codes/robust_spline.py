@@ -3,7 +3,7 @@
 It minimises ``(1/n) Σ ρ(‖u(t_i) - y_i‖ / s) s² + λ ∫ u''²`` where ρ, a square near 0, is constant
 beyond 8: further out an answer has no influence at all (Huber and Ronchetti 2009, section 4.8; for
 splines Cox 1983, Annals of Statistics 11). s is a multiple of the median distance. There are several
-minima, so it begins twice: without those who stand out from the others (`_outliers`), and at a
+minima, so it begins twice: without the answers that stand out from the others, and at a
 running median, which not even many gross errors move.
 """
 
@@ -56,7 +56,7 @@ class RobustEncoding(LinearEncoding):
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`.
 
-        An answer without weight in the end is a lie, as is one with a non-finite entry.
+        An answer without weight in the end is rejected, as is one with a non-finite entry.
         """
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         groups = stacked.shape[1]
@@ -67,20 +67,20 @@ class RobustEncoding(LinearEncoding):
         finite = np.isfinite(flat).all(axis=2)
         usable = ~reject_frequent(~finite)
         fits = [self._fit(slots, flat, usable[:, group], group) for group in range(groups)]
-        lies = reject_frequent(np.stack([weights == 0 for weights, _ in fits], axis=1))
+        wrong = reject_frequent(np.stack([weights == 0 for weights, _ in fits], axis=1))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
         for group, fit in enumerate(fits):
             weights, λ = fit
-            if (weights[lies[:, group]] > 0).any():
-                weights, λ = self._fit(slots, flat, ~lies[:, group], group)
+            if (weights[wrong[:, group]] > 0).any():
+                weights, λ = self._fit(slots, flat, ~wrong[:, group], group)
             kept = weights > 0
             chosen = tuple(slot for slot, good in zip(slots, kept, strict=True) if good)
-            self._check(chosen, stacked.dtype, ", the others left out because they are lies")
+            self._check(chosen, stacked.dtype, ", the others left out because they are wrong")
             operator = smoother(self.beta[list(chosen)], self.alpha, λ, weights[kept])
             values[:, group] = apply(operator, flat[kept, group]).reshape(values[:, group].shape)
-        liars = (slots[row] for row in np.flatnonzero(lies.any(axis=1)))
+        wrong_slots = (slots[row] for row in np.flatnonzero(wrong.any(axis=1)))
         exact = np.zeros(values.shape[:2], dtype=bool)
-        return Estimate(values, exact, None, tuple(sorted({*rejected, *liars})))
+        return Estimate(values, exact, None, tuple(sorted({*rejected, *wrong_slots})))
 
     def _fit(
         self, slots: tuple[int, ...], flat: np.ndarray, usable: np.ndarray, group: int
@@ -114,7 +114,7 @@ def bisquare_weights(
     scale = max(_scale(distances), float(np.finfo(float).tiny))
     starts = [~suspects, distances < _CUT * scale]
     fits = [_fitted(knots, y, smoothing, start, _FLOOR * scale) for start in starts]
-    # A curve that bends to every lie is close to all answers: they compete equally smooth.
+    # A curve that bends to every wrong answer is close to all answers: they compete equally smooth.
     most = max(λ for _, λ, *_ in fits)
     rivals = [
         fit if fit[1] == most else _fitted(knots, y, most, fit[0] > 0, _FLOOR * scale)
@@ -135,11 +135,11 @@ def bisquare_weights(
 def _readmitted(
     knots: np.ndarray, y: np.ndarray, λ: float, weights: np.ndarray
 ) -> np.ndarray | None:
-    """Who is no further off than the function itself bends, (n,) bool; None if all is as it was.
+    """Answers no further off than the function itself bends, (n,) bool; None if these are kept already.
 
     A curve that nearly interpolates differs from its answers by how it bends, not by noise, and
-    that varies along it by many powers of ten. So it takes in whoever is about as far from what the
-    others predict as any of these is.
+    that varies along it by many powers of ten. So it takes in answers about as far from what the
+    others predict as any of these.
     """
     kept = weights > 0
     few = int(kept.sum())
@@ -158,7 +158,7 @@ def _readmitted(
 
 
 def _together(knots: np.ndarray, y: np.ndarray, kept: np.ndarray, most: float) -> np.ndarray:
-    """Some of a run of neighbours with whom nobody is further off than so much, (n,) bool.
+    """Some of a run of neighbours with which no answer is further off than so much, (n,) bool.
 
     Beyond an end, where they are extrapolated, each of them alone may be.
     """
@@ -172,7 +172,7 @@ def _together(knots: np.ndarray, y: np.ndarray, kept: np.ndarray, most: float) -
             off[some] = _alone(knots[some], y[some])
             if off.max() <= most:
                 return run
-            run[np.where(run, off, -1.0).argmax()] = False  # a liar may be among them
+            run[np.where(run, off, -1.0).argmax()] = False  # a wrong one may be among them
     return np.zeros_like(kept)
 
 

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ..coding.points import Points, task_points, worker_points
-from ..coding.precision import Precision, Windows, curve_precision
 from ..coding.spline import smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
-from ..contracts.code import check_budget
 from ..errors import InvalidArgument
-from .curves import (
-    Order,
-    OrderedEncoding,
-    arranged,
-    check_clip,
-    check_order,
-    clip_payloads,
-    encode_along_path,
-)
-from .linear import LinearCode, LinearEncoding, Operator
+from .curves import CurveCode, Order
+from .linear import LinearEncoding, Operator
 from .robust_spline import RobustEncoding
 
 __all__ = ["SplineCode"]
@@ -33,7 +23,7 @@ Loss = Literal["square", "bisquare"]
 
 
 @dataclass(frozen=True)
-class SplineCode(LinearCode):
+class SplineCode(CurveCode):
     """LeTCC (arXiv 2406.00300): works for any function; every value is an estimate.
 
     A smoothing spline u_e through the K inputs at the points α_k is evaluated at β_n for worker n;
@@ -82,26 +72,14 @@ class SplineCode(LinearCode):
     decoder_loss: Loss = "square"
 
     def __post_init__(self) -> None:
-        check_budget(self.tasks, self.workers, self.stragglers)
+        self.check()
         _check_smoothing("encoder_smoothing", self.encoder_smoothing)
         _check_smoothing("decoder_smoothing", self.decoder_smoothing)
-        check_clip(self.clip)
-        check_order(self.order)
         self._check_loss()
         task_points(1, self.points)
 
-    def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """With ``order``, the order of rows (m, *x) in which neighbours share a group."""
-        return arranged(rows, self.tasks, self.order)
-
-    def encode(  # type: ignore[override]  # another `Encoding` suffices
-        self, inputs: np.ndarray
-    ) -> LinearEncoding | OrderedEncoding:
-        """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`."""
-        return encode_along_path(self._encode, inputs, self.order)
-
-    def _encode(self, inputs: np.ndarray) -> LinearEncoding:
-        encoding = clip_payloads(super().encode(inputs), inputs, self.clip)
+    def _encoded(self, inputs: np.ndarray) -> LinearEncoding:
+        encoding = super()._encoded(inputs)
         if self.decoder_loss == "square":
             return encoding
         return RobustEncoding(
@@ -111,7 +89,7 @@ class SplineCode(LinearCode):
     @property
     def looks_at_inputs(self) -> bool:
         """With ``encoder_smoothing="gcv"``, ``order`` or ``clip``."""
-        return self.encoder_smoothing == "gcv" or self.order is not None or self.clip is not None
+        return self.encoder_smoothing == "gcv" or super().looks_at_inputs
 
     @property
     def looks_at_answers(self) -> bool:
@@ -133,14 +111,6 @@ class SplineCode(LinearCode):
         return self.kept(
             (answered, λ), lambda: smoother(self._beta[list(answered)], self._alpha, λ)
         )
-
-    def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
-        """Precision of a curve over the worker numbers, along which roughness is even."""
-        return curve_precision(np.array(answered, float))
-
-    def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
-        """None from one answer on."""
-        return None if answered else "it needs at least one answer"
 
     def _check_loss(self) -> None:
         if self.decoder_loss not in ("square", "bisquare"):

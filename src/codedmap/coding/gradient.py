@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -55,7 +55,7 @@ class DrawnCode:
         self._inverse = (right[:rank].T / singular[:rank]) @ left[:, :rank].T
         self._whole = target @ self._inverse
         self._free = left[:, rank:].T
-        self._known: dict[frozenset[int], np.ndarray | None] = {}
+        self.weights = lru_cache(_REMEMBERED)(self._weights)
         sets = straggler_sets(n, n - rank)
         lengths = self._lengths(sets)
         worst = int(lengths.argmax())
@@ -64,15 +64,18 @@ class DrawnCode:
         self.off = self.solve(sets[worst].tolist())[1]
         """By how much these miss the target or enlarge rounding, relative to it."""
 
-    def weights(self, answered: frozenset[int]) -> np.ndarray | None:
+    def check(self, code: object, amplification: float, instead: str) -> None:
+        """Raise `InvalidArgument` if this code would enlarge rounding too much; what to use instead."""
+        if self.off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
+            raise InvalidArgument(
+                f"{code!r} would enlarge rounding errors {amplification:.1e} times for some "
+                f"stragglers, and miss the sum by {self.off:.0e} of it: use {instead}"
+            )
+
+    def _weights(self, answered: frozenset[int]) -> np.ndarray | None:
         """Weights (m, n) of these rows, or None if they miss the target or enlarge rounding too much."""
-        known = self._known
-        if len(known) >= _REMEMBERED:
-            known = self._known = {}  # and not cleared, as other threads may read it
-        if answered not in known:
-            weights, off = self.solve(self._missing(answered))
-            known[answered] = weights if off <= TOLERANCE else None
-        return known[answered]
+        weights, off = self.solve(self._missing(answered))
+        return weights if off <= TOLERANCE else None
 
     def parity(self, answered: frozenset[int]) -> np.ndarray:
         """Random weights (n,) of length 1 with which these rows add up to 0; all 0 if there are none."""
@@ -224,12 +227,7 @@ class GradientCode(abc.ABC):
 
     def check(self) -> None:
         """Raise `InvalidArgument` if rounding would be enlarged too much."""
-        off = self._made.off
-        if off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
-            raise InvalidArgument(
-                f"{self!r} would enlarge rounding errors {self.amplification:.1e} times for some "
-                f"stragglers, and miss the sum by {off:.0e} of it: use {self.instead()}"
-            )
+        self._made.check(self, self.amplification, self.instead())
 
     @cached_property
     def _made(self) -> DrawnCode:

@@ -43,12 +43,6 @@ class Operator(Protocol):
     def __matmul__(self, columns: Any, /) -> Any: ...
 
 
-class Allocate(Protocol):
-    """Makes an array with undefined entries, as `numpy.empty` does."""
-
-    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> np.ndarray: ...
-
-
 class Buffer:
     """The memory of the last two arrays, given to the next one of that size if nothing refers to it.
 
@@ -87,15 +81,11 @@ class Buffer:
 class Memory:
     """What a code remembers for its next use: its most recent operators, and memory for payloads.
 
-    Beside the operators three results are kept, of the last one only. Without ``encoder`` the
-    benchmark *encode* of up to 1,000 columns takes 1.2 to 4 times as long. *decode* takes 1.9 to 3.5
-    times as long without ``witness``, and up to 1.3 times without ``ready``.
+    Of the precisions the last one is kept: without ``witness`` *decode* takes 1.9 to 3.5 times as long.
     """
 
     def __init__(self) -> None:
         self.payloads = Buffer()
-        self.ready: tuple[Any, ...] = (None,)
-        self.encoder: tuple[Any, ...] = (None,)
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
 
@@ -120,7 +110,9 @@ def cast_operator(operator: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return operator.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
 
 
-def apply(operator: Operator, columns: np.ndarray, allocate: Allocate = np.empty) -> np.ndarray:
+def apply(
+    operator: Operator, columns: np.ndarray, allocate: Callable[..., np.ndarray] = np.empty
+) -> np.ndarray:
     """``operator @ columns`` in the dtype of the columns, for a dense operator in allocated memory."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
@@ -130,8 +122,6 @@ def apply(operator: Operator, columns: np.ndarray, allocate: Allocate = np.empty
     operator = operator.astype(columns.dtype, copy=False)
     made = allocate((len(operator), columns.shape[1]), columns.dtype)
     width = column_width(operator)
-    if columns.shape[1] <= width:
-        return np.matmul(operator, columns, out=made)
     for start in range(0, columns.shape[1], width):
         block = slice(start, start + width)
         np.matmul(operator, columns[:, block], out=made[:, block])
@@ -148,13 +138,10 @@ def column_width(operator: np.ndarray) -> int:
     return max(1, _ONE_THREAD // operator.size) if 0 < operator.size <= _SMALL else sys.maxsize
 
 
-def dense_row(operator: Operator) -> int | slice:
-    """A row without zeros, whose result NaN in any input would show in; all rows if there is none."""
-    if isinstance(operator, np.ndarray):
-        full = operator.all(axis=1)
-        if full.any():
-            return int(full.argmax())
-    return slice(None)
+def dense_row(operator: Operator) -> int | None:
+    """A row without zeros, whose result NaN in any input would show in; None if there is none."""
+    full = operator.all(axis=1) if isinstance(operator, np.ndarray) else np.zeros(1, dtype=bool)
+    return int(full.argmax()) if full.any() else None
 
 
 def unit_columns(operator: np.ndarray) -> tuple[int | None, ...]:

@@ -1,4 +1,4 @@
-"""The points of tasks and workers on the line [-1, 1]."""
+"""The points of tasks and workers on the line [-1, 1], and interpolation from some to others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["Points", "task_points", "worker_points"]
+__all__ = ["Points", "barycentric", "task_points", "worker_points"]
 
 Points = Literal["chebyshev", "uniform"]
 
@@ -39,6 +39,16 @@ def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
     if points == "chebyshev":
         return np.array([_cos_pi(n, workers - 1) for n in range(workers - 1, -1, -1)])
     return (2.0 * np.arange(workers) - (workers - 1)) / (workers - 1)
+
+
+def barycentric(nodes: np.ndarray, at: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The rational interpolant with these weights, from values at ``nodes`` to values ``at``, (p, n)."""
+    apart = at[:, None] - nodes
+    on_node = apart == 0.0
+    terms = weights / np.where(on_node, 1.0, apart)
+    terms[on_node.any(axis=1)] = 0.0
+    terms[on_node] = 1.0
+    return np.asarray(terms / terms.sum(axis=1, keepdims=True))
 
 
 def _cos_pi(p: int, q: int) -> float:

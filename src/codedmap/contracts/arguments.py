@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["MOST_AXES", "check_slot", "check_whole", "is_real"]
+__all__ = ["MOST_AXES", "check_number", "check_slot", "check_whole", "is_real", "set_numbers"]
 
 MOST_AXES = 60
 """Of inputs and answers: NumPy has 64, and groups and slots take some."""
@@ -35,6 +35,23 @@ def check_slot(slot: Any, workers: int) -> None:
         raise InvalidArgument(
             f"slot={slot!r} is none of this engine: with {workers} workers they are 0 to {workers - 1}"
         )
+
+
+def check_number(name: str, value: Any, least: float = 0.0, *, above: bool = False) -> float:
+    """The value as a float; raises `InvalidArgument` unless it is finite and at least (or above) this."""
+    if not is_real(value) or not least <= value < np.inf or (above and value == least):
+        bound = f"{'above' if above else 'of at least'} {least:g}"
+        raise InvalidArgument(f"{name}={value!r} must be a finite number {bound}")
+    return float(value)
+
+
+def set_numbers(
+    frozen: Any, *names: str, least: float = 0.0, above: bool = False, of: str = ""
+) -> None:
+    """`check_number` fields of a frozen dataclass, and make them floats, as they compare and print alike."""
+    for name in names:
+        value = check_number(of + name, getattr(frozen, name), least, above=above)
+        object.__setattr__(frozen, name, value)
 
 
 def is_real(value: Any) -> bool:

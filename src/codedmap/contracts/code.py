@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import InvalidArgument
+from ..errors import InvalidAnswer, InvalidArgument
 from .arguments import check_whole
 from .memory import check_counts, check_room
 
@@ -21,6 +21,8 @@ __all__ = [
     "Placing",
     "Salvageable",
     "check_budget",
+    "check_interpolable",
+    "check_mixable",
     "check_tasks",
     "reject_frequent",
 ]
@@ -149,6 +151,26 @@ def check_tasks(inputs: np.ndarray, tasks: int, workers: int) -> None:
             workers * inputs[:1].nbytes,
             f"{workers} payloads of {inputs.shape[1]} rows each",
             "Encode fewer groups at a time, use fewer workers, or cast the inputs to float32",
+        )
+
+
+def check_mixable(inputs: np.ndarray, mixing: str, copying: str) -> None:
+    """Raise `InvalidArgument` unless inputs are floating point; ``mixing`` and ``copying`` name codes."""
+    if inputs.dtype.kind not in "fc":
+        raise InvalidArgument(
+            f"inputs of dtype {inputs.dtype} cannot be mixed, as {mixing}: cast them "
+            "(inputs.astype(np.float32)) if they are quantities, put the code behind the model's "
+            f"embedding layer if they are tokens, or use a code that copies ({copying})"
+        )
+
+
+def check_interpolable(dtype: np.dtype[Any], mixing: str, copying: str) -> None:
+    """Raise `InvalidAnswer` unless answers are floating point, likewise."""
+    if dtype.kind not in "fc":
+        raise InvalidAnswer(
+            f"answers of dtype {dtype} cannot be interpolated, as {mixing}: return scores instead of "
+            "labels, cast to float in fn if they are quantities, or use a code that copies "
+            f"({copying})"
         )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import NotEnoughMemory
+from .control_groups import group_limits
 
 __all__ = [
     "check_blocks",
@@ -17,21 +17,15 @@ __all__ = [
     "free_memory",
 ]
 
-
-_V2 = ("/sys/fs/cgroup", "memory.max", "memory.current")
-_V1 = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
-"""Where control groups are seen, and in which files their limit and what they use."""
-
 _LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
-_EACH = (
-    100  # bytes that are held of each worker and task at least: its number, point, payload and call
-)
+_EACH = 100  # bytes held of each worker and task at least: its number, point, payload and call
 
 
 def free_memory() -> int | None:
     """Bytes that this process may still use: the machine's, or its control group's; None if unknown."""
-    known = [n for n in (_machine(), *_groups()) if n is not None]
-    return min(known) if known else None
+    known = [max(0, group.limit - group.used) for group in group_limits("memory")]
+    machine = _machine()
+    return min(known if machine is None else [*known, machine], default=None)
 
 
 def check_room(needed: int, what: str, remedy: str) -> None:
@@ -157,29 +151,6 @@ def _machine() -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def _groups() -> Iterator[int | None]:
-    """Of the control groups that hold this process, and of those that hold them."""
-    paths = {(_V2, ""), (_V1, "")}
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                paths.add((_V2, path))
-            elif "memory" in controllers.split(","):
-                paths.add((_V1, path))
-    for (root, limit, usage), path in paths:
-        for group in (Path(path), *Path(path).parents):
-            folder = Path(root, str(group).lstrip("/"))
-            yield _left(folder / limit, folder / usage)
-
-
-def _left(limit: Path, usage: Path) -> int | None:
-    try:
-        return max(0, int(limit.read_text()) - int(usage.read_text()))
-    except (OSError, ValueError):  # no such group, or "max"
-        return None
 
 
 def _size(count: float) -> str:

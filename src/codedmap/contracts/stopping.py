@@ -161,9 +161,6 @@ class Decodable(StoppingRule):
     def verdict(self, seen: Progress) -> Outcome | None:
         return Outcome.DECODABLE if seen.decodable else None
 
-    def __str__(self) -> str:
-        return "Decodable()"
-
 
 @dataclass(frozen=True, slots=True)
 class Everyone(StoppingRule):
@@ -171,9 +168,6 @@ class Everyone(StoppingRule):
 
     def verdict(self, seen: Progress) -> Outcome | None:
         return None if seen.running else Outcome.EVERYONE
-
-    def __str__(self) -> str:
-        return "Everyone()"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,37 @@ import weakref
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, EngineError, KeptLost
-from .shield import Answer
 from .transport.failure import Failure
 from .transport.parcel import receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Call", "Calls", "complete", "read_reply"]
+__all__ = ["Answer", "Call", "Calls", "complete", "read_reply"]
+
+
+class _Condition(threading.Condition):
+    # Entered and left by the methods of its lock, which are written in C; those of Condition are not.
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
+
+
+class Answer(Future[Any]):
+    """A future whose lock is released even if Ctrl-C interrupts the main thread while it holds it.
+
+    Parameters
+    ----------
+    slot : Calls
+        The queue of its call.
+    """
+
+    def __init__(self, slot: Any) -> None:
+        super().__init__()
+        self._condition = _Condition()
+        self.slot = slot
 
 
 @dataclass(slots=True, eq=False)
@@ -109,10 +130,9 @@ class Calls(Generic[C]):
         return dropped
 
 
-def read_reply(inner: Future[Any]) -> tuple[Any, BaseException | None]:
-    """The answer that a worker has sent, or its error."""
+def read_reply(reply: Any) -> tuple[Any, BaseException | None]:
+    """The answer in what a worker has sent, or its error."""
     try:
-        reply = inner.result()
         if isinstance(reply, Failure):
             return None, reply.to_exception()
         return receive(reply).unpack(), None

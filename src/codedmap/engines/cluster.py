@@ -99,9 +99,11 @@ class Cluster:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> None:
+    def later(
+        self, seconds: float, function: Callable[..., None], *arguments: Any
+    ) -> asyncio.TimerHandle:
         """Call this in the event loop after a time; to be called there."""
-        self._loop.call_later(seconds, function, *arguments)
+        return self._loop.call_later(seconds, function, *arguments)
 
 
 def check_versions(where: str, found: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import math
 import secrets
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from ..errors import Abandoned, EngineError, WorkerCrashed
 from .cluster import Cluster
 from .failure_domains import Domain, clashes, spread
 from .remote_slot import RemoteSlot
-from .slot_engine import SlotEngine, join
+from .slot_engine import SlotEngine
 
 __all__ = ["ClusterEngine"]
 
@@ -42,6 +43,8 @@ class ClusterEngine(SlotEngine[RemoteSlot]):
         slots = None if workers is None else check_whole("workers", workers, 1)
         super().__init__(grace)
         self._run = secrets.token_hex(4)
+        self._lock = threading.Lock()
+        self._closed = False
         self._early_events: list[tuple[str, str]] | None = []
         self._placement = Placement({}, 0)
         self._vacated: dict[int, list[int]] = {}
@@ -70,9 +73,10 @@ class ClusterEngine(SlotEngine[RemoteSlot]):
         """Take no more calls, and end what the engine has started; the cluster goes on."""
         if not self._ours():
             return
-        timers = self._begin_to_close()
-        if timers is None:
-            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         busy = [slot.number for slot in self._slots if slot.busy]
         for slot in self._slots:
             slot.close()
@@ -81,14 +85,14 @@ class ClusterEngine(SlotEngine[RemoteSlot]):
                 self._cluster.wait(self._release(busy))
         finally:
             self._cluster.close()
-            join(timers)
             atexit.unregister(self._at_exit)
 
     def _check_open(self) -> None:
         self._cluster.check_open()
 
-    def _end(self, slot: RemoteSlot, future: Future[object]) -> None:
-        self._cluster.soon(self._end_now, slot, future)
+    def _end_later(self, grace: float, slot: RemoteSlot, future: Future[object]) -> None:
+        if grace < threading.TIMEOUT_MAX:
+            self._cluster.soon(self._begin_grace, grace, slot, future)
 
     # From here on everything runs in the cluster's event loop, where also the cluster's events arrive.
 
@@ -144,7 +148,7 @@ class ClusterEngine(SlotEngine[RemoteSlot]):
         ]
         for number in unplaced:
             self._slots[number].fail_waiting(WorkerCrashed(self._cluster.no_worker_message()))
-        if unplaced and not self._closed.is_set():
+        if unplaced and not self._closed:
             self._cluster.later(_PATIENCE, self._share_workers, vacated)
 
     def _end_sharing(self) -> None:
@@ -153,7 +157,7 @@ class ClusterEngine(SlotEngine[RemoteSlot]):
             if self._placement.oversubscribed() and self._slots[number].release_if_idle():
                 self._placement.unassign(number)
                 self._fill()
-        if self._placement.oversubscribed() and not self._closed.is_set():
+        if self._placement.oversubscribed() and not self._closed:
             self._cluster.later(_AGAIN, self._end_sharing)
 
     def _place(self, number: int) -> None:
@@ -161,6 +165,10 @@ class ClusterEngine(SlotEngine[RemoteSlot]):
         if worker is not None:
             lost = partial(self._cluster.soon, self._remove_worker, worker)
             self._slots[number].place(self._cluster.sender(worker), lost)
+
+    def _begin_grace(self, grace: float, slot: RemoteSlot, future: Future[object]) -> None:
+        timer = self._cluster.later(grace, self._end_now, slot, future)
+        future.add_done_callback(lambda _: self._cluster.soon(timer.cancel))
 
     def _end_now(self, slot: RemoteSlot, future: Future[object]) -> None:
         worker = self._placement.worker_of(slot.number)

@@ -5,30 +5,31 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
-from queue import SimpleQueue
+from types import FrameType
 from typing import Any
 
 from ..contracts.arguments import check_whole
-from ..errors import InvalidArgument
+from ..errors import EngineError, InvalidArgument, MissingMainGuard
 from .local_slot import Slot
-from .main_guard import check_importable, refuse_inside_import, start_failure
+from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits
-from .shield import Shield, get_interruptibly
-from .slot_engine import SlotEngine, join
+from .slot_engine import SlotEngine
 from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
+from .transport.serve import hello, serve
 
 __all__ = ["Local"]
 
-_LOOK = 1.0  # seconds between two checks for calls that would never be answered
+_IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 
 
 class Local(SlotEngine[Slot]):
-    """N worker processes on this machine, each a pool of its own, so that they fail alone.
+    """N worker processes on this machine, each with a pipe of its own, so that they fail alone.
 
     * One crash costs one answer; a new process takes the worker's place.
     * A straggler delays neither the caller, nor the next call (beyond ``grace``), nor the end of
@@ -47,11 +48,14 @@ class Local(SlotEngine[Slot]):
     worker counts as crashed; and a worker in C code that holds the interpreter lock outlives a caller
     that is killed, until that code returns.
 
-    Processes are started by forkserver (spawn where there is none), so a script must create the
-    engine under ``if __name__ == "__main__":``, and a module that workers import, because a function of it
-    is called there, must not create one while it is imported.
+    Processes are started by forkserver, which Windows does not have. They do not import the caller's main module, so
+    a script needs no ``if __name__ == "__main__":``; what it defines travels by value. A module that workers import,
+    because a function of it is called there, must not create an engine while it is imported.
 
-    A worker takes 8 of the files that this process may have open. Where its soft limit (``ulimit -n``,
+    What is attached to a future (``add_done_callback``) runs in the one thread that serves all workers: it must not
+    wait for other calls.
+
+    A worker takes 5 of the files that this process may have open. Where its soft limit (``ulimit -n``,
     often 1024) is too low for that many workers, it is raised, as far as the hard limit allows.
 
     Parameters
@@ -64,11 +68,9 @@ class Local(SlotEngine[Slot]):
     Raises
     ------
     MissingMainGuard
-        If the script has no main guard. A worker that imports a module without one raises it there, and so
-        it is what the call fails with.
+        If a worker is importing the module that creates it; it is what the worker's call fails with.
     EngineError
-        If a worker does not start, open files, processes or memory do not suffice for so many, or the
-        script is no file that they could import.
+        If a worker does not start, or open files, processes or memory do not suffice for so many.
 
     Examples
     --------
@@ -82,71 +84,97 @@ class Local(SlotEngine[Slot]):
         workers = check_whole("workers", workers, 1)
         if grace is None:
             raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
-        refuse_inside_import()
-        check_importable()
+        if sys.platform == "win32":
+            raise EngineError("Local needs a fork server, which Windows does not have: use Dask")
+        _refuse_inside_import()
         allow_open_files(workers)
         check_process_limits(workers)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
-        self._ending = threading.RLock()
-        self._shield = Shield(self._look, _LOOK)
+        self._closing = False
+        self._loop = Loop()
         super().__init__(grace)
         try:
-            self._shield.start()
-            self._start(workers)
+            self._begin(workers)
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        """End all workers now, also busy ones."""
-        if not self._ours():
-            return
-        self._shield.do(self._close)
-        self._shield.join()
-        atexit.unregister(self._at_exit)
-
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forget calls that have not begun; end those that still run after ``grace``."""
         if self._ours():
-            self._shield.do(partial(super().abandon, list(futures)))
+            self._loop.do(super().abandon, list(futures))
+
+    def close(self) -> None:
+        """End all workers now, also busy ones."""
+        if self._ours():
+            self._loop.do(self._close)
+            self._loop.join()
+            atexit.unregister(self._at_exit)
+
+    def _begin(self, workers: int) -> None:
+        try:
+            self._loop.start()
+        except (OSError, RuntimeError) as error:
+            raise EngineError(f"the thread of the engine cannot be started ({error})") from error
+        abandon = super().abandon
+        self._slots = [
+            Slot(number, self._run, self._loop, abandon, self._end_if_closed)
+            for number in range(workers)
+        ]
+        for call in [slot.submit(hello, None) for slot in self._slots]:
+            failure = call.exception()
+            if failure is not None:
+                raise EngineError(
+                    f"a worker process ended while it was starting ({failure}); what it printed stands above: "
+                    "is there memory left?"
+                )
+
+    # From here on everything runs in the loop.
+
+    def _end_later(self, grace: float, slot: Slot, future: Future[Any]) -> None:
+        self._loop.later(future, grace, partial(slot.end, future))
 
     def _close(self) -> None:
-        with self._ending:  # closing twice would close files that have reused the numbers
-            timers = self._begin_to_close() or ()
-            workers = f"{self._run}:"
-            end_descendants(workers, [slot.pid for slot in self._slots if slot.pid is not None])
-            for slot in self._slots:
-                slot.close()
-            join(timers)
-            for slot in self._slots:
-                slot.join()
-            end_descendants(workers)  # what was started in the meantime
-            discard_all(self._run)
-        self._shield.end()
+        if self._closing:
+            return
+        self._closing = True
+        end_descendants(f"{self._run}:", [pid for slot in self._slots for pid in slot.pids])
+        for slot in self._slots:
+            slot.close()
+        self._end_if_closed()
 
-    def _end(self, slot: Slot, future: Future[Any]) -> None:
-        slot.end(future)
+    def _end_if_closed(self) -> None:
+        if self._closing and not any(slot.pids for slot in self._slots):
+            try:
+                end_descendants(f"{self._run}:")  # what was started in the meantime
+                discard_all(self._run)
+            finally:
+                self._loop.end()
 
-    def _look(self) -> None:
-        for slot in tuple(self._slots):
-            slot.look()
 
-    def _start(self, workers: int) -> None:
-        # The first alone: what keeps it from starting would keep all of them, and a script
-        # without a main guard would otherwise be run once per worker.
-        started: SimpleQueue[BaseException | None] = SimpleQueue()
-        try:
-            for numbers in (range(1), range(1, workers)):
-                for number in numbers:
-                    self._shield.do(partial(self._add, number, started))
-                for _ in numbers:
-                    error = get_interruptibly(started)
-                    if error is not None:
-                        raise error
-        except Exception as error:
-            raise start_failure(error) from None
+def _refuse_inside_import() -> None:
+    """Refuse to start workers in a worker that imports what starts workers: that would never end."""
+    # A module may have its engine started by another thread, and wait for that one.
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    for frame in (sys._getframe(), main):
+        module = _imported_for_call(frame)
+        if module is not None:
+            raise MissingMainGuard(
+                f"importing the module {module} starts worker processes, and each of them imports it again "
+                "to find the function that it shall call: start them in a function, or under "
+                '`if __name__ == "__main__":`'
+            )
 
-    def _add(self, number: int, started: SimpleQueue[BaseException | None]) -> None:
-        slot = Slot(number, self._run, self._shield, super().abandon)
-        self._slots.append(slot)
-        slot.started.add_done_callback(lambda done: started.put(done.exception()))
+
+def _imported_for_call(frame: FrameType | None) -> str | None:
+    """The module that a worker is importing, at this frame, in order to serve a call."""
+    module, importing = None, False
+    while frame is not None:
+        code = frame.f_code
+        if code is serve.__code__:
+            return (module or "of the function") if importing else None
+        if code.co_name == "<module>":
+            module = module or frame.f_globals.get("__name__")
+        importing = importing or code.co_filename.startswith(_IMPORTS)
+        frame = frame.f_back
+    return None

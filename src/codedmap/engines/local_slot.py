@@ -1,32 +1,30 @@
-"""One slot of the `Local` engine: calls in order on a pool of one worker process."""
+"""One slot of the `Local` engine: calls in order on one worker process at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
-from .calls import Call, Calls, complete, read_reply
+from .calls import Answer, Call, Calls, complete, read_reply
 from .local_worker import Worker
-from .shield import Answer, Shield
+from .loop import Loop
 from .transport.parcel import culprit, discard, pack
 from .transport.serve import Request
 
 __all__ = ["Slot"]
 
-_LOST = (BrokenProcessPool, OSError)  # pebble's ProcessExpired is one
-
 
 @dataclass(slots=True, eq=False)
 class _Call(Call):
+    restarted: bool = False
+    """Whether a worker has ended without receiving it."""
+
     def fail(self, error: BaseException) -> None:
         """Complete the call with an error, and remove its shared segments."""
         self.discard()
@@ -41,41 +39,47 @@ class _Call(Call):
 class Slot(Calls[_Call]):
     """A queue of calls and the worker process that serves them one at a time.
 
-    Process and pool are replaced whenever the process dies or is ended: one that was killed may
-    have held a lock of its pipe, and nothing that it leaves there may reach a later call.
+    The process is replaced whenever it dies or is ended, and its pipe with it: nothing that it leaves there may reach
+    a later call. `submit` and `keep` may be called in any thread, everything else only in the engine's loop.
 
     Parameters
     ----------
     number : int
     run : str
         Names the engine, and with it what it keeps and its files.
-    shield : Shield
-        Runs what must not be interrupted in the main thread: everything but packing.
+    loop : Loop
     abandon : callable
         As `Engine.abandon`.
+    ended : callable
+        Called when a process has ended.
     """
 
     def __init__(
-        self, number: int, run: str, shield: Shield, abandon: Callable[[list[Future[Any]]], None]
+        self,
+        number: int,
+        run: str,
+        loop: Loop,
+        abandon: Callable[[list[Future[Any]]], object],
+        ended: Callable[[], object],
     ) -> None:
         super().__init__(number, run)
-        self._shield = shield
+        self._loop = loop
         self._abandon = abandon
+        self._ended = ended
         self._counter = itertools.count(1)
-        self._retiring: list[threading.Thread] = []
-        self._unretired: list[Worker] = []
-        self._worker = Worker(run)
-        self.started = self._worker.started
+        self._worker: Worker | None = None
+        self._ending: dict[Worker, _Call | None] = {}  # killed, and the calls that they had
 
     @property
-    def pid(self) -> int | None:
-        """Of its worker's process, or None if that has ended."""
-        return self._worker.pid
+    def pids(self) -> list[int]:
+        """Of all its processes that have not ended."""
+        workers = (*self._ending, *([self._worker] if self._worker else []))
+        return [worker.pid for worker in workers]
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
         uses, named = self._with_keys(fn, payload)
-        return self._queue(named, uses).future
+        return self._queue(named, uses)
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
@@ -85,135 +89,172 @@ class Slot(Calls[_Call]):
 
     def end(self, future: Future[Any]) -> None:
         """End the worker if it is still busy with this call."""
-        with self._lock:
-            call = self._running
-            if call is None or call.future is not future:
-                return
-            self._running = None
-            self._renew(after=call)
-        call.fail(Abandoned(f"worker {self.number} was ended: its call was abandoned"))
+        call = self._running
+        if call is None or call.future is not future:
+            return
+        self._running = None
+        self._end_worker(call)
+        self._start()
         self._advance()
-
-    def look(self) -> None:
-        """Fail a call that its pool will not complete; to be called regularly."""
-        with self._lock:
-            overdue = None if self._closed else self._worker.overdue()
-        if overdue is not None:
-            with contextlib.suppress(InvalidStateError):
-                overdue.set_exception(BrokenProcessPool("the process ended unnoticed"))
+        call.fail(Abandoned(f"worker {self.number} was ended: its call was abandoned"))
 
     def close(self) -> None:
-        """Take no more calls and begin to end the worker; `join` waits for that."""
-        with self._lock:
-            dropped = self._close()
-            self._worker.stop()
+        """Take no more calls, and kill the worker; what it has started is not searched for."""
+        running, dropped = self._running, self._close()
+        self._end_worker(running)
         for call in dropped:
-            call.fail(Abandoned("the engine was closed"))
+            self._loop.do(call.fail, Abandoned("the engine was closed"))
 
-    def join(self) -> None:
-        """Wait until every process and thread of this slot has ended."""
-        for worker in (self._worker, *self._unretired):
-            worker.join()
-        for thread in self._retiring:
-            thread.join()
-
-    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> _Call:
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
         self._refuse_if_closed()
         name = f"{self._run}-{self.number}-{next(self._counter)}"
         future = Answer(self)
         try:
             content = pack(value, f"{name}-payload")
+            self._refuse_if_closed()
             call = _Call(Request(content, f"{name}-answer", keep), future, uses)
-            self._shield.do(partial(self._append, call))
+            self._loop.do(self._append, call)
         except CannotSend as error:
             what = "the value to keep" if keep is not None else culprit(*value)
             raise CannotSend(f"{what} {error}") from error.__cause__
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
-            self._shield.soon(partial(self._abandon, [future]))
+            self._loop.do(self._abandon, [future])
             raise
-        return call
+        return future
 
     def _append(self, call: _Call) -> None:
-        with self._lock:
-            self._refuse_if_closed()
+        if self._closed:
+            call.fail(Abandoned("the engine was closed"))
+        else:
             self._waiting.append(call)
-        self._advance()
+            self._advance()
 
     def _advance(self) -> None:
         """Give an idle worker its next call."""
-        while True:
-            with self._lock:
-                if self._running is not None or not self._waiting or self._closed:
-                    return
-                call = self._waiting.popleft()
-                if not call.future.set_running_or_notify_cancel():
-                    call.discard()
-                    continue
-                begun = self._begin(call)
-            if isinstance(begun, Future):
-                begun.add_done_callback(partial(self._arrived, call))
-                return
-            call.fail(begun)
-
-    def _begin(self, call: _Call) -> Future[Any] | BaseException:
-        """Send a call to the worker; return its future, or the error that prevented it."""
-        problem = None
-        for again in (False, True):
-            if again or self._worker.ended:
-                self._renew()
-            if any(kept.lost for kept in call.uses):
-                return KeptLost(f"{call.uses!r} died with its worker: keep it again")
-            forget = self._take_forgotten()
-            try:
-                inner = self._worker.call(replace(call.request, forget=forget))
-            except (RuntimeError, OSError) as error:  # its pool is broken, or could not start
-                problem = error
+        while self._running is None and self._waiting:
+            call = self._waiting.popleft()
+            if call.future.set_running_or_notify_cancel():
+                self._begin(call)
             else:
-                self._running = call
-                self._kept.update((kept.key, kept) for kept in call.uses)
-                return inner
-        return WorkerCrashed(
-            f"worker {self.number} has ended and no new one can be started ({problem}): "
-            "is there memory left, are too many files open?"
-        )
+                call.discard()
 
-    def _arrived(self, call: _Call, inner: Future[Any]) -> None:
-        answer: Any = None
-        error: BaseException | None = None
-        with self._lock:
-            mine = self._running is call
-            if mine:
-                self._running = None
-                if inner.cancelled() or isinstance(inner.exception(), _LOST):
-                    error = self._worker.crash_error(self.number)
-                    self._renew()
-        if not mine:  # ended or closed in the meantime; the worker has ended, its names stay unused
-            call.discard()
+    def _begin(self, call: _Call) -> None:
+        """Send a call to the worker, or fail it."""
+        problem = None if self._worker is not None else self._start()
+        if any(kept.lost for kept in call.uses):
+            self._loop.do(call.fail, KeptLost(f"{call.uses!r} died with its worker: keep it again"))
             return
-        if error is None:
-            answer, error = read_reply(inner)
-        complete(call, answer, error)
-        self._advance()
-
-    def _renew(self, after: _Call | None = None) -> None:
-        """Start a new worker, and end the old one in the background; what it kept is lost."""
-        old = self._worker
-        old.end_descendants()
-        old.stop()
-        self._lose_kept()
-
-        def retire() -> None:
-            old.join()
-            old.end_descendants()
-            if after is not None:
-                after.discard()
-
-        thread = threading.Thread(target=retire, daemon=True)
-        self._retiring = [thread, *(other for other in self._retiring if other.is_alive())]
+        if self._worker is None:
+            error = WorkerCrashed(
+                f"worker {self.number} has ended and no new one can be started ({problem}): "
+                "is there memory left, are too many files open?"
+            )
+            self._loop.do(call.fail, error)
+            return
+        self._running = call
+        self._kept.update((kept.key, kept) for kept in call.uses)
+        request = call.request
+        if self._forget:
+            request = replace(request, forget=self._take_forgotten())
         try:
-            thread.start()
-        except RuntimeError:  # too many threads: it is joined when the slot is
-            self._retiring.remove(thread)
-            self._unretired.append(old)
-        self._worker = Worker(self._run)
+            if not self._worker.send(request):
+                self._loop.watch_writing(self._worker.pipe, True)
+        except OSError:
+            self._begin_again()
+        except Exception as error:  # such as MemoryError
+            self._running = None
+            self._loop.do(call.fail, error)
+
+    def _begin_again(self) -> None:
+        """Send the call to a new worker, because the old one has ended and not received it."""
+        call, self._running = self._running, None
+        if call is not None and call.request.keep is not None:
+            self._kept.pop(call.request.keep, None)  # not lost: it is sent again
+        self._end_worker()
+        if call is None:
+            return
+        if not call.restarted:
+            call.restarted = True
+            self._begin(call)
+            return
+        error = WorkerCrashed(f"worker {self.number} ends whenever it is started, before its call")
+        self._loop.do(call.fail, error)
+
+    def _start(self) -> Exception | None:
+        """Start a worker, where what an earlier one kept is lost; return what prevents that."""
+        self._lose_kept()
+        try:
+            worker = Worker(self._run)
+        except Exception as error:
+            return error
+        self._worker = worker
+        self._loop.watch(worker.pipe, self._ready)
+        self._loop.watch(worker.sentinel, partial(self._finish, worker))
+        return None
+
+    def _ready(self) -> None:
+        reply = self._receive()
+        if reply is not None:
+            self._answer(reply)
+
+    def _receive(self) -> Any:
+        """Go on writing to the worker; return what it has sent, or None."""
+        worker, call = self._worker, self._running
+        assert worker is not None
+        try:
+            self._loop.watch_writing(worker.pipe, not worker.flush())
+            reply = worker.receive()
+        except ConnectionError:
+            self._begin_again()
+            self._advance()
+        except Exception:  # the end of the connection, or what cannot be read
+            self._end_worker(call)  # how the process ends is not known yet
+        else:
+            if call is not None:
+                return reply
+            if reply is not None:
+                self._end_worker()
+        return None
+
+    def _answer(self, reply: Any) -> None:
+        call, self._running = self._running, None
+        assert call is not None
+        self._loop.cancel(call.future)
+        self._advance()  # before the answer is opened, which may take longer
+        complete(call, *read_reply(reply))
+
+    def _end_worker(self, call: _Call | None = None) -> None:
+        """Kill the worker, which may have had a call."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        self._ending[worker] = call
+        self._loop.forget(worker.pipe)
+        worker.pipe.close()
+        worker.kill(descendants=not self._closed)
+
+    def _finish(self, worker: Worker) -> None:
+        """Clean up after a process that has ended."""
+        reply = None
+        if worker is self._worker:
+            reply = self._receive()  # it may have answered before
+            if worker is self._worker:
+                self._end_worker(self._running if reply is None else None)
+        call = self._ending.pop(worker)
+        error = worker.crash_error(self.number)
+        if not self._closed:
+            worker.end_descendants()
+        self._loop.forget(worker.sentinel)
+        worker.close()
+        if reply is not None:
+            self._answer(reply)
+        elif call is not None and call is self._running:
+            self._running = None
+            self._loop.cancel(call.future)
+            self._start()
+            self._advance()
+            self._loop.do(call.fail, error)
+        elif call is not None:
+            call.discard()
+        self._ended()

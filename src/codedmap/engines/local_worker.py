@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import pickle
 import signal
+import socket
 import sys
-from concurrent.futures import Future
+from collections.abc import Callable
+from multiprocessing import reduction, spawn, util
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import set_spawning_popen
 from typing import Any
-
-from pebble import ProcessPool
 
 from ..errors import WorkerCrashed
 from .transport.descendants import end_descendants
-from .transport.serve import Request, hello, serve, start, worker_name
+from .transport.serve import HEADER, Request, hello, work, worker_name
 
-if sys.platform == "win32":
-    from multiprocessing.context import SpawnContext as _Context
-else:
-    from multiprocessing import resource_tracker
+if sys.platform != "win32":
+    from multiprocessing import forkserver, resource_tracker
 
     # Never fork: a child forked from threads, or under ONNX Runtime, deadlocks.
-    from multiprocessing.context import ForkServerContext as _Context
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
+    from multiprocessing.popen_forkserver import Popen
 
 __all__ = ["Worker", "start_server"]
+
+_PART = 64 << 10  # bytes read at once
 
 
 def start_server() -> None:
@@ -35,8 +38,6 @@ def start_server() -> None:
     as workers do.
     """
     if sys.platform != "win32":
-        context = _Context()
-        context.set_forkserver_preload([serve.__module__])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
         try:
             # It begins with blocking Ctrl-C, and would end by letting it through.
@@ -45,119 +46,169 @@ def start_server() -> None:
             # The first process starts when the server has imported all it needs. If the program ended
             # sooner, a half-started process would print an error.
             with contextlib.suppress(OSError, EOFError):  # the first worker will raise it again
-                context.Process(target=hello, daemon=True).start()
+                _start(hello).wait()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _OneProcess(_Context):
-    """Starts the one process of a pool, and no second.
+class Worker:
+    """A process, and the pipe through which it is called one call at a time.
 
-    The pool would replace a process that ended, and where the exit code was 0 it would forget the
-    call. Unable to, it breaks and says so, and what this process kept is known to be gone.
+    Parameters
+    ----------
+    run : str
+        Names the engine.
+
+    Raises
+    ------
+    OSError
+        If no process or pipe can be created.
     """
 
-    process: BaseProcess | None = None
-
-    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]
-        if self.process is not None:
-            raise OSError("the only process of this pool has ended")
-        self.process = super().Process(*args, **kwargs)
-        return self.process
-
-
-class Worker:
-    """A process, and the pool through which it is called one call at a time."""
-
     def __init__(self, run: str) -> None:
-        context = _OneProcess()
-        if sys.platform != "win32":
-            context.set_forkserver_preload([serve.__module__])
-        self._pool = ProcessPool(max_workers=1, initializer=start, initargs=(run,), context=context)
-        self._pending: Future[Any] = Future()
-        self._doomed: Future[Any] | None = None
+        self.pipe, theirs = socket.socketpair()
         try:
-            self._pending = self._pool.schedule(hello)
-        except (RuntimeError, OSError) as error:  # no process, thread or pipe could be created
-            self._pending.set_exception(error)
-        self.started: Future[None] = self._pending
-        process = context.process
-        self._process = process if process is not None and process.pid is not None else None
-        self._handle = _handle(self._process.pid) if self._process is not None else None
-        self._name = worker_name(run, (self._process.pid or 0) if self._process is not None else 0)
-        if self.started.done() and self.started.exception() is not None:
-            self.stop()  # half a pool would accept calls and never answer them
+            with theirs:
+                self._process = _start(work, theirs, run)
+        except BaseException as error:
+            self.pipe.close()
+            if isinstance(error, EOFError):  # the fork server has ended
+                raise OSError("the process that starts workers has ended") from error
+            raise
+        self.pipe.setblocking(False)
+        self.pid: int = self._process.pid
+        self.sentinel: int = self._process.sentinel
+        """A file that is ready to be read when the process has ended."""
+        self._handle = _handle(self.pid)
+        self._name = worker_name(run, self.pid)
+        self._unsent = memoryview(b"")
+        self._received = bytearray()
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process, or None if it has ended."""
-        return self._process.pid if self._process is not None and not self.ended else None
+    def send(self, request: Request) -> bool:
+        """Send a request; return whether all of it is on its way, or `flush` must be called.
 
-    @property
-    def ended(self) -> bool:
-        """Whether the process has ended, which its pool notices only some time later."""
-        if self._process is None:
-            return True
-        return bool(wait([self._process.sentinel if self._handle is None else self._handle], 0))
-
-    def call(self, request: Request) -> Future[Any]:
-        """Send a request for a `Parcel` or a `Failure`; RuntimeError if the pool is broken."""
-        self._pending = self._pool.schedule(serve, args=(request,))
-        return self._pending
-
-    def overdue(self) -> Future[Any] | None:
-        """A call that was pending at the last two looks, the process being gone.
-
-        Its pool will not complete it: one that breaks while a call is on its way to it does not.
+        Raises
+        ------
+        OSError
+            If the process has ended: it has not received the request.
         """
-        doomed, self._doomed = self._doomed, None
-        if self._pending.done() or not self.ended:
-            return None
-        self._doomed = self._pending
-        return self._pending if doomed is self._pending else None
+        self._unsent = memoryview(pickle.dumps(request, protocol=5))
+        return self.flush()
 
-    def stop(self) -> None:
-        """Begin to end the process and its group; `join` waits for that."""
-        self._pool.stop()
-        if self._process is None or self.ended:  # its number may be another's by now
+    def flush(self) -> bool:
+        """Send more of a request without waiting for the process to receive it."""
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[self.pipe.send(self._unsent) :]
+            except BlockingIOError:
+                return False
+        return True
+
+    def receive(self) -> Any:
+        """The `Parcel` or `Failure` that the process has sent, or None while it is not complete.
+
+        Raises
+        ------
+        ConnectionResetError
+            If the process has ended before it received the request.
+        EOFError
+            If it has ended after that.
+        """
+        while True:
+            try:
+                part = self.pipe.recv(_PART)
+            except BlockingIOError:
+                return None
+            if not part:
+                raise EOFError
+            self._received += part
+            head, message = self._received[:HEADER], memoryview(self._received)[HEADER:]
+            if len(head) == HEADER and len(message) >= int.from_bytes(head):
+                self._received = bytearray()
+                return pickle.loads(message)
+            message.release()  # which may not grow before
+
+    def kill(self, descendants: bool) -> None:
+        """Kill the process, its group, and maybe all that it has started; soon its sentinel is ready."""
+        if self._ended:  # its number may be another's by now
             return
-        # SIGKILL, because no function can block or delay it.
+        if descendants:
+            end_descendants(self._name, [self.pid])
         with contextlib.suppress(OSError):  # it has ended in the meantime
             if self._handle is None:
-                self._process.kill()
+                os.kill(self.pid, signal.SIGKILL)  # which no function can block or delay
             else:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        if hasattr(os, "killpg"):
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid or 0, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def end_descendants(self) -> None:
-        """Kill what its function has started; to be called before `stop`, and once more after `join`."""
-        end_descendants(self._name, [] if self.pid is None else [self.pid])
+        """Kill what is left of what a process that has ended has started."""
+        end_descendants(self._name)
 
-    def join(self) -> None:
-        """Wait until the process and the threads of its pool have ended; give back its files."""
-        self._pool.join()
-        process, self._process = self._process, None
-        if process is not None:
-            process.close()
+    def close(self) -> None:
+        """Give back the files of a process that has ended."""
         if self._handle is not None:
+            wait([self._handle], 1.0)  # the fork server may have ended first
             os.close(self._handle)
-            self._handle = None
+        self._process.close()
 
     def crash_error(self, number: int) -> WorkerCrashed:
         """The error of the call during which this process died."""
-        process = self._process
-        pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
         return WorkerCrashed(
-            f"worker {number} (process {pid}) died during the call, {_exit_description(code)}: "
-            "its answer is lost, a new worker takes its place"
+            f"worker {number} (process {self.pid}) died during the call, "
+            f"{_exit_description(self._process.poll())}: its answer is lost, a new worker takes its place"
         )
 
+    @property
+    def _ended(self) -> bool:
+        return bool(wait([self.sentinel if self._handle is None else self._handle], 0))
 
-def _handle(pid: int | None) -> int | None:
+
+if sys.platform != "win32":
+
+    class _Process(Popen):
+        """A process of the fork server that does not import the caller's main module."""
+
+        def __init__(self, process: ForkServerProcess) -> None:
+            self.returncode: int | None = None
+            self._fds: list[int] = []
+            data = io.BytesIO()
+            preparation = spawn.get_preparation_data(process.name)
+            for main in ("init_main_from_name", "init_main_from_path"):
+                preparation.pop(main, None)
+            set_spawning_popen(self)
+            try:
+                reduction.dump(preparation, data)
+                reduction.dump(process, data)
+            finally:
+                set_spawning_popen(None)
+            self.sentinel, sending = forkserver.connect_to_new_process(self._fds)
+            # Both are open as long as the caller lives, which the process sees by the second.
+            self.finalizer = util.Finalize(self, _close, (self.sentinel, sending))
+            try:
+                left = memoryview(data.getbuffer())
+                while left:
+                    left = left[os.write(sending, left) :]
+                self.pid = forkserver.read_signed(self.sentinel)
+            except BaseException:
+                self.close()
+                raise
+
+
+def _close(*files: int) -> None:
+    for file in files:
+        os.close(file)
+
+
+def _start(target: Callable[..., object], *arguments: Any) -> _Process:
+    ForkServerContext().set_forkserver_preload([work.__module__])
+    return _Process(ForkServerProcess(target=target, args=arguments, daemon=False))
+
+
+def _handle(pid: int) -> int | None:
     # A pidfd stays valid after the process, or multiprocessing's fork server, has ended.
-    if pid is not None and hasattr(os, "pidfd_open"):
+    if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             return os.pidfd_open(pid)
     return None

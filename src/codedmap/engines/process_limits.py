@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from ..contracts.control_groups import group_limits
 from ..contracts.memory import free_memory
 from ..errors import EngineError
 
@@ -21,12 +22,10 @@ except ImportError:  # Windows has neither the module nor the limits
 __all__ = ["allow_open_files", "check_process_limits"]
 
 _ROOT = Path("/")
-_FILES = 8  # of a worker: seven while it lives, and its last answer in shared memory
+_FILES = 5  # of a worker: four while it lives, and its last answer in shared memory
 _OTHER_FILES = 32  # those that are open for a moment only, such as payloads being written
 _UNKNOWN_FILES = 64  # assumed to be open already where their number cannot be read
-_THREADS = (
-    5  # of a worker: its process with a thread that watches the caller, and three in the caller
-)
+_THREADS = 2  # of a worker: its process, with a thread that watches the caller
 _MEMORY = 4 << 20  # bytes of a worker before it has loaded anything
 
 
@@ -120,21 +119,5 @@ def _limits() -> Iterator[tuple[int, int, str]]:
             with contextlib.suppress(OSError, ValueError):
                 limit = int((_ROOT / path.relative_to("/")).read_text())
                 yield limit - used, limit, str(path)
-    for folder in _groups():
-        with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
-            limit = int((_ROOT / folder / "pids.max").read_text())
-            used = int((_ROOT / folder / "pids.current").read_text())
-            yield limit - used, limit, f"the control group (/{folder}/pids.max)"
-
-
-def _groups() -> Iterator[Path]:
-    """Folders of the control groups of this process, and of their parents."""
-    found = {Path("sys/fs/cgroup"), Path("sys/fs/cgroup/pids")}
-    with contextlib.suppress(OSError, ValueError):
-        for line in (_ROOT / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "" or "pids" in controllers.split(","):
-                base = Path("sys/fs/cgroup", "pids" if controllers else "")
-                group = Path(path.lstrip("/"))
-                found |= {base / one for one in (group, *group.parents)}
-    yield from sorted(found)
+    for group in group_limits("pids", _ROOT):
+        yield group.limit - group.used, group.limit, f"the control group (/{group.file})"

@@ -10,8 +10,7 @@ from typing import Any
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
-from .calls import Call, Calls, complete, read_reply
-from .shield import Answer
+from .calls import Answer, Call, Calls, complete, read_reply
 from .transport.parcel import culprit, pack
 from .transport.serve import Request
 
@@ -154,7 +153,7 @@ class RemoteSlot(Calls[Call]):
             if self.vacate(error, call.future):
                 lost()
             return
-        answer, error = (None, error) if error is not None else read_reply(inner)
+        answer, error = (None, error) if error is not None else read_reply(inner.result())
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
                 return

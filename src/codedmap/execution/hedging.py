@@ -12,6 +12,8 @@ _REFRESH = 16  # answers after which quantiles are taken anew
 _SHARE = 0.95
 _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
+_LEAST = 0.01  # seconds: what takes less is noise
+_OVERHEADS = 4
 
 
 class CallTimes:
@@ -21,7 +23,7 @@ class CallTimes:
 
     def __init__(self) -> None:
         self._each: deque[float] = deque(maxlen=_SAMPLES)
-        self._overhead = 0.0
+        self._overhead = math.inf
         self._seconds = 0.0
         self._groups = 0
         self._stale = 0
@@ -29,10 +31,11 @@ class CallTimes:
         self.largest = 0
         """Groups in the largest call answered."""
 
-    def add(self, groups: int, seconds: float, overhead: float) -> None:
-        """A call of so many groups has been answered."""
+    def add(self, groups: int, seconds: float, overhead: float | None) -> None:
+        """A call of so many groups has been answered; ``overhead``: seconds not spent in ``fn``, if known."""
         self._each.append(seconds / groups)
-        self._overhead = min(overhead, self._overhead) if self.largest else overhead
+        if overhead is not None:
+            self._overhead = min(overhead, self._overhead)
         self._seconds += seconds
         self._groups += groups
         self._stale -= 1
@@ -46,7 +49,7 @@ class CallTimes:
     @property
     def overhead(self) -> float:
         """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
-        return self._overhead
+        return 0.0 if self._overhead == math.inf else self._overhead
 
     def late(self, groups: int) -> float:
         """Seconds after which a call of so many groups is late; infinite before the first answer.
@@ -61,4 +64,5 @@ class CallTimes:
             ordered = sorted(self._each)
             self._high = ordered[min(int(_SHARE * len(ordered)), len(ordered) - 1)]
             self._stale = min(_REFRESH, len(ordered))
-        return groups * self._high * (_FACTOR + _CAUTION / len(self._each)) + self.overhead
+        usual = groups * self._high * (_FACTOR + _CAUTION / len(self._each))
+        return max(usual, _LEAST) + _OVERHEADS * self.overhead

@@ -96,6 +96,7 @@ class LiveJob:
         self._began = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call, Future[Any]]] = SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
+        self._calls: dict[int, Call] = {}
         self._replies: dict[int, Reply] = {}
         self._errors: dict[int, BaseException] = {}
         self._kept: dict[Hashable, Kept] = {}
@@ -130,6 +131,8 @@ class LiveJob:
             if self._failing is not None:
                 raise self._failing
         finally:
+            for call in self._calls.values():
+                self._note(call, max(0.0, self.seconds - call.started), "abandoned")
             left = [future for future in self._futures.values() if not future.done()]
             if left:
                 self._engine.abandon(left)
@@ -187,12 +190,13 @@ class LiveJob:
             kept = self._kept[worker] = self._engine.keep(worker, self._task)
         future = self._engine.submit(worker, kept, batch)
         self._futures[call.number] = future
+        self._calls[call.number] = call
         events = self._events
         future.add_done_callback(lambda done: events.put((call, done)))
 
     def _event(self, call: Call, future: Future[Any]) -> Event:
         """What the end of a call means, noted in the table of calls."""
-        del self._futures[call.number]
+        del self._futures[call.number], self._calls[call.number]
         now = self.seconds
         error = CancelledError() if future.cancelled() else future.exception()
         if error is None:

@@ -43,9 +43,11 @@ __all__ = [
 _SECONDS = 0.05  # that a call should take at least,
 _OVERHEADS = 50  # times its overhead too,
 _DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
-_SHARES = 8  # calls that each worker could still get when a call is cut
+_SHARES = 8  # calls that each worker could still get when a call is cut,
+_LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
+_SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
@@ -209,6 +211,14 @@ Decision = Start | Withdraw | Abandon | Take | FailRows | Ended
 
 
 @dataclass(slots=True, eq=False)
+class _Lineage:
+    """Crashes of a call of several groups, and of its halves, of whose groups one may be the cause."""
+
+    crashes: int = 0
+    suspected: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class _Piece:
     """Groups that are computed together, and the calls that compute them."""
 
@@ -218,8 +228,8 @@ class _Piece:
     """In flight and wanted."""
     held: set[Hashable] = field(default_factory=set)
     """Workers that have, or had, a copy."""
-    inherited: int = 0
-    """Crashes of calls that held these groups and others."""
+    lineage: _Lineage | None = None
+    """Of the calls that held these groups and others, if one has crashed."""
     crashes: int = 0
     """Of calls that held this one group."""
     never_begun: int = 0
@@ -232,6 +242,8 @@ class _Worker:
     domain: Hashable
     calls: deque[Call] = field(default_factory=deque)
     """In flight; the first is running."""
+    ready: bool = False
+    """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
 
 
 class Scheduler:
@@ -314,7 +326,12 @@ class Scheduler:
         if call is None:
             return
         self._answered += 1
-        overhead = max(0.0, event.now - call.started - event.seconds)
+        worker = self._workers.get(call.worker)
+        overhead = None
+        if worker is not None:
+            if worker.ready:
+                overhead = max(0.0, event.now - call.started - event.seconds)
+            worker.ready = True
         self._times.add(call.groups, event.seconds, overhead)
         if not call.wanted:
             return
@@ -329,8 +346,9 @@ class Scheduler:
         for copy in piece.copies:
             self._give_up(copy)
         piece.copies.clear()
-        if piece.crashes > self.job.retries:
+        if piece.crashes >= _SUSPECT:
             self._suspected -= piece.crashes
+            self._suspect(piece.lineage, suspected=False)
         self._out.append(Take(call))
         self._left -= call.groups
         for group in raised:
@@ -357,15 +375,22 @@ class Scheduler:
             if call.groups == 1:
                 self._crashed_alone(piece)
             else:
-                piece.inherited += 1
+                piece.lineage = piece.lineage or _Lineage()
+                piece.lineage.crashes += 1
+                self._suspected += piece.lineage.suspected
         if call.wanted:
             self._lose(call, loss)
 
     def _crashed_alone(self, piece: _Piece) -> None:
         piece.crashes += 1
-        if piece.crashes > self.job.retries:
-            fresh = piece.crashes == self.job.retries + 1
-            self._suspected += piece.crashes if fresh else 1
+        if piece.crashes >= _SUSPECT:
+            self._suspected += _SUSPECT if piece.crashes == _SUSPECT else 1
+            self._suspect(piece.lineage, suspected=True)
+
+    def _suspect(self, lineage: _Lineage | None, *, suspected: bool) -> None:
+        if lineage is not None and lineage.suspected is not suspected:
+            lineage.suspected = suspected
+            self._suspected += lineage.crashes if suspected else -lineage.crashes
 
     def _on_tick(self, event: Tick) -> None:
         while self._timeouts and self._timeouts[0][0] <= event.now:
@@ -438,27 +463,32 @@ class Scheduler:
         """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""
         piece, retries = call.piece, self.job.retries
         piece.copies.remove(call)
-        if piece.copies:
+        blamed = loss is Loss.CRASHED and self._to_blame(piece)
+        if piece.copies and not blamed:
             return
+        for copy in piece.copies:
+            self._give_up(copy)
+        piece.copies.clear()
         if piece.partial is not None:
             self._take(piece, *piece.partial)
         elif retries and call.groups > 1:
             middle = (piece.begin + piece.end) // 2
             for begin, end in ((middle, piece.end), (piece.begin, middle)):
-                half = _Piece(begin, end, held=set(piece.held), inherited=piece.inherited)
+                half = _Piece(begin, end, held=set(piece.held), lineage=piece.lineage)
                 self._waiting.appendleft(half)
-        elif loss is Loss.CRASHED and retries and not self._to_blame(piece):
+        elif loss is Loss.CRASHED and not blamed:
             self._waiting.append(piece)
         else:
             self._left -= call.groups
             self._fail(call, piece.begin, piece.end, loss)
 
     def _to_blame(self, piece: _Piece) -> bool:
-        """Whether a group that has crashed alone is the cause, and not its workers."""
+        """Whether the groups of a call that has crashed are the cause, and not its worker."""
+        if not self.job.retries:
+            return not piece.copies
         if piece.crashes <= self.job.retries:
             return False
-        own = piece.inherited
-        crashed = self._crashed - self._suspected - own
+        crashed = self._crashed - self._suspected
         others = self._answered + crashed
         share = crashed / others if others > 0 else 0.0
         return (
@@ -519,7 +549,7 @@ class Scheduler:
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 piece = self._piece_for(name)
                 if piece is not None:
-                    retry = bool(piece.inherited or piece.crashes or piece.held)
+                    retry = bool(piece.lineage or piece.crashes or piece.held)
                     self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
                 elif not self._waiting:
                     return
@@ -548,10 +578,12 @@ class Scheduler:
         seconds = max(_SECONDS, _OVERHEADS * times.overhead, _DRIVER * workers)
         seconds = min(seconds, self.job.call_timeout / 4)
         fair = -(-left // (_SHARES * workers))
+        if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
+            fair = min(left, math.ceil(_LEAST_OVERHEADS * times.overhead / times.mean))
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
-        return max(1, most)
+        return min(left, max(1, most))
 
     def _hasten(self, now: float) -> float | None:
         """With nothing left to start: take calls sent ahead back, and send late ones again.

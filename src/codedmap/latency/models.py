@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..contracts.arguments import check_whole, is_real
+from ..contracts.arguments import check_whole, is_real, set_numbers
 from ..errors import InvalidArgument
 
 __all__ = [
@@ -52,18 +52,6 @@ def _exponential(
     drawn: np.ndarray = rng.standard_exponential(shape, dtype=dtype)
     drawn *= mean
     return drawn
-
-
-def _set_float(model: Family, name: str, least: float, *, above: bool = False) -> None:
-    """Convert a field to float, so that printing, comparing and drawing do not depend on its type."""
-    value = getattr(model, name)
-    fits = is_real(value) and math.isfinite(value) and value >= least
-    if not fits or (above and value == least):
-        raise InvalidArgument(
-            f"{name}={value!r} must be a finite number "
-            f"{'of more than' if above else 'of at least'} {least:g}"
-        )
-    object.__setattr__(model, name, float(value))
 
 
 @runtime_checkable
@@ -142,8 +130,7 @@ class ShiftedExponential(Family):
     mean: float = 0.5
 
     def __post_init__(self) -> None:
-        _set_float(self, "shift", 0.0)
-        _set_float(self, "mean", 0.0)
+        set_numbers(self, "shift", "mean")
 
     def survival(self, seconds: float) -> float:
         if seconds < self.shift:
@@ -183,9 +170,8 @@ class Pareto(Family):
     exponent: float = 1.5
 
     def __post_init__(self) -> None:
-        _set_float(self, "shift", 0.0)
-        _set_float(self, "scale", 0.0)
-        _set_float(self, "exponent", 0.0, above=True)
+        set_numbers(self, "shift", "scale")
+        set_numbers(self, "exponent", above=True)
 
     def survival(self, seconds: float) -> float:
         if seconds < self.shift:
@@ -235,7 +221,7 @@ class Bimodal(Family):
                 f"base={self.base!r} has no distribution: give ShiftedExponential, Pareto or Bimodal"
             )
         object.__setattr__(self, "share", check_share(self.share))
-        _set_float(self, "factor", 1.0)
+        set_numbers(self, "factor", least=1.0)
 
     def survival(self, seconds: float) -> float:
         slow = self.share * self.base.survival(seconds / self.factor)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-__all__ = ["CallRecord", "CallTable"]
+__all__ = ["CallRecord", "CallTable", "draw_timeline"]
 
 
 class CallRecord(NamedTuple):
@@ -80,3 +80,49 @@ class CallTable(Sequence[CallRecord]):
         return text + (f" ({', '.join(f'{n:,} {k}' for k, n in extra.items())})" if extra else "")
 
     __repr__ = __str__
+
+
+_COLOURS = {
+    "answered": "tab:blue",
+    "late": "tab:gray",
+    "abandoned": "tab:gray",
+    "not started": "tab:gray",
+    "crashed": "tab:red",
+    "raised": "tab:orange",
+    "timed out": "tab:purple",
+}
+
+
+def draw_timeline(calls: CallTable, axes: Any = None) -> Any:
+    """A bar for each call from its start to its end, with a line of bars for each worker; see `MapResult.timeline`."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    if axes is None:
+        axes = Figure(figsize=(8, 4), layout="constrained").add_subplot()
+    workers = {name: place for place, name in enumerate(sorted({c.worker for c in calls}, key=str))}
+    for outcome, colour in _COLOURS.items():
+        those = [call for call in calls if call.outcome == outcome]
+        axes.barh(
+            [workers[call.worker] for call in those],
+            [call.seconds for call in those],
+            left=[call.start for call in those],
+            height=0.8,
+            color=colour,
+            edgecolor=["black" if call.kind == "hedge" else "white" for call in those],
+            linewidth=[1.0 if call.kind == "hedge" else 0.3 for call in those],
+        )
+    seen = {call.outcome for call in calls}
+    handles = [Patch(color=colour, label=name) for name, colour in _COLOURS.items() if name in seen]
+    if any(call.kind == "hedge" for call in calls):
+        handles.append(Patch(facecolor="none", edgecolor="black", label="hedge"))
+    axes.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=len(handles),
+        frameon=False,
+    )
+    axes.set(xlabel="seconds", ylabel="worker", xlim=(0.0, None))
+    axes.set_yticks(range(len(workers)), [str(name) for name in workers])
+    return axes.figure

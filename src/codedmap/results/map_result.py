@@ -11,7 +11,7 @@ import numpy as np
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
 from ..errors import NotEnoughAnswers
-from .calls import CallTable
+from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .status import Status
 from .summary import heading, workers_lines
@@ -26,9 +26,9 @@ class MapResult:
     values: Any
     """(m, *y): row i is the value of input row i; NaN, or None among objects, where it is FAILED or MISSING.
     Where ``fn`` returns a tuple, dict or dataclass of arrays, one of these with a row per input in each."""
-    stderr: np.ndarray | None
-    """Standard errors: 0 where exact, infinite where nothing is known; None if nothing was estimated, or the
-    code has none. With a code (m,), of the root mean square over a row's outputs."""
+    stderr: Any
+    """Standard errors: 0 where exact, infinite where nothing is known. Like ``values``; with a code (m,), of the
+    root mean square over a row's outputs, or None if the code has none."""
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
@@ -42,7 +42,7 @@ class MapResult:
     worker_seconds: float = 0.0
     """Of all calls together."""
     calls: CallTable = field(default_factory=lambda: CallTable(()))
-    """All calls that ended."""
+    """All calls; those that still ran when the job ended are "abandoned"."""
     answered: tuple[int, ...] = ()
     """With a code: slots whose answer had come when waiting ended."""
     abandoned: tuple[int, ...] = ()
@@ -84,6 +84,26 @@ class MapResult:
             error.__cause__ = next(iter(self.failures.values()), None)
             raise error
         return self
+
+    def timeline(self, axes: Any = None) -> Any:
+        """Draw the calls: a bar for each, from its start to its end, in the line of its worker.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        return draw_timeline(self.calls, axes)
 
     def __str__(self) -> str:
         if self.code is None:

@@ -14,6 +14,7 @@ from ..contracts.stopping import Progress
 __all__ = ["JobProgress", "ProgressDisplay", "progress_bar", "row_progress_bar"]
 
 _OFTEN = 0.1  # seconds between two changes of a bar
+_STARTING = "starting workers"  # until the first answer: they import what the function needs
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
 
 ProgressDisplay = AbstractContextManager[Callable[[Progress], None]]
@@ -103,11 +104,11 @@ class JobProgress:
     ----------
     wanted : bool or None
         None: on a terminal and in a notebook only.
-    rows, workers : int
+    rows : int
     """
 
-    def __init__(self, wanted: bool | None, rows: int, workers: int) -> None:
-        self._wanted, self._rows, self._workers = wanted, rows, workers
+    def __init__(self, wanted: bool | None, rows: int) -> None:
+        self._wanted, self._rows = wanted, rows
         self._bar: Any = None
         self._task: Any = None
         self._plain = False
@@ -150,8 +151,7 @@ class JobProgress:
             console=console,
             transient=True,
         )
-        started = f"starting {self._workers} worker{'s' * (self._workers > 1)}"
-        self._task = self._bar.add_task("", total=self._rows, rest=started)
+        self._task = self._bar.add_task("", total=self._rows, rest=_STARTING)
         self._bar.start()
 
     def _show(self, job: _RunningJob) -> None:
@@ -179,7 +179,9 @@ class JobProgress:
 
 
 def _described(job: _RunningJob) -> str:
-    _, failed, running, hedged = job.counts
+    exact, failed, running, hedged = job.counts
+    if not exact + failed:
+        return _STARTING
     parts = [f"{running:,} running"]
     if failed:
         parts.append(f"{failed:,} failed")

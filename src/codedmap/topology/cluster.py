@@ -7,18 +7,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..contracts.arguments import set_numbers
 from ..errors import InvalidArgument
-from .error import ErrorModel, check_amount
+from .error import ErrorModel
 
 __all__ = ["Cluster", "InformationNode", "LearningNode", "Link", "joined"]
 
 
-def _checked(node: Any, what: str, amounts: tuple[str, ...]) -> None:
+def _check_node(node: Any, what: str, *amounts: str) -> None:
     if not isinstance(node.name, str) or not node.name:
         raise InvalidArgument(f"the name of {what} must be a text that is not empty: {node.name!r}")
-    for name in amounts:
-        value = check_amount(f"{what} {node.name}: {name}", getattr(node, name))
-        object.__setattr__(node, name, value)
+    set_numbers(node, *amounts, of=f"{what} {node.name}: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class LearningNode:
 
     def __post_init__(self) -> None:
         amounts = ("seconds", "cost", "seconds_per_sample", "jitter", "samples")
-        _checked(self, "learning node", amounts)
+        _check_node(self, "learning node", *amounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class InformationNode:
     cost: float = 0.0
 
     def __post_init__(self) -> None:
-        _checked(self, "information node", ("samples", "cost"))
+        _check_node(self, "information node", "samples", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,7 @@ class Link:
     cost: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "cost"):
-            value = check_amount(f"link {self.first}-{self.second}: {name}", getattr(self, name))
-            object.__setattr__(self, name, value)
+        set_numbers(self, "seconds", "cost", of=f"link {self}: ")
 
     def __str__(self) -> str:
         return f"{self.first}-{self.second}"

@@ -7,21 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.arguments import is_real
-from ..errors import InvalidArgument
+from ..contracts.arguments import set_numbers
 
-__all__ = ["ErrorModel", "check_amount"]
+__all__ = ["ErrorModel"]
 
 _MOST = 1e15
 """Iterations; larger numbers are no longer exact in floating point, and count as infinite."""
-
-
-def check_amount(name: str, value: Any, *, above: bool = False) -> float:
-    """The value as a float; raises `InvalidArgument` unless it is finite and at least (or above) 0."""
-    if not is_real(value) or not 0.0 <= value < np.inf or (above and value == 0.0):
-        least = "above 0" if above else "of at least 0"
-        raise InvalidArgument(f"{name}={value!r} must be a finite number {least}")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +48,8 @@ class ErrorModel:
     optimisation: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("floor", "statistical", "optimisation"):
-            object.__setattr__(self, name, check_amount(name, getattr(self, name)))
-        object.__setattr__(self, "exponent", check_amount("exponent", self.exponent, above=True))
+        set_numbers(self, "floor", "statistical", "optimisation")
+        set_numbers(self, "exponent", above=True)
 
     def error(self, samples: Any, gap: float, iterations: Any) -> Any:
         """The error with this many samples in an iteration, at this gap, after this many iterations."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.arguments import check_number
 from ..errors import InvalidArgument, Unreachable
 from .cluster import Cluster, Link, joined
-from .error import check_amount
 from .inner import Objective
 from .outer import Climb
 from .selection import Problem, Selection
@@ -160,9 +160,9 @@ def plan_cluster(
     """
     if not isinstance(cluster, Cluster):
         raise InvalidArgument(f"cluster={cluster!r} must be a Cluster")
-    error = check_amount("error", error, above=True)
+    error = check_number("error", error, above=True)
     if seconds != np.inf:
-        seconds = check_amount("seconds", seconds, above=True)
+        seconds = check_number("seconds", seconds, above=True)
     floor = cluster.error.floor
     if error <= floor:
         raise Unreachable(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..api.sum import CodedParts
 from ..api.sum import sum as coded_sum
-from ..contracts.arguments import is_real
+from ..contracts.arguments import check_number, is_real
 from ..contracts.stopping import StoppingRule
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.sum_result import SumResult
@@ -333,7 +333,7 @@ def _checked_start(weights: Any) -> np.ndarray:
 def _checked_rate(value: Any, number: int) -> float:
     if not is_real(value) or not 0 < value < math.inf:
         raise InvalidArgument(
-            f"the learning rate of step {number} is {value!r}: it must be a finite number of more than 0"
+            f"the learning rate of step {number} is {value!r}: it must be a finite number above 0"
         )
     return float(value)
 
@@ -350,8 +350,7 @@ def _check_betas(betas: Any, dtype: np.dtype[Any]) -> None:
 
 
 def _check_epsilon(epsilon: Any, dtype: np.dtype[Any]) -> None:
-    if not is_real(epsilon) or not 0 < epsilon < math.inf:
-        raise InvalidArgument(f"epsilon={epsilon!r} must be a finite number of more than 0")
+    check_number("epsilon", epsilon, above=True)
     with np.errstate(over="ignore", under="ignore"):
         rounded = dtype.type(epsilon)
     if not 0 < rounded < np.inf:

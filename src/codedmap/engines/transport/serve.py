@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Hashable
@@ -20,16 +23,20 @@ from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
 __all__ = [
+    "HEADER",
     "KeptKey",
     "Request",
     "Terminated",
     "forget",
     "hello",
     "serve",
-    "start",
     "versions",
+    "work",
     "worker_name",
 ]
+
+HEADER = 8
+"""Bytes in which the length of a reply stands before it."""
 
 # The one place of state in a worker process: what `Engine.keep` left here, by key.
 _kept: dict[Hashable, Any] = {}
@@ -57,25 +64,36 @@ class Terminated(SystemExit):
     """Raised in a worker that is terminated: not a failure of the function that it interrupts."""
 
 
-def start(run: str) -> None:
-    """Prepare a new worker: called once, before its first request."""
+def work(pipe: socket.socket, run: str) -> None:
+    """Serve the calls that arrive through a pipe, until the caller ends."""
+    watching = _prepare(run)
+    pipe.set_inheritable(False)
+    ended = EOFError, ConnectionError, pickle.UnpicklingError  # the last in the middle of a request
+    with pipe.makefile("rb") as requests, contextlib.suppress(*ended):
+        while True:
+            _answer(pickle.load(requests), pipe)
+    watching.join()
+
+
+def _prepare(run: str) -> threading.Thread:
+    """Prepare a new worker; returns the thread that ends it with the caller."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
     # A group of its own and a mark, so that what a function starts can be ended with it.
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
+    os.setpgrp()
     mark(worker_name(run, os.getpid()))
-    # Ctrl-C is ignored by now, and SIGHUP of a terminal does not reach this group. Processes that a
-    # function starts must find neither blocked.
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
+    # SIGHUP of a terminal does not reach this group. Processes that a function starts must find neither blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
     # N workers with a thread per core each would compete for the cores.
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     threads = threads if threads.isdecimal() and int(threads) > 0 else "1"
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, threads)
     threadpoolctl.threadpool_limits(int(threads))
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with_caller, args=(parent.sentinel, run), daemon=True).start()
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+    watching = threading.Thread(target=_end_with, args=(caller.sentinel, run), daemon=True)
+    watching.start()
+    return watching
 
 
 def worker_name(run: str, pid: int) -> str:
@@ -83,8 +101,16 @@ def worker_name(run: str, pid: int) -> str:
     return f"{run}:{pid}:"
 
 
-def hello() -> None:
+def hello(_: object = None) -> None:
     """Answer, to show that this worker has started."""
+
+
+def _answer(request: Request, pipe: socket.socket) -> None:
+    try:
+        reply = pickle.dumps(serve(request), protocol=5)
+    except MemoryError as error:
+        reply = pickle.dumps(Failure.of(error))
+    pipe.sendall(len(reply).to_bytes(HEADER) + reply)
 
 
 def serve(request: Request) -> Parcel | Failure:
@@ -154,12 +180,12 @@ def _open(content: Received) -> Any:
         ) from error
 
 
-def _end_with_caller(sentinel: int, run: str) -> None:
+def _end_with(caller: int, run: str) -> None:
     # The caller may be killed without a chance to end its workers: then they end themselves,
     # with what their functions have started, and leave no segment behind.
-    wait([sentinel])
+    wait([caller])
     discard_all(run)
     end_descendants(worker_name(run, os.getpid()), [os.getpid()])
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+    if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

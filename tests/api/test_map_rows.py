@@ -1,0 +1,525 @@
+"""`map` without a code: every row exact, or what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.errors import CallTimeout, CannotSend, RowFailed, WorkerCrashed
+from codedmap.testing import Faulty, Scripted, crash, fail, late, never
+
+X = np.linspace(0.0, 3.0, 40).reshape(20, 2)
+
+
+@pytest.fixture(scope="module")
+def local():
+    with cm.engines.Local(2) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(3) as executor:
+        yield executor
+
+
+# Inputs and answers -----------------------------------------------------------------------------------
+
+
+def test_rows_of_an_array(pool):
+    result = cm.map(np.sin, X, engine=pool)
+    np.testing.assert_array_equal(result.values, np.sin(X))
+    assert (result.status == cm.Status.EXACT).all()
+    assert result.outcome is cm.Outcome.EXACT
+    assert result.stderr.shape == X.shape
+    assert not result.stderr.any()
+    assert result.check() is result
+    assert result.worker_seconds > 0.0
+
+
+def test_the_dtype_is_kept(pool):
+    assert cm.map(np.sin, X.astype(np.float32), engine=pool).values.dtype == np.float32
+    assert cm.map(lambda b: b, np.arange(9), engine=pool).values.dtype == np.arange(9).dtype
+
+
+def test_a_list_of_anything(pool):
+    words = ["a", "bcd", "ef", ""]
+    assert cm.map(cm.itemwise(len), words, engine=pool).values.tolist() == [1, 3, 2, 0]
+    upper = cm.map(cm.itemwise(str.upper), words, engine=pool).values
+    assert upper.tolist() == ["A", "BCD", "EF", ""]
+    records = [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+    assert cm.map(cm.itemwise(lambda r: r["a"] * r["b"]), records, engine=pool).values.tolist() == [
+        2,
+        12,
+    ]
+
+
+def test_a_list_of_equal_rows_is_an_array(pool):
+    result = cm.map(lambda batch: batch.sum(axis=1), X.tolist(), engine=pool)
+    np.testing.assert_allclose(result.values, X.sum(axis=1))
+
+
+def test_several_inputs(pool):
+    result = cm.map(lambda a, b: a + b[:, 0], (X[:, 0], X), engine=pool)
+    np.testing.assert_array_equal(result.values, 2 * X[:, 0])
+    result = cm.map(cm.itemwise(lambda a, name: f"{name}{a}"), ([1, 2], ["x", "y"]), engine=pool)
+    assert result.values.tolist() == ["x1", "y2"]
+
+
+def test_data_frames(pool):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1]}, index=np.arange(20) * 7)
+    result = cm.map(lambda batch: batch["a"] * batch["b"], frame, engine=pool)
+    np.testing.assert_array_equal(result.values, X[:, 0] * X[:, 1])
+    result = cm.map(cm.itemwise(lambda row: row["a"]), frame, engine=pool)
+    np.testing.assert_array_equal(result.values, X[:, 0])
+    result = cm.map(lambda batch: batch * 2, frame, engine=pool)
+    np.testing.assert_array_equal(result.values["b"], 2 * X[:, 1])
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+@dataclasses.dataclass
+class Box:
+    size: object
+    label: object
+
+
+def test_answers_of_several_parts(pool):
+    result = cm.map(lambda b: {"sum": b.sum(axis=1), "rows": b}, X, engine=pool).values
+    np.testing.assert_array_equal(result["sum"], X.sum(axis=1))
+    np.testing.assert_array_equal(result["rows"], X)
+    result = cm.map(cm.itemwise(lambda row: Pair(row[0], (row, "s"))), X, engine=pool).values
+    assert isinstance(result, Pair)
+    np.testing.assert_array_equal(result.right[0], X)
+    assert result.right[1].tolist() == ["s"] * 20
+    result = cm.map(cm.itemwise(lambda row: Box(row.sum(), None)), X, engine=pool).values
+    assert isinstance(result, Box)
+    assert result.label.tolist() == [None] * 20
+
+
+def test_keyword_arguments(pool):
+    result = cm.map(lambda b, power: b**power, X, kwargs={"power": 3}, engine=pool)
+    np.testing.assert_array_equal(result.values, X**3)
+
+
+def test_a_seed_gives_each_row_its_own_stream(pool):
+    def draw(batch, rng):
+        return np.array([stream.random() for stream in rng])
+
+    one = cm.map(draw, X, seed=5, engine=pool, chunk=3).values
+    two = cm.map(draw, X, seed=5, engine=pool, chunk=7).values
+    three = cm.map(cm.itemwise(lambda row, rng: rng.random()), X, seed=5, engine=pool).values
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, three)
+    assert len(set(one)) == 20
+    assert (cm.map(draw, X, seed=6, engine=pool).values != one).all()
+
+
+def test_batches_cannot_be_written_to(pool):
+    given = X.copy()
+
+    def change(batch):
+        batch += 1.0
+        return batch
+
+    with pytest.raises(RowFailed, match="read-only"):
+        cm.map(change, given, engine=pool)
+    np.testing.assert_array_equal(given, X)
+
+
+# Rows that fail -----------------------------------------------------------------------------------------
+
+
+def seventh(row):
+    if row[0] == X[7, 0]:
+        raise KeyError("seven")
+    return row.sum()
+
+
+def test_the_first_row_that_raises_is_named(pool):
+    with pytest.raises(RowFailed, match=r"row 7 failed .* KeyError") as caught:
+        cm.map(cm.itemwise(seventh), X, engine=pool)
+    assert caught.value.row == 7
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(caught.value, cm.NotEnoughAnswers)
+
+
+def test_its_traceback_is_the_workers(local):
+    with pytest.raises(RowFailed) as caught:
+        cm.map(cm.itemwise(seventh), X, engine=local)
+    assert "in seventh" in str(caught.value.__cause__.__cause__)
+
+
+@pytest.mark.parametrize("lift", [cm.itemwise, lambda fn: lambda b: np.array([fn(r) for r in b])])
+def test_rows_that_raise_cost_only_themselves(pool, lift):
+    result = cm.map(lift(seventh), X, engine=pool, on_error="record", chunk=6)
+    assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [7]
+    assert np.isnan(result.values[7])
+    assert np.flatnonzero(np.isinf(result.stderr)).tolist() == [7]
+    np.testing.assert_allclose(np.delete(result.values, 7), np.delete(X.sum(axis=1), 7))
+    assert list(result.failures) == [7]
+    assert isinstance(result.failures[7], KeyError)
+    with pytest.raises(cm.NotEnoughAnswers, match=r"1 of 20 rows failed .*row 7"):
+        result.check()
+
+
+def test_rows_that_end_their_worker_cost_only_themselves(local):
+    def ends(row):
+        if row[0] in (X[3, 0], X[12, 0]):
+            os._exit(3)
+        if row[0] == X[5, 0]:
+            raise ValueError(5)
+        return row.sum()
+
+    result = cm.map(cm.itemwise(ends), X, engine=local, on_error="record")
+    assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [3, 5, 12]
+    assert isinstance(result.failures[3], WorkerCrashed)
+    assert re.match("row 3 ended its worker ([3-9]|1.|20) times", str(result.failures[3]))
+    assert result.exact.sum() == 17
+
+
+def test_a_row_beyond_the_timeout_fails(local):
+    def hangs(row):
+        if row[0] == X[4, 0]:
+            time.sleep(60.0)
+        return row.sum()
+
+    result = cm.map(cm.itemwise(hangs), X, engine=local, on_error="record", call_timeout=1.0)
+    assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [4]
+    assert isinstance(result.failures[4], CallTimeout)
+    assert isinstance(result.failures[4], TimeoutError)
+
+
+def test_objects_and_integers_without_an_answer(pool):
+    result = cm.map(
+        cm.itemwise(lambda x: (1 // x, str(x))), [1, 0, 1], engine=pool, on_error="record"
+    )
+    np.testing.assert_array_equal(result.values[0], [1.0, np.nan, 1.0])
+    assert result.values[1].tolist() == ["1", None, "1"]
+
+
+# Workers that fail ----------------------------------------------------------------------------------------
+
+
+def test_a_crash_costs_the_call_that_ran():
+    with Scripted(3, {0: [crash()], 2: [crash(), crash()]}) as engine:
+        result = cm.map(np.sin, X, engine=engine)
+    np.testing.assert_array_equal(result.values, np.sin(X))
+    assert result.calls.count("crashed") == 3
+
+
+def test_a_stopped_worker_is_hedged():
+    with Scripted(3, {1: never()}) as engine:
+        result = cm.map(np.sin, X, engine=engine)
+    np.testing.assert_array_equal(result.values, np.sin(X))
+    assert result.hedges == 1
+
+
+def test_without_hedges_a_late_call_is_waited_for():
+    with Scripted(3, {1: [late(1.0)]}) as engine:
+        result = cm.map(np.sin, X, engine=engine, hedge=None)
+    assert result.hedges == 0
+    assert result.seconds >= 1.0
+
+
+def test_real_crashes(local):
+    engine = Faulty(local, {0: [crash()], 1: [crash()]})
+    result = cm.map(np.sin, X, engine=engine, chunk=2)
+    np.testing.assert_array_equal(result.values, np.sin(X))
+    assert result.calls.count("crashed") == 2
+
+
+def test_calls_are_a_table():
+    with Scripted(2, {1: [fail(ValueError("once"))]}) as engine:
+        result = cm.map(np.sin, X, engine=engine, chunk=5)
+    columns = result.calls.columns()
+    assert (
+        sum(
+            len(rows)
+            for rows, o in zip(columns["rows"], columns["outcome"], strict=True)
+            if o == "answered"
+        )
+        == 20
+    )
+    assert columns["outcome"].count("raised") == 1
+    assert {"first", "retry"} == set(columns["kind"])
+    assert set(columns["worker"]) == {0, 1}
+    assert all(0.0 <= start <= result.seconds for start in columns["start"])
+    assert "6 calls: 5 answered, 1 raised" in str(result)
+
+
+# Stopping early -------------------------------------------------------------------------------------------
+
+
+def slow(row):
+    time.sleep(0.02)
+    return np.array([np.sin(2 * row[0]), row[1]])
+
+
+def test_what_is_missing_at_the_deadline_is_estimated(local):
+    inputs = np.random.default_rng(3).random((400, 2))
+    result = cm.map(cm.itemwise(slow), inputs, engine=local, deadline=2.0)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert result.outcome is cm.Outcome.DEADLINE
+    assert estimated.sum() + result.exact.sum() == 400
+    assert estimated.any()
+    right = np.stack([np.sin(2 * inputs[:, 0]), inputs[:, 1]], axis=1)
+    np.testing.assert_array_equal(result.values[result.exact], right[result.exact])
+    assert np.abs(result.values - right)[estimated].max() < 0.5
+    assert result.stderr.shape == (400, 2)
+    assert (result.stderr[estimated] > 0.0).all()
+    assert (result.stderr[result.exact] == 0.0).all()
+    assert result.seconds < 10.0
+
+
+def test_what_cannot_be_estimated_is_missing():
+    with Scripted(2, {1: never()}) as engine:
+        result = cm.map(cm.itemwise(str), [1, 2], engine=engine, deadline=0.2, hedge=None)
+    assert result.status.tolist() == [cm.Status.EXACT, cm.Status.MISSING]
+    assert result.values[0] == "1"
+    assert result.values[1] is None
+    with pytest.raises(cm.NotEnoughAnswers, match="1 are missing"):
+        result.check()
+
+
+def test_failed_rows_are_not_estimated(pool):
+    def fn(row):
+        time.sleep(0.01)
+        return seventh(row)
+
+    result = cm.map(cm.itemwise(fn), X, engine=pool, on_error="record", deadline=30.0)
+    assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [7]
+    assert np.isnan(result.values[7])
+
+
+def test_a_stream_improves_and_ends_as_map_does(pool):
+    results = list(cm.stream(cm.itemwise(lambda r: (time.sleep(0.01), r.sum())[1]), X, engine=pool))
+    exact = [result.exact.sum() for result in results]
+    assert exact == sorted(exact)
+    assert exact[-1] == 20
+    assert results[0].outcome is cm.Outcome.WAITING
+    assert results[-1].outcome is cm.Outcome.EXACT
+    known = results[0].exact
+    np.testing.assert_array_equal(results[0].values[known], X.sum(axis=1)[known])
+    assert np.isnan(results[0].values[~known]).all()
+
+
+def test_a_stream_that_is_closed_abandons_its_calls(local):
+    stream = cm.stream(cm.itemwise(lambda r: time.sleep(0.2)), X, engine=local)
+    next(stream)
+    stream.close()
+    assert cm.map(np.sin, X, engine=local).exact.all()
+
+
+# Engines ----------------------------------------------------------------------------------------------------
+
+
+def test_without_an_engine_rows_run_on_this_machine():
+    result = cm.map(cm.itemwise(lambda row: os.getpid()), X)
+    assert os.getpid() not in result.values
+    assert result.exact.all()
+
+
+def test_inside_a_worker_rows_run_there(local):
+    def nested(row):
+        inner = cm.map(cm.itemwise(lambda x: (os.getpid(), threading.get_ident())), row)
+        return os.getpid() == inner.values[0][0] and len(set(inner.values[1])) == 1
+
+    assert cm.map(cm.itemwise(nested), X, engine=local).values.all()
+
+
+def test_a_process_pool():
+    with ProcessPoolExecutor(2) as executor:
+        result = cm.map(cm.itemwise(lambda row: row.sum()), X, engine=executor)
+    np.testing.assert_allclose(result.values, X.sum(axis=1))
+
+
+def test_a_function_is_sent_once_to_each_worker(local, tmp_path):
+    class Model:
+        def __call__(self, batch):
+            return batch
+
+        def __setstate__(self, state):
+            (tmp_path / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+        def __getstate__(self):
+            return {"big": np.zeros(10)}
+
+    cm.map(Model(), X, engine=local, chunk=1)
+    assert 1 <= len(list(tmp_path.iterdir())) <= 2  # one worker may be fast enough for all
+
+
+def test_what_workers_print_reaches_the_caller(local, capsys):
+    def speaks(row):
+        if row[0] == X[4, 0]:
+            print("hello")
+            print("error", file=sys.stderr)
+        return row
+
+    cm.map(cm.itemwise(speaks), X, engine=local)
+    out = capsys.readouterr()
+    assert "] hello" in out.out
+    assert "] error" in out.out + out.err
+    assert out.out.startswith("[worker ")
+
+
+# Bad input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"deadline": 0}, "Deadline.0. must be more than 0"),
+        ({"deadline": -1.0}, "must be more than 0"),
+        ({"tolerance": -1.0}, "must be a number of at least 0"),
+        ({"retries": -1}, "retries=-1"),
+        ({"retries": 1.5}, "retries=1.5"),
+        ({"call_timeout": 0}, "call_timeout=0 must be more than 0"),
+        ({"on_error": "ignore"}, 'on_error=.ignore. must be "raise" or "record"'),
+        ({"seed": -1}, "seed=-1"),
+        ({"chunk": 0}, "chunk=0"),
+        ({"hedge": 0.5}, "hedge=0.5 must be a codedmap.Hedge"),
+        ({"hedge": cm.Hedge(after=1.0)}, "without a code"),
+        ({"stop": cm.Quorum(3)}, "there is no code"),
+        ({"stop": cm.Deadline}, "is no stop rule"),
+        ({"code": 3}, "is no code"),
+        ({"engine": 8}, "neither an engine nor an Executor"),
+        ({"engine": cm.engines.Local}, "neither an engine nor an Executor"),
+    ],
+)
+def test_bad_arguments(pool, arguments, message):
+    with pytest.raises(cm.InvalidArgument, match=message):
+        cm.map(np.sin, X, **{"engine": pool, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ((x for x in range(3)), "generator: give an array, a list, .*list.inputs."),
+        (iter([1, 2]), "list_iterator"),
+        ([], "empty"),
+        (np.empty((0, 3)), "empty"),
+        (3.0, "float"),
+        (np.float64(3.0), "single"),
+        ({"a": [1, 2]}, "dict"),
+        ("text", "str"),
+        ((X, X[:3]), "20, 3 rows"),
+        ((), "empty tuple"),
+        (np.ma.masked_equal([1, 2, 3], 2), "masked"),
+    ],
+)
+def test_bad_inputs(pool, inputs, message):
+    with pytest.raises(cm.InvalidArgument, match=message):
+        cm.map(np.sin, inputs, engine=pool)
+
+
+def test_an_executor_of_unknown_size():
+    class Odd(Executor):
+        pass
+
+    with pytest.raises(cm.InvalidArgument, match="FromExecutor"):
+        cm.map(np.sin, X, engine=Odd())
+
+
+def test_an_engine_without_workers():
+    class Empty(Scripted):
+        workers = 0
+
+    with Empty(1) as engine, pytest.raises(cm.InvalidArgument, match="no workers"):
+        cm.map(np.sin, X, engine=engine)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "record"])
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda b: b[:-1], "0 rows for a batch of 1"),
+        (lambda b: b.sum(), "a single value for a batch of 1: .*itemwise"),
+        (lambda b: None, "a single value"),
+        (lambda b: {"a": b, "b": 3.0}, "a single value"),
+    ],
+)
+def test_a_function_that_returns_another_number_of_rows(pool, fn, message, on_error):
+    with pytest.raises(cm.InvalidAnswer, match=message):
+        cm.map(fn, X, engine=pool, on_error=on_error)
+
+
+def test_a_function_whose_rows_differ_in_shape(pool):
+    with pytest.raises(cm.InvalidAnswer, match="shape"):
+        cm.map(cm.itemwise(lambda row: np.ones(2 if row[0] else 3)), X, engine=pool)
+    with pytest.raises(cm.InvalidAnswer, match="keys"):
+        cm.map(cm.itemwise(lambda row: {"a" if row[0] else "b": 1}), X, engine=pool)
+
+
+def test_a_function_that_cannot_be_sent(local):
+    lock = threading.Lock()
+    with pytest.raises(CannotSend, match="lock"):
+        cm.map(lambda b: (lock, b)[1], X, engine=local)
+
+
+def test_a_closed_engine():
+    engine = cm.engines.Local(1)
+    engine.close()
+    with pytest.raises(cm.EngineError, match="closed"):
+        cm.map(np.sin, X, engine=engine)
+
+
+def test_no_function():
+    with pytest.raises(cm.InvalidArgument, match="cannot be called"):
+        cm.map(None, X)
+
+
+# Progress ---------------------------------------------------------------------------------------------------
+
+
+def test_decisions_are_logged(pool, caplog):
+    with caplog.at_level("DEBUG", logger="codedmap"):
+        cm.map(np.sin, X[:3], engine=pool)
+    starts = [r for r in caplog.records if "Start" in r.getMessage()]
+    assert len(starts) == 3
+
+
+def test_without_a_terminal_progress_is_a_line_every_ten_seconds(pool, capsys, monkeypatch):
+    from codedmap.results import progress_bar
+
+    monkeypatch.setattr(progress_bar, "_SELDOM", 0.0)
+    cm.map(np.sin, X, engine=pool, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert lines[-1].startswith("codedmap: 20 of 20 rows after 0 s")
+    cm.map(np.sin, X, engine=pool)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_script_without_a_main_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import codedmap as cm
+            def square(x):
+                return x * x
+            print(cm.map(cm.itemwise(square), [1, 2, 3]).values.tolist())
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "[1, 4, 9]\n", done.stderr

@@ -1,0 +1,49 @@
+"""Limits of control groups, read from the files of both versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from codedmap.contracts.control_groups import group_limits
+
+
+@pytest.mark.parametrize(
+    ("controller", "files", "found"),
+    [
+        (
+            "memory",
+            {
+                "sys/fs/cgroup/a/memory.max": "50",
+                "sys/fs/cgroup/a/memory.current": "9",
+                "sys/fs/cgroup/memory/c/d/memory.limit_in_bytes": "70",
+                "sys/fs/cgroup/memory/c/d/memory.usage_in_bytes": "8",
+            },
+            [(50, 9), (70, 8)],
+        ),
+        (
+            "pids",
+            {
+                "sys/fs/cgroup/pids/c/pids.max": "60",
+                "sys/fs/cgroup/pids/c/pids.current": "58",
+                "sys/fs/cgroup/pids/e/pids.max": "1",
+                "sys/fs/cgroup/pids/e/pids.current": "1",
+            },
+            [(60, 58)],
+        ),
+        ("memory", {"sys/fs/cgroup/a/b/memory.max": "max"}, []),
+        ("memory", {"sys/fs/cgroup/a/memory.max": "5"}, []),
+    ],
+)
+def test_limits_of_the_groups_around_this_process_are_found(tmp_path, controller, files, found):
+    groups = "0::/a/b\n5:cpu,pids,memory:/c/d\n3:cpu:/e\n"
+    for name, content in {"proc/self/cgroup": groups, **files}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    limits = list(group_limits(controller, tmp_path))
+    assert [(one.limit, one.used) for one in limits] == found
+    assert all((tmp_path / one.file).exists() for one in limits)
+
+
+def test_a_system_without_control_groups_has_no_limits(tmp_path):
+    assert list(group_limits("memory", tmp_path)) == []

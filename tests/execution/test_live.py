@@ -1,0 +1,95 @@
+"""The scheduler over engines: what a live run records can be replayed."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.execution.inputs import InputRows
+from codedmap.execution.live import LiveJob
+from codedmap.execution.scheduler import Job, Scheduler
+from codedmap.execution.task import Itemwise, RowsTask
+from codedmap.testing import Scripted, crash, fail, late
+
+
+def slow_at_three(x):
+    time.sleep(0.3 if x == 3 else 0.002)
+    if x == 11:
+        raise ValueError(11)
+    return x
+
+
+def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, list]:
+    log: list = []
+    live = LiveJob(
+        Scheduler(job),
+        engine,
+        RowsTask(fn, {}, None, capture=False),
+        InputRows(np.arange(float(rows))),
+        record=True,
+        log=log,
+        **options,
+    )
+    for _ in live.run(lambda job: None):
+        pass
+    return live, log
+
+
+def plain(decision) -> tuple:
+    call = getattr(decision, "call", None)
+    what = () if call is None else (call.number, call.worker, call.begin, call.end, call.kind)
+    return (type(decision).__name__, *what)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_live_run_replayed_gives_the_same_decisions(ahead):
+    job = Job(60, hedge=0.05, ahead=ahead)
+    with ThreadPoolExecutor(3) as pool:
+        live, log = run(cm.engines.FromExecutor(pool, 3), job, Itemwise(slow_at_three), 60)
+    one, two = Scheduler(job), Scheduler(job)
+    decisions = [[plain(d) for d in one.handle(event)] for event in log]
+    assert decisions == [[plain(d) for d in two.handle(event)] for event in log]
+    assert one.outcome is live.scheduler.outcome
+    assert one.started == live.scheduler.started == len(live.calls)
+    starts = {d[1:5] for ds in decisions for d in ds if d[0] == "Start"}
+    made = {(c.chunk, c.worker, c.rows.start, c.rows.stop) for c in live.calls}
+    assert starts == made
+
+
+def test_every_call_is_in_the_table_once():
+    script = {0: [crash(), late(0.2)], 1: [fail(ValueError("once"))]}
+    with Scripted(3, script) as engine:
+        live, _ = run(engine, Job(30, hedge=0.05, size=3, ahead=0), np.sin, 30)
+    assert sorted(record.chunk for record in live.calls) == list(range(live.scheduler.started))
+    answered = [r for r in live.calls if r.outcome == "answered"]
+    rows = sorted(row for record in answered for row in record.rows)
+    assert rows == list(range(30))
+
+
+def test_calls_that_were_lost_before_they_began_cost_nothing():
+    class Losing(Scripted):
+        """Loses what is kept on worker 0 once, without a crash during a call."""
+
+        lost = False
+
+        def submit(self, slot, fn, payload):
+            if slot == 0 and not self.lost:
+                self.lost = fn.lost = True
+            return super().submit(slot, fn, payload)
+
+    with Losing(2) as engine:
+        live, _ = run(engine, Job(10, size=1, retries=0, hedge=None, ahead=0), np.sin, 10)
+    assert (live.status == cm.Status.EXACT).all()
+    assert [r.outcome for r in live.calls].count("not started") == 1
+
+
+def test_the_order_in_which_rows_start_is_given():
+    order = np.random.default_rng(0).permutation(20)
+    with Scripted(1) as engine:
+        live, _ = run(engine, Job(20, size=4, ahead=0), np.sin, 20, order=order)
+    np.testing.assert_array_equal(np.concatenate([r.rows for r in live.calls]), order)
+    np.testing.assert_array_equal(live.rows.values(live.status > 0), np.sin(np.arange(20.0)))

@@ -1,0 +1,364 @@
+"""The scheduler in virtual time: what holds whatever workers and rows do."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codedmap.contracts.stopping import Deadline, Outcome
+from codedmap.execution.scheduler import (
+    Abandon,
+    Answered,
+    Call,
+    CallFailed,
+    Ended,
+    FailRows,
+    Job,
+    Joined,
+    Kind,
+    Left,
+    Loss,
+    Scheduler,
+    Start,
+    Stop,
+    Take,
+    Tick,
+)
+from codedmap.execution.virtual import Ending, run_virtually
+
+seeds = st.integers(0, 10_000)
+
+
+class World:
+    """Rows that are slow, raise or crash, and workers that are slow, stop or die, all drawn."""
+
+    def __init__(self, seed: int) -> None:
+        rng = self.rng = random.Random(seed)
+        self.workers = rng.choice([1, 2, 3, 5, 12])
+        self.rows = rng.choice([1, 2, 7, 30, 120])
+        self.times = [0.02 * math.exp(rng.gauss(0, 1)) for _ in range(self.rows)]
+        if rng.random() < 0.5:
+            for row in rng.sample(range(self.rows), max(1, self.rows // 30)):
+                self.times[row] += 3.0
+        share = rng.choice([0.0, 0.0, 0.05])
+        self.raising = {row for row in range(self.rows) if rng.random() < share}
+        self.crashing = {row for row in range(self.rows) if rng.random() < share} - self.raising
+        self.by_row = rng.random() < 0.5
+        self.chance = rng.choice([0.0, 0.0, 0.05, 0.2])
+        self.speed = {w: rng.choice([1.0, 1.0, 1.0, 10.0]) for w in range(self.workers)}
+        self.ahead = rng.choice([0, 1])
+        self.hedge = rng.choice([None, 0.05])
+
+    def ending(self, call: Call, now: float) -> Ending:
+        rows = range(call.begin, call.end)
+        seconds = sum(self.times[row] for row in rows) * self.speed.get(call.worker, 1.0)
+        if self.rng.random() < self.chance or not self.crashing.isdisjoint(rows):
+            return Ending(seconds * self.rng.random(), Loss.CRASHED)
+        bad = tuple(row - call.begin for row in rows if row in self.raising)
+        if bad and not self.by_row:
+            return Ending(seconds, Loss.RAISED)
+        return Ending(seconds, None, bad)
+
+    def job(self, **others) -> Job:
+        return Job(self.rows, hedge=self.hedge, ahead=self.ahead, **others)
+
+
+class Watch:
+    """Checks after every event what must always hold."""
+
+    def __init__(self) -> None:
+        self.events: list = []
+        self.decisions: list = []
+        self.in_flight: set[int] = set()
+        self.started = 0
+
+    def __call__(self, scheduler, event, decisions) -> None:
+        self.events.append(event)
+        self.decisions.append([_plain(d) for d in decisions])
+        if isinstance(event, Answered | CallFailed):
+            self.in_flight.remove(event.call)  # every call ends once
+        for decision in decisions:
+            if isinstance(decision, Start):
+                assert decision.call.number == self.started
+                self.in_flight.add(decision.call.number)
+                self.started += 1
+        if scheduler.outcome is None:
+            assert set(scheduler._calls) == self.in_flight
+            assert scheduler._left > 0
+            fresh = scheduler._next < scheduler.job.groups
+            for worker in scheduler._idle:
+                assert not fresh, "a worker idles while rows wait"
+                for piece in scheduler._waiting:
+                    assert worker in piece.held, "a worker idles while a call waits that it may run"
+
+
+def _plain(decision) -> tuple:
+    call = getattr(decision, "call", None)
+    what = () if call is None else (call.number, call.worker, call.begin, call.end, call.kind)
+    return (type(decision).__name__, *what, *[v for v in decision if v is not call])
+
+
+def outcome_of_rows(timeline, rows: int) -> tuple[list[int], dict[int, FailRows]]:
+    """How often each row was taken, and why rows failed."""
+    taken = [0] * rows
+    for call in timeline.taken:
+        for row in range(call.begin, call.end):
+            taken[row] += 1
+    failed = {}
+    for failure in timeline.failed:
+        for row in range(failure.begin, failure.end):
+            assert row not in failed
+            failed[row] = failure
+    return taken, failed
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+def test_every_row_ends_exact_or_failed_for_its_own_reason(seed):
+    world, watch = World(seed), Watch()
+    timeline = run_virtually(world.job(), world.workers, world.ending, watch=watch)
+    taken, failed = outcome_of_rows(timeline, world.rows)
+    assert timeline.outcome is (Outcome.EVERYONE if failed else Outcome.EXACT)
+    # Where little is known of other calls, a row whose calls crash by chance may be blamed.
+    blamed = set(failed) - world.raising - world.crashing
+    assert len(blamed) <= (world.chance > 0.0)
+    assert all(failed[row].crashes >= 3 for row in blamed)
+    assert set(failed) - blamed == world.raising | world.crashing
+    for row in range(world.rows):
+        by_itself = row in failed and failed[row].loss is Loss.RAISED and world.by_row
+        assert taken[row] == (1 if row not in failed or by_itself else 0)
+    for row in world.raising:
+        assert failed[row].loss is Loss.RAISED
+    for row in world.crashing:
+        assert failed[row].loss is Loss.CRASHED
+        assert failed[row].crashes >= 3
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds)
+def test_the_same_events_give_the_same_decisions(seed):
+    world, watch = World(seed), Watch()
+    run_virtually(world.job(), world.workers, world.ending, watch=watch)
+    again = Scheduler(world.job())
+    for event, decisions in zip(watch.events, watch.decisions, strict=True):
+        assert [_plain(d) for d in again.handle(event)] == decisions
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds)
+def test_workers_come_and_go(seed):
+    world, watch = World(seed), Watch()
+    world.raising, world.crashing, world.chance = set(), set(), 0.0
+    rng = random.Random(seed)
+    changes: list = []
+    now = 0.0
+    alive = list(range(world.workers))
+    for number in range(rng.randrange(8)):
+        now += rng.expovariate(3.0)
+        if len(alive) > 1 and rng.random() < 0.6:
+            changes.append(Left(now, alive.pop(rng.randrange(len(alive)))))
+        else:
+            alive.append(100 + number)
+            changes.append(Joined(now, alive[-1]))
+    timeline = run_virtually(world.job(), world.workers, world.ending, changes=changes, watch=watch)
+    taken, failed = outcome_of_rows(timeline, world.rows)
+    for row in range(world.rows):
+        # Whoever dies during three calls of a row alone, in a job where little else dies, is blamed.
+        assert taken[row] == (row not in failed)
+        assert row not in failed or failed[row].crashes >= 3
+    assert len(failed) <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds)
+def test_extra_calls_stay_within_the_budget(seed):
+    world, watch = World(seed), Watch()
+    world.hedge = 0.05
+    timeline = run_virtually(world.job(), world.workers, world.ending, watch=watch)
+    others = timeline.calls - timeline.hedges
+    assert timeline.hedges <= max(4, 0.05 * others + 1)
+    started = [d for ds in watch.decisions for d in ds if d[0] == "Start"]
+    assert timeline.hedges == sum(d[5] is Kind.HEDGE for d in started)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds)
+def test_copies_of_a_row_never_share_a_worker(seed):
+    world = World(seed)
+    world.hedge = 0.05
+
+    def check(scheduler, event, decisions) -> None:
+        for worker in scheduler._workers.values():
+            pieces = [id(call.piece) for call in worker.calls]
+            assert len(pieces) == len(set(pieces))
+
+    run_virtually(world.job(), world.workers, world.ending, watch=check)
+
+
+def late(seed: int, hedge: float | None) -> float:
+    rng = random.Random(seed)
+    draws: dict[int, float] = {}
+
+    def ending(call, now):
+        # The same first calls with and without hedges.
+        if call.kind is Kind.FIRST and call.begin not in draws:
+            draws[call.begin] = 0.2 + 3.0 * (random.Random(f"{seed} {call.begin}").random() < 0.05)
+            return Ending(draws[call.begin])
+        return Ending(0.2 + 3.0 * (rng.random() < 0.05))
+
+    return run_virtually(Job(24, hedge=hedge, ahead=0, size=1), 12, ending).seconds
+
+
+def test_jobs_end_sooner_with_hedges_than_without():
+    pairs = [(late(seed, 0.05), late(seed, None)) for seed in range(200)]
+    assert all(with_ <= without + 1e-9 for with_, without in pairs if without < 1.0)
+    with_, without = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+    assert with_ < 0.5 * without
+
+
+def test_a_row_that_crashes_is_told_from_chance():
+    """Of 216 rows on workers of which 5 % crash, some row crashes twice in two runs of five."""
+    for seed in range(40):
+        rng = random.Random(seed)
+
+        def ending(call, now, rng=rng):
+            return Ending(0.1, Loss.CRASHED if rng.random() < 0.05 else None)
+
+        timeline = run_virtually(Job(216, size=1), 12, ending)
+        assert timeline.outcome is Outcome.EXACT
+
+
+def test_where_every_call_crashes_rows_fail_after_their_retries():
+    timeline = run_virtually(Job(5), 3, lambda call, now: Ending(0.01, Loss.CRASHED))
+    assert timeline.outcome is Outcome.EVERYONE
+    assert [f.crashes for f in timeline.failed] == [3] * 5
+
+
+def test_without_retries_no_row_is_sent_twice():
+    calls = []
+
+    def ending(call, now):
+        calls.append((call.begin, call.end))
+        return Ending(0.01, Loss.CRASHED if call.begin <= 20 < call.end else None)
+
+    timeline = run_virtually(Job(60, retries=0, hedge=None), 3, ending)
+    rows = [row for begin, end in calls for row in range(begin, end)]
+    assert sorted(rows) == list(range(60))
+    assert {f.loss for f in timeline.failed} == {Loss.CRASHED}
+
+
+def test_a_call_that_never_ends_fails_alone_by_its_timeout():
+    def ending(call, now):
+        return Ending(math.inf if 33 in range(call.begin, call.end) else 0.01 * call.groups)
+
+    timeline = run_virtually(Job(100, call_timeout=5.0), 4, ending)
+    _, failed = outcome_of_rows(timeline, 100)
+    assert set(failed) == {33}
+    assert failed[33].loss is Loss.TIMED_OUT
+
+
+def test_a_stopped_worker_is_worked_around():
+    def ending(call, now):
+        return Ending(math.inf if call.worker == 2 and now > 0.5 else 0.1 * call.groups)
+
+    timeline = run_virtually(Job(100), 4, ending)
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.seconds < 1.3 * 100 * 0.1 / 3
+
+
+def test_a_call_behind_a_straggler_is_taken_back():
+    """With nothing left to start, a free worker gets what was sent ahead to a busy one."""
+
+    def ending(call, now):
+        return Ending(100.0 if call.begin == 0 else 0.1)
+
+    timeline = run_virtually(Job(4, ahead=1, size=1, hedge=None), 2, ending, grace=0.0)
+    others = [call for call in timeline.taken if call.begin]
+    assert {call.worker for call in others} == {1}
+    assert max(call.started for call in others) < 1.0
+
+
+def test_the_deadline_ends_the_job_and_its_calls():
+    watch = Watch()
+    timeline = run_virtually(
+        Job(1000, stop=Deadline(2.0)), 4, lambda c, now: Ending(0.1 * c.groups), watch=watch
+    )
+    assert timeline.outcome is Outcome.DEADLINE
+    assert timeline.seconds == pytest.approx(2.0)
+    assert watch.decisions[-1][-1] == ("Ended", Outcome.DEADLINE)
+    last = {d[1] for d in watch.decisions[-1] if d[0] == "Abandon"}
+    assert last == watch.in_flight
+
+
+def test_calls_grow_with_what_was_seen_and_shrink_towards_the_end():
+    sizes = []
+
+    def ending(call, now):
+        sizes.append(call.groups)
+        return Ending(1e-4 * call.groups)
+
+    run_virtually(Job(20_000), 4, ending, overhead=1e-3)
+    assert sizes[:4] == [1] * 4
+    assert max(sizes) == pytest.approx(500, rel=0.2)  # 50 overheads
+    assert sizes[-5] <= 100  # 10 overheads
+    assert len(sizes) < 150
+
+
+def test_an_answer_in_which_rows_raised_gives_way_to_a_copy():
+    """If any copy answers, the row is exact."""
+    scheduler = Scheduler(Job(3, size=1, ahead=0))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 1, 0.1))
+    scheduler.handle(Answered(0.1, 2, 0.1))
+    decisions = scheduler.handle(Tick(50.0))
+    hedge = next(d.call for d in decisions if isinstance(d, Start))
+    assert (hedge.kind, hedge.begin) == (Kind.HEDGE, 0)
+    assert scheduler.handle(Answered(50.1, 0, 50.0, (0,))) == []
+    decisions = scheduler.handle(Answered(50.2, hedge.number, 0.1))
+    assert decisions == [Take(hedge), Ended(Outcome.EXACT)]
+
+
+def test_the_late_call_is_given_up_when_its_copy_answers():
+    scheduler = Scheduler(Job(2, size=1, ahead=0))
+    for worker in range(2):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 1, 0.1))
+    [start] = scheduler.handle(Tick(50.0))
+    decisions = scheduler.handle(Answered(50.1, start.call.number, 0.1))
+    assert [type(d) for d in decisions] == [Abandon, Take, Ended]
+    assert decisions[0].call.number == 0
+
+
+def test_a_hedge_gives_way_to_a_call_that_must_be_sent_again():
+    scheduler = Scheduler(Job(3, size=1, ahead=0))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 2, 0.1))
+    [start] = scheduler.handle(Tick(50.0))
+    assert start.call.kind is Kind.HEDGE
+    other = 1 - start.call.begin
+    # Its worker, which it has crashed, is the only one that is free.
+    assert scheduler.handle(Left(50.1, other)) == []
+    assert scheduler.handle(CallFailed(50.1, other, Loss.CRASHED)) == [Abandon(start.call)]
+    [retry] = scheduler.handle(CallFailed(51.1, start.call.number, Loss.ABANDONED))
+    assert (retry.call.kind, retry.call.begin, retry.call.worker) == (Kind.RETRY, other, 2)
+
+
+def test_a_job_without_workers_ends():
+    scheduler = Scheduler(Job(3, ahead=0))
+    scheduler.handle(Joined(0.0, 0))
+    scheduler.handle(Left(0.1, 0))
+    decisions = scheduler.handle(CallFailed(0.1, 0, Loss.CRASHED))
+    assert decisions[-1] == Ended(Outcome.NONE_RUNNING)
+
+
+def test_after_the_end_nothing_is_decided():
+    scheduler = Scheduler(Job(3, ahead=0))
+    scheduler.handle(Joined(0.0, 0))
+    assert scheduler.handle(Stop(0.1, Outcome.UNSATISFIABLE))[-1] == Ended(Outcome.UNSATISFIABLE)
+    assert scheduler.handle(Answered(0.2, 0, 0.1)) == []
