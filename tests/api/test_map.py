@@ -158,6 +158,24 @@ def test_everyone_waits_for_the_last_and_counts_the_failed():
     assert isinstance(result.failed[3], cm.WorkerCrashed)
 
 
+def test_the_table_of_calls_says_how_each_ended():
+    lost = {
+        0: fail(ValueError("bad weights")), 1: crash(), 2: fail(cm.errors.Abandoned("gone")),
+        3: fail(cm.errors.NotStarted("gone")),
+    }  # fmt: skip
+    with Scripted(9, lost | {4: late(0.2), 8: never()}) as engine:
+        stop = cm.Everyone() | cm.Deadline(0.6)
+        result = cm.map(affine, inputs(9), code=cm.Replication(3, 9), engine=engine, stop=stop)
+    by_slot = {call.slot: call for call in result.calls}
+    names = ["raised", "crashed", "abandoned", "not started", *["answered"] * 4]
+    assert [by_slot[slot].outcome for slot in range(8)] == names
+    assert [call.worker for call in by_slot.values()] == list(by_slot)
+    assert by_slot[4].seconds >= 0.2
+    assert 8 not in by_slot
+    assert result.abandoned == (8,)
+    assert result.worker_seconds == pytest.approx(sum(call.seconds for call in result.calls))
+
+
 def test_a_lost_task_at_the_deadline_raises_or_is_flagged():
     args = {"code": cm.Uncoded(4), "stop": cm.Quorum(4) | cm.Deadline(0.1)}
     X = inputs(8)

@@ -106,7 +106,7 @@ def map(
     kwargs : mapping, optional
         Further keyword arguments of ``fn``.
     seed : int, optional
-        Gives ``fn`` a keyword ``rng``: a list with a `numpy.random.Generator` for each row of the batch
+        Gives ``fn`` a keyword ``rng``: a list with a ``numpy.random.Generator`` for each row of the batch
         (with `itemwise` one generator), the same in every run of the row.
     chunk : int or "all", optional
         Rows of a call. By default calls take about 0.2 s, by what was seen. With a code all rows are one

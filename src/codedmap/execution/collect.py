@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..contracts.closing import Closing
 from ..contracts.stopping import Progress, StoppingRule
 from ..engines import Engine
-from ..errors import Abandoned, WorkerLost
+from ..errors import Abandoned, NotStarted, WorkerLost
 from ..results.calls import CallRecord
 
 __all__ = ["Budget", "Collection"]
@@ -173,11 +173,9 @@ class Collection(Closing):
         self._engine.abandon(list(self._running))
 
     def _send(self, call: _Call, fn: Any, payload: Any) -> None:
+        start = self.seconds
         future = self._engine.submit(call.worker, fn, payload)
-        self._running[future] = (
-            call,
-            self.seconds,
-        )  # first: `close` abandons it after a KeyboardInterrupt
+        self._running[future] = call, start  # first: `close` abandons it after a KeyboardInterrupt
         self._asked.add(call.slot)
         self._unasked.discard(call.worker)
         future.add_done_callback(self._arrivals.put)
@@ -213,12 +211,9 @@ class Collection(Closing):
             error = future.exception()
         except CancelledError:
             error = Abandoned("the call was cancelled by somebody else")
-        crashed = isinstance(error, WorkerLost)
-        outcome = "answered" if error is None else "crashed" if crashed else "raised"
-        kind = "hedge" if again else "first"
-        seconds = self.seconds - start
+        kind, seconds = "hedge" if again else "first", self.seconds - start
         self.records.append(
-            CallRecord(range(0), 0, slot, worker, "", start, seconds, outcome, kind)
+            CallRecord(range(0), 0, slot, worker, "", start, seconds, _outcome(error), kind)
         )
         if error is not None:
             self._proven.pop(worker, None)
@@ -234,6 +229,14 @@ class Collection(Closing):
         self._take(slot, future.result())
         self._taken += 1
         self._answered.add(slot)
+
+
+def _outcome(error: BaseException | None) -> str:
+    """How a call ended, as a `CallRecord` says it."""
+    kinds = {Abandoned: "abandoned", NotStarted: "not started", WorkerLost: "crashed"}
+    if error is None:
+        return "answered"
+    return next((name for kind, name in kinds.items() if isinstance(error, kind)), "raised")
 
 
 class Budget:

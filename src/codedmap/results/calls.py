@@ -15,10 +15,13 @@ class CallRecord(NamedTuple):
     """One call of a job."""
 
     rows: range | np.ndarray
-    """Numbers of the rows that it computed."""
+    """Numbers of the rows that it computed; empty with a code, whose payloads are not rows."""
     chunk: int
+    """Without a code, the number of the call."""
     slot: int
+    """With a code, of its payload."""
     worker: Hashable
+    """By its number in the engine."""
     host: str
     """Where it ran; empty if it gave no answer."""
     start: float
