@@ -113,8 +113,10 @@ class RowFailed(NotEnoughAnswers):
     What ``fn`` raised is the cause (``__cause__``), with the worker's traceback.
     """
 
-    row: int
-    """Its number among the inputs."""
+    def __init__(self, problem: str = "", *steps: str, row: int = -1) -> None:
+        super().__init__(problem, *steps)
+        self.row = row
+        """Its number among the inputs."""
 
 
 class NotEnoughMemory(CodedmapError, MemoryError):

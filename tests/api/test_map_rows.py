@@ -409,6 +409,19 @@ def test_bad_arguments(pool, arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"call_timeout": 3.0, "seed": 1}, "call_timeout and seed cannot be used with a code"),
+        ({"chunk": 3}, "chunk cannot be used with a code"),
+        ({"hedge": cm.Hedge(budget=0.5)}, "does not say when"),
+    ],
+)
+def test_arguments_that_a_code_does_not_take(arguments, message):
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=message):
+        cm.map(np.sin, X, code=cm.Uncoded(4), engine=engine, **arguments)
+
+
+@pytest.mark.parametrize(
     ("inputs", "message"),
     [
         ((x for x in range(3)), "generator: give an array, a list, .*list.inputs."),

@@ -40,7 +40,9 @@ def test_hedges_cut_the_tail_of_heavy_tailed_calls():
     assert with_.calls.mean() < 1.4 * 10
 
 
-@pytest.mark.parametrize("calls", [np.ones((2, 3)), -np.ones((1, 1, 1)), np.full((1, 1, 1), np.nan)])
+@pytest.mark.parametrize(
+    "calls", [np.ones((2, 3)), -np.ones((1, 1, 1)), np.full((1, 1, 1), np.nan)]
+)
 def test_bad_times(calls):
     with pytest.raises(cm.InvalidArgument, match=r"model.calls"):
         scheduled(calls, 3)

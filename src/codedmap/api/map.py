@@ -96,9 +96,10 @@ def map(
         How late calls are sent again; None: never.
     retries : int
         How often a row that runs alone may end its worker and be sent again. After that it is FAILED,
-        unless so many other calls crash that it may be chance. 0: no row is sent twice.
+        unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code a crash
+        is an answer that is missing.
     call_timeout : float, optional
-        Seconds that a row may run; rows that run longer fail.
+        Seconds that a row may run; rows that run longer fail. Without a code only, as ``seed``.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
@@ -304,8 +305,27 @@ class _Options:
             deadline=self.deadline,
         )
 
+    def _check_coded(self) -> None:
+        """Raise `InvalidArgument` for what works without a code only."""
+        given = {
+            "call_timeout": self.call_timeout is not None,
+            "seed": self.seed is not None,
+            "chunk": self.chunk not in (None, "all"),
+        }
+        if any(given.values()):
+            names = " and ".join(name for name, is_given in given.items() if is_given)
+            raise InvalidArgument(
+                f"{names} cannot be used with a code, whose workers compute one payload of every group each: "
+                "leave it out, or leave out the code"
+            )
+        if self.hedge is not _HEDGE and self.hedge is not None and self.hedge.after is None:
+            raise InvalidArgument(
+                f"{self.hedge} does not say when a code's tasks are sent again: give Hedge(after=0.5), say"
+            )
+
     def encoded(self, fn: Any, inputs: Any, code: Any, engine: Any) -> tuple[Wave, Settings]:
         """Rows encoded by a code, which is chosen if it is "auto"."""
+        self._check_coded()
         rows, hedge = shaped_rows(inputs), timed_hedge(self.hedge)
         stop, plan = _rule(self, code), None
         if isinstance(code, str) and code == "auto":

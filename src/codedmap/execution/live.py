@@ -298,8 +298,8 @@ class LiveJob:
 def _named(row: int, call: Call, error: BaseException) -> RowFailed:
     failed = RowFailed(
         f"row {row} failed on worker {call.worker} with {type(error).__name__}: {error}. Correct fn or this "
-        'input, or go on without such rows with on_error="record"'
+        'input, or go on without such rows with on_error="record"',
+        row=row,
     )
-    failed.row = row
     failed.__cause__ = error
     return failed

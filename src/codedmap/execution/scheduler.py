@@ -276,7 +276,7 @@ class Scheduler:
         self._withdrawn: set[int] = set()
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
         self._late: list[tuple[float, int]] | None = None  # a heap, once nothing is left to start
-        self._timeouts: list[tuple[float, int]] = []  # in order of time
+        self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
         self._times = CallTimes()
         self._answered = 0
         self._crashed = 0
@@ -394,7 +394,7 @@ class Scheduler:
 
     def _on_tick(self, event: Tick) -> None:
         while self._timeouts and self._timeouts[0][0] <= event.now:
-            number = self._timeouts.pop(0)[1]
+            number = self._timeouts.popleft()[1]
             call = self._calls.get(number)
             if call is not None and call.wanted:
                 self._give_up(call)
