@@ -1,4 +1,4 @@
-"""Run benchmarks by name: ``python -m benchmarks [NAME ...] [--quick]``; ``report`` only writes the page."""
+"""Run benchmarks by name: ``python -m benchmarks [NAME ...] [--quick] [--repeats N]``; ``report`` only writes the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import decode, encode, gcv, importing, kernel, operators, ordering, polar, waves
+from . import decode, encode, gcv, importing, kernel, operators, ordering, polar, rows, waves
 from .machine import facts
 from .tables import page, text, write
 
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "kernel": kernel,
     "ordering": ordering,
     "wave": waves,
+    "rows": rows,
     "polar": polar,
     "import": importing,
 }
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join([*BENCHMARKS, "report"]))
     parser.add_argument("--quick", action="store_true", help="few rounds and no large sizes")
+    parser.add_argument("--repeats", metavar="N", type=int, help="rounds of `rows`: 7, quick 1")
     parser.add_argument(
         "--output", type=Path, default=RESULTS, help="folder of NAME.csv and README.md"
     )
@@ -42,9 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         machine = facts(quick=asked.quick)
         print(", ".join(f"{key} {value}" for key, value in machine.items()))
         print(f"\n{name}: {BENCHMARKS[name].__doc__}", flush=True)
-        rows = BENCHMARKS[name].run(quick=asked.quick)
-        print(text(rows), end="\n\n", flush=True)
-        write(asked.output / f"{name}.csv", rows, machine)
+        more = {"repeats": asked.repeats} if name == "rows" else {}
+        lines = BENCHMARKS[name].run(quick=asked.quick, **more)
+        print(text(lines), end="\n\n", flush=True)
+        write(asked.output / f"{name}.csv", lines, machine)
     texts = {name: module.__doc__ or "" for name, module in BENCHMARKS.items()}
     columns = list(facts(quick=asked.quick))
     (asked.output / "README.md").write_text(page(asked.output, texts, columns))

@@ -10,7 +10,8 @@ from .harness import Row
 
 __all__ = ["page", "text", "write"]
 
-_QUARTILES = (" q1", " q3")
+_SPREADS = ((" q1", " q3"), (" min", " max"))
+_ENDS = tuple(end for ends in _SPREADS for end in ends)
 _Table = tuple[list[str], list[list[str]]]
 
 
@@ -46,7 +47,8 @@ def page(folder: Path, texts: Mapping[str, str], facts: Sequence[str]) -> str:
         "# Benchmarks",
         "`python -m benchmarks` generates this page. Every figure and its quartiles are in the CSV files "
         "beside it. Times are medians. A ratio (×) is the median, with quartiles in brackets, of the ratios "
-        "within each round of one interleaved run. Compare figures within a line, not between machines or days.",
+        "within each round of one interleaved run; those of `rows` have the least and the largest in brackets. "
+        "Compare figures within a line, not between machines or days.",
     ]
     for name, about in texts.items():
         path = folder / f"{name}.csv"
@@ -97,19 +99,22 @@ def _cell(row: Row) -> str:
         return str(row["note"])
     compared = not _absent(row.get("ratio"))
     parts = [f"{_short(row['ms'])} ms" + ("" if compared else _spread(row, "ms"))]
-    if compared and {row["ratio"], row["ratio q1"], row["ratio q3"]} != {1.0}:
+    if compared and {row[key] for key in row if key.startswith("ratio")} - {""} != {1.0}:
         parts.append(f"×{_short(row['ratio'])}{_spread(row, 'ratio')}")
     known = {*_case(row), "call", "ms", "ratio", "rounds"}
     for key, value in row.items():
-        if key not in known and not key.endswith(_QUARTILES) and not _absent(value):
+        if key not in known and not key.endswith(_ENDS) and not _absent(value):
             figure = f"{_short(value)}{_spread(row, key)}"
             parts.append(figure if key == "note" else f"{key} {figure}")
     return ", ".join(parts)
 
 
 def _spread(row: Row, column: str) -> str:
-    low, high = (row.get(column + quartile) for quartile in _QUARTILES)
-    return "" if _absent(low) else f" [{_short(low)}, {_short(high)}]"
+    for ends in _SPREADS:
+        low, high = (row.get(column + end) for end in ends)
+        if not _absent(low):
+            return f" [{_short(low)}, {_short(high)}]"
+    return ""
 
 
 def _absent(value: object) -> bool:

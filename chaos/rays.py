@@ -31,8 +31,14 @@ def ray_environment() -> dict[str, str]:
 
 
 @contextmanager
-def ray_here() -> Iterator[None]:
-    """Connect this process to its own Ray instance, unless it is connected already."""
+def ray_here(cpus: int | None = None) -> Iterator[None]:
+    """Connect this process to its own Ray instance, unless it is connected already.
+
+    Parameters
+    ----------
+    cpus : int, optional
+        Tasks that run at the same time; None: as many as this machine has cores.
+    """
     os.environ |= ray_environment()
     import ray  # noqa: PLC0415  an extra
 
@@ -42,7 +48,7 @@ def ray_here() -> Iterator[None]:
     # A separate path, because the names of its sockets must be short.
     with TemporaryDirectory(prefix="ray") as name:
         ray.init(
-            include_dashboard=False, object_store_memory=STORE, _temp_dir=name,
+            num_cpus=cpus, include_dashboard=False, object_store_memory=STORE, _temp_dir=name,
             log_to_driver=False, logging_level="ERROR",
         )  # fmt: skip
         try:
