@@ -1,0 +1,175 @@
+"""Answers of several parts, row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from codedmap.errors import InvalidAnswer
+from codedmap.results.calls import CallRecord, CallTable, draw_timeline
+from codedmap.results.trees import Rows, leaf_rows, leaves, map_leaves, stacked
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+@dataclasses.dataclass
+class Box:
+    size: object
+    label: object
+
+
+TREE = {"a": 1, "b": (2, Pair(3, Box(4, {"c": 5})))}
+
+
+def test_leaves_are_in_order_and_the_tree_is_kept():
+    assert leaves(TREE) == [1, 2, 3, 4, 5]
+    doubled = map_leaves(lambda leaf: 2 * leaf, TREE)
+    assert doubled == {"a": 2, "b": (4, Pair(6, Box(8, {"c": 10})))}
+    assert isinstance(doubled["b"][1], Pair)
+    assert map_leaves(lambda *pair: sum(pair), TREE, TREE) == doubled
+
+
+def test_a_class_is_a_leaf():
+    assert leaves(Box) == [Box]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "message"),
+    [
+        ({"a": 1}, {"b": 1}, r"keys \['a'\] for some rows and \['b'\]"),
+        ((1, 2), (1,), "2 parts for some rows and 1"),
+        ((1, 2), 3, "a tuple for some rows and a int"),
+        (3, (1, 2), "a int for some rows and a tuple"),
+        (Box(1, 2), {"a": 1}, "a Box for some rows and a dict"),
+    ],
+)
+def test_trees_that_differ(one, two, message):
+    with pytest.raises(InvalidAnswer, match=message):
+        map_leaves(lambda *pair: None, one, two)
+
+
+def test_single_answers_are_stacked():
+    both = stacked([{"x": 1, "s": "a"}, {"x": 2.5, "s": "b"}])
+    np.testing.assert_array_equal(both["x"], [1.0, 2.5])
+    assert both["s"].dtype == object
+    assert stacked([np.ones(3), np.zeros(3)]).shape == (2, 3)
+    assert stacked([b"x", b"yy"]).tolist() == [b"x", b"yy"]
+    dates = stacked([np.datetime64("2020-01-01"), np.datetime64("2021-01-01")])
+    assert dates.dtype.kind == "M"
+
+
+@pytest.mark.parametrize("parts", [[np.ones(2), np.ones(3)], [1.0, "a"], [np.ones(2), 1.0]])
+def test_numbers_that_differ_in_shape_cannot_be_stacked(parts):
+    with pytest.raises(InvalidAnswer, match="shapes"):
+        stacked(parts)
+
+
+def test_objects_may_be_anything():
+    ragged = stacked([[1, "x"], None])
+    assert ragged.tolist() == [[1, "x"], None]
+
+
+def test_a_leaf_has_a_row_for_each_row_of_the_batch():
+    assert leaf_rows([1, 2, 3], 3).dtype.kind == "i"
+    assert leaf_rows(["a", "b"], 2).dtype == object
+    assert leaf_rows([[1], [1, 2]], 2).tolist() == [[1], [1, 2]]
+    assert leaf_rows(np.ones((2, 3)), 2).shape == (2, 3)
+    with pytest.raises(InvalidAnswer, match="3 rows for a batch of 2"):
+        leaf_rows(np.ones(3), 2)
+    with pytest.raises(InvalidAnswer, match="a single value for a batch of 1"):
+        leaf_rows(4.0, 1)
+    with pytest.raises(InvalidAnswer, match="61 axes"):
+        leaf_rows(np.ones((1,) * 61), 1)
+
+
+def test_rows_are_filled_in_any_order():
+    rows = Rows(4)
+    rows.put(np.array([3, 1]), 2, np.array([30, 10]))
+    rows.put(slice(0, 1), 1, np.array([0]))
+    missing = np.array([False, False, True, False])
+    np.testing.assert_array_equal(rows.values(missing), [0.0, 10.0, np.nan, 30.0])
+    rows.put(slice(2, 3), 1, np.array([2.5]))
+    whole = rows.values(np.zeros(4, dtype=bool))
+    np.testing.assert_array_equal(whole, [0.0, 10.0, 2.5, 30.0])
+
+
+def test_what_is_given_out_early_does_not_change():
+    rows = Rows(2)
+    rows.put(slice(0, 1), 1, np.array([1.0]))
+    early = rows.values(np.array([False, True]))
+    rows.put(slice(1, 2), 1, np.array([2.0]))
+    assert np.isnan(early[1])
+
+
+@pytest.mark.parametrize(
+    ("first", "missing"),
+    [
+        (np.array([True]), np.nan),
+        (np.array(["a"]), None),
+        (np.array(["2020-01-01"], dtype="M8[D]"), np.datetime64("NaT")),
+        (np.array([1j]), np.nan),
+    ],
+)
+def test_what_stands_where_nothing_is(first, missing):
+    rows = Rows(2)
+    rows.put(slice(0, 1), 1, first)
+    value = rows.values(np.array([False, True]))[1]
+    assert value is None if missing is None else np.isnan(value) or np.isnat(value)
+
+
+def test_kinds_that_do_not_go_together_become_objects():
+    rows = Rows(2)
+    rows.put(slice(0, 1), 1, np.array(["2020-01-01"], dtype="M8[D]"))
+    rows.put(slice(1, 2), 1, np.array([1.5]))
+    assert rows.values(np.zeros(2, dtype=bool)).dtype == object
+
+
+def test_without_an_answer_nothing_is_known():
+    np.testing.assert_array_equal(Rows(2).values(np.ones(2, dtype=bool)), [np.nan, np.nan])
+
+
+def test_rows_of_another_shape():
+    rows = Rows(2)
+    rows.put(slice(0, 1), 1, np.ones((1, 2)))
+    with pytest.raises(InvalidAnswer, match=r"shape \(2,\) for some inputs and of shape \(3,\)"):
+        rows.put(slice(1, 2), 1, np.ones((1, 3)))
+
+
+RECORDS = [
+    CallRecord(range(3), 0, 0, 0, "host", 0.0, 1.0, "answered", "first"),
+    CallRecord(range(3, 4), 1, 0, 1, "", 0.0, 0.5, "crashed", "first"),
+    CallRecord(range(3, 4), 2, 0, 0, "host", 1.0, 0.5, "answered", "retry"),
+    CallRecord(range(3), 3, 0, 1, "", 1.0, 0.5, "abandoned", "hedge"),
+]
+
+
+def test_a_table_of_calls():
+    table = CallTable(RECORDS)
+    assert len(table) == 4
+    assert table[1].outcome == "crashed"
+    assert table[1:3][0] is RECORDS[1]
+    assert list(table) == RECORDS
+    assert table.columns()["worker"] == [0, 1, 0, 1]
+    assert table.count("answered") == 2
+    assert table.count("hedge") == 1
+    assert str(table) == "4 calls: 2 answered, 1 crashed, 1 abandoned (1 retry, 1 hedge)"
+    assert str(CallTable([])) == "no calls"
+
+
+def test_a_picture_of_calls():
+    figure = draw_timeline(CallTable(RECORDS))
+    axes = figure.axes[0]
+    bars = [bar for container in axes.containers for bar in container]
+    assert sorted((bar.get_x(), bar.get_width()) for bar in bars) == [
+        (0.0, 0.5), (0.0, 1.0), (1.0, 0.5), (1.0, 0.5)
+    ]  # fmt: skip
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["answered", "abandoned", "crashed", "hedge"]
+    assert draw_timeline(CallTable(RECORDS), axes) is figure
