@@ -613,16 +613,16 @@ class Scheduler:
         late = self._late
         while late and self._idle and self.hedges < budget:
             when, number = late[0]
+            if when > now:
+                return when
             running = self._calls.get(number)
             if running is None or not running.wanted:
                 heapq.heappop(late)
                 continue
             due = running.started + self._times.late(running.groups)
-            if due > when + 1e-9:  # calls have been slower since
+            if due > now:  # calls have been slower since
                 heapq.heapreplace(late, (due, number))
                 continue
-            if due > now:
-                return due
             name = self._other(running.piece)
             if name is None:
                 return None

@@ -115,10 +115,14 @@ def _one_by_one(
         if rng is not None:
             keywords["rng"] = rng[place]
         try:
-            answers.append(_plain(fn(*item, **keywords)))
+            answers.append(fn(*item, **keywords))
         except Exception as error:
             raised[place] = Failure.of(error)
-    return (stacked(answers) if answers else None), raised
+    if not answers:
+        return None, raised
+    if hasattr(answers[0], "to_numpy"):
+        answers = [_plain(answer) for answer in answers]
+    return stacked(answers), raised
 
 
 def _stream(seed: int, row: int) -> np.random.Generator:
