@@ -57,7 +57,7 @@ def test_an_uncoded_task_that_is_late_is_sent_once_more_and_the_first_answer_cou
     assert "hedges     1: 3 rows saved" in str(result)
 
 
-@pytest.mark.parametrize("hedge", [cm.Hedge(), cm.Hedge(budget=0.5), None])
+@pytest.mark.parametrize("hedge", [{}, {"hedge": None}])
 def test_without_a_time_a_code_is_not_hedged(hedge):
     def waved(fn, X, **options):
         [result] = cm.waves(fn, X, **options)
@@ -65,7 +65,7 @@ def test_without_a_time_a_code_is_not_hedged(hedge):
 
     for call in (cm.map, waved):
         with Scripted(4, {2: late(0.1)}) as engine:
-            result = call(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=hedge)
+            result = call(affine, inputs(8), code=cm.Uncoded(4), engine=engine, **hedge)
             assert len(engine.calls) == 4
         assert result.exact.all()
         assert (result.hedges, result.saved) == (0, None)

@@ -8,7 +8,6 @@ engine, `virtual` over drawn times.
 from __future__ import annotations
 
 import enum
-import heapq
 import math
 from collections import deque
 from collections.abc import Hashable
@@ -275,7 +274,8 @@ class Scheduler:
         self._ahead: dict[int, Call] = {}
         self._withdrawn: set[int] = set()
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
-        self._late: list[tuple[float, int]] | None = None  # a heap, once nothing is left to start
+        self._late: dict[int, deque[Call]] | None = None
+        """Once nothing is left to start: calls by their number of groups, the first to begin first."""
         self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
         self._times = CallTimes()
         self._answered = 0
@@ -436,7 +436,7 @@ class Scheduler:
         if self.job.call_timeout < math.inf:
             self._timeouts.append((now + self.job.call_timeout, call.number))
         if self._late is not None:
-            heapq.heappush(self._late, (now + self._times.late(call.groups), call.number))
+            self._late.setdefault(call.groups, deque()).append(call)
 
     def _start(self, piece: _Piece, name: Hashable, now: float, kind: Kind) -> None:
         call = Call(self.started, name, piece.begin, piece.end, kind, piece)
@@ -604,34 +604,38 @@ class Scheduler:
         if self.job.hedge is None:
             return None
         if self._late is None:
-            self._late = [
-                (call.started + self._times.late(call.groups), call.number)
-                for call in self._calls.values()
-            ]
-            heapq.heapify(self._late)
+            self._late = {}
+            for running in sorted(self._calls.values(), key=lambda call: call.started):
+                self._late.setdefault(running.groups, deque()).append(running)
         budget = max(_LEAST_HEDGES, self.job.hedge * (self.started - self.hedges))
-        late = self._late
-        while late and self._idle and self.hedges < budget:
-            when, number = late[0]
-            if when > now:
-                return when
-            running = self._calls.get(number)
-            if running is None or not running.wanted:
-                heapq.heappop(late)
-                continue
-            due = running.started + self._times.late(running.groups)
-            if due > now:  # calls have been slower since
-                heapq.heapreplace(late, (due, number))
-                continue
-            name = self._other(running.piece)
+        while self._idle and self.hedges < budget:
+            due, late = self._latest(1.0 + self.hedges / (2 * budget))
+            if late is None or due is None or due > now:
+                return due
+            name = self._other(late.piece)
             if name is None:
                 return None
-            heapq.heappop(late)
+            self._late[late.groups].popleft()
             self.hedges += 1
-            self._start(running.piece, name, now, Kind.HEDGE)
-            hedge = running.piece.copies[-1]
+            self._start(late.piece, name, now, Kind.HEDGE)
+            hedge = late.piece.copies[-1]
             self._hedged[hedge.number] = hedge
         return None
+
+    def _latest(self, patience: float) -> tuple[float | None, Call | None]:
+        """The running call that is late first, and when.
+
+        ``patience``: the fewer hedges are left, the later a call must be.
+        """
+        first: tuple[float, Call] | None = None
+        for groups, calls in (self._late or {}).items():
+            while calls and (calls[0].number not in self._calls or not calls[0].wanted):
+                calls.popleft()
+            if calls:
+                due = calls[0].started + patience * self._times.late(groups)
+                if first is None or due < first[0]:
+                    first = due, calls[0]
+        return first or (None, None)
 
     def _other(self, piece: _Piece) -> Hashable | None:
         """An idle worker without a copy, of another failure domain if there is one."""
