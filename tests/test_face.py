@@ -7,7 +7,7 @@ import codedmap as cm
 FACE = """
 map stream waves sum plan itemwise CodedMatrix CodedParts OnnxModel
 MapResult MatrixResult Plan Status SumResult Waves
-Deadline Decodable Everyone Hedge Outcome Quorum Tolerance
+Deadline Decodable Everyone Hedge Outcome Quorum Share Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded
 CodedmapError EngineError InvalidAnswer InvalidArgument NotEnoughAnswers WorkerCrashed
 """.split()

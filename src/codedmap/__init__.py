@@ -27,7 +27,7 @@ from .api.plan import plan
 from .api.sum import CodedParts, sum
 from .api.waves import Waves, waves
 from .codes import BerrutCode, KernelCode, LagrangeCode, Replication, SplineCode, Uncoded
-from .contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum, Tolerance
+from .contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Tolerance
 from .errors import (
     CodedmapError,
     EngineError,
@@ -63,6 +63,7 @@ __all__ = [
     "Plan",
     "Quorum",
     "Replication",
+    "Share",
     "SplineCode",
     "Status",
     "SumResult",

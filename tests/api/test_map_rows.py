@@ -298,6 +298,14 @@ def test_what_cannot_be_estimated_is_missing():
         result.check()
 
 
+def test_a_share_of_the_rows_is_enough():
+    with Scripted(4, {1: never(), 2: never()}) as engine:
+        result = cm.map(np.sin, X, engine=engine, stop=cm.Share(0.8), chunk=1, hedge=None)
+    assert result.outcome is cm.Outcome.SHARE
+    assert result.exact.sum() == 16
+    assert (result.status[~result.exact] == cm.Status.ESTIMATED).all()
+
+
 def test_failed_rows_are_not_estimated(pool):
     def fn(row):
         time.sleep(0.01)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codedmap.contracts.stopping import Deadline, Outcome
+from codedmap.contracts.stopping import Deadline, Outcome, Share
 from codedmap.execution.scheduler import (
     Abandon,
     Answered,
@@ -362,3 +362,178 @@ def test_after_the_end_nothing_is_decided():
     scheduler.handle(Joined(0.0, 0))
     assert scheduler.handle(Stop(0.1, Outcome.UNSATISFIABLE))[-1] == Ended(Outcome.UNSATISFIABLE)
     assert scheduler.handle(Answered(0.2, 0, 0.1)) == []
+
+
+# Who is to blame for a crash ----------------------------------------------------------------------------
+
+
+def crashing(times: dict[int, int], rows: int, **job):
+    """Rows that crash so many times while they run, alone or with others, and why they fail."""
+    left = dict(times)
+
+    def ending(call, now):
+        for row in range(call.begin, call.end):
+            if left.get(row, 0) > 0:
+                left[row] -= 1
+                return Ending(0.01, Loss.CRASHED)
+        return Ending(0.01 * call.groups)
+
+    timeline = run_virtually(Job(rows, hedge=None, ahead=0, **job), 1, ending)
+    return outcome_of_rows(timeline, rows)[1]
+
+
+def needed(share: float) -> int:
+    """Crashes in a row that are less likely than one in a million."""
+    return next(n for n in range(3, 99) if share**n < 1e-6)
+
+
+def test_where_nothing_else_crashes_three_crashes_suffice():
+    failed = crashing({19: 99}, 20, size=1)
+    assert {row: f.crashes for row, f in failed.items()} == {19: 3}
+
+
+def test_where_other_calls_crash_as_well_more_are_needed():
+    chance = dict.fromkeys(range(10), 1)
+    failed = crashing({**chance, 19: 99}, 20, size=1)
+    assert {row: f.crashes for row, f in failed.items()} == {19: needed(10 / 29)}
+    assert needed(10 / 29) == 13
+
+
+def test_rows_that_crash_twice_and_then_answer_did_so_by_chance():
+    chance = {1: 2, 2: 2}
+    failed = crashing({**chance, 19: 99}, 20, size=1)
+    assert {row: f.crashes for row, f in failed.items()} == {19: needed(4 / 23)}
+
+
+def test_other_rows_that_seem_to_cause_crashes_do_not_count():
+    failed = crashing({18: 99, 19: 99}, 20, size=1)
+    assert failed[19].crashes <= 4
+    assert failed[18].crashes <= 4
+
+
+def test_there_is_a_limit_however_much_crashes():
+    chance = dict.fromkeys(range(1, 19), 2)
+    assert needed(36 / 55) > 20
+    failed = crashing({**chance, 19: 99}, 20, size=1)
+    assert failed[19].crashes == 20
+
+
+def test_the_calls_in_which_a_row_crashed_with_others_are_its_own():
+    failed = crashing({15: 99}, 16, size=8)
+    assert {row: f.crashes for row, f in failed.items()} == {15: 3}
+
+
+def test_a_call_of_several_rows_that_crashes_once_did_so_by_chance():
+    # Two halves of the first call, then calls of rows 8 to 15 that are cut until row 15 is alone.
+    failed = crashing({0: 1, 15: 99}, 16, size=8)
+    assert {row: f.crashes for row, f in failed.items()} == {15: needed(1 / (2 + 3 + 1))}
+
+
+def test_with_one_retry_two_crashes_suffice():
+    assert crashing({19: 99}, 20, size=1, retries=1)[19].crashes == 2
+
+
+# Single decisions ---------------------------------------------------------------------------------------
+
+
+def hedged(rows: int = 3) -> tuple[Scheduler, Call]:
+    """A scheduler in which the call of row 0 is late and was sent again, all others being done."""
+    scheduler = Scheduler(Job(rows, size=1, ahead=0))
+    for worker in range(rows):
+        scheduler.handle(Joined(0.0, worker))
+    for row in range(1, rows):
+        scheduler.handle(Answered(0.1, row, 0.1))
+    [start] = scheduler.handle(Tick(50.0))
+    return scheduler, start.call
+
+
+def test_an_answer_in_which_rows_raised_counts_if_the_copy_is_lost():
+    scheduler, hedge = hedged()
+    assert scheduler.handle(Answered(50.1, 0, 50.0, (0,))) == []
+    decisions = scheduler.handle(CallFailed(50.2, hedge.number, Loss.RAISED))
+    assert [type(d) for d in decisions] == [Take, FailRows, Ended]
+    assert decisions[0].call.number == decisions[1].call.number == 0
+    assert (decisions[1].begin, decisions[1].end, decisions[1].loss) == (0, 1, Loss.RAISED)
+
+
+def test_a_call_that_raised_waits_for_its_copy():
+    scheduler, hedge = hedged()
+    assert scheduler.handle(CallFailed(50.1, 0, Loss.RAISED)) == []
+    decisions = scheduler.handle(Answered(50.2, hedge.number, 0.1))
+    assert decisions == [Take(hedge), Ended(Outcome.EXACT)]
+
+
+def test_a_call_that_was_not_begun_may_go_to_the_same_worker_again():
+    scheduler = Scheduler(Job(2, size=1, ahead=0))
+    scheduler.handle(Joined(0.0, 0))
+    [start] = scheduler.handle(CallFailed(0.1, 0, Loss.NOT_STARTED))
+    assert (start.call.begin, start.call.worker) == (0, 0)
+
+
+def test_a_worker_on_which_calls_never_begin_counts_as_crashed():
+    scheduler = Scheduler(Job(1, ahead=0))
+    scheduler.handle(Joined(0.0, 0))
+    number, lost = 0, 0
+    while scheduler.outcome is None:
+        lost += 1
+        decisions = scheduler.handle(CallFailed(0.1, number, Loss.NOT_STARTED))
+        number += 1
+        assert lost < 100
+    assert isinstance(decisions[0], FailRows)
+    assert decisions[0].loss is Loss.CRASHED
+    assert 20 <= lost <= 22 + 3
+
+
+def test_a_call_that_is_taken_back_again_and_again_is_no_crash():
+    """Here a call sent ahead is taken back from a busy worker, and begins on the one that is free."""
+    scheduler = Scheduler(Job(3, size=1, ahead=1, hedge=None))
+    scheduler.handle(Joined(0.0, 0))  # runs row 0, and holds row 1
+    scheduler.handle(Joined(0.0, 1))  # runs row 2
+    _, withdraw = scheduler.handle(Answered(0.1, 2, 0.1))
+    assert withdraw.call.begin == 1
+    [start] = scheduler.handle(CallFailed(0.1, withdraw.call.number, Loss.NOT_STARTED))
+    assert (start.call.begin, start.call.worker, start.call.kind) == (1, 1, Kind.FIRST)
+
+
+def test_the_deadline_is_kept_where_nothing_happens():
+    timeline = run_virtually(Job(5, stop=Deadline(2.0)), 2, lambda call, now: Ending(math.inf))
+    assert timeline.outcome is Outcome.DEADLINE
+    assert timeline.seconds == pytest.approx(2.0)
+
+
+def test_a_share_of_the_rows():
+    timeline = run_virtually(Job(100, size=1, stop=Share(0.5)), 4, lambda call, now: Ending(0.1))
+    assert timeline.outcome is Outcome.SHARE
+    assert 50 <= len(timeline.taken) <= 53
+
+
+def test_the_last_hedges_wait_longer():
+    begun = []
+
+    def ending(call, now):
+        if call.kind is Kind.HEDGE:
+            begun.append(now)
+        return Ending(math.inf if call.begin >= 16 and call.kind is Kind.FIRST else 0.1)
+
+    timeline = run_virtually(Job(20, size=1, ahead=0), 20, ending)
+    assert timeline.outcome is Outcome.EXACT
+    late = 0.1 * (1.25 + 4.0 / 16)
+    assert begun == pytest.approx([late * (1 + used / 8) for used in range(4)], abs=0.02)
+
+
+def test_a_hedge_goes_to_another_failure_domain():
+    scheduler = Scheduler(Job(4, size=1, ahead=0))
+    for worker, domain in enumerate("aaab"):
+        scheduler.handle(Joined(0.0, worker, domain))
+    for row in (1, 2, 3):
+        scheduler.handle(Answered(0.1, row, 0.1))
+    [start] = scheduler.handle(Tick(50.0))
+    assert (start.call.begin, start.call.worker) == (0, 3)
+
+
+def test_progress_counts_rows():
+    scheduler = Scheduler(Job(6, size=2, ahead=0))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 0, 0.1, (1,)))
+    assert scheduler.progress == (1, 1, 4, 0)

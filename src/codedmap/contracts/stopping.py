@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Quorum",
+    "Share",
     "StoppingRule",
     "Tolerance",
     "asks_stderr",
@@ -38,6 +39,7 @@ class Outcome(enum.Enum):
     DECODABLE = "the answers could be decoded"
     TOLERANCE = "every standard error was within the tolerance"
     DEADLINE = "the deadline passed"
+    SHARE = "enough rows were done"
     EXACT = "every row was exact"
     SATISFIED = "the stopping rule was satisfied"
     NONE_RUNNING = "no call was left running, though the stopping rule would have waited for more"
@@ -196,6 +198,30 @@ class Tolerance(StoppingRule):
 
     def __str__(self) -> str:
         return f"Tolerance({self.stderr:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Share(StoppingRule):
+    """Stop when this share of the rows is exact or has failed; for `map` without a code.
+
+    Parameters
+    ----------
+    share : float
+        More than 0, at most 1.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not is_real(self.share) or not 0 < self.share <= 1:
+            raise InvalidArgument(f"Share({self.share!r}) must be more than 0 and at most 1")
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        enough = seen.rows > 0 and seen.done >= self.share * seen.rows
+        return Outcome.SHARE if enough else None
+
+    def __str__(self) -> str:
+        return f"Share({self.share:g})"
 
 
 @dataclass(frozen=True, slots=True)
