@@ -387,6 +387,19 @@ def test_what_workers_print_reaches_the_caller(local, capsys):
     assert out.out.startswith("[worker ")
 
 
+def test_what_threads_print_is_left_alone(pool, capsys):
+    cm.map(lambda batch: (print("hello"), batch)[1], X, engine=pool, chunk=20)
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_a_resident_function(local):
+    resident = cm.engines.Resident(np.sin, local)
+    np.testing.assert_array_equal(cm.map(resident, X, engine=local).values, np.sin(X))
+    np.testing.assert_array_equal(cm.map(resident, X).values, np.sin(X))
+    with Scripted(1) as other, pytest.raises(cm.InvalidArgument, match="another engine"):
+        cm.map(resident, X, engine=other)
+
+
 # Bad input --------------------------------------------------------------------------------------------------
 
 

@@ -283,8 +283,13 @@ class _Options:
         rows = InputRows(inputs)
         rule = _rule(self, None, share=1.0 if rows.array is None else _COMPUTING)
         show = stack.enter_context(JobProgress(self.progress, rows.rows))
+        if isinstance(fn, Resident):
+            engine = fn.engine if engine is None else engine
         engine = _engine(engine, stack)
-        threads = isinstance(engine, Inline) or getattr(engine, "in_threads", False)
+        if isinstance(fn, Resident):
+            if fn.engine is not engine:
+                raise InvalidArgument("fn is resident on another engine than the one given")
+            fn = fn.fn
         job = Job(
             rows.rows,
             hedge=None if hedge is None else hedge.budget,
@@ -297,7 +302,12 @@ class _Options:
         return RowsJob(
             job,
             engine,
-            RowsTask(fn, dict(self.kwargs or {}), self.seed, capture=not threads),
+            RowsTask(
+                fn,
+                dict(self.kwargs or {}),
+                self.seed,
+                capture=not getattr(engine, "in_process", False),
+            ),
             rows,
             record=self.on_error == "record",
             started=started,

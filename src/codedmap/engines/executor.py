@@ -52,6 +52,11 @@ class FromExecutor:
         """As stated."""
         return self._workers
 
+    @property
+    def in_process(self) -> bool:
+        """Whether calls may run in the caller's process."""
+        return not isinstance(self._executor, ProcessPoolExecutor)
+
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` somewhere.
 

@@ -19,6 +19,7 @@ class Inline:
     """
 
     workers = 1
+    in_process = True
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` now."""

@@ -103,6 +103,8 @@ class Scripted(Closing):
         after these just answer).
     """
 
+    in_process = True
+
     def __init__(self, workers: int, script: Script | None = None) -> None:
         self._workers = check_whole("workers", workers, 1)
         self._script = _Script(script or {})
@@ -212,6 +214,11 @@ class Faulty:
     def workers(self) -> int:
         """As many as the engine has."""
         return self._engine.workers
+
+    @property
+    def in_process(self) -> bool:
+        """As the engine."""
+        return getattr(self._engine, "in_process", False)
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Send the call with its act, which the worker performs."""

@@ -89,8 +89,6 @@ class LiveJob:
         self.failures: dict[int, BaseException] = {}
         self.calls: list[CallRecord] = []
         self.worker_seconds = 0.0
-        self.broken: BaseException | None = None
-        """What ended the engine, if it broke down."""
         self._engine, self._task, self._inputs = engine, task, inputs
         self._order, self._record, self._log = order, record, log
         self._began = time.monotonic() if started is None else started
@@ -218,7 +216,6 @@ class LiveJob:
         if isinstance(error, WorkerCrashed):
             return Loss.CRASHED if call.wanted else Loss.ABANDONED
         if isinstance(error, BrokenExecutor):
-            self.broken = error
             raise EngineError(
                 f"the executor broke during call {call.number} ({error}): a crash in a "
                 "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
