@@ -27,6 +27,7 @@ from codedmap.execution.scheduler import (
     Stop,
     Take,
     Tick,
+    Withdraw,
 )
 from codedmap.execution.virtual import Ending, run_virtually
 
@@ -537,3 +538,62 @@ def test_progress_counts_rows():
         scheduler.handle(Joined(0.0, worker))
     scheduler.handle(Answered(0.1, 0, 0.1, (1,)))
     assert scheduler.progress == (1, 1, 4, 0)
+
+
+def test_the_budget_is_a_share_of_the_calls():
+    def ending(call, now):
+        slow = call.begin >= 360 and call.kind is Kind.FIRST
+        return Ending(math.inf if slow else 0.1)
+
+    timeline = run_virtually(Job(400, size=1, ahead=0, stop=Deadline(60.0)), 400, ending)
+    assert timeline.hedges == 20
+
+
+def test_a_hedge_that_is_late_itself_is_sent_again():
+    begun = []
+
+    def ending(call, now):
+        if call.begin == 19:
+            begun.append(call.kind)
+        return Ending(math.inf if call.begin == 19 and len(begun) < 3 else 0.1)
+
+    timeline = run_virtually(Job(20, size=1, ahead=0), 20, ending)
+    assert timeline.outcome is Outcome.EXACT
+    assert begun == [Kind.FIRST, Kind.HEDGE, Kind.HEDGE]
+
+
+def test_calls_are_short_beside_their_timeout():
+    sizes = []
+
+    def ending(call, now):
+        sizes.append(call.groups)
+        return Ending(1e-3 * call.groups)
+
+    run_virtually(Job(3000, call_timeout=0.04), 2, ending)
+    assert max(sizes) == 10
+
+
+def test_the_newest_hedge_gives_way_first():
+    scheduler = Scheduler(Job(6, size=1, ahead=0))
+    for worker in range(6):
+        scheduler.handle(Joined(0.0, worker))
+    for row in (3, 4, 5):
+        scheduler.handle(Answered(0.1, row, 0.1))
+    hedges = [d.call for d in scheduler.handle(Tick(50.0)) if isinstance(d, Start)]
+    assert [hedge.begin for hedge in hedges] == [0, 1, 2]
+    scheduler.handle(Left(50.1, 0))
+    assert scheduler.handle(CallFailed(50.1, 0, Loss.CRASHED)) == []  # its hedge still runs
+    scheduler.handle(Left(50.2, hedges[0].worker))
+    decisions = scheduler.handle(CallFailed(50.2, hedges[0].number, Loss.CRASHED))
+    assert decisions == [Abandon(hedges[2])]
+
+
+def test_of_calls_sent_ahead_as_many_are_taken_back_as_workers_are_free():
+    scheduler = Scheduler(Job(6, size=1, ahead=1, hedge=None))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))  # each runs a row and holds the next but two
+    decisions = scheduler.handle(Answered(0.1, 0, 0.1))  # its worker has the call sent ahead
+    assert [type(d) for d in decisions] == [Take]
+    own = next(c for c in scheduler._calls.values() if c.started == 0.1)
+    decisions = scheduler.handle(Answered(0.2, own.number, 0.1))
+    assert [type(d) for d in decisions] == [Take, Withdraw]
