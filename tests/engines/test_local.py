@@ -1241,3 +1241,8 @@ def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
     assert all("from which this one was forked" in line for line in child)
     assert parent == "True"
     assert ended.err == ""
+
+
+def test_without_a_number_there_is_a_worker_for_each_core():
+    with Local() as engine:
+        assert engine.workers == len(os.sched_getaffinity(0))

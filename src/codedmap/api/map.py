@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
@@ -362,7 +361,7 @@ def _engine(engine: Any, stack: ExitStack) -> Engine:
     if engine is None:
         if in_worker():
             return Inline()
-        return stack.enter_context(Local(len(os.sched_getaffinity(0))))
+        return stack.enter_context(Local())
     if isinstance(engine, Executor):
         return FromExecutor(engine, _executor_workers(engine))
     if isinstance(engine, type) or not isinstance(engine, Engine):

@@ -60,8 +60,8 @@ class Local(SlotEngine[Slot]):
 
     Parameters
     ----------
-    workers : int
-        Number of processes.
+    workers : int, optional
+        Number of processes. By default the number of cores that this process may use.
     grace : float
         Seconds for which an abandoned call may still run before its process is ended.
 
@@ -80,8 +80,8 @@ class Local(SlotEngine[Slot]):
     3
     """
 
-    def __init__(self, workers: int, grace: float = 1.0) -> None:
-        workers = check_whole("workers", workers, 1)
+    def __init__(self, workers: int | None = None, grace: float = 1.0) -> None:
+        workers = _cores() if workers is None else check_whole("workers", workers, 1)
         if grace is None:
             raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
         if sys.platform == "win32":
@@ -178,3 +178,10 @@ def _imported_for_call(frame: FrameType | None) -> str | None:
         importing = importing or code.co_filename.startswith(_IMPORTS)
         frame = frame.f_back
     return None
+
+
+def _cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
