@@ -6,7 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import decode, encode, gcv, importing, kernel, operators, ordering, polar, rows, waves
+from . import (
+    decode,
+    encode,
+    gcv,
+    importing,
+    kernel,
+    operators,
+    ordering,
+    polar,
+    predicted,
+    rows,
+    waves,
+)
 from .machine import facts
 from .tables import page, text, write
 
@@ -19,6 +31,7 @@ BENCHMARKS = {
     "ordering": ordering,
     "wave": waves,
     "rows": rows,
+    "predicted": predicted,
     "polar": polar,
     "import": importing,
 }
