@@ -131,15 +131,18 @@ def test_a_seed_gives_each_row_its_own_stream(pool):
     assert (cm.map(draw, X, seed=6, engine=pool).values != one).all()
 
 
-def test_batches_cannot_be_written_to(pool):
+@pytest.mark.parametrize("where", ["pool", "local"])
+def test_batches_cannot_be_written_to(where, request):
     given = X.copy()
 
     def change(batch):
         batch += 1.0
         return batch
 
-    with pytest.raises(RowFailed, match="read-only"):
-        cm.map(change, given, engine=pool)
+    with pytest.raises(
+        RowFailed, match=r"read-only. fn writes into its input: let it work on a copy"
+    ):
+        cm.map(change, given, engine=request.getfixturevalue(where))
     np.testing.assert_array_equal(given, X)
 
 

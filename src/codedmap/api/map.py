@@ -72,8 +72,9 @@ def map(
     ----------
     fn : callable
         Batch to batch, row by row: (b, *x) -> (b, *y), like a model's ``predict``; `itemwise` lifts
-        a function of one input. It may run more than once for a row. Answers are arrays, numbers, or
-        tuples, dicts and dataclasses of arrays; without a code also strings and objects. Or a
+        a function of one input. It may run more than once for a row, and must not write into its input.
+        Answers are arrays, numbers, or tuples, dicts and dataclasses of arrays; without a code also strings
+        and objects. A data frame is taken as a dict of its columns. Or a
         `codedmap.engines.Resident` on the same engine.
     inputs : array-like, list, data frame, or tuple of these
         m >= 1 rows. ``fn`` gets batches of the same kind: of several inputs, given as a tuple, one

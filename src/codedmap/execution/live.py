@@ -293,9 +293,12 @@ class LiveJob:
 
 
 def _named(row: int, call: Call, error: BaseException) -> RowFailed:
+    step = "Correct fn or this input"
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     failed = RowFailed(
-        f"row {row} failed on worker {call.worker} with {type(error).__name__}: {error}. Correct fn or this "
-        'input, or go on without such rows with on_error="record"',
+        f"row {row} failed on worker {call.worker} with {type(error).__name__}: {error}. {step}, or go on "
+        'without such rows with on_error="record"',
         row=row,
     )
     failed.__cause__ = error

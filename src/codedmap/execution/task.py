@@ -81,6 +81,11 @@ class RowsTask:
 
     def __call__(self, batch: Batch) -> Reply:
         """Compute a batch."""
+        for part in batch.parts:
+            if isinstance(part, np.ndarray):
+                part.flags.writeable = (
+                    False  # everywhere, because threads share the caller's memory
+                )
         began, start = time.time(), time.perf_counter()
         _running.depth = getattr(_running, "depth", 0) + 1
         try:
