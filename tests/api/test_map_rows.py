@@ -163,6 +163,11 @@ def test_the_first_row_that_raises_is_named(pool):
     assert isinstance(caught.value, cm.NotEnoughAnswers)
 
 
+def test_where_fn_takes_one_input_the_error_says_how_to_lift_it(pool):
+    with pytest.raises(RowFailed, match=r"no attribute 'upper'. .*lift .*codedmap.itemwise\(fn\)"):
+        cm.map(lambda word: word.upper(), ["a", "b"], engine=pool)
+
+
 def test_its_traceback_is_the_workers(local):
     with pytest.raises(RowFailed) as caught:
         cm.map(cm.itemwise(seventh), X, engine=local)

@@ -123,7 +123,7 @@ def test_every_row_ends_exact_or_failed_for_its_own_reason(seed):
     world, watch = World(seed), Watch()
     timeline = run_virtually(world.job(), world.workers, world.ending, watch=watch)
     taken, failed = outcome_of_rows(timeline, world.rows)
-    assert timeline.outcome is (Outcome.EVERYONE if failed else Outcome.EXACT)
+    assert timeline.outcome is (Outcome.COMPLETE if failed else Outcome.EXACT)
     # Where little is known of other calls, a row whose calls crash by chance may be blamed.
     blamed = set(failed) - world.raising - world.crashing
     assert len(blamed) <= (world.chance > 0.0)
@@ -235,7 +235,7 @@ def test_a_row_that_crashes_is_told_from_chance():
 
 def test_where_every_call_crashes_rows_fail_after_their_retries():
     timeline = run_virtually(Job(5), 3, lambda call, now: Ending(0.01, Loss.CRASHED))
-    assert timeline.outcome is Outcome.EVERYONE
+    assert timeline.outcome is Outcome.COMPLETE
     assert [f.crashes for f in timeline.failed] == [3] * 5
 
 

@@ -40,6 +40,7 @@ class Outcome(enum.Enum):
     TOLERANCE = "every standard error was within the tolerance"
     DEADLINE = "the deadline passed"
     SHARE = "enough rows were done"
+    COMPLETE = "every row is exact or has failed"
     EXACT = "every row was exact"
     SATISFIED = "the stopping rule was satisfied"
     NONE_RUNNING = "no call was left running, though the stopping rule would have waited for more"

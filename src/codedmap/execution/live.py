@@ -44,7 +44,7 @@ from .scheduler import (
     Tick,
     Withdraw,
 )
-from .task import Batch, RowsTask
+from .task import Batch, Itemwise, RowsTask
 
 __all__ = ["LiveJob"]
 
@@ -267,7 +267,9 @@ class LiveJob:
             self.failures[row] = error
             self.status[row] = Status.FAILED
             if not self._record and self._failing is None:
-                self._failing = _named(row, call, error)
+                self._failing = _named(
+                    row, call, error, itemwise=isinstance(self._task.fn, Itemwise)
+                )
 
     def _reason(self, decision: FailRows, place: int, row: int) -> BaseException:
         call, loss = decision.call, decision.loss
@@ -292,8 +294,10 @@ class LiveJob:
         return error
 
 
-def _named(row: int, call: Call, error: BaseException) -> RowFailed:
+def _named(row: int, call: Call, error: BaseException, *, itemwise: bool) -> RowFailed:
     step = "Correct fn or this input"
+    if not itemwise:
+        step += ", lift a function of one input with codedmap.itemwise(fn)"
     if isinstance(error, ValueError) and "read-only" in str(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     failed = RowFailed(

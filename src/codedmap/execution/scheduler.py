@@ -507,7 +507,7 @@ class Scheduler:
         stop = self.job.stop
         wake = None
         if self._left == 0:
-            self._finish(Outcome.EVERYONE if self._failed else Outcome.EXACT)
+            self._finish(Outcome.COMPLETE if self._failed else Outcome.EXACT)
             return
         if stop is not None:
             seen = self._seen(now)
