@@ -52,7 +52,7 @@ _CHUNKSIZES = (1, 16, 64, 256, 1024, 4096)
 _HEALTHY_TIMES = 5
 _LIMIT = 120.0  # seconds that a run of any other case may take, in addition to 5 healthy times
 _SHORTEST_LIMIT = 3.0  # seconds, also where healthy runs are very short
-_LEFT_OVER = 15.0  # seconds within which calls that nobody waits for have ended
+_LEFT_OVER = 15.0  # seconds within which abandoned calls have ended
 _SHOWN = 5  # stretches of lost rows
 
 
