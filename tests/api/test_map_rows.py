@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import subprocess
@@ -11,7 +10,6 @@ import textwrap
 import threading
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +17,8 @@ import pytest
 import codedmap as cm
 from codedmap.errors import CallTimeout, CannotSend, RowFailed, WorkerCrashed
 from codedmap.testing import Faulty, Scripted, crash, fail, late, never
+
+from ..results.test_trees import Box, Pair
 
 X = np.linspace(0.0, 3.0, 40).reshape(20, 2)
 
@@ -87,17 +87,6 @@ def test_data_frames(pool):
     np.testing.assert_array_equal(result.values, X[:, 0])
     result = cm.map(lambda batch: batch * 2, frame, engine=pool)
     np.testing.assert_array_equal(result.values["b"], 2 * X[:, 1])
-
-
-class Pair(NamedTuple):
-    left: object
-    right: object
-
-
-@dataclasses.dataclass
-class Box:
-    size: object
-    label: object
 
 
 def test_answers_of_several_parts(pool):
@@ -417,6 +406,8 @@ def test_a_resident_function(local):
         ({"deadline": 0}, "Deadline.0. must be more than 0"),
         ({"deadline": -1.0}, "must be more than 0"),
         ({"tolerance": -1.0}, "must be a number of at least 0"),
+        ({"tolerance": 0.1}, "asks for standard errors .* give a code"),
+        ({"stop": cm.Tolerance(0.1) | cm.Deadline(5)}, "asks for standard errors"),
         ({"retries": -1}, "retries=-1"),
         ({"retries": 1.5}, "retries=1.5"),
         ({"call_timeout": 0}, "call_timeout=0 must be more than 0"),

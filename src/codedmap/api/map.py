@@ -17,7 +17,16 @@ from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
 from ..contracts.engine import no_engine
 from ..contracts.inputs import check_finite, shaped_rows
-from ..contracts.stopping import AllOf, AnyOf, Deadline, Decodable, Quorum, StoppingRule, Tolerance
+from ..contracts.stopping import (
+    AllOf,
+    AnyOf,
+    Deadline,
+    Decodable,
+    Quorum,
+    StoppingRule,
+    Tolerance,
+    asks_stderr,
+)
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.inline import Inline
@@ -89,7 +98,8 @@ def map(
     deadline : float, optional
         Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
     tolerance : float, optional
-        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``.
+        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; with a code that
+        has standard errors only.
     stop : StoppingRule, optional
         When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
     hedge : Hedge, optional
@@ -392,7 +402,7 @@ def _rule(options: _Options, code: Any, share: float = 1.0) -> StoppingRule | No
         if code is None and _counts_slots(stop):
             raise InvalidArgument(
                 f"stop={stop} counts the answers of a code's workers, and there is no code: give one, or "
-                "stop by Deadline, Tolerance or Share"
+                "stop by Deadline or Share"
             )
         rules.append(stop)
     elif isinstance(code, Code) and (deadline is not None or tolerance is not None):
@@ -401,7 +411,13 @@ def _rule(options: _Options, code: Any, share: float = 1.0) -> StoppingRule | No
         rules.append(Deadline(Deadline(deadline).seconds * share))
     if tolerance is not None:
         rules.append(Tolerance(tolerance))
-    return reduce(operator.or_, rules) if rules else None
+    rule = reduce(operator.or_, rules) if rules else None
+    if code is None and rule is not None and asks_stderr(rule):
+        raise InvalidArgument(
+            f"{rule} asks for standard errors while rows are computed, and without a code there are none before "
+            'the end: give a code that has them, such as Replication(8, 16, fill="mean"), or a deadline'
+        )
+    return rule
 
 
 def _counts_slots(rule: Any) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -25,7 +26,6 @@ from .missing import Estimates, estimate_missing
 __all__ = ["RowsJob"]
 
 _SHOWING = 0.1  # the share of the time that results before the last may take
-_ESTIMATING = 0.1  # likewise estimates, while rows are computed
 
 
 class RowsJob:
@@ -60,7 +60,7 @@ class RowsJob:
         deadline: float | None = None,
     ) -> None:
         self._deadline, self._stepped = deadline, 0.0
-        self._inputs, self._stop, self._started = inputs, job.stop, started
+        self._inputs, self._stop = inputs, job.stop
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         order = None if job.stop is None else np.random.default_rng(0).permutation(inputs.rows)
         self._live = LiveJob(
@@ -76,7 +76,7 @@ class RowsJob:
         """Results while the job runs, and the last one."""
         results = self._results(stack)
         next(results)  # starts the job
-        return results  # type: ignore[return-value]
+        return cast("Generator[MapResult, None, None]", results)
 
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
         with stack:

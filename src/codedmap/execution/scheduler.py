@@ -282,14 +282,6 @@ class Scheduler:
         self._crashed = 0
         self._suspected = 0  # crashes of groups that seem to cause them
         self._out: list[Decision] = []
-        self._handlers = {
-            Joined: self._joined,
-            Left: self._gone,
-            Answered: self._on_answer,
-            CallFailed: self._on_failure,
-            Tick: self._on_tick,
-            Stop: self._on_stop,
-        }
 
     def handle(self, event: Event) -> list[Decision]:
         """What is to be done now that this has happened."""
@@ -297,7 +289,19 @@ class Scheduler:
         self._out = out
         if self.outcome is not None:
             return out
-        self._handlers[type(event)](event)  # type: ignore[operator]
+        match event:
+            case Answered():
+                self._on_answer(event)
+            case CallFailed():
+                self._on_failure(event)
+            case Tick():
+                self._on_tick(event)
+            case Joined():
+                self._joined(event)
+            case Left():
+                self._gone(event)
+            case Stop():
+                self._finish(event.outcome)
         if self.outcome is None:
             self._go_on(event.now)
         return out
@@ -399,9 +403,6 @@ class Scheduler:
             if call is not None and call.wanted:
                 self._give_up(call)
                 self._lose(call, Loss.TIMED_OUT)
-
-    def _on_stop(self, event: Stop) -> None:
-        self._finish(event.outcome)
 
     # Calls --------------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ def scheduled(calls: np.ndarray, rows: int, *, hedge: Hedge | None = _HEDGE) -> 
             begin = made[call.worker]
             made[call.worker] += call.groups
             places = np.arange(begin, made[call.worker]) % len(times)
-            return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]
+            return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
 
         timeline = run_virtually(job, workers, ending)
         seconds[wave] = timeline.seconds if timeline.outcome is Outcome.EXACT else np.inf

@@ -111,7 +111,6 @@ class JobProgress:
         self._wanted, self._rows = wanted, rows
         self._bar: Any = None
         self._task: Any = None
-        self._plain = False
         self._due = 0.0
 
     def __enter__(self) -> Callable[[_RunningJob], None]:
@@ -124,7 +123,6 @@ class JobProgress:
             self._open(console)
             return self._show
         if self._wanted:
-            self._plain = True
             self._due = time.monotonic() + _SELDOM
             return self._print
         return lambda job: None
