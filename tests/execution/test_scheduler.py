@@ -87,7 +87,9 @@ class Watch:
                 assert decision.call.number == self.started
                 self.in_flight.add(decision.call.number)
                 self.started += 1
-        if scheduler.outcome is None:
+        if isinstance(event, Joined) and event.more:
+            assert not decisions
+        elif scheduler.outcome is None:
             assert set(scheduler._calls) == self.in_flight
             assert scheduler._left > 0
             fresh = scheduler._next < scheduler.job.groups

@@ -120,8 +120,9 @@ class LiveJob:
         CannotSend, EngineError, InvalidAnswer
         """
         try:
-            for worker in range(self._engine.workers):
-                self._handle(Joined(self.seconds, worker))
+            workers = self._engine.workers
+            for worker in range(workers):
+                self._handle(Joined(self.seconds, worker, more=worker < workers - 1))
             while self.scheduler.outcome is None:
                 self._wait()
                 show(self)

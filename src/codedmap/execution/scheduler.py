@@ -23,6 +23,8 @@ __all__ = [
     "Call",
     "CallFailed",
     "Decision",
+    "Decode",
+    "Decoded",
     "Ended",
     "Event",
     "FailRows",
@@ -31,12 +33,15 @@ __all__ = [
     "Kind",
     "Left",
     "Loss",
+    "Piece",
     "Scheduler",
     "Start",
     "Stop",
     "Take",
     "Tick",
     "Withdraw",
+    "patience_after",
+    "sooner",
 ]
 
 _SECONDS = 0.05  # that a call should take at least,
@@ -87,6 +92,8 @@ class Job:
     """Calls that are sent to a worker while it runs another."""
     size: int | None = None
     """Groups in a call; None: by what was seen."""
+    slots: int = 1
+    """N, calls that are made of each group."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +105,7 @@ class Call:
     begin: int
     end: int
     kind: Kind
-    piece: _Piece = field(repr=False)
+    piece: Piece = field(repr=False)
     started: float = math.nan
     """When its worker was free for it, in seconds of the job."""
     wanted: bool = True
@@ -108,6 +115,16 @@ class Call:
     def groups(self) -> int:
         """How many groups it computes."""
         return self.end - self.begin
+
+    @property
+    def chunk(self) -> int:
+        """As `Piece`."""
+        return self.piece.chunk
+
+    @property
+    def slot(self) -> int:
+        """As `Piece`."""
+        return self.piece.slot
 
 
 # Events -----------------------------------------------------------------------------------------------
@@ -119,6 +136,8 @@ class Joined(NamedTuple):
     now: float
     worker: Hashable
     domain: Hashable = None
+    more: bool = False
+    """Whether others join at the same time: nothing is decided before the last."""
 
 
 class Left(NamedTuple):
@@ -160,7 +179,20 @@ class Stop(NamedTuple):
     outcome: Outcome
 
 
-Event = Joined | Left | Answered | CallFailed | Tick | Stop
+class Decoded(NamedTuple):
+    """What `Decode` has come to."""
+
+    now: float
+    chunk: int
+    enough: bool
+    """Whether the chunk is finished."""
+    disowned: frozenset[int] = frozenset()
+    """Slots whose answer is not used, because its worker has answered wrongly elsewhere."""
+    distrusted: frozenset[Hashable] = frozenset()
+    """Workers that get no hedges."""
+
+
+Event = Joined | Left | Answered | CallFailed | Tick | Stop | Decoded
 
 
 # Decisions --------------------------------------------------------------------------------------------
@@ -200,13 +232,22 @@ class FailRows(NamedTuple):
     crashes: int
 
 
+class Decode(NamedTuple):
+    """Decode a chunk, whose stopping rule is satisfied, and report `Decoded`."""
+
+    chunk: int
+    outcome: Outcome
+    final: bool
+    """Whether no further answer can come: what there is has to do."""
+
+
 class Ended(NamedTuple):
     """The job has ended; no decision follows."""
 
     outcome: Outcome
 
 
-Decision = Start | Withdraw | Abandon | Take | FailRows | Ended
+Decision = Start | Withdraw | Abandon | Take | FailRows | Decode | Ended
 
 
 @dataclass(slots=True, eq=False)
@@ -218,11 +259,15 @@ class _Lineage:
 
 
 @dataclass(slots=True, eq=False)
-class _Piece:
+class Piece:
     """Groups that are computed together, and the calls that compute them."""
 
     begin: int
     end: int
+    chunk: int = 0
+    """With a code: which groups are decoded together."""
+    slot: int = 0
+    """With a code: which of the payloads of these groups."""
     copies: list[Call] = field(default_factory=list)
     """In flight and wanted."""
     held: set[Hashable] = field(default_factory=set)
@@ -266,7 +311,7 @@ class Scheduler:
         self._next = 0  # the first group that no call has held
         self._left = job.groups  # neither answered nor failed
         self._failed = 0
-        self._waiting: deque[_Piece] = deque()
+        self._waiting: deque[Piece] = deque()
         self._workers: dict[Hashable, _Worker] = {}
         self._idle: dict[Hashable, None] = {}
         self._single: dict[Hashable, None] = {}  # with room for a call sent ahead
@@ -300,9 +345,11 @@ class Scheduler:
                 self._joined(event)
             case Left():
                 self._gone(event)
+            case Decoded():
+                self._decoded(event)
             case Stop():
                 self._finish(event.outcome)
-        if self.outcome is None:
+        if self.outcome is None and not (isinstance(event, Joined) and event.more):
             self._go_on(event.now)
         return out
 
@@ -312,6 +359,9 @@ class Scheduler:
         running = sum(w.calls[0].groups for w in self._workers.values() if w.calls)
         done = self.job.groups - self._left - self._failed
         return done, self._failed, running, len(self._hedged)
+
+    def _decoded(self, event: Decoded) -> None:
+        raise AssertionError("without a code nothing is decoded")
 
     # Events -------------------------------------------------------------------------------------------
 
@@ -337,16 +387,19 @@ class Scheduler:
                 overhead = max(0.0, event.now - call.started - event.seconds)
             worker.ready = True
         self._times.add(call.groups, event.seconds, overhead)
-        if not call.wanted:
-            return
-        piece = call.piece
-        piece.copies.remove(call)
-        if event.raised and piece.copies:
-            piece.partial = call, event.raised
-            return
-        self._take(piece, call, event.raised)
+        if call.wanted:
+            call.piece.copies.remove(call)
+            self._accept(call, event.raised)
 
-    def _take(self, piece: _Piece, call: Call, raised: tuple[int, ...]) -> None:
+    def _accept(self, call: Call, raised: tuple[int, ...]) -> None:
+        """A wanted call has answered."""
+        piece = call.piece
+        if raised and piece.copies:
+            piece.partial = call, raised
+        else:
+            self._take(piece, call, raised)
+
+    def _take(self, piece: Piece, call: Call, raised: tuple[int, ...]) -> None:
         for copy in piece.copies:
             self._give_up(copy)
         piece.copies.clear()
@@ -369,23 +422,33 @@ class Scheduler:
                 self._withdrawn.discard(event.call)
                 if call.wanted:
                     piece.copies.remove(call)
-                    piece.held.discard(call.worker)
-                    if not piece.copies:
-                        self._waiting.appendleft(piece)
+                    self._requeue(call)
                 return
             loss = Loss.CRASHED
         if loss is Loss.CRASHED:
-            self._crashed += 1
-            if call.groups == 1:
-                self._crashed_alone(piece)
-            else:
-                piece.lineage = piece.lineage or _Lineage()
-                piece.lineage.crashes += 1
-                self._suspected += piece.lineage.suspected
+            self._note_crash(call)
         if call.wanted:
+            piece.copies.remove(call)
             self._lose(call, loss)
 
-    def _crashed_alone(self, piece: _Piece) -> None:
+    def _requeue(self, call: Call) -> None:
+        """A call had not begun: another worker may make it."""
+        piece = call.piece
+        piece.held.discard(call.worker)
+        if not piece.copies:
+            self._waiting.appendleft(piece)
+
+    def _note_crash(self, call: Call) -> None:
+        piece = call.piece
+        self._crashed += 1
+        if call.groups == 1:
+            self._crashed_alone(piece)
+        else:
+            piece.lineage = piece.lineage or _Lineage()
+            piece.lineage.crashes += 1
+            self._suspected += piece.lineage.suspected
+
+    def _crashed_alone(self, piece: Piece) -> None:
         piece.crashes += 1
         if piece.crashes >= _SUSPECT:
             self._suspected += _SUSPECT if piece.crashes == _SUSPECT else 1
@@ -402,6 +465,7 @@ class Scheduler:
             call = self._calls.get(number)
             if call is not None and call.wanted:
                 self._give_up(call)
+                call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
 
     # Calls --------------------------------------------------------------------------------------------
@@ -439,7 +503,7 @@ class Scheduler:
         if self._late is not None:
             self._late.setdefault(call.groups, deque()).append(call)
 
-    def _start(self, piece: _Piece, name: Hashable, now: float, kind: Kind) -> None:
+    def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
         call = Call(self.started, name, piece.begin, piece.end, kind, piece)
         self.started += 1
         self._calls[call.number] = call
@@ -463,7 +527,6 @@ class Scheduler:
     def _lose(self, call: Call, loss: Loss) -> None:
         """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""
         piece, retries = call.piece, self.job.retries
-        piece.copies.remove(call)
         blamed = loss is Loss.CRASHED and self._to_blame(piece)
         if piece.copies and not blamed:
             return
@@ -475,7 +538,7 @@ class Scheduler:
         elif retries and call.groups > 1:
             middle = (piece.begin + piece.end) // 2
             for begin, end in ((middle, piece.end), (piece.begin, middle)):
-                half = _Piece(begin, end, held=set(piece.held), lineage=piece.lineage)
+                half = Piece(begin, end, held=set(piece.held), lineage=piece.lineage)
                 self._waiting.appendleft(half)
         elif loss is Loss.CRASHED and not blamed:
             self._waiting.append(piece)
@@ -483,7 +546,7 @@ class Scheduler:
             self._left -= call.groups
             self._fail(call, piece.begin, piece.end, loss)
 
-    def _to_blame(self, piece: _Piece) -> bool:
+    def _to_blame(self, piece: Piece) -> bool:
         """Whether the groups of a call that has crashed are the cause, and not its worker."""
         if not self.job.retries:
             return not piece.copies
@@ -523,11 +586,11 @@ class Scheduler:
             return
         self._send(now)
         if self._idle and not self._waiting and self._next == self.job.groups:
-            wake = _sooner(wake, self._hasten(now))
+            wake = sooner(wake, self._hasten(now))
         elif self._waiting and not self._idle:
             self._make_room()
         if self._timeouts:
-            wake = _sooner(wake, self._timeouts[0][0])
+            wake = sooner(wake, self._timeouts[0][0])
         self.wake = wake
 
     def _seen(self, now: float) -> Progress:
@@ -548,14 +611,15 @@ class Scheduler:
         """Give calls to workers that are idle, then ahead to those that have one."""
         for room in (self._idle, self._single):
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
-                piece = self._piece_for(name)
+                piece = self._piece_for(name, now)
                 if piece is not None:
-                    retry = bool(piece.lineage or piece.crashes or piece.held)
+                    again = piece.lineage or piece.crashes or piece.held
+                    retry = bool(again) or piece.slot >= self.job.slots
                     self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
                 elif not self._waiting:
                     return
 
-    def _piece_for(self, name: Hashable) -> _Piece | None:
+    def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: what is sent again first, but not where it was before."""
         for at, piece in enumerate(self._waiting):
             if name not in piece.held or piece.held.issuperset(self._workers):
@@ -565,7 +629,7 @@ class Scheduler:
             return None
         begin = self._next
         self._next = begin + self._size()
-        return _Piece(begin, self._next)
+        return Piece(begin, self._next)
 
     def _size(self) -> int:
         """Groups of the next call: what takes long enough, and less towards the end of the job."""
@@ -578,7 +642,7 @@ class Scheduler:
         workers = len(self._workers)
         seconds = max(_SECONDS, _OVERHEADS * times.overhead, _DRIVER * workers)
         seconds = min(seconds, self.job.call_timeout / 4)
-        fair = -(-left // (_SHARES * workers))
+        fair = -(-left * self.job.slots // (_SHARES * workers))
         if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
             fair = min(left, math.ceil(_LEAST_OVERHEADS * times.overhead / times.mean))
         most = min(_GROWTH * times.largest, fair)
@@ -608,26 +672,30 @@ class Scheduler:
             self._late = {}
             for running in sorted(self._calls.values(), key=lambda call: call.started):
                 self._late.setdefault(running.groups, deque()).append(running)
-        budget = max(_LEAST_HEDGES, self.job.hedge * (self.started - self.hedges))
+        budget = self._budget(self.job.hedge)
         while self._idle and self.hedges < budget:
-            due, late = self._latest(1.0 + self.hedges / (2 * budget))
+            due, late = self._latest(patience_after(self.hedges, budget))
             if late is None or due is None or due > now:
                 return due
             name = self._other(late.piece)
             if name is None:
                 return None
             self._late[late.groups].popleft()
-            self.hedges += 1
-            self._start(late.piece, name, now, Kind.HEDGE)
-            hedge = late.piece.copies[-1]
-            self._hedged[hedge.number] = hedge
+            self._hedge(late.piece, name, now)
         return None
 
-    def _latest(self, patience: float) -> tuple[float | None, Call | None]:
-        """The running call that is late first, and when.
+    def _budget(self, share: float) -> float:
+        """Hedges that the job may make in all, by what it has started so far."""
+        return max(_LEAST_HEDGES, share * (self.started - self.hedges))
 
-        ``patience``: the fewer hedges are left, the later a call must be.
-        """
+    def _hedge(self, piece: Piece, name: Hashable, now: float) -> None:
+        self.hedges += 1
+        self._start(piece, name, now, Kind.HEDGE)
+        hedge = piece.copies[-1]
+        self._hedged[hedge.number] = hedge
+
+    def _latest(self, patience: float) -> tuple[float | None, Call | None]:
+        """The running call that is late first, and when; ``patience`` as `patience_after` gives it."""
         first: tuple[float, Call] | None = None
         for groups, calls in (self._late or {}).items():
             while calls and (calls[0].number not in self._calls or not calls[0].wanted):
@@ -638,7 +706,7 @@ class Scheduler:
                     first = due, calls[0]
         return first or (None, None)
 
-    def _other(self, piece: _Piece) -> Hashable | None:
+    def _other(self, piece: Piece) -> Hashable | None:
         """An idle worker without a copy, of another failure domain if there is one."""
         domains = {self._workers[w].domain for w in piece.held if w in self._workers} - {None}
         found = None
@@ -657,7 +725,12 @@ class Scheduler:
             self._give_up(hedge)
 
 
-def _sooner(first: float | None, second: float | None) -> float | None:
+def patience_after(hedges: int, budget: float) -> float:
+    """The fewer hedges are left, the later a call must be."""
+    return 1.0 + hedges / (2 * budget)
+
+
+def sooner(first: float | None, second: float | None) -> float | None:
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)

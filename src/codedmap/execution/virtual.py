@@ -8,12 +8,15 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ..contracts.stopping import Outcome
+from .chunks import ChunkScheduler, CodedJob
 from .scheduler import (
     Abandon,
     Answered,
     Call,
     CallFailed,
     Decision,
+    Decode,
+    Decoded,
     Event,
     FailRows,
     Job,
@@ -86,9 +89,11 @@ def run_virtually(
     -------
     Timeline
     """
-    clock = _Clock(Scheduler(job), ending, overhead, grace, watch)
-    for name in range(workers) if isinstance(workers, int) else workers:
-        clock.push(0.0, Joined(0.0, name))
+    scheduler = ChunkScheduler(job) if isinstance(job, CodedJob) else Scheduler(job)
+    clock = _Clock(scheduler, ending, overhead, grace, watch)
+    names = list(range(workers) if isinstance(workers, int) else workers)
+    for place, name in enumerate(names, start=1):
+        clock.push(0.0, Joined(0.0, name, more=place < len(names)))
     for event in changes:
         clock.push(event.now, event)
     clock.run()
@@ -151,8 +156,11 @@ class _Clock:
 
     def _report(self, event: Event) -> None:
         decisions = self.scheduler.handle(event)
+        decoded = []
         for decision in decisions:
             match decision:
+                case Decode():
+                    decoded.append(Decoded(self._now, decision.chunk, enough=True))
                 case Start(call):
                     self._start(call)
                 case Take(call):
@@ -163,6 +171,8 @@ class _Clock:
                     self._drop(call)
         if self._watch is not None:
             self._watch(self.scheduler, event, decisions)
+        for answer in decoded:
+            self._report(answer)
 
     def _start(self, call: Call) -> None:
         queue = self._queues.setdefault(call.worker, deque())

@@ -1,0 +1,495 @@
+"""The scheduler of jobs with a code: chunks of groups, decoded from answers to some of their slots."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
+from .scheduler import (
+    Call,
+    Decode,
+    Decoded,
+    Event,
+    Job,
+    Loss,
+    Piece,
+    Scheduler,
+    Take,
+    Tick,
+    patience_after,
+    sooner,
+)
+
+__all__ = ["Chunk", "ChunkScheduler", "CodedJob"]
+
+_OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
+_JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}
+
+
+def _badness(outcome: Outcome) -> int:
+    """Of the outcomes of several chunks the job's is the one that says most of what is missing."""
+    order = [Outcome.SHARE, Outcome.DEADLINE, Outcome.NONE_RUNNING, Outcome.UNSATISFIABLE]
+    return order.index(outcome) if outcome in order else -1
+
+
+def _no_stderr(chunk: int, last: bool) -> float | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodedJob(Job):
+    """What is to be run with a code: groups of K tasks, N calls for those of a chunk."""
+
+    tasks: int
+    """K."""
+    own: Mapping[int, int]
+    """For each slot whose payload is the own input of a task, that task. Slots from N on are not sent at
+    first."""
+    decodable: Callable[[int, frozenset[int]], bool]
+    """Whether a chunk can be decoded from the answers of these slots."""
+    rule: StoppingRule = field(default_factory=Decodable)
+    """Evaluated for each chunk."""
+    stderr: Callable[[int, bool], float | None] = _no_stderr
+    """The largest standard error in a chunk, for the rule; and whether it is the last time to ask."""
+    bound: bool = False
+    """Whether slot n is computed by worker n."""
+    after: float | StoppingRule | None = None
+    """When the inputs of missing tasks are sent as hedges; None: when calls are late."""
+    most: int | None = None
+    """With ``after``: of a chunk."""
+    partial: bool = False
+    """Whether what can be decoded in part is worth waiting for."""
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Groups that are decoded together."""
+
+    number: int
+    begin: int
+    end: int
+    began: float
+    asked: set[int]
+    answered: set[int] = field(default_factory=set)
+    failed: dict[int, Loss] = field(default_factory=dict)
+    pieces: dict[int, Piece] = field(default_factory=dict)
+    """By slot."""
+    workers: set[Hashable] = field(default_factory=set)
+    """That have, or had, a slot of it."""
+    seats: dict[int, Hashable] = field(default_factory=dict)
+    """Where slots are bound: to which worker."""
+    hedged: set[int] = field(default_factory=set)
+    """Slots that were sent again because they were late, or not at all at first."""
+    anywhere: set[int] = field(default_factory=set)
+    """Slots that need not wait for a worker without another: all of these are late."""
+    due: bool = False
+    """Whether the time of its hedges has come."""
+    outcome: Outcome = Outcome.WAITING
+    decoding: bool = False
+    refused: frozenset[int] | None = None
+    """Answers that were not enough after all."""
+    decodable: dict[frozenset[int], bool] = field(default_factory=dict)
+    """What is known of sets of slots."""
+
+    def running(self) -> set[int]:
+        """Slots that may still answer."""
+        return self.asked - self.answered - self.failed.keys()
+
+
+class ChunkScheduler(Scheduler):
+    """Decides which payload of which chunk runs where, and when a chunk is decoded.
+
+    Payloads of one chunk go to different workers while there are enough. A call that crashes or raises is
+    an answer that is missing. It is made again, or inputs of missing tasks are sent, only if the rule cannot be
+    satisfied without.
+
+    Parameters
+    ----------
+    job : CodedJob
+    """
+
+    job: CodedJob
+
+    def __init__(self, job: CodedJob) -> None:
+        super().__init__(job)
+        self.chunks: dict[int, Chunk] = {}
+        """That are not finished."""
+        self._opened = 0
+        self._distrusted: frozenset[Hashable] = frozenset()
+        self._changed: dict[int, None] = {}
+        self._worst: Outcome | None = None
+        self._ending = False
+        self._available = 0
+        own: dict[int, int] = {}
+        for slot, task in job.own.items():
+            own.setdefault(task, slot)
+        self._own_slot = own
+
+    def handle(self, event: Event) -> list:  # type: ignore[type-arg]
+        """What is to be done now that this has happened."""
+        if isinstance(event, Tick):
+            self._changed.update(dict.fromkeys(self.chunks))
+        return super().handle(event)
+
+    def seen(self, number: int, now: float) -> Progress:
+        """What is known of a chunk."""
+        chunk = self.chunks[number]
+        answered = frozenset(chunk.answered)
+        last = not chunk.running()
+        return Progress(
+            frozenset(chunk.asked),
+            answered,
+            frozenset(chunk.failed),
+            now,
+            self._decodable(chunk, answered),
+            lambda: self.job.stderr(number, last),
+            rows=self.job.groups,
+            done=self.job.groups - self._left,
+        )
+
+    def _decodable(self, chunk: Chunk, slots: frozenset[int]) -> bool:
+        known = chunk.decodable.get(slots)
+        if known is None:
+            known = chunk.decodable[slots] = self.job.decodable(chunk.number, slots)
+        return known
+
+    # Events -------------------------------------------------------------------------------------------
+
+    def _accept(self, call: Call, raised: tuple[int, ...]) -> None:
+        chunk = self.chunks[call.chunk]
+        chunk.answered.add(call.slot)
+        chunk.failed.pop(call.slot, None)
+        self._changed[chunk.number] = None
+        self._out.append(Take(call))
+
+    def _note_crash(self, call: Call) -> None:
+        call.piece.crashes += 1
+
+    def _requeue(self, call: Call) -> None:
+        self.chunks[call.chunk].workers.discard(call.worker)
+        super()._requeue(call)
+
+    def _lose(self, call: Call, loss: Loss) -> None:
+        chunk = self.chunks[call.chunk]
+        self._changed[chunk.number] = None
+        if not call.piece.copies and call.slot not in chunk.answered:
+            chunk.failed[call.slot] = loss
+
+    def _decoded(self, event: Decoded) -> None:
+        chunk = self.chunks[event.chunk]
+        chunk.decoding = False
+        self._distrusted |= event.distrusted
+        if event.enough:
+            self._close(chunk)
+            return
+        chunk.refused = frozenset(chunk.answered)
+        for slot in event.disowned & chunk.answered:
+            chunk.answered.discard(slot)
+            chunk.hedged.discard(slot)
+            if not chunk.pieces[slot].copies:
+                chunk.failed[slot] = Loss.CRASHED
+        self._changed[chunk.number] = None
+
+    def _close(self, chunk: Chunk) -> None:
+        del self.chunks[chunk.number]
+        self._changed.pop(chunk.number, None)
+        self._waiting = deque(p for p in self._waiting if p.chunk != chunk.number)
+        for piece in chunk.pieces.values():
+            for copy in piece.copies:
+                self._give_up(copy)
+            piece.copies.clear()
+        self._left -= chunk.end - chunk.begin
+        self._worst = max(chunk.outcome, self._worst or chunk.outcome, key=_badness)
+        self._ending |= chunk.outcome in _JOB_ENDS
+
+    # What to do next ----------------------------------------------------------------------------------
+
+    def _go_on(self, now: float) -> None:
+        stuck = not self._workers and not self._calls
+        due: list[Decode] = []
+        for number in list(self.chunks if stuck else self._changed):
+            chunk = self.chunks.get(number)
+            decode = None if chunk is None else self._judged(chunk, now, stuck=stuck)
+            if decode is not None:
+                due.append(decode)
+        self._changed.clear()
+        if self._left == 0 or (not self.chunks and (stuck or self._ending)):
+            self._finish(self._worst or Outcome.NONE_RUNNING)
+            return
+        wake = None
+        for chunk in self.chunks.values():
+            if not chunk.decoding:
+                after = self.job.rule.wake_after(self.seen(chunk.number, now))
+                wake = sooner(wake, None if after is None else now + after)
+        # A worker that still runs an abandoned call may never end it: no slot waits for it.
+        held_up = sum(bool(w.calls) and not w.calls[0].wanted for w in self._workers.values())
+        self._available = len(self._workers) - held_up
+        self._send(now)
+        if self._idle:
+            wake = sooner(wake, self._hasten(now))
+        if self._timeouts:
+            wake = sooner(wake, self._timeouts[0][0])
+        self.wake = wake
+        self._out += due
+
+    def _judged(self, chunk: Chunk, now: float, *, stuck: bool) -> Decode | None:
+        """Whether a chunk is to be decoded now; sends again what its rule cannot be satisfied without."""
+        if chunk.decoding:
+            return None
+        seen = self.seen(chunk.number, now)
+        outcome = self.job.rule.verdict(seen)
+        if outcome is None and chunk.hedged and self._all_own(chunk.answered):
+            outcome = Outcome.EXACT
+        final = outcome in _JOB_ENDS
+        if not final and outcome is not None and chunk.refused == seen.answered:
+            outcome = None
+        if outcome is None:
+            if chunk.failed and not self._met(chunk, seen):
+                self._recover(chunk, seen)
+                seen = self.seen(chunk.number, now)
+            ended = stuck or not seen.running
+            if ended or (
+                chunk.failed and not self._may_recover(chunk) and self._hopeless(chunk, seen)
+            ):
+                final = True
+                outcome = self.job.rule.verdict(seen)
+                if outcome is None and self._all_own(seen.answered):
+                    outcome = Outcome.EXACT
+                elif outcome is None:
+                    outcome = Outcome.NONE_RUNNING if ended else Outcome.UNSATISFIABLE
+        if outcome is None:
+            return None
+        chunk.decoding = True
+        chunk.outcome = outcome
+        return Decode(chunk.number, outcome, final or not seen.running)
+
+    def _all_own(self, slots: Iterable[int]) -> bool:
+        own = self.job.own
+        return len({own[slot] for slot in slots if slot in own}) == self.job.tasks
+
+    def _best(self, chunk: Chunk, seen: Progress, more: Iterable[int] = ()) -> Progress:
+        """What is known in the end if all that runs, and these slots as well, have answered."""
+        slots = frozenset(more)
+        answered = seen.answered | seen.running | slots
+        failed = seen.failed - slots
+        decodable = self._decodable(chunk, answered)
+        return best_case(seen.asked | slots, answered, failed, seen.seconds, decodable)
+
+    def _met(self, chunk: Chunk, seen: Progress, more: Sequence[int] = ()) -> bool:
+        """Whether the rule is satisfied then, or every row exact after some were sent again."""
+        best = self._best(chunk, seen, more)
+        if not best.decodable:
+            return False
+        again = bool(chunk.hedged or more)
+        return self.job.rule.verdict(best) is not None or (again and self._all_own(best.answered))
+
+    def _hopeless(self, chunk: Chunk, seen: Progress) -> bool:
+        best, rule = self._best(chunk, seen), self.job.rule
+        if not best.decodable and not self.job.partial:
+            return True
+        if rule.verdict(best) is not None or rule.wake_after(best) is not None:
+            return False
+        # The rule is out of reach, which does not matter if every row may still come exact.
+        return (
+            not best.decodable or self._all_own(seen.answered) or not self._all_own(best.answered)
+        )
+
+    def _recover(self, chunk: Chunk, seen: Progress) -> None:
+        """Make calls that crashed again, then send inputs of missing tasks, as many as the rule needs."""
+        again = self._crashed_slots(chunk)
+        if self.job.retries and chunk.answered:  # else it is the function that fails
+            again += self._missing(chunk)
+        needed = self._fewest(chunk, seen, again)
+        if needed is None:
+            again = self._crashed_slots(chunk)
+        self._waiting.extend(self._ask_again(chunk, again[:needed]))
+
+    def _may_recover(self, chunk: Chunk) -> bool:
+        """Whether inputs can still be sent once a first answer shows that the function works."""
+        return bool(self.job.retries and not chunk.answered and self._missing(chunk))
+
+    def _crashed_slots(self, chunk: Chunk) -> list[int]:
+        """Slots whose calls crashed no more often than they may be made again."""
+        most = self.job.retries
+        return [
+            slot
+            for slot, loss in chunk.failed.items()
+            if loss is Loss.CRASHED and chunk.pieces[slot].crashes <= most and most
+        ]
+
+    def _ask_again(self, chunk: Chunk, slots: Iterable[int]) -> list[Piece]:
+        pieces = [self._piece(chunk, slot) for slot in slots]
+        for piece in pieces:
+            chunk.failed.pop(piece.slot, None)
+        return pieces
+
+    def _fewest(self, chunk: Chunk, seen: Progress, slots: Sequence[int]) -> int | None:
+        """How many of these slots, in this order, have to answer for the rule; None: all are not enough."""
+        if not self._met(chunk, seen, slots):
+            return None
+        few, many = 0, len(slots)
+        while few < many:
+            middle = (few + many) // 2
+            if self._met(chunk, seen, slots[:middle]):
+                many = middle
+            else:
+                few = middle + 1
+        return many
+
+    def _missing(self, chunk: Chunk) -> list[int]:
+        """Slots for the own inputs of tasks, where no call with these has been made."""
+        own = self.job.own
+        asked = {own[slot] for slot in chunk.asked if slot in own}
+        return [slot for task, slot in self._own_slot.items() if task not in asked]
+
+    def _piece(self, chunk: Chunk, slot: int) -> Piece:
+        """What computes this slot; asked for from now on."""
+        piece = chunk.pieces.get(slot)
+        if piece is None:
+            piece = chunk.pieces[slot] = Piece(chunk.begin, chunk.end, chunk.number, slot)
+        chunk.asked.add(slot)
+        if slot >= self.job.slots:
+            chunk.hedged.add(slot)
+        return piece
+
+    # Which worker -------------------------------------------------------------------------------------
+
+    def _piece_for(self, name: Hashable, now: float) -> Piece | None:
+        for at, piece in enumerate(self._waiting):
+            if self._may_run(name, piece):
+                del self._waiting[at]
+                self.chunks[piece.chunk].workers.add(name)
+                return piece
+        at_once = max(1, len(self._workers) // self.job.slots)
+        full = len(self.chunks) >= _OPEN * at_once + _OPEN
+        if self._next == self.job.groups or full or self._ending:
+            return None
+        self._open(now)
+        return self._piece_for(name, now)
+
+    def _open(self, now: float) -> None:
+        begin = self._next
+        self._next = begin + self._size()
+        number = self._opened
+        self._opened += 1
+        chunk = Chunk(number, begin, self._next, now, set(range(self.job.slots)))
+        self.chunks[number] = chunk
+        if self.job.bound:
+            names = list(self._workers)
+            chunk.seats = {slot: names[slot % len(names)] for slot in chunk.asked}
+        self._waiting.extend(self._piece(chunk, slot) for slot in sorted(chunk.asked))
+
+    def _may_run(self, name: Hashable, piece: Piece) -> bool:
+        chunk = self.chunks[piece.chunk]
+        if chunk.decoding:
+            return False
+        if piece.held or piece.slot >= self.job.slots:
+            return name not in self._holders(chunk, piece)
+        seat = chunk.seats.get(piece.slot)
+        if seat in self._workers:
+            return seat == name
+        if self._available >= self.job.slots and piece.slot not in chunk.anywhere:
+            return name not in chunk.workers
+        return name not in self._holders(chunk, piece)
+
+    def _holders(self, chunk: Chunk, piece: Piece) -> set[Hashable]:
+        """Workers that have, or had, this slot or a copy of its task, if there are others."""
+        own = self.job.own
+        task = own.get(piece.slot)
+        held = set(piece.held)
+        if task is not None:
+            copies = (p for slot, p in chunk.pieces.items() if own.get(slot) == task)
+            held = held.union(*(copy.held for copy in copies))
+        return set() if held.issuperset(self._workers) else held
+
+    # Hedges -------------------------------------------------------------------------------------------
+
+    def _hasten(self, now: float) -> float | None:
+        wake = None
+        for chunk in list(self.chunks.values()):
+            if chunk.decoding or not self._idle:
+                continue
+            if not self.job.bound and self._crashed_slots(chunk):
+                self._waiting.extend(self._ask_again(chunk, self._crashed_slots(chunk)))
+                self._send(now)
+            hasten = self._hedge_late if self.job.after is None else self._hedge_due
+            wake = sooner(wake, hasten(chunk, now))
+        return wake
+
+    def _hedge_late(self, chunk: Chunk, now: float) -> float | None:
+        """Once the rule cannot be satisfied by calls that are about to end: send what it needs."""
+        if self.job.hedge is None:
+            return None
+        budget = self._budget(self.job.hedge)
+        patience = patience_after(self.hedges, budget)
+        late, wake = set(), None
+        for slot in chunk.running() - chunk.hedged:
+            due = self._late_at(chunk, slot, patience)
+            if due <= now and not chunk.pieces[slot].copies:
+                chunk.anywhere.add(slot)
+            elif due <= now:
+                late.add(slot)
+            elif due < math.inf:
+                wake = sooner(wake, due)
+        if chunk.anywhere:
+            self._send(now)
+        if not late or self.hedges >= budget:
+            return wake
+        seen = self.seen(chunk.number, now)
+        soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
+        if self._met(chunk, soon):
+            return wake
+        own = self.job.own
+        inputs = sorted(slot for slot in late if slot in own) + self._missing(chunk)
+        counts = [(self._fewest(chunk, soon, slots), slots) for slots in (inputs, sorted(late))]
+        needed = min(
+            (pair for pair in counts if pair[0] is not None), default=None, key=lambda p: p[0] or 0
+        )
+        if needed is not None:
+            self._send_again(chunk, needed[1][: needed[0]], budget, now)
+        return wake
+
+    def _late_at(self, chunk: Chunk, slot: int, patience: float) -> float:
+        """When a slot is late: by its own call, or by those of all workers that could still take it."""
+        calls: Iterable[Call] = chunk.pieces[slot].copies
+        if not calls:
+            others = (w for name, w in self._workers.items() if name not in chunk.workers)
+            calls = [worker.calls[0] for worker in others if worker.calls]
+        return min(
+            (c.started + patience * self._times.late(c.groups) for c in calls), default=math.inf
+        )
+
+    def _hedge_due(self, chunk: Chunk, now: float) -> float | None:
+        """Once the time given has come: send the inputs of all tasks that are missing."""
+        after, wake = self.job.after, None
+        seen = self.seen(chunk.number, now)
+        if not chunk.due and isinstance(after, float):
+            chunk.due, wake = now >= chunk.began + after, chunk.began + after
+        elif not chunk.due and after is not None:
+            assert not isinstance(after, float)
+            chunk.due = after.verdict(seen) is not None
+            seconds = after.wake_after(seen)
+            wake = None if seconds is None else now + seconds
+        if not chunk.due:
+            return wake
+        own = self.job.own
+        done = {own[slot] for slot in chunk.answered | chunk.hedged if slot in own}
+        missing = [slot for task, slot in self._own_slot.items() if task not in done]
+        most = math.inf if self.job.most is None else self.job.most
+        self._send_again(chunk, missing, self.hedges + most - len(chunk.hedged), now)
+        return None
+
+    def _send_again(self, chunk: Chunk, slots: Sequence[int], budget: float, now: float) -> None:
+        for slot in slots:
+            if self.hedges >= budget:
+                return
+            piece = self._piece(chunk, slot)
+            holders = self._holders(chunk, piece) | self._distrusted
+            name = next((name for name in self._idle if name not in holders), None)
+            if name is not None:
+                chunk.hedged.add(slot)
+                chunk.failed.pop(slot, None)
+                self._hedge(piece, name, now)

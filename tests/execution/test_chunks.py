@@ -1,0 +1,331 @@
+"""Jobs with a code in virtual time: what holds whatever workers and payloads do."""
+
+from __future__ import annotations
+
+import math
+import random
+from statistics import mean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codedmap.contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum
+from codedmap.execution.chunks import ChunkScheduler, CodedJob
+from codedmap.execution.scheduler import (
+    Abandon,
+    Answered,
+    CallFailed,
+    Decode,
+    Decoded,
+    Ended,
+    Joined,
+    Kind,
+    Loss,
+    Start,
+    Take,
+    Tick,
+)
+from codedmap.execution.virtual import Ending, run_virtually
+
+seeds = st.integers(0, 10_000)
+
+
+def coded(
+    groups: int, tasks: int, slots: int, need: int, *, raw: bool = True, rule=None, **others
+) -> CodedJob:
+    """A code whose first payloads are raw, or that has mixtures only; ``need`` payloads can be decoded."""
+    own = {k if raw else slots + k: k for k in range(tasks)}
+
+    def decodable(chunk: int, answered: frozenset[int]) -> bool:
+        payloads = sum(slot < slots for slot in answered)
+        return payloads >= need or len({own[s] for s in answered if s in own}) == tasks
+
+    return CodedJob(
+        groups,
+        slots=slots,
+        tasks=tasks,
+        own=own,
+        decodable=decodable,
+        rule=Quorum(need) & Decodable() if rule is None else rule,
+        **{"ahead": 0, **others},
+    )
+
+
+class World:
+    """Workers that are slow, stop or crash, and payloads that raise, all drawn."""
+
+    def __init__(self, seed: int) -> None:
+        rng = self.rng = random.Random(seed)
+        self.slots = rng.choice([2, 4, 6, 12])
+        self.tasks = rng.randint(1, self.slots)
+        self.stragglers = rng.randint(0, self.slots - self.tasks)
+        self.workers = rng.choice([1, 2, self.slots, self.slots, 2 * self.slots])
+        self.groups = rng.choice([1, 2, 7, 40])
+        self.raw = rng.random() < 0.5
+        self.crashes = rng.choice([0.0, 0.0, 0.05, 0.2])
+        self.raises = rng.choice([0.0, 0.0, 0.05])
+        self.late = rng.choice([0.0, 0.05])
+        self.speed = [rng.choice([1.0, 1.0, 1.0, 10.0]) for _ in range(self.workers)]
+        self.size = rng.choice([None, None, self.groups, 2])
+
+    def ending(self, call, now: float) -> Ending:
+        seconds = sum(0.02 * math.exp(self.rng.gauss(0, 1)) for _ in range(call.groups))
+        seconds = seconds * self.speed[call.worker] + 3.0 * (self.rng.random() < self.late)
+        if self.rng.random() < self.crashes:
+            return Ending(seconds * self.rng.random(), Loss.CRASHED)
+        return Ending(seconds, Loss.RAISED if self.rng.random() < self.raises else None)
+
+    def job(self, **others) -> CodedJob:
+        need = self.slots - self.stragglers
+        return coded(
+            self.groups, self.tasks, self.slots, need, raw=self.raw, size=self.size, **others
+        )
+
+
+class Watch:
+    """Checks after every event what must always hold."""
+
+    def __init__(self) -> None:
+        self.in_flight: set[int] = set()
+        self.first: dict[int, list] = {}
+        self.decoded: dict[int, Decode] = {}
+        self.groups = 0
+        self.events: list = []
+        self.decisions: list = []
+
+    def __call__(self, scheduler: ChunkScheduler, event, decisions) -> None:
+        self.events.append(event)
+        self.decisions.append([_plain(d) for d in decisions])
+        if isinstance(event, Answered | CallFailed):
+            self.in_flight.remove(event.call)
+        for decision in decisions:
+            if isinstance(decision, Start):
+                self.in_flight.add(decision.call.number)
+                if decision.call.kind is Kind.FIRST:
+                    self.first.setdefault(decision.call.chunk, []).append(decision.call)
+            elif isinstance(decision, Decode):
+                assert decision.chunk not in self.decoded, "a chunk is decoded twice"
+                self.decoded[decision.chunk] = decision
+                chunk = scheduler.chunks[decision.chunk]
+                self.groups += chunk.end - chunk.begin
+                if decision.outcome is Outcome.QUORUM:
+                    assert scheduler.job.rule.verdict(scheduler.seen(chunk.number, event.now))
+        if scheduler.outcome is None and not (isinstance(event, Joined) and event.more):
+            assert set(scheduler._calls) == self.in_flight
+            for worker in scheduler._idle:
+                for piece in scheduler._waiting:
+                    assert not scheduler._may_run(worker, piece), "a worker idles"
+
+
+def _plain(decision) -> tuple:
+    call = getattr(decision, "call", None)
+    what = () if call is None else (call.number, call.worker, call.chunk, call.slot, call.kind)
+    return (type(decision).__name__, *what, *[v for v in decision if v is not call])
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds, st.sampled_from([None, 0.05]), st.sampled_from([0, 2]))
+def test_every_chunk_is_decoded_once_and_no_call_is_lost(seed, hedge, retries):
+    world, watch = World(seed), Watch()
+    timeline = run_virtually(
+        world.job(hedge=hedge, retries=retries), world.workers, world.ending, watch=watch
+    )
+    assert watch.groups == world.groups
+    assert timeline.seconds < math.inf
+    assert timeline.hedges <= (0 if hedge is None else max(4, 0.05 * timeline.calls) + 1)
+    if world.workers >= 2 * world.slots and world.crashes == world.late == 0.0 and hedge is None:
+        for calls in watch.first.values():
+            workers = [call.worker for call in calls]
+            assert len(set(workers)) == len(workers), "a worker has two slots of a chunk"
+    if world.crashes == world.raises == 0.0:
+        outcomes = {decode.outcome for decode in watch.decoded.values()}
+        assert outcomes <= {Outcome.QUORUM, Outcome.EXACT}
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds)
+def test_the_same_events_give_the_same_decisions(seed):
+    world, watch = World(seed), Watch()
+    job = world.job(hedge=0.05)
+    run_virtually(job, world.workers, world.ending, watch=watch)
+    again = ChunkScheduler(job)
+    assert [[_plain(d) for d in again.handle(event)] for event in watch.events] == watch.decisions
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_with_retries_crashes_cost_no_chunk(seed, raw):
+    rng = random.Random(seed)
+
+    def ending(call, now):
+        return Ending(0.1 * rng.random(), Loss.CRASHED if rng.random() < 0.1 else None)
+
+    watch = Watch()
+    run_virtually(coded(30, 4, 6, 6, raw=raw, retries=8), 6, ending, watch=watch)
+    assert {decode.outcome for decode in watch.decoded.values()} <= {Outcome.QUORUM, Outcome.EXACT}
+    assert watch.groups == 30
+
+
+@pytest.mark.parametrize("need", [4, 6])
+def test_without_retries_a_crash_is_a_missing_answer(need):
+    def ending(call, now):
+        return Ending(0.1, Loss.CRASHED if call.slot in (1, 3) else None)
+
+    watch = Watch()
+    timeline = run_virtually(coded(5, 2, 6, need, retries=0), 6, ending, watch=watch)
+    enough = need == 4
+    assert timeline.outcome is (Outcome.QUORUM if enough else Outcome.UNSATISFIABLE)
+    assert all(decode.final for decode in watch.decoded.values())
+
+
+def test_a_mixture_that_raises_is_not_made_again_but_inputs_are_sent():
+    def ending(call, now):
+        return Ending(0.1, Loss.RAISED if call.slot in (0, 1) else None)
+
+    kinds = []
+
+    def watch(scheduler, event, decisions):
+        kinds.extend((d.call.kind, d.call.slot) for d in decisions if isinstance(d, Start))
+
+    timeline = run_virtually(coded(1, 2, 6, 5, raw=False), 6, ending, watch=watch)
+    assert timeline.outcome in (Outcome.QUORUM, Outcome.EXACT)
+    assert kinds[6:] == [(Kind.RETRY, 6), (Kind.RETRY, 7)]
+
+
+def test_a_function_that_fails_everywhere_is_not_sent_around():
+    watch = Watch()
+    timeline = run_virtually(
+        coded(1, 2, 6, 4, raw=False), 6, lambda call, now: Ending(0.1, Loss.RAISED), watch=watch
+    )
+    assert timeline.outcome is Outcome.NONE_RUNNING
+    assert timeline.calls == 6
+
+
+@pytest.mark.parametrize("stopped", [1, 3])
+def test_stopped_workers_hold_up_no_chunk(stopped):
+    def ending(call, now):
+        # Its engine ends a worker whose call is abandoned, and starts it again.
+        return Ending(math.inf if call.worker < stopped and call.number < 8 else 0.1)
+
+    timeline = run_virtually(coded(200, 4, 8, 7), 8, ending)
+    assert timeline.outcome in (Outcome.QUORUM, Outcome.EXACT)
+    assert timeline.seconds < 24.0  # 200 chunks of 0.1 s
+
+
+@pytest.mark.parametrize(("raw", "slot"), [(True, 2), (False, 2)])
+def test_a_late_slot_is_sent_again_if_that_takes_fewer_calls_than_inputs(raw, slot):
+    starts = []
+
+    def ending(call, now):
+        return Ending(60.0 if call.slot == slot and call.kind is Kind.FIRST else 0.1)
+
+    def watch(scheduler, event, decisions):
+        starts.extend(d.call for d in decisions if isinstance(d, Start))
+
+    timeline = run_virtually(
+        coded(1, 4, 4, 4, raw=raw, rule=Decodable(), hedge=0.05), 4, ending, watch=watch
+    )
+    assert timeline.outcome is Outcome.DECODABLE
+    assert timeline.seconds < 5.0
+    hedge = starts[-1]
+    assert (hedge.kind, hedge.slot, timeline.hedges) == (Kind.HEDGE, slot, 1)
+    assert hedge.worker != starts[slot].worker
+
+
+def test_over_many_draws_a_job_ends_no_later_with_hedges_than_without():
+    def seconds(seed, hedge):
+        rng = random.Random(seed)
+        times = {}
+
+        def ending(call, now):
+            key = (call.begin, call.slot, call.kind)
+            late = 3.0 * (rng.random() < 0.1)
+            return Ending(times.setdefault(key, 0.1 + 0.1 * rng.random() + late))
+
+        return run_virtually(coded(12, 4, 6, 5, size=1, hedge=hedge), 6, ending).seconds
+
+    hedged = [seconds(seed, 0.05) for seed in range(200)]
+    plain = [seconds(seed, None) for seed in range(200)]
+    assert mean(hedged) < mean(plain)
+
+
+def test_after_a_time_given_all_missing_inputs_are_sent_within_the_number_given():
+    def ending(call, now):
+        return Ending(60.0 if call.slot in (1, 2, 3) and call.kind is Kind.FIRST else 0.1)
+
+    job = coded(1, 4, 4, 4, rule=Everyone(), after=1.0, most=2, hedge=None)
+    hedges = []
+
+    def watch(scheduler, event, decisions):
+        calls = (d.call for d in decisions if isinstance(d, Start))
+        hedges.extend((event.now, call.slot) for call in calls if call.kind is Kind.HEDGE)
+
+    run_virtually(job, 6, ending, watch=watch)
+    assert hedges == [(1.0, 1), (1.0, 2)]
+
+
+def test_bound_slots_run_on_their_own_workers():
+    seen = []
+
+    def ending(call, now):
+        seen.append((call.slot, call.worker))
+        return Ending(0.1)
+
+    run_virtually(coded(7, 2, 6, 6, bound=True, size=7), 4, ending)
+    assert sorted(seen) == [(slot, slot % 4) for slot in range(6)]
+
+
+def test_a_deadline_ends_every_chunk_and_starts_no_more():
+    watch = Watch()
+    timeline = run_virtually(
+        coded(100, 2, 4, 4, size=1, rule=Quorum(4) & Decodable() | Deadline(1.05)),
+        4,
+        lambda call, now: Ending(0.5 if call.slot else 0.1),
+        watch=watch,
+    )
+    assert timeline.outcome is Outcome.DEADLINE
+    assert timeline.seconds == 1.05
+    assert watch.groups < 100
+    late = [d for d in watch.decoded.values() if d.outcome is Outcome.DEADLINE]
+    assert late
+    assert all(decode.final for decode in late)
+
+
+def started(job: CodedJob, workers: int) -> tuple[ChunkScheduler, list]:
+    scheduler, out = ChunkScheduler(job), []
+    for worker in range(workers):
+        out += scheduler.handle(Joined(0.0, worker, more=worker < workers - 1))
+    return scheduler, [d.call for d in out if isinstance(d, Start)]
+
+
+def test_a_chunk_that_could_not_be_decoded_waits_for_more_answers():
+    scheduler, calls = started(coded(1, 2, 4, 2, hedge=None), 4)
+    out = [scheduler.handle(Answered(0.1, calls[slot].number, 0.1)) for slot in (0, 1)]
+    assert isinstance(out[0][0], Take)
+    assert out[1][-1] == Decode(0, Outcome.QUORUM, final=False)
+    assert scheduler.handle(Decoded(0.2, 0, enough=False)) == []
+    assert scheduler.handle(Tick(0.3)) == []  # not again for the same answers
+    again = scheduler.handle(Answered(0.4, calls[2].number, 0.4))
+    assert again[-1] == Decode(0, Outcome.QUORUM, final=False)
+    last = scheduler.handle(Decoded(0.5, 0, enough=True))
+    assert [type(d) for d in last] == [Abandon, Ended]
+    assert last[-1].outcome is Outcome.QUORUM
+
+
+def test_an_answer_that_is_not_used_counts_no_more_and_its_slot_is_sent_elsewhere():
+    scheduler, calls = started(coded(1, 2, 4, 4, hedge=None, retries=2), 4)
+    for slot in range(4):
+        out = scheduler.handle(Answered(0.1, calls[slot].number, 0.1))
+    assert isinstance(out[-1], Decode)
+    out = scheduler.handle(Decoded(0.2, 0, enough=False, disowned=frozenset({3})))
+    [start] = out
+    assert start.call.slot == 3
+    assert start.call.worker != calls[3].worker
+
+
+def test_a_call_that_had_not_begun_runs_on_any_worker():
+    scheduler, calls = started(coded(1, 2, 4, 4, hedge=None), 4)
+    out = scheduler.handle(CallFailed(0.1, calls[2].number, Loss.NOT_STARTED))
+    [start] = out
+    assert (start.call.slot, start.call.worker) == (2, calls[2].worker)
