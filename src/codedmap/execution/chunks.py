@@ -486,10 +486,11 @@ class ChunkScheduler(Scheduler):
         for slot in slots:
             if self.hedges >= budget:
                 return
-            piece = self._piece(chunk, slot)
+            piece = chunk.pieces.get(slot) or Piece(chunk.begin, chunk.end, chunk.number, slot)
             holders = self._holders(chunk, piece) | self._distrusted
             name = next((name for name in self._idle if name not in holders), None)
             if name is not None:
+                piece = self._piece(chunk, slot)
                 chunk.hedged.add(slot)
                 chunk.failed.pop(slot, None)
                 self._hedge(piece, name, now)
