@@ -323,7 +323,7 @@ def test_an_answer_that_is_not_used_counts_no_more_and_its_slot_is_sent_elsewher
     for slot in range(4):
         out = scheduler.handle(Answered(0.1, calls[slot].number, 0.1))
     assert isinstance(out[-1], Decode)
-    out = scheduler.handle(Decoded(0.2, 0, enough=False, disowned=frozenset({3})))
+    out = scheduler.handle(Decoded(0.2, 0, enough=False, unused=frozenset({3})))
     [start] = out
     assert start.call.slot == 3
     assert start.call.worker != calls[3].worker

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from .scheduler import (
     Call,
+    Decision,
     Decode,
     Decoded,
     Event,
@@ -29,7 +30,7 @@ _OPEN = 2  # chunks in flight for each that the workers could compute at the sam
 _JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}
 
 
-def _badness(outcome: Outcome) -> int:
+def _severity(outcome: Outcome) -> int:
     """Of the outcomes of several chunks the job's is the one that says most of what is missing."""
     order = [Outcome.SHARE, Outcome.DEADLINE, Outcome.NONE_RUNNING, Outcome.UNSATISFIABLE]
     return order.index(outcome) if outcome in order else -1
@@ -79,12 +80,12 @@ class Chunk:
     """By slot."""
     workers: set[Hashable] = field(default_factory=set)
     """That have, or had, a slot of it."""
-    seats: dict[int, Hashable] = field(default_factory=dict)
-    """Where slots are bound: to which worker."""
+    bound_to: dict[int, Hashable] = field(default_factory=dict)
+    """The worker that computes a slot, where slots are bound to workers."""
     hedged: set[int] = field(default_factory=set)
     """Slots that were sent again because they were late, or not at all at first."""
     anywhere: set[int] = field(default_factory=set)
-    """Slots that need not wait for a worker without another: all of these are late."""
+    """Slots that any worker may take, because all workers without a slot of this chunk are late."""
     due: bool = False
     """Whether the time of its hedges has come."""
     outcome: Outcome = Outcome.WAITING
@@ -103,8 +104,9 @@ class ChunkScheduler(Scheduler):
     """Decides which payload of which chunk runs where, and when a chunk is decoded.
 
     Payloads of one chunk go to different workers while there are enough. A call that crashes or raises is
-    an answer that is missing. It is made again, or inputs of missing tasks are sent, only if the rule cannot be
-    satisfied without.
+    an answer that is missing. A call that crashed is made again if the rule cannot be satisfied without, or if a
+    worker has nothing else to do. A call that raised is not made again. If the rule then cannot be satisfied,
+    the inputs of missing tasks are sent.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ class ChunkScheduler(Scheduler):
         self.chunks: dict[int, Chunk] = {}
         """That are not finished."""
         self._opened = 0
-        self._distrusted: frozenset[Hashable] = frozenset()
+        self._rejected: frozenset[Hashable] = frozenset()
         self._changed: dict[int, None] = {}
         self._worst: Outcome | None = None
         self._ending = False
@@ -128,7 +130,7 @@ class ChunkScheduler(Scheduler):
             own.setdefault(task, slot)
         self._own_slot = own
 
-    def handle(self, event: Event) -> list:  # type: ignore[type-arg]
+    def handle(self, event: Event) -> list[Decision]:
         """What is to be done now that this has happened."""
         if isinstance(event, Tick):
             self._changed.update(dict.fromkeys(self.chunks))
@@ -181,12 +183,12 @@ class ChunkScheduler(Scheduler):
     def _decoded(self, event: Decoded) -> None:
         chunk = self.chunks[event.chunk]
         chunk.decoding = False
-        self._distrusted |= event.distrusted
+        self._rejected |= event.rejected
         if event.enough:
             self._close(chunk)
             return
         chunk.refused = frozenset(chunk.answered)
-        for slot in event.disowned & chunk.answered:
+        for slot in event.unused & chunk.answered:
             chunk.answered.discard(slot)
             chunk.hedged.discard(slot)
             if not chunk.pieces[slot].copies:
@@ -202,7 +204,7 @@ class ChunkScheduler(Scheduler):
                 self._give_up(copy)
             piece.copies.clear()
         self._left -= chunk.end - chunk.begin
-        self._worst = max(chunk.outcome, self._worst or chunk.outcome, key=_badness)
+        self._worst = max(chunk.outcome, self._worst or chunk.outcome, key=_severity)
         self._ending |= chunk.outcome in _JOB_ENDS
 
     # What to do next ----------------------------------------------------------------------------------
@@ -379,7 +381,7 @@ class ChunkScheduler(Scheduler):
         self.chunks[number] = chunk
         if self.job.bound:
             names = list(self._workers)
-            chunk.seats = {slot: names[slot % len(names)] for slot in chunk.asked}
+            chunk.bound_to = {slot: names[slot % len(names)] for slot in chunk.asked}
         self._waiting.extend(self._piece(chunk, slot) for slot in sorted(chunk.asked))
 
     def _may_run(self, name: Hashable, piece: Piece) -> bool:
@@ -388,9 +390,9 @@ class ChunkScheduler(Scheduler):
             return False
         if piece.held or piece.slot >= self.job.slots:
             return name not in self._holders(chunk, piece)
-        seat = chunk.seats.get(piece.slot)
-        if seat in self._workers:
-            return seat == name
+        bound = chunk.bound_to.get(piece.slot)
+        if bound in self._workers:
+            return bound == name
         if self._available >= self.job.slots and piece.slot not in chunk.anywhere:
             return name not in chunk.workers
         return name not in self._holders(chunk, piece)
@@ -487,7 +489,7 @@ class ChunkScheduler(Scheduler):
             if self.hedges >= budget:
                 return
             piece = chunk.pieces.get(slot) or Piece(chunk.begin, chunk.end, chunk.number, slot)
-            holders = self._holders(chunk, piece) | self._distrusted
+            holders = self._holders(chunk, piece) | self._rejected
             name = next((name for name in self._idle if name not in holders), None)
             if name is not None:
                 piece = self._piece(chunk, slot)

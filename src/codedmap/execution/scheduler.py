@@ -186,9 +186,9 @@ class Decoded(NamedTuple):
     chunk: int
     enough: bool
     """Whether the chunk is finished."""
-    disowned: frozenset[int] = frozenset()
+    unused: frozenset[int] = frozenset()
     """Slots whose answer is not used, because its worker has answered wrongly elsewhere."""
-    distrusted: frozenset[Hashable] = frozenset()
+    rejected: frozenset[Hashable] = frozenset()
     """Workers that get no hedges."""
 
 
