@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from codedmap.engines import Engine, Kept
 
-from .faults import Answer, Fault
+from .faults import Fault
 
 __all__ = ["FaultyEngine"]
 
 
 @dataclass(frozen=True, slots=True)
-class _FaultyCall:
-    fn: Answer
-    fault: Fault
+class _With:
+    """Rows of a call, and the fault with which they are computed."""
 
-    def __call__(self, payload: np.ndarray) -> Any:
-        return self.fault.run(self.fn, payload)
+    fault: Fault
+    batch: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The task of a job, which also takes calls with a fault."""
+
+    task: Any
+
+    def __call__(self, sent: Any) -> Any:
+        if not isinstance(sent, _With):
+            return self.task(sent)
+        faulty = partial(sent.fault.run, self.task.fn)
+        return replace(self.task, fn=faulty)(sent.batch)
 
 
 class FaultyEngine:
@@ -48,11 +59,11 @@ class FaultyEngine:
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         """Submit the call with its fault, if any."""
         fault = self._faults.get(slot)
-        return self._engine.submit(slot, fn if fault is None else _FaultyCall(fn, fault), payload)
+        return self._engine.submit(slot, fn, payload if fault is None else _With(fault, payload))
 
     def keep(self, slot: int, value: Any) -> Kept:
-        """Forward to the engine."""
-        return self._engine.keep(slot, value)
+        """Keep the task of a job, so that calls of it may have a fault."""
+        return self._engine.keep(slot, _Task(value))
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forward to the engine."""

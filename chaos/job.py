@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["answers", "rows"]
+__all__ = ["ONCE", "answers", "rows"]
+
+ONCE: dict[str, Any] = {"chunk": "all", "hedge": None, "retries": 0}
+"""Options of `codedmap.map`: one call a worker, and none of them made again."""
 
 _RNG = np.random.default_rng(11)
 _FIRST, _SECOND = _RNG.normal(size=(5, 16)) / 2, _RNG.normal(size=(16, 4)) / 2

@@ -18,7 +18,7 @@ import codedmap as cm
 
 from . import cgroups
 from .commands import START, eventually, program
-from .job import answers, rows
+from .job import ONCE, answers, rows
 from .sites import Site, host, site
 
 __all__ = [
@@ -176,7 +176,9 @@ def run_outage(site: Site, outage: Outage, wait: float = WAIT) -> OutageOutcome:
         timer.start()
         began = time.perf_counter()
         stop = cm.Everyone() | cm.Deadline(wait)
-        result = cm.map(slowly, inputs, code=CODE, engine=engine, stop=stop, on_error="record")
+        result = cm.map(
+            slowly, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
+        )
         seconds = time.perf_counter() - began
         timer.join()
         if outage.seconds < PERMANENT:
@@ -223,7 +225,7 @@ def kill_scheduler(site: Site) -> OutageOutcome:
         timer.start()
         began = time.perf_counter()
         try:
-            cm.map(slowly, rows(ROWS, seed=1), code=CODE, engine=engine)
+            cm.map(slowly, rows(ROWS, seed=1), code=CODE, engine=engine, **ONCE)
         except cm.CodedmapError as error:
             message = f"{type(error).__name__}: {error}"
         timer.join()
@@ -275,7 +277,9 @@ def _wait_for_all(engine: cm.engines.Dask, inputs: np.ndarray) -> float:
     began = time.perf_counter()
     while True:
         stop = cm.Everyone() | cm.Deadline(WAIT)
-        result = cm.map(answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record")
+        result = cm.map(
+            answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
+        )
         passed = time.perf_counter() - began
         if len(result.answered) == CODE.workers:
             return passed

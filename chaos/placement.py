@@ -14,7 +14,7 @@ import numpy as np
 import codedmap as cm
 from codedmap.engines import Engine, Kept
 
-from .job import answers, rows
+from .job import ONCE, answers, rows
 from .sites import host, site
 
 __all__ = ["CODES", "EACH", "HOSTS", "ROWS", "SETS", "Lost", "Reordered", "measure_placement"]
@@ -114,7 +114,7 @@ def measure_placement(sets: int = SETS) -> Iterator[Lost]:
 def _wave(code: Any, engine: Engine, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which rows are exact, and the root mean square error of every row."""
     stop = cm.Quorum(HOSTS * EACH - EACH) | cm.Deadline(DEADLINE)
-    result = cm.map(answers, inputs, code=code, engine=engine, stop=stop)
+    result = cm.map(answers, inputs, code=code, engine=engine, stop=stop, **ONCE)
     if len(result.answered) != HOSTS * EACH - EACH:
         raise RuntimeError(f"not exactly one host was lost:\n{result}")
     return result.exact, np.sqrt(((result.values - answers(inputs)) ** 2).mean(axis=1))

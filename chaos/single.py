@@ -15,7 +15,7 @@ from . import cgroups
 from .clusters import Cluster
 from .faults import FAULTS, Fault
 from .faulty_engine import FaultyEngine
-from .job import answers, rows
+from .job import ONCE, answers, rows
 
 __all__ = ["CODE", "WAIT", "Outcome", "run_faults"]
 
@@ -66,7 +66,7 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
     began = time.perf_counter()
     stop = cm.Everyone() | cm.Deadline(WAIT)
     result = cm.map(
-        answers, inputs, code=CODE, engine=FaultyEngine(engine, {SLOT: fault}), stop=stop
+        answers, inputs, code=CODE, engine=FaultyEngine(engine, {SLOT: fault}), stop=stop, **ONCE
     )
     seconds = time.perf_counter() - began
     back = _wait_for_all(engine, inputs)
@@ -93,7 +93,9 @@ def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
     began = time.perf_counter()
     while True:
         stop = cm.Everyone() | cm.Deadline(WAIT)
-        result = cm.map(answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record")
+        result = cm.map(
+            answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
+        )
         passed = time.perf_counter() - began
         if len(result.answered) == CODE.workers:
             return passed

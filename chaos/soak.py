@@ -17,7 +17,7 @@ from . import cgroups
 from .clusters import Cluster
 from .faults import FAULTS, Fault
 from .faulty_engine import FaultyEngine
-from .job import answers, rows
+from .job import ONCE, answers, rows
 
 __all__ = ["CODE", "DEADLINE", "SHARE", "STOP", "Outlier", "Wave", "soak"]
 
@@ -96,6 +96,7 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
                 inputs,
                 code=CODE,
                 engine=FaultyEngine(engine, faults),
+                **ONCE,
                 stop=STOP,
                 on_error="record",
             )

@@ -143,7 +143,7 @@ class _Live:
                 began = time.perf_counter()
                 result = cm.map(
                     models.tanh_network, rows, code=way.code, engine=timed,
-                    stop=way.stop(float(late)), hedge=way.hedge(float(late)),
+                    stop=way.stop(float(late)), hedge=way.hedge(float(late)), retries=0, chunk="all",
                 )  # fmt: skip
                 self.seconds[at, wave] = time.perf_counter() - began
                 self.calls[at, wave] = latency_live.sent(result)

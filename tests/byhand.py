@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import codedmap as cm
+from codedmap.contracts.engine import Reply
 
 
 class ByHand:
@@ -33,7 +34,10 @@ class ByHand:
         for slot in slots:
             future, fn, payload = self.calls[slot]
             fn = fn.key if isinstance(fn, cm.engines.Kept) else fn
-            future.set_result(change(fn(payload)))
+            answer = fn(payload)
+            future.set_result(
+                answer.changed(change) if isinstance(answer, Reply) else change(answer)
+            )
 
     def fail(self, slot: int, error: BaseException) -> None:
         self.calls[slot][0].set_exception(error)

@@ -42,7 +42,7 @@ class Virtual:
         self._had[slot] += 1
         self._until[slot] = ends
         if ends < float("inf"):
-            event = ends, next(self._numbers), lambda: future.set_result(fn(payload))
+            event = ends, next(self._numbers), lambda: future.set_result(fn.key(payload))
             heapq.heappush(self._events, event)
         return future
 
@@ -53,7 +53,7 @@ class Virtual:
         pass
 
     def install(self, monkeypatch: Any) -> None:
-        """Have the waiting loop go by this engine's time."""
+        """Have jobs go by this engine's time."""
         engine = self
 
         class Queue(list):
@@ -71,7 +71,7 @@ class Virtual:
                     happen()
                 return self.pop(0)
 
-        monkeypatch.setattr("codedmap.execution.collect.SimpleQueue", Queue)
-        monkeypatch.setattr(
-            "codedmap.execution.collect.time", SimpleNamespace(monotonic=lambda: engine.now)
-        )
+        monkeypatch.setattr("codedmap.execution.live.SimpleQueue", Queue)
+        clock = SimpleNamespace(monotonic=lambda: engine.now)
+        monkeypatch.setattr("codedmap.execution.live.time", clock)
+        monkeypatch.setattr("codedmap.api.map.time", clock)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,8 +57,10 @@ class Wave:
         outcomes = self.latency.outcomes((*self.seed, self.attempts), len(members), crash=first)
         subset = Subset(self.model, members, outcomes, again=not first)
         self.attempts += 1
-        model = Resident(self.model, subset)
-        result = cm.map(model, rows, code=code, engine=subset, stop=stop, on_error=on_error)
+        once: dict[str, Any] = {"chunk": "all", "hedge": None, "retries": 0}
+        result = cm.map(
+            self.model.fn, rows, code=code, engine=subset, stop=stop, on_error=on_error, **once
+        )
         self.calls += subset.calls
         return result
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,12 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class _Delayed:
-    """A payload with the outcome of its call."""
+    """Rows of a call with its outcome."""
 
-    batch: np.ndarray
+    batch: Any
     outcome: Outcome
+    task: Any = None
+    """What computes the batch, without the model; None: the model itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,14 @@ class FaultyModel:
 
     model: Callable[[np.ndarray], np.ndarray]
 
-    def __call__(self, payload: _Delayed) -> np.ndarray:
+    def __call__(self, payload: _Delayed) -> Any:
         """Sleep, then crash or answer."""
         time.sleep(payload.outcome.seconds)
         if payload.outcome.crash:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.model(payload.batch)
+        if payload.task is None:
+            return self.model(payload.batch)
+        return replace(payload.task, fn=self.model)(payload.batch)
 
 
 @dataclass(slots=True)
@@ -137,10 +141,11 @@ class Subset:
         *,
         again: bool = False,
     ) -> None:
-        self._engine = model.engine
+        self._model, self._engine = model, model.engine
         self._members = members
         self._outcomes = outcomes
         self._again = again
+        self._task: Any = None
         self.calls: list[Call] = []
 
     @property
@@ -157,14 +162,15 @@ class Subset:
             call.ended = time.perf_counter()
             call.crashed = done.exception() is not None
 
-        delayed = _Delayed(payload, self._outcomes[slot])
+        delayed = _Delayed(payload, self._outcomes[slot], self._task)
         future = self._engine.submit(self._members[slot], fn, delayed)
         future.add_done_callback(note)
         return future
 
-    def keep(self, slot: int, value: Resident) -> Kept:
+    def keep(self, slot: int, value: Any) -> Kept:
         """The model that is already on the workers, so that no call opens it."""
-        return value.on(self._members[slot])
+        self._task = replace(value, fn=None)
+        return self._model.on(self._members[slot])
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forward to the engine."""

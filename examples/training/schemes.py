@@ -110,7 +110,7 @@ def _map(
         def gradient(weights: np.ndarray, step: int) -> np.ndarray:
             blocks = _blocks(setting, step, code.tasks, aligned=aligned)
             fn: Any = BlockGradient(setting.model, weights)
-            result = cm.map(fn, blocks, code=code, engine=engine, stop=stop, hedge=hedge)
+            result = cm.map(fn, blocks, code=code, engine=engine, stop=stop, hedge=hedge, retries=0)
             mean: np.ndarray = result.values.mean(axis=0)
             return mean
 

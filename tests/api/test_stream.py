@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap import Outcome
-from codedmap.execution.collect import Budget
+from codedmap.execution.budget import Budget
 from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
 from ..processes import children, eventually, shm_names, threads
-from .test_map import affine, inputs
+from .test_map import ONCE, affine, inputs
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
@@ -37,7 +37,7 @@ MEAN = cm.Uncoded(6, fill="mean")
 def begun(code: Any = MEAN, rows: int = 12, **options: Any):
     """An engine, and a stream on it."""
     engine = ByHand(code.workers)
-    options = {"stop": cm.Everyone(), **options}
+    options = {"stop": cm.Everyone(), **ONCE, **options}
     return engine, cm.stream(affine, inputs(rows), code=code, engine=engine, **options)
 
 
@@ -129,7 +129,7 @@ def test_a_lie_that_comes_first_hinders_until_others_outvote_it():
     timer.start()
     result = next(results)
     timer.join()
-    assert result.answered == (0, 1, 2, 3)
+    assert {0, 3} <= set(result.answered)
     assert result.rejected == (3,)
     results.close()
 
@@ -138,10 +138,11 @@ def test_a_lie_that_comes_first_hinders_until_others_outvote_it():
 
 
 def test_what_map_raises_it_raises_in_place_of_the_last_result():
-    engine, results = begun(cm.SplineCode(3, 6, 2), stop=cm.Quorum(6))
+    engine, results = begun(cm.SplineCode(3, 8, 2), stop=None)
     engine.answer(0, 1, 2)
     assert next(results).outcome is Outcome.WAITING
-    engine.fail(5, ValueError("bad weights"))
+    for slot in (5, 6, 7):
+        engine.fail(slot, ValueError("bad weights"))
     with pytest.raises(cm.NotEnoughAnswers, match=r"2 still running.*bad weights.*Quorum"):
         next(results)
     assert engine.abandoned == (3, 4)
@@ -149,16 +150,10 @@ def test_what_map_raises_it_raises_in_place_of_the_last_result():
 
 
 @pytest.mark.parametrize("on_error", ["raise", "record"])
-def test_what_can_never_be_decoded_raises_or_is_given_flagged_as_by_map(
-    on_error,
-):
-    args = {"code": cm.Uncoded(4), "stop": cm.Deadline(0.1), "on_error": on_error}
+def test_what_can_never_be_decoded_is_missing_as_by_map(on_error):
+    args = {"code": cm.Uncoded(4), "stop": cm.Deadline(0.1), "on_error": on_error, **ONCE}
     with Scripted(4, {2: never()}) as engine:
         results = cm.stream(affine, inputs(8), engine=engine, **args)
-        if on_error == "raise":
-            with pytest.raises(cm.NotEnoughAnswers, match="deadline passed"):
-                next(results)
-            return
         [result] = results
         same = cm.map(affine, inputs(8), engine=engine, **args)
     assert result.outcome is same.outcome is Outcome.DEADLINE
@@ -315,7 +310,7 @@ class AnswersNext(cm.contracts.StoppingRule):
     """Everyone; when the answers of slots 0 and 1 are seen, slot 2 answers."""
 
     def verdict(self, seen):
-        if seen.answered == {0, 1}:
+        if seen.answered == {0, 1} and not self.engine.calls[2][0].done():
             self.engine.answer(2)
         return None if seen.running else Outcome.EVERYONE
 
@@ -341,7 +336,7 @@ def test_answers_in_quick_succession_share_a_result_which_comes_though_nothing_e
 def test_time_that_the_caller_takes_counts_for_the_stop_rule(monkeypatch):
     away = [0.0]
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + away[0])
-    monkeypatch.setattr("codedmap.execution.collect.time", clock)
+    monkeypatch.setattr("codedmap.execution.live.time", clock)
     engine, results = begun(stop=cm.Everyone() | cm.Deadline(500))
     engine.answer(0, 1)
     assert next(results).outcome is Outcome.WAITING

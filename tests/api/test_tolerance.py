@@ -19,7 +19,7 @@ from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
-from .test_map import affine, inputs
+from .test_map import ONCE, affine, inputs
 
 MEAN = cm.Uncoded(6, fill="mean")
 """A task without an answer gets the mean of the others, with their spread as standard error."""
@@ -97,7 +97,7 @@ def test_of_copies_without_a_fill_it_takes_one_of_each_task():
     script = {1: late(0.1), 3: never(), 4: never(), 5: never()}
     with Scripted(6, script) as engine:
         code = cm.Replication(3, 6)
-        result = cm.map(affine, inputs(9), code=code, engine=engine, stop=Tolerance(0))
+        result = cm.map(affine, inputs(9), code=code, engine=engine, **ONCE, stop=Tolerance(0))
     assert result.outcome is Outcome.TOLERANCE
     assert result.answered == (0, 1, 2)
     assert result.exact.all()
@@ -137,24 +137,26 @@ def test_a_lie_that_comes_first_is_no_reason_to_stop_or_to_raise():
 
 def test_a_crash_does_not_put_it_out_of_reach():
     with Scripted(6, {0: crash(), 5: late(0.1)}) as engine:
-        result = cm.map(near, inputs(12), code=MEAN, engine=engine, stop=Tolerance(0.1))
+        result = cm.map(near, inputs(12), code=MEAN, engine=engine, **ONCE, stop=Tolerance(0.1))
     assert result.outcome is Outcome.TOLERANCE
     assert set(result.failed) == {0}
 
 
-def test_when_nobody_is_left_and_it_is_not_reached_the_call_says_what_was():
+def test_when_no_call_is_left_and_it_is_not_reached_the_outcome_says_so():
     with Scripted(6, {0: crash()}) as engine:
-        args = {"code": MEAN, "engine": engine}
+        options = {"code": MEAN, "engine": engine}
+        result = cm.map(near, inputs(12), stop=Tolerance(0.001), **ONCE, **options)
+        assert result.outcome is Outcome.NONE_RUNNING
+        assert result.exact.sum() == 10
+        result = cm.map(near, inputs(12), stop=Tolerance(0.001) | Everyone(), **ONCE, **options)
+        assert result.outcome is Outcome.EVERYONE
+        result = cm.map(near, inputs(12), stop=Tolerance(0.001), **options)
+        assert result.exact.all(), "the call is made again"
         with pytest.raises(
             cm.NotEnoughAnswers,
             match=r"Tolerance\(0.001\).*largest standard error is \d.*\| Everyone\(\)",
         ):
-            cm.map(near, inputs(12), stop=Tolerance(0.001), **args)
-        result = cm.map(near, inputs(12), stop=Tolerance(0.001), on_error="record", **args)
-        assert result.outcome is Outcome.NONE_RUNNING
-        assert result.exact.sum() == 10
-        result = cm.map(near, inputs(12), stop=Tolerance(0.001) | Everyone(), **args)
-        assert result.outcome is Outcome.EVERYONE
+            cm.waves(near, inputs(12), stop=Tolerance(0.001), **options).run()
 
 
 # When it looks
@@ -190,7 +192,7 @@ def test_it_looks_once_at_the_same_answers():
     script = {n: crash(0.05 * n) for n in (3, 4)} | {5: never()}
     with Scripted(6, script) as engine:
         stop = Tolerance(0) | Deadline(0.4)
-        result = cm.map(near, inputs(12), code=code, engine=engine, stop=stop)
+        result = cm.map(near, inputs(12), code=code, engine=engine, **ONCE, stop=stop)
     assert set(result.failed) == {3, 4}
     assert code.decoded == [3]
 
@@ -199,7 +201,7 @@ def test_it_looks_once_at_the_same_answers():
 def test_it_does_not_look_before_the_quorum_beside_it(rule):
     code = Watched()
     with Scripted(6, {n: late(0.05 * n) for n in range(1, 5)} | {5: never()}) as engine:
-        result = cm.map(near, inputs(12), code=code, engine=engine, stop=rule)
+        result = cm.map(near, inputs(12), code=code, engine=engine, **ONCE, stop=rule)
     assert len(result.answered) >= 4
     assert min(code.decoded) >= 4
     assert result.outcome is rule.first.verdict(

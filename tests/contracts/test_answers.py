@@ -106,11 +106,14 @@ def test_one_value_for_a_whole_payload(answer, match):
 def test_exact_integers_are_not_rounded_beside_a_mean():
     big, code = 2**60 + 1, cm.Replication(2, 4, fill="mean")
     with Scripted(4, {0: crash(), 2: crash()}) as engine:
+        options = {"code": code, "engine": engine, "hedge": None, "retries": 0}
         with pytest.raises(cm.NotEnoughAnswers, match=r"2\*\*53"):
-            cm.map(lambda b: np.full(len(b), big), np.arange(4.0),
-                   code=code, engine=engine, stop=cm.Quorum(2))  # fmt: skip
-        result = cm.map(lambda b: np.full(len(b), 7), np.arange(4.0),
-                        code=code, engine=engine, stop=cm.Quorum(2))  # fmt: skip
+            cm.map(lambda b: np.full(len(b), big), np.arange(4.0), **options)
+        stop = cm.Quorum(2)
+        result = cm.map(lambda b: np.full(len(b), big), np.arange(4.0), stop=stop, **options)
+        assert result.values[2:].tolist() == [big, big]
+        assert (result.status[:2] == cm.Status.MISSING).all()
+        result = cm.map(lambda b: np.full(len(b), 7), np.arange(4.0), stop=stop, **options)
     np.testing.assert_array_equal(result.values, 7.0)
 
 

@@ -543,7 +543,7 @@ def test_a_late_answer_of_an_earlier_wave_is_not_used_in_a_later_one(row):
         for wave in range(3):
             stop = cm.Quorum(3) if wave < 2 else cm.Everyone()
             inputs = np.full((6, 2), 10.0 * wave)
-            result = cm.map(np.negative, inputs, code=code, engine=engine, stop=stop)
+            result = cm.map(np.negative, inputs, code=code, engine=engine, stop=stop, hedge=None)
             assert np.array_equal(result.values, -inputs)
             assert len(result.answered) >= 3
         assert result.answered == (0, 1, 2, 3)

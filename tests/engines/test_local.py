@@ -135,10 +135,9 @@ def test_a_resident_function_is_sent_again_to_a_worker_that_was_lost():
         for _ in range(2):
             result = cm.map(resident, np.ones((4, 3)), code=code, engine=engine)
             assert np.array_equal(result.values, -np.ones((4, 3)))
+            kept = resident.on(0)
             kill_and_wait(engine.submit(0, pid, None).result(ANSWER))
-            assert isinstance(
-                engine.submit(0, resident.on(0), 1).exception(ANSWER), cm.errors.KeptLost
-            )
+            assert isinstance(engine.submit(0, kept, 1).exception(ANSWER), cm.errors.KeptLost)
 
 
 def test_a_value_that_waits_to_be_kept_is_not_lost_with_the_worker_before_it(tmp_path):

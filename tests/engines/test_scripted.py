@@ -233,7 +233,15 @@ def test_a_map_over_real_faults_tells_what_befell_each_worker():
     with cm.engines.Local(9, grace=0.1) as owner:
         engine = Faulty(owner, script)
         code = cm.Replication(3, 9)
-        result = cm.map(np.sin, np.ones((6, 2)), code=code, engine=engine, stop=AllButOne())
+        result = cm.map(
+            np.sin,
+            np.ones((6, 2)),
+            code=code,
+            engine=engine,
+            stop=AllButOne(),
+            hedge=None,
+            retries=0,
+        )
     assert result.abandoned == (0,)
     assert set(result.failed) == {4, 7}
     assert isinstance(result.failed[4], cm.WorkerCrashed)

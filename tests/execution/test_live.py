@@ -11,8 +11,9 @@ import pytest
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.live import LiveJob
+from codedmap.execution.rows import KeptTasks, RowsWork
 from codedmap.execution.scheduler import Job, Scheduler
-from codedmap.execution.task import Itemwise, RowsTask
+from codedmap.execution.task import Itemwise
 from codedmap.testing import Scripted, crash, fail, late
 
 
@@ -23,20 +24,14 @@ def slow_at_three(x):
     return x
 
 
-def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, list]:
+def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, RowsWork, list]:
     log: list = []
-    live = LiveJob(
-        Scheduler(job),
-        engine,
-        RowsTask(fn, {}, None, capture=False),
-        InputRows(np.arange(float(rows))),
-        record=True,
-        log=log,
-        **options,
-    )
+    tasks = KeptTasks(fn, engine)
+    work = RowsWork(tasks, InputRows(np.arange(float(rows))), record=True, **options)
+    live = LiveJob(Scheduler(job), engine, work, log=log)
     for _ in live.run(lambda job: None):
         pass
-    return live, log
+    return live, work, log
 
 
 def plain(decision) -> tuple:
@@ -49,7 +44,7 @@ def plain(decision) -> tuple:
 def test_a_live_run_replayed_gives_the_same_decisions(ahead):
     job = Job(60, hedge=0.05, ahead=ahead)
     with ThreadPoolExecutor(3) as pool:
-        live, log = run(cm.engines.FromExecutor(pool, 3), job, Itemwise(slow_at_three), 60)
+        live, _, log = run(cm.engines.FromExecutor(pool, 3), job, Itemwise(slow_at_three), 60)
     one, two = Scheduler(job), Scheduler(job)
     decisions = [[plain(d) for d in one.handle(event)] for event in log]
     assert decisions == [[plain(d) for d in two.handle(event)] for event in log]
@@ -63,7 +58,7 @@ def test_a_live_run_replayed_gives_the_same_decisions(ahead):
 def test_every_call_is_in_the_table_once():
     script = {0: [crash(), late(0.2)], 1: [fail(ValueError("once"))]}
     with Scripted(3, script) as engine:
-        live, _ = run(engine, Job(30, hedge=0.05, size=3, ahead=0), np.sin, 30)
+        live, _, _ = run(engine, Job(30, hedge=0.05, size=3, ahead=0), np.sin, 30)
     assert sorted(record.chunk for record in live.calls) == list(range(live.scheduler.started))
     answered = [r for r in live.calls if r.outcome == "answered"]
     rows = sorted(row for record in answered for row in record.rows)
@@ -82,14 +77,14 @@ def test_calls_that_were_lost_before_they_began_cost_nothing():
             return super().submit(slot, fn, payload)
 
     with Losing(2) as engine:
-        live, _ = run(engine, Job(10, size=1, retries=0, hedge=None, ahead=0), np.sin, 10)
-    assert (live.status == cm.Status.EXACT).all()
+        live, work, _ = run(engine, Job(10, size=1, retries=0, hedge=None, ahead=0), np.sin, 10)
+    assert (work.status == cm.Status.EXACT).all()
     assert [r.outcome for r in live.calls].count("not started") == 1
 
 
 def test_the_order_in_which_rows_start_is_given():
     order = np.random.default_rng(0).permutation(20)
     with Scripted(1) as engine:
-        live, _ = run(engine, Job(20, size=4, ahead=0), np.sin, 20, order=order)
+        live, work, _ = run(engine, Job(20, size=4, ahead=0), np.sin, 20, order=order)
     np.testing.assert_array_equal(np.concatenate([r.rows for r in live.calls]), order)
-    np.testing.assert_array_equal(live.rows.values(live.status > 0), np.sin(np.arange(20.0)))
+    np.testing.assert_array_equal(work.rows.values(work.status > 0), np.sin(np.arange(20.0)))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Literal
 
 from ..codes import Uncoded
@@ -31,15 +31,17 @@ from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.inline import Inline
 from ..errors import InvalidArgument
-from ..execution.hedge import Hedge, checked_hedge, timed_hedge
+from ..execution.checked import checked_engine, checked_rule
+from ..execution.coded import CodedMap, Settings
+from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows
+from ..execution.job import MapJob
+from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
-from ..execution.stream import Settings, checked_engine, checked_rule, send
-from ..execution.task import RowsTask, in_worker, itemwise
-from ..execution.wave import Wave
+from ..execution.task import in_worker, itemwise
 from ..planning.auto import auto
 from ..results.map_result import MapResult
-from ..results.progress_bar import JobProgress, progress_bar
+from ..results.progress_bar import JobProgress
 from ..results.summary import given_as
 from .rows import RowsJob
 
@@ -73,9 +75,10 @@ def map(
     call whose worker dies is made again elsewhere, and a late one is also sent to a second worker. With
     ``deadline`` rows that have no answer in time are estimated from the others, and say so.
 
-    With a ``code`` the rows are cut into groups of K tasks; the code makes N payloads of each group, and
-    worker n computes ``fn`` on its payload of every group. When the stopping rule is satisfied, all rows
-    are decoded from the answers so far; calls that still run are abandoned.
+    With a ``code`` the rows are cut into groups of K tasks, and the code makes N payloads of each group. A call
+    computes ``fn`` on one payload of every group of a chunk, on whichever worker is free; payloads of a chunk go to
+    different workers while there are N. When the stopping rule is satisfied, the rows of a chunk are decoded from the
+    answers so far, and its calls that still run are abandoned.
 
     Parameters
     ----------
@@ -106,8 +109,9 @@ def map(
         How late calls are sent again; None: never.
     retries : int
         How often a row that runs alone may end its worker and be sent again. After that it is FAILED,
-        unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code a crash
-        is an answer that is missing.
+        unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code: how often a
+        payload whose call crashed is sent again. A payload whose call raised is not; if too many raise, the inputs of
+        the tasks without an answer are sent instead, unless it is 0.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. Without a code only, as ``seed``.
     on_error : {"raise", "record"}
@@ -120,8 +124,8 @@ def map(
         Gives ``fn`` a keyword ``rng``: a list with a ``numpy.random.Generator`` for each row of the batch
         (with `itemwise` one generator), the same in every run of the row.
     chunk : int or "all", optional
-        Rows of a call. By default calls take about 0.2 s, by what was seen. With a code all rows are one
-        chunk.
+        Rows of a call. By default calls take about 0.2 s, by what was seen. With a code by default all rows are one
+        chunk; "all" also binds payload n to worker n, as in the papers.
     progress : bool, optional
         Whether to show progress on the error stream: as a bar on a terminal, elsewhere a line every 10 s.
         By default on a terminal and in a notebook.
@@ -137,8 +141,8 @@ def map(
     RowFailed
         If a row fails, with ``on_error="raise"``; what ``fn`` raised is the cause.
     NotEnoughAnswers
-        If rows are missing without a ``deadline``, ``tolerance`` or ``stop``; with a code, if the answers
-        cannot be decoded.
+        If rows are missing without a ``deadline``, ``tolerance`` or ``stop``; with a code also with one of these, if
+        the answers cannot be decoded because ``fn`` raised.
     NotEnoughMemory
         If a code's payloads would not fit into the free memory (N/K times the inputs, twice).
     CannotSend
@@ -170,15 +174,8 @@ def map(
         chunk=chunk,
         progress=progress,
     )
-    if code is not None:
-        wave, settings = options.encoded(fn, inputs, code, engine)
-        [result] = send(wave, settings, progress_bar(progress))
-        return result
     with ExitStack() as stack:
-        job = options.rows_job(fn, inputs, engine, stack)
-        for _ in job.run():
-            pass
-        return job.result()
+        return options.job(fn, inputs, code, engine, stack).run()
 
 
 def stream(
@@ -239,16 +236,12 @@ def stream(
         chunk=chunk,
         progress=progress,
     )
-    if code is not None:
-        wave, settings = options.encoded(fn, inputs, code, engine)
-        return send(wave, settings, progress_bar(progress), early=True)
     stack = ExitStack()
     try:
-        job = options.rows_job(fn, inputs, engine, stack)
+        return options.job(fn, inputs, code, engine, stack).stream(stack)
     except BaseException:
         stack.close()
         raise
-    return job.stream(stack)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,8 +273,13 @@ class _Options:
         if self.on_error not in ("raise", "record"):
             raise InvalidArgument(f'on_error={self.on_error!r} must be "raise" or "record"')
 
-    def rows_job(self, fn: Any, inputs: Any, engine: Any, stack: ExitStack) -> RowsJob:
-        """A job without a code; the stack closes an engine that is made for it."""
+    def job(self, fn: Any, inputs: Any, code: Any, engine: Any, stack: ExitStack) -> MapJob:
+        """The job; the stack closes an engine that is made for it."""
+        if code is None:
+            return self._rows_job(fn, inputs, engine, stack)
+        return self._coded_job(fn, inputs, code, engine, stack)
+
+    def _rows_job(self, fn: Any, inputs: Any, engine: Any, stack: ExitStack) -> RowsJob:
         started = time.monotonic()
         _check_fn(fn)
         hedge = self.hedge
@@ -293,13 +291,11 @@ class _Options:
         rows = InputRows(inputs)
         rule = _rule(self, None, share=1.0 if rows.array is None else _COMPUTING)
         show = stack.enter_context(JobProgress(self.progress, rows.rows))
-        if isinstance(fn, Resident):
-            engine = fn.engine if engine is None else engine
+        if isinstance(fn, Resident) and engine is None:
+            engine = fn.engine
         engine = _engine(engine, stack)
-        if isinstance(fn, Resident):
-            if fn.engine is not engine:
-                raise InvalidArgument("fn is resident on another engine than the one given")
-            fn = fn.fn
+        if isinstance(fn, Resident) and fn.engine is not engine:
+            raise InvalidArgument("fn is resident on another engine than the one given")
         job = Job(
             rows.rows,
             hedge=None if hedge is None else hedge.budget,
@@ -312,12 +308,7 @@ class _Options:
         return RowsJob(
             job,
             engine,
-            RowsTask(
-                fn,
-                dict(self.kwargs or {}),
-                self.seed,
-                capture=not getattr(engine, "in_process", False),
-            ),
+            self._tasks(fn, engine, checked=True),
             rows,
             record=self.on_error == "record",
             started=started,
@@ -325,28 +316,25 @@ class _Options:
             deadline=self.deadline,
         )
 
+    def _tasks(self, fn: Any, engine: Engine, *, checked: bool) -> KeptTasks:
+        return KeptTasks(fn, engine, kwargs=self.kwargs, seed=self.seed, checked=checked)
+
     def _check_coded(self) -> None:
         """Raise `InvalidArgument` for what works without a code only."""
-        given = {
-            "call_timeout": self.call_timeout is not None,
-            "seed": self.seed is not None,
-            "chunk": self.chunk not in (None, "all"),
-        }
+        given = {"call_timeout": self.call_timeout is not None, "seed": self.seed is not None}
         if any(given.values()):
             names = " and ".join(name for name, is_given in given.items() if is_given)
             raise InvalidArgument(
-                f"{names} cannot be used with a code, whose workers compute one payload of every group each: "
-                "leave it out, or leave out the code"
-            )
-        if self.hedge is not _HEDGE and self.hedge is not None and self.hedge.after is None:
-            raise InvalidArgument(
-                f"{self.hedge} does not say when a code's tasks are sent again: give Hedge(after=0.5), say"
+                f"{names} cannot be used with a code, whose payloads are not single rows: leave it out, or leave "
+                "out the code"
             )
 
-    def encoded(self, fn: Any, inputs: Any, code: Any, engine: Any) -> tuple[Wave, Settings]:
-        """Rows encoded by a code, which is chosen if it is "auto"."""
+    def _coded_job(
+        self, fn: Any, inputs: Any, code: Any, engine: Any, stack: ExitStack
+    ) -> CodedMap:
+        """A job with a code, which is chosen if it is "auto"."""
         self._check_coded()
-        rows, hedge = shaped_rows(inputs), timed_hedge(self.hedge)
+        rows = shaped_rows(inputs)
         stop, plan = _rule(self, code), None
         if isinstance(code, str) and code == "auto":
             if isinstance(engine, Engine):  # before a plan is made
@@ -360,12 +348,26 @@ class _Options:
                 f'code={code!r} is {kind}: give one such as Replication(8, 16), or "auto"'
             )
         _check_fn(fn)
-        if self.kwargs:
-            fn = partial(fn, **self.kwargs)
-        engine = checked_engine(engine, fn, code.workers)
-        settings = Settings(fn, engine, checked_rule(stop, code), hedge, self.on_error == "raise")
-        wave = Wave(code, rows, plan=plan, given=given_as(inputs), hedged=hedge is not None)
-        return wave, settings
+        started = time.monotonic()
+        engine = checked_engine(engine, fn, code.workers, depth=5)
+        settings = Settings(
+            code=code,
+            tasks=self._tasks(fn, engine, checked=False),
+            engine=engine,
+            stop=checked_rule(stop, code),
+            hedge=self.hedge,
+            retries=self.retries,
+            record=self.on_error == "record",
+            partial=self.on_error == "record" or stop is not None,
+            bound=self.chunk == "all",
+            size=self.chunk if isinstance(self.chunk, int) else None,
+        )
+        show = stack.enter_context(
+            JobProgress(self.progress, code.workers * -(-len(rows) // code.tasks), "answers")
+        )
+        return CodedMap(
+            settings, rows, started=started, show=show, plan=plan, given=given_as(inputs)
+        )
 
 
 def _engine(engine: Any, stack: ExitStack) -> Engine:

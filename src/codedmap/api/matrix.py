@@ -18,8 +18,8 @@ from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
 from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
+from ..execution.checked import checked_engine, checked_rule
 from ..execution.placed import Placed
-from ..execution.stream import checked_engine, checked_rule
 from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.job import ProductJob
 from ..results.matrix_result import MatrixResult

@@ -17,9 +17,9 @@ from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, bes
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
 from ..errors import CannotSend, InvalidArgument, KeptLost, NotEnoughAnswers
+from ..execution.checked import checked_engine, checked_rule
 from ..execution.collect import Collection
 from ..execution.placed import Placed
-from ..execution.stream import checked_engine, checked_rule
 from ..results.progress_bar import progress_bar
 from ..results.sum_result import SumResult
 from ..results.summary import engine_error, facts, reason_and_steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from ..contracts.code import Code
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
-from ..execution.hedge import Hedge, timed_hedge
-from ..execution.stream import Settings, checked_engine, checked_rule, send
-from ..execution.wave import Wave
+from ..execution.checked import checked_engine, checked_rule
+from ..execution.coded import CodedMap, Settings
+from ..execution.hedge import Hedge, checked_hedge
+from ..execution.live import LiveJob
+from ..execution.rows import KeptTasks
 from ..results.map_result import MapResult
 from ..results.progress_bar import row_progress_bar
 from ..results.totals import Totals
@@ -105,9 +107,20 @@ def waves(
         )
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r} cannot be called")
-    stop, hedge = checked_rule(stop, code), timed_hedge(hedge)
+    rule, hedge = checked_rule(stop, code), checked_hedge(hedge)
     engine = checked_engine(engine, fn, code.workers, depth=3)
-    settings = Settings(fn, engine, stop, hedge, throw)
+    settings = Settings(
+        code=code,
+        tasks=KeptTasks(fn, engine, checked=False),
+        engine=engine,
+        stop=rule,
+        hedge=hedge,
+        retries=0,
+        record=not throw,
+        partial=not throw,
+        bound=True,
+        take_partial="throw=False",
+    )
     given = Source(source, code.tasks, rows)
     sink = None if out is None else sink_for(out)
     if sink is not None and given.total is not None:
@@ -119,17 +132,8 @@ def waves(
         store.close()
         raise
 
-    def wave(part: np.ndarray, showing: Any) -> MapResult:
-        made = Wave(
-            code,
-            part,
-            partial="throw=False",
-            hedged=hedge is not None,
-            kind="source",
-            begin=store.seen,
-        )
-        [result] = send(made, settings, nullcontext(showing))
-        return result
+    def wave(part: np.ndarray, show: Callable[[LiveJob], None]) -> MapResult:
+        return CodedMap(settings, part, show=show, kind="source", begin=store.seen).run()
 
     return Waves(given, store, wave, progress=progress)
 
@@ -145,7 +149,7 @@ class Waves(Closing, Iterator[MapResult]):
         self,
         source: Source,
         store: Store,
-        wave: Callable[[np.ndarray, Any], MapResult],
+        wave: Callable[[np.ndarray, Callable[[LiveJob], None]], MapResult],
         *,
         progress: bool,
     ) -> None:

@@ -148,8 +148,7 @@ def archive_of(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:
     arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
     if result.stderr is not None:
         arrays["stderr"] = result.stderr
-    if result.saved is not None:
-        arrays |= {"hedges": np.array(result.hedges), "saved": result.saved}
+    arrays["hedges"] = np.array(result.hedges)
     for name in ("answered", "abandoned", "failed", "rejected"):
         arrays[name] = np.array(list(getattr(result, name)), dtype=np.int64)
     failures = [f"{type(error).__name__}: {error}" for error in result.failed.values()]

@@ -168,10 +168,10 @@ class RunOptions(SharedOptions):
             print_summary(f"{result}\n  output     {self.output}")
 
     def falls_short(self, exact: bool, unknown: bool, outcome: str) -> bool:
-        """Whether a result would have been an error without ``partial``."""
+        """Whether rows are missing, or the stopping rule was not satisfied."""
         ended = outcome == cm.Outcome.NONE_RUNNING.value and self.deadline is None
         failed = unknown or ended or outcome == cm.Outcome.UNSATISFIABLE.value
-        return self.partial and not exact and failed
+        return not exact and failed
 
 
 @click.command(cls=Command, params=parameters(RunOptions), epilog=EPILOG)
@@ -234,6 +234,8 @@ def _run_at_once(options: RunOptions) -> int:
             result = cm.map(
                 kept, rows, engine=pool, on_error="record" if options.partial else "raise", **call
             )
+        if not options.partial:
+            _check_none_missing(result)
         arrays = archive_of(result, call["code"])
         write(lambda file: np.savez(file, **arrays))
     options.summarise(f"{result}{choice}")
@@ -245,6 +247,15 @@ def _run_at_once(options: RunOptions) -> int:
         )
     unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
     return int(options.falls_short(bool(result.exact.all()), unknown, result.outcome.value))
+
+
+def _check_none_missing(result: cm.MapResult) -> None:
+    missing = result.status >= cm.Status.FAILED
+    if missing.any():
+        raise cm.NotEnoughAnswers(
+            f"{missing.sum():,} of {len(missing):,} rows have no answer because {result.outcome.value}: allow more "
+            "time, or write what there is with --partial"
+        )
 
 
 def _run_in_waves(options: RunOptions) -> int:

@@ -178,8 +178,8 @@ class Tolerance(StoppingRule):
     """Stop when every standard error is small enough; for codes that have standard errors.
 
     It decodes the answers so far, for at most 5 % of the time and never the same answers twice. If all
-    workers have answered or failed and some standard error is still larger, the rule is not
-    satisfied, and `map` raises; ``Tolerance(0.1) | Everyone()`` accepts such a result.
+    workers have answered or failed and some standard error is still larger, the ``outcome`` of the result says
+    that the rule was not satisfied.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
 from .calls import Answer, Call, Calls, complete, read_reply
 from .local_worker import Worker
 from .loop import Loop
-from .transport.parcel import culprit, discard, pack
+from .transport.parcel import culprit, culprit_kept, discard, pack
 from .transport.serve import Request
 
 __all__ = ["Slot"]
@@ -115,7 +115,7 @@ class Slot(Calls[_Call]):
             call = _Call(Request(content, f"{name}-answer", keep), future, uses)
             self._loop.do(self._append, call)
         except CannotSend as error:
-            what = "the value to keep" if keep is not None else culprit(*value)
+            what = culprit_kept(value) if keep is not None else culprit(*value)
             raise CannotSend(f"{what} {error}") from error.__cause__
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")

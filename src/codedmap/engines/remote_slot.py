@@ -11,7 +11,7 @@ from typing import Any
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
 from .calls import Answer, Call, Calls, complete, read_reply
-from .transport.parcel import culprit, pack
+from .transport.parcel import culprit, culprit_kept, pack
 from .transport.serve import Request
 
 __all__ = ["RemoteSlot", "Send"]
@@ -60,7 +60,7 @@ class RemoteSlot(Calls[Call]):
         try:
             content = pack(value, None)
         except CannotSend as error:
-            raise CannotSend(f"the value to keep {error}") from error.__cause__
+            raise CannotSend(f"{culprit_kept(value)} {error}") from error.__cause__
         with self._lock:
             self._numbered += 1
             kept = self._new_kept(self._numbered)

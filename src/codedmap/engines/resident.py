@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..contracts.engine import Engine, Kept
@@ -26,7 +27,7 @@ class Resident:
     def __init__(self, fn: Any, engine: Engine) -> None:
         self._fn = fn
         self._engine = engine
-        self._kept: dict[int, Kept] = {}
+        self._kept: dict[tuple[int, Any], Kept] = {}
 
     @property
     def fn(self) -> Any:
@@ -38,10 +39,18 @@ class Resident:
         """Where the function is kept."""
         return self._engine
 
-    def on(self, slot: int) -> Kept:
-        """The handle of the function on this slot, to which it is sent if it is not there yet."""
+    def on(self, slot: int, made: Callable[[Any], Any] | None = None) -> Kept:
+        """The handle of the function on this slot, to which it is sent if it is not there yet.
+
+        Parameters
+        ----------
+        slot : int
+        made : callable, optional
+            Of the function, what is kept in its place; hashable. By default the function itself.
+        """
         slot %= self._engine.workers
-        kept = self._kept.get(slot)
+        kept = self._kept.get((slot, made))
         if kept is None or kept.lost:
-            kept = self._kept[slot] = self._engine.keep(slot, self._fn)
+            value = self._fn if made is None else made(self._fn)
+            kept = self._kept[slot, made] = self._engine.keep(slot, value)
         return kept

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..contracts.arguments import check_slot, check_whole
@@ -175,8 +175,7 @@ class Scripted(Closing):
             error = WorkerCrashed(f"worker {slot} crashed, as its script says")
         if error is None:
             try:
-                answer = fn(payload)
-                answer = answer if act.change is None else _changed(answer, act.change)
+                answer = _answer(fn(payload), act)
             except (Exception, SystemExit) as raised:
                 error = raised
 
@@ -276,9 +275,12 @@ class _Performed:
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         if self.act.error is not None:
             raise self.act.error
-        answer = self.fn(payload)
-        return answer if self.act.change is None else _changed(answer, self.act.change)
+        return _answer(self.fn(payload), self.act)
 
 
-def _changed(answer: Any, change: Callable[[Any], Any]) -> Any:
-    return answer.changed(change) if isinstance(answer, Reply) else change(answer)
+def _answer(answer: Any, act: Act) -> Any:
+    """What a worker answers with this act; a delay counts as the time of the function."""
+    if isinstance(answer, Reply):
+        answer = replace(answer, seconds=answer.seconds + act.seconds)
+        return answer if act.change is None else answer.changed(act.change)
+    return answer if act.change is None else act.change(answer)

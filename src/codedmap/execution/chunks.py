@@ -27,6 +27,7 @@ from .scheduler import (
 __all__ = ["Chunk", "ChunkScheduler", "CodedJob"]
 
 _OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
+_FIRST = 2  # times the longest overhead of a first call that another worker's may take
 _JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}
 
 
@@ -87,7 +88,7 @@ class Chunk:
     anywhere: set[int] = field(default_factory=set)
     """Slots that any worker may take, because all workers without a slot of this chunk are late."""
     due: bool = False
-    """Whether the time of its hedges has come."""
+    """Whether calls are late: from now on it is enough that every row is exact."""
     outcome: Outcome = Outcome.WAITING
     decoding: bool = False
     refused: frozenset[int] | None = None
@@ -103,10 +104,10 @@ class Chunk:
 class ChunkScheduler(Scheduler):
     """Decides which payload of which chunk runs where, and when a chunk is decoded.
 
-    Payloads of one chunk go to different workers while there are enough. A call that crashes or raises is
-    an answer that is missing. A call that crashed is made again if the rule cannot be satisfied without, or if a
-    worker has nothing else to do. A call that raised is not made again. If the rule then cannot be satisfied,
-    the inputs of missing tasks are sent.
+    Payloads of one chunk go to different workers while there are enough. A call that crashed is made again
+    elsewhere; where slots are bound to workers, only if the rule cannot be satisfied without. A call that raised
+    is not made again: its answer is missing. If the rule then cannot be satisfied, the inputs of missing tasks are
+    sent.
 
     Parameters
     ----------
@@ -135,6 +136,15 @@ class ChunkScheduler(Scheduler):
         if isinstance(event, Tick):
             self._changed.update(dict.fromkeys(self.chunks))
         return super().handle(event)
+
+    @property
+    def progress(self) -> tuple[int, int, int, int]:
+        """Answers (a group of one slot each) that have come, have failed and run, and hedges in flight."""
+        done = (self._next - sum(c.end - c.begin for c in self.chunks.values())) * self.job.slots
+        done += sum((c.end - c.begin) * len(c.answered) for c in self.chunks.values())
+        failed = sum((c.end - c.begin) * len(c.failed) for c in self.chunks.values())
+        running = sum(w.calls[0].groups for w in self._workers.values() if w.calls)
+        return min(done, self.job.groups * self.job.slots), failed, running, len(self._hedged)
 
     def seen(self, number: int, now: float) -> Progress:
         """What is known of a chunk."""
@@ -175,9 +185,13 @@ class ChunkScheduler(Scheduler):
         super()._requeue(call)
 
     def _lose(self, call: Call, loss: Loss) -> None:
-        chunk = self.chunks[call.chunk]
+        chunk, piece = self.chunks[call.chunk], call.piece
         self._changed[chunk.number] = None
-        if not call.piece.copies and call.slot not in chunk.answered:
+        if piece.copies or call.slot in chunk.answered:
+            return
+        if loss is Loss.CRASHED and piece.crashes <= self.job.retries and not self.job.bound:
+            self._waiting.append(piece)
+        else:
             chunk.failed[call.slot] = loss
 
     def _decoded(self, event: Decoded) -> None:
@@ -187,12 +201,12 @@ class ChunkScheduler(Scheduler):
         if event.enough:
             self._close(chunk)
             return
-        chunk.refused = frozenset(chunk.answered)
         for slot in event.unused & chunk.answered:
             chunk.answered.discard(slot)
             chunk.hedged.discard(slot)
             if not chunk.pieces[slot].copies:
                 chunk.failed[slot] = Loss.CRASHED
+        chunk.refused = frozenset(chunk.answered)
         self._changed[chunk.number] = None
 
     def _close(self, chunk: Chunk) -> None:
@@ -243,13 +257,13 @@ class ChunkScheduler(Scheduler):
             return None
         seen = self.seen(chunk.number, now)
         outcome = self.job.rule.verdict(seen)
-        if outcome is None and chunk.hedged and self._all_own(chunk.answered):
+        if outcome is None and (chunk.hedged or chunk.due) and self._all_own(chunk.answered):
             outcome = Outcome.EXACT
         final = outcome in _JOB_ENDS
         if not final and outcome is not None and chunk.refused == seen.answered:
             outcome = None
         if outcome is None:
-            if chunk.failed and not self._met(chunk, seen):
+            if chunk.failed and not (seen.running and self._met(chunk, seen)):
                 self._recover(chunk, seen)
                 seen = self.seen(chunk.number, now)
             ended = stuck or not seen.running
@@ -333,6 +347,8 @@ class ChunkScheduler(Scheduler):
         if not self._met(chunk, seen, slots):
             return None
         few, many = 0, len(slots)
+        if not seen.running:  # all that was promised has come, and was not enough
+            return many
         while few < many:
             middle = (few + many) // 2
             if self._met(chunk, seen, slots[:middle]):
@@ -414,9 +430,6 @@ class ChunkScheduler(Scheduler):
         for chunk in list(self.chunks.values()):
             if chunk.decoding or not self._idle:
                 continue
-            if not self.job.bound and self._crashed_slots(chunk):
-                self._waiting.extend(self._ask_again(chunk, self._crashed_slots(chunk)))
-                self._send(now)
             hasten = self._hedge_late if self.job.after is None else self._hedge_due
             wake = sooner(wake, hasten(chunk, now))
         return wake
@@ -444,6 +457,8 @@ class ChunkScheduler(Scheduler):
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
         if self._met(chunk, soon):
             return wake
+        if self._all_own(chunk.answered) and chunk.refused != seen.answered:
+            return self._call_due(chunk, now)
         own = self.job.own
         inputs = sorted(slot for slot in late if slot in own) + self._missing(chunk)
         counts = [(self._fewest(chunk, soon, slots), slots) for slots in (inputs, sorted(late))]
@@ -460,9 +475,13 @@ class ChunkScheduler(Scheduler):
         if not calls:
             others = (w for name, w in self._workers.items() if name not in chunk.workers)
             calls = [worker.calls[0] for worker in others if worker.calls]
-        return min(
-            (c.started + patience * self._times.late(c.groups) for c in calls), default=math.inf
-        )
+        return min((self._due(call, patience) for call in calls), default=math.inf)
+
+    def _due(self, call: Call, patience: float) -> float:
+        """When a call is late; the first of a worker takes longer, because it imports what ``fn`` needs."""
+        worker = self._workers.get(call.worker)
+        first = 0.0 if worker is None or worker.ready else _FIRST * self._first_overhead
+        return call.started + first + patience * self._times.late(call.groups)
 
     def _hedge_due(self, chunk: Chunk, now: float) -> float | None:
         """Once the time given has come: send the inputs of all tasks that are missing."""
@@ -477,12 +496,20 @@ class ChunkScheduler(Scheduler):
             wake = None if seconds is None else now + seconds
         if not chunk.due:
             return wake
+        if self._all_own(chunk.answered) and chunk.refused != seen.answered:
+            return self._call_due(chunk, now)
         own = self.job.own
         done = {own[slot] for slot in chunk.answered | chunk.hedged if slot in own}
         missing = [slot for task, slot in self._own_slot.items() if task not in done]
         most = math.inf if self.job.most is None else self.job.most
         self._send_again(chunk, missing, self.hedges + most - len(chunk.hedged), now)
         return None
+
+    def _call_due(self, chunk: Chunk, now: float) -> float:
+        """Every row is exact, and no call that is late is waited for."""
+        chunk.due = True
+        self._changed[chunk.number] = None
+        return now
 
     def _send_again(self, chunk: Chunk, slots: Sequence[int], budget: float, now: float) -> None:
         for slot in slots:

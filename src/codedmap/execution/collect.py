@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..contracts.closing import Closing
@@ -15,8 +13,9 @@ from ..contracts.stopping import Progress, StoppingRule
 from ..engines import Engine
 from ..errors import Abandoned, NotStarted, WorkerLost
 from ..results.calls import CallRecord
+from .budget import Budget
 
-__all__ = ["Budget", "Collection"]
+__all__ = ["Collection"]
 
 _TICK = 1.0  # some systems deliver Ctrl-C only between waits
 _LOOKING = 0.05  # the share of the time that `Progress.stderr` may take
@@ -237,41 +236,3 @@ def _outcome(error: BaseException | None) -> str:
     if error is None:
         return "answered"
     return next((name for kind, name in kinds.items() if isinstance(error, kind)), "raised")
-
-
-class Budget:
-    """Keeps some work, done in its ``with`` block, within a share of the time of a collection.
-
-    Parameters
-    ----------
-    calls : Collection
-    share : float
-        Between 0 and 1.
-    """
-
-    def __init__(self, calls: Collection, share: float) -> None:
-        self._calls = weakref.proxy(
-            calls
-        )  # which has one itself: answers must not wait for the collector
-        self._share = share
-        self._spent = 0.0
-        self._began = 0.0
-
-    def allows(self) -> bool:
-        """Whether to do it now: always when nobody is left running. If not, we wake up to do it."""
-        again = self._spent / self._share
-        if not self._calls.running or self._calls.seconds >= again:
-            return True
-        self._calls.wake_at(again)
-        return False
-
-    def __enter__(self) -> None:
-        self._began = self._calls.seconds
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._spent += self._calls.seconds - self._began

@@ -54,10 +54,6 @@ class Heard:
         """Who made an answer."""
         return self._workers.get((slot, which), slot)
 
-    def author(self, slot: int, which: int) -> int:
-        """As `worker`, but as a slot: that of the answer itself, if it was not sent again."""
-        return self.worker(slot, which) if (slot, which) in self._hedges else slot
-
     def doubts(self, lied: Set[tuple[int, int]]) -> bool:
         """Leave out what workers answered to hedges if another answer of theirs is a lie; whether any is new.
 

@@ -137,7 +137,7 @@ class Joined(NamedTuple):
     worker: Hashable
     domain: Hashable = None
     more: bool = False
-    """Whether others join at the same time: nothing is decided before the last."""
+    """Whether more has happened by now: nothing is decided before the last event."""
 
 
 class Left(NamedTuple):
@@ -156,6 +156,8 @@ class Answered(NamedTuple):
     """That ``fn`` took, without what it took to send and receive."""
     raised: tuple[int, ...] = ()
     """Groups of the call, counted from its first, for which ``fn`` raised."""
+    more: bool = False
+    """As in `Joined`."""
 
 
 class CallFailed(NamedTuple):
@@ -164,6 +166,8 @@ class CallFailed(NamedTuple):
     now: float
     call: int
     loss: Loss
+    more: bool = False
+    """As in `Joined`."""
 
 
 class Tick(NamedTuple):
@@ -323,6 +327,7 @@ class Scheduler:
         """Once nothing is left to start: calls by their number of groups, the first to begin first."""
         self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
         self._times = CallTimes()
+        self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
         self._crashed = 0
         self._suspected = 0  # crashes of groups that seem to cause them
@@ -349,7 +354,7 @@ class Scheduler:
                 self._decoded(event)
             case Stop():
                 self._finish(event.outcome)
-        if self.outcome is None and not (isinstance(event, Joined) and event.more):
+        if self.outcome is None and not getattr(event, "more", False):
             self._go_on(event.now)
         return out
 
@@ -383,8 +388,11 @@ class Scheduler:
         worker = self._workers.get(call.worker)
         overhead = None
         if worker is not None:
+            spent = max(0.0, event.now - call.started - event.seconds)
             if worker.ready:
-                overhead = max(0.0, event.now - call.started - event.seconds)
+                overhead = spent
+            else:
+                self._first_overhead = max(spent, self._first_overhead)
             worker.ready = True
         self._times.add(call.groups, event.seconds, overhead)
         if call.wanted:

@@ -18,7 +18,7 @@ from ..contracts.engine import Reply
 from ..engines.transport.failure import Failure
 from ..results.trees import leaf_rows, map_leaves, stacked
 
-__all__ = ["Batch", "Itemwise", "RowsTask", "in_worker", "itemwise"]
+__all__ = ["Batch", "Itemwise", "RowsTask", "in_worker", "itemwise", "on_resident"]
 
 _LONGEST = 100_000  # characters of output that a call sends back
 _running = threading.local()
@@ -78,6 +78,8 @@ class RowsTask:
     seed: int | None
     capture: bool
     """Whether to send back what ``fn`` prints and warns."""
+    checked: bool = True
+    """Whether an answer must have a row for each input; if not, it is sent back as it is."""
 
     def __call__(self, batch: Batch) -> Reply:
         """Compute a batch."""
@@ -104,8 +106,27 @@ class RowsTask:
             return _one_by_one(self.fn.fn, batch, keywords, rng)
         if rng is not None:
             keywords["rng"] = rng
-        values = _plain(self.fn(*batch.parts, **keywords))
+        values = self.fn(*batch.parts, **keywords)
+        if not self.checked:
+            return values, {}
+        values = _plain(values)
         return map_leaves(lambda leaf: leaf_rows(leaf, batch.rows), values), {}
+
+
+@dataclass(frozen=True, slots=True)
+class _OfFunction:
+    """Makes tasks of functions, the same as another; equal if they are made alike."""
+
+    capture: bool
+    checked: bool
+
+    def __call__(self, fn: Callable[..., Any]) -> RowsTask:
+        return RowsTask(fn, {}, None, self.capture, self.checked)
+
+
+def on_resident(task: RowsTask) -> Callable[[Callable[..., Any]], RowsTask]:
+    """How a function is made such a task, for `Resident.on`."""
+    return _OfFunction(task.capture, task.checked)
 
 
 def _one_by_one(

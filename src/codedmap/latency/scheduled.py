@@ -1,4 +1,4 @@
-"""How long jobs of `codedmap.map` without a code take: its scheduler in virtual time."""
+"""How long jobs of `codedmap.map` take: its scheduler in virtual time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import Hashable
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.stopping import Outcome
+from ..contracts.code import Code
+from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..errors import InvalidArgument
+from ..execution.checked import checked_rule
+from ..execution.coded import coded_job
+from ..execution.encoded import EncodedRows
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.scheduler import Call, Job
 from ..execution.virtual import Ending, run_virtually
@@ -20,11 +24,18 @@ __all__ = ["scheduled"]
 _HEDGE = Hedge()
 
 
-def scheduled(calls: np.ndarray, rows: int, *, hedge: Hedge | None = _HEDGE) -> Waits:
-    """Compute ``rows`` rows on N workers, as `codedmap.map` does without a code.
+def scheduled(
+    calls: np.ndarray,
+    rows: int,
+    *,
+    code: Code | None = None,
+    stop: StoppingRule | None = None,
+    hedge: Hedge | None = _HEDGE,
+) -> Waits:
+    """Compute ``rows`` rows on N workers, as `codedmap.map` does.
 
     The scheduler that runs live jobs makes the same decisions here, on the times given. A call of several rows
-    takes the time of one for each of them.
+    takes the time of one for each of them; with a code, of one for each group.
 
     Parameters
     ----------
@@ -33,14 +44,18 @@ def scheduled(calls: np.ndarray, rows: int, *, hedge: Hedge | None = _HEDGE) -> 
         worker that makes more calls starts again with the first.
     rows : int
         Of each job.
+    code : Code, optional
+        As for `codedmap.map`.
+    stop : StoppingRule, optional
+        As for `codedmap.map`, with a code; rules that ask for standard errors are refused.
     hedge : Hedge, optional
         As for `codedmap.map`; None: no hedges.
 
     Returns
     -------
     Waits
-        For each wave the seconds until every row has an answer, infinite if some row never has, and the
-        calls sent.
+        For each wave the seconds until the job has ended, infinite if some row never has an answer and the job no
+        deadline; and the calls sent, counted in rows; with a code, in groups.
     """
     if np.ndim(calls) != 3 or np.size(calls) == 0 or not (np.asarray(calls) >= 0).all():
         raise InvalidArgument(
@@ -48,10 +63,7 @@ def scheduled(calls: np.ndarray, rows: int, *, hedge: Hedge | None = _HEDGE) -> 
             "them with model.calls(rng, waves, N, each)"
         )
     check_whole("rows", rows, 1)
-    hedge = checked_hedge(hedge)
-    if hedge is not None and hedge.after is not None:
-        raise InvalidArgument(f"{hedge} is for codes: give Hedge() or Hedge(budget=0.1)")
-    job = Job(rows, hedge=None if hedge is None else hedge.budget, ahead=0)
+    job = _job(rows, code, stop, checked_hedge(hedge))
     waves, workers = calls.shape[1:]
     seconds, sent = np.empty(waves), np.empty(waves, dtype=int)
     for wave in range(waves):
@@ -67,6 +79,27 @@ def scheduled(calls: np.ndarray, rows: int, *, hedge: Hedge | None = _HEDGE) -> 
             return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
 
         timeline = run_virtually(job, workers, ending)
-        seconds[wave] = timeline.seconds if timeline.outcome is Outcome.EXACT else np.inf
+        ended = timeline.outcome is not Outcome.NONE_RUNNING
+        seconds[wave] = timeline.seconds if ended else np.inf
         sent[wave] = sum(made.values())
     return Waits(seconds, sent)
+
+
+def _job(rows: int, code: Code | None, stop: StoppingRule | None, hedge: Hedge | None) -> Job:
+    if code is None:
+        if stop is not None:
+            raise InvalidArgument(f"stop={stop} is for codes here: give one, or leave it out")
+        if hedge is not None and hedge.after is not None:
+            raise InvalidArgument(f"{hedge} is for codes: give Hedge() or Hedge(budget=0.1)")
+        return Job(rows, hedge=None if hedge is None else hedge.budget, ahead=0)
+    rule = checked_rule(stop, code)
+    if asks_stderr(rule):
+        raise InvalidArgument(
+            f"{rule} asks for standard errors, and there are no answers here: give a Quorum or a Deadline"
+        )
+    encoded = EncodedRows(code, np.arange(float(code.tasks))[:, None])
+    groups = -(-rows // code.tasks)
+    enough = encoded.decodable
+    return coded_job(
+        code, groups, encoded.owner, lambda chunk, slots: enough(slots), stop=rule, hedge=hedge
+    )

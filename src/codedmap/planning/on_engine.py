@@ -13,7 +13,8 @@ from ..contracts.engine import no_engine
 from ..contracts.stopping import Decodable
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
-from ..execution.wave import Wave
+from ..execution.coded import CodedMap, Settings
+from ..execution.rows import KeptTasks
 from .asking import Answer
 
 __all__ = ["computes_twice", "computing"]
@@ -22,7 +23,7 @@ __all__ = ["computes_twice", "computing"]
 def computing(
     fn: Callable[[Any], Any] | Resident, engine: Engine | None, given: str = ""
 ) -> Answer:
-    """``fn`` as it computes in this process, or on an engine; ``given`` as for `Wave`."""
+    """``fn`` as it computes in this process, or on an engine; ``given`` as for `CodedMap`."""
     if engine is not None and not isinstance(engine, Engine):
         raise no_engine(engine)
     if isinstance(fn, Resident):
@@ -55,16 +56,18 @@ class _OnEngine:
         """
         tasks = min(len(rows), max(1, self.engine.workers // 2))
         code = Replication(tasks, max(tasks, min(2 * tasks, self.engine.workers)))
-        wave, stop = Wave(code, rows, given=self.given), Decodable()
-        with wave.calls(self.engine, stop) as calls:
-            for slot in range(code.workers):
-                call = self.fn.on(slot) if isinstance(self.fn, Resident) else self.fn
-                calls.submit(slot, call, wave.payload(slot))
-            for seen in calls:
-                outcome = wave.outcome(seen, stop, throw=True)
-                result = outcome and wave.result(outcome, seen, stop, calls, throw=True)
-                if result:
-                    if result.values.dtype.kind in "fc":
-                        result.values[~result.exact] = np.nan
-                    return np.asarray(result.values)
-        raise AssertionError("a wave in which nobody is left running has a result or raises")
+        settings = Settings(
+            code=code,
+            tasks=KeptTasks(self.fn, self.engine, checked=False),
+            engine=self.engine,
+            stop=Decodable(),
+            hedge=None,
+            retries=0,
+            record=False,
+            partial=False,
+            bound=True,
+        )
+        result = CodedMap(settings, rows, show=lambda live: None, given=self.given).run()
+        if result.values.dtype.kind in "fc":
+            result.values[~result.exact] = np.nan
+        return np.asarray(result.values)

@@ -34,7 +34,7 @@ class MapResult:
     failures: Mapping[int, BaseException]
     """By row: why it is FAILED, with the worker's traceback."""
     rejected: tuple[int, ...]
-    """Slots with at least one rejected answer."""
+    """Workers with at least one rejected answer."""
     outcome: Outcome
     """Why waiting ended; `Outcome.WAITING` in all results of a `stream` but the last."""
     seconds: float
@@ -44,12 +44,12 @@ class MapResult:
     calls: CallTable = field(default_factory=lambda: CallTable(()))
     """All calls; those that still ran when the job ended are "abandoned"."""
     answered: tuple[int, ...] = ()
-    """With a code: slots whose answer had come when waiting ended."""
+    """With a code: slots whose answer had come when waiting ended, by whichever worker."""
     abandoned: tuple[int, ...] = ()
-    """With a code: slots that were still running when waiting ended, stragglers or merely the last. With
+    """With a code: slots without an answer whose calls have not failed: stragglers, or merely the last. With
     `Outcome.WAITING` they still run."""
     failed: Mapping[int, BaseException] = field(default_factory=dict)
-    """With a code: what went wrong, by slot."""
+    """With a code: why there is no answer, by slot."""
     learned: Any = None
     """What the code learned from the answers, for its own ``fitted``; None for most codes."""
     code: Code | None = None
@@ -58,8 +58,6 @@ class MapResult:
     """The plan that chose the code, with ``code="auto"``."""
     hedges: int = 0
     """Calls that were sent again because they were late."""
-    saved: np.ndarray | None = None
-    """With a code: (m,) bool, exact because a hedge answered first; None without hedging."""
 
     @property
     def exact(self) -> np.ndarray:
@@ -116,8 +114,7 @@ class MapResult:
             *workers_lines({running: self.abandoned, "rejected": self.rejected}, self.failed),
         ]
         if self.hedges:
-            saved = 0 if self.saved is None else int(self.saved.sum())
-            lines.append(f"  hedges     {self.hedges}: {saved:,} rows saved")
+            lines.append(f"  hedges     {self.hedges}")
         return "\n".join(lines)
 
     def _of_rows(self) -> str:

@@ -40,8 +40,8 @@ def progress_bar(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
 @contextmanager
 def row_progress_bar(
     wanted: bool, total: int | None
-) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, str], None]]]:
-    """Functions to call with each `Progress` of a wave, and with the rows done and a note on them."""
+) -> Iterator[tuple[Callable[[_RunningJob], None], Callable[[int, str], None]]]:
+    """Functions to call with the job of a wave, and with the rows done and a note on them."""
     label = (
         "{task.completed:,.0f} rows"
         if total is None
@@ -50,8 +50,8 @@ def row_progress_bar(
     with _bar(wanted, label, total, remaining=total is not None) as update:
         note = ""
 
-        def show(seen: Progress) -> None:
-            now = f"{len(seen.answered)}/{len(seen.asked)} answered"
+        def show(job: _RunningJob) -> None:
+            now = _described(job)
             update(rest=f"{now}; {note}" if note else now)
 
         def show_rows(rows: int, new_note: str) -> None:
@@ -104,11 +104,14 @@ class JobProgress:
     ----------
     wanted : bool or None
         None: on a terminal and in a notebook only.
-    rows : int
+    total : int
+        Of what `LiveJob.counts` counts.
+    unit : str
+        What that is, in the plural.
     """
 
-    def __init__(self, wanted: bool | None, rows: int) -> None:
-        self._wanted, self._rows = wanted, rows
+    def __init__(self, wanted: bool | None, total: int, unit: str = "rows") -> None:
+        self._wanted, self._total, self._unit = wanted, total, unit
         self._bar: Any = None
         self._task: Any = None
         self._due = 0.0
@@ -141,7 +144,7 @@ class JobProgress:
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} rows"),
+            TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {self._unit}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[rest]}"),
             TimeElapsedColumn(),
@@ -149,7 +152,7 @@ class JobProgress:
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=self._rows, rest=_STARTING)
+        self._task = self._bar.add_task("", total=self._total, rest=_STARTING)
         self._bar.start()
 
     def _show(self, job: _RunningJob) -> None:
@@ -166,10 +169,10 @@ class JobProgress:
             exact, failed, _, _ = job.counts
             left = ""
             if exact + failed:
-                seconds = job.seconds * (self._rows - exact - failed) / (exact + failed)
+                seconds = job.seconds * (self._total - exact - failed) / (exact + failed)
                 left = f", about {seconds:.0f} s left"
             print(
-                f"codedmap: {exact:,} of {self._rows:,} rows after {job.seconds:.0f} s, "
+                f"codedmap: {exact:,} of {self._total:,} {self._unit} after {job.seconds:.0f} s, "
                 f"{_described(job)}{left}",
                 file=sys.stderr,
                 flush=True,

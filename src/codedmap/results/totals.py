@@ -38,8 +38,6 @@ class Totals:
     """Workers with a rejected answer, added up over the waves."""
     hedges: int = 0
     """Tasks sent a second time."""
-    saved: int = 0
-    """Rows that are exact because of hedges."""
     seconds: float = 0.0
     """Time of the waves, without reading and writing."""
 
@@ -62,7 +60,7 @@ class Totals:
             f"{self.rejected:,} rejected",
         ]
         if self.hedges:
-            lines.append(f"  hedges     {self.hedges:,}: {self.saved:,} rows saved")
+            lines.append(f"  hedges     {self.hedges:,}")
         return "\n".join(lines)
 
     def _rows(self) -> str:
@@ -79,7 +77,7 @@ class Totals:
 
 
 _COUNTS = (
-    "rows", "exact", "unknown", "calls", "late", "failed", "rejected", "hedges", "saved", "seconds"
+    "rows", "exact", "unknown", "calls", "late", "failed", "rejected", "hedges", "seconds"
 )  # fmt: skip
 
 
@@ -98,7 +96,6 @@ def record_of(result: MapResult) -> dict[str, Any]:
         "failed": len(result.failed),
         "rejected": len(result.rejected),
         "hedges": result.hedges,
-        "saved": 0 if result.saved is None else int(result.saved.sum()),
         "outcome": result.outcome.value,
         "seconds": round(result.seconds, 6),
     }

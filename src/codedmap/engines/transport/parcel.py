@@ -27,6 +27,7 @@ __all__ = [
     "Parcel",
     "Received",
     "culprit",
+    "culprit_kept",
     "discard",
     "discard_all",
     "pack",
@@ -138,11 +139,21 @@ def _writable(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray |
 
 def culprit(fn: Any, payload: Any) -> str:
     """Which of the two cannot be sent, for a message."""
+    inner = getattr(fn, "fn", fn)  # of a task
+    return _unsendable(inner) or _unsendable(fn) or f"the payload, a {type(payload).__name__},"
+
+
+def culprit_kept(value: Any) -> str:
+    """What of a value to keep cannot be sent: if it wraps a function, that may be it."""
+    return _unsendable(getattr(value, "fn", None)) or "the value to keep"
+
+
+def _unsendable(fn: Any) -> str:
     try:
         cloudpickle.dumps(fn)
     except Exception:
         return f"the function {getattr(fn, '__qualname__', None) or type(fn).__qualname__}"
-    return f"the payload, a {type(payload).__name__},"
+    return ""
 
 
 def unsendable_reason(error: Exception) -> str:

@@ -16,19 +16,19 @@ from ..errors import InvalidAnswer, NotEnoughAnswers
 from .blocks import check_decodable, encoded, order_places, raw_alone
 from .repeated import Heard, confronted, of_own_answers, overlaid
 
-__all__ = ["Batch"]
+__all__ = ["EncodedRows"]
 
 
-class Batch:
+class EncodedRows:
     """Rows encoded by a code, and the answers to them.
+
+    The own inputs of tasks can be sent as well. They have the slots of the payloads that are the same; or,
+    where a task's own input is no payload, that of task k has slot N + k.
 
     Parameters
     ----------
     code : Code
     rows : ndarray, shape (m, *x)
-    hedged : bool
-        Whether tasks' own inputs may be sent as well. A task's own input has the slots of the
-        payloads that are the same; or, where some task's is nobody's payload, slot N + k.
     kind : str
         What the rows are called in messages.
     begin : int
@@ -43,7 +43,7 @@ class Batch:
     """
 
     def __init__(
-        self, code: Code, rows: np.ndarray, *, hedged: bool, kind: str = "input", begin: int = 0
+        self, code: Code, rows: np.ndarray, *, kind: str = "input", begin: int = 0
     ) -> None:
         self.code = code
         first = getattr(code, "looks_at_inputs", True)
@@ -67,10 +67,11 @@ class Batch:
         self._heard = Heard()
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
-        self.owner = self._owners(self._encoding)
+        self._raw = _raw_slots(self._encoding)
+        self.owner = self._raw
         """For each slot whose payload is the own input of a task, that task; or, where groups have an
         order of their own, the place where that task stands."""
-        if hedged and set(self.owner.values()) != set(range(code.tasks)):
+        if set(self.owner.values()) != set(range(code.tasks)):
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
         self._lied: set[tuple[int, int]] = set()
@@ -91,7 +92,7 @@ class Batch:
     ) -> None:
         """An answer has come; a later one of the same slot only confirms or disputes the first.
 
-        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge.
+        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge or a retry.
         """
         if slot < self.code.workers and slot not in self._heard:
             self._answers.add(slot, answer)
@@ -155,38 +156,33 @@ class Batch:
         return self._encoding.learned if isinstance(self._encoding, Learning) else None
 
     @property
-    def rejected(self) -> tuple[int, ...]:
-        """Slots, and workers to whom one was sent again, with an answer judged a lie at the last decoding."""
-        return tuple(sorted({self._heard.author(*lie) for lie in self._lied}))
-
-    @property
     def liars(self) -> set[int]:
         """Workers with an answer judged a lie at the last decoding."""
         return {self._heard.worker(*lie) for lie in self._lied}
 
-    @property
-    def unbelieved(self) -> set[tuple[int, int]]:
-        """Slots and which of their answers the last decoding left out, because its worker lied elsewhere."""
-        return self._heard.out
+    def believed(self, slot: int) -> bool:
+        """Whether the last decoding used an answer of this slot, or its worker is not known to answer wrongly."""
+        return bool(self._heard.believed(slot))
 
-    @property
-    def owner_of_row(self) -> np.ndarray:
-        """For each of the caller's rows what `owner` tells of slots with its input, (m,)."""
-        place = np.arange(self._rows) if self._place is None else self._place
-        tasks, groups = np.divmod(place, self._groups)
-        if self._blocks or self._tasks_at is None:
-            return np.asarray(tasks)
-        return np.asarray(self._tasks_at.argsort(axis=0)[tasks, groups])
+    def is_raw(self, slot: int) -> bool:
+        """Whether the payload of a slot is the own input of a task."""
+        return slot in self.owner or slot in self._raw
 
-    def _owners(self, encoding: Any) -> dict[int, int]:
-        raw = encoding.raw if isinstance(encoding, Salvageable) else ()
-        return {slot: task for slot, task in enumerate(raw) if task is not None}
+    def row(self, slot: int, group: int) -> int | None:
+        """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
+        if not self.is_raw(slot):
+            return None
+        place = int(self._tasks_of(slot)[group]) * self._groups + group
+        if place >= self._rows:
+            return None
+        return place if self._place is None else int(np.flatnonzero(self._place == place)[0])
 
     def _tasks_of(self, slot: int) -> np.ndarray:
         """Which task a slot with a raw payload computes in each group, (B,)."""
+        own = self._raw if slot < self.code.workers else self.owner
         if slot < self.code.workers and self._tasks_at is not None:
-            return np.asarray(self._tasks_at[self.owner[slot]])
-        return np.full(self._groups, self.owner[slot])
+            return np.asarray(self._tasks_at[own[slot]])
+        return np.full(self._groups, own[slot])
 
     @cached_property
     def _tasks_at(self) -> np.ndarray | None:
@@ -268,7 +264,7 @@ class Batch:
             for n, own in self._heard.believed(slot):
                 if overlaid(joint, task, own):
                     lied.add((slot, n))
-        for slot in self._heard.several.intersection(sheet):
+        for slot in filter(self.is_raw, self._heard.several.intersection(sheet)):
             first, tasks = which.get(slot, 0), self._tasks_of(slot)
             for n, later in self._heard.believed(slot):
                 if n > first:
@@ -289,6 +285,11 @@ class Batch:
 
 
 _NOTHING = Sheet((), np.empty((0, 0)))
+
+
+def _raw_slots(encoding: Any) -> dict[int, int]:
+    raw = encoding.raw if isinstance(encoding, Salvageable) else ()
+    return {slot: task for slot, task in enumerate(raw) if task is not None}
 
 
 def _surely_finite(encoding: Any) -> bool:

@@ -1,0 +1,48 @@
+"""Arguments that jobs with a code have in common, checked."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import Executor
+from typing import Any
+
+from ..contracts.engine import no_engine
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
+from ..engines import Engine, FromExecutor, Resident
+from ..errors import InvalidArgument
+from .coded import no_stderr
+
+__all__ = ["checked_engine", "checked_rule"]
+
+
+def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
+    if isinstance(engine, Executor):
+        engine = FromExecutor(engine, slots)
+    # A class has the attributes of its engines, so it passes for one.
+    if isinstance(engine, type) or not isinstance(engine, Engine):
+        raise no_engine(engine, "neither an engine nor an Executor")
+    if isinstance(fn, Resident) and fn.engine is not engine:
+        raise InvalidArgument("fn is resident on another engine than the one given")
+    if engine.workers < slots:
+        warnings.warn(
+            f"the code has {slots} workers and the engine {engine.workers}: one lost or slow "
+            "worker takes several answers with it, which the code's stragglers do not allow for",
+            stacklevel=depth,
+        )
+    return engine
+
+
+def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
+    if stop is None:
+        return Quorum(code.workers - code.stragglers) & Decodable()
+    if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+        raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
+    if asks_stderr(stop) and not getattr(code, "has_stderr", True):
+        raise no_stderr(stop, code)
+    everyone = frozenset(range(code.workers))
+    ending = best_case(everyone, everyone, frozenset(), 0.0, True)
+    if stop.verdict(ending) is None and stop.wake_after(ending) is None:
+        raise InvalidArgument(
+            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"
+        )
+    return stop

@@ -1,0 +1,528 @@
+"""The work of a job with a code: payloads of chunks, and what is decoded from the answers."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..contracts.code import Code, Estimate
+from ..contracts.engine import Engine, Reply
+from ..contracts.inputs import check_finite
+from ..contracts.memory import check_memory
+from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
+from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
+from ..results.calls import CallTable
+from ..results.map_result import MapResult
+from ..results.plan import Plan
+from ..results.status import Status
+from ..results.summary import (
+    batches_are_arrays,
+    engine_error,
+    facts,
+    failed_lookup,
+    reason_and_steps,
+)
+from ..results.trees import Rows
+from .budget import Budget
+from .chunks import ChunkScheduler, CodedJob
+from .encoded import EncodedRows
+from .hedge import Hedge
+from .job import MapJob
+from .live import LiveJob
+from .rows import KeptTasks, row_failed
+from .scheduler import Call, Decode, Decoded, Event, FailRows, Kind, Loss
+from .task import Batch, Itemwise
+
+__all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
+
+_LOOKING = 0.05  # the share of the time that standard errors may take while calls run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is run and how, the same for all waves of a job: arguments of `map`, checked."""
+
+    code: Code
+    tasks: KeptTasks
+    engine: Engine
+    stop: StoppingRule
+    hedge: Hedge | None
+    retries: int
+    record: bool
+    """Whether a row that fails is no error."""
+    partial: bool
+    """Whether rows may be missing in the end."""
+    bound: bool
+    """Whether slot n is computed by worker n."""
+    size: int | None = None
+    """Groups of a chunk; None: all."""
+    take_partial: str = 'on_error="record"'
+    """The argument with which what there is would be taken."""
+
+
+def coded_job(
+    code: Code,
+    groups: int,
+    own: Mapping[int, int],
+    decodable: Callable[[int, frozenset[int]], bool],
+    *,
+    stop: StoppingRule,
+    hedge: Hedge | None,
+    retries: int = 2,
+    size: int | None = None,
+    bound: bool = False,
+) -> CodedJob:
+    """What is to be scheduled for a code; ``own`` and ``decodable`` as for `CodedJob`."""
+    timed = hedge is not None and hedge.after is not None
+    return CodedJob(
+        groups,
+        hedge=None if hedge is None or timed else hedge.budget,
+        retries=retries,
+        ahead=0,
+        size=size or groups,
+        slots=code.workers,
+        tasks=code.tasks,
+        own=own,
+        decodable=decodable,
+        rule=stop,
+        bound=bound,
+        after=None if hedge is None else hedge.after,
+        most=int(hedge.budget) if hedge is not None and timed and hedge.budget else None,
+    )
+
+
+class CodedMap(MapJob):
+    """A job of `map` with a code.
+
+    Parameters
+    ----------
+    settings : Settings
+    rows : ndarray, shape (m, *x)
+    started : float, optional
+        When `map` was called, by `time.monotonic`.
+    show : callable
+        Called with the `LiveJob` after each event.
+    plan : Plan, optional
+        By which the code was chosen.
+    given : str
+        What the rows were before they were made an array (`given_as`).
+    kind, begin
+        As for `EncodedRows`, which also tells what is raised.
+    log : list, optional
+        As for `LiveJob`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rows: np.ndarray,
+        *,
+        started: float | None = None,
+        show: Callable[[LiveJob], None],
+        plan: Plan | None = None,
+        given: str = "",
+        kind: str = "input",
+        begin: int = 0,
+        log: list[Event] | None = None,
+    ) -> None:
+        self._settings, self._plan = settings, plan
+        self._work = work = _CodedWork(settings, rows, given=given, kind=kind, begin=begin)
+        job = replace(
+            coded_job(
+                settings.code,
+                work.groups,
+                work.own,
+                work.decodable,
+                stop=settings.stop,
+                hedge=settings.hedge,
+                retries=settings.retries,
+                size=settings.size,
+                bound=settings.bound,
+            ),
+            stderr=work.worst,
+            partial=settings.partial,
+        )
+        scheduler = ChunkScheduler(job)
+        live = LiveJob(scheduler, settings.engine, work, started=started, log=log)
+        super().__init__(live, show)
+        work.joins(scheduler, live)
+
+    def so_far(self) -> MapResult | None:
+        """What can be decoded by now."""
+        known = self._work.known()
+        return None if known is None else self._result(known, Outcome.WAITING)
+
+    def result(self) -> MapResult:
+        """What the job came to."""
+        outcome = self.live.scheduler.outcome
+        assert outcome is not None
+        return self._result(self._work.done(), outcome)
+
+    def _result(self, known: _Known, outcome: Outcome) -> MapResult:
+        work, live = self._work, self.live
+        slots = range(self._settings.code.workers)
+        answered = tuple(sorted(work.present))
+        failed = {s: e for s, e in work.slot_failures.items() if s not in work.present}
+        return MapResult(
+            values=known.values,
+            stderr=known.stderr,
+            status=known.status,
+            failures=known.failures,
+            rejected=tuple(sorted(known.rejected)),
+            outcome=outcome,
+            seconds=live.seconds,
+            worker_seconds=live.worker_seconds,
+            calls=CallTable(list(live.calls)),
+            answered=answered,
+            abandoned=tuple(s for s in slots if s not in work.present and s not in failed),
+            failed=failed,
+            learned=work.learned,
+            code=self._settings.code,
+            plan=self._plan,
+            hedges=live.scheduler.hedges,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of all rows."""
+
+    values: np.ndarray
+    stderr: np.ndarray | None
+    status: np.ndarray
+    failures: dict[int, BaseException]
+    rejected: set[Any]
+
+
+class _CodedWork:
+    """Rows, the chunks they are encoded in, and the answers to these."""
+
+    def __init__(
+        self, settings: Settings, rows: np.ndarray, *, given: str, kind: str, begin: int
+    ) -> None:
+        code = settings.code
+        self._settings, self._given, self._input = settings, given, rows
+        self.groups = -(-len(rows) // code.tasks)
+        self.error: RowFailed | None = None
+        self.present: set[int] = set()
+        """Slots that have answered, in any chunk."""
+        self.slot_failures: dict[int, BaseException] = {}
+        """The first error of each slot."""
+        self.learned: Any = None
+        self._chunks: dict[int, _Chunk] = {}
+        self._whole = settings.size is None or settings.size >= self.groups
+        if self._whole:
+            encoded = EncodedRows(code, rows, kind=kind, begin=begin)
+            self._chunks[0] = _Chunk(encoded, slice(None))
+        else:
+            check_finite(rows, kind, begin)
+            check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
+            encoded = self._encode(0, 1).encoded
+        self.own = encoded.owner
+        self._values = Rows(len(rows))
+        self._stderr: np.ndarray | None = None
+        self._status = np.full(len(rows), Status.MISSING, np.int8)
+        self._failures: dict[int, BaseException] = {}
+        self._rejected: set[Any] = set()
+        self._alone: Estimate | None = None
+
+    def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
+        """Which scheduler asks, and which job runs."""
+        # Both refer to this, and the answers must not wait for the collector.
+        self._scheduler, self._live = weakref.proxy(scheduler), weakref.proxy(live)
+        self._looking = Budget(live, _LOOKING)
+
+    # What the scheduler asks --------------------------------------------------------------------------
+
+    def decodable(self, number: int, slots: frozenset[int]) -> bool:
+        """Whether a chunk can be decoded from answers of these slots."""
+        return self._chunk(number).encoded.decodable(slots)
+
+    def worst(self, number: int, last: bool) -> float | None:
+        """The largest standard error of a chunk; None if there is none yet, or no time to look."""
+        chunk, stop = self._chunk(number), self._settings.stop
+        count = chunk.taken
+        if chunk.looked[0] != count:
+            answered = frozenset(self._scheduler.chunks[number].answered)
+            if not chunk.encoded.decodable(answered) or not (last or self._looking.allows()):
+                return None
+            with self._looking:
+                estimate = chunk.encoded.tried()
+            if estimate is not None and estimate.stderr is None and asks_stderr(stop):
+                raise no_stderr(stop, self._settings.code)
+            chunk.looked = count, _largest(estimate)
+        return chunk.looked[1]
+
+    # Calls --------------------------------------------------------------------------------------------
+
+    def submit(self, engine: Engine, call: Call) -> Future[Any]:
+        """Send a payload."""
+        payload = self._chunk(call.chunk).encoded.payload(call.slot)
+        batch = Batch((payload,), len(payload), range(len(payload)))
+        worker: Any = call.worker
+        return engine.submit(worker, self._settings.tasks.on(engine, worker), batch)
+
+    def place(self, call: Call) -> tuple[range, int, int]:
+        """A payload is not a row."""
+        return range(0), call.chunk, call.slot
+
+    def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
+        """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""
+        chunk = self._chunks.get(call.chunk)
+        if not call.wanted or chunk is None:
+            return ()
+        answer = reply.values
+        if reply.raised:
+            errors = {place: raised.to_exception() for place, raised in reply.raised.items()}
+            rows = {place: chunk.encoded.row(call.slot, place) for place in errors}
+            for place, row in rows.items():
+                if row is not None:
+                    chunk.raised.setdefault(row, (call, errors[place]))
+            first: BaseException = next(iter(errors.values()))
+            if answer is None or not chunk.encoded.is_raw(call.slot):
+                return first
+            answer = _filled(answer, call.groups, list(errors))
+            if answer is None:
+                return first
+        # Here and not in `take`: the scheduler asks about standard errors in between.
+        worker: Any = call.worker
+        chunk.encoded.take(call.slot, answer, worker, again=call.kind is not Kind.FIRST)
+        chunk.taken += 1
+        chunk.errors.pop(call.slot, None)
+        if call.slot < self._settings.code.workers:
+            self.present.add(call.slot)
+        return ()
+
+    def lost(self, call: Call, error: BaseException, loss: Loss) -> None:
+        """Keep the reason."""
+        chunk = self._chunks.get(call.chunk)
+        if call.wanted and chunk is not None and loss is not Loss.NOT_STARTED:
+            chunk.errors.setdefault(call.slot, error)
+            if call.slot < self._settings.code.workers:
+                self.slot_failures.setdefault(call.slot, error)
+
+    def take(self, call: Call) -> None:
+        """Every answer that is wanted counts."""
+
+    def fail(self, decision: FailRows) -> None:
+        """With a code a row fails only where its answer is decoded."""
+        raise AssertionError("with a code the scheduler fails no rows")
+
+    # Decoding -----------------------------------------------------------------------------------------
+
+    def decode(self, decision: Decode) -> Decoded:
+        """Decode a chunk from the answers so far.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
+        """
+        number, outcome, final = decision
+        chunk = self._chunks[number]
+        rows = chunk.encoded
+        final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
+        seen = self._scheduler.seen(number, self._live.seconds)
+        reason: CodedmapError | None = None
+        estimate: Estimate | None = None
+        try:
+            estimate = rows.decode()
+        except NotEnoughAnswers as error:
+            reason = error
+        unused = frozenset(slot for slot in seen.answered if not rows.believed(slot))
+        again = bool(unused) and outcome is not Outcome.DEADLINE
+        if again or (estimate is None and not final):
+            rejected = frozenset(rows.liars)
+            return Decoded(
+                self._live.seconds, number, enough=False, unused=unused, rejected=rejected
+            )
+        if estimate is None:
+            estimate = rows.salvage()
+        elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
+            reason = self._unmet_rule(estimate)
+        settings = self._settings
+        raised = any(not isinstance(error, WorkerLost) for error in chunk.errors.values())
+        undecodable = reason is not None and not seen.decodable
+        allowed = settings.record or (settings.partial and not (raised and undecodable))
+        if reason is not None and not allowed:
+            raise self._not_enough(seen, outcome, reason, chunk.errors)
+        self._finish(chunk, estimate)
+        del self._chunks[number]
+        return Decoded(self._live.seconds, number, enough=True, rejected=frozenset(rows.liars))
+
+    def _unmet_rule(self, estimate: Estimate) -> NotEnoughAnswers:
+        stop, worst = self._settings.stop, _largest(estimate)
+        unmet = f"the stop rule {stop} asks for more than could still come"
+        if asks_stderr(stop) and worst is not None:
+            unmet += (
+                f" (the largest standard error is {worst:.3g}; with | Everyone() it would take the best "
+                "there is)"
+            )
+        return NotEnoughAnswers(unmet)
+
+    def _not_enough(
+        self,
+        seen: Progress,
+        outcome: Outcome,
+        reason: CodedmapError,
+        failures: Mapping[int, BaseException],
+    ) -> CodedmapError:
+        failed = engine_error(seen, failures)
+        if failed is not None:
+            return failed
+        raised = "correct fn, which raised"
+        if self._given and any(map(failed_lookup, failures.values())):
+            raised += f" ({batches_are_arrays(self._given)})"
+        take = f"take what there is with {self._settings.take_partial}"
+        steps = reason_and_steps(reason, seen, outcome, failures, take, raised=raised)
+        error = NotEnoughAnswers(
+            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; {steps}"
+        )
+        error.__cause__ = next(iter(failures.values()), None)
+        return error
+
+    def _finish(self, chunk: _Chunk, estimate: Estimate) -> None:
+        """Put what a chunk came to where the job's rows are."""
+        chunk.encoded.forget()
+        self._rejected |= chunk.encoded.liars
+        self.learned = chunk.encoded.learned
+        status, failures = self._judged(chunk, estimate)
+        self._status[chunk.rows] = status
+        self._failures |= failures
+        if not self._settings.record and failures:
+            row, error = next(iter(failures.items()))
+            call = next(call for call, raised in chunk.raised.values() if raised is error)
+            itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
+            self.error = row_failed(row, call, error, itemwise=itemwise)
+        if self._whole:
+            self._alone = estimate
+            return
+        known = status < Status.FAILED
+        if known.any():
+            rows = np.arange(len(self._status))[chunk.rows][known]
+            self._values.put(rows, len(rows), estimate.values[known])
+        if estimate.stderr is not None:
+            if self._stderr is None:
+                self._stderr = np.full(len(self._status), np.inf)
+            self._stderr[chunk.rows] = estimate.stderr
+
+    def _judged(
+        self, chunk: _Chunk, estimate: Estimate
+    ) -> tuple[np.ndarray, dict[int, BaseException]]:
+        """The status of each row, and why rows failed; these are not a number in the estimate then."""
+        status = _status(estimate)
+        failures: dict[int, BaseException] = {}
+        for place, (_, error) in sorted(chunk.raised.items()):
+            value = estimate.values[place]
+            known = value.dtype.kind not in "fc" or np.isfinite(value).all()
+            if status[place] == Status.EXACT and known:
+                continue  # another worker has answered
+            status[place] = Status.FAILED
+            if value.dtype.kind in "fc":
+                estimate.values[place] = np.nan
+            if estimate.stderr is not None:
+                estimate.stderr[place] = np.inf
+            row = place if isinstance(chunk.rows, slice) else int(chunk.rows[place])
+            failures[row] = error
+        return status, failures
+
+    def known(self) -> _Known | None:
+        """What is known while the job goes on."""
+        if not self._whole:
+            return self.done() if (self._status < Status.FAILED).any() else None
+        chunk = self._chunks[0]
+        estimate = None
+        if chunk.encoded.decodable(frozenset(self._scheduler.chunks[0].answered)):
+            estimate = chunk.encoded.tried()
+        if estimate is None:
+            return None
+        chunk.encoded.forget()
+        status, failures = self._judged(chunk, estimate)
+        rejected = chunk.encoded.liars
+        return _Known(estimate.values, estimate.stderr, status, failures, rejected)
+
+    def done(self) -> _Known:
+        """What is known of the chunks that are finished."""
+        status, failures = self._status.copy(), dict(self._failures)
+        if self._alone is not None:
+            return _Known(self._alone.values, self._alone.stderr, status, failures, self._rejected)
+        values = self._values.values(status >= Status.FAILED)
+        stderr = None if self._stderr is None else self._stderr.copy()
+        return _Known(values, stderr, status, failures, set(self._rejected))
+
+    # Chunks -------------------------------------------------------------------------------------------
+
+    def _chunk(self, number: int) -> _Chunk:
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            there = self._scheduler.chunks[number]
+            chunk = self._chunks[number] = self._encode(there.begin, there.end)
+        return chunk
+
+    def _encode(self, begin: int, end: int) -> _Chunk:
+        """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk."""
+        tasks = np.arange(self._settings.code.tasks)[:, None]
+        rows = (tasks * self.groups + np.arange(begin, end)).ravel()
+        rows = rows[rows < len(self._input)]
+        return _Chunk(EncodedRows(self._settings.code, self._input[rows]), rows)
+
+
+class _Chunk:
+    """Rows that are encoded and decoded together."""
+
+    def __init__(self, encoded: EncodedRows, rows: np.ndarray | slice) -> None:
+        self.encoded, self.rows = encoded, rows
+        self.taken = 0
+        self.looked: tuple[int, float | None] = (0, None)
+        self.errors: dict[int, BaseException] = {}
+        """By slot, without an answer since."""
+        self.raised: dict[int, tuple[Call, BaseException]] = {}
+        """Rows of the chunk for whose own input ``fn`` raised, in a call that computed others too."""
+
+
+def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
+    """The error for a rule that asks for standard errors of a code that has none."""
+    return InvalidArgument(
+        f"the stop rule {stop} asks for standard errors, and {type(code).__name__} has none: use a "
+        'code that has, such as Replication(..., fill="mean"), or stop by answers and time, as '
+        "Quorum(20) | Deadline(2) does"
+    )
+
+
+def _unmet(outcome: Outcome, seen: Progress, stop: StoppingRule) -> bool:
+    if outcome is Outcome.NONE_RUNNING:
+        return stop.wake_after(seen) is None
+    return outcome is Outcome.UNSATISFIABLE
+
+
+def _filled(answer: Any, groups: int, raised: list[int]) -> np.ndarray | None:
+    """An answer with rows that are not a number where ``fn`` raised; None if it is no array of numbers."""
+    if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "biufcO":
+        return None
+    dtype = answer.dtype if answer.dtype.kind in "fcO" else np.dtype(float)
+    whole = np.full((groups, *answer.shape[1:]), None if dtype.kind == "O" else np.nan, dtype)
+    whole[np.delete(np.arange(groups), raised)] = answer
+    return whole
+
+
+def _status(estimate: Estimate) -> np.ndarray:
+    """The status of each row; MISSING where nothing is known. Makes no array of wider numbers."""
+    values = estimate.values.reshape(len(estimate.values), -1)
+    status = np.full(len(values), Status.ESTIMATED, np.int8)
+    if estimate.stderr is not None:
+        status[~np.isfinite(estimate.stderr)] = Status.MISSING
+    elif values.dtype.kind in "fc":
+        status[np.isnan(values).any(axis=1)] = Status.MISSING
+    status[estimate.exact] = Status.EXACT
+    return status
+
+
+def _largest(estimate: Estimate | None) -> float | None:
+    if estimate is None or estimate.stderr is None:
+        return None
+    return float(estimate.stderr.max())

@@ -1,0 +1,204 @@
+"""The work of a job without a code: rows, which are exact or have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from concurrent.futures import BrokenExecutor, Future
+from typing import Any
+
+import numpy as np
+
+from ..contracts.engine import Engine, Kept, Reply
+from ..engines import Resident
+from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
+from ..results.status import Status
+from ..results.trees import Rows
+from .inputs import InputRows
+from .scheduler import Call, Decode, Decoded, FailRows, Loss
+from .task import Batch, Itemwise, RowsTask, on_resident
+
+__all__ = ["KeptTasks", "RowsWork", "row_failed"]
+
+
+class KeptTasks:
+    """The function of a job on each worker, where it is sent at its first call.
+
+    Parameters
+    ----------
+    fn : callable or Resident
+    engine : Engine
+    kwargs : mapping, optional
+    seed : int, optional
+    checked : bool
+        As for `RowsTask`.
+    """
+
+    def __init__(
+        self,
+        fn: Any,
+        engine: Engine,
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        checked: bool = True,
+    ) -> None:
+        resident = fn if isinstance(fn, Resident) else None
+        plain = fn if resident is None else resident.fn
+        capture = not getattr(engine, "in_process", False)
+        self.task = RowsTask(plain, dict(kwargs or {}), seed, capture, checked)
+        self._resident = None if kwargs or seed is not None else resident
+        self._kept: dict[Hashable, Kept] = {}
+
+    def on(self, engine: Engine, worker: Any) -> Kept:
+        """What stands for the task on this worker."""
+        if self._resident is not None:
+            return self._resident.on(worker, on_resident(self.task))
+        kept = self._kept.get(worker)
+        if kept is None or kept.lost:
+            kept = self._kept[worker] = engine.keep(worker, self.task)
+        return kept
+
+
+class RowsWork:
+    """Rows, and the answers to them.
+
+    Parameters
+    ----------
+    tasks : KeptTasks
+    inputs : InputRows
+    order : ndarray, optional
+        (m,) int: the order in which rows are started; None: as given.
+    record : bool
+        If True, go on after a row has failed; if False, raise.
+    call_timeout : float
+        For messages.
+    """
+
+    def __init__(
+        self,
+        tasks: KeptTasks,
+        inputs: InputRows,
+        *,
+        order: np.ndarray | None = None,
+        record: bool = False,
+        call_timeout: float = np.inf,
+    ) -> None:
+        self.rows = Rows(inputs.rows)
+        self.status = np.full(inputs.rows, Status.MISSING, dtype=np.int8)
+        self.failures: dict[int, BaseException] = {}
+        self.error: RowFailed | None = None
+        self._tasks, self._inputs, self._order = tasks, inputs, order
+        self._record, self._timeout = record, call_timeout
+        self._replies: dict[int, Reply] = {}
+        self._errors: dict[int, BaseException] = {}
+
+    def submit(self, engine: Engine, call: Call) -> Future[Any]:
+        """Send the rows of a call."""
+        batch = Batch(self._inputs.batch(self._at(call)), call.groups, self._numbers(call))
+        worker: Any = call.worker
+        return engine.submit(worker, self._tasks.on(engine, worker), batch)
+
+    def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
+        """Each call is a chunk of its own."""
+        return self._numbers(call), call.number, 0
+
+    def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
+        """Keep a reply; which of its rows raised."""
+        if call.wanted:
+            self._replies[call.number] = reply
+        return tuple(sorted(reply.raised))
+
+    def lost(self, call: Call, error: BaseException, loss: Loss) -> None:
+        """Keep the reason.
+
+        Raises
+        ------
+        EngineError, InvalidAnswer
+            If no other worker could do better.
+        """
+        if isinstance(error, BrokenExecutor):
+            raise EngineError(
+                f"the executor broke during call {call.number} ({error}): a crash in a "
+                "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
+            ) from error
+        if isinstance(error, InvalidAnswer | EngineError):
+            raise error
+        self._errors[call.number] = error
+
+    def take(self, call: Call) -> None:
+        """Rows are exact, except those that raised."""
+        reply = self._replies[call.number]
+        good = call.groups - len(reply.raised)
+        if not good:
+            return
+        at: Any = self._at(call)
+        if reply.raised:
+            places = np.delete(np.arange(call.groups), list(reply.raised))
+            at = call.begin + places if isinstance(at, slice) else at[places]
+        self.rows.put(at, good, reply.values)
+        self.status[at] = Status.EXACT
+        if not reply.raised:
+            del self._replies[call.number]
+
+    def fail(self, decision: FailRows) -> None:
+        """Rows are FAILED."""
+        call = decision.call
+        for place in range(decision.begin, decision.end):
+            row = place if self._order is None else int(self._order[place])
+            error = self._reason(decision, place, row)
+            self.failures[row] = error
+            self.status[row] = Status.FAILED
+            if not self._record and self.error is None:
+                itemwise = isinstance(self._tasks.task.fn, Itemwise)
+                self.error = row_failed(row, call, error, itemwise=itemwise)
+
+    def decode(self, decision: Decode) -> Decoded:
+        """Nothing is decoded without a code."""
+        raise AssertionError("without a code nothing is decoded")
+
+    def _at(self, call: Call) -> slice | np.ndarray:
+        if self._order is None:
+            return slice(call.begin, call.end)
+        return self._order[call.begin : call.end]
+
+    def _numbers(self, call: Call) -> range | np.ndarray:
+        if self._order is None:
+            return range(call.begin, call.end)
+        return self._order[call.begin : call.end]
+
+    def _reason(self, decision: FailRows, place: int, row: int) -> BaseException:
+        call, loss = decision.call, decision.loss
+        if loss is Loss.RAISED:
+            reply = self._replies.get(call.number)
+            if reply is not None:
+                error: BaseException = reply.raised[place - call.begin].to_exception()
+                return error
+            return self._errors[call.number]
+        if loss is Loss.TIMED_OUT:
+            return CallTimeout(
+                f"row {row} was still running after call_timeout={self._timeout:g} s on worker {call.worker}: "
+                "allow more time, or see what keeps it"
+            )
+        crashed = decision.crashes or 1
+        last = self._errors[call.number]
+        error = WorkerCrashed(
+            f"row {row} ended its worker {crashed} time{'s' * (crashed > 1)}, the last with: {last}"
+        )
+        error.__cause__ = last
+        return error
+
+
+def row_failed(row: int, call: Call, error: BaseException, *, itemwise: bool) -> RowFailed:
+    """The error that names a row which failed in this call."""
+    step = "Correct fn or this input"
+    if not itemwise:
+        step += ", lift a function of one input with codedmap.itemwise(fn)"
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
+    failed = RowFailed(
+        f"row {row} failed on worker {call.worker} with {type(error).__name__}: {error}. {step}, or go on "
+        'without such rows with on_error="record"',
+        row=row,
+    )
+    failed.__cause__ = error
+    return failed

@@ -1,0 +1,239 @@
+"""Jobs with a code on engines: when they end, rows that raise, chunks, and replays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.execution.chunks import ChunkScheduler
+from codedmap.execution.coded import CodedMap, Settings
+from codedmap.execution.rows import KeptTasks
+from codedmap.testing import Scripted, crash, fail, late
+
+
+def squares(batch: np.ndarray) -> np.ndarray:
+    return batch**2
+
+
+def called(script, stop=None, code=None, **options):
+    code = cm.Replication(2, 6) if code is None else code
+    stop = cm.Quorum(code.workers) if stop is None else stop
+    X = np.arange(8.0).reshape(4, 2)
+    with Scripted(code.workers, script) as engine:
+        options = {"hedge": None, "retries": 0, **options}
+        return X, cm.map(squares, X, code=code, engine=engine, stop=stop, **options)
+
+
+def test_where_every_row_is_there_a_rule_out_of_reach_is_not_waited_for():
+    X, result = called({0: [crash()], 5: [late(1.0)]})
+    assert result.outcome is cm.Outcome.EXACT
+    assert result.abandoned == (5,)
+    np.testing.assert_array_equal(result.values, X**2)
+
+
+def test_where_a_row_may_still_come_exact_a_rule_out_of_reach_is_no_reason_to_end():
+    X, result = called({0: [crash()], 2: [crash()], 4: [late(0.2)]})
+    assert result.outcome is not cm.Outcome.UNSATISFIABLE
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, X**2)
+
+
+def test_where_a_row_can_only_be_estimated_a_rule_out_of_reach_ends_the_call():
+    script = {0: [crash()], 2: [crash()], 4: [crash()], 5: [late(1.0)]}
+    _, result = called(script, code=cm.Replication(2, 6, fill="mean"))
+    assert result.outcome is cm.Outcome.UNSATISFIABLE
+    assert result.abandoned == (5,)
+
+
+def test_without_a_rule_of_ones_own_one_that_is_out_of_reach_is_an_error():
+    script = {0: fail(OSError(0)), 1: fail(OSError(1)), 2: fail(OSError(2)), 5: late(1.0)}
+    code = cm.SplineCode(2, 6, 2)
+    told = pytest.raises(cm.NotEnoughAnswers, match=r"Quorum\(4\).*more than could still come")
+    with Scripted(6, script) as engine, told:
+        cm.map(squares, np.ones((4, 2)), code=code, engine=engine, retries=0)
+
+
+# Rows of which one raises
+
+
+@cm.itemwise
+def picky(row):
+    if row[0] == 7.0:
+        raise ValueError("seven")
+    return row**2
+
+
+def seven(rows=12, at=4):
+    X = np.random.default_rng(0).normal(size=(rows, 2))
+    X[at] = 7.0
+    return X
+
+
+@pytest.mark.parametrize("chunk", [None, 2, "all"])
+@pytest.mark.parametrize("stop", [None, cm.Everyone()])
+def test_a_row_that_raises_costs_itself(chunk, stop):
+    X = seven()
+    options = {"code": cm.Replication(3, 6), "stop": stop, "chunk": chunk}
+    with Scripted(6) as engine:
+        result = cm.map(picky, X, engine=engine, on_error="record", **options)
+        assert list(result.failures) == [4]
+        assert str(result.failures[4]) == "seven"
+        assert result.status[4] == cm.Status.FAILED
+        others = np.arange(12) != 4
+        assert result.exact[others].all()
+        np.testing.assert_array_equal(result.values[others], X[others] ** 2)
+        assert np.isnan(result.values[4]).all()
+        with pytest.raises(cm.errors.RowFailed, match=r"row 4 failed on worker \d with ValueError"):
+            cm.map(picky, X, engine=engine, **options)
+
+
+def test_a_row_that_raises_once_is_exact_where_another_copy_answers():
+    raised = []
+
+    @cm.itemwise
+    def once(row):
+        if row[0] == 7.0 and not raised:
+            raised.append(row)
+            raise ValueError("once")
+        return row**2
+
+    X = seven()
+    with Scripted(6) as engine:
+        result = cm.map(once, X, code=cm.Replication(3, 6), engine=engine, stop=cm.Everyone())
+    assert result.exact.all()
+    assert result.failures == {}
+    np.testing.assert_array_equal(result.values, X**2)
+
+
+def test_a_row_that_raises_among_rows_in_another_order_is_named_as_given():
+    X = seven(rows=24, at=17)
+    code = cm.KernelCode(6, 8, 1)
+    with Scripted(8) as engine:
+        result = cm.map(picky, X, code=code, engine=engine, on_error="record", stop=cm.Everyone())
+    assert list(result.failures) == [17]
+    assert np.isnan(result.values[17]).all()
+    assert np.isinf(result.stderr[17])
+    assert (result.status != cm.Status.FAILED).sum() == 23
+
+
+def test_a_mixture_that_raises_is_an_answer_that_is_missing():
+    @cm.itemwise
+    def positive(row):
+        if row[0] > 0.9:
+            raise ValueError("too large")
+        return row
+
+    X = np.linspace(0, 1, 12)[:, None]
+    with Scripted(8) as engine:
+        result = cm.map(positive, X, code=cm.SplineCode(3, 8, 3), engine=engine)
+    assert result.failures == {}
+    assert result.failed
+    assert np.abs(result.values - X).max() < 0.1
+
+
+# Chunks
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        cm.Uncoded(4),
+        cm.Replication(4, 8),
+        cm.LagrangeCode(4, 12, 2, degree=2),
+        cm.BerrutCode(4, 8, 2),
+        cm.SplineCode(4, 8, 2),
+    ],
+    ids=lambda code: type(code).__name__,
+)
+@pytest.mark.parametrize("rows", [1, 5, 32, 43])
+def test_chunks_are_decoded_apart_and_give_the_same_rows(code, rows):
+    X = np.random.default_rng(rows).normal(size=(rows, 3))
+    with Scripted(code.workers) as engine:
+        options = {"code": code, "engine": engine, "stop": cm.Everyone()}
+        whole = cm.map(squares, X, **options)
+        for chunk in (1, 3):
+            parts = cm.map(squares, X, chunk=chunk, **options)
+            np.testing.assert_allclose(parts.values, whole.values, atol=1e-9)
+            np.testing.assert_array_equal(parts.status, whole.status)
+            groups = -(-rows // code.tasks)
+            assert len({call.chunk for call in parts.calls}) == -(-groups // chunk)
+
+
+def test_a_slow_call_holds_up_nothing_that_its_code_can_do_without():
+    with Scripted(4, {0: [late(5.0)]}) as engine:
+        result = cm.map(
+            squares, np.ones((40, 2)), code=cm.Replication(2, 4), engine=engine, chunk=2, hedge=None
+        )
+    assert result.exact.all()
+    assert result.seconds < 1.0
+    assert {call.chunk for call in result.calls} == set(range(10))
+
+
+def test_at_the_deadline_finished_chunks_are_kept_and_others_missing():
+    script = {worker: [late(0.0), late(5.0)] for worker in range(2)}
+    with Scripted(2, script) as engine:
+        result = cm.map(
+            squares,
+            np.arange(12.0).reshape(6, 2),
+            code=cm.Uncoded(2),
+            engine=engine,
+            chunk=1,
+            deadline=0.3,
+        )
+    assert result.outcome is cm.Outcome.DEADLINE
+    done = result.status == cm.Status.EXACT
+    np.testing.assert_array_equal(np.flatnonzero(done), [0, 3])
+    assert (result.status[~done] == cm.Status.MISSING).all()
+    np.testing.assert_array_equal(result.values[done], np.arange(12.0).reshape(6, 2)[done] ** 2)
+    assert np.isnan(result.values[~done]).all()
+
+
+def test_a_stream_of_chunks_gives_what_is_finished():
+    with Scripted(2, {0: [late(0.0), late(0.2)]}) as engine:
+        results = cm.stream(
+            squares, np.ones((8, 2)), code=cm.Uncoded(2), engine=engine, chunk=1, hedge=None
+        )
+        counts = [int(result.exact.sum()) for result in results]
+    assert counts == sorted(counts)
+    assert counts[0] < 8
+    assert counts[-1] == 8
+
+
+def test_a_live_run_replayed_gives_the_same_decisions():
+    code, X = cm.Replication(3, 6), np.random.default_rng(0).normal(size=(60, 2))
+    script = {1: [crash(), late(0.05)], 2: [late(0.1)], 4: [fail(ValueError("once"))]}
+    with Scripted(6, script) as engine:
+        settings = Settings(
+            code=code,
+            tasks=KeptTasks(squares, engine, checked=False),
+            engine=engine,
+            stop=cm.Quorum(5) & cm.Decodable(),
+            hedge=cm.Hedge(),
+            retries=2,
+            record=True,
+            partial=True,
+            bound=False,
+            size=4,
+        )
+        log: list = []
+        job = CodedMap(settings, X, show=lambda live: None, log=log)
+        result = job.run()
+    assert result.exact.all()
+    enough = code.encode(np.zeros((3, 1, 2))).decodable
+    whole = replace(job.live.scheduler.job, decodable=lambda chunk, slots: enough(slots))
+    replayed = ChunkScheduler(whole)
+    decisions = [plain(decision) for event in log for decision in replayed.handle(event)]
+    starts = [what[1:] for what in decisions if what[0] == "Start"]
+    made = {(call.chunk, call.slot, call.worker, call.kind) for call in result.calls}
+    assert {(chunk, slot, worker, kind.value) for _, worker, chunk, slot, kind in starts} == made
+    assert replayed.outcome is job.live.scheduler.outcome
+    assert replayed.started == job.live.scheduler.started
+
+
+def plain(decision) -> tuple:
+    call = getattr(decision, "call", None)
+    what = () if call is None else (call.number, call.worker, call.chunk, call.slot, call.kind)
+    return (type(decision).__name__, *what)
