@@ -41,7 +41,7 @@ from ..execution.scheduler import Job
 from ..execution.task import in_worker, itemwise
 from ..planning.auto import auto
 from ..results.map_result import MapResult
-from ..results.progress_bar import JobProgress
+from ..results.progress_bar import job_progress
 from ..results.summary import given_as
 from .rows import RowsJob
 
@@ -290,7 +290,7 @@ class _Options:
             )
         rows = InputRows(inputs)
         rule = _rule(self, None, share=1.0 if rows.array is None else _COMPUTING)
-        show = stack.enter_context(JobProgress(self.progress, rows.rows))
+        show = stack.enter_context(job_progress(self.progress, rows.rows))
         if isinstance(fn, Resident) and engine is None:
             engine = fn.engine
         engine = _engine(engine, stack)
@@ -363,7 +363,7 @@ class _Options:
             size=self.chunk if isinstance(self.chunk, int) else None,
         )
         show = stack.enter_context(
-            JobProgress(self.progress, code.workers * -(-len(rows) // code.tasks), "answers")
+            job_progress(self.progress, code.workers * -(-len(rows) // code.tasks), "answers")
         )
         return CodedMap(
             settings, rows, started=started, show=show, plan=plan, given=given_as(inputs)

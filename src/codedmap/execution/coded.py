@@ -13,7 +13,6 @@ import numpy as np
 from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
-from ..contracts.memory import check_memory
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
 from ..results.calls import CallTable
@@ -221,7 +220,6 @@ class _CodedWork:
             self._chunks[0] = _Chunk(encoded, slice(None))
         else:
             check_finite(rows, kind, begin)
-            check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
             encoded = self._encode(0, 1).encoded
         self.own = encoded.owner
         self._values = Rows(len(rows))

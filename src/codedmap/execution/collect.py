@@ -1,4 +1,4 @@
-"""The one waiting loop of the library, and its only clock."""
+"""The waiting loop of sums and matrix products, whose calls are bound to workers that keep their parts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..contracts.closing import Closing
 from ..contracts.stopping import Progress, StoppingRule
 from ..engines import Engine
-from ..errors import Abandoned, NotStarted, WorkerLost
-from ..results.calls import CallRecord
+from ..errors import Abandoned
 from .budget import Budget
 
 __all__ = ["Collection"]
@@ -21,17 +20,11 @@ _TICK = 1.0  # some systems deliver Ctrl-C only between waits
 _LOOKING = 0.05  # the share of the time that `Progress.stderr` may take
 
 
-class _Call(NamedTuple):
-    slot: int
-    worker: int
-    again: bool
-
-
 class Collection(Closing):
     """The calls of one wave: submit them, iterate over what is known, leave when it is enough.
 
     Iterating yields a `Progress` at the start, after each batch of arrivals, and when the stop
-    rule or a budget asked to be woken; it ends by itself when nobody is left running. Leaving the
+    rule or a budget asked to be woken; it ends by itself when no call is left running. Leaving the
     ``with`` block abandons whatever still runs.
 
     Parameters
@@ -41,7 +34,7 @@ class Collection(Closing):
     stop : StoppingRule
         Asked only when to wake up; its verdict is the caller's business.
     take : callable
-        Given slot and answer of each call that succeeds: of a slot whose call was sent again, both.
+        Given slot and answer of each call that succeeds.
     decodable : callable
         Whether these slots' answers can be decoded.
     stderr : callable
@@ -68,69 +61,23 @@ class Collection(Closing):
         self._stderr = stderr
         self._estimable = decodable if estimable is None else estimable
         self._asked: set[int] = set()
-        self._running: dict[Future[Any], tuple[_Call, float]] = {}
+        self._running: dict[Future[Any], int] = {}
         self._arrivals: SimpleQueue[Future[Any]] = SimpleQueue()
         self._answered: set[int] = set()
-        self._taken = 0
-        self._unasked = set(range(engine.workers))
-        self._proven: dict[int, None] = {}
         self._began = time.monotonic()
         self._wake: float | None = None
         self._looking = Budget(self, _LOOKING)
         self._looked: tuple[int, float | None] = (0, None)
-        self.present: set[int] = set()
-        """Slots whose own call has answered."""
         self.failures: dict[int, BaseException] = {}
-        """What went wrong in slots' own calls, in the order of arrival."""
-        self.again: dict[int, int] = {}
-        """Slots that were sent again, and to which worker; without those since disowned."""
-        self.saved: set[int] = set()
-        """Those of them whose second call has answered, and was the first to do so."""
-        self.hedges = 0
-        """How many calls were sent again."""
-        self.disowned = 0
-        """How many slots lost their answer by `disown`."""
-        self.records: list[CallRecord] = []
-        """The calls that have ended."""
-        self.taking: tuple[int, bool] = (0, False)
-        """Whose answer ``take`` is being given: the worker, and whether it was sent again."""
+        """What went wrong, by slot, in the order of arrival."""
 
     def submit(self, slot: int, fn: Any, payload: Any) -> None:
         """Send the call of a slot; again, if it has failed before."""
         self.failures.pop(slot, None)
-        self._send(_Call(slot, slot % self._engine.workers, again=False), fn, payload)
-
-    def submit_again(self, slot: int, worker: int, fn: Any, payload: Any) -> None:
-        """Send a slot's call, which may have none yet, to this worker; its first answer counts."""
-        self.again[slot] = worker
-        self.hedges += 1
-        self._send(_Call(slot, worker, again=True), fn, payload)
-
-    def free(self) -> list[int]:
-        """Workers with nothing to do: those that have answered, in turn, then those never asked."""
-        busy = {call.worker for call, _ in self._running.values()}
-        return [w for w in (*self._proven, *sorted(self._unasked)) if w not in busy]
-
-    def disown(self, slot: int) -> bool:
-        """Take no account of what a slot that was sent again has answered; it may be sent once more.
-
-        Returns whether that slot has no answer now. Then what is known is yielded again at once.
-        """
-        if slot not in self.saved:
-            return False  # its own call was first
-        self.saved.remove(slot)
-        del self.again[slot]
-        if slot in self.present:
-            return False
-        self._answered.remove(slot)
-        self.disowned += 1
-        self.wake_at(0.0)
-        return True
-
-    @property
-    def absent(self) -> set[int]:
-        """Slots whose own call is still running."""
-        return {call.slot for call, _ in self._running.values() if not call.again}
+        future = self._engine.submit(slot % self._engine.workers, fn, payload)
+        self._running[future] = slot  # first: `close` abandons it after a KeyboardInterrupt
+        self._asked.add(slot)
+        future.add_done_callback(self._arrivals.put)
 
     @property
     def seconds(self) -> float:
@@ -139,8 +86,8 @@ class Collection(Closing):
 
     @property
     def running(self) -> bool:
-        """Whether anybody may still answer for a slot that has no answer."""
-        return bool(self._open() - self._answered)
+        """Whether any call may still answer."""
+        return bool(self._running)
 
     def wake_at(self, seconds: float) -> None:
         """Yield again at this time, if nothing has arrived before."""
@@ -150,10 +97,11 @@ class Collection(Closing):
         while True:
             self._wake = None
             answered = frozenset(self._answered)
+            running = set(self._running.values())
             seen = Progress(
                 asked=frozenset(self._asked),
                 answered=answered,
-                failed=frozenset(self._asked - answered - self._open()),
+                failed=frozenset(self._asked - answered - running),
                 seconds=self.seconds,
                 decodable=self._decodable(answered),
                 stderr=self._worst,
@@ -171,19 +119,8 @@ class Collection(Closing):
         """Abandon whatever still runs."""
         self._engine.abandon(list(self._running))
 
-    def _send(self, call: _Call, fn: Any, payload: Any) -> None:
-        start = self.seconds
-        future = self._engine.submit(call.worker, fn, payload)
-        self._running[future] = call, start  # first: `close` abandons it after a KeyboardInterrupt
-        self._asked.add(call.slot)
-        self._unasked.discard(call.worker)
-        future.add_done_callback(self._arrivals.put)
-
-    def _open(self) -> set[int]:
-        return {call.slot for call, _ in self._running.values()}
-
     def _worst(self) -> float | None:
-        count = self._taken
+        count = len(self._answered)
         if count != self._looked[0]:
             if not self._estimable(frozenset(self._answered)) or not self._looking.allows():
                 return None
@@ -204,35 +141,14 @@ class Collection(Closing):
             self._receive(self._arrivals.get())
 
     def _receive(self, future: Future[Any]) -> None:
-        (slot, worker, again), start = self._running.pop(future)
+        slot = self._running.pop(future)
         try:
             # Asked for, not raised: fn may have raised SystemExit, which is no reason for us to exit.
             error = future.exception()
         except CancelledError:
             error = Abandoned("the call was cancelled by somebody else")
-        kind, seconds = "hedge" if again else "first", self.seconds - start
-        self.records.append(
-            CallRecord(range(0), 0, slot, worker, "", start, seconds, _outcome(error), kind)
-        )
         if error is not None:
-            self._proven.pop(worker, None)
-            if not again:
-                self.failures[slot] = error
+            self.failures[slot] = error
             return
-        self._proven.setdefault(worker)
-        if not again:
-            self.present.add(slot)
-        elif slot not in self._answered:
-            self.saved.add(slot)
-        self.taking = worker, again
         self._take(slot, future.result())
-        self._taken += 1
         self._answered.add(slot)
-
-
-def _outcome(error: BaseException | None) -> str:
-    """How a call ended, as a `CallRecord` says it."""
-    kinds = {Abandoned: "abandoned", NotStarted: "not started", WorkerLost: "crashed"}
-    if error is None:
-        return "answered"
-    return next((name for kind, name in kinds.items() if isinstance(error, kind)), "raised")
