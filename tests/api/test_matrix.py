@@ -113,7 +113,7 @@ def test_sparse_matrices_stay_sparse_on_the_workers(code):
     engine.blocks = []
     engine.keep = lambda slot, value: engine.blocks.append(value) or cm.engines.Kept(slot, value)
     cm.CodedMatrix(S, code=code, engine=engine)
-    assert all(sparse.issparse(block.array) for block in engine.blocks)
+    assert all(sparse.issparse(block.fn.array) for block in engine.blocks)
     A = placed(S, code, loses(code, 2))
     np.testing.assert_allclose(A @ np.eye(40), S.toarray(), atol=1e-12)
     np.testing.assert_allclose(A.T @ np.eye(53), S.T.toarray(), atol=1e-12)
@@ -237,7 +237,7 @@ def test_nothing_is_left_on_workers_when_the_matrix_is_gone():
     with cm.testing.Scripted(4) as engine:
         kept = []
         keep = engine.keep
-        engine.keep = lambda slot, value: kept.append(weakref.ref(value)) or keep(slot, value)
+        engine.keep = lambda slot, value: kept.append(weakref.ref(value.fn)) or keep(slot, value)
         A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 4), engine=engine)
         A.T @ np.ones(50)
         assert len(kept) == 8

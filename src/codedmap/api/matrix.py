@@ -20,6 +20,7 @@ from ..engines import Engine
 from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.checked import checked_engine, checked_rule
 from ..execution.placed import Placed
+from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.job import ProductJob
 from ..results.matrix_result import MatrixResult
@@ -107,7 +108,11 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)
         check_blocks(blocks.nbytes, self._code.tasks, self._code.workers, sparse=blocks.sparse)
-        self._placed = Placed(self._engine, blocks.encoded(), blocks.encoded_again)
+        self._placed = Placed(
+            self._engine,
+            map(Measured, blocks.encoded()),
+            lambda worker: Measured(blocks.encoded_again(worker)),
+        )
         self._transposed: CodedMatrix | None = self if symmetric else None
         self._last: MatrixResult | None = None
         super().__init__(array.dtype, array.shape)

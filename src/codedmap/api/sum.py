@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -13,14 +13,15 @@ from scipy import sparse
 
 from ..contracts.code import Code
 from ..contracts.memory import check_parts
-from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
+from ..contracts.stopping import Decodable, Outcome, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
-from ..errors import CannotSend, InvalidArgument, KeptLost, NotEnoughAnswers
+from ..errors import CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.checked import checked_engine, checked_rule
-from ..execution.collect import Collection
-from ..execution.placed import Placed
-from ..results.progress_bar import progress_bar
+from ..execution.live import LiveJob
+from ..execution.placed import Ended, Placed, run_placed
+from ..execution.task import Measured
+from ..results.progress_bar import job_progress
 from ..results.sum_result import SumResult
 from ..results.summary import engine_error, facts, reason_and_steps
 from ..sums.decoder import SumDecoder
@@ -101,9 +102,9 @@ def sum(
         )
     shards = _coded_parts(parts, code, engine)
     rule = checked_rule(stop or Decodable(), shards.code)
-    return _SumJob(shards, CombinedFunction(fn, tuple(args)), rule).result(
-        throw=throw, progress=progress
-    )
+    job = _SumJob(shards, CombinedFunction(fn, tuple(args)), rule, throw=throw)
+    with job_progress(None if progress else False, shards.code.workers, "answers") as show:
+        return job.run(show)
 
 
 class CodedParts:
@@ -190,6 +191,11 @@ class CodedParts:
     def __repr__(self) -> str:
         return f"<CodedParts: {len(self)} parts on {self._code.workers} workers by {self._code!r}>"
 
+    @property
+    def placed(self) -> Placed:
+        """What the workers keep."""
+        return self._placed
+
     def on(self, worker: int) -> Kept:
         """The reference to a worker's shard; sends the shard first if the worker has lost it."""
         return self._placed.on(worker)
@@ -202,108 +208,66 @@ class CodedParts:
 class _SumJob:
     """One sum while it is computed."""
 
-    def __init__(self, shards: CodedParts, function: CombinedFunction, stop: StoppingRule) -> None:
-        self._shards = shards
-        self._function = function
-        self._stop = stop
+    costly = False
+
+    def __init__(
+        self, shards: CodedParts, function: CombinedFunction, stop: StoppingRule, *, throw: bool
+    ) -> None:
+        self._shards, self._stop, self._throw = shards, stop, throw
+        self._function = Measured(function)
         self._decoder = SumDecoder(shards.code, shards.coefficients)
-        self._repaired: list[int] = []
+        self._result: SumResult | None = None
+        self.add, self.decodable = self._decoder.add, self._decoder.decodable
+        self.estimable = self._decoder.decodable
 
-    def result(self, *, throw: bool, progress: bool) -> SumResult:
-        workers = self._shards.code.workers
-        calls = Collection(
-            self._shards.engine,
-            self._stop,
-            take=self._decoder.add,
-            decodable=self._decoder.decodable,
-            stderr=lambda: 0.0,
-        )
-        with progress_bar(progress) as show, calls:
-            for worker in range(workers):
-                calls.submit(worker, self._function, self._shards.on(worker))
-            for known in calls:
-                show(known)
-                if self._repair(calls):
-                    continue
-                outcome = self._outcome(known)
-                if outcome is not None:
-                    result = self._decoded(outcome, known, calls, throw=throw)
-                    if result is not None:
-                        return result
-        raise AssertionError("when no call is left running there is an outcome")
+    def run(self, show: Callable[[LiveJob], None]) -> SumResult:
+        run_placed(self._shards.placed, self, self._stop, partial=not self._throw, show=show)
+        assert self._result is not None
+        return self._result
 
-    def _repair(self, calls: Collection) -> bool:
-        """Send the parts again to workers that turned out to have lost them, each once."""
-        lost = [
-            worker
-            for worker, error in calls.failures.items()
-            if isinstance(error, KeptLost) and worker not in self._repaired
-        ]
-        for worker in lost:
-            self._repaired.append(worker)
-            calls.submit(worker, self._function, self._shards.on(worker))
-        return bool(lost)
+    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
+        return engine.submit(worker, self._function, kept)
 
-    def _outcome(self, seen: Progress) -> Outcome | None:
-        verdict = self._stop.verdict(seen)
-        if verdict is not None and (seen.decodable or self._time_is_up(verdict, seen)):
-            return verdict
-        if not seen.running:
-            return verdict or Outcome.NONE_RUNNING
-        best = seen.answered | seen.running
-        ending = best_case(
-            seen.asked, best, seen.failed, seen.seconds, self._decoder.decodable(best)
-        )
-        if not ending.decodable:
-            return Outcome.UNSATISFIABLE
-        out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
+    def worst(self) -> float:
+        return 0.0
 
-    def _time_is_up(self, verdict: Outcome, seen: Progress) -> bool:
-        """Whether the rule's time has passed, so that no further answer is waited for."""
-        return verdict is Outcome.DEADLINE or self._stop.wake_after(seen) == 0.0
-
-    def _decoded(
-        self, outcome: Outcome, seen: Progress, calls: Collection, *, throw: bool
-    ) -> SumResult | None:
-        """The result, or None if answers contradict each other and further ones may resolve it."""
+    def finish(self, ended: Ended) -> bool:
+        """Decode the sum; not if answers contradict each other and further ones may resolve it."""
+        seen, outcome = ended.seen, ended.outcome
+        last = ended.final or outcome is Outcome.DEADLINE or self._stop.wake_after(seen) == 0.0
+        if not seen.decodable and not last:
+            return False
         decoded, reason = None, None
         if seen.decodable:
             try:
                 decoded = self._decoder.decode(seen.answered)
             except NotEnoughAnswers as error:
-                if seen.running and not self._time_is_up(outcome, seen):
-                    return None
+                if not last:
+                    return False
                 reason = error
         rejected = self._decoder.rejected(seen.answered)
-        failures = calls.failures
-        if decoded is None and throw:
-            raise engine_error(seen, failures) or self._not_enough(
-                outcome, reason, seen, rejected, failures
-            )
+        if decoded is None and self._throw:
+            raise engine_error(seen, ended.failures) or self._not_enough(ended, reason, rejected)
         value, exact = decoded or (self._decoder.nan(), False)
-        return SumResult(
+        self._result = SumResult(
             value=value,
             exact=exact,
             parts=len(self._shards),
             answered=tuple(sorted(seen.answered)),
             abandoned=tuple(sorted(seen.running)),
-            failed=dict(failures),
+            failed=dict(ended.failures),
             rejected=rejected,
-            repaired=tuple(self._repaired),
+            repaired=ended.repaired,
             outcome=outcome,
-            seconds=calls.seconds,
+            seconds=ended.seconds,
             received=self._decoder.received,
         )
+        return True
 
     def _not_enough(
-        self,
-        outcome: Outcome,
-        reason: NotEnoughAnswers | None,
-        seen: Progress,
-        rejected: Mapping[int, str],
-        failures: Mapping[int, BaseException],
+        self, ended: Ended, reason: NotEnoughAnswers | None, rejected: Mapping[int, str]
     ) -> NotEnoughAnswers:
+        outcome, seen, failures = ended.outcome, ended.seen, ended.failures
         code = self._shards.code
         unusable = []
         if rejected:

@@ -30,7 +30,7 @@ class Budget:
 
     Parameters
     ----------
-    job : LiveJob or Collection
+    job : LiveJob
     share : float
         Between 0 and 1.
     """

@@ -64,6 +64,8 @@ class CodedJob(Job):
     """With ``after``: of a chunk."""
     partial: bool = False
     """Whether what can be decoded in part is worth waiting for."""
+    placed: bool = False
+    """With ``bound``: whether no other worker has what slot n needs. ``decodable`` may depend on the answers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -174,6 +176,8 @@ class ChunkScheduler(Scheduler):
         chunk = self.chunks[call.chunk]
         chunk.answered.add(call.slot)
         chunk.failed.pop(call.slot, None)
+        if self.job.placed:
+            chunk.decodable.clear()
         self._changed[chunk.number] = None
         self._out.append(Take(call))
 
@@ -267,9 +271,8 @@ class ChunkScheduler(Scheduler):
                 self._recover(chunk, seen)
                 seen = self.seen(chunk.number, now)
             ended = stuck or not seen.running
-            if ended or (
-                chunk.failed and not self._may_recover(chunk) and self._hopeless(chunk, seen)
-            ):
+            lost = chunk.failed or self.job.placed
+            if ended or (lost and not self._may_recover(chunk) and self._hopeless(chunk, seen)):
                 final = True
                 outcome = self.job.rule.verdict(seen)
                 if outcome is None and self._all_own(seen.answered):
@@ -307,6 +310,8 @@ class ChunkScheduler(Scheduler):
         if not best.decodable and not self.job.partial:
             return True
         if rule.verdict(best) is not None or rule.wake_after(best) is not None:
+            return False
+        if best.decodable and not seen.decodable:
             return False
         # The rule is out of reach, which does not matter if every row may still come exact.
         return (
@@ -404,9 +409,11 @@ class ChunkScheduler(Scheduler):
         chunk = self.chunks[piece.chunk]
         if chunk.decoding:
             return False
+        bound = chunk.bound_to.get(piece.slot)
+        if self.job.placed:
+            return bound == name
         if piece.held or piece.slot >= self.job.slots:
             return name not in self._holders(chunk, piece)
-        bound = chunk.bound_to.get(piece.slot)
         if bound in self._workers:
             return bound == name
         if self._available >= self.job.slots and piece.slot not in chunk.anywhere:

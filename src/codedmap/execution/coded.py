@@ -296,13 +296,14 @@ class _CodedWork:
             self.present.add(call.slot)
         return ()
 
-    def lost(self, call: Call, error: BaseException, loss: Loss) -> None:
+    def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason."""
         chunk = self._chunks.get(call.chunk)
         if call.wanted and chunk is not None and loss is not Loss.NOT_STARTED:
             chunk.errors.setdefault(call.slot, error)
             if call.slot < self._settings.code.workers:
                 self.slot_failures.setdefault(call.slot, error)
+        return loss
 
     def take(self, call: Call) -> None:
         """Every answer that is wanted counts."""

@@ -61,8 +61,8 @@ class Work(Protocol):
         """Groups of a call for which ``fn`` raised, counted from its first; or why it has no answer."""
         ...
 
-    def lost(self, call: Call, error: BaseException, loss: Loss) -> None:
-        """A call has no answer."""
+    def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
+        """A call has no answer; what the scheduler is told."""
         ...
 
     def take(self, call: Call) -> None:
@@ -229,8 +229,7 @@ class LiveJob:
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
                 return Answered(now, call.number, reply.seconds, answer, self.busy)
             error = answer
-        loss = _loss(call, error)
-        self._work.lost(call, error, loss)
+        loss = self._work.lost(call, error, _loss(call, error))
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
         return CallFailed(now, call.number, loss, self.busy)
 

@@ -1,13 +1,24 @@
-"""What each worker of a code keeps, and keeps again when its process was lost."""
+"""What each worker of a code keeps, and jobs that call it there: sums and matrix products."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol
 
+from ..contracts.engine import Reply
+from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
+from ..errors import KeptLost
+from .budget import Budget
+from .chunks import ChunkScheduler, CodedJob
+from .live import LiveJob
+from .scheduler import Call, Decode, Decoded, FailRows, Loss
 
-__all__ = ["Placed"]
+__all__ = ["Ended", "Placed", "PlacedCalls", "run_placed"]
+
+_LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 
 
 class Placed:
@@ -28,6 +39,9 @@ class Placed:
         self._again = again
         self._kept = [self._keep(worker, value) for worker, value in enumerate(values)]
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     @property
     def engine(self) -> Engine:
         """Where the values are."""
@@ -45,3 +59,172 @@ class Placed:
 
     def _keep(self, worker: int, value: Any) -> Kept:
         return self._engine.keep(worker % self._engine.workers, value)
+
+
+class Ended(NamedTuple):
+    """How calls have ended."""
+
+    outcome: Outcome
+    seen: Progress
+    final: bool
+    """Whether no further answer can come."""
+    failures: Mapping[int, BaseException]
+    repaired: tuple[int, ...]
+    """Workers whose value was placed again."""
+    seconds: float
+
+
+class PlacedCalls(Protocol):
+    """One call of each worker of a code, on what it keeps."""
+
+    costly: bool
+    """Whether what was lost is placed again only if nothing can be decoded without."""
+
+    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
+        """Send a call, whose answer is a `Reply`."""
+        ...
+
+    def add(self, worker: int, answer: Any) -> None:
+        """Take an answer."""
+        ...
+
+    def decodable(self, workers: frozenset[int]) -> bool:
+        """Whether there is a result from these workers' answers."""
+        ...
+
+    def estimable(self, workers: frozenset[int]) -> bool:
+        """Whether there is a standard error of a result from these."""
+        ...
+
+    def worst(self) -> float | None:
+        """The largest standard error of a result from the answers so far."""
+        ...
+
+    def finish(self, ended: Ended) -> bool:
+        """Make the result, or raise; False: further answers are needed, and may come."""
+        ...
+
+
+def run_placed(
+    placed: Placed,
+    calls: PlacedCalls,
+    stop: StoppingRule,
+    *,
+    partial: bool,
+    show: Callable[[LiveJob], None] = lambda job: None,
+) -> None:
+    """Call what each worker of a code keeps until the stopping rule is satisfied.
+
+    Parameters
+    ----------
+    placed : Placed
+    calls : PlacedCalls
+        Its `finish` is called until it makes the result.
+    stop : StoppingRule
+    partial : bool
+        Whether what can be decoded in part is worth waiting for.
+    show : callable
+        Called with the `LiveJob` after each event.
+    """
+    work = _Work(placed, calls)
+    job = CodedJob(
+        1,
+        hedge=None,
+        retries=1,
+        ahead=0,
+        size=1,
+        slots=len(placed),
+        tasks=1,
+        own={},
+        decodable=lambda chunk, workers: calls.decodable(workers),
+        rule=stop,
+        stderr=work.worst,
+        bound=True,
+        partial=partial,
+        placed=True,
+    )
+    scheduler = ChunkScheduler(job)
+    live = LiveJob(scheduler, placed.engine, work)
+    work.joins(scheduler, live)
+    for _ in live.run(show):
+        pass
+
+
+class _Work:
+    """The calls, and which of them have failed."""
+
+    error = None
+    scheduler: ChunkScheduler
+    live: LiveJob
+
+    def __init__(self, placed: Placed, calls: PlacedCalls) -> None:
+        self._placed, self._calls = placed, calls
+        self.failures: dict[int, BaseException] = {}
+        self.repaired: dict[int, None] = {}
+        self._taken = 0
+        self._looked: tuple[int, float | None] = (0, None)
+
+    def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
+        """Which scheduler asks, and which job runs; both refer to this."""
+        self.scheduler, self.live = weakref.proxy(scheduler), weakref.proxy(live)
+        self._looking = Budget(live, _LOOKING)
+
+    def worst(self, chunk: int, last: bool) -> float | None:
+        """The largest standard error; None if there is none yet, or no time to look."""
+        if self._taken != self._looked[0]:
+            answered = frozenset(self.scheduler.chunks[chunk].answered)
+            if not self._calls.estimable(answered) or not (last or self._looking.allows()):
+                return None
+            with self._looking:
+                self._looked = self._taken, self._calls.worst()
+        return self._looked[1]
+
+    def submit(self, engine: Engine, call: Call) -> Future[Any]:
+        """Call what the worker keeps; if it was lost, it is placed again."""
+        if self._placed.lost(call.slot):
+            self.repaired[call.slot] = None
+        self.failures.pop(call.slot, None)
+        worker: Any = call.worker
+        return self._calls.send(engine, worker, self._placed.on(call.slot))
+
+    def place(self, call: Call) -> tuple[range, int, int]:
+        """What a worker keeps is no row."""
+        return range(0), 0, call.slot
+
+    def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
+        """Take the answer."""
+        if call.wanted:
+            self._calls.add(call.slot, reply.values)
+            self._taken += 1
+        return ()
+
+    def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
+        """Keep the reason; a call of what was lost is made again, if it is needed."""
+        if isinstance(error, KeptLost):
+            if self._calls.costly or call.slot in self.repaired:
+                loss = Loss.CRASHED
+            else:
+                self.repaired[call.slot] = None
+        if call.wanted and loss is not Loss.NOT_STARTED:
+            self.failures[call.slot] = error
+        return loss
+
+    def take(self, call: Call) -> None:
+        """Every answer that is wanted counts."""
+
+    def fail(self, decision: FailRows) -> None:
+        """There are no rows."""
+        raise AssertionError("without rows none fails")
+
+    def decode(self, decision: Decode) -> Decoded:
+        """Make the result."""
+        seconds = self.live.seconds
+        ended = Ended(
+            decision.outcome,
+            self.scheduler.seen(decision.chunk, seconds),
+            decision.final,
+            dict(self.failures),
+            tuple(self.repaired),
+            seconds,
+        )
+        return Decoded(self.live.seconds, decision.chunk, enough=self._calls.finish(ended))

@@ -108,7 +108,7 @@ class RowsWork:
             self._replies[call.number] = reply
         return tuple(sorted(reply.raised))
 
-    def lost(self, call: Call, error: BaseException, loss: Loss) -> None:
+    def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason.
 
         Raises
@@ -124,6 +124,7 @@ class RowsWork:
         if isinstance(error, InvalidAnswer | EngineError):
             raise error
         self._errors[call.number] = error
+        return loss
 
     def take(self, call: Call) -> None:
         """Rows are exact, except those that raised."""

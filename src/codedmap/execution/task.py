@@ -18,7 +18,7 @@ from ..contracts.engine import Reply
 from ..engines.transport.failure import Failure
 from ..results.trees import leaf_rows, map_leaves, stacked
 
-__all__ = ["Batch", "Itemwise", "RowsTask", "in_worker", "itemwise", "on_resident"]
+__all__ = ["Batch", "Itemwise", "Measured", "RowsTask", "in_worker", "itemwise", "on_resident"]
 
 _LONGEST = 100_000  # characters of output that a call sends back
 _running = threading.local()
@@ -88,16 +88,7 @@ class RowsTask:
                 part.flags.writeable = (
                     False  # everywhere, because threads share the caller's memory
                 )
-        began, start = time.time(), time.perf_counter()
-        _running.depth = getattr(_running, "depth", 0) + 1
-        try:
-            with _captured(self.capture) as output:
-                values, raised = self._computed(batch)
-        finally:
-            _running.depth -= 1
-        seconds = time.perf_counter() - start
-        text = output.getvalue()[:_LONGEST] if output is not None else ""
-        return Reply(values, seconds, began, _host(), os.getpid(), raised, text)
+        return _reply(lambda: self._computed(batch), capture=self.capture)
 
     def _computed(self, batch: Batch) -> tuple[Any, dict[int, Failure]]:
         keywords = dict(self.kwargs)
@@ -111,6 +102,30 @@ class RowsTask:
             return values, {}
         values = _plain(values)
         return map_leaves(lambda leaf: leaf_rows(leaf, batch.rows), values), {}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A function whose answers say how long they took."""
+
+    fn: Callable[[Any], Any]
+
+    def __call__(self, payload: Any) -> Reply:
+        """Compute the function."""
+        return _reply(lambda: (self.fn(payload), {}), capture=False)
+
+
+def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bool) -> Reply:
+    began, start = time.time(), time.perf_counter()
+    _running.depth = getattr(_running, "depth", 0) + 1
+    try:
+        with _captured(capture) as output:
+            values, raised = compute()
+    finally:
+        _running.depth -= 1
+    seconds = time.perf_counter() - start
+    text = output.getvalue()[:_LONGEST] if output is not None else ""
+    return Reply(values, seconds, began, _host(), os.getpid(), raised, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 
-from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr, best_case
-from ..errors import InvalidAnswer, NotEnoughAnswers, WorkerLost
-from ..execution.collect import Collection
-from ..execution.placed import Placed
+from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
+from ..engines import Engine, Kept
+from ..errors import InvalidAnswer, NotEnoughAnswers
+from ..execution.placed import Ended, Placed, run_placed
 from ..results.matrix_result import MatrixResult
 from ..results.summary import engine_error, facts, reason_and_steps
 from .blocks import CodedBlocks
@@ -33,6 +34,8 @@ class ProductJob:
         If True, raise where the product is neither exact nor good enough for the stopping rule.
     """
 
+    costly = True  # a lost block is encoded again
+
     def __init__(
         self,
         placed: Placed,
@@ -42,127 +45,68 @@ class ProductJob:
         *,
         throw: bool,
     ) -> None:
-        self._placed = placed
-        self._decoder = ProductDecoder(blocks, columns)
-        self._workers = blocks.code.workers
+        self._placed, self._columns = placed, columns
+        self._stop, self._throw = stop, throw
         self._rows = blocks.shape[0]
-        self._columns = columns
-        self._stop = stop
-        self._throw = throw
-        self._repaired: list[int] = []
+        self._decoder = ProductDecoder(blocks, columns)
+        self._product: tuple[np.ndarray, MatrixResult] | None = None
+        self.add, self.decodable = self._decoder.add, self._decoder.decodable
+        self.estimable, self.worst = self._decoder.estimable, self._decoder.worst
 
     def result(self) -> tuple[np.ndarray, MatrixResult]:
         """The product, (m, c), and how it came about."""
-        calls = Collection(
-            self._placed.engine,
-            self._stop,
-            take=self._decoder.add,
-            decodable=self._decoder.decodable,
-            stderr=self._decoder.worst,
-            estimable=self._decoder.estimable,
-        )
-        with calls:
-            # Encoding a lost block again takes a while, in which workers that have theirs can work.
-            for worker in sorted(range(self._workers), key=self._placed.lost):
-                self._submit(worker, calls)
-            for known in calls:
-                if self._repair(known, calls):
-                    continue
-                outcome = self._outcome(known)
-                product = None if outcome is None else self._product(outcome, known, calls)
-                if outcome is not None and product is not None:
-                    values, stderr = product
-                    return values[: self._rows], self._described(outcome, stderr, known, calls)
-        raise AssertionError("when no call is left running there is a product, or an error")
+        partial = not self._throw or asks_stderr(self._stop)
+        run_placed(self._placed, self, self._stop, partial=partial)
+        assert self._product is not None
+        return self._product
 
-    def _submit(self, worker: int, calls: Collection) -> None:
-        if self._placed.lost(worker):
-            self._repaired.append(worker)
-        calls.submit(worker, self._placed.on(worker), self._columns)
+    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
+        """Multiply what a worker keeps with the columns."""
+        return engine.submit(worker, kept, self._columns)
 
-    def _repair(self, seen: Progress, calls: Collection) -> bool:
-        """Place lost blocks again, each once, if the product cannot be decoded without them."""
-        if self._decoder.decodable(seen.answered | seen.running):
-            return False
-        lost = [
-            worker
-            for worker, error in calls.failures.items()
-            if isinstance(error, WorkerLost)
-            and worker not in self._repaired
-            and self._placed.lost(worker)
-        ]
-        for worker in lost:
-            self._submit(worker, calls)
-        return bool(lost)
-
-    def _outcome(self, seen: Progress) -> Outcome | None:
-        verdict = self._stop.verdict(seen)
-        if verdict is not None or not seen.running:
-            return verdict or Outcome.NONE_RUNNING
-        best = seen.answered | seen.running
-        decodable = self._decoder.decodable(best)
-        if self._throw and not decodable and not asks_stderr(self._stop):
-            return Outcome.UNSATISFIABLE
-        ending = best_case(seen.asked, best, seen.failed, seen.seconds, decodable)
-        out_of_reach = self._stop.verdict(ending) is None and self._stop.wake_after(ending) is None
-        return Outcome.UNSATISFIABLE if out_of_reach and seen.decodable else None
-
-    def _product(
-        self, outcome: Outcome, seen: Progress, calls: Collection
-    ) -> tuple[np.ndarray, np.ndarray | None] | None:
-        """The product and its standard errors, or None if further answers may still help."""
-        final = (
-            outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
-            or not seen.running
-            or self._stop.wake_after(seen) == 0.0
-        )
-        reason: NotEnoughAnswers | InvalidAnswer
+    def finish(self, ended: Ended) -> bool:
+        """Decode the product; not while further answers may help."""
+        seen, outcome = ended.seen, ended.outcome
+        last = ended.final or outcome is Outcome.DEADLINE or self._stop.wake_after(seen) == 0.0
         try:
-            return self._decoder.decode(), None
+            values, stderr = self._decoder.decode(), None
         except (NotEnoughAnswers, InvalidAnswer) as error:
-            reason = error
-        within = outcome is Outcome.TOLERANCE and asks_stderr(self._stop)
-        enough = within or (not self._throw and self._decoder.estimable(seen.answered))
-        if seen.decodable or not enough:
-            if not final:
-                return None
-            if self._throw:
-                failures = calls.failures
-                failure = engine_error(seen, failures) or _failure(reason, outcome, seen, failures)
-                raise failure from next(iter(failures.values()), None)
-        return self._decoder.estimate(reason)
-
-    def _described(
-        self, outcome: Outcome, stderr: np.ndarray | None, seen: Progress, calls: Collection
-    ) -> MatrixResult:
-        return MatrixResult(
+            within = outcome is Outcome.TOLERANCE and asks_stderr(self._stop)
+            enough = within or (not self._throw and self._decoder.estimable(seen.answered))
+            if seen.decodable or not enough:
+                if not last:
+                    return False
+                if self._throw:
+                    failure = engine_error(seen, ended.failures) or _failure(error, ended)
+                    raise failure from next(iter(ended.failures.values()), None)
+            values, stderr = self._decoder.estimate(error)
+        record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
             stderr=None if stderr is None else stderr[: self._rows],
             answered=tuple(sorted(seen.answered)),
             abandoned=tuple(sorted(seen.running)),
-            failed=dict(calls.failures),
+            failed=dict(ended.failures),
             rejected=dict(self._decoder.rejected),
-            repaired=tuple(self._repaired),
+            repaired=ended.repaired,
             outcome=outcome,
-            seconds=calls.seconds,
+            seconds=ended.seconds,
         )
+        self._product = values[: self._rows], record
+        return True
 
 
 def _failure(
-    reason: NotEnoughAnswers | InvalidAnswer,
-    outcome: Outcome,
-    seen: Progress,
-    failures: Mapping[int, BaseException],
+    reason: NotEnoughAnswers | InvalidAnswer, ended: Ended
 ) -> NotEnoughAnswers | InvalidAnswer:
+    seen, failures = ended.seen, ended.failures
+    steps = reason_and_steps(
+        reason,
+        seen,
+        ended.outcome,
+        failures,
+        "take what there is with throw=False",
+        raised="see why the product raised",
+    )
     return type(reason)(
-        f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
-        f"{facts(seen, failures)}; "
-        + reason_and_steps(
-            reason,
-            seen,
-            outcome,
-            failures,
-            "take what there is with throw=False",
-            raised="see why the product raised",
-        )
+        f"stopped after {seen.seconds:.2f} s because {ended.outcome.value}: {facts(seen, failures)}; {steps}"
     )

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ..contracts.stopping import Progress
-
-__all__ = ["RunningJob", "job_progress", "progress_bar", "row_progress_bar"]
+__all__ = ["RunningJob", "job_progress", "row_progress_bar"]
 
 _OFTEN = 0.1  # seconds between two changes of a bar
 _STARTING = "starting workers"  # until the first answer: they import what the function needs
@@ -29,21 +27,6 @@ class RunningJob(Protocol):
     def seconds(self) -> float:
         """Since it began."""
         ...
-
-
-@contextmanager
-def progress_bar(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
-    """A function to call with each `Progress`, which draws on the error stream if that is a terminal or a notebook's."""
-    wanted = _is_shown() if wanted is None else wanted
-    with _bar(wanted, "{task.completed:,.0f}/{task.total:,.0f} answered", 0) as update:
-
-        def show(seen: Progress) -> None:
-            rest = f"{len(seen.running)} running"
-            if seen.failed:
-                rest += f", {len(seen.failed)} failed"
-            update(completed=len(seen.answered), total=len(seen.asked), rest=rest)
-
-        yield show
 
 
 @contextmanager
