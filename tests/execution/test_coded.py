@@ -48,6 +48,15 @@ def test_where_a_row_can_only_be_estimated_a_rule_out_of_reach_ends_the_call():
     assert result.abandoned == (5,)
 
 
+def test_a_rule_out_of_reach_does_not_end_a_job_before_it_can_be_decoded():
+    script = {0: fail(OSError(0))} | {slot: late(0.1) for slot in range(1, 6)}
+    X, result = called(script, code=cm.SplineCode(2, 6, 2))
+    assert result.outcome is cm.Outcome.UNSATISFIABLE
+    assert (result.status == cm.Status.ESTIMATED).all()
+    assert np.isfinite(result.values).all()
+    assert len(X) == len(result.values)
+
+
 def test_without_a_rule_of_ones_own_one_that_is_out_of_reach_is_an_error():
     script = {0: fail(OSError(0)), 1: fail(OSError(1)), 2: fail(OSError(2)), 5: late(1.0)}
     code = cm.SplineCode(2, 6, 2)
