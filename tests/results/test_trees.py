@@ -164,6 +164,7 @@ def test_a_table_of_calls():
 
 def test_a_picture_of_calls():
     figure = draw_timeline(CallTable(RECORDS))
+    assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
     axes = figure.axes[0]
     bars = [bar for container in axes.containers for bar in container]
     assert sorted((bar.get_x(), bar.get_width()) for bar in bars) == [

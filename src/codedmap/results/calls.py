@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
@@ -82,6 +83,19 @@ class CallTable(Sequence[CallRecord]):
     __repr__ = __str__
 
 
+def _figure() -> Any:
+    """A figure that a notebook shows also if pyplot was not imported."""
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, format="png")
+            return content.getvalue()
+
+    return Shown(figsize=(8, 4), layout="constrained")
+
+
 _COLOURS = {
     "answered": "tab:blue",
     "late": "tab:gray",
@@ -95,11 +109,10 @@ _COLOURS = {
 
 def draw_timeline(calls: CallTable, axes: Any = None) -> Any:
     """A bar for each call from its start to its end, with a line of bars for each worker; see `MapResult.timeline`."""
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     if axes is None:
-        axes = Figure(figsize=(8, 4), layout="constrained").add_subplot()
+        axes = _figure().add_subplot()
     workers = {name: place for place, name in enumerate(sorted({c.worker for c in calls}, key=str))}
     for outcome, colour in _COLOURS.items():
         those = [call for call in calls if call.outcome == outcome]
