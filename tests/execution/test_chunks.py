@@ -122,7 +122,7 @@ class Watch:
         workers = self.first.setdefault(call.chunk, set())
         chunk = scheduler.chunks.get(call.chunk)
         if call.worker in workers and chunk is not None:
-            few = scheduler._available < scheduler.job.slots
+            few = len(scheduler._free) < scheduler.job.slots
             assert few or call.slot in chunk.anywhere, "a worker has two slots of a chunk"
         workers.add(call.worker)
 

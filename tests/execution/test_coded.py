@@ -11,7 +11,7 @@ import codedmap as cm
 from codedmap.execution.chunks import ChunkScheduler
 from codedmap.execution.coded import CodedMap, Settings
 from codedmap.execution.rows import KeptTasks
-from codedmap.testing import Scripted, crash, fail, late
+from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
 
 def squares(batch: np.ndarray) -> np.ndarray:
@@ -246,3 +246,154 @@ def plain(decision) -> tuple:
     call = getattr(decision, "call", None)
     what = () if call is None else (call.number, call.worker, call.chunk, call.slot, call.kind)
     return (type(decision).__name__, *what)
+
+
+# What a review found
+
+
+def test_a_deadline_holds_for_chunks_opened_since():
+    with Scripted(2, dict.fromkeys(range(2), late(9.0))) as engine:
+        result = cm.map(squares, np.ones((4, 1)), code=cm.Uncoded(2), engine=engine, deadline=0.1)
+    assert result.outcome is cm.Outcome.DEADLINE
+    assert result.seconds < 0.5
+
+
+def test_answers_that_are_not_believed_are_not_asked_for_for_ever():
+    X = seven(rows=19, at=5)
+    for script in ({0: [crash()]}, {}):
+        with Scripted(1, script) as engine, pytest.warns(UserWarning, match="engine 1"):
+            result = cm.map(
+                picky,
+                X,
+                code=cm.KernelCode(3, 6, 1),
+                engine=engine,
+                on_error="record",
+                stop=cm.Everyone(),
+            )
+        assert len(result.calls) < 30
+        assert list(result.failures) == [5]
+
+
+@pytest.mark.parametrize("answer", [str, lambda x: 2**53 + 1, lambda x: np.datetime64(int(x), "D")])
+@pytest.mark.parametrize("code", [cm.Uncoded(2), cm.Replication(2, 4)], ids=["uncoded", "copies"])
+def test_a_row_that_raises_changes_no_other_of_any_kind(answer, code):
+    @cm.itemwise
+    def fn(row):
+        if row[0] == 1:
+            raise ValueError("one")
+        return answer(row[0])
+
+    with Scripted(4) as engine:
+        options = {"code": code, "engine": engine, "stop": cm.Everyone()}
+        result = cm.map(fn, np.arange(4.0)[:, None], on_error="record", **options)
+    assert result.status.tolist() == [0, 2, 0, 0]
+    assert [result.values[row] for row in (0, 2, 3)] == [answer(float(row)) for row in (0, 2, 3)]
+    assert result.rejected == ()
+
+
+@pytest.mark.parametrize("bad", [(0, 1, 2), (0, 3)])
+def test_a_copy_that_raised_costs_nothing_where_the_other_answered(bad):
+    asked: dict[float, int] = {}
+
+    @cm.itemwise
+    def fn(row):
+        asked[row[0]] = asked.get(row[0], 0) + 1
+        if row[0] in bad and asked[row[0]] == 1:
+            raise ValueError("once")
+        return -np.inf if row[0] == 0 else row[0] ** 2
+
+    with Scripted(4) as engine:
+        result = cm.map(
+            fn,
+            np.arange(8.0)[:, None],
+            code=cm.Replication(2, 4),
+            engine=engine,
+            stop=cm.Everyone(),
+            on_error="record",
+        )
+    assert result.exact.all()
+    assert result.values.tolist() == [-np.inf, *[row**2 for row in range(1, 8)]]
+    assert result.rejected == ()
+
+
+@pytest.mark.parametrize("second", [crash(), never()])
+def test_a_hedge_that_is_lost_is_made_again(second):
+    with Scripted(4, {0: never(), 1: [late(0.0), second]}) as engine:
+        result = cm.map(
+            squares, np.arange(16.0)[:, None], code=cm.Uncoded(4), engine=engine, retries=0
+        )
+    assert result.exact.all()
+    assert result.hedges == 2
+
+
+@pytest.mark.parametrize("chunk", [None, "all"])
+def test_no_slot_waits_for_ever_for_a_worker_that_is_stuck(chunk):
+    with Scripted(2, {0: never()}) as engine, pytest.warns(UserWarning, match="engine 2"):
+        result = cm.map(
+            squares, np.arange(8.0)[:, None], code=cm.Uncoded(4), engine=engine, chunk=chunk
+        )
+    assert result.exact.all()
+
+
+def test_it_is_not_exact_where_copies_differ():
+    X = np.arange(8.0)[:, None]
+    script = {0: late(0.5), 1: corrupt(lambda answer: answer + 1)}
+    with Scripted(4, script) as engine:
+        result = cm.map(squares, X, code=cm.Replication(2, 4), engine=engine, stop=cm.Quorum(4))
+    assert result.outcome is not cm.Outcome.EXACT
+    assert not result.exact[4:].any()
+
+
+def test_no_more_hedges_than_the_rule_needs():
+    script = {worker: [never()] for worker in range(7, 12)}
+    with Scripted(12, script) as engine:
+        X = np.linspace(0, 1, 8)[:, None]
+        result = cm.map(squares, X, code=cm.SplineCode(4, 12, 4), engine=engine)
+    assert result.hedges == 1
+
+
+def test_where_every_row_is_exact_late_calls_are_not_waited_for():
+    script = {**{worker: [never()] for worker in range(4)}, 5: never()}
+    with Scripted(10, script) as engine:
+        result = cm.map(
+            squares,
+            np.arange(3.0)[:, None],
+            code=cm.Replication(1, 2),
+            engine=engine,
+            chunk=1,
+            stop=cm.Quorum(2) | cm.Deadline(30),
+        )
+    assert result.exact.all()
+    assert result.seconds < 5
+
+
+def test_a_time_beside_a_quorum_ends_no_job():
+    X = np.arange(12.0)[:, None]
+    stop = cm.Deadline(0.05) & cm.Quorum(3)
+    with Scripted(4, {3: late(0.2)}) as engine:
+        options = {"code": cm.Replication(2, 4), "engine": engine, "chunk": 1, "hedge": None}
+        assert cm.map(squares, X, stop=stop, **options).exact.all()
+
+
+def test_a_batch_that_raises_says_why_its_rows_have_no_answer():
+    def fn(batch):
+        if (batch == 3).any():
+            raise ValueError("three")
+        return batch**2
+
+    X = np.arange(8.0)[:, None]
+    with Scripted(2) as engine:
+        options = {"code": cm.Uncoded(2), "engine": engine, "chunk": 1}
+        result = cm.map(fn, X, on_error="record", **options)
+        assert result.status.tolist() == [0, 0, 0, 2, 0, 0, 0, 0]
+        assert str(result.failures[3]) == "three"
+        with pytest.raises(cm.NotEnoughAnswers, match="three"):
+            cm.map(fn, X, **options)
+
+
+def test_an_engine_without_workers_is_refused():
+    class Empty(Scripted):
+        workers = 0
+
+    with pytest.raises(cm.InvalidArgument, match="has no workers"):
+        cm.map(squares, np.ones((2, 1)), code=cm.Uncoded(2), engine=Empty(1))

@@ -51,3 +51,32 @@ def test_bad_times(calls):
 def test_bad_hedge():
     with pytest.raises(cm.InvalidArgument, match="for codes"):
         scheduled(np.ones((1, 1, 1)), 3, hedge=cm.Hedge(after=1.0))
+
+
+def test_codes_take_as_long_as_their_formulas_say():
+    calls = Pareto(0.1, 0.03, 1.5).calls(np.random.default_rng(0), 60, 12, 2)
+    plain = {"hedge": None}
+    waits = scheduled(calls, 10, code=cm.SplineCode(10, 12, 2), **plain)
+    np.testing.assert_allclose(waits.seconds, cm.latency.quorum(calls[0], 10).seconds)
+    np.testing.assert_array_equal(waits.calls, 12)
+    waits = scheduled(calls, 6, code=cm.Replication(6, 12), stop=cm.Decodable(), **plain)
+    np.testing.assert_allclose(waits.seconds, cm.latency.copies(calls[0], 6).seconds)
+    waits = scheduled(calls, 12, code=cm.Uncoded(12), hedge=cm.Hedge(after=0.15))
+    expected = cm.latency.hedged_in_pool(calls, 12, 0.15)
+    np.testing.assert_allclose(waits.seconds, expected.seconds)
+    np.testing.assert_array_equal(waits.calls, expected.calls)
+
+
+@pytest.mark.parametrize("seconds", [5.0, np.inf])
+def test_a_deadline_ends_jobs_in_virtual_time(seconds):
+    stop = cm.Everyone() | cm.Deadline(1.0)
+    waits = scheduled(np.full((1, 1, 2), seconds), 4, code=cm.Uncoded(2), stop=stop)
+    np.testing.assert_allclose(waits.seconds, 1.0)
+
+
+def test_rules_that_cannot_be_judged():
+    with pytest.raises(cm.InvalidArgument, match="is for codes here"):
+        scheduled(np.ones((1, 1, 1)), 3, stop=cm.Deadline(1.0))
+    code = cm.Uncoded(2, fill="mean")
+    with pytest.raises(cm.InvalidArgument, match="no answers here"):
+        scheduled(np.ones((1, 1, 2)), 4, code=code, stop=cm.Tolerance(0.1))

@@ -249,7 +249,7 @@ class AnyOf(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class AllOf(StoppingRule):
-    """``first & second``: stop when both rules would; the reason is that of the first.
+    """``first & second``: stop when both rules would; the reason is that of the first, unless that is a time or share.
 
     Nothing is decoded for a `Tolerance` while the other rule would wait anyway.
     """
@@ -260,7 +260,9 @@ class AllOf(StoppingRule):
     def verdict(self, seen: Progress) -> Outcome | None:
         if any(rule.verdict(seen) is None for rule in _cheap_first(self)):
             return None
-        return self.first.verdict(seen)
+        first, second = self.first.verdict(seen), self.second.verdict(seen)
+        # Where time alone is not enough to stop, it does not end the job either.
+        return second if first in (Outcome.DEADLINE, Outcome.SHARE) else first
 
     def wake_after(self, seen: Progress) -> float | None:
         for rule in _cheap_first(self):

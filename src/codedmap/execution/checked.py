@@ -23,6 +23,8 @@ def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
         raise no_engine(engine, "neither an engine nor an Executor")
     if isinstance(fn, Resident) and fn.engine is not engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
+    if engine.workers < 1:
+        raise InvalidArgument(f"engine={engine!r} has no workers: start some")
     if engine.workers < slots:
         warnings.warn(
             f"the code has {slots} workers and the engine {engine.workers}: one lost or slow "

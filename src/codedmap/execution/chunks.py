@@ -127,7 +127,7 @@ class ChunkScheduler(Scheduler):
         self._changed: dict[int, None] = {}
         self._worst: Outcome | None = None
         self._ending = False
-        self._available = 0
+        self._free: set[Hashable] = set()  # workers that run no abandoned call
         own: dict[int, int] = {}
         for slot, task in job.own.items():
             own.setdefault(task, slot)
@@ -203,14 +203,16 @@ class ChunkScheduler(Scheduler):
         chunk.decoding = False
         self._rejected |= event.rejected
         if event.enough:
+            chunk.outcome = event.outcome or chunk.outcome
             self._close(chunk)
             return
         for slot in event.unused & chunk.answered:
             chunk.answered.discard(slot)
             chunk.hedged.discard(slot)
+            chunk.pieces[slot].crashes += 1
             if not chunk.pieces[slot].copies:
                 chunk.failed[slot] = Loss.CRASHED
-        chunk.refused = frozenset(chunk.answered)
+        chunk.refused = None if event.unused else frozenset(chunk.answered)
         self._changed[chunk.number] = None
 
     def _close(self, chunk: Chunk) -> None:
@@ -239,15 +241,14 @@ class ChunkScheduler(Scheduler):
         if self._left == 0 or (not self.chunks and (stuck or self._ending)):
             self._finish(self._worst or Outcome.NONE_RUNNING)
             return
+        # A worker that still runs an abandoned call may never end it: no slot waits for it.
+        self._free = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
+        self._send(now)
         wake = None
         for chunk in self.chunks.values():
             if not chunk.decoding:
                 after = self.job.rule.wake_after(self.seen(chunk.number, now))
                 wake = sooner(wake, None if after is None else now + after)
-        # A worker that still runs an abandoned call may never end it: no slot waits for it.
-        held_up = sum(bool(w.calls) and not w.calls[0].wanted for w in self._workers.values())
-        self._available = len(self._workers) - held_up
-        self._send(now)
         if self._idle:
             wake = sooner(wake, self._hasten(now))
         if self._timeouts:
@@ -326,6 +327,8 @@ class ChunkScheduler(Scheduler):
         needed = self._fewest(chunk, seen, again)
         if needed is None:
             again = self._crashed_slots(chunk)
+        elif not seen.running:
+            needed = len(again)
         self._waiting.extend(self._ask_again(chunk, again[:needed]))
 
     def _may_recover(self, chunk: Chunk) -> bool:
@@ -352,8 +355,6 @@ class ChunkScheduler(Scheduler):
         if not self._met(chunk, seen, slots):
             return None
         few, many = 0, len(slots)
-        if not seen.running:  # all that was promised has come, and was not enough
-            return many
         while few < many:
             middle = (few + many) // 2
             if self._met(chunk, seen, slots[:middle]):
@@ -412,23 +413,26 @@ class ChunkScheduler(Scheduler):
         bound = chunk.bound_to.get(piece.slot)
         if self.job.placed:
             return bound == name
-        if piece.held or piece.slot >= self.job.slots:
-            return name not in self._holders(chunk, piece)
-        if bound in self._workers:
-            return bound == name
-        if self._available >= self.job.slots and piece.slot not in chunk.anywhere:
-            return name not in chunk.workers
+        if piece.slot in chunk.anywhere:
+            return True
+        if not (piece.held or piece.slot >= self.job.slots):
+            if bound in self._workers:
+                return bound == name
+            if len(self._free) >= self.job.slots:
+                return name not in chunk.workers
         return name not in self._holders(chunk, piece)
 
     def _holders(self, chunk: Chunk, piece: Piece) -> set[Hashable]:
-        """Workers that have, or had, this slot or a copy of its task, if there are others."""
+        """Workers that have, or had, this slot or a copy of its task, and rejected ones, if there are others."""
         own = self.job.own
         task = own.get(piece.slot)
         held = set(piece.held)
         if task is not None:
             copies = (p for slot, p in chunk.pieces.items() if own.get(slot) == task)
             held = held.union(*(copy.held for copy in copies))
-        return set() if held.issuperset(self._workers) else held
+        if not self._free <= held | self._rejected:
+            return held | self._rejected
+        return set() if self._free <= held else held
 
     # Hedges -------------------------------------------------------------------------------------------
 
@@ -448,7 +452,7 @@ class ChunkScheduler(Scheduler):
         budget = self._budget(self.job.hedge)
         patience = patience_after(self.hedges, budget)
         late, wake = set(), None
-        for slot in chunk.running() - chunk.hedged:
+        for slot in chunk.running():
             due = self._late_at(chunk, slot, patience)
             if due <= now and not chunk.pieces[slot].copies:
                 chunk.anywhere.add(slot)
@@ -458,7 +462,7 @@ class ChunkScheduler(Scheduler):
                 wake = sooner(wake, due)
         if chunk.anywhere:
             self._send(now)
-        if not late or self.hedges >= budget:
+        if not late:
             return wake
         seen = self.seen(chunk.number, now)
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
@@ -466,6 +470,8 @@ class ChunkScheduler(Scheduler):
             return wake
         if self._all_own(chunk.answered) and chunk.refused != seen.answered:
             return self._call_due(chunk, now)
+        if self.hedges >= budget:
+            return wake
         own = self.job.own
         inputs = sorted(slot for slot in late if slot in own) + self._missing(chunk)
         counts = [(self._fewest(chunk, soon, slots), slots) for slots in (inputs, sorted(late))]
@@ -477,12 +483,12 @@ class ChunkScheduler(Scheduler):
         return wake
 
     def _late_at(self, chunk: Chunk, slot: int, patience: float) -> float:
-        """When a slot is late: by its own call, or by those of all workers that could still take it."""
-        calls: Iterable[Call] = chunk.pieces[slot].copies
-        if not calls:
-            others = (w for name, w in self._workers.items() if name not in chunk.workers)
-            calls = [worker.calls[0] for worker in others if worker.calls]
-        return min((self._due(call, patience) for call in calls), default=math.inf)
+        """When a slot is late: by its last call, or by those of the workers that may take it."""
+        piece = chunk.pieces[slot]
+        if piece.copies:
+            return max(self._due(call, patience) for call in piece.copies)
+        able = (w for name, w in self._workers.items() if w.calls and self._may_run(name, piece))
+        return min((self._due(w.calls[0], patience) for w in able), default=math.inf)
 
     def _due(self, call: Call, patience: float) -> float:
         """When a call is late; the first of a worker takes longer, because it imports what ``fn`` needs."""

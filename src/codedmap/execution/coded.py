@@ -26,7 +26,7 @@ from ..results.summary import (
     failed_lookup,
     reason_and_steps,
 )
-from ..results.trees import Rows
+from ..results.trees import Rows, blanked
 from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
@@ -228,6 +228,7 @@ class _CodedWork:
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
         self._alone: Estimate | None = None
+        self._without_stderr = False  # whether rows were estimated without a standard error
 
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
         """Which scheduler asks, and which job runs."""
@@ -284,12 +285,11 @@ class _CodedWork:
             first: BaseException = next(iter(errors.values()))
             if answer is None or not chunk.encoded.is_raw(call.slot):
                 return first
-            answer = _filled(answer, call.groups, list(errors))
-            if answer is None:
-                return first
+            answer = _with_placeholders(np.asarray(answer), call.groups, list(errors))
         # Here and not in `take`: the scheduler asks about standard errors in between.
         worker: Any = call.worker
-        chunk.encoded.take(call.slot, answer, worker, again=call.kind is not Kind.FIRST)
+        again = call.kind is not Kind.FIRST
+        chunk.encoded.take(call.slot, answer, worker, again=again, raised=reply.raised)
         chunk.taken += 1
         chunk.errors.pop(call.slot, None)
         if call.slot < self._settings.code.workers:
@@ -299,10 +299,15 @@ class _CodedWork:
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason."""
         chunk = self._chunks.get(call.chunk)
-        if call.wanted and chunk is not None and loss is not Loss.NOT_STARTED:
+        if call.wanted and chunk is not None:
             chunk.errors.setdefault(call.slot, error)
-            if call.slot < self._settings.code.workers:
+            if call.slot < self._settings.code.workers and loss is not Loss.NOT_STARTED:
                 self.slot_failures.setdefault(call.slot, error)
+            if loss is Loss.RAISED and chunk.encoded.is_raw(call.slot):
+                for group in range(call.groups):
+                    row = chunk.encoded.row(call.slot, group)
+                    if row is not None:
+                        chunk.batches.setdefault(row, error)
         return loss
 
     def take(self, call: Call) -> None:
@@ -335,11 +340,12 @@ class _CodedWork:
             reason = error
         unused = frozenset(slot for slot in seen.answered if not rows.believed(slot))
         again = bool(unused) and outcome is not Outcome.DEADLINE
-        if again or (estimate is None and not final):
+        # All inputs may have an answer and rows not be exact, because answers differ.
+        early = outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all()
+        if again or (not final and (estimate is None or early)):
             rejected = frozenset(rows.liars)
-            return Decoded(
-                self._live.seconds, number, enough=False, unused=unused, rejected=rejected
-            )
+            now = self._live.seconds
+            return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
             estimate = rows.salvage()
         elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
@@ -349,10 +355,24 @@ class _CodedWork:
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
         if reason is not None and not allowed:
-            raise self._not_enough(seen, outcome, reason, chunk.errors)
-        self._finish(chunk, estimate)
+            raise self._first_failed(chunk) or self._not_enough(seen, outcome, reason, chunk.errors)
+        failed = self._finish(chunk, estimate)
         del self._chunks[number]
-        return Decoded(self._live.seconds, number, enough=True, rejected=frozenset(rows.liars))
+        if outcome is Outcome.EXACT and failed:
+            outcome = Outcome.COMPLETE
+        elif outcome is Outcome.EXACT and not estimate.exact.all():
+            outcome = Outcome.NONE_RUNNING
+        rejected = frozenset(rows.liars)
+        return Decoded(self._live.seconds, number, enough=True, rejected=rejected, outcome=outcome)
+
+    def _first_failed(self, chunk: _Chunk) -> RowFailed | None:
+        """The error that names the first row for whose own input ``fn`` raised."""
+        if not chunk.raised:
+            return None
+        place = min(chunk.raised)
+        call, error = chunk.raised[place]
+        itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
+        return row_failed(chunk.number_of(place), call, error, itemwise=itemwise)
 
     def _unmet_rule(self, estimate: Estimate) -> NotEnoughAnswers:
         stop, worst = self._settings.stop, _largest(estimate)
@@ -385,22 +405,19 @@ class _CodedWork:
         error.__cause__ = next(iter(failures.values()), None)
         return error
 
-    def _finish(self, chunk: _Chunk, estimate: Estimate) -> None:
-        """Put what a chunk came to where the job's rows are."""
+    def _finish(self, chunk: _Chunk, estimate: Estimate) -> bool:
+        """Put what a chunk came to where the job's rows are; whether rows failed."""
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.liars
         self.learned = chunk.encoded.learned
-        status, failures = self._judged(chunk, estimate)
+        estimate, status, failures = self._judged(chunk, estimate)
         self._status[chunk.rows] = status
         self._failures |= failures
-        if not self._settings.record and failures:
-            row, error = next(iter(failures.items()))
-            call = next(call for call, raised in chunk.raised.values() if raised is error)
-            itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
-            self.error = row_failed(row, call, error, itemwise=itemwise)
+        if failures and not self._settings.record and chunk.raised:
+            self.error = self._first_failed(chunk)
         if self._whole:
             self._alone = estimate
-            return
+            return bool(failures)
         known = status < Status.FAILED
         if known.any():
             rows = np.arange(len(self._status))[chunk.rows][known]
@@ -409,26 +426,31 @@ class _CodedWork:
             if self._stderr is None:
                 self._stderr = np.full(len(self._status), np.inf)
             self._stderr[chunk.rows] = estimate.stderr
+        self._without_stderr |= estimate.stderr is None and not estimate.exact.all()
+        return bool(failures)
 
     def _judged(
         self, chunk: _Chunk, estimate: Estimate
-    ) -> tuple[np.ndarray, dict[int, BaseException]]:
-        """The status of each row, and why rows failed; these are not a number in the estimate then."""
+    ) -> tuple[Estimate, np.ndarray, dict[int, BaseException]]:
+        """The estimate without rows that failed, the status of each row, and why rows failed."""
         status = _status(estimate)
-        failures: dict[int, BaseException] = {}
-        for place, (_, error) in sorted(chunk.raised.items()):
-            value = estimate.values[place]
-            known = value.dtype.kind not in "fc" or np.isfinite(value).all()
-            if status[place] == Status.EXACT and known:
-                continue  # another worker has answered
-            status[place] = Status.FAILED
-            if value.dtype.kind in "fc":
-                estimate.values[place] = np.nan
-            if estimate.stderr is not None:
-                estimate.stderr[place] = np.inf
-            row = place if isinstance(chunk.rows, slice) else int(chunk.rows[place])
-            failures[row] = error
-        return status, failures
+        failed: dict[int, BaseException] = {}
+        for place, (_, error) in chunk.raised.items():
+            if place in chunk.encoded.unanswered or status[place] != Status.EXACT:
+                failed[place] = error
+        for place, error in chunk.batches.items():
+            if status[place] == Status.MISSING and _is_nothing(estimate.values[place]):
+                failed.setdefault(place, error)
+        status[list(failed)] = Status.FAILED
+        lost = status == Status.FAILED
+        if lost.any():
+            stderr = estimate.stderr
+            if stderr is not None:
+                stderr = np.where(lost, np.inf, stderr)
+            values = blanked(estimate.values, lost)
+            estimate = Estimate(values, estimate.exact & ~lost, stderr, estimate.rejected)
+        reasons = {chunk.number_of(place): failed[place] for place in sorted(failed)}
+        return estimate, status, reasons
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
@@ -441,7 +463,7 @@ class _CodedWork:
         if estimate is None:
             return None
         chunk.encoded.forget()
-        status, failures = self._judged(chunk, estimate)
+        estimate, status, failures = self._judged(chunk, estimate)
         rejected = chunk.encoded.liars
         return _Known(estimate.values, estimate.stderr, status, failures, rejected)
 
@@ -451,7 +473,7 @@ class _CodedWork:
         if self._alone is not None:
             return _Known(self._alone.values, self._alone.stderr, status, failures, self._rejected)
         values = self._values.values(status >= Status.FAILED)
-        stderr = None if self._stderr is None else self._stderr.copy()
+        stderr = None if self._stderr is None or self._without_stderr else self._stderr.copy()
         return _Known(values, stderr, status, failures, set(self._rejected))
 
     # Chunks -------------------------------------------------------------------------------------------
@@ -481,7 +503,13 @@ class _Chunk:
         self.errors: dict[int, BaseException] = {}
         """By slot, without an answer since."""
         self.raised: dict[int, tuple[Call, BaseException]] = {}
-        """Rows of the chunk for whose own input ``fn`` raised, in a call that computed others too."""
+        """Rows of the chunk for whose own input ``fn`` raised, and in which call."""
+        self.batches: dict[int, BaseException] = {}
+        """Rows of a batch of own inputs for which ``fn`` raised, one of which may be the cause."""
+
+    def number_of(self, place: int) -> int:
+        """The number of a row among those of the job."""
+        return place if isinstance(self.rows, slice) else int(self.rows[place])
 
 
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
@@ -499,14 +527,19 @@ def _unmet(outcome: Outcome, seen: Progress, stop: StoppingRule) -> bool:
     return outcome is Outcome.UNSATISFIABLE
 
 
-def _filled(answer: Any, groups: int, raised: list[int]) -> np.ndarray | None:
-    """An answer with rows that are not a number where ``fn`` raised; None if it is no array of numbers."""
-    if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "biufcO":
-        return None
-    dtype = answer.dtype if answer.dtype.kind in "fcO" else np.dtype(float)
-    whole = np.full((groups, *answer.shape[1:]), None if dtype.kind == "O" else np.nan, dtype)
+def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np.ndarray:
+    """An answer with rows also for those that raised, of which `EncodedRows.take` is told."""
+    kind = answer.dtype.kind
+    empty: Any = np.nan if kind in "fc" else None if kind == "O" else np.zeros((), answer.dtype)[()]
+    whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
     whole[np.delete(np.arange(groups), raised)] = answer
     return whole
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether this stands for a row of which nothing is known."""
+    array = np.asarray(value)
+    return bool(np.isnan(array).all()) if array.dtype.kind in "fc" else value is None
 
 
 def _status(estimate: Estimate) -> np.ndarray:

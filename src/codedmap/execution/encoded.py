@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -75,6 +76,10 @@ class EncodedRows:
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
         self._lied: set[tuple[int, int]] = set()
+        self._raised: dict[int, frozenset[int]] = {}
+        self._unfilled: set[int] = set()
+        self.unanswered: set[int] = set()
+        """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
 
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x), not writable."""
@@ -88,12 +93,21 @@ class EncodedRows:
         return payload
 
     def take(
-        self, slot: int, answer: Any, worker: int | None = None, *, again: bool = False
+        self,
+        slot: int,
+        answer: Any,
+        worker: int | None = None,
+        *,
+        again: bool = False,
+        raised: Iterable[int] = (),
     ) -> None:
         """An answer has come; a later one of the same slot only confirms or disputes the first.
 
-        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge or a retry.
+        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge or a retry. It holds a
+        placeholder for the groups that have ``raised``.
         """
+        if slot not in self._heard:
+            self._raised[slot] = frozenset(raised)
         if slot < self.code.workers and slot not in self._heard:
             self._answers.add(slot, answer)
             answer = None  # which is kept there
@@ -175,7 +189,12 @@ class EncodedRows:
         place = int(self._tasks_of(slot)[group]) * self._groups + group
         if place >= self._rows:
             return None
-        return place if self._place is None else int(np.flatnonzero(self._place == place)[0])
+        return place if self._place is None else int(self._row_at[place])
+
+    @cached_property
+    def _row_at(self) -> np.ndarray:
+        """The row at each place, where groups have an order of their own."""
+        return np.argsort(self._place if self._place is not None else np.arange(self._rows))
 
     def _tasks_of(self, slot: int) -> np.ndarray:
         """Which task a slot with a raw payload computes in each group, (B,)."""
@@ -195,6 +214,7 @@ class EncodedRows:
         lied: set[tuple[int, int]] = set()
         try:
             sheet, which, lied = self._sheet()
+            sheet = self._filled(sheet, which)
             joint = self._encoding.decode(sheet)
         except NotEnoughAnswers:
             own = self._own()
@@ -212,6 +232,7 @@ class EncodedRows:
     def _salvaged(self) -> Estimate:
         try:
             sheet, which, lied = self._sheet()
+            sheet = self._filled(sheet, which)
         except NotEnoughAnswers:
             sheet, which, lied = _NOTHING, {}, set()
         own = self._own()
@@ -252,6 +273,34 @@ class EncodedRows:
         lied |= {(slot, which.get(slot, 0)) for slot in others}
         return Sheet(slots, block), which, lied
 
+    def _filled(self, sheet: Sheet, which: Mapping[int, int]) -> Sheet:
+        """Where ``fn`` raised for a row, the answer of another copy, if one has answered."""
+        self._unfilled = set()
+        self.unanswered = set()
+        raised = {s: g for s, g in self._raised.items() if g and s in sheet and s not in which}
+        if not raised:
+            return sheet
+        block = sheet.block.copy()
+        at = {slot: place for place, slot in enumerate(sheet.slots)}
+        raw = [slot for slot in at if self.is_raw(slot)]
+        for slot, groups in raised.items():
+            for group in groups:
+                task = self._tasks_of(slot)[group]
+                good = (
+                    other
+                    for other in raw
+                    if group not in raised.get(other, ()) and self._tasks_of(other)[group] == task
+                )
+                copy = next(good, None)
+                if copy is not None:
+                    block[at[slot], group] = sheet.block[at[copy], group]
+                    continue
+                self._unfilled.add(slot)
+                row = self.row(slot, group)
+                if row is not None:
+                    self.unanswered.add(row)
+        return Sheet(sheet.slots, block)
+
     def _joined(
         self,
         joint: Estimate,
@@ -260,6 +309,8 @@ class EncodedRows:
         lied: set[tuple[int, int]],
     ) -> Estimate:
         lied |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
+        # A placeholder is no wrong answer.
+        lied -= {(slot, 0) for slot in self._unfilled}
         for slot, task in self.owner.items() if self._blocks else ():
             for n, own in self._heard.believed(slot):
                 if overlaid(joint, task, own):

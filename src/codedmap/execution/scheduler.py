@@ -193,7 +193,9 @@ class Decoded(NamedTuple):
     unused: frozenset[int] = frozenset()
     """Slots whose answer is not used, because its worker has answered wrongly elsewhere."""
     rejected: frozenset[Hashable] = frozenset()
-    """Workers that get no hedges."""
+    """Workers that get no hedges, and no retries if there are others."""
+    outcome: Outcome | None = None
+    """If it is another than that of `Decode`."""
 
 
 Event = Joined | Left | Answered | CallFailed | Tick | Stop | Decoded
@@ -537,6 +539,10 @@ class Scheduler:
         piece, retries = call.piece, self.job.retries
         blamed = loss is Loss.CRASHED and self._to_blame(piece)
         if piece.copies and not blamed:
+            if self._late is not None:  # what still runs may be late, and is hedged again then
+                for copy in piece.copies:
+                    if not math.isnan(copy.started):
+                        self._late.setdefault(copy.groups, deque()).appendleft(copy)
             return
         for copy in piece.copies:
             self._give_up(copy)
@@ -593,7 +599,7 @@ class Scheduler:
             self._finish(Outcome.NONE_RUNNING)
             return
         self._send(now)
-        if self._idle and not self._waiting and self._next == self.job.groups:
+        if self._idle and self._next == self.job.groups:
             wake = sooner(wake, self._hasten(now))
         elif self._waiting and not self._idle:
             self._make_room()

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import cast_values
 from ..contracts.arguments import MOST_AXES
 from ..errors import InvalidAnswer
 
-__all__ = ["Rows", "leaf_rows", "leaves", "map_leaves", "stacked"]
+__all__ = ["Rows", "blanked", "leaf_rows", "leaves", "map_leaves", "stacked"]
 
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -175,7 +176,7 @@ class Rows:
         """The tree of all rows; where ``missing`` (m,) bool NaN, or None in objects."""
         if not self._columns:
             return np.full(self._rows, np.nan)
-        columns = iter([_blanked(column, missing) for column in self._columns])
+        columns = iter([blanked(column, missing) for column in self._columns])
         return map_leaves(lambda _: next(columns), self._tree)
 
 
@@ -186,12 +187,14 @@ def _common(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype(object)
 
 
-def _blanked(column: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def blanked(column: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Values with NaN, NaT or None in the rows that are ``missing`` (m,) bool; no other is rounded."""
     if not missing.any():
         return column
     kind = column.dtype.kind
     if kind in "biu":
-        column = column.astype(np.float64)
+        real = cast_values(column[~missing], np.dtype(np.float64))
+        column = column.astype(object if real is None else np.float64)
     else:
         column = column.astype(column.dtype if kind in "fcOmM" else object)
     column[missing] = None if column.dtype == object else np.nan if kind not in "mM" else "NaT"
