@@ -15,10 +15,11 @@ def mapped(values, stderr, exact, **others) -> MapResult:
     workers = {"answered": (0, 1, 2), "abandoned": (), "failed": {}, "rejected": ()}
     given = workers | {"code": Replication(2, 9), "failures": {}}
     stderr = None if stderr is None else np.array(stderr)
+    unknown = np.zeros(len(exact), bool) if stderr is None else np.isinf(stderr)
     return MapResult(
         np.array(values),
         stderr,
-        np.where(exact, Status.EXACT, Status.ESTIMATED).astype(np.int8),
+        np.where(exact, Status.EXACT, np.where(unknown, Status.MISSING, Status.ESTIMATED)),
         **(given | {"outcome": Outcome.QUORUM, "seconds": 1.25} | others),
     )
 
@@ -48,15 +49,14 @@ def lines_of(result) -> dict[str, str]:
             [[1.0, 2.0], [np.nan, 1.0], [np.nan, np.nan], [0.0, np.inf]],
             [0.0, 0.25, np.inf, np.inf],
             [True, False, False, False],
-            "1 of 4 exact, 3 estimated (standard error up to 0.25), 2 of these with nothing known, "
-            "3 with entries that are not finite",
+            "1 of 4 exact, 1 estimated (standard error up to 0.25), 2 missing, "
+            "1 with entries that are not finite",
         ),
         (
             [np.nan, np.nan],
             [np.inf, np.inf],
             [False, False],
-            "0 of 2 exact, 2 estimated, 2 of these with nothing known, "
-            "2 with entries that are not finite",
+            "0 of 2 exact, 2 missing",
         ),
     ],
 )

@@ -137,22 +137,20 @@ class MapResult:
 
     def _rows(self) -> str:
         total = len(self.values)
-        exact = int(self.exact.sum())
+        exact, estimated, failed, missing = (int((self.status == s).sum()) for s in Status)
         parts = [f"{exact:,} of {total:,} exact"]
-        if exact < total:
-            rest = f"{total - exact:,} estimated"
-            if self.stderr is None:
-                rest += " (this code has no standard errors)"
-            else:
-                stated = self.stderr[~self.exact]
-                known = stated[np.isfinite(stated)]
-                if len(known):
-                    rest += f" (standard error up to {known.max():.3g})"
-                if len(known) < len(stated):
-                    rest += f", {len(stated) - len(known):,} of these with nothing known"
-            parts.append(rest)
+        if estimated and self.stderr is None:
+            parts.append(f"{estimated:,} estimated (this code has no standard errors)")
+        elif estimated:
+            worst = self.stderr[self.status == Status.ESTIMATED].max()
+            parts.append(f"{estimated:,} estimated (standard error up to {worst:.3g})")
+        if failed:
+            parts.append(f"{failed:,} failed")
+        if missing:
+            parts.append(f"{missing:,} missing")
         if self.values.dtype.kind in "fc":
-            odd = int((~np.isfinite(self.values.reshape(total, -1)).all(axis=1)).sum())
+            known = self.values[self.status <= Status.ESTIMATED]
+            odd = int((~np.isfinite(known)).any(axis=tuple(range(1, known.ndim))).sum())
             if odd:
                 parts.append(f"{odd:,} with entries that are not finite")
         return ", ".join(parts)
