@@ -99,7 +99,8 @@ def map(
         Where calls run. With a code it has to be given. By default worker processes on the cores of this
         machine, for this call; inside a call of `map`, the same process.
     deadline : float, optional
-        Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
+        Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``; with ``code="auto"``
+        from the end of planning.
     tolerance : float, optional
         Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; with a code that
         has standard errors only.
@@ -125,7 +126,8 @@ def map(
         (with `itemwise` one generator), the same in every run of the row.
     chunk : int or "all", optional
         Rows of a call. By default calls take about 0.2 s, by what was seen. With a code by default all rows are one
-        chunk; "all" also binds payload n to worker n, as in the papers.
+        chunk; "all" also binds payload n to worker n, as in the papers. Chunks are decoded apart, so that a slow
+        call holds up its own only, and wrong answers are judged within theirs.
     progress : bool, optional
         Whether to show progress on the error stream: as a bar on a terminal, elsewhere a line every 10 s.
         By default on a terminal and in a notebook.
