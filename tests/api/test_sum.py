@@ -213,6 +213,18 @@ def test_a_rule_out_of_reach_does_not_keep_a_sum_that_is_there():
     assert off(result) < 1e-12
 
 
+def test_a_worker_that_crashed_and_is_asked_again_is_not_abandoned_too():
+    script = {0: [*[late(0.0)] * 4, never(), crash(), crash()]}
+    with Scripted(1, script) as engine:
+        with pytest.warns(UserWarning, match="engine 1"):
+            parts = cm.CodedParts(X, code=cm.codes.FractionalRepetition(6, 0), engine=engine)
+        stop = cm.Decodable() | cm.Deadline(0.15)
+        result = cm.sum(gradient, parts, args=(W,), stop=stop, throw=False)
+    assert set(result.failed) == {5}
+    assert result.abandoned == (4,)
+    assert result.answered == (0, 1, 2, 3)
+
+
 @every
 def test_too_many_losses_are_an_error_with_the_first_as_its_cause(code):
     script = dict.fromkeys(range(code.workers), fail(OSError("disk full")))

@@ -397,3 +397,45 @@ def test_an_engine_without_workers_is_refused():
 
     with pytest.raises(cm.InvalidArgument, match="has no workers"):
         cm.map(squares, np.ones((2, 1)), code=cm.Uncoded(2), engine=Empty(1))
+
+
+@pytest.mark.parametrize("code", [cm.LagrangeCode(2, 4, 2, degree=1), cm.SplineCode(2, 4, 2)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_row_that_raises_in_a_hedge_of_its_own_input_fails(code, whole):
+    X = np.arange(8.0).reshape(4, 2)
+
+    @cm.itemwise
+    def fn(row):
+        if row[0] == 2.0:
+            raise ValueError("two")
+        return int(row.sum()) if whole else float(row.sum())
+
+    script = {worker: [never()] for worker in range(4)}
+    options = {"code": code, "hedge": cm.Hedge(after=0.02), "retries": 1}
+    options["stop"] = cm.Decodable() | cm.Deadline(5)
+    with Scripted(6, script) as engine:
+        result = cm.map(fn, X, engine=engine, on_error="record", **options)
+        assert result.status.tolist() == [0, 2, 0, 0]
+        assert result.values[[0, 2, 3]].tolist() == [1, 9, 13]
+        assert str(result.failures[1]) == "two"
+    with Scripted(6, script) as engine, pytest.raises(cm.errors.RowFailed, match="row 1"):
+        cm.map(fn, X, engine=engine, **options)
+
+
+def test_the_outcome_is_that_of_the_chunk_that_lacks_most():
+    script = {
+        0: [late(0.0), late(0.0), crash()],
+        1: [late(0.0), corrupt(lambda answer: answer + 1)],
+    }
+    with Scripted(2, script) as engine, pytest.warns(UserWarning, match="engine 2"):
+        result = cm.map(
+            lambda batch: batch.sum(axis=1),
+            np.arange(5.0).reshape(5, 1),
+            code=cm.Replication(2, 4),
+            engine=engine,
+            chunk=2,
+            retries=0,
+            stop=cm.Quorum(4),
+        )
+    assert not result.exact.all()
+    assert result.outcome is not cm.Outcome.EXACT

@@ -254,7 +254,7 @@ class _SumJob:
             exact=exact,
             parts=len(self._shards),
             answered=tuple(sorted(seen.answered)),
-            abandoned=tuple(sorted(seen.running)),
+            abandoned=tuple(sorted(seen.running - ended.failures.keys())),
             failed=dict(ended.failures),
             rejected=rejected,
             repaired=ended.repaired,

@@ -33,8 +33,11 @@ _JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}
 
 def _severity(outcome: Outcome) -> int:
     """Of the outcomes of several chunks the job's is the one that says most of what is missing."""
-    order = [Outcome.SHARE, Outcome.DEADLINE, Outcome.NONE_RUNNING, Outcome.UNSATISFIABLE]
-    return order.index(outcome) if outcome in order else -1
+    least = [Outcome.EXACT, Outcome.COMPLETE]
+    most = [Outcome.SHARE, Outcome.DEADLINE, Outcome.NONE_RUNNING, Outcome.UNSATISFIABLE]
+    if outcome in least:
+        return least.index(outcome) - len(least)
+    return most.index(outcome) + 1 if outcome in most else 0
 
 
 def _no_stderr(chunk: int, last: bool) -> float | None:

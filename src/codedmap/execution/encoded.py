@@ -76,7 +76,7 @@ class EncodedRows:
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
         self._lied: set[tuple[int, int]] = set()
-        self._raised: dict[int, frozenset[int]] = {}
+        self._raised: dict[tuple[int, int], frozenset[int]] = {}
         self._unfilled: set[int] = set()
         self.unanswered: set[int] = set()
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
@@ -106,8 +106,9 @@ class EncodedRows:
         ``worker`` made it, by default that of the slot's number; ``again``: as a hedge or a retry. It holds a
         placeholder for the groups that have ``raised``.
         """
-        if slot not in self._heard:
-            self._raised[slot] = frozenset(raised)
+        groups = frozenset(raised)
+        if groups:
+            self._raised[slot, self._heard.count(slot)] = groups
         if slot < self.code.workers and slot not in self._heard:
             self._answers.add(slot, answer)
             answer = None  # which is kept there
@@ -212,6 +213,7 @@ class EncodedRows:
         sheet: Sheet | None = None
         which: dict[int, int] = {}
         lied: set[tuple[int, int]] = set()
+        self._unfilled, self.unanswered = set(), set()
         try:
             sheet, which, lied = self._sheet()
             sheet = self._filled(sheet, which)
@@ -223,6 +225,7 @@ class EncodedRows:
             alone = of_own_answers(own, self.code.tasks, self._groups)
             if not alone.exact.all():
                 raise
+            self._set_aside(alone)
             if sheet:  # nor can it be decoded who lied, but some lies show in themselves
                 broken = self._alone(sheet).rejected
                 lied |= {(slot, which.get(slot, 0)) for slot in broken}
@@ -230,6 +233,7 @@ class EncodedRows:
         return self._joined(joint, sheet, which, lied)
 
     def _salvaged(self) -> Estimate:
+        self._unfilled, self.unanswered = set(), set()
         try:
             sheet, which, lied = self._sheet()
             sheet = self._filled(sheet, which)
@@ -238,6 +242,7 @@ class EncodedRows:
         own = self._own()
         if not sheet and own:
             joint = of_own_answers(own, self.code.tasks, self._groups)
+            self._set_aside(joint)
         else:
             joint = self._alone(sheet)
         return self._joined(joint, sheet, which, lied)
@@ -275,9 +280,11 @@ class EncodedRows:
 
     def _filled(self, sheet: Sheet, which: Mapping[int, int]) -> Sheet:
         """Where ``fn`` raised for a row, the answer of another copy, if one has answered."""
-        self._unfilled = set()
-        self.unanswered = set()
-        raised = {s: g for s, g in self._raised.items() if g and s in sheet and s not in which}
+        raised = {
+            slot: groups
+            for (slot, n), groups in self._raised.items()
+            if slot in sheet and n == which.get(slot, 0)
+        }
         if not raised:
             return sheet
         block = sheet.block.copy()
@@ -296,10 +303,28 @@ class EncodedRows:
                     block[at[slot], group] = sheet.block[at[copy], group]
                     continue
                 self._unfilled.add(slot)
-                row = self.row(slot, group)
-                if row is not None:
-                    self.unanswered.add(row)
+                self._leave_unanswered(slot, group)
         return Sheet(sheet.slots, block)
+
+    def _leave_unanswered(self, slot: int, group: int) -> None:
+        row = self.row(slot, group)
+        if row is not None:
+            self.unanswered.add(row)
+
+    def _set_aside(self, alone: Estimate) -> None:
+        """Placeholders in answers to own inputs are not exact; `_joined` puts them in their rows again."""
+        for (slot, _), groups in self._raised.items():
+            if slot >= self.code.workers:
+                alone.exact[self.owner[slot], list(groups)] = False
+
+    def _without_placeholders(self, slot: int, n: int, answer: Any, known: np.ndarray) -> Any:
+        """An answer with what is ``known`` (B, *y) in place of its placeholders."""
+        groups = list(self._raised.get((slot, n), ()))
+        if not groups:
+            return answer
+        answer = np.array(answer)
+        answer[groups] = known[groups]
+        return answer
 
     def _joined(
         self,
@@ -313,13 +338,19 @@ class EncodedRows:
         lied -= {(slot, 0) for slot in self._unfilled}
         for slot, task in self.owner.items() if self._blocks else ():
             for n, own in self._heard.believed(slot):
-                if overlaid(joint, task, own):
+                for group in self._raised.get((slot, n), ()):
+                    if not joint.exact[task, group]:
+                        self._leave_unanswered(slot, group)
+                if overlaid(
+                    joint, task, self._without_placeholders(slot, n, own, joint.values[task])
+                ):
                     lied.add((slot, n))
         for slot in filter(self.is_raw, self._heard.several.intersection(sheet)):
             first, tasks = which.get(slot, 0), self._tasks_of(slot)
             for n, later in self._heard.believed(slot):
                 if n > first:
-                    lies = confronted(joint, tasks, sheet[slot], later)
+                    second = self._without_placeholders(slot, n, later, sheet[slot])
+                    lies = confronted(joint, tasks, sheet[slot], second)
                     lied |= {(slot, m) for m, lie in ((first, lies[0]), (n, lies[1])) if lie}
         # What is left out is not judged once more.
         self._lied = lied | (self._lied & self._heard.out)

@@ -131,7 +131,8 @@ def run_placed(
         1,
         hedge=None,
         retries=1,
-        ahead=0,
+        ahead=-(-len(placed) // max(1, placed.engine.workers))
+        - 1,  # a worker's calls are sent at once
         size=1,
         slots=len(placed),
         tasks=1,

@@ -45,6 +45,10 @@ class Heard:
         if again:
             self._hedges.add((slot, before))
 
+    def count(self, slot: int) -> int:
+        """How many answers of a slot have come."""
+        return len(self._answers.get(slot, ()))
+
     def believed(self, slot: int) -> list[tuple[int, Any]]:
         """The answers of a slot that are not left out, each with how many had come before."""
         answers = self._answers.get(slot, ())

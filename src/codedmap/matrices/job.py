@@ -84,7 +84,7 @@ class ProductJob:
             shape=(self._rows, self._columns.shape[1]),
             stderr=None if stderr is None else stderr[: self._rows],
             answered=tuple(sorted(seen.answered)),
-            abandoned=tuple(sorted(seen.running)),
+            abandoned=tuple(sorted(seen.running - ended.failures.keys())),
             failed=dict(ended.failures),
             rejected=dict(self._decoder.rejected),
             repaired=ended.repaired,
