@@ -1,13 +1,12 @@
 """Live waves with call times measured on AWS, and with slow workers, for the common schemes.
 
-Workers are processes that sleep for the call times; the simulation uses the same times. All schemes run the
-same waves in turn.
+Workers are processes that sleep for the call times. The scheduler runs the same jobs in virtual time, on the same
+times. All schemes run the same waves in turn.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,17 +16,17 @@ import codedmap as cm
 
 from . import latency_live, models, serving_report
 from .harness import Cell, Experiment, Reads, Row
-from .services import TRACES, Drawn, Service, have_traces, service
+from .services import TRACES, Drawn, have_traces, service
 from .serving_stealing import Stealing, have_dask
-from .serving_ways import Times, Way, measured_ways, slow_ways
+from .serving_ways import Way, ways
 from .stats import mean_interval
 
 __all__ = ["EXPERIMENT", "Config"]
 
 CREWS = 3
 """Engines used in turn, so that stragglers of one wave end during the next."""
-LATE = 0.90
-"""Share of all calls that have answered when hedges are sent."""
+EACH = 2
+"""Calls that a worker makes in a wave, at most."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,15 @@ class Config:
     quick: bool
 
 
-PARTS = {"traces": ("aws", 24, measured_ways), "slow": ("bimodal", 25, slow_ways)}
-"""By part: the service, the workers of a coded wave, and the schemes."""
+PARTS = {"traces": ("aws", 24), "slow": ("bimodal", 25)}
+"""By part: the service, and the workers for K = 20 tasks."""
 
 
 def configure(quick: bool) -> Config:
     """Settings for a run of half a minute, or of less than half an hour."""
     if quick:
-        return Config(8, {"traces": 6, "slow": 6}, {"traces": 0.05, "slow": 0.05}, 5_000, quick)
-    return Config(20, {"traces": 1_000, "slow": 200}, {"traces": 0.15, "slow": 0.1}, 100_000, quick)
+        return Config(8, {"traces": 6, "slow": 6}, {"traces": 0.05, "slow": 0.05}, 500, quick)
+    return Config(20, {"traces": 1_000, "slow": 200}, {"traces": 0.2, "slow": 0.1}, 10_000, quick)
 
 
 def cells(config: Config) -> list[Cell]:
@@ -68,18 +67,17 @@ def _reads(config: Config, cell: Cell) -> Reads:
 
 def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
     """The rows of one part."""
-    name, workers, choose = PARTS[cell["part"]]
+    name, workers = PARTS[cell["part"]]
     model, K, waves = service(name), config.tasks, config.waves[cell["part"]]
     unit = config.units[cell["part"]]
     N = round(workers * K / 20)
-    ways = choose(K, N)
-    many = _times(model, model.waves(rng, config.simulated, 3 * K), K)
-    some = _times(model, model.waves(rng, waves, 3 * K), K)
+    many = _calls(model.waves(rng, config.simulated, EACH * 2 * K))
+    some = _calls(model.waves(rng, waves, EACH * 2 * K))
     stealing = cell["part"] == "slow" and have_dask() and not config.quick
-    live = _Live(ways, K, unit, stealing=stealing)
+    live = _Live(ways(K, N), K, unit, stealing=stealing)
     live.run(some, rng)
-    for at, way in enumerate(ways):
-        simulated, same = way.simulated(many), way.simulated(some)
+    for at, way in enumerate(ways(K, N)):
+        simulated, same = way.simulated(many, K), way.simulated(some, K)
         row = _timed(live.seconds[at] / unit) | _expected(simulated)
         row |= {"way": way.name, "waves": waves, "unit_ms": 1e3 * unit, "K": K}
         row |= {"N": N, "simulated_waves": config.simulated}
@@ -97,9 +95,9 @@ def compute(config: Config, cell: Cell, rng: np.random.Generator) -> Iterator[Ro
                      "K": K, "N": N, "cost": 1.0, "error": 0.0, "estimated": 0.0}  # fmt: skip
 
 
-def _times(model: Service, drawn: Drawn, K: int) -> Times:
-    late = model.quantiles(LATE)[drawn.array]
-    return Times(drawn.seconds[:, : 2 * K], drawn.seconds[:, 2 * K :], late)
+def _calls(drawn: Drawn) -> np.ndarray:
+    """Seconds of the calls of each worker, one after another: (each, waves, 2 K)."""
+    return np.stack(np.split(drawn.seconds.astype(float), EACH, axis=1))
 
 
 def _timed(units: np.ndarray) -> Row:
@@ -115,12 +113,12 @@ def _expected(waits: cm.latency.Waits) -> Row:
 class _Live:
     """Measured times of every wave and scheme."""
 
-    def __init__(self, ways: tuple[Way, ...], K: int, unit: float, *, stealing: bool) -> None:
-        self._ways, self._K, self._unit, self._stealing = ways, K, unit, stealing
+    def __init__(self, chosen: tuple[Way, ...], K: int, unit: float, *, stealing: bool) -> None:
+        self._ways, self._K, self._unit, self._stealing = chosen, K, unit, stealing
 
-    def run(self, times: Times, rng: np.random.Generator) -> None:
+    def run(self, calls: np.ndarray, rng: np.random.Generator) -> None:
         """Run all schemes in each wave, so that other load on the machine affects them alike."""
-        waves, K = len(times.first), self._K
+        waves, K = calls.shape[1], self._K
         trial = models.load("tanh-network", True)
         spread = float(np.sqrt(np.var(trial.function(trial.inputs), axis=0).mean()))
         self.seconds, self.calls, self.errors, self.exact = np.empty((4, len(self._ways), waves))
@@ -135,23 +133,15 @@ class _Live:
                 engine = crews[turn % CREWS]
                 rows = trial.inputs[rng.choice(len(trial.inputs), K, replace=False)]
                 latency_live.idle(engine)
-                first, again, late = (
-                    part[wave] * self._unit for part in (times.first, times.again, times.late)
-                )
-                way = self._ways[at]
-                timed = latency_live.Timed(engine, way.code.workers, first, again, rows)
-                began = time.perf_counter()
-                result = cm.map(
-                    models.tanh_network, rows, code=way.code, engine=timed,
-                    stop=way.stop(float(late)), hedge=way.hedge(float(late)), retries=0, chunk="all",
-                )  # fmt: skip
-                self.seconds[at, wave] = time.perf_counter() - began
+                times = calls[:, wave] * self._unit
+                result = self._ways[at].run(models.tanh_network, rows, engine, times)
+                self.seconds[at, wave] = result.seconds
                 self.calls[at, wave] = latency_live.sent(result)
                 self.exact[at, wave] = result.exact.mean()
                 off = (result.values - models.tanh_network(rows)) / spread
                 self.errors[at, wave] = (off**2).mean()
                 if others is not None and at == 0:
-                    self.stolen[wave] = others.played(first)
+                    self.stolen[wave] = others.played(times[0])
 
 
 EXPERIMENT = Experiment(

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from .plots import figure
-from .serving_ways import PATIENCE
 
 __all__ = ["grid", "plot", "report", "summary"]
 
@@ -17,8 +16,8 @@ TITLES = {
     "slow": "5 % of calls take 10 times as long, N = {N}; 1 is the shortest call",
 }
 NAMES = ("p50", "p99", "mean")
-WANTED = 1.3
-"""Goal: largest ratio of p99 to p50 with at most a quarter more calls."""
+WANTED = {"traces": 1.7, "slow": 1.3}
+"""Goals: largest ratio of p99 to p50 of KernelCode."""
 
 ASKED = """## Live waves: time, cost and error of each scheme
 
@@ -28,16 +27,15 @@ round of an AWS array of 256 workers) or synthetic ones, of which 5 % are ten ti
 
 | scheme | description |
 |---|---|
-| wait for all | one call per task; the wave ends when all have answered |
-| copies x2 | each task is sent twice; the first answer counts |
-| hedge | tasks without an answer are sent again when 90 % of all calls have answered |
+| wait for all | one call per task on K workers; the wave ends when all have answered |
+| exact, hedged | `codedmap.map` without a code on N workers, with `Hedge(budget=(N - K) / K)`: late calls are sent again |
+| copies | Replication on as many workers; the first answer to each task counts |
 | KernelCode | K raw inputs and N - K mixtures; the wave ends after K answers |
-| KernelCode + hedge | the same with hedges; missing tasks are estimated after {patience:g} times the hedging delay |
 {stealing}
 
 All schemes run the same waves in turn, {waves} waves each. p50 and p99 are measured times, including encoding, sending
-and decoding. *Simulated* figures come from {many} waves and the formulas of `codedmap.latency`. The ratio is live over
-simulated for the same waves, with a 95 % bootstrap interval. The error is the root mean square over all rows, in
+and decoding. *Simulated* figures come from {many} waves of the same scheduler in virtual time (`codedmap.latency.scheduled`). The ratio is
+live over simulated for the same waves, with a 95 % bootstrap interval. The error is the root mean square over all rows, in
 standard deviations of the outputs; the function is a network with five inputs. Rows that are not estimated are
 exact."""
 
@@ -53,7 +51,6 @@ def report(table: pd.DataFrame) -> str:
     stolen = table["way"].eq("Dask work stealing").any()
     head = ASKED.format(
         K=table["K"].iloc[0],
-        patience=PATIENCE,
         waves=" and ".join(f"{count:,}" for count in waves),
         many=f"{table['simulated_waves'].max():,.0f}",
         stealing=STEALING if stolen else "",
@@ -102,27 +99,27 @@ def summary(own: pd.DataFrame) -> str:
 
 
 def _meaning(part: str, own: pd.DataFrame) -> str:
-    ways = own.set_index("way")
-    code, everyone, hedge = (ways.loc[name] for name in ("KernelCode", "wait for all", "hedge"))
-    text = (
-        f"**Conclusion.** A hedge lowers the p99 from {everyone['p99']:.2f} to {hedge['p99']:.2f}, and all rows are exact. "
-        f"KernelCode lowers it to {code['p99']:.2f} with {code['estimated']:.1%} of the rows estimated."
+    schemes = own.set_index("way")
+    code, everyone, hedge = (
+        schemes.loc[name] for name in ("KernelCode", "wait for all", "exact, hedged")
     )
-    if part == "slow":
-        ratio = code["p99"] / code["p50"]
-        verdict = "meets" if ratio <= WANTED else "misses"
-        return (
-            f"{text} The goal was a p99 of at most {WANTED} times the p50 with at most 1.25 calls per task. KernelCode "
-            f"{verdict} it with {ratio:.2f}; the column p99 / p50 has the other schemes."
-        )
-    both = ways.loc["KernelCode + hedge"]
-    return f"{text} With a code and hedges {both['estimated']:.1%} of the rows are estimated."
+    wanted = WANTED[part]
+    ratio = code["p99"] / code["p50"]
+    return (
+        f"**Conclusion.** At no more calls than KernelCode, hedges lower the p99 from {everyone['p99']:.2f} to "
+        f"{hedge['p99']:.2f}, and all rows are exact. KernelCode lowers it to {code['p99']:.2f} with "
+        f"{code['estimated']:.1%} of the rows estimated. The goal was a p99 of at most {wanted} times the p50; KernelCode "
+        f"{'meets' if ratio <= wanted else 'misses'} it with {ratio:.2f}."
+    )
 
 
 def _agreement(table: pd.DataFrame) -> str:
     both = table.dropna(subset=["ratio_p50"])
     ratios = both[[f"ratio_{name}" for name in NAMES]]
-    inside = int(((ratios - 1.0).abs() <= 0.1).sum().sum())
+    inside = int((ratios["ratio_p50"] - 1.0).abs().le(0.05).sum())
+    tails = both["ratio_p99"] - 1.0
+    slack = 0.1 + 5.0 / (both["p99"] / both["ratio_p99"] * both["unit_ms"])
+    near = int(tails.abs().le(slack).sum())
     lines = ["| | | " + " | ".join(f"live / simulated, {name}" for name in NAMES) + " |",
              "|---" * (2 + len(NAMES)) + "|"]  # fmt: skip
     for row in both.to_dict("records"):
@@ -132,8 +129,8 @@ def _agreement(table: pd.DataFrame) -> str:
         ]
         lines.append("| " + " | ".join([row["part"], row["way"], *cells]) + " |")
     return (
-        f"**Live against simulated**, for the same waves: {inside} of {ratios.size} ratios are within 10 % of 1. The unit "
-        f"is {_units(both)}.\n\n" + "\n".join(lines)
+        f"**Live against simulated**, for the same waves: the p50 is within 5 % in {inside} of {len(both)} schemes, the "
+        f"p99 within 10 % and 5 ms in {near}. The unit is {_units(both)}.\n\n" + "\n".join(lines)
     )
 
 

@@ -1,30 +1,18 @@
-"""The schemes of the serving experiment: each runs live and has a formula for its time and cost."""
+"""The schemes of the serving experiment, as they run live and in virtual time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import codedmap as cm
 
-__all__ = ["Times", "Way", "measured_ways", "slow_ways"]
-
-PATIENCE = 1.5
-"""Deadline of hedged codes, in multiples of the hedging delay; missing tasks are estimated then."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """Call times of many waves."""
-
-    first: np.ndarray
-    """(waves, N): the first calls."""
-    again: np.ndarray
-    """(waves, K): second calls, one per task."""
-    late: np.ndarray
-    """(waves,): the hedging delay."""
+__all__ = ["Timed", "Way", "ways"]
 
 
 @dataclass(frozen=True)
@@ -35,82 +23,81 @@ class Way:
     ----------
     name : str
         Name in the table.
-    code : Code
-    simulated : callable
-        Maps `Times` to the time and number of calls of each wave.
-    hedged : bool
-        If True, late tasks are hedged.
-    deadline : float, optional
-        In multiples of the hedging delay. None: the default stopping rule of the code.
+    workers : int
+    code : Code, optional
+        None: `codedmap.map` without a code.
+    hedge : Hedge, optional
     """
 
     name: str
-    code: cm.contracts.Code
-    simulated: Callable[[Times], cm.latency.Waits]
-    hedged: bool = False
-    deadline: float | None = None
+    workers: int
+    code: cm.contracts.Code | None = None
+    hedge: cm.Hedge | None = None
 
-    def stop(self, late: float) -> cm.contracts.StoppingRule | None:
-        """The stopping rule for a hedging delay of ``late`` seconds."""
-        if self.deadline is None:
-            return cm.Decodable() if isinstance(self.code, cm.Replication | cm.Uncoded) else None
-        # On a busy machine the deadline may pass before the first answer; then wait for it.
-        return cm.Quorum(self.code.workers) | cm.Deadline(self.deadline * late) & cm.Decodable()
+    @property
+    def stop(self) -> cm.contracts.StoppingRule | None:
+        """Copies need one answer to each task; the code waits for K answers."""
+        return cm.Decodable() if isinstance(self.code, cm.Replication | cm.Uncoded) else None
 
-    def hedge(self, late: float) -> cm.Hedge | None:
-        """The hedge, if any."""
-        return cm.Hedge(late) if self.hedged else None
+    def simulated(self, calls: np.ndarray, tasks: int) -> cm.latency.Waits:
+        """Jobs in virtual time; calls (each, waves, at least N)."""
+        return cm.latency.scheduled(
+            calls[:, :, : self.workers], tasks, code=self.code, stop=self.stop, hedge=self.hedge
+        )
+
+    def run(
+        self, fn: Any, rows: np.ndarray, engine: cm.engines.Engine, times: np.ndarray
+    ) -> cm.MapResult:
+        """A live job; times (each, at least N)."""
+        timed = Timed(engine, times[:, : self.workers])
+        return cm.map(
+            fn, rows, code=self.code, engine=timed, stop=self.stop, hedge=self.hedge, progress=False
+        )
 
 
-def measured_ways(K: int, N: int) -> tuple[Way, ...]:
-    """Schemes for the measured times: codes with N workers, copies with 2 K."""
+def ways(K: int, N: int) -> tuple[Way, ...]:
+    """Schemes with N workers and at most N / K calls per task; one call per task, and two copies, beside them."""
+    spare = cm.Hedge(budget=(N - K) / K)
     return (
-        _all(K),
-        _copies(K, 2 * K, "copies x2"),
-        _hedged(K),
-        _coded(K, N),
-        _coded_and_hedged(K, N),
+        Way("wait for all", K, cm.Uncoded(K)),
+        Way("exact, hedged", N, hedge=spare),
+        Way(f"copies x{N / K:g}", N, cm.Replication(K, N)),
+        Way("KernelCode", N, cm.KernelCode(K, N, N - K)),
+        Way("copies x2", 2 * K, cm.Replication(K, 2 * K)),
     )
 
 
-def slow_ways(K: int, N: int) -> tuple[Way, ...]:
-    """Schemes with at most N / K calls per task, and two copies of every task."""
-    return (
-        _all(K),
-        _copies(K, N, f"copies x{N / K:g}"),
-        _copies(K, 2 * K, "copies x2"),
-        _hedged(K),
-        _coded(K, N),
-    )
+class Timed:
+    """An engine whose workers take the times of the simulation.
 
+    Parameters
+    ----------
+    engine : Engine
+        The engine that runs the calls.
+    times : ndarray, shape (each, N)
+        Seconds that the next calls of each worker take, one after another.
+    """
 
-def _all(K: int) -> Way:
-    return Way("wait for all", cm.Uncoded(K), lambda t: cm.latency.copies(t.first[:, :K], K))
+    def __init__(self, engine: cm.engines.Engine, times: np.ndarray) -> None:
+        self._engine, self._times = engine, times
+        self._made: Counter[int] = Counter()
 
+    @property
+    def workers(self) -> int:
+        """N, of the engine's workers."""
+        return self._times.shape[1]
 
-def _copies(K: int, N: int, name: str) -> Way:
-    return Way(name, cm.Replication(K, N), lambda t: cm.latency.copies(t.first[:, :N], K))
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        """Submit the call with its time."""
+        seconds = float(self._times[self._made[worker] % len(self._times), worker])
+        self._made[worker] += 1
+        late = cm.testing.late(seconds)
+        return cm.testing.Faulty(self._engine, {worker: late}).submit(worker, fn, payload)
 
+    def keep(self, worker: int, value: Any) -> cm.engines.Kept:
+        """Keep a value to which times can be sent."""
+        return cm.testing.Faulty(self._engine, {}).keep(worker, value)
 
-def _hedged(K: int) -> Way:
-    def simulated(times: Times) -> cm.latency.Waits:
-        return cm.latency.hedged(times.first[:, :K], times.again, times.late)
-
-    return Way("hedge", cm.Uncoded(K), simulated, hedged=True)
-
-
-def _coded(K: int, N: int) -> Way:
-    def simulated(times: Times) -> cm.latency.Waits:
-        return cm.latency.quorum(times.first[:, :N], K)
-
-    return Way("KernelCode", cm.KernelCode(K, N, N - K), simulated)
-
-
-def _coded_and_hedged(K: int, N: int) -> Way:
-    def simulated(times: Times) -> cm.latency.Waits:
-        exact = cm.latency.hedged(times.first[:, :K], times.again, times.late)
-        seconds = np.minimum(exact.seconds, PATIENCE * times.late)
-        return cm.latency.Waits(seconds, exact.calls + N - K)
-
-    code = cm.KernelCode(K, N, N - K)
-    return Way("KernelCode + hedge", code, simulated, hedged=True, deadline=PATIENCE)
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Forward to the engine."""
+        self._engine.abandon(futures)
