@@ -82,15 +82,12 @@ class EncodedRows:
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
 
     def payload(self, slot: int) -> np.ndarray:
-        """The batch for one slot, (B, *x), not writable."""
+        """The batch for one slot, (B, *x)."""
         if slot < self.code.workers:
             parts = [encoding.payloads[slot] for encoding in self._encodings]
         else:
             parts = [block[self.owner[slot]] for block in self._blocks]
-        payload = parts[0].view() if len(parts) == 1 else np.concatenate(parts)
-        # In an engine of threads fn sees this very memory, which may be the caller's inputs.
-        payload.flags.writeable = False
-        return payload
+        return parts[0].view() if len(parts) == 1 else np.concatenate(parts)
 
     def take(
         self,

@@ -42,7 +42,7 @@ class InputRows:
             raise InvalidArgument("the inputs are empty: there is nothing to compute")
 
     def batch(self, at: slice | np.ndarray) -> tuple[Any, ...]:
-        """The arguments of ``fn`` for some rows, of which arrays cannot be written to."""
+        """The arguments of ``fn`` for some rows."""
         return tuple(_take(part, at) for part in self._parts)
 
     @property
@@ -90,9 +90,7 @@ def _from_list(part: list[Any]) -> Any:
 
 def _take(part: Any, at: slice | np.ndarray) -> Any:
     if isinstance(part, np.ndarray):
-        batch = part[at]
-        batch.flags.writeable = False  # in an engine of threads fn sees the caller's own memory
-        return batch
+        return part[at]
     if isinstance(part, list):
         return part[at] if isinstance(at, slice) else [part[i] for i in at]
     return part.iloc[at] if hasattr(part, "iloc") else part[at]

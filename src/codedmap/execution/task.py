@@ -83,11 +83,10 @@ class RowsTask:
 
     def __call__(self, batch: Batch) -> Reply:
         """Compute a batch."""
+        # Everywhere alike; in an engine of threads fn sees the caller's own memory.
         for part in batch.parts:
             if isinstance(part, np.ndarray):
-                part.flags.writeable = (
-                    False  # everywhere, because threads share the caller's memory
-                )
+                part.flags.writeable = False
         return _reply(lambda: self._computed(batch), capture=self.capture)
 
     def _computed(self, batch: Batch) -> tuple[Any, dict[int, Failure]]:
