@@ -740,8 +740,8 @@ class Scheduler:
 
 
 def patience_after(hedges: int, budget: float) -> float:
-    """The fewer hedges are left, the later a call must be."""
-    return 1.0 + hedges / (2 * budget)
+    """The fewer hedges are left, the later a call must be: those for calls that are hardly late would be missed later."""
+    return 1.0 + hedges / budget
 
 
 def sooner(first: float | None, second: float | None) -> float | None:
