@@ -740,7 +740,7 @@ class Scheduler:
 
 
 def patience_after(hedges: int, budget: float) -> float:
-    """The fewer hedges are left, the later a call must be: those for calls that are hardly late would be missed later."""
+    """The fewer hedges are left, the later a call must be, or none is left for calls that never end."""
     return 1.0 + hedges / budget
 
 
