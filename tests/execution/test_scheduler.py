@@ -521,7 +521,7 @@ def test_the_last_hedges_wait_longer():
     timeline = run_virtually(Job(20, size=1, ahead=0), 20, ending)
     assert timeline.outcome is Outcome.EXACT
     late = 0.1 * (1.25 + 4.0 / 16)
-    assert begun == pytest.approx([late * (1 + used / 4) for used in range(4)], abs=0.02)
+    assert begun == pytest.approx([late * (1 + used / 8) for used in range(4)], abs=0.02)
 
 
 def test_a_hedge_goes_to_another_failure_domain():

@@ -741,7 +741,7 @@ class Scheduler:
 
 def patience_after(hedges: int, budget: float) -> float:
     """The fewer hedges are left, the later a call must be, or none is left for calls that never end."""
-    return 1.0 + hedges / budget
+    return 1.0 + hedges / (2 * budget)
 
 
 def sooner(first: float | None, second: float | None) -> float | None:
