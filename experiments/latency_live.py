@@ -19,7 +19,7 @@ from .harness import Row
 from .latency_schemes import SCHEMES, Scheme
 from .services import Service
 
-__all__ = ["GRACE", "STATISTICS", "Config", "Timed", "idle", "ratio", "rows", "sent"]
+__all__ = ["GRACE", "STATISTICS", "Config", "Timed", "TimedEngine", "idle", "ratio", "rows", "sent"]
 
 GRACE = 3.0
 """Seconds for which a straggler may run on. Nearly all end by themselves within it; ending them at once
@@ -50,7 +50,42 @@ class Config:
     crews: int
 
 
-class Timed:
+class TimedEngine:
+    """An engine whose calls take given times; `seconds` says which.
+
+    Parameters
+    ----------
+    engine : Engine
+        The engine that runs the calls.
+    """
+
+    def __init__(self, engine: cm.engines.Engine) -> None:
+        self._engine = engine
+
+    @property
+    def workers(self) -> int:
+        """Number of workers of the engine."""
+        return self._engine.workers
+
+    def seconds(self, worker: int, payload: Any) -> float:
+        """The time of the next call of a worker."""
+        raise NotImplementedError
+
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        """Submit the call with its time."""
+        late = cm.testing.late(self.seconds(worker, payload))
+        return cm.testing.Faulty(self._engine, {worker: late}).submit(worker, fn, payload)
+
+    def keep(self, worker: int, value: Any) -> cm.engines.Kept:
+        """Keep a value to which times can be sent."""
+        return cm.testing.Faulty(self._engine, {}).keep(worker, value)
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Forward to the engine."""
+        self._engine.abandon(futures)
+
+
+class Timed(TimedEngine):
     """An engine whose calls take the times of the simulation.
 
     Parameters
@@ -73,37 +108,20 @@ class Timed:
         again: np.ndarray,
         rows: np.ndarray,
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._first = first
         self._seconds = seconds
         self._again = again
         self._rows = rows
         self._sent = 0
 
-    @property
-    def workers(self) -> int:
-        """Number of workers of the engine."""
-        return self._engine.workers
-
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Submit the call with its time."""
-        if self._sent < self._first:
-            seconds = float(self._seconds[slot])
-        else:
-            [inputs] = payload.parts
-            task = int(np.abs(self._rows - inputs).sum(axis=1).argmin())
-            seconds = float(self._again[task])
+    def seconds(self, worker: int, payload: Any) -> float:
+        """That of the slot, or of the task whose input is sent again."""
         self._sent += 1
-        late = cm.testing.late(seconds)
-        return cm.testing.Faulty(self._engine, {slot: late}).submit(slot, fn, payload)
-
-    def keep(self, slot: int, value: Any) -> cm.engines.Kept:
-        """Keep a value to which times can be sent."""
-        return cm.testing.Faulty(self._engine, {}).keep(slot, value)
-
-    def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Forward to the engine."""
-        self._engine.abandon(futures)
+        if self._sent <= self._first:
+            return float(self._seconds[worker])
+        [inputs] = payload.parts
+        return float(self._again[np.abs(self._rows - inputs).sum(axis=1).argmin()])
 
 
 def rows(config: Config, service: Service, rng: np.random.Generator) -> Iterator[Row]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import codedmap as cm
+
+from .latency_live import TimedEngine
 
 __all__ = ["Timed", "Way", "ways"]
 
@@ -67,7 +67,7 @@ def ways(K: int, N: int) -> tuple[Way, ...]:
     )
 
 
-class Timed:
+class Timed(TimedEngine):
     """An engine whose workers take the times of the simulation.
 
     Parameters
@@ -79,7 +79,8 @@ class Timed:
     """
 
     def __init__(self, engine: cm.engines.Engine, times: np.ndarray) -> None:
-        self._engine, self._times = engine, times
+        super().__init__(engine)
+        self._times = times
         self._made: Counter[int] = Counter()
 
     @property
@@ -87,17 +88,7 @@ class Timed:
         """N, of the engine's workers."""
         return self._times.shape[1]
 
-    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
-        """Submit the call with its time."""
-        seconds = float(self._times[self._made[worker] % len(self._times), worker])
+    def seconds(self, worker: int, payload: Any) -> float:
+        """The worker's next time."""
         self._made[worker] += 1
-        late = cm.testing.late(seconds)
-        return cm.testing.Faulty(self._engine, {worker: late}).submit(worker, fn, payload)
-
-    def keep(self, worker: int, value: Any) -> cm.engines.Kept:
-        """Keep a value to which times can be sent."""
-        return cm.testing.Faulty(self._engine, {}).keep(worker, value)
-
-    def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Forward to the engine."""
-        self._engine.abandon(futures)
+        return float(self._times[(self._made[worker] - 1) % len(self._times), worker])

@@ -256,7 +256,13 @@ def test_a_bug_in_fn_looks_like_one(row):
         assert isinstance(caught.value.__cause__, KeyError)
         result = cm.map(broken, inputs(9), code=code, engine=engine, on_error="record")
     assert np.isnan(result.values).all()
-    assert (result.status >= cm.Status.FAILED).all()
+    failed = (
+        result.status == cm.Status.FAILED
+    )  # rows whose own input was computed; others are missing
+    assert set(np.flatnonzero(failed)) == set(result.failures)
+    assert all(isinstance(error, KeyError) for error in result.failures.values())
+    assert (result.status[~failed] == cm.Status.MISSING).all()
+    assert failed.all() or not row.copies
     assert len(result.values) == 9
     assert result.outcome in (cm.Outcome.UNSATISFIABLE, cm.Outcome.NONE_RUNNING)
 

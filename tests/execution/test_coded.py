@@ -60,8 +60,8 @@ def test_a_rule_out_of_reach_does_not_end_a_job_before_it_can_be_decoded():
 def test_without_a_rule_of_ones_own_one_that_is_out_of_reach_is_an_error():
     script = {0: fail(OSError(0)), 1: fail(OSError(1)), 2: fail(OSError(2)), 5: late(1.0)}
     code = cm.SplineCode(2, 6, 2)
-    told = pytest.raises(cm.NotEnoughAnswers, match=r"Quorum\(4\).*more than could still come")
-    with Scripted(6, script) as engine, told:
+    refused = pytest.raises(cm.NotEnoughAnswers, match=r"Quorum\(4\).*more than could still come")
+    with Scripted(6, script) as engine, refused:
         cm.map(squares, np.ones((4, 2)), code=code, engine=engine, retries=0)
 
 

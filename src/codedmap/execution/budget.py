@@ -4,25 +4,10 @@ from __future__ import annotations
 
 import weakref
 from types import TracebackType
-from typing import Protocol
+
+from .live import LiveJob
 
 __all__ = ["Budget"]
-
-
-class _Clock(Protocol):
-    @property
-    def seconds(self) -> float:
-        """Since the job began."""
-        ...
-
-    @property
-    def running(self) -> bool:
-        """Whether calls are running whose answer is of use."""
-        ...
-
-    def wake_at(self, seconds: float) -> None:
-        """Go on at this time, if nothing has arrived before."""
-        ...
 
 
 class Budget:
@@ -35,7 +20,7 @@ class Budget:
         Between 0 and 1.
     """
 
-    def __init__(self, job: _Clock, share: float) -> None:
+    def __init__(self, job: LiveJob, share: float) -> None:
         self._job = weakref.proxy(
             job
         )  # which has one itself: answers must not wait for the collector

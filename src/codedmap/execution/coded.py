@@ -343,7 +343,7 @@ class _CodedWork:
         # All inputs may have an answer and rows not be exact, because answers differ.
         early = outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all()
         if again or (not final and (estimate is None or early)):
-            rejected = frozenset(rows.liars)
+            rejected = frozenset(rows.rejected_workers)
             now = self._live.seconds
             return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
@@ -362,7 +362,7 @@ class _CodedWork:
             outcome = Outcome.COMPLETE
         elif outcome is Outcome.EXACT and not estimate.exact.all():
             outcome = Outcome.NONE_RUNNING
-        rejected = frozenset(rows.liars)
+        rejected = frozenset(rows.rejected_workers)
         return Decoded(self._live.seconds, number, enough=True, rejected=rejected, outcome=outcome)
 
     def _first_failed(self, chunk: _Chunk) -> RowFailed | None:
@@ -408,7 +408,7 @@ class _CodedWork:
     def _finish(self, chunk: _Chunk, estimate: Estimate) -> bool:
         """Put what a chunk came to where the job's rows are; whether rows failed."""
         chunk.encoded.forget()
-        self._rejected |= chunk.encoded.liars
+        self._rejected |= chunk.encoded.rejected_workers
         self.learned = chunk.encoded.learned
         estimate, status, failures = self._judged(chunk, estimate)
         self._status[chunk.rows] = status
@@ -420,7 +420,7 @@ class _CodedWork:
             return bool(failures)
         known = status < Status.FAILED
         if known.any():
-            rows = np.arange(len(self._status))[chunk.rows][known]
+            rows = np.asarray(chunk.rows)[known]
             self._values.put(rows, len(rows), estimate.values[known])
         if estimate.stderr is not None:
             if self._stderr is None:
@@ -464,7 +464,7 @@ class _CodedWork:
             return None
         chunk.encoded.forget()
         estimate, status, failures = self._judged(chunk, estimate)
-        rejected = chunk.encoded.liars
+        rejected = chunk.encoded.rejected_workers
         return _Known(estimate.values, estimate.stderr, status, failures, rejected)
 
     def done(self) -> _Known:
@@ -528,7 +528,7 @@ def _unmet(outcome: Outcome, seen: Progress, stop: StoppingRule) -> bool:
 
 
 def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np.ndarray:
-    """An answer with rows also for those that raised, of which `EncodedRows.take` is told."""
+    """An answer with placeholders in the rows that raised."""
     kind = answer.dtype.kind
     empty: Any = np.nan if kind in "fc" else None if kind == "O" else np.zeros((), answer.dtype)[()]
     whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)

@@ -168,8 +168,8 @@ class EncodedRows:
         return self._encoding.learned if isinstance(self._encoding, Learning) else None
 
     @property
-    def liars(self) -> set[int]:
-        """Workers with an answer judged a lie at the last decoding."""
+    def rejected_workers(self) -> set[int]:
+        """Workers with an answer that the last decoding rejected."""
         return {self._heard.worker(*lie) for lie in self._lied}
 
     def believed(self, slot: int) -> bool:

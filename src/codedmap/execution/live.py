@@ -62,7 +62,7 @@ class Work(Protocol):
         ...
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
-        """A call has no answer; what the scheduler is told."""
+        """A call has no answer; the loss to report to the scheduler."""
         ...
 
     def take(self, call: Call) -> None:
