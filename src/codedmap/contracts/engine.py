@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidArgument
 
-__all__ = ["Engine", "Kept", "Reply", "engine_for", "no_engine"]
+__all__ = ["Engine", "Kept", "Member", "Reply", "engine_for", "members_of", "no_engine"]
 
 
 class Kept:
@@ -57,30 +57,55 @@ class Reply:
         return replace(self, values=change(self.values))
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker of an engine whose workers join and leave."""
+
+    domain: Hashable = None
+    """Workers of one domain fail together: a name, or a tuple from the widest group to the narrowest."""
+    host: str = ""
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """N slots that compute ``fn(payload)``, one call at a time each, failing independently."""
+    """Workers that compute ``fn(payload)``, one call at a time each, failing independently.
+
+    They are 0 to ``workers - 1``, and one that dies is replaced by another of its number. An engine whose workers join
+    and leave has three more methods:
+
+    * ``members()``: a mapping of each living worker's number, which is never used again, to its `Member`;
+    * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
+    * ``unwatch(callback)``: no more.
+    """
 
     @property
     def workers(self) -> int:
-        """How many slots there are."""
+        """How many workers there are now."""
         ...
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` on a slot, which is one worker as long as that lives.
+    def submit(self, worker: int, fn: Any, payload: Any, /) -> Future[Any]:
+        """Compute ``fn(payload)`` on a worker.
 
-        Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` or
-        `KeptLost`.
+        Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
+        the call, `NotStarted` if it died or had left before, or `KeptLost`.
         """
         ...
 
-    def keep(self, slot: int, value: Any) -> Kept:
-        """Keep a value on a slot's worker for later calls, which fail with `KeptLost` if it dies."""
+    def keep(self, worker: int, value: Any, /) -> Kept:
+        """Keep a value on a worker for later calls, which fail with `KeptLost` if it dies."""
         ...
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Give up these calls. Returns at once, and ends no worker by itself."""
         ...
+
+
+def members_of(engine: Engine) -> Mapping[int, Member]:
+    """The living workers of an engine."""
+    members: Callable[[], Mapping[int, Member]] | None = getattr(engine, "members", None)
+    if members is None:
+        return {worker: Member() for worker in range(engine.workers)}
+    return members()
 
 
 def engine_for(given: Any) -> str | None:
