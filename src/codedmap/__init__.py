@@ -21,6 +21,7 @@ from . import (
     training,
 )
 from .api.amap import amap, astream
+from .api.fill import fill
 from .api.map import itemwise, map, stream
 from .api.matrix import CodedMatrix
 from .api.onnx import OnnxModel
@@ -38,7 +39,7 @@ from .errors import (
     WorkerCrashed,
 )
 from .execution.hedge import Hedge
-from .results import MapResult, MatrixResult, Plan, Status, SumResult
+from .results import FillResult, MapResult, MatrixResult, Plan, Status, SumResult
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "Decodable",
     "EngineError",
     "Everyone",
+    "FillResult",
     "Hedge",
     "InvalidAnswer",
     "InvalidArgument",
@@ -79,6 +81,7 @@ __all__ = [
     "engines",
     "errors",
     "estimation",
+    "fill",
     "itemwise",
     "latency",
     "map",

@@ -2,6 +2,7 @@
 
 from .calls import CallRecord as CallRecord
 from .calls import CallTable as CallTable
+from .fill_result import FillResult as FillResult
 from .map_result import MapResult as MapResult
 from .matrix_result import MatrixResult as MatrixResult
 from .plan import Plan as Plan
@@ -13,6 +14,7 @@ from .totals import Totals as Totals
 __all__ = [
     "CallRecord",
     "CallTable",
+    "FillResult",
     "MapResult",
     "MatrixResult",
     "Plan",

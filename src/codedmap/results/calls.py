@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-__all__ = ["CallRecord", "CallTable", "draw_timeline"]
+__all__ = ["CallRecord", "CallTable", "draw_timeline", "new_figure"]
 
 
 class CallRecord(NamedTuple):
@@ -83,8 +83,8 @@ class CallTable(Sequence[CallRecord]):
     __repr__ = __str__
 
 
-def _figure() -> Any:
-    """A figure that a notebook shows also if pyplot was not imported."""
+def new_figure(width: float = 8.0, height: float = 4.0) -> Any:
+    """A figure that a notebook shows also if pyplot was not imported; inches."""
     from matplotlib.figure import Figure
 
     class Shown(Figure):
@@ -93,7 +93,7 @@ def _figure() -> Any:
             self.savefig(content, format="png")
             return content.getvalue()
 
-    return Shown(figsize=(8, 4), layout="constrained")
+    return Shown(figsize=(width, height), layout="constrained")
 
 
 _COLOURS = {
@@ -112,7 +112,7 @@ def draw_timeline(calls: CallTable, axes: Any = None) -> Any:
     from matplotlib.patches import Patch
 
     if axes is None:
-        axes = _figure().add_subplot()
+        axes = new_figure().add_subplot()
     workers = {name: place for place, name in enumerate(sorted({c.worker for c in calls}, key=str))}
     for outcome, colour in _COLOURS.items():
         those = [call for call in calls if call.outcome == outcome]

@@ -1,0 +1,303 @@
+"""`fill`: estimates, with standard errors, of runs that were lost."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InvalidArgument
+from ..estimation.losses import dependence
+from ..estimation.surrogate import estimates
+from ..results.fill_result import FillResult
+from ..results.status import Status
+
+__all__ = ["fill"]
+
+
+def fill(
+    X: Any,
+    y: Any,
+    *,
+    known: tuple[Any, Any] | None = None,
+    failed: Any = None,
+    seed: int = 0,
+) -> FillResult:
+    """Estimate the answers that are missing from runs that exist, from those that are there.
+
+    For each output Gaussian processes with a length scale for each input, means of neighbours, boosted trees and the
+    mean are compared by what they give for answers that are left out, and the best, or a weighted mean of several, is
+    taken. The same residuals calibrate the standard errors.
+
+    Parameters
+    ----------
+    X : array-like or data frame, shape (m, *x)
+        Inputs; finite numbers.
+    y : array-like, masked array or data frame, shape (m, *y)
+        Answers, NaN or masked where there is none. Of a row with some entries missing those alone are filled.
+    known : tuple of array-like, optional
+        (X0, y0): further inputs and their answers.
+    failed : array-like, optional
+        (m,) bool, or numbers of rows: rows that failed because of their inputs. They are not filled.
+    seed : int
+        By which answers are drawn where there are many.
+
+    Returns
+    -------
+    FillResult
+        ``values`` and ``stderr`` are of the kind of ``y``.
+
+    Warns
+    -----
+    UserWarning
+        If where rows are lost depends on the inputs: what is filled there may be biased.
+
+    Raises
+    ------
+    InvalidArgument
+        If X holds text, categories, NaN or infinity, y no numbers, or their rows differ in number.
+
+    Examples
+    --------
+    >>> import numpy as np, codedmap as cm
+    >>> X = np.random.default_rng(0).uniform(size=(60, 2))
+    >>> y = np.sin(3 * X[:, 0]) + X[:, 1]
+    >>> lost = y.copy()
+    >>> lost[::6] = np.nan
+    >>> result = cm.fill(X, lost)
+    >>> bool(np.abs(result.values - y).max() < 0.05)
+    True
+    >>> int((result.status == cm.Status.ESTIMATED).sum())
+    10
+    """
+    inputs, answers = _inputs(X, "X"), _answers(y)
+    rows = len(inputs.points)
+    _check_rows(rows, answers, "X", "y")
+    points, flat, lost = inputs.points, answers.flat, answers.lost
+    out = np.zeros(rows, dtype=bool)
+    if failed is not None:
+        out = _failed(failed, rows)
+        if (~lost[out]).any():
+            row = int(np.flatnonzero(out & ~lost.all(axis=1))[0])
+            raise InvalidArgument(
+                f"row {row} is failed, and has an answer: leave it out of failed, or make its answer NaN"
+            )
+    if known is not None:
+        more_points, more_flat = _known(known, inputs, answers)
+        points, flat = np.concatenate([points, more_points]), np.concatenate([flat, more_flat])
+    wanted = lost & ~out[:, None]
+    values, errors = answers.flat.copy(), np.where(lost, np.inf, 0.0)
+    methods = [""] * flat.shape[1]
+    left_out, deviation = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
+    for columns in _alike(lost):
+        usable = np.isfinite(flat[:, columns]).all(axis=1)
+        usable[:rows] &= ~lost[:, columns[0]]
+        where = wanted[:, columns[0]]
+        there = flat[np.ix_(usable, columns)]
+        if len(there):
+            deviation[columns] = _deviation(there)
+        if not where.any() or len(there) < 2:
+            for column in columns:
+                methods[column] = "nothing is missing" if not where.any() else "too few answers"
+            continue
+        found = estimates(points[usable], there, points[:rows][where], seed=seed)
+        values[np.ix_(where, columns)] = found.values
+        errors[np.ix_(where, columns)] = found.stderr
+        left_out[columns] = found.left_out
+        for column, method in zip(columns, found.methods, strict=True):
+            methods[column] = method
+    unknown = np.isinf(errors)
+    status = np.full(rows, Status.EXACT, np.int8)
+    status[(errors > 0.0).any(axis=1)] = Status.ESTIMATED
+    status[unknown.any(axis=1)] = Status.MISSING
+    status[out] = Status.FAILED
+    gone = np.asarray(lost.any(axis=1))
+    losses = dependence(inputs.points, gone, inputs.names, seed)
+    if losses is not None:
+        warnings.warn(
+            f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
+            "and may be biased",
+            stacklevel=2,
+        )
+    return FillResult(
+        values=answers.like(values),
+        stderr=answers.like(errors),
+        status=status,
+        methods=tuple(methods),
+        left_out=left_out,
+        deviation=deviation,
+        losses=losses,
+        outputs=answers.names,
+        inputs=inputs.names,
+        _points=inputs.points,
+        _flat=values,
+        _errors=errors,
+    )
+
+
+class _Inputs(NamedTuple):
+    points: np.ndarray
+    names: tuple[str, ...]
+
+
+class _Answers(NamedTuple):
+    """Answers as rows of real numbers, and what they were."""
+
+    flat: np.ndarray
+    """(m, q) float64."""
+    lost: np.ndarray
+    """(m, q) bool."""
+    names: tuple[str, ...]
+    given: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def like(self, flat: np.ndarray) -> Any:
+        """Numbers (m, q) in the form in which the answers were given."""
+        given, dtype = self.given, self.dtype
+        if hasattr(given, "iloc"):  # pandas
+            labels = {"columns": given.columns} if given.ndim == 2 else {"name": given.name}
+            return type(given)(flat.reshape(self.shape), index=given.index, **labels)
+        if hasattr(given, "get_column"):  # a polars frame
+            return type(given)({name: flat[:, k] for k, name in enumerate(given.columns)})
+        if hasattr(given, "to_frame"):  # a polars series
+            return type(given)(given.name, flat[:, 0])
+        if dtype.kind == "c":
+            flat = np.ascontiguousarray(flat).view(np.complex128)
+        if dtype.kind in "biu":
+            dtype = np.dtype(np.float64)
+        return flat.reshape(self.shape).astype(dtype)
+
+
+def _inputs(given: Any, name: str) -> _Inputs:
+    if np.ma.is_masked(given):
+        raise InvalidArgument(f"{name} has masked entries: give the inputs of all rows")
+    if hasattr(given, "columns"):
+        names = tuple(map(str, given.columns))
+        columns = [
+            _column(given[column], f"column {str(column)!r} of {name}") for column in given.columns
+        ]
+        points = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
+    else:
+        array = np.asarray(given)
+        if array.ndim == 0 or array.size == 0:
+            raise InvalidArgument(f"{name} of shape {array.shape} must have a row for each run")
+        if array.dtype.kind == "c":
+            array = np.ascontiguousarray(array.reshape(len(array), -1)).view(array.real.dtype)
+        points = _column(array.reshape(len(array), -1), name)
+        names = tuple(f"x{k}" for k in range(points.shape[1]))
+    bad = ~np.isfinite(points)
+    if bad.any():
+        row, column = (int(at[0]) for at in np.nonzero(bad))
+        raise InvalidArgument(
+            f"{name} has {bad.sum():,} entries that are NaN or infinite (the first is {names[column]} of row "
+            f"{row}): give the inputs of all rows, also of those that were lost"
+        )
+    return _Inputs(points, names)
+
+
+def _column(column: Any, name: str) -> np.ndarray:
+    array = np.asarray(column)
+    if array.dtype.kind not in "biuf":
+        try:
+            if array.dtype.kind != "O":
+                raise TypeError
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"{name} has no numbers, by which inputs are near to each other or not: encode it, for example with "
+                "pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
+            ) from error
+    return np.asarray(array, dtype=np.float64)
+
+
+def _answers(given: Any) -> _Answers:
+    frame = hasattr(given, "columns")
+    if frame:
+        names = tuple(map(str, given.columns))
+        array = np.stack(
+            [_column(given[c], f"column {str(c)!r} of y") for c in given.columns], axis=1
+        )
+    else:
+        masked = np.ma.getmaskarray(given) if np.ma.isMaskedArray(given) else None
+        array = np.asarray(given.filled(0) if masked is not None else given)
+        if array.dtype.kind == "O":
+            array = _column(array, "y")
+        if array.dtype.kind not in "biufc" or array.ndim == 0:
+            raise InvalidArgument(
+                f"y has dtype {array.dtype} and shape {array.shape}: give numbers, a row for each run, NaN where "
+                "there is none"
+            )
+        if masked is not None:
+            if array.dtype.kind in "biu":
+                array = array.astype(np.float64)
+            array[masked] = np.nan
+        names = ()
+    shape, dtype = array.shape, array.dtype
+    flat = array.reshape(len(array), -1)
+    if dtype.kind == "c":
+        flat = np.ascontiguousarray(flat, dtype=np.complex128).view(np.float64)
+    flat = flat.astype(np.float64)
+    if not names:
+        label = getattr(given, "name", None)
+        count = flat.shape[1]
+        names = (str(label or "y"),) if count == 1 else tuple(f"y{k}" for k in range(count))
+    lost = np.isnan(flat)
+    if dtype.kind == "c":
+        lost = np.repeat(lost[:, ::2] | lost[:, 1::2], 2, axis=1)
+    return _Answers(flat, lost, names, given, shape, dtype)
+
+
+def _check_rows(rows: int, answers: _Answers, first: str, second: str) -> None:
+    if rows != len(answers.flat):
+        raise InvalidArgument(
+            f"{first} has {rows:,} rows and {second} {len(answers.flat):,}: give a row of each for every run, NaN in "
+            f"{second} where it was lost"
+        )
+
+
+def _known(known: Any, inputs: _Inputs, answers: _Answers) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        given, values = known
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"known={known!r} must be a pair (X0, y0) of inputs and answers"
+        ) from error
+    more, more_answers = _inputs(given, "known X0"), _answers(values)
+    _check_rows(len(more.points), more_answers, "known X0", "y0")
+    for what, one, other in (
+        ("inputs", more.points, inputs.points), ("answers", more_answers.flat, answers.flat),
+    ):  # fmt: skip
+        if one.shape[1] != other.shape[1]:
+            raise InvalidArgument(
+                f"the known {what} have {one.shape[1]} numbers a row, and the others {other.shape[1]}"
+            )
+    return more.points, more_answers.flat
+
+
+def _failed(failed: Any, rows: int) -> np.ndarray:
+    given = np.asarray(failed)
+    out = np.zeros(rows, dtype=bool)
+    if given.dtype == bool and given.shape == (rows,):
+        return given.copy()
+    if given.dtype.kind not in "iu" and given.size:
+        raise InvalidArgument(f"failed must be {rows} of True and False, or numbers of rows")
+    if given.size and (given.min() < 0 or given.max() >= rows):
+        raise InvalidArgument(f"failed names row {given.max()} of {rows} rows, counted from 0")
+    out[given.astype(int)] = True
+    return out
+
+
+def _alike(lost: np.ndarray) -> list[np.ndarray]:
+    """Outputs that are lost in the same rows, together."""
+    if not len(lost):
+        return []
+    _, which = np.unique(lost, axis=1, return_inverse=True)
+    which = which.reshape(-1)
+    return [np.flatnonzero(which == one) for one in range(which.max() + 1)] if which.size else []
+
+
+def _deviation(answers: np.ndarray) -> np.ndarray:
+    unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
+    return np.asarray((answers / unit).std(axis=0) * unit)

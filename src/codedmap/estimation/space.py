@@ -1,0 +1,77 @@
+"""Inputs as distances between them are measured: in their own deviations, and in few dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Space"]
+
+_MOST = 30  # dimensions that each have a length scale
+_ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
+_SAMPLE = 2000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """A map of inputs (n, d) to points (n, r).
+
+    Each column that varies is divided by its deviation; one that is positive and spans orders of magnitude goes by its
+    logarithm if that is more even. Of more than 30 columns the principal components are taken, in one unit for all.
+    """
+
+    columns: np.ndarray
+    """(c,) int: those that vary."""
+    logarithms: np.ndarray
+    """(c,) bool."""
+    centre: np.ndarray
+    scale: np.ndarray
+    directions: np.ndarray | None = None
+    """(c, r)."""
+
+    @classmethod
+    def of(cls, inputs: np.ndarray) -> Space:
+        """The space of known inputs (n, d)."""
+        largest = np.abs(inputs).max(axis=0)
+        rounding = 8.0 * np.finfo(float).eps * largest
+        columns = np.flatnonzero(np.ptp(inputs, axis=0) > rounding)
+        some = inputs[:, columns]
+        logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
+        moved = _moved(some, logarithms)
+        centre = moved.mean(axis=0)
+        if len(columns) <= _MOST:
+            return cls(columns, logarithms, centre, moved.std(axis=0))
+        pixels = moved - centre
+        drawn = pixels[np.random.default_rng(0).permutation(len(pixels))[:_SAMPLE]]
+        directions = np.linalg.svd(drawn, full_matrices=False)[2][:_MOST].T
+        along = pixels @ directions
+        unit = max(float(np.sqrt((along**2).sum(axis=1).mean() / directions.shape[1])), 1e-300)
+        return cls(columns, logarithms, centre, np.array(unit), directions)
+
+    def seen(self, inputs: np.ndarray) -> np.ndarray:
+        """The points of inputs."""
+        moved = _moved(inputs[:, self.columns], self.logarithms) - self.centre
+        if self.directions is not None:
+            moved = moved @ self.directions
+        return np.asarray(moved / self.scale)
+
+
+def _moved(inputs: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
+    inputs = inputs.astype(np.float64)
+    if logarithms.any():
+        inputs[:, logarithms] = np.log(np.maximum(inputs[:, logarithms], np.finfo(float).tiny))
+    return inputs
+
+
+def _by_orders(column: np.ndarray) -> bool:
+    low, high = column.min(), column.max()
+    if low <= 0.0 or high < _ORDERS * low:
+        return False
+    return _unevenness(np.log(column)) < _unevenness(column)
+
+
+def _unevenness(values: np.ndarray) -> float:
+    """How far the middle is from halfway between the ends."""
+    low, middle, high = np.quantile(values, [0.02, 0.5, 0.98])
+    return abs(float((middle - low) - (high - middle))) / max(float(high - low), 1e-300)

@@ -1,0 +1,424 @@
+"""Estimates of a function where it has no answer, from all its answers elsewhere, with standard errors.
+
+For each output the ways to estimate it are compared by what they give for answers that are left out: Gaussian
+processes with a length scale for each dimension (`gaussian`, and for many points `nearest`), of the output or of its
+logarithm; means of neighbours; boosted trees where these do poorly; the mean. The best is taken, or a weighted mean
+of several. The same residuals calibrate the standard errors. Of many outputs the principal components are estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .calibration import calibrated
+from .gaussian import Fitted, Kernel, likeliest
+from .nearest import Nearest, nearest
+from .process import Smoothness
+from .space import Space
+from .transforms import NONE, Transform, transforms
+
+__all__ = ["Estimates", "estimates"]
+
+_FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
+_STEPS, _AGAIN, _LAST = (
+    50,
+    30,
+    12,
+)  # of the search for a kernel: first, from another's, and the last
+_HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time
+_EXACT = 5000  # points that are solved for at once
+_LEFT_OUT = 1000  # points that are left out one by one
+_FEWEST = 5  # answers from which a process is fitted
+_PLANE = 4  # answers for each coefficient from which the mean may be a plane
+_CLOSE = 1.5  # times the best error up to which a second process is looked at
+_POOR = 0.1  # of the deviation: from this error on trees are tried
+_TREES = 40  # answers from which trees are tried
+_BETTER = 0.98  # of the best error: from here on a combination is worth it
+_AVERAGED = 8  # neighbours
+_STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
+_OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
+_LITTLE, _SOME, _ENOUGH = (
+    0.05,
+    0.3,
+    1.5,
+)  # seconds an output for a hasty, a plain, and a thorough search
+_FLOPS = 3e9  # a second, of linear algebra
+_LEAST = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimates:
+    """What is estimated of some outputs at some points."""
+
+    values: np.ndarray
+    """(m, q)."""
+    stderr: np.ndarray
+    """(m, q): above 0."""
+    left_out: np.ndarray
+    """(q,): root mean square of what answers are off from estimates without them."""
+    methods: tuple[str, ...]
+    """q: by which methods."""
+
+
+def estimates(
+    points: np.ndarray,
+    answers: np.ndarray,
+    wanted: np.ndarray,
+    *,
+    seed: int = 0,
+    time_left: Callable[[], float] = lambda: math.inf,
+) -> Estimates:
+    """Estimate outputs at points from those at others.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, d)
+        At least two. All numbers are finite, here and below.
+    answers : ndarray, shape (n, q)
+    wanted : ndarray, shape (m, d)
+    seed : int
+        By which points are drawn where there are many.
+    time_left : callable
+        Seconds that there are still; what takes longer is left out.
+    """
+    # The matrices are too small for several threads to help, and waiting for each other costs them most.
+    with threadpool_limits(1, user_api="blas"):
+        return _estimates(_Known(points, wanted, seed, time_left), answers)
+
+
+def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
+    unit = np.abs(answers).max(axis=0)  # whose square may be too large, or too small, for a number
+    unit[unit == 0.0] = 1.0
+    scaled = answers / unit
+    middle, spread = scaled.mean(axis=0), scaled.std(axis=0)
+    varied = spread > 1e-12
+    spread[~varied] = 1.0
+    scaled = (scaled - middle) / spread
+    outputs = int(varied.sum())
+    if len(answers) < _FEWEST or not known.points.shape[1]:
+        found = _means(known, scaled[:, varied])
+    elif outputs > _OUTPUTS:
+        found = _by_components(known, scaled[:, varied])
+    else:
+        found = _together(
+            [_one(known, column, outputs - k) for k, column in enumerate(scaled[:, varied].T)],
+            known,
+        )
+    values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
+    left_out = np.zeros(len(unit))
+    values[:, varied] = found.values
+    targets = scaled[known.sample][:, varied]
+    stderr[:, varied] = calibrated(
+        known.points[known.sample] * found.scales, targets - found.left, found.left_variance,
+        known.wanted * found.scales, found.variance,
+    )  # fmt: skip
+    left_out[varied] = np.sqrt(((targets - found.left) ** 2).mean(axis=0))
+    methods = iter(found.names)
+    stderr = np.maximum(stderr, _LEAST) * spread
+    stderr[:, ~varied] = np.maximum(_LEAST * np.abs(middle[~varied]), 1e-300)
+    return Estimates(
+        unit * (middle + spread * values),
+        np.maximum(unit * stderr, np.finfo(float).tiny),
+        unit * spread * left_out,
+        tuple(next(methods) if one else "constant" for one in varied),
+    )
+
+
+class _Known:
+    """Points and answers, and which of them are drawn to choose by."""
+
+    def __init__(
+        self, points: np.ndarray, wanted: np.ndarray, seed: int, time_left: Callable[[], float]
+    ) -> None:
+        space = Space.of(points)
+        self.points, self.wanted = space.seen(points), space.seen(wanted)
+        self.time_left = time_left
+        order = np.random.default_rng(seed).permutation(len(points))
+        self.first, self.second = order[:_FIRST], order[:_SECOND]
+        self.sample = np.sort(order[:_LEFT_OUT])
+        """Of points, those that are left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """One way to estimate an output, or several, and what it gives for answers that are left out."""
+
+    names: tuple[str, ...]
+    scales: np.ndarray
+    """(d,): in which inputs are near to each other, for what is said of errors."""
+    left: np.ndarray
+    """(l,) or (l, q): estimates of answers, without them."""
+    left_variance: np.ndarray
+    values: np.ndarray
+    """(m,) or (m, q)."""
+    variance: np.ndarray
+
+    def error(self, answers: np.ndarray) -> float:
+        return float(np.sqrt(((self.left - answers) ** 2).mean()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Model:
+    """A process on some scale, and by how much it is off on the answers that chose it."""
+
+    error: float
+    transform: Transform
+    kernel: Kernel
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        kind = "Gaussian" if self.kernel.smoothness == "gaussian" else "Matérn"
+        return f"{kind} process{self.transform.of}"
+
+
+def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
+    """The estimates of one output (n,); so many outputs share the time that is left."""
+    seconds = known.time_left() / outputs
+    targets = scaled[known.sample]
+    ones = np.ones(known.points.shape[1])
+    if seconds < _LITTLE:
+        return _combined([_averaged(known, scaled, ones), _mean(known, scaled)], targets)
+    models = sorted(_models(known, scaled, seconds), key=lambda model: model.error)
+    best = models[0]
+    chosen = [best]
+    if seconds >= _ENOUGH:
+        kinds = {(best.kernel.smoothness, best.transform)}
+        others = (m for m in models if (m.kernel.smoothness, m.transform) not in kinds)
+        chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
+    candidates = [_process(known, scaled, model, seconds) for model in chosen]
+    candidates += [_averaged(known, scaled, best.kernel.scales), _mean(known, scaled)]
+    poor = min(candidate.error(targets) for candidate in candidates) > _POOR
+    if poor and len(scaled) >= _TREES and seconds >= _ENOUGH:
+        candidates.append(_trees(known, scaled))
+    return _combined(candidates, targets)
+
+
+def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Model]:
+    """Processes of several kinds, each likeliest by a few of the answers, while there is time."""
+    hasty = seconds < _SOME
+    few = known.first[:_HASTY] if hasty else known.first
+    points, answers = known.points[few], scaled[few]
+    dimensions = points.shape[1]
+    plane = len(points) >= _PLANE * (dimensions + 1)
+    spent = 0.0
+
+    def model(
+        begin: list[Kernel], transform: Transform, smoothness: Smoothness, linear: bool, steps: int
+    ) -> _Model:
+        nonlocal spent
+        before = known.time_left()
+        moved = transform.there(answers)
+        middle, unit = moved.mean(), moved.std()
+        there = ((moved - middle) / unit)[:, None]
+        kernel = likeliest(points, there, begin, smoothness=smoothness, linear=linear, steps=steps)
+        fitted = Fitted(points, there, kernel)
+        off, variance = fitted.left_out()
+        means = (there - off)[:, 0] * unit + middle
+        back, _ = transform.back(means, variance * fitted.variance[0] * unit**2)
+        error = float(np.sqrt(((back - answers) ** 2).mean()))
+        took = before - known.time_left() if before < math.inf else 0.0
+        spent += took
+        return _Model(error, transform, kernel, took)
+
+    starts = [
+        Kernel(
+            np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", plane
+        )
+        for length, noise in (_STARTS[1:2] if hasty else _STARTS)
+    ]
+    best = model(starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _STEPS)
+    yield best
+    kinds: list[tuple[Transform | None, Smoothness | None, bool]] = [(None, "gaussian", plane)]
+    kinds += [(transform, None, plane) for transform in transforms(scaled)]
+    kinds += [(None, None, False)] if plane else []
+    for transform, smoothness, linear in kinds:
+        if spent + best.seconds > seconds / 3.0:
+            return
+        other = model(
+            [best.kernel],
+            transform or best.transform,
+            smoothness or best.kernel.smoothness,
+            linear,
+            _AGAIN,
+        )
+        yield other
+        best = min(best, other, key=lambda m: m.error)
+
+
+def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -> _Candidate:
+    """A process that sees all answers."""
+    transform, kernel = model.transform, model.kernel
+    moved = transform.there(scaled)
+    middle, unit = moved.mean(), moved.std()
+    there = ((moved - middle) / unit)[:, None]
+    if len(there) > _FIRST and seconds >= _ENOUGH:
+        some = known.second
+        kernel = likeliest(
+            known.points[some],
+            there[some],
+            [kernel],
+            smoothness=kernel.smoothness,
+            linear=kernel.linear,
+            steps=_LAST,
+        )
+    left, left_variance, means, variance = _conditioned(known, there, kernel, seconds)
+    scale = unit**2
+    left, left_variance = transform.back(left[:, 0] * unit + middle, left_variance[:, 0] * scale)
+    values, variance = transform.back(means[:, 0] * unit + middle, variance[:, 0] * scale)
+    return _Candidate((model.name,), kernel.scales, left, left_variance, values, variance)
+
+
+def _conditioned(
+    known: _Known, answers: np.ndarray, kernel: Kernel, seconds: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of outputs (n, q): estimates of answers left out and their variances, (l, q), and of what is wanted, (m, q)."""
+    sample, size = known.sample, len(answers)
+    work = size**2 * (size + len(known.wanted) + len(sample))
+    fitted: Fitted | Nearest
+    if size <= _EXACT and work < seconds / 2.0 * _FLOPS:
+        fitted = Fitted(known.points, answers, kernel)
+    else:
+        fitted = Nearest(known.points, answers, kernel)
+    off, sharp = fitted.left_out(sample)
+    # As an estimate of s² the residuals do for both kinds.
+    variance = np.maximum((off**2 / sharp[:, None]).mean(axis=0), 1e-300)
+    means, wide = fitted.predict(known.wanted)
+    return answers[sample] - off, sharp[:, None] * variance, means, wide[:, None] * variance
+
+
+def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candidate:
+    """Means of the nearest answers, weighted by one over the distance."""
+    points, wanted = known.points * scales, known.wanted * scales
+    count = min(_AVERAGED, len(points) - 1)
+
+    def average(there: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        near = nearest(points, there, count, own)
+        away = np.sqrt(((points[near] - there[:, None]) ** 2).sum(axis=2))
+        weights = 1.0 / np.maximum(away, 1e-12)
+        weights /= weights.sum(axis=1, keepdims=True)
+        around = scaled[near]
+        means = (weights * around).sum(axis=1)
+        return means, ((around - means[:, None]) ** 2).mean(axis=1) + _POOR**2 * scaled.var()
+
+    left, left_variance = average(points[known.sample], known.sample)
+    values, variance = average(wanted, None)
+    return _Candidate(("neighbours",), scales, left, left_variance, values, variance)
+
+
+def _mean(known: _Known, scaled: np.ndarray) -> _Candidate:
+    """The mean of all answers."""
+    size, wanted = len(scaled), len(known.wanted)
+    left = (scaled.sum(axis=0) - scaled[known.sample]) / (size - 1)
+    variance = scaled.var(axis=0) * (1.0 + 1.0 / size)
+    wide = [np.broadcast_to(variance, (rows, *variance.shape)) for rows in (len(left), wanted)]
+    means = np.broadcast_to(scaled.mean(axis=0), (wanted, *variance.shape))
+    ones = np.ones(known.points.shape[1])
+    return _Candidate(("mean",), ones, left, wide[0], means, wide[1])
+
+
+def _means(known: _Known, scaled: np.ndarray) -> _Candidate:
+    """The mean of each of some outputs (n, q)."""
+    mean = _mean(known, scaled)
+    return _Candidate(
+        mean.names * scaled.shape[1],
+        mean.scales,
+        mean.left,
+        mean.left_variance,
+        mean.values,
+        mean.variance,
+    )
+
+
+def _trees(known: _Known, scaled: np.ndarray) -> _Candidate:
+    """Boosted trees, which do better where a function jumps."""
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
+
+    left = np.empty(len(scaled))
+    folds = np.random.default_rng(0).permutation(len(scaled)) % 4
+    for fold in range(4):
+        inside = folds != fold
+        trees = HistGradientBoostingRegressor(random_state=0)
+        trees.fit(known.points[inside], scaled[inside])
+        left[~inside] = trees.predict(known.points[~inside])
+    trees = HistGradientBoostingRegressor(random_state=0).fit(known.points, scaled)
+    left = left[known.sample]
+    variance = float(((left - scaled[known.sample]) ** 2).mean())
+    values = trees.predict(known.wanted)
+    ones = np.ones(known.points.shape[1])
+    wide = [np.full(len(part), variance) for part in (left, values)]
+    return _Candidate(("trees",), ones, left, wide[0], values, wide[1])
+
+
+def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
+    """The best candidate, or a weighted mean of several if that is better."""
+    from scipy.optimize import nnls  # noqa: PLC0415  a tenth of a second to import
+
+    best = min(candidates, key=lambda candidate: candidate.error(targets))
+    lefts = np.stack([candidate.left for candidate in candidates], axis=1)
+    heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
+    system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
+    weights, _ = nnls(system, np.append(targets, heavy))
+    weights /= weights.sum()
+    left = lefts @ weights
+    if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
+        return best
+    values = np.stack([candidate.values for candidate in candidates], axis=1)
+    mean = values @ weights
+    spread = np.stack([c.variance for c in candidates], axis=1) + (values - mean[:, None]) ** 2
+    left_spread = np.stack([c.left_variance for c in candidates], axis=1)
+    left_spread += (lefts - left[:, None]) ** 2
+    names = [
+        f"{candidate.names[0]} ({weight:.0%})"
+        for candidate, weight in zip(candidates, weights, strict=True)
+        if weight >= 0.005
+    ]
+    return _Candidate(
+        (" + ".join(names),), best.scales, left, left_spread @ weights, mean, spread @ weights
+    )
+
+
+def _together(parts: list[_Candidate], known: _Known) -> _Candidate:
+    """Outputs beside each other."""
+    if not parts:
+        return _means(known, np.zeros((len(known.points), 0)))
+    scales = np.exp(np.mean([np.log(part.scales) for part in parts], axis=0))
+    return _Candidate(
+        tuple(part.names[0] for part in parts),
+        scales,
+        *(
+            np.stack([getattr(part, name) for part in parts], axis=1)
+            for name in ("left", "left_variance", "values", "variance")
+        ),
+    )
+
+
+def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
+    """Many outputs (n, q), by their principal components; what these leave of them shares one kernel."""
+    drawn = scaled[known.second]
+    directions = np.linalg.svd(drawn, full_matrices=False)[2][:_OUTPUTS]
+    components = scaled @ directions.T
+    units = np.maximum(components.std(axis=0), 1e-300)
+    parts = [
+        _one(known, column, len(directions) + 1 - k)
+        for k, column in enumerate((components / units).T)
+    ]
+    found = _together(parts, known)
+    rest = scaled - components @ directions
+    kernel = Kernel(found.scales, 1e-4, "matern52", False)
+    left, left_variance, values, variance = _conditioned(known, rest, kernel, math.inf)
+    back = units[:, None] * directions
+    names = f"{len(directions)} components: " + ", ".join(dict.fromkeys(found.names))
+    return _Candidate(
+        (names,) * scaled.shape[1],
+        found.scales,
+        found.left @ back + left,
+        found.left_variance @ back**2 + left_variance,
+        found.values @ back + values,
+        found.variance @ back**2 + variance,
+    )

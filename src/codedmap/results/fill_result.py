@@ -1,0 +1,116 @@
+"""The result of `fill`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .calls import new_figure
+from .status import Status
+
+__all__ = ["FillResult"]
+
+_PANELS = 6  # inputs that are drawn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FillResult:
+    """Answers without gaps, and what is known of each; print it for a summary."""
+
+    values: Any
+    """Like ``y``: as given where known, else estimated; NaN where a row is FAILED or MISSING."""
+    stderr: Any
+    """Like ``y``: 0 where known, a standard error above 0 where estimated, infinite where nothing is known."""
+    status: np.ndarray
+    """(m,) int8: a `Status` for each row, the worst of its entries."""
+    methods: tuple[str, ...]
+    """For each output: how it was estimated."""
+    left_out: np.ndarray
+    """(q,): for each output the root mean square of what answers are off from estimates without them; NaN where none
+    was estimated."""
+    deviation: np.ndarray
+    """(q,): for each output the standard deviation of the answers, to compare ``left_out`` with."""
+    losses: str | None
+    """Where rows are lost more often than elsewhere, if they are: then what is filled may be biased."""
+    outputs: tuple[str, ...] = ()
+    """Their names."""
+    inputs: tuple[str, ...] = ()
+    _points: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    _flat: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    _errors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+
+    def __str__(self) -> str:
+        counts = [
+            f"{count:,} {status.name.lower()}"
+            for status in Status
+            if (count := int((self.status == status).sum()))
+        ]
+        lines = [f"{len(self.status):,} rows: {', '.join(counts)}"]
+        width = max(map(len, self.outputs), default=0)
+        shown = list(zip(self.outputs, self.methods, self.left_out, self.deviation, strict=True))
+        for name, method, error, deviation in shown[:20]:
+            share = f" ({error / deviation:.2%} of the deviation)" if deviation > 0.0 else ""
+            off = (
+                "" if np.isnan(error) else f"; off by {error:.3g}{share} where answers are left out"
+            )
+            lines.append(f"  {name:{width}}  {method}{off}")
+        if len(shown) > 20:
+            lines.append(f"  and {len(shown) - 20:,} more outputs")
+        if self.losses is not None:
+            lines.append(f"  losses depend on the inputs: {self.losses}")
+        return "\n".join(lines)
+
+    def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
+        """Draw an output against the inputs: what was known, and what is estimated, with standard errors.
+
+        Parameters
+        ----------
+        output : int or str
+            Its number or name.
+        axes : sequence of matplotlib.axes.Axes, optional
+            One for each input that is drawn. By default those of a new figure, for the inputs with which the output
+            varies most, at most six.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        column = self.outputs.index(output) if isinstance(output, str) else output
+        values, errors = self._flat[:, column], self._errors[:, column]
+        known, estimated = errors == 0.0, (errors > 0.0) & np.isfinite(errors)
+        shown = _strongest(self._points[known], values[known])[: len(axes) if axes else _PANELS]
+        if axes is None:
+            rows = -(-len(shown) // 3)
+            figure = new_figure(width=3.2 * min(3, len(shown)) + 0.6, height=2.6 * rows + 0.4)
+            axes = [figure.add_subplot(rows, min(3, len(shown)), k + 1) for k in range(len(shown))]
+        for panel, feature in zip(axes, shown, strict=False):
+            along = self._points[:, feature]
+            panel.plot(along[known], values[known], ".", color="0.7", markersize=3, label="known")
+            panel.errorbar(
+                along[estimated], values[estimated], errors[estimated], fmt=".", color="C0",
+                markersize=4, elinewidth=0.8, label="estimated",
+            )  # fmt: skip
+            panel.set(xlabel=self.inputs[feature], ylabel=self.outputs[column])
+        axes[0].legend(loc="best", frameon=False, fontsize="small")
+        return axes[0].figure
+
+
+def _strongest(points: np.ndarray, values: np.ndarray) -> list[int]:
+    """Inputs, those first with which the means of an output over tenths of the rows vary most."""
+    if len(values) < 2:
+        return list(range(points.shape[1]))
+    order = np.argsort(points, axis=0)
+    parts = np.array_split(np.arange(len(values)), min(10, len(values)))
+    means = np.array(
+        [[values[order[part, k]].mean() for part in parts] for k in range(points.shape[1])]
+    )
+    return [int(k) for k in np.argsort(-means.std(axis=1), kind="stable")]
