@@ -5,8 +5,8 @@ import inspect
 import codedmap as cm
 
 FACE = """
-map stream amap astream waves sum plan itemwise CodedMatrix CodedParts OnnxModel
-MapResult MatrixResult Plan Status SumResult Waves
+map stream amap astream fill waves sum plan itemwise CodedMatrix CodedParts OnnxModel
+MapResult FillResult MatrixResult Plan Status SumResult Waves
 Deadline Decodable Everyone Hedge Outcome Quorum Share Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded
 CodedmapError EngineError InvalidAnswer InvalidArgument NotEnoughAnswers WorkerCrashed

@@ -23,6 +23,11 @@ from .missing import Estimates, estimate_missing
 
 __all__ = ["RowsJob"]
 
+_LEAST, _SHARE = (
+    5.0,
+    0.1,
+)  # seconds, and the share of a job's time, for estimates without a deadline
+
 
 class RowsJob(MapJob):
     """Rows on an engine.
@@ -55,7 +60,7 @@ class RowsJob(MapJob):
         show: Callable[[LiveJob], None],
         deadline: float | None = None,
     ) -> None:
-        self._deadline, self._stepped = deadline, 0.0
+        self._deadline, self._computed = deadline, 0.0
         self._inputs, self._stop = inputs, job.stop
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         order = None if job.stop is None else np.random.default_rng(0).permutation(inputs.rows)
@@ -87,15 +92,16 @@ class RowsJob(MapJob):
             )
         estimates = None
         if missing.any():
-            self._stepped = live.seconds
-            estimates = estimate_missing(self._inputs, work.rows, work.status, self._in_time)
+            self._computed = live.seconds
+            estimates = estimate_missing(self._inputs, work.rows, work.status, self._time_left)
         return self._result(outcome, estimates)
 
-    def _in_time(self) -> bool:
-        """Whether there is time for another step that takes as long as the last."""
+    def _time_left(self) -> float:
+        """Seconds that estimates may take: until the deadline, or without one a share of the job's time."""
         now = self.live.seconds
-        last, self._stepped = now - self._stepped, now
-        return self._deadline is None or now + last < self._deadline
+        if self._deadline is not None:
+            return self._deadline - now
+        return max(_LEAST, _SHARE * self._computed) - (now - self._computed)
 
     def _result(self, outcome: Outcome, estimates: Estimates | None) -> MapResult:
         live, work = self.live, self._work

@@ -341,15 +341,16 @@ def _trees(known: _Known, scaled: np.ndarray) -> _Candidate:
 
     left = np.empty(len(scaled))
     folds = np.random.default_rng(0).permutation(len(scaled)) % 4
-    for fold in range(4):
-        inside = folds != fold
-        trees = HistGradientBoostingRegressor(random_state=0)
-        trees.fit(known.points[inside], scaled[inside])
-        left[~inside] = trees.predict(known.points[~inside])
-    trees = HistGradientBoostingRegressor(random_state=0).fit(known.points, scaled)
+    with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
+        for fold in range(4):
+            inside = folds != fold
+            trees = HistGradientBoostingRegressor(random_state=0)
+            trees.fit(known.points[inside], scaled[inside])
+            left[~inside] = trees.predict(known.points[~inside])
+        trees = HistGradientBoostingRegressor(random_state=0).fit(known.points, scaled)
+        values = trees.predict(known.wanted)
     left = left[known.sample]
     variance = float(((left - scaled[known.sample]) ** 2).mean())
-    values = trees.predict(known.wanted)
     ones = np.ones(known.points.shape[1])
     wide = [np.full(len(part), variance) for part in (left, values)]
     return _Candidate(("trees",), ones, left, wide[0], values, wide[1])

@@ -1,0 +1,179 @@
+"""Runs that were lost, filled: forms of inputs and answers, and what is said of them."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import codedmap as cm
+from codedmap import Status
+
+rng = np.random.default_rng(0)
+X = rng.uniform(size=(80, 3))
+Y = np.stack([np.sin(3 * X[:, 0]) + X[:, 1], X[:, 2] ** 2], axis=1)
+LOST = np.arange(80) % 7 == 0
+
+
+def lossy(answers: np.ndarray = Y) -> np.ndarray:
+    answers = answers.copy()
+    answers[LOST] = np.nan
+    return answers
+
+
+def test_what_is_known_stays_and_what_is_lost_is_estimated():
+    result = cm.fill(X, lossy())
+    np.testing.assert_array_equal(result.values[~LOST], Y[~LOST])
+    assert (result.stderr[~LOST] == 0).all()
+    assert (result.stderr[LOST] > 0).all()
+    np.testing.assert_array_equal(result.status, np.where(LOST, Status.ESTIMATED, Status.EXACT))
+    assert np.abs(result.values - Y).max() < 0.01
+    assert (result.left_out < 0.01).all()
+    assert "80 rows: 68 exact, 12 estimated" in str(result)
+    assert pickle.loads(pickle.dumps(result)).methods == result.methods
+
+
+def test_entries_that_are_missing_alone_are_filled_alone():
+    answers = lossy()
+    answers[3, 1] = np.nan
+    result = cm.fill(X, answers)
+    assert result.values[3, 0] == Y[3, 0]
+    assert result.stderr[3, 0] == 0
+    assert result.stderr[3, 1] > 0
+    assert result.values[3, 1] == pytest.approx(Y[3, 1], abs=0.01)
+    assert result.status[3] == Status.ESTIMATED
+
+
+def test_answers_of_any_shape_and_kind():
+    plain = cm.fill(X, lossy()).values
+    assert cm.fill(X, lossy()[:, 0]).values.shape == (80,)
+    shaped = cm.fill(X.reshape(80, 1, 3), lossy().reshape(80, 2, 1))
+    np.testing.assert_allclose(shaped.values[..., 0], plain)
+    narrow = cm.fill(X, lossy().astype(np.float32))
+    assert narrow.values.dtype == narrow.stderr.dtype == np.float32
+    masked = np.ma.array(Y, mask=np.repeat(LOST[:, None], 2, axis=1))
+    np.testing.assert_allclose(cm.fill(X, masked).values, plain)
+    counts = np.ma.array(np.arange(80), mask=LOST)
+    assert cm.fill(X, counts).values.dtype == np.float64
+    both = lossy()[:, 0] + 1j * lossy()[:, 1]
+    result = cm.fill(X, both)
+    assert result.values.dtype == np.complex128
+    np.testing.assert_allclose(result.values, plain[:, 0] + 1j * plain[:, 1])
+
+
+def test_frames_come_back_as_frames():
+    frame = pd.DataFrame(lossy(), columns=["flow", "snow"], index=range(100, 180))
+    result = cm.fill(pd.DataFrame(X, columns=list("abc")), frame)
+    assert list(result.values.columns) == ["flow", "snow"]
+    assert result.values.index.equals(frame.index)
+    assert result.outputs == ("flow", "snow")
+    assert result.inputs == ("a", "b", "c")
+    series = cm.fill(X, frame["flow"])
+    assert series.values.name == "flow"
+    np.testing.assert_allclose(series.values, result.values["flow"])
+    polars = pytest.importorskip("polars")
+    other = cm.fill(
+        polars.DataFrame(dict(zip("abc", X.T, strict=True))),
+        polars.DataFrame({"flow": lossy()[:, 0]}),
+    )
+    np.testing.assert_allclose(other.values["flow"], result.values["flow"])
+    assert isinstance(cm.fill(X, polars.Series("flow", lossy()[:, 0])).values, polars.Series)
+
+
+def test_known_answers_help():
+    few = np.where(np.arange(80) < 8, Y[:, 0], np.nan)
+    alone = cm.fill(X, few)
+    helped = cm.fill(X[:40], few[:40], known=(X[40:], Y[40:, 0]))
+    errors = [np.sqrt(((r.values[8:40] - Y[8:40, 0]) ** 2).mean()) for r in (alone, helped)]
+    assert errors[1] < errors[0] / 4
+    assert len(helped.values) == 40
+
+
+def test_rows_that_failed_are_not_filled():
+    flags = np.zeros(80, dtype=bool)
+    flags[[0, 7]] = True
+    for failed in ([0, 7], flags):
+        result = cm.fill(X, lossy(), failed=failed)
+        assert result.status[[0, 7]].tolist() == [Status.FAILED] * 2
+        assert np.isnan(result.values[[0, 7]]).all()
+        assert np.isinf(result.stderr[[0, 7]]).all()
+        assert result.status[14] == Status.ESTIMATED
+
+
+def test_with_too_few_answers_rows_are_missing():
+    for answered in ([], [3]):
+        answers = np.full(80, np.nan)
+        answers[answered] = 1.0
+        result = cm.fill(X, answers)
+        expected = np.full(80, Status.MISSING)
+        expected[answered] = Status.EXACT
+        np.testing.assert_array_equal(result.status, expected)
+        assert np.isinf(result.stderr[expected == Status.MISSING]).all()
+
+
+def test_infinite_answers_stay_and_are_not_used():
+    answers = lossy()[:, 0]
+    plain = cm.fill(np.delete(X, 1, axis=0), np.delete(answers, 1))
+    answers[1] = np.inf
+    result = cm.fill(X, answers)
+    assert result.values[1] == np.inf
+    assert result.status[1] == Status.EXACT
+    np.testing.assert_allclose(np.delete(result.values, 1)[::6], plain.values[::6], atol=1e-3)
+
+
+def test_losses_that_depend_on_the_inputs_are_named():
+    points = np.random.default_rng(1).uniform(size=(300, 3))
+    answers = np.sin(3 * points[:, 0])
+    answers[points[:, 1] > 0.8] = np.nan
+    frame = pd.DataFrame(points, columns=["rain", "slope", "soil"])
+    with pytest.warns(UserWarning, match=r"not lost at random: of the rows with slope > 0\.[78]"):
+        result = cm.fill(frame, answers)
+    assert "slope" in result.losses
+    assert "losses depend on the inputs" in str(result)
+    assert cm.fill(X, lossy()).losses is None
+
+
+def test_a_picture_shows_what_is_estimated():
+    figure = cm.fill(X, lossy()).plot("y1")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["x2", "x0", "x1"] or (
+        figure.axes[0].get_xlabel() == "x2"
+    )
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((X[:10], Y), "X has 10 rows and y 80"),
+        (
+            (pd.DataFrame({"soil": ["clay", "sand"] * 40}), Y),
+            "column 'soil' of X has no numbers.*get_dummies",
+        ),
+        ((np.where(X > 0.99, np.nan, X), Y), "NaN or infinite .the first is x. of row"),
+        ((X, ["a"] * 80), "y has dtype"),
+        ((X, 3.0), "y has dtype"),
+        ((np.zeros(0), np.zeros(0)), "row for each run"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments, said):
+    with pytest.raises(cm.InvalidArgument, match=said):
+        cm.fill(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"failed": [1]}, "row 1 is failed, and has an answer"),
+        ({"failed": [80]}, "names row 80 of 80"),
+        ({"failed": [0.5]}, "numbers of rows"),
+        ({"known": X}, "must be a pair"),
+        ({"known": (X, Y[:, 0])}, "1 numbers a row, and the others 2"),
+        ({"known": (X[:, :2], Y)}, "the known inputs have 2 numbers a row"),
+        ({"known": (X[:5], Y)}, "known X0 has 5 rows and y0 80"),
+    ],
+)
+def test_bad_options_are_one_clear_error(options, said):
+    with pytest.raises(cm.InvalidArgument, match=said):
+        cm.fill(X, lossy(), **options)

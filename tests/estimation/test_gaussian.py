@@ -1,0 +1,159 @@
+"""One process over many points: its formulas against others that are slower, its kernel against what is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codedmap.estimation.gaussian import Fitted, Kernel, _loss, likeliest
+from codedmap.estimation.nearest import Nearest, nearest
+
+KINDS = ["matern32", "matern52", "gaussian"]
+
+
+def drawn(rows: int = 40, dimensions: int = 3, outputs: int = 2, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    points = rng.standard_normal((rows, dimensions))
+    answers = np.sin(2 * points[:, :1]) + points @ rng.standard_normal((dimensions, outputs))
+    return points, answers + 0.1 * rng.standard_normal(answers.shape)
+
+
+def dense(kernel: Kernel, points: np.ndarray, answers: np.ndarray, wanted: np.ndarray):
+    """Means, variances and s² as in Rasmussen and Williams (2006), equations 2.41 and 2.42."""
+
+    def correlations(one, other):
+        away = np.sqrt((((one[:, None] - other) * kernel.scales) ** 2).sum(axis=2))
+        if kernel.smoothness == "gaussian":
+            return np.exp(-(away**2) / 2)
+        if kernel.smoothness == "matern32":
+            return (1 + np.sqrt(3) * away) * np.exp(-np.sqrt(3) * away)
+        return (1 + np.sqrt(5) * away + 5 * away**2 / 3) * np.exp(-np.sqrt(5) * away)
+
+    def basis(rows):
+        return (
+            np.hstack([np.ones((len(rows), 1)), rows]) if kernel.linear else np.ones((len(rows), 1))
+        )
+
+    inverse = np.linalg.inv(correlations(points, points) + kernel.noise * np.eye(len(points)))
+    plane, there = basis(points), basis(wanted)
+    inner = np.linalg.inv(plane.T @ inverse @ plane)
+    slopes = inner @ plane.T @ inverse @ answers
+    rest = answers - plane @ slopes
+    cross = correlations(wanted, points)
+    short = there - cross @ inverse @ plane
+    variance = 1 + kernel.noise - np.einsum("mn,nk,mk->m", cross, inverse, cross)
+    variance += np.einsum("mp,pq,mq->m", short, inner, short)
+    scale = np.einsum("nq,nk,kq->q", rest, inverse, rest) / (len(points) - plane.shape[1])
+    return there @ slopes + cross @ inverse @ rest, variance, scale
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("smoothness", KINDS)
+def test_the_gradient_is_that_of_the_loss(smoothness, linear):
+    points, answers = drawn()
+    place = np.log([0.7, 0.2, 1.5, 1e-3])
+    _, gradient = _loss(place, points, answers, smoothness, linear)
+    for k in range(4):
+        step = np.zeros(4)
+        step[k] = 1e-5
+        up, down = (_loss(place + s, points, answers, smoothness, linear)[0] for s in (step, -step))
+        assert gradient[k] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("smoothness", KINDS)
+def test_estimates_are_those_of_the_textbook(smoothness, linear):
+    points, answers = drawn()
+    wanted = drawn(rows=7, seed=1)[0]
+    kernel = Kernel(np.array([0.7, 0.2, 1.5]), 1e-2, smoothness, linear)
+    means, variances, scale = dense(kernel, points, answers, wanted)
+    fitted = Fitted(points, answers, kernel)
+    found, wide = fitted.predict(wanted)
+    np.testing.assert_allclose(found, means, rtol=1e-8)
+    np.testing.assert_allclose(wide, variances, rtol=1e-8)
+    np.testing.assert_allclose(fitted.variance, scale, rtol=1e-8)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("sample", [None, [3, 17]])
+def test_what_is_left_out_is_estimated_without_it(linear, sample):
+    points, answers = drawn()
+    kernel = Kernel(np.array([0.7, 0.2, 1.5]), 1e-2, "matern52", linear)
+    off, variances = Fitted(points, answers, kernel).left_out(
+        None if sample is None else np.array(sample)
+    )
+    for place, row in enumerate(range(40) if sample is None else sample):
+        others = np.arange(40) != row
+        means, wide, _ = dense(kernel, points[others], answers[others], points[row : row + 1])
+        np.testing.assert_allclose(off[place], answers[row] - means[0], rtol=1e-7, atol=1e-10)
+        assert variances[place] == pytest.approx(wide[0], rel=1e-7)
+
+
+def test_a_dimension_that_does_not_matter_has_a_long_scale():
+    points, _ = drawn(rows=150)
+    answers = np.sin(3 * points[:, 1])[:, None]
+    start = Kernel(np.ones(3), 1e-4, "gaussian", False)
+    kernel = likeliest(points, answers, [start], smoothness="gaussian", linear=False, steps=50)
+    assert kernel.scales[1] > 10 * max(kernel.scales[0], kernel.scales[2])
+
+
+def test_noise_is_found():
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((300, 2))
+    answers = np.sin(points[:, :1]) + 0.3 * rng.standard_normal((300, 1))
+    start = Kernel(np.ones(2), 1e-4, "matern52", False)
+    kernel = likeliest(points, answers, [start], smoothness="matern52", linear=False, steps=50)
+    scale = Fitted(points, answers, kernel).variance[0]
+    assert np.sqrt(kernel.noise * scale) == pytest.approx(0.3, rel=0.15)
+
+
+def test_equal_points_are_no_obstacle():
+    points, answers = drawn()
+    points, answers = np.concatenate([points, points]), np.concatenate([answers, answers])
+    fitted = Fitted(points, answers, Kernel(np.ones(3), 1e-10, "gaussian", False))
+    means, variances = fitted.predict(points[:5])
+    assert np.isfinite(means).all()
+    assert (variances > 0).all()
+
+
+def test_the_nearest_points_are_those_nearest():
+    rng = np.random.default_rng(0)
+    points, wanted = rng.standard_normal((500, 4)), rng.standard_normal((30, 4))
+    away = ((wanted[:, None] - points) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(nearest(points, wanted, 10), np.argsort(away, axis=1)[:, :10])
+    itself = np.arange(30)
+    found = nearest(points, points[:30], 10, itself)
+    assert not (found == itself[:, None]).any()
+
+
+@pytest.mark.parametrize("smoothness", KINDS)
+def test_of_few_points_the_nearest_are_all(smoothness):
+    points, answers = drawn()
+    wanted = drawn(rows=300, seed=1)[0]
+    kernel = Kernel(np.array([0.7, 0.2, 1.5]), 1e-2, smoothness, False)
+    near, everything = (
+        Nearest(np.vstack([points, points[:1] + 9]), np.vstack([answers, answers[:1]]), kernel),
+        Fitted(np.vstack([points, points[:1] + 9]), np.vstack([answers, answers[:1]]), kernel),
+    )
+    inside = (
+        np.abs(wanted).max(axis=1) < 1.0
+    )  # the point that is left out, the farthest, does not matter here
+    for one, other in zip(
+        near.predict(wanted[inside]), everything.predict(wanted[inside]), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=2e-2, atol=2e-3)
+
+
+def test_many_points_are_as_good_by_their_nearest():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1.5, 1.5, (2000, 3))
+    answers = (np.sin(2 * points[:, 0]) * points[:, 1] + points[:, 2] ** 2)[:, None]
+    kernel = Kernel(np.array([0.6, 0.4, 0.4]), 1e-6, "matern52", False)
+    wanted = rng.uniform(-1.5, 1.5, (300, 3))
+    truth = np.sin(2 * wanted[:, 0]) * wanted[:, 1] + wanted[:, 2] ** 2
+    errors = [
+        np.sqrt(((model(points, answers, kernel).predict(wanted)[0][:, 0] - truth) ** 2).mean())
+        for model in (Fitted, Nearest)
+    ]
+    assert errors[1] < 2.0 * errors[0]
+    assert errors[1] < 0.01

@@ -1,0 +1,268 @@
+"""Estimates from all answers: as good as others', in any units, with standard errors that hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import RBFInterpolator
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from codedmap.estimation.calibration import calibrated
+from codedmap.estimation.losses import dependence
+from codedmap.estimation.space import Space
+from codedmap.estimation.surrogate import estimates
+from codedmap.estimation.transforms import NONE, Transform, transforms
+
+
+def wave(x):
+    return np.sin(4 * x[:, 0]) + x[:, 1] * x[:, 2]
+
+
+def jump(x):
+    return np.where(x[:, 0] + 0.5 * x[:, 1] > 0.8, 3.0, 0.0) + x[:, 2]
+
+
+def orders(x):
+    return np.exp(6 * x[:, 0]) * (1 + x[:, 1])
+
+
+def noisy(x):
+    return x[:, 0] + 0.3 * np.random.default_rng(9).standard_normal(len(x))
+
+
+FUNCTIONS = [wave, jump, orders, noisy]
+
+
+def split(fn, rows: int = 300, dimensions: int = 4, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(size=(rows, dimensions))
+    answers = fn(points)
+    lost = rng.random(rows) < 0.2
+    return points[~lost], answers[~lost][:, None], points[lost], answers[lost][:, None]
+
+
+def error(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(((found - truth) ** 2).mean()))
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS)
+def test_it_is_as_good_as_the_best_of_others(fn):
+    points, answers, wanted, truth = split(fn)
+    found = estimates(points, answers, wanted)
+    near = ((wanted[:, None] - points) ** 2).sum(axis=2).argmin(axis=1)
+    others = [
+        np.full_like(truth, answers.mean()),
+        answers[near],
+        RBFInterpolator(points, answers, neighbors=50)(wanted),
+        HistGradientBoostingRegressor(random_state=0)
+        .fit(points, answers[:, 0])
+        .predict(wanted)[:, None],
+    ]
+    assert error(found.values, truth) < 1.1 * min(error(other, truth) for other in others)
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS)
+def test_standard_errors_hold(fn):
+    ratios = []
+    for seed in range(4):
+        points, answers, wanted, truth = split(fn, seed=seed)
+        found = estimates(points, answers, wanted)
+        ratios.append((found.values - truth) / found.stderr)
+        assert (found.stderr > 0).all()
+    ratio = np.concatenate(ratios)
+    assert 0.6 < np.sqrt((ratio**2).mean()) < 1.5
+    assert 0.88 < (np.abs(ratio) < 2).mean() < 0.995
+
+
+def test_standard_errors_widen_outside_the_sample():
+    points, answers, wanted, _ = split(wave)
+    inside, outside = (estimates(points, answers, w).stderr for w in (wanted, wanted + 2.0))
+    assert np.median(outside) > 10 * np.median(inside)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 100), st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3))
+def test_units_do_not_matter(seed, inputs, outputs, shift):
+    points, answers, wanted, _ = split(wave, rows=60, seed=seed)
+    plain = estimates(points, answers, wanted)
+    factors = 10.0 ** np.array([inputs, -inputs, 0.0, 1.0])
+    unit = 10.0**outputs
+    other = estimates(points * factors, unit * (answers + shift), wanted * factors)
+    spread = answers.std()
+    assert error(other.values / unit - shift, plain.values) < 0.02 * spread
+    assert np.median(other.stderr / unit / plain.stderr) == pytest.approx(1.0, rel=0.2)
+
+
+def test_several_outputs_each_have_a_kernel_of_their_own():
+    points, _, wanted, _ = split(wave)
+    answers = np.stack([wave(points), np.sin(9 * points[:, 3])], axis=1)
+    found = estimates(points, answers, wanted)
+    truth = np.stack([wave(wanted), np.sin(9 * wanted[:, 3])], axis=1)
+    for column in range(2):
+        alone = estimates(points, answers[:, column : column + 1], wanted)
+        np.testing.assert_allclose(
+            found.values[:, column], alone.values[:, 0], rtol=1e-6, atol=1e-8
+        )
+        assert error(found.values[:, column], truth[:, column]) < 0.02
+
+
+def test_many_outputs_by_their_components():
+    points, _, wanted, _ = split(wave)
+    along = np.linspace(0, 1, 50)
+
+    def profile(x):
+        return wave(x)[:, None] * along + np.cos(3 * x[:, 1:2] + along) + 0.01 * x[:, 3:] * along**2
+
+    found = estimates(points, profile(points), wanted)
+    truth = profile(wanted)
+    assert found.values.shape == truth.shape
+    ratio = (found.values - truth) / found.stderr
+    assert error(found.values, truth) < 0.01 * truth.std()
+    assert 0.5 < np.sqrt((ratio**2).mean()) < 1.6
+
+
+def test_many_columns_by_their_directions():
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((300, 3))
+    points = hidden @ rng.standard_normal((3, 200)) + 0.01 * rng.standard_normal((300, 200))
+    answers = np.sin(hidden[:, :1]) + hidden[:, 1:2]
+    found = estimates(points[:250], answers[:250], points[250:])
+    assert error(found.values, answers[250:]) < 0.1
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 5, 7, 12])
+def test_few_answers(rows):
+    points, answers, wanted, _ = split(wave)
+    found = estimates(points[:rows], answers[:rows], wanted)
+    assert np.isfinite(found.values).all()
+    assert (found.stderr > 0).all()
+    assert np.isfinite(found.stderr).all()
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1e12, 1e300])
+def test_numbers_of_any_size(unit):
+    points, answers, wanted, truth = split(wave)
+    found = estimates(points, unit * answers, wanted)
+    assert error(found.values / unit, truth) < 0.05
+    assert (found.stderr > 0).all()
+
+
+def test_constant_outputs_and_equal_inputs():
+    points, answers, wanted, _ = split(wave)
+    found = estimates(points, np.full_like(answers, 7.0), wanted)
+    np.testing.assert_allclose(found.values, 7.0)
+    assert (found.stderr > 0).all()
+    assert found.methods == ("constant",)
+    found = estimates(np.ones_like(points), answers, np.ones_like(wanted))
+    np.testing.assert_allclose(found.values, answers.mean())
+    np.testing.assert_allclose(found.stderr, answers.std(), rtol=0.1)
+
+
+def test_without_time_there_are_means_of_neighbours():
+    points, answers, wanted, truth = split(wave)
+    found = estimates(points, answers, wanted, time_left=lambda: 0.0)
+    assert "neighbours" in found.methods[0]
+    assert error(found.values, truth) < answers.std()
+    ratio = (found.values - truth) / found.stderr
+    assert 0.6 < np.sqrt((ratio**2).mean()) < 1.5
+
+
+def test_the_same_answers_give_the_same_estimates():
+    points, answers, wanted, _ = split(wave, rows=700)
+    one, two = (estimates(points, answers, wanted, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one.values, two.values)
+    np.testing.assert_array_equal(one.stderr, two.stderr)
+
+
+def test_a_column_over_orders_of_magnitude_goes_by_its_logarithm():
+    rng = np.random.default_rng(0)
+    points = np.stack([10.0 ** rng.uniform(-6, 0, 200), rng.uniform(1, 200, 200)], axis=1)
+    seen = Space.of(points).seen(points)
+    logarithm = np.log10(points[:, 0])
+    np.testing.assert_allclose(seen[:, 0], (logarithm - logarithm.mean()) / logarithm.std())
+    np.testing.assert_allclose(
+        seen[:, 1], (points[:, 1] - points[:, 1].mean()) / points[:, 1].std()
+    )
+
+
+@pytest.mark.parametrize("transform", [NONE, Transform("logarithm"), Transform("asinh", 0.3, 0.7)])
+def test_means_and_variances_come_back_from_another_scale(transform):
+    values = np.array([0.5, 1.0, 4.0])
+    there = transform.there(values)
+    means, variances = transform.back(there, np.full(3, 1e-12))
+    np.testing.assert_allclose(means, values, rtol=1e-9)
+    draws = there + 0.4 * np.random.default_rng(0).standard_normal((400_000, 3))
+    if transform.name == "logarithm":
+        back = np.exp(draws)
+    elif transform.name == "asinh":
+        back = np.sinh(draws) * 0.7 + 0.3
+    else:
+        back = draws
+    means, variances = transform.back(there, np.full(3, 0.16))
+    np.testing.assert_allclose(means, back.mean(axis=0), rtol=0.01)
+    np.testing.assert_allclose(variances, back.var(axis=0), rtol=0.03)
+
+
+def test_other_scales_are_tried_for_skewed_outputs_only():
+    rng = np.random.default_rng(0)
+    assert [t.name for t in transforms(rng.standard_normal(500))] == []
+    assert "logarithm" in [t.name for t in transforms(np.exp(2 * rng.standard_normal(500)))]
+    assert [t.name for t in transforms(rng.standard_t(2, 500))] == ["asinh"]
+
+
+def test_errors_are_calibrated_around_a_point():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(size=(800, 1))
+    spread = np.where(points[:, 0] < 0.5, 0.1, 1.0)
+    residuals = (spread * rng.standard_normal(800))[:, None]
+    wanted = np.array([[0.25], [0.75]])
+    said, wide = np.full((800, 1), 4.0), np.full((2, 1), 4.0)
+    low, high = calibrated(points, residuals, said, wanted, wide)[:, 0]
+    assert high > 3 * low
+    even = calibrated(points, rng.standard_normal((800, 1)), said, wanted, wide)
+    np.testing.assert_allclose(even, 1.0, rtol=0.15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_in_a_region_are_named(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(size=(300, 5))
+    lost = (points[:, 2] > 0.7) & (points[:, 4] < 0.6)
+    said = dependence(points, lost, list("abcde"), 0)
+    assert said is not None
+    assert "c > 0.7" in said
+    assert "e <= 0.6" in said or "e <= 0.5" in said
+    assert "100% are lost" in said
+
+
+def test_losses_at_random_are_not_remarked():
+    remarks = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        points = rng.uniform(size=(200, 5))
+        remarks += dependence(points, rng.random(200) < 0.2, list("abcde"), 0) is not None
+        twice = np.repeat(points[:100], 2, axis=0)
+        remarks += (
+            dependence(twice, np.repeat(rng.random(100) < 0.2, 2), list("abcde"), 0) is not None
+        )
+    assert remarks == 0
+
+
+def test_time_that_is_left_is_heeded():
+    points, answers, wanted, _ = split(wave, rows=1500)
+    clock = [100.0]
+    asked = []
+
+    def time_left() -> float:
+        asked.append(clock[0])
+        clock[0] -= 40.0  # each search takes as long
+        return clock[0]
+
+    found = estimates(points, answers, wanted, time_left=time_left)
+    assert len(asked) <= 4
+    assert np.isfinite(found.values).all()
+    assert math.isfinite(found.left_out[0])
