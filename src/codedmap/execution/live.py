@@ -17,6 +17,7 @@ from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from .scheduler import (
     Abandon,
+    Added,
     Answered,
     Call,
     CallFailed,
@@ -27,6 +28,7 @@ from .scheduler import (
     FailRows,
     Joined,
     Loss,
+    More,
     Scheduler,
     Start,
     Stop,
@@ -75,6 +77,10 @@ class Work(Protocol):
 
     def decode(self, decision: Decode) -> Decoded:
         """Decode a chunk."""
+        ...
+
+    def more(self, decision: More) -> tuple[int, bool]:
+        """Find more groups; how many there are, and whether they are the last."""
         ...
 
 
@@ -204,6 +210,8 @@ class LiveJob:
                 self._work.fail(decision)
             case Decode():
                 self._handle(self._work.decode(decision))
+            case More():
+                self._handle(Added(self.seconds, *self._work.more(decision)))
 
     # Calls --------------------------------------------------------------------------------------------
 
