@@ -255,7 +255,7 @@ def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
             f"{options.stragglers} counts on had come: {options.code} has no error bars, and these "
             "estimates may be far off"
         )
-    unknown = result.stderr is not None and bool((result.status >= cm.Status.FAILED).any())
+    unknown = bool((result.status >= cm.Status.FAILED).any())
     return int(options.falls_short(bool(result.exact.all()), unknown, result.outcome.value))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import hashlib
 import types
@@ -101,7 +102,8 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
             return [value.__module__, value.__qualname__, *_methods(value)]
     wrapped = getattr(value, "__wrapped__", None)  # as of functools.cache
     try:
-        state: Any = value.__reduce_ex__(4)
+        reduce = copyreg.dispatch_table.get(type(value))
+        state: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
     except Exception:  # a lock, a file, a session of some library
         state = None
     if isinstance(state, tuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,10 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} could not be written to ({error.strerror or error}): make room or allow writing, and go on "
             "with resume=True; rows that were written before are kept"
         ) from error
+
+
+_BEGUN = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} (\{[^\n]*)?")
+"""A first line that was not finished."""
 
 
 class Journal:
@@ -109,7 +114,7 @@ class Journal:
     def _read(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         with os.fdopen(os.dup(self._file), "rb") as file:
             content = file.read()
-        if b"\n" not in content:  # it was begun and came to nothing
+        if _BEGUN.fullmatch(content):  # it came to nothing
             os.ftruncate(self._file, 0)
             self.add({"codedmap": job})
             return []

@@ -198,7 +198,7 @@ class NpyOutput:
         dtype = np.lib.format.descr_to_dtype(descr)
         if dtype.hasobject:
             raise InvalidAnswer(
-                "answers are Python objects, which a .npy file cannot hold safely: return numbers, or give a path "
+                "answers are Python objects, which a .npy file cannot hold safely: return numbers or text, or give a path "
                 "ending in .parquet for text"
             )
         self._values = _NpyFile(self.paths[0], dtype, tuple(shape), rows, new=new)
@@ -236,8 +236,14 @@ class NpyOutput:
             file.write([(0, len(stderr))], stderr)
             file.sync()
             file.close()
-        values = None if self._values is None else np.load(self.paths[0], mmap_mode="r")
-        return values, None if stderr is None else np.load(self.paths[2], mmap_mode="r")
+        values = (
+            None
+            if self._values is None
+            else np.load(self.paths[0], mmap_mode="r", allow_pickle=False)
+        )
+        return values, None if stderr is None else np.load(
+            self.paths[2], mmap_mode="r", allow_pickle=False
+        )
 
     def seal(self) -> str:
         return ""

@@ -121,7 +121,9 @@ class ParquetOutput:
         empty = self._pa.Table.from_pylist([dict.fromkeys(schema.names)], schema=schema)
         tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
         firsts = np.r_[0, np.cumsum([len(table) for table in tables])]
-        return self._pa.concat_tables(tables).take(firsts[which] + place[rows])
+        return self._pa.concat_tables(tables).take(
+            firsts[which] + np.where(piece[rows] < 0, 0, place[rows])
+        )
 
     @cached_property
     def _schema(self) -> Any:

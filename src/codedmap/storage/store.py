@@ -175,7 +175,7 @@ class Store(Closing):
         status[begin : begin + len(known)] = known
         self.status = status
         if self._form is not None:
-            self._output.resize(end)
+            self._output.resize(max(end, len(self._restored)))
 
     def finish(self) -> tuple[Any, Any]:
         """Complete the output; values and standard errors, opened for reading.
@@ -308,6 +308,7 @@ class Store(Closing):
         lines = [record for record in later if "rows" in record]
         growing = self._inputs.growing is not None
         size = max((end for line in lines for _, end in line["rows"]), default=0)
+        size = max(size, len(self.status))
         status = np.full(size, Status.MISSING, np.int8) if growing else self.status
         try:
             sealed = later[-1:] == [{"seal": self._output.seal()}]

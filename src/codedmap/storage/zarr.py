@@ -47,11 +47,19 @@ class ZarrOutput:
                         "status and stderr: return such, or give a path ending in .parquet"
                     )
                 self._array(name, dtype, (rows, *shape), np.nan if dtype.kind in "fc" else 0)
-            self._array("status", np.dtype(np.int8), (rows,), int(Status.MISSING))
+            self._group.create_array(
+                "status",
+                shape=(rows,),
+                dtype=np.int8,
+                fill_value=int(Status.MISSING),
+                overwrite=True,
+            )
 
     def _array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], fill: Any) -> Any:
         if name in self._group:
             array = self._group[name]
+            if array.shape[1:] == shape[1:]:
+                array.resize(shape)  # it had as many rows as an iterator had given
             if array.dtype != dtype or array.shape != shape:
                 raise ValueError(
                     f"{name} is damaged: it has dtype {array.dtype} and shape {array.shape}"
@@ -80,7 +88,20 @@ class ZarrOutput:
         return {"values": checksum(made)}
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        return checksum(self._read(runs).values()) == str(record["values"])
+        try:
+            return checksum(self._read(runs).values()) == str(record["values"])
+        except Exception:  # whatever a codec raises
+            self._remove_chunks(runs)
+            return False
+
+    def _remove_chunks(self, runs: Runs) -> None:
+        """Remove chunks that cannot be read, or none of their rows could be written again."""
+        for name in self._form:
+            array = self._group[name]
+            for begin, end in runs:
+                for chunk in range(begin // array.chunks[0], -(-end // array.chunks[0])):
+                    key = array.metadata.encode_chunk_key((chunk, *[0] * (array.ndim - 1)))
+                    (self.paths[0] / name / key).unlink(missing_ok=True)
 
     def read(self, rows: np.ndarray) -> Columns:
         return self._read(runs_of(rows))
@@ -103,8 +124,7 @@ class ZarrOutput:
         self.sync(status)
         with writing(self.paths[0]):
             if stderr is not None:
-                array = self._array("stderr", stderr.dtype, stderr.shape, np.inf)
-                array[:] = stderr
+                self._group.create_array("stderr", data=stderr, overwrite=True)
             elif "stderr" in self._group:
                 del self._group["stderr"]
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
