@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,86 +12,106 @@ from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
 from ..execution.inputs import InputRows
 from ..results.status import Status
-from ..results.trees import Rows, leaves, map_leaves
+from ..results.trees import leaves, map_leaves
 
-__all__ = ["Estimates", "estimate_missing"]
+__all__ = ["Estimates", "estimate_missing", "warn_of_losses"]
 
-_TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
+_SAMPLE = 4096  # answered rows, where they are in a file
+_BLOCK = 1 << 17  # rows estimated at a time
+_TESTED = 4000  # rows by which it is tested whether losses depend on the inputs
 
 
 class Estimates(NamedTuple):
-    """Values of all rows, some of them estimated."""
+    """Estimates of some rows."""
 
     rows: np.ndarray
-    """(e,) int: the rows that are estimated."""
+    """(e,) int, ascending."""
     values: Any
-    """A tree of arrays (m, *y)."""
+    """A tree of arrays (e, *y)."""
     stderr: Any
-    """Like ``values``: 0 where exact, infinite where nothing is known."""
+    """Like ``values``: above 0."""
+
+    @property
+    def row_stderr(self) -> np.ndarray:
+        """(e,): root mean square over the outputs of each row."""
+        flat = [leaf.reshape(len(leaf), -1) for leaf in leaves(self.stderr)]
+        return np.asarray(np.sqrt((np.concatenate(flat, axis=1) ** 2).mean(axis=1)))
 
 
 def estimate_missing(
-    inputs: InputRows, answers: Rows, status: np.ndarray, time_left: Callable[[], float]
-) -> Estimates | None:
-    """Estimate the rows that are MISSING from the exact ones.
+    inputs: InputRows,
+    status: np.ndarray,
+    answers: Callable[[np.ndarray], Any],
+    time_left: Callable[[], float],
+    *,
+    sample: bool = False,
+) -> Iterator[Estimates]:
+    """Estimate the rows that are MISSING from the exact ones, some at a time.
 
-    FAILED rows are not estimated: they failed because of their inputs. None if nothing can be estimated:
+    FAILED rows are not estimated: they failed because of their inputs. Nothing if nothing can be estimated:
     the inputs are not one array of finite numbers, an output is not a number, or too few rows are exact.
 
     Parameters
     ----------
     inputs : InputRows
-    answers : Rows
     status : ndarray, shape (m,)
+    answers : callable
+        The answers of some rows.
     time_left : callable
         Seconds until estimates should be there.
+    sample : bool
+        Whether to use some of the answers only, so that they need not fit into memory.
     """
-    array = inputs.array
     exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
-    if array is None or len(exact) < 2 or not len(missing):
-        return None
-    points = array.reshape(len(array), -1).astype(np.float64)
-    values = map_leaves(_as_floats, answers.values(status != Status.EXACT))
-    columns = leaves(values)
+    if sample and len(exact) > _SAMPLE:
+        exact = np.sort(np.random.default_rng(0).choice(exact, _SAMPLE, replace=False))
+    if not inputs.numeric or len(exact) < 2 or not len(missing):
+        return
+    points, tree = inputs.points(exact), map_leaves(_as_floats, answers(exact))
+    columns = leaves(tree)
     if not np.isfinite(points).all() or any(column.dtype.kind != "f" for column in columns):
-        return None
-    flat = np.concatenate([column[exact].reshape(len(exact), -1) for column in columns], axis=1)
+        return
+    flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
     usable = np.isfinite(flat).all(axis=1)
-    if usable.sum() < 2:
-        return None
-    found = estimates(
-        points[exact][usable], flat[usable].astype(np.float64), points[missing], time_left=time_left
-    )
-    spreads: list[np.ndarray] = []
-    begin = 0
-    for column in columns:
-        width = int(np.prod(column.shape[1:], dtype=int))
-        part = slice(begin, begin + width)
-        shape = (len(missing), *column.shape[1:])
-        column[missing] = found.values[:, part].reshape(shape)
-        spread = np.zeros(column.shape)
-        spread[status == Status.FAILED] = np.inf
-        spread[missing] = found.stderr[:, part].reshape(shape)
-        spreads.append(spread)
-        begin += width
-    if time_left() > _TESTING:
-        _warn(points, status)
-    parts = iter(spreads)
-    return Estimates(missing, values, map_leaves(lambda _: next(parts), values))
+    points, flat = points[usable], flat[usable].astype(np.float64)
+    if len(points) < 2:
+        return
+    for begin in range(0, len(missing), _BLOCK):
+        rows = missing[begin : begin + _BLOCK]
+        wanted = inputs.points(rows)
+        if not np.isfinite(wanted).all():
+            return
+        found = estimates(points, flat, wanted, time_left=time_left)
+        yield Estimates(rows, _unflattened(found.values, tree), _unflattened(found.stderr, tree))
 
 
-def _as_floats(leaf: np.ndarray) -> np.ndarray:
-    """A leaf with room for estimates: NaN where rows are missing has made integers floats already."""
-    return leaf.astype(np.float64) if leaf.dtype.kind in "biu" else leaf
-
-
-def _warn(points: np.ndarray, status: np.ndarray) -> None:
+def warn_of_losses(inputs: InputRows, status: np.ndarray) -> None:
     """Warn if which rows are missing depends on their inputs, as it does where these decide how long a call takes."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(status))[:_TESTED])
+    points = inputs.points(rows)
+    if not np.isfinite(points).all():
+        return
     names = [f"input {k}" for k in range(points.shape[1])]
-    losses = dependence(points, status == Status.MISSING, names, seed=0)
+    losses = dependence(points, status[rows] >= Status.FAILED, names, seed=0)
     if losses is not None:
         warnings.warn(
             f"rows are not missing at random: {losses}. Estimates there rest on few answers, or on none like them, and "
             "may be biased",
-            stacklevel=5,
+            stacklevel=4,
         )
+
+
+def _as_floats(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float64) if leaf.dtype.kind in "biu" else leaf
+
+
+def _unflattened(flat: np.ndarray, tree: Any) -> Any:
+    """Rows of numbers as a tree like another."""
+    begin = 0
+
+    def leaf(like: np.ndarray) -> np.ndarray:
+        nonlocal begin
+        begin, end = begin + int(np.prod(like.shape[1:], dtype=int)), begin
+        return flat[:, end:begin].reshape(len(flat), *like.shape[1:]).astype(like.dtype)
+
+    return map_leaves(leaf, tree)

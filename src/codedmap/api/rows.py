@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
+from ..execution.job_rows import JobRows
 from ..execution.live import LiveJob
 from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Job, Scheduler
@@ -19,14 +22,16 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.trees import map_leaves
-from .missing import Estimates, estimate_missing
+from ..storage.store import Store
+from .missing import Estimates, estimate_missing, warn_of_losses
 
 __all__ = ["RowsJob"]
 
 _LEAST, _SHARE = (
-    5.0,
+    3.0,
     0.1,
 )  # seconds, and the share of a job's time, for estimates without a deadline
+_TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 
 
 class RowsJob(MapJob):
@@ -46,6 +51,8 @@ class RowsJob(MapJob):
         Called with the `LiveJob` after each event.
     deadline : float, optional
         When estimates should be made, in seconds after ``started``.
+    store : Store, optional
+        Where answers are kept, by default in memory.
     """
 
     def __init__(
@@ -59,19 +66,19 @@ class RowsJob(MapJob):
         started: float,
         show: Callable[[LiveJob], None],
         deadline: float | None = None,
+        store: Store | None = None,
     ) -> None:
         self._deadline, self._computed = deadline, 0.0
-        self._inputs, self._stop = inputs, job.stop
+        self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
-        order = None if job.stop is None else np.random.default_rng(0).permutation(inputs.rows)
-        self._work = RowsWork(
-            tasks, inputs, order=order, record=record, call_timeout=job.call_timeout
-        )
+        self._rows = rows = JobRows(inputs, store, shuffled=job.stop is not None)
+        self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
+        job = replace(job, groups=rows.count, more=not rows.ended)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
 
     def so_far(self) -> MapResult:
         """The rows answered so far."""
-        return self._result(Outcome.WAITING, None)
+        return self._result(Outcome.WAITING)
 
     def result(self) -> MapResult:
         """What the job came to.
@@ -81,20 +88,41 @@ class RowsJob(MapJob):
         NotEnoughAnswers
             If rows are missing and no stopping rule allows it.
         """
-        live, work = self.live, self._work
+        live, status = self.live, self._rows.status
         outcome = live.scheduler.outcome
         assert outcome is not None
-        missing = work.status == Status.MISSING
+        missing = status == Status.MISSING
         if missing.any() and self._stop is None:
             raise NotEnoughAnswers(
                 f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}) "
                 f"because {outcome.value}: start more workers"
             )
-        estimates = None
+        estimates: Iterable[Estimates] = ()
         if missing.any():
             self._computed = live.seconds
-            estimates = estimate_missing(self._inputs, work.rows, work.status, self._time_left)
-        return self._result(outcome, estimates)
+            estimates = estimate_missing(
+                self._rows.inputs,
+                status,
+                self._exact if self._store is None else self._store.read,
+                self._time_left,
+                sample=self._store is not None,
+            )
+        before = status.copy()
+        if self._store is None:
+            result = self._result(outcome, list(estimates))
+        else:
+            for found in estimates:
+                self._store.put_estimates(found.rows, found.values, found.row_stderr)
+            values, stderr = self._store.finish()
+            result = self._made(values, stderr, status, outcome)
+        estimated = (result.status == Status.ESTIMATED).any()
+        if estimated and self._time_left() > _TESTING:
+            warn_of_losses(self._rows.inputs, before)
+        return result
+
+    def _exact(self, rows: np.ndarray) -> Any:
+        values = self._work.answers.values(self._rows.status != Status.EXACT)
+        return map_leaves(lambda leaf: leaf[rows], values)
 
     def _time_left(self) -> float:
         """Seconds that estimates may take: until the deadline, or without one a share of the job's time."""
@@ -103,21 +131,26 @@ class RowsJob(MapJob):
             return self._deadline - now
         return max(_LEAST, _SHARE * self._computed) - (now - self._computed)
 
-    def _result(self, outcome: Outcome, estimates: Estimates | None) -> MapResult:
-        live, work = self.live, self._work
-        status = work.status.copy()
-        if estimates is None:
-            values = work.rows.values(status != Status.EXACT)
-            unknown = np.where(status == Status.EXACT, 0.0, np.inf)
-            stderr = map_leaves(partial(_row_by_row, unknown), values)
-        else:
-            values, stderr = estimates.values, estimates.stderr
-            status[estimates.rows] = Status.ESTIMATED
+    def _result(self, outcome: Outcome, estimates: Sequence[Estimates] = ()) -> MapResult:
+        status = self._rows.status.copy()
+        values = self._work.answers.values(status != Status.EXACT)
+        spread = np.where(status == Status.EXACT, 0.0, np.inf)
+        stderr = map_leaves(partial(_row_by_row, spread), values)
+        if estimates:
+            stderr = map_leaves(np.array, stderr)
+        for found in estimates:
+            map_leaves(partial(_put, found.rows), values, found.values)
+            map_leaves(partial(_put, found.rows), stderr, found.stderr)
+            status[found.rows] = Status.ESTIMATED
+        return self._made(values, stderr, status, outcome)
+
+    def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
+        live = self.live
         return MapResult(
             values=values,
             stderr=stderr,
             status=status,
-            failures=dict(work.failures),
+            failures=dict(self._work.failures),
             rejected=(),
             outcome=outcome,
             seconds=live.seconds,
@@ -125,6 +158,10 @@ class RowsJob(MapJob):
             calls=CallTable(list(live.calls)),
             hedges=live.scheduler.hedges,
         )
+
+
+def _put(rows: np.ndarray, leaf: np.ndarray, guesses: np.ndarray) -> None:
+    leaf[rows] = guesses
 
 
 def _row_by_row(each: np.ndarray, leaf: np.ndarray) -> np.ndarray:
