@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -351,7 +352,7 @@ def _ignition(x: np.ndarray) -> np.ndarray:
     for temperature, log_pressure, ratio, diluted in x:
         gas.TP = temperature, 10**log_pressure
         gas.set_equivalence_ratio(ratio, "H2", {"O2": 1.0, "N2": 3.76 + diluted})
-        reactor = ct.IdealGasReactor(gas)
+        reactor = ct.IdealGasReactor(gas, clone=False)
         network = ct.ReactorNet([reactor])
         times, heats = [0.0], [temperature]
         while times[-1] < 0.01:
@@ -378,9 +379,8 @@ def _battery(x: np.ndarray) -> np.ndarray:
     parameters.update(dict.fromkeys(names, "[input]"))
     simulation = pybamm.Simulation(pybamm.lithium_ion.SPMe(), parameter_values=parameters)
     found = []
+    x = np.concatenate([x[:, :2], 10 ** x[:, 2:4], x[:, 4:]], axis=1)
     for row in x:
-        row = row.copy()
-        row[2:4] = 10 ** row[2:4]
         done = simulation.solve(
             [0, 1.5 * 3600 * 5 / row[0]], inputs=dict(zip(names, row, strict=True))
         )
@@ -389,12 +389,19 @@ def _battery(x: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
+def _answers_of(name: str, x: np.ndarray) -> np.ndarray:
+    return np.asarray(functions.FUNCTIONS[name].load(False)[0](x), np.float64)
+
+
+def _inputs_of(name: str) -> np.ndarray:
+    return functions.FUNCTIONS[name].load(False)[1]
+
+
 def _of_functions(name: str, outputs: int, most: int = 5_000) -> Simulator:
-    """A function of the planned experiment, with at most four of its outputs."""
-    kind = functions.FUNCTIONS[name]
+    """A function of the planned experiment, with its first outputs."""
     return Simulator(
-        name, kind.title, lambda x: np.asarray(kind.load(False)[0](x), np.float64),
-        outputs=tuple(f"y{i}" for i in range(outputs)), given=lambda: kind.load(False)[1], most=most,
+        name, functions.FUNCTIONS[name].title, partial(_answers_of, name), most=most,
+        outputs=tuple(f"y{i}" for i in range(outputs)), given=partial(_inputs_of, name),
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ __all__ = ["ESTIMATORS", "Cell", "cells", "lost_rows", "main", "measure", "score
 
 WORKERS = 24
 ASIDE, AT_MOST = 1e-3, 1.10
+CALIBRATION = ("calibration", "within", "rank", "rank_at_best", "spread")
 DRAWS = 1_000
 """Bootstrap samples."""
 
@@ -169,6 +170,7 @@ def scores(
         best = int(others.mean(axis=1).argmin())
         row: Row = {"sd": sd, "best": list(RIVALS)[best]}
         row |= dict(zip(RIVALS, np.sqrt(others.mean(axis=1)), strict=True))
+        row |= dict.fromkeys(("low", "high", *CALIBRATION), np.nan)
         row["problem"] = _problem(off, stated)
         if not np.isfinite(off).all():
             yield {**row, "rmse": np.inf, "ratio": np.inf, "p": 0.0}
@@ -180,7 +182,7 @@ def scores(
         # Far in the tail, where Holm's correction asks, the normal distribution stands for the bootstrap's.
         p = float(norm.sf(np.log(ratio / AT_MOST) / max(again.std(), 1e-9)))
         row |= {
-            "rmse": np.sqrt(pair[0:, 0].mean()),
+            "rmse": np.sqrt(pair[:, 0].mean()),
             "ratio": ratio,
             "low": low,
             "high": high,
@@ -212,14 +214,15 @@ def _calibrated(off: np.ndarray, stated: np.ndarray, rng: np.random.Generator) -
     # Were the errors' scale the same everywhere, log |error| of normal errors would have a variance of π²/8.
     logs = np.log(np.maximum(off, 1e-12 * max(off.max(), 1e-300)))
     beyond = np.sqrt(max(float(logs.var()) - np.pi**2 / 8, 0.0))
-    return {
-        "calibration": float(np.sqrt(np.mean((off / stated) ** 2))),
-        "within": float(np.mean(off <= 2 * stated)),
-        "rank": _rank(stated, off),
+    found = (
+        np.sqrt(np.mean((off / stated) ** 2)),
+        np.mean(off <= 2 * stated),
+        _rank(stated, off),
         # The rank correlation if every standard error were correct for its row.
-        "rank_at_best": _rank(stated, stated * rng.permutation(off / stated)),
-        "spread": min(float(np.exp(2.563 * beyond)), 1e6),
-    }
+        _rank(stated, stated * rng.permutation(off / stated)),
+        min(np.exp(2.563 * beyond), 1e6),
+    )
+    return dict(zip(CALIBRATION, map(float, found), strict=True))
 
 
 def _rank(one: np.ndarray, other: np.ndarray) -> float:
@@ -248,6 +251,9 @@ def main(line: Sequence[str]) -> int:
     if not chosen:
         parser.error(f"no cell is left: rows, losses and kinds are {', '.join(map(str, SHAPES))}")
     found = pd.DataFrame(_measured(chosen, options))
+    if not len(found):
+        print("surrogates: no simulator could run here", file=sys.stderr)
+        return 2
     whole = not (options.quick or options.only or options.rows or options.kind or options.loss)
     folder = results_folder(options.results, quick=not whole)
     folder.mkdir(parents=True, exist_ok=True)
