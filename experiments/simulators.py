@@ -350,18 +350,19 @@ def _ignition(x: np.ndarray) -> np.ndarray:
     gas = ct.Solution("h2o2.yaml")
     found = []
     for temperature, log_pressure, ratio, diluted in x:
-        gas.TP = temperature, 10**log_pressure
         gas.set_equivalence_ratio(ratio, "H2", {"O2": 1.0, "N2": 3.76 + diluted})
+        gas.TP = temperature, 10**log_pressure
         reactor = ct.IdealGasReactor(gas, clone=False)
         network = ct.ReactorNet([reactor])
-        times, heats = [0.0], [temperature]
-        while times[-1] < 0.01:
-            times.append(network.step())
-            heats.append(reactor.T)
+        seen = [(0.0, temperature, 0.0)]
+        while seen[-1][0] < 0.01:
+            seen.append((network.step(), reactor.T, gas["OH"].X[0]))
+        times, heats, hydroxyl = np.array(seen).T
         steep = int(np.argmax(np.diff(heats) / np.diff(times)))
-        delay = times[steep + 1] if heats[-1] > temperature + 50 else 0.01
-        hydroxyl = gas["OH"].X[0]
-        found.append([np.log10(delay), heats[-1], np.log10(max(hydroxyl, 1e-12))])
+        # The last step ends beyond 10 ms.
+        end, radicals = (np.interp(0.01, times, one) for one in (heats, hydroxyl))
+        delay = times[steep + 1] if end > temperature + 50 else 0.01
+        found.append([np.log10(delay), end, np.log10(max(radicals, 1e-9))])
     return np.array(found)
 
 
@@ -438,7 +439,7 @@ SIMULATORS: dict[str, Simulator] = {
         Simulator("valve", "control valve (fluids)", _control_valve, (280, 16, 1.1, 2, 0.2, 0.02),
                   (420, 44, 1.67, 20, 0.95, 0.5), ("log Kv",), needs=("fluids",)),
         Simulator("ignition", "ignition of hydrogen (Cantera)", _ignition, (900, 4.5, 0.3, 0), (1400, 6.5, 2, 5),
-                  ("log delay", "temperature", "log OH"), needs=("cantera",)),
+                  ("log delay", "temperature", "log OH"), needs=("cantera",), version=2),
         Simulator("battery", "lithium-ion cell (PyBaMM)", _battery, (2, 273, -15, -14, 0.55, 24_000),
                   (10, 318, -14, -13, 0.75, 30_000), ("capacity", "voltage"), needs=("pybamm",)),
         _of_functions("tanh-5", 1),

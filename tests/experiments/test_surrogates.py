@@ -18,15 +18,12 @@ from experiments import data, held_out, rivals, surrogates, surrogates_report
 DESIGNED = [one for one in SIMULATORS.values() if one.given is None]
 
 
+def _tiny(x: np.ndarray) -> np.ndarray:
+    return np.stack([np.sin(x[:, 0]) + x[:, 1], x[:, 0] * x[:, 1]], axis=1)
+
+
 def tiny() -> Simulator:
-    return Simulator(
-        "tiny",
-        "tiny",
-        lambda x: np.stack([np.sin(x[:, 0]) + x[:, 1], x[:, 0] * x[:, 1]], axis=1),
-        (0.0, 0.0),
-        (3.0, 1.0),
-        ("sum", "product"),
-    )
+    return Simulator("tiny", "tiny", _tiny, (0.0, 0.0), (3.0, 1.0), ("sum", "product"))
 
 
 @pytest.mark.parametrize(
@@ -305,6 +302,25 @@ def test_the_command_writes_table_and_page(command, tmp_path: Path, capsys) -> N
     assert "nan" not in page.split("## The largest")[1]
     assert "{" not in page
     assert page in capsys.readouterr().out
+
+
+def test_held_out_simulators_are_run_only_when_asked_for(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not set(held_out.SIMULATORS) & set(SIMULATORS)
+    other = Simulator(**{**vars_of(tiny()), "name": "other", "title": "other"})
+    monkeypatch.setattr("experiments.held_out.SIMULATORS", {"other": other})
+    assert set(command("--rows", "200")["simulator"]) == {"tiny"}
+    command("--rows", "200", "--held-out")
+    table = pd.read_csv(tmp_path / "results" / "quick" / "surrogates-held-out.csv")
+    assert set(table["simulator"]) == {"other"}
+
+
+def test_processes_give_the_same_table(command) -> None:
+    one = command("--rows", "200")
+    two = command("--rows", "200", "--jobs", "2")
+    unequal = ["seconds", "GP_seconds"]
+    pd.testing.assert_frame_equal(one.drop(columns=unequal), two.drop(columns=unequal))
 
 
 def test_an_estimator_that_raises_is_a_problem_of_its_cells(
