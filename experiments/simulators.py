@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.stats import qmc
+from scipy.stats import norm, qmc
 
 from . import data, functions, hbv
 
@@ -292,6 +293,27 @@ def _spring(x: np.ndarray) -> np.ndarray:
     ], axis=1)  # fmt: skip
 
 
+def _queue(x: np.ndarray) -> np.ndarray:
+    """Mean and longest wait of 300 customers of a queue: random, drawn anew for each row."""
+    gap, service = np.stack([
+        np.random.default_rng(zlib.crc32(row.tobytes())).exponential(size=(2, 300)) for row in x
+    ]).transpose(1, 2, 0)  # fmt: skip
+    between, busy, spread = x.T
+    # A lognormal service time of mean `busy`.
+    service = busy * np.exp(spread * norm.ppf(-np.expm1(-service)) - spread**2 / 2)
+    wait, total, longest = (np.zeros(len(x)) for _ in range(3))
+    for customer in range(300):
+        wait = np.maximum(wait + service[customer] - between * gap[customer], 0.0)
+        total += wait
+        longest = np.maximum(longest, wait)
+    return np.stack([total / 300, longest], axis=1)
+
+
+def _rough(x: np.ndarray) -> np.ndarray:
+    """A wave too short for the sample: nothing beats the mean."""
+    return np.sin(40.0 * x.sum(axis=1) + 25.0 * x[:, 0] * x[:, 1])
+
+
 def _heat_pump(x: np.ndarray) -> np.ndarray:
     """A heat pump with R134a (CoolProp): coefficient of performance, discharge temperature."""
     from CoolProp.CoolProp import PropsSI  # noqa: PLC0415
@@ -430,6 +452,8 @@ SIMULATORS: dict[str, Simulator] = {
         Simulator("friedman", "Friedman 1, 10 inputs", _friedman, (0.0,) * 10, (1.0,) * 10),
         Simulator("threshold", "jump on a surface", _threshold, (0.0,) * 5, (1.0,) * 5, ("jump", "side")),
         Simulator("spring", "damped spring, oscillating", _spring, (0.5, 0.05, 1, 0), (2, 0.5, 4, 20), ("place", "speed")),
+        Simulator("queue", "queue, random", _queue, (1.0, 0.3, 0.2), (2.0, 1.0, 1.5), ("mean wait", "longest")),
+        Simulator("rough", "wave too short for the sample", _rough, (0.0,) * 4, (1.0,) * 4),
         Simulator("heat-pump", "heat pump (CoolProp)", _heat_pump, (253, 303, 2, 1, 0.5), (283, 343, 20, 15, 0.9),
                   ("COP", "discharge"), needs=("CoolProp",)),
         Simulator("co2", "CO2 around saturation (CoolProp)", _carbon_dioxide, (260, 1.0), (340, 12.0),
