@@ -36,7 +36,7 @@ __all__ = ["ESTIMATORS", "Cell", "cells", "lost_rows", "main", "measure", "score
 
 WORKERS = 24
 ASIDE, AT_MOST = 1e-3, 1.10
-CALIBRATION = ("calibration", "within", "rank", "rank_at_best", "spread")
+CALIBRATION = ("calibration", "within", "rank", "rank_at_best", "spread", "quantile_ratio")
 DRAWS = 1_000
 """Bootstrap samples."""
 
@@ -221,6 +221,7 @@ def _calibrated(off: np.ndarray, stated: np.ndarray, rng: np.random.Generator) -
         # The rank correlation if every standard error were correct for its row.
         _rank(stated, stated * rng.permutation(off / stated)),
         min(np.exp(2.563 * beyond), 1e6),
+        min(np.divide(*np.exp(np.quantile(logs, (0.9, 0.1)))), 1e6),
     )
     return dict(zip(CALIBRATION, map(float, found), strict=True))
 

@@ -13,7 +13,7 @@ from experiments.simulators import SIMULATORS, Simulator, Unavailable, design, t
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from experiments import data, held_out, rivals, surrogates, surrogates_report
+from experiments import data, held_out, program, rivals, surrogates, surrogates_report
 
 DESIGNED = [one for one in SIMULATORS.values() if one.given is None]
 
@@ -244,6 +244,7 @@ def test_the_spread_is_that_of_the_errors_scale() -> None:
     varied = surrogates._calibrated(scale * alike, scale, rng)
     assert same["spread"] < 3.0
     assert same["rank"] == 0.0
+    assert same["quantile_ratio"] == pytest.approx(1.645 / 0.1257, rel=0.1)
     assert 20.0 < varied["spread"] < 80.0
     assert varied["rank"] == pytest.approx(varied["rank_at_best"], abs=0.05)
     assert surrogates._calibrated(scale * alike, rng.permutation(scale), rng)["rank"] < 0.1
@@ -358,3 +359,11 @@ def test_a_run_without_any_simulator_says_so(
     said = capsys.readouterr().err
     assert said.count("skipped: tiny needs no_such_module") == 1
     assert "no simulator could run here" in said
+
+
+def test_the_program_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list = []
+    monkeypatch.setattr(surrogates, "main", lambda line: seen.append(line) or 3)
+    monkeypatch.setattr(sys, "argv", ["experiments", "surrogates", "--rows", "200"])
+    assert program.run_named() == 3
+    assert seen == [["--rows", "200"]]
