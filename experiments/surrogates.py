@@ -48,7 +48,6 @@ SHAPES = (
     (1_000, 0.40, "random"), (1_000, 0.17, "block"), (5_000, 0.05, "block"), (5_000, 0.40, "random"),
 )  # fmt: skip
 """Rows, share lost, and how: at random, or the rows of lost workers, contiguous or strided."""
-QUICK = ("borehole", "ishigami", "sir", "threshold", "friedman", "spring", "otl")
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def main(line: Sequence[str]) -> int:
         from . import held_out  # noqa: PLC0415
 
     known = held_out.SIMULATORS if options.held_out else SIMULATORS
-    names = options.only or (QUICK if options.quick and not options.held_out else tuple(known))
+    names = options.only or tuple(known)
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"no simulator is called {unknown[0]}: choose from {', '.join(known)}")
@@ -274,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments surrogates", description="Judge estimates beside surrogates of the same rows."
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="200 rows of few simulators")
+    parser.add_argument("--quick", action="store_true", help="200 rows only")
     parser.add_argument(
         "--only", type=several(str), default=(), metavar="NAME,...", help="these simulators"
     )

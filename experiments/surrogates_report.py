@@ -66,19 +66,13 @@ def summary(table: pd.DataFrame) -> str:
     """The counts of what is wanted."""
     judged = table[(table["lost"] >= ENOUGH) & table["calibration"].notna()]
     spread, wide = table[table["spread"] > 10], table[table["quantile_ratio"] > 10]
-    loose, within = judged["calibration"].between(0.7, 1.4), judged["within"].between(0.93, 0.98)
     lines = [
         ("ratio, median", "at most 1.0", f"{table['ratio'].median():.3f}"),
         ("ratio, largest", "at most 1.3", f"{table['ratio'].max():.2f}"),
         ("ratios above 1.3", "0", f"{(table['ratio'] > 1.3).sum()} of {len(table)}"),
         ("ratios above 1.10", "", f"{(table['ratio'] > 1.1).sum()} of {len(table)}"),
         ("ratios significantly above 1.10", "0", f"{significant(table).sum()} of {len(table)}"),
-        ("error / stderr, median", "0.85 to 1.2", f"{judged['calibration'].median():.2f}"),
-        ("error / stderr, smallest to largest", "0.7 to 1.4",
-         f"{judged['calibration'].min():.2f} to {judged['calibration'].max():.2f}"),
-        ("error / stderr in 0.7 to 1.4", "all", f"{loose.sum()} of {len(judged)}"),
-        ("within two stderr, median", "93 to 98 %", f"{judged['within'].median():.1%}"),
-        ("within two stderr in 93 to 98 %", "all", f"{within.sum()} of {len(judged)}"),
+        *_judged(judged),
         (f"rank correlation, median of {len(spread)} whose errors' scale varies more than tenfold", "at least 0.6",
          f"{spread['rank'].median():.2f} (at best {spread['rank_at_best'].median():.2f})"),
         (f"rank correlation, median of {len(wide)} whose errors' 90 and 10 % quantiles differ more than tenfold", "",
@@ -89,6 +83,19 @@ def summary(table: pd.DataFrame) -> str:
     ]  # fmt: skip
     head = "| | wanted | measured |\n|---|---|---|\n"
     return head + "\n".join(f"| {what} | {wanted} | {got} |" for what, wanted, got in lines)
+
+
+def _judged(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    if not len(table):
+        return [("error / stderr", "", f"no cell has lost {ENOUGH} rows")]
+    size, within = table["calibration"], table["within"]
+    return [
+        ("error / stderr, median", "0.85 to 1.2", f"{size.median():.2f}"),
+        ("error / stderr, smallest to largest", "0.7 to 1.4", f"{size.min():.2f} to {size.max():.2f}"),
+        ("error / stderr in 0.7 to 1.4", "all", f"{size.between(0.7, 1.4).sum()} of {len(table)}"),
+        ("within two stderr, median", "93 to 98 %", f"{within.median():.1%}"),
+        ("within two stderr in 93 to 98 %", "all", f"{within.between(0.93, 0.98).sum()} of {len(table)}"),
+    ]  # fmt: skip
 
 
 def report(table: pd.DataFrame, estimator: str) -> str:
