@@ -73,6 +73,7 @@ FILES: dict[str, File] = {
         _external("cifar10-jpeg.zip", "62 MB", "cifar10"),
         _external("imagenet-samples-224.zip", "7 MB", "imagenet"),
         _external("aws-lambda-256-workers.npz", "0.6 MB", "aws"),
+        _external("hbv-banff.npz", "0.2 MB", "hbv"),
         _external("resnet20-cifar10.pt", "1.1 MB", "resnet20-weights"),
         _made(
             "resnet20-cifar10.onnx", "1.1 MB", "resnet20", f"{_TORCH} and resnet20-cifar10.pt",

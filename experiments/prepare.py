@@ -73,6 +73,13 @@ SOURCES: dict[str, Source] = {
         "29 arrays (rounds, 256): the seconds from start to finish of each of 256 AWS Lambda "
         "workers in 20 to 30 rounds, out of the delay profiles there",
     ),
+    "hbv": Source(
+        "hbv-banff.npz",
+        "vars-tool/vars-tool",
+        "the measurements of its HBV-SASK example, the Bow River at Banff: arrays day (since 1970), "
+        "precipitation_mm, temperature_c and streamflow_m3s (days,), monthly_mean_temperature_c and "
+        "monthly_mean_pet_mm (12,), area_km2, and initial (snow, soil, fast and slow store, mm)",
+    ),
     "resnet20-weights": Source(
         "resnet20-cifar10.pt",
         "akamaster/pytorch_resnet_cifar10",
