@@ -72,8 +72,8 @@ class Actors:
         self.unreachable: set[str] = set()
         """Workers that did not answer, perhaps because their node does not."""
 
-    def capacity(self, wanted: int | None) -> int:
-        """How many to start: as many as wanted, by default one for each CPU, if they fit.
+    def capacity(self, wanted: int | None) -> tuple[int, int]:
+        """How many to start, by default one for each CPU or as many as fit, and how many of these fit now.
 
         Raises
         ------
@@ -83,15 +83,16 @@ class Actors:
         nodes = self._session.nodes()
         if not self._needs:
             cpus = int(sum(node["Resources"].get("CPU", 0) for node in nodes.values()))
-            return max(1, cpus) if wanted is None else wanted
-        capacity = sum(self._fit(node["Resources"]) for node in nodes.values())
-        capacity = min(capacity, self._fit(ray.available_resources()))
-        if not capacity:
+            count = max(1, cpus) if wanted is None else wanted
+            return count, count
+        room = sum(self._fit(node["Resources"]) for node in nodes.values())
+        room = min(room, self._fit(ray.available_resources()))
+        if not room:
             raise EngineError(
                 f"no node of the Ray cluster has {self._needs} free for a worker: ask for less "
                 "(num_cpus=0 reserves no CPU), or wait for what uses it; see `ray status`"
             )
-        return capacity if wanted is None else min(capacity, wanted)
+        return (room, room) if wanted is None else (wanted, min(room, wanted))
 
     def start(self, node: str) -> tuple[str, Any]:
         """Start one on a node: its name, and a reference to its greeting."""
@@ -113,16 +114,15 @@ class Actors:
         ).remote()
         return worker, handle.hello.remote()
 
-    def send(self, worker: str, request: Request, slot: str, number: int) -> Future[Any]:
-        """Send a call to a worker.
+    def send(self, worker: str, request: Request, name: str) -> Future[Any]:
+        """Send a call of this name to a worker.
 
         The future fails with `WorkerCrashed` if the actor dies, else with `EngineError`.
         """
         answer: Future[Any] = Future()
         try:
             self._session.check_open()
-            # Not a name for each call, because Ray keeps statistics of every name.
-            call = self._handles[worker].serve.options(name=f"codedmap-{slot}").remote(request)
+            call = self._handles[worker].serve.options(name=name).remote(request)
         except EngineError as error:
             answer.set_exception(error)
         except Exception as error:  # such as no room for the payload

@@ -9,9 +9,9 @@ from typing import Any
 import ray
 from ray.util import client
 
+from ..contracts.engine import Member
 from ..errors import EngineError
-from .cluster import Domains, check_domains, domain_of
-from .failure_domains import Domain
+from .failure_domains import Domains, check_domains, domain_of
 
 __all__ = ["Session"]
 
@@ -72,20 +72,23 @@ class Session:
         nodes = ray.nodes() if self.open else ()
         return {node["NodeID"]: node for node in nodes if node["Alive"]}
 
-    def domains(self) -> dict[str, Domain]:
-        """The domains of these nodes.
+    def members(self, *, late: bool) -> dict[str, Member]:
+        """What an actor on each of these nodes is as a worker.
 
         Raises
         ------
         InvalidArgument
-            If one has none.
+            If one has no failure domain. With ``late`` it has the default then.
         """
-        return {identity: self._domain(node) for identity, node in self.nodes().items()}
+        return {node: self._member(entry, late) for node, entry in self.nodes().items()}
 
-    def _domain(self, node: Mapping[str, Any]) -> Domain:
-        identity, address = node["NodeID"], node["NodeManagerAddress"]
-        names = {"node id": identity, "address": address, "host name": node["NodeManagerHostname"]}
-        return domain_of(f"on {identity}", self._domains, names, node, default=(address, identity))
+    def _member(self, node: Mapping[str, Any], late: bool) -> Member:
+        identity, address, host = (
+            node[key] for key in ("NodeID", "NodeManagerAddress", "NodeManagerHostname")
+        )
+        names = {"node id": identity, "address": address, "host name": host}
+        where, default = f"on {identity}", (address, identity)
+        return Member(domain_of(where, self._domains, names, node, default, late=late), host)
 
 
 def _job() -> tuple[str, str]:

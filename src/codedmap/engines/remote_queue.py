@@ -1,50 +1,70 @@
-"""One slot of a cluster engine: calls in order, one at a time, on a worker that may be replaced."""
+"""The queue of one worker of a cluster: calls in order, one at a time, until the worker dies or leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..contracts.engine import Kept
+from ..contracts.engine import Kept, Member
 from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, complete, read_reply
+from .calls import Answer, Call, Calls, Setups, complete, read_reply
 from .transport.parcel import culprit, culprit_kept, pack
 from .transport.serve import Request
 
-__all__ = ["RemoteSlot", "Send"]
-
-Send = Callable[[Request, str, int], "Future[Any]"]
-"""Sends a request to a worker, given the name of the slot and the number of its calls begun so far; the future
-fails with `WorkerCrashed` if the worker dies."""
+__all__ = ["RemoteQueue", "Send"]
 
 
-class RemoteSlot(Calls[Call]):
-    """A queue of calls, of which the worker where the slot is placed gets one at a time.
+class RemoteQueue(Calls[Call]):
+    """A queue of calls, of which the worker gets one at a time.
 
-    A worker that dies therefore costs one answer, and calls queued behind an abandoned one can still be
-    dropped.
+    A worker that dies therefore costs one call, and calls queued behind an abandoned one can still be dropped.
 
     Parameters
     ----------
     number : int
     run : str
         Names the engine, and with it what it keeps.
+    setups : Setups
+    name : str
+        By which the cluster knows the worker.
+    member : Member
+    send : callable
+        Sends a request to the worker of a queue, given how many it has been sent; the future that it returns fails
+        with `WorkerCrashed` if the worker dies.
+    died : callable
+        Is given a queue, and the error by which it found its worker dead; must call its `leave` soon.
     """
 
-    def __init__(self, number: int, run: str) -> None:
-        super().__init__(number, run)
-        self._send: Send | None = None
-        self._lost: Callable[[], None] = lambda: None
+    def __init__(
+        self,
+        number: int,
+        run: str,
+        setups: Setups,
+        name: str,
+        member: Member,
+        send: Send,
+        died: Callable[[RemoteQueue, WorkerCrashed], None],
+    ) -> None:
+        super().__init__(number, run, setups)
+        self.name = name
+        self.member = member
+        self._send = send
+        self._died = died
         self._begun = 0
-        self._numbered = 0
+        self._kept_values = 0
+        self._left: Callable[[], BaseException] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether a call is with the worker."""
         return self._running is not None
+
+    def runs(self, future: Future[Any]) -> bool:
+        """Whether this call is with the worker."""
+        call = self._running
+        return call is not None and call.future is future
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
         """Queue ``fn(payload)``."""
@@ -62,48 +82,24 @@ class RemoteSlot(Calls[Call]):
         except CannotSend as error:
             raise CannotSend(f"{culprit_kept(value)} {error}") from error.__cause__
         with self._lock:
-            self._numbered += 1
-            kept = self._new_kept(self._numbered)
+            self._kept_values += 1
+            kept = self._new_kept(self._kept_values)
         self._queue(Call(Request(content, None, keep=kept.key), Answer(self), (kept,)))
         return kept
 
-    def place(self, send: Send, lost: Callable[[], None]) -> None:
-        """Send the calls to this worker from now on; ``lost`` is called, in any thread, by a call that finds it dead."""
+    def leave(self, error: BaseException, waiting: Callable[[], BaseException]) -> None:
+        """The worker has gone: the call there fails with the error, those that wait or come with another each."""
         with self._lock:
-            self._send, self._lost = send, lost
-        self._advance()
-
-    def vacate(self, error: BaseException, future: Future[Any] | None = None) -> bool:
-        """Take the slot off its worker: the call there fails with this error, the others wait.
-
-        With a future, only if its call is the one there. Returns whether it was done.
-        """
-        with self._lock:
-            call = self._running
-            if future is not None and (call is None or call.future is not future):
-                return False
-            self._running, self._send = None, None
-            self._lose_kept()
-        if call is not None:
-            call.fail(error)
-        return True
-
-    def release_if_idle(self) -> bool:
-        """Take an idle slot off its worker, and with it what is kept there; return whether it was idle."""
-        with self._lock:
-            if self._running is not None:
-                return False
-            self._send = None
-            self._lose_kept()
-        return True
-
-    def fail_waiting(self, error: BaseException) -> None:
-        """Fail all calls that wait for a worker."""
-        with self._lock:
+            self._left = waiting
+            running, self._running = self._running, None
+            lost = None if running is None else self._lost_with(running)
             dropped = tuple(self._waiting)
             self._waiting.clear()
+            self._lose_kept()
+        if lost is not None:
+            lost.fail(error)
         for call in dropped:
-            call.fail(error)
+            _fail_unsent(call, waiting())
 
     def close(self) -> None:
         """Take no more calls; fail all that have no answer yet."""
@@ -115,7 +111,11 @@ class RemoteSlot(Calls[Call]):
     def _queue(self, call: Call) -> Future[Any]:
         with self._lock:
             self._refuse_if_closed()
-            self._waiting.append(call)
+            left = self._left
+            if left is None:
+                self._waiting.append(call)
+        if left is not None:
+            _fail_unsent(call, left())
         self._advance()
         return call.future
 
@@ -123,9 +123,10 @@ class RemoteSlot(Calls[Call]):
         """Give an idle worker its next call."""
         while True:
             with self._lock:
-                if self._send is None or self._running is not None or not self._waiting:
+                if self._running is not None or not self._waiting:
                     return
-                call, send, lost = self._waiting.popleft(), self._send, self._lost
+                setup = self._next_setup()
+                call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
                 if not call.future.set_running_or_notify_cancel():
                     continue
                 missing = any(kept.lost for kept in call.uses)
@@ -133,25 +134,20 @@ class RemoteSlot(Calls[Call]):
                     self._running = call
                     self._begun += 1
                     self._kept.update((kept.key, kept) for kept in call.uses)
-                    forget = self._take_forgotten()
-                    begun = self._begun
+                    begun, request = self._begun, self._sent(call.request)
             if missing:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
                 continue
-            name = f"slot{self.number}-{self._run}"
-            send(replace(call.request, forget=forget), name, begun).add_done_callback(
-                partial(self._arrived, call, lost)
-            )
+            self._send(self, request, begun).add_done_callback(partial(self._arrived, call))
             return
 
-    def _arrived(self, call: Call, lost: Callable[[], None], inner: Future[Any]) -> None:
+    def _arrived(self, call: Call, inner: Future[Any]) -> None:
         try:
             error = inner.exception()
         except CancelledError:
             error = WorkerCrashed("the cluster dropped the call: is it still running?")
         if isinstance(error, WorkerCrashed):
-            if self.vacate(error, call.future):
-                lost()
+            self._died(self, error)
             return
         answer, error = (None, error) if error is not None else read_reply(inner.result())
         with self._lock:
@@ -160,3 +156,12 @@ class RemoteSlot(Calls[Call]):
             self._running = None
         complete(call, answer, error)
         self._advance()
+
+
+Send = Callable[[RemoteQueue, Request, int], "Future[Any]"]
+
+
+def _fail_unsent(call: Call, error: BaseException) -> None:
+    for kept in call.uses:
+        kept.lost = True
+    call.fail(error)
