@@ -599,3 +599,37 @@ def test_of_calls_sent_ahead_as_many_are_taken_back_as_workers_are_free():
     own = next(c for c in scheduler._calls.values() if c.started == 0.1)
     decisions = scheduler.handle(Answered(0.2, own.number, 0.1))
     assert [type(d) for d in decisions] == [Take, Withdraw]
+
+
+def test_a_job_without_workers_waits_as_long_as_it_is_to():
+    job = Job(4, hedge=None, patience=30.0)
+    changes = [Left(1.5, 0), Joined(20.0, 1)]
+    timeline = run_virtually(job, 1, lambda call, now: Ending(1.0), changes=changes)
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.seconds == pytest.approx(20.0 + 3.0)
+    alone = run_virtually(job, 1, lambda call, now: Ending(1.0), changes=changes[:1])
+    assert alone.outcome is Outcome.NONE_RUNNING
+    assert alone.seconds == pytest.approx(1.5 + 30.0)
+
+
+def test_a_call_that_waits_for_those_of_other_jobs_is_neither_late_nor_timed_out():
+    scheduler = Scheduler(Job(2, hedge=0.05, call_timeout=1.0, size=1))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 0, 0.1))
+    for now in (0.9, 1.8, 2.7):
+        assert scheduler.handle(Tick(now, queued=(1,))) == []
+    hedge, *others = scheduler.handle(Tick(3.3))  # it runs since 2.7, and 0.1 s is usual
+    assert isinstance(hedge, Start)
+    assert hedge.call.kind is Kind.HEDGE
+    assert not others
+    assert [type(d) for d in scheduler.handle(Tick(3.71, queued=(2,)))] == [Abandon]
+
+
+@pytest.mark.parametrize(("began", "overhead"), [(None, 9.99), (10.0, 0.0)])
+def test_time_in_the_queue_of_other_jobs_is_no_overhead(began, overhead):
+    scheduler = Scheduler(Job(10, hedge=None, size=1))
+    scheduler.handle(Joined(-1.0, 0))
+    scheduler.handle(Answered(0.0, 0, 0.5))  # the first call of a worker tells nothing of overhead
+    scheduler.handle(Answered(10.01, 1, 0.02, began=began))
+    assert scheduler._times.overhead == pytest.approx(overhead)

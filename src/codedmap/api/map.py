@@ -36,6 +36,7 @@ from ..execution.coded import CodedMap, Settings
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
+from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
 from ..execution.task import in_worker, itemwise
@@ -304,8 +305,9 @@ class _Options:
             retries=self.retries,
             call_timeout=self.call_timeout or math.inf,
             stop=rule,
-            ahead=0,
+            ahead=int(hasattr(engine, "members")),
             size=rows.rows if self.chunk == "all" else self.chunk,
+            patience=patience_of(engine),
         )
         return RowsJob(
             job,

@@ -76,6 +76,9 @@ class Engine(Protocol):
     * ``members()``: a mapping of each living worker's number, which is never used again, to its `Member`;
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
     * ``unwatch(callback)``: no more.
+
+    Where an attribute ``marks_running`` is true, a future is `running` once its worker has been sent the call. Then a
+    call that waits for those of other jobs is not taken for late.
     """
 
     @property

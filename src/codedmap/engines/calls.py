@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -40,6 +41,13 @@ class Answer(Future[Any]):
         super().__init__()
         self._condition = _Condition()
         self.queue = queue
+        self.begun: float | None = None
+        """When the worker was sent it, by `time.monotonic`."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As `Future`; notes the time."""
+        self.begun = time.monotonic()
+        return super().set_running_or_notify_cancel()
 
 
 class Setups:

@@ -53,6 +53,11 @@ class FromExecutor:
         return self._workers
 
     @property
+    def marks_running(self) -> bool:
+        """Whether its futures say when they run, as those of the standard library's thread pools do."""
+        return isinstance(self._executor, ThreadPoolExecutor)
+
+    @property
     def in_process(self) -> bool:
         """Whether calls may run in the caller's process."""
         return not isinstance(self._executor, ProcessPoolExecutor)

@@ -48,7 +48,6 @@ class Resident:
         made : callable, optional
             Of the function, what is kept in its place; hashable. By default the function itself.
         """
-        slot %= self._engine.workers
         kept = self._kept.get((slot, made))
         if kept is None or kept.lost:
             value = self._fn if made is None else made(self._fn)

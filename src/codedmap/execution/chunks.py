@@ -67,8 +67,8 @@ class CodedJob(Job):
     """With ``after``: of a chunk."""
     partial: bool = False
     """Whether what can be decoded in part is worth waiting for."""
-    placed: bool = False
-    """With ``bound``: whether no other worker has what slot n needs. ``decodable`` may depend on the answers."""
+    where: Callable[[int], Hashable] | None = None
+    """With ``bound``: the worker that keeps what slot n needs. ``decodable`` may depend on the answers then."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +131,7 @@ class ChunkScheduler(Scheduler):
         self._worst: Outcome | None = None
         self._ending = False
         self._free: set[Hashable] = set()  # workers that run no abandoned call
+        self._apart = False  # whether these are of as many failure domains as there are slots
         own: dict[int, int] = {}
         for slot, task in job.own.items():
             own.setdefault(task, slot)
@@ -179,7 +180,7 @@ class ChunkScheduler(Scheduler):
         chunk = self.chunks[call.chunk]
         chunk.answered.add(call.slot)
         chunk.failed.pop(call.slot, None)
-        if self.job.placed:
+        if self.job.where is not None:
             chunk.decodable.clear()
         self._changed[chunk.number] = None
         self._out.append(Take(call))
@@ -233,7 +234,7 @@ class ChunkScheduler(Scheduler):
     # What to do next ----------------------------------------------------------------------------------
 
     def _go_on(self, now: float) -> None:
-        stuck = not self._workers and not self._calls
+        stuck = self._without_workers(now)
         due: list[Decode] = []
         for number in list(self.chunks if stuck else self._changed):
             chunk = self.chunks.get(number)
@@ -246,8 +247,9 @@ class ChunkScheduler(Scheduler):
             return
         # A worker that still runs an abandoned call may never end it: no slot waits for it.
         self._free = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
+        self._apart = len(self._domains(self._free)) >= self.job.slots
         self._send(now)
-        wake = None
+        wake = None if self._alone is None else self._alone + self.job.patience
         for chunk in self.chunks.values():
             if not chunk.decoding:
                 after = self.job.rule.wake_after(self.seen(chunk.number, now))
@@ -275,7 +277,7 @@ class ChunkScheduler(Scheduler):
                 self._recover(chunk, seen)
                 seen = self.seen(chunk.number, now)
             ended = stuck or not seen.running
-            lost = chunk.failed or self.job.placed
+            lost = chunk.failed or self.job.where is not None
             if ended or (lost and not self._may_recover(chunk) and self._hopeless(chunk, seen)):
                 final = True
                 outcome = self.job.rule.verdict(seen)
@@ -413,17 +415,35 @@ class ChunkScheduler(Scheduler):
         chunk = self.chunks[piece.chunk]
         if chunk.decoding:
             return False
-        bound = chunk.bound_to.get(piece.slot)
-        if self.job.placed:
-            return bound == name
+        if self.job.where is not None:
+            return self.job.where(piece.slot) == name
         if piece.slot in chunk.anywhere:
             return True
-        if not (piece.held or piece.slot >= self.job.slots):
-            if bound in self._workers:
-                return bound == name
-            if len(self._free) >= self.job.slots:
-                return name not in chunk.workers
-        return name not in self._holders(chunk, piece)
+        if piece.held or piece.slot >= self.job.slots:
+            return name not in self._avoided(chunk, piece)
+        return self._may_begin(name, chunk, piece)
+
+    def _may_begin(self, name: Hashable, chunk: Chunk, piece: Piece) -> bool:
+        """Whether a worker may have a slot that no worker has had."""
+        bound = chunk.bound_to.get(piece.slot)
+        if bound in self._workers:
+            return bound == name
+        if self._apart:
+            return not self._domains({name}) & self._domains(chunk.workers)
+        if len(self._free) >= self.job.slots:
+            return name not in chunk.workers
+        return name not in self._avoided(chunk, piece)
+
+    def _avoided(self, chunk: Chunk, piece: Piece) -> set[Hashable]:
+        """As `_holders`, and workers of their failure domains, if there are others."""
+        holders = self._holders(chunk, piece)
+        near = holders | self._near(holders)
+        return holders if self._free <= near else near
+
+    def _domains(self, names: Iterable[Hashable]) -> set[Hashable]:
+        """The failure domains of those workers that are still there."""
+        workers = self._workers
+        return {workers[name].domain for name in names if name in workers} - {None}
 
     def _holders(self, chunk: Chunk, piece: Piece) -> set[Hashable]:
         """Workers that have, or had, this slot or a copy of its task, and rejected ones, if there are others."""
@@ -436,6 +456,11 @@ class ChunkScheduler(Scheduler):
         if not self._free <= held | self._rejected:
             return held | self._rejected
         return set() if self._free <= held else held
+
+    def _near(self, names: Iterable[Hashable]) -> set[Hashable]:
+        """All workers of the failure domains of these."""
+        domains = self._domains(names)
+        return {n for n, w in self._workers.items() if w.domain in domains} if domains else set()
 
     # Hedges -------------------------------------------------------------------------------------------
 
@@ -533,8 +558,10 @@ class ChunkScheduler(Scheduler):
                 return
             piece = chunk.pieces.get(slot) or Piece(chunk.begin, chunk.end, chunk.number, slot)
             holders = self._holders(chunk, piece) | self._rejected
-            name = next((name for name in self._idle if name not in holders), None)
-            if name is not None:
+            able = [name for name in self._idle if name not in holders]
+            if able:
+                near = self._near(piece.held)
+                name = next((name for name in able if name not in near), able[0])
                 piece = self._piece(chunk, slot)
                 chunk.hedged.add(slot)
                 chunk.failed.pop(slot, None)

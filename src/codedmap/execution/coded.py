@@ -32,7 +32,7 @@ from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .hedge import Hedge
 from .job import MapJob
-from .live import LiveJob
+from .live import LiveJob, patience_of
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, FailRows, Kind, Loss
 from .task import Batch, Itemwise
@@ -145,6 +145,7 @@ class CodedMap(MapJob):
             ),
             stderr=work.worst,
             partial=settings.partial,
+            patience=patience_of(settings.engine),
         )
         scheduler = ChunkScheduler(job)
         live = LiveJob(scheduler, settings.engine, work, started=started, log=log)

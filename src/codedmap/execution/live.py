@@ -1,18 +1,22 @@
-"""The scheduler over an engine: threads, futures and the clock."""
+"""The scheduler over an engine: futures and the clock, in the caller's thread or in an event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..contracts.engine import Engine, Reply
+from ..contracts.engine import Engine, Member, Reply, members_of
 from ..contracts.stopping import Outcome
+from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from .scheduler import (
@@ -26,6 +30,7 @@ from .scheduler import (
     Event,
     FailRows,
     Joined,
+    Left,
     Loss,
     Scheduler,
     Start,
@@ -35,10 +40,12 @@ from .scheduler import (
     Withdraw,
 )
 
-__all__ = ["LiveJob", "Work"]
+__all__ = ["LiveJob", "Work", "in_order", "patience_of"]
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
+_PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
+_HOST = socket.gethostname()
 
 
 class Work(Protocol):
@@ -90,6 +97,8 @@ class LiveJob:
         When `map` was called, by `time.monotonic`.
     log : list, optional
         Gets every event, so that the job can be replayed.
+    left : callable, optional
+        Called when workers have left, before the scheduler hears of it.
     """
 
     def __init__(
@@ -100,6 +109,7 @@ class LiveJob:
         *,
         started: float | None = None,
         log: list[Event] | None = None,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         self.scheduler = scheduler
         self.calls: list[CallRecord] = []
@@ -107,9 +117,13 @@ class LiveJob:
         self.worker_seconds = 0.0
         self.answers = 0
         """Calls whose answer was taken."""
-        self._engine, self._work, self._log = engine, work, log
+        self._engine, self._work, self._log, self._left = engine, work, log, left
         self._began = time.monotonic() if started is None else started
-        self._events: SimpleQueue[tuple[Call, Future[Any]]] = SimpleQueue()
+        self._events: SimpleQueue[tuple[Call, Future[Any]] | None] = SimpleQueue()
+        """Calls that have ended; None: workers have joined or left."""
+        self._notify: Callable[[], None] = lambda: None
+        self._tells: bool = getattr(engine, "marks_running", False)
+        self._members: dict[int, Member] = {}
         self._futures: dict[int, Future[Any]] = {}
         self._calls: dict[int, Call] = {}
         self._wake: float | None = None
@@ -148,34 +162,104 @@ class LiveJob:
         CannotSend, EngineError, InvalidAnswer
         """
         try:
-            workers = self._engine.workers
-            for worker in range(workers):
-                self._handle(Joined(self.seconds, worker, more=worker < workers - 1))
+            self._begin()
             yield
             while self.scheduler.outcome is None:
-                self._wait()
+                self._step(self._longest_wait())
                 show(self)
                 yield
             if self._work.error is not None:
                 raise self._work.error
         finally:
-            for call in self._calls.values():
-                self._note(call, max(0.0, self.seconds - call.started), "abandoned")
-            left = [future for future in self._futures.values() if not future.done()]
-            if left:
-                self._engine.abandon(left)
+            self._end()
 
-    def _wait(self) -> None:
+    async def arun(self, show: Callable[[LiveJob], None]) -> AsyncGenerator[None, None]:
+        """As `run`, while the event loop goes on."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop has been closed, and the job with it
+                loop.call_soon_threadsafe(woken.set)
+
+        self._notify = notify
+        try:
+            self._begin()
+            yield
+            while self.scheduler.outcome is None:
+                wait = 0.0 if self.busy else self._longest_wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await (woken.wait() if wait else asyncio.sleep(0))
+                woken.clear()
+                self._step(0.0)
+                show(self)
+                yield
+            if self._work.error is not None:
+                raise self._work.error
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        watch: Callable[[Callable[[], None]], None] | None = getattr(self._engine, "watch", None)
+        if watch is not None:
+            watch(self._members_changed)
+        self._update_members()
+
+    def _end(self) -> None:
+        unwatch: Callable[[Callable[[], None]], None] | None = getattr(
+            self._engine, "unwatch", None
+        )
+        if unwatch is not None:
+            unwatch(self._members_changed)
+        for call in self._calls.values():
+            self._note(call, max(0.0, self.seconds - call.started), "abandoned")
+        left = [future for future in self._futures.values() if not future.done()]
+        if left:
+            self._engine.abandon(left)
+
+    def _members_changed(self) -> None:
+        self._events.put(None)
+        self._notify()
+
+    def _update_members(self) -> None:
+        members = dict(members_of(self._engine))
+        before, self._members = self._members, members
+        left = before.keys() - members.keys()
+        if left:
+            self._left()
+        for worker in sorted(left):
+            self._handle(Left(self.seconds, worker))
+        joined = {worker: member for worker, member in members.items() if worker not in before}
+        for place, worker in enumerate(in_order(joined), start=1):
+            domain = joined[worker].domain
+            self._handle(Joined(self.seconds, worker, domain, more=place < len(joined)))
+
+    def _longest_wait(self) -> float:
+        """Seconds until something is to be done, if nothing happens before."""
         wait = _LONGEST_WAIT
         for wake in (self.scheduler.wake, self._wake):
             wait = wait if wake is None else min(wait, wake - self.seconds)
+        return max(0.0, wait)
+
+    def _step(self, wait: float) -> None:
+        """Deal with the next event, or with the time if there is none."""
         try:
-            call, future = self._events.get(timeout=max(0.0, wait))
+            happened = self._events.get(timeout=wait)
         except Empty:
             self._wake = None
-            self._handle(Tick(self.seconds))
+            self._handle(Tick(self.seconds, self._queued()))
+            return
+        if happened is None:
+            self._update_members()
         else:
-            self._handle(self._event(call, future))
+            self._handle(self._event(*happened))
+
+    def _queued(self) -> tuple[int, ...]:
+        """Calls that their worker has not been sent yet, where the engine tells."""
+        if not self._tells:
+            return ()
+        futures = self._futures
+        return tuple(n for n in self._calls if not (futures[n].running() or futures[n].done()))
 
     def _handle(self, event: Event) -> None:
         if self._log is not None:
@@ -211,8 +295,13 @@ class LiveJob:
         future = self._work.submit(self._engine, call)
         self._futures[call.number] = future
         self._calls[call.number] = call
-        events = self._events
-        future.add_done_callback(lambda done: events.put((call, done)))
+        events, notify = self._events, self._notify
+
+        def ended(future: Future[Any]) -> None:
+            events.put((call, future))
+            notify()
+
+        future.add_done_callback(ended)
 
     def _event(self, call: Call, future: Future[Any]) -> Event:
         """What the end of a call means, noted in the table of calls."""
@@ -226,12 +315,23 @@ class LiveJob:
                 print(f"[worker {call.worker}] {line}")
             answer = self._work.answered(call, reply)
             if not isinstance(answer, BaseException):
+                began = self._began_at(future, reply)
+                call.started = max(call.started, began or 0.0)
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
-                return Answered(now, call.number, reply.seconds, answer, self.busy)
+                return Answered(now, call.number, reply.seconds, answer, self.busy, began)
             error = answer
         loss = self._work.lost(call, error, _loss(call, error))
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
         return CallFailed(now, call.number, loss, self.busy)
+
+    def _began_at(self, future: Future[Any], reply: Reply) -> float | None:
+        """When a call began, in seconds of the job, if that is known."""
+        begun: float | None = getattr(future, "begun", None)
+        if begun is not None:
+            return begun - self._began
+        if not self._tells or reply.host != _HOST:
+            return None
+        return self.seconds - (time.time() - reply.began)
 
     def _note(self, call: Call, seconds: float, outcome: str, host: str = "") -> None:
         self.calls.append(
@@ -253,3 +353,16 @@ def _loss(call: Call, error: BaseException) -> Loss:
     if isinstance(error, WorkerCrashed):
         return Loss.CRASHED if call.wanted else Loss.ABANDONED
     return Loss.RAISED
+
+
+def in_order(members: Mapping[int, Member]) -> list[int]:
+    """Workers in an order in which neighbours are in different failure domains, where there are any."""
+    if all(m.domain is None for m in members.values()):
+        return sorted(members)
+    names = sorted(members)
+    return [names[k] for k in spread([members[name].domain for name in names])]
+
+
+def patience_of(engine: Engine) -> float:
+    """Seconds for which a job waits for a worker when all have left: some if others may join."""
+    return _PATIENCE if hasattr(engine, "members") else 0.0

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
-from ..contracts.engine import Reply
+from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
 from ..errors import KeptLost
 from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
-from .live import LiveJob
+from .live import LiveJob, in_order, patience_of
 from .scheduler import Call, Decode, Decoded, FailRows, Loss
 
 __all__ = ["Ended", "Placed", "PlacedCalls", "run_placed"]
@@ -27,7 +28,7 @@ class Placed:
     Parameters
     ----------
     engine : Engine
-        With fewer workers than the code has, worker n is the engine's n mod workers.
+        With fewer workers than the code has, some keep several values.
     values : iterable
         Of each worker of the code.
     again : callable
@@ -37,10 +38,32 @@ class Placed:
     def __init__(self, engine: Engine, values: Iterable[Any], again: Callable[[int], Any]) -> None:
         self._engine = engine
         self._again = again
-        self._kept = [self._keep(worker, value) for worker, value in enumerate(values)]
+        self._living = in_order(members_of(engine))
+        self._where: list[int] = []
+        self._kept: list[Kept] = []
+        for number, value in enumerate(values):
+            self._where.append(self._living[number % len(self._living)])
+            self._kept.append(engine.keep(self._where[number], value))
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def where(self, worker: int) -> int:
+        """The worker of the engine that keeps the value of this worker of the code."""
+        return self._where[worker]
+
+    def move(self) -> None:
+        """Have other workers of the engine keep the values of those that have left."""
+        self._living = in_order(members_of(self._engine))
+        load = dict.fromkeys(self._living, 0)
+        for keeper in self._where:
+            if keeper in load:
+                load[keeper] += 1
+        for worker, keeper in enumerate(self._where):
+            if keeper not in load and load:
+                self._where[worker] = other = min(load, key=load.__getitem__)
+                load[other] += 1
+                self._kept[worker].lost = True
 
     @property
     def engine(self) -> Engine:
@@ -54,11 +77,8 @@ class Placed:
     def on(self, worker: int) -> Kept:
         """What stands for this worker's value; sends it there once more if it was lost."""
         if self.lost(worker):
-            self._kept[worker] = self._keep(worker, self._again(worker))
+            self._kept[worker] = self._engine.keep(self._where[worker], self._again(worker))
         return self._kept[worker]
-
-    def _keep(self, worker: int, value: Any) -> Kept:
-        return self._engine.keep(worker % self._engine.workers, value)
 
 
 class Ended(NamedTuple):
@@ -126,13 +146,14 @@ def run_placed(
     show : callable
         Called with the `LiveJob` after each event.
     """
+    placed.move()
     work = _Work(placed, calls)
+    most = max(Counter(map(placed.where, range(len(placed)))).values())
     job = CodedJob(
         1,
         hedge=None,
         retries=1,
-        ahead=-(-len(placed) // max(1, placed.engine.workers))
-        - 1,  # a worker's calls are sent at once
+        ahead=most - 1,  # a worker's calls are sent at once
         size=1,
         slots=len(placed),
         tasks=1,
@@ -142,10 +163,11 @@ def run_placed(
         stderr=work.worst,
         bound=True,
         partial=partial,
-        placed=True,
+        where=placed.where,
+        patience=patience_of(placed.engine),
     )
     scheduler = ChunkScheduler(job)
-    live = LiveJob(scheduler, placed.engine, work)
+    live = LiveJob(scheduler, placed.engine, work, left=placed.move)
     work.joins(scheduler, live)
     for _ in live.run(show):
         pass

@@ -94,6 +94,8 @@ class Job:
     """Groups in a call; None: by what was seen."""
     slots: int = 1
     """N, calls that are made of each group."""
+    patience: float = 0.0
+    """Seconds for which a job whose workers have all left waits for another."""
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +160,8 @@ class Answered(NamedTuple):
     """Groups of the call, counted from its first, for which ``fn`` raised."""
     more: bool = False
     """As in `Joined`."""
+    began: float | None = None
+    """When its worker was sent it, if that is known: calls of other jobs may have been before it."""
 
 
 class CallFailed(NamedTuple):
@@ -174,6 +178,8 @@ class Tick(NamedTuple):
     """Time has passed."""
 
     now: float
+    queued: tuple[int, ...] = ()
+    """Calls that have not begun, though their worker had no other of this job."""
 
 
 class Stop(NamedTuple):
@@ -333,6 +339,7 @@ class Scheduler:
         self._answered = 0
         self._crashed = 0
         self._suspected = 0  # crashes of groups that seem to cause them
+        self._alone: float | None = None  # since when there has been no worker
         self._out: list[Decision] = []
 
     def handle(self, event: Event) -> list[Decision]:
@@ -387,6 +394,7 @@ class Scheduler:
         if call is None:
             return
         self._answered += 1
+        call.started = max(call.started, event.began or 0.0)
         worker = self._workers.get(call.worker)
         overhead = None
         if worker is not None:
@@ -470,13 +478,29 @@ class Scheduler:
             self._suspected += lineage.crashes if suspected else -lineage.crashes
 
     def _on_tick(self, event: Tick) -> None:
+        for number in event.queued:
+            self._not_begun(number, event.now)
+        timeout = self.job.call_timeout
         while self._timeouts and self._timeouts[0][0] <= event.now:
             number = self._timeouts.popleft()[1]
             call = self._calls.get(number)
-            if call is not None and call.wanted:
+            if call is not None and call.wanted and call.started + timeout <= event.now:
                 self._give_up(call)
                 call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
+
+    def _not_begun(self, number: int, now: float) -> None:
+        """A call waits for calls of other jobs: it begins now, at the earliest."""
+        call = self._calls.get(number)
+        if call is None or math.isnan(call.started):
+            return
+        call.started = now
+        if self.job.call_timeout < math.inf:
+            self._timeouts.append((now + self.job.call_timeout, number))
+        late = (self._late or {}).get(call.groups)
+        if late is not None and call in late:
+            late.remove(call)
+            late.append(call)
 
     # Calls --------------------------------------------------------------------------------------------
 
@@ -595,8 +619,11 @@ class Scheduler:
                 return
             after = stop.wake_after(seen)
             wake = None if after is None else now + after
-        if not self._workers and not self._calls:
+        if self._without_workers(now):
             self._finish(Outcome.NONE_RUNNING)
+            return
+        if self._alone is not None:
+            self.wake = sooner(wake, self._alone + self.job.patience)
             return
         self._send(now)
         if self._idle and self._next == self.job.groups:
@@ -606,6 +633,15 @@ class Scheduler:
         if self._timeouts:
             wake = sooner(wake, self._timeouts[0][0])
         self.wake = wake
+
+    def _without_workers(self, now: float) -> bool:
+        """Whether there has been no worker, and no call, for longer than the job is to wait."""
+        if self._workers or self._calls:
+            self._alone = None
+            return False
+        if self._alone is None:
+            self._alone = now
+        return now >= self._alone + self.job.patience
 
     def _seen(self, now: float) -> Progress:
         done = self.job.groups - self._left

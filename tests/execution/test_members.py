@@ -1,0 +1,233 @@
+"""Workers that join and leave while a job runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.contracts.engine import Kept, Member
+from codedmap.contracts.stopping import Outcome
+from codedmap.errors import NotEnoughAnswers, NotStarted, WorkerCrashed
+from codedmap.execution import live
+from codedmap.execution.live import in_order
+from codedmap.testing import Scripted
+
+
+class Changing(Scripted):
+    """Workers that join with `join` and leave with `leave`; calls wait for `answer` if they are to."""
+
+    def __init__(self, domains: list[str | None]) -> None:
+        super().__init__(1000)
+        self.living = {n: Member(domain) for n, domain in enumerate(domains)}
+        self._next = len(domains)
+        self._watching: list[Callable[[], None]] = []
+        self.before_call: Callable[[int], None] = lambda worker: None
+        self.submitted: list[int] = []
+        self.kept_on: list[int] = []
+
+    @property
+    def workers(self) -> int:
+        return 1000  # for the checks of `Scripted`; jobs ask for the members
+
+    def members(self):
+        return dict(self.living)
+
+    def watch(self, callback) -> None:
+        self._watching.append(callback)
+
+    def unwatch(self, callback) -> None:
+        self._watching.remove(callback)
+
+    def join(self, domain: str | None = None) -> int:
+        self.living[self._next] = Member(domain)
+        self._next += 1
+        self._tell()
+        return self._next - 1
+
+    def leave(self, worker: int) -> None:
+        del self.living[worker]
+        for kept in self._kept.pop(worker, []):
+            kept.lost = True
+        self._tell()
+
+    def _tell(self) -> None:
+        for callback in tuple(self._watching):
+            callback()
+
+    def submit(self, worker, fn, payload):
+        self.submitted.append(worker)
+        self.before_call(worker)
+        future = super().submit(worker, fn, payload)
+        if worker not in self.living:
+            future = type(future)()
+            future.set_exception(NotStarted(f"worker {worker} has left"))
+        return future
+
+    def keep(self, worker, value) -> Kept:
+        self.kept_on.append(worker)
+        return super().keep(worker, value)
+
+
+def test_a_job_goes_on_with_workers_that_join_after_others_have_left():
+    engine = Changing([None, None, None, None])
+
+    def change(worker: int) -> None:
+        if len(engine.submitted) == 40:
+            engine.leave(0)
+            engine.leave(1)
+        if len(engine.submitted) == 80:
+            engine.join()
+
+    engine.before_call = change
+    result = cm.map(np.sin, np.arange(1000.0), engine=engine, chunk=5)
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, np.sin(np.arange(1000.0)))
+    assert {0, 1}.isdisjoint(engine.submitted[60:])
+    assert 4 in engine.submitted
+    assert engine._watching == []
+
+
+def test_a_job_without_workers_waits_for_one():
+    engine = Changing([None])
+    timer = threading.Timer(0.2, engine.join)
+
+    def change(worker: int) -> None:
+        if 0 in engine.living:
+            engine.leave(0)
+            timer.start()
+
+    engine.before_call = change
+    result = cm.map(np.sin, np.arange(10.0), engine=engine)
+    timer.join()
+    assert result.exact.all()
+    assert set(engine.submitted) == {0, 1}
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)])
+def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine = Changing([None] * 4)
+
+    def change(worker: int) -> None:
+        for name in tuple(engine.living):
+            engine.leave(name)
+
+    engine.before_call = change
+    with pytest.raises(NotEnoughAnswers, match="workers"):
+        cm.map(np.sin, np.arange(10.0), engine=engine, code=code)
+    partial = cm.map(np.sin, np.arange(10.0), engine=engine_again(), code=code, deadline=5.0)
+    assert partial.outcome is Outcome.NONE_RUNNING
+    assert not partial.exact.any()
+
+
+def engine_again() -> Changing:
+    engine = Changing([None] * 4)
+    engine.before_call = lambda worker: (
+        [engine.leave(name) for name in tuple(engine.living)] and None
+    )
+    return engine
+
+
+@pytest.mark.parametrize("chunk", [None, "all"])
+def test_payloads_of_a_code_go_on_elsewhere(chunk):
+    engine = Changing([None] * 6)
+
+    def change(worker: int) -> None:
+        if len(engine.submitted) == 2:
+            engine.leave(0)
+            engine.leave(1)
+            engine.leave(2)
+            engine.join()
+            engine.join()
+
+    engine.before_call = change
+    code = cm.Replication(3, 6)
+    result = cm.map(np.sin, np.arange(9.0), engine=engine, code=code, chunk=chunk)
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, np.sin(np.arange(9.0)))
+
+
+def test_copies_of_a_task_are_in_different_failure_domains():
+    engine = Changing(["a", "a", "a", "b", "b", "b"])
+    calls: dict[int, str] = {}
+    code = cm.Replication(3, 6)
+    result = cm.map(np.sin, np.arange(3.0), engine=engine, code=code, stop=cm.Everyone())
+    for call in result.calls:
+        calls[call.slot] = engine.living[call.worker].domain
+    encoding = code.encode(np.arange(3.0).reshape(3, 1, 1))
+    payloads = np.asarray(encoding.payloads).ravel()
+    for task in range(3):
+        assert {calls[slot] for slot in np.flatnonzero(payloads == task)} == {"a", "b"}
+
+
+def test_neighbours_in_the_order_of_workers_are_in_different_domains():
+    members = {n: Member(domain) for n, domain in enumerate("aaaabbbbcccc")}
+    order = in_order(members)
+    domains = [members[n].domain for n in order]
+    assert sorted(order) == list(range(12))
+    assert all(one != other for one, other in pairwise(domains))
+    assert in_order({3: Member(), 1: Member()}) == [1, 3]
+
+
+def sum_of_squares(part):
+    return (part**2).sum()
+
+
+def test_parts_of_a_sum_are_rebuilt_elsewhere_while_it_runs():
+    engine = Changing([None] * 6)
+    code = cm.codes.CyclicGradientCode(6, 2)
+    shards = cm.CodedParts(np.arange(12.0), code=code, engine=engine)
+    assert engine.kept_on == [0, 1, 2, 3, 4, 5]
+
+    def change(worker: int) -> None:
+        if len(engine.submitted) == 1:
+            for name in (0, 2, 4):
+                engine.leave(name)
+            engine.join()
+
+    engine.before_call = change
+    result = cm.sum(sum_of_squares, shards)
+    np.testing.assert_allclose(result.value, (np.arange(12.0) ** 2).sum())
+    engine.before_call = lambda worker: None
+    engine.submitted.clear()
+    again = cm.sum(sum_of_squares, shards)
+    np.testing.assert_allclose(again.value, (np.arange(12.0) ** 2).sum())
+    assert set(engine.submitted) <= {1, 3, 5, 6}
+    assert 6 in engine.submitted
+
+
+def test_blocks_of_a_matrix_are_rebuilt_elsewhere():
+    engine = Changing([None] * 5)
+    matrix = np.random.default_rng(0).standard_normal((8, 3))
+    coded = cm.CodedMatrix(matrix, code=cm.codes.MDSCode(4, 5), engine=engine)
+    for name in (0, 1, 2):
+        engine.leave(name)
+    engine.join()
+    v = np.arange(3.0)
+    np.testing.assert_allclose(coded @ v, matrix @ v)
+    assert {0, 1, 2}.isdisjoint(engine.kept_on[5:])
+
+
+def test_calls_on_a_worker_that_dies_are_made_elsewhere():
+    engine = Changing([None] * 3)
+    died: list[int] = []
+    submit = engine.submit
+
+    def dying(worker, fn, payload):
+        future = submit(worker, fn, payload)
+        if worker == 1 and not died:
+            died.append(worker)
+            engine.leave(1)
+            future = type(future)()
+            future.set_exception(WorkerCrashed("worker 1 died"))
+        return future
+
+    engine.submit = dying  # type: ignore[method-assign]
+    result = cm.map(np.sin, np.arange(30.0), engine=engine, chunk=3)
+    assert result.exact.all()
+    assert died
