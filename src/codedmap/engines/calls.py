@@ -128,7 +128,7 @@ class Calls(Generic[C]):
         """
         uses = tuple(value for value in values if isinstance(value, Kept))
         for kept in uses:
-            if kept.slot != self.number or kept.key[0] != self._run:
+            if kept.worker != self.number or kept.key[0] != self._run:
                 raise EngineError(
                     f"{kept!r} was given to worker {self.number} of an engine where it is not: a kept "
                     "value stays on the worker where it was left"

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from ..contracts.arguments import check_slot, check_whole
+from ..contracts.arguments import check_whole, check_worker
 from ..contracts.engine import Member
 from ..errors import Abandoned, EngineError, NotStarted, WorkerCrashed
 from .failure_domains import spread
@@ -95,7 +95,7 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
     def _queue_of(self, worker: int) -> RemoteQueue:
         queue = self._queues.get(worker)
         if queue is None:
-            check_slot(worker, self._given)
+            check_worker(worker, self._given)
             # It had gone before the caller could know.
             queue = self._new_queue(worker, "", Member())
             queue.leave(EngineError(), partial(_not_started, worker))
@@ -188,7 +188,13 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
 
     def _new_queue(self, number: int, name: str, member: Member) -> RemoteQueue:
         return RemoteQueue(
-            number, self._run, self._setups, name, member, self._send, self._found_dead
+            number,
+            self._run,
+            self._setups,
+            name=name,
+            member=member,
+            send=self._send,
+            died=self._found_dead,
         )
 
     def _found_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:

@@ -119,7 +119,12 @@ class Local(QueueEngine[LocalQueue]):
         abandon = super().abandon
         self._queues = {
             number: LocalQueue(
-                number, self._run, self._setups, self._loop, abandon, self._end_if_closed
+                number,
+                self._run,
+                self._setups,
+                loop=self._loop,
+                abandon=abandon,
+                ended=self._end_if_closed,
             )
             for number in range(workers)
         }

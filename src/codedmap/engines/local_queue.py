@@ -60,6 +60,7 @@ class LocalQueue(Calls[_Call]):
         number: int,
         run: str,
         setups: Setups,
+        *,
         loop: Loop,
         abandon: Callable[[list[Future[Any]]], object],
         ended: Callable[[], object],

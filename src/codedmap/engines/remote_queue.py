@@ -42,6 +42,7 @@ class RemoteQueue(Calls[Call]):
         number: int,
         run: str,
         setups: Setups,
+        *,
         name: str,
         member: Member,
         send: Send,

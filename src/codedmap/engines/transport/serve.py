@@ -152,7 +152,7 @@ def _set_up_for(run: str, content: Parcel) -> None:
     name = "the function given to setup"
     try:
         fn = _open(receive(content))
-        name = getattr(fn, "__qualname__", name)
+        name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         fn()
     except Terminated:
         raise
