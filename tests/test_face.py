@@ -5,7 +5,7 @@ import inspect
 import codedmap as cm
 
 FACE = """
-map stream waves sum plan itemwise CodedMatrix CodedParts OnnxModel
+map stream amap astream waves sum plan itemwise CodedMatrix CodedParts OnnxModel
 MapResult MatrixResult Plan Status SumResult Waves
 Deadline Decodable Everyone Hedge Outcome Quorum Share Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded

@@ -20,6 +20,7 @@ from . import (
     topology,
     training,
 )
+from .api.amap import amap, astream
 from .api.map import itemwise, map, stream
 from .api.matrix import CodedMatrix
 from .api.onnx import OnnxModel
@@ -71,6 +72,8 @@ __all__ = [
     "Uncoded",
     "Waves",
     "WorkerCrashed",
+    "amap",
+    "astream",
     "codes",
     "contracts",
     "engines",

@@ -618,12 +618,12 @@ def test_a_call_that_waits_for_those_of_other_jobs_is_neither_late_nor_timed_out
         scheduler.handle(Joined(0.0, worker))
     scheduler.handle(Answered(0.1, 0, 0.1))
     for now in (0.9, 1.8, 2.7):
-        assert scheduler.handle(Tick(now, queued=(1,))) == []
+        assert scheduler.handle(Tick(now, ((1, now),))) == []
     hedge, *others = scheduler.handle(Tick(3.3))  # it runs since 2.7, and 0.1 s is usual
     assert isinstance(hedge, Start)
     assert hedge.call.kind is Kind.HEDGE
     assert not others
-    assert [type(d) for d in scheduler.handle(Tick(3.71, queued=(2,)))] == [Abandon]
+    assert [type(d) for d in scheduler.handle(Tick(3.71, ((2, 3.71),)))] == [Abandon]
 
 
 @pytest.mark.parametrize(("began", "overhead"), [(None, 9.99), (10.0, 0.0)])

@@ -164,7 +164,7 @@ def map(
     >>> result.values
     array([0.        , 1.        , 1.41421356, 1.73205081, 2.        ])
     """
-    options = _Options(
+    options = Options(
         deadline=deadline,
         tolerance=tolerance,
         stop=stop,
@@ -226,7 +226,7 @@ def stream(
     CodedmapError
         As `map`, in place of the last result.
     """
-    options = _Options(
+    options = Options(
         deadline=deadline,
         tolerance=tolerance,
         stop=stop,
@@ -248,20 +248,20 @@ def stream(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
+class Options:
     """The arguments of `map` besides the function, the inputs and what they are run with."""
 
-    deadline: float | None
-    tolerance: float | None
-    stop: StoppingRule | None
-    hedge: Hedge | None
-    retries: int
-    call_timeout: float | None
-    on_error: str
-    kwargs: Mapping[str, Any] | None
-    seed: int | None
-    chunk: int | Literal["all"] | None
-    progress: bool | None
+    deadline: float | None = None
+    tolerance: float | None = None
+    stop: StoppingRule | None = None
+    hedge: Hedge | None = _HEDGE
+    retries: int = 2
+    call_timeout: float | None = None
+    on_error: str = "raise"
+    kwargs: Mapping[str, Any] | None = None
+    seed: int | None = None
+    chunk: int | Literal["all"] | None = None
+    progress: bool | None = None
 
     def __post_init__(self) -> None:
         checked_hedge(self.hedge)
@@ -398,7 +398,7 @@ def _executor_workers(executor: Executor) -> int:
     return workers
 
 
-def _rule(options: _Options, code: Any, share: float = 1.0) -> StoppingRule | None:
+def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | None:
     """The stopping rule that the arguments amount to; it has this share of the deadline."""
     stop, deadline, tolerance = options.stop, options.deadline, options.tolerance
     rules: list[StoppingRule] = []

@@ -76,9 +76,6 @@ class Engine(Protocol):
     * ``members()``: a mapping of each living worker's number, which is never used again, to its `Member`;
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
     * ``unwatch(callback)``: no more.
-
-    Where an attribute ``marks_running`` is true, a future is `running` once its worker has been sent the call. Then a
-    call that waits for those of other jobs is not taken for late.
     """
 
     @property
@@ -90,7 +87,9 @@ class Engine(Protocol):
         """Compute ``fn(payload)`` on a worker.
 
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
-        the call, `NotStarted` if it died or had left before, or `KeptLost`.
+        the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have an attribute ``begun``, a
+        list to which the time (`time.monotonic`) is added when the worker is sent the call; without one, a call that
+        waits for those of other jobs passes for late.
         """
         ...
 

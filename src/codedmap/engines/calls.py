@@ -41,12 +41,12 @@ class Answer(Future[Any]):
         super().__init__()
         self._condition = _Condition()
         self.queue = queue
-        self.begun: float | None = None
-        """When the worker was sent it, by `time.monotonic`."""
+        self.begun: list[float] = []
+        """As `Engine.submit`."""
 
     def set_running_or_notify_cancel(self) -> bool:
         """As `Future`; notes the time."""
-        self.begun = time.monotonic()
+        self.begun.append(time.monotonic())
         return super().set_running_or_notify_cancel()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import (
     BrokenExecutor,
@@ -53,11 +54,6 @@ class FromExecutor:
         return self._workers
 
     @property
-    def marks_running(self) -> bool:
-        """Whether its futures say when they run, as those of the standard library's thread pools do."""
-        return isinstance(self._executor, ThreadPoolExecutor)
-
-    @property
     def in_process(self) -> bool:
         """Whether calls may run in the caller's process."""
         return not isinstance(self._executor, ProcessPoolExecutor)
@@ -77,7 +73,7 @@ class FromExecutor:
         if isinstance(self._executor, ProcessPoolExecutor):
             sent.pickled()  # which it would do later, in a thread of its own
         try:
-            return self._executor.submit(sent, payload)
+            answer = self._executor.submit(sent, payload)
         except BrokenExecutor as error:  # such as by an earlier call of the same wave
             future: Future[Any] = Future()
             future.set_exception(error)
@@ -87,6 +83,9 @@ class FromExecutor:
                 f"the executor takes no more calls ({error}): create a new one, and leave it open until the "
                 "call returns"
             ) from error
+        if isinstance(self._executor, ThreadPoolExecutor):
+            answer.begun = sent.begun  # type: ignore[attr-defined]
+        return answer
 
     def keep(self, worker: int, value: Any) -> Kept:
         """A value that is sent along with each call."""
@@ -105,8 +104,10 @@ class _Cloudpickled:
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self._fn = fn
         self._pickled: bytes | None = None
+        self.begun: list[float] = []
 
     def __call__(self, payload: Any) -> Any:
+        self.begun.append(time.monotonic())
         return self._fn(payload)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -47,8 +47,6 @@ class QueueEngine(Closing, Generic[Q]):
         Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
     """
 
-    marks_running = True
-
     def __init__(self, grace: float | None) -> None:
         if grace is not None and (not is_real(grace) or not grace >= 0):
             raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack, aclosing
 from typing import cast
 
 from ..results.map_result import MapResult
@@ -49,19 +50,46 @@ class MapJob:
         next(results)  # starts the job; from then on closing it abandons
         return cast("Generator[MapResult, None, None]", results)
 
+    async def arun(self) -> MapResult:
+        """As `run`, while the event loop goes on."""
+        async with aclosing(self.live.arun(self._show)) as steps:
+            async for _ in steps:
+                pass
+        return await asyncio.to_thread(self.result)
+
+    async def astream(self) -> AsyncGenerator[MapResult, None]:
+        """As `stream`, while the event loop goes on."""
+        improved = _Improved(self)
+        async with aclosing(self.live.arun(self._show)) as steps:
+            async for _ in steps:
+                result = improved.result()
+                if result is not None:
+                    yield result
+        yield await asyncio.to_thread(self.result)
+
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
-        live = self.live
         with stack:
-            budget, shown = Budget(live, _SHOWING), 0
-            steps = live.run(self._show)
+            improved = _Improved(self)
+            steps = self.live.run(self._show)
             yield next(steps)
             for _ in steps:
-                ended = live.scheduler.outcome is not None
-                if ended or live.busy or live.answers == shown or not budget.allows():
-                    continue
-                shown = live.answers
-                with budget:
-                    result = self.so_far()
+                result = improved.result()
                 if result is not None:
                     yield result
             yield self.result()
+
+
+class _Improved:
+    """Results before the last: after further answers, while they take a small share of the time."""
+
+    def __init__(self, job: MapJob) -> None:
+        self._job, self._budget, self._shown = job, Budget(job.live, _SHOWING), 0
+
+    def result(self) -> MapResult | None:
+        live = self._job.live
+        ended = live.scheduler.outcome is not None
+        if ended or live.busy or live.answers == self._shown or not self._budget.allows():
+            return None
+        self._shown = live.answers
+        with self._budget:
+            return self._job.so_far()

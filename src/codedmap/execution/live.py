@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -45,7 +44,6 @@ __all__ = ["LiveJob", "Work", "in_order", "patience_of"]
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
-_HOST = socket.gethostname()
 
 
 class Work(Protocol):
@@ -118,11 +116,10 @@ class LiveJob:
         self.answers = 0
         """Calls whose answer was taken."""
         self._engine, self._work, self._log, self._left = engine, work, log, left
-        self._began = time.monotonic() if started is None else started
+        self._start = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended; None: workers have joined or left."""
         self._notify: Callable[[], None] = lambda: None
-        self._tells: bool = getattr(engine, "marks_running", False)
         self._members: dict[int, Member] = {}
         self._futures: dict[int, Future[Any]] = {}
         self._calls: dict[int, Call] = {}
@@ -131,7 +128,7 @@ class LiveJob:
     @property
     def seconds(self) -> float:
         """Since `map` was called."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._start
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
@@ -247,19 +244,26 @@ class LiveJob:
             happened = self._events.get(timeout=wait)
         except Empty:
             self._wake = None
-            self._handle(Tick(self.seconds, self._queued()))
+            now = self.seconds
+            self._handle(Tick(now, tuple(self._late_beginnings(now))))
             return
         if happened is None:
             self._update_members()
         else:
             self._handle(self._event(*happened))
 
-    def _queued(self) -> tuple[int, ...]:
-        """Calls that their worker has not been sent yet, where the engine tells."""
-        if not self._tells:
-            return ()
-        futures = self._futures
-        return tuple(n for n in self._calls if not (futures[n].running() or futures[n].done()))
+    def _late_beginnings(self, now: float) -> Iterator[tuple[int, float]]:
+        for number, call in self._calls.items():
+            when = self._begun(self._futures[number], now)
+            if when is not None and when > call.started:
+                yield number, when
+
+    def _begun(self, future: Future[Any], now: float) -> float | None:
+        """When a call began, in seconds of the job, or now if it has not; None if that is not known."""
+        begun: list[float] | None = getattr(future, "begun", None)
+        if begun is None:
+            return None
+        return begun[0] - self._start if begun else now
 
     def _handle(self, event: Event) -> None:
         if self._log is not None:
@@ -315,7 +319,7 @@ class LiveJob:
                 print(f"[worker {call.worker}] {line}")
             answer = self._work.answered(call, reply)
             if not isinstance(answer, BaseException):
-                began = self._began_at(future, reply)
+                began = self._begun(future, now)
                 call.started = max(call.started, began or 0.0)
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
                 return Answered(now, call.number, reply.seconds, answer, self.busy, began)
@@ -323,15 +327,6 @@ class LiveJob:
         loss = self._work.lost(call, error, _loss(call, error))
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
         return CallFailed(now, call.number, loss, self.busy)
-
-    def _began_at(self, future: Future[Any], reply: Reply) -> float | None:
-        """When a call began, in seconds of the job, if that is known."""
-        begun: float | None = getattr(future, "begun", None)
-        if begun is not None:
-            return begun - self._began
-        if not self._tells or reply.host != _HOST:
-            return None
-        return self.seconds - (time.time() - reply.began)
 
     def _note(self, call: Call, seconds: float, outcome: str, host: str = "") -> None:
         self.calls.append(

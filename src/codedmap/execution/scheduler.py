@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -178,8 +179,8 @@ class Tick(NamedTuple):
     """Time has passed."""
 
     now: float
-    queued: tuple[int, ...] = ()
-    """Calls that have not begun, though their worker had no other of this job."""
+    began: tuple[tuple[int, float], ...] = ()
+    """Calls that began later than their worker was free of this job's, because of calls of others; ``now`` if not yet."""
 
 
 class Stop(NamedTuple):
@@ -478,8 +479,8 @@ class Scheduler:
             self._suspected += lineage.crashes if suspected else -lineage.crashes
 
     def _on_tick(self, event: Tick) -> None:
-        for number in event.queued:
-            self._not_begun(number, event.now)
+        for number, when in event.began:
+            self._began(number, when)
         timeout = self.job.call_timeout
         while self._timeouts and self._timeouts[0][0] <= event.now:
             number = self._timeouts.popleft()[1]
@@ -489,18 +490,18 @@ class Scheduler:
                 call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
 
-    def _not_begun(self, number: int, now: float) -> None:
-        """A call waits for calls of other jobs: it begins now, at the earliest."""
+    def _began(self, number: int, when: float) -> None:
+        """A call begins only now."""
         call = self._calls.get(number)
         if call is None or math.isnan(call.started):
             return
-        call.started = now
+        call.started = when
         if self.job.call_timeout < math.inf:
-            self._timeouts.append((now + self.job.call_timeout, number))
+            insort(self._timeouts, (when + self.job.call_timeout, number))
         late = (self._late or {}).get(call.groups)
         if late is not None and call in late:
             late.remove(call)
-            late.append(call)
+            insort(late, call, key=lambda c: c.started)
 
     # Calls --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,124 @@
+"""`amap` and `astream`: `map` and `stream` in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from typing import Any, Literal, TypedDict, Unpack
+
+from ..contracts.code import Code
+from ..contracts.stopping import StoppingRule
+from ..engines import Engine, Resident
+from ..execution.hedge import Hedge
+from ..execution.job import MapJob
+from ..results.map_result import MapResult
+from .map import Options
+
+__all__ = ["amap", "astream"]
+
+
+class _Arguments(TypedDict, total=False):
+    """The keyword arguments of `map`."""
+
+    code: Code | Literal["auto"] | None
+    engine: Engine | Executor | None
+    deadline: float | None
+    tolerance: float | None
+    stop: StoppingRule | None
+    hedge: Hedge | None
+    retries: int
+    call_timeout: float | None
+    on_error: Literal["raise", "record"]
+    kwargs: Mapping[str, Any] | None
+    seed: int | None
+    chunk: int | Literal["all"] | None
+    progress: bool | None
+
+
+async def amap(
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[_Arguments]
+) -> MapResult:
+    """`map` in an event loop, which goes on while calls run.
+
+    Cancelling the task abandons its calls. Many jobs on one engine take turns: each worker computes their calls in the
+    order in which they were sent, and a job sends it one or two at a time.
+
+    Parameters
+    ----------
+    fn, inputs
+        As for `map`. ``fn`` runs on the workers and is an ordinary function.
+    **arguments
+        All further arguments of `map`.
+
+    Returns
+    -------
+    MapResult
+
+    Raises
+    ------
+    CodedmapError
+        As `map`.
+
+    Examples
+    --------
+    >>> import asyncio, numpy as np, codedmap as cm
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> async def main():
+    ...     with ThreadPoolExecutor(4) as pool:
+    ...         jobs = [cm.amap(np.sqrt, np.arange(3.0) * k, engine=pool) for k in (1, 4)]
+    ...         return [result.values.tolist() for result in await asyncio.gather(*jobs)]
+    >>> asyncio.run(main())
+    [[0.0, 1.0, 1.4142135623730951], [0.0, 2.0, 2.8284271247461903]]
+    """
+    async with _job(fn, inputs, arguments) as job:
+        return await job.arun()
+
+
+async def astream(
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[_Arguments]
+) -> AsyncGenerator[MapResult, None]:
+    """`stream` in an event loop, which goes on while calls run.
+
+    The job begins with the first result that is asked for. Closing the generator abandons its calls, as does
+    cancelling the task that waits for a result; ``contextlib.aclosing`` closes it when a loop is left early.
+
+    Parameters
+    ----------
+    fn, inputs, **arguments
+        As for `amap`.
+
+    Yields
+    ------
+    MapResult
+        As `stream`.
+    """
+    async with _job(fn, inputs, arguments) as job, aclosing(job.astream()) as results:
+        async for result in results:
+            yield result
+
+
+@asynccontextmanager
+async def _job(fn: Any, inputs: Any, arguments: _Arguments) -> AsyncIterator[MapJob]:
+    """A job, with the engine that was made for it; both are made and closed in other threads."""
+    stack = ExitStack()
+    made, left = threading.Event(), threading.Event()
+    options: dict[str, Any] = {**arguments}
+    code, engine = options.pop("code", None), options.pop("engine", None)
+
+    def make() -> MapJob:
+        try:
+            return Options(**options).job(fn, inputs, code, engine, stack)
+        finally:
+            made.set()
+            if left.is_set():  # the task was cancelled meanwhile
+                stack.close()
+
+    try:
+        yield await asyncio.to_thread(make)
+    finally:
+        left.set()
+        if made.is_set():
+            await asyncio.to_thread(stack.close)

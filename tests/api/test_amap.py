@@ -1,0 +1,229 @@
+"""`map` in an event loop: the same results, while the loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from inspect import signature
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.api.amap import _Arguments
+from codedmap.testing import Scripted, crash, never
+
+from ..processes import children, eventually
+
+X = np.arange(12.0)
+
+
+def sleepy(batch):
+    time.sleep(0.02 * len(batch))
+    return batch + 1
+
+
+def one_seven(batch):
+    if 7 in batch:
+        raise ValueError("seven")
+    return batch
+
+
+def test_it_takes_what_map_takes():
+    named = set(signature(cm.map).parameters) - {"fn", "inputs"}
+    assert set(_Arguments.__annotations__) == named
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(3, 6), cm.KernelCode(3, 6, 1)])
+def test_results_are_those_of_map(code):
+    with Scripted(6, {1: [crash()]}) as engine:
+        here = cm.map(np.sin, X, code=code, engine=engine)
+    with Scripted(6, {1: [crash()]}) as engine:
+        there = asyncio.run(cm.amap(np.sin, X, code=code, engine=engine))
+    np.testing.assert_array_equal(here.values, there.values)
+    np.testing.assert_array_equal(here.status, there.status)
+    assert len(here.calls) == len(there.calls)
+
+
+def test_without_an_engine_it_runs_on_the_cores_and_leaves_nothing():
+    result = asyncio.run(cm.amap(np.sin, X))
+    np.testing.assert_array_equal(result.values, np.sin(X))
+    assert eventually(lambda: not children())
+
+
+def test_errors_are_those_of_map():
+    with Scripted(3) as engine:
+        with pytest.raises(cm.errors.RowFailed, match="row 7") as caught:
+            asyncio.run(cm.amap(one_seven, X, engine=engine, chunk=1))
+        assert isinstance(caught.value.__cause__, ValueError)
+        with pytest.raises(cm.InvalidArgument, match="Deadline"):
+            asyncio.run(cm.amap(np.sin, X, engine=engine, deadline=0))
+
+
+def test_the_loop_goes_on_meanwhile():
+    async def main() -> int:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.005)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        with ThreadPoolExecutor(2) as pool:
+            await cm.amap(sleepy, X, engine=pool)  # 0.12 s at least
+        ticking.cancel()
+        return ticks
+
+    assert asyncio.run(main()) >= 3
+
+
+class Abandoning(Scripted):
+    """Keeps what was abandoned."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.abandoned: list = []
+
+    def abandon(self, futures) -> None:
+        self.abandoned += (futures := list(futures))
+        super().abandon(futures)
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)])
+def test_cancelling_abandons_the_calls(code):
+    async def main(engine) -> None:
+        job = asyncio.create_task(
+            cm.amap(np.sin, X, code=code, engine=engine, hedge=None, retries=0)
+        )
+        while len(engine.calls) < 4:
+            await asyncio.sleep(0.001)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+    with Abandoning(4, {n: never() for n in range(4)}) as engine:
+        asyncio.run(main(engine))
+        assert len(engine.abandoned) == 4
+        assert all(future.done() for future in engine.abandoned)
+
+
+def test_a_timeout_of_the_loop_ends_it_and_what_it_started():
+    async def main() -> None:
+        async with asyncio.timeout(0.5):
+            await cm.amap(cm.itemwise(time.sleep), [60.0] * 4)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    assert eventually(lambda: not children())
+
+
+class Slow(list):
+    """Inputs that are read slowly."""
+
+    def __init__(self, entered: threading.Event, go_on: threading.Event) -> None:
+        super().__init__([1.0, 2.0])
+        self.entered, self.go_on = entered, go_on
+
+    def __array__(self, *arguments, **options):
+        self.entered.set()
+        assert self.go_on.wait(60)
+        return np.array([1.0, 2.0])
+
+    def __len__(self) -> int:
+        self.entered.set()
+        assert self.go_on.wait(60)
+        return 2
+
+
+def test_a_task_cancelled_before_its_calls_leaves_nothing():
+    entered, go_on = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        job = asyncio.create_task(cm.amap(np.sin, Slow(entered, go_on)))
+        await asyncio.to_thread(entered.wait, 60)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        go_on.set()
+
+    asyncio.run(main())
+    assert eventually(lambda: not children())
+
+
+def test_a_short_job_does_not_wait_for_a_long_one():
+    ended: list[str] = []
+
+    async def job(name: str, rows: int, pool) -> None:
+        await cm.amap(sleepy, np.arange(float(rows)), engine=pool, chunk=1)
+        ended.append(name)
+
+    async def main() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            long = asyncio.create_task(job("long", 60, pool))
+            await asyncio.sleep(0.05)
+            await asyncio.gather(*(job(f"short {n}", 3, pool) for n in range(3)), long)
+
+    asyncio.run(main())
+    assert ended[-1] == "long"
+
+
+def test_a_thousand_jobs_at_once():
+    async def main(pool) -> list[cm.MapResult]:
+        jobs = (cm.amap(np.sin, X + n, engine=pool, chunk=6) for n in range(1000))
+        return await asyncio.gather(*jobs)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = asyncio.run(main(pool))
+    for n, result in enumerate(results):
+        np.testing.assert_array_equal(result.values, np.sin(X + n))
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_calls_that_wait_for_other_jobs_are_neither_hedged_nor_timed_out(kind):
+    async def main(engine) -> list[cm.MapResult]:
+        jobs = (
+            cm.amap(sleepy, np.arange(3.0), engine=engine, chunk=1, call_timeout=0.8)
+            for _ in range(40)
+        )
+        return await asyncio.gather(*jobs)  # 1.2 s at least
+
+    if kind == "threads":
+        with ThreadPoolExecutor(2) as engine:
+            results = asyncio.run(main(engine))
+    else:
+        with cm.engines.Local(2) as engine:
+            cm.map(sleepy, np.arange(4.0), engine=engine)
+            results = asyncio.run(main(engine))
+    assert all(result.exact.all() for result in results)
+    assert sum(len(result.calls) for result in results) <= 40 * 3 + 12
+
+
+def test_a_stream_improves_and_ends_with_the_result():
+    async def main() -> list[cm.MapResult]:
+        with ThreadPoolExecutor(2) as pool:
+            return [part async for part in cm.astream(sleepy, X, engine=pool, chunk=1)]
+
+    parts = asyncio.run(main())
+    known = [part.exact.sum() for part in parts]
+    assert known == sorted(known)
+    assert len(parts) > 1
+    assert parts[-1].exact.all()
+    np.testing.assert_array_equal(parts[-1].values, X + 1)
+
+
+def test_closing_a_stream_abandons_its_calls():
+    async def main(engine) -> None:
+        async with aclosing(cm.astream(np.sin, X, engine=engine, chunk=1, hedge=None)) as parts:
+            async for part in parts:
+                assert part.exact.any()
+                break
+
+    script = {0: never(), 1: never()}
+    with Abandoning(3, script) as engine:
+        asyncio.run(main(engine))
+        assert len(engine.abandoned) >= 2
