@@ -16,7 +16,7 @@ import codedmap as cm
 from . import cgroups
 from .clusters import Cluster
 from .faults import FAULTS, Fault
-from .faulty_engine import FaultyEngine
+from .faulty_engine import FaultyEngine, numbers
 from .job import ONCE, answers, rows
 
 __all__ = ["CODE", "DEADLINE", "SHARE", "STOP", "Outlier", "Wave", "soak"]
@@ -86,8 +86,12 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
     with cluster.engine(CODE.workers) as engine:
         for number in range(waves):
             rng = np.random.default_rng([seed, number])
-            faulty = np.flatnonzero(rng.random(CODE.workers) < SHARE).tolist()
-            faults = {slot: possible[rng.integers(len(possible))] for slot in faulty}
+            places = np.flatnonzero(rng.random(CODE.workers) < SHARE).tolist()
+            drawn = {place: possible[rng.integers(len(possible))] for place in places}
+            workers = numbers(engine)  # fewer while some are being replaced
+            faulty = FaultyEngine(
+                engine, {workers[k]: fault for k, fault in drawn.items() if k < len(workers)}
+            )
             inputs = rows(ROWS, seed=int(rng.integers(1 << 30)))
             began = time.perf_counter()
             # With no answer in time, the result is flagged instead of an exception.
@@ -95,14 +99,14 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
                 answers,
                 inputs,
                 code=CODE,
-                engine=FaultyEngine(engine, faults),
+                engine=faulty,
                 **ONCE,
                 stop=STOP,
                 on_error="record",
             )
             seconds = time.perf_counter() - began
             cgroups.thaw()
-            yield _wave(number, faults, inputs, result, seconds)
+            yield _wave(number, faulty.by_slot(result), inputs, result, seconds)
 
 
 def _wave(
