@@ -279,12 +279,13 @@ def _wait_for_all(
     """Seconds until all slots are answered, by at least so many workers; raises after ``PATIENCE`` seconds."""
     began = time.perf_counter()
     while True:
+        eventually(lambda: engine.workers >= workers, PATIENCE)
         stop = cm.Everyone() | cm.Deadline(WAIT)
         result = cm.map(
             answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
         )
         passed = time.perf_counter() - began
-        if len(result.answered) == CODE.workers and engine.workers >= workers:
+        if len(result.answered) == CODE.workers:
             return passed
         if passed > PATIENCE:
             raise RuntimeError(f"after {passed:.0f} s some workers still do not answer:\n{result}")

@@ -13,6 +13,7 @@ from codedmap.engines import Engine
 
 from . import cgroups
 from .clusters import Cluster
+from .commands import eventually
 from .faults import FAULTS, Fault
 from .faulty_engine import FaultyEngine, numbers
 from .job import ONCE, answers, rows
@@ -92,12 +93,13 @@ def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
     """Seconds until all workers answer a wave; raises after ``PATIENCE`` seconds."""
     began = time.perf_counter()
     while True:
+        eventually(lambda: engine.workers == CODE.workers, PATIENCE)
         stop = cm.Everyone() | cm.Deadline(WAIT)
         result = cm.map(
             answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
         )
         passed = time.perf_counter() - began
-        if len(result.answered) == engine.workers == CODE.workers:
+        if len(result.answered) == CODE.workers:
             return passed
         if passed > PATIENCE:
             raise RuntimeError(f"after {passed:.0f} s some workers still do not answer:\n{result}")

@@ -148,7 +148,7 @@ def test_workers_that_cannot_run_codedmap_are_an_error(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import unknown_there
 
-    monkeypatch.setattr("codedmap.engines.ray_actors.Worker", unknown_there.Worker)
+    monkeypatch.setattr("codedmap.engines.ray.Actor", unknown_there.Worker)
     with pytest.raises(cm.EngineError, match=r"a Ray worker has not started .*unknown_there"):
         cm.engines.Ray(1)
 

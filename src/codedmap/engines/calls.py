@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, EngineError, KeptLost
 from .transport.failure import Failure
-from .transport.parcel import Parcel, culprit, pack, receive
+from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
 from .transport.serve import KeptKey, Request
 
 __all__ = ["Answer", "Call", "Calls", "Setups", "complete", "read_reply"]
@@ -107,6 +108,31 @@ class Calls(Generic[C]):
         self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
         self._forget: deque[Any] = deque()
         self._closed = False
+        self._counter = itertools.count(1)
+
+    def submit(self, fn: Any, payload: Any) -> Future[Any]:
+        """Queue ``fn(payload)``."""
+        uses, named = self._with_keys(fn, payload)
+        return self._queue(named, uses)
+
+    def keep(self, value: Any) -> Kept:
+        """Queue a value to be left on the worker."""
+        kept = Kept(self.number, (self._run, self.number, next(self._counter)))
+        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
+        self._queue(value, (kept,), keep=kept.key)
+        return kept
+
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        """Queue a function and its payload, or a value to keep."""
+        raise NotImplementedError
+
+    def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
+        """As `pack`; the error says what cannot be sent."""
+        try:
+            return pack(value, segment)
+        except CannotSend as error:
+            what = culprit_kept(value) if keep is not None else culprit(*value)
+            raise CannotSend(f"{what} {error}") from error.__cause__
 
     def drop(self, future: Future[Any]) -> bool:
         """Drop a call that has not begun; return whether the worker has it."""
@@ -134,12 +160,6 @@ class Calls(Generic[C]):
                     "value stays on the worker where it was left"
                 )
         return uses, tuple(KeptKey(v.key) if isinstance(v, Kept) else v for v in values)
-
-    def _new_kept(self, number: int) -> Kept:
-        """A handle of a value that is about to be left on the worker."""
-        kept = Kept(self.number, (self._run, self.number, number))
-        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
-        return kept
 
     def _next_setup(self) -> Request | None:
         """What the worker is sent before its next call, if anything; returned once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from ..contracts.engine import Kept
-from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
+from ..errors import Abandoned, KeptLost, WorkerCrashed
 from .calls import Answer, Call, Calls, Setups, complete, read_reply
 from .local_worker import Worker
 from .loop import Loop
-from .transport.parcel import culprit, culprit_kept, discard, pack
+from .transport.parcel import discard
 from .transport.serve import Request
 
 __all__ = ["LocalQueue"]
@@ -69,7 +68,6 @@ class LocalQueue(Calls[_Call]):
         self._loop = loop
         self._abandon = abandon
         self._ended = ended
-        self._counter = itertools.count(1)
         self._worker: Worker | None = None
         self._ending: dict[Worker, _Call | None] = {}  # killed, and the calls that they had
 
@@ -78,17 +76,6 @@ class LocalQueue(Calls[_Call]):
         """Of all its processes that have not ended."""
         workers = (*self._ending, *([self._worker] if self._worker else []))
         return [worker.pid for worker in workers]
-
-    def submit(self, fn: Any, payload: Any) -> Future[Any]:
-        """Queue ``fn(payload)``."""
-        uses, named = self._with_keys(fn, payload)
-        return self._queue(named, uses)
-
-    def keep(self, value: Any) -> Kept:
-        """Queue a value to be left on the worker."""
-        kept = self._new_kept(next(self._counter))
-        self._queue(value, (kept,), keep=kept.key)
-        return kept
 
     def end(self, future: Future[Any]) -> None:
         """End the worker if it is still busy with this call."""
@@ -113,13 +100,10 @@ class LocalQueue(Calls[_Call]):
         name = f"{self._run}-{self.number}-{next(self._counter)}"
         future = Answer(self)
         try:
-            content = pack(value, f"{name}-payload")
+            content = self._pack(value, f"{name}-payload", keep)
             self._refuse_if_closed()
             call = _Call(Request(content, f"{name}-answer", keep), future, uses)
             self._loop.do(self._append, call)
-        except CannotSend as error:
-            what = culprit_kept(value) if keep is not None else culprit(*value)
-            raise CannotSend(f"{what} {error}") from error.__cause__
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
             self._loop.do(self._abandon, [future])

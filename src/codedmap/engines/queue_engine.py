@@ -6,34 +6,18 @@ import atexit
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..contracts.arguments import is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
-from .calls import Answer, Setups
+from .calls import Answer, Calls, Setups
 
-__all__ = ["Queue", "QueueEngine"]
-
-
-class Queue(Protocol):
-    """The calls of one worker, in order."""
-
-    def submit(self, fn: Any, payload: Any) -> Future[Any]:
-        """Queue ``fn(payload)``."""
-        ...
-
-    def keep(self, value: Any) -> Kept:
-        """Queue a value to be left on the worker."""
-        ...
-
-    def drop(self, future: Future[Any]) -> bool:
-        """Drop a call that has not begun; return whether the worker has it."""
-        ...
+__all__ = ["QueueEngine"]
 
 
-Q = TypeVar("Q", bound=Queue)
+Q = TypeVar("Q", bound=Calls[Any])
 
 
 class QueueEngine(Closing, Generic[Q]):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
 from ..contracts.engine import Kept, Member
-from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
+from ..errors import Abandoned, KeptLost, WorkerCrashed
 from .calls import Answer, Call, Calls, Setups, complete, read_reply
-from .transport.parcel import culprit, culprit_kept, pack
 from .transport.serve import Request
 
 __all__ = ["RemoteQueue", "Send"]
@@ -54,7 +53,6 @@ class RemoteQueue(Calls[Call]):
         self._send = send
         self._died = died
         self._begun = 0
-        self._kept_values = 0
         self._left: Callable[[], BaseException] | None = None
 
     @property
@@ -66,27 +64,6 @@ class RemoteQueue(Calls[Call]):
         """Whether this call is with the worker."""
         call = self._running
         return call is not None and call.future is future
-
-    def submit(self, fn: Any, payload: Any) -> Future[Any]:
-        """Queue ``fn(payload)``."""
-        uses, (fn, payload) = self._with_keys(fn, payload)
-        try:
-            content = pack((fn, payload), None)
-        except CannotSend as error:
-            raise CannotSend(f"{culprit(fn, payload)} {error}") from error.__cause__
-        return self._queue(Call(Request(content, None), Answer(self), uses))
-
-    def keep(self, value: Any) -> Kept:
-        """Queue a value to be left on the worker."""
-        try:
-            content = pack(value, None)
-        except CannotSend as error:
-            raise CannotSend(f"{culprit_kept(value)} {error}") from error.__cause__
-        with self._lock:
-            self._kept_values += 1
-            kept = self._new_kept(self._kept_values)
-        self._queue(Call(Request(content, None, keep=kept.key), Answer(self), (kept,)))
-        return kept
 
     def leave(self, error: BaseException, waiting: Callable[[], BaseException]) -> None:
         """The worker has gone: the call there fails with the error, those that wait or come with another each."""
@@ -109,7 +86,9 @@ class RemoteQueue(Calls[Call]):
         for call in dropped:
             call.fail(Abandoned("the engine was closed"))
 
-    def _queue(self, call: Call) -> Future[Any]:
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        content = self._pack(value, None, keep)
+        call = Call(Request(content, None, keep), Answer(self), uses)
         with self._lock:
             self._refuse_if_closed()
             left = self._left
