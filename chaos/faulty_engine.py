@@ -56,7 +56,7 @@ class FaultyEngine:
 
     def __init__(self, engine: Engine, faults: Mapping[int, Fault]) -> None:
         self._engine = engine
-        self._faults = faults
+        self.faults = faults
 
     def __getattr__(self, name: str) -> Any:
         if name in ("members", "watch", "unwatch"):
@@ -70,17 +70,17 @@ class FaultyEngine:
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Submit the call with its fault, if any."""
-        fault = self._faults.get(worker)
+        fault = self.faults.get(worker)
         return self._engine.submit(worker, fn, payload if fault is None else _With(fault, payload))
 
     def keep(self, worker: int, value: Any) -> Kept:
         """Keep the task of a job, so that calls of it may have a fault."""
         return self._engine.keep(worker, _Task(value))
 
-    def by_slot(self, result: MapResult) -> dict[int, Fault]:
-        """The faults by the slots of the code that those workers computed."""
-        calls = ((call.slot, self._faults.get(int(str(call.worker)))) for call in result.calls)
-        return {slot: fault for slot, fault in calls if fault is not None}
+    def slots(self, result: MapResult) -> dict[int, int]:
+        """The slots of the code that workers with faults computed, and which workers."""
+        calls = ((call.slot, int(str(call.worker))) for call in result.calls)
+        return {slot: worker for slot, worker in calls if worker in self.faults}
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forward to the engine."""

@@ -79,7 +79,7 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
         cluster.name,
         fault.name,
         result.outcome.value,
-        _seen(result, *faulty.by_slot(result)),
+        _seen(result, *faulty.slots(result).items()),
         int(result.exact.sum()),
         int(guessed.sum()),
         int((~(error[result.exact] <= OFF)).sum()),  # NaN counts as wrong
@@ -105,9 +105,10 @@ def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
             raise RuntimeError(f"after {passed:.0f} s some workers still do not answer:\n{result}")
 
 
-def _seen(result: cm.MapResult, slot: int) -> str:
+def _seen(result: cm.MapResult, faulty: tuple[int, int]) -> str:
+    slot, worker = faulty
     if slot in result.failed:
         return f"failed: {type(result.failed[slot]).__name__}"
     if slot in result.abandoned:
         return "abandoned"
-    return "rejected" if slot in result.rejected else "answered"
+    return "rejected" if worker in result.rejected else "answered"

@@ -109,11 +109,11 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
                 )
             seconds = time.perf_counter() - began
             cgroups.thaw()
-            yield _wave(number, faulty.by_slot(result), inputs, result, seconds)
+            yield _wave(number, faulty, inputs, result, seconds)
 
 
 def _wave(
-    number: int, faults: dict[int, Fault], inputs: np.ndarray, result: cm.MapResult, seconds: float
+    number: int, faulty: FaultyEngine, inputs: np.ndarray, result: cm.MapResult, seconds: float
 ) -> Wave:
     assert result.stderr is not None
     truth = answers(inputs)
@@ -121,6 +121,8 @@ def _wave(
     values = result.values if len(result.answered) else np.full_like(truth, np.nan)
     wrong = result.exact & ~(np.abs(values - truth).max(axis=1) <= OFF)
     outliers = []
+    slots = faulty.slots(result)
+    faults = {slot: faulty.faults[worker] for slot, worker in slots.items()}
     # Wrong rows are attributed to faults by their values; noise, which matches anything, comes last.
     for slot, fault in sorted(faults.items(), key=lambda item: item[1].name == "answers noise"):
         if slot in result.answered and (fault.outlier or fault.name == "answers NaN"):
@@ -131,7 +133,7 @@ def _wave(
                 False  # of another worker with this fault
             )
             wrong &= ~own
-            outliers.append(Outlier(fault.name, slot in result.rejected, int(own.sum())))
+            outliers.append(Outlier(fault.name, slots[slot] in result.rejected, int(own.sum())))
     return Wave(
         number,
         len(faults),
@@ -143,7 +145,7 @@ def _wave(
         int((~result.exact).sum()),
         _lost(result),
         int(wrong.sum()),
-        len(set(result.rejected) - set(faults)),
+        len(set(result.rejected) - set(faulty.faults)),
         tuple(outliers),
         _children(),
         threading.active_count(),

@@ -59,6 +59,22 @@ def test_without_grace_a_straggler_keeps_its_worker(client):
         assert engine.submit(0, pid, None).result(ANSWER) == before
 
 
+def test_a_worker_that_an_abandoned_call_holds_is_not_waited_for_by_the_next_job(client, tmp_path):
+    with (
+        cm.engines.Dask(client, workers=5) as engine,
+        dask_workers(tmp_path, client.scheduler.address, 1),
+    ):
+        assert eventually(lambda: 4 in engine.members(), START)
+        straggler = engine.submit(4, nap, 150.0)
+        assert eventually(straggler.running)
+        engine.abandon([straggler])
+        began = time.monotonic()
+        result = cm.map(np.negative, np.arange(100.0), engine=engine)
+        assert time.monotonic() - began < 30.0
+        np.testing.assert_array_equal(result.values, -np.arange(100.0))
+        assert not straggler.done()
+
+
 def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_been_closed(client):
     with cm.engines.Dask(client, workers=1) as engine:
         straggler = engine.submit(0, nap, 3.0)

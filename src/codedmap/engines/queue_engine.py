@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from ..contracts.arguments import is_real
+from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
@@ -94,6 +94,7 @@ class QueueEngine(Closing, Generic[Q]):
                     self._end_later(self._grace, queue, future)
 
     def _queue_of(self, worker: int) -> Q:
+        check_worker(worker, len(self._queues))
         return self._queues[worker]
 
     def _check_open(self) -> None:
