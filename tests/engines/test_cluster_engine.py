@@ -219,6 +219,20 @@ def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone():
     go.set_result(None)
 
 
+def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatch):
+    engine = Toys("a")
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine._queues[0], "close", interrupted)
+    with pytest.raises(KeyboardInterrupt), engine:
+        pass
+    assert engine.released == []
+    assert not engine._thread.is_alive()
+
+
 def test_who_watches_is_called_until_it_watches_no_more():
     with Toys("a") as engine:
         seen = []

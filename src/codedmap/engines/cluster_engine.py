@@ -51,7 +51,7 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         self._loop = loop
         self._run = secrets.token_hex(4)
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = self._released = False
         self._given = 0  # numbers
         self._named: dict[str, RemoteQueue] = {}
         self._spare: dict[str, Member] = {}
@@ -75,11 +75,10 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
-        if not self._ours():
+        # Ctrl-C may interrupt it anywhere; it is called again then, and begins anew.
+        if not self._ours() or self._released:
             return
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
             queues = tuple(self._queues.values())
         busy = [queue.name for queue in queues if queue.busy]
@@ -90,6 +89,7 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
                 self._wait(self._release(busy))
         finally:
             self._disconnect()
+            self._released = True
             atexit.unregister(self._at_exit)
 
     def _queue_of(self, worker: int) -> RemoteQueue:

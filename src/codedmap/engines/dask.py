@@ -217,8 +217,8 @@ class Dask(ClusterEngine):
     async def _release(self, busy: list[str]) -> None:
         if self._grace is not None:
             await asyncio.gather(*map(self._end, busy))
-        self._client.unsubscribe_topic(self._topic)
         with contextlib.suppress(Exception):
+            self._client.unsubscribe_topic(self._topic)
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
         # The scheduler must not forget what still runs, or it would think those workers free.

@@ -310,7 +310,7 @@ class Ray(ClusterEngine):
             self._kill(name)
 
     def _disconnect(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._soon(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
