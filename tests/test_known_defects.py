@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 
 import codedmap as cm
@@ -86,58 +82,6 @@ def test_the_scale_of_the_inputs_makes_no_difference(scale, known):
 def test_known_answers_of_unequal_shape_are_refused(inputs, answers):
     with pytest.raises(cm.InvalidArgument):
         cm.estimation.Known(inputs, answers)
-
-
-def squares(batch):
-    return np.asarray(batch) ** 2
-
-
-def begun(out: str | Path | None, source=X, **options) -> cm.Waves:
-    code = cm.Replication(2, 4)
-    return cm.waves(squares, source, code=code, engine=Scripted(4), out=out, rows=8, **options)
-
-
-@pytest.fixture
-def half(tmp_path):
-    """The outputs of a run that was left after 16 of 40 rows."""
-    with begun(tmp_path / "out.npy") as waves:
-        next(waves)
-        next(waves)
-    return tmp_path / "out.npy"
-
-
-@rows("journals with altered keys raise KeyError", KeyError)
-def test_a_journal_with_altered_keys_is_refused(half):
-    journal = half.with_name("out.npy.journal")
-    lines = journal.read_text().splitlines()
-    for at in range(1, len(lines)):
-        record = json.loads(lines[at])
-        for key in record:
-            altered = {f"{name}_" if name == key else name: value for name, value in record.items()}
-            journal.write_text("\n".join([*lines[:at], json.dumps(altered), *lines[at + 1 :], ""]))
-            with pytest.raises(cm.InvalidArgument):
-                begun(half, resume=True)
-
-
-@rows("a zeroed exact.npy passes on resuming", pytest.fail.Exception)
-def test_a_mask_of_exact_rows_that_was_zeroed_is_refused_on_resuming(half):
-    mask = half.with_name("out.exact.npy")
-    zeroed = np.load(mask)
-    assert zeroed.all()
-    zeroed[:] = False
-    np.save(mask, zeroed)
-    with pytest.raises(cm.InvalidArgument):
-        begun(half, resume=True)
-
-
-@rows("waves refuses a DataFrame that map takes", cm.CodedmapError)
-def test_waves_takes_the_data_frame_that_map_takes(tmp_path):
-    frame = pd.DataFrame(X, columns=["first", "second", "third"])
-    with Scripted(4) as engine:
-        whole = cm.map(squares, frame, code=cm.Replication(2, 4), engine=engine)
-    np.testing.assert_array_equal(whole.values, X**2)
-    begun(tmp_path / "out.npy", frame).run()
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), X**2)
 
 
 @rows("progress=True shows nothing while planning", AssertionError)

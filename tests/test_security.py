@@ -72,11 +72,8 @@ def test_a_pickle_in_a_file_is_refused_and_not_read(tmp_path):
     with pytest.raises(cm.InvalidArgument):
         cm.latency.Empirical.from_npz(table)
     journal, _ = planted(tmp_path, "out.npy.journal")
-    with pytest.raises(cm.InvalidArgument, match="no journal of a run, or it is damaged"):
-        cm.waves(
-            np.sin, np.ones((4, 1)), code=cm.Replication(1, 2), engine=Scripted(2),
-            out=tmp_path / "out.npy", resume=True,
-        )  # fmt: skip
+    with pytest.raises(cm.InvalidArgument, match="is damaged"):
+        cm.map(np.sin, np.ones((4, 1)), engine=Scripted(2), out=tmp_path / "out.npy", resume=True)
     inputs, _ = planted(tmp_path, "inputs.npy")
     with pytest.raises(cm.InvalidArgument, match="holds Python objects, and unpickling"):
         files.rows_in(inputs, None)
@@ -91,11 +88,10 @@ def test_answers_that_are_objects_are_not_written(tmp_path):
         answers[:] = [{"a": 1}] * len(batch)
         return answers
 
-    waves = cm.waves(
-        fn, np.ones((4, 1)), code=cm.Replication(1, 2), engine=Scripted(2), out=tmp_path / "out.npy"
-    )
     with pytest.raises(cm.InvalidAnswer, match=r"Python objects, which a \.npy file cannot hold"):
-        waves.run()
+        cm.map(fn, np.ones((4, 1)), engine=Scripted(2), out=tmp_path / "out.npy")
+    with pytest.raises(cm.InvalidAnswer, match="dtype object"):
+        cm.map(fn, np.ones((4, 1)), engine=Scripted(2), out=tmp_path / "out.zarr")
 
 
 def ports(processes):

@@ -26,7 +26,6 @@ from .api.matrix import CodedMatrix
 from .api.onnx import OnnxModel
 from .api.plan import plan
 from .api.sum import CodedParts, sum
-from .api.waves import Waves, waves
 from .codes import BerrutCode, KernelCode, LagrangeCode, Replication, SplineCode, Uncoded
 from .contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Tolerance
 from .errors import (
@@ -70,7 +69,6 @@ __all__ = [
     "SumResult",
     "Tolerance",
     "Uncoded",
-    "Waves",
     "WorkerCrashed",
     "amap",
     "astream",
@@ -89,7 +87,6 @@ __all__ = [
     "testing",
     "topology",
     "training",
-    "waves",
 ]
 
 for _name in __all__:

@@ -9,6 +9,7 @@
     ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stopping rule needs
     │   └── RowFailed                     a row raised, ended its workers or ran too long
     ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory
+    ├── OutputError (RuntimeError)        ``out`` could not be written, as on a full disk
     ├── CannotSend (TypeError)            a function or value that cannot be sent to a worker
     ├── EngineError (RuntimeError)        the engine could not start, or was closed before the call
     │   └── MissingMainGuard              a module that workers import starts workers
@@ -40,6 +41,7 @@ __all__ = [
     "NotEnoughAnswers",
     "NotEnoughMemory",
     "NotStarted",
+    "OutputError",
     "RowFailed",
     "Unreachable",
     "WorkerCrashed",
@@ -121,6 +123,10 @@ class RowFailed(NotEnoughAnswers):
 
 class NotEnoughMemory(CodedmapError, MemoryError):
     """The payloads, or what a code computes for them, do not fit into the free memory."""
+
+
+class OutputError(CodedmapError, RuntimeError):
+    """What `map` has computed could not be written to ``out``; what was written before is kept."""
 
 
 class CannotSend(CodedmapError, TypeError):

@@ -8,12 +8,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from inspect import signature
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.api.amap import _Arguments
+from codedmap.api.amap import _Arguments, _Written
 from codedmap.testing import Scripted, crash, never
 
 from ..processes import children, eventually
@@ -33,8 +34,8 @@ def one_seven(batch):
 
 
 def test_it_takes_what_map_takes():
-    named = set(signature(cm.map).parameters) - {"fn", "inputs"}
-    assert set(_Arguments.__annotations__) == named
+    for arguments, entry in ((_Written, cm.map), (_Arguments, cm.stream)):
+        assert set(get_type_hints(arguments)) == set(signature(entry).parameters) - {"fn", "inputs"}
 
 
 @pytest.mark.parametrize("code", [None, cm.Replication(3, 6), cm.KernelCode(3, 6, 1)])
@@ -227,3 +228,12 @@ def test_closing_a_stream_abandons_its_calls():
     with Abandoning(3, script) as engine:
         asyncio.run(main(engine))
         assert len(engine.abandoned) >= 2
+
+
+def test_rows_are_written_and_the_job_resumed(tmp_path):
+    out = tmp_path / "answers.npy"
+    result = asyncio.run(cm.amap(np.sin, X, engine=Scripted(2), out=out))
+    np.testing.assert_array_equal(result.values, np.sin(X))
+    with Scripted(2) as engine:
+        asyncio.run(cm.amap(np.sin, X, engine=engine, out=out, resume=True))
+        assert engine.calls == []

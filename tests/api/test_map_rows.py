@@ -443,14 +443,14 @@ def test_arguments_that_a_code_does_not_take(arguments, message):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ((x for x in range(3)), "generator: give an array, a list, .*list.inputs."),
-        (iter([1, 2]), "list_iterator"),
+        ((x for x in range(3)), r"the iterator gave a int, .*list\(inputs\)"),
+        (iter([]), "empty"),
         ([], "empty"),
         (np.empty((0, 3)), "empty"),
         (3.0, "float"),
         (np.float64(3.0), "single"),
         ({"a": [1, 2]}, "dict"),
-        ("text", "str"),
+        ("text", r"path must be that of a \.parquet file"),
         ((X, X[:3]), "20, 3 rows"),
         ((), "empty tuple"),
         (np.ma.masked_equal([1, 2, 3], 2), "masked"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -334,3 +335,32 @@ def test_a_call_that_had_not_begun_runs_on_any_worker():
     out = scheduler.handle(CallFailed(0.1, calls[2].number, Loss.NOT_STARTED))
     [start] = out
     assert (start.call.slot, start.call.worker) == (2, calls[2].worker)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, st.sampled_from([1, 2, 5]))
+def test_a_job_that_grows_decodes_every_group_once(seed, size):
+    world = World(seed)
+    rng, left, known = random.Random(seed + 1), world.groups, []
+
+    def more(wanted):
+        nonlocal left
+        assert not known
+        groups = min(left, wanted + rng.randint(0, 3))
+        left -= groups
+        known.extend([True] * (left == 0))
+        return rng.choice([0.0, 0.5]), groups, left == 0
+
+    sizes = []
+
+    def watch(scheduler, event, decisions):
+        sizes.extend(d.call.groups for d in decisions if isinstance(d, Start))
+
+    job = replace(world.job(retries=2), groups=0, more=True, size=size)
+    timeline = run_virtually(job, world.workers, world.ending, more=more, watch=watch)
+    assert left == 0
+    taken = {group for call in timeline.taken for group in range(call.begin, call.end)}
+    if world.crashes == world.raises == 0.0:
+        assert taken == set(range(world.groups))
+    short = world.groups % size
+    assert set(sizes) <= {size, short}, "a chunk waits until it is whole, but for the last"

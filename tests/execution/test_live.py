@@ -10,6 +10,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
+from codedmap.execution.job_rows import JobRows
 from codedmap.execution.live import LiveJob
 from codedmap.execution.rows import KeptTasks, RowsWork
 from codedmap.execution.scheduler import Job, Scheduler
@@ -24,13 +25,17 @@ def slow_at_three(x):
     return x
 
 
-def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, RowsWork, list]:
+def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, JobRows, list]:
     log: list = []
-    tasks = KeptTasks(fn, engine)
-    work = RowsWork(tasks, InputRows(np.arange(float(rows))), record=True, **options)
-    live = LiveJob(Scheduler(job), engine, work, log=log)
+    work = JobRows(InputRows(np.arange(float(rows))), **options)
+    of_rows = RowsWork(KeptTasks(fn, engine), work, record=True)
+    live = LiveJob(Scheduler(job), engine, of_rows, log=log)
     for _ in live.run(lambda job: None):
         pass
+    if fn is np.sin:
+        np.testing.assert_array_equal(
+            of_rows.answers.values(work.status > 0), np.sin(np.arange(float(rows)))
+        )
     return live, work, log
 
 
@@ -82,9 +87,9 @@ def test_calls_that_were_lost_before_they_began_cost_nothing():
     assert [r.outcome for r in live.calls].count("not started") == 1
 
 
-def test_the_order_in_which_rows_start_is_given():
-    order = np.random.default_rng(0).permutation(20)
+def test_the_order_in_which_rows_start_is_shuffled_if_that_is_wanted():
     with Scripted(1) as engine:
-        live, work, _ = run(engine, Job(20, size=4, ahead=0), np.sin, 20, order=order)
-    np.testing.assert_array_equal(np.concatenate([r.rows for r in live.calls]), order)
-    np.testing.assert_array_equal(work.rows.values(work.status > 0), np.sin(np.arange(20.0)))
+        job = Job(20, size=4, ahead=0)
+        live, _, _ = run(engine, job, np.sin, 20, shuffled=True)
+    order = np.random.default_rng(0).permutation(20)
+    np.testing.assert_array_equal(np.concatenate([list(r.rows) for r in live.calls]), order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from codedmap.contracts.stopping import Deadline, Outcome, Share
 from codedmap.execution.scheduler import (
     Abandon,
+    Added,
     Answered,
     Call,
     CallFailed,
@@ -22,6 +24,7 @@ from codedmap.execution.scheduler import (
     Kind,
     Left,
     Loss,
+    More,
     Scheduler,
     Start,
     Stop,
@@ -91,7 +94,7 @@ class Watch:
             assert not decisions
         elif scheduler.outcome is None:
             assert set(scheduler._calls) == self.in_flight
-            assert scheduler._left > 0
+            assert scheduler._left > 0 or scheduler._more
             fresh = scheduler._next < scheduler.job.groups
             for worker in scheduler._idle:
                 assert not fresh, "a worker idles while rows wait"
@@ -633,3 +636,92 @@ def test_time_in_the_queue_of_other_jobs_is_no_overhead(began, overhead):
     scheduler.handle(Answered(0.0, 0, 0.5))  # the first call of a worker tells nothing of overhead
     scheduler.handle(Answered(10.01, 1, 0.02, began=began))
     assert scheduler._times.overhead == pytest.approx(overhead)
+
+
+# Groups that are found while the job runs
+
+
+class Found:
+    """Groups that come in parts of drawn sizes, after drawn times, until there are so many."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.rng = random.Random(seed + 1)
+        self.left = world.rows
+        self.slow = self.rng.choice([0.0, 0.01, 1.0])
+        self.asked: list[int] = []
+        self.first, _ = self.part(1)
+
+    def part(self, wanted: int) -> tuple[int, bool]:
+        groups = min(self.left, wanted + self.rng.randint(0, 5))
+        self.left -= groups
+        return groups, self.left == 0 and self.rng.random() < 0.5
+
+    def __call__(self, wanted: int) -> tuple[float, int, bool]:
+        self.asked.append(wanted)
+        groups, last = self.part(wanted)
+        return self.slow * self.rng.random(), groups, last or groups == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+def test_a_job_that_grows_ends_when_all_rows_have_and_not_before(seed):
+    world, watch = World(seed), GrowingWatch()
+    found = Found(world, seed)
+    job = replace(world.job(), groups=found.first, more=True)
+    timeline = run_virtually(job, world.workers, world.ending, more=found, watch=watch)
+    taken, failed = outcome_of_rows(timeline, world.rows)
+    assert timeline.outcome is (Outcome.COMPLETE if failed else Outcome.EXACT)
+    assert found.left == 0
+    for row in range(world.rows):
+        assert taken[row] == 1 or row in failed
+    assert watch.asking == 0
+
+
+class GrowingWatch(Watch):
+    """Checks that one thing is asked for at a time, and nothing once all is known."""
+
+    asking = 0
+    known = False
+
+    def __call__(self, scheduler, event, decisions) -> None:
+        if isinstance(event, Added):
+            self.asking -= 1
+            self.known |= event.last
+        wanted = [d.groups for d in decisions if isinstance(d, More)]
+        self.asking += len(wanted)
+        assert all(groups > 0 for groups in wanted)
+        assert self.asking <= 1
+        assert not (self.known and wanted)
+        if scheduler.outcome is None:
+            assert self.known or self.asking or scheduler._next < scheduler.job.groups
+            if not self.known:
+                assert scheduler.hedges == 0, "hedges wait until nothing is left to start"
+        super().__call__(scheduler, event, decisions)
+
+
+def test_as_much_is_asked_for_as_the_workers_could_start():
+    asked = []
+
+    def more(wanted):
+        asked.append(wanted)
+        return 0.0, wanted, len(asked) == 50
+
+    def ending(call, now):
+        return Ending(0.001 * call.groups)
+
+    timeline = run_virtually(Job(1, more=True, hedge=None), 4, ending, more=more)
+    assert timeline.outcome is Outcome.EXACT
+    assert len(asked) == 50
+    assert max(asked) <= 4 * 70, "a call takes about 0.05 s"
+    assert sum(call.groups for call in timeline.taken) == 1 + sum(asked)
+    assert max(call.groups for call in timeline.taken) >= 40, "calls are no smaller for it"
+
+
+def test_a_job_without_a_row_yet_goes_on_when_there_are_some():
+    found = iter([(5.0, 0, False), (5.0, 3, True)])
+    timeline = run_virtually(
+        Job(0, more=True), 2, lambda call, now: Ending(1.0), more=lambda wanted: next(found)
+    )
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.seconds == pytest.approx(12.0, abs=1.1)
+    assert sum(call.groups for call in timeline.taken) == 3

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.contracts.stopping import Progress
+from codedmap.results.summary import reason_and_steps
 from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 X = np.random.default_rng(0).normal(size=(12, 3))
@@ -136,25 +138,12 @@ def test_a_step_that_a_code_names_is_left_out_where_it_cannot_help():
 
 
 def test_a_code_of_ones_own_that_says_to_wait_is_not_repeated():
-    class Needy:
-        tasks, workers, stragglers = 3, 6, 2
-
-        def encode(self, inputs):
-            return Needs(np.concatenate([inputs, inputs]))
-
-    class Needs:
-        def __init__(self, payloads):
-            self.payloads = payloads
-
-        def decodable(self, answered):
-            return len(answered) >= 6
-
-        def decode(self, answers):
-            raise cm.NotEnoughAnswers("6 are needed: wait longer, or add copies")
-
-    with Scripted(6, {0: never()}) as engine, pytest.raises(cm.NotEnoughAnswers) as caught:
-        cm.waves(np.sin, X, code=Needy(), engine=engine, stop=cm.Deadline(0.02)).run()
-    assert str(caught.value).lower().count("wait longer") == 1
+    reason = cm.NotEnoughAnswers("6 are needed: wait longer, or add copies")
+    seen = Progress(frozenset(range(6)), frozenset(range(1, 6)), frozenset(), 0.02, False)
+    text = reason_and_steps(reason, seen, cm.Outcome.DEADLINE, {})
+    assert text.lower().count("wait longer") == 1
+    other = reason_and_steps(cm.NotEnoughAnswers("6 are needed"), seen, cm.Outcome.DEADLINE, {})
+    assert other.lower().count("wait longer") == 1
 
 
 def test_steps_are_part_of_the_message_and_travel_with_the_error():
@@ -201,7 +190,6 @@ def test_what_is_no_engine_is_answered_with_the_one_that_was_meant(given, instea
     code = cm.Replication(3, 6)
     for call in (
         lambda: cm.map(np.sin, X, code=code, engine=given),
-        lambda: cm.waves(np.sin, X, code=code, engine=given),
         lambda: cm.sum(np.sum, X, code=cm.codes.CyclicGradientCode(6, 2), engine=given),
         lambda: cm.CodedMatrix(X, code=cm.codes.MDSCode(3, 6), engine=given),
         lambda: cm.plan(np.sin, X, workers=6, tasks=3, stragglers=1, engine=given),

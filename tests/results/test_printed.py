@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codedmap import Outcome, Replication, Status
-from codedmap.results import CallRecord, CallTable, MapResult, MatrixResult, SumResult, Totals
+from codedmap.results import CallRecord, CallTable, MapResult, MatrixResult, SumResult
 
 FAILED = {7: ValueError("negative\nand more"), 8: OSError("gone")}
 
@@ -162,40 +162,3 @@ def test_a_sum(value, exact, state):
     assert lines_of(result) == {
         "sum": f"{state}, of 6,000 parts: shape ({len(value)},), float64; 1,024 bytes received"
     }
-
-
-COUNTED = {"calls": 9, "late": 1, "failed": 2, "rejected": 3, "saved": 0, "seconds": 0.5}
-
-
-def wave(exact, stderr, unknown=0, hedges=0):
-    return {
-        "rows": 4,
-        "exact": exact,
-        "stderr": stderr,
-        "unknown": unknown,
-        "hedges": hedges,
-    } | COUNTED
-
-
-@pytest.mark.parametrize(
-    ("waves", "rows"),
-    [
-        ([wave(4, 0.0), wave(4, 0.0)], "8 of 8 exact"),
-        (
-            [wave(4, None), wave(3, None)],
-            "7 of 8 exact, 1 estimated (this code has no standard errors)",
-        ),
-        ([wave(3, 0.5), wave(4, 0.25)], "7 of 8 exact, 1 estimated (standard error up to 0.5)"),
-        (
-            [wave(3, 0.5), wave(2, 0.0, unknown=2)],
-            "5 of 8 exact, 3 estimated (standard error up to 0.5), 2 of these with nothing known",
-        ),
-    ],
-)
-def test_waves_add_up(waves, rows):
-    totals = Totals.of(waves)
-    assert str(totals).splitlines()[0] == "8 rows in 2 waves, which took 1.00 s"
-    assert lines_of(totals) == {"rows": rows, "calls": "18 sent, 2 late, 4 failed, 6 rejected"}
-    hedged = totals.plus(wave(4, None, hedges=2))
-    assert lines_of(hedged)["hedges"] == "2"
-    assert hedged.stderr == totals.stderr

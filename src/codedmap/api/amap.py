@@ -21,7 +21,7 @@ __all__ = ["amap", "astream"]
 
 
 class _Arguments(TypedDict, total=False):
-    """The keyword arguments of `map`."""
+    """The keyword arguments of `stream`."""
 
     code: Code | Literal["auto"] | None
     engine: Engine | Executor | None
@@ -38,8 +38,16 @@ class _Arguments(TypedDict, total=False):
     progress: bool | None
 
 
+class _Written(_Arguments, total=False):
+    """Those that `stream` does not take."""
+
+    out: Any
+    resume: bool
+    version: str | None
+
+
 async def amap(
-    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[_Arguments]
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[_Written]
 ) -> MapResult:
     """`map` in an event loop, which goes on while calls run.
 
@@ -87,8 +95,10 @@ async def astream(
 
     Parameters
     ----------
-    fn, inputs, **arguments
-        As for `amap`.
+    fn, inputs
+        As for `map`.
+    **arguments
+        All further arguments of `stream`.
 
     Yields
     ------

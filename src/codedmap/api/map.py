@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
 
+import numpy as np
+
 from ..codes import Uncoded
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
@@ -34,21 +36,26 @@ from ..errors import InvalidArgument
 from ..execution.checked import checked_engine, checked_rule
 from ..execution.coded import CodedMap, Settings
 from ..execution.hedge import Hedge, checked_hedge
-from ..execution.inputs import InputRows
+from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
+from ..execution.job_rows import JobRows
 from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
-from ..execution.task import in_worker, itemwise
+from ..execution.task import Itemwise, in_worker, itemwise
 from ..planning.auto import auto
 from ..results.map_result import MapResult
 from ..results.progress_bar import job_progress
 from ..results.summary import given_as
+from ..storage.digest import fingerprint
+from ..storage.source import opened
+from ..storage.store import Store, store_for
 from .rows import RowsJob
 
 __all__ = ["itemwise", "map", "stream"]
 
 _HEDGE = Hedge()
+_AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
 
 
@@ -68,6 +75,9 @@ def map(
     kwargs: Mapping[str, Any] | None = None,
     seed: int | None = None,
     chunk: int | Literal["all"] | None = None,
+    out: Any = None,
+    resume: bool = False,
+    version: str | None = None,
     progress: bool | None = None,
 ) -> MapResult:
     """Run ``fn`` on every row of ``inputs``.
@@ -89,8 +99,9 @@ def map(
         Answers are arrays, numbers, or tuples, dicts and dataclasses of arrays; without a code also strings
         and objects. A data frame is taken as a dict of its columns. Or a
         `codedmap.engines.Resident` on the same engine.
-    inputs : array-like, list, data frame, or tuple of these
-        m >= 1 rows. ``fn`` gets batches of the same kind: of several inputs, given as a tuple, one
+    inputs : array-like, list, data frame, path, tuple of these, or iterator
+        m >= 1 rows. Memory maps, Zarr and Dask arrays, HDF5 data sets and Parquet files (given by their path) are read
+        as they are needed; so are the batches of an iterator, each an array of rows. ``fn`` gets batches of the same kind: of several inputs, given as a tuple, one
         argument each. Codes that mix take one array of floating-point numbers.
     code : Code or "auto", optional
         How payloads are made from tasks, and estimates from answers. "auto": the code that `plan` finds
@@ -129,6 +140,16 @@ def map(
         Rows of a call. By default calls take about 0.2 s, by what was seen. With a code by default all rows are one
         chunk; "all" also binds payload n to worker n, as in the papers. Chunks are decoded apart, so that a slow
         call holds up its own only, and wrong answers are judged within theirs.
+    out : path or array-like, optional
+        Where answers are written, so that they need not fit into memory; ``result.values`` is what has been written,
+        opened for reading. A path ending in .npy (with ``name.status.npy`` and, if rows are estimated,
+        ``name.stderr.npy`` beside it), .zarr (a group with an array for each leaf) or .parquet (a column for each
+        leaf, text included); or an array with slice assignment and m rows.
+    resume : bool
+        Go on with the job that the journal beside ``out`` tells of, if there is one. Rows that are exact are not
+        computed again.
+    version : str, optional
+        Compared on resuming; change it when what ``fn`` computes changes in a way that its code does not show.
     progress : bool, optional
         Whether to show progress on the error stream: as a bar on a terminal, elsewhere a line every 10 s.
         By default on a terminal and in a notebook.
@@ -176,6 +197,9 @@ def map(
         seed=seed,
         chunk=chunk,
         progress=progress,
+        out=out,
+        resume=resume,
+        version=version,
     )
     with ExitStack() as stack:
         return options.job(fn, inputs, code, engine, stack).run()
@@ -262,8 +286,15 @@ class Options:
     seed: int | None = None
     chunk: int | Literal["all"] | None = None
     progress: bool | None = None
+    out: Any = None
+    resume: bool = False
+    version: str | None = None
 
     def __post_init__(self) -> None:
+        if self.resume and self.out is None:
+            raise InvalidArgument(
+                "resume=True goes on with what was written, and nothing is without out: give its path"
+            )
         checked_hedge(self.hedge)
         check_whole("retries", self.retries, 0)
         timeout = self.call_timeout
@@ -291,9 +322,13 @@ class Options:
                 f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
                 "take longer than the others: give Hedge() or Hedge(budget=0.1)"
             )
-        rows = InputRows(inputs)
-        rule = _rule(self, None, share=1.0 if rows.array is None else _COMPUTING)
-        show = stack.enter_context(job_progress(self.progress, rows.rows))
+        rows = InputRows(opened(inputs))
+        rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
+        if rows.growing is not None and rule is not None:
+            raise InvalidArgument(_growing(rule))
+        store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
+        total = rows.rows if rows.growing is None or rows.growing.ended else None
+        show = stack.enter_context(job_progress(self.progress, total))
         if isinstance(fn, Resident) and engine is None:
             engine = fn.engine
         engine = _engine(engine, stack)
@@ -318,7 +353,19 @@ class Options:
             started=started,
             show=show,
             deadline=self.deadline,
+            store=store,
         )
+
+    def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
+        """Where answers are written."""
+        named = fn.fn if isinstance(fn, Resident | Itemwise) else fn
+        name = getattr(named, "__qualname__", type(named).__qualname__)
+        job = {
+            "fn": [name, fingerprint(fn, dict(self.kwargs or {}), self.seed)],
+            "code": [repr(code), fingerprint(code)],
+            "given": self.version,
+        }
+        return store_for(self.out, rows, job, resume=self.resume)
 
     def _tasks(self, fn: Any, engine: Engine, *, checked: bool) -> KeptTasks:
         return KeptTasks(fn, engine, kwargs=self.kwargs, seed=self.seed, checked=checked)
@@ -338,11 +385,17 @@ class Options:
     ) -> CodedMap:
         """A job with a code, which is chosen if it is "auto"."""
         self._check_coded()
-        rows = shaped_rows(inputs)
-        stop, plan = _rule(self, code), None
+        source, stop, plan = opened(inputs), _rule(self, code), None
+        lazy = self.out is not None or isinstance(source, RowSource)
         if isinstance(code, str) and code == "auto":
+            if lazy:
+                raise InvalidArgument(
+                    'code="auto" chooses by some of the rows, which have to be in memory, and answers without out: let '
+                    "codedmap.plan choose a code from some of the rows, and give it"
+                )
             if isinstance(engine, Engine):  # before a plan is made
                 checked_rule(stop, Uncoded(engine.workers))
+            rows = shaped_rows(inputs)
             check_finite(rows)
             plan = auto(fn, rows, engine, stop, given=given_as(inputs))
             code = plan.code
@@ -354,6 +407,14 @@ class Options:
         _check_fn(fn)
         started = time.monotonic()
         engine = checked_engine(engine, fn, code.workers, depth=5)
+        work: JobRows | np.ndarray
+        if lazy:
+            work = self._lazy_rows(fn, source, code, stop, stack)
+            total = work.count if work.ended else None
+            chunk = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes))
+        else:
+            work = shaped_rows(inputs)
+            total, chunk = len(work), None
         settings = Settings(
             code=code,
             tasks=self._tasks(fn, engine, checked=False),
@@ -364,14 +425,42 @@ class Options:
             record=self.on_error == "record",
             partial=self.on_error == "record" or stop is not None,
             bound=self.chunk == "all",
-            size=self.chunk if isinstance(self.chunk, int) else None,
+            size=self.chunk if isinstance(self.chunk, int) else chunk,
         )
-        show = stack.enter_context(
-            job_progress(self.progress, code.workers * -(-len(rows) // code.tasks), "answers")
-        )
+        answers = None if total is None else code.workers * -(-total // code.tasks)
+        show = stack.enter_context(job_progress(self.progress, answers, "answers"))
         return CodedMap(
-            settings, rows, started=started, show=show, plan=plan, given=given_as(inputs)
+            settings, work, started=started, show=show, plan=plan, given=given_as(inputs)
         )
+
+    def _lazy_rows(
+        self, fn: Any, source: Any, code: Code, stop: StoppingRule | None, stack: ExitStack
+    ) -> JobRows:
+        """Rows that are read and encoded a chunk at a time."""
+        if self.chunk == "all":
+            raise InvalidArgument(
+                'chunk="all" encodes all rows at once, and with out, or inputs larger than memory, they are encoded '
+                "a chunk at a time: give a number of rows, or leave it out"
+            )
+        inputs = InputRows(source if isinstance(source, RowSource) else shaped_rows(source))
+        if inputs.dtype is None or inputs.dtype.hasobject:
+            raise InvalidArgument(
+                "a code takes inputs that are one array of numbers, and these are data frames or objects: leave out "
+                "the code"
+            )
+        if inputs.growing is not None and stop is not None:
+            raise InvalidArgument(_growing(stop))
+        store = None
+        if self.out is not None:
+            store = stack.enter_context(self._store(fn, inputs, code))
+        return JobRows(inputs, store)
+
+
+def _growing(rule: StoppingRule) -> str:
+    return (
+        f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
+        "missing: give an array, or leave it out"
+    )
 
 
 def _engine(engine: Any, stack: ExitStack) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..errors import CodedmapError
 from ..estimation import Prior
 from ..execution.inputs import InputRows
 from ..results.status import Status
-from ..results.trees import Rows, leaves, map_leaves
+from ..results.trees import leaves, map_leaves
 
 __all__ = ["Estimates", "estimate_missing"]
 
@@ -21,67 +21,82 @@ _TOGETHER = 40  # rows estimated together
 _NEAREST = 30  # answered rows for each
 _MOST = 150  # answered rows for all of them
 _NEIGHBOURS = 8  # where there is no time
+_SAMPLE = 4096  # answered rows, where they are in a file
+_BLOCK = 1 << 16  # rows estimated at a time
 _NEVER = 1e9  # standard deviations: no honest answer is rejected
 
 
 class Estimates(NamedTuple):
-    """Values of all rows, some of them estimated."""
+    """Estimates of some rows."""
 
     rows: np.ndarray
-    """(e,) int: the rows that are estimated."""
+    """(e,) int, ascending."""
     values: Any
-    """A tree of arrays (m, *y)."""
-    stderr: Any
-    """Like ``values``: 0 where exact, infinite where nothing is known."""
+    """A tree of arrays (e, *y)."""
+    stderr: np.ndarray
+    """(e,)."""
 
 
 def estimate_missing(
-    inputs: InputRows, answers: Rows, status: np.ndarray, in_time: Callable[[], bool]
-) -> Estimates | None:
-    """Estimate the rows that are MISSING by Gaussian-process regression on the nearest exact ones.
+    inputs: InputRows,
+    status: np.ndarray,
+    answers: Callable[[np.ndarray], Any],
+    in_time: Callable[[], bool],
+    *,
+    sample: bool = False,
+) -> Iterator[Estimates]:
+    """Estimate the rows that are MISSING by Gaussian-process regression on the nearest exact ones, some at a time.
 
-    FAILED rows are not estimated: they failed because of their inputs. None if nothing can be estimated:
+    FAILED rows are not estimated: they failed because of their inputs. Nothing if nothing can be estimated:
     the inputs are not one array of finite numbers, an output is not a number, or too few rows are exact.
 
     Parameters
     ----------
     inputs : InputRows
-    answers : Rows
     status : ndarray, shape (m,)
+    answers : callable
+        The answers of some rows.
     in_time : callable
         Asked before each step of the regression; if not, the rest are weighted means of neighbours.
+    sample : bool
+        Whether to use some of the answers only, so that they need not fit into memory.
     """
-    array = inputs.array
     exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
-    if array is None or len(exact) < 2 or not len(missing):
-        return None
-    points = array.reshape(len(array), -1).astype(np.float64)
-    values = answers.values(status != Status.EXACT)
-    columns = leaves(values)
+    if sample and len(exact) > _SAMPLE:
+        exact = np.sort(np.random.default_rng(0).choice(exact, _SAMPLE, replace=False))
+    if not inputs.numeric or len(exact) < 2 or not len(missing):
+        return
+    points, tree = inputs.points(exact), answers(exact)
+    columns = leaves(tree)
     if not np.isfinite(points).all() or any(column.dtype.kind != "f" for column in columns):
-        return None
-    flat = np.concatenate([column[exact].reshape(len(exact), -1) for column in columns], axis=1)
+        return
+    flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
     usable = np.isfinite(flat).all(axis=1)
-    exact, flat = exact[usable], flat[usable]
-    if len(exact) < 2:
-        return None
-    try:
-        guesses, errors = _regressed(points[exact], flat, points[missing], in_time)
-    except CodedmapError:
-        return None
-    placed: list[np.ndarray] = []
+    points, flat = points[usable], flat[usable]
+    if len(points) < 2:
+        return
+    for begin in range(0, len(missing), _BLOCK):
+        rows = missing[begin : begin + _BLOCK]
+        wanted = inputs.points(rows)
+        if not np.isfinite(wanted).all():
+            return
+        try:
+            guesses, errors = _regressed(points, flat, wanted, in_time)
+        except CodedmapError:
+            return
+        yield Estimates(rows, _unflattened(guesses, tree), errors)
+
+
+def _unflattened(flat: np.ndarray, tree: Any) -> Any:
+    """Rows of numbers as a tree like another."""
     begin = 0
-    for column in columns:
-        width = int(np.prod(column.shape[1:], dtype=int))
-        part = guesses[:, begin : begin + width]
-        column[missing] = part.reshape(len(missing), *column.shape[1:])
-        spread = np.zeros(column.shape)
-        spread[status == Status.FAILED] = np.inf
-        spread[missing] = errors.reshape(-1, *[1] * (column.ndim - 1))
-        placed.append(spread)
-        begin += width
-    parts = iter(placed)
-    return Estimates(missing, values, map_leaves(lambda _: next(parts), values))
+
+    def leaf(like: np.ndarray) -> np.ndarray:
+        nonlocal begin
+        begin, end = begin + int(np.prod(like.shape[1:], dtype=int)), begin
+        return flat[:, end:begin].reshape(len(flat), *like.shape[1:]).astype(like.dtype)
+
+    return map_leaves(leaf, tree)
 
 
 def _regressed(

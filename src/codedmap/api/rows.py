@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
+from ..execution.job_rows import JobRows
 from ..execution.live import LiveJob
 from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Job, Scheduler
@@ -19,6 +22,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.trees import map_leaves
+from ..storage.store import Store
 from .missing import Estimates, estimate_missing
 
 __all__ = ["RowsJob"]
@@ -41,6 +45,8 @@ class RowsJob(MapJob):
         Called with the `LiveJob` after each event.
     deadline : float, optional
         When estimates should be made, in seconds after ``started``.
+    store : Store, optional
+        Where answers are kept, by default in memory.
     """
 
     def __init__(
@@ -54,19 +60,19 @@ class RowsJob(MapJob):
         started: float,
         show: Callable[[LiveJob], None],
         deadline: float | None = None,
+        store: Store | None = None,
     ) -> None:
         self._deadline, self._stepped = deadline, 0.0
-        self._inputs, self._stop = inputs, job.stop
+        self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
-        order = None if job.stop is None else np.random.default_rng(0).permutation(inputs.rows)
-        self._work = RowsWork(
-            tasks, inputs, order=order, record=record, call_timeout=job.call_timeout
-        )
+        self._rows = rows = JobRows(inputs, store, shuffled=job.stop is not None)
+        self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
+        job = replace(job, groups=rows.count, more=not rows.ended)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
 
     def so_far(self) -> MapResult:
         """The rows answered so far."""
-        return self._result(Outcome.WAITING, None)
+        return self._result(Outcome.WAITING)
 
     def result(self) -> MapResult:
         """What the job came to.
@@ -76,20 +82,35 @@ class RowsJob(MapJob):
         NotEnoughAnswers
             If rows are missing and no stopping rule allows it.
         """
-        live, work = self.live, self._work
+        live, status = self.live, self._rows.status
         outcome = live.scheduler.outcome
         assert outcome is not None
-        missing = work.status == Status.MISSING
+        missing = status == Status.MISSING
         if missing.any() and self._stop is None:
             raise NotEnoughAnswers(
                 f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}) "
                 f"because {outcome.value}: start more workers"
             )
-        estimates = None
+        estimates: Iterable[Estimates] = ()
         if missing.any():
             self._stepped = live.seconds
-            estimates = estimate_missing(self._inputs, work.rows, work.status, self._in_time)
-        return self._result(outcome, estimates)
+            estimates = estimate_missing(
+                self._rows.inputs,
+                status,
+                self._exact if self._store is None else self._store.read,
+                self._in_time,
+                sample=self._store is not None,
+            )
+        if self._store is None:
+            return self._result(outcome, list(estimates))
+        for found in estimates:
+            self._store.put_estimates(*found)
+        values, stderr = self._store.finish()
+        return self._made(values, stderr, status, outcome)
+
+    def _exact(self, rows: np.ndarray) -> Any:
+        values = self._work.answers.values(self._rows.status != Status.EXACT)
+        return map_leaves(lambda leaf: leaf[rows], values)
 
     def _in_time(self) -> bool:
         """Whether there is time for another step that takes as long as the last."""
@@ -97,21 +118,23 @@ class RowsJob(MapJob):
         last, self._stepped = now - self._stepped, now
         return self._deadline is None or now + last < self._deadline
 
-    def _result(self, outcome: Outcome, estimates: Estimates | None) -> MapResult:
-        live, work = self.live, self._work
-        status = work.status.copy()
-        if estimates is None:
-            values = work.rows.values(status != Status.EXACT)
-            unknown = np.where(status == Status.EXACT, 0.0, np.inf)
-            stderr = map_leaves(partial(_row_by_row, unknown), values)
-        else:
-            values, stderr = estimates.values, estimates.stderr
-            status[estimates.rows] = Status.ESTIMATED
+    def _result(self, outcome: Outcome, estimates: Sequence[Estimates] = ()) -> MapResult:
+        status = self._rows.status.copy()
+        values = self._work.answers.values(status != Status.EXACT)
+        spread = np.where(status == Status.EXACT, 0.0, np.inf)
+        for rows, guesses, errors in estimates:
+            map_leaves(partial(_put, rows), values, guesses)
+            status[rows], spread[rows] = Status.ESTIMATED, errors
+        stderr = map_leaves(partial(_row_by_row, spread), values)
+        return self._made(values, stderr, status, outcome)
+
+    def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
+        live = self.live
         return MapResult(
             values=values,
             stderr=stderr,
             status=status,
-            failures=dict(work.failures),
+            failures=dict(self._work.failures),
             rejected=(),
             outcome=outcome,
             seconds=live.seconds,
@@ -119,6 +142,10 @@ class RowsJob(MapJob):
             calls=CallTable(list(live.calls)),
             hedges=live.scheduler.hedges,
         )
+
+
+def _put(rows: np.ndarray, leaf: np.ndarray, guesses: np.ndarray) -> None:
+    leaf[rows] = guesses
 
 
 def _row_by_row(each: np.ndarray, leaf: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -13,9 +14,7 @@ import numpy as np
 
 import codedmap as cm
 
-from ..storage.sink import unusable
-
-__all__ = ["Save", "archive_of", "check_apart", "rows_in", "written"]
+__all__ = ["Save", "archive_of", "check_apart", "check_name", "rows_in", "written"]
 
 Save = Callable[[IO[bytes]], None]
 _LONGEST = 143  # bytes of a file name that every file system allows
@@ -91,11 +90,7 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
     InvalidArgument
         If the path exists, unless ``force``, or cannot be written.
     """
-    problem = unusable(path)
-    if problem is not None:
-        raise cm.InvalidArgument(
-            f"{name} {path} cannot be written ({problem}): choose a shorter name, or another directory"
-        )
+    check_name(name, path)
     if path.is_dir() or (os.path.lexists(path) and not force):
         raise cm.InvalidArgument(
             f"{name} {path} exists: choose another name, or replace a file with --force"
@@ -131,6 +126,24 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
             yield write
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_name(name: str, path: Path) -> None:
+    """Raise `InvalidArgument` if there can be no file of this name."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):  # there may be, once its directory is there
+        return
+    except OSError as error:
+        problem = error.strerror
+        if error.errno == errno.ENAMETOOLONG:
+            size = max(len(os.fsencode(part)) for part in path.parts)
+            problem = f"{problem}: {size} bytes, and most file systems take 255"
+            if size <= 255:
+                problem = f"{error.strerror}: the path has {len(os.fsencode(path))} bytes in all"
+        raise cm.InvalidArgument(
+            f"{name} {path} cannot be written ({problem}): choose a shorter name, or another directory"
+        ) from error
 
 
 def archive_of(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:

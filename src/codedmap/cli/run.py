@@ -1,9 +1,8 @@
-"""The command ``run``: a model on every row of a file, written at the end or in waves."""
+"""The command ``run``: a model on every row of a file, written at the end or as answers come."""
 
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ import codedmap as cm
 
 from ..contracts.inputs import checked_rows
 from ..planning.auto import auto
-from ..storage.sink import Files, unusable
+from ..storage.store import output_at
 from .engines import engine_named
-from .files import archive_of, check_apart, rows_in, written
+from .files import archive_of, check_apart, check_name, rows_in, written
 from .names import CODE_OPTIONS, CODES, code_named, hedge_named, model_named, rule_named
 from .options import COUNT, PATH, SharedOptions, flag, option, parameters
 from .shell import EPILOG, Command, print_error, print_summary, with_traceback
@@ -55,11 +54,16 @@ class RunOptions(SharedOptions):
     output: Path = option(
         PATH,
         "FILE",
-        "File for the answers: .npz, written at the end, or .npy, written in waves.",
+        "File for the answers: .npz, written at the end, or .npy, .zarr or .parquet, written as they come.",
         required=True,
     )
-    rows: int | None = option(COUNT, "N", ".npy: rows of a wave; by default as many as take 32 MB.")
-    resume: bool = flag(".npy: continue a run that was interrupted.")
+    chunk: int | None = option(
+        COUNT,
+        "N",
+        "Groups of K inputs that are coded together, and rows of a call; by default all, and for "
+        "outputs that are written as answers come as many as take 32 MB.",
+    )
+    resume: bool = flag("Continue a run that was interrupted; not for .npz.")
     tasks: int | None = option(
         COUNT,
         "K",
@@ -140,7 +144,7 @@ class RunOptions(SharedOptions):
         return self.workers - self.stragglers
 
     def call(self) -> dict[str, Any]:
-        """The arguments that `codedmap.map` and `codedmap.waves` share."""
+        """Arguments of `codedmap.map`."""
         given = {name: getattr(self, name) for name in CODE_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
         code = code_named(self.code, self.workers, self.stragglers, self.tasks, given)
@@ -148,7 +152,9 @@ class RunOptions(SharedOptions):
             "code": code,
             "stop": rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline),
             "hedge": hedge_named(code, self.hedge_after),
-            "progress": not self.quiet,
+            "chunk": self.chunk,
+            "progress": None if not self.quiet else False,
+            "on_error": "record" if self.partial else "raise",
         }
 
     def model_for(self, code: cm.contracts.Code, rows: Any) -> tuple[Callable[[Any], Any], Any]:
@@ -199,21 +205,22 @@ def run(**options: Any) -> int:
     given = RunOptions(**options)
     with with_traceback(given.traceback):
         check_apart(given.output, given.inputs, given.model)
-        if given.output.suffix == ".npy":
-            return _run_in_waves(given)
+        if given.output.suffix in (".npy", ".zarr", ".parquet"):
+            return _run_stored(given)
         return _run_at_once(given)
 
 
 def _run_at_once(options: RunOptions) -> int:
     """Write all answers at the end."""
-    if options.resume or options.rows is not None:
-        raise cm.InvalidArgument(
-            f"{'--resume' if options.resume else '--rows'} is for outputs that are written in waves, and "
-            f"{options.output} is written at the end: give it a name ending in .npy, or leave the option out"
-        )
     if options.output.suffix != ".npz":
         raise cm.InvalidArgument(
-            f"output {options.output}: give it a name ending in .npz, or in .npy to have it written in waves"
+            f"output {options.output}: give it a name ending in .npz, or in .npy, .zarr or .parquet to have it written "
+            "as answers come"
+        )
+    if options.resume:
+        raise cm.InvalidArgument(
+            f"--resume is for outputs that are written as answers come, and {options.output} is written at the end: "
+            "give it a name ending in .npy, or leave the option out"
         )
     choice = ""
     with written("output", options.output, options.force) as write:
@@ -231,21 +238,24 @@ def _run_at_once(options: RunOptions) -> int:
                     tasks=options.tasks,
                 )
                 call["code"], choice = chosen.code, f"\n  code       {chosen.choice}"
-            result = cm.map(
-                kept, rows, engine=pool, on_error="record" if options.partial else "raise", **call
-            )
+            result = cm.map(kept, rows, engine=pool, **call)
         if not options.partial:
             _check_none_missing(result)
         arrays = archive_of(result, call["code"])
         write(lambda file: np.savez(file, **arrays))
     options.summarise(f"{result}{choice}")
-    if result.stderr is None and len(result.answered) < options.promised:
+    return _exit_code(options, result)
+
+
+def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
+    """The exit code of a run; prints a note on estimates without error bars."""
+    if result.stderr is None and len(result.answered) < options.promised and not result.exact.all():
         options.note(
             f"only {len(result.answered)} of the {options.promised} answers that --stragglers "
             f"{options.stragglers} counts on had come: {options.code} has no error bars, and these "
             "estimates may be far off"
         )
-    unknown = result.stderr is not None and bool(np.isinf(result.stderr).any())
+    unknown = bool((result.status >= cm.Status.FAILED).any())
     return int(options.falls_short(bool(result.exact.all()), unknown, result.outcome.value))
 
 
@@ -258,93 +268,47 @@ def _check_none_missing(result: cm.MapResult) -> None:
         )
 
 
-def _run_in_waves(options: RunOptions) -> int:
-    """Write each wave of answers as it comes; what is done can be resumed."""
-    files = Files(options.output)
-    _check_new_or_resumed(options, files)
+def _run_stored(options: RunOptions) -> int:
+    """Write answers as they come; what is done can be resumed."""
+    journal = options.output.with_name(f"{options.output.name}.journal")
+    check_name("output", options.output)
+    check_name(f"output {options.output}: its journal,", journal)
+    if options.force:
+        raise cm.InvalidArgument(
+            f"--force is for .npz outputs: remove {options.output} and its journal to begin anew"
+        )
+    output_at(options.output, resume=options.resume)
     start, call = engine_named(options.engine, options.workers), options.call()
     if options.code == "auto":
         raise cm.InvalidArgument(
-            "--code auto is for .npz outputs: codedmap plan says which code to use in waves"
+            "--code auto is for .npz outputs: codedmap plan says which code to use for others"
         )
-    if options.resume and not files.journal.exists():
+    if options.resume and not journal.exists():
         options.note(
-            f"there is no journal {files.journal}, so there is nothing to resume: this run begins"
+            f"there is no journal {journal}, so there is nothing to resume: this run begins"
         )
     rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
     fn, rows = options.model_for(call["code"], rows)
-    with (
-        _resumable(files) as begun,
-        start() as pool,
-        cm.waves(
-            cm.engines.Resident(fn, pool), rows, engine=pool, out=options.output,
-            rows=options.rows, resume=options.resume, throw=not options.partial, **call,
-        ) as waves,
-    ):  # fmt: skip
-        begun(waves)
-        totals = waves.run()
-    options.summarise(str(totals))
-    return _exit_code_of_waves(options, files.journal)
-
-
-def _exit_code_of_waves(options: RunOptions, journal: Path) -> int:
-    """The exit code of all waves in the journal, those before a resumed run included; prints a note."""
-    records = [json.loads(line) for line in journal.read_text().splitlines()]
-    records = [record for record in records if "begin" in record]
-    few = sum(r["stderr"] is None and r["answered"] < options.promised for r in records)
-    if few:
-        options.note(
-            f"in {few:,} of {len(records):,} waves fewer answers had come than the {options.promised} that "
-            "--stragglers counts on: this code has no error bars, and these estimates may be far off"
+    with _notes_printed(), start() as pool:
+        resident = cm.engines.Resident(fn, pool)
+        result = cm.map(
+            resident, rows, engine=pool, out=options.output, resume=options.resume, **call
         )
-    return int(
-        any(
-            options.falls_short(r["exact"] == r["rows"], bool(r["unknown"]), r["outcome"])
-            for r in records
-        )
-    )
-
-
-def _check_new_or_resumed(options: RunOptions, files: Files) -> None:
-    """Raise `InvalidArgument` unless the output is new, or that of a run to resume."""
-    journal = files.journal
-    problem = unusable(journal)
-    if problem is not None:
-        raise cm.InvalidArgument(
-            f"output {options.output} cannot be written, because its journal, {journal.name}, cannot be used "
-            f"({problem}): choose a shorter name, or another directory"
-        )
-    there = ", ".join(map(str, [*files.existing, *([journal] if journal.exists() else [])]))
-    if options.force:
-        raise cm.InvalidArgument(
-            "--force is for .npz outputs; what was computed in waves is not replaced: "
-            + (f"remove {there} to begin anew" if there else "leave it out")
-        )
-    if journal.exists() and not options.resume:
-        raise cm.InvalidArgument(
-            f"{journal} belongs to a run that was begun before: go on with it by --resume, or remove "
-            f"{there} to begin anew"
-        )
-    files.check_journal(journal)
+    options.summarise(str(result))
+    if not options.partial:
+        _check_none_missing(result)
+    return _exit_code(options, result)
 
 
 @contextmanager
-def _resumable(files: Files) -> Iterator[Callable[[cm.Waves], None]]:
-    """If a run ends early, say how to resume it; one without any finished wave leaves no files."""
-    fresh = not files.journal.exists()
-    runs: list[cm.Waves] = []  # none while the journal may be that of another process
+def _notes_printed() -> Iterator[None]:
+    """If a run ends early, say how to go on with it."""
     try:
-        yield runs.append
-    except BaseException:
-        rows = runs[0].rows if runs else 0
-        if rows:
-            print_error(
-                f"codedmap: {rows:,} rows are done and in {files.names[0]}: the same command with --resume goes "
-                "on from there"
-            )
-        elif runs and fresh:
-            for path in (*files.existing, files.journal):
-                path.unlink(missing_ok=True)
+        yield
+    except BaseException as error:
+        for note in getattr(error, "__notes__", ()):
+            text = note.replace("the same call with resume=True", "the same command with --resume")
+            print_error(f"codedmap: {text}")
         raise
 
 
@@ -359,5 +323,5 @@ class _Rows:
         return _Rows(self._rows, dtype)
 
     def __getitem__(self, which: slice) -> np.ndarray:
-        with np.errstate(over="ignore"):  # `waves` reports rows that became infinite
+        with np.errstate(over="ignore"):  # `map` reports rows that became infinite
             return np.asarray(self._rows[which]).astype(self.dtype, copy=False)

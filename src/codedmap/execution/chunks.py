@@ -242,13 +242,15 @@ class ChunkScheduler(Scheduler):
             if decode is not None:
                 due.append(decode)
         self._changed.clear()
-        if self._left == 0 or (not self.chunks and (stuck or self._ending)):
-            self._finish(self._worst or Outcome.NONE_RUNNING)
+        complete = self._left == 0 and not self._more
+        if complete or (not self.chunks and (stuck or self._ending)):
+            self._finish(self._worst or (Outcome.EXACT if complete else Outcome.NONE_RUNNING))
             return
         # A worker that still runs an abandoned call may never end it: no slot waits for it.
         self._free = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
         self._apart = len(self._domains(self._free)) >= self.job.slots
         self._send(now)
+        self._ask_for_more()
         wake = None if self._alone is None else self._alone + self.job.patience
         for chunk in self.chunks.values():
             if not chunk.decoding:
@@ -394,7 +396,9 @@ class ChunkScheduler(Scheduler):
                 return piece
         at_once = max(1, len(self._workers) // self.job.slots)
         full = len(self.chunks) >= _OPEN * at_once + _OPEN
-        if self._next == self.job.groups or full or self._ending:
+        left = self.job.groups - self._next
+        short = left == 0 or (self._more and left < self._size(unbounded=True))
+        if short or full or self._ending:
             return None
         self._open(now)
         return self._piece_for(name, now)

@@ -32,9 +32,10 @@ from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .hedge import Hedge
 from .job import MapJob
+from .job_rows import JobRows, RowStore
 from .live import LiveJob, patience_of
 from .rows import KeptTasks, row_failed
-from .scheduler import Call, Decode, Decoded, Event, FailRows, Kind, Loss
+from .scheduler import Call, Decode, Decoded, Event, FailRows, Kind, Loss, More
 from .task import Batch, Itemwise
 
 __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
@@ -44,7 +45,7 @@ _LOOKING = 0.05  # the share of the time that standard errors may take while cal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is run and how, the same for all waves of a job: arguments of `map`, checked."""
+    """What is run and how: arguments of `map`, checked."""
 
     code: Code
     tasks: KeptTasks
@@ -60,8 +61,6 @@ class Settings:
     """Whether slot n is computed by worker n."""
     size: int | None = None
     """Groups of a chunk; None: all."""
-    take_partial: str = 'on_error="record"'
-    """The argument with which what there is would be taken."""
 
 
 def coded_job(
@@ -101,7 +100,8 @@ class CodedMap(MapJob):
     Parameters
     ----------
     settings : Settings
-    rows : ndarray, shape (m, *x)
+    rows : JobRows or ndarray, shape (m, *x)
+        `JobRows` are encoded a chunk at a time, and may be larger than memory.
     started : float, optional
         When `map` was called, by `time.monotonic`.
     show : callable
@@ -110,8 +110,6 @@ class CodedMap(MapJob):
         By which the code was chosen.
     given : str
         What the rows were before they were made an array (`given_as`).
-    kind, begin
-        As for `EncodedRows`, which also tells what is raised.
     log : list, optional
         As for `LiveJob`.
     """
@@ -119,18 +117,16 @@ class CodedMap(MapJob):
     def __init__(
         self,
         settings: Settings,
-        rows: np.ndarray,
+        rows: JobRows | np.ndarray,
         *,
         started: float | None = None,
         show: Callable[[LiveJob], None],
         plan: Plan | None = None,
         given: str = "",
-        kind: str = "input",
-        begin: int = 0,
         log: list[Event] | None = None,
     ) -> None:
         self._settings, self._plan = settings, plan
-        self._work = work = _CodedWork(settings, rows, given=given, kind=kind, begin=begin)
+        self._work = work = _CodedWork(settings, rows, given=given)
         job = replace(
             coded_job(
                 settings.code,
@@ -146,6 +142,7 @@ class CodedMap(MapJob):
             stderr=work.worst,
             partial=settings.partial,
             patience=patience_of(settings.engine),
+            more=isinstance(rows, JobRows) and not rows.ended,
         )
         scheduler = ChunkScheduler(job)
         live = LiveJob(scheduler, settings.engine, work, started=started, log=log)
@@ -202,30 +199,39 @@ class _Known:
 class _CodedWork:
     """Rows, the chunks they are encoded in, and the answers to these."""
 
-    def __init__(
-        self, settings: Settings, rows: np.ndarray, *, given: str, kind: str, begin: int
-    ) -> None:
+    def __init__(self, settings: Settings, rows: JobRows | np.ndarray, *, given: str) -> None:
         code = settings.code
         self._settings, self._given, self._input = settings, given, rows
-        self.groups = -(-len(rows) // code.tasks)
+        self._store = rows.store if isinstance(rows, JobRows) else None
+        count = rows.count if isinstance(rows, JobRows) else len(rows)
+        self.groups = -(-count // code.tasks)
         self.error: RowFailed | None = None
         self.present: set[int] = set()
         """Slots that have answered, in any chunk."""
         self.slot_failures: dict[int, BaseException] = {}
         """The first error of each slot."""
         self.learned: Any = None
+        self.own: Mapping[int, int] = {}
         self._chunks: dict[int, _Chunk] = {}
-        self._whole = settings.size is None or settings.size >= self.groups
-        if self._whole:
-            encoded = EncodedRows(code, rows, kind=kind, begin=begin)
-            self._chunks[0] = _Chunk(encoded, slice(None))
+        self._whole = False
+        if isinstance(rows, JobRows):
+            self._values = Rows(len(rows.status))
+            self._status = rows.status
         else:
-            check_finite(rows, kind, begin)
-            encoded = self._encode(0, 1).encoded
-        self.own = encoded.owner
-        self._values = Rows(len(rows))
+            self._values = Rows(len(rows))
+            self._status = np.full(len(rows), Status.MISSING, np.int8)
+            self._whole = settings.size is None or settings.size >= self.groups
+            if not self._whole:
+                check_finite(rows)
+        if self._whole:
+            assert isinstance(rows, np.ndarray)
+            self._chunks[0] = _Chunk(EncodedRows(code, rows), slice(0, len(rows)))
+            self.own = self._chunks[0].encoded.owner
+        elif self.groups:
+            self.own = self._encode(0, 1).encoded.owner
+        if isinstance(rows, JobRows) and not rows.ended:  # what is left over of a group waits
+            self.groups = count // code.tasks
         self._stderr: np.ndarray | None = None
-        self._status = np.full(len(rows), Status.MISSING, np.int8)
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
         self._alone: Estimate | None = None
@@ -350,7 +356,8 @@ class _CodedWork:
         if estimate is None:
             estimate = rows.salvage()
         elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
-            reason = self._unmet_rule(estimate)
+            rule = self._settings.stop
+            reason = NotEnoughAnswers(f"the stop rule {rule} asks for more than could still come")
         settings = self._settings
         raised = any(not isinstance(error, WorkerLost) for error in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
@@ -375,16 +382,6 @@ class _CodedWork:
         itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
         return row_failed(chunk.number_of(place), call, error, itemwise=itemwise)
 
-    def _unmet_rule(self, estimate: Estimate) -> NotEnoughAnswers:
-        stop, worst = self._settings.stop, _largest(estimate)
-        unmet = f"the stop rule {stop} asks for more than could still come"
-        if asks_stderr(stop) and worst is not None:
-            unmet += (
-                f" (the largest standard error is {worst:.3g}; with | Everyone() it would take the best "
-                "there is)"
-            )
-        return NotEnoughAnswers(unmet)
-
     def _not_enough(
         self,
         seen: Progress,
@@ -398,7 +395,7 @@ class _CodedWork:
         raised = "correct fn, which raised"
         if self._given and any(map(failed_lookup, failures.values())):
             raised += f" ({batches_are_arrays(self._given)})"
-        take = f"take what there is with {self._settings.take_partial}"
+        take = 'take what there is with on_error="record"'
         steps = reason_and_steps(reason, seen, outcome, failures, take, raised=raised)
         error = NotEnoughAnswers(
             f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; {steps}"
@@ -412,23 +409,45 @@ class _CodedWork:
         self._rejected |= chunk.encoded.rejected_workers
         self.learned = chunk.encoded.learned
         estimate, status, failures = self._judged(chunk, estimate)
-        self._status[chunk.rows] = status
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:
             self.error = self._first_failed(chunk)
+        if self._store is not None:
+            self._write(self._store, chunk, estimate, status)
+            return bool(failures)
+        self._status[chunk.rows] = status
         if self._whole:
             self._alone = estimate
             return bool(failures)
         known = status < Status.FAILED
         if known.any():
-            rows = np.asarray(chunk.rows)[known]
+            rows = chunk.numbers[known]
             self._values.put(rows, len(rows), estimate.values[known])
         if estimate.stderr is not None:
-            if self._stderr is None:
+            if self._stderr is None or len(self._stderr) < len(self._status):
+                before = () if self._stderr is None else self._stderr
                 self._stderr = np.full(len(self._status), np.inf)
+                self._stderr[: len(before)] = before
             self._stderr[chunk.rows] = estimate.stderr
         self._without_stderr |= estimate.stderr is None and not estimate.exact.all()
         return bool(failures)
+
+    def _write(
+        self, store: RowStore, chunk: _Chunk, estimate: Estimate, status: np.ndarray
+    ) -> None:
+        assert isinstance(self._input, JobRows)
+        self._status[chunk.rows] = status
+        exact, estimated = (status == one for one in (Status.EXACT, Status.ESTIMATED))
+        if exact.all():
+            store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
+        elif exact.any():
+            rows = chunk.numbers[exact]
+            inputs = store.checksum(self._input.inputs.batch(rows))
+            store.put(rows, len(rows), estimate.values[exact], inputs)
+        if estimated.any():
+            stderr = None if estimate.stderr is None else estimate.stderr[estimated]
+            store.put_estimates(chunk.numbers[estimated], estimate.values[estimated], stderr)
+        self._input.done(chunk.rows)
 
     def _judged(
         self, chunk: _Chunk, estimate: Estimate
@@ -471,6 +490,9 @@ class _CodedWork:
     def done(self) -> _Known:
         """What is known of the chunks that are finished."""
         status, failures = self._status.copy(), dict(self._failures)
+        if self._store is not None:
+            values, stderr = self._store.finish()
+            return _Known(values, stderr, status, failures, self._rejected)
         if self._alone is not None:
             return _Known(self._alone.values, self._alone.stderr, status, failures, self._rejected)
         values = self._values.values(status >= Status.FAILED)
@@ -487,18 +509,39 @@ class _CodedWork:
         return chunk
 
     def _encode(self, begin: int, end: int) -> _Chunk:
-        """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk."""
-        tasks = np.arange(self._settings.code.tasks)[:, None]
+        """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk.
+
+        Of `JobRows` the rows of a chunk are neighbours, which are read together.
+        """
+        code, source = self._settings.code, self._input
+        if isinstance(source, JobRows):
+            at = source.at(begin * code.tasks, min(end * code.tasks, source.count))
+            parts = source.inputs.batch(at)
+            first = at.start if isinstance(at, slice) else int(at[0])
+            checksum = "" if source.store is None else source.store.checksum(parts)
+            return _Chunk(EncodedRows(code, parts[0], begin=first), at, checksum)
+        tasks = np.arange(code.tasks)[:, None]
         rows = (tasks * self.groups + np.arange(begin, end)).ravel()
-        rows = rows[rows < len(self._input)]
-        return _Chunk(EncodedRows(self._settings.code, self._input[rows]), rows)
+        rows = rows[rows < len(source)]
+        return _Chunk(EncodedRows(code, source[rows]), rows)
+
+    def more(self, decision: More) -> tuple[int, bool]:
+        """Read more rows of an iterator; what is left over of a group waits for the next."""
+        source, tasks = self._input, self._settings.code.tasks
+        assert isinstance(source, JobRows)
+        before = self.groups
+        source.more((before + decision.groups) * tasks - source.count)
+        self._status = source.status
+        self._values.resize(len(self._status))
+        self.groups = -(-source.count // tasks) if source.ended else source.count // tasks
+        return self.groups - before, source.ended
 
 
 class _Chunk:
     """Rows that are encoded and decoded together."""
 
-    def __init__(self, encoded: EncodedRows, rows: np.ndarray | slice) -> None:
-        self.encoded, self.rows = encoded, rows
+    def __init__(self, encoded: EncodedRows, rows: np.ndarray | slice, checksum: str = "") -> None:
+        self.encoded, self.rows, self.checksum = encoded, rows, checksum
         self.taken = 0
         self.looked: tuple[int, float | None] = (0, None)
         self.errors: dict[int, BaseException] = {}
@@ -508,9 +551,16 @@ class _Chunk:
         self.batches: dict[int, BaseException] = {}
         """Rows of a batch of own inputs for which ``fn`` raised, one of which may be the cause."""
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """Of its rows among those of the job."""
+        rows = self.rows
+        return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
     def number_of(self, place: int) -> int:
-        """The number of a row among those of the job."""
-        return place if isinstance(self.rows, slice) else int(self.rows[place])
+        """The number of one of its rows among those of the job."""
+        rows = self.rows
+        return rows.start + place if isinstance(rows, slice) else int(rows[place])
 
 
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:

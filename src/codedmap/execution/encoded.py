@@ -30,10 +30,8 @@ class EncodedRows:
     ----------
     code : Code
     rows : ndarray, shape (m, *x)
-    kind : str
-        What the rows are called in messages.
     begin : int
-        The number that the first of them has there.
+        The number that the first of them has in messages.
 
     Raises
     ------
@@ -43,13 +41,11 @@ class EncodedRows:
         If the payloads would not fit.
     """
 
-    def __init__(
-        self, code: Code, rows: np.ndarray, *, kind: str = "input", begin: int = 0
-    ) -> None:
+    def __init__(self, code: Code, rows: np.ndarray, *, begin: int = 0) -> None:
         self.code = code
         first = getattr(code, "looks_at_inputs", True)
         if first:
-            check_finite(rows, kind, begin)
+            check_finite(rows, begin=begin)
         order = code.arranged(rows) if isinstance(code, Arranging) else None
         self._place = None if order is None else order_places(code, order, len(rows))
         self._rows = len(rows)
@@ -63,7 +59,7 @@ class EncodedRows:
         check_decodable(code, self._encoding, rows.dtype)
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
-            check_finite(rows, kind, begin)
+            check_finite(rows, begin=begin)
         self._answers = Answers(code.workers)
         self._heard = Heard()
         self._estimate: Estimate | None = None

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 
-__all__ = ["InputRows"]
+__all__ = ["GrowingSource", "InputRows", "RowSource"]
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """Rows that are read when they are needed."""
+
+    rows: int
+    form: Any
+    """What a row looks like, as JSON can hold it."""
+
+    def take(self, at: slice | np.ndarray) -> Any:
+        """Some rows, in memory."""
+        ...
+
+
+@runtime_checkable
+class GrowingSource(RowSource, Protocol):
+    """Rows whose number is known in the end only."""
+
+    ended: bool
+    """Whether ``rows`` is the number of all."""
+
+    def more(self, rows: int) -> int:
+        """Read at least so many rows more, unless it ends before; how many were read."""
+        ...
+
+    def done(self, at: slice | np.ndarray) -> None:
+        """Rows that are not needed any more."""
+        ...
 
 
 class InputRows:
@@ -17,7 +46,7 @@ class InputRows:
 
     Parameters
     ----------
-    inputs : array-like, list, pandas or polars frame, or tuple of these
+    inputs : array-like, list, pandas or polars frame, RowSource, or tuple of these
 
     Raises
     ------
@@ -31,29 +60,60 @@ class InputRows:
         self._parts = [_part(part) for part in (inputs if self.several else (inputs,))]
         if not self._parts:
             raise InvalidArgument("inputs=() is an empty tuple: give at least one array")
-        lengths = [len(part) for part in self._parts]
+        lengths = [p.rows if isinstance(p, RowSource) else len(p) for p in self._parts]
         if len(set(lengths)) > 1:
             raise InvalidArgument(
                 f"the inputs have {', '.join(map(str, lengths))} rows: several inputs are computed row by row, "
                 "so all must have the same number. A list of inputs of different kinds is one input: give a list"
             )
-        self.rows = lengths[0]
-        if self.rows == 0:
+        self.lazy = any(isinstance(part, RowSource) for part in self._parts)
+        """Whether rows are read when they are needed."""
+        first = self._parts[0]
+        self.growing = first if isinstance(first, GrowingSource) else None
+        if lengths[0] == 0:
             raise InvalidArgument("the inputs are empty: there is nothing to compute")
+
+    @property
+    def rows(self) -> int:
+        """How many there are, as far as is known."""
+        first = self._parts[0]
+        return first.rows if isinstance(first, RowSource) else len(first)
+
+    @property
+    def form(self) -> list[Any]:
+        """What a row looks like, as JSON can hold it."""
+        return [_form(part) for part in self._parts]
 
     def batch(self, at: slice | np.ndarray) -> tuple[Any, ...]:
         """The arguments of ``fn`` for some rows."""
         return tuple(_take(part, at) for part in self._parts)
 
     @property
-    def array(self) -> np.ndarray | None:
-        """The inputs, if they are one array of numbers."""
-        part = self._parts[0]
-        single = len(self._parts) == 1 and isinstance(part, np.ndarray)
-        return part if single and part.dtype.kind in "biuf" else None
+    def dtype(self) -> np.dtype[Any] | None:
+        """Of the inputs, if they are one array."""
+        form = self.form[0]
+        alone = len(self._parts) == 1 and len(form) == 2 and isinstance(form[0], str)
+        return np.dtype(form[0]) if alone else None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the inputs are one array of real numbers."""
+        return self.dtype is not None and self.dtype.kind in "biuf"
+
+    @property
+    def row_bytes(self) -> int:
+        """Of inputs that are one array."""
+        assert self.dtype is not None
+        return max(1, self.dtype.itemsize * int(np.prod(self.form[0][1], dtype=np.int64)))
+
+    def points(self, at: np.ndarray) -> np.ndarray:
+        """Some rows of inputs that are `numeric`, as points (n, p)."""
+        return np.asarray(self.batch(at)[0], np.float64).reshape(len(at), -1)
 
 
 def _part(part: Any) -> Any:
+    if isinstance(part, RowSource):
+        return part
     check_unmasked(part)
     if hasattr(part, "iloc") or (hasattr(part, "slice") and hasattr(part, "columns")):
         return part  # a pandas frame or series, or a polars frame
@@ -88,7 +148,19 @@ def _from_list(part: list[Any]) -> Any:
     return array if array.dtype.kind in "biufc" else part
 
 
+def _form(part: Any) -> list[Any]:
+    if isinstance(part, RowSource):
+        return list(part.form)
+    if hasattr(part, "columns"):
+        return [[str(name), str(part[name].dtype)] for name in part.columns]
+    if isinstance(part, np.ndarray):
+        return [part.dtype.str, list(part.shape[1:])]
+    return [type(part).__name__]
+
+
 def _take(part: Any, at: slice | np.ndarray) -> Any:
+    if isinstance(part, RowSource):
+        return part.take(at)
     if isinstance(part, np.ndarray):
         return part[at]
     if isinstance(part, list):

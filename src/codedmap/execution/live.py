@@ -20,6 +20,7 @@ from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from .scheduler import (
     Abandon,
+    Added,
     Answered,
     Call,
     CallFailed,
@@ -31,6 +32,7 @@ from .scheduler import (
     Joined,
     Left,
     Loss,
+    More,
     Scheduler,
     Start,
     Stop,
@@ -80,6 +82,10 @@ class Work(Protocol):
 
     def decode(self, decision: Decode) -> Decoded:
         """Decode a chunk."""
+        ...
+
+    def more(self, decision: More) -> tuple[int, bool]:
+        """Find more groups; how many there are, and whether they are the last."""
         ...
 
 
@@ -292,6 +298,8 @@ class LiveJob:
                 self._work.fail(decision)
             case Decode():
                 self._handle(self._work.decode(decision))
+            case More():
+                self._handle(Added(self.seconds, *self._work.more(decision)))
 
     # Calls --------------------------------------------------------------------------------------------
 

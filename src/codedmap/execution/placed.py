@@ -15,7 +15,7 @@ from ..errors import KeptLost
 from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
 from .live import LiveJob, in_order, patience_of
-from .scheduler import Call, Decode, Decoded, FailRows, Loss
+from .scheduler import Call, Decode, Decoded, FailRows, Loss, More
 
 __all__ = ["Ended", "Placed", "PlacedCalls", "run_placed"]
 
@@ -251,3 +251,7 @@ class _Work:
             seconds,
         )
         return Decoded(self.live.seconds, decision.chunk, enough=self._calls.finish(ended))
+
+    def more(self, decision: More) -> tuple[int, bool]:
+        """All groups are known."""
+        raise AssertionError("a job of calls that are bound to workers does not grow")

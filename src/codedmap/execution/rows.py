@@ -13,8 +13,8 @@ from ..engines import Resident
 from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
 from ..results.status import Status
 from ..results.trees import Rows
-from .inputs import InputRows
-from .scheduler import Call, Decode, Decoded, FailRows, Loss
+from .job_rows import JobRows
+from .scheduler import Call, Decode, Decoded, FailRows, Loss, More
 from .task import Batch, Itemwise, RowsTask, on_resident
 
 __all__ = ["KeptTasks", "RowsWork", "row_failed"]
@@ -65,9 +65,7 @@ class RowsWork:
     Parameters
     ----------
     tasks : KeptTasks
-    inputs : InputRows
-    order : ndarray, optional
-        (m,) int: the order in which rows are started; None: as given.
+    rows : JobRows
     record : bool
         If True, go on after a row has failed; if False, raise.
     call_timeout : float
@@ -77,24 +75,27 @@ class RowsWork:
     def __init__(
         self,
         tasks: KeptTasks,
-        inputs: InputRows,
+        rows: JobRows,
         *,
-        order: np.ndarray | None = None,
         record: bool = False,
         call_timeout: float = np.inf,
     ) -> None:
-        self.rows = Rows(inputs.rows)
-        self.status = np.full(inputs.rows, Status.MISSING, dtype=np.int8)
+        self.answers = Rows(rows.inputs.rows)
+        """In memory; nothing where there is a store."""
         self.failures: dict[int, BaseException] = {}
         self.error: RowFailed | None = None
-        self._tasks, self._inputs, self._order = tasks, inputs, order
+        self._tasks, self._rows, self._store = tasks, rows, rows.store
         self._record, self._timeout = record, call_timeout
         self._replies: dict[int, Reply] = {}
         self._errors: dict[int, BaseException] = {}
+        self._checksums: dict[int, str] = {}
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Send the rows of a call."""
-        batch = Batch(self._inputs.batch(self._at(call)), call.groups, self._numbers(call))
+        parts = self._rows.inputs.batch(self._at(call))
+        if self._store is not None:
+            self._checksums[call.number] = self._store.checksum(parts)
+        batch = Batch(parts, call.groups, self._numbers(call))
         worker: Any = call.worker
         return engine.submit(worker, self._tasks.on(engine, worker), batch)
 
@@ -106,6 +107,8 @@ class RowsWork:
         """Keep a reply; which of its rows raised."""
         if call.wanted:
             self._replies[call.number] = reply
+        else:
+            self._checksums.pop(call.number, None)
         return tuple(sorted(reply.raised))
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
@@ -124,48 +127,66 @@ class RowsWork:
         if isinstance(error, InvalidAnswer | EngineError):
             raise error
         self._errors[call.number] = error
+        self._checksums.pop(call.number, None)
         return loss
 
     def take(self, call: Call) -> None:
         """Rows are exact, except those that raised."""
         reply = self._replies[call.number]
         good = call.groups - len(reply.raised)
-        if not good:
-            return
         at: Any = self._at(call)
-        if reply.raised:
+        if reply.raised and good:
             places = np.delete(np.arange(call.groups), list(reply.raised))
-            at = call.begin + places if isinstance(at, slice) else at[places]
-        self.rows.put(at, good, reply.values)
-        self.status[at] = Status.EXACT
+            at = (np.arange(at.start, at.stop) if isinstance(at, slice) else at)[places]
+        if good:
+            self._put(at, good, reply.values, None if reply.raised else call)
         if not reply.raised:
             del self._replies[call.number]
+
+    def _put(self, at: slice | np.ndarray, count: int, answer: Any, call: Call | None) -> None:
+        rows = self._rows
+        if self._store is None:
+            self.answers.put(at, count, answer)
+        else:
+            inputs = None if call is None else self._checksums.pop(call.number, None)
+            if inputs is None:
+                inputs = self._store.checksum(rows.inputs.batch(at))
+            self._store.put(at, count, answer, inputs)
+        rows.status[at] = Status.EXACT
+        rows.done(at)
 
     def fail(self, decision: FailRows) -> None:
         """Rows are FAILED."""
         call = decision.call
         for place in range(decision.begin, decision.end):
-            row = place if self._order is None else int(self._order[place])
+            at: Any = self._rows.at(place, place + 1)
+            row = int(at.start)
             error = self._reason(decision, place, row)
             self.failures[row] = error
-            self.status[row] = Status.FAILED
+            self._rows.status[row] = Status.FAILED
+            self._rows.done(at)
             if not self._record and self.error is None:
                 itemwise = isinstance(self._tasks.task.fn, Itemwise)
                 self.error = row_failed(row, call, error, itemwise=itemwise)
+
+    def more(self, decision: More) -> tuple[int, bool]:
+        """Read more rows of an iterator."""
+        rows = self._rows
+        before = rows.count
+        rows.more(decision.groups)
+        self.answers.resize(len(rows.status))
+        return rows.count - before, rows.ended
 
     def decode(self, decision: Decode) -> Decoded:
         """Nothing is decoded without a code."""
         raise AssertionError("without a code nothing is decoded")
 
     def _at(self, call: Call) -> slice | np.ndarray:
-        if self._order is None:
-            return slice(call.begin, call.end)
-        return self._order[call.begin : call.end]
+        return self._rows.at(call.begin, call.end)
 
     def _numbers(self, call: Call) -> range | np.ndarray:
-        if self._order is None:
-            return range(call.begin, call.end)
-        return self._order[call.begin : call.end]
+        at = self._at(call)
+        return range(at.start, at.stop) if isinstance(at, slice) else at
 
     def _reason(self, decision: FailRows, place: int, row: int) -> BaseException:
         call, loss = decision.call, decision.loss

@@ -12,7 +12,7 @@ import math
 from bisect import insort
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..contracts.stopping import Outcome, Progress, StoppingRule
@@ -20,6 +20,7 @@ from .hedging import CallTimes
 
 __all__ = [
     "Abandon",
+    "Added",
     "Answered",
     "Call",
     "CallFailed",
@@ -34,6 +35,7 @@ __all__ = [
     "Kind",
     "Left",
     "Loss",
+    "More",
     "Piece",
     "Scheduler",
     "Start",
@@ -55,6 +57,7 @@ _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused the
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
+_MANY = 1 << 62  # groups, more than any job has
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
 
 
@@ -97,6 +100,8 @@ class Job:
     """N, calls that are made of each group."""
     patience: float = 0.0
     """Seconds for which a job whose workers have all left waits for another."""
+    more: bool = False
+    """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -183,6 +188,15 @@ class Tick(NamedTuple):
     """Calls that began later than their worker was free of this job's, because of calls of others; ``now`` if not yet."""
 
 
+class Added(NamedTuple):
+    """What `More` has come to: the job has so many groups more."""
+
+    now: float
+    groups: int
+    last: bool
+    """Whether these are the last."""
+
+
 class Stop(NamedTuple):
     """The driver wants no more."""
 
@@ -205,7 +219,7 @@ class Decoded(NamedTuple):
     """If it is another than that of `Decode`."""
 
 
-Event = Joined | Left | Answered | CallFailed | Tick | Stop | Decoded
+Event = Joined | Left | Answered | CallFailed | Tick | Added | Stop | Decoded
 
 
 # Decisions --------------------------------------------------------------------------------------------
@@ -254,13 +268,19 @@ class Decode(NamedTuple):
     """Whether no further answer can come: what there is has to do."""
 
 
+class More(NamedTuple):
+    """Find at least so many groups more, if there are, and report `Added`; it is decided once until then."""
+
+    groups: int
+
+
 class Ended(NamedTuple):
     """The job has ended; no decision follows."""
 
     outcome: Outcome
 
 
-Decision = Start | Withdraw | Abandon | Take | FailRows | Decode | Ended
+Decision = Start | Withdraw | Abandon | Take | FailRows | Decode | More | Ended
 
 
 @dataclass(slots=True, eq=False)
@@ -321,6 +341,10 @@ class Scheduler:
         self.wake: float | None = None
         """When the next `Tick` is needed, if nothing else happens."""
         self.outcome: Outcome | None = None
+        self._more, self._asked = (
+            job.more,
+            False,
+        )  # whether more groups may come, and are on their way
         self._next = 0  # the first group that no call has held
         self._left = job.groups  # neither answered nor failed
         self._failed = 0
@@ -362,6 +386,8 @@ class Scheduler:
                 self._gone(event)
             case Decoded():
                 self._decoded(event)
+            case Added():
+                self._added(event)
             case Stop():
                 self._finish(event.outcome)
         if self.outcome is None and not getattr(event, "more", False):
@@ -389,6 +415,11 @@ class Scheduler:
         self._workers.pop(event.worker, None)
         self._idle.pop(event.worker, None)
         self._single.pop(event.worker, None)
+
+    def _added(self, event: Added) -> None:
+        self.job = replace(self.job, groups=self.job.groups + event.groups)
+        self._left += event.groups
+        self._more, self._asked = not event.last, False
 
     def _on_answer(self, event: Answered) -> None:
         call = self._end(event.call, event.now)
@@ -609,7 +640,7 @@ class Scheduler:
     def _go_on(self, now: float) -> None:
         stop = self.job.stop
         wake = None
-        if self._left == 0:
+        if self._left == 0 and not self._more:
             self._finish(Outcome.COMPLETE if self._failed else Outcome.EXACT)
             return
         if stop is not None:
@@ -627,7 +658,8 @@ class Scheduler:
             self.wake = sooner(wake, self._alone + self.job.patience)
             return
         self._send(now)
-        if self._idle and self._next == self.job.groups:
+        self._ask_for_more()
+        if self._idle and self._next == self.job.groups and not self._more:
             wake = sooner(wake, self._hasten(now))
         elif self._waiting and not self._idle:
             self._make_room()
@@ -643,6 +675,15 @@ class Scheduler:
         if self._alone is None:
             self._alone = now
         return now >= self._alone + self.job.patience
+
+    def _ask_for_more(self) -> None:
+        """Ask for groups, unless each worker could be given another call."""
+        unstarted = self.job.groups - self._next
+        calls = -(-len(self._workers) // self.job.slots)
+        wanted = self._size(unbounded=True) * calls if self._more else 0
+        if unstarted < wanted and not self._asked:
+            self._asked = True
+            self._out.append(More(wanted - unstarted))
 
     def _seen(self, now: float) -> Progress:
         done = self.job.groups - self._left
@@ -682,9 +723,12 @@ class Scheduler:
         self._next = begin + self._size()
         return Piece(begin, self._next)
 
-    def _size(self) -> int:
-        """Groups of the next call: what takes long enough, and less towards the end of the job."""
-        left = self.job.groups - self._next
+    def _size(self, *, unbounded: bool = False) -> int:
+        """Groups of the next call: what takes long enough, and less towards the end of the job.
+
+        ``unbounded``: if there were any number of them.
+        """
+        left = _MANY if unbounded else self.job.groups - self._next
         if self.job.size is not None:
             return min(self.job.size, left)
         times = self._times
@@ -693,7 +737,7 @@ class Scheduler:
         workers = len(self._workers)
         seconds = max(_SECONDS, _OVERHEADS * times.overhead, _DRIVER * workers)
         seconds = min(seconds, self.job.call_timeout / 4)
-        fair = -(-left * self.job.slots // (_SHARES * workers))
+        fair = left if self._more else -(-left * self.job.slots // (_SHARES * workers))
         if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
             fair = min(left, math.ceil(_LEAST_OVERHEADS * times.overhead / times.mean))
         most = min(_GROWTH * times.largest, fair)

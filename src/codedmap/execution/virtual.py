@@ -11,6 +11,7 @@ from ..contracts.stopping import Outcome
 from .chunks import ChunkScheduler, CodedJob
 from .scheduler import (
     Abandon,
+    Added,
     Answered,
     Call,
     CallFailed,
@@ -23,6 +24,7 @@ from .scheduler import (
     Joined,
     Left,
     Loss,
+    More,
     Scheduler,
     Start,
     Take,
@@ -65,6 +67,7 @@ def run_virtually(
     changes: Iterable[Event] = (),
     overhead: float = 0.0,
     grace: float = 1.0,
+    more: Callable[[int], tuple[float, int, bool]] | None = None,
     watch: Callable[[Scheduler, Event, list[Decision]], None] | None = None,
 ) -> Timeline:
     """Run a job on workers whose calls end as drawn.
@@ -82,6 +85,8 @@ def run_virtually(
         Seconds from the answer of a call until its worker can begin the next.
     grace : float
         Seconds for which an abandoned call still runs.
+    more : callable, optional
+        Of how many groups are asked for: the seconds until there are more, how many, and whether these are the last.
     watch : callable, optional
         Called with the scheduler, each event and the decisions that followed.
 
@@ -90,7 +95,7 @@ def run_virtually(
     Timeline
     """
     scheduler = ChunkScheduler(job) if isinstance(job, CodedJob) else Scheduler(job)
-    clock = _Clock(scheduler, ending, overhead, grace, watch)
+    clock = _Clock(scheduler, ending, overhead, grace, more=more, watch=watch)
     names = list(range(workers) if isinstance(workers, int) else workers)
     for place, name in enumerate(names, start=1):
         clock.push(0.0, Joined(0.0, name, more=place < len(names)))
@@ -109,11 +114,14 @@ class _Clock:
         ending: Callable[[Call, float], Ending],
         overhead: float,
         grace: float,
+        *,
+        more: Callable[[int], tuple[float, int, bool]] | None,
         watch: Callable[[Scheduler, Event, list[Decision]], None] | None,
     ) -> None:
         self.scheduler = scheduler
         self.result = Timeline(Outcome.NONE_RUNNING, 0.0, 0, 0)
-        self._ending, self._overhead, self._grace, self._watch = ending, overhead, grace, watch
+        self._ending, self._overhead, self._grace = ending, overhead, grace
+        self._more, self._watch = more, watch
         self._now = 0.0
         self._order = 0
         self._events: list[tuple[float, int, Event, Call | None]] = []
@@ -169,6 +177,9 @@ class _Clock:
                     self.result.failed.append(decision)
                 case Abandon(call) | Withdraw(call):
                     self._drop(call)
+                case More() if self._more is not None:
+                    seconds, groups, last = self._more(decision.groups)
+                    self.push(self._now + seconds, Added(self._now + seconds, groups, last))
         if self._watch is not None:
             self._watch(self.scheduler, event, decisions)
         for answer in decoded:

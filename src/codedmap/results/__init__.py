@@ -8,7 +8,6 @@ from .plan import Plan as Plan
 from .plan import PlanRow as PlanRow
 from .status import Status as Status
 from .sum_result import SumResult as SumResult
-from .totals import Totals as Totals
 
 __all__ = [
     "CallRecord",
@@ -19,7 +18,6 @@ __all__ = [
     "PlanRow",
     "Status",
     "SumResult",
-    "Totals",
 ]
 
 for _name in __all__:

@@ -25,10 +25,13 @@ class MapResult:
 
     values: Any
     """(m, *y): row i is the value of input row i; NaN, or None among objects, where it is FAILED or MISSING.
-    Where ``fn`` returns a tuple, dict or dataclass of arrays, one of these with a row per input in each."""
+    Where ``fn`` returns a tuple, dict or dataclass of arrays, one of these with a row per input in each. With ``out``
+    what was written there, opened for reading: a memory map, Zarr arrays, or a ``pyarrow.parquet.ParquetFile``;
+    integers are 0 where nothing is known."""
     stderr: Any
     """Standard errors: 0 where exact, infinite where nothing is known. Like ``values``; with a code (m,), of the
-    root mean square over a row's outputs, or None if the code has none."""
+    root mean square over a row's outputs, or None if the code has none. With ``out`` (m,), or None if no row was
+    estimated with one."""
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
@@ -136,19 +139,19 @@ class MapResult:
         return "\n".join(lines)
 
     def _rows(self) -> str:
-        total = len(self.values)
+        total = len(self.status)
         exact, estimated, failed, missing = (int((self.status == s).sum()) for s in Status)
         parts = [f"{exact:,} of {total:,} exact"]
         if estimated and self.stderr is None:
             parts.append(f"{estimated:,} estimated (this code has no standard errors)")
         elif estimated:
-            worst = self.stderr[self.status == Status.ESTIMATED].max()
+            worst = np.asarray(self.stderr)[self.status == Status.ESTIMATED].max()
             parts.append(f"{estimated:,} estimated (standard error up to {worst:.3g})")
         if failed:
             parts.append(f"{failed:,} failed")
         if missing:
             parts.append(f"{missing:,} missing")
-        if self.values.dtype.kind in "fc":
+        if type(self.values) is np.ndarray and self.values.dtype.kind in "fc":  # not in a file
             known = self.values[self.status <= Status.ESTIMATED]
             odd = int((~np.isfinite(known)).any(axis=tuple(range(1, known.ndim))).sum())
             if odd:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-__all__ = ["RunningJob", "job_progress", "row_progress_bar"]
+__all__ = ["RunningJob", "job_progress"]
 
 _OFTEN = 0.1  # seconds between two changes of a bar
 _STARTING = "starting workers"  # until the first answer: they import what the function needs
@@ -30,33 +30,8 @@ class RunningJob(Protocol):
 
 
 @contextmanager
-def row_progress_bar(
-    wanted: bool, total: int | None
-) -> Iterator[tuple[Callable[[RunningJob], None], Callable[[int, str], None]]]:
-    """Functions to call with the job of a wave, and with the rows done and a note on them."""
-    label = (
-        "{task.completed:,.0f} rows"
-        if total is None
-        else "{task.completed:,.0f}/{task.total:,.0f} rows"
-    )
-    with _bar(wanted, label, total, remaining=total is not None) as update:
-        note = ""
-
-        def show(job: RunningJob) -> None:
-            now = _described(job)
-            update(rest=f"{now}; {note}" if note else now)
-
-        def show_rows(rows: int, new_note: str) -> None:
-            nonlocal note
-            note = new_note
-            update(completed=rows, rest=note)
-
-        yield show, show_rows
-
-
-@contextmanager
 def job_progress(
-    wanted: bool | None, total: int, unit: str = "rows"
+    wanted: bool | None, total: int | None, unit: str = "rows"
 ) -> Iterator[Callable[[RunningJob], None]]:
     """A function that shows a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
 
@@ -64,16 +39,16 @@ def job_progress(
     ----------
     wanted : bool or None
         None: on a terminal and in a notebook only.
-    total : int
-        Of what `RunningJob.counts` counts.
+    total : int, optional
+        Of what `RunningJob.counts` counts; None: it is not known.
     unit : str
         What that is, in the plural.
     """
     if wanted is False or not (wanted or _is_shown()):
         yield lambda job: None
     elif _is_shown():
-        label = f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"
-        with _bar(True, label, total, remaining=True) as update:
+        of = "" if total is None else f"/{total:,}"
+        with _bar(f"{{task.completed:,.0f}}{of} {unit}", total) as update:
             update(rest=_STARTING)
             often = _Seldom(_OFTEN, at_once=True)
 
@@ -113,9 +88,11 @@ def _is_shown() -> bool:
     return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
 
 
-def _line(job: RunningJob, total: int, unit: str) -> str:
+def _line(job: RunningJob, total: int | None, unit: str) -> str:
     done, failed, _, _ = job.counts
     left = ""
+    if total is None:
+        return f"codedmap: {done:,} {unit} after {job.seconds:.0f} s, {_described(job)}"
     if done + failed:
         seconds = job.seconds * (total - done - failed) / (done + failed)
         left = f", about {seconds:.0f} s left"
@@ -137,12 +114,7 @@ def _described(job: RunningJob) -> str:
 
 
 @contextmanager
-def _bar(
-    wanted: bool, label: str, total: int | None = None, *, remaining: bool = False
-) -> Iterator[Callable[..., Any]]:
-    if not wanted:
-        yield lambda **changes: None
-        return
+def _bar(label: str, total: int | None) -> Iterator[Callable[..., Any]]:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -153,7 +125,7 @@ def _bar(
         BarColumn(bar_width=None),
         TextColumn("{task.fields[rest]}"),
         TimeElapsedColumn(),
-        *((TimeRemainingColumn(),) if remaining else ()),
+        *((TimeRemainingColumn(),) if total is not None else ()),
     )
     shown = console.is_terminal or console.is_jupyter
     with Bar(*columns, console=console, transient=True, disable=not shown) as bar:

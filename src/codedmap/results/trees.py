@@ -172,11 +172,20 @@ class Rows:
                 column = self._columns[number] = column.astype(_common(column.dtype, part.dtype))
             column[at] = part
 
+    def resize(self, rows: int) -> None:
+        """There are more rows than were said."""
+        self._rows = rows
+        for number, column in enumerate(self._columns):
+            if len(column) < rows:
+                larger = np.empty((max(rows, 2 * len(column)), *column.shape[1:]), column.dtype)
+                larger[: len(column)] = column
+                self._columns[number] = larger
+
     def values(self, missing: np.ndarray) -> Any:
         """The tree of all rows; where ``missing`` (m,) bool NaN, or None in objects."""
         if not self._columns:
             return np.full(self._rows, np.nan)
-        columns = iter([blanked(column, missing) for column in self._columns])
+        columns = iter([blanked(column[: self._rows], missing) for column in self._columns])
         return map_leaves(lambda _: next(columns), self._tree)
 
 

@@ -1,165 +1,235 @@
-"""Where the rows of a long run come from: an array that need not fit into memory, or an iterator of batches."""
+"""Inputs that need not fit into memory: arrays on disk, Parquet files, iterators of batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import bisect
+import mmap
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..contracts.arguments import check_whole
-from ..contracts.inputs import check_unmasked, shaped_rows
+from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
+from ..execution.order import runs_of
+from .extras import extra
 
-__all__ = ["Source"]
+__all__ = ["Batches", "opened"]
 
-_AT_ONCE = 32 << 20
-"""Bytes of inputs in a wave, if nothing else is said."""
+_UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
 
 
-class Source:
-    """Rows in their order, a wave at a time.
+def opened(inputs: Any) -> Any:
+    """Inputs of `map`, with a source in place of each that is read a few rows at a time."""
+    if isinstance(inputs, tuple) and not hasattr(inputs, "_fields"):
+        return tuple(_opened(part) for part in inputs)
+    return _opened(inputs, alone=True)
 
-    Parameters
-    ----------
-    given : array-like or iterable of arrays
-        With ``shape``, ``dtype`` and slices (NumPy, a memory map, Dask, Zarr, HDF5), or batches of rows.
-    tasks : int
-        K: waves of an array have a multiple of it, by default.
-    rows : int, optional
-        Of each wave. By default as many as take 32 MB, in whole chunks where the array has chunks; of
-        an iterator, whatever a batch has.
 
-    Raises
-    ------
-    InvalidArgument
-        If it is neither, or has no rows.
-    """
-
-    def __init__(self, given: Any, tasks: int, rows: int | None) -> None:
-        self.total: int | None = None
-        """How many rows there are; None: an iterator will tell in the end."""
-        self.form: dict[str, Any] | None = None
-        """Shape and dtype of a row; None until an iterator's first batch is there."""
-        self._given: Any = None
-        self._batches: Iterator[Any] | None = None
-        self._left: list[np.ndarray] = []
-        self._at = 0
-        self._each = None if rows is None else check_whole("rows", rows, 1)
-        if isinstance(given, np.ndarray) or all(
-            hasattr(given, name) for name in ("shape", "dtype", "__getitem__")
-        ):
-            shape = tuple(given.shape)
-            if not all(isinstance(size, Integral) for size in shape):
-                raise InvalidArgument(
-                    f"the source has shape {shape}, and how many rows there are must be known: for a Dask "
-                    "array call its compute_chunk_sizes() first, or give an iterator of batches"
-                )
-            if not shape or 0 in shape:
-                raise InvalidArgument(
-                    f"the source has shape {shape}: it must be an array with a row per input"
-                )
-            self._given, self.total = given, int(shape[0])
-            self.form = _form(shape, given.dtype)
-            self._each = self._each or _rows_of(given, tasks)
-        elif isinstance(given, Iterable) and not isinstance(given, (str, bytes, dict)):
-            self._batches = iter(given)
-        else:
+def _opened(part: Any, *, alone: bool = False) -> Any:
+    if isinstance(part, str | Path):
+        return _ParquetRows(Path(part))
+    if isinstance(part, Iterator) and not isinstance(part, str | bytes):
+        if not alone:
             raise InvalidArgument(
-                f"source={type(given).__name__} is neither an array with shape, dtype and slices, nor "
-                "an iterator of arrays with a row per input"
+                "one of several inputs is an iterator, and they are read row by row: give arrays or lists"
             )
+        return Batches(part)
+    return _ArrayRows(part) if _is_lazy(part) else part
 
-    @property
-    def seeks(self) -> bool:
-        """Whether any rows can be read without those before."""
-        return self._batches is None
 
-    @property
-    def file(self) -> Path | None:
-        """Where the rows are, if they are mapped from a file."""
-        if not isinstance(self._given, np.memmap) or not isinstance(
-            self._given.filename, (str, Path)
-        ):
-            return None
-        return Path(self._given.filename)
+def _is_lazy(part: Any) -> bool:
+    if isinstance(part, np.ndarray):
+        return isinstance(part, np.memmap) and part.ndim > 0
+    if hasattr(part, "iloc") or not all(
+        hasattr(part, n) for n in ("shape", "dtype", "__getitem__")
+    ):
+        return False
+    try:
+        np.dtype(part.dtype)
+    except TypeError:  # one of its own library, which is in memory
+        return False
+    return isinstance(part.shape, tuple) and len(part.shape) > 0
 
-    def seek(self, row: int) -> None:
-        """Go on reading at this row."""
-        self._at = row
 
-    def read(self, rows: int | None = None) -> np.ndarray | None:
-        """The rows of the next wave, or so many; fewer at the end, and None after it."""
-        wanted = rows or self._each
-        if self._batches is None:
-            end = min(self._at + (wanted or 1), self.total or 0)
-            if end <= self._at:
-                return None
-            part = shaped_rows(self._given[self._at : end], "source")
-            if len(part) != end - self._at:
-                raise InvalidArgument(
-                    f"rows {self._at:,} to {end - 1:,} of the source are {len(part):,} rows, and by its shape "
-                    f"it has {self.total:,} in all: has it become shorter?"
+def _reading(error: Exception, begin: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"the inputs raised {type(error).__name__} when rows from {begin:,} on were read: {error}. See what keeps them "
+        "from being read, and go on with resume=True if the job has an output"
+    )
+
+
+class _ArrayRows:
+    """Rows of anything with shape, dtype and slices: a memory map, a Zarr or Dask array, an HDF5 data set."""
+
+    def __init__(self, array: Any) -> None:
+        if not all(isinstance(size, Integral) for size in array.shape):
+            raise InvalidArgument(
+                f"the inputs have shape {array.shape}, and how many rows there are must be known: call "
+                "compute_chunk_sizes() of a Dask array first, or give an iterator of batches"
+            )
+        self._array, self.rows = array, int(array.shape[0])
+        self.form = [np.dtype(array.dtype).str, list(map(int, array.shape[1:]))]
+        self._file = getattr(array, "filename", None) if isinstance(array, np.memmap) else None
+        self._size = self._file_size()
+        self._read = 0
+
+    def take(self, at: slice | np.ndarray) -> np.ndarray:
+        """Some rows, in memory."""
+        runs = runs_of(at)
+        now, size = self._array.shape[0], self._file_size()
+        if now != self.rows or size != self._size:
+            raise InvalidArgument(
+                f"the inputs had {self.rows:,} rows when the job began, and "
+                + (
+                    f"now they have {now:,}"
+                    if now != self.rows
+                    else "their file has another size now"
                 )
-            self._at = end
-            return part
-        while wanted is None or sum(map(len, self._left)) < wanted:
-            batch = next(self._batches, None)
+                + ": what was computed before is kept; begin anew with inputs that stay as they are"
+            )
+        try:
+            if self._file is not None:
+                rows = self._mapped(at)
+            else:
+                parts = [np.asarray(self._array[begin:end]) for begin, end in runs]
+                rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        except Exception as error:
+            raise _reading(error, runs[0][0]) from error
+        check_unmasked(rows)
+        if rows.shape != (sum(end - begin for begin, end in runs), *self._array.shape[1:]):
+            raise InvalidArgument(
+                f"rows from {runs[0][0]:,} on of the inputs have shape {rows.shape}, and by their shape as a whole "
+                f"rows of {tuple(self.form[1])} are expected: give an array that can be sliced by rows"
+            )
+        return rows
+
+    def _mapped(self, at: slice | np.ndarray) -> np.ndarray:
+        rows = np.array(self._array[at])
+        self._read += rows.nbytes
+        if self._read > _UNMAP and self._array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+            self._array._mmap.madvise(mmap.MADV_DONTNEED)  # else what was read counts as memory
+            self._read = 0
+        return rows
+
+    def _file_size(self) -> int | None:
+        # Reading a page that a file no longer has would end the process.
+        return Path(self._file).stat().st_size if isinstance(self._file, str | Path) else None
+
+
+class _ParquetRows:
+    """Rows of a Parquet file as data frames, a row group at a time."""
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix != ".parquet":
+            raise InvalidArgument(
+                f"inputs={str(path)!r}: a path must be that of a .parquet file; open others yourself, such as with "
+                "numpy.load(path, mmap_mode='r')"
+            )
+        parquet = extra("pyarrow.parquet", f"inputs={str(path)!r}")
+        self._pandas = extra("pandas", f"inputs={str(path)!r}")
+        try:
+            self._file = parquet.ParquetFile(path)
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(
+                f"{path} cannot be read as Parquet ({error}): check the path"
+            ) from error
+        data = self._file.metadata
+        sizes = [data.row_group(group).num_rows for group in range(data.num_row_groups)]
+        self._firsts = [0, *np.cumsum(sizes).tolist()]
+        self.rows = int(self._firsts[-1])
+        self.form = [[field.name, str(field.type)] for field in self._file.schema_arrow]
+        self._kept: deque[tuple[int, Any]] = deque(maxlen=2)
+
+    def take(self, at: slice | np.ndarray) -> Any:
+        """Some rows, as one frame."""
+        rows = np.arange(at.start, at.stop) if isinstance(at, slice) else at
+        groups = np.searchsorted(self._firsts, rows, side="right") - 1
+        cuts = np.r_[0, np.flatnonzero(np.diff(groups)) + 1, len(rows)]
+        parts = []
+        for begin, end in pairwise(cuts.tolist()):
+            group = int(groups[begin])
+            parts.append(self._group(group).iloc[rows[begin:end] - self._firsts[group]])
+        return parts[0] if len(parts) == 1 else self._pandas.concat(parts, ignore_index=True)
+
+    def _group(self, number: int) -> Any:
+        for kept, frame in self._kept:
+            if kept == number:
+                return frame
+        try:
+            frame = self._file.read_row_group(number).to_pandas()
+        except Exception as error:
+            raise _reading(error, self._firsts[number]) from error
+        self._kept.append((number, frame))
+        return frame
+
+
+class Batches:
+    """Rows of an iterator of arrays, kept while they are computed."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches, self._held = batches, deque[list[Any]]()  # [first row, array, rows not done]
+        self.rows = 0
+        """Read so far."""
+        self.ended = False
+        self.form: list[Any] | None = None
+        self.more(1)
+
+    def more(self, rows: int) -> int:
+        """Read at least so many rows more, unless it ends before; how many were read."""
+        before = self.rows
+        while self.rows - before < rows and not self.ended:
+            try:
+                batch = next(self._batches, None)
+            except Exception as error:
+                raise _reading(error, self.rows) from error
             if batch is None:
-                break
-            if len(batch := self._checked(batch)):
-                self._left.append(batch)
-                if wanted is None:
-                    break
-        if not self._left:
-            return None
-        whole = self._left[0] if len(self._left) == 1 else np.concatenate(self._left)
-        wanted = len(whole) if wanted is None else wanted
-        self._left = [whole[wanted:]] if len(whole) > wanted else []
-        return whole[:wanted]
+                self.ended = True
+            elif len(batch := self._checked(batch)):
+                self._held.append([self.rows, batch, len(batch)])
+                self.rows += len(batch)
+        return self.rows - before
+
+    def take(self, at: slice | np.ndarray) -> np.ndarray:
+        """Some rows that are not done."""
+        firsts = [first for first, _, _ in self._held]
+        parts = []
+        for begin, end in runs_of(at):
+            while begin < end:
+                first, array, _ = self._held[bisect.bisect(firsts, begin) - 1]
+                parts.append(array[begin - first : end - first])
+                begin += len(parts[-1])  # noqa: PLW2901
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def done(self, at: slice | np.ndarray) -> None:
+        """Rows that are not needed any more."""
+        firsts = [first for first, _, _ in self._held]
+        for begin, end in runs_of(at):
+            while begin < end:
+                held = self._held[bisect.bisect(firsts, begin) - 1]
+                count = min(end, held[0] + len(held[1])) - begin
+                held[2] -= count
+                begin += count  # noqa: PLW2901
+        while self._held and not self._held[0][2]:
+            self._held.popleft()
 
     def _checked(self, batch: Any) -> np.ndarray:
-        if not hasattr(batch, "shape") or not hasattr(batch, "dtype"):
-            raise InvalidArgument(
-                f"the source gave a {type(batch).__name__} as a batch, and each must be an array with a "
-                "row per input: wrap it in numpy.asarray"
-            )
-        check_unmasked(batch, "source")
+        check_unmasked(batch)
         array = np.asarray(batch)
-        if array.ndim == 0:
-            raise InvalidArgument("the source gave a single number as a batch: give arrays of rows")
-        form = _form(array.shape, array.dtype)
+        if array.ndim == 0 or array.dtype.hasobject:
+            raise InvalidArgument(
+                f"the iterator gave a {type(batch).__name__}, and it must give batches, each an array of rows: for "
+                "one of single inputs give list(inputs), or batch them with numpy.stack"
+            )
+        form = [array.dtype.str, list(array.shape[1:])]
         self.form = self.form or form
         if form != self.form:
             raise InvalidArgument(
-                f"the source gave a batch of rows {_told(form)} after others {_told(self.form)}: all "
-                "rows must have the same shape and dtype"
+                f"the iterator gave rows of shape {tuple(form[1])} and dtype {array.dtype} after others of shape "
+                f"{tuple(self.form[1])} and dtype {np.dtype(str(self.form[0]))}: all must be alike"
             )
         return array
-
-
-def _form(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
-    try:
-        name = np.dtype(dtype).str
-    except TypeError as error:
-        raise InvalidArgument(
-            f"the source has dtype {dtype!r}, which NumPy does not know: give NumPy arrays, or an iterator of "
-            "batches wrapped in numpy.asarray"
-        ) from error
-    return {"shape": list(map(int, shape[1:])), "dtype": name}
-
-
-def _told(form: dict[str, Any]) -> str:
-    return f"of shape {tuple(form['shape'])} and dtype {np.dtype(form['dtype'])}"
-
-
-def _rows_of(given: Any, tasks: int) -> int:
-    size = int(np.prod(given.shape[1:], dtype=np.int64)) * np.dtype(given.dtype).itemsize
-    fits: int = max(1, _AT_ONCE // max(size, 1))
-    chunks = getattr(given, "chunks", None)
-    if chunks:  # Dask has the lengths of all, Zarr and HDF5 that of one
-        chunk: int = max(chunks[0]) if isinstance(chunks[0], tuple) else chunks[0]
-        return chunk * max(1, fits // chunk)
-    return max(tasks, fits // tasks * tasks)

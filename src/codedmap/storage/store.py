@@ -1,172 +1,391 @@
-"""A sink with its journal: what is done is written, put down, and found again."""
+"""The rows of a job in an output, and its journal: what is done is written, noted, and found again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidArgument
-from ..results.map_result import MapResult
-from ..results.totals import Totals, record_of
-from .digest import digest
+from ..contracts.closing import Closing
+from ..errors import InvalidAnswer, InvalidArgument
+from ..execution.inputs import InputRows
+from ..execution.order import Order, runs_of
+from ..results.status import Status
+from ..results.trees import leaf_rows
+from .digest import RowsDigest, checksum
 from .journal import Journal
-from .schema import Columns, Form, formed, nothing_known
-from .sink import Sink
-from .source import Source
+from .output import Columns, Form, GivenOutput, NpyOutput, Output, Runs, form_of
+from .parquet import ParquetOutput
+from .zarr import ZarrOutput
 
-__all__ = ["Store"]
+__all__ = ["Store", "output_at", "store_for"]
 
-_LOOKED_AT = 4
-"""Waves of an array that are read again when a run is resumed, to tell whether it is the same."""
+_OFTEN = 5.0  # seconds between two times that everything is made to outlive the machine
+_TOGETHER = 1 << 16  # rows that are written together in the end
+_OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
+    ".npy": NpyOutput,
+    ".zarr": ZarrOutput,
+    ".parquet": ParquetOutput,
+}
 
 
-class Store:
-    """Where the waves of a run are kept.
+def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bool) -> Store:
+    """The store of a job.
 
     Parameters
     ----------
-    sink : Sink or None
-        None: results are not written.
+    out : path or array-like
+    inputs : InputRows
+    job : mapping
+        As for `Journal`.
+    resume : bool
+        Whether to go on with what is there.
+
+    Raises
+    ------
+    InvalidArgument
+        If nothing can be written there, or something is there already that is not to be, or cannot be, resumed.
+    """
+    if not isinstance(out, str | Path):
+        if not (hasattr(out, "__setitem__") and hasattr(out, "shape")):
+            raise InvalidArgument(
+                f"out={out!r} is neither a path ending in {', '.join(_OUTPUTS)} nor an array with a row for each input"
+            )
+        if resume:
+            raise InvalidArgument(
+                "a job that writes to an array cannot be resumed: give a path as out, such as 'answers.npy'"
+            )
+        output: Output = GivenOutput(out)
+        if inputs.growing is None:
+            output.resize(inputs.rows)
+        return Store(output, None, inputs)
+    output, journal = output_at(Path(out), resume=resume)
+    rows = None if inputs.growing is not None else inputs.rows
+    installed = sys.modules[__package__.partition(".")[0]].__version__
+    same = {"version": installed, "rows": rows, "row": inputs.form, **job, "out": Path(out).name}
+    return Store(output, Journal(journal, same), inputs)
+
+
+def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
+    """The output at a path, and the path of its journal.
+
+    Raises
+    ------
+    InvalidArgument
+        As `store_for`, as far as can be seen from the names of files.
+    """
+    kind = _OUTPUTS.get(path.suffix)
+    if kind is None:
+        raise InvalidArgument(
+            f"out={str(path)!r} must end in {', '.join(_OUTPUTS)}, which says how answers are written"
+        )
+    if not os.path.isdir(path.parent):  # noqa: PTH112  which takes names of any length
+        raise InvalidArgument(
+            f"out={str(path)!r}: there is no folder {path.parent}, create it first"
+        )
+    output = kind(path)
+    journal = path.with_name(path.name + ".journal")
+    there = [one for one in output.paths if os.path.lexists(one)]
+    if there and not os.path.lexists(journal):
+        raise InvalidArgument(
+            f"{there[0]} exists, and no journal {journal.name} says that it is of a job that could be resumed: choose "
+            "another name, or remove it"
+        )
+    if os.path.lexists(journal) and not resume:
+        raise InvalidArgument(
+            f"{journal} is the journal of a job that was begun before: go on with it by resume=True, or remove it and "
+            "its outputs to begin anew"
+        )
+    return output, journal
+
+
+class Store(Closing):
+    """Where the rows of a job are kept.
+
+    Parameters
+    ----------
+    output : Output
     journal : Journal or None
-        None: what is done is not put down.
+        None: what is done is not noted.
+    inputs : InputRows
     """
 
-    def __init__(self, sink: Sink | None, journal: Journal | None) -> None:
-        self._sink = sink
-        self._journal = journal
+    def __init__(self, output: Output, journal: Journal | None, inputs: InputRows) -> None:
+        self.status = np.full(inputs.rows, Status.MISSING, np.int8)
+        self._output, self._journal, self._inputs = output, journal, inputs
         self._form: Form | None = None
-        self._held: list[tuple[dict[str, Any], Columns]] = []
-        told = [] if journal is None else journal.records
-        self._before = [record for record in told if "rows" in record]
-        self._last = self._before[-1:]
-        self.totals = Totals.of(self._before)
-        """What all waves that are done came to."""
-        self.finished = any("finished" in record for record in told)
+        self._errors: list[tuple[np.ndarray, np.ndarray]] = []
+        self._noted = journal is not None and any("rows" in one for one in journal.records)
+        """Whether the journal has anything to go on with."""
+        self._synced = time.monotonic()
+        self._coming: list[tuple[Runs, str, RowsDigest]] = []
+        self._restored = self.status[:0]
+        """Of rows that an iterator has still to give."""
+        try:
+            self._restore([] if journal is None else journal.records)
+        except BaseException:
+            self.close()
+            raise
 
-    @property
-    def rows(self) -> int:
-        """How many are done."""
-        return _end(self._last)
+    def checksum(self, parts: tuple[Any, ...]) -> str:
+        """Of inputs; empty if nothing is noted."""
+        return "" if self._journal is None else checksum(parts)
 
-    @property
-    def seen(self) -> int:
-        """How many are done, or wait to be written until it is known what answers look like."""
-        return _end([record for record, _ in self._held[-1:]]) or self.rows
+    def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
+        """Write rows that are exact, and note that they are.
 
-    def catch_up(self, source: Source) -> None:
-        """Go on after the rows that are done.
+        Raises
+        ------
+        InvalidAnswer, OutputError
+        """
+        self._note(self._write(at, count, answer), at, inputs)
+        self.status[at] = Status.EXACT
+        if time.monotonic() > self._synced + _OFTEN:
+            self.sync()
+
+    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> None:
+        """Write rows that are estimated, with a standard error each; they are computed again if the job is resumed."""
+        self._write(rows, len(rows), answer)
+        self.status[rows] = Status.ESTIMATED
+        if stderr is not None:
+            self._errors.append((rows, stderr))
+
+    def read(self, rows: np.ndarray) -> Any:
+        """The answers of some rows, by their numbers in ascending order."""
+        return _whole(self._output.read(rows))
+
+    def resize(self, status: np.ndarray) -> None:
+        """An iterator has given more rows; those that are exact already are marked as such.
 
         Raises
         ------
         InvalidArgument
-            If the source or what was written are not what they were.
+            If they are not those that were computed before.
         """
-        for record in self._looked_at(source):
-            if source.seeks:
-                source.seek(record["begin"])
-            rows = source.read(record["rows"])
-            if rows is None or digest(rows) != record["inputs"]:
+        begin, end = len(self.status), len(status)
+        self._check_coming(begin, end)
+        known = self._restored[begin:end]
+        status[begin : begin + len(known)] = known
+        self.status = status
+        if self._form is not None:
+            self._output.resize(max(end, len(self._restored)))
+
+    def finish(self) -> tuple[Any, Any]:
+        """Complete the output; values and standard errors, opened for reading.
+
+        Raises
+        ------
+        InvalidArgument
+            If an iterator has ended before rows that were computed.
+        """
+        if len(self._restored) > len(self.status) and (self._restored < Status.FAILED).any():
+            last = np.flatnonzero(self._restored == Status.EXACT)[-1]
+            if last >= len(self.status):
                 raise InvalidArgument(
-                    f"{self._where()}rows {_span(record)} of the source are not those that were computed "
-                    "before: go on with the same source, or remove the journal and the outputs to begin "
-                    "anew"
+                    f"the iterator ended after {len(self.status):,} rows, and row {last:,} was computed before: give "
+                    "the same rows, or remove the journal and the outputs to begin anew"
                 )
-        if source.seeks:
-            source.seek(self.rows)
-        elif self.finished and source.read() is not None:
-            raise InvalidArgument(
-                f"{self._where()}the source had {self.rows:,} rows in all, and has more now: go on with the "
-                "same source, or remove the journal and the outputs to begin anew"
-            )
-        if not self._before or self._sink is None:
-            return
-        last, form = self._before[-1], self._before[0]["form"]
-        self._form = form
-        self._sink.open(form, self.rows)
-        written = self._sink.read(last["begin"], self.rows)
-        if len(written) != last["rows"] or digest(written) != last["values"]:
-            raise InvalidArgument(
-                f"{self._where()}rows {_span(last)} of {', '.join(self._sink.names)} are not what was "
-                "written there before: put it back, or remove the journal and the outputs to begin anew"
-            )
+        if self._form is None:  # no row has an answer, and what one would look like is not known
+            self._form = {"values": ["<f8", []]}
+            self._output.open(self._form, len(self.status), new=True)
+        stderr = None
+        if self._errors:
+            stderr = np.where(self.status == Status.EXACT, 0.0, np.inf)
+            for rows, errors in self._errors:
+                stderr[rows] = errors
+        self._blank()
+        values, stderr = self._output.finish(self.status, stderr)
+        if self._journal is not None:
+            seal = self._output.seal() if (self.status == Status.EXACT).all() else ""
+            if seal:
+                self._journal.add({"seal": seal})
+            self._journal.sync()
+            if seal:
+                self._output.discard()
+        return values, stderr
 
-    def keep(self, rows: np.ndarray, result: MapResult) -> dict[str, Any]:
-        """Write a wave, and then put it down; what is returned has been both.
-
-        But for the first waves while not one answer has come: they are written with the next.
-        """
-        record = {"begin": self.seen, **record_of(result), "inputs": digest(rows)}
-        columns: Columns = {}
-        if self._sink is not None:
-            columns = {"values": result.values, "exact": result.exact}
-            if result.stderr is not None:
-                columns["stderr"] = result.stderr
-        if self._sink is None or self._sink.given or self._form or not nothing_known(columns):
-            self._held.append((record, columns))
-            self._settle()
-        else:
-            kept = {name: array.copy() for name, array in columns.items()}  # they are the caller's
-            self._held.append((record, kept))
-        return record
-
-    def finish(self) -> None:
-        """Put down that there are no more rows."""
-        self._settle()
-        if not self.finished and self._journal is not None:
-            self._journal.add({"finished": True})
-        self.finished = True
-
-    def _settle(self) -> None:
-        """Write all that is held, in the form of the last."""
-        while self._held:
-            record, columns = self._held[0]
-            if self._sink is not None:
-                if self._form is None:
-                    self._form = self._sink.form(self._held[-1][1])
-                made = formed(columns, self._form, record["begin"], given=self._sink.given)
-                if not self._last:
-                    record["form"] = self._form
-                    self._sink.open(self._form, 0)
-                record["values"] = digest(self._sink.write(record["begin"], made))
-            if self._journal is not None:
-                self._journal.add(record)
-            self._last = [record]
-            self.totals = self.totals.plus(record)
-            del self._held[0]
+    def sync(self) -> None:
+        """Return when all that is written will outlive the machine."""
+        self._output.sync(self.status)
+        if self._journal is not None:
+            self._journal.sync()
+        self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Let go of the files."""
-        for part in (self._sink, self._journal):
-            if part is not None:
-                part.close()
+        """Close the files."""
+        self._output.close()
+        if self._journal is not None:
+            self._journal.close()
 
-    def told(self) -> str | None:
-        """For people, where rows are and how to go on; None where nothing is written."""
-        if self._sink is None or self._journal is None or not self.rows:
-            return None
-        return (
-            f"the {self.rows:,} rows before are in {', '.join(self._sink.names)}, and the same call with "
-            "resume=True goes on from there"
+    def __exit__(self, *raised: Any) -> None:
+        error = raised[1]
+        if error is not None and self._journal is not None:
+            with suppress(Exception):  # the error that there is says more
+                self.sync()
+            if not self._noted:  # nothing has come of it
+                self._remove(self._journal.path)
+            else:
+                error.add_note(
+                    f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the "
+                    "same call with resume=True goes on from there"
+                )
+        super().__exit__(*raised)
+
+    def _remove(self, journal: Path) -> None:
+        for path in (journal, *(self._output.paths if self._form is not None else ())):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    # Writing ------------------------------------------------------------------------------------------
+
+    def _write(self, at: slice | np.ndarray, count: int, answer: Any) -> dict[str, Any]:
+        columns = _columns(answer, count)
+        if self._form is None:
+            self._begin(form_of(columns))
+        assert self._form is not None
+        if columns.keys() != self._form.keys():
+            raise InvalidAnswer(
+                f"fn returned {', '.join(columns)} for some rows and {', '.join(self._form)} for others: return the "
+                "same for every row"
+            )
+        for name, column in columns.items():
+            shape = tuple(self._form[name][1])
+            if column.shape[1:] != shape:
+                raise InvalidAnswer(
+                    f"fn returned {name} with rows of shape {column.shape[1:]} for some inputs and {shape} for others: "
+                    "return the same shape for every row"
+                )
+        return self._output.write(runs_of(at), columns)
+
+    def _begin(self, form: Form) -> None:
+        self._form = form
+        self._output.open(form, len(self.status), new=True)
+        if self._journal is not None:
+            self._journal.add({"form": form})
+
+    def _note(self, written: dict[str, Any], at: slice | np.ndarray, inputs: str) -> None:
+        if self._journal is not None:
+            self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
+            self._noted = True
+
+    def _blank(self) -> None:
+        """Where nothing is known numbers are NaN; what was there before was estimated, or is damaged."""
+        assert self._form is not None
+        empty = {
+            name: np.lib.format.descr_to_dtype(descr) for name, (descr, _) in self._form.items()
+        }
+        if any(dtype.kind not in "fc" for dtype in empty.values()):
+            return
+        unknown = self.status > Status.ESTIMATED
+        order = Order(unknown)
+        for begin in range(0, order.rows, _TOGETHER):
+            at = order.at(begin, min(begin + _TOGETHER, order.rows))
+            runs = runs_of(at)
+            count = sum(e - b for b, e in runs)
+            columns = {
+                name: np.full((count, *self._form[name][1]), np.nan, dtype)
+                for name, dtype in empty.items()
+            }
+            self._output.write(runs, columns)
+
+    # Resuming -----------------------------------------------------------------------------------------
+
+    def _restore(self, records: list[dict[str, Any]]) -> None:
+        """Find the rows that are done: later lines of the same rows count for more."""
+        forms = [number for number, record in enumerate(records) if "form" in record]
+        if not forms:
+            return
+        form, later = records[forms[-1]]["form"], records[forms[-1] + 1 :]
+        lines = [record for record in later if "rows" in record]
+        growing = self._inputs.growing is not None
+        size = max((end for line in lines for _, end in line["rows"]), default=0)
+        size = max(size, len(self.status))
+        status = np.full(size, Status.MISSING, np.int8) if growing else self.status
+        try:
+            sealed = later[-1:] == [{"seal": self._output.seal()}]
+            self._output.open(form, len(status), new=False)
+        except Exception:  # whatever a library raises for what is damaged
+            return
+        self._form = form
+        good = []
+        for line in lines:
+            kept = sealed or self._is_kept(line)
+            for begin, end in line["rows"]:
+                status[begin:end] = Status.EXACT if kept else Status.MISSING
+            if kept:
+                good.append((line["rows"], line["inputs"], RowsDigest()))
+        if growing:
+            self._restored, self._coming = status, good
+            self._check_coming(0, len(self.status))
+            self.status[:] = np.r_[status, self.status][: len(self.status)]
+        else:
+            self._check_inputs(good)
+
+    def _is_kept(self, line: dict[str, Any]) -> bool:
+        try:
+            return self._output.check(line["rows"], line)
+        except Exception:  # as above
+            return False
+
+    def _check_inputs(self, lines: list[tuple[Runs, str, RowsDigest]]) -> None:
+        for runs, inputs, _ in lines:
+            at = np.concatenate([np.arange(b, e) for b, e in runs])
+            parts = self._inputs.batch(slice(*runs[0]) if len(runs) == 1 else at)
+            if checksum(parts) != inputs:
+                raise self._changed(runs)
+
+    def _check_coming(self, begin: int, end: int) -> None:
+        """Compare the rows that an iterator has given with those that were computed."""
+        left = []
+        for runs, inputs, digest in self._coming:
+            if runs[0][0] < end:
+                for b, e in runs:
+                    some = slice(max(b, begin), min(e, end))
+                    if some.start < some.stop:
+                        digest.add(self._inputs.batch(some))
+                if runs[-1][1] <= end:
+                    if digest.hex() != inputs:
+                        raise self._changed(runs)
+                    continue
+            left.append((runs, inputs, digest))
+        self._coming = left
+
+    def _changed(self, runs: Runs) -> InvalidArgument:
+        rows = ", ".join(f"{b:,} to {e - 1:,}" for b, e in runs[:5])
+        return InvalidArgument(
+            f"the inputs of rows {rows} are not those that were computed before: give the same inputs, or remove the "
+            "journal and the outputs to begin anew"
         )
 
-    def _looked_at(self, source: Source) -> Iterator[dict[str, Any]]:
-        """All that are done, where there is no way around reading them, else some."""
-        if not source.seeks:
-            yield from self._before
-        elif self._before:
-            last = len(self._before) - 1
-            for at in sorted({round(last * i / (_LOOKED_AT - 1)) for i in range(_LOOKED_AT)}):
-                yield self._before[at]
 
-    def _where(self) -> str:
-        return "" if self._journal is None else f"{self._journal.path}: "
+def _columns(answer: Any, count: int) -> Columns:
+    """The leaves of an answer by name.
+
+    Raises
+    ------
+    InvalidAnswer
+        If it is neither an array nor a dict of arrays.
+    """
+    named = answer if isinstance(answer, dict) else {"values": answer}
+    if any(
+        isinstance(leaf, dict | tuple) or hasattr(leaf, "__dataclass_fields__")
+        for leaf in named.values()
+    ):
+        raise InvalidAnswer(
+            "fn returned a tuple, a dataclass or a dict of dicts, and an output holds one array or a dict of arrays: "
+            "return one of these"
+        )
+    return {str(name): leaf_rows(leaf, count) for name, leaf in named.items()}
 
 
-def _end(records: list[dict[str, Any]]) -> int:
-    return records[-1]["begin"] + records[-1]["rows"] if records else 0
-
-
-def _span(record: dict[str, Any]) -> str:
-    return f"{record['begin']:,} to {record['begin'] + record['rows'] - 1:,}"
+def _whole(columns: Columns) -> Any:
+    return columns["values"] if set(columns) == {"values"} else columns

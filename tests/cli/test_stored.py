@@ -1,8 +1,7 @@
-"""The command line with a .npy output: waves that are written as they come, interrupted and resumed."""
+"""The command line with outputs that are written as answers come, interrupted and resumed."""
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ import codedmap as cm
 from codedmap.cli.commands import cli
 from codedmap.cli.engines import ENGINES
 from codedmap.cli.names import CODES
-from codedmap.testing import Scripted, crash, never
+from codedmap.testing import Scripted, never
 
 from ..processes import started
 from .test_commands import LENET, processes_of, program, refused, wait_until
@@ -51,24 +50,24 @@ def late_fails(batch):
 """
 
 X = np.arange(240.0).reshape(120, 2)  # the first column of row 24 is 48
-FILES = ("out.npy", "out.exact.npy", "out.stderr.npy")
+FILES = ("out.npy", "out.status.npy")
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "wave_jobs", raising=False)
-    Path("wave_jobs.py").write_text(JOBS)
+    monkeypatch.delitem(sys.modules, "stored_jobs", raising=False)
+    Path("stored_jobs.py").write_text(JOBS)
     np.save("x.npy", X)
     yield tmp_path
-    sys.modules.pop("wave_jobs", None)
+    sys.modules.pop("stored_jobs", None)
 
 
 def words(fn="double", code="replication", workers=6, stragglers=1, inputs="x.npy", model=None):
     budget = ["--workers", str(workers), "--stragglers", str(stragglers)]
-    line = ["run", model or f"wave_jobs:{fn}", inputs, "--code", code, *budget]
-    return [*line, "--output", "out.npy", "--rows", "12"]
+    line = ["run", model or f"stored_jobs:{fn}", inputs, "--code", code, *budget]
+    return [*line, "--output", "out.npy", "--chunk", "4"]
 
 
 def ran(*line, exit_code=0):
@@ -85,40 +84,46 @@ def contents():
 # What is written and printed
 
 
-def test_waves_are_written_beside_a_journal(scripted):
-    printed = ran(*words())
-    assert "120 rows in 10 waves" in printed
+@pytest.mark.parametrize("output", ["out.npy", "out.zarr", "out.parquet"])
+def test_answers_are_written_beside_a_journal(scripted, output):
+    line = words()
+    line[line.index("out.npy")] = output
+    printed = ran(*line)
     assert "120 of 120 exact" in printed
-    assert "output     out.npy" in printed
-    np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
-    assert np.load("out.exact.npy").all()
-    assert (np.load("out.stderr.npy") == 0).all()
-    waves = [json.loads(line) for line in Path("out.npy.journal").read_text().splitlines()]
-    assert [wave["rows"] for wave in waves[1:-1]] == [12] * 10
+    assert f"output     {output}" in printed
+    if output == "out.npy":
+        np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
+        assert (np.load("out.status.npy") == 0).all()
+    journal = Path(f"{output}.journal").read_text().splitlines()
+    lines = [json.loads(line[9:]) for line in journal]
+    rows = [end - begin for line in lines for begin, end in line.get("rows", ())]
+    assert sum(rows) == 120
+    assert set(rows) == {12}, "3 tasks in each of 4 groups"
 
 
 def test_quiet_prints_nothing(scripted):
     assert ran(*words(), "--quiet") == ""
 
 
-def test_rows_have_a_default(scripted):
-    assert "120 rows in 1 waves" in ran(*words()[:-2])
+def test_chunks_have_a_default(scripted):
+    ran(*words()[:-2])
+    assert Path("out.npy.journal").read_text().count('"rows":[[') == 1
 
 
-def test_waves_take_the_options_of_map(monkeypatch):
+def test_outputs_take_the_options_of_map(monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
     options = ["--quorum", "5", "--hedge-after", "0.05"]
-    printed = ran(*words(code="uncoded", stragglers=0), *options)
-    assert "hedges     10" in printed
+    printed = ran(*words(code="uncoded", stragglers=0)[:-2], *options)
+    assert "hedges     1" in printed
     np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
 
 
 @pytest.mark.parametrize("code", [name for name in CODES if name != "auto"])
-def test_waves_and_archives_have_the_same_code(scripted, code):
-    line = words(code=code, stragglers=0)[:-2]  # one wave, for the same groups of rows
+def test_outputs_and_archives_have_the_same_code(scripted, code):
+    line = words(code=code, stragglers=0)[:-2]  # one chunk, for the same groups of rows
     line += ["--degree", "1"] if code == "lagrange" else []
     ran(*line)
-    begun = json.loads(Path("out.npy.journal").read_text().splitlines()[0])
+    begun = json.loads(Path("out.npy.journal").read_text().splitlines()[0][9:])["codedmap"]
     line[line.index("out.npy")] = "out.npz"
     ran(*line)
     with np.load("out.npz") as archive:
@@ -133,7 +138,7 @@ def test_an_array_of_an_archive(scripted):
     np.testing.assert_array_equal(np.load("out.npy"), 2 * (X + 1))
 
 
-def test_inputs_are_mapped_and_cast_a_wave_at_a_time(scripted, monkeypatch):
+def test_inputs_are_mapped_and_cast_a_chunk_at_a_time(scripted, monkeypatch):
     pytest.importorskip("onnxruntime")
     images = np.random.default_rng(0).random((30, 1, 28, 28))
     np.save("double.npy", images)
@@ -149,46 +154,45 @@ def test_inputs_are_mapped_and_cast_a_wave_at_a_time(scripted, monkeypatch):
 def test_fewer_answers_than_promised_and_no_error_bars(monkeypatch):
     script = dict.fromkeys(range(3), never())
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
-    printed = ran(*words(code="spline"), "--deadline", "0.1")
-    assert "in 10 of 10 waves fewer answers had come than the 5 that --stragglers" in printed
+    printed = ran(*words(code="spline")[:-2], "--deadline", "0.2")
+    assert "only 3 of the 5 answers that --stragglers 1 counts on had come" in printed
+    assert not Path("out.stderr.npy").exists()
 
 
 # Refused before anything is computed
 
 
-@pytest.mark.parametrize("more", [("--resume",), ("--rows", "5")])
-def test_options_of_waves_are_refused_where_there_are_none(scripted, more):
+def test_resuming_is_refused_where_nothing_is_kept(scripted):
     line = [*words()[:-3], "out.npz"]
-    assert f"{more[0]} is for outputs that are written in waves" in refused(*line, *more)
+    assert "--resume is for outputs that are written as answers come" in refused(*line, "--resume")
     assert not scripted
 
 
-@pytest.mark.parametrize("name", [*FILES, "out.npy.journal"])
+@pytest.mark.parametrize("name", [*FILES, "out.stderr.npy", "out.npy.journal"])
 def test_existing_files_are_refused(scripted, name):
-    Path(name).write_text("precious")
+    Path(name).write_text("precious\n")
     message = refused(*words())
     assert name in message
     assert "remove" in message
     assert not scripted
     if name != "out.npy.journal":
         assert "no journal out.npy.journal" in refused(*words(), "--resume")
-        assert f"remove {name} to begin anew" in refused(*words(), "--force")
+        assert "--force is for .npz outputs" in refused(*words(), "--force")
         assert not scripted
-    assert Path(name).read_text() == "precious"
+    assert Path(name).read_text() == "precious\n"
 
 
 def test_a_file_that_is_no_journal(scripted):
     Path("out.npy.journal").write_text("precious\n")
-    assert "no journal of a run, or it is damaged" in refused(*words(), "--resume")
+    assert "the first line of out.npy.journal is damaged" in refused(*words(), "--resume")
     assert Path("out.npy.journal").read_text() == "precious\n"
 
 
 def test_a_run_that_is_finished(scripted):
     ran(*words())
-    message = refused(*words())
-    assert "go on with it by --resume, or remove out.npy, out.exact.npy" in message
+    assert "go on with it by --resume, or remove it" in refused(*words())
     before = contents()
-    assert "120 rows in 10 waves" in ran(*words(), "--resume")
+    assert "120 of 120 exact" in ran(*words(), "--resume")
     assert contents() == before
 
 
@@ -198,23 +202,27 @@ def test_invalid_inputs_and_outputs_are_refused(scripted):
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
     assert "unpickling those could run any code" in refused(*words(inputs="objects.npy"))
     assert "cannot be read: ValueError" in refused(*words(inputs="cut.npy"))
-    assert "there is no directory nowhere" in refused(*words()[:-3], "nowhere/out.npy")
+    assert "there is no folder nowhere" in refused(*words()[:-3], "nowhere/out.npy")
     assert not scripted
-    assert "(0, 3)" in refused(*words(inputs="none.npy"))
+    assert "empty" in refused(*words(inputs="none.npy"))
 
 
 # Runs that end early
 
 
-def test_a_run_without_finished_waves_leaves_no_files(scripted):
+def test_a_run_without_answers_leaves_no_files(scripted):
     assert "the weights are missing" in refused(*words("fails"), exit_code=1)
+    assert not list(Path().glob("out.*"))
 
 
 def test_a_run_that_fails_says_how_to_go_on(scripted):
     output = ran(*words("late_fails"), exit_code=1)
-    assert "24 rows are done and in out.npy: the same command with --resume goes on" in output
+    assert "rows are exact and in out.npy: the same command with --resume goes on" in output
     assert "codedmap: error: " in output
-    np.testing.assert_array_equal(np.load("out.npy"), X[:24])
+    done = np.load("out.status.npy") == 0
+    assert done[:12].all()
+    assert not done[24:].any()
+    np.testing.assert_array_equal(np.load("out.npy")[done], X[done])
 
 
 @pytest.mark.parametrize("change", ["source", "code", "name", "FACTOR = 2.0", "FACTOR * batch"])
@@ -223,19 +231,19 @@ def test_another_run_is_not_resumed(scripted, change):
     before, line = contents(), words()
     if change == "source":
         np.save("x.npy", X + 1)
-        message = "rows 0 to 11 of the source are not those"
+        message = "the inputs of rows 0 to 11 are not those"
     elif change == "code":
         line = [*line, "--tasks", "2"]
-        message = "a run with the code Replication"
+        message = "a job with code=Replication"
     elif change == "name":
         line = words("slow")
-        message = "the function wave_jobs.double, and this one has wave_jobs.slow"
+        message = "a job with the function double, and this one has the function slow"
     else:  # the constant it uses, or its own code
         assert change in JOBS
-        Path("wave_jobs.py").write_text(JOBS.replace(change, f"{change} + 1"))
+        Path("stored_jobs.py").write_text(JOBS.replace(change, f"{change} + 1"))
         shutil.rmtree("__pycache__", ignore_errors=True)
-        del sys.modules["wave_jobs"]
-        message = "but it is not the same any more: what it is made of has changed"
+        del sys.modules["stored_jobs"]
+        message = "which is made of something else now"
     result = CliRunner().invoke(cli, [*line, "--resume"])
     assert result.exit_code == 2
     assert message in result.output
@@ -249,15 +257,17 @@ def test_nothing_to_resume_is_a_note(scripted):
     )
 
 
-def test_waves_that_fell_short_before_resuming_count(monkeypatch):
-    script = dict.fromkeys((0, 1, 2, 3, 4), crash())  # two of three tasks have lost both copies
+def test_rows_that_are_missing_are_computed_again_on_resuming(monkeypatch):
+    script = dict.fromkeys((0, 1, 2, 3, 4), never())  # two of three tasks have lost both copies
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
-    assert "--partial" in refused(*words(), exit_code=1)
-    ran(*words(), "--partial", exit_code=1)
-    known = np.load("out.exact.npy")
+    line = words()[:-2]
+    ran(*line, "--partial", "--deadline", "0.3", exit_code=1)
+    known = np.load("out.status.npy") == 0
     assert 0 < known.sum() < len(X)
     assert np.isnan(np.load("out.npy")[~known]).all()
-    ran(*words(), "--partial", "--resume", exit_code=1)
+    monkeypatch.setitem(ENGINES, "local", Scripted)
+    ran(*line, "--partial", "--deadline", "30", "--resume")
+    np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
 
 
 # As a program
@@ -273,24 +283,14 @@ def test_a_terminal_shows_how_many_rows_are_done():
     drawn = os.read(reader, 100_000)
     os.close(reader)
     assert run.returncode == 0
-    assert b"/120 rows" in drawn
+    assert b"/120 answers" in drawn
     assert "\x1b" not in run.stdout
-
-
-@functools.cache
-def undisturbed_contents(*line):
-    assert program(*line).returncode == 0
-    found = contents()
-    for name in (*FILES, "out.npy.journal", "rows"):
-        Path(name).unlink()
-    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_ended_resumes_to_the_same_files(folder, number):
-    line = words("slow", workers=4, stragglers=0)
-    undisturbed = undisturbed_contents(*line)
+def test_a_run_that_was_ended_resumes(folder, number):
+    line = [*words("slow", workers=4, stragglers=0)[:-1], "3"]  # 12 rows a chunk
     Path("hang").touch()
     with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
@@ -305,11 +305,11 @@ def test_a_run_that_was_ended_resumes_to_the_same_files(folder, number):
     else:
         assert run.returncode == 128 + number
         assert errors.splitlines() == [
-            "codedmap: 24 rows are done and in out.npy: the same command with --resume goes on from there",
+            "codedmap: 24 rows are exact and in out.npy: the same command with --resume goes on from there",
             "codedmap: interrupted",
         ]
     wait_until(lambda: not processes_of(run.pid))
-    np.testing.assert_array_equal(np.load("out.npy"), 2 * X[:24])
+    np.testing.assert_array_equal(np.load("out.npy")[:24], 2 * X[:24])
     Path("hang").unlink()
     Path("rows").unlink()
     refused = program(*line)
@@ -318,9 +318,11 @@ def test_a_run_that_was_ended_resumes_to_the_same_files(folder, number):
     assert not Path("rows").exists()
     resumed = program(*line, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert "120 rows in 10 waves" in resumed.stdout
-    assert contents() == undisturbed
-    assert min(map(int, Path("rows").read_text().split())) == 48  # no wave that was done is redone
+    assert "120 of 120 exact" in resumed.stdout
+    np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
+    assert (
+        min(map(int, Path("rows").read_text().split())) == 48
+    )  # no row that was done is computed again
 
 
 def test_an_automatic_choice_of_the_code_is_for_archives(scripted):

@@ -1,0 +1,104 @@
+"""The rows of a job: their inputs, what is known of each, and the order in which they are started."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..results.status import Status
+from .inputs import InputRows
+from .order import Order
+
+__all__ = ["JobRows", "RowStore"]
+
+_BLOCKS = 4096  # runs of rows that are started in a random order, where they are read from or written to a file
+
+
+class RowStore(Protocol):
+    """Where answers are kept, if not in memory."""
+
+    status: np.ndarray
+    """(m,) int8: of all rows; those that are EXACT need not be computed."""
+
+    def resize(self, status: np.ndarray) -> None:
+        """There are more rows than were said, with this status, which is corrected for rows that are EXACT."""
+        ...
+
+    def checksum(self, parts: tuple[Any, ...]) -> str:
+        """Of inputs."""
+        ...
+
+    def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
+        """Rows are exact; ``inputs`` is the checksum of theirs."""
+        ...
+
+    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> None:
+        """Rows are estimated, with a standard error each."""
+        ...
+
+    def finish(self) -> tuple[Any, Any]:
+        """Values and standard errors, opened for reading."""
+        ...
+
+
+class JobRows:
+    """Rows by their places in a job, which computes those that are not done.
+
+    Parameters
+    ----------
+    inputs : InputRows
+    store : RowStore, optional
+        Where answers are kept, by default in memory.
+    shuffled : bool
+        Whether rows are started in a random order.
+    """
+
+    def __init__(
+        self, inputs: InputRows, store: RowStore | None = None, *, shuffled: bool = False
+    ) -> None:
+        self.inputs, self.store = inputs, store
+        if store is None:
+            self.status = np.full(inputs.rows, Status.MISSING, np.int8)
+        else:
+            self.status = store.status
+        block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
+        wanted = self.status != Status.EXACT
+        self._order = Order(wanted, block=block, seed=0 if shuffled else None)
+        if inputs.growing is not None:
+            inputs.growing.done(np.flatnonzero(~wanted))
+
+    @property
+    def count(self) -> int:
+        """How many are computed, as far as is known."""
+        return self._order.rows
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more can come."""
+        return self.inputs.growing is None or self.inputs.growing.ended
+
+    def at(self, begin: int, end: int) -> slice | np.ndarray:
+        """The rows at some places."""
+        return self._order.at(begin, end)
+
+    def done(self, at: slice | np.ndarray) -> None:
+        """The inputs of rows are not needed any more."""
+        if self.inputs.growing is not None:
+            self.inputs.growing.done(at)
+
+    def more(self, rows: int) -> None:
+        """Read so many rows more of an iterator, unless it ends before."""
+        source = self.inputs.growing
+        assert source is not None
+        enough = self.count + rows
+        while self.count < enough and not source.ended:
+            begin = len(self.status)
+            new = source.more(enough - self.count)
+            unknown = np.full(new, Status.MISSING, np.int8)
+            self.status = np.concatenate([self.status, unknown])
+            if self.store is not None:
+                self.store.resize(self.status)
+            wanted = self.status[begin:] != Status.EXACT
+            self._order.extend(begin, wanted)
+            source.done(begin + np.flatnonzero(~wanted))

@@ -1,0 +1,78 @@
+"""Rows as runs of neighbours, and the order in which a job starts them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Order", "runs_of"]
+
+
+def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
+    """Rows as runs (begin, end) of neighbours, in the order in which they are given."""
+    if isinstance(at, slice):
+        return [(at.start, at.stop)]
+    if not len(at):
+        return []
+    cuts = np.flatnonzero(np.diff(at) != 1) + 1
+    begins = at[np.r_[0, cuts]].tolist()
+    ends = (at[np.r_[cuts - 1, len(at) - 1]] + 1).tolist()
+    return list(zip(begins, ends, strict=True))
+
+
+class Order:
+    """Which row has which place in a job.
+
+    Parameters
+    ----------
+    wanted : ndarray of bool, shape (m,)
+        The rows to compute.
+    block : int
+        With ``seed``: rows that stay together.
+    seed : int, optional
+        Of a random order; None: as they are.
+    """
+
+    def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
+        begins, ends = _runs(wanted)
+        if seed is not None:
+            cuts = np.arange(0, len(wanted), block)
+            begins = np.union1d(begins, cuts[wanted[cuts]])
+            ends = np.union1d(ends, cuts[1:][wanted[cuts[1:] - 1]])
+            shuffled = np.random.default_rng(seed).permutation(len(begins))
+            begins, ends = begins[shuffled], ends[shuffled]
+        self._begins = begins
+        self._places = np.r_[0, np.cumsum(ends - begins)]
+
+    @property
+    def rows(self) -> int:
+        """How many rows are computed."""
+        return int(self._places[-1])
+
+    def extend(self, begin: int, wanted: np.ndarray) -> None:
+        """More rows, from ``begin`` on, come after the others."""
+        begins, ends = _runs(wanted)
+        if not len(begins):
+            return
+        begins, ends = begins + begin, ends + begin
+        if len(self._begins) and begins[0] == self._begins[-1] + np.diff(self._places[-2:])[0]:
+            self._places[-1] += ends[0] - begins[0]
+            begins, ends = begins[1:], ends[1:]
+        self._begins = np.r_[self._begins, begins]
+        self._places = np.r_[self._places, self._places[-1] + np.cumsum(ends - begins)]
+
+    def at(self, begin: int, end: int) -> slice | np.ndarray:
+        """The rows at some places."""
+        first, last = np.searchsorted(self._places, [begin, end - 1], side="right") - 1
+        if first == last:
+            row = int(self._begins[first] + begin - self._places[first])
+            return slice(row, row + end - begin)
+        which = np.arange(first, last + 1)
+        places = np.clip(self._places[first : last + 2], begin, end)
+        shifts = self._begins[which] - self._places[which]
+        rows: np.ndarray = np.arange(begin, end) + np.repeat(shifts, np.diff(places))
+        return rows
+
+
+def _runs(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    edges = np.flatnonzero(np.diff(np.r_[False, wanted, False]))
+    return edges[::2], edges[1::2]

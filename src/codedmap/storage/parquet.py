@@ -1,0 +1,201 @@
+"""Answers in a Parquet file, which is written in the order of its rows at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidAnswer
+from ..results.status import Status
+from .digest import checksum
+from .extras import extra
+from .journal import writing
+from .output import Columns, Form, Runs
+
+__all__ = ["ParquetOutput"]
+
+_GROUP = 1 << 17  # rows written together
+_KEPT = 64  # pieces of the spool that are in memory while the file is written
+
+
+class ParquetOutput:
+    """A Parquet file with a column for each leaf of the answers, "status", and "stderr" if rows are estimated.
+
+    Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.paths: tuple[Path, ...] = (path, path.with_name(path.name + ".spool"))
+        self._pa, self._pq = (
+            extra(name, f"out={str(path)!r}") for name in ("pyarrow", "pyarrow.parquet")
+        )
+        self._file = -1
+        self._form: Form = {}
+        self._pieces: list[tuple[Runs, tuple[int, int]]] = []
+        self._loaded: dict[int, Any] = {}
+
+    def open(self, form: Form, rows: int, *, new: bool) -> None:
+        wrong = {"status", "stderr"} & set(form)
+        if wrong:
+            raise InvalidAnswer(
+                f"fn returned a column {wrong.pop()}, which the output needs for itself: give it another name"
+            )
+        self._form = form
+        with writing(self.paths[1]):
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if new else 0)
+            self._file = os.open(self.paths[1], flags, 0o666)
+
+    def resize(self, rows: int) -> None:
+        """The spool grows by itself."""
+
+    def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
+        data = self._encoded(columns)
+        with writing(self.paths[1]):
+            begin = os.lseek(self._file, 0, os.SEEK_END)
+            left = memoryview(data)
+            while left.nbytes:
+                left = left[os.write(self._file, left) :]
+        self._pieces.append((runs, (begin, len(data))))
+        return {"values": _checksum(data), "at": [begin, len(data)]}
+
+    def _encoded(self, columns: Columns) -> bytes:
+        pa = self._pa
+        arrays = [self._arrow(name, column) for name, column in columns.items()]
+        table = pa.Table.from_arrays(arrays, names=list(columns))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return bytes(sink.getvalue())
+
+    def _arrow(self, name: str, column: np.ndarray) -> Any:
+        pa = self._pa
+        try:
+            if column.ndim == 1:
+                return pa.array(column)
+            rows = pa.array(np.ascontiguousarray(column).reshape(-1))
+            for size in reversed(column.shape[1:]):
+                rows = pa.FixedSizeListArray.from_arrays(rows, size)
+            return rows
+        except pa.ArrowException as error:
+            raise InvalidAnswer(
+                f"fn returned {name} with values that Parquet cannot hold ({error}): return numbers or text"
+            ) from error
+
+    def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
+        begin, size = record["at"]
+        good = _checksum(os.pread(self._file, size, begin)) == str(record["values"])
+        if good:
+            self._pieces.append((runs, (begin, size)))
+        return good
+
+    def read(self, rows: np.ndarray) -> Columns:
+        table = self._taken(*self._index(int(rows[-1]) + 1), rows)
+        columns = {name: table[name].combine_chunks() for name in self._form}
+        return {name: _numpy(column, *self._form[name]) for name, column in columns.items()}
+
+    def _index(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each row the piece that holds it, -1 if none does, and its place there."""
+        piece, place = np.full(rows, -1, np.int32), np.zeros(rows, np.int32)
+        for number, (runs, _) in enumerate(self._pieces):
+            at = 0
+            for begin, end in runs:
+                piece[begin:end] = number
+                place[begin:end] = np.arange(at, at + end - begin)[: max(0, rows - begin)]
+                at += end - begin
+        return piece, place
+
+    def _taken(self, piece: np.ndarray, place: np.ndarray, rows: Any) -> Any:
+        """Rows as one table; nulls where no piece holds them."""
+        schema = self._schema
+        numbers, which = np.unique(piece[rows], return_inverse=True)
+        empty = self._pa.Table.from_pylist([dict.fromkeys(schema.names)], schema=schema)
+        tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
+        firsts = np.r_[0, np.cumsum([len(table) for table in tables])]
+        return self._pa.concat_tables(tables).take(
+            firsts[which] + np.where(piece[rows] < 0, 0, place[rows])
+        )
+
+    @cached_property
+    def _schema(self) -> Any:
+        """Of all pieces: columns without a value have no type of their own."""
+        schemas = [self._stream(where).schema for _, where in self._pieces]
+        return self._pa.unify_schemas(schemas, promote_options="permissive")
+
+    def _table(self, number: int) -> Any:
+        if number not in self._loaded:
+            if len(self._loaded) >= _KEPT:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[number] = self._stream(self._pieces[number][1]).read_all()
+        return self._loaded[number]
+
+    def _stream(self, where: tuple[int, int]) -> Any:
+        return self._pa.ipc.open_stream(os.pread(self._file, where[1], where[0]))
+
+    def sync(self, status: np.ndarray) -> None:
+        with writing(self.paths[1]):
+            if self._file >= 0:
+                os.fsync(self._file)
+
+    def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
+        if not self._pieces:  # it was finished before
+            return self._pq.ParquetFile(self.paths[0]), stderr
+        part = self.paths[0].with_name(self.paths[0].name + ".part")
+        with writing(self.paths[0]):
+            try:
+                self._write_file(part, status, stderr)
+                part.replace(self.paths[0])
+            finally:
+                part.unlink(missing_ok=True)
+        return self._pq.ParquetFile(self.paths[0]), stderr
+
+    def _write_file(self, part: Path, status: np.ndarray, stderr: np.ndarray | None) -> None:
+        pa = self._pa
+        self.__dict__.pop("_schema", None)  # there may be more pieces by now
+        piece, place = self._index(len(status))
+        piece[status > Status.ESTIMATED] = -1
+        more = {"status": status, **({} if stderr is None else {"stderr": stderr})}
+        whole = self._schema
+        for name, column in more.items():
+            whole = whole.append(pa.field(name, pa.from_numpy_dtype(column.dtype)))
+        with self._pq.ParquetWriter(part, whole) as writer:
+            for begin in range(0, len(status), _GROUP):
+                some = slice(begin, begin + _GROUP)
+                table = self._taken(piece, place, some)
+                for name, column in more.items():
+                    table = table.append_column(name, pa.array(column[some]))
+                writer.write_table(table)
+
+    def seal(self) -> str:
+        if not self.paths[0].exists():
+            return ""
+        with self.paths[0].open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+
+    def discard(self) -> None:
+        self.close()
+        self.paths[1].unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def _checksum(data: bytes) -> str:
+    return checksum([np.frombuffer(data, np.uint8)])
+
+
+def _numpy(column: Any, descr: Any, shape: list[int]) -> np.ndarray:
+    for _ in shape:
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(-1, *shape)

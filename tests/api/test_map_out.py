@@ -1,0 +1,544 @@
+"""`map` with ``out``: written as answers come, killed, damaged and resumed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+import codedmap as cm
+from codedmap.storage import output as output_module
+from codedmap.testing import Scripted, never
+
+X = np.random.default_rng(0).normal(size=(200, 3))
+SUFFIXES = (".npy", ".zarr", ".parquet")
+CODE = cm.Replication(2, 4)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Counted:
+    """Squares rows, and notes which."""
+
+    def __init__(self, fails=()):
+        self.fails, self.rows = fails, []
+
+    def __call__(self, x):
+        self.rows.append(float(x[0]))
+        if len(self.rows) - 1 in self.fails:
+            raise ValueError("it fails")
+        return x**2
+
+    def __reduce__(self):  # what it has seen is none of what it computes
+        return Counted, (self.fails,)
+
+
+def squares(x):
+    return x**2
+
+
+def content(out) -> np.ndarray:
+    out = Path(out)
+    if out.suffix == ".npy":
+        return np.load(out)
+    if out.suffix == ".zarr":
+        return zarr.open_group(out, mode="r")["values"][:]
+    column = pq.read_table(out)["values"].combine_chunks()
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    assert not column.null_count
+    return values.reshape(-1, 3)
+
+
+def mapped(fn=squares, inputs=X, *, out="out.npy", script=None, code=None, **options):
+    with Scripted(4 if code is None else code.workers, script or {}) as engine:
+        return cm.map(fn, inputs, engine=engine, out=out, code=code, **{"chunk": 5, **options})
+
+
+def half_done(out, **options):
+    """A job that ends after about half of its rows; which they are."""
+    fn = Counted(fails=range(100, 110))
+    with pytest.raises(cm.NotEnoughAnswers) as caught:
+        mapped(cm.itemwise(fn), out=out, **options)
+    [note] = [n for n in caught.value.__notes__ if "rows are exact" in n]
+    assert f"in {out}: the same call with resume=True goes on" in note
+    return int(note.split()[0])
+
+
+# What is written
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+@pytest.mark.parametrize("code", [None, CODE], ids=["rows", "coded"])
+def test_values_are_what_was_written(out, code):
+    result = mapped(out=out, code=code)
+    np.testing.assert_array_equal(content(out), X**2)
+    kind = {".npy": np.memmap, ".zarr": zarr.Array, ".parquet": pq.ParquetFile}[Path(out).suffix]
+    assert isinstance(result.values, kind)
+    assert result.exact.all()
+    assert result.stderr is None
+    assert "200" in str(result)
+    assert Path(f"{out}.journal").exists()
+    assert not Path(f"{out}.spool").exists()
+
+
+def test_dicts_and_text():
+    def fn(x):
+        return {"sum": x.sum(axis=1), "name": [f"row {v:.3f}" for v in x[:, 0]], "all": x}
+
+    mapped(fn, out="out.parquet")
+    frame = pd.read_parquet("out.parquet")
+    assert list(frame) == ["sum", "name", "all", "status"]
+    np.testing.assert_array_equal(frame["sum"], X.sum(axis=1))
+    assert frame["name"].tolist() == [f"row {v:.3f}" for v in X[:, 0]]
+    result = mapped(lambda x: {"sum": x.sum(axis=1), "all": x}, out="out.zarr")
+    np.testing.assert_array_equal(result.values["sum"][:], X.sum(axis=1))
+    np.testing.assert_array_equal(result.values["all"][:], X)
+    with pytest.raises(cm.InvalidAnswer, match=r"a dict of sum, all, and a \.npy file"):
+        mapped(lambda x: {"sum": x.sum(axis=1), "all": x}, out="out.npy")
+    with pytest.raises(cm.InvalidAnswer, match="a tuple, a dataclass or a dict of dicts"):
+        mapped(lambda x: (x, x), out="new.zarr")
+
+
+@pytest.mark.parametrize("make", ["array", "memmap", "zarr", "float32"])
+@pytest.mark.parametrize("code", [None, CODE], ids=["rows", "coded"])
+def test_an_array_that_is_given(make, code):
+    out = {
+        "array": lambda: np.empty((200, 3)),
+        "memmap": lambda: np.lib.format.open_memmap("o.npy", "w+", np.float64, (200, 3)),
+        "zarr": lambda: zarr.zeros((200, 3), chunks=(7, 3)),
+        "float32": lambda: np.empty((210, 3), np.float32),
+    }[make]()
+    result = mapped(out=out, code=code)
+    assert result.values is out
+    np.testing.assert_allclose(out[:200], X**2, rtol=1e-6)
+    assert list(map(str, Path().iterdir())) == (["o.npy"] if make == "memmap" else [])
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_rows_that_fail_are_recorded_and_computed_again_on_resuming(out):
+    result = mapped(cm.itemwise(Counted(fails=(3, 50))), out=out, on_error="record")
+    assert sorted(result.status.tolist()) == [0] * 198 + [2] * 2
+    assert len(result.failures) == 2
+    again = Counted(fails=(3, 50))
+    again.rows = [0.0] * 60  # so that nothing fails any more
+    result = mapped(cm.itemwise(again), out=out, on_error="record", resume=True)
+    assert result.exact.all()
+    assert len(again.rows) == 62
+    np.testing.assert_array_equal(content(out), X**2)
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
+    def fn(x):
+        return np.sin(x.sum(axis=1))
+
+    script = {2: [never()], 3: [never()]}
+    result = mapped(fn, out=out, script=script, deadline=1.0, hedge=None)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert 5 <= estimated.sum() <= 10
+    stderr = np.asarray(result.stderr)
+    assert (stderr[estimated] > 0).all()
+    assert (stderr[~estimated] == 0).all()
+    if out == "out.npy":
+        values = np.load(out)
+        np.testing.assert_array_equal(np.load("out.status.npy"), result.status)
+        np.testing.assert_array_equal(np.load("out.stderr.npy"), stderr)
+        truth = np.sin(X.sum(axis=1))
+        assert (np.abs(values - truth)[estimated] < 10 * stderr[estimated]).all()
+    result = mapped(fn, out=out, deadline=60.0, resume=True)
+    assert result.exact.all()
+    assert sum(len(record.rows) for record in result.calls) == estimated.sum()
+    assert result.stderr is None
+    assert not Path("out.stderr.npy").exists()
+
+
+def test_estimated_rows_of_a_code_are_computed_again_on_resuming():
+    code = cm.KernelCode(4, 6, 2)
+    options = {"code": code, "chunk": 10, "retries": 0, "hedge": None}
+    script = {0: never(), 1: never()}
+    result = mapped(np.tanh, script=script, stop=cm.Quorum(4) & cm.Decodable(), **options)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert estimated.any()
+    assert (np.load("out.stderr.npy")[estimated] > 0).all()
+
+
+def test_rows_that_are_missing_are_nan(monkeypatch):
+    result = mapped(lambda x: x[:, 0] > 0, script={n: [never()] for n in range(4)}, deadline=0.3)
+    assert (result.status == cm.Status.MISSING).all()
+    assert np.isnan(np.load("out.npy")).all()
+    result = mapped(lambda x: x[:, 0] > 0, deadline=60, resume=True)
+    np.testing.assert_array_equal(np.load("out.npy"), X[:, 0] > 0)
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+@pytest.mark.parametrize("iterator", [False, True], ids=["array", "iterator"])
+@pytest.mark.parametrize("code", [None, CODE], ids=["rows", "coded"])
+def test_a_job_goes_on_where_it_ended_and_computes_nothing_twice(out, iterator, code):
+    def inputs():
+        return (X[i : i + 9] for i in range(0, 200, 9)) if iterator else X
+
+    fn = Counted(fails=range(100, 900))
+    with pytest.raises(cm.NotEnoughAnswers) as caught:
+        mapped(cm.itemwise(fn), inputs(), out=out, code=code, retries=0)
+    done = int(caught.value.__notes__[-1].split()[0])
+    assert 20 <= done < 200
+    again = Counted(fails=range(100, 900))
+    again.rows = [0.0] * 1000
+    result = mapped(cm.itemwise(again), inputs(), out=out, code=code, retries=0, resume=True)
+    assert result.exact.all()
+    np.testing.assert_array_equal(content(out), X**2)
+    if code is None:
+        assert len(again.rows) == 1000 + 200 - done
+    else:
+        assert len(again.rows) <= 1000 + 2 * (200 - done) + 4
+    again.rows.clear()
+    result = mapped(cm.itemwise(again), inputs(), out=out, code=code, retries=0, resume=True)
+    assert not again.rows
+    assert result.exact.all()
+    np.testing.assert_array_equal(content(out), X**2)
+
+
+def test_resume_begins_where_there_is_nothing():
+    assert mapped(resume=True).exact.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fn": np.sqrt}, "the function squares, and this one has the function sqrt"),
+        ({"fn": lambda x: x**2}, "the function squares, and this one has"),
+        ({"inputs": X[:100]}, "200 rows, and this one has 100 rows"),
+        ({"inputs": X.astype(np.float32)}, "inputs of the form"),
+        ({"inputs": X + np.eye(200, 3, -100)}, "the inputs of rows 100 to 104 are not those"),
+        ({"code": CODE}, "a job with code=None, and this one has code=Replication"),
+        ({"seed": 1}, "the function squares, which is made of something else now"),
+        ({"kwargs": {"a": 1}}, "the function squares, which is made of something else now"),
+        ({"version": "2"}, "a job with version=1, and this one has version=2"),
+    ],
+)
+def test_another_job_is_refused_and_what_is_there_is_kept(change, message):
+    mapped(version="1")
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    options = {"fn": squares, "inputs": X, "version": "1", **change}
+    with pytest.raises(cm.InvalidArgument, match=message):
+        mapped(**options, resume=True)
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_another_version_of_the_package_is_refused(monkeypatch):
+    mapped()
+    monkeypatch.setattr(cm, "__version__", "9.9")
+    with pytest.raises(cm.InvalidArgument, match=r"and this one has version 9\.9 of codedmap"):
+        mapped(resume=True)
+
+
+def test_an_iterator_that_gives_other_rows_or_fewer():
+    mapped(inputs=iter([X[:100], X[100:]]))
+    with pytest.raises(cm.InvalidArgument, match="the inputs of rows 10 to 14 are not those"):
+        mapped(inputs=iter([X + np.eye(200, 3, -10)]), resume=True)
+    with pytest.raises(cm.InvalidArgument, match="ended after 100 rows, and row 199 was computed"):
+        mapped(inputs=iter([X[:100]]), resume=True)
+
+
+def test_what_is_there_is_not_overwritten():
+    mapped()
+    with pytest.raises(cm.InvalidArgument, match="begun before: go on with it by resume=True"):
+        mapped()
+    Path("out.npy.journal").unlink()
+    for resume in (False, True):
+        with pytest.raises(cm.InvalidArgument, match=r"out\.npy exists, and no journal"):
+            mapped(resume=resume)
+    np.testing.assert_array_equal(np.load("out.npy"), X**2)
+
+
+def test_two_writers_at_once():
+    refused = []
+
+    def fn(x):
+        if not refused:
+            with pytest.raises(cm.InvalidArgument, match="being written by another job"):
+                mapped(resume=True)
+            refused.append(True)
+        return x**2
+
+    with Scripted(1) as engine:
+        cm.map(fn, X, engine=engine, out="out.npy", chunk=50)
+    assert refused
+    np.testing.assert_array_equal(np.load("out.npy"), X**2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": "out.csv"}, "must end in .npy, .zarr, .parquet"),
+        ({"out": "nowhere/out.npy"}, "there is no folder nowhere"),
+        ({"out": 3}, "neither a path ending in"),
+        ({"out": np.empty((10, 3))}, "room for 10 rows, and there are 200"),
+        ({"out": np.empty((200, 3)), "resume": True}, "cannot be resumed: give a path"),
+        ({"out": None, "resume": True}, "nothing is without out"),
+        ({"out": "a" * 300 + ".npy"}, "File name too long"),
+    ],
+)
+def test_bad_outputs(options, message):
+    fn = Counted()
+    with pytest.raises(cm.InvalidArgument, match=message):
+        mapped(cm.itemwise(fn), **options)
+    assert not fn.rows
+    assert not list(Path().iterdir())
+
+
+def test_answers_that_change_their_dtype_or_shape():
+    for change in (lambda x: x[:, :2], lambda x: x.astype(np.complex128)):
+
+        def fn(x, change=change):
+            return change(x) if x[0, 0] == X[100, 0] else x
+
+        with pytest.raises(cm.InvalidAnswer, match=r"return the same (shape|dtype)"):
+            mapped(fn)
+        assert (np.load("out.status.npy") == 0).sum() >= 50, "what was finished stays finished"
+        for path in Path().iterdir():
+            path.unlink()
+
+
+# Damage
+
+
+def damaged(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    bit = rng.randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_flipped_bits_give_a_clear_error_or_the_right_result(suffix, tmp_path):
+    out, rng = f"out{suffix}", random.Random(0)
+    kept = tmp_path.with_name(f"{tmp_path.name}-kept")
+    half_done(out)
+    shutil.copytree(tmp_path, kept)
+    refused = 0
+    for _ in range(50):
+        shutil.rmtree(tmp_path)
+        shutil.copytree(kept, tmp_path)
+        os.chdir(tmp_path)
+        damaged(rng.choice(sorted(p for p in tmp_path.rglob("*") if p.is_file())), rng)
+        again = Counted(fails=range(100, 110))
+        again.rows = [0.0] * 1000
+        result = None
+        with suppress(cm.InvalidArgument):
+            result = mapped(cm.itemwise(again), out=out, resume=True)
+        if result is None:
+            refused += 1
+            with pytest.raises(cm.InvalidArgument, match=r"damaged|is of a job with"):
+                mapped(cm.itemwise(again), out=out, resume=True)
+        else:
+            assert result.exact.all()
+            np.testing.assert_array_equal(content(out), X**2)
+    assert refused < 25
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("how", ["zeroed", "truncated", "removed"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_outputs_that_are_zeroed_truncated_or_removed_are_computed_again(suffix, how, finished):
+    out = f"out{suffix}"
+    again = Counted(fails=range(100, 110))
+    again.rows = [0.0] * 1000
+    half_done(out)
+    if finished:
+        mapped(cm.itemwise(again), out=out, resume=True)
+    files = [p for p in Path().rglob("*") if p.is_file() and p.suffix != ".journal"]
+    for path in files:
+        data = path.read_bytes()
+        if how == "removed":
+            path.unlink()
+        else:
+            path.write_bytes(bytes(len(data)) if how == "zeroed" else data[: len(data) // 3])
+    result = mapped(cm.itemwise(again), out=out, resume=True)
+    assert result.exact.all()
+    np.testing.assert_array_equal(content(out), X**2)
+
+
+def test_a_status_file_that_is_zeroed_says_nothing_on_resuming():
+    done = half_done("out.npy")
+    status = np.load("out.status.npy")
+    assert (status == 0).sum() == done
+    np.save("out.status.npy", np.zeros_like(status))
+    again = Counted(fails=range(100, 110))
+    again.rows = [0.0] * 1000
+    assert mapped(cm.itemwise(again), out="out.npy", resume=True).exact.all()
+    assert len(again.rows) == 1000 + 200 - done
+
+
+@pytest.mark.parametrize("after", [0, 3, 12])
+def test_a_full_disk_is_one_error_and_what_was_written_is_kept(monkeypatch, after):
+    written, pwrite = [], os.pwrite
+
+    def full(file, data, at):
+        written.append(at)
+        if len(written) > after + 2:  # of the headers
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(file, data, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output_module.os, "pwrite", full)
+        with pytest.raises(cm.errors.OutputError, match=r"No space left on device\): make room"):
+            mapped()
+    if not after:
+        assert not list(Path().iterdir()), "nothing has come of it"
+    result = mapped(resume=True)
+    np.testing.assert_array_equal(np.load("out.npy"), X**2)
+    assert sum(len(record.rows) for record in result.calls) == 200 - 5 * after
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a small disk")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_is_really_full(tmp_path, suffix):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        inputs = np.random.default_rng(0).normal(size=(20_000, 3))
+        with pytest.raises(cm.errors.OutputError, match="No space left on device"):
+            mapped(inputs=inputs, out=disk / f"out{suffix}", chunk=500)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        result = mapped(inputs=inputs, out=disk / f"out{suffix}", chunk=500, resume=True)
+        assert result.exact.all()
+        np.testing.assert_array_equal(content(disk / f"out{suffix}"), inputs**2)
+        del result
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_that_cannot_be_written(monkeypatch, suffix):
+    def refused(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refused)
+    fn = Counted()
+    with pytest.raises(cm.InvalidArgument, match=r"Read-only file system\): choose another name"):
+        mapped(cm.itemwise(fn), out=f"out{suffix}")
+    assert not fn.rows
+
+
+# Killed
+
+KILLED = """
+import os, sys, time
+import numpy as np
+import codedmap as cm
+
+X = np.arange(3000.0).reshape(1000, 3)
+
+def fn(x):
+    with open("rows", "a") as file:
+        file.write("".join(f"{int(v)}\\n" for v in x[:, 0]))
+    time.sleep(0.002 * len(x))
+    return x ** 2
+
+with cm.engines.Local(2) as engine:
+    cm.map(fn, X, engine=engine, out=sys.argv[1], chunk=4, resume=True, hedge=None)
+    print("finished")
+"""
+
+
+def killed(suffix: str, kills: int, seed: int) -> None:
+    """Kill the caller at random times and go on, until it has finished; count every row by a file."""
+    Path("job.py").write_text(KILLED)
+    out, rng, count = f"out{suffix}", random.Random(seed), 0
+    finished = False
+    while not finished:
+        run = subprocess.Popen(
+            [sys.executable, "job.py", out], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, start_new_session=True,
+        )  # fmt: skip
+        if count < kills:
+            before = Path("rows").stat().st_size if Path("rows").exists() else 0
+            deadline = time.monotonic() + 60
+            # Wherever it is: while it starts, reads its journal, computes or writes.
+            moves = rng.random() < 0.7
+            while moves and time.monotonic() < deadline and run.poll() is None:
+                if Path("rows").exists() and Path("rows").stat().st_size > before:
+                    break
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.3) if moves else rng.uniform(0, 1.5))
+            run.send_signal(signal.SIGKILL)
+            count += 1
+        finished = "finished" in (run.communicate(timeout=120)[0] or "")
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)  # its workers
+    x = np.arange(3000.0).reshape(1000, 3)
+    np.testing.assert_array_equal(content(out), x**2)
+    times = Counter(map(int, Path("rows").read_text().split()))
+    assert sorted(times) == list(range(0, 3000, 3)), "no row is lost"
+    extra = sum(times.values()) - 1000
+    assert extra <= count * 2 * 2 * 4, (
+        "of each kill the calls in flight: two for each of two workers"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".npy"])
+def test_a_caller_that_is_killed_again_and_again_computes_only_calls_in_flight_twice(suffix):
+    killed(suffix, 10, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("suffix", "seed"), [(".npy", 1), (".zarr", 2), (".parquet", 3)])
+def test_a_hundred_kills(suffix, seed):
+    killed(suffix, 34, seed)
+
+
+FLAT = """
+import resource, sys
+import numpy as np
+import codedmap as cm
+from concurrent.futures import ThreadPoolExecutor
+
+X = np.load("x.npy", mmap_mode="r")
+with ThreadPoolExecutor(1) as pool:
+    few = cm.map(np.negative, X[:1000], engine=pool, out="few" + sys.argv[1])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = cm.map(np.negative, X, engine=pool, out="out" + sys.argv[1])
+    assert result.exact.all()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_memory_is_flat(suffix):
+    rows = 2_000_000  # 64 MB, and as much of answers
+    source = np.lib.format.open_memmap("x.npy", "w+", np.float64, (rows, 4))
+    source[:] = np.arange(rows)[:, None]
+    source.flush()
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FLAT), suffix], capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 60, "megabytes more than a job of a thousand rows"

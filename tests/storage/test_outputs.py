@@ -1,0 +1,205 @@
+"""Outputs: .npy files, Zarr groups, Parquet files and arrays, each written in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+import codedmap as cm
+from codedmap.execution.order import Order, runs_of
+from codedmap.storage.output import GivenOutput, NpyOutput, cast, form_of
+from codedmap.storage.parquet import ParquetOutput
+from codedmap.storage.zarr import ZarrOutput
+
+KINDS = {".npy": NpyOutput, ".zarr": ZarrOutput, ".parquet": ParquetOutput}
+VALUES = np.random.default_rng(0).normal(size=(40, 2))
+CUTS = [np.arange(20, 40), np.array([0, 1, 2, 7, 8]), np.array([3, 4, 5, 6, *range(9, 20)])]
+
+
+def content(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".zarr":
+        return zarr.open_group(path, mode="r")["values"][:]
+    column = pq.read_table(path)["values"].combine_chunks()
+    return column.flatten().to_numpy().reshape(-1, 2)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_rows_in_any_order_are_checked_and_read_again(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    output, status = KINDS[suffix](path), np.zeros(40, np.int8)
+    form = form_of({"values": VALUES})
+    output.open(form, 40, new=True)
+    lines = [(runs_of(at), output.write(runs_of(at), {"values": VALUES[at]})) for at in CUTS]
+    output.sync(status)
+    output.close()
+    again = KINDS[suffix](path)
+    again.open(form, 40, new=False)
+    assert all(again.check(runs, line) for runs, line in lines)
+    assert not again.check(lines[0][0], {**lines[0][1], "values": lines[1][1]["values"]})
+    some = np.array([2, 3, 19, 39])
+    np.testing.assert_array_equal(again.read(some)["values"], VALUES[some])
+    again.finish(status, None)
+    again.close()
+    np.testing.assert_array_equal(content(path), VALUES)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    output = KINDS[suffix](path)
+    status = np.array([0] * 38 + [1, 3], np.int8)
+    stderr = np.array([0.0] * 38 + [0.5, np.inf])
+    output.open(form_of({"values": VALUES}), 40, new=True)
+    output.write([(0, 40)], {"values": VALUES})
+    _, spread = output.finish(status, stderr)
+    output.close()
+    if suffix == ".npy":
+        found = np.load(tmp_path / "out.status.npy"), np.load(tmp_path / "out.stderr.npy")
+    elif suffix == ".zarr":
+        group = zarr.open_group(path, mode="r")
+        found = group["status"][:], group["stderr"][:]
+    else:
+        table = pq.read_table(path)
+        found = table["status"].to_numpy(), table["stderr"].to_numpy()
+        assert table["values"].null_count == 1, "nothing is known of the last row"
+    np.testing.assert_array_equal(found[0], status)
+    np.testing.assert_array_equal(found[1], stderr)
+    np.testing.assert_array_equal(np.asarray(spread), stderr)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_more_rows_than_were_said(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    output = KINDS[suffix](path)
+    output.open(form_of({"values": VALUES}), 10, new=True)
+    output.write([(0, 10)], {"values": VALUES[:10]})
+    output.resize(40)
+    output.write([(10, 40)], {"values": VALUES[10:]})
+    output.finish(np.zeros(40, np.int8), None)
+    output.close()
+    np.testing.assert_array_equal(content(path), VALUES)
+
+
+def test_a_npy_file_is_one_that_numpy_would_have_written(tmp_path):
+    output = NpyOutput(tmp_path / "out.npy")
+    output.open(form_of({"values": VALUES}), 40, new=True)
+    output.write([(0, 40)], {"values": VALUES})
+    output.finish(np.zeros(40, np.int8), None)
+    output.close()
+    with (tmp_path / "numpy.npy").open("wb") as file:
+        np.lib.format.write_array(file, VALUES, version=(2, 0))
+    assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+
+
+def test_chunks_of_zarr_take_a_megabyte(tmp_path):
+    output = ZarrOutput(tmp_path / "out.zarr")
+    output.open({"values": ["<f8", [4]], "counts": ["<i4", []]}, 10**6, new=True)
+    group = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert group["values"].chunks == (2**15, 4)
+    assert group["counts"].chunks == (2**18,)
+    assert np.isnan(group["values"][0]).all()
+
+
+def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
+    output = ParquetOutput(tmp_path / "out.parquet")
+    columns = {
+        "name": np.array(["a", None, "ü", "d"], object),
+        "flag": np.array([True, False, True, True]),
+        "cube": np.arange(16.0).reshape(4, 2, 2),
+    }
+    output.open(form_of({**columns, "name": columns["name"][:1]}), 4, new=True)
+    output.write([(0, 1), (2, 4)], {name: c[[0, 2, 3]] for name, c in columns.items()})
+    output.write([(1, 2)], {name: c[1:2] for name, c in columns.items()})
+    output.finish(np.zeros(4, np.int8), None)
+    table = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert table["name"] == ["a", None, "ü", "d"], "a piece of None only has no type of its own"
+    assert table["flag"] == [True, False, True, True]
+    assert table["cube"] == columns["cube"].tolist()
+    output.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "message"),
+    [
+        (NpyOutput, {"a": VALUES, "b": VALUES}, "a dict of a, b, and a .npy file holds one array"),
+        (NpyOutput, {"values": VALUES.astype(object)}, "are Python objects, which a .npy file"),
+        (ZarrOutput, {"values": np.array(["a"])}, "values of dtype <U1, and a Zarr group holds"),
+        (ZarrOutput, {"status": VALUES}, "under any name but status"),
+        (ParquetOutput, {"status": VALUES}, "a column status, which the output needs"),
+    ],
+)
+def test_answers_that_an_output_cannot_hold(tmp_path, kind, columns, message):
+    suffix = {value: key for key, value in KINDS.items()}[kind]
+    output = kind(tmp_path / f"out{suffix}")
+    with pytest.raises(cm.InvalidAnswer, match=message):
+        output.open(form_of(columns), 40, new=True)
+
+
+def test_an_object_that_arrow_does_not_know(tmp_path):
+    output = ParquetOutput(tmp_path / "out.parquet")
+    column = np.array([object()], object)
+    output.open(form_of({"values": column}), 1, new=True)
+    with pytest.raises(cm.InvalidAnswer, match="that Parquet cannot hold"):
+        output.write([(0, 1)], {"values": column})
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype", "rounds", "kept"),
+    [
+        ([1.5, 2.5], "f4", False, False),
+        ([1.5, 2.5], "f4", True, True),
+        ([1e300], "f4", True, False),
+        ([np.nan, np.inf], "f4", True, True),
+        (np.array([1, 2]), "f8", False, True),
+        (np.array([1, 2**40]), "i4", False, False),
+        (np.array([1, 2**20]), "i4", False, True),
+        (np.array([-1]), "u4", False, False),
+        ([1.5], "i8", True, False),
+        ([1 + 2j], "f8", True, False),
+        (np.array(["ab"]), "<U1", False, False),
+        (np.array(["a"]), "<U2", False, True),
+        (np.array([True]), "f8", False, True),
+    ],
+)
+def test_values_are_never_wrapped_around_cut_off_or_rounded_unasked(array, dtype, rounds, kept):
+    array, dtype = np.asarray(array), np.dtype(dtype)
+    if kept:
+        assert cast("values", array, dtype, rounds=rounds).dtype == dtype
+    else:
+        with pytest.raises(cm.InvalidAnswer, match=f"of dtype {array.dtype}.*has dtype {dtype}"):
+            cast("values", array, dtype, rounds=rounds)
+
+
+def test_an_array_that_is_given_has_to_fit():
+    output = GivenOutput(np.zeros((5, 2), np.float32))
+    with pytest.raises(cm.InvalidArgument, match="room for 5 rows, and there are 40"):
+        output.open(form_of({"values": VALUES}), 40, new=True)
+    with pytest.raises(cm.InvalidAnswer, match=r"shape \(3,\), and out has rows of shape \(2,\)"):
+        output.open({"values": ["<f8", [3]]}, 5, new=True)
+    with pytest.raises(cm.InvalidAnswer, match="a dict of a, b, and out is one array"):
+        output.open({"a": ["<f8", [2]], "b": ["<f8", [2]]}, 5, new=True)
+
+
+def test_an_order_gives_each_wanted_row_once():
+    rng = np.random.default_rng(0)
+    for seed in (None, 1):
+        for block in (1, 3, 7):
+            wanted = rng.random(50) < 0.6
+            order = Order(wanted, block=block, seed=seed)
+            whole = [np.r_[order.at(b, min(b + 4, order.rows))] for b in range(0, order.rows, 4)]
+            rows = np.concatenate(whole)
+            assert sorted(rows.tolist()) == np.flatnonzero(wanted).tolist()
+            assert (seed is None) == (np.diff(rows) > 0).all()
+            order.extend(50, np.array([False, True, True]))
+            order.extend(53, np.array([True, False, True]))
+            assert np.r_[order.at(len(rows), order.rows)].tolist() == [51, 52, 53, 55]
+    kept = Order(np.ones(100, bool), block=10, seed=0)
+    firsts = [kept.at(b, b + 10) for b in range(0, 100, 10)]
+    assert all(isinstance(at, slice) and at.start % 10 == 0 for at in firsts), "blocks stay whole"

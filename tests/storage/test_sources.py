@@ -1,0 +1,254 @@
+"""Inputs that are read as they are needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+import codedmap as cm
+from codedmap.execution.inputs import InputRows
+from codedmap.storage.source import Batches, opened
+from codedmap.testing import Scripted
+
+X = np.arange(120.0).reshape(40, 3)
+
+
+class Watched:
+    """An array with slices, which says how many rows at most were read at once."""
+
+    def __init__(self, array, shape=None):
+        self.array, self.shape, self.dtype = array, shape or array.shape, array.dtype
+        self.most = 0
+
+    def __getitem__(self, at):
+        part = self.array[at]
+        self.most = max(self.most, len(part))
+        return part
+
+
+def sources(path):
+    np.save(path / "x.npy", X)
+    yield np.load(path / "x.npy", mmap_mode="r")
+    yield zarr.array(X, chunks=(7, 3))
+    yield Watched(X)
+    dask = pytest.importorskip("dask.array")
+    yield dask.from_array(X, chunks=(7, 3))
+
+
+def test_arrays_of_every_kind_give_their_rows(tmp_path):
+    for source in sources(tmp_path):
+        rows = InputRows(opened(source))
+        assert rows.lazy
+        assert rows.rows == 40
+        assert rows.form == [["<f8", [3]]]
+        for at in (slice(3, 9), np.array([5, 6, 39, 0]), np.array([2])):
+            [part] = rows.batch(at)
+            assert type(part) is np.ndarray
+            np.testing.assert_array_equal(part, X[at])
+        np.testing.assert_array_equal(rows.points(np.array([1, 2])), X[1:3])
+
+
+def test_what_is_in_memory_stays_as_it_is():
+    frame = pd.DataFrame({"a": [1.0]})
+    for given in (X, [1, 2], frame, frame["a"], (X, X)):
+        assert not InputRows(opened(given)).lazy
+
+
+def test_only_the_rows_of_a_call_are_read(tmp_path):
+    source = Watched(X)
+    with Scripted(2) as engine:
+        result = cm.map(lambda x: 2 * x, source, engine=engine, chunk=5)
+    np.testing.assert_array_equal(result.values, 2 * X)
+    assert source.most == 5
+    source = Watched(X)
+    with Scripted(4) as engine:
+        code = cm.Replication(2, 4)
+        result = cm.map(lambda x: 2 * x, source, engine=engine, code=code, chunk=5)
+    np.testing.assert_array_equal(result.values, 2 * X)
+    assert source.most == 10
+
+
+def test_several_inputs_of_which_some_are_read_later(tmp_path):
+    with Scripted(2) as engine:
+        result = cm.map(lambda a, b: a[:, 0] + b, (Watched(X), np.arange(40)), engine=engine)
+    np.testing.assert_array_equal(result.values, X[:, 0] + np.arange(40))
+
+
+@pytest.mark.parametrize("grouped", [7, 100])
+def test_parquet_gives_frames(tmp_path, grouped):
+    frame = pd.DataFrame({"a": np.arange(40), "name": [f"n{i}" for i in range(40)]})
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "x.parquet", row_group_size=grouped)
+    rows = InputRows(opened(tmp_path / "x.parquet"))
+    for at in (slice(3, 9), np.array([5, 6, 39, 0])):
+        [part] = rows.batch(at)
+        expected = frame.iloc[at]
+        assert part["a"].tolist() == expected["a"].tolist()
+        assert part["name"].tolist() == expected["name"].tolist()
+
+    def fn(part):
+        return (part["a"].astype(str) + part["name"]).to_numpy()
+
+    with Scripted(2) as engine:
+        result = cm.map(fn, str(tmp_path / "x.parquet"), engine=engine, chunk=6)
+    assert result.values.tolist() == [f"{i}n{i}" for i in range(40)]
+
+
+def batches(sizes):
+    begin = 0
+    for size in sizes:
+        yield X[begin : begin + size]
+        begin += size
+
+
+def test_batches_are_read_as_they_are_needed_and_dropped_when_done():
+    read = []
+
+    def counted():
+        for batch in batches([5] * 8):
+            read.append(len(batch))
+            yield batch
+
+    source = Batches(counted())
+    assert (source.rows, len(read)) == (5, 1), "the first says what a row looks like"
+    assert source.more(7) == 10
+    np.testing.assert_array_equal(source.take(slice(3, 12)), X[3:12])
+    source.done(slice(0, 7))
+    assert [first for first, _, _ in source._held] == [5, 10]
+    np.testing.assert_array_equal(source.take(np.array([7, 8, 14])), X[[7, 8, 14]])
+    source.done(np.array([7, 8, 9]))
+    assert [first for first, _, _ in source._held] == [10]
+    assert not source.ended
+    assert source.more(100) == 25
+    assert source.ended
+
+
+@pytest.mark.parametrize("sizes", [[40], [1] * 40, [13, 0, 27], [39, 1]])
+@pytest.mark.parametrize("code", [None, cm.Replication(3, 6)])
+def test_jobs_of_an_iterator(sizes, code):
+    with Scripted(6) as engine:
+        result = cm.map(lambda x: 2 * x, batches(sizes), engine=engine, code=code)
+    np.testing.assert_array_equal(result.values, 2 * X)
+    assert result.exact.all()
+
+
+def test_an_iterator_is_not_read_far_ahead():
+    read, done, ahead = [], [], []
+
+    def counted():
+        for n in range(200):
+            read.append(n)
+            yield np.full((5, 1), float(n))
+
+    def fn(batch):
+        done.append(len(batch))
+        ahead.append(5 * len(read) - sum(done))
+        return batch
+
+    with Scripted(2) as engine:
+        result = cm.map(fn, counted(), engine=engine, chunk=5)
+    assert len(result.values) == 1000
+    assert max(ahead) <= 40
+
+
+def test_rows_of_an_iterator_that_fail_are_recorded():
+    def fn(x):
+        if x[0] == 30:
+            raise ValueError("thirty")
+        return x
+
+    with Scripted(3) as engine:
+        result = cm.map(cm.itemwise(fn), batches([5] * 8), engine=engine, on_error="record")
+    assert list(result.failures) == [10]
+    assert result.exact.sum() == 39
+
+
+# Bad input
+
+
+def raising():
+    yield X[:20]
+    raise OSError("the disk is gone")
+
+
+class Raising(Watched):
+    def __getitem__(self, at):
+        if at.stop > 30:
+            raise OSError("the disk is gone")
+        return super().__getitem__(at)
+
+
+class Growing(Watched):
+    def __getitem__(self, at):
+        if at.start >= 10:
+            self.shape = (41, 3)
+        return super().__getitem__(at)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (raising, "raised OSError when rows from 20 on were read: the disk is gone"),
+        (lambda: Raising(X), r"raised OSError when rows from \d+ on were read"),
+        (lambda: Watched(X, (50, 3)), r"have shape \(0, 3\), and by their shape as a whole"),
+        (lambda: Growing(X), "had 40 rows when the job began, and now they have 41"),
+        (lambda: Watched(X, (np.nan, 3)), "how many rows there are must be known"),
+        (lambda: iter([X, X[:, :2]]), r"rows of shape \(2,\) and dtype float64 after others"),
+        (lambda: iter([X, X.astype(np.float32)]), "dtype float32 after others"),
+        (lambda: iter([X, 3.0]), "gave a float, and it must give batches"),
+        (lambda: iter([]), "empty"),
+        (lambda: (X, iter([X])), "one of several inputs is an iterator"),
+        (lambda: "x.csv", "must be that of a .parquet file"),
+        (lambda: "nowhere.parquet", "cannot be read as Parquet"),
+    ],
+)
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)], ids=["rows", "coded"])
+def test_sources_that_are_not_what_they_seem(make, message, code):
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=message):
+        cm.map(lambda x: x, make(), engine=engine, chunk=5, code=code)
+
+
+def test_a_file_that_is_cut_under_a_memory_map(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((1000, 3)))
+    source = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    def fn(batch):
+        with (tmp_path / "x.npy").open("r+b") as file:
+            file.truncate(200)
+        return batch
+
+    with Scripted(2) as engine, pytest.raises(cm.InvalidArgument, match="another size now"):
+        cm.map(fn, source, engine=engine, chunk=5)
+
+
+@pytest.mark.parametrize("options", [{"deadline": 1.0}, {"stop": cm.Share(0.5)}])
+def test_an_iterator_cannot_be_left_early(options):
+    with Scripted(2) as engine, pytest.raises(cm.InvalidArgument, match="may stop before all are"):
+        cm.map(lambda x: x, batches([5] * 8), engine=engine, **options)
+
+
+def test_a_code_does_not_take_frames_that_are_read_later(tmp_path):
+    pq.write_table(pa.table({"a": [1.0, 2.0]}), tmp_path / "x.parquet")
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="data frames or objects"):
+        cm.map(lambda x: x, tmp_path / "x.parquet", engine=engine, code=cm.Replication(1, 4))
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="have to be in memory"):
+        cm.map(lambda x: x, Watched(X), engine=engine, code="auto")
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match='chunk="all" encodes all'):
+        cm.map(lambda x: x, Watched(X), engine=engine, code=cm.Replication(1, 4), chunk="all")
+
+
+def test_packages_that_are_not_installed(tmp_path, monkeypatch):
+    import sys
+
+    for name, call in {
+        "zarr": lambda: cm.map(np.sin, X, engine=Scripted(1), out=tmp_path / "o.zarr"),
+        "pyarrow": lambda: cm.map(np.sin, X, engine=Scripted(1), out=tmp_path / "o.parquet"),
+        "pandas": lambda: cm.map(np.sin, tmp_path / "x.parquet", engine=Scripted(1)),
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            with pytest.raises(cm.InvalidArgument, match=r"pip install 'codedmap\[storage\]'"):
+                call()
