@@ -401,6 +401,7 @@ def test_any_executor_is_an_engine_and_stragglers_do_not_hold_the_caller():
             X,
             code=cm.SplineCode(5, 12, 2),
             engine=pool,
+            hedge=None,
         )
         assert time.monotonic() - began < 2.0
     assert len(result.answered) >= 10
