@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -31,6 +32,7 @@ class Toys(ClusterEngine):
         self.held: dict[str, Future[None]] = {}
         """Workers that answer only when this is done."""
         self.dead: set[str] = set()
+        self.refused = False
         self.dismissed: list[tuple[str, threading.Thread]] = []
         self.ended: list[str] = []
         self.released: list[str] | None = None
@@ -41,6 +43,9 @@ class Toys(ClusterEngine):
 
     def _send(self, queue, request, count):
         answer: Future[object] = Future()
+        if self.refused:
+            answer.set_exception(cm.EngineError("nothing can be sent"))
+            return answer
         if queue.name in self.dead:
             answer.set_exception(self._crash_error(queue.name))
             return answer
@@ -203,6 +208,17 @@ def test_when_the_whole_cluster_is_lost_every_call_fails_and_says_so():
                 call.result(ANSWER)
         assert engine.members() == {}
         go.set_result(None)
+
+
+def test_any_number_of_calls_may_fail_at_once_when_they_cannot_be_sent():
+    with Toys("a") as engine:
+        go = engine.hold("a")
+        calls = [engine.submit(0, str, "") for _ in range(5 * sys.getrecursionlimit())]
+        engine.refused = True
+        go.set_result(None)
+        assert calls[0].result(ANSWER) == "a"
+        for call in calls[1:]:
+            assert isinstance(call.exception(ANSWER), cm.EngineError)
 
 
 def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone():

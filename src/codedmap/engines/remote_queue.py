@@ -118,24 +118,35 @@ class RemoteQueue(Calls[Call]):
             if missing:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
                 continue
-            self._send(self, request, begun).add_done_callback(partial(self._arrived, call))
-            return
+            sent = self._send(self, request, begun)
+            if not sent.done():
+                sent.add_done_callback(partial(self._arrived, call))
+                return
+            if not self._complete(
+                call, sent
+            ):  # here, because callbacks would be nested once a call
+                return
 
     def _arrived(self, call: Call, inner: Future[Any]) -> None:
+        if self._complete(call, inner):
+            self._advance()
+
+    def _complete(self, call: Call, inner: Future[Any]) -> bool:
+        """Give a call what has become of it; return whether the worker is free then."""
         try:
             error = inner.exception()
         except CancelledError:
             error = WorkerCrashed("the cluster dropped the call: is it still running?")
         if isinstance(error, WorkerCrashed):
             self._died(self, error)
-            return
+            return False
         answer, error = (None, error) if error is not None else read_reply(inner.result())
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
-                return
+                return False
             self._running = None
         complete(call, answer, error)
-        self._advance()
+        return True
 
 
 Send = Callable[[RemoteQueue, Request, int], "Future[Any]"]
