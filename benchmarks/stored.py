@@ -38,7 +38,7 @@ _CASES = {
 def run(*, quick: bool = False) -> list[Row]:
     """Rows of the table."""
     rows, rounds = 10**6 if quick else 10**7, 1 if quick else 5
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float64, (rows, 4))
         for begin in range(0, rows, 10**6):

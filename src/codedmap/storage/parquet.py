@@ -14,9 +14,9 @@ import numpy as np
 from ..errors import InvalidAnswer
 from ..results.status import Status
 from .digest import checksum
-from .extras import extra
 from .journal import writing
-from .output import Columns, Form, Runs
+from .output import Columns, Form, Output, Runs
+from .source import extra
 
 __all__ = ["ParquetOutput"]
 
@@ -24,7 +24,7 @@ _GROUP = 1 << 17  # rows written together
 _KEPT = 32 << 20  # bytes of the spool that are in memory while the file is written
 
 
-class ParquetOutput:
+class ParquetOutput(Output):
     """A Parquet file with a column for each leaf of the answers, "status", and "stderr" if rows are estimated.
 
     Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
@@ -35,7 +35,8 @@ class ParquetOutput:
     """
 
     def __init__(self, path: Path) -> None:
-        self.paths: tuple[Path, ...] = (path, path.with_name(path.name + ".spool"))
+        super().__init__()
+        self.paths = (path, path.with_name(path.name + ".spool"))
         self._pa, self._pq = (
             extra(name, f"out={str(path)!r}") for name in ("pyarrow", "pyarrow.parquet")
         )

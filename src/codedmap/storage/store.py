@@ -16,12 +16,12 @@ import numpy as np
 from ..contracts.closing import Closing
 from ..errors import InvalidAnswer, InvalidArgument
 from ..execution.inputs import InputRows
-from ..execution.order import Order, runs_of
+from ..execution.order import runs_of
 from ..results.status import Status
 from ..results.trees import leaf_rows
 from .digest import RowsDigest, checksum
 from .journal import Journal
-from .output import Columns, Form, GivenOutput, NpyOutput, Output, Runs, form_of
+from .output import Columns, Form, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
@@ -62,7 +62,7 @@ def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bo
             raise InvalidArgument(
                 "a job that writes to an array cannot be resumed: give a path as out, such as 'answers.npy'"
             )
-        output: Output = GivenOutput(out)
+        output = Output(out)
         if inputs.growing is None:
             output.resize(inputs.rows)
         return Store(output, None, inputs)
@@ -159,7 +159,8 @@ class Store(Closing):
 
     def read(self, rows: np.ndarray) -> Any:
         """The answers of some rows, by their numbers in ascending order."""
-        return _whole(self._output.read(rows))
+        columns = self._output.read(rows)
+        return columns["values"] if set(columns) == {"values"} else columns
 
     def resize(self, status: np.ndarray) -> None:
         """An iterator has given more rows; those that are exact already are marked as such.
@@ -252,18 +253,15 @@ class Store(Closing):
         if self._form is None:
             self._begin(form_of(columns))
         assert self._form is not None
-        if columns.keys() != self._form.keys():
+        shapes, found = (
+            {n: tuple(shape) for n, (_, shape) in form.items()}
+            for form in (self._form, form_of(columns))
+        )
+        if shapes != found:
             raise InvalidAnswer(
-                f"fn returned {', '.join(columns)} for some rows and {', '.join(self._form)} for others: return the "
-                "same for every row"
+                f"fn returned rows of shape {found} for some inputs and of shape {shapes} for others: return the same "
+                "shape and the same keys for every row"
             )
-        for name, column in columns.items():
-            shape = tuple(self._form[name][1])
-            if column.shape[1:] != shape:
-                raise InvalidAnswer(
-                    f"fn returned {name} with rows of shape {column.shape[1:]} for some inputs and {shape} for others: "
-                    "return the same shape for every row"
-                )
         return self._output.write(runs_of(at), columns)
 
     def _begin(self, form: Form) -> None:
@@ -280,22 +278,14 @@ class Store(Closing):
     def _blank(self) -> None:
         """Where nothing is known numbers are NaN; what was there before was estimated, or is damaged."""
         assert self._form is not None
-        empty = {
-            name: np.lib.format.descr_to_dtype(descr) for name, (descr, _) in self._form.items()
-        }
-        if any(dtype.kind not in "fc" for dtype in empty.values()):
+        form = {n: (np.lib.format.descr_to_dtype(d), shape) for n, (d, shape) in self._form.items()}
+        unknown = np.flatnonzero(self.status > Status.ESTIMATED)
+        if any(dtype.kind not in "fc" for dtype, _ in form.values()):
             return
-        unknown = self.status > Status.ESTIMATED
-        order = Order(unknown)
-        for begin in range(0, order.rows, _TOGETHER):
-            at = order.at(begin, min(begin + _TOGETHER, order.rows))
-            runs = runs_of(at)
-            count = sum(e - b for b, e in runs)
-            columns = {
-                name: np.full((count, *self._form[name][1]), np.nan, dtype)
-                for name, dtype in empty.items()
-            }
-            self._output.write(runs, columns)
+        for begin in range(0, len(unknown), _TOGETHER):
+            rows = unknown[begin : begin + _TOGETHER]
+            empty = {n: np.full((len(rows), *s), np.nan, dtype) for n, (dtype, s) in form.items()}
+            self._output.write(runs_of(rows), empty)
 
     # Resuming -----------------------------------------------------------------------------------------
 
@@ -385,7 +375,3 @@ def _columns(answer: Any, count: int) -> Columns:
             "return one of these"
         )
     return {str(name): leaf_rows(leaf, count) for name, leaf in named.items()}
-
-
-def _whole(columns: Columns) -> Any:
-    return columns["values"] if set(columns) == {"values"} else columns
