@@ -258,8 +258,14 @@ def test_an_iterator_that_gives_other_rows_or_fewer():
     mapped(inputs=iter([X[:100], X[100:]]))
     with pytest.raises(cm.InvalidArgument, match="the inputs of rows 10 to 14 are not those"):
         mapped(inputs=iter([X + np.eye(200, 3, -10)]), resume=True)
-    with pytest.raises(cm.InvalidArgument, match="ended after 100 rows, and row 199 was computed"):
+    with pytest.raises(cm.InvalidArgument, match="ended after 100 rows, and 100 rows after these"):
         mapped(inputs=iter([X[:100]]), resume=True)
+    assert mapped(inputs=iter([X, X]), resume=True).exact.sum() == 400
+    mapped(inputs=iter([X]), out="out.parquet")
+    before = Path("out.parquet").read_bytes()
+    with pytest.raises(cm.InvalidArgument, match="finished with 200 rows, and the iterator gives"):
+        mapped(inputs=iter([X, X]), out="out.parquet", resume=True)
+    assert Path("out.parquet").read_bytes() == before
 
 
 def test_what_is_there_is_not_overwritten():

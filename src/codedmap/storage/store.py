@@ -124,6 +124,7 @@ class Store(Closing):
         self._errors: list[tuple[np.ndarray, np.ndarray]] = []
         self._noted = journal is not None and any("rows" in one for one in journal.records)
         """Whether the journal has anything to go on with."""
+        self._sealed = False  # whether it had been finished, and rows cannot be written any more
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
         self._restored = self.status[:0]
@@ -171,6 +172,11 @@ class Store(Closing):
             If they are not those that were computed before.
         """
         begin, end = len(self.status), len(status)
+        if self._sealed and end > len(self._restored):
+            raise InvalidArgument(
+                f"the job was finished with {len(self._restored):,} rows, and the iterator gives more now: give the "
+                "same rows, or remove the journal and the outputs to begin anew"
+            )
         self._check_coming(begin, end)
         known = self._restored[begin:end]
         status[begin : begin + len(known)] = known
@@ -186,13 +192,12 @@ class Store(Closing):
         InvalidArgument
             If an iterator has ended before rows that were computed.
         """
-        if len(self._restored) > len(self.status) and (self._restored < Status.FAILED).any():
-            last = np.flatnonzero(self._restored == Status.EXACT)[-1]
-            if last >= len(self.status):
-                raise InvalidArgument(
-                    f"the iterator ended after {len(self.status):,} rows, and row {last:,} was computed before: give "
-                    "the same rows, or remove the journal and the outputs to begin anew"
-                )
+        lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
+        if len(lost):
+            raise InvalidArgument(
+                f"the iterator ended after {len(self.status):,} rows, and {len(lost):,} rows after these were computed "
+                "before: give the same rows, or remove the journal and the outputs to begin anew"
+            )
         if self._form is None:  # no row has an answer, and what one would look like is not known
             self._form = {"values": ["<f8", []]}
             self._output.open(self._form, len(self.status), new=True)
@@ -301,22 +306,22 @@ class Store(Closing):
         size = max(size, len(self.status))
         status = np.full(size, Status.MISSING, np.int8) if growing else self.status
         try:
-            sealed = later[-1:] == [{"seal": self._output.seal()}]
+            self._sealed = later[-1:] == [{"seal": self._output.seal()}]
             self._output.open(form, len(status), new=False)
         except Exception:  # whatever a library raises for what is damaged
             return
         self._form = form
         good = []
         for line in lines:
-            kept = sealed or self._is_kept(line)
+            kept = self._sealed or self._is_kept(line)
             for begin, end in line["rows"]:
                 status[begin:end] = Status.EXACT if kept else Status.MISSING
             if kept:
                 good.append((line["rows"], line["inputs"], RowsDigest()))
         if growing:
-            self._restored, self._coming = status, good
+            self._restored, self._coming = status, sorted(good, key=lambda line: line[0][0])
             self._check_coming(0, len(self.status))
-            self.status[:] = np.r_[status, self.status][: len(self.status)]
+            self.status[:] = status[: len(self.status)]
         else:
             self._check_inputs(good)
 
@@ -336,17 +341,18 @@ class Store(Closing):
     def _check_coming(self, begin: int, end: int) -> None:
         """Compare the rows that an iterator has given with those that were computed."""
         left = []
-        for runs, inputs, digest in self._coming:
-            if runs[0][0] < end:
-                for b, e in runs:
-                    some = slice(max(b, begin), min(e, end))
-                    if some.start < some.stop:
-                        digest.add(self._inputs.batch(some))
-                if runs[-1][1] <= end:
-                    if digest.hex() != inputs:
-                        raise self._changed(runs)
-                    continue
-            left.append((runs, inputs, digest))
+        for number, (runs, inputs, digest) in enumerate(self._coming):
+            if runs[0][0] >= end:
+                left += self._coming[number:]
+                break
+            for b, e in runs:
+                some = slice(max(b, begin), min(e, end))
+                if some.start < some.stop:
+                    digest.add(self._inputs.batch(some))
+            if runs[-1][1] > end:
+                left.append((runs, inputs, digest))
+            elif digest.hex() != inputs:
+                raise self._changed(runs)
         self._coming = left
 
     def _changed(self, runs: Runs) -> InvalidArgument:
