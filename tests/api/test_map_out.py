@@ -454,6 +454,49 @@ def test_a_folder_that_cannot_be_written(monkeypatch, suffix):
 
 # Killed
 
+
+class Died(BaseException):
+    """Stands for the end of the process: nothing that follows does anything."""
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("call", ["open", "write", "pwrite", "fsync", "ftruncate", "replace"])
+def test_a_process_may_die_before_any_step(monkeypatch, suffix, call):
+    inputs, died = X[:30], 0
+    for nth in range(12):
+        for path in Path().iterdir():
+            path.unlink()
+        count, dead = 0, False
+        with monkeypatch.context() as patch:
+
+            def dying(name, function, nth=nth):
+                def step(*args, **options):
+                    nonlocal count, dead
+                    count += name == call
+                    dead = dead or count > nth
+                    if dead:
+                        raise Died
+                    return function(*args, **options)
+
+                return step
+
+            for name in ("open", "write", "pwrite", "fsync", "ftruncate", "replace", "unlink"):
+                patch.setattr(os, name, dying(name, getattr(os, name)))
+            first = Counted()
+            with suppress(Died):
+                mapped(cm.itemwise(first), inputs, out=f"out{suffix}")
+        died += dead
+        second = Counted()
+        mapped(cm.itemwise(second), inputs, out=f"out{suffix}", resume=True)
+        np.testing.assert_array_equal(content(f"out{suffix}"), inputs**2)
+        assert len(first.rows) + len(second.rows) <= 30 + 4 * 5, "but for the calls in flight"
+    assert died or (call, suffix) in {
+        ("pwrite", ".parquet"),
+        ("ftruncate", ".parquet"),
+        ("replace", ".npy"),
+    }
+
+
 KILLED = """
 import os, sys, time
 import numpy as np

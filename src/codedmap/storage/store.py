@@ -232,17 +232,23 @@ class Store(Closing):
 
     def __exit__(self, *raised: Any) -> None:
         error = raised[1]
-        if error is not None and self._journal is not None:
-            with suppress(Exception):  # the error that there is says more
-                self.sync()
-            if not self._noted:  # nothing has come of it
-                self._remove(self._journal.path)
-            else:
-                error.add_note(
-                    f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the "
-                    "same call with resume=True goes on from there"
-                )
-        super().__exit__(*raised)
+        try:
+            if error is not None and self._journal is not None:
+                self._leave(error, self._journal.path)
+        finally:
+            super().__exit__(*raised)
+
+    def _leave(self, error: BaseException, journal: Path) -> None:
+        """Keep what is done, and say so; if that is nothing, leave nothing."""
+        with suppress(Exception):  # the error that there is says more
+            self.sync()
+        if not self._noted:
+            self._remove(journal)
+            return
+        error.add_note(
+            f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the same "
+            "call with resume=True goes on from there"
+        )
 
     def _remove(self, journal: Path) -> None:
         for path in (journal, *(self._output.paths if self._form is not None else ())):
