@@ -35,23 +35,23 @@ def _local(workers: int) -> Iterator[Engine]:
 
 
 @contextmanager
-def _dask(slots: int) -> Iterator[Engine]:
+def _dask(count: int) -> Iterator[Engine]:
     from distributed import Client  # noqa: PLC0415  (an extra)
 
     with (
         TemporaryDirectory() as name,
         scheduler(Path(name)) as running,
-        workers(Path(name), running.address, "--nworkers", str(slots)),
+        workers(Path(name), running.address, "--nworkers", str(count)),
         Client(running.address) as client,
     ):
-        client.wait_for_workers(slots, START)
-        with cm.engines.Dask(client, workers=slots, grace=0.5) as engine:
+        client.wait_for_workers(count, START)
+        with cm.engines.Dask(client, workers=count, grace=0.5) as engine:
             yield engine
 
 
 @contextmanager
-def _ray(slots: int) -> Iterator[Engine]:
-    with ray_here(), cm.engines.Ray(slots, grace=0.5) as engine:
+def _ray(workers: int) -> Iterator[Engine]:
+    with ray_here(), cm.engines.Ray(workers, grace=0.5) as engine:
         yield engine
 
 

@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from codedmap import MapResult
 from codedmap.engines import Engine, Kept
 
 from .faults import Fault
 
-__all__ = ["FaultyEngine"]
+__all__ = ["FaultyEngine", "numbers"]
+
+
+def numbers(engine: Engine) -> list[int]:
+    """The workers that an engine has now."""
+    members = getattr(engine, "members", lambda: range(engine.workers))
+    return sorted(members())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +44,43 @@ class _Task:
 
 
 class FaultyEngine:
-    """Wraps an engine; the calls on some slots run a fault.
+    """Wraps an engine; the calls on some workers run a fault.
 
     Parameters
     ----------
     engine : Engine
         The engine that runs the calls.
     faults : mapping of int to Fault
-        By slot.
+        By worker.
     """
 
     def __init__(self, engine: Engine, faults: Mapping[int, Fault]) -> None:
         self._engine = engine
-        self._faults = faults
+        self.faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("members", "watch", "unwatch"):
+            return getattr(self._engine, name)
+        raise AttributeError(name)
 
     @property
     def workers(self) -> int:
         """Number of workers of the engine."""
         return self._engine.workers
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Submit the call with its fault, if any."""
-        fault = self._faults.get(slot)
-        return self._engine.submit(slot, fn, payload if fault is None else _With(fault, payload))
+        fault = self.faults.get(worker)
+        return self._engine.submit(worker, fn, payload if fault is None else _With(fault, payload))
 
-    def keep(self, slot: int, value: Any) -> Kept:
+    def keep(self, worker: int, value: Any) -> Kept:
         """Keep the task of a job, so that calls of it may have a fault."""
-        return self._engine.keep(slot, _Task(value))
+        return self._engine.keep(worker, _Task(value))
+
+    def slots(self, result: MapResult) -> dict[int, int]:
+        """The slots of the code that workers with faults computed, and which workers."""
+        calls = ((call.slot, int(str(call.worker))) for call in result.calls)
+        return {slot: worker for slot, worker in calls if worker in self.faults}
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forward to the engine."""

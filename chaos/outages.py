@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,7 +20,7 @@ import codedmap as cm
 from . import cgroups
 from .commands import START, eventually, program
 from .job import ONCE, answers, rows
-from .sites import Site, host, site
+from .sites import Site, site
 
 __all__ = [
     "CODE",
@@ -59,7 +60,7 @@ class Outage:
     lasting: Callable[[Site], AbstractContextManager[None]]
     """Context manager during which the fault lasts."""
     seconds: float
-    """Duration; infinite: until all slots have workers on other hosts."""
+    """Duration; infinite: it does not end before the engine is closed."""
     restarted: bool = False
     """True if the workers of the host are started again at the end."""
     unavailable: Callable[[], str | None] = lambda: None
@@ -84,7 +85,7 @@ class OutageOutcome:
     """Largest error of an estimated row over its standard error; NaN if there is none."""
     seconds: float
     back: float
-    """Seconds from the end of the fault, if it ends, until all eight slots answer again."""
+    """Seconds from the end of the fault, if it ends, until all eight slots answer again, on eight workers unless it never ends."""
     message: str
     """Message of the first failed call, or of the error."""
 
@@ -163,9 +164,9 @@ def run_outage(site: Site, outage: Outage, wait: float = WAIT) -> OutageOutcome:
     """Run one outage during a call of `map`, and wait until all workers answer again."""
     inputs = rows(ROWS, seed=1)
     with cm.engines.Dask(site.client) as engine, ExitStack() as lasting:
-        where = [engine.submit(slot, host, None).result(WAIT * 5) for slot in range(CODE.workers)]
-        there = [slot for slot, name in enumerate(where) if name == site.hosts[FAULTY_HOST].address]
         _wait_for_all(engine, inputs)
+        faulty = site.hosts[FAULTY_HOST].address
+        away = {worker for worker, member in engine.members().items() if member.host == faulty}
         started: list[float] = []
 
         def start() -> None:
@@ -186,10 +187,11 @@ def run_outage(site: Site, outage: Outage, wait: float = WAIT) -> OutageOutcome:
             lasting.close()
         if outage.restarted:
             site.start_workers(site.hosts[FAULTY_HOST])
-        back = _wait_for_all(engine, inputs)
+        back = _wait_for_all(engine, inputs, 1 if outage.seconds == PERMANENT else CODE.workers)
     if outage.seconds == PERMANENT:
         site.start_workers(site.hosts[FAULTY_HOST])
         site.wait_for_workers()
+    there = sorted({call.slot for call in result.calls if call.worker in away})
     return _outcome(outage, inputs, result, there, (seconds, back))
 
 
@@ -272,14 +274,19 @@ def _word(result: cm.MapResult, slot: int) -> str:
     return "answered" if slot in result.answered else "abandoned"
 
 
-def _wait_for_all(engine: cm.engines.Dask, inputs: np.ndarray) -> float:
-    """Seconds until all workers answer a wave; raises after ``PATIENCE`` seconds."""
+def _wait_for_all(
+    engine: cm.engines.Dask, inputs: np.ndarray, workers: int = CODE.workers
+) -> float:
+    """Seconds until all slots are answered, by at least so many workers; raises after ``PATIENCE`` seconds."""
     began = time.perf_counter()
     while True:
+        eventually(lambda: engine.workers >= workers, PATIENCE)
         stop = cm.Everyone() | cm.Deadline(WAIT)
-        result = cm.map(
-            answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the code has 8 workers and the engine")
+            result = cm.map(
+                answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
+            )
         passed = time.perf_counter() - began
         if len(result.answered) == CODE.workers:
             return passed

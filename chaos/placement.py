@@ -1,12 +1,12 @@
-"""Loss of a host, with neighbouring slots on different hosts and with the slots of a host adjacent."""
+"""Loss of a host, with neighbouring workers on different hosts and with the workers of a host adjacent."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,13 @@ class Lost:
 
 
 class Reordered:
-    """Wraps an engine with its slots in another order.
+    """Wraps an engine with workers in a certain order, as an engine of just these.
 
     Parameters
     ----------
     engine : Engine
     order : sequence of int
-        Slots of the engine, by slot of this one.
+        Workers of the engine, by worker of this one.
     """
 
     def __init__(self, engine: Engine, order: Sequence[int]) -> None:
@@ -66,15 +66,15 @@ class Reordered:
     @property
     def workers(self) -> int:
         """Number of workers of the engine."""
-        return self._engine.workers
+        return len(self._order)
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Submit on the reordered slot."""
-        return self._engine.submit(self._order[slot], fn, payload)
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        """Submit to the reordered worker."""
+        return self._engine.submit(self._order[worker], fn, payload)
 
-    def keep(self, slot: int, value: Any) -> Kept:
-        """Keep on the reordered slot."""
-        return self._engine.keep(self._order[slot], value)
+    def keep(self, worker: int, value: Any) -> Kept:
+        """Keep on the reordered worker."""
+        return self._engine.keep(self._order[worker], value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forward to the engine."""
@@ -85,11 +85,11 @@ def measure_placement(sets: int = SETS) -> Iterator[Lost]:
     """One result per code, number of varying inputs and placement."""
     found: dict[tuple[str, int, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     with site(HOSTS, EACH) as made, cm.engines.Dask(made.client) as engine:
-        hosts = [engine.submit(n, host, None).result(DEADLINE) for n in range(engine.workers)]
-        together = sorted(range(engine.workers), key=lambda slot: hosts[slot])
-        placements = {"spread": list(range(engine.workers)), "adjacent": together}
         for away in made.hosts:
-            _wait_for_all(engine)
+            hosts = _wait_for_all(engine)
+            adjacent = sorted(hosts, key=lambda worker: hosts[worker])
+            turns = (adjacent[k::EACH] for k in range(EACH))
+            placements = {"spread": [*chain.from_iterable(turns)], "adjacent": adjacent}
             with away.losing(1):
                 for number, varying, name, placement in product(
                     range(sets), VARYING, CODES, placements
@@ -120,8 +120,15 @@ def _wave(code: Any, engine: Engine, inputs: np.ndarray) -> tuple[np.ndarray, np
     return result.exact, np.sqrt(((result.values - answers(inputs)) ** 2).mean(axis=1))
 
 
-def _wait_for_all(engine: Engine) -> None:
+def _wait_for_all(engine: cm.engines.Dask) -> dict[int, str]:
+    """The host of each worker, when all are there and answer."""
     until = time.monotonic() + 6 * DEADLINE
-    calls = [engine.submit(slot, host, None) for slot in range(engine.workers)]
-    for call in calls:
-        call.result(until - time.monotonic())
+    while True:
+        calls = {worker: engine.submit(worker, host, None) for worker in engine.members()}
+        wait(calls.values(), until - time.monotonic())
+        if len(calls) == HOSTS * EACH and not any(map(Future.exception, calls.values())):
+            return {worker: call.result() for worker, call in calls.items()}
+        if time.monotonic() > until:
+            raise RuntimeError(
+                f"after {6 * DEADLINE:g} s some workers still do not answer: {calls}"
+            )

@@ -105,14 +105,14 @@ def hosts_page(seen: Sequence[OutageOutcome], lost: Sequence[Lost]) -> str:
 
 def _placement(lost: Sequence[Lost]) -> list[str]:
     return [
-        "### Placement of slots",
+        "### Placement of workers",
         "",
-        f"One of {SPREAD_HOSTS} hosts with {SPREAD_EACH} workers each is cut off. *Spread*: neighbouring slots are on "
-        "different hosts, as the engine places them. *Adjacent*: the slots of a host are neighbours. The root mean "
+        f"One of {SPREAD_HOSTS} hosts with {SPREAD_EACH} workers each is cut off. *Spread*: neighbouring workers are on "
+        "different hosts, as they are numbered. *Adjacent*: the workers of a host are neighbours. The root mean "
         f"square error (RMSE) of the estimated rows and that of the worst row, over all hosts and "
         f"{lost[0].waves // SPREAD_HOSTS} sets of {SPREAD_ROWS} rows. All five inputs vary between rows, or only one.",
         "",
-        "| code | inputs that vary | slots of a host | estimated | RMSE | worst row |",
+        "| code | inputs that vary | workers of a host | estimated | RMSE | worst row |",
         "|---|---|---|---|---|---|",
         *(
             f"| `{one.code}` | {one.varying} | {one.placement} | {one.estimated:.0%} | {one.rmse:.2g} | "

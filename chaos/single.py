@@ -13,14 +13,16 @@ from codedmap.engines import Engine
 
 from . import cgroups
 from .clusters import Cluster
+from .commands import eventually
 from .faults import FAULTS, Fault
-from .faulty_engine import FaultyEngine
+from .faulty_engine import FaultyEngine, numbers
 from .job import ONCE, answers, rows
 
 __all__ = ["CODE", "WAIT", "Outcome", "run_faults"]
 
 CODE = cm.KernelCode(tasks=6, workers=8, stragglers=2)
-ROWS, SLOT = 60, 3
+ROWS, FAULTY = 60, 3
+"""Rows of a wave, and the place of the faulty one among its workers."""
 WAIT = 2.0
 """Deadline of a wave, in seconds."""
 PATIENCE = 60.0
@@ -65,9 +67,8 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
     _wait_for_all(engine, inputs)
     began = time.perf_counter()
     stop = cm.Everyone() | cm.Deadline(WAIT)
-    result = cm.map(
-        answers, inputs, code=CODE, engine=FaultyEngine(engine, {SLOT: fault}), stop=stop, **ONCE
-    )
+    faulty = FaultyEngine(engine, {numbers(engine)[FAULTY]: fault})
+    result = cm.map(answers, inputs, code=CODE, engine=faulty, stop=stop, **ONCE)
     seconds = time.perf_counter() - began
     back = _wait_for_all(engine, inputs)
     cgroups.thaw()
@@ -78,7 +79,7 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
         cluster.name,
         fault.name,
         result.outcome.value,
-        _seen(result),
+        _seen(result, *faulty.slots(result).items()),
         int(result.exact.sum()),
         int(guessed.sum()),
         int((~(error[result.exact] <= OFF)).sum()),  # NaN counts as wrong
@@ -92,6 +93,7 @@ def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
     """Seconds until all workers answer a wave; raises after ``PATIENCE`` seconds."""
     began = time.perf_counter()
     while True:
+        eventually(lambda: engine.workers == CODE.workers, PATIENCE)
         stop = cm.Everyone() | cm.Deadline(WAIT)
         result = cm.map(
             answers, inputs, code=CODE, engine=engine, stop=stop, on_error="record", **ONCE
@@ -103,9 +105,10 @@ def _wait_for_all(engine: Engine, inputs: np.ndarray) -> float:
             raise RuntimeError(f"after {passed:.0f} s some workers still do not answer:\n{result}")
 
 
-def _seen(result: cm.MapResult) -> str:
-    if SLOT in result.failed:
-        return f"failed: {type(result.failed[SLOT]).__name__}"
-    if SLOT in result.abandoned:
+def _seen(result: cm.MapResult, faulty: tuple[int, int]) -> str:
+    slot, worker = faulty
+    if slot in result.failed:
+        return f"failed: {type(result.failed[slot]).__name__}"
+    if slot in result.abandoned:
         return "abandoned"
-    return "rejected" if SLOT in result.rejected else "answered"
+    return "rejected" if worker in result.rejected else "answered"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import codedmap as cm
 from . import cgroups
 from .clusters import Cluster
 from .faults import FAULTS, Fault
-from .faulty_engine import FaultyEngine
+from .faulty_engine import FaultyEngine, numbers
 from .job import ONCE, answers, rows
 
 __all__ = ["CODE", "DEADLINE", "SHARE", "STOP", "Outlier", "Wave", "soak"]
@@ -86,27 +87,33 @@ def soak(cluster: Cluster, waves: int, seed: int) -> Iterator[Wave]:
     with cluster.engine(CODE.workers) as engine:
         for number in range(waves):
             rng = np.random.default_rng([seed, number])
-            faulty = np.flatnonzero(rng.random(CODE.workers) < SHARE).tolist()
-            faults = {slot: possible[rng.integers(len(possible))] for slot in faulty}
+            places = np.flatnonzero(rng.random(CODE.workers) < SHARE).tolist()
+            drawn = {place: possible[rng.integers(len(possible))] for place in places}
+            workers = numbers(engine)  # fewer while some are being replaced
+            faulty = FaultyEngine(
+                engine, {workers[k]: fault for k, fault in drawn.items() if k < len(workers)}
+            )
             inputs = rows(ROWS, seed=int(rng.integers(1 << 30)))
             began = time.perf_counter()
             # With no answer in time, the result is flagged instead of an exception.
-            result = cm.map(
-                answers,
-                inputs,
-                code=CODE,
-                engine=FaultyEngine(engine, faults),
-                **ONCE,
-                stop=STOP,
-                on_error="record",
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "the code has 25 workers and the engine")
+                result = cm.map(
+                    answers,
+                    inputs,
+                    code=CODE,
+                    engine=faulty,
+                    **ONCE,
+                    stop=STOP,
+                    on_error="record",
+                )
             seconds = time.perf_counter() - began
             cgroups.thaw()
-            yield _wave(number, faults, inputs, result, seconds)
+            yield _wave(number, faulty, inputs, result, seconds)
 
 
 def _wave(
-    number: int, faults: dict[int, Fault], inputs: np.ndarray, result: cm.MapResult, seconds: float
+    number: int, faulty: FaultyEngine, inputs: np.ndarray, result: cm.MapResult, seconds: float
 ) -> Wave:
     assert result.stderr is not None
     truth = answers(inputs)
@@ -114,6 +121,8 @@ def _wave(
     values = result.values if len(result.answered) else np.full_like(truth, np.nan)
     wrong = result.exact & ~(np.abs(values - truth).max(axis=1) <= OFF)
     outliers = []
+    slots = faulty.slots(result)
+    faults = {slot: faulty.faults[worker] for slot, worker in slots.items()}
     # Wrong rows are attributed to faults by their values; noise, which matches anything, comes last.
     for slot, fault in sorted(faults.items(), key=lambda item: item[1].name == "answers noise"):
         if slot in result.answered and (fault.outlier or fault.name == "answers NaN"):
@@ -124,7 +133,7 @@ def _wave(
                 False  # of another worker with this fault
             )
             wrong &= ~own
-            outliers.append(Outlier(fault.name, slot in result.rejected, int(own.sum())))
+            outliers.append(Outlier(fault.name, slots[slot] in result.rejected, int(own.sum())))
     return Wave(
         number,
         len(faults),
@@ -136,7 +145,7 @@ def _wave(
         int((~result.exact).sum()),
         _lost(result),
         int(wrong.sum()),
-        len(set(result.rejected) - set(faults)),
+        len(set(result.rejected) - set(faulty.faults)),
         tuple(outliers),
         _children(),
         threading.active_count(),

@@ -6,13 +6,24 @@ See `codedmap.engines.scripted`, where they are written.
 from .engines.scripted import Act as Act
 from .engines.scripted import Faulty as Faulty
 from .engines.scripted import Scripted as Scripted
+from .engines.scripted import ScriptedCluster as ScriptedCluster
 from .engines.scripted import corrupt as corrupt
 from .engines.scripted import crash as crash
 from .engines.scripted import fail as fail
 from .engines.scripted import late as late
 from .engines.scripted import never as never
 
-__all__ = ["Act", "Faulty", "Scripted", "corrupt", "crash", "fail", "late", "never"]
+__all__ = [
+    "Act",
+    "Faulty",
+    "Scripted",
+    "ScriptedCluster",
+    "corrupt",
+    "crash",
+    "fail",
+    "late",
+    "never",
+]
 
 for _name in __all__:
     # Pickles, reprs and the documentation name things where people find them.

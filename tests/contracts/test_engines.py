@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +21,8 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Act, Faulty, Scripted, crash, fail, late
+from codedmap.errors import KeptLost, NotStarted
+from codedmap.testing import Act, Faulty, Scripted, ScriptedCluster, crash, fail, late
 
 from ..processes import (
     ANSWER,
@@ -59,7 +62,39 @@ class Row:
     """Makes it in a script: an ``engine`` of two workers, whose first straggles, and its ``owner``."""
     needs: str = ""
     """The fixture of a cluster that must stand."""
+    replace: Callable[[Any], Any] = lambda engine: None
+    """Has a worker join in place of one that has died, if the cluster does not."""
     folder: Path = Path()
+
+    @property
+    def members(self) -> bool:
+        """Whether its workers join and leave, so that one that dies is not replaced by another of its number."""
+        return hasattr(self.engine, "members")
+
+    @property
+    def setup(self) -> bool:
+        """Whether its workers can be set up."""
+        return hasattr(self.engine, "setup")
+
+    def lives(self, workers: int, *lives: list[Act]) -> Script:
+        """What worker 0 of so many does until it ends, and then those that take its place."""
+        script: dict[int, list[Act]] = {}
+        worker, numbers = 0, itertools.count(workers)
+        for life in lives:
+            script.setdefault(worker, []).extend(life)
+            # Workers that are scripted do not end because a call was abandoned.
+            if self.members and (life[-1].crash or self.engine is not ScriptedCluster):
+                worker = next(numbers)
+        return script
+
+    def successor(self, engine: Any, worker: int, numbers: Iterator[int]) -> int:
+        """The worker that takes the place of one that has ended; numbers: those not used yet."""
+        if not self.members or worker in engine.members():
+            return worker
+        self.replace(engine)
+        number = next(numbers)
+        assert eventually(lambda: number in engine.members(), ANSWER), engine.members()
+        return number
 
     def __call__(
         self, workers: int, script: Script | None = None, *, grace: float = 0.5
@@ -76,6 +111,14 @@ def local(workers: int, script: Script, grace: float, _: Path) -> Iterator[cm.en
 @contextmanager
 def scripted(workers: int, script: Script, _: float, __: Path) -> Iterator[cm.engines.Engine]:
     with Scripted(workers, script) as engine:
+        yield engine
+
+
+@contextmanager
+def scripted_cluster(
+    workers: int, script: Script, _: float, __: Path
+) -> Iterator[cm.engines.Engine]:
+    with ScriptedCluster([None] * workers, script) as engine:
         yield engine
 
 
@@ -126,11 +169,11 @@ class LetGo(Faulty):
         super().__init__(engine, script)
         self._path = path
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        act = self._script.next(slot)
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        act = self._script.next(worker)
         if act.seconds >= STRAGGLER:
-            return self._engine.submit(slot, Held(fn, self._path), payload)
-        return Faulty(self._engine, {slot: act}).submit(slot, fn, payload)
+            return self._engine.submit(worker, Held(fn, self._path), payload)
+        return Faulty(self._engine, {worker: act}).submit(worker, fn, payload)
 
 
 @dataclass(frozen=True)
@@ -143,7 +186,7 @@ class Held:
         return self.fn(payload)
 
 
-NOT_PINNED = 'Slots are not pinned to workers: a value "kept" is sent along with each call.'
+NOT_PINNED = 'Calls are not pinned to workers: a value "kept" is sent along with each call.'
 HOLDS = "A straggler goes on and holds its worker."
 JOINS = "The standard pools wait for stragglers when the program ends"
 BREAKS = (
@@ -151,21 +194,22 @@ BREAKS = (
     "pending"
 )
 NO_QUEUE = "Calls run in the caller's thread when they are submitted"
+LIKE_SCRIPTED = "A `Scripted` engine whose workers join and leave."
 ENDS = "A thread that ends its process ends the caller's."
 POOL = {
-    "a_slot_is_the_same_worker_while_it_lives": NOT_PINNED,
-    "calls_of_one_slot_run_one_at_a_time_in_order": NOT_PINNED,
+    "a_number_is_the_same_worker_while_it_lives": NOT_PINNED,
+    "calls_of_one_worker_run_one_at_a_time_in_order": NOT_PINNED,
     "healthy_workers_survive_what_happens_to_others": NOT_PINNED,
     "abandoning_kills_nobody_before_grace": NOT_PINNED,
-    "abandoned_stragglers_do_not_delay_their_own_slots": HOLDS,
+    "abandoned_stragglers_do_not_hold_their_workers": HOLDS,
     "stragglers_do_not_delay_leaving_the_block": HOLDS,
     "stragglers_do_not_delay_the_end_of_the_program": JOINS,
     "nothing_is_left_of_stragglers_when_they_are_abandoned": HOLDS,
 }
 CRASHES = (
     "one_crash_costs_one_answer",
-    "a_slot_works_again_after_each_crash",
-    "calls_that_wait_behind_a_crash_are_answered",
+    "a_worker_is_replaced_after_each_crash",
+    "calls_that_wait_behind_a_crash_do_not_crash",
     "a_worker_that_is_told_to_end_costs_one_answer",
     "what_was_kept_is_lost_in_a_crash_and_can_be_kept_again",
     "nothing_is_left_of_crashes",
@@ -189,6 +233,19 @@ ROWS = [
             NO_QUEUE,
         ),
         source="owner = engine = cm.testing.Scripted(2, {0: cm.testing.late(150)})",
+    ),
+    Row(
+        "ScriptedCluster",
+        scripted_cluster,
+        ScriptedCluster,
+        {
+            "a_worker_that_is_told_to_end_costs_one_answer": LIKE_SCRIPTED,
+            "what_is_abandoned_before_it_begins_never_runs": LIKE_SCRIPTED,
+            "calls_that_wait_behind_a_crash_do_not_crash": LIKE_SCRIPTED,
+            "a_call_that_waits_for_a_worker_that_dies_has_not_started": LIKE_SCRIPTED,
+        },
+        source="owner = engine = cm.testing.ScriptedCluster(['a', 'b'], {0: cm.testing.late(150)})",
+        replace=ScriptedCluster.join,
     ),
     Row(
         "threads",
@@ -231,8 +288,10 @@ ROWS = [
 LAWS: list[str] = []
 
 
-def law(test: Callable[..., None]) -> Callable[..., None]:
-    """Replay a test over the table; a row that is excused says why."""
+def law(
+    test: Callable[..., None], which: Callable[[Row], bool] = lambda row: True
+) -> Callable[..., None]:
+    """Replay a test over the table, or some rows of it; a row that is excused says why."""
     name = test.__name__.removeprefix("test_")
     LAWS.append(name)
     rows = [
@@ -242,8 +301,19 @@ def law(test: Callable[..., None]) -> Callable[..., None]:
             marks=[pytest.mark.skip(row.cannot[name])] if name in row.cannot else [],
         )
         for row in ROWS
+        if which(row)
     ]
     return pytest.mark.parametrize("row", rows, indirect=True)(test)
+
+
+def law_of_members(test: Callable[..., None]) -> Callable[..., None]:
+    """A law of engines whose workers join and leave."""
+    return law(test, lambda row: row.members)
+
+
+def law_of_setups(test: Callable[..., None]) -> Callable[..., None]:
+    """A law of engines whose workers can be set up."""
+    return law(test, lambda row: row.setup)
 
 
 @pytest.fixture
@@ -261,29 +331,34 @@ def row(request, tmp_path):
 @law
 def test_one_crash_costs_one_answer(row):
     with row(3, {0: late(0.5), 1: crash(0.1), 2: late(0.5)}) as engine:
-        futures = [engine.submit(slot, same, slot) for slot in range(3)]
+        futures = [engine.submit(worker, same, worker) for worker in range(3)]
         assert isinstance(futures[1].exception(ANSWER), cm.WorkerCrashed)
         assert [futures[0].result(ANSWER), futures[2].result(ANSWER)] == [0, 2]
 
 
 @law
-def test_a_slot_works_again_after_each_crash(row):
-    with row(2, {0: [crash(), Act(), crash(), crash(), Act()]}) as engine:
-        answers = []
+def test_a_worker_is_replaced_after_each_crash(row):
+    with row(2, row.lives(2, [crash()], [Act(), crash()], [crash()], [Act()])) as engine:
+        answers, worker, numbers = [], 0, itertools.count(2)
         for _ in range(5):
-            future = engine.submit(0, same, "answer")
-            answers.append(type(future.exception(ANSWER)) if future.exception(ANSWER) else "answer")
+            error = engine.submit(worker, same, "answer").exception(ANSWER)
+            answers.append(type(error) if error else "answer")
+            worker = row.successor(engine, worker, numbers)
     lost = cm.WorkerCrashed
     assert answers == [lost, "answer", lost, lost, "answer"]
 
 
 @law
-def test_calls_that_wait_behind_a_crash_are_answered(row):
-    with row(2, {0: [crash(0.2), Act(), crash(0.2), Act()]}) as engine:
+def test_calls_that_wait_behind_a_crash_do_not_crash(row):
+    with row(2, row.lives(2, [crash(0.2)], [Act(), crash(0.2)], [Act()])) as engine:
         futures = [engine.submit(0, same, k) for k in range(4)]
-        assert [futures[1].result(ANSWER), futures[3].result(ANSWER)] == [1, 3]
-        assert isinstance(futures[0].exception(ANSWER), cm.WorkerCrashed)
-        assert isinstance(futures[2].exception(ANSWER), cm.WorkerCrashed)
+        found = [future.exception(ANSWER) for future in futures]
+        assert isinstance(found[0], cm.WorkerCrashed)
+        if row.members:
+            assert all(isinstance(error, NotStarted | cm.WorkerCrashed) for error in found[1:])
+        else:
+            assert isinstance(found[2], cm.WorkerCrashed)
+            assert [futures[1].result(), futures[3].result()] == [1, 3]
 
 
 def told_to_end(_: Any) -> None:
@@ -298,7 +373,9 @@ def test_a_worker_that_is_told_to_end_costs_one_answer(row):
         futures = [engine.submit(0, told_to_end, None), engine.submit(0, same, 0)]
         futures.append(engine.submit(1, same, 1))
         assert isinstance(futures[0].exception(ANSWER), cm.WorkerCrashed)
-        assert [future.result(ANSWER) for future in futures[1:]] == [0, 1]
+        behind = futures[1].exception(ANSWER)
+        assert isinstance(behind, NotStarted) if row.members else futures[1].result() == 0
+        assert futures[2].result(ANSWER) == 1
 
 
 # What fn raises.
@@ -330,7 +407,7 @@ def test_exceptions_keep_their_type_and_the_text_of_their_traceback(row):
 @law
 def test_an_exception_costs_no_other_answer(row):
     with row(3, {1: fail(LookupError("here"))}) as engine:
-        futures = [engine.submit(slot, same, slot) for slot in range(3)]
+        futures = [engine.submit(worker, same, worker) for worker in range(3)]
         assert isinstance(futures[1].exception(ANSWER), LookupError)
         assert [futures[0].result(ANSWER), futures[2].result(ANSWER)] == [0, 2]
 
@@ -358,17 +435,17 @@ class Counting:
 def test_the_same_call_twice_runs_twice(row, tmp_path):
     count = Counting(tmp_path / "count")
     with row(2) as engine:
-        futures = [engine.submit(slot, count, "same") for slot in (0, 0, 1, 1)]
+        futures = [engine.submit(worker, count, "same") for worker in (0, 0, 1, 1)]
         assert [future.result(ANSWER) for future in futures] == ["same"] * 4
     assert count.calls == 4
 
 
 @law
-def test_a_slot_is_the_same_worker_while_it_lives(row):
+def test_a_number_is_the_same_worker_while_it_lives(row):
     with row(3) as engine:
-        first = [engine.submit(slot, who, None).result(ANSWER) for slot in range(3)]
+        first = [engine.submit(worker, who, None).result(ANSWER) for worker in range(3)]
         for _ in range(3):
-            futures = [engine.submit(slot, who, None) for slot in (2, 0, 1)]
+            futures = [engine.submit(worker, who, None) for worker in (2, 0, 1)]
             assert [future.result(ANSWER) for future in futures] == [first[2], first[0], first[1]]
 
 
@@ -386,7 +463,7 @@ class Logging:
 
 
 @law
-def test_calls_of_one_slot_run_one_at_a_time_in_order(row, tmp_path):
+def test_calls_of_one_worker_run_one_at_a_time_in_order(row, tmp_path):
     with row(2) as engine:
         futures = [engine.submit(0, Logging(tmp_path / "log"), k) for k in range(6)]
         wait(futures, ANSWER)
@@ -398,14 +475,14 @@ def test_calls_of_one_slot_run_one_at_a_time_in_order(row, tmp_path):
 
 
 @law
-def test_a_straggler_does_not_delay_other_slots(row):
+def test_a_straggler_does_not_delay_other_workers(row):
     with row(3, {0: late(STRAGGLER)}) as engine:
         straggler = engine.submit(0, same, 0)
         began = time.monotonic()
         for abandoned in (False, True):
             if abandoned:
                 engine.abandon([straggler])
-            futures = [engine.submit(slot, same, k) for k in range(3) for slot in (1, 2)]
+            futures = [engine.submit(worker, same, k) for k in range(3) for worker in (1, 2)]
             assert [future.result(ANSWER) for future in futures] == [0, 0, 1, 1, 2, 2]
         assert time.monotonic() - began < SOON
         assert abandoned
@@ -415,7 +492,7 @@ def test_a_straggler_does_not_delay_other_slots(row):
 def test_neither_submitting_nor_abandoning_waits_for_a_straggler(row):
     with row(2, dict.fromkeys((0, 1), late(STRAGGLER)), grace=STRAGGLER) as engine:
         began = time.monotonic()
-        futures = [engine.submit(slot, same, k) for k in range(20) for slot in (0, 1)]
+        futures = [engine.submit(worker, same, k) for k in range(20) for worker in (0, 1)]
         engine.abandon(futures[:10])
         engine.abandon(futures[5:])
         engine.abandon(futures)
@@ -423,23 +500,24 @@ def test_neither_submitting_nor_abandoning_waits_for_a_straggler(row):
 
 
 @law
-def test_abandoned_stragglers_do_not_delay_their_own_slots(row):
-    script = {slot: [late(STRAGGLER), Act(), late(STRAGGLER), Act()] for slot in (0, 1)}
-    with row(2, script, grace=0.3) as engine:
+def test_abandoned_stragglers_do_not_hold_their_workers(row):
+    script = row.lives(1, [late(STRAGGLER)], [Act(), late(STRAGGLER)], [Act()])
+    with row(1, script, grace=0.3) as engine:
+        worker, numbers = 0, itertools.count(1)
         for _ in range(2):
-            stragglers = [engine.submit(slot, same, "late") for slot in (0, 1)]
+            straggler = engine.submit(worker, same, "late")
             began = time.monotonic()
-            engine.abandon(stragglers)
-            answers = [engine.submit(slot, same, slot) for slot in (0, 1)]
-            assert [future.result(ANSWER) for future in answers] == [0, 1]
+            engine.abandon([straggler])
+            assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
+            worker = row.successor(engine, worker, numbers)
+            assert engine.submit(worker, same, "answer").result(ANSWER) == "answer"
             assert time.monotonic() - began < SOON
-            assert all(isinstance(s.exception(ANSWER), cm.errors.Abandoned) for s in stragglers)
 
 
 @law
 def test_stragglers_do_not_delay_leaving_the_block(row):
     with row(3, dict.fromkeys(range(3), late(STRAGGLER)), grace=STRAGGLER) as engine:
-        stragglers = [engine.submit(slot, same, 0) for slot in range(3)]
+        stragglers = [engine.submit(worker, same, 0) for worker in range(3)]
         engine.abandon(stragglers[:1])
         began = time.monotonic()
     assert time.monotonic() - began < SOON
@@ -482,11 +560,11 @@ def test_every_future_is_done_when_the_block_has_been_left(row):
 @law
 def test_abandoning_kills_nobody_before_grace(row):
     with row(2, {0: [Act(), late(0.5)]}, grace=STRAGGLER) as engine:
-        before = [engine.submit(slot, who, None).result(ANSWER) for slot in (0, 1)]
-        kept = [engine.keep(slot, [slot]) for slot in (0, 1)]
+        before = [engine.submit(worker, who, None).result(ANSWER) for worker in (0, 1)]
+        kept = [engine.keep(worker, [worker]) for worker in (0, 1)]
         engine.abandon([engine.submit(0, same, "late")])
-        assert [engine.submit(slot, who, None).result(ANSWER) for slot in (0, 1)] == before
-        assert [engine.submit(slot, same, kept[slot]).result(ANSWER) for slot in (0, 1)] == [
+        assert [engine.submit(worker, who, None).result(ANSWER) for worker in (0, 1)] == before
+        assert [engine.submit(worker, same, kept[worker]).result(ANSWER) for worker in (0, 1)] == [
             [0],
             [1],
         ]
@@ -495,29 +573,40 @@ def test_abandoning_kills_nobody_before_grace(row):
 
 @law
 def test_healthy_workers_survive_what_happens_to_others(row):
-    script = {0: [Act(), late(STRAGGLER), Act(), crash(), Act(), late(STRAGGLER), Act()]}
+    script = row.lives(
+        3,
+        [Act(), late(STRAGGLER)],
+        [Act(), crash()],
+        [Act(), late(STRAGGLER)],
+        [Act()],
+    )
     with row(3, script, grace=0.3) as engine:
-        before = [engine.submit(slot, who, None).result(ANSWER) for slot in range(3)]
+        before = [engine.submit(worker, who, None).result(ANSWER) for worker in range(3)]
         kept = engine.keep(2, [7])
+        worker, numbers = 0, itertools.count(3)
         for _ in range(3):
-            trouble = engine.submit(0, same, "trouble")
+            trouble = engine.submit(worker, same, "trouble")
             healthy = engine.submit(1, nap, 0.05)
             engine.abandon([trouble, healthy])
-            assert engine.submit(0, same, "well").result(ANSWER) == "well"
-        after = [engine.submit(slot, who, None).result(ANSWER) for slot in range(3)]
-        assert after[1:] == before[1:]
+            assert isinstance(trouble.exception(ANSWER), cm.errors.WorkerLost)
+            worker = row.successor(engine, worker, numbers)
+            assert engine.submit(worker, same, "well").result(ANSWER) == "well"
+        after = [engine.submit(worker, who, None).result(ANSWER) for worker in (1, 2)]
+        assert after == before[1:]
         assert engine.submit(2, same, kept).result(ANSWER) == [7]
 
 
 @law
 def test_what_is_abandoned_before_it_begins_never_runs(row, tmp_path):
     count = Counting(tmp_path / "count")
-    with row(2, {slot: [late(0.4)] + 5 * [Act()] for slot in (0, 1)}, grace=STRAGGLER) as engine:
-        first = [engine.submit(slot, same, 0) for slot in (0, 1)]
-        queued = [engine.submit(slot, count, 0) for _ in range(5) for slot in (0, 1)]
+    with row(
+        2, {worker: [late(0.4)] + 5 * [Act()] for worker in (0, 1)}, grace=STRAGGLER
+    ) as engine:
+        first = [engine.submit(worker, same, 0) for worker in (0, 1)]
+        queued = [engine.submit(worker, count, 0) for _ in range(5) for worker in (0, 1)]
         engine.abandon(queued[4:])
         wait(first + queued[:4], ANSWER)
-        last = [engine.submit(slot, same, 1).result(ANSWER) for slot in (0, 1)]
+        last = [engine.submit(worker, same, 1).result(ANSWER) for worker in (0, 1)]
     assert last == [1, 1]
     assert 4 <= count.calls <= 4 + row.prefetch
 
@@ -525,7 +614,7 @@ def test_what_is_abandoned_before_it_begins_never_runs(row, tmp_path):
 @law
 def test_abandoning_what_is_over_changes_nothing(row):
     with row(2, {1: fail(ValueError("over"))}) as engine:
-        over = [engine.submit(slot, same, slot) for slot in (0, 1)]
+        over = [engine.submit(worker, same, worker) for worker in (0, 1)]
         wait(over, ANSWER)
         engine.abandon(over)
         engine.abandon(over)
@@ -597,14 +686,16 @@ def test_what_is_kept_stands_for_the_function_or_the_payload_or_both(row):
 
 @law
 def test_what_was_kept_is_lost_in_a_crash_and_can_be_kept_again(row):
-    with row(2, {0: [crash(), Act(), Act()]}) as engine:
+    with row(2, row.lives(2, [crash()], [Act(), Act()])) as engine:
         lost, elsewhere = engine.keep(0, [0]), engine.keep(1, [1])
         assert isinstance(engine.submit(0, same, None).exception(ANSWER), cm.WorkerCrashed)
         assert lost.lost
-        assert isinstance(engine.submit(0, same, lost).exception(ANSWER), cm.errors.KeptLost)
+        gone = NotStarted if row.members else KeptLost
+        assert isinstance(engine.submit(0, same, lost).exception(ANSWER), gone)
         assert not elsewhere.lost
         assert engine.submit(1, same, elsewhere).result(ANSWER) == [1]
-        assert engine.submit(0, same, engine.keep(0, [2])).result(ANSWER) == [2]
+        worker = row.successor(engine, 0, itertools.count(2))
+        assert engine.submit(worker, same, engine.keep(worker, [2])).result(ANSWER) == [2]
 
 
 # What is left.
@@ -630,7 +721,7 @@ def megabyte(k: int) -> np.ndarray:
 def test_nothing_is_left_after_normal_use(row, left):
     with row(3) as engine:
         kept = engine.keep(0, megabyte(3))
-        futures = [engine.submit(slot, np.negative, megabyte(slot)) for slot in range(3)]
+        futures = [engine.submit(worker, np.negative, megabyte(worker)) for worker in range(3)]
         futures.append(engine.submit(0, np.negative, kept))
         for k, future in enumerate(futures):
             assert np.array_equal(future.result(ANSWER), -megabyte(k))
@@ -644,7 +735,8 @@ def test_nothing_is_left_of_crashes(row, left):
         engine.keep(0, megabyte(0))
         futures = [engine.submit(s, np.negative, megabyte(s)) for s in (0, 0, 1, 1, 1, 2, 2)]
         wait(futures, ANSWER)
-        assert [future.exception() is None for future in futures] == 4 * [False] + 3 * [True]
+        answered = [future.exception() is None for future in futures]
+        assert answered == [*4 * [False], not row.members, True, True]
         assert eventually(lambda: shm_names() == [])
     assert eventually(lambda: not left()), left()
 
@@ -660,6 +752,165 @@ def test_nothing_is_left_of_stragglers_when_they_are_abandoned(row, left):
         futures.append(engine.submit(0, np.negative, megabyte(0)))
     assert eventually(lambda: not left()), left()
     assert all(future.done() for future in futures)
+
+
+# Workers that join and leave.
+
+
+@law_of_members
+def test_numbers_are_never_used_again_and_who_watches_is_called(row):
+    with row(2, {**row.lives(2, [crash()], [crash()]), 1: crash()}) as engine:
+        seen: list[set[int]] = []
+
+        def look() -> None:
+            seen.append(set(engine.members()))
+
+        engine.watch(look)
+        assert set(engine.members()) == {0, 1}
+        worker, numbers = 0, itertools.count(2)
+        for number in (2, 3):
+            assert isinstance(engine.submit(worker, same, None).exception(ANSWER), cm.WorkerCrashed)
+            worker = row.successor(engine, worker, numbers)
+            assert worker == number
+            assert eventually(lambda n=number: seen and seen[-1] == {1, n}), seen
+            assert engine.workers == 2
+        assert {1} in seen or {1, 2} in seen  # a spare worker takes the place at once
+        engine.unwatch(look)
+        seen.clear()
+        assert isinstance(engine.submit(1, same, None).exception(ANSWER), cm.WorkerCrashed)
+        assert seen == []
+
+
+@law_of_members
+def test_who_watches_knows_of_a_death_before_the_calls_fail(row):
+    with row(2, {0: [crash(0.2)]}) as engine:
+        living = []
+        for call in (engine.submit(0, same, 0), engine.submit(0, same, 1)):
+            call.add_done_callback(lambda _: living.append(0 in engine.members()))
+            call.exception(ANSWER)
+        assert eventually(lambda: len(living) == 2)
+        assert not living[0]
+
+
+@law_of_members
+def test_a_call_that_waits_for_a_worker_that_dies_has_not_started(row):
+    with row(2, {0: [crash(0.3)]}) as engine:
+        running, waiting = engine.submit(0, same, 0), engine.submit(0, same, 1)
+        kept = engine.keep(0, "behind them")
+        assert isinstance(running.exception(ANSWER), cm.WorkerCrashed)
+        assert isinstance(waiting.exception(ANSWER), NotStarted)
+        assert eventually(lambda: kept.lost)
+
+
+@law_of_members
+def test_calls_to_a_worker_that_has_gone_fail_without_having_started(row):
+    with row(2, {0: [crash()]}) as engine:
+        assert isinstance(engine.submit(0, same, 0).exception(ANSWER), cm.WorkerCrashed)
+        assert isinstance(engine.submit(0, same, 0).exception(ANSWER), NotStarted)
+        assert engine.keep(0, "lost").lost
+        with pytest.raises(cm.InvalidArgument, match="worker=99 is none of this engine"):
+            engine.submit(99, same, 0)
+
+
+@law
+def test_a_future_runs_when_its_worker_has_been_sent_the_call_and_not_before(row):
+    with row(1, {0: [late(0.5)]}) as engine:
+        first, second = engine.submit(0, same, 1), engine.submit(0, same, 2)
+        if not hasattr(second, "begun"):
+            pytest.skip("its futures do not say when they began")
+        assert eventually(lambda: first.begun)
+        assert first.running()
+        assert not second.begun
+        assert not second.running()
+        assert [first.result(ANSWER), second.result(ANSWER)] == [1, 2]
+        assert second.begun[-1] - first.begun[-1] >= 0.1
+
+
+# Setting up workers.
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """Notes each worker that it sets up, and fails there if it is to."""
+
+    path: Path
+    error: Exception | None = None
+
+    def __call__(self) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{who(None)}\n")
+        if self.error is not None:
+            raise self.error
+
+    def done(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+
+@law_of_setups
+def test_each_worker_is_set_up_once_before_its_first_call_and_later_ones_too(row, tmp_path):
+    setup = SetUp(tmp_path / "set up")
+    with row(2, row.lives(2, [Act(), Act(), crash()], [Act()])) as engine:
+        engine.setup(setup)
+        workers = []
+        for worker in (0, 1, 0, 1):
+            workers.append(str(engine.submit(worker, who, None).result(ANSWER)))
+            assert setup.done() == list(dict.fromkeys(workers))
+        assert isinstance(engine.submit(0, same, None).exception(ANSWER), cm.WorkerCrashed)
+        worker = row.successor(engine, 0, itertools.count(2))
+        workers.append(str(engine.submit(worker, who, None).result(ANSWER)))
+        assert setup.done() == list(dict.fromkeys(workers))
+        assert len(setup.done()) == 3
+
+
+@law_of_setups
+def test_where_a_setup_raises_calls_fail_with_what_it_raised_as_the_cause(row, tmp_path):
+    setup = SetUp(tmp_path / "set up", Unlucky(7, "no licence"))
+    with row(1) as engine:
+        engine.setup(SetUp(tmp_path / "before"))
+        engine.setup(setup)
+        engine.setup(SetUp(tmp_path / "after"))
+        for _ in range(2):
+            error = engine.submit(0, same, None).exception(ANSWER)
+            assert type(error) is cm.EngineError
+            assert "could not be set up, because SetUp raised" in str(error)
+            assert type(error.__cause__) is Unlucky
+        assert [len(SetUp(tmp_path / name).done()) for name in ("before", "set up", "after")] == [
+            1,
+            1,
+            0,
+        ]
+
+
+@law_of_setups
+def test_a_setup_that_ends_its_worker_costs_one_call_each_time(row):
+    with row(2) as engine:
+        engine.setup(EndsFirst(row.folder / "ended"))
+        assert isinstance(engine.submit(0, same, 0).exception(ANSWER), cm.WorkerCrashed)
+        worker = row.successor(engine, 0, itertools.count(2))
+        assert engine.submit(worker, same, 1).result(ANSWER) == 1
+
+
+@dataclass(frozen=True)
+class EndsFirst:
+    """Ends the first worker that it sets up."""
+
+    path: Path
+
+    def __call__(self) -> None:
+        if not self.path.exists():
+            self.path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@law_of_setups
+def test_a_setup_that_cannot_be_sent_or_called_is_refused_at_once(row):
+    with row(1) as engine:
+        lock = threading.Lock()
+        with pytest.raises(cm.errors.CannotSend, match="cannot be sent to another process"):
+            engine.setup(lambda: lock)
+        with pytest.raises(cm.InvalidArgument, match="give a function without arguments"):
+            engine.setup(3)
+        assert engine.submit(0, same, "well").result(ANSWER) == "well"
 
 
 # The table itself.

@@ -1,85 +1,97 @@
-"""Slots on workers that join and leave, on a toy cluster: which slots share a worker, and for how long."""
+"""Workers that join and leave, on a toy cluster: their numbers, and what becomes of their calls."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 import codedmap as cm
-from codedmap.engines import cluster_engine
-from codedmap.engines.cluster import Cluster
-from codedmap.engines.cluster_engine import ClusterEngine, Placement
+from codedmap.contracts.engine import Member
+from codedmap.engines.cluster_engine import ClusterEngine
 from codedmap.engines.transport.parcel import pack
 from codedmap.engines.transport.serve import serve
+from codedmap.errors import NotStarted
 
 from ..processes import ANSWER, eventually
 
-PATIENCE = 0.5
-LONG = 60.0
 
-
-class Toy(Cluster):
+class Toys(ClusterEngine):
     """Workers by name, each of which answers every call with its name."""
 
     kind = "toy"
 
-    def __init__(self, _: str, *, names: list[str]) -> None:
-        super().__init__(asyncio.new_event_loop())
+    def __init__(self, *names: str, workers: int | None = None, grace: float | None = None) -> None:
+        super().__init__(workers, grace, asyncio.new_event_loop())
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.names = names
         self.held: dict[str, Future[None]] = {}
         """Workers that answer only when this is done."""
         self.dead: set[str] = set()
+        self.refused = False
         self.dismissed: list[tuple[str, threading.Thread]] = []
+        self.ended: list[str] = []
+        self.released: list[str] | None = None
+        self._wait(self._begin({name: Member(name) for name in names}))
 
-    open = True
+    def _is_open(self):
+        return True
 
-    def check_open(self):
-        pass
-
-    def watch(self, on_event):
-        self.on_event = on_event
-        return {name: (name,) for name in self.names}
-
-    async def admit(self, worker):
-        return (worker,)
-
-    def sender(self, worker):
-        return partial(self._serve, worker)
-
-    def _serve(self, worker, request, slot, number):
+    def _send(self, queue, request, count):
         answer: Future[object] = Future()
-        if worker in self.dead:
-            answer.set_exception(self.crash_error(worker))
+        if self.refused:
+            answer.set_exception(cm.EngineError("nothing can be sent"))
+            return answer
+        if queue.name in self.dead:
+            answer.set_exception(self._crash_error(queue.name))
             return answer
 
         def done(_):
-            answer.set_result(serve(replace(request, content=pack((str, worker), None))))
+            answer.set_result(serve(replace(request, content=pack((str, queue.name), None))))
 
-        self.held.get(worker, _ready()).add_done_callback(done)
+        self.held.get(queue.name, _ready()).add_done_callback(done)
         return answer
 
-    def dismiss(self, worker):
-        self.dismissed.append((worker, threading.current_thread()))
+    def _dismiss(self, name):
+        self.dismissed.append((name, threading.current_thread()))
 
-    async def end(self, worker):
-        pass
+    async def _end(self, name):
+        self.ended.append(name)
 
-    async def release(self, workers, busy):
-        pass
+    async def _release(self, busy):
+        self.released = busy
 
-    def close(self):
+    def _disconnect(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    # What happens to the cluster.
+
+    def happen(self, function, *arguments) -> None:
+        async def do() -> None:
+            function(*arguments)
+
+        self._wait(do())
+
+    def join(self, name: str) -> None:
+        self.happen(self._join, name, Member(name))
+
+    def leave(self, name: str) -> None:
+        self.happen(self._leave, name, self._crash_error(name))
+
+    def hold(self, name: str) -> Future[None]:
+        return self.held.setdefault(name, Future())
+
+    def where(self, worker: int) -> str:
+        return self.submit(worker, str, "").result(ANSWER)
+
+    def names(self) -> dict[int, object]:
+        return {number: member.domain for number, member in self.members().items()}
 
 
 def _ready() -> Future[None]:
@@ -88,107 +100,163 @@ def _ready() -> Future[None]:
     return ready
 
 
-class Toys(ClusterEngine):
-    """An engine whose calls answer with the name of their worker."""
-
-    def __init__(self, names: list[str]) -> None:
-        super().__init__(partial(Toy, names=names), None, None)
-
-    def where(self, slot: int, seconds: float = ANSWER) -> str:
-        return self.submit(slot, str, "").result(seconds)
-
-    def send_event(self, what: str, worker: str) -> None:
-        async def send() -> None:
-            self._cluster.on_event(what, worker)
-            await asyncio.gather(*self._cluster._doing)
-
-        self._cluster.wait(send())
-
-    def hold(self, worker: str) -> Future[None]:
-        return self._cluster.held.setdefault(worker, Future())
+def test_a_worker_that_joins_has_a_new_number():
+    with Toys("a", "b") as engine:
+        assert engine.names() == {0: "a", 1: "b"}
+        engine.leave("b")
+        assert engine.names() == {0: "a"}
+        engine.join("b")
+        engine.join("c")
+        assert engine.names() == {0: "a", 2: "b", 3: "c"}
+        assert [engine.where(worker) for worker in (0, 2, 3)] == ["a", "b", "c"]
+        assert engine.workers == 3
 
 
-@contextmanager
-def toys(*names: str) -> Iterator[Toys]:
-    with Toys(list(names)) as engine:
-        yield engine
+def test_a_worker_that_joins_twice_has_one_number():
+    with Toys("a") as engine:
+        engine.join("a")
+        assert engine.names() == {0: "a"}
 
 
-def test_a_slot_waits_for_a_worker_of_its_own_before_it_shares_another(monkeypatch):
-    monkeypatch.setattr(cluster_engine, "_PATIENCE", LONG)
-    with toys("a", "b") as engine:
-        assert [engine.where(slot) for slot in (0, 1)] == ["a", "b"]
-        engine.send_event("left", "b")
-        call = engine.submit(1, str, "")
-        with pytest.raises(TimeoutError):
-            call.result(PATIENCE)
-        engine.send_event("joined", "c")
-        assert call.result(ANSWER) == "c"
+def test_no_more_than_so_many_are_used_and_another_takes_the_place_of_one_that_dies():
+    with Toys("a", "b", "c", workers=2) as engine:
+        assert engine.names() == {0: "a", 1: "b"}
+        engine.join("d")
+        engine.leave("d")  # a spare one
+        engine.leave("a")
+        assert engine.names() == {1: "b", 2: "c"}
+        engine.leave("b")
+        assert engine.names() == {2: "c"}
+        engine.join("e")
+        assert engine.names() == {2: "c", 3: "e"}
 
 
-def test_the_patience_of_one_slot_is_not_cut_short_by_that_of_another(monkeypatch):
-    monkeypatch.setattr(cluster_engine, "_PATIENCE", PATIENCE)
-    with toys("a", "b", "c") as engine:
-        engine.send_event("left", "b")
-        engine.send_event("joined", "d")
-        assert engine.where(1) == "d"
-        monkeypatch.setattr(cluster_engine, "_PATIENCE", LONG)
-        engine.send_event("left", "d")
-        call = engine.submit(1, str, "")
-        with pytest.raises(TimeoutError):
-            call.result(3 * PATIENCE)
-        engine.send_event("joined", "e")
-        assert call.result(ANSWER) == "e"
+def test_of_more_workers_than_are_used_those_are_used_that_are_apart():
+    class Hosts(Toys):
+        async def _begin(self, found):
+            await super()._begin({name: Member(name[0]) for name in found})
+
+    with Hosts("a1", "a2", "a3", "b1", "b2", "b3", workers=4) as engine:
+        assert list(engine.names().values()) == ["a", "b", "a", "b"]
 
 
-def test_a_slot_that_shared_a_worker_moves_to_the_next_that_comes_when_it_is_idle(monkeypatch):
-    monkeypatch.setattr(cluster_engine, "_PATIENCE", PATIENCE)
-    monkeypatch.setattr(cluster_engine, "_AGAIN", PATIENCE)
-    with toys("a", "b") as engine:
-        kept = engine.keep(1, "left here")
-        engine.send_event("left", "b")
-        assert engine.where(1) == "a"
-        assert kept.lost
-        kept = engine.keep(1, "left here")
+def test_calls_that_wait_for_a_worker_that_leaves_have_not_started():
+    with Toys("a", "b") as engine:
         go = engine.hold("a")
-        busy = engine.submit(1, str, "")
-        engine.send_event("joined", "c")
-        with pytest.raises(TimeoutError):
-            busy.result(2 * PATIENCE)
-        go.set_result(None)
-        assert busy.result(ANSWER) == "a"
-        assert eventually(lambda: engine.where(1) == "c")
+        kept = engine.keep(0, "first")
+        calls = [engine.submit(0, str, "") for _ in range(3)]
+        last = engine.keep(0, "last")
+        assert not calls[0].running()
+        engine.leave("a")
+        assert all(isinstance(call.exception(ANSWER), NotStarted) for call in calls)
         assert kept.lost
-        assert engine.where(0) == "a"
+        assert last.lost
+        go.set_result(None)
+        assert engine.where(1) == "b"
 
 
-def test_a_worker_found_dead_at_once_is_dismissed_in_the_thread_of_the_cluster():
-    with toys("a", "b") as engine:
-        toy, worker = engine._cluster, engine.where(0)
-        toy.dead.add(worker)
+def test_a_late_answer_of_a_worker_that_has_gone_changes_nothing():
+    with Toys("a") as engine:
+        go = engine.hold("a")
+        call = engine.submit(0, str, "")
+        assert call.running()
+        engine.leave("a")
+        go.set_result(None)
+        assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+
+
+def test_a_worker_found_dead_by_a_call_is_dismissed_in_the_thread_of_the_cluster():
+    with Toys("a", "b") as engine:
+        engine.dead.add("a")
         assert isinstance(engine.submit(0, str, "").exception(ANSWER), cm.WorkerCrashed)
-        assert eventually(lambda: toy.dismissed)
-        assert toy.dismissed == [(worker, toy._thread)]
+        assert eventually(lambda: engine.dismissed)
+        assert engine.dismissed == [("a", engine._thread)]
+        assert engine.names() == {1: "b"}
 
 
-def test_without_any_worker_calls_fail_and_say_so(monkeypatch):
-    monkeypatch.setattr(cluster_engine, "_PATIENCE", PATIENCE)
-    with toys("a") as engine:
-        engine.send_event("left", "a")
-        error = engine.submit(0, str, "").exception(ANSWER)
-        assert isinstance(error, cm.WorkerCrashed)
-        assert "the toy cluster has had no worker for this slot: start workers" in str(error)
+def test_a_dead_call_does_not_cost_a_worker_that_has_come_under_the_same_name():
+    with Toys("a") as engine:
+        before = engine._queues[0]
+        engine.leave("a")
+        engine.join("a")
+        engine._found_dead(before, engine._crash_error("a"))
+        engine.happen(lambda: None)
+        assert engine.names() == {1: "a"}
 
 
-def test_oversubscribed_slots_move_only_where_there_is_room_and_one_at_a_time():
-    placement = Placement({name: (name,) for name in "abc"}, 3)
-    for name in "bc":
-        placement.remove(name)
-    assert placement.fill() == {}
-    assert placement.fill([1, 2]) == {1: "a", 2: "a"}
-    assert placement.oversubscribed() == []
-    placement.add("d", ("d",))
-    assert placement.oversubscribed() == [1, 2]
-    placement.unassign(1)
-    assert placement.fill() == {1: "d"}
-    assert placement.oversubscribed() == []
+def test_after_grace_a_worker_that_still_runs_an_abandoned_call_is_ended():
+    with Toys("a", "b", grace=0.1) as engine:
+        go = engine.hold("a")
+        abandoned, behind = engine.submit(0, str, ""), engine.submit(0, str, "")
+        over = engine.submit(1, str, "")
+        assert over.result(ANSWER) == "b"
+        engine.abandon([abandoned, over])
+        assert isinstance(abandoned.exception(ANSWER), cm.errors.Abandoned)
+        assert isinstance(behind.exception(ANSWER), NotStarted)
+        assert eventually(lambda: engine.ended) == ["a"]
+        assert engine.names() == {1: "b"}
+        go.set_result(None)
+
+
+def test_when_the_whole_cluster_is_lost_every_call_fails_and_says_so():
+    with Toys("a", "b") as engine:
+        go = engine.hold("a")
+        calls = [engine.submit(0, str, ""), engine.submit(0, str, "")]
+        engine.happen(engine._lose, "the toys are broken")
+        for call in calls:
+            with pytest.raises(cm.EngineError, match="the toys are broken"):
+                call.result(ANSWER)
+        assert engine.members() == {}
+        go.set_result(None)
+
+
+def test_any_number_of_calls_may_fail_at_once_when_they_cannot_be_sent():
+    with Toys("a") as engine:
+        go = engine.hold("a")
+        calls = [engine.submit(0, str, "") for _ in range(5 * sys.getrecursionlimit())]
+        engine.refused = True
+        go.set_result(None)
+        assert calls[0].result(ANSWER) == "a"
+        for call in calls[1:]:
+            assert isinstance(call.exception(ANSWER), cm.EngineError)
+
+
+def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone():
+    engine = Toys("a", "b")
+    go = engine.hold("a")
+    engine.submit(0, str, "")
+    engine.leave("b")
+    engine.close()
+    assert engine.released == ["a"]
+    for worker in (0, 1):
+        with pytest.raises(cm.EngineError, match="the engine has been closed"):
+            engine.submit(worker, str, "")
+    engine.close()
+    go.set_result(None)
+
+
+def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatch):
+    engine = Toys("a")
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine._queues[0], "close", interrupted)
+    with pytest.raises(KeyboardInterrupt), engine:
+        pass
+    assert engine.released == []
+    assert not engine._thread.is_alive()
+
+
+def test_who_watches_is_called_until_it_watches_no_more():
+    with Toys("a") as engine:
+        seen = []
+        look = lambda: seen.append(engine.names())  # noqa: E731
+        engine.watch(look)
+        engine.join("b")
+        engine.leave("a")
+        engine.unwatch(look)
+        engine.unwatch(look)
+        engine.join("c")
+        assert seen == [{0: "a", 1: "b"}, {1: "b"}]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
+import threading
 import time
 
 import distributed
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import dask_cluster
+from codedmap.engines import dask
+from codedmap.engines.dask import Dask
 
 from ..clusters import START, command, dask_scheduler, dask_workers
 from ..processes import ANSWER, eventually, nap, pid, same
@@ -30,22 +31,22 @@ def client(dask_client):
     return dask_client
 
 
-def test_by_default_there_is_a_slot_for_each_worker(client):
+def test_by_default_all_worker_processes_are_used(client):
     with cm.engines.Dask(client) as engine:
         assert engine.workers == 4
-        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(4)}) == 4
+        assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(4)}) == 4
 
 
 def test_tasks_are_named_for_the_dashboard(client):
     with cm.engines.Dask(client) as engine:
         names = [engine.submit(2, key_of_this_task, None).result(ANSWER) for _ in range(2)]
     assert [name.rpartition("-")[0] for name in names] == [
-        "codedmap-wave1-slot2",
-        "codedmap-wave2-slot2",
+        "codedmap-call1-worker2",
+        "codedmap-call2-worker2",
     ]
 
 
-def test_without_grace_a_straggler_keeps_its_worker_and_its_slot_is_tried_again_later(client):
+def test_without_grace_a_straggler_keeps_its_worker(client):
     with cm.engines.Dask(client, workers=2) as engine:
         before = engine.submit(0, pid, None).result(ANSWER)
         straggler = engine.submit(0, nap, 1.5)
@@ -58,12 +59,28 @@ def test_without_grace_a_straggler_keeps_its_worker_and_its_slot_is_tried_again_
         assert engine.submit(0, pid, None).result(ANSWER) == before
 
 
+def test_a_worker_that_an_abandoned_call_holds_is_not_waited_for_by_the_next_job(client, tmp_path):
+    with (
+        cm.engines.Dask(client, workers=5) as engine,
+        dask_workers(tmp_path, client.scheduler.address, 1),
+    ):
+        assert eventually(lambda: 4 in engine.members(), START)
+        straggler = engine.submit(4, nap, 150.0)
+        assert eventually(straggler.running)
+        engine.abandon([straggler])
+        began = time.monotonic()
+        result = cm.map(np.negative, np.arange(100.0), engine=engine)
+        assert time.monotonic() - began < 30.0
+        np.testing.assert_array_equal(result.values, -np.arange(100.0))
+        assert not straggler.done()
+
+
 def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_been_closed(client):
     with cm.engines.Dask(client, workers=1) as engine:
         straggler = engine.submit(0, nap, 3.0)
         assert eventually(lambda: any(client.processing().values()))
     assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
-    assert any("codedmap-wave1-slot0" in str(keys) for keys in client.processing().values())
+    assert any("codedmap-call1-worker0" in str(keys) for keys in client.processing().values())
     assert eventually(lambda: not any(client.processing().values()))
 
 
@@ -87,24 +104,63 @@ def test_payloads_that_were_sent_are_not_kept_by_the_client(client):
     assert not [message for sent in log for message in sent if message["op"] == "update-graph"]
 
 
-def test_fewer_workers_than_slots_are_shared_with_one_warning(client):
-    with pytest.warns(UserWarning, match="6 slots share 4 Dask workers") as warned:
-        engine = cm.engines.Dask(client, workers=6)
-    with engine:
-        pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(6)]
-    assert len(warned) == 1
-    assert len(set(pids)) == 4
-    assert all(one != other for one, other in itertools.pairwise(pids))
+def test_more_workers_than_there_are_are_used_when_they_join(client, tmp_path):
+    with cm.engines.Dask(client, workers=5) as engine:
+        assert engine.workers == 4
+        with dask_workers(tmp_path, client.scheduler.address, 2):
+            assert eventually(lambda: engine.workers == 5, START)
+            client.wait_for_workers(6, START)
+            assert set(engine.members()) == {0, 1, 2, 3, 4}
+            assert engine.submit(4, same, "joined").result(ANSWER) == "joined"
+        assert eventually(lambda: set(engine.members()) == {0, 1, 2, 3}, ANSWER)
+
+
+def test_a_job_uses_workers_that_join_and_outlives_those_that_leave(client, tmp_path):
+    def slow(batch):
+        time.sleep(0.02 * len(batch))
+        return -batch
+
+    started = threading.Event()
+
+    def change() -> None:
+        started.wait(ANSWER)
+        os.kill(engine.submit(0, pid, None).result(ANSWER), signal.SIGKILL)
+
+    X = np.arange(400.0)
+    with (
+        cm.engines.Dask(client, workers=2) as engine,
+        dask_workers(tmp_path, client.scheduler.address, 1),
+    ):
+        changing = threading.Thread(target=change)
+        changing.start()
+        for part in cm.stream(slow, X, engine=engine, chunk=10):
+            result = part
+            started.set()
+        changing.join(ANSWER)
+        assert 0 not in engine.members()
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, -X)
+    workers = {call.worker for call in result.calls}
+    assert {0, 1} < workers
 
 
 @pytest.mark.parametrize("how", ["mapping", "callable"])
-def test_neighbouring_slots_go_to_different_domains(client, how):
+def test_neighbouring_workers_are_in_different_domains(client, how):
     racks = {address: k // 2 for k, address in enumerate(client.scheduler_info(-1)["workers"])}
     domains = racks if how == "mapping" else lambda worker: racks[worker["address"]]
     with cm.engines.Dask(client, failure_domains=domains) as engine:
         where = [engine.submit(n, key_of_this_worker, None).result(ANSWER) for n in range(4)]
+        members = engine.members()
     found = [racks[address] for address in where]
     assert found in ([0, 1, 0, 1], [1, 0, 1, 0])
+    assert [members[n].domain for n in range(4)] == found
+
+
+def test_by_default_the_domain_is_the_host(client):
+    with cm.engines.Dask(client) as engine:
+        assert {(m.domain, m.host) for m in engine.members().values()} == {
+            ("127.0.0.1", "127.0.0.1")
+        }
 
 
 def key_of_this_worker(_):
@@ -176,7 +232,7 @@ def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
 
 
 def test_a_scheduler_that_hangs_holds_up_neither_end_nor_beginning_for_ever(client, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "_PATIENCE", 1.0)
+    monkeypatch.setattr(dask, "_PATIENCE", 1.0)
     scheduler = client.run_on_scheduler(os.getpid)
     engine = cm.engines.Dask(client)
     os.kill(scheduler, signal.SIGSTOP)
@@ -210,6 +266,40 @@ def test_what_the_workers_cannot_import_is_told(client, tmp_path, monkeypatch):
         error = engine.submit(0, only_here.fn, 1).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
     assert "No module named 'only_here'): install the module where the workers run" in str(error)
+
+
+def test_a_call_whose_worker_cannot_be_asked_for_its_answer_waits_and_has_it_later(
+    client, monkeypatch
+):
+    with cm.engines.Dask(client, workers=1) as engine:
+        gather, failed = client.scheduler.gather, []
+
+        async def fails_twice(keys):
+            if len(failed) < 2:
+                failed.append(keys)
+                if len(failed) == 1:
+                    raise OSError("cut off")
+                return {"status": "error", "keys": keys}
+            return await gather(keys=keys)
+
+        monkeypatch.setattr(client.scheduler, "gather", fails_twice, raising=False)
+        assert engine.submit(0, same, "late").result(ANSWER) == "late"
+    assert len(failed) == 2
+
+
+def test_tasks_are_forgotten_after_their_answers_have_come(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        assert engine.submit(0, same, 1).result(ANSWER) == 1
+        assert eventually(lambda: not [key for key in client.futures if "codedmap" in str(key)])
+
+
+def test_a_worker_whose_versions_differ_is_not_used_when_it_joins(client, tmp_path, monkeypatch):
+    with Dask(client) as engine:
+        monkeypatch.setattr(cm, "__version__", "9.9")
+        with dask_workers(tmp_path, client.scheduler.address, 1):
+            client.wait_for_workers(5, START)
+            time.sleep(1.0)
+            assert set(engine.members()) == {0, 1, 2, 3}
 
 
 def test_the_same_program_gives_the_same_values_as_on_local(client):

@@ -825,11 +825,11 @@ def test_two_engines_at_once_do_not_know_of_each_other(shared):
 def test_what_is_kept_elsewhere_is_refused(shared):
     kept = shared.keep(1, "value")
     with pytest.raises(
-        cm.EngineError, match="slot 1> was given to slot 0 of an engine where it is not"
+        cm.EngineError, match="worker 1> was given to worker 0 of an engine where it is not"
     ):
         shared.submit(0, same, kept)
     with pytest.raises(
-        cm.EngineError, match="slot 1> was given to slot 0 of an engine where it is not"
+        cm.EngineError, match="worker 1> was given to worker 0 of an engine where it is not"
     ):
         shared.submit(0, kept, 1)
     assert shared.submit(1, same, kept).result(ANSWER) == "value"
@@ -1201,7 +1201,7 @@ def test_threads_that_close_it_at_the_same_time_wait_for_its_end():
             start.wait(ANSWER)
             try:
                 engine.close()
-                assert not any(slot.pids for slot in engine._slots)
+                assert not any(queue.pids for queue in engine._queues.values())
             except BaseException as error:
                 errors.append(error)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -33,29 +34,35 @@ def sleep_in_c(seconds):
     ctypes.PyDLL(None).sleep(seconds)
 
 
-def test_by_default_there_is_a_slot_for_each_cpu_and_an_actor_for_each_slot():
+def test_by_default_there_is_an_actor_for_each_cpu():
     with cm.engines.Ray() as engine:
         assert engine.workers == 2
-        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(2)}) == 2
+        assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(2)}) == 2
 
 
-def test_more_slots_than_cpus_have_actors_of_their_own_because_these_reserve_none():
+def test_there_may_be_more_actors_than_cpus_because_they_reserve_none():
     with cm.engines.Ray(3) as engine:
-        assert len({engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)}) == 3
+        assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(3)}) == 3
 
 
-def test_fewer_actors_than_slots_are_shared_with_one_warning_and_cpus_are_given_back():
+def test_actors_for_which_there_is_no_room_join_when_there_is():
     import ray
 
-    with pytest.warns(UserWarning, match="3 slots share 2 Ray workers") as warned:
-        engine = cm.engines.Ray(3, num_cpus=1)
-    with engine:
-        pids = [engine.submit(slot, pid, None).result(ANSWER) for slot in range(3)]
-        assert ray.available_resources().get("CPU", 0) == 0
-    assert len(warned) == 1
-    assert len(set(pids)) == 2
-    assert all(one != other for one, other in itertools.pairwise(pids))
+    with cm.engines.Ray(1, num_cpus=1) as other, cm.engines.Ray(2, num_cpus=1) as engine:
+        assert (other.workers, engine.workers) == (1, 1)
+        assert engine.submit(0, same, "one").result(ANSWER) == "one"
+        other.close()
+        assert eventually(lambda: set(engine.members()) == {0, 1}, ANSWER)
+        assert engine.submit(1, same, "two").result(ANSWER) == "two"
     assert eventually(lambda: ray.available_resources().get("CPU", 0) == 2)
+
+
+def test_an_actor_that_died_between_calls_is_found_dead_by_the_next_and_replaced():
+    with cm.engines.Ray(2) as engine:
+        os.kill(engine.submit(0, pid, None).result(ANSWER), signal.SIGKILL)
+        assert isinstance(engine.submit(0, pid, None).exception(ANSWER), cm.WorkerCrashed)
+        assert eventually(lambda: set(engine.members()) == {1, 2}, ANSWER)
+        assert engine.submit(2, same, "new").result(ANSWER) == "new"
 
 
 def test_no_room_for_one_worker_is_an_error():
@@ -71,11 +78,11 @@ def test_what_cannot_be_reserved_is_refused(need):
         cm.engines.Ray(2, num_gpus=need)
 
 
-def test_calls_are_named_by_their_slot_for_the_dashboard():
+def test_calls_are_named_by_their_worker_for_the_dashboard():
     with cm.engines.Ray(1) as engine:
         names = {engine.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
     # One name, because Ray keeps statistics of every name.
-    assert [name.rpartition("-")[0] for name in names] == ["codedmap-slot0"]
+    assert [name.rpartition("-")[0] for name in names] == ["codedmap-worker0"]
 
 
 def test_a_straggler_deep_in_c_code_is_really_gone_after_grace():
@@ -85,12 +92,13 @@ def test_a_straggler_deep_in_c_code_is_really_gone_after_grace():
         engine.abandon([straggler])
         assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
         assert eventually(lambda: not alive(worker))
-        assert engine.submit(0, pid, None).result(ANSWER) != worker
+        assert eventually(lambda: set(engine.members()) == {1}, ANSWER)
+        assert engine.submit(1, pid, None).result(ANSWER) != worker
 
 
 def test_closing_ends_the_actors_whatever_they_are_doing():
     with cm.engines.Ray(2) as engine:
-        workers = [engine.submit(slot, pid, None).result(ANSWER) for slot in (0, 1)]
+        workers = [engine.submit(worker, pid, None).result(ANSWER) for worker in (0, 1)]
         straggler = engine.submit(0, sleep_in_c, 60)
     assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
     assert eventually(lambda: not any(map(alive, workers)))
@@ -124,7 +132,7 @@ def test_failure_domains_of_another_kind_are_an_error(domains):
 
 def test_failure_domains_may_be_a_function_of_the_node():
     with cm.engines.Ray(2, failure_domains=lambda node: node["NodeManagerAddress"]) as engine:
-        assert engine.submit(1, same, 1).result(ANSWER) == 1
+        assert [member.domain for member in engine.members().values()] == 2 * ["127.0.0.1"]
 
 
 def test_other_versions_on_the_cluster_are_an_error(monkeypatch):
@@ -140,7 +148,7 @@ def test_workers_that_cannot_run_codedmap_are_an_error(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import unknown_there
 
-    monkeypatch.setattr("codedmap.engines.ray_actors.Worker", unknown_there.Worker)
+    monkeypatch.setattr("codedmap.engines.ray.Actor", unknown_there.Worker)
     with pytest.raises(cm.EngineError, match=r"a Ray worker has not started .*unknown_there"):
         cm.engines.Ray(1)
 
@@ -206,7 +214,7 @@ def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
 
 
 @pytest.mark.slow  # it takes Ray a while to see that a node has been lost
-def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_answers_of_its_own_slots(
+def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_calls_of_its_own_workers(
     tmp_path,
 ):
     ended = run_script(
@@ -223,16 +231,20 @@ def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_answers_of_
         second = cluster.add_node(**each)
         ray.init(cluster.address, **quiet)
         with cm.engines.Ray(4) as engine:
-            nodes = [engine.submit(slot, there, None).result(30) for slot in range(4)]
+            nodes = [engine.submit(worker, there, None).result(30) for worker in range(4)]
             print('result', nodes[0] != nodes[1], nodes[:2] == nodes[2:])
-            calls = [engine.submit(slot, long, None) for slot in range(4)]
+            calls = [engine.submit(worker, long, None) for worker in range(4)]
             time.sleep(1.0)
             cluster.remove_node(second, allow_graceful=False)
             errors = [call.exception(60) for call in calls]
             lost = [type(error).__name__ for error in errors if error]
             print('result', lost, [node for node, error in zip(nodes, errors) if not error] == 2 * [there(None)])
-            after = [engine.submit(slot, there, None).result(60) for slot in range(4)]
-            print('result', after == 4 * [there(None)])
+            until = time.monotonic() + 60
+            while set(engine.members()) & {0, 1, 2, 3} == {0, 1, 2, 3} or engine.workers < 4:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            after = [engine.submit(worker, there, None).result(60) for worker in engine.members()]
+            print('result', after == 4 * [there(None)], max(engine.members()))
         ray.shutdown()
         cluster.shutdown()
         """.replace("\n        ", "\n"),
@@ -243,6 +255,6 @@ def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_answers_of_
     assert lines == [
         "result True True",
         "result ['WorkerCrashed', 'WorkerCrashed'] True",
-        "result True",
+        "result True 5",
     ]
     assert ended.process.returncode == 0

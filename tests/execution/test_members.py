@@ -12,61 +12,25 @@ import pytest
 import codedmap as cm
 from codedmap.contracts.engine import Kept, Member
 from codedmap.contracts.stopping import Outcome
-from codedmap.errors import NotEnoughAnswers, NotStarted, WorkerCrashed
+from codedmap.errors import NotEnoughAnswers, WorkerCrashed
 from codedmap.execution import live
 from codedmap.execution.live import in_order
-from codedmap.testing import Scripted
+from codedmap.testing import ScriptedCluster
 
 
-class Changing(Scripted):
-    """Workers that join with `join` and leave with `leave`; calls wait for `answer` if they are to."""
+class Changing(ScriptedCluster):
+    """Workers that join and leave when they are called, and what they have been sent."""
 
     def __init__(self, domains: list[str | None]) -> None:
-        super().__init__(1000)
-        self.living = {n: Member(domain) for n, domain in enumerate(domains)}
-        self._next = len(domains)
-        self._watching: list[Callable[[], None]] = []
+        super().__init__(domains)
         self.before_call: Callable[[int], None] = lambda worker: None
         self.submitted: list[int] = []
         self.kept_on: list[int] = []
 
-    @property
-    def workers(self) -> int:
-        return 1000  # for the checks of `Scripted`; jobs ask for the members
-
-    def members(self):
-        return dict(self.living)
-
-    def watch(self, callback) -> None:
-        self._watching.append(callback)
-
-    def unwatch(self, callback) -> None:
-        self._watching.remove(callback)
-
-    def join(self, domain: str | None = None) -> int:
-        self.living[self._next] = Member(domain)
-        self._next += 1
-        self._tell()
-        return self._next - 1
-
-    def leave(self, worker: int) -> None:
-        del self.living[worker]
-        for kept in self._kept.pop(worker, []):
-            kept.lost = True
-        self._tell()
-
-    def _tell(self) -> None:
-        for callback in tuple(self._watching):
-            callback()
-
     def submit(self, worker, fn, payload):
         self.submitted.append(worker)
         self.before_call(worker)
-        future = super().submit(worker, fn, payload)
-        if worker not in self.living:
-            future = type(future)()
-            future.set_exception(NotStarted(f"worker {worker} has left"))
-        return future
+        return super().submit(worker, fn, payload)
 
     def keep(self, worker, value) -> Kept:
         self.kept_on.append(worker)
@@ -89,7 +53,7 @@ def test_a_job_goes_on_with_workers_that_join_after_others_have_left():
     np.testing.assert_array_equal(result.values, np.sin(np.arange(1000.0)))
     assert {0, 1}.isdisjoint(engine.submitted[60:])
     assert 4 in engine.submitted
-    assert engine._watching == []
+    assert engine._watchers == []
 
 
 def test_a_job_without_workers_waits_for_one():
@@ -97,7 +61,7 @@ def test_a_job_without_workers_waits_for_one():
     timer = threading.Timer(0.2, engine.join)
 
     def change(worker: int) -> None:
-        if 0 in engine.living:
+        if 0 in engine.members():
             engine.leave(0)
             timer.start()
 
@@ -114,7 +78,7 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
     engine = Changing([None] * 4)
 
     def change(worker: int) -> None:
-        for name in tuple(engine.living):
+        for name in tuple(engine.members()):
             engine.leave(name)
 
     engine.before_call = change
@@ -128,7 +92,7 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
 def engine_again() -> Changing:
     engine = Changing([None] * 4)
     engine.before_call = lambda worker: (
-        [engine.leave(name) for name in tuple(engine.living)] and None
+        [engine.leave(name) for name in tuple(engine.members())] and None
     )
     return engine
 
@@ -158,7 +122,7 @@ def test_copies_of_a_task_are_in_different_failure_domains():
     code = cm.Replication(3, 6)
     result = cm.map(np.sin, np.arange(3.0), engine=engine, code=code, stop=cm.Everyone())
     for call in result.calls:
-        calls[call.slot] = engine.living[call.worker].domain
+        calls[call.slot] = engine.members()[call.worker].domain
     encoding = code.encode(np.arange(3.0).reshape(3, 1, 1))
     payloads = np.asarray(encoding.payloads).ravel()
     for task in range(3):

@@ -50,9 +50,9 @@ def cluster(possible):
         yield made
 
 
-def test_slots_of_a_host_are_no_neighbours(cluster):
+def test_workers_of_a_host_are_no_neighbours(cluster):
     with cm.engines.Dask(cluster.client) as engine:
-        where = [engine.submit(slot, host, None).result(30) for slot in range(engine.workers)]
+        where = [engine.submit(worker, host, None).result(30) for worker in range(engine.workers)]
     assert sorted(where) == sorted(host.address for host in cluster.hosts for _ in range(EACH))
     assert all(one != other for one, other in pairwise(where))
 

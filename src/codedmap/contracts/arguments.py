@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["MOST_AXES", "check_number", "check_slot", "check_whole", "is_real", "set_numbers"]
+__all__ = ["MOST_AXES", "check_number", "check_worker", "check_whole", "is_real", "set_numbers"]
 
 MOST_AXES = 60
 """Of inputs and answers: NumPy has 64, and groups and slots take some."""
@@ -29,11 +29,11 @@ def check_whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def check_slot(slot: Any, workers: int) -> None:
-    """Raise `InvalidArgument` unless a slot is one of an engine with so many workers."""
-    if not isinstance(slot, Integral) or not 0 <= int(slot) < workers:
+def check_worker(worker: Any, workers: int) -> None:
+    """Raise `InvalidArgument` unless a worker is one of an engine that has had so many."""
+    if not isinstance(worker, Integral) or not 0 <= int(worker) < workers:
         raise InvalidArgument(
-            f"slot={slot!r} is none of this engine: with {workers} workers they are 0 to {workers - 1}"
+            f"worker={worker!r} is none of this engine: with {workers} workers they are 0 to {workers - 1}"
         )
 
 

@@ -17,22 +17,22 @@ class Kept:
 
     Parameters
     ----------
-    slot : int
-        The slot that holds the value.
+    worker : int
+        The worker that holds the value.
     key : object
         By which the engine finds it.
     """
 
-    __slots__ = ("__weakref__", "key", "lost", "slot")
+    __slots__ = ("__weakref__", "key", "lost", "worker")
 
-    def __init__(self, slot: int, key: Any) -> None:
-        self.slot = slot
+    def __init__(self, worker: int, key: Any) -> None:
+        self.worker = worker
         self.key = key
         self.lost = False
         """True after the engine has found that the worker died."""
 
     def __repr__(self) -> str:
-        return f"<Kept on slot {self.slot}{', lost' if self.lost else ''}>"
+        return f"<Kept on worker {self.worker}{', lost' if self.lost else ''}>"
 
 
 @dataclass(frozen=True, slots=True)

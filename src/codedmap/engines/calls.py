@@ -1,24 +1,26 @@
-"""The queue of one slot's calls, shared by `Local` and the cluster engines."""
+"""The queue of one worker's calls, shared by `Local` and the cluster engines."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from ..contracts.engine import Kept
-from ..errors import Abandoned, EngineError, KeptLost
+from ..errors import Abandoned, CannotSend, EngineError, KeptLost
 from .transport.failure import Failure
-from .transport.parcel import receive
+from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Answer", "Call", "Calls", "complete", "read_reply"]
+__all__ = ["Answer", "Call", "Calls", "Setups", "complete", "read_reply"]
 
 
 class _Condition(threading.Condition):
@@ -32,14 +34,14 @@ class Answer(Future[Any]):
 
     Parameters
     ----------
-    slot : Calls
+    queue : Calls
         The queue of its call.
     """
 
-    def __init__(self, slot: Any) -> None:
+    def __init__(self, queue: Any) -> None:
         super().__init__()
         self._condition = _Condition()
-        self.slot = slot
+        self.queue = queue
         self.begun: list[float] = []
         """As `Engine.submit`."""
 
@@ -47,6 +49,28 @@ class Answer(Future[Any]):
         """As `Future`; notes the time."""
         self.begun.append(time.monotonic())
         return super().set_running_or_notify_cancel()
+
+
+class Setups:
+    """The functions by which an engine sets up each worker, pickled."""
+
+    def __init__(self) -> None:
+        self._pickled: list[Parcel] = []
+
+    def add(self, fn: Callable[[], object]) -> None:
+        """Add a function; raises `CannotSend` if it cannot be pickled."""
+        try:
+            content = pack(fn, None)
+        except CannotSend as error:
+            raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+        # Buffers are the caller's own memory, which it may change before the next worker starts.
+        self._pickled.append(Parcel(content.head, tuple(map(bytes, content.inline))))
+
+    def __len__(self) -> int:
+        return len(self._pickled)
+
+    def __getitem__(self, number: int) -> Parcel:
+        return self._pickled[number]
 
 
 @dataclass(slots=True, eq=False)
@@ -73,15 +97,42 @@ class Calls(Generic[C]):
     the lock, because that runs the callbacks attached to it.
     """
 
-    def __init__(self, number: int, run: str) -> None:
+    def __init__(self, number: int, run: str, setups: Setups) -> None:
         self.number = number
         self._run = run
+        self._setups = setups
+        self._set_up = 0  # how many of them the worker has been sent
         self._lock = threading.RLock()
         self._waiting: deque[C] = deque()
         self._running: C | None = None
         self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
         self._forget: deque[Any] = deque()
         self._closed = False
+        self._counter = itertools.count(1)
+
+    def submit(self, fn: Any, payload: Any) -> Future[Any]:
+        """Queue ``fn(payload)``."""
+        uses, named = self._with_keys(fn, payload)
+        return self._queue(named, uses)
+
+    def keep(self, value: Any) -> Kept:
+        """Queue a value to be left on the worker."""
+        kept = Kept(self.number, (self._run, self.number, next(self._counter)))
+        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
+        self._queue(value, (kept,), keep=kept.key)
+        return kept
+
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        """Queue a function and its payload, or a value to keep."""
+        raise NotImplementedError
+
+    def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
+        """As `pack`; the error says what cannot be sent."""
+        try:
+            return pack(value, segment)
+        except CannotSend as error:
+            what = culprit_kept(value) if keep is not None else culprit(*value)
+            raise CannotSend(f"{what} {error}") from error.__cause__
 
     def drop(self, future: Future[Any]) -> bool:
         """Drop a call that has not begun; return whether the worker has it."""
@@ -103,18 +154,28 @@ class Calls(Generic[C]):
         """
         uses = tuple(value for value in values if isinstance(value, Kept))
         for kept in uses:
-            if kept.slot != self.number or kept.key[0] != self._run:
+            if kept.worker != self.number or kept.key[0] != self._run:
                 raise EngineError(
-                    f"{kept!r} was given to slot {self.number} of an engine where it is not: a kept "
+                    f"{kept!r} was given to worker {self.number} of an engine where it is not: a kept "
                     "value stays on the worker where it was left"
                 )
         return uses, tuple(KeptKey(v.key) if isinstance(v, Kept) else v for v in values)
 
-    def _new_kept(self, number: int) -> Kept:
-        """A handle of a value that is about to be left on the worker."""
-        kept = Kept(self.number, (self._run, self.number, number))
-        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
-        return kept
+    def _next_setup(self) -> Request | None:
+        """What the worker is sent before its next call, if anything; returned once."""
+        if self._set_up == len(self._setups):
+            return None
+        self._set_up += 1
+        return Request(self._setups[self._set_up - 1], None, setup=self._run)
+
+    def _sent(self, request: Request) -> Request:
+        """A request as it is sent: with what the worker can forget, and must have been set up by."""
+        after = self._run if self._set_up and request.setup is None else None
+        return replace(request, forget=self._take_forgotten(), after=after)
+
+    def _lost_with(self, call: C) -> C:
+        """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
+        return self._waiting.popleft() if call.request.setup and self._waiting else call
 
     def _take_forgotten(self) -> tuple[Any, ...]:
         """Keys of values that the worker can drop; each is returned once."""

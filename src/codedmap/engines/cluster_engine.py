@@ -1,270 +1,253 @@
-"""The base class of cluster engines: slots placed on workers, which join and leave."""
+"""The base class of cluster engines: workers that join and leave, under numbers that are never used again."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
-import math
+import contextlib
 import secrets
 import threading
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
-from ..contracts.arguments import check_whole
-from ..errors import Abandoned, EngineError, WorkerCrashed
-from .cluster import Cluster
-from .failure_domains import Domain, clashes, spread
-from .remote_slot import RemoteSlot
-from .slot_engine import SlotEngine
+from ..contracts.arguments import check_whole, check_worker
+from ..contracts.engine import Member
+from ..errors import Abandoned, EngineError, NotStarted, WorkerCrashed
+from .failure_domains import spread
+from .queue_engine import QueueEngine
+from .remote_queue import RemoteQueue
+from .transport.serve import Request, versions
 
-__all__ = ["ClusterEngine"]
+__all__ = ["ClusterEngine", "check_versions"]
 
-_PATIENCE = 30.0  # seconds for which a slot whose worker has died waits for a new one
-_AGAIN = 1.0  # seconds until another attempt to move busy slots that share a worker
+_SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
-class ClusterEngine(SlotEngine[RemoteSlot]):
-    """The base class of engines whose slots are queues in the caller, each placed on a worker of a cluster.
+class ClusterEngine(QueueEngine[RemoteQueue]):
+    """The base class of engines whose workers are processes of a cluster, each with a queue in the caller.
+
+    A subclass connects to the cluster, calls `_begin`, and from then on `_join`, `_leave` and `_lose` in the event loop.
 
     Parameters
     ----------
-    cluster : callable
-        Makes the cluster, given the name of the engine's run.
     workers : int or None
-        Number of slots; None: one for each worker.
+        How many are used at a time at most; None: all.
     grace : float or None
         Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
+    loop : asyncio.AbstractEventLoop
+        Runs in another thread.
     """
 
+    kind: str
+    """Whose workers these are, for messages."""
+
     def __init__(
-        self, cluster: Callable[[str], Cluster], workers: int | None, grace: float | None
+        self, workers: int | None, grace: float | None, loop: asyncio.AbstractEventLoop
     ) -> None:
-        slots = None if workers is None else check_whole("workers", workers, 1)
+        self._most = None if workers is None else check_whole("workers", workers, 1)
         super().__init__(grace)
+        self._loop = loop
         self._run = secrets.token_hex(4)
         self._lock = threading.Lock()
-        self._closed = False
-        self._early_events: list[tuple[str, str]] | None = []
-        self._placement = Placement({}, 0)
-        self._vacated: dict[int, list[int]] = {}
-        try:
-            self._cluster = cluster(self._run)
-        except BaseException:
-            atexit.unregister(self._at_exit)
-            raise
-        try:
-            found = self._cluster.watch(self._on_event)
-            slots = len(found) if slots is None else slots
-            self._placement = Placement(found, slots)
-            self._slots = [RemoteSlot(number, self._run) for number in range(slots)]
-            self._cluster.wait(self._begin())
-        except BaseException:
-            self.close()
-            raise
-        if slots > len(found):
-            warnings.warn(
-                f"{slots} slots share {len(found)} {self._cluster.kind} workers: one lost or slow "
-                "worker takes several answers with it, which the code's stragglers do not allow for",
-                stacklevel=3,
-            )
+        self._closed = self._released = False
+        self._given = 0  # numbers
+        self._named: dict[str, RemoteQueue] = {}
+        self._spare: dict[str, Member] = {}
+        self._watchers: list[Callable[[], object]] = []
+        self._doing: set[asyncio.Future[None]] = set()
+
+    def members(self) -> Mapping[int, Member]:
+        """The living workers by their numbers, which are never used again."""
+        with self._lock:
+            return {number: queue.member for number, queue in self._queues.items()}
+
+    def watch(self, callback: Callable[[], object]) -> None:
+        """From now on call this, in another thread, when `members` has changed."""
+        with self._lock:
+            self._watchers.append(callback)
+
+    def unwatch(self, callback: Callable[[], object]) -> None:
+        """No more."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._watchers.remove(callback)
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
-        if not self._ours():
+        # Ctrl-C may interrupt it anywhere; it is called again then, and begins anew.
+        if not self._ours() or self._released:
             return
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-        busy = [slot.number for slot in self._slots if slot.busy]
-        for slot in self._slots:
-            slot.close()
+            queues = tuple(self._queues.values())
+        busy = [queue.name for queue in queues if queue.busy]
+        for queue in queues:
+            queue.close()
         try:
-            if self._cluster.open:
-                self._cluster.wait(self._release(busy))
+            if self._is_open():
+                self._wait(self._release(busy))
         finally:
-            self._cluster.close()
+            self._disconnect()
+            self._released = True
             atexit.unregister(self._at_exit)
 
-    def _check_open(self) -> None:
-        self._cluster.check_open()
+    def _queue_of(self, worker: int) -> RemoteQueue:
+        queue = self._queues.get(worker)
+        if queue is None:
+            check_worker(worker, self._given)
+            # It had gone before the caller could know.
+            queue = self._new_queue(worker, "", Member())
+            queue.leave(EngineError(), partial(_not_started, worker))
+            if self._closed:
+                queue.close()
+        return queue
 
-    def _end_later(self, grace: float, slot: RemoteSlot, future: Future[object]) -> None:
+    def _end_later(self, grace: float, queue: RemoteQueue, future: Future[object]) -> None:
         if grace < threading.TIMEOUT_MAX:
-            self._cluster.soon(self._begin_grace, grace, slot, future)
+            self._soon(self._begin_grace, grace, queue, future)
 
-    # From here on everything runs in the cluster's event loop, where also the cluster's events arrive.
+    # What a cluster is.
 
-    async def _begin(self) -> None:
-        for slot in self._slots:
-            self._place(slot.number)
-        early, self._early_events = self._early_events, None
-        for event in early or ():
-            self._on_event(*event)
+    def _is_open(self) -> bool:
+        """Whether the caller is connected to it."""
+        raise NotImplementedError
 
-    def _on_event(self, what: str, worker: str) -> None:
-        if self._early_events is not None:
-            self._early_events.append((what, worker))
-        elif what == "joined":
-            self._cluster.do(self._add_worker(worker))
-        elif what == "left":
-            self._remove_worker(worker)
+    def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
+        """See `RemoteQueue`."""
+        raise NotImplementedError
+
+    def _dismiss(self, name: str) -> None:
+        """A worker is not used any more."""
+        raise NotImplementedError
+
+    async def _end(self, name: str) -> None:
+        """Kill a worker that was dismissed."""
+        raise NotImplementedError
+
+    async def _release(self, busy: list[str]) -> None:
+        """Undo what was done to the workers; these are busy with calls of the engine."""
+        raise NotImplementedError
+
+    def _disconnect(self) -> None:
+        """Release everything else; called last."""
+
+    # From here on everything runs in the event loop.
+
+    async def _begin(self, found: Mapping[str, Member]) -> None:
+        """These workers are there at the beginning: neighbouring numbers are in different domains."""
+        names = list(found)
+        for k in spread([member.domain for member in found.values()]):
+            self._join(names[k], found[names[k]])
+
+    def _join(self, name: str, member: Member) -> None:
+        """A worker can be used."""
+        with self._lock:
+            if self._closed or name in self._named:
+                return
+            if self._most is not None and len(self._queues) >= self._most:
+                self._spare[name] = member
+                return
+            queue = self._new_queue(self._given, name, member)
+            self._given += 1
+            self._queues[queue.number] = self._named[name] = queue
+        self._changed()
+
+    def _leave(self, name: str, error: BaseException) -> None:
+        """A worker has died or left; its call fails with this error."""
+        with self._lock:
+            self._spare.pop(name, None)
+            queue = self._named.pop(name, None)
+            if queue is None:
+                return
+            del self._queues[queue.number]
+            spare = next(iter(self._spare), None)
+            member = None if spare is None else self._spare.pop(spare)
+        self._dismiss(name)
+        if spare is not None and member is not None:
+            self._join(spare, member)
         else:
-            self._fail_all(worker)
+            self._changed()
+        queue.leave(error, partial(_not_started, queue.number))
 
-    async def _add_worker(self, worker: str) -> None:
-        domain = await self._cluster.admit(worker)
-        if domain is not None and worker not in self._placement:
-            self._placement.add(worker, domain)
-            self._fill()
-            self._end_sharing()
+    def _lose(self, why: str) -> None:
+        """The whole cluster has gone."""
+        with self._lock:
+            queues = tuple(self._queues.values())
+            for names in (self._queues, self._named, self._spare):
+                names.clear()
+        self._changed()
+        for queue in queues:
+            queue.leave(EngineError(why), partial(EngineError, why))
 
-    def _remove_worker(self, worker: str) -> None:
-        if worker not in self._placement:
-            return
-        self._cluster.dismiss(worker)
-        vacated = self._placement.remove(worker)
-        for number in vacated:
-            self._slots[number].vacate(self._cluster.crash_error(worker))
-            self._vacated[number] = vacated
-        self._fill()
-        self._cluster.later(_PATIENCE, self._share_workers, vacated)
+    def _changed(self) -> None:
+        with self._lock:
+            watchers = tuple(self._watchers)
+        for callback in watchers:
+            callback()
 
-    def _fail_all(self, why: str) -> None:
-        for slot in self._slots:
-            slot.vacate(EngineError(why))
-            slot.fail_waiting(EngineError(why))
+    def _new_queue(self, number: int, name: str, member: Member) -> RemoteQueue:
+        return RemoteQueue(
+            number,
+            self._run,
+            self._setups,
+            name=name,
+            member=member,
+            send=self._send,
+            died=self._found_dead,
+        )
 
-    def _fill(self, sharing: Collection[int] = ()) -> None:
-        for number in self._placement.fill(sharing):
-            self._place(number)
+    def _found_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
+        self._soon(self._end_dead, queue, error)
 
-    def _share_workers(self, vacated: list[int]) -> None:
-        # Slots that have had another worker since wait from then on.
-        self._fill([number for number in vacated if self._vacated[number] is vacated])
-        unplaced = [
-            number for number in self._placement.unplaced() if self._vacated[number] is vacated
-        ]
-        for number in unplaced:
-            self._slots[number].fail_waiting(WorkerCrashed(self._cluster.no_worker_message()))
-        if unplaced and not self._closed:
-            self._cluster.later(_PATIENCE, self._share_workers, vacated)
+    def _end_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
+        if self._named.get(queue.name) is queue:
+            self._leave(queue.name, error)
 
-    def _end_sharing(self) -> None:
-        """Move idle slots from oversubscribed workers to workers with fewer slots."""
-        for number in self._placement.oversubscribed():
-            if self._placement.oversubscribed() and self._slots[number].release_if_idle():
-                self._placement.unassign(number)
-                self._fill()
-        if self._placement.oversubscribed() and not self._closed:
-            self._cluster.later(_AGAIN, self._end_sharing)
+    def _begin_grace(self, grace: float, queue: RemoteQueue, future: Future[object]) -> None:
+        timer = self._loop.call_later(grace, self._end_now, queue, future)
+        future.add_done_callback(lambda _: self._soon(timer.cancel))
 
-    def _place(self, number: int) -> None:
-        worker = self._placement.worker_of(number)
-        if worker is not None:
-            lost = partial(self._cluster.soon, self._remove_worker, worker)
-            self._slots[number].place(self._cluster.sender(worker), lost)
+    def _end_now(self, queue: RemoteQueue, future: Future[object]) -> None:
+        if queue.runs(future):
+            name = queue.name
+            self._leave(name, Abandoned(f"worker {queue.number} was ended: its call was abandoned"))
+            self._do(self._end(name))
 
-    def _begin_grace(self, grace: float, slot: RemoteSlot, future: Future[object]) -> None:
-        timer = self._cluster.later(grace, self._end_now, slot, future)
-        future.add_done_callback(lambda _: self._cluster.soon(timer.cancel))
+    def _crash_error(self, name: str) -> WorkerCrashed:
+        return WorkerCrashed(
+            f"the {self.kind} worker {name} died during the call, or left: its answer is lost"
+        )
 
-    def _end_now(self, slot: RemoteSlot, future: Future[object]) -> None:
-        worker = self._placement.worker_of(slot.number)
-        if worker is None:
-            return
-        ended = Abandoned(f"the worker {worker} was ended: its call was abandoned")
-        if slot.vacate(ended, future):
-            self._remove_worker(worker)
-            self._cluster.do(self._cluster.end(worker))
+    # Calling from one thread to the other.
 
-    async def _release(self, busy: list[int]) -> None:
-        working = {worker for number in busy if (worker := self._placement.worker_of(number))}
-        await self._cluster.release(list(self._placement), working)
+    def _do(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run this soon; to be called in the event loop."""
+        doing = asyncio.ensure_future(coroutine)
+        self._doing.add(doing)
+        doing.add_done_callback(self._doing.discard)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run this in the event loop and wait for it."""
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call this in the event loop, unless that has ended, and everything with it."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
-class Placement:
-    """The worker of each slot; a slot keeps its worker while that lives.
+def check_versions(where: str, found: Any) -> None:
+    """Raise `EngineError` unless the versions found there, or the error instead, are those of the caller."""
+    if isinstance(found, BaseException):
+        raise EngineError(
+            f"{where} cannot run codedmap ({type(found).__name__}: {found}): {_SAME}"
+        ) from found
+    here = versions()
+    if found != here:
+        there, mine = (", ".join(map(" ".join, v.items())) for v in (found, here))
+        raise EngineError(f"{where} has {there}, but the caller {mine}: {_SAME}")
 
-    Parameters
-    ----------
-    workers : mapping of name to Domain
-        The workers at the beginning.
-    slots : int
-    """
 
-    def __init__(self, workers: Mapping[str, Domain], slots: int) -> None:
-        self._domains: dict[str, Domain] = dict(workers)
-        names = list(workers)
-        order = spread(list(workers.values()), slots) if workers else []
-        self._worker_of: dict[int, str] = {slot: names[k] for slot, k in enumerate(order)}
-        self._slots = slots
-        self._even_share = math.ceil(slots / max(1, len(names)))
-        self._oversubscribed: set[int] = set()
-
-    def __contains__(self, worker: object) -> bool:
-        return worker in self._domains
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._domains)
-
-    def worker_of(self, slot: int) -> str | None:
-        """The worker of a slot, or None while it has none."""
-        return self._worker_of.get(slot)
-
-    def unplaced(self) -> list[int]:
-        """The slots that have no worker."""
-        return [slot for slot in range(self._slots) if slot not in self._worker_of]
-
-    def add(self, worker: str, domain: Domain) -> None:
-        """Add a worker, which has no slot yet."""
-        self._domains[worker] = domain
-
-    def remove(self, worker: str) -> list[int]:
-        """Remove a worker; return its slots."""
-        self._domains.pop(worker, None)
-        slots = [slot for slot, name in self._worker_of.items() if name == worker]
-        for slot in slots:
-            self.unassign(slot)
-        return slots
-
-    def unassign(self, slot: int) -> None:
-        """Take a slot off its worker."""
-        del self._worker_of[slot]
-        self._oversubscribed.discard(slot)
-
-    def oversubscribed(self) -> list[int]:
-        """Slots placed on workers beyond an even share, if another worker has room for one."""
-        room = any(load < self._even_share for load in self._loads().values())
-        return sorted(self._oversubscribed) if room else []
-
-    def fill(self, sharing: Collection[int] = ()) -> dict[int, str]:
-        """Place slots without a worker where there is room; those of ``sharing`` also beyond an even share.
-
-        Workers with the fewest slots are preferred, and among those the ones that share the fewest
-        failure domains with the slot's neighbours.
-        """
-        placed: dict[int, str] = {}
-        for slot in self.unplaced():
-            loads = self._loads()
-            room = [name for name, load in loads.items() if load < self._even_share]
-            if not room and slot in sharing:
-                room = list(loads)
-                self._oversubscribed.update([slot] if room else [])
-            if room:
-                near = {
-                    other: self._domains[self._worker_of[other]]
-                    for other in (slot - 1, slot + 1)
-                    if other in self._worker_of
-                }
-                placed[slot] = self._worker_of[slot] = min(
-                    room, key=lambda name: (loads[name], clashes(slot, self._domains[name], near))
-                )
-        return placed
-
-    def _loads(self) -> dict[str, int]:
-        loads = dict.fromkeys(self._domains, 0)
-        for name in self._worker_of.values():
-            loads[name] += 1
-        return loads
+def _not_started(worker: int) -> NotStarted:
+    return NotStarted(f"worker {worker} died or left before the call began")

@@ -29,7 +29,7 @@ class FromExecutor:
 
     Where it differs from other engines, because an executor does not offer more:
 
-    * Slots are not pinned to workers: a value "kept" is sent along with each call.
+    * Calls are not pinned to workers: a value "kept" is sent along with each call.
     * A straggler goes on and holds its worker. Calls that have not begun are cancelled on the
       standard library's pools only, since other executors cancel in name only or lose the worker.
     * The standard pools wait for stragglers when the program ends, and one crash in a
@@ -58,7 +58,7 @@ class FromExecutor:
         """Whether calls may run in the caller's process."""
         return not isinstance(self._executor, ProcessPoolExecutor)
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` somewhere.
 
         Raises
@@ -87,9 +87,9 @@ class FromExecutor:
             answer.begun = sent.begun  # type: ignore[attr-defined]
         return answer
 
-    def keep(self, slot: int, value: Any) -> Kept:
+    def keep(self, worker: int, value: Any) -> Kept:
         """A value that is sent along with each call."""
-        return Kept(slot, value)
+        return Kept(worker, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Cancel what has not begun, on the standard library's pools."""

@@ -1,74 +1,76 @@
-"""Which worker each slot gets, so that slots which are lost together are not neighbours.
+"""With which others a worker fails, and an order of workers in which neighbours fail apart.
 
-A worker's *domain* says which workers fail together: a tuple of names from the widest group to the
-narrowest, such as ``("rack 1", "host 7")``. Codes lose most where neighbouring slots are lost
-together, so neighbours get different racks wherever possible, else different hosts.
+A worker's *domain* says which workers fail together: a name, or a tuple of names from the widest group to the
+narrowest, such as ``("rack 1", "host 7")``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["Domain", "as_domain", "clashes", "spread"]
+from ..errors import InvalidArgument
 
-Domain = tuple[Hashable, ...]
+__all__ = ["Domains", "check_domains", "domain_of", "spread"]
+
+Domains = Mapping[Any, Hashable] | Callable[[Mapping[str, Any]], Hashable]
 _Path = tuple[Hashable, ...]
 
 
-def as_domain(name: Hashable) -> Domain:
-    """A domain of one or more levels."""
-    return name if isinstance(name, tuple) else (name,)
+def check_domains(domains: Domains | None, keys: str, entry: str) -> None:
+    """Raise `InvalidArgument` if these can be no failure domains."""
+    if not (domains is None or callable(domains) or isinstance(domains, Mapping)):
+        raise InvalidArgument(
+            f"failure_domains={domains!r} must be a mapping from {keys}, or a function of {entry}"
+        )
 
 
-def spread(domains: Sequence[Domain], slots: int) -> list[int]:
-    """The worker of each slot, as an index into ``domains``.
+def domain_of(
+    worker: str,
+    domains: Domains | None,
+    names: Mapping[str, Hashable],
+    info: Mapping[str, Any],
+    default: Hashable,
+    *,
+    late: bool = False,
+) -> Hashable:
+    """The domain of a worker that is known under several names, such as its host's.
 
-    Every worker gets as many slots as any other, or one more. If there are more workers than
-    slots, those are used that make the domains as even as possible. Of neighbouring slots, as few
-    as possible share the widest level of their domain, and a domain's slots are spread evenly.
-
-    Parameters
-    ----------
-    domains : sequence of tuple
-        One for each worker.
-    slots : int
-        How many to place.
+    Raises
+    ------
+    InvalidArgument
+        If it is in the mapping under none of them. With ``late`` it has the default then.
     """
-    rounds, rest = divmod(slots, len(domains))
-    depth = max(map(len, domains))
-    paths = [(*domain, *[None] * (depth - len(domain)), k) for k, domain in enumerate(domains)]
-    some = [path for path, _ in zip(_take_turns(paths), range(rest), strict=False)]
-    return [int(path[-1]) for path in _interleave(paths * rounds + some, 0)]  # type: ignore[call-overload]
+    if late:
+        with contextlib.suppress(Exception):
+            return domain_of(worker, domains, names, info, default)
+        return default
+    if domains is None:
+        return default
+    if callable(domains):
+        return domains(info)
+    for name in names.values():
+        if name in domains:
+            return domains[name]
+    known = " or ".join(f"its {what} {name!r}" for what, name in names.items())
+    raise InvalidArgument(
+        f"failure_domains has no entry for the worker {worker}: add one for {known}"
+    )
 
 
-def clashes(slot: int, domain: Domain, placed: Mapping[int, Domain]) -> int:
-    """How many levels this domain would share with those of the two neighbours of a slot."""
-    shared = 0
-    for neighbour in (slot - 1, slot + 1):
-        for mine, other in zip(domain, placed.get(neighbour, ()), strict=False):
-            if mine != other:
-                break
-            shared += 1
-    return shared
+def spread(domains: Sequence[Hashable]) -> list[int]:
+    """An order of workers, as indices into their domains.
 
-
-def _take_turns(paths: Sequence[_Path]) -> Iterator[_Path]:
-    """One of each group in turn, and within each group likewise."""
-    waiting = [
-        iter(group) if len(group) == 1 else _below(group) for group in _group(paths, 0).values()
-    ]
-    while waiting:
-        for turn in tuple(waiting):
-            path = next(turn, None)
-            if path is None:
-                waiting.remove(turn)
-            else:
-                yield path
-
-
-def _below(group: Sequence[_Path]) -> Iterator[_Path]:
-    for path in _take_turns([path[1:] for path in group]):
-        yield (group[0][0], *path)
+    Of neighbours, as few as possible share the widest level of their domain, and the workers of a domain are spread
+    evenly; within a domain likewise.
+    """
+    if not domains:
+        return []
+    levels = [domain if isinstance(domain, tuple) else (domain,) for domain in domains]
+    depth = max(map(len, levels))
+    paths = [(*names, *[None] * (depth - len(names)), k) for k, names in enumerate(levels)]
+    return [int(path[-1]) for path in _interleave(paths, 0)]  # type: ignore[call-overload]
 
 
 def _interleave(paths: Sequence[_Path], level: int) -> list[_Path]:

@@ -15,10 +15,10 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..errors import EngineError, InvalidArgument, MissingMainGuard
-from .local_slot import Slot
+from .local_queue import LocalQueue
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits
-from .slot_engine import SlotEngine
+from .queue_engine import QueueEngine
 from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
 from .transport.serve import hello, serve
@@ -28,13 +28,13 @@ __all__ = ["Local"]
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 
 
-class Local(SlotEngine[Slot]):
+class Local(QueueEngine[LocalQueue]):
     """N worker processes on this machine, each with a pipe of its own, so that they fail alone.
 
     * One crash costs one answer; a new process takes the worker's place.
     * A straggler delays neither the caller, nor the next call (beyond ``grace``), nor the end of
       the program. After ``grace`` seconds an abandoned call is ended together with its process;
-      until then its slot is a straggler of the next wave as well.
+      until then it holds its worker.
     * Healthy workers keep running, with everything they have loaded.
     * Functions travel by cloudpickle (lambdas, closures and notebook functions work); arrays
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
@@ -117,11 +117,18 @@ class Local(SlotEngine[Slot]):
         except (OSError, RuntimeError) as error:
             raise EngineError(f"the thread of the engine cannot be started ({error})") from error
         abandon = super().abandon
-        self._slots = [
-            Slot(number, self._run, self._loop, abandon, self._end_if_closed)
+        self._queues = {
+            number: LocalQueue(
+                number,
+                self._run,
+                self._setups,
+                loop=self._loop,
+                abandon=abandon,
+                ended=self._end_if_closed,
+            )
             for number in range(workers)
-        ]
-        for call in [slot.submit(hello, None) for slot in self._slots]:
+        }
+        for call in [queue.submit(hello, None) for queue in self._queues.values()]:
             failure = call.exception()
             if failure is not None:
                 raise EngineError(
@@ -131,20 +138,22 @@ class Local(SlotEngine[Slot]):
 
     # From here on everything runs in the loop.
 
-    def _end_later(self, grace: float, slot: Slot, future: Future[Any]) -> None:
-        self._loop.later(future, grace, partial(slot.end, future))
+    def _end_later(self, grace: float, queue: LocalQueue, future: Future[Any]) -> None:
+        self._loop.later(future, grace, partial(queue.end, future))
 
     def _close(self) -> None:
         if self._closing:
             return
         self._closing = True
-        end_descendants(f"{self._run}:", [pid for slot in self._slots for pid in slot.pids])
-        for slot in self._slots:
-            slot.close()
+        end_descendants(
+            f"{self._run}:", [pid for queue in self._queues.values() for pid in queue.pids]
+        )
+        for queue in self._queues.values():
+            queue.close()
         self._end_if_closed()
 
     def _end_if_closed(self) -> None:
-        if self._closing and not any(slot.pids for slot in self._slots):
+        if self._closing and not any(queue.pids for queue in self._queues.values()):
             try:
                 end_descendants(f"{self._run}:")  # what was started in the meantime
                 discard_all(self._run)

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
+from typing import Any
+
+import ray
+from ray.util import client
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..contracts.arguments import check_whole, is_real
-from ..errors import InvalidArgument
-from .cluster import Domains
-from .cluster_engine import ClusterEngine
-from .ray_cluster import RayCluster
+from ..contracts.engine import Member
+from ..errors import CodedmapError, EngineError, InvalidArgument
+from .cluster_engine import ClusterEngine, check_versions
+from .failure_domains import Domains, check_domains, domain_of, spread
+from .remote_queue import RemoteQueue
+from .transport.failure import Failure
+from .transport.parcel import Parcel
+from .transport.serve import Request, Terminated, serve, versions
 
 __all__ = ["Ray"]
 
+_START = 60.0  # seconds without another actor starting after which no more are waited for
+_LOOK = 1.0  # seconds between two looks at the cluster
+_SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer
+_AGAIN = 1.0  # seconds after which an actor that could not be started is tried again
+_SHUT = (
+    "Ray has been shut down, and the engine's workers with it: call ray.init() and make a new "
+    "engine"
+)
+
 
 class Ray(ClusterEngine):
-    """Actors on a Ray cluster, one for each slot: worker processes that the engine starts and ends.
+    """Actors on a Ray cluster: worker processes that the engine starts, replaces and ends.
 
     * Ray must be initialised: ``ray.init()``.
-    * One crash costs one answer: nothing is run again (``max_restarts`` and ``max_task_retries`` are 0).
-      Another actor is started in place of the dead one, which takes about a second.
+    * One crash costs one call: Ray runs nothing again (``max_restarts`` and ``max_task_retries`` are 0). Calls that
+      waited for the dead worker fail with `NotStarted`, and `codedmap.map` sends all of them to others. Another
+      actor is started, which takes about a second; it is a new worker, with a new number.
     * After ``grace`` seconds the actor of an abandoned call that still runs is killed, also deep in C
-      code, and another is started. Until then its slot is a straggler of the next waves as well.
-    * Calls are named by their slot, ``codedmap-slot7-...``.
+      code, and another is started. Until then the call holds its worker.
+    * Calls are named by their worker, ``codedmap-worker7-...``.
     * Functions travel by cloudpickle; what they import must be installed on the nodes.
     * Closing the engine kills its actors, also busy ones. Ray keeps running.
 
@@ -37,9 +61,8 @@ class Ray(ClusterEngine):
     Parameters
     ----------
     workers : int, optional
-        Number of slots; by default one for each CPU of the cluster or, if they reserve something, as
-        many as there is room for. With room for fewer actors than slots they are shared and losses come
-        together: a warning says so.
+        How many actors are started and kept alive; by default one for each CPU of the cluster or, if they reserve
+        something, as many as there is room for. With room for fewer, the others join when there is room.
     grace : float, optional
         Seconds for which an abandoned call may still run before its actor is killed; None: no limit.
     num_cpus, num_gpus : float
@@ -51,8 +74,8 @@ class Ray(ClusterEngine):
     failure_domains : mapping or callable, optional
         With whom a worker fails: a name, or a tuple from the widest group to the narrowest, such as
         ``("rack 1", "host 7")``. By id, address or host name of its node, or a function of that node's
-        entry in ``ray.nodes()``. By default the address and the node. Neighbouring slots are on different
-        domains wherever possible.
+        entry in ``ray.nodes()``. By default the address and the node, also of a node that joins later and
+        has no entry.
 
     Raises
     ------
@@ -62,6 +85,8 @@ class Ray(ClusterEngine):
         If Ray is not initialised, there is no room for a worker, or Python or codedmap differ between
         caller and cluster.
     """
+
+    kind = "Ray"
 
     def __init__(
         self,
@@ -80,7 +105,271 @@ class Ray(ClusterEngine):
                 raise InvalidArgument(
                     f"{need!r} of {what} cannot be reserved for a worker: give a number, at least 0"
                 )
-        needs = {what: need for what, need in needs.items() if need}
-        super().__init__(
-            partial(RayCluster, workers=count, needs=needs, domains=failure_domains), count, grace
+        check_domains(
+            failure_domains, "a node's id, address or host name", "its entry in ray.nodes()"
         )
+        if not ray.is_initialized():
+            raise EngineError(
+                "Ray is not initialised: call ray.init() first, which starts it on this machine or "
+                'finds the cluster of this node, or ray.init(address="10.0.0.1:6379")'
+            )
+        if client.ray.is_connected():
+            raise EngineError(
+                "this is a Ray Client (ray://), by which actors cannot be watched: run the program on "
+                'a node of the cluster, with ray.init("auto") or by `ray job submit`'
+            )
+        super().__init__(None, grace, asyncio.new_event_loop())
+        self._job = _present_job()
+        self._needs = {what: need for what, need in needs.items() if need}
+        self._domains = failure_domains
+        self._actor: Any = ray.remote(Actor)  # once, because Ray keeps every such class
+        self._started = 0
+        self._handles: dict[str, Any] = {}
+        self._nodes: dict[str, str] = {}
+        self._unreachable: set[str] = set()  # did not answer, perhaps because their node does not
+        self._suspects: set[str] = set()  # such nodes
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        try:
+            self._wait(self._begin(self._start_all(count)))
+            self._soon(self._look)
+        except BaseException:
+            self.close()
+            raise
+
+    def _is_open(self) -> bool:
+        # Asked first: almost whatever else is called would start a new cluster if it has been shut down.
+        if not ray.is_initialized():
+            return False
+        with contextlib.suppress(Exception):  # while it is being shut down
+            return _present_job() == self._job
+        return False
+
+    def _check_open(self) -> None:
+        if not self._is_open():
+            raise EngineError(_SHUT)
+
+    # Nodes.
+
+    def _living_nodes(self) -> dict[str, Any]:
+        """The entries of ``ray.nodes()`` of those that are alive, by their ids."""
+        nodes = ray.nodes() if self._is_open() else ()
+        return {node["NodeID"]: node for node in nodes if node["Alive"]}
+
+    def _member(self, node: Mapping[str, Any], *, late: bool) -> Member:
+        identity, address, host = (
+            node[key] for key in ("NodeID", "NodeManagerAddress", "NodeManagerHostname")
+        )
+        names = {"node id": identity, "address": address, "host name": host}
+        where, default = f"on {identity}", (address, identity)
+        return Member(domain_of(where, self._domains, names, node, default, late=late), host)
+
+    def _room(self, nodes: Mapping[str, Any]) -> int:
+        """For how many actors there is room now, by what they reserve."""
+
+        def fit(resources: Mapping[str, float]) -> int:
+            return min(int(resources.get(k, 0) / need + 1e-9) for k, need in self._needs.items())
+
+        room = min(
+            sum(fit(node["Resources"]) for node in nodes.values()), fit(ray.available_resources())
+        )
+        if not room:
+            raise EngineError(
+                f"no node of the Ray cluster has {self._needs} free for a worker: ask for less "
+                "(num_cpus=0 reserves no CPU), or wait for what uses it; see `ray status`"
+            )
+        return room
+
+    # Actors.
+
+    def _start_all(self, wanted: int | None) -> dict[str, Member]:
+        """Start the actors, and wait for those for which there is room."""
+        nodes = self._living_nodes()
+        domains = {node: self._member(entry, late=False).domain for node, entry in nodes.items()}
+        cpus = int(sum(node["Resources"].get("CPU", 0) for node in nodes.values()))
+        room = self._room(nodes) if self._needs else wanted or max(1, cpus)
+        count = wanted or room
+        places = [*domains] * -(-count // len(domains))
+        late = {}
+        for k in spread([domains[node] for node in places])[:count]:
+            name, greeting = self._start(places[k])
+            late[greeting] = name, places[k]
+        found: dict[str, Member] = {}
+        while len(found) < min(room, count):
+            arrived, _ = ray.wait(list(late), timeout=_START)
+            if not arrived:
+                break
+            name, _ = late.pop(arrived[0])
+            found[name] = self._greet(name, partial(ray.get, arrived[0]))
+        if not found:
+            raise EngineError(
+                f"no Ray worker has started within {_START:g} s: are the CPUs of the cluster in use? "
+                "see `ray status`; num_cpus=0 reserves none"
+            )
+        for greeting, (name, node) in late.items():
+            self._when(greeting, partial(self._greeted, name, node))
+        return found
+
+    def _start(self, node: str) -> tuple[str, Any]:
+        """Start an actor on a node: its name, which is never used again, and a reference to its greeting."""
+        name = f"codedmap-{self._run}-{self._started}"
+        self._started += 1
+        needs = dict(self._needs)
+        # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
+        on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._handles[name] = handle = self._actor.options(
+            name=name,
+            num_cpus=needs.pop("CPU", 0),
+            num_gpus=needs.pop("GPU", 0),
+            memory=needs.pop("memory", None),
+            resources=needs,
+            # What needs nothing fits on any node; else Ray knows where there is room.
+            scheduling_strategy="SPREAD" if self._needs else on,
+            max_restarts=0,
+            max_task_retries=0,
+        ).remote()
+        return name, handle.hello.remote()
+
+    def _greet(self, name: str, greeting: Callable[[], Any]) -> Member:
+        """What an actor is as a worker, if it can be used."""
+        try:
+            found, node = greeting()
+            check_versions("a Ray worker", found)
+        except BaseException as error:
+            self._kill(name)
+            if not isinstance(error, ray.exceptions.RayError):
+                raise
+            raise EngineError(
+                f"a Ray worker has not started ({type(error).__name__}: {error}): is codedmap installed "
+                "on its node, in the same version, and is there memory left?"
+            ) from error
+        self._nodes[name] = node
+        entry = self._living_nodes().get(node)
+        return Member() if entry is None else self._member(entry, late=True)
+
+    def _when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
+        """Call a function soon after the referenced object is ready or has failed."""
+        # Not in Ray's own thread, which must not block.
+        reference.future().add_done_callback(partial(self._soon, then))
+
+    def _kill(self, name: str) -> None:
+        handle = self._handles.pop(name, None)
+        if handle is not None and ray.is_initialized():
+            with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it
+                ray.kill(handle)
+
+    # From here on everything but `_send` runs in the event loop.
+
+    def _greeted(self, name: str, node: str, greeting: Future[Any]) -> None:
+        try:
+            member = self._greet(name, greeting.result)
+        except EngineError:
+            self._loop.call_later(_AGAIN, self._replace, node)
+        else:
+            self._join(name, member)
+
+    def _replace(self, node: str) -> None:
+        """Start another actor in place of one that was on this node."""
+        if self._closed or not self._is_open():
+            return
+        try:
+            alive = set(self._living_nodes())
+            alive = alive - self._suspects or alive
+            if node not in alive:
+                node = min(alive, key=list(self._nodes.values()).count)
+            name, greeting = self._start(node)
+        except Exception:  # the cluster has no node, or does not answer
+            self._loop.call_later(_AGAIN, self._replace, node)
+        else:
+            self._when(greeting, partial(self._greeted, name, node))
+
+    def _dismiss(self, name: str) -> None:
+        node = self._nodes.pop(name)
+        if name in self._unreachable:  # Ray may call its node alive for a while yet
+            self._suspects.add(node)
+            self._loop.call_later(_SUSPICION, self._suspects.discard, node)
+        self._kill(name)
+        self._replace(node)
+
+    async def _end(self, name: str) -> None:
+        """Nothing is left to do: `_dismiss` has killed it."""
+
+    def _look(self) -> None:
+        """Check regularly for what Ray does not report: that it was shut down, or lost a node."""
+        if not self._is_open():
+            self._lose(_SHUT)
+            return
+        self._loop.call_later(_LOOK, self._look)
+        alive = self._living_nodes()
+        for name, node in tuple(self._nodes.items()):
+            if node not in alive:
+                self._leave(name, self._crash_error(name))
+
+    async def _release(self, busy: list[str]) -> None:
+        for name in tuple(self._handles):
+            self._kill(name)
+
+    def _disconnect(self) -> None:
+        self._soon(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # Calls.
+
+    def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
+        answer: Future[Any] = Future()
+        handle = self._handles.get(queue.name)
+        try:
+            self._check_open()
+            if handle is None:  # killed just now
+                raise self._crash_error(queue.name)
+            # Not a name for each call, because Ray keeps statistics of every name.
+            name = f"codedmap-worker{queue.number}-{self._run}"
+            call = handle.serve.options(name=name).remote(request)
+        except CodedmapError as error:
+            answer.set_exception(error)
+        except Exception as error:  # such as no room for the payload
+            problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
+            problem.__cause__ = error
+            answer.set_exception(problem)
+        else:
+            self._when(call, partial(self._answered, queue.name, answer))
+        return answer
+
+    def _answered(self, name: str, answer: Future[Any], done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            answer.set_result(done.result())
+            return
+        problem: Exception = self._crash_error(name)
+        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not begin the call
+            problem = EngineError(f"the Ray worker {name} cannot serve calls: {error}")
+        elif isinstance(error, ray.exceptions.ActorUnavailableError):
+            self._unreachable.add(name)
+        problem.__cause__ = error
+        answer.set_exception(problem)
+
+
+class Actor:
+    """What an actor does: one call at a time, in the order in which they were sent."""
+
+    def __init__(self) -> None:
+        # Ray's own handler raises a plain SystemExit, which looks like one of the function's.
+        signal.signal(signal.SIGTERM, _terminate)
+
+    def hello(self) -> tuple[dict[str, str], str]:
+        """Its versions, and the node where it is."""
+        return versions(), ray.get_runtime_context().get_node_id()
+
+    def serve(self, request: Request) -> Parcel | Failure:
+        """Compute one call."""
+        return serve(request)
+
+
+def _terminate(number: int, _: object) -> None:
+    raise Terminated(f"the worker was terminated (signal {number})")
+
+
+def _present_job() -> tuple[str, str]:
+    context = ray.get_runtime_context()
+    return context.get_node_id(), context.get_job_id()

@@ -39,17 +39,17 @@ class Resident:
         """Where the function is kept."""
         return self._engine
 
-    def on(self, slot: int, made: Callable[[Any], Any] | None = None) -> Kept:
-        """The handle of the function on this slot, to which it is sent if it is not there yet.
+    def on(self, worker: int, made: Callable[[Any], Any] | None = None) -> Kept:
+        """The handle of the function on this worker, to which it is sent if it is not there yet.
 
         Parameters
         ----------
-        slot : int
+        worker : int
         made : callable, optional
             Of the function, what is kept in its place; hashable. By default the function itself.
         """
-        kept = self._kept.get((slot, made))
+        kept = self._kept.get((worker, made))
         if kept is None or kept.lost:
             value = self._fn if made is None else made(self._fn)
-            kept = self._kept[slot, made] = self._engine.keep(slot, value)
+            kept = self._kept[worker, made] = self._engine.keep(worker, value)
         return kept

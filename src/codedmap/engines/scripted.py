@@ -16,17 +16,27 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..contracts.arguments import check_slot, check_whole
+from ..contracts.arguments import check_whole, check_worker
 from ..contracts.closing import Closing
-from ..contracts.engine import Engine, Kept, Reply
-from ..errors import Abandoned, InvalidArgument, KeptLost, WorkerCrashed
+from ..contracts.engine import Engine, Kept, Member, Reply
+from ..errors import Abandoned, InvalidArgument, KeptLost, NotStarted, WorkerCrashed
 
-__all__ = ["Act", "Faulty", "Scripted", "corrupt", "crash", "fail", "late", "never"]
+__all__ = [
+    "Act",
+    "Faulty",
+    "Scripted",
+    "ScriptedCluster",
+    "corrupt",
+    "crash",
+    "fail",
+    "late",
+    "never",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +82,18 @@ Script = Mapping[int, "Act | Sequence[Act]"]
 
 
 class _Script:
-    """Which act the next call on each slot follows."""
+    """Which act the next call of each worker follows."""
 
     def __init__(self, script: Script) -> None:
         self._acts = dict(script)
         self._calls: dict[int, int] = {}
 
-    def next(self, slot: int) -> Act:
-        act = self._acts.get(slot, Act())
+    def next(self, worker: int) -> Act:
+        act = self._acts.get(worker, Act())
         if isinstance(act, Act):
             return act
-        call = self._calls.get(slot, 0)
-        self._calls[slot] = call + 1
+        call = self._calls.get(worker, 0)
+        self._calls[worker] = call + 1
         return act[call] if call < len(act) else Act()
 
 
@@ -97,9 +107,9 @@ class Scripted(Closing):
     Parameters
     ----------
     workers : int
-        Number of slots.
+        How many workers there are.
     script : mapping of int to Act, or to a sequence of Act
-        By slot: what each of its calls does, or what its first, second, ... call does (calls
+        By worker: what each of its calls does, or what its first, second, ... call does (calls
         after these just answer).
     """
 
@@ -109,70 +119,77 @@ class Scripted(Closing):
         self._workers = check_whole("workers", workers, 1)
         self._script = _Script(script or {})
         self._kept: dict[int, list[Kept]] = {}
-        self._pending: dict[Future[Any], threading.Timer | None] = {}
+        self._pending: dict[Future[Any], tuple[int, threading.Timer | None]] = {}
         self.calls: list[tuple[int, Any]] = []
-        """Slot and payload of every call, in order."""
+        """Worker and payload of every call, in order."""
 
     @property
     def workers(self) -> int:
-        """Number of slots."""
+        """How many workers there are."""
         return self._workers
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        """Follow the script of this slot."""
-        check_slot(slot, self._workers)
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        """Follow the script of this worker."""
+        check_worker(worker, self._workers)
         future: Future[Any] = Future()
-        self.calls.append((slot, payload))
-        act = self._script.next(slot)
+        self.calls.append((worker, payload))
+        act = self._script.next(worker)
         if any(isinstance(value, Kept) and value.lost for value in (fn, payload)):
             future.set_exception(KeptLost("the kept value died with its worker: keep it again"))
             return future
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
         if act.seconds == float("inf"):
-            self._pending[future] = None
+            self._pending[future] = worker, None
             return future
-        deliver = self._prepared(slot, act, future, fn, payload)
+        deliver = self._prepared(worker, act, future, fn, payload)
         if act.seconds > 0:
             timer = threading.Timer(act.seconds, deliver)
             timer.daemon = True
-            self._pending[future] = timer
+            self._pending[future] = worker, timer
             timer.start()
         else:
             deliver()
         return future
 
-    def keep(self, slot: int, value: Any) -> Kept:
-        """Keep a value until this slot crashes."""
-        check_slot(slot, self._workers)
-        kept = Kept(slot, value)
-        self._kept.setdefault(slot, []).append(kept)
+    def keep(self, worker: int, value: Any) -> Kept:
+        """Keep a value until this worker crashes."""
+        check_worker(worker, self._workers)
+        kept = Kept(worker, value)
+        self._kept.setdefault(worker, []).append(kept)
         return kept
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """End delays that are still running, with `Abandoned`."""
-        for future in futures:
-            if future not in self._pending:
-                continue
-            timer = self._pending.pop(future)
-            if timer is not None:
-                timer.cancel()
-            with contextlib.suppress(InvalidStateError):  # it has just answered
-                future.set_exception(Abandoned("the delay was ended: its call was abandoned"))
+        self._end(futures, Abandoned("the delay was ended: its call was abandoned"))
 
     def close(self) -> None:
         """End all delays."""
-        timers = tuple(filter(None, self._pending.values()))
+        timers = [timer for _, timer in tuple(self._pending.values()) if timer is not None]
         self.abandon(tuple(self._pending))
         for timer in timers:
             if timer is not threading.current_thread():
                 timer.join()
 
+    def _end(self, futures: Iterable[Future[Any]], error: BaseException) -> None:
+        for future in futures:
+            if future not in self._pending:
+                continue
+            _, timer = self._pending.pop(future)
+            if timer is not None:
+                timer.cancel()
+            with contextlib.suppress(InvalidStateError):  # it has just answered
+                future.set_exception(error)
+
+    def _die(self, worker: int) -> None:
+        for kept in self._kept.pop(worker, []):
+            kept.lost = True
+
     def _prepared(
-        self, slot: int, act: Act, future: Future[Any], fn: Any, payload: Any
+        self, worker: int, act: Act, future: Future[Any], fn: Any, payload: Any
     ) -> Callable[[], None]:
         answer, error = None, act.error
         if act.crash:
-            error = WorkerCrashed(f"worker {slot} crashed, as its script says")
+            error = WorkerCrashed(f"worker {worker} crashed, as its script says")
         if error is None:
             try:
                 answer = _answer(fn(payload), act)
@@ -182,8 +199,7 @@ class Scripted(Closing):
         def deliver() -> None:
             self._pending.pop(future, None)
             if act.crash:
-                for kept in self._kept.pop(slot, []):
-                    kept.lost = True
+                self._die(worker)
             with contextlib.suppress(InvalidStateError):  # abandoned or cancelled just now
                 if error is None:
                     future.set_result(answer)
@@ -191,6 +207,78 @@ class Scripted(Closing):
                     future.set_exception(error)
 
         return deliver
+
+
+class ScriptedCluster(Scripted):
+    """A `Scripted` engine whose workers join and leave. One that crashes has left, and none takes its place.
+
+    Parameters
+    ----------
+    domains : sequence of hashable
+        Of the workers that are there at the beginning: with whom each fails, or None.
+    script : mapping of int to Act, or to a sequence of Act
+        As for `Scripted`, by numbers that are never used again.
+    """
+
+    def __init__(self, domains: Sequence[Hashable], script: Script | None = None) -> None:
+        super().__init__(len(domains), script)
+        self._living = {number: Member(domain) for number, domain in enumerate(domains)}
+        self._watchers: list[Callable[[], object]] = []
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are now."""
+        return len(self._living)
+
+    def members(self) -> Mapping[int, Member]:
+        """The workers that there are now."""
+        return dict(self._living)
+
+    def watch(self, callback: Callable[[], object]) -> None:
+        """From now on call this when `members` has changed."""
+        self._watchers.append(callback)
+
+    def unwatch(self, callback: Callable[[], object]) -> None:
+        """No more."""
+        self._watchers.remove(callback)
+
+    def join(self, domain: Hashable = None) -> int:
+        """A worker joins; its number."""
+        worker = self._workers
+        self._workers += 1
+        self._living[worker] = Member(domain)
+        self._changed()
+        return worker
+
+    def leave(self, worker: int) -> None:
+        """A worker dies, and with it its calls and what it kept."""
+        self._die(worker)
+        calls = [future for future, (at, _) in tuple(self._pending.items()) if at == worker]
+        self._end(calls, WorkerCrashed(f"worker {worker} has left, as its script says"))
+
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        """Follow the script of this worker, if it has not left."""
+        check_worker(worker, self._workers)
+        if worker in self._living:
+            return super().submit(worker, fn, payload)
+        future: Future[Any] = Future()
+        future.set_exception(NotStarted(f"worker {worker} had left before the call began"))
+        return future
+
+    def keep(self, worker: int, value: Any) -> Kept:
+        """Keep a value until this worker leaves."""
+        kept = super().keep(worker, value)
+        kept.lost = worker not in self._living
+        return kept
+
+    def _die(self, worker: int) -> None:
+        super()._die(worker)
+        if self._living.pop(worker, None) is not None:
+            self._changed()
+
+    def _changed(self) -> None:
+        for callback in tuple(self._watchers):
+            callback()
 
 
 class Faulty:
@@ -209,6 +297,11 @@ class Faulty:
         self._engine = engine
         self._script = _Script(script)
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("members", "watch", "unwatch", "setup"):
+            return getattr(self._engine, name)
+        raise AttributeError(f"Faulty has no attribute {name!r}")
+
     @property
     def workers(self) -> int:
         """As many as the engine has."""
@@ -219,25 +312,26 @@ class Faulty:
         """As the engine."""
         return getattr(self._engine, "in_process", False)
 
-    def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Send the call with its act, which the worker performs."""
-        check_slot(slot, self.workers)
-        act = self._script.next(slot)
+        if not hasattr(self._engine, "members"):
+            check_worker(worker, self.workers)
+        act = self._script.next(worker)
         kept = isinstance(fn, Kept), isinstance(payload, Kept)
         if act == Act() and kept != (False, True):
-            return self._engine.submit(slot, fn, payload)
+            return self._engine.submit(worker, fn, payload)
         if kept == (True, True):
             raise InvalidArgument(
                 "Faulty cannot add a fault to a call of a kept function on a kept payload: send one of "
                 "them with the call"
             )
         if kept == (True, False):
-            return self._engine.submit(slot, fn, _With(act, payload))
-        return self._engine.submit(slot, _Performed(fn, act), payload)
+            return self._engine.submit(worker, fn, _With(act, payload))
+        return self._engine.submit(worker, _Performed(fn, act), payload)
 
-    def keep(self, slot: int, value: Any) -> Kept:
+    def keep(self, worker: int, value: Any) -> Kept:
         """Keep a value on the engine's worker, as something to which acts can be sent."""
-        return self._engine.keep(slot, _Held(value))
+        return self._engine.keep(worker, _Held(value))
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """As the engine does."""

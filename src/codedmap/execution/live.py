@@ -15,7 +15,7 @@ import numpy as np
 
 from ..contracts.engine import Engine, Member, Reply, members_of
 from ..contracts.stopping import Outcome
-from ..engines.failure_domains import as_domain, spread
+from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from .scheduler import (
@@ -363,9 +363,7 @@ def in_order(members: Mapping[int, Member]) -> list[int]:
     if all(m.domain is None for m in members.values()):
         return sorted(members)
     names = sorted(members)
-    return [
-        names[k] for k in spread([as_domain(members[name].domain) for name in names], len(names))
-    ]
+    return [names[k] for k in spread([members[name].domain for name in names])]
 
 
 def patience_of(engine: Engine) -> float:

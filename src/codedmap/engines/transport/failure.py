@@ -10,6 +10,8 @@ from typing import Any
 
 import cloudpickle
 
+from ...errors import EngineError
+
 __all__ = ["Failure", "WorkerTraceback"]
 
 
@@ -31,6 +33,8 @@ class Failure:
     error: bytes | None
     description: str
     traceback: str
+    setup: str = ""
+    """The function that raised it while it set up the worker."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -48,7 +52,14 @@ class Failure:
             with contextlib.suppress(Exception):  # what it needs may exist in the worker only
                 error = _rebuilt_exception(pickle.loads(self.error))
         error.__cause__ = WorkerTraceback(self.traceback)
-        return error
+        if not self.setup:
+            return error
+        failed = EngineError(
+            f"a worker could not be set up, because {self.setup} raised {self.description}: correct it, and give it "
+            "to the setup of a new engine"
+        )
+        failed.__cause__ = error
+        return failed
 
 
 @dataclass(frozen=True, slots=True)

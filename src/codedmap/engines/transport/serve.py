@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -38,8 +38,9 @@ __all__ = [
 HEADER = 8
 """Bytes in which the length of a reply stands before it."""
 
-# The one place of state in a worker process: what `Engine.keep` left here, by key.
+# All state in a worker process: what `Engine.keep` left here, by key, and by engine why its setup failed, if it did.
 _kept: dict[Hashable, Any] = {}
+_set_up: dict[Hashable, Failure | None] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,16 @@ class KeptKey:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call, or with ``keep`` a value to leave here."""
+    """A call, or with ``keep`` a value to leave here, or with ``setup`` a function to call once."""
 
     content: Parcel
     answer: str | None
     """Name for the answer's shared segment, or None for no segment."""
     keep: Hashable = None
+    setup: str | None = None
+    """The engine for whose calls the worker is set up."""
+    after: str | None = None
+    """The engine whose setup must have succeeded."""
     forget: tuple[Hashable, ...] = ()
 
 
@@ -118,6 +123,13 @@ def serve(request: Request) -> Parcel | Failure:
     for key in request.forget:
         _kept.pop(key, None)
     try:
+        if request.setup is not None:
+            _set_up_for(request.setup, request.content)
+            return pack(None, request.answer)
+        if request.after is not None:
+            failed = _set_up[request.after]
+            if failed is not None:
+                return failed
         if request.keep is not None:
             _kept[request.keep] = _Unopened(receive(request.content))
             return pack(None, request.answer)
@@ -133,8 +145,24 @@ def serve(request: Request) -> Parcel | Failure:
         return Failure.of(error)
 
 
+def _set_up_for(run: str, content: Parcel) -> None:
+    """Call a function that sets this worker up, unless an earlier one has failed."""
+    if _set_up.setdefault(run, None) is not None:
+        return
+    name = "the function given to setup"
+    try:
+        fn = _open(receive(content))
+        name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+        fn()
+    except Terminated:
+        raise
+    except BaseException as error:
+        _set_up[run] = replace(Failure.of(error), setup=name)
+
+
 def forget(run: str) -> None:
     """Drop all that a cluster's engine has kept in this process."""
+    _set_up.pop(run, None)
     for key in tuple(_kept):
         if isinstance(key, tuple) and key[0] == run:
             _kept.pop(key, None)

@@ -1,23 +1,22 @@
-"""One slot of the `Local` engine: calls in order on one worker process at a time."""
+"""The queue of one worker of the `Local` engine: calls in order on one process at a time."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..contracts.engine import Kept
-from ..errors import Abandoned, CannotSend, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, complete, read_reply
+from ..errors import Abandoned, KeptLost, WorkerCrashed
+from .calls import Answer, Call, Calls, Setups, complete, read_reply
 from .local_worker import Worker
 from .loop import Loop
-from .transport.parcel import culprit, culprit_kept, discard, pack
+from .transport.parcel import discard
 from .transport.serve import Request
 
-__all__ = ["Slot"]
+__all__ = ["LocalQueue"]
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +35,7 @@ class _Call(Call):
                 discard(segment)
 
 
-class Slot(Calls[_Call]):
+class LocalQueue(Calls[_Call]):
     """A queue of calls and the worker process that serves them one at a time.
 
     The process is replaced whenever it dies or is ended, and its pipe with it: nothing that it leaves there may reach
@@ -47,6 +46,7 @@ class Slot(Calls[_Call]):
     number : int
     run : str
         Names the engine, and with it what it keeps and its files.
+    setups : Setups
     loop : Loop
     abandon : callable
         As `Engine.abandon`.
@@ -58,15 +58,16 @@ class Slot(Calls[_Call]):
         self,
         number: int,
         run: str,
+        setups: Setups,
+        *,
         loop: Loop,
         abandon: Callable[[list[Future[Any]]], object],
         ended: Callable[[], object],
     ) -> None:
-        super().__init__(number, run)
+        super().__init__(number, run, setups)
         self._loop = loop
         self._abandon = abandon
         self._ended = ended
-        self._counter = itertools.count(1)
         self._worker: Worker | None = None
         self._ending: dict[Worker, _Call | None] = {}  # killed, and the calls that they had
 
@@ -75,17 +76,6 @@ class Slot(Calls[_Call]):
         """Of all its processes that have not ended."""
         workers = (*self._ending, *([self._worker] if self._worker else []))
         return [worker.pid for worker in workers]
-
-    def submit(self, fn: Any, payload: Any) -> Future[Any]:
-        """Queue ``fn(payload)``."""
-        uses, named = self._with_keys(fn, payload)
-        return self._queue(named, uses)
-
-    def keep(self, value: Any) -> Kept:
-        """Queue a value to be left on the worker."""
-        kept = self._new_kept(next(self._counter))
-        self._queue(value, (kept,), keep=kept.key)
-        return kept
 
     def end(self, future: Future[Any]) -> None:
         """End the worker if it is still busy with this call."""
@@ -110,13 +100,10 @@ class Slot(Calls[_Call]):
         name = f"{self._run}-{self.number}-{next(self._counter)}"
         future = Answer(self)
         try:
-            content = pack(value, f"{name}-payload")
+            content = self._pack(value, f"{name}-payload", keep)
             self._refuse_if_closed()
             call = _Call(Request(content, f"{name}-answer", keep), future, uses)
             self._loop.do(self._append, call)
-        except CannotSend as error:
-            what = culprit_kept(value) if keep is not None else culprit(*value)
-            raise CannotSend(f"{what} {error}") from error.__cause__
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
             self._loop.do(self._abandon, [future])
@@ -133,8 +120,9 @@ class Slot(Calls[_Call]):
     def _advance(self) -> None:
         """Give an idle worker its next call."""
         while self._running is None and self._waiting:
-            call = self._waiting.popleft()
-            if call.future.set_running_or_notify_cancel():
+            setup = self._next_setup()
+            call = self._waiting.popleft() if setup is None else _Call(setup, Answer(self))
+            if call.future.running() or call.future.set_running_or_notify_cancel():
                 self._begin(call)
             else:
                 call.discard()
@@ -154,11 +142,8 @@ class Slot(Calls[_Call]):
             return
         self._running = call
         self._kept.update((kept.key, kept) for kept in call.uses)
-        request = call.request
-        if self._forget:
-            request = replace(request, forget=self._take_forgotten())
         try:
-            if not self._worker.send(request):
+            if not self._worker.send(self._sent(call.request)):
                 self._loop.watch_writing(self._worker.pipe, True)
         except OSError:
             self._begin_again()
@@ -167,16 +152,17 @@ class Slot(Calls[_Call]):
             self._loop.do(call.fail, error)
 
     def _begin_again(self) -> None:
-        """Send the call to a new worker, because the old one has ended and not received it."""
+        """Have the call sent to a new worker, because the old one has ended and not received it."""
         call, self._running = self._running, None
         if call is not None and call.request.keep is not None:
             self._kept.pop(call.request.keep, None)  # not lost: it is sent again
         self._end_worker()
         if call is None:
             return
+        call = self._lost_with(call)
         if not call.restarted:
             call.restarted = True
-            self._begin(call)
+            self._waiting.appendleft(call)
             return
         error = WorkerCrashed(f"worker {self.number} ends whenever it is started, before its call")
         self._loop.do(call.fail, error)
@@ -227,6 +213,7 @@ class Slot(Calls[_Call]):
     def _end_worker(self, call: _Call | None = None) -> None:
         """Kill the worker, which may have had a call."""
         worker, self._worker = self._worker, None
+        self._set_up = 0
         if worker is None:
             return
         self._ending[worker] = call
@@ -252,6 +239,7 @@ class Slot(Calls[_Call]):
         elif call is not None and call is self._running:
             self._running = None
             self._loop.cancel(call.future)
+            call = self._lost_with(call)
             self._start()
             self._advance()
             self._loop.do(call.fail, error)
