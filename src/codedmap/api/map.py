@@ -385,7 +385,9 @@ class Options:
     ) -> CodedMap:
         """A job with a code, which is chosen if it is "auto"."""
         self._check_coded()
-        source, stop, plan = opened(inputs), _rule(self, code), None
+        pooled = getattr(code, "job_estimates", False)
+        stop, plan = _rule(self, code, share=_COMPUTING if pooled else 1.0), None
+        source = opened(inputs)
         lazy = self.out is not None or isinstance(source, RowSource)
         if isinstance(code, str) and code == "auto":
             if lazy:
@@ -426,6 +428,7 @@ class Options:
             partial=self.on_error == "record" or stop is not None,
             bound=self.chunk == "all",
             size=self.chunk if isinstance(self.chunk, int) else chunk,
+            deadline=self.deadline,
         )
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))

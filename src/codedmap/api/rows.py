@@ -16,6 +16,7 @@ from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import LiveJob
+from ..execution.missing import Estimates, estimate_missing, warn_of_losses
 from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Job, Scheduler
 from ..results.calls import CallTable
@@ -23,7 +24,6 @@ from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.trees import map_leaves
 from ..storage.store import Store
-from .missing import Estimates, estimate_missing, warn_of_losses
 
 __all__ = ["RowsJob"]
 

@@ -78,6 +78,7 @@ class KernelCode:
     confirm: int = 1
     suspicion: float = 5.0
     has_stderr: ClassVar[bool] = True
+    job_estimates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, self.stragglers)

@@ -45,6 +45,7 @@ class Replication:
     fill: Fill = None
     confirm: int = 1
     has_stderr: ClassVar[bool] = True
+    job_estimates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, 0)
@@ -90,6 +91,7 @@ class Uncoded:
     tasks: int
     fill: Fill = None
     has_stderr: ClassVar[bool] = True
+    job_estimates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._copies()

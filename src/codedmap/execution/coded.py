@@ -31,9 +31,11 @@ from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .hedge import Hedge
+from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, RowStore
 from .live import LiveJob, patience_of
+from .missing import estimate_missing
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, FailRows, Kind, Loss, More
 from .task import Batch, Itemwise
@@ -41,6 +43,11 @@ from .task import Batch, Itemwise
 __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
+_LEAST, _SHARE = (
+    3.0,
+    0.1,
+)  # seconds, and the share of a job's time, for estimates without a deadline
+_SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,8 @@ class Settings:
     """Whether slot n is computed by worker n."""
     size: int | None = None
     """Groups of a chunk; None: all."""
+    deadline: float | None = None
+    """When estimates should be made, in seconds of the job."""
 
 
 def coded_job(
@@ -158,7 +167,17 @@ class CodedMap(MapJob):
         """What the job came to."""
         outcome = self.live.scheduler.outcome
         assert outcome is not None
-        return self._result(self._work.done(), outcome)
+        computed = self.live.seconds
+
+        def time_left() -> float:
+            now, deadline = self.live.seconds, self._settings.deadline
+            return (
+                max(_LEAST, _SHARE * computed) - (now - computed)
+                if deadline is None
+                else deadline - now
+            )
+
+        return self._result(self._work.estimated(self._work.done(), time_left), outcome)
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self._work, self.live
@@ -167,7 +186,7 @@ class CodedMap(MapJob):
         failed = {s: e for s, e in work.slot_failures.items() if s not in work.present}
         return MapResult(
             values=known.values,
-            stderr=known.stderr,
+            stderr=_like(known.values, known.stderr),
             status=known.status,
             failures=known.failures,
             rejected=tuple(sorted(known.rejected)),
@@ -235,6 +254,8 @@ class _CodedWork:
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
         self._alone: Estimate | None = None
+        self._answered = np.zeros(len(self._status), dtype=bool)  # with an own input's answer
+        self._mixtures: list[tuple[np.ndarray, np.ndarray]] = []
         self._without_stderr = False  # whether rows were estimated without a standard error
 
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
@@ -408,6 +429,9 @@ class _CodedWork:
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
         self.learned = chunk.encoded.learned
+        if getattr(self._settings.code, "job_estimates", False) and self._store is None:
+            self._answered[chunk.rows] = chunk.encoded.answered()
+            self._mixtures.append(chunk.encoded.mixtures())
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:
@@ -499,6 +523,34 @@ class _CodedWork:
         stderr = None if self._stderr is None or self._without_stderr else self._stderr.copy()
         return _Known(values, stderr, status, failures, set(self._rejected))
 
+    def estimated(self, known: _Known, time_left: Callable[[], float]) -> _Known:
+        """What is known, with rows that have no answer of their own estimated from all answers of the job."""
+        code, rows = self._settings.code, self._input
+        pooled = getattr(code, "job_estimates", False) and not asks_stderr(self._settings.stop)
+        lost = (known.status == Status.ESTIMATED) & ~self._answered
+        if (
+            not pooled
+            or not isinstance(rows, np.ndarray)
+            or not lost.any()
+            or time_left() < _SHORTEST
+        ):
+            return known
+        status = np.where(lost, Status.MISSING, known.status)
+        given = getattr(code, "known", None)
+        more = [part for part in (*self._mixtures, given and (given.inputs, given.answers)) if part]
+        pairs = [tuple(_flat(part) for part in pair) for pair in more if len(pair[0])]
+        points, answers = (
+            (np.concatenate(parts) for parts in zip(*pairs, strict=True)) if pairs else ((), ())
+        )
+        found = estimate_missing(
+            InputRows(rows), status, lambda at: known.values[at], time_left, more=(points, answers)
+        )
+        values, stderr = known.values, _like(known.values, known.stderr)
+        for part in found:
+            values, stderr = np.array(values), np.array(stderr)
+            values[part.rows], stderr[part.rows] = part.values, part.stderr
+        return _Known(values, stderr, known.status, known.failures, known.rejected)
+
     # Chunks -------------------------------------------------------------------------------------------
 
     def _chunk(self, number: int) -> _Chunk:
@@ -561,6 +613,17 @@ class _Chunk:
         """The number of one of its rows among those of the job."""
         rows = self.rows
         return rows.start + place if isinstance(rows, slice) else int(rows[place])
+
+
+def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
+    """Standard errors of rows as those of each of their outputs; read-only then, because they take no memory."""
+    if stderr is None or not isinstance(values, np.ndarray) or stderr.ndim == values.ndim:
+        return stderr
+    return np.broadcast_to(stderr.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows, np.float64).reshape(len(rows), -1)
 
 
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:

@@ -176,6 +176,35 @@ class EncodedRows:
         """Whether the payload of a slot is the own input of a task."""
         return slot in self.owner or slot in self._raw
 
+    def mixtures(self) -> tuple[np.ndarray, np.ndarray]:
+        """Payloads (n, *x) that are no inputs, and answers (n, *y) to them, none of a slot with a rejected answer."""
+        sheet, which, _ = self._sheet()
+        slots = [
+            slot
+            for slot in sheet
+            if not self.is_raw(slot) and (slot, which.get(slot, 0)) not in self._lied
+        ]
+        if not slots:
+            return np.zeros((0, 0)), np.zeros((0, 0))
+        return (
+            np.concatenate([self.payload(slot) for slot in slots]),
+            np.concatenate([sheet[slot] for slot in slots]),
+        )
+
+    def answered(self) -> np.ndarray:
+        """Rows (m,) bool with an answer to their own input, of a slot without a rejected one."""
+        sheet, which, _ = self._sheet()
+        have = np.zeros((self.code.tasks, self._groups), dtype=bool)
+        groups = np.arange(self._groups)
+        for slot in sheet:
+            if self.is_raw(slot) and (slot, which.get(slot, 0)) not in self._lied:
+                have[self._tasks_of(slot), groups] = True
+        for task in self._own():
+            have[task] = True
+        rows = np.asarray(self._in_place(have))
+        rows[list(self.unanswered)] = False
+        return rows
+
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
         if not self.is_raw(slot):

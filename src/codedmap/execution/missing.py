@@ -10,9 +10,9 @@ import numpy as np
 
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
-from ..execution.inputs import InputRows
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves
+from .inputs import InputRows
 
 __all__ = ["Estimates", "estimate_missing", "warn_of_losses"]
 
@@ -45,6 +45,7 @@ def estimate_missing(
     time_left: Callable[[], float],
     *,
     sample: bool = False,
+    more: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Estimates]:
     """Estimate the rows that are MISSING from the exact ones, some at a time.
 
@@ -61,6 +62,8 @@ def estimate_missing(
         Seconds until estimates should be there.
     sample : bool
         Whether to use some of the answers only, so that they need not fit into memory.
+    more : tuple of ndarray, optional
+        Further points (n, d), and answers (n, q) there.
     """
     exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
     if sample and len(exact) > _SAMPLE:
@@ -72,8 +75,11 @@ def estimate_missing(
     if not np.isfinite(points).all() or any(column.dtype.kind != "f" for column in columns):
         return
     flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
+    flat = flat.astype(np.float64)
+    if more is not None and len(more[0]):
+        points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
     usable = np.isfinite(flat).all(axis=1)
-    points, flat = points[usable], flat[usable].astype(np.float64)
+    points, flat = points[usable], flat[usable]
     if len(points) < 2:
         return
     for begin in range(0, len(missing), _BLOCK):
