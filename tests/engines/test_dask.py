@@ -295,6 +295,7 @@ def test_tasks_are_forgotten_after_their_answers_have_come(client):
 
 
 def test_no_task_is_left_of_a_worker_that_was_ended_with_the_engine(client):
+    before = set(client.scheduler_info(-1)["workers"])
     with cm.engines.Dask(client, workers=1, grace=60.0) as engine:
         running = engine.submit(0, nap, 150.0)
         assert eventually(lambda: any(client.processing().values()))
@@ -304,6 +305,8 @@ def test_no_task_is_left_of_a_worker_that_was_ended_with_the_engine(client):
         return [str(key) for key in dask_scheduler.tasks if run in str(key)]
 
     assert running.done()
+    assert eventually(lambda: len(before & set(client.scheduler_info(-1)["workers"])) == 3, ANSWER)
+    client.wait_for_workers(4, START)  # its successor, which no other test is to see coming
     assert eventually(lambda: not client.run_on_scheduler(left))
     assert eventually(lambda: not [key for key in client.futures if run in str(key)])
 
