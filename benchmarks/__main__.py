@@ -17,6 +17,7 @@ from . import (
     polar,
     predicted,
     rows,
+    stored,
     waves,
 )
 from .machine import facts
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "ordering": ordering,
     "wave": waves,
     "rows": rows,
+    "stored": stored,
     "predicted": predicted,
     "polar": polar,
     "import": importing,

@@ -134,6 +134,9 @@ def test_importing_the_package_loads_nothing_optional_and_starts_nothing():
         "dask",
         "ray",
         "mlxtend",
+        "zarr",
+        "pyarrow",
+        "pandas",
     )
     code = (
         "import sys, threading, multiprocessing, codedmap;"

@@ -152,7 +152,7 @@ def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
         return np.sin(x.sum(axis=1))
 
     script = {2: [never()], 3: [never()]}
-    result = mapped(fn, out=out, script=script, deadline=1.0, hedge=None)
+    result = mapped(fn, out=out, script=script, deadline=4.0, hedge=None)
     estimated = result.status == cm.Status.ESTIMATED
     assert 5 <= estimated.sum() <= 10
     stderr = np.asarray(result.stderr)
@@ -258,8 +258,14 @@ def test_an_iterator_that_gives_other_rows_or_fewer():
     mapped(inputs=iter([X[:100], X[100:]]))
     with pytest.raises(cm.InvalidArgument, match="the inputs of rows 10 to 14 are not those"):
         mapped(inputs=iter([X + np.eye(200, 3, -10)]), resume=True)
-    with pytest.raises(cm.InvalidArgument, match="ended after 100 rows, and row 199 was computed"):
+    with pytest.raises(cm.InvalidArgument, match="ended after 100 rows, and 100 rows after these"):
         mapped(inputs=iter([X[:100]]), resume=True)
+    assert mapped(inputs=iter([X, X]), resume=True).exact.sum() == 400
+    mapped(inputs=iter([X]), out="out.parquet")
+    before = Path("out.parquet").read_bytes()
+    with pytest.raises(cm.InvalidArgument, match="finished with 200 rows, and the iterator gives"):
+        mapped(inputs=iter([X, X]), out="out.parquet", resume=True)
+    assert Path("out.parquet").read_bytes() == before
 
 
 def test_what_is_there_is_not_overwritten():
@@ -398,7 +404,7 @@ def test_a_full_disk_is_one_error_and_what_was_written_is_kept(monkeypatch, afte
 
     def full(file, data, at):
         written.append(at)
-        if len(written) > after + 2:  # of the headers
+        if len(written) > after + 1:  # of the header
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return pwrite(file, data, at)
 
@@ -447,6 +453,49 @@ def test_a_folder_that_cannot_be_written(monkeypatch, suffix):
 
 
 # Killed
+
+
+class Died(BaseException):
+    """Stands for the end of the process: nothing that follows does anything."""
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("call", ["open", "write", "pwrite", "fsync", "ftruncate", "replace"])
+def test_a_process_may_die_before_any_step(monkeypatch, suffix, call):
+    inputs, died = X[:30], 0
+    for nth in range(12):
+        for path in Path().iterdir():
+            path.unlink()
+        count, dead = 0, False
+        with monkeypatch.context() as patch:
+
+            def dying(name, function, nth=nth):
+                def step(*args, **options):
+                    nonlocal count, dead
+                    count += name == call
+                    dead = dead or count > nth
+                    if dead:
+                        raise Died
+                    return function(*args, **options)
+
+                return step
+
+            for name in ("open", "write", "pwrite", "fsync", "ftruncate", "replace", "unlink"):
+                patch.setattr(os, name, dying(name, getattr(os, name)))
+            first = Counted()
+            with suppress(Died):
+                mapped(cm.itemwise(first), inputs, out=f"out{suffix}")
+        died += dead
+        second = Counted()
+        mapped(cm.itemwise(second), inputs, out=f"out{suffix}", resume=True)
+        np.testing.assert_array_equal(content(f"out{suffix}"), inputs**2)
+        assert len(first.rows) + len(second.rows) <= 30 + 4 * 5, "but for the calls in flight"
+    assert died or (call, suffix) in {
+        ("pwrite", ".parquet"),
+        ("ftruncate", ".parquet"),
+        ("replace", ".npy"),
+    }
+
 
 KILLED = """
 import os, sys, time

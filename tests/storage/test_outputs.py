@@ -11,7 +11,7 @@ import zarr
 
 import codedmap as cm
 from codedmap.execution.order import Order, runs_of
-from codedmap.storage.output import GivenOutput, NpyOutput, cast, form_of
+from codedmap.storage.output import NpyOutput, Output, cast, form_of
 from codedmap.storage.parquet import ParquetOutput
 from codedmap.storage.zarr import ZarrOutput
 
@@ -171,14 +171,14 @@ def test_an_object_that_arrow_does_not_know(tmp_path):
 def test_values_are_never_wrapped_around_cut_off_or_rounded_unasked(array, dtype, rounds, kept):
     array, dtype = np.asarray(array), np.dtype(dtype)
     if kept:
-        assert cast("values", array, dtype, rounds=rounds).dtype == dtype
+        assert cast("values", array, np.empty(0, dtype), rounds=rounds).dtype == dtype
     else:
         with pytest.raises(cm.InvalidAnswer, match=f"of dtype {array.dtype}.*has dtype {dtype}"):
-            cast("values", array, dtype, rounds=rounds)
+            cast("values", array, np.empty(0, dtype), rounds=rounds)
 
 
 def test_an_array_that_is_given_has_to_fit():
-    output = GivenOutput(np.zeros((5, 2), np.float32))
+    output = Output(np.zeros((5, 2), np.float32))
     with pytest.raises(cm.InvalidArgument, match="room for 5 rows, and there are 40"):
         output.open(form_of({"values": VALUES}), 40, new=True)
     with pytest.raises(cm.InvalidAnswer, match=r"shape \(3,\), and out has rows of shape \(2,\)"):

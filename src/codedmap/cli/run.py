@@ -153,7 +153,7 @@ class RunOptions(SharedOptions):
             "stop": rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline),
             "hedge": hedge_named(code, self.hedge_after),
             "chunk": self.chunk,
-            "progress": None if not self.quiet else False,
+            "progress": not self.quiet,
             "on_error": "record" if self.partial else "raise",
         }
 

@@ -82,7 +82,7 @@ def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
     if workers <= tasks:
         raise NotEnoughMemory(
             f"{workers} payloads take {_size(needed)} on their way to the workers, but only {_size(free)} are free. "
-            "Call map on fewer rows at a time, or codedmap.waves, or cast them to float32"
+            "Encode fewer rows at a time, with chunk=100 say, or cast them to float32"
         )
     raise NotEnoughMemory(
         f"{workers} payloads for groups of K = {tasks} take N/K = {workers / tasks:.2f} times the inputs' "

@@ -34,11 +34,13 @@ _WORDS = {
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path | None = None) -> Iterator[None]:
     """Turn errors of the system while something is written into one that says what to do."""
     try:
         yield
     except OSError as error:
+        if path is None:  # an array of the caller's
+            raise
         raise OutputError(
             f"{path} could not be written to ({error.strerror or error}): make room or allow writing, and go on "
             "with resume=True; rows that were written before are kept"

@@ -1,4 +1,4 @@
-"""Where answers are written: .npy files, and arrays that the caller gives."""
+"""Where answers are written: arrays with slice assignment, among them .npy files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..execution.order import runs_of
 from .digest import checksum
 from .journal import writing
 
-__all__ = ["Columns", "Form", "GivenOutput", "NpyOutput", "Output", "Runs", "cast", "form_of"]
+__all__ = ["Columns", "Form", "NpyOutput", "Output", "Runs", "cast", "form_of"]
 
 Columns = dict[str, np.ndarray]
 """The leaves of answers by name, with a row for each input; one array is called "values"."""
@@ -23,53 +23,6 @@ Form = dict[str, list[Any]]
 """For each column its dtype, as .npy files put it, and the shape of a row."""
 Runs = Sequence[tuple[int, int]]
 """Rows, as `runs_of` gives them."""
-
-
-class Output(Protocol):
-    """What rows are written to, in any order."""
-
-    paths: tuple[Path, ...]
-    """What it consists of; the first is what the caller has given. Empty if that is no path."""
-
-    def open(self, form: Form, rows: int, *, new: bool) -> None:
-        """Make ready for so many rows of this form; what is there is kept unless ``new``."""
-        ...
-
-    def resize(self, rows: int) -> None:
-        """There are more rows than were said."""
-        ...
-
-    def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
-        """Write rows; what the journal notes of them, among it their checksum."""
-        ...
-
-    def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        """Whether rows are still what was written; raises anything if they are damaged."""
-        ...
-
-    def read(self, rows: np.ndarray) -> Columns:
-        """Some rows that were written, by their numbers in ascending order."""
-        ...
-
-    def sync(self, status: np.ndarray) -> None:
-        """Write the status of all rows, and return when everything will outlive the machine."""
-        ...
-
-    def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
-        """Complete the output; its values and standard errors, opened for reading."""
-        ...
-
-    def seal(self) -> str:
-        """A checksum of the finished output, if rows cannot be checked any more after `discard`; else nothing."""
-        ...
-
-    def discard(self) -> None:
-        """Remove what only a job that goes on needs."""
-        ...
-
-    def close(self) -> None:
-        """Close what is open."""
-        ...
 
 
 def form_of(columns: Columns) -> Form:
@@ -80,98 +33,90 @@ def form_of(columns: Columns) -> Form:
     }
 
 
-def cast(name: str, array: np.ndarray, dtype: np.dtype[Any], *, rounds: bool) -> np.ndarray:
-    """An array in the dtype of an output.
+class Output:
+    """An array of the caller's with slice assignment: values only, no file, and no journal.
 
-    Raises
-    ------
-    InvalidAnswer
-        If that does not hold its values, or only rounded and not ``rounds``.
-    """
-    if array.dtype == dtype:
-        return array
-    rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
-    integers = {array.dtype.kind, dtype.kind} <= {"i", "u"} or array.dtype.kind == dtype.kind == "U"
-    with np.errstate(over="ignore"):
-        made = array.astype(dtype) if integers or np.can_cast(array.dtype, dtype, rule) else None
-    if made is not None:
-        same = made == array if integers else np.isfinite(made) == np.isfinite(array)
-        if dtype.kind not in "iufcU" or array.dtype.kind not in "iufcU" or np.all(same):
-            return made
-    raise InvalidAnswer(
-        f"fn returned {name} of dtype {array.dtype}, and the output has dtype {dtype}, that of "
-        f"{'the array given' if rounds else 'the first answers'}, which does not hold them: return the same dtype for "
-        "every row, or give an array as out= that holds all"
-    )
-
-
-class GivenOutput:
-    """An array of the caller's with slice assignment: values only, and no journal.
+    The base of all other outputs, which are files.
 
     Parameters
     ----------
-    array : array-like
+    values : array-like
     """
 
     paths: tuple[Path, ...] = ()
+    """What it consists of; the first is what the caller has given."""
 
-    def __init__(self, array: Any) -> None:
-        self._array = array
+    def __init__(self, values: Any = None) -> None:
+        self.arrays: dict[str, Any] = {} if values is None else {"values": values}
+        """By the names of columns; empty until `open`, if it is in files."""
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
-        if set(form) != {"values"}:
-            raise InvalidAnswer(
-                f"fn returned a dict of {', '.join(form)}, and out is one array: give a path ending in .zarr or "
-                ".parquet"
-            )
+        """Make ready for so many rows of this form; what is there is kept unless ``new``."""
+        check_one_array(form, "out is one array")
         self.resize(rows)
-        wanted, has = tuple(form["values"][1]), tuple(self._array.shape)[1:]
+        wanted, has = tuple(form["values"][1]), tuple(self.arrays["values"].shape)[1:]
         if wanted != has:
             raise InvalidAnswer(
                 f"fn returned rows of shape {wanted}, and out has rows of shape {has}: give one that fits"
             )
 
     def resize(self, rows: int) -> None:
-        room = self._array.shape[0] if tuple(self._array.shape) else 0
-        if room < rows:
+        """There are so many rows."""
+        shape = tuple(self.arrays["values"].shape)
+        if not shape or shape[0] < rows:
             raise InvalidArgument(
-                f"out has room for {room:,} rows, and there are {rows:,}: give it a row for each input"
+                f"out has room for {shape[0] if shape else 0:,} rows, and there are {rows:,}: give it a row for each "
+                "input"
             )
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
-        values, at = columns["values"], 0
-        dtype = getattr(self._array, "dtype", None)
-        if isinstance(dtype, np.dtype) and dtype.kind != "O":
-            values = cast("values", values, dtype, rounds=True)
-        for begin, end in runs:
-            self._array[begin:end] = values[at : at + end - begin]
-            at += end - begin
-        return {}
+        """Write rows; what the journal notes of them, among it their checksum."""
+        made = []
+        with writing(*self.paths[:1]):
+            for name, values in columns.items():
+                array, at = self.arrays[name], 0
+                made.append(cast(name, values, array, rounds=not self.paths))
+                for begin, end in runs:
+                    array[begin:end] = made[-1][at : at + end - begin]
+                    at += end - begin
+        return {"values": checksum(made)} if self.paths else {}
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        raise AssertionError("an array of the caller's has no journal")
+        """Whether rows are still what was written; raises anything if they are damaged."""
+        return checksum(self._read(runs).values()) == str(record["values"])
 
     def read(self, rows: np.ndarray) -> Columns:
-        return {"values": np.concatenate([self._array[b:e] for b, e in runs_of(rows)])}
+        """Some rows that were written, by their numbers in ascending order."""
+        return self._read(runs_of(rows))
+
+    def _read(self, runs: Runs) -> Columns:
+        return {
+            name: np.concatenate([array[begin:end] for begin, end in runs])
+            for name, array in self.arrays.items()
+        }
 
     def sync(self, status: np.ndarray) -> None:
-        if hasattr(self._array, "flush"):
-            self._array.flush()
+        """Write the status of all rows, and return when everything will outlive the machine."""
+        for array in self.arrays.values():
+            getattr(array, "flush", lambda: None)()
 
     def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
-        return self._array, stderr
+        """Complete the output; its values and standard errors, opened for reading."""
+        self.sync(status)
+        return self.arrays["values"], stderr
 
     def seal(self) -> str:
+        """A checksum of the finished output, if rows cannot be checked any more after `discard`; else nothing."""
         return ""
 
     def discard(self) -> None:
-        """There is nothing to remove."""
+        """Remove what only a job that goes on needs."""
 
     def close(self) -> None:
-        """It is the caller's."""
+        """Close what is open."""
 
 
-class NpyOutput:
+class NpyOutput(Output):
     """A .npy file for the values of one array, and others beside it for the status and standard errors.
 
     Parameters
@@ -180,91 +125,55 @@ class NpyOutput:
     """
 
     def __init__(self, path: Path) -> None:
-        self.paths: tuple[Path, ...] = (
-            path,
-            path.with_suffix(".status.npy"),
-            path.with_suffix(".stderr.npy"),
-        )
-        self._values: _NpyFile | None = None
-        self._status: _NpyFile | None = None
+        super().__init__()
+        self.paths = (path, path.with_suffix(".status.npy"), path.with_suffix(".stderr.npy"))
+        self._rows = 0
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
-        if set(form) != {"values"}:
-            raise InvalidAnswer(
-                f"fn returned a dict of {', '.join(form)}, and a .npy file holds one array: give a path ending in "
-                ".zarr or .parquet"
-            )
-        descr, shape = form["values"]
-        dtype = np.lib.format.descr_to_dtype(descr)
+        check_one_array(form, "a .npy file holds one array")
+        dtype = np.lib.format.descr_to_dtype(form["values"][0])
         if dtype.hasobject:
             raise InvalidAnswer(
-                "answers are Python objects, which a .npy file cannot hold safely: return numbers or text, or give a path "
-                "ending in .parquet for text"
+                "answers are Python objects, which a .npy file cannot hold safely: return numbers or text, or give a "
+                "path ending in .parquet for text"
             )
-        self._values = _NpyFile(self.paths[0], dtype, tuple(shape), rows, new=new)
-        self._status = _NpyFile(self.paths[1], np.dtype(np.int8), (), rows, new=True)
+        self.arrays = {
+            "values": _NpyFile(self.paths[0], dtype, tuple(form["values"][1]), rows, new=new)
+        }
 
     def resize(self, rows: int) -> None:
-        for file in (self._values, self._status):
-            if file is not None:
-                file.resize(rows)
-
-    def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
-        assert self._values is not None
-        return {"values": checksum([self._values.write(runs, columns["values"])])}
-
-    def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        assert self._values is not None
-        return checksum([self._values.read(runs)]) == str(record["values"])
-
-    def read(self, rows: np.ndarray) -> Columns:
-        assert self._values is not None
-        return {"values": self._values.read(runs_of(rows))}
+        self.arrays["values"].resize(rows)
 
     def sync(self, status: np.ndarray) -> None:
-        if self._values is not None and self._status is not None:
-            self._values.sync()
-            self._status.write([(0, len(status))], status)
-            self._status.sync()
+        if self.arrays:
+            self.arrays["values"].flush()
+            _write_npy(self.paths[1], status)
 
     def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
         self.sync(status)
         if stderr is None:
             self.paths[2].unlink(missing_ok=True)
         else:
-            file = _NpyFile(self.paths[2], stderr.dtype, stderr.shape[1:], len(stderr), new=True)
-            file.write([(0, len(stderr))], stderr)
-            file.sync()
-            file.close()
-        values = (
-            None
-            if self._values is None
-            else np.load(self.paths[0], mmap_mode="r", allow_pickle=False)
-        )
-        return values, None if stderr is None else np.load(
-            self.paths[2], mmap_mode="r", allow_pickle=False
-        )
-
-    def seal(self) -> str:
-        return ""
-
-    def discard(self) -> None:
-        """There is nothing to remove."""
+            _write_npy(self.paths[2], stderr)
+        opened = [
+            np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+            for path in self.paths
+        ]
+        return opened[0], opened[2]
 
     def close(self) -> None:
-        for file in (self._values, self._status):
-            if file is not None:
-                file.close()
-        self._values = self._status = None
+        for array in self.arrays.values():
+            array.close()
+        self.arrays = {}
 
 
 class _NpyFile:
-    """A .npy file whose rows are written in any order; not mapped, so that it takes no memory."""
+    """A .npy file with slice assignment; not mapped, so that it takes no memory."""
 
     def __init__(
         self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], rows: int, *, new: bool
     ) -> None:
-        self._path, self._dtype, self._shape = path, dtype, shape
+        self.dtype, self._path, self._shape = dtype, path, shape
         self._row = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         self._begin = len(self._header(rows))
         with writing(path):
@@ -278,31 +187,23 @@ class _NpyFile:
     def resize(self, rows: int) -> None:
         with writing(self._path):
             os.ftruncate(self._file, self._begin + rows * self._row)
-            os.pwrite(self._file, self._header(rows), 0)
+            self._write(memoryview(self._header(rows)), 0)
 
-    def write(self, runs: Runs, array: np.ndarray) -> np.ndarray:
-        """Write rows; what they have become."""
-        array = cast(self._path.stem, array, self._dtype, rounds=False)
-        data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        with writing(self._path):
-            for begin, end in runs:
-                size = (end - begin) * self._row
-                self._write_at(data[:size], self._begin + begin * self._row)
-                data = data[size:]
-        return array
+    def __setitem__(self, at: slice, array: np.ndarray) -> None:
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        self._write(memoryview(data), self._begin + at.start * self._row)
 
-    def _write_at(self, data: memoryview, at: int) -> None:
+    def __getitem__(self, at: slice) -> np.ndarray:
+        size = (at.stop - at.start) * self._row
+        data = os.pread(self._file, size, self._begin + at.start * self._row)
+        return np.frombuffer(data, self.dtype).reshape(-1, *self._shape)
+
+    def _write(self, data: memoryview, at: int) -> None:
         while data.nbytes:
             written = os.pwrite(self._file, data, at)
             data, at = data[written:], at + written
 
-    def read(self, runs: Runs) -> np.ndarray:
-        data = b"".join(
-            os.pread(self._file, (e - b) * self._row, self._begin + b * self._row) for b, e in runs
-        )
-        return np.frombuffer(data, self._dtype).reshape(-1, *self._shape)
-
-    def sync(self) -> None:
+    def flush(self) -> None:
         with writing(self._path):
             os.fsync(self._file)
 
@@ -312,7 +213,55 @@ class _NpyFile:
     def _header(self, rows: int) -> bytes:
         # NumPy leaves room in it for the first axis to grow, so its length does not change.
         made = io.BytesIO()
-        descr = np.lib.format.dtype_to_descr(self._dtype)
+        descr = np.lib.format.dtype_to_descr(self.dtype)
         header = {"descr": descr, "fortran_order": False, "shape": (rows, *self._shape)}
         np.lib.format.write_array_header_2_0(made, header)
         return made.getvalue()
+
+
+def _write_npy(path: Path, array: np.ndarray) -> None:
+    file = _NpyFile(path, array.dtype, array.shape[1:], len(array), new=False)
+    try:
+        with writing(path):
+            file[0 : len(array)] = array
+        file.flush()
+    finally:
+        file.close()
+
+
+def check_one_array(form: Form, holds: str) -> None:
+    """Raise `InvalidAnswer` if answers have several leaves."""
+    if set(form) != {"values"}:
+        raise InvalidAnswer(
+            f"fn returned a dict of {', '.join(form)}, and {holds}: give a path ending in .zarr or .parquet"
+        )
+
+
+def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarray:
+    """An array in the dtype of an output.
+
+    Raises
+    ------
+    InvalidAnswer
+        If that does not hold its values, or only rounded and not ``rounds``.
+    """
+    dtype = getattr(output, "dtype", None)
+    if array.dtype == dtype or not isinstance(dtype, np.dtype) or dtype.kind == "O":
+        return array
+    rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
+    kinds = {array.dtype.kind, dtype.kind}
+    exactly = kinds <= {"i", "u"} or kinds == {"U"}
+    if exactly or np.can_cast(array.dtype, dtype, rule):
+        with np.errstate(over="ignore"):
+            made = array.astype(dtype)
+        if exactly:
+            same = np.array_equal(made, array)
+        else:
+            same = not kinds <= set("iufc") or np.array_equal(np.isfinite(made), np.isfinite(array))
+        if same:
+            return made
+    raise InvalidAnswer(
+        f"fn returned {name} of dtype {array.dtype}, and the output has dtype {dtype}, that of "
+        f"{'the array given' if rounds else 'the first answers'}, which does not hold them: return the same dtype for "
+        "every row, or give an array as out= that holds all"
+    )

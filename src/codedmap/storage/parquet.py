@@ -14,17 +14,17 @@ import numpy as np
 from ..errors import InvalidAnswer
 from ..results.status import Status
 from .digest import checksum
-from .extras import extra
 from .journal import writing
-from .output import Columns, Form, Runs
+from .output import Columns, Form, Output, Runs
+from .source import extra
 
 __all__ = ["ParquetOutput"]
 
 _GROUP = 1 << 17  # rows written together
-_KEPT = 64  # pieces of the spool that are in memory while the file is written
+_KEPT = 32 << 20  # bytes of the spool that are in memory while the file is written
 
 
-class ParquetOutput:
+class ParquetOutput(Output):
     """A Parquet file with a column for each leaf of the answers, "status", and "stderr" if rows are estimated.
 
     Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
@@ -35,7 +35,8 @@ class ParquetOutput:
     """
 
     def __init__(self, path: Path) -> None:
-        self.paths: tuple[Path, ...] = (path, path.with_name(path.name + ".spool"))
+        super().__init__()
+        self.paths = (path, path.with_name(path.name + ".spool"))
         self._pa, self._pq = (
             extra(name, f"out={str(path)!r}") for name in ("pyarrow", "pyarrow.parquet")
         )
@@ -121,9 +122,10 @@ class ParquetOutput:
         empty = self._pa.Table.from_pylist([dict.fromkeys(schema.names)], schema=schema)
         tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
         firsts = np.r_[0, np.cumsum([len(table) for table in tables])]
-        return self._pa.concat_tables(tables).take(
-            firsts[which] + np.where(piece[rows] < 0, 0, place[rows])
-        )
+        table = self._pa.concat_tables(tables)
+        at = firsts[which] + np.where(piece[rows] < 0, 0, place[rows])
+        neighbours = len(at) and (np.diff(at) == 1).all()  # which need not be copied
+        return table.slice(at[0], len(at)) if neighbours else table.take(at)
 
     @cached_property
     def _schema(self) -> Any:
@@ -133,9 +135,9 @@ class ParquetOutput:
 
     def _table(self, number: int) -> Any:
         if number not in self._loaded:
-            if len(self._loaded) >= _KEPT:
-                del self._loaded[next(iter(self._loaded))]
             self._loaded[number] = self._stream(self._pieces[number][1]).read_all()
+            while len(self._loaded) > 1 and sum(t.nbytes for t in self._loaded.values()) > _KEPT:
+                del self._loaded[next(iter(self._loaded))]
         return self._loaded[number]
 
     def _stream(self, where: tuple[int, int]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import importlib
 import mmap
 from collections import deque
 from collections.abc import Iterator
@@ -16,11 +17,20 @@ import numpy as np
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..execution.order import runs_of
-from .extras import extra
 
-__all__ = ["Batches", "opened"]
+__all__ = ["Batches", "extra", "opened"]
 
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
+
+
+def extra(name: str, what: str) -> Any:
+    """A package that is needed for some sources and outputs only; raises `InvalidArgument` if it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InvalidArgument(
+            f"{what} needs {name.partition('.')[0]}, which is not installed: pip install 'codedmap[storage]'"
+        ) from error
 
 
 def opened(inputs: Any) -> Any:

@@ -16,12 +16,12 @@ import numpy as np
 from ..contracts.closing import Closing
 from ..errors import InvalidAnswer, InvalidArgument
 from ..execution.inputs import InputRows
-from ..execution.order import Order, runs_of
+from ..execution.order import runs_of
 from ..results.status import Status
 from ..results.trees import leaf_rows
 from .digest import RowsDigest, checksum
 from .journal import Journal
-from .output import Columns, Form, GivenOutput, NpyOutput, Output, Runs, form_of
+from .output import Columns, Form, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
@@ -62,7 +62,7 @@ def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bo
             raise InvalidArgument(
                 "a job that writes to an array cannot be resumed: give a path as out, such as 'answers.npy'"
             )
-        output: Output = GivenOutput(out)
+        output = Output(out)
         if inputs.growing is None:
             output.resize(inputs.rows)
         return Store(output, None, inputs)
@@ -124,6 +124,7 @@ class Store(Closing):
         self._errors: list[tuple[np.ndarray, np.ndarray]] = []
         self._noted = journal is not None and any("rows" in one for one in journal.records)
         """Whether the journal has anything to go on with."""
+        self._sealed = False  # whether it had been finished, and rows cannot be written any more
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
         self._restored = self.status[:0]
@@ -159,7 +160,8 @@ class Store(Closing):
 
     def read(self, rows: np.ndarray) -> Any:
         """The answers of some rows, by their numbers in ascending order."""
-        return _whole(self._output.read(rows))
+        columns = self._output.read(rows)
+        return columns["values"] if set(columns) == {"values"} else columns
 
     def resize(self, status: np.ndarray) -> None:
         """An iterator has given more rows; those that are exact already are marked as such.
@@ -170,6 +172,11 @@ class Store(Closing):
             If they are not those that were computed before.
         """
         begin, end = len(self.status), len(status)
+        if self._sealed and end > len(self._restored):
+            raise InvalidArgument(
+                f"the job was finished with {len(self._restored):,} rows, and the iterator gives more now: give the "
+                "same rows, or remove the journal and the outputs to begin anew"
+            )
         self._check_coming(begin, end)
         known = self._restored[begin:end]
         status[begin : begin + len(known)] = known
@@ -185,13 +192,12 @@ class Store(Closing):
         InvalidArgument
             If an iterator has ended before rows that were computed.
         """
-        if len(self._restored) > len(self.status) and (self._restored < Status.FAILED).any():
-            last = np.flatnonzero(self._restored == Status.EXACT)[-1]
-            if last >= len(self.status):
-                raise InvalidArgument(
-                    f"the iterator ended after {len(self.status):,} rows, and row {last:,} was computed before: give "
-                    "the same rows, or remove the journal and the outputs to begin anew"
-                )
+        lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
+        if len(lost):
+            raise InvalidArgument(
+                f"the iterator ended after {len(self.status):,} rows, and {len(lost):,} rows after these were computed "
+                "before: give the same rows, or remove the journal and the outputs to begin anew"
+            )
         if self._form is None:  # no row has an answer, and what one would look like is not known
             self._form = {"values": ["<f8", []]}
             self._output.open(self._form, len(self.status), new=True)
@@ -226,17 +232,23 @@ class Store(Closing):
 
     def __exit__(self, *raised: Any) -> None:
         error = raised[1]
-        if error is not None and self._journal is not None:
-            with suppress(Exception):  # the error that there is says more
-                self.sync()
-            if not self._noted:  # nothing has come of it
-                self._remove(self._journal.path)
-            else:
-                error.add_note(
-                    f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the "
-                    "same call with resume=True goes on from there"
-                )
-        super().__exit__(*raised)
+        try:
+            if error is not None and self._journal is not None:
+                self._leave(error, self._journal.path)
+        finally:
+            super().__exit__(*raised)
+
+    def _leave(self, error: BaseException, journal: Path) -> None:
+        """Keep what is done, and say so; if that is nothing, leave nothing."""
+        with suppress(Exception):  # the error that there is says more
+            self.sync()
+        if not self._noted:
+            self._remove(journal)
+            return
+        error.add_note(
+            f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the same "
+            "call with resume=True goes on from there"
+        )
 
     def _remove(self, journal: Path) -> None:
         for path in (journal, *(self._output.paths if self._form is not None else ())):
@@ -252,18 +264,15 @@ class Store(Closing):
         if self._form is None:
             self._begin(form_of(columns))
         assert self._form is not None
-        if columns.keys() != self._form.keys():
+        shapes, found = (
+            {n: tuple(shape) for n, (_, shape) in form.items()}
+            for form in (self._form, form_of(columns))
+        )
+        if shapes != found:
             raise InvalidAnswer(
-                f"fn returned {', '.join(columns)} for some rows and {', '.join(self._form)} for others: return the "
-                "same for every row"
+                f"fn returned rows of shape {found} for some inputs and of shape {shapes} for others: return the same "
+                "shape and the same keys for every row"
             )
-        for name, column in columns.items():
-            shape = tuple(self._form[name][1])
-            if column.shape[1:] != shape:
-                raise InvalidAnswer(
-                    f"fn returned {name} with rows of shape {column.shape[1:]} for some inputs and {shape} for others: "
-                    "return the same shape for every row"
-                )
         return self._output.write(runs_of(at), columns)
 
     def _begin(self, form: Form) -> None:
@@ -280,22 +289,14 @@ class Store(Closing):
     def _blank(self) -> None:
         """Where nothing is known numbers are NaN; what was there before was estimated, or is damaged."""
         assert self._form is not None
-        empty = {
-            name: np.lib.format.descr_to_dtype(descr) for name, (descr, _) in self._form.items()
-        }
-        if any(dtype.kind not in "fc" for dtype in empty.values()):
+        form = {n: (np.lib.format.descr_to_dtype(d), shape) for n, (d, shape) in self._form.items()}
+        unknown = np.flatnonzero(self.status > Status.ESTIMATED)
+        if any(dtype.kind not in "fc" for dtype, _ in form.values()):
             return
-        unknown = self.status > Status.ESTIMATED
-        order = Order(unknown)
-        for begin in range(0, order.rows, _TOGETHER):
-            at = order.at(begin, min(begin + _TOGETHER, order.rows))
-            runs = runs_of(at)
-            count = sum(e - b for b, e in runs)
-            columns = {
-                name: np.full((count, *self._form[name][1]), np.nan, dtype)
-                for name, dtype in empty.items()
-            }
-            self._output.write(runs, columns)
+        for begin in range(0, len(unknown), _TOGETHER):
+            rows = unknown[begin : begin + _TOGETHER]
+            empty = {n: np.full((len(rows), *s), np.nan, dtype) for n, (dtype, s) in form.items()}
+            self._output.write(runs_of(rows), empty)
 
     # Resuming -----------------------------------------------------------------------------------------
 
@@ -311,22 +312,22 @@ class Store(Closing):
         size = max(size, len(self.status))
         status = np.full(size, Status.MISSING, np.int8) if growing else self.status
         try:
-            sealed = later[-1:] == [{"seal": self._output.seal()}]
+            self._sealed = later[-1:] == [{"seal": self._output.seal()}]
             self._output.open(form, len(status), new=False)
         except Exception:  # whatever a library raises for what is damaged
             return
         self._form = form
         good = []
         for line in lines:
-            kept = sealed or self._is_kept(line)
+            kept = self._sealed or self._is_kept(line)
             for begin, end in line["rows"]:
                 status[begin:end] = Status.EXACT if kept else Status.MISSING
             if kept:
                 good.append((line["rows"], line["inputs"], RowsDigest()))
         if growing:
-            self._restored, self._coming = status, good
+            self._restored, self._coming = status, sorted(good, key=lambda line: line[0][0])
             self._check_coming(0, len(self.status))
-            self.status[:] = np.r_[status, self.status][: len(self.status)]
+            self.status[:] = status[: len(self.status)]
         else:
             self._check_inputs(good)
 
@@ -346,17 +347,18 @@ class Store(Closing):
     def _check_coming(self, begin: int, end: int) -> None:
         """Compare the rows that an iterator has given with those that were computed."""
         left = []
-        for runs, inputs, digest in self._coming:
-            if runs[0][0] < end:
-                for b, e in runs:
-                    some = slice(max(b, begin), min(e, end))
-                    if some.start < some.stop:
-                        digest.add(self._inputs.batch(some))
-                if runs[-1][1] <= end:
-                    if digest.hex() != inputs:
-                        raise self._changed(runs)
-                    continue
-            left.append((runs, inputs, digest))
+        for number, (runs, inputs, digest) in enumerate(self._coming):
+            if runs[0][0] >= end:
+                left += self._coming[number:]
+                break
+            for b, e in runs:
+                some = slice(max(b, begin), min(e, end))
+                if some.start < some.stop:
+                    digest.add(self._inputs.batch(some))
+            if runs[-1][1] > end:
+                left.append((runs, inputs, digest))
+            elif digest.hex() != inputs:
+                raise self._changed(runs)
         self._coming = left
 
     def _changed(self, runs: Runs) -> InvalidArgument:
@@ -385,7 +387,3 @@ def _columns(answer: Any, count: int) -> Columns:
             "return one of these"
         )
     return {str(name): leaf_rows(leaf, count) for name, leaf in named.items()}
-
-
-def _whole(columns: Columns) -> Any:
-    return columns["values"] if set(columns) == {"values"} else columns

@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidAnswer
-from ..execution.order import runs_of
 from ..results.status import Status
-from .digest import checksum
-from .extras import extra
 from .journal import writing
-from .output import Columns, Form, Runs, cast
+from .output import Form, Output, Runs
+from .source import extra
 
 __all__ = ["ZarrOutput"]
 
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
 
-class ZarrOutput:
+class ZarrOutput(Output):
     """A Zarr group with an array for each leaf of the answers, "status", and "stderr" if rows are estimated.
 
     Parameters
@@ -30,13 +28,12 @@ class ZarrOutput:
     """
 
     def __init__(self, path: Path) -> None:
-        self.paths: tuple[Path, ...] = (path,)
+        super().__init__()
+        self.paths = (path,)
         self._zarr = extra("zarr", f"out={str(path)!r}")
         self._group: Any = None
-        self._form: Form = {}
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
-        self._form = form
         with writing(self.paths[0]):
             self._group = self._zarr.open_group(self.paths[0], mode="w" if new else "a")
             for name, (descr, shape) in form.items():
@@ -46,99 +43,65 @@ class ZarrOutput:
                         f"fn returned {name} of dtype {dtype}, and a Zarr group holds numbers, under any name but "
                         "status and stderr: return such, or give a path ending in .parquet"
                     )
-                self._array(name, dtype, (rows, *shape), np.nan if dtype.kind in "fc" else 0)
-            self._group.create_array(
-                "status",
-                shape=(rows,),
-                dtype=np.int8,
-                fill_value=int(Status.MISSING),
-                overwrite=True,
-            )
+                self.arrays[name] = self._array(name, dtype, (rows, *shape))
+            self._put("status", np.full(rows, Status.MISSING, np.int8))
 
-    def _array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], fill: Any) -> Any:
+    def _array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         if name in self._group:
             array = self._group[name]
             if array.shape[1:] == shape[1:]:
                 array.resize(shape)  # it had as many rows as an iterator had given
             if array.dtype != dtype or array.shape != shape:
-                raise ValueError(
-                    f"{name} is damaged: it has dtype {array.dtype} and shape {array.shape}"
-                )
+                raise ValueError(f"{name} is damaged: dtype {array.dtype}, shape {array.shape}")
             return array
         size = dtype.itemsize * max(1, int(np.prod(shape[1:], dtype=np.int64)))
         chunks = (max(1, min(shape[0], _CHUNK // size)), *(max(1, s) for s in shape[1:]))
+        fill = np.nan if dtype.kind in "fc" else 0
         return self._group.create_array(
             name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill
         )
 
-    def resize(self, rows: int) -> None:
-        for name in (*self._form, "status"):
-            array = self._group[name]
-            array.resize((rows, *array.shape[1:]))
+    def _put(self, name: str, array: np.ndarray) -> None:
+        self._group.create_array(name, data=array, overwrite=True)
 
-    def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
-        made = []
-        with writing(self.paths[0]):
-            for name, values in columns.items():
-                array, at = self._group[name], 0
-                made.append(cast(name, values, array.dtype, rounds=False))
-                for begin, end in runs:
-                    array[begin:end] = made[-1][at : at + end - begin]
-                    at += end - begin
-        return {"values": checksum(made)}
+    def resize(self, rows: int) -> None:
+        for array in self.arrays.values():
+            array.resize((rows, *array.shape[1:]))
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         try:
-            return checksum(self._read(runs).values()) == str(record["values"])
+            return super().check(runs, record)
         except Exception:  # whatever a codec raises
             self._remove_chunks(runs)
             return False
 
     def _remove_chunks(self, runs: Runs) -> None:
         """Remove chunks that cannot be read, or none of their rows could be written again."""
-        for name in self._form:
-            array = self._group[name]
+        for name, array in self.arrays.items():
             for begin, end in runs:
                 for chunk in range(begin // array.chunks[0], -(-end // array.chunks[0])):
                     key = array.metadata.encode_chunk_key((chunk, *[0] * (array.ndim - 1)))
                     (self.paths[0] / name / key).unlink(missing_ok=True)
 
-    def read(self, rows: np.ndarray) -> Columns:
-        return self._read(runs_of(rows))
-
-    def _read(self, runs: Runs) -> Columns:
-        return {
-            name: np.concatenate([self._group[name][begin:end] for begin, end in runs])
-            for name in self._form
-        }
-
     def sync(self, status: np.ndarray) -> None:
         """Write the status; the files of chunks are not synchronised, and found by their checksums if lost."""
-        with writing(self.paths[0]):
-            if self._group is not None:
-                self._group["status"][:] = status
+        if self._group is not None:
+            with writing(self.paths[0]):
+                self._put("status", status)
 
     def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
-        if self._group is None:
-            return None, None
         self.sync(status)
         with writing(self.paths[0]):
             if stderr is not None:
-                self._group.create_array("stderr", data=stderr, overwrite=True)
+                self._put("stderr", stderr)
             elif "stderr" in self._group:
                 del self._group["stderr"]
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
                 partial.unlink()
         group = self._zarr.open_group(self.paths[0], mode="r")
-        values = {name: group[name] for name in self._form}
+        values = {name: group[name] for name in self.arrays}
         whole = values["values"] if set(values) == {"values"} else values
         return whole, None if stderr is None else group["stderr"]
 
-    def seal(self) -> str:
-        return ""
-
-    def discard(self) -> None:
-        """There is nothing to remove."""
-
     def close(self) -> None:
-        self._group = None
+        self._group, self.arrays = None, {}
