@@ -290,7 +290,25 @@ def test_a_call_whose_worker_cannot_be_asked_for_its_answer_waits_and_has_it_lat
 def test_tasks_are_forgotten_after_their_answers_have_come(client):
     with cm.engines.Dask(client, workers=1) as engine:
         assert engine.submit(0, same, 1).result(ANSWER) == 1
-        assert eventually(lambda: not [key for key in client.futures if "codedmap" in str(key)])
+        run = engine._run
+        assert eventually(lambda: not [key for key in client.futures if run in str(key)])
+
+
+def test_no_task_is_left_of_a_worker_that_was_ended_with_the_engine(client):
+    before = set(client.scheduler_info(-1)["workers"])
+    with cm.engines.Dask(client, workers=1, grace=60.0) as engine:
+        running = engine.submit(0, nap, 150.0)
+        assert eventually(lambda: any(client.processing().values()))
+        run = engine._run
+
+    def left(dask_scheduler):
+        return [str(key) for key in dask_scheduler.tasks if run in str(key)]
+
+    assert running.done()
+    assert eventually(lambda: len(before & set(client.scheduler_info(-1)["workers"])) == 3, ANSWER)
+    client.wait_for_workers(4, START)  # its successor, which no other test is to see coming
+    assert eventually(lambda: not client.run_on_scheduler(left))
+    assert eventually(lambda: not [key for key in client.futures if run in str(key)])
 
 
 def test_a_worker_whose_versions_differ_is_not_used_when_it_joins(client, tmp_path, monkeypatch):

@@ -616,17 +616,30 @@ def test_a_job_without_workers_waits_as_long_as_it_is_to():
 
 
 def test_a_call_that_waits_for_those_of_other_jobs_is_neither_late_nor_timed_out():
-    scheduler = Scheduler(Job(2, hedge=0.05, call_timeout=1.0, size=1))
-    for worker in range(3):
+    scheduler = Scheduler(Job(2, hedge=0.05, call_timeout=1.0, size=1, ahead=0))
+    for worker in range(2):
         scheduler.handle(Joined(0.0, worker))
-    scheduler.handle(Answered(0.1, 0, 0.1))
     for now in (0.9, 1.8, 2.7):
-        assert scheduler.handle(Tick(now, ((1, now),))) == []
-    hedge, *others = scheduler.handle(Tick(3.3))  # it runs since 2.7, and 0.1 s is usual
+        assert scheduler.handle(Tick(now, ((0, now), (1, now)))) == []
+    scheduler.handle(Answered(2.8, 0, 0.1, began=2.7))
+    hedge, *others = scheduler.handle(Tick(3.3))  # call 1 runs since 2.7, and 0.1 s is usual
     assert isinstance(hedge, Start)
     assert hedge.call.kind is Kind.HEDGE
     assert not others
     assert [type(d) for d in scheduler.handle(Tick(3.71, ((2, 3.71),)))] == [Abandon]
+
+
+def test_a_call_behind_one_of_another_job_is_taken_back_once_for_a_worker_that_is_free():
+    scheduler = Scheduler(Job(1, hedge=None, size=1))
+    (start,) = scheduler.handle(Joined(0.0, 0))
+    assert scheduler.handle(Tick(1.0, ((0, 1.0),))) == []
+    scheduler.handle(Joined(1.5, 1))
+    assert scheduler.handle(Tick(1.9, ((0, 1.9),))) == []
+    assert scheduler.handle(Tick(2.0, ((0, 2.0),))) == [Withdraw(start.call)]
+    assert scheduler.handle(Tick(2.1, ((0, 2.1),))) == []
+    (again,) = scheduler.handle(CallFailed(2.2, 0, Loss.NOT_STARTED))
+    assert again.call.worker == 1
+    assert scheduler.handle(Tick(3.0, ((1, 3.0),))) == []
 
 
 @pytest.mark.parametrize(("began", "overhead"), [(None, 9.99), (10.0, 0.0)])

@@ -216,6 +216,8 @@ class Dask(ClusterEngine):
 
     async def _release(self, busy: list[str]) -> None:
         if self._grace is not None:
+            for name in busy:
+                self._dismiss(name)  # or its task would wait for ever for a worker of this address
             await asyncio.gather(*map(self._end, busy))
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)

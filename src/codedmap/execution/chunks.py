@@ -427,6 +427,10 @@ class ChunkScheduler(Scheduler):
             return name not in self._avoided(chunk, piece)
         return self._may_begin(name, chunk, piece)
 
+    def _may_take(self, name: Hashable, piece: Piece) -> bool:
+        bound = self.job.bound or self.job.where is not None
+        return not bound and name not in self._avoided(self.chunks[piece.chunk], piece)
+
     def _may_begin(self, name: Hashable, chunk: Chunk, piece: Piece) -> bool:
         """Whether a worker may have a slot that no worker has had."""
         bound = chunk.bound_to.get(piece.slot)

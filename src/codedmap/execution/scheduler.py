@@ -58,6 +58,7 @@ _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say noth
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _MANY = 1 << 62  # groups, more than any job has
+_QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
 
 
@@ -118,6 +119,8 @@ class Call:
     """When its worker was free for it, in seconds of the job."""
     wanted: bool = True
     """Whether its answer is still of use."""
+    sent: float = 0.0
+    """When it was sent to its worker, in seconds of the job."""
 
     @property
     def groups(self) -> int:
@@ -512,6 +515,8 @@ class Scheduler:
     def _on_tick(self, event: Tick) -> None:
         for number, when in event.began:
             self._began(number, when)
+            if when == event.now:
+                self._take_back(number, when)
         timeout = self.job.call_timeout
         while self._timeouts and self._timeouts[0][0] <= event.now:
             number = self._timeouts.popleft()[1]
@@ -520,6 +525,21 @@ class Scheduler:
                 self._give_up(call)
                 call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
+
+    def _take_back(self, number: int, now: float) -> None:
+        """A call that waits for one of another job, which may never end: once, another worker may have it."""
+        call = self._calls.get(number)
+        if call is None or call.piece.never_begun or number in self._withdrawn or not call.wanted:
+            return
+        if now - call.sent < _QUEUED:
+            return
+        if any(self._may_take(name, call.piece) for name in self._idle):
+            self._withdrawn.add(number)
+            self._out.append(Withdraw(call))
+
+    def _may_take(self, name: Hashable, piece: Piece) -> bool:
+        """Whether a worker may compute this, which is on its way to another."""
+        return name not in piece.held
 
     def _began(self, number: int, when: float) -> None:
         """A call begins only now."""
@@ -570,7 +590,7 @@ class Scheduler:
             self._late.setdefault(call.groups, deque()).append(call)
 
     def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
-        call = Call(self.started, name, piece.begin, piece.end, kind, piece)
+        call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now)
         self.started += 1
         self._calls[call.number] = call
         piece.copies.append(call)
