@@ -591,7 +591,7 @@ def test_rows_are_cut_as_the_code_arranges_them_and_come_back_as_they_were(
     np.testing.assert_array_equal(result.exact, ~gone)
     np.testing.assert_array_equal(result.values[~gone], affine(X)[~gone])
     if result.stderr is not None:
-        np.testing.assert_array_equal(result.stderr > 0, gone)
+        np.testing.assert_array_equal(result.row_stderr() > 0, gone)
     if fill is None:
         assert np.isnan(result.values[gone]).all()
 

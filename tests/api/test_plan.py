@@ -101,8 +101,11 @@ def test_what_is_measured_is_what_map_makes_of_the_same_rows_and_stragglers():
         engine = Scripted(8, dict.fromkeys(late, never()))
         result = cm.map(smooth, X, code=code, engine=engine, stop=cm.Quorum(6))
         errors = ((result.values - smooth(X)) ** 2).mean(axis=1)
-        np.testing.assert_allclose(outcomes.by_row, errors, atol=1e-20)
-        assert outcomes.rmse == pytest.approx(np.sqrt(errors.mean()))
+        if getattr(code, "job_estimates", False):  # which see more answers than one group's
+            assert np.sqrt(errors.mean()) <= outcomes.rmse
+        else:
+            np.testing.assert_allclose(outcomes.by_row, errors, atol=1e-20)
+            assert outcomes.rmse == pytest.approx(np.sqrt(errors.mean()))
         assert outcomes.exact == pytest.approx(result.exact.mean())
 
 
@@ -249,7 +252,7 @@ def test_error_bars_are_calibrated_on_the_sample():
         engine = Scripted(8, dict.fromkeys(late, never()))
         result = cm.map(smooth, fresh, code=plan.code, engine=engine)
         error = np.sqrt(((result.values - smooth(fresh)) ** 2).mean(axis=1))
-        ratios.append(error[~result.exact] / result.stderr[~result.exact])
+        ratios.append(error[~result.exact] / result.row_stderr()[~result.exact])
     assert 0.2 < np.sqrt(np.mean(np.concatenate(ratios) ** 2)) < 3
 
 

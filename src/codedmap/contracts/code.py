@@ -33,7 +33,9 @@ class Code(Protocol):
     """K tasks in, N payloads out; answers of some in, K estimates out.
 
     A code may have an attribute ``has_stderr: bool``, False if its estimates have no standard
-    errors. A `Tolerance` is then refused at once, else only after the first estimate.
+    errors. A `Tolerance` is then refused at once, else only after the first estimate. With an attribute
+    ``job_estimates`` that is true, rows without an answer of their own are estimated in the end from all answers of
+    the job, to mixtures too, where inputs and answers are real numbers.
     """
 
     @property

@@ -23,6 +23,8 @@ class Space:
 
     columns: np.ndarray
     """(c,) int: those that vary."""
+    units: np.ndarray
+    """(c,): powers of two about as large as the numbers in them, whose squares may be too large, or small, for one."""
     logarithms: np.ndarray
     """(c,) bool."""
     centre: np.ndarray
@@ -36,22 +38,27 @@ class Space:
         largest = np.abs(inputs).max(axis=0)
         rounding = 8.0 * np.finfo(float).eps * largest
         columns = np.flatnonzero(np.ptp(inputs, axis=0) > rounding)
-        some = inputs[:, columns]
+        units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
+        some = inputs[:, columns] / units
         logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
         moved = _moved(some, logarithms)
         centre = moved.mean(axis=0)
         if len(columns) <= _MOST:
-            return cls(columns, logarithms, centre, moved.std(axis=0))
+            return cls(columns, units, logarithms, centre, moved.std(axis=0))
+        # Their numbers are in one unit, which is that of the largest.
+        units = np.full(len(columns), units.max())
+        moved = inputs[:, columns] / units
+        logarithms, centre = np.zeros(len(columns), dtype=bool), moved.mean(axis=0)
         pixels = moved - centre
         drawn = pixels[np.random.default_rng(0).permutation(len(pixels))[:_SAMPLE]]
         directions = np.linalg.svd(drawn, full_matrices=False)[2][:_MOST].T
         along = pixels @ directions
         unit = max(float(np.sqrt((along**2).sum(axis=1).mean() / directions.shape[1])), 1e-300)
-        return cls(columns, logarithms, centre, np.array(unit), directions)
+        return cls(columns, units, logarithms, centre, np.array(unit), directions)
 
     def seen(self, inputs: np.ndarray) -> np.ndarray:
         """The points of inputs."""
-        moved = _moved(inputs[:, self.columns], self.logarithms) - self.centre
+        moved = _moved(inputs[:, self.columns] / self.units, self.logarithms) - self.centre
         if self.directions is not None:
             moved = moved @ self.directions
         return np.asarray(moved / self.scale)

@@ -254,6 +254,11 @@ class _CodedWork:
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
         self._alone: Estimate | None = None
+        self._pooled = (
+            getattr(code, "job_estimates", False)
+            and isinstance(rows, np.ndarray)
+            and not asks_stderr(settings.stop)  # estimates are those that the rule has seen
+        )
         self._answered = np.zeros(len(self._status), dtype=bool)  # with an own input's answer
         self._mixtures: list[tuple[np.ndarray, np.ndarray]] = []
         self._without_stderr = False  # whether rows were estimated without a standard error
@@ -429,7 +434,7 @@ class _CodedWork:
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
         self.learned = chunk.encoded.learned
-        if getattr(self._settings.code, "job_estimates", False) and self._store is None:
+        if self._pooled:
             self._answered[chunk.rows] = chunk.encoded.answered()
             self._mixtures.append(chunk.encoded.mixtures())
         estimate, status, failures = self._judged(chunk, estimate)
@@ -525,25 +530,25 @@ class _CodedWork:
 
     def estimated(self, known: _Known, time_left: Callable[[], float]) -> _Known:
         """What is known, with rows that have no answer of their own estimated from all answers of the job."""
-        code, rows = self._settings.code, self._input
-        pooled = getattr(code, "job_estimates", False) and not asks_stderr(self._settings.stop)
-        lost = (known.status == Status.ESTIMATED) & ~self._answered
-        if (
-            not pooled
-            or not isinstance(rows, np.ndarray)
-            or not lost.any()
-            or time_left() < _SHORTEST
-        ):
+        rows = self._input
+        if not self._pooled or not isinstance(rows, np.ndarray) or known.values.dtype.kind != "f":
             return known
-        status = np.where(lost, Status.MISSING, known.status)
-        given = getattr(code, "known", None)
-        more = [part for part in (*self._mixtures, given and (given.inputs, given.answers)) if part]
-        pairs = [tuple(_flat(part) for part in pair) for pair in more if len(pair[0])]
-        points, answers = (
-            (np.concatenate(parts) for parts in zip(*pairs, strict=True)) if pairs else ((), ())
+        lost = (known.status == Status.ESTIMATED) & ~self._answered
+        if not lost.any() or rows.dtype.kind not in "biuf" or time_left() < _SHORTEST:
+            return known
+        pairs = [pair for pair in self._mixtures if len(pair[0])]
+        given = getattr(self._settings.code, "known", None)
+        if given is not None:
+            pairs.append((given.inputs, given.answers))
+        flat = [[part.reshape(len(part), -1) for part in pair] for pair in pairs]
+        more = (
+            (np.concatenate([p for p, _ in flat]), np.concatenate([a for _, a in flat]))
+            if flat
+            else None
         )
+        status = np.where(lost, Status.MISSING, known.status)
         found = estimate_missing(
-            InputRows(rows), status, lambda at: known.values[at], time_left, more=(points, answers)
+            InputRows(rows), status, lambda at: known.values[at], time_left, more=more
         )
         values, stderr = known.values, _like(known.values, known.stderr)
         for part in found:

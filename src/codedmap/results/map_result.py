@@ -15,6 +15,7 @@ from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .status import Status
 from .summary import heading, workers_lines
+from .trees import leaves
 
 __all__ = ["MapResult"]
 
@@ -29,9 +30,8 @@ class MapResult:
     what was written there, opened for reading: a memory map, Zarr arrays, or a ``pyarrow.parquet.ParquetFile``;
     integers are 0 where nothing is known."""
     stderr: Any
-    """Standard errors: 0 where exact, infinite where nothing is known. Like ``values``; with a code (m,), of the
-    root mean square over a row's outputs, or None if the code has none. With ``out`` (m,), or None if no row was
-    estimated with one."""
+    """Standard errors, like ``values``: 0 where exact, infinite where nothing is known. None if the code has none.
+    With ``out`` (m,), as `row_stderr`, or None if no row was estimated with one."""
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
@@ -66,6 +66,13 @@ class MapResult:
     def exact(self) -> np.ndarray:
         """(m,) bool: answered on its own input, and not rejected."""
         return np.asarray(self.status == Status.EXACT)
+
+    def row_stderr(self) -> np.ndarray | None:
+        """(m,): of each row the root mean square of the standard errors of its outputs; None if there are none."""
+        if self.stderr is None:
+            return None
+        flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves(self.stderr)]
+        return np.asarray(np.sqrt((np.concatenate(flat, axis=1) ** 2).mean(axis=1)))
 
     def check(self) -> MapResult:
         """The same result, if every row is exact or estimated.
