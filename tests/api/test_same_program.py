@@ -9,7 +9,10 @@ import pytest
 from scipy.sparse import linalg
 
 import codedmap as cm
+from codedmap.contracts.engine import members_of
 from codedmap.testing import Faulty, crash
+
+from ..processes import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,14 +33,17 @@ def program(engine) -> Iterator[tuple[str, np.ndarray]]:
     """What a user computes: every door, all answers awaited, and with a worker that crashes."""
     everyone = cm.Everyone()
     for code in (cm.KernelCode(2, WORKERS, 1), cm.SplineCode(2, WORKERS, 1)):
+        # A cluster starts another worker in place of the one that crashed, under another number.
+        assert eventually(lambda: engine.workers == WORKERS, 30.0)
         result = cm.map(predict, X, code=code, engine=engine, stop=everyone)
         assert result.answered == tuple(range(WORKERS))
         yield repr(code), result.values
-        crashing = Faulty(engine, {2: crash()})
+        crashing = Faulty(engine, {sorted(members_of(engine))[2]: crash()})
         result = cm.map(predict, X, code=code, engine=crashing, stop=everyone, retries=0)
         assert result.answered == (0, 1, 3)
         assert isinstance(result.failed[2], cm.WorkerCrashed)
         yield f"{code} with a crash", result.values
+    assert eventually(lambda: engine.workers == WORKERS, 30.0)
     resident = cm.engines.Resident(predict, engine)
     for _ in range(2):
         result = cm.map(resident, X, code=cm.Uncoded(WORKERS), engine=engine)
