@@ -74,6 +74,17 @@ def test_the_watershed_model_explains_the_flow_at_banff() -> None:
     assert (SIMULATORS["hbv"].call(X)[:, 1] > low).all()
 
 
+def test_designs_are_those_of_their_names() -> None:
+    salted = design(SIMULATORS["hbv-saltelli"], 28).reshape(2, 14, 12)
+    away = (salted != salted[:, :1]).sum(axis=2)
+    assert away.tolist() == [[0, *[1] * 12, 12]] * 2
+    grid = design(SIMULATORS["ishigami-grid"], 1_000)
+    assert len(np.unique(grid, axis=0)) == 1_000
+    assert [len(np.unique(column)) for column in grid.T] == [10, 10, 10]
+    sobol = design(SIMULATORS["borehole"], 1_000)
+    np.testing.assert_array_equal(design(SIMULATORS["borehole"], 600), sobol[:600])
+
+
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_simulators_travel_to_other_processes(name: str) -> None:
     assert pickle.loads(pickle.dumps(SIMULATORS[name])).title == SIMULATORS[name].title
