@@ -147,6 +147,17 @@ def test_the_gaussian_process_is_fitted_as_well_as_by_scikit_learn() -> None:
     assert reached > theirs.log_marginal_likelihood_value_ - 0.01
 
 
+def test_the_gaussian_process_takes_rows_that_are_nearly_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X = np.repeat(np.linspace(0, 1, 200)[:, None], 2, axis=0) + 1e-14 * np.arange(400)[:, None]
+    monkeypatch.setattr(rivals, "_fitted", lambda *_: np.log([1e7, 50.0, 1e-10]))
+    y = np.sin(3 * X[:, 0])
+    process = rivals.gaussian_process(X, y, 0)
+    assert process.alpha > 1e-10
+    assert process.predict([[0.5025]]) == pytest.approx(np.sin(3 * 0.5025), abs=1e-3)
+
+
 def table_of(simulator: Simulator, rows: int) -> tuple[np.ndarray, np.ndarray]:
     X = design(simulator, rows)
     return rivals.unit_cube(X), simulator.call(X)
