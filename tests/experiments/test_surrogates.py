@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -238,6 +239,22 @@ def test_ratios_are_beside_the_best_rival() -> None:
     assert worse["p"] < 1e-6
 
 
+def test_a_ratio_at_the_limit_is_significant_as_rarely_as_the_level_says() -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        y = np.zeros((300, 1))
+        y[150:] = 10.0 * rng.standard_normal((150, 1))
+        lost = np.arange(300) < 150
+        own, other = rng.standard_normal((2, 150, 1))
+        others = np.repeat(other[None], 5, axis=0)
+        # Half of the error is common to both, as it is where a function is hard to estimate.
+        mine = 1.1 * (other + own) / np.sqrt(2)
+        row = next(surrogates.scores(y, lost, mine, np.ones((150, 1)), others, rng))
+        found.append(row["p"])
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.1
+
+
 def test_the_aside_forgives_errors_below_a_thousandth() -> None:
     y = np.random.default_rng(0).standard_normal((400, 1))
     lost = np.arange(400) < 200
@@ -347,6 +364,42 @@ def test_processes_give_the_same_table(command) -> None:
     pd.testing.assert_frame_equal(one.drop(columns=unequal), two.drop(columns=unequal))
 
 
+def test_simulators_that_cannot_run_are_named_on_the_page(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = Simulator(
+        **{**vars_of(tiny()), "name": "other", "title": "other one", "needs": ("no_such_module",)}
+    )
+    page = tmp_path / "results" / "quick" / "surrogates.md"
+    command("--rows", "200")
+    assert "Not run" not in page.read_text()
+    monkeypatch.setattr(surrogates, "SIMULATORS", {"tiny": tiny(), "other": lacking})
+    assert set(command("--rows", "200")["simulator"]) == {"tiny"}
+    assert "because what they need was not here: other one." in page.read_text()
+
+
+def test_fill_may_not_change_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table_of(tiny(), 20)
+    lost = np.arange(20) < 4
+
+    def filling(error: float, stated: float):
+        def fill(X, given, seed):
+            assert (np.isnan(given) == lost[:, None]).all()
+            values, stderr = np.nan_to_num(given), np.ones((20, 2)) * lost[:, None]
+            values[7, 1] += error
+            stderr[8, 0] += stated
+            return SimpleNamespace(values=values, stderr=stderr)
+
+        monkeypatch.setattr(surrogates.cm, "fill", fill, raising=False)
+        return surrogates.ESTIMATORS["fill"](X, y, lost)
+
+    values, stderr = filling(0.0, 0.0)
+    assert (values == 0).all()
+    assert (stderr == 1).all()
+    with pytest.raises(ValueError, match="2 of 16 answered rows are no longer exact"):
+        filling(1e-9, 1e-9)
+
+
 def test_an_estimator_that_raises_is_a_problem_of_its_cells(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,7 +415,10 @@ def test_an_estimator_that_raises_is_a_problem_of_its_cells(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (["--only", "brohole"], "no simulator is called brohole: choose from hbv, borehole"),
+        (
+            ["--only", "brohole"],
+            "no simulator is called brohole: choose from hbv, hbv-saltelli, borehole",
+        ),
         (["--rows", "300"], "no cell is left"),
     ],
 )
