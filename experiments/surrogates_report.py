@@ -20,7 +20,7 @@ the estimates' RMSE on the lost rows over that of the best of five surrogates of
 afterwards, each plus 0.001 of the output's standard deviation: scikit-learn's Gaussian process (Matérn 5/2, a length
 scale an input, white noise, fitted per output on up to 600 rows from 4 starts, predicting from all), thin-plate splines
 of 50 neighbours, histogram gradient boosting, the nearest neighbour, the mean. RMSE is over the standard deviation.
-Seconds are the estimator's on one core, for all outputs of a cell. {absent}
+Seconds are the estimator's on one core, for all outputs of a cell.{absent}
 
 {summary}
 
@@ -111,7 +111,7 @@ def report(table: pd.DataFrame, estimator: str, absent: Sequence[str] = ()) -> s
         lines=len(table),
         summary=summary(table),
         enough=ENOUGH,
-        absent=f"Not run, because what they need was not here: {', '.join(absent)}."
+        absent=f" Not run, because what they need was not here: {', '.join(absent)}."
         if absent
         else "",
         simulators_table="\n".join(_simulators(table)),
