@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from functools import cache
@@ -44,10 +45,14 @@ def gaussian_process(X: np.ndarray, y: np.ndarray, seed: int):
     some = np.random.default_rng(seed).permutation(len(X))[:FITTED]
     spread = y[some].std() or 1.0
     theta = _fitted(X[some], (y[some] - y[some].mean()) / spread, kernel, seed)
-    process = GaussianProcessRegressor(
-        kernel.clone_with_theta(theta), optimizer=None, normalize_y=True
-    )
-    return process.fit(X, y)
+    for jitter in 10.0 ** np.arange(-10, -3):
+        # Thousands of rows of a smooth function may need more than scikit-learn adds by itself.
+        process = GaussianProcessRegressor(
+            kernel.clone_with_theta(theta), alpha=jitter, optimizer=None, normalize_y=True
+        )
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return process.fit(X, y)
+    raise np.linalg.LinAlgError(f"the covariance of {len(X)} rows is singular even with 1e-4 added")
 
 
 def _fitted(X: np.ndarray, y: np.ndarray, kernel, seed: int) -> np.ndarray:

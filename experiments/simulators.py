@@ -44,7 +44,7 @@ class Simulator:
     most : int
         Largest number of rows; fewer where a row takes long.
     given : callable, optional
-        Returns inputs (n, d) that are used in place of a design over the ranges.
+        Returns inputs (n, d), the first of which are used in place of a design over the ranges.
     version : int
         Raised when the answers change; answers of other versions are computed again.
     """
@@ -71,9 +71,7 @@ class Simulator:
 def design(simulator: Simulator, rows: int) -> np.ndarray:
     """Inputs (rows, d): a Latin hypercube of up to 500 rows, the first points of a Sobol sequence beyond."""
     if simulator.given is not None:
-        given = simulator.given()
-        order = np.random.RandomState(0).permutation(len(given))
-        return np.asarray(given[order[:rows]], np.float64)
+        return np.asarray(simulator.given()[:rows], np.float64)
     low, high = np.array(simulator.low), np.array(simulator.high)
     if rows <= 500:
         unit = qmc.LatinHypercube(len(low), rng=1).random(rows)
@@ -417,7 +415,24 @@ def _answers_of(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def _inputs_of(name: str) -> np.ndarray:
-    return functions.FUNCTIONS[name].load(False)[1]
+    inputs = functions.FUNCTIONS[name].load(False)[1]
+    return inputs[np.random.RandomState(0).permutation(len(inputs))]
+
+
+def _saltelli(low: tuple[float, ...], high: tuple[float, ...]) -> np.ndarray:
+    """Saltelli's design for sensitivities: rows that share all inputs but one, or one."""
+    d = len(low)
+    both = qmc.Sobol(2 * d, rng=1).random_base2(7)
+    first, second = both[:, :d], both[:, d:]
+    rows = [first, *(np.where(np.arange(d) == i, second, first) for i in range(d)), second]
+    unit = np.stack(rows, axis=1).reshape(-1, d)
+    return np.array(low) + unit * (np.array(high) - np.array(low))
+
+
+def _grid(low: tuple[float, ...], high: tuple[float, ...]) -> np.ndarray:
+    """A full grid of 1,000 points of three inputs, the last of which varies fastest."""
+    sides = np.meshgrid(*np.linspace(low, high, 10).T, indexing="ij")
+    return np.stack(sides, axis=-1).reshape(-1, len(low))
 
 
 def _of_functions(name: str, outputs: int, most: int = 5_000) -> Simulator:
@@ -433,9 +448,13 @@ SIMULATORS: dict[str, Simulator] = {
     for one in (
         Simulator("hbv", "HBV-SASK, Bow at Banff", hbv.call, *zip(*hbv.RANGES.values(), strict=True),
                   outputs=hbv.OUTPUTS, needs=("hbv-banff.npz",)),
+        Simulator("hbv-saltelli", "HBV-SASK, Saltelli's design", hbv.call, outputs=hbv.OUTPUTS, needs=("hbv-banff.npz",),
+                  given=partial(_saltelli, *zip(*hbv.RANGES.values(), strict=True)), most=1_000),
         Simulator("borehole", "borehole", _borehole, (0.05, 100, 63070, 990, 63.1, 700, 1120, 9855),
                   (0.15, 50_000, 115_600, 1110, 116, 820, 1680, 12_045), ("flow",)),
         Simulator("ishigami", "Ishigami", _ishigami, (-np.pi,) * 3, (np.pi,) * 3),
+        Simulator("ishigami-grid", "Ishigami, full grid", _ishigami, most=1_000,
+                  given=partial(_grid, (-np.pi,) * 3, (np.pi,) * 3)),
         Simulator("piston", "piston", _piston, (30, 0.005, 0.002, 1000, 90_000, 290, 340),
                   (60, 0.02, 0.01, 5000, 110_000, 296, 360), ("cycle",)),
         Simulator("sir", "SIR epidemic", _sir, (0.1, 3, 1e-5, 0.0), (0.6, 14, 1e-3, 0.5),

@@ -94,6 +94,11 @@ def lost_rows(rows: int, loss: float, kind: str, rng: np.random.Generator) -> np
 
 def _fill(X: np.ndarray, y: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     filled = cm.fill(X, np.where(lost[:, None], np.nan, y), seed=0)
+    changed = (filled.values[~lost] != y[~lost]) | (filled.stderr[~lost] != 0)
+    if changed.any():
+        raise ValueError(
+            f"{changed.any(axis=1).sum()} of {len(changed)} answered rows are no longer exact"
+        )
     return filled.values[lost], filled.stderr[lost]
 
 
@@ -259,7 +264,8 @@ def main(line: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("surrogates-held-out.csv" if options.held_out else "surrogates.csv")
     found.to_csv(path, index=False, float_format="%.5g")
-    text = report(pd.read_csv(path), options.estimator)
+    absent = sorted({cell.simulator.title for cell in chosen} - set(found["title"]))
+    text = report(pd.read_csv(path), options.estimator, absent)
     path.with_suffix(".md").write_text(text)
     print(text if not whole else summary(pd.read_csv(path)))
     print(f"written: {path} and {path.with_suffix('.md')}")
@@ -289,9 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--estimator", choices=ESTIMATORS, default="fill")
     parser.add_argument("--seed", type=int, default=0, help="of the losses")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="processes; seconds are those of one when it is 1"
-    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each on one core")
     parser.add_argument(
         "--cache", type=Path, default=Path(os.environ.get("CODEDMAP_SURROGATES") or data.cache() / "surrogates"),
         help="folder of answers and surrogates (environment: CODEDMAP_SURROGATES)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 __all__ = ["report", "significant", "summary"]
@@ -18,6 +20,7 @@ the estimates' RMSE on the lost rows over that of the best of five surrogates of
 afterwards, each plus 0.001 of the output's standard deviation: scikit-learn's Gaussian process (Matérn 5/2, a length
 scale an input, white noise, fitted per output on up to 600 rows from 4 starts, predicting from all), thin-plate splines
 of 50 neighbours, histogram gradient boosting, the nearest neighbour, the mean. RMSE is over the standard deviation.
+Seconds are the estimator's on one core, for all outputs of a cell.{absent}
 
 {summary}
 
@@ -98,8 +101,8 @@ def _judged(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def report(table: pd.DataFrame, estimator: str) -> str:
-    """The page in Markdown."""
+def report(table: pd.DataFrame, estimator: str, absent: Sequence[str] = ()) -> str:
+    """The page in Markdown; ``absent`` are titles of simulators that could not run."""
     keys = ["simulator", "rows", "loss", "kind"]
     return WORDS.format(
         estimator=estimator,
@@ -108,6 +111,9 @@ def report(table: pd.DataFrame, estimator: str) -> str:
         lines=len(table),
         summary=summary(table),
         enough=ENOUGH,
+        absent=f" Not run, because what they need was not here: {', '.join(absent)}."
+        if absent
+        else "",
         simulators_table="\n".join(_simulators(table)),
         shapes="\n".join(_shapes(table)),
         worst="\n".join(_worst(table)),

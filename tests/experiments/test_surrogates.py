@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,17 @@ def test_the_watershed_model_explains_the_flow_at_banff() -> None:
     assert (SIMULATORS["hbv"].call(X)[:, 1] > low).all()
 
 
+def test_designs_are_those_of_their_names() -> None:
+    salted = design(SIMULATORS["hbv-saltelli"], 28).reshape(2, 14, 12)
+    away = (salted != salted[:, :1]).sum(axis=2)
+    assert away.tolist() == [[0, *[1] * 12, 12]] * 2
+    grid = design(SIMULATORS["ishigami-grid"], 1_000)
+    assert len(np.unique(grid, axis=0)) == 1_000
+    assert [len(np.unique(column)) for column in grid.T] == [10, 10, 10]
+    sobol = design(SIMULATORS["borehole"], 1_000)
+    np.testing.assert_array_equal(design(SIMULATORS["borehole"], 600), sobol[:600])
+
+
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_simulators_travel_to_other_processes(name: str) -> None:
     assert pickle.loads(pickle.dumps(SIMULATORS[name])).title == SIMULATORS[name].title
@@ -134,6 +146,17 @@ def test_the_gaussian_process_is_fitted_as_well_as_by_scikit_learn() -> None:
     theirs.fit(X, y[:, 0])
     reached = ours.log_marginal_likelihood(ours.kernel_.theta)
     assert reached > theirs.log_marginal_likelihood_value_ - 0.01
+
+
+def test_the_gaussian_process_takes_rows_that_are_nearly_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X = np.repeat(np.linspace(0, 1, 200)[:, None], 2, axis=0) + 1e-14 * np.arange(400)[:, None]
+    monkeypatch.setattr(rivals, "_fitted", lambda *_: np.log([1e7, 50.0, 1e-10]))
+    y = np.sin(3 * X[:, 0])
+    process = rivals.gaussian_process(X, y, 0)
+    assert process.alpha > 1e-10
+    assert process.predict([[0.5025]]) == pytest.approx(np.sin(3 * 0.5025), abs=1e-3)
 
 
 def table_of(simulator: Simulator, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -214,6 +237,22 @@ def test_ratios_are_beside_the_best_rival() -> None:
     worse = scored(1.3)
     assert worse["ratio"] == pytest.approx(1.3, abs=0.01)
     assert worse["p"] < 1e-6
+
+
+def test_a_ratio_at_the_limit_is_significant_as_rarely_as_the_level_says() -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        y = np.zeros((300, 1))
+        y[150:] = 10.0 * rng.standard_normal((150, 1))
+        lost = np.arange(300) < 150
+        own, other = rng.standard_normal((2, 150, 1))
+        others = np.repeat(other[None], 5, axis=0)
+        # Half of the error is common to both, as it is where a function is hard to estimate.
+        mine = 1.1 * (other + own) / np.sqrt(2)
+        row = next(surrogates.scores(y, lost, mine, np.ones((150, 1)), others, rng))
+        found.append(row["p"])
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.1
 
 
 def test_the_aside_forgives_errors_below_a_thousandth() -> None:
@@ -325,6 +364,42 @@ def test_processes_give_the_same_table(command) -> None:
     pd.testing.assert_frame_equal(one.drop(columns=unequal), two.drop(columns=unequal))
 
 
+def test_simulators_that_cannot_run_are_named_on_the_page(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = Simulator(
+        **{**vars_of(tiny()), "name": "other", "title": "other one", "needs": ("no_such_module",)}
+    )
+    page = tmp_path / "results" / "quick" / "surrogates.md"
+    command("--rows", "200")
+    assert "Not run" not in page.read_text()
+    monkeypatch.setattr(surrogates, "SIMULATORS", {"tiny": tiny(), "other": lacking})
+    assert set(command("--rows", "200")["simulator"]) == {"tiny"}
+    assert "because what they need was not here: other one." in page.read_text()
+
+
+def test_fill_may_not_change_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table_of(tiny(), 20)
+    lost = np.arange(20) < 4
+
+    def filling(error: float, stated: float):
+        def fill(X, given, seed):
+            assert (np.isnan(given) == lost[:, None]).all()
+            values, stderr = np.nan_to_num(given), np.ones((20, 2)) * lost[:, None]
+            values[7, 1] += error
+            stderr[8, 0] += stated
+            return SimpleNamespace(values=values, stderr=stderr)
+
+        monkeypatch.setattr(surrogates.cm, "fill", fill, raising=False)
+        return surrogates.ESTIMATORS["fill"](X, y, lost)
+
+    values, stderr = filling(0.0, 0.0)
+    assert (values == 0).all()
+    assert (stderr == 1).all()
+    with pytest.raises(ValueError, match="2 of 16 answered rows are no longer exact"):
+        filling(1e-9, 1e-9)
+
+
 def test_an_estimator_that_raises_is_a_problem_of_its_cells(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +415,10 @@ def test_an_estimator_that_raises_is_a_problem_of_its_cells(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (["--only", "brohole"], "no simulator is called brohole: choose from hbv, borehole"),
+        (
+            ["--only", "brohole"],
+            "no simulator is called brohole: choose from hbv, hbv-saltelli, borehole",
+        ),
         (["--rows", "300"], "no cell is left"),
     ],
 )
