@@ -10,7 +10,7 @@ from .nearest import nearest
 __all__ = ["calibrated"]
 
 _AROUND = 25  # residuals around a point
-_FEWEST = 10  # residuals from which they are told apart by place
+_FEW = 60  # residuals from which they are told apart by place
 _TRUST = (40.0, 10.0, 3.0)  # residuals that the mean of all counts for, beside those around a point
 
 
@@ -38,10 +38,11 @@ def calibrated(
     variances : ndarray, shape (m, q)
     """
     ratios = residuals**2 / np.maximum(said, 1e-300)
-    mean = np.maximum(ratios.mean(axis=0), 1e-12)
+    least = 1e-12 if len(points) >= _FEW else 1.0  # residuals of few answers may be small by chance
+    mean = np.maximum(ratios.mean(axis=0), least)
     best = np.log(mean) + 1.0
     factors = np.broadcast_to(mean, variances.shape).copy()
-    if len(points) >= _FEWEST:
+    if len(points) >= _FEW:
         count = min(_AROUND, len(points) - 1)
         itself = np.arange(len(points))
         around = _means(nearest(points, points, count, itself), len(points)) @ ratios

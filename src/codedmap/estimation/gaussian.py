@@ -22,6 +22,8 @@ _QUIETEST, _LOUDEST = 1e-10, 3.0
 """Noise that is tried, as a share of the process."""
 _SPREAD = 2.0
 """Deviation of the logarithm of a length scale before any answer is seen."""
+_TIED_SPREAD = 0.7
+"""The same where it is one for all dimensions, and there are few answers."""
 _NEVER = 1e10
 """Stands for an infinite loss, which the line search could not leave."""
 
@@ -123,11 +125,20 @@ def likeliest(
     smoothness: Smoothness,
     linear: bool,
     steps: int,
+    tied: bool = False,
 ) -> Kernel:
-    """The kernel under which answers (n, q) at points (n, d) are likeliest, searched for from some starts."""
+    """The kernel under which answers (n, q) at points (n, d) are likeliest, searched for from some starts.
+
+    ``tied``: one length scale for all dimensions.
+    """
     from scipy.optimize import minimize  # noqa: PLC0415  a tenth of a second to import
 
-    bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * points.shape[1]
+    dimensions = points.shape[1]
+    if tied:
+        return _likeliest_tied(
+            points, answers, starts, smoothness=smoothness, linear=linear, steps=steps
+        )
+    bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * dimensions
     bounds += [(np.log(_QUIETEST), np.log(_LOUDEST))]
     best = None
     for start in starts:
@@ -140,6 +151,39 @@ def likeliest(
             best = found
     assert best is not None
     return Kernel(np.exp(best.x[:-1]), float(np.exp(best.x[-1])), smoothness, linear)
+
+
+def _likeliest_tied(
+    points: np.ndarray,
+    answers: np.ndarray,
+    starts: list[Kernel],
+    *,
+    smoothness: Smoothness,
+    linear: bool,
+    steps: int,
+) -> Kernel:
+    from scipy.optimize import minimize  # noqa: PLC0415
+
+    dimensions = points.shape[1]
+    usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
+
+    def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+        whole = np.append(np.full(dimensions, place[0]), place[1])
+        score, gradient = _loss(whole, points, answers, smoothness, linear)
+        away = (place[0] - usual) / _TIED_SPREAD
+        pull = np.array([gradient[:-1].sum() + 2.0 * away / _TIED_SPREAD, gradient[-1]])
+        return score + away**2, pull
+
+    bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST)), (np.log(_QUIETEST), np.log(_LOUDEST))]
+    found = [
+        minimize(
+            loss, np.log([start.scales.mean(), start.noise]), jac=True, method="L-BFGS-B",
+            bounds=bounds, options={"maxiter": steps},
+        )
+        for start in starts
+    ]  # fmt: skip
+    best = min(found, key=lambda one: float(one.fun)).x
+    return Kernel(np.full(dimensions, np.exp(best[0])), float(np.exp(best[1])), smoothness, linear)
 
 
 class Fitted:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
 from .calibration import calibrated
@@ -34,6 +35,10 @@ _HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time
 _EXACT = 5000  # points that are solved for at once
 _LEFT_OUT = 1000  # points that are left out one by one
 _FEWEST = 5  # answers from which a process is fitted
+_FEW = 100  # answers whose residuals may be small by chance
+_EACH = 5  # answers for each dimension from which it has a length scale of its own,
+_SEVERAL = 40  # and answers from which several kinds of processes are compared
+_FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
 _POOR = 0.1  # of the deviation: from this error on trees are tried
@@ -48,6 +53,7 @@ _LITTLE, _SOME, _ENOUGH = (
     1.5,
 )  # seconds an output for a hasty, a plain, and a thorough search
 _FLOPS = 3e9  # a second, of linear algebra
+_NORMAL = 1.96  # the quantile of the normal distribution to which Student's is compared
 _LEAST = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
 
 
@@ -113,20 +119,33 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     left_out = np.zeros(len(unit))
     values[:, varied] = found.values
     targets = scaled[known.sample][:, varied]
-    stderr[:, varied] = calibrated(
+    few = _inflation(len(answers), known.points.shape[1])
+    stderr[:, varied] = few * calibrated(
         known.points[known.sample] * found.scales, targets - found.left, found.left_variance,
         known.wanted * found.scales, found.variance,
     )  # fmt: skip
     left_out[varied] = np.sqrt(((targets - found.left) ** 2).mean(axis=0))
     methods = iter(found.names)
     stderr = np.maximum(stderr, _LEAST) * spread
-    stderr[:, ~varied] = np.maximum(_LEAST * np.abs(middle[~varied]), 1e-300)
+    # The next answer may be another, though all are the same: one in so many.
+    stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
         unit * (middle + spread * values),
         np.maximum(unit * stderr, np.finfo(float).tiny),
         unit * spread * left_out,
         tuple(next(methods) if one else "constant" for one in varied),
     )
+
+
+def _inflation(size: int, dimensions: int) -> float:
+    """By how much standard errors are larger because few answers have chosen the process, and calibrated it.
+
+    The answers have as many degrees of freedom less as the process has numbers, and Student's distribution has
+    heavier tails.
+    """
+    chosen = _FIXED + (dimensions if size >= _EACH * dimensions else 1)
+    freedom = max(2.0, float(size - chosen))
+    return float(np.sqrt(size / freedom) * stdtrit(freedom, 0.975) / _NORMAL)
 
 
 class _Known:
@@ -205,7 +224,9 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
     few = known.first[:_HASTY] if hasty else known.first
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
-    plane = len(points) >= _PLANE * (dimensions + 1)
+    tied = len(points) < _EACH * dimensions
+    several = len(points) >= _SEVERAL
+    plane = several and len(points) >= _PLANE * (dimensions + 1)
     spent = 0.0
 
     def model(
@@ -216,7 +237,9 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         moved = transform.there(answers)
         middle, unit = moved.mean(), moved.std()
         there = ((moved - middle) / unit)[:, None]
-        kernel = likeliest(points, there, begin, smoothness=smoothness, linear=linear, steps=steps)
+        kernel = likeliest(
+            points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied
+        )
         fitted = Fitted(points, there, kernel)
         off, variance = fitted.left_out()
         means = (there - off)[:, 0] * unit + middle
@@ -234,6 +257,8 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
     ]
     best = model(starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _STEPS)
     yield best
+    if not several:
+        return
     kinds: list[tuple[Transform | None, Smoothness | None, bool]] = [(None, "gaussian", plane)]
     kinds += [(transform, None, plane) for transform in transforms(scaled)]
     kinds += [(None, None, False)] if plane else []
@@ -288,6 +313,8 @@ def _conditioned(
     off, sharp = fitted.left_out(sample)
     # As an estimate of s² the residuals do for both kinds.
     variance = np.maximum((off**2 / sharp[:, None]).mean(axis=0), 1e-300)
+    if size < _FEW and isinstance(fitted, Fitted):  # which residuals of few answers may miss
+        variance = np.maximum(variance, fitted.variance)
     means, wide = fitted.predict(known.wanted)
     return answers[sample] - off, sharp[:, None] * variance, means, wide[:, None] * variance
 
