@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,10 +28,6 @@ from ..storage.store import Store
 
 __all__ = ["RowsJob"]
 
-_LEAST, _SHARE = (
-    3.0,
-    0.1,
-)  # seconds, and the share of a job's time, for estimates without a deadline
 _TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 
 
@@ -68,7 +65,7 @@ class RowsJob(MapJob):
         deadline: float | None = None,
         store: Store | None = None,
     ) -> None:
-        self._deadline, self._computed = deadline, 0.0
+        self._deadline = deadline
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         self._rows = rows = JobRows(inputs, store, shuffled=job.stop is not None)
@@ -99,12 +96,12 @@ class RowsJob(MapJob):
             )
         estimates: Iterable[Estimates] = ()
         if missing.any():
-            self._computed = live.seconds
             estimates = estimate_missing(
                 self._rows.inputs,
                 status,
                 self._exact if self._store is None else self._store.read,
                 self._time_left,
+                thorough=self._deadline is not None,
                 sample=self._store is not None,
             )
         before = status.copy()
@@ -125,11 +122,8 @@ class RowsJob(MapJob):
         return map_leaves(lambda leaf: leaf[rows], values)
 
     def _time_left(self) -> float:
-        """Seconds that estimates may take: until the deadline, or without one a share of the job's time."""
-        now = self.live.seconds
-        if self._deadline is not None:
-            return self._deadline - now
-        return max(_LEAST, _SHARE * self._computed) - (now - self._computed)
+        """Seconds until the deadline."""
+        return math.inf if self._deadline is None else self._deadline - self.live.seconds
 
     def _result(self, outcome: Outcome, estimates: Sequence[Estimates] = ()) -> MapResult:
         status = self._rows.status.copy()

@@ -31,8 +31,9 @@ _STEPS, _AGAIN, _LAST = (
     30,
     12,
 )  # of the search for a kernel: first, from another's, and the last
+_QUICK = 150  # points by which kernels are chosen if not thoroughly
 _HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time
-_EXACT = 5000  # points that are solved for at once
+_EXACT, _EXACT_QUICKLY = 5000, 2000  # points that are solved for at once
 _LEFT_OUT = 1000  # points that are left out one by one
 _FEWEST = 5  # answers from which a process is fitted
 _FEW = 100  # answers whose residuals may be small by chance
@@ -77,6 +78,7 @@ def estimates(
     wanted: np.ndarray,
     *,
     seed: int = 0,
+    thorough: bool = True,
     time_left: Callable[[], float] = lambda: math.inf,
 ) -> Estimates:
     """Estimate outputs at points from those at others.
@@ -89,12 +91,14 @@ def estimates(
     wanted : ndarray, shape (m, d)
     seed : int
         By which points are drawn where there are many.
+    thorough : bool
+        If False, kernels are chosen by fewer answers, and one kind of estimate is taken, in a fraction of the time.
     time_left : callable
         Seconds that there are still; what takes longer is left out.
     """
     # The matrices are too small for several threads to help, and waiting for each other costs them most.
     with threadpool_limits(1, user_api="blas"):
-        return _estimates(_Known(points, wanted, seed, time_left), answers)
+        return _estimates(_Known(points, wanted, seed, time_left, thorough=thorough), answers)
 
 
 def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
@@ -152,11 +156,17 @@ class _Known:
     """Points and answers, and which of them are drawn to choose by."""
 
     def __init__(
-        self, points: np.ndarray, wanted: np.ndarray, seed: int, time_left: Callable[[], float]
+        self,
+        points: np.ndarray,
+        wanted: np.ndarray,
+        seed: int,
+        time_left: Callable[[], float],
+        *,
+        thorough: bool,
     ) -> None:
         space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
-        self.time_left = time_left
+        self.time_left, self.thorough = time_left, thorough
         order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
         self.sample = np.sort(order[:_LEFT_OUT])
@@ -199,6 +209,7 @@ class _Model:
 def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     """The estimates of one output (n,); so many outputs share the time that is left."""
     seconds = known.time_left() / outputs
+    thorough = known.thorough and seconds >= _ENOUGH
     targets = scaled[known.sample]
     ones = np.ones(known.points.shape[1])
     if seconds < _LITTLE:
@@ -206,14 +217,14 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     models = sorted(_models(known, scaled, seconds), key=lambda model: model.error)
     best = models[0]
     chosen = [best]
-    if seconds >= _ENOUGH:
+    if thorough:
         kinds = {(best.kernel.smoothness, best.transform)}
         others = (m for m in models if (m.kernel.smoothness, m.transform) not in kinds)
         chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
     candidates = [_process(known, scaled, model, seconds) for model in chosen]
     candidates += [_averaged(known, scaled, best.kernel.scales), _mean(known, scaled)]
     poor = min(candidate.error(targets) for candidate in candidates) > _POOR
-    if poor and len(scaled) >= _TREES and seconds >= _ENOUGH:
+    if poor and len(scaled) >= _TREES and thorough:
         candidates.append(_trees(known, scaled))
     return _combined(candidates, targets)
 
@@ -221,7 +232,8 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
 def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Model]:
     """Processes of several kinds, each likeliest by a few of the answers, while there is time."""
     hasty = seconds < _SOME
-    few = known.first[:_HASTY] if hasty else known.first
+    quick = hasty or not known.thorough
+    few = known.first[:_HASTY] if hasty else known.first[:_QUICK] if quick else known.first
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
     tied = len(points) < _EACH * dimensions
@@ -253,9 +265,11 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         Kernel(
             np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", plane
         )
-        for length, noise in (_STARTS[1:2] if hasty else _STARTS)
+        for length, noise in (_STARTS[1:2] if hasty else _STARTS[:2] if quick else _STARTS)
     ]
-    best = model(starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _STEPS)
+    best = model(
+        starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _AGAIN if quick else _STEPS
+    )
     yield best
     if not several:
         return
@@ -282,7 +296,7 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
     there = ((moved - middle) / unit)[:, None]
-    if len(there) > _FIRST and seconds >= _ENOUGH:
+    if len(there) > _FIRST and known.thorough and seconds >= _ENOUGH:
         some = known.second
         kernel = likeliest(
             known.points[some],
@@ -306,7 +320,7 @@ def _conditioned(
     sample, size = known.sample, len(answers)
     work = size**2 * (size + len(known.wanted) + len(sample))
     fitted: Fitted | Nearest
-    if size <= _EXACT and work < seconds / 2.0 * _FLOPS:
+    if size <= (_EXACT if known.thorough else _EXACT_QUICKLY) and work < seconds / 2.0 * _FLOPS:
         fitted = Fitted(known.points, answers, kernel)
     else:
         fitted = Nearest(known.points, answers, kernel)

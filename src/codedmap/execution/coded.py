@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -43,10 +44,6 @@ from .task import Batch, Itemwise
 __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
-_LEAST, _SHARE = (
-    3.0,
-    0.1,
-)  # seconds, and the share of a job's time, for estimates without a deadline
 _SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
 
 
@@ -167,15 +164,10 @@ class CodedMap(MapJob):
         """What the job came to."""
         outcome = self.live.scheduler.outcome
         assert outcome is not None
-        computed = self.live.seconds
+        deadline = self._settings.deadline
 
         def time_left() -> float:
-            now, deadline = self.live.seconds, self._settings.deadline
-            return (
-                max(_LEAST, _SHARE * computed) - (now - computed)
-                if deadline is None
-                else deadline - now
-            )
+            return math.inf if deadline is None else deadline - self.live.seconds
 
         return self._result(self._work.estimated(self._work.done(), time_left), outcome)
 
@@ -548,7 +540,12 @@ class _CodedWork:
         )
         status = np.where(lost, Status.MISSING, known.status)
         found = estimate_missing(
-            InputRows(rows), status, lambda at: known.values[at], time_left, more=more
+            InputRows(rows),
+            status,
+            lambda at: known.values[at],
+            time_left,
+            thorough=False,
+            more=more,
         )
         values, stderr = known.values, _like(known.values, known.stderr)
         for part in found:

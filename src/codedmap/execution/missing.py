@@ -44,6 +44,7 @@ def estimate_missing(
     answers: Callable[[np.ndarray], Any],
     time_left: Callable[[], float],
     *,
+    thorough: bool = True,
     sample: bool = False,
     more: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Estimates]:
@@ -60,6 +61,8 @@ def estimate_missing(
         The answers of some rows.
     time_left : callable
         Seconds until estimates should be there.
+    thorough : bool
+        As for `estimates`.
     sample : bool
         Whether to use some of the answers only, so that they need not fit into memory.
     more : tuple of ndarray, optional
@@ -87,7 +90,7 @@ def estimate_missing(
         wanted = inputs.points(rows)
         if not np.isfinite(wanted).all():
             return
-        found = estimates(points, flat, wanted, time_left=time_left)
+        found = estimates(points, flat, wanted, thorough=thorough, time_left=time_left)
         yield Estimates(rows, _unflattened(found.values, tree), _unflattened(found.stderr, tree))
 
 
