@@ -102,15 +102,7 @@ def _fill(X: np.ndarray, y: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, n
     return filled.values[lost], filled.stderr[lost]
 
 
-def _old(X: np.ndarray, y: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `map` did with a deadline before `fill`: nearest rows in groups, one standard error a row."""
-    from codedmap.api.missing import _regressed  # noqa: PLC0415
-
-    values, stderr = _regressed(X[~lost], y[~lost], X[lost], lambda: True)
-    return values, np.repeat(stderr[:, None], y.shape[1], axis=1)
-
-
-ESTIMATORS: dict[str, Estimator] = {"fill": _fill, "old": _old}
+ESTIMATORS: dict[str, Estimator] = {"fill": _fill}
 
 
 def measure(cell: Cell, estimator: str, seed: int, cache: Path) -> list[Row]:

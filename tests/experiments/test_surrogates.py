@@ -320,11 +320,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def shifted(X, y, lost):
         return y[lost] + 0.1 * y.std(axis=0), np.full_like(y[lost], 0.1) * y.std(axis=0)
 
-    monkeypatch.setitem(surrogates.ESTIMATORS, "old", shifted)
+    monkeypatch.setitem(surrogates.ESTIMATORS, "other", shifted)
 
     def run(*line: str) -> pd.DataFrame:
         folders = ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "results")]
-        assert surrogates.main(["--estimator", "old", *folders, *line]) == 0
+        assert surrogates.main(["--estimator", "other", *folders, *line]) == 0
         return pd.read_csv(tmp_path / "results" / "quick" / "surrogates.csv")
 
     return run
@@ -406,7 +406,7 @@ def test_an_estimator_that_raises_is_a_problem_of_its_cells(
     def broken(X, y, lost):
         raise RuntimeError("no")
 
-    monkeypatch.setitem(surrogates.ESTIMATORS, "old", broken)
+    monkeypatch.setitem(surrogates.ESTIMATORS, "other", broken)
     table = command("--rows", "200", "--kind", "random")
     assert (table["problem"] == "RuntimeError: no").all()
     assert np.isinf(table["ratio"]).all()
@@ -424,7 +424,7 @@ def test_an_estimator_that_raises_is_a_problem_of_its_cells(
 )
 def test_a_selection_of_nothing_is_an_error(line: list[str], said: str, capsys) -> None:
     with pytest.raises(SystemExit):
-        surrogates.main(["--estimator", "old", *line])
+        surrogates.main(["--estimator", "other", *line])
     assert said in capsys.readouterr().err
 
 
