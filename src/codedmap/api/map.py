@@ -322,7 +322,7 @@ class Options:
                 f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
                 "take longer than the others: give Hedge() or Hedge(budget=0.1)"
             )
-        rows = InputRows(opened(inputs))
+        rows = InputRows(opened(inputs, stack))
         rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
@@ -385,7 +385,7 @@ class Options:
     ) -> CodedMap:
         """A job with a code, which is chosen if it is "auto"."""
         self._check_coded()
-        source, stop, plan = opened(inputs), _rule(self, code), None
+        source, stop, plan = opened(inputs, stack), _rule(self, code), None
         lazy = self.out is not None or isinstance(source, RowSource)
         if isinstance(code, str) and code == "auto":
             if lazy:

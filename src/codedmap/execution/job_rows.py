@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,18 +88,19 @@ class JobRows:
         if self.inputs.growing is not None:
             self.inputs.growing.done(at)
 
-    def more(self, rows: int) -> None:
-        """Read so many rows more of an iterator, unless it ends before."""
-        source = self.inputs.growing
+    def read(self, rows: int) -> Future[Any]:
+        """Have so many rows more of an iterator read, unless it ends before; `add` takes what it comes to."""
+        assert self.inputs.growing is not None
+        return self.inputs.growing.read(rows)
+
+    def add(self, read: Any) -> None:
+        """Take rows that were read."""
+        source, begin = self.inputs.growing, len(self.status)
         assert source is not None
-        enough = self.count + rows
-        while self.count < enough and not source.ended:
-            begin = len(self.status)
-            new = source.more(enough - self.count)
-            unknown = np.full(new, Status.MISSING, np.int8)
-            self.status = np.concatenate([self.status, unknown])
-            if self.store is not None:
-                self.store.resize(self.status)
-            wanted = self.status[begin:] != Status.EXACT
-            self._order.extend(begin, wanted)
-            source.done(begin + np.flatnonzero(~wanted))
+        unknown = np.full(source.add(read), Status.MISSING, np.int8)
+        self.status = np.concatenate([self.status, unknown])
+        if self.store is not None:
+            self.store.resize(self.status)
+        wanted = self.status[begin:] != Status.EXACT
+        self._order.extend(begin, wanted)
+        source.done(begin + np.flatnonzero(~wanted))
