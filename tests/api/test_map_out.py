@@ -79,7 +79,7 @@ def half_done(out, **options):
     with pytest.raises(cm.NotEnoughAnswers) as caught:
         mapped(cm.itemwise(fn), out=out, **options)
     [note] = [n for n in caught.value.__notes__ if "rows are exact" in n]
-    assert f"in {out}: the same call with resume=True goes on" in note
+    assert f"{out}: the same call with resume=True goes on" in note
     return int(note.split()[0])
 
 
@@ -326,6 +326,57 @@ def test_answers_that_change_their_dtype_or_shape():
         assert (np.load("out.status.npy") == 0).sum() >= 50, "what was finished stays finished"
         for path in Path().iterdir():
             path.unlink()
+
+
+def test_columns_of_the_same_name():
+    with pytest.raises(cm.InvalidAnswer, match=r"keys \[1, '1'\]"):
+        mapped(lambda x: {1: x, "1": x}, out="out.parquet")
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_the_other_order_of_bytes_is_computed_once(out):
+    for resume in (False, True):
+        result = mapped(lambda x: (x**2).astype(">f8"), out=out, resume=resume)
+        assert len(result.calls) == 40 * (not resume)
+        np.testing.assert_array_equal(content(out), X**2)
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_a_relative_path_stays_where_it_was(out, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+
+    def fn(x):
+        monkeypatch.chdir(tmp_path / "other")
+        return x**2
+
+    mapped(fn, out=out)
+    assert not list((tmp_path / "other").iterdir())
+    np.testing.assert_array_equal(content(tmp_path / out), X**2)
+
+
+class Seven:
+    """Fails where a file says so."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __call__(self, x):
+        if Path("fail").exists():
+            raise ValueError("no")
+        return np.full(len(x), "7").astype(self.dtype)
+
+
+@pytest.mark.parametrize(("dtype", "nothing"), [("i8", 0), ("M8[s]", "NaT"), ("U3", "")])
+def test_rows_that_are_damaged_and_fail_then_hold_nothing(dtype, nothing):
+    mapped(Seven(dtype))
+    with Path("out.npy").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\x01\x02\x03")
+    Path("fail").touch()
+    result = mapped(Seven(dtype), resume=True, on_error="record")
+    failed = result.status == cm.Status.FAILED
+    assert failed.sum() == 5
+    np.testing.assert_array_equal(result.values[failed], np.full(5, nothing, dtype))
 
 
 # Damage

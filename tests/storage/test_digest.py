@@ -76,6 +76,16 @@ def test_a_change_of_the_code_and_of_what_it_uses_shows(old, new):
     assert fingerprint(variant(old, old)) != fingerprint(variant(old, new))
 
 
+def test_keyword_arguments_that_change_places_show():
+    made = []
+    for names in ("low, high", "high, low"):
+        space = {"__name__": "variant"}
+        first, second = names.split(", ")
+        exec(f"def fn(x, *, {names}): return x * {first} - {second}", space)
+        made.append(fingerprint(space["fn"]))
+    assert made[0] != made[1]
+
+
 def test_a_comment_or_a_docstring_elsewhere_does_not():
     assert fingerprint(variant("x + 1", "x + 1  # one")) == fingerprint(variant("x", "x"))
 

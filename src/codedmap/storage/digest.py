@@ -50,7 +50,7 @@ def checksum(parts: Iterable[Any]) -> str:
 def fingerprint(*values: Any) -> str:
     """A checksum of what values are made of, the same in another process.
 
-    Of a function: its byte code, constants and names, defaults and closure, the plain values that it uses by their
+    Of a function: its byte code, constants, names and arguments, defaults and closure, the plain values that it uses by their
     names, and the functions of its own module that it uses. Of another object: the methods of its class, and what it
     is pickled from.
     """
@@ -89,7 +89,8 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
         case types.ModuleType():
             return [value.__name__]
         case types.CodeType():
-            return [value.co_code, value.co_consts, value.co_names]
+            arguments = value.co_varnames[: value.co_argcount + value.co_kwonlyargcount]
+            return [value.co_code, value.co_consts, value.co_names, arguments]
         case types.FunctionType():
             return _of_function(value)
         case types.MethodType():

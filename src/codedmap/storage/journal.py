@@ -98,8 +98,10 @@ class Journal:
             os.fsync(self._file)
 
     def close(self) -> None:
-        """Close the file, which releases the lock."""
+        """Close the file, and release the lock."""
         if self._file >= 0:
+            if fcntl is not None:  # closing alone does not, where a process was forked meanwhile
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
         self._file = -1
 
@@ -108,6 +110,8 @@ class Journal:
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(self._file).st_nlink:
+                raise FileNotFoundError("removed by the other job in the meantime")
         except OSError as error:
             raise InvalidArgument(
                 f"{self.path} is being written by another job, of this process or another: wait until it has ended"

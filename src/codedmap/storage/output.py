@@ -46,6 +46,9 @@ class Output:
     paths: tuple[Path, ...] = ()
     """What it consists of; the first is what the caller has given."""
 
+    form: Form | None = None
+    """Of the columns, once it is open."""
+
     def __init__(self, values: Any = None) -> None:
         self.arrays: dict[str, Any] = {} if values is None else {"values": values}
         """By the names of columns; empty until `open`, if it is in files."""
@@ -53,6 +56,7 @@ class Output:
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         """Make ready for so many rows of this form; what is there is kept unless ``new``."""
         check_one_array(form, "out is one array")
+        self.form = form
         self.resize(rows)
         wanted, has = tuple(form["values"][1]), tuple(self.arrays["values"].shape)[1:]
         if wanted != has:
@@ -80,6 +84,16 @@ class Output:
                     array[begin:end] = made[-1][at : at + end - begin]
                     at += end - begin
         return {"values": checksum(made)} if self.paths else {}
+
+    def blank(self, rows: np.ndarray) -> None:
+        """Write to rows of which nothing is known."""
+        assert self.form is not None
+        columns = {}
+        for name, (descr, shape) in self.form.items():
+            columns[name] = np.zeros((len(rows), *shape), np.lib.format.descr_to_dtype(descr))
+            if columns[name].dtype.kind in "fcmM":
+                columns[name][...] = np.nan if columns[name].dtype.kind in "fc" else "NaT"
+        self.write(runs_of(rows), columns)
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         """Whether rows are still what was written; raises anything if they are damaged."""
@@ -131,6 +145,7 @@ class NpyOutput(Output):
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         check_one_array(form, "a .npy file holds one array")
+        self.form = form
         dtype = np.lib.format.descr_to_dtype(form["values"][0])
         if dtype.hasobject:
             raise InvalidAnswer(
