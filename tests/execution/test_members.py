@@ -15,6 +15,7 @@ from codedmap.contracts.stopping import Outcome
 from codedmap.errors import NotEnoughAnswers, WorkerCrashed
 from codedmap.execution import live
 from codedmap.execution.live import in_order
+from codedmap.execution.rows import RowsWork
 from codedmap.testing import ScriptedCluster
 
 
@@ -54,6 +55,19 @@ def test_a_job_goes_on_with_workers_that_join_after_others_have_left():
     assert {0, 1}.isdisjoint(engine.submitted[60:])
     assert 4 in engine.submitted
     assert engine._watchers == []
+
+
+def test_a_change_of_members_that_comes_to_nothing_delays_no_call(monkeypatch):
+    engine = Changing([None])
+    answered = RowsWork.answered
+
+    def changed(work, call, reply):
+        engine._changed()
+        return answered(work, call, reply)
+
+    monkeypatch.setattr(RowsWork, "answered", changed)
+    result = cm.map(np.sin, np.arange(20.0), engine=engine, chunk=1)
+    assert result.seconds < 4, "and not a second for each row"
 
 
 def test_a_job_without_workers_waits_for_one():

@@ -259,6 +259,8 @@ class LiveJob:
             return
         if happened is None:
             self._update_members()
+            # What happened before was told that there was more, and workers may be those that there were.
+            self._handle(Tick(self.seconds))
             return
         what, future = happened
         if isinstance(what, More):
