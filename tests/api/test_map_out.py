@@ -303,6 +303,7 @@ def test_two_writers_at_once():
         ({"out": 3}, "neither a path ending in"),
         ({"out": np.empty((10, 3))}, "room for 10 rows, and there are 200"),
         ({"out": np.empty((200, 3)), "resume": True}, "cannot be resumed: give a path"),
+        ({"out": np.broadcast_to(0.0, (200, 3))}, "cannot be written to: give a copy"),
         ({"out": None, "resume": True}, "nothing is without out"),
         ({"out": "a" * 300 + ".npy"}, "File name too long"),
     ],

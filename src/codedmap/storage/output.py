@@ -66,7 +66,12 @@ class Output:
 
     def resize(self, rows: int) -> None:
         """There are so many rows."""
-        shape = tuple(self.arrays["values"].shape)
+        array = self.arrays["values"]
+        if not getattr(getattr(array, "flags", None), "writeable", True):
+            raise InvalidArgument(
+                "out cannot be written to: give a copy, or open its file with mode r+"
+            )
+        shape = tuple(array.shape)
         if not shape or shape[0] < rows:
             raise InvalidArgument(
                 f"out has room for {shape[0] if shape else 0:,} rows, and there are {rows:,}: give it a row for each "
@@ -265,12 +270,13 @@ def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarr
         return array
     rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
     kinds = {array.dtype.kind, dtype.kind}
-    exactly = kinds <= {"i", "u"} or kinds == {"U"}
+    exactly = (kinds <= set("iuf") and not rounds and array.dtype.kind != "f") or kinds == {"U"}
     if exactly or np.can_cast(array.dtype, dtype, rule):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             made = array.astype(dtype)
+            back = made.astype(array.dtype)
         if exactly:
-            same = np.array_equal(made, array)
+            same = np.array_equal(made, array) and np.array_equal(back, array)
         else:
             same = not kinds <= set("iufc") or np.array_equal(np.isfinite(made), np.isfinite(array))
         if same:
