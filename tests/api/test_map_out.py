@@ -49,7 +49,7 @@ class Counted:
         return x**2
 
     def __reduce__(self):  # what it has seen is none of what it computes
-        return Counted, (self.fails,)
+        return Counted, ()
 
 
 def squares(x):
@@ -415,6 +415,36 @@ def test_flipped_bits_give_a_clear_error_or_the_right_result(suffix, tmp_path):
             assert result.exact.all()
             np.testing.assert_array_equal(content(out), X**2)
     assert refused < 25
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("iterator", [False, True])
+@pytest.mark.parametrize("line", range(1, 5))
+def test_a_line_that_a_finished_job_has_lost_is_computed_again(suffix, iterator, line):
+    out, journal = f"out{suffix}", Path(f"out{suffix}.journal")
+    mapped(inputs=iter([X]) if iterator else X, out=out, chunk=70)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[line] = b"x" + lines[line][1:]
+    journal.write_bytes(b"".join(lines))
+    result = mapped(inputs=iter([X]) if iterator else X, out=out, chunk=70, resume=True)
+    assert result.exact.all()
+    np.testing.assert_array_equal(content(out), X**2)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_job_of_which_every_row_fails(suffix):
+    for _ in range(2):
+        result = mapped(
+            cm.itemwise(Counted(fails=range(400))),
+            out=f"out{suffix}",
+            on_error="record",
+            resume=True,
+        )
+        assert (result.status == cm.Status.FAILED).all()
+    with pytest.raises(cm.CodedmapError):
+        mapped(cm.itemwise(Counted(fails=range(400))), out=f"out{suffix}", resume=True)
+    mapped(cm.itemwise(Counted()), out=f"out{suffix}", resume=True)
+    np.testing.assert_array_equal(content(f"out{suffix}"), X**2)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -69,7 +69,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path, self.new = path, False
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
@@ -123,6 +123,7 @@ class Journal:
         if _BEGUN.fullmatch(content):  # it came to nothing
             os.ftruncate(self._file, 0)
             self.add({"codedmap": job})
+            self.new = True
             return []
         lines = content.splitlines(keepends=True)
         first = _record(lines[0]) or {}

@@ -51,6 +51,11 @@ class ParquetOutput(Output):
                 f"fn returned a column {wrong.pop()}, which the output needs for itself: give it another name"
             )
         self.form = form
+        empty = {
+            name: np.zeros((0, *shape), np.lib.format.descr_to_dtype(descr))
+            for name, (descr, shape) in form.items()
+        }
+        self._encoded(empty)
         with writing(self.paths[1]):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if new else 0)
             self._file = os.open(self.paths[1], flags, 0o666)
@@ -162,7 +167,7 @@ class ParquetOutput(Output):
                 os.fsync(self._file)
 
     def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
-        if not self._pieces:  # it was finished before
+        if not self._pieces and not status.any():  # it was finished before
             return self._pq.ParquetFile(self.paths[0]), stderr
         part = self.paths[0].with_name(self.paths[0].name + ".part")
         with writing(self.paths[0]):

@@ -122,8 +122,8 @@ class Store(Closing):
         self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         self._output, self._journal, self._inputs = output, journal, inputs
         self._errors: list[tuple[np.ndarray, np.ndarray]] = []
-        self._noted = journal is not None and any("rows" in one for one in journal.records)
-        """Whether the journal has anything to go on with."""
+        self._noted = journal is not None and not journal.new
+        """Whether there is anything to go on with."""
         self._sealed = False  # whether it had been finished, and rows cannot be written any more
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
@@ -215,7 +215,7 @@ class Store(Closing):
         if self._journal is not None:
             seal = self._output.seal() if (self.status == Status.EXACT).all() else ""
             if seal:
-                self._journal.add({"seal": seal})
+                self._journal.add({"seal": seal, "of": len(self.status)})
             self._journal.sync()
             if seal:
                 self._output.discard()
@@ -299,8 +299,13 @@ class Store(Closing):
         size = max((end for line in lines for _, end in line["rows"]), default=0)
         size = max(size, len(self.status))
         status = np.full(size, Status.MISSING, np.int8) if growing else self.status
+        noted = np.zeros(size, bool)
+        for line in lines:
+            for begin, end in line["rows"]:
+                noted[begin:end] = True
         try:
-            self._sealed = later[-1:] == [{"seal": self._output.seal()}]
+            # If a line is lost its rows are to be computed, and only with all others can they be written.
+            self._sealed = later[-1:] == [{"seal": self._output.seal(), "of": int(noted.sum())}]
             self._output.open(form, len(status), new=False)
         except Exception:  # whatever a library raises for what is damaged
             self._output.form = None
