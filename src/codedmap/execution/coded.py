@@ -158,6 +158,7 @@ class CodedMap(MapJob):
         """What the job came to."""
         outcome = self.live.scheduler.outcome
         assert outcome is not None
+        self._work.check_read(outcome)
         return self._result(self._work.done(), outcome)
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
@@ -471,6 +472,11 @@ class _CodedWork:
             estimate = Estimate(values, estimate.exact & ~lost, stderr, estimate.rejected)
         reasons = {chunk.number_of(place): failed[place] for place in sorted(failed)}
         return estimate, status, reasons
+
+    def check_read(self, outcome: Outcome) -> None:
+        """As `JobRows.check_read`."""
+        if isinstance(self._input, JobRows):
+            self._input.check_read(outcome)
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""

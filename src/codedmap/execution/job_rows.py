@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..contracts.stopping import Outcome
+from ..errors import NotEnoughAnswers
 from ..results.status import Status
 from .inputs import InputRows
 from .order import Order
@@ -78,6 +80,14 @@ class JobRows:
     def ended(self) -> bool:
         """Whether no more can come."""
         return self.inputs.growing is None or self.inputs.growing.ended
+
+    def check_read(self, outcome: Outcome) -> None:
+        """Raise `NotEnoughAnswers` if a job has ended before all rows of an iterator were read."""
+        if not self.ended:
+            raise NotEnoughAnswers(
+                f"an iterator was read up to row {len(self.status) - 1:,} and has more, because {outcome.value}: start "
+                "more workers"
+            )
 
     def at(self, begin: int, end: int) -> slice | np.ndarray:
         """The rows at some places."""
