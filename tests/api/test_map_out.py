@@ -469,6 +469,17 @@ def test_outputs_that_are_zeroed_truncated_or_removed_are_computed_again(suffix,
     np.testing.assert_array_equal(content(out), X**2)
 
 
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
+def test_an_output_that_is_removed_while_it_is_written(out):
+    def fn(x):
+        if x[0, 0] == X[100, 0]:
+            Path(out).unlink() if out == "out.npy" else shutil.rmtree(out)
+        return x**2
+
+    with pytest.raises(cm.errors.OutputError, match="could not be written to"):
+        mapped(fn, out=out, chunk=50)
+
+
 def test_a_status_file_that_is_zeroed_says_nothing_on_resuming():
     done = half_done("out.npy")
     status = np.load("out.status.npy")

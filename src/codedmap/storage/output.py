@@ -175,11 +175,11 @@ class NpyOutput(Output):
             self.paths[2].unlink(missing_ok=True)
         else:
             _write_npy(self.paths[2], stderr)
-        opened = [
-            np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-            for path in self.paths
-        ]
-        return opened[0], opened[2]
+        with writing(self.paths[0]):
+            values = np.load(self.paths[0], mmap_mode="r", allow_pickle=False)
+            if stderr is not None:
+                stderr = np.load(self.paths[2], mmap_mode="r", allow_pickle=False)
+        return values, stderr
 
     def close(self) -> None:
         for array in self.arrays.values():

@@ -105,6 +105,9 @@ class ZarrOutput(Output):
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
                 partial.unlink()
         group = self._zarr.open_group(self.paths[0], mode="r")
+        with writing(self.paths[0]):
+            if not all(name in group for name in self.arrays):
+                raise FileNotFoundError("it was removed meanwhile")
         values = {name: group[name] for name in self.arrays}
         whole = values["values"] if set(values) == {"values"} else values
         return whole, None if stderr is None else group["stderr"]
