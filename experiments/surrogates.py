@@ -232,8 +232,6 @@ def main(line: Sequence[str]) -> int:
     options = parser.parse_args(line)
     if options.data is not None:
         os.environ["CODEDMAP_DATA"] = str(options.data)
-    if options.estimator == "fill" and not hasattr(cm, "fill"):
-        parser.error("codedmap has no fill here: choose --estimator old")
     if options.held_out:
         # Imported here: nothing but this option may see them.
         from . import held_out  # noqa: PLC0415

@@ -15,6 +15,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.api.amap import _Arguments, _Written
+from codedmap.storage.output import NpyOutput
 from codedmap.testing import Scripted, crash, never
 
 from ..processes import children, eventually
@@ -237,3 +238,51 @@ def test_rows_are_written_and_the_job_resumed(tmp_path):
     with Scripted(2) as engine:
         asyncio.run(cm.amap(np.sin, X, engine=engine, out=out, resume=True))
         assert engine.calls == []
+
+
+def test_what_is_written_when_a_job_fails_is_as_with_map(tmp_path):
+    def fn(batch):
+        if batch[0] == bad:
+            raise ValueError("no")
+        return batch
+
+    out = tmp_path / "answers.npy"
+    with Scripted(1) as engine:
+        bad = X[0]
+        with pytest.raises(cm.CodedmapError):
+            asyncio.run(cm.amap(fn, X, engine=engine, out=out, chunk=1))
+        assert not list(tmp_path.iterdir()), "nothing was done"
+        bad = X[3]
+        with pytest.raises(cm.CodedmapError) as caught:
+            asyncio.run(cm.amap(fn, X, engine=engine, out=out, chunk=1))
+        assert "3 rows are exact" in caught.value.__notes__[-1]
+
+
+def test_a_task_cancelled_while_its_output_is_completed_waits_for_that(tmp_path, monkeypatch):
+    entered, go_on, events = threading.Event(), threading.Event(), []
+    finish, close = NpyOutput.finish, NpyOutput.close
+
+    def slow_finish(self, *arguments):
+        entered.set()
+        assert go_on.wait(60)
+        events.append("finished")
+        return finish(self, *arguments)
+
+    def noted_close(self):
+        events.append("closed")
+        close(self)
+
+    monkeypatch.setattr(NpyOutput, "finish", slow_finish)
+    monkeypatch.setattr(NpyOutput, "close", noted_close)
+
+    async def main(engine) -> None:
+        job = asyncio.create_task(cm.amap(np.sin, X, engine=engine, out=tmp_path / "a.npy"))
+        await asyncio.to_thread(entered.wait, 60)
+        job.cancel()
+        asyncio.get_running_loop().call_later(0.2, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+    with Scripted(2) as engine:
+        asyncio.run(main(engine))
+    assert events == ["finished", "closed"]

@@ -49,7 +49,7 @@ class Counted:
         return x**2
 
     def __reduce__(self):  # what it has seen is none of what it computes
-        return Counted, (self.fails,)
+        return Counted, ()
 
 
 def squares(x):
@@ -79,7 +79,7 @@ def half_done(out, **options):
     with pytest.raises(cm.NotEnoughAnswers) as caught:
         mapped(cm.itemwise(fn), out=out, **options)
     [note] = [n for n in caught.value.__notes__ if "rows are exact" in n]
-    assert f"in {out}: the same call with resume=True goes on" in note
+    assert f"{out}: the same call with resume=True goes on" in note
     return int(note.split()[0])
 
 
@@ -303,6 +303,7 @@ def test_two_writers_at_once():
         ({"out": 3}, "neither a path ending in"),
         ({"out": np.empty((10, 3))}, "room for 10 rows, and there are 200"),
         ({"out": np.empty((200, 3)), "resume": True}, "cannot be resumed: give a path"),
+        ({"out": np.broadcast_to(0.0, (200, 3))}, "cannot be written to: give a copy"),
         ({"out": None, "resume": True}, "nothing is without out"),
         ({"out": "a" * 300 + ".npy"}, "File name too long"),
     ],
@@ -326,6 +327,57 @@ def test_answers_that_change_their_dtype_or_shape():
         assert (np.load("out.status.npy") == 0).sum() >= 50, "what was finished stays finished"
         for path in Path().iterdir():
             path.unlink()
+
+
+def test_columns_of_the_same_name():
+    with pytest.raises(cm.InvalidAnswer, match=r"keys \[1, '1'\]"):
+        mapped(lambda x: {1: x, "1": x}, out="out.parquet")
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_the_other_order_of_bytes_is_computed_once(out):
+    for resume in (False, True):
+        result = mapped(lambda x: (x**2).astype(">f8"), out=out, resume=resume)
+        assert len(result.calls) == 40 * (not resume)
+        np.testing.assert_array_equal(content(out), X**2)
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_a_relative_path_stays_where_it_was(out, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+
+    def fn(x):
+        monkeypatch.chdir(tmp_path / "other")
+        return x**2
+
+    mapped(fn, out=out)
+    assert not list((tmp_path / "other").iterdir())
+    np.testing.assert_array_equal(content(tmp_path / out), X**2)
+
+
+class Seven:
+    """Fails where a file says so."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __call__(self, x):
+        if Path("fail").exists():
+            raise ValueError("no")
+        return np.full(len(x), "7").astype(self.dtype)
+
+
+@pytest.mark.parametrize(("dtype", "nothing"), [("i8", 0), ("M8[s]", "NaT"), ("U3", "")])
+def test_rows_that_are_damaged_and_fail_then_hold_nothing(dtype, nothing):
+    mapped(Seven(dtype))
+    with Path("out.npy").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\x01\x02\x03")
+    Path("fail").touch()
+    result = mapped(Seven(dtype), resume=True, on_error="record")
+    failed = result.status == cm.Status.FAILED
+    assert failed.sum() == 5
+    np.testing.assert_array_equal(result.values[failed], np.full(5, nothing, dtype))
 
 
 # Damage
@@ -366,6 +418,36 @@ def test_flipped_bits_give_a_clear_error_or_the_right_result(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("iterator", [False, True])
+@pytest.mark.parametrize("line", range(1, 5))
+def test_a_line_that_a_finished_job_has_lost_is_computed_again(suffix, iterator, line):
+    out, journal = f"out{suffix}", Path(f"out{suffix}.journal")
+    mapped(inputs=iter([X]) if iterator else X, out=out, chunk=70)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[line] = b"x" + lines[line][1:]
+    journal.write_bytes(b"".join(lines))
+    result = mapped(inputs=iter([X]) if iterator else X, out=out, chunk=70, resume=True)
+    assert result.exact.all()
+    np.testing.assert_array_equal(content(out), X**2)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_job_of_which_every_row_fails(suffix):
+    for _ in range(2):
+        result = mapped(
+            cm.itemwise(Counted(fails=range(400))),
+            out=f"out{suffix}",
+            on_error="record",
+            resume=True,
+        )
+        assert (result.status == cm.Status.FAILED).all()
+    with pytest.raises(cm.CodedmapError):
+        mapped(cm.itemwise(Counted(fails=range(400))), out=f"out{suffix}", resume=True)
+    mapped(cm.itemwise(Counted()), out=f"out{suffix}", resume=True)
+    np.testing.assert_array_equal(content(f"out{suffix}"), X**2)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("how", ["zeroed", "truncated", "removed"])
 @pytest.mark.parametrize("finished", [False, True])
 def test_outputs_that_are_zeroed_truncated_or_removed_are_computed_again(suffix, how, finished):
@@ -385,6 +467,17 @@ def test_outputs_that_are_zeroed_truncated_or_removed_are_computed_again(suffix,
     result = mapped(cm.itemwise(again), out=out, resume=True)
     assert result.exact.all()
     np.testing.assert_array_equal(content(out), X**2)
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
+def test_an_output_that_is_removed_while_it_is_written(out):
+    def fn(x):
+        if x[0, 0] == X[100, 0]:
+            Path(out).unlink() if out == "out.npy" else shutil.rmtree(out)
+        return x**2
+
+    with pytest.raises(cm.errors.OutputError, match="could not be written to"):
+        mapped(fn, out=out, chunk=50)
 
 
 def test_a_status_file_that_is_zeroed_says_nothing_on_resuming():

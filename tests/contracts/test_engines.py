@@ -911,6 +911,12 @@ def test_a_setup_that_cannot_be_sent_or_called_is_refused_at_once(row):
         with pytest.raises(cm.InvalidArgument, match="give a function without arguments"):
             engine.setup(3)
         assert engine.submit(0, same, "well").result(ANSWER) == "well"
+    with pytest.raises(cm.EngineError):
+        engine.setup(who_is_there)
+
+
+def who_is_there() -> None:
+    """A setup."""
 
 
 # The table itself.

@@ -1245,3 +1245,10 @@ def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
 def test_without_a_number_there_is_a_worker_for_each_core():
     with Local() as engine:
         assert engine.workers == len(os.sched_getaffinity(0))
+
+
+def test_a_worker_that_dies_while_it_is_set_up_says_so():
+    with Local(1) as engine:
+        engine.setup(lambda: os._exit(3))
+        error = engine.submit(0, len, "abc").exception(ANSWER)
+    assert "died during its setup, with exit code 3" in str(error)

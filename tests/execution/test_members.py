@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ from codedmap.contracts.stopping import Outcome
 from codedmap.errors import NotEnoughAnswers, WorkerCrashed
 from codedmap.execution import live
 from codedmap.execution.live import in_order
+from codedmap.execution.rows import RowsWork
 from codedmap.testing import ScriptedCluster
 
 
@@ -56,6 +57,19 @@ def test_a_job_goes_on_with_workers_that_join_after_others_have_left():
     assert engine._watchers == []
 
 
+def test_a_change_of_members_that_comes_to_nothing_delays_no_call(monkeypatch):
+    engine = Changing([None])
+    answered = RowsWork.answered
+
+    def changed(work, call, reply):
+        engine._changed()
+        return answered(work, call, reply)
+
+    monkeypatch.setattr(RowsWork, "answered", changed)
+    result = cm.map(np.sin, np.arange(20.0), engine=engine, chunk=1)
+    assert result.seconds < 4, "and not a second for each row"
+
+
 def test_a_job_without_workers_waits_for_one():
     engine = Changing([None])
     timer = threading.Timer(0.2, engine.join)
@@ -87,6 +101,64 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
     partial = cm.map(np.sin, np.arange(10.0), engine=engine_again(), code=code, deadline=5.0)
     assert partial.outcome is Outcome.NONE_RUNNING
     assert not partial.exact.any()
+
+
+def all_leave_at(engine: Changing, call: int) -> Callable[[int], None]:
+    def change(worker: int) -> None:
+        if len(engine.submitted) == call:
+            for name in tuple(engine.members()):
+                engine.leave(name)
+
+    return change
+
+
+def test_chunks_that_have_not_begun_when_all_workers_have_left_are_missing(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    options: dict = {"code": cm.Replication(2, 2), "chunk": 1}
+    for call in range(1, 20):
+        engine = Changing([None] * 2)
+        engine.before_call = all_leave_at(engine, call)
+        with pytest.raises(NotEnoughAnswers, match="no call was left running") as caught:
+            cm.map(np.sin, np.arange(20.0), engine=engine, **options)
+        assert "still running" not in str(caught.value)
+        engine = Changing([None] * 2)
+        engine.before_call = all_leave_at(engine, call)
+        partial = cm.map(np.sin, np.arange(20.0), engine=engine, on_error="record", **options)
+        assert partial.outcome is Outcome.NONE_RUNNING
+        assert (partial.status == cm.Status.MISSING).any()
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 2)])
+@pytest.mark.parametrize("on_error", ["raise", "record"])
+def test_an_iterator_that_is_not_read_to_its_end_is_no_result(monkeypatch, code, on_error):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine, go_on = Changing([None] * 2), threading.Event()
+
+    def batches() -> Iterator[np.ndarray]:
+        yield np.arange(4.0)
+        go_on.wait(10)
+        yield np.arange(4.0)
+
+    left = threading.Timer(0.3, lambda: [engine.leave(name) for name in (0, 1)])
+    left.start()
+    with pytest.raises(NotEnoughAnswers, match="was read up to row 3 and has more"):
+        cm.map(np.sin, batches(), engine=engine, code=code, on_error=on_error, chunk=1)
+    go_on.set()
+    left.join()
+
+
+def test_sums_and_products_without_any_worker_say_so(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine = Changing([None] * 4)
+    code = cm.codes.CyclicGradientCode(workers=4, stragglers=1)
+    shards = cm.CodedParts([np.ones(2)] * 4, code=code, engine=engine)
+    matrix = cm.CodedMatrix(np.eye(4), code=cm.codes.MDSCode(2, 4), engine=engine)
+    for name in tuple(engine.members()):
+        engine.leave(name)
+    with pytest.raises(NotEnoughAnswers, match="0 of 4 workers answered"):
+        cm.sum(lambda part: part, shards)
+    with pytest.raises(NotEnoughAnswers, match="0 of 4 workers answered"):
+        matrix @ np.ones(4)
 
 
 def engine_again() -> Changing:

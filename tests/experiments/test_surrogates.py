@@ -424,7 +424,7 @@ def test_an_estimator_that_raises_is_a_problem_of_its_cells(
 )
 def test_a_selection_of_nothing_is_an_error(line: list[str], said: str, capsys) -> None:
     with pytest.raises(SystemExit):
-        surrogates.main(["--estimator", "other", *line])
+        surrogates.main(line)
     assert said in capsys.readouterr().err
 
 

@@ -43,12 +43,13 @@ def variant(old: str, new: str) -> FunctionType:
         import numpy as np
         FACTOR = 2.0
         TABLE = np.arange(3.0)
+        OPTIONS = {"shift": [0, {1}]}
         def helper(x):
             return x + 1
         def scaled(x, by=3.0, *, power=1):
             def inner(y):
                 return y - 5
-            return inner(helper(x)) * FACTOR * by**power + TABLE[0]
+            return inner(helper(x)) * FACTOR * by**power + TABLE[0] + OPTIONS["shift"][0]
         """
     )
     assert old in text
@@ -69,11 +70,23 @@ def variant(old: str, new: str) -> FunctionType:
         ("by=3.0", "by=4.0"),
         ("power=1", "power=2"),
         ("TABLE[0]", "TABLE[1]"),
+        ("[0, {1}]", "[1, {1}]"),
+        ("[0, {1}]", "[0, {2}]"),
     ],
 )
 def test_a_change_of_the_code_and_of_what_it_uses_shows(old, new):
     assert fingerprint(variant(old, old)) == fingerprint(variant(old, old))
     assert fingerprint(variant(old, old)) != fingerprint(variant(old, new))
+
+
+def test_keyword_arguments_that_change_places_show():
+    made = []
+    for names in ("low, high", "high, low"):
+        space = {"__name__": "variant"}
+        first, second = names.split(", ")
+        exec(f"def fn(x, *, {names}): return x * {first} - {second}", space)
+        made.append(fingerprint(space["fn"]))
+    assert made[0] != made[1]
 
 
 def test_a_comment_or_a_docstring_elsewhere_does_not():

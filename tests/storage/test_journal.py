@@ -115,6 +115,28 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path):
     Journal(tmp_path / "journal", JOB).close()
 
 
+@pytest.mark.skipif(module.fcntl is None, reason="there are no file locks")
+def test_a_lock_is_released_even_if_a_process_was_forked_meanwhile(tmp_path):
+    first = Journal(tmp_path / "journal", JOB)
+    inherited = os.dup(first._file)  # as a fork has
+    first.close()
+    Journal(tmp_path / "journal", JOB).close()
+    os.close(inherited)
+
+
+@pytest.mark.skipif(module.fcntl is None, reason="there are no file locks")
+def test_a_journal_that_another_job_removes_is_not_written_to(tmp_path, monkeypatch):
+    lock = module.fcntl.flock
+
+    def later(file, how):
+        (tmp_path / "journal").unlink(missing_ok=True)
+        lock(file, how)
+
+    monkeypatch.setattr(module.fcntl, "flock", later)
+    with pytest.raises(cm.InvalidArgument, match="is being written by another job"):
+        Journal(tmp_path / "journal", JOB)
+
+
 def test_a_folder_that_does_not_exist(tmp_path):
     with pytest.raises(cm.InvalidArgument, match=r"cannot be written \(No such file"):
         Journal(tmp_path / "nowhere" / "journal", JOB)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
@@ -132,6 +133,7 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
         (NpyOutput, {"values": VALUES.astype(object)}, "are Python objects, which a .npy file"),
         (ZarrOutput, {"values": np.array(["a"])}, "values of dtype <U1, and a Zarr group holds"),
         (ZarrOutput, {"status": VALUES}, "under any name but status"),
+        (ZarrOutput, {"values": np.ones(3, np.longdouble)}, "numbers of at most 64 bits"),
         (ParquetOutput, {"status": VALUES}, "a column status, which the output needs"),
     ],
 )
@@ -150,6 +152,26 @@ def test_an_object_that_arrow_does_not_know(tmp_path):
         output.write([(0, 1)], {"values": column})
 
 
+def test_text_that_pandas_lacks_is_null_in_parquet(tmp_path):
+    output = ParquetOutput(tmp_path / "out.parquet")
+    column = pd.Series(["a", None, np.nan, pd.NA], dtype=object).to_numpy()
+    output.open(form_of({"values": column}), 4, new=True)
+    output.write([(0, 4)], {"values": column})
+    output.finish(np.zeros(4, np.int8), None)
+    assert pq.read_table(tmp_path / "out.parquet")["values"].to_pylist() == ["a", None, None, None]
+
+
+def test_types_that_one_column_of_parquet_cannot_hold(tmp_path):
+    output = ParquetOutput(tmp_path / "out.parquet")
+    output.open({"values": ["<i8", []]}, 2, new=True)
+    output.write([(0, 1)], {"values": np.array([2**60 + 1])})
+    with pytest.raises(cm.InvalidAnswer, match="cannot hold beside others"):
+        output.write([(1, 2)], {"values": np.array(["a"])})
+    output.write([(1, 2)], {"values": np.array([0.5])})
+    with pytest.raises(cm.InvalidAnswer, match="do not fit into the type of their column"):
+        output.finish(np.zeros(2, np.int8), None)
+
+
 @pytest.mark.parametrize(
     ("array", "dtype", "rounds", "kept"),
     [
@@ -158,6 +180,9 @@ def test_an_object_that_arrow_does_not_know(tmp_path):
         ([1e300], "f4", True, False),
         ([np.nan, np.inf], "f4", True, True),
         (np.array([1, 2]), "f8", False, True),
+        (np.array([2**60 + 1]), "f8", False, False),
+        (np.array([2**60 + 1]), "f8", True, True),
+        (np.array([-1]), "u8", False, False),
         (np.array([1, 2**40]), "i4", False, False),
         (np.array([1, 2**20]), "i4", False, True),
         (np.array([-1]), "u4", False, False),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from contextlib import ExitStack
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,6 +17,12 @@ import codedmap as cm
 from codedmap.execution.inputs import InputRows
 from codedmap.storage.source import Batches, opened
 from codedmap.testing import Scripted
+
+
+def opened_now(inputs):
+    with ExitStack() as stack:
+        return opened(inputs, stack)
+
 
 X = np.arange(120.0).reshape(40, 3)
 
@@ -41,7 +51,7 @@ def sources(path):
 
 def test_arrays_of_every_kind_give_their_rows(tmp_path):
     for source in sources(tmp_path):
-        rows = InputRows(opened(source))
+        rows = InputRows(opened_now(source))
         assert rows.lazy
         assert rows.rows == 40
         assert rows.form == [["<f8", [3]]]
@@ -55,7 +65,7 @@ def test_arrays_of_every_kind_give_their_rows(tmp_path):
 def test_what_is_in_memory_stays_as_it_is():
     frame = pd.DataFrame({"a": [1.0]})
     for given in (X, [1, 2], frame, frame["a"], (X, X)):
-        assert not InputRows(opened(given)).lazy
+        assert not InputRows(opened_now(given)).lazy
 
 
 def test_only_the_rows_of_a_call_are_read(tmp_path):
@@ -82,7 +92,7 @@ def test_several_inputs_of_which_some_are_read_later(tmp_path):
 def test_parquet_gives_frames(tmp_path, grouped):
     frame = pd.DataFrame({"a": np.arange(40), "name": [f"n{i}" for i in range(40)]})
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "x.parquet", row_group_size=grouped)
-    rows = InputRows(opened(tmp_path / "x.parquet"))
+    rows = InputRows(opened_now(tmp_path / "x.parquet"))
     for at in (slice(3, 9), np.array([5, 6, 39, 0])):
         [part] = rows.batch(at)
         expected = frame.iloc[at]
@@ -114,7 +124,7 @@ def test_batches_are_read_as_they_are_needed_and_dropped_when_done():
 
     source = Batches(counted())
     assert (source.rows, len(read)) == (5, 1), "the first says what a row looks like"
-    assert source.more(7) == 10
+    assert source.add(source.read(7).result()) == 10
     np.testing.assert_array_equal(source.take(slice(3, 12)), X[3:12])
     source.done(slice(0, 7))
     assert [first for first, _, _ in source._held] == [5, 10]
@@ -122,8 +132,9 @@ def test_batches_are_read_as_they_are_needed_and_dropped_when_done():
     source.done(np.array([7, 8, 9]))
     assert [first for first, _, _ in source._held] == [10]
     assert not source.ended
-    assert source.more(100) == 25
+    assert source.add(source.read(100).result()) == 25
     assert source.ended
+    source.close()
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [13, 0, 27], [39, 1]])
@@ -152,6 +163,67 @@ def test_an_iterator_is_not_read_far_ahead():
         result = cm.map(fn, counted(), engine=engine, chunk=5)
     assert len(result.values) == 1000
     assert max(ahead) <= 40
+
+
+def test_an_iterator_may_write_into_what_it_gave():
+    def reused():
+        buffer = np.empty((5, 3))
+        for begin in range(0, 40, 5):
+            buffer[:] = X[begin : begin + 5]
+            yield buffer
+
+    with Scripted(4) as engine:
+        result = cm.map(lambda x: 2 * x, reused(), engine=engine)
+    np.testing.assert_array_equal(result.values, 2 * X)
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if "_read" in thread.name]
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(1, 2)])
+def test_a_slow_iterator_holds_up_neither_answers_nor_the_loop(code):
+    given = threading.Event()
+
+    def slow():
+        yield X[:4]
+        assert given.wait(30)
+        yield X[4:]
+
+    async def main(engine):
+        async for result in cm.astream(lambda x: x, slow(), engine=engine, code=code, chunk=2):
+            if len(result.status) == 4 and result.exact.all():
+                given.set()
+        return result
+
+    with Scripted(4) as engine:
+        result = asyncio.run(main(engine))
+    np.testing.assert_array_equal(result.values, X)
+    for thread in readers():
+        thread.join(30)
+    assert not readers()
+
+
+def test_an_iterator_is_not_read_on_after_its_job_has_failed():
+    failed, read = threading.Event(), []
+
+    def slow():
+        for n in range(100):
+            read.append(n)
+            yield X[:1] + n
+            if n == 3:
+                assert failed.wait(30)
+
+    def fn(batch):
+        raise ValueError("no")
+
+    with Scripted(2) as engine, pytest.raises(cm.errors.RowFailed):
+        cm.map(fn, slow(), engine=engine, chunk=4)
+    failed.set()
+    for thread in readers():
+        thread.join(30)
+    assert not readers()
+    assert len(read) < 10
 
 
 def test_rows_of_an_iterator_that_fail_are_recorded():
@@ -199,6 +271,8 @@ class Growing(Watched):
         (lambda: iter([X, X[:, :2]]), r"rows of shape \(2,\) and dtype float64 after others"),
         (lambda: iter([X, X.astype(np.float32)]), "dtype float32 after others"),
         (lambda: iter([X, 3.0]), "gave a float, and it must give batches"),
+        (lambda: iter([X, None, X]), "gave a NoneType, and it must give batches"),
+        (lambda: iter([X, pd.DataFrame(X)]), r"gave a DataFrame.*give\s+frame\.to_numpy"),
         (lambda: iter([]), "empty"),
         (lambda: (X, iter([X])), "one of several inputs is an iterator"),
         (lambda: "x.csv", "must be that of a .parquet file"),

@@ -124,11 +124,17 @@ async def _job(fn: Any, inputs: Any, arguments: _Arguments) -> AsyncIterator[Map
         finally:
             made.set()
             if left.is_set():  # the task was cancelled meanwhile
-                stack.close()
+                stack.__exit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+
+    async def close(*raised: Any) -> None:
+        left.set()
+        if made.is_set():
+            await asyncio.to_thread(stack.__exit__, *raised)
 
     try:
         yield await asyncio.to_thread(make)
-    finally:
-        left.set()
-        if made.is_set():
-            await asyncio.to_thread(stack.close)
+    except BaseException as error:
+        await close(type(error), error, error.__traceback__)
+        raise
+    else:
+        await close(None, None, None)

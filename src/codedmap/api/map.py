@@ -322,7 +322,7 @@ class Options:
                 f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
                 "take longer than the others: give Hedge() or Hedge(budget=0.1)"
             )
-        rows = InputRows(opened(inputs))
+        rows = InputRows(opened(inputs, stack))
         rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
@@ -387,7 +387,7 @@ class Options:
         self._check_coded()
         pooled = getattr(code, "job_estimates", False)
         stop, plan = _rule(self, code, share=_COMPUTING if pooled else 1.0), None
-        source = opened(inputs)
+        source = opened(inputs, stack)
         lazy = self.out is not None or isinstance(source, RowSource)
         if isinstance(code, str) and code == "auto":
             if lazy:

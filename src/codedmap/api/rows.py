@@ -94,6 +94,7 @@ class RowsJob(MapJob):
                 f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}) "
                 f"because {outcome.value}: start more workers"
             )
+        self._rows.check_read(outcome)
         estimates: Iterable[Estimates] = ()
         if missing.any():
             estimates = estimate_missing(

@@ -186,7 +186,7 @@ class Calls(Generic[C]):
             kept.lost = True
         self._kept.clear()
 
-    def _refuse_if_closed(self) -> None:
+    def refuse_if_closed(self) -> None:
         if self._closed:
             raise EngineError("the engine has been closed: create a new one")
 

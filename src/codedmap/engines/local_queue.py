@@ -96,12 +96,12 @@ class LocalQueue(Calls[_Call]):
             self._loop.do(call.fail, Abandoned("the engine was closed"))
 
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         name = f"{self._run}-{self.number}-{next(self._counter)}"
         future = Answer(self)
         try:
             content = self._pack(value, f"{name}-payload", keep)
-            self._refuse_if_closed()
+            self.refuse_if_closed()
             call = _Call(Request(content, f"{name}-answer", keep), future, uses)
             self._loop.do(self._append, call)
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
@@ -229,7 +229,8 @@ class LocalQueue(Calls[_Call]):
             if worker is self._worker:
                 self._end_worker(self._running if reply is None else None)
         call = self._ending.pop(worker)
-        error = worker.crash_error(self.number)
+        setup = call is not None and call.request.setup
+        error = worker.crash_error(self.number, "its setup" if setup else "the call")
         if not self._closed:
             worker.end_descendants()
         self._loop.forget(worker.sentinel)

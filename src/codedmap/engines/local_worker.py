@@ -153,10 +153,10 @@ class Worker:
             os.close(self._handle)
         self._process.close()
 
-    def crash_error(self, number: int) -> WorkerCrashed:
-        """The error of the call during which this process died."""
+    def crash_error(self, number: int, during: str) -> WorkerCrashed:
+        """The error of the call that is lost with this process."""
         return WorkerCrashed(
-            f"worker {number} (process {self.pid}) died during the call, "
+            f"worker {number} (process {self.pid}) died during {during}, "
             f"{_exit_description(self._process.poll())}: its answer is lost, a new worker takes its place"
         )
 

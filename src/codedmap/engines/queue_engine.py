@@ -60,6 +60,8 @@ class QueueEngine(Closing, Generic[Q]):
         """
         self._check_ours()
         self._check_open()
+        for queue in self._queues.values():
+            queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
         self._setups.add(fn)

@@ -90,7 +90,7 @@ class RemoteQueue(Calls[Call]):
         content = self._pack(value, None, keep)
         call = Call(Request(content, None, keep), Answer(self), uses)
         with self._lock:
-            self._refuse_if_closed()
+            self.refuse_if_closed()
             left = self._left
             if left is None:
                 self._waiting.append(call)

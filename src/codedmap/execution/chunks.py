@@ -235,6 +235,8 @@ class ChunkScheduler(Scheduler):
 
     def _go_on(self, now: float) -> None:
         stuck = self._without_workers(now)
+        if stuck:
+            self._give_up_waiting(now)
         due: list[Decode] = []
         for number in list(self.chunks if stuck else self._changed):
             chunk = self.chunks.get(number)
@@ -263,6 +265,18 @@ class ChunkScheduler(Scheduler):
         self.wake = wake
         self._out += due
 
+    def _give_up_waiting(self, now: float) -> None:
+        """No worker is left: slots that wait have failed, and what has not begun is decoded from nothing, once."""
+        worst = self._worst or Outcome.EXACT
+        if (
+            not self.chunks
+            and self._next < self.job.groups
+            and _severity(worst) < _severity(Outcome.NONE_RUNNING)
+        ):
+            self._open(now)
+        for chunk in self.chunks.values():
+            chunk.failed.update(dict.fromkeys(chunk.running(), Loss.NOT_STARTED))
+
     def _judged(self, chunk: Chunk, now: float, *, stuck: bool) -> Decode | None:
         """Whether a chunk is to be decoded now; sends again what its rule cannot be satisfied without."""
         if chunk.decoding:
@@ -275,7 +289,7 @@ class ChunkScheduler(Scheduler):
         if not final and outcome is not None and chunk.refused == seen.answered:
             outcome = None
         if outcome is None:
-            if chunk.failed and not (seen.running and self._met(chunk, seen)):
+            if not stuck and chunk.failed and not (seen.running and self._met(chunk, seen)):
                 self._recover(chunk, seen)
                 seen = self.seen(chunk.number, now)
             ended = stuck or not seen.running
@@ -410,8 +424,8 @@ class ChunkScheduler(Scheduler):
         self._opened += 1
         chunk = Chunk(number, begin, self._next, now, set(range(self.job.slots)))
         self.chunks[number] = chunk
-        if self.job.bound:
-            names = list(self._workers)
+        names = list(self._workers)
+        if self.job.bound and names:
             chunk.bound_to = {slot: names[slot % len(names)] for slot in chunk.asked}
         self._waiting.extend(self._piece(chunk, slot) for slot in sorted(chunk.asked))
 

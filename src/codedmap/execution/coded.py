@@ -164,6 +164,7 @@ class CodedMap(MapJob):
         """What the job came to."""
         outcome = self.live.scheduler.outcome
         assert outcome is not None
+        self._work.check_read(outcome)
         deadline = self._settings.deadline
 
         def time_left() -> float:
@@ -493,6 +494,11 @@ class _CodedWork:
         reasons = {chunk.number_of(place): failed[place] for place in sorted(failed)}
         return estimate, status, reasons
 
+    def check_read(self, outcome: Outcome) -> None:
+        """As `JobRows.check_read`."""
+        if isinstance(self._input, JobRows):
+            self._input.check_read(outcome)
+
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
         if not self._whole:
@@ -579,12 +585,18 @@ class _CodedWork:
         rows = rows[rows < len(source)]
         return _Chunk(EncodedRows(code, source[rows]), rows)
 
-    def more(self, decision: More) -> tuple[int, bool]:
-        """Read more rows of an iterator; what is left over of a group waits for the next."""
+    def read(self, decision: More) -> Future[Any]:
+        """Have more rows of an iterator read."""
+        source, groups = self._input, self.groups + decision.groups
+        assert isinstance(source, JobRows)
+        return source.read(groups * self._settings.code.tasks - source.count)
+
+    def more(self, read: Any) -> tuple[int, bool]:
+        """Take rows that were read; what is left over of a group waits for the next."""
         source, tasks = self._input, self._settings.code.tasks
         assert isinstance(source, JobRows)
         before = self.groups
-        source.more((before + decision.groups) * tasks - source.count)
+        source.add(read)
         self._status = source.status
         self._values.resize(len(self._status))
         self.groups = -(-source.count // tasks) if source.ended else source.count // tasks

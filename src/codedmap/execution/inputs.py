@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -32,8 +33,12 @@ class GrowingSource(RowSource, Protocol):
     ended: bool
     """Whether ``rows`` is the number of all."""
 
-    def more(self, rows: int) -> int:
-        """Read at least so many rows more, unless it ends before; how many were read."""
+    def read(self, rows: int) -> Future[Any]:
+        """Have at least so many rows more read, unless it ends before."""
+        ...
+
+    def add(self, read: Any) -> int:
+        """Take what `read` has come to; how many rows."""
         ...
 
     def done(self, at: slice | np.ndarray) -> None:

@@ -55,7 +55,7 @@ class MapJob:
         async with aclosing(self.live.arun(self._show)) as steps:
             async for _ in steps:
                 pass
-        return await asyncio.to_thread(self.result)
+        return await self._aresult()
 
     async def astream(self) -> AsyncGenerator[MapResult, None]:
         """As `stream`, while the event loop goes on."""
@@ -65,7 +65,16 @@ class MapJob:
                 result = improved.result()
                 if result is not None:
                     yield result
-        yield await asyncio.to_thread(self.result)
+        yield await self._aresult()
+
+    async def _aresult(self) -> MapResult:
+        """The result, made in another thread, which has ended when this has."""
+        made = asyncio.ensure_future(asyncio.to_thread(self.result))
+        try:
+            return await asyncio.shield(made)
+        except asyncio.CancelledError:  # what it writes to must not be closed meanwhile
+            await asyncio.wait([made])
+            raise
 
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
         with stack:

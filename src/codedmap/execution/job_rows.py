@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..contracts.stopping import Outcome
+from ..errors import NotEnoughAnswers
 from ..results.status import Status
 from .inputs import InputRows
 from .order import Order
@@ -78,6 +81,14 @@ class JobRows:
         """Whether no more can come."""
         return self.inputs.growing is None or self.inputs.growing.ended
 
+    def check_read(self, outcome: Outcome) -> None:
+        """Raise `NotEnoughAnswers` if a job has ended before all rows of an iterator were read."""
+        if not self.ended:
+            raise NotEnoughAnswers(
+                f"an iterator was read up to row {len(self.status) - 1:,} and has more, because {outcome.value}: start "
+                "more workers"
+            )
+
     def at(self, begin: int, end: int) -> slice | np.ndarray:
         """The rows at some places."""
         return self._order.at(begin, end)
@@ -87,18 +98,19 @@ class JobRows:
         if self.inputs.growing is not None:
             self.inputs.growing.done(at)
 
-    def more(self, rows: int) -> None:
-        """Read so many rows more of an iterator, unless it ends before."""
-        source = self.inputs.growing
+    def read(self, rows: int) -> Future[Any]:
+        """Have so many rows more of an iterator read, unless it ends before; `add` takes what it comes to."""
+        assert self.inputs.growing is not None
+        return self.inputs.growing.read(rows)
+
+    def add(self, read: Any) -> None:
+        """Take rows that were read."""
+        source, begin = self.inputs.growing, len(self.status)
         assert source is not None
-        enough = self.count + rows
-        while self.count < enough and not source.ended:
-            begin = len(self.status)
-            new = source.more(enough - self.count)
-            unknown = np.full(new, Status.MISSING, np.int8)
-            self.status = np.concatenate([self.status, unknown])
-            if self.store is not None:
-                self.store.resize(self.status)
-            wanted = self.status[begin:] != Status.EXACT
-            self._order.extend(begin, wanted)
-            source.done(begin + np.flatnonzero(~wanted))
+        unknown = np.full(source.add(read), Status.MISSING, np.int8)
+        self.status = np.concatenate([self.status, unknown])
+        if self.store is not None:
+            self.store.resize(self.status)
+        wanted = self.status[begin:] != Status.EXACT
+        self._order.extend(begin, wanted)
+        source.done(begin + np.flatnonzero(~wanted))

@@ -84,8 +84,12 @@ class Work(Protocol):
         """Decode a chunk."""
         ...
 
-    def more(self, decision: More) -> tuple[int, bool]:
-        """Find more groups; how many there are, and whether they are the last."""
+    def read(self, decision: More) -> Future[Any]:
+        """Have more groups found."""
+        ...
+
+    def more(self, read: Any) -> tuple[int, bool]:
+        """Take what `read` has come to: how many groups more there are, and whether they are the last."""
         ...
 
 
@@ -123,8 +127,8 @@ class LiveJob:
         """Calls whose answer was taken."""
         self._engine, self._work, self._log, self._left = engine, work, log, left
         self._start = time.monotonic() if started is None else started
-        self._events: SimpleQueue[tuple[Call, Future[Any]] | None] = SimpleQueue()
-        """Calls that have ended; None: workers have joined or left."""
+        self._events: SimpleQueue[tuple[Call | More, Future[Any]] | None] = SimpleQueue()
+        """Calls that have ended, and groups that were found; None: workers have joined or left."""
         self._notify: Callable[[], None] = lambda: None
         self._members: dict[int, Member] = {}
         self._futures: dict[int, Future[Any]] = {}
@@ -255,8 +259,14 @@ class LiveJob:
             return
         if happened is None:
             self._update_members()
+            # What happened before was told that there was more, and workers may be those that there were.
+            self._handle(Tick(self.seconds))
+            return
+        what, future = happened
+        if isinstance(what, More):
+            self._handle(Added(self.seconds, *self._work.more(future.result())))
         else:
-            self._handle(self._event(*happened))
+            self._handle(self._event(what, future))
 
     def _late_beginnings(self, now: float) -> Iterator[tuple[int, float]]:
         for number, call in self._calls.items():
@@ -299,7 +309,7 @@ class LiveJob:
             case Decode():
                 self._handle(self._work.decode(decision))
             case More():
-                self._handle(Added(self.seconds, *self._work.more(decision)))
+                self._await(decision, self._work.read(decision))
 
     # Calls --------------------------------------------------------------------------------------------
 
@@ -307,10 +317,13 @@ class LiveJob:
         future = self._work.submit(self._engine, call)
         self._futures[call.number] = future
         self._calls[call.number] = call
+        self._await(call, future)
+
+    def _await(self, what: Call | More, future: Future[Any]) -> None:
         events, notify = self._events, self._notify
 
         def ended(future: Future[Any]) -> None:
-            events.put((call, future))
+            events.put((what, future))
             notify()
 
         future.add_done_callback(ended)

@@ -252,6 +252,10 @@ class _Work:
         )
         return Decoded(self.live.seconds, decision.chunk, enough=self._calls.finish(ended))
 
-    def more(self, decision: More) -> tuple[int, bool]:
+    def read(self, decision: More) -> Future[Any]:
         """All groups are known."""
+        raise AssertionError("a job of calls that are bound to workers does not grow")
+
+    def more(self, read: Any) -> tuple[int, bool]:
+        """As `read`."""
         raise AssertionError("a job of calls that are bound to workers does not grow")

@@ -169,11 +169,15 @@ class RowsWork:
                 itemwise = isinstance(self._tasks.task.fn, Itemwise)
                 self.error = row_failed(row, call, error, itemwise=itemwise)
 
-    def more(self, decision: More) -> tuple[int, bool]:
-        """Read more rows of an iterator."""
+    def read(self, decision: More) -> Future[Any]:
+        """Have more rows of an iterator read."""
+        return self._rows.read(decision.groups)
+
+    def more(self, read: Any) -> tuple[int, bool]:
+        """Take rows that were read."""
         rows = self._rows
         before = rows.count
-        rows.more(decision.groups)
+        rows.add(read)
         self.answers.resize(len(rows.status))
         return rows.count - before, rows.ended
 

@@ -16,6 +16,7 @@ from ..execution.task import Itemwise
 
 __all__ = ["RowsDigest", "checksum", "fingerprint"]
 
+_PARTS = tuple, list, dict, set, frozenset
 _PLAIN = bool, int, float, complex, str, bytes, type(None), type(...)
 
 
@@ -50,7 +51,7 @@ def checksum(parts: Iterable[Any]) -> str:
 def fingerprint(*values: Any) -> str:
     """A checksum of what values are made of, the same in another process.
 
-    Of a function: its byte code, constants and names, defaults and closure, the plain values that it uses by their
+    Of a function: its byte code, constants, names and arguments, defaults and closure, the plain values that it uses by their
     names, and the functions of its own module that it uses. Of another object: the methods of its class, and what it
     is pickled from.
     """
@@ -89,7 +90,8 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
         case types.ModuleType():
             return [value.__name__]
         case types.CodeType():
-            return [value.co_code, value.co_consts, value.co_names]
+            arguments = value.co_varnames[: value.co_argcount + value.co_kwonlyargcount]
+            return [value.co_code, value.co_consts, value.co_names, arguments]
         case types.FunctionType():
             return _of_function(value)
         case types.MethodType():
@@ -122,7 +124,7 @@ def _of_function(function: types.FunctionType) -> Iterable[Any]:
     for name in _names(code):
         value = function.__globals__.get(name)
         same = getattr(value, "__module__", None) == function.__module__
-        if isinstance(value, (*_PLAIN, tuple, np.ndarray, np.generic)) or (
+        if isinstance(value, (*_PLAIN, *_PARTS, np.ndarray, np.generic)) or (
             same and isinstance(value, types.FunctionType | type)
         ):
             yield value

@@ -69,7 +69,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path, self.new = path, False
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
@@ -98,8 +98,10 @@ class Journal:
             os.fsync(self._file)
 
     def close(self) -> None:
-        """Close the file, which releases the lock."""
+        """Close the file, and release the lock."""
         if self._file >= 0:
+            if fcntl is not None:  # closing alone does not, where a process was forked meanwhile
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
         self._file = -1
 
@@ -108,6 +110,8 @@ class Journal:
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(self._file).st_nlink:
+                raise FileNotFoundError("removed by the other job in the meantime")
         except OSError as error:
             raise InvalidArgument(
                 f"{self.path} is being written by another job, of this process or another: wait until it has ended"
@@ -119,6 +123,7 @@ class Journal:
         if _BEGUN.fullmatch(content):  # it came to nothing
             os.ftruncate(self._file, 0)
             self.add({"codedmap": job})
+            self.new = True
             return []
         lines = content.splitlines(keepends=True)
         first = _record(lines[0]) or {}

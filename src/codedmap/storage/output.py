@@ -46,6 +46,9 @@ class Output:
     paths: tuple[Path, ...] = ()
     """What it consists of; the first is what the caller has given."""
 
+    form: Form | None = None
+    """Of the columns, once it is open."""
+
     def __init__(self, values: Any = None) -> None:
         self.arrays: dict[str, Any] = {} if values is None else {"values": values}
         """By the names of columns; empty until `open`, if it is in files."""
@@ -53,6 +56,7 @@ class Output:
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         """Make ready for so many rows of this form; what is there is kept unless ``new``."""
         check_one_array(form, "out is one array")
+        self.form = form
         self.resize(rows)
         wanted, has = tuple(form["values"][1]), tuple(self.arrays["values"].shape)[1:]
         if wanted != has:
@@ -62,7 +66,12 @@ class Output:
 
     def resize(self, rows: int) -> None:
         """There are so many rows."""
-        shape = tuple(self.arrays["values"].shape)
+        array = self.arrays["values"]
+        if not getattr(getattr(array, "flags", None), "writeable", True):
+            raise InvalidArgument(
+                "out cannot be written to: give a copy, or open its file with mode r+"
+            )
+        shape = tuple(array.shape)
         if not shape or shape[0] < rows:
             raise InvalidArgument(
                 f"out has room for {shape[0] if shape else 0:,} rows, and there are {rows:,}: give it a row for each "
@@ -80,6 +89,16 @@ class Output:
                     array[begin:end] = made[-1][at : at + end - begin]
                     at += end - begin
         return {"values": checksum(made)} if self.paths else {}
+
+    def blank(self, rows: np.ndarray) -> None:
+        """Write to rows of which nothing is known."""
+        assert self.form is not None
+        columns = {}
+        for name, (descr, shape) in self.form.items():
+            columns[name] = np.zeros((len(rows), *shape), np.lib.format.descr_to_dtype(descr))
+            if columns[name].dtype.kind in "fcmM":
+                columns[name][...] = np.nan if columns[name].dtype.kind in "fc" else "NaT"
+        self.write(runs_of(rows), columns)
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         """Whether rows are still what was written; raises anything if they are damaged."""
@@ -131,6 +150,7 @@ class NpyOutput(Output):
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         check_one_array(form, "a .npy file holds one array")
+        self.form = form
         dtype = np.lib.format.descr_to_dtype(form["values"][0])
         if dtype.hasobject:
             raise InvalidAnswer(
@@ -155,11 +175,11 @@ class NpyOutput(Output):
             self.paths[2].unlink(missing_ok=True)
         else:
             _write_npy(self.paths[2], stderr)
-        opened = [
-            np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-            for path in self.paths
-        ]
-        return opened[0], opened[2]
+        with writing(self.paths[0]):
+            values = np.load(self.paths[0], mmap_mode="r", allow_pickle=False)
+            if stderr is not None:
+                stderr = np.load(self.paths[2], mmap_mode="r", allow_pickle=False)
+        return values, stderr
 
     def close(self) -> None:
         for array in self.arrays.values():
@@ -250,12 +270,13 @@ def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarr
         return array
     rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
     kinds = {array.dtype.kind, dtype.kind}
-    exactly = kinds <= {"i", "u"} or kinds == {"U"}
+    exactly = (kinds <= set("iuf") and not rounds and array.dtype.kind != "f") or kinds == {"U"}
     if exactly or np.can_cast(array.dtype, dtype, rule):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             made = array.astype(dtype)
+            back = made.astype(array.dtype)
         if exactly:
-            same = np.array_equal(made, array)
+            same = np.array_equal(made, array) and np.array_equal(back, array)
         else:
             same = not kinds <= set("iufc") or np.array_equal(np.isfinite(made), np.isfinite(array))
         if same:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ class ParquetOutput(Output):
             extra(name, f"out={str(path)!r}") for name in ("pyarrow", "pyarrow.parquet")
         )
         self._file = -1
-        self._form: Form = {}
+        self._schema: Any = None  # of all pieces: columns without a value have no type of their own
         self._pieces: list[tuple[Runs, tuple[int, int]]] = []
         self._loaded: dict[int, Any] = {}
 
@@ -51,13 +50,21 @@ class ParquetOutput(Output):
             raise InvalidAnswer(
                 f"fn returned a column {wrong.pop()}, which the output needs for itself: give it another name"
             )
-        self._form = form
+        self.form = form
+        empty = {
+            name: np.zeros((0, *shape), np.lib.format.descr_to_dtype(descr))
+            for name, (descr, shape) in form.items()
+        }
+        self._encoded(empty)
         with writing(self.paths[1]):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if new else 0)
             self._file = os.open(self.paths[1], flags, 0o666)
 
     def resize(self, rows: int) -> None:
         """The spool grows by itself."""
+
+    def blank(self, rows: np.ndarray) -> None:
+        """They are null."""
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
         data = self._encoded(columns)
@@ -73,16 +80,27 @@ class ParquetOutput(Output):
         pa = self._pa
         arrays = [self._arrow(name, column) for name, column in columns.items()]
         table = pa.Table.from_arrays(arrays, names=list(columns))
+        self._unify(table.schema)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
         return bytes(sink.getvalue())
 
+    def _unify(self, schema: Any) -> None:
+        both = [schema] if self._schema is None else [self._schema, schema]
+        try:
+            self._schema = self._pa.unify_schemas(both, promote_options="permissive")
+        except self._pa.ArrowException as error:
+            raise InvalidAnswer(
+                f"fn returned values that a column cannot hold beside others ({error}): return the same dtype for "
+                "every row"
+            ) from error
+
     def _arrow(self, name: str, column: np.ndarray) -> Any:
         pa = self._pa
         try:
             if column.ndim == 1:
-                return pa.array(column)
+                return pa.array(column, from_pandas=column.dtype.hasobject)
             rows = pa.array(np.ascontiguousarray(column).reshape(-1))
             for size in reversed(column.shape[1:]):
                 rows = pa.FixedSizeListArray.from_arrays(rows, size)
@@ -94,15 +112,17 @@ class ParquetOutput(Output):
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         begin, size = record["at"]
-        good = _checksum(os.pread(self._file, size, begin)) == str(record["values"])
+        data = os.pread(self._file, size, begin)
+        good = _checksum(data) == str(record["values"])
         if good:
+            self._unify(self._pa.ipc.open_stream(data).schema)
             self._pieces.append((runs, (begin, size)))
         return good
 
     def read(self, rows: np.ndarray) -> Columns:
         table = self._taken(*self._index(int(rows[-1]) + 1), rows)
-        columns = {name: table[name].combine_chunks() for name in self._form}
-        return {name: _numpy(column, *self._form[name]) for name, column in columns.items()}
+        assert self.form is not None
+        return {n: _numpy(table[n].combine_chunks(), *form) for n, form in self.form.items()}
 
     def _index(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """For each row the piece that holds it, -1 if none does, and its place there."""
@@ -120,28 +140,26 @@ class ParquetOutput(Output):
         schema = self._schema
         numbers, which = np.unique(piece[rows], return_inverse=True)
         empty = self._pa.Table.from_pylist([dict.fromkeys(schema.names)], schema=schema)
-        tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
+        try:
+            tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
+        except self._pa.ArrowException as error:
+            raise InvalidAnswer(
+                f"some answers do not fit into the type of their column ({error}): return the same dtype for every row"
+            ) from error
         firsts = np.r_[0, np.cumsum([len(table) for table in tables])]
         table = self._pa.concat_tables(tables)
         at = firsts[which] + np.where(piece[rows] < 0, 0, place[rows])
         neighbours = len(at) and (np.diff(at) == 1).all()  # which need not be copied
         return table.slice(at[0], len(at)) if neighbours else table.take(at)
 
-    @cached_property
-    def _schema(self) -> Any:
-        """Of all pieces: columns without a value have no type of their own."""
-        schemas = [self._stream(where).schema for _, where in self._pieces]
-        return self._pa.unify_schemas(schemas, promote_options="permissive")
-
     def _table(self, number: int) -> Any:
         if number not in self._loaded:
-            self._loaded[number] = self._stream(self._pieces[number][1]).read_all()
+            begin, size = self._pieces[number][1]
+            data = os.pread(self._file, size, begin)
+            self._loaded[number] = self._pa.ipc.open_stream(data).read_all()
             while len(self._loaded) > 1 and sum(t.nbytes for t in self._loaded.values()) > _KEPT:
                 del self._loaded[next(iter(self._loaded))]
         return self._loaded[number]
-
-    def _stream(self, where: tuple[int, int]) -> Any:
-        return self._pa.ipc.open_stream(os.pread(self._file, where[1], where[0]))
 
     def sync(self, status: np.ndarray) -> None:
         with writing(self.paths[1]):
@@ -149,7 +167,7 @@ class ParquetOutput(Output):
                 os.fsync(self._file)
 
     def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
-        if not self._pieces:  # it was finished before
+        if not self._pieces and not status.any():  # it was finished before
             return self._pq.ParquetFile(self.paths[0]), stderr
         part = self.paths[0].with_name(self.paths[0].name + ".part")
         with writing(self.paths[0]):
@@ -162,7 +180,6 @@ class ParquetOutput(Output):
 
     def _write_file(self, part: Path, status: np.ndarray, stderr: np.ndarray | None) -> None:
         pa = self._pa
-        self.__dict__.pop("_schema", None)  # there may be more pieces by now
         piece, place = self._index(len(status))
         piece[status > Status.ESTIMATED] = -1
         more = {"status": status, **({} if stderr is None else {"stderr": stderr})}

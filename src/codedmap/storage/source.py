@@ -5,21 +5,27 @@ from __future__ import annotations
 import bisect
 import importlib
 import mmap
+import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
+from ..contracts.closing import Closing
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..execution.order import runs_of
 
 __all__ = ["Batches", "extra", "opened"]
 
+_END = object()
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
 
 
@@ -33,22 +39,22 @@ def extra(name: str, what: str) -> Any:
         ) from error
 
 
-def opened(inputs: Any) -> Any:
-    """Inputs of `map`, with a source in place of each that is read a few rows at a time."""
+def opened(inputs: Any, stack: ExitStack) -> Any:
+    """Inputs of `map`, with a source in place of each that is read a few rows at a time; the stack closes it."""
     if isinstance(inputs, tuple) and not hasattr(inputs, "_fields"):
-        return tuple(_opened(part) for part in inputs)
-    return _opened(inputs, alone=True)
+        return tuple(_opened(part, None) for part in inputs)
+    return _opened(inputs, stack)
 
 
-def _opened(part: Any, *, alone: bool = False) -> Any:
+def _opened(part: Any, stack: ExitStack | None) -> Any:
     if isinstance(part, str | Path):
         return _ParquetRows(Path(part))
     if isinstance(part, Iterator) and not isinstance(part, str | bytes):
-        if not alone:
+        if stack is None:
             raise InvalidArgument(
                 "one of several inputs is an iterator, and they are read row by row: give arrays or lists"
             )
-        return Batches(part)
+        return stack.enter_context(Batches(part))
     return _ArrayRows(part) if _is_lazy(part) else part
 
 
@@ -178,31 +184,48 @@ class _ParquetRows:
         return frame
 
 
-class Batches:
-    """Rows of an iterator of arrays, kept while they are computed."""
+class Batches(Closing):
+    """Rows of an iterator of arrays, kept while they are computed.
+
+    Parameters
+    ----------
+    batches : iterator
+        Read by a thread of its own, so that a slow one holds up nothing else.
+    """
 
     def __init__(self, batches: Iterator[Any]) -> None:
-        self._batches, self._held = batches, deque[list[Any]]()  # [first row, array, rows not done]
+        self._held = deque[list[Any]]()  # [first row, array, rows not done]
         self.rows = 0
         """Read so far."""
         self.ended = False
-        self.form: list[Any] | None = None
-        self.more(1)
+        self._requests: SimpleQueue[tuple[int, Future[_Read]] | None] = SimpleQueue()
+        threading.Thread(target=_read, args=(batches, self._requests), daemon=True).start()
+        try:
+            self.add(self.read(1).result())
+        except BaseException:
+            self.close()
+            raise
+        first = self._held[0][1] if self._held else np.empty(0)
+        self.form = [first.dtype.str, list(first.shape[1:])]
 
-    def more(self, rows: int) -> int:
-        """Read at least so many rows more, unless it ends before; how many were read."""
+    def read(self, rows: int) -> Future[_Read]:
+        """Have at least so many rows more read, unless the iterator ends before; `add` takes what it comes to."""
+        future: Future[_Read] = Future()
+        self._requests.put((rows, future))
+        return future
+
+    def add(self, read: _Read) -> int:
+        """Take what was read; how many rows."""
         before = self.rows
-        while self.rows - before < rows and not self.ended:
-            try:
-                batch = next(self._batches, None)
-            except Exception as error:
-                raise _reading(error, self.rows) from error
-            if batch is None:
-                self.ended = True
-            elif len(batch := self._checked(batch)):
-                self._held.append([self.rows, batch, len(batch)])
-                self.rows += len(batch)
+        batches, self.ended = read
+        for batch in batches:
+            self._held.append([self.rows, batch, len(batch)])
+            self.rows += len(batch)
         return self.rows - before
+
+    def close(self) -> None:
+        """Read no more."""
+        self._requests.put(None)
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows that are not done."""
@@ -227,19 +250,50 @@ class Batches:
         while self._held and not self._held[0][2]:
             self._held.popleft()
 
-    def _checked(self, batch: Any) -> np.ndarray:
-        check_unmasked(batch)
-        array = np.asarray(batch)
-        if array.ndim == 0 or array.dtype.hasobject:
-            raise InvalidArgument(
-                f"the iterator gave a {type(batch).__name__}, and it must give batches, each an array of rows: for "
-                "one of single inputs give list(inputs), or batch them with numpy.stack"
-            )
-        form = [array.dtype.str, list(array.shape[1:])]
-        self.form = self.form or form
-        if form != self.form:
-            raise InvalidArgument(
-                f"the iterator gave rows of shape {tuple(form[1])} and dtype {array.dtype} after others of shape "
-                f"{tuple(self.form[1])} and dtype {np.dtype(str(self.form[0]))}: all must be alike"
-            )
-        return array
+
+_Read = tuple[list[np.ndarray], bool]
+"""Batches, and whether they are the last."""
+
+
+def _read(batches: Iterator[Any], requests: SimpleQueue[tuple[int, Future[_Read]] | None]) -> None:
+    """Read as many rows as is requested, until nothing is requested any more."""
+    read, first = 0, None
+    while (request := requests.get()) is not None:
+        wanted, future = request
+        got: list[np.ndarray] = []
+        enough = read + wanted
+        try:
+            while read < enough and requests.empty():
+                try:
+                    batch = next(batches, _END)
+                except Exception as error:
+                    raise _reading(error, read) from error
+                if batch is _END:
+                    break
+                array = _checked(batch, first)
+                if len(array):
+                    first = array if first is None else first
+                    got.append(array)
+                    read += len(array)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result((got, read < enough))
+
+
+def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
+    """A batch as an array of the form of the first; a copy, because an iterator may write into what it gave."""
+    check_unmasked(batch)
+    array = None if hasattr(batch, "columns") else np.array(batch)
+    if array is None or array.ndim == 0 or array.dtype.hasobject:
+        raise InvalidArgument(
+            f"the iterator gave a {type(batch).__name__}, and it must give batches, each an array of rows: for "
+            "one of single inputs give list(inputs), or batch them with numpy.stack; of a data frame give "
+            "frame.to_numpy()"
+        )
+    if first is not None and (array.dtype, array.shape[1:]) != (first.dtype, first.shape[1:]):
+        raise InvalidArgument(
+            f"the iterator gave rows of shape {array.shape[1:]} and dtype {array.dtype} after others of shape "
+            f"{first.shape[1:]} and dtype {first.dtype}: all must be alike"
+        )
+    return array

@@ -21,7 +21,7 @@ from ..results.status import Status
 from ..results.trees import leaf_rows
 from .digest import RowsDigest, checksum
 from .journal import Journal
-from .output import Columns, Form, NpyOutput, Output, Runs, form_of
+from .output import Columns, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
@@ -90,6 +90,7 @@ def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
         raise InvalidArgument(
             f"out={str(path)!r}: there is no folder {path.parent}, create it first"
         )
+    path = Path(os.path.abspath(path))  # noqa: PTH100  the folder may be changed, and links are kept
     output = kind(path)
     journal = path.with_name(path.name + ".journal")
     there = [one for one in output.paths if os.path.lexists(one)]
@@ -120,10 +121,9 @@ class Store(Closing):
     def __init__(self, output: Output, journal: Journal | None, inputs: InputRows) -> None:
         self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         self._output, self._journal, self._inputs = output, journal, inputs
-        self._form: Form | None = None
         self._errors: list[tuple[np.ndarray, np.ndarray]] = []
-        self._noted = journal is not None and any("rows" in one for one in journal.records)
-        """Whether the journal has anything to go on with."""
+        self._noted = journal is not None and not journal.new
+        """Whether there is anything to go on with."""
         self._sealed = False  # whether it had been finished, and rows cannot be written any more
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
@@ -181,7 +181,7 @@ class Store(Closing):
         known = self._restored[begin:end]
         status[begin : begin + len(known)] = known
         self.status = status
-        if self._form is not None:
+        if self._output.form is not None:
             self._output.resize(max(end, len(self._restored)))
 
     def finish(self) -> tuple[Any, Any]:
@@ -198,20 +198,24 @@ class Store(Closing):
                 f"the iterator ended after {len(self.status):,} rows, and {len(lost):,} rows after these were computed "
                 "before: give the same rows, or remove the journal and the outputs to begin anew"
             )
-        if self._form is None:  # no row has an answer, and what one would look like is not known
-            self._form = {"values": ["<f8", []]}
-            self._output.open(self._form, len(self.status), new=True)
+        if (
+            self._output.form is None
+        ):  # no row has an answer, and what one would look like is not known
+            self._output.open({"values": ["<f8", []]}, len(self.status), new=True)
         stderr = None
         if self._errors:
             stderr = np.where(self.status == Status.EXACT, 0.0, np.inf)
             for rows, errors in self._errors:
                 stderr[rows] = errors
-        self._blank()
+        # What was there before was estimated, or is damaged.
+        unknown = np.flatnonzero(self.status > Status.ESTIMATED)
+        for begin in range(0, len(unknown), _TOGETHER):
+            self._output.blank(unknown[begin : begin + _TOGETHER])
         values, stderr = self._output.finish(self.status, stderr)
         if self._journal is not None:
             seal = self._output.seal() if (self.status == Status.EXACT).all() else ""
             if seal:
-                self._journal.add({"seal": seal})
+                self._journal.add({"seal": seal, "of": len(self.status)})
             self._journal.sync()
             if seal:
                 self._output.discard()
@@ -251,7 +255,7 @@ class Store(Closing):
         )
 
     def _remove(self, journal: Path) -> None:
-        for path in (journal, *(self._output.paths if self._form is not None else ())):
+        for path in (journal, *(self._output.paths if self._output.form is not None else ())):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -261,12 +265,14 @@ class Store(Closing):
 
     def _write(self, at: slice | np.ndarray, count: int, answer: Any) -> dict[str, Any]:
         columns = _columns(answer, count)
-        if self._form is None:
-            self._begin(form_of(columns))
-        assert self._form is not None
+        form = form_of(columns)
+        if self._output.form is None:
+            self._output.open(form, len(self.status), new=True)
+            if self._journal is not None:
+                self._journal.add({"form": form})
         shapes, found = (
-            {n: tuple(shape) for n, (_, shape) in form.items()}
-            for form in (self._form, form_of(columns))
+            {n: tuple(shape) for n, (_, shape) in one.items()}
+            for one in (self._output.form or form, form)
         )
         if shapes != found:
             raise InvalidAnswer(
@@ -275,28 +281,10 @@ class Store(Closing):
             )
         return self._output.write(runs_of(at), columns)
 
-    def _begin(self, form: Form) -> None:
-        self._form = form
-        self._output.open(form, len(self.status), new=True)
-        if self._journal is not None:
-            self._journal.add({"form": form})
-
     def _note(self, written: dict[str, Any], at: slice | np.ndarray, inputs: str) -> None:
         if self._journal is not None:
             self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
             self._noted = True
-
-    def _blank(self) -> None:
-        """Where nothing is known numbers are NaN; what was there before was estimated, or is damaged."""
-        assert self._form is not None
-        form = {n: (np.lib.format.descr_to_dtype(d), shape) for n, (d, shape) in self._form.items()}
-        unknown = np.flatnonzero(self.status > Status.ESTIMATED)
-        if any(dtype.kind not in "fc" for dtype, _ in form.values()):
-            return
-        for begin in range(0, len(unknown), _TOGETHER):
-            rows = unknown[begin : begin + _TOGETHER]
-            empty = {n: np.full((len(rows), *s), np.nan, dtype) for n, (dtype, s) in form.items()}
-            self._output.write(runs_of(rows), empty)
 
     # Resuming -----------------------------------------------------------------------------------------
 
@@ -311,12 +299,17 @@ class Store(Closing):
         size = max((end for line in lines for _, end in line["rows"]), default=0)
         size = max(size, len(self.status))
         status = np.full(size, Status.MISSING, np.int8) if growing else self.status
+        noted = np.zeros(size, bool)
+        for line in lines:
+            for begin, end in line["rows"]:
+                noted[begin:end] = True
         try:
-            self._sealed = later[-1:] == [{"seal": self._output.seal()}]
+            # If a line is lost its rows are to be computed, and only with all others can they be written.
+            self._sealed = later[-1:] == [{"seal": self._output.seal(), "of": int(noted.sum())}]
             self._output.open(form, len(status), new=False)
         except Exception:  # whatever a library raises for what is damaged
+            self._output.form = None
             return
-        self._form = form
         good = []
         for line in lines:
             kept = self._sealed or self._is_kept(line)
@@ -386,4 +379,11 @@ def _columns(answer: Any, count: int) -> Columns:
             "fn returned a tuple, a dataclass or a dict of dicts, and an output holds one array or a dict of arrays: "
             "return one of these"
         )
-    return {str(name): leaf_rows(leaf, count) for name, leaf in named.items()}
+    columns = {str(name): leaf_rows(leaf, count) for name, leaf in named.items()}
+    if len(columns) < len(named) or not columns:
+        raise InvalidAnswer(
+            f"fn returned a dict with the keys {list(named)}, which are the names of columns: return at least one, "
+            "and none twice"
+        )
+    # Files and what is read from them have the machine's order of bytes.
+    return {n: c.astype(c.dtype.newbyteorder("="), copy=False) for n, c in columns.items()}

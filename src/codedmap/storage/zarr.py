@@ -34,13 +34,19 @@ class ZarrOutput(Output):
         self._group: Any = None
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
+        self.form = form
         with writing(self.paths[0]):
             self._group = self._zarr.open_group(self.paths[0], mode="w" if new else "a")
             for name, (descr, shape) in form.items():
                 dtype = np.dtype(descr) if isinstance(descr, str) else np.dtype(object)
-                if dtype.kind not in "biufc" or name in ("status", "stderr") or "/" in name:
+                if (
+                    dtype.kind not in "biufc"
+                    or dtype.char in "gG"
+                    or name in ("status", "stderr")
+                    or "/" in name
+                ):
                     raise InvalidAnswer(
-                        f"fn returned {name} of dtype {dtype}, and a Zarr group holds numbers, under any name but "
+                        f"fn returned {name} of dtype {dtype}, and a Zarr group holds numbers of at most 64 bits, under any name but "
                         "status and stderr: return such, or give a path ending in .parquet"
                     )
                 self.arrays[name] = self._array(name, dtype, (rows, *shape))
@@ -99,6 +105,9 @@ class ZarrOutput(Output):
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
                 partial.unlink()
         group = self._zarr.open_group(self.paths[0], mode="r")
+        with writing(self.paths[0]):
+            if not all(name in group for name in self.arrays):
+                raise FileNotFoundError("it was removed meanwhile")
         values = {name: group[name] for name in self.arrays}
         whole = values["values"] if set(values) == {"values"} else values
         return whole, None if stderr is None else group["stderr"]
