@@ -15,6 +15,7 @@ import zarr
 
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
+from codedmap.execution.job_rows import JobRows
 from codedmap.storage.source import Batches, opened
 from codedmap.testing import Scripted
 
@@ -224,6 +225,18 @@ def test_an_iterator_is_not_read_on_after_its_job_has_failed():
         thread.join(30)
     assert not readers()
     assert len(read) < 10
+
+
+def test_each_row_of_an_iterator_is_copied_a_few_times_only():
+    with ExitStack() as stack:
+        rows = JobRows(InputRows(opened(batches([1] * 40), stack)))
+        copies = 0
+        while not rows.ended:
+            before = rows.status
+            rows.add(rows.read(1).result())
+            copies += not np.shares_memory(before, rows.status)
+    assert rows.count == 40
+    assert copies < 10
 
 
 def test_rows_of_an_iterator_that_fail_are_recorded():

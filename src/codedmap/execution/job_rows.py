@@ -65,6 +65,7 @@ class JobRows:
             self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         else:
             self.status = store.status
+        self._room = self.status  # that grows by doubling
         block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
         wanted = self.status != Status.EXACT
         self._order = Order(wanted, block=block, seed=0 if shuffled else None)
@@ -107,8 +108,11 @@ class JobRows:
         """Take rows that were read."""
         source, begin = self.inputs.growing, len(self.status)
         assert source is not None
-        unknown = np.full(source.add(read), Status.MISSING, np.int8)
-        self.status = np.concatenate([self.status, unknown])
+        end = begin + source.add(read)
+        if end > len(self._room):
+            self._room = np.full(max(end, 2 * begin), Status.MISSING, np.int8)
+            self._room[:begin] = self.status
+        self.status = self._room[:end]
         if self.store is not None:
             self.store.resize(self.status)
         wanted = self.status[begin:] != Status.EXACT

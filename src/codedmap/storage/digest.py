@@ -16,7 +16,6 @@ from ..execution.task import Itemwise
 
 __all__ = ["RowsDigest", "checksum", "fingerprint"]
 
-_PARTS = tuple, list, dict, set, frozenset
 _PLAIN = bool, int, float, complex, str, bytes, type(None), type(...)
 
 
@@ -124,7 +123,7 @@ def _of_function(function: types.FunctionType) -> Iterable[Any]:
     for name in _names(code):
         value = function.__globals__.get(name)
         same = getattr(value, "__module__", None) == function.__module__
-        if isinstance(value, (*_PLAIN, *_PARTS, np.ndarray, np.generic)) or (
+        if isinstance(value, (*_PLAIN, tuple, np.ndarray, np.generic)) or (
             same and isinstance(value, types.FunctionType | type)
         ):
             yield value
