@@ -42,8 +42,9 @@ _SEVERAL = 40  # and answers from which several kinds of processes are compared
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
-_POOR = 0.1  # of the deviation: from this error on trees are tried
-_TREES = 40  # answers from which trees are tried
+_POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
+_TREES = 80  # and from so many answers
+_AROUND = 50  # answers that a spline takes
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
@@ -226,6 +227,8 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     poor = min(candidate.error(targets) for candidate in candidates) > _POOR
     if poor and len(scaled) >= _TREES and thorough:
         candidates.append(_trees(known, scaled))
+        if known.points.shape[1] < _AROUND:
+            candidates.append(_radial(known, scaled, best.kernel.scales))
     return _combined(candidates, targets)
 
 
@@ -345,7 +348,7 @@ def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candida
         weights /= weights.sum(axis=1, keepdims=True)
         around = scaled[near]
         means = (weights * around).sum(axis=1)
-        return means, ((around - means[:, None]) ** 2).mean(axis=1) + _POOR**2 * scaled.var()
+        return means, ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var()
 
     left, left_variance = average(points[known.sample], known.sample)
     values, variance = average(wanted, None)
@@ -376,25 +379,50 @@ def _means(known: _Known, scaled: np.ndarray) -> _Candidate:
     )
 
 
+def _radial(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candidate:
+    """Thin-plate splines of the nearest answers."""
+    from scipy.interpolate import RBFInterpolator  # noqa: PLC0415  a tenth of a second to import
+
+    def fitted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        # Equal points would make the spline singular.
+        count = min(_AROUND, len(points))
+        spline = RBFInterpolator(points, answers, neighbors=count, smoothing=1e-9)
+        return np.asarray(spline(wanted))
+
+    return _by_folds(known, scaled, "radial basis", scales, fitted)
+
+
 def _trees(known: _Known, scaled: np.ndarray) -> _Candidate:
     """Boosted trees, which do better where a function jumps."""
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
 
+    def fitted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        trees = HistGradientBoostingRegressor(random_state=0).fit(points, answers)
+        return np.asarray(trees.predict(wanted))
+
+    with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
+        return _by_folds(known, scaled, "trees", np.ones(known.points.shape[1]), fitted)
+
+
+def _by_folds(
+    known: _Known,
+    scaled: np.ndarray,
+    name: str,
+    scales: np.ndarray,
+    fitted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> _Candidate:
+    """What an estimator without standard errors gives, for answers left out a fourth at a time."""
+    points = known.points * scales
     left = np.empty(len(scaled))
     folds = np.random.default_rng(0).permutation(len(scaled)) % 4
-    with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
-        for fold in range(4):
-            inside = folds != fold
-            trees = HistGradientBoostingRegressor(random_state=0)
-            trees.fit(known.points[inside], scaled[inside])
-            left[~inside] = trees.predict(known.points[~inside])
-        trees = HistGradientBoostingRegressor(random_state=0).fit(known.points, scaled)
-        values = trees.predict(known.wanted)
+    for fold in range(4):
+        inside = folds != fold
+        left[~inside] = fitted(points[inside], scaled[inside], points[~inside])
     left = left[known.sample]
+    values = fitted(points, scaled, known.wanted * scales)
     variance = float(((left - scaled[known.sample]) ** 2).mean())
-    ones = np.ones(known.points.shape[1])
     wide = [np.full(len(part), variance) for part in (left, values)]
-    return _Candidate(("trees",), ones, left, wide[0], values, wide[1])
+    return _Candidate((name,), scales, left, wide[0], values, wide[1])
 
 
 def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
