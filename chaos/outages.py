@@ -247,11 +247,12 @@ def _outcome(
     took: tuple[float, float],
 ) -> OutageOutcome:
     truth = np.repeat(answers(inputs), WIDTH, axis=1)
-    assert result.stderr is not None
+    stderr = result.row_stderr()
+    assert stderr is not None
     concerned = there if result.answered else range(CODE.workers)
     values = result.values if result.answered else np.full_like(truth, np.nan)
     error = np.sqrt(((values - truth) ** 2).mean(axis=1))
-    guessed = ~result.exact & np.isfinite(result.stderr)
+    guessed = ~result.exact & np.isfinite(stderr)
     failures = [f"{type(e).__name__}: {e}" for e in result.failed.values()]
     return OutageOutcome(
         outage.name,
@@ -262,7 +263,7 @@ def _outcome(
         int(result.exact.sum()),
         int(guessed.sum()),
         int((~(error[result.exact] <= OFF)).sum()),
-        float((error[guessed] / result.stderr[guessed]).max()) if guessed.any() else NONE,
+        float((error[guessed] / stderr[guessed]).max()) if guessed.any() else NONE,
         *took,
         failures[0] if failures else "",
     )

@@ -74,7 +74,8 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
     cgroups.thaw()
     error = np.sqrt(((result.values - truth) ** 2).mean(axis=1))
     guessed = ~result.exact
-    assert result.stderr is not None
+    stderr = result.row_stderr()
+    assert stderr is not None
     return Outcome(
         cluster.name,
         fault.name,
@@ -83,7 +84,7 @@ def _one(cluster: Cluster, engine: Engine, fault: Fault) -> Outcome:
         int(result.exact.sum()),
         int(guessed.sum()),
         int((~(error[result.exact] <= OFF)).sum()),  # NaN counts as wrong
-        float((error[guessed] / result.stderr[guessed]).max()) if guessed.any() else float("nan"),
+        float((error[guessed] / stderr[guessed]).max()) if guessed.any() else float("nan"),
         seconds,
         back,
     )

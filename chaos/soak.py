@@ -165,10 +165,11 @@ def _matches(fault: Fault, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _lost(result: cm.MapResult) -> int:
-    assert result.stderr is not None
+    stderr = result.row_stderr()
+    assert stderr is not None
     guessed = ~result.exact
-    unknown = np.isinf(result.stderr)
-    stated = (result.stderr > 0) & np.isfinite(result.values.reshape(ROWS, -1)).all(axis=1)
+    unknown = np.isinf(stderr)
+    stated = (stderr > 0) & np.isfinite(result.values.reshape(ROWS, -1)).all(axis=1)
     return int((guessed & ~(unknown | stated)).sum()) + ROWS - len(result.values)
 
 

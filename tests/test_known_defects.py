@@ -22,14 +22,14 @@ def rows(defect: str, *kinds: type[BaseException]) -> pytest.MarkDecorator:
 
 def within(result: cm.MapResult, truth: np.ndarray, errors: float) -> bool:
     """Whether no estimated row is off by more than so many of its standard errors."""
-    assert result.stderr is not None
+    stderr = result.row_stderr()
+    assert stderr is not None
     off = np.abs(result.values - truth).reshape(len(truth), -1).max(axis=1)
     estimated = ~result.exact
     assert estimated.any()
-    return bool((off[estimated] <= errors * result.stderr[estimated]).all())
+    return bool((off[estimated] <= errors * stderr[estimated]).all())
 
 
-@estimates("padding repeats count as evidence", AssertionError)
 def test_a_row_that_only_fills_a_group_is_no_evidence():
     given = np.array([[0.0], [10.0]])
     with Scripted(3, {0: never()}) as engine:
@@ -40,7 +40,6 @@ def test_a_row_that_only_fills_a_group_is_no_evidence():
     assert within(result, given, 10.0)
 
 
-@estimates("steps are estimated with a standard error of rounding", AssertionError)
 @pytest.mark.parametrize("late", [(0, 2), (1, 3)], ids=str)
 def test_the_standard_error_of_a_step_is_not_that_of_rounding(late):
     def steps(batch):
@@ -73,7 +72,6 @@ def test_the_scale_of_the_inputs_makes_no_difference(scale, known):
     np.testing.assert_allclose(large.stderr, small.stderr, rtol=1e-2, atol=1e-6)
 
 
-@estimates("Known with ragged rows", ValueError)
 @pytest.mark.parametrize(
     ("inputs", "answers"),
     [([[1.0, 2.0], [3.0]], [1.0, 2.0]), ([[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0, 3.0]])],

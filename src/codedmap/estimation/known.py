@@ -37,7 +37,12 @@ class Known:
     """
 
     def __init__(self, inputs: Any, answers: Any) -> None:
-        rows, given = np.asarray(inputs), np.asarray(answers)
+        try:
+            rows, given = np.asarray(inputs), np.asarray(answers)
+        except ValueError as error:
+            raise InvalidArgument(
+                "known inputs and answers must be arrays: all rows must have the same shape"
+            ) from error
         if rows.ndim == 0 or given.ndim == 0 or len(rows) != len(given) or len(rows) < 3:
             raise InvalidArgument(
                 f"inputs of shape {rows.shape} and answers of shape {given.shape} must have the "

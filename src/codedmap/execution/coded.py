@@ -44,6 +44,7 @@ from .task import Batch, Itemwise
 __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
+_FEWEST = 2  # answers from which others are estimated
 _SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
 
 
@@ -554,6 +555,11 @@ class _CodedWork:
             more=more,
         )
         values, stderr = known.values, _like(known.values, known.stderr)
+        seen = int((status == Status.EXACT).sum()) + (0 if more is None else len(more[0]))
+        if seen < _FEWEST and stderr is not None:  # one answer says nothing of others
+            stderr = np.array(stderr)
+            stderr[lost] = np.inf
+            return _Known(values, stderr, status, known.failures, known.rejected)
         for part in found:
             values, stderr = np.array(values), np.array(stderr)
             values[part.rows], stderr[part.rows] = part.values, part.stderr
