@@ -73,7 +73,7 @@ class Engine(Protocol):
     They are 0 to ``workers - 1``, and one that dies is replaced by another of its number. An engine whose workers join
     and leave has three more methods:
 
-    * ``members()``: a mapping of each living worker's number, which is never used again, to its `Member`;
+    * ``members()``: a mapping of each living worker's number, which is never used again, to its domain and host (``Member``);
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
     * ``unwatch(callback)``: no more.
     """
@@ -88,7 +88,7 @@ class Engine(Protocol):
 
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
         the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have an attribute ``begun``, a
-        list to which the time (`time.monotonic`) is added when the worker is sent the call; without one, a call that
+        list to which the time (``time.monotonic()``) is added when the worker is sent the call; without one, a call that
         waits for those of other jobs passes for late.
         """
         ...
