@@ -555,3 +555,40 @@ def test_a_script_without_a_main_guard(tmp_path):
         [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout == "[1, 4, 9]\n", done.stderr
+
+
+def test_known_answers_help_to_estimate_what_is_missing():
+    X = np.random.default_rng(0).uniform(size=(60, 2))
+
+    def fn(batch):
+        return np.sin(3 * batch[:, 0]) + batch[:, 1]
+
+    options = {"chunk": 1, "hedge": None, "stop": cm.Share(0.13)}
+    errors = []
+    for known in (None, (X[30:], fn(X[30:]))):
+        script = {0: [late(0.0)] * 4 + [never()]}
+        with Scripted(1, script) as engine:
+            result = cm.map(fn, X[:30], engine=engine, known=known, **options)
+        lost = result.status == cm.Status.ESTIMATED
+        assert lost.sum() == 26
+        errors.append(np.abs(result.values - fn(X[:30]))[lost].max())
+    assert errors[1] < errors[0] / 4
+
+
+@pytest.mark.parametrize(
+    ("known", "code", "said"),
+    [
+        (3, None, "must be a pair"),
+        (
+            (np.zeros((5, 3)), np.zeros(5)),
+            None,
+            "known inputs have 3 numbers a row, and the inputs 2",
+        ),
+        ((np.zeros((5, 2)), np.zeros(4)), None, "same number of rows"),
+        ((np.zeros((5, 2)), np.zeros(5)), cm.SplineCode(2, 4, 1), "which this code does not do"),
+    ],
+)
+def test_known_answers_that_do_not_fit_are_refused(known, code, said):
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=said):
+        cm.map(np.sin, np.zeros((6, 2)), engine=engine, code=code, known=known)
+    assert engine.calls == []

@@ -34,6 +34,7 @@ class _Arguments(TypedDict, total=False):
     on_error: Literal["raise", "record"]
     kwargs: Mapping[str, Any] | None
     seed: int | None
+    known: tuple[Any, Any] | None
     chunk: int | Literal["all"] | None
     progress: bool | None
 

@@ -33,6 +33,7 @@ from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.inline import Inline
 from ..errors import InvalidArgument
+from ..estimation import Known
 from ..execution.checked import checked_engine, checked_rule
 from ..execution.coded import CodedMap, Settings
 from ..execution.hedge import Hedge, checked_hedge
@@ -74,6 +75,7 @@ def map(
     on_error: Literal["raise", "record"] = "raise",
     kwargs: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    known: tuple[Any, Any] | None = None,
     chunk: int | Literal["all"] | None = None,
     out: Any = None,
     resume: bool = False,
@@ -136,6 +138,9 @@ def map(
     seed : int, optional
         Gives ``fn`` a keyword ``rng``: a list with a ``numpy.random.Generator`` for each row of the batch
         (with `itemwise` one generator), the same in every run of the row.
+    known : tuple of array-like, optional
+        (X0, y0): inputs and answers from elsewhere, from which rows are estimated too. With a code that estimates from
+        all answers of the job, such as `KernelCode`, or without one.
     chunk : int or "all", optional
         Rows of a call. By default calls take about 0.2 s, by what was seen. With a code by default all rows are one
         chunk; "all" also binds payload n to worker n, as in the papers. Chunks are decoded apart, so that a slow
@@ -195,6 +200,7 @@ def map(
         on_error=on_error,
         kwargs=kwargs,
         seed=seed,
+        known=known,
         chunk=chunk,
         progress=progress,
         out=out,
@@ -220,6 +226,7 @@ def stream(
     on_error: Literal["raise", "record"] = "raise",
     kwargs: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    known: tuple[Any, Any] | None = None,
     chunk: int | Literal["all"] | None = None,
     progress: bool | None = None,
 ) -> Generator[MapResult, None, None]:
@@ -233,7 +240,7 @@ def stream(
 
     Parameters
     ----------
-    fn, inputs, code, engine, deadline, tolerance, stop, hedge, retries, call_timeout, on_error, kwargs, seed
+    fn, inputs, code, engine, deadline, tolerance, stop, hedge, retries, call_timeout, on_error, kwargs, seed, known
         As for `map`. Arguments are checked and payloads sent at the call, not at the first result.
     chunk, progress
         As for `map`.
@@ -260,6 +267,7 @@ def stream(
         on_error=on_error,
         kwargs=kwargs,
         seed=seed,
+        known=known,
         chunk=chunk,
         progress=progress,
     )
@@ -284,6 +292,7 @@ class Options:
     on_error: str = "raise"
     kwargs: Mapping[str, Any] | None = None
     seed: int | None = None
+    known: Any = None
     chunk: int | Literal["all"] | None = None
     progress: bool | None = None
     out: Any = None
@@ -354,6 +363,7 @@ class Options:
             show=show,
             deadline=self.deadline,
             store=store,
+            known=self._known(int(np.prod(rows.form[0][1], dtype=int)) if rows.numeric else None),
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -366,6 +376,23 @@ class Options:
             "given": self.version,
         }
         return store_for(self.out, rows, job, resume=self.resume)
+
+    def _known(self, width: int | None) -> Known | None:
+        """Answers from elsewhere, for inputs of so many numbers; None: for inputs that are no numbers."""
+        if self.known is None:
+            return None
+        try:
+            inputs, answers = self.known
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"known={self.known!r} must be a pair (X0, y0) of inputs and answers"
+            ) from error
+        known = Known(inputs, answers)
+        if width != known.inputs.shape[1]:
+            raise InvalidArgument(
+                f"the known inputs have {known.inputs.shape[1]} numbers a row, and the inputs {width or 'no'}"
+            )
+        return known
 
     def _tasks(self, fn: Any, engine: Engine, *, checked: bool) -> KeptTasks:
         return KeptTasks(fn, engine, kwargs=self.kwargs, seed=self.seed, checked=checked)
@@ -417,6 +444,12 @@ class Options:
         else:
             work = shaped_rows(inputs)
             total, chunk = len(work), None
+        width = None if lazy else int(np.prod(work.shape[1:], dtype=int))  # type: ignore[union-attr]
+        if self.known is not None and (lazy or not getattr(code, "job_estimates", False)):
+            raise InvalidArgument(
+                "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
+                "it out, or take KernelCode"
+            )
         settings = Settings(
             code=code,
             tasks=self._tasks(fn, engine, checked=False),
@@ -429,6 +462,7 @@ class Options:
             bound=self.chunk == "all",
             size=self.chunk if isinstance(self.chunk, int) else chunk,
             deadline=self.deadline,
+            known=self._known(width),
         )
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))

@@ -13,6 +13,7 @@ import numpy as np
 from ..contracts.stopping import Outcome
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
+from ..estimation import Known
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -48,6 +49,8 @@ class RowsJob(MapJob):
         Called with the `LiveJob` after each event.
     deadline : float, optional
         When estimates should be made, in seconds after ``started``.
+    known : Known, optional
+        Further answers, from which rows are estimated too.
     store : Store, optional
         Where answers are kept, by default in memory.
     """
@@ -64,8 +67,10 @@ class RowsJob(MapJob):
         show: Callable[[LiveJob], None],
         deadline: float | None = None,
         store: Store | None = None,
+        known: Known | None = None,
     ) -> None:
         self._deadline = deadline
+        self._known = None if known is None else (known.inputs, known.answers)
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         self._rows = rows = JobRows(inputs, store, shuffled=job.stop is not None)
@@ -104,6 +109,7 @@ class RowsJob(MapJob):
                 self._time_left,
                 thorough=self._deadline is not None,
                 sample=self._store is not None,
+                more=self._known,
             )
         before = status.copy()
         if self._store is None:

@@ -16,6 +16,7 @@ from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
+from ..estimation import Known
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -68,6 +69,8 @@ class Settings:
     """Groups of a chunk; None: all."""
     deadline: float | None = None
     """When estimates should be made, in seconds of the job."""
+    known: Known | None = None
+    """Further answers, from which rows are estimated too."""
 
 
 def coded_job(
@@ -536,9 +539,8 @@ class _CodedWork:
         if not lost.any() or rows.dtype.kind not in "biuf" or time_left() < _SHORTEST:
             return known
         pairs = [pair for pair in self._mixtures if len(pair[0])]
-        given = getattr(self._settings.code, "known", None)
-        if given is not None:
-            pairs.append((given.inputs, given.answers))
+        known_before = (getattr(self._settings.code, "known", None), self._settings.known)
+        pairs += [(given.inputs, given.answers) for given in known_before if given is not None]
         flat = [[part.reshape(len(part), -1) for part in pair] for pair in pairs]
         more = (
             (np.concatenate([p for p, _ in flat]), np.concatenate([a for _, a in flat]))

@@ -71,7 +71,8 @@ def estimate_missing(
     exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
     if sample and len(exact) > _SAMPLE:
         exact = np.sort(np.random.default_rng(0).choice(exact, _SAMPLE, replace=False))
-    if not inputs.numeric or len(exact) < 2 or not len(missing):
+    others = 0 if more is None else len(more[0])
+    if not inputs.numeric or len(exact) + others < 2 or not len(exact) or not len(missing):
         return
     points, tree = inputs.points(exact), map_leaves(_as_floats, answers(exact))
     columns = leaves(tree)
@@ -79,7 +80,12 @@ def estimate_missing(
         return
     flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
     flat = flat.astype(np.float64)
-    if more is not None and len(more[0]):
+    if more is not None and more[1].shape[1] != flat.shape[1]:
+        warnings.warn(
+            f"known answers have {more[1].shape[1]} numbers a row, and those of fn {flat.shape[1]}: they are not used",
+            stacklevel=2,
+        )
+    elif more is not None and len(more[0]):
         points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
     usable = np.isfinite(flat).all(axis=1)
     points, flat = points[usable], flat[usable]
