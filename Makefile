@@ -36,6 +36,7 @@ mutants: $(VENV)/dev.stamp
 
 reproduce: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments all $(if $(QUICK),--quick)
+	$(BIN)/python -m experiments surrogates $(if $(QUICK),--quick)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -162,6 +162,16 @@ def test_constant_outputs_and_equal_inputs():
     np.testing.assert_allclose(found.stderr, answers.std(), rtol=0.1)
 
 
+def test_a_grid_is_no_obstacle_though_its_neighbours_lie_in_planes():
+    axis = np.linspace(0, 1, 7)
+    points = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    answers = np.sign(points[:, :1] - 0.4) + np.sin(9 * points[:, 1:2])
+    lost = np.random.default_rng(0).random(len(points)) < 0.4
+    found = estimates(points[~lost], answers[~lost], points[lost])
+    assert error(found.values, answers[lost]) < 0.5 * answers.std()
+    assert (found.stderr > 0).all()
+
+
 def test_without_time_there_are_means_of_neighbours():
     points, answers, wanted, truth = split(wave)
     found = estimates(points, answers, wanted, time_left=lambda: 0.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,7 +228,8 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     poor = min(candidate.error(targets) for candidate in candidates) > _POOR
     if poor and len(scaled) >= _TREES and thorough:
         candidates.append(_trees(known, scaled))
-        if known.points.shape[1] < _AROUND:
+        # Neighbours on a line or a plane, as on a grid, determine no spline.
+        with suppress(np.linalg.LinAlgError):
             candidates.append(_radial(known, scaled, best.kernel.scales))
     return _combined(candidates, targets)
 
@@ -384,8 +386,8 @@ def _radial(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candidate
     from scipy.interpolate import RBFInterpolator  # noqa: PLC0415  a tenth of a second to import
 
     def fitted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        # Equal points would make the spline singular.
-        count = min(_AROUND, len(points))
+        count = min(max(_AROUND, 2 * points.shape[1]), len(points))
+        # Without smoothing equal points would make the spline singular.
         spline = RBFInterpolator(points, answers, neighbors=count, smoothing=1e-9)
         return np.asarray(spline(wanted))
 
