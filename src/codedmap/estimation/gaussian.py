@@ -104,12 +104,12 @@ def _loss(
     half = solve_triangular(inner, solved.T, lower=True)
     projected -= half.T @ half
     logdet = 2.0 * (np.log(np.diag(lower)).sum() + np.log(np.diag(inner)).sum())
-    told = projected @ answers
-    power = np.maximum((answers * told).sum(axis=0), 1e-300)
+    weighted = projected @ answers
+    power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
     free = size - basis.shape[1]
     away = place[:-1]
     score = free * np.log(power).sum() + outputs * (logdet + away @ away / _SPREAD**2)
-    pull = outputs * projected - (told * (free / power)) @ told.T
+    pull = outputs * projected - (weighted * (free / power)) @ weighted.T
     weights = pull * slopes
     # Sum of weights_ij (x_ik - x_jk)² for each k, twice over because of the logarithm.
     steepness = 4.0 * (weights.sum(axis=1) @ moved**2 - ((weights @ moved) * moved).sum(axis=0))

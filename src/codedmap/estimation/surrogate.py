@@ -32,8 +32,7 @@ _STEPS, _AGAIN, _LAST = (
     30,
     12,
 )  # of the search for a kernel: first, from another's, and the last
-_QUICK = 150  # points by which kernels are chosen if not thoroughly
-_HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time
+_HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time, or not to be much
 _EXACT, _EXACT_QUICKLY = 5000, 2000  # points that are solved for at once
 _LEFT_OUT = 1000  # points that are left out one by one
 _FEWEST = 5  # answers from which a process is fitted
@@ -94,7 +93,7 @@ def estimates(
     seed : int
         By which points are drawn where there are many.
     thorough : bool
-        If False, kernels are chosen by fewer answers, and one kind of estimate is taken, in a fraction of the time.
+        If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time.
     time_left : callable
         Seconds that there are still; what takes longer is left out.
     """
@@ -114,6 +113,8 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     outputs = int(varied.sum())
     if len(answers) < _FEWEST or not known.points.shape[1]:
         found = _means(known, scaled[:, varied])
+    elif outputs and not known.thorough:
+        found = _jointly(known, scaled[:, varied])
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
     else:
@@ -211,7 +212,7 @@ class _Model:
 def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     """The estimates of one output (n,); so many outputs share the time that is left."""
     seconds = known.time_left() / outputs
-    thorough = known.thorough and seconds >= _ENOUGH
+    thorough = seconds >= _ENOUGH
     targets = scaled[known.sample]
     ones = np.ones(known.points.shape[1])
     if seconds < _LITTLE:
@@ -237,8 +238,7 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
 def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Model]:
     """Processes of several kinds, each likeliest by a few of the answers, while there is time."""
     hasty = seconds < _SOME
-    quick = hasty or not known.thorough
-    few = known.first[:_HASTY] if hasty else known.first[:_QUICK] if quick else known.first
+    few = known.first[:_HASTY] if hasty else known.first
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
     tied = len(points) < _EACH * dimensions
@@ -270,11 +270,9 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         Kernel(
             np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", plane
         )
-        for length, noise in (_STARTS[1:2] if hasty else _STARTS[:2] if quick else _STARTS)
+        for length, noise in (_STARTS[1:2] if hasty else _STARTS)
     ]
-    best = model(
-        starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _AGAIN if quick else _STEPS
-    )
+    best = model(starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _STEPS)
     yield best
     if not several:
         return
@@ -301,7 +299,7 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
     there = ((moved - middle) / unit)[:, None]
-    if len(there) > _FIRST and known.thorough and seconds >= _ENOUGH:
+    if len(there) > _FIRST and seconds >= _ENOUGH:
         some = known.second
         kernel = likeliest(
             known.points[some],
@@ -468,6 +466,37 @@ def _together(parts: list[_Candidate], known: _Known) -> _Candidate:
             for name in ("left", "left_variance", "values", "variance")
         ),
     )
+
+
+def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
+    """Several outputs (n, q) by one kernel, which takes the time of one: the better of two kinds."""
+    few = known.first[:_HASTY]
+    points, answers = known.points[few], scaled[few]
+    dimensions = points.shape[1]
+    tied = len(points) < _EACH * dimensions
+    length, noise = _STARTS[1]
+    kernel = Kernel(
+        np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", False
+    )
+    tried: list[tuple[float, Kernel]] = []
+    kinds: tuple[Smoothness, ...] = ("matern52", "gaussian")
+    for smoothness in kinds if len(points) >= _SEVERAL else kinds[:1]:
+        kernel = likeliest(
+            points,
+            answers,
+            [kernel],
+            smoothness=smoothness,
+            linear=False,
+            steps=_HASTY_STEPS,
+            tied=tied,
+        )
+        off = Fitted(points, answers, kernel).left_out()[0]
+        tried.append((float((off**2).sum()), kernel))
+    kernel = min(tried, key=lambda one: one[0])[1]
+    left, left_variance, values, variance = _conditioned(known, scaled, kernel, math.inf)
+    name = _Model(0.0, NONE, kernel, 0.0).name
+    names = (name,) * scaled.shape[1]
+    return _Candidate(names, kernel.scales, left, left_variance, values, variance)
 
 
 def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:

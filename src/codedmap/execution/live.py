@@ -259,7 +259,7 @@ class LiveJob:
             return
         if happened is None:
             self._update_members()
-            # What happened before was told that there was more, and workers may be those that there were.
+            # The event before announced another, and workers may be those that there were.
             self._handle(Tick(self.seconds))
             return
         what, future = happened
