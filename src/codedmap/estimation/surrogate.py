@@ -48,6 +48,7 @@ _AROUND = 50  # answers that a spline takes
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
+_MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
 _LITTLE, _SOME, _ENOUGH = (
     0.05,
@@ -495,8 +496,16 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
     kernel = min(tried, key=lambda one: one[0])[1]
     left, left_variance, values, variance = _conditioned(known, scaled, kernel, math.inf)
     name = _Model(0.0, NONE, kernel, 0.0).name
-    names = (name,) * scaled.shape[1]
-    return _Candidate(names, kernel.scales, left, left_variance, values, variance)
+    if scaled.shape[1] > _MANY:
+        names = (name,) * scaled.shape[1]
+        return _Candidate(names, kernel.scales, left, left_variance, values, variance)
+    parts = []
+    for column, of in enumerate(scaled.T):
+        numbers = (part[:, column] for part in (left, left_variance, values, variance))
+        process = _Candidate((name,), kernel.scales, *numbers)
+        others = [_averaged(known, of, kernel.scales), _mean(known, of)]
+        parts.append(_combined([process, *others], of[known.sample]))
+    return _together(parts, known)
 
 
 def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
