@@ -440,11 +440,11 @@ class Options:
         if lazy:
             work = self._lazy_rows(fn, source, code, stop, stack)
             total = work.count if work.ended else None
-            chunk = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes))
+            chunk, width = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes)), None
         else:
             work = shaped_rows(inputs)
             total, chunk = len(work), None
-        width = None if lazy else int(np.prod(work.shape[1:], dtype=int))  # type: ignore[union-attr]
+            width = int(np.prod(work.shape[1:], dtype=int))
         if self.known is not None and (lazy or not getattr(code, "job_estimates", False)):
             raise InvalidArgument(
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "

@@ -134,56 +134,30 @@ def likeliest(
     from scipy.optimize import minimize  # noqa: PLC0415  a tenth of a second to import
 
     dimensions = points.shape[1]
-    if tied:
-        return _likeliest_tied(
-            points, answers, starts, smoothness=smoothness, linear=linear, steps=steps
-        )
-    bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * dimensions
-    bounds += [(np.log(_QUIETEST), np.log(_LOUDEST))]
-    best = None
-    for start in starts:
-        place = np.log(np.append(start.scales, start.noise))
-        found = minimize(
-            _loss, place, args=(points, answers, smoothness, linear), jac=True, method="L-BFGS-B",
-            bounds=bounds, options={"maxiter": steps, "maxcor": 20},
-        )  # fmt: skip
-        if best is None or found.fun < best.fun:
-            best = found
-    assert best is not None
-    return Kernel(np.exp(best.x[:-1]), float(np.exp(best.x[-1])), smoothness, linear)
-
-
-def _likeliest_tied(
-    points: np.ndarray,
-    answers: np.ndarray,
-    starts: list[Kernel],
-    *,
-    smoothness: Smoothness,
-    linear: bool,
-    steps: int,
-) -> Kernel:
-    from scipy.optimize import minimize  # noqa: PLC0415
-
-    dimensions = points.shape[1]
     usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
 
     def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+        if not tied:
+            return _loss(place, points, answers, smoothness, linear)
         whole = np.append(np.full(dimensions, place[0]), place[1])
         score, gradient = _loss(whole, points, answers, smoothness, linear)
         away = (place[0] - usual) / _TIED_SPREAD
         pull = np.array([gradient[:-1].sum() + 2.0 * away / _TIED_SPREAD, gradient[-1]])
         return score + away**2, pull
 
-    bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST)), (np.log(_QUIETEST), np.log(_LOUDEST))]
+    free = 1 if tied else dimensions
+    bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * free
+    bounds += [(np.log(_QUIETEST), np.log(_LOUDEST))]
     found = [
         minimize(
-            loss, np.log([start.scales.mean(), start.noise]), jac=True, method="L-BFGS-B",
-            bounds=bounds, options={"maxiter": steps},
+            loss, np.log(np.append(start.scales[:free], start.noise)), jac=True, method="L-BFGS-B",
+            bounds=bounds, options={"maxiter": steps, "maxcor": 20},
         )
         for start in starts
     ]  # fmt: skip
     best = min(found, key=lambda one: float(one.fun)).x
-    return Kernel(np.full(dimensions, np.exp(best[0])), float(np.exp(best[1])), smoothness, linear)
+    scales = np.broadcast_to(np.exp(best[:-1]), dimensions).copy()
+    return Kernel(scales, float(np.exp(best[-1])), smoothness, linear)
 
 
 class Fitted:
