@@ -438,6 +438,7 @@ def test_a_kernel_code_decodes_with_what_a_hedge_brought():
     assert after.outcome is Outcome.QUORUM
     for result in (before, after):
         assert np.abs(result.values - np.sin(X)).max() < 1e-4
+    assert after.stderr[~after.exact].max() < before.stderr[~before.exact].max()
 
 
 def test_rows_in_another_order_are_exact_where_they_stand():
