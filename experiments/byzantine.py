@@ -129,15 +129,17 @@ FAULTS: dict[str, Callable[[Wave, np.random.Generator], np.ndarray]] = {
     "small bias": _biased,
 }
 """By name: the answers of the Byzantine workers, (workers, B, *y)."""
+SPREADS = (0.0, 0.1, 0.2, 0.5, 1.0)
+"""Of kernel codes, among which a plan chooses."""
 SINGLE = ("gross noise",)
 """Faults of the case with one Byzantine worker."""
 
 
-def _codes(cell: Cell, plan: cm.Plan) -> dict[str, cm.contracts.Code]:
+def _codes(cell: Cell, planned: cm.contracts.Code | None) -> dict[str, cm.contracts.Code]:
     N, K, byzantine = cell["N"], cell["K"], cell["byzantine"]
     codes: dict[str, cm.contracts.Code] = {
         "KernelCode": cm.KernelCode(K, N, 0),
-        "planned": plan.code,
+        "planned": planned or cm.KernelCode(K, N, byzantine, 0.0),
         "SplineCode": cm.SplineCode(K, N, 0),
         "bisquare": cm.SplineCode(K, N, 0, decoder_smoothing="gcv", decoder_loss="bisquare"),
         "BerrutCode": cm.BerrutCode(K, N, 0),
@@ -155,10 +157,12 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
     some = min(10 * K, len(order) // 2)
     # A rejected answer is as lost as that of a straggler.
     plan = cm.plan(
-        call, inputs[order[:some]], workers=N, tasks=K, stragglers=byzantine,
-        seed=int(rng.integers(2**31)),
+        call, inputs[order[:some]], workers=N, stragglers=byzantine, seed=int(rng.integers(2**31)), budget=60.0,
+        codes={f"spread {spread:g}": cm.KernelCode(K, N, byzantine, spread) for spread in SPREADS},
+        engine=cm.testing.Scripted(N),
     )  # fmt: skip
-    codes = _codes(cell, plan)
+    planned = min((row for row in plan.rows if row.code is not None), key=lambda row: row.error)
+    codes = _codes(cell, planned.code)
     mean, deviation = truth.mean(axis=0), truth.std(axis=0)
     unit = float(np.sqrt((deviation**2).mean()))
     kinds = FAULTS if byzantine > 1 else {name: FAULTS[name] for name in SINGLE}
@@ -189,7 +193,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
         yield {
             "title": title, "code": name, "fault": kind, "waves": len(waves),
             "groups": settings.groups,
-            "chosen": plan.rows[0].scheme if name == "planned" else "",
+            "chosen": planned.scheme if name == "planned" else "",
             **_summary(waves, faulty=kind != "none"),
         }  # fmt: skip
 

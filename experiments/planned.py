@@ -1,233 +1,230 @@
-"""Quality of the choice of `codedmap.plan`, and calibration of the standard errors of `KernelCode`.
+"""Is what `codedmap.plan` expects what happens, and is its choice the best way in hindsight?
 
-One cell is a function and a budget (N, K, S). The code is planned on a sample of 10 K rows. Then this code
-and its rivals are measured on held-out rows, in blocks of groups, with the same random straggler sets for all
-codes. The rows of a block are cut into groups as `codedmap.map` cuts them, so that codes which ask for it get
-similar rows in one group. Blocks share no rows if there are enough rows; intervals are jackknife intervals over
-blocks.
+One cell is a simulator, a law of call times, and a size of job. The plan is made live, on a pool of threads whose calls
+sleep as the law says. Then each way of its table is run live too: `codedmap.map` with these options, several times.
+The 99th percentile of the exact way comes from the law itself, by the scheduler in virtual time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
+import pandas as pd
 
 import codedmap as cm
 
-from . import functions
+from . import data
 from .harness import Cell, Experiment, Row
-from .papers import BACC, LeTCC
-from .planned_plot import plot
-from .planned_report import report
-from .replay import answers_of, cut_for, straggler_sets
-from .stats import jackknife_interval
+from .plots import figure
+from .simulators import SIMULATORS, table
 
 __all__ = ["EXPERIMENT", "Settings", "compute"]
 
-RIVALS = ("LeTCC", "BACC", "copies")
-BUDGETS = ((25, 20, 3), (60, 20, 20), (100, 20, 60))
-"""Budgets of the paper's table, for every function."""
-OTHERS = ((24, 8, 6), (40, 10, 10), (12, 6, 2), (30, 20, 5), (16, 16, 3))
-"""Two of these per function, in turn."""
-BINS = 10.0 ** np.arange(-5.0, 1.01, 0.25)
-"""Edges of the bins of standard errors, in standard deviations of the outputs."""
-ENOUGH = 500
-"""Number of estimated rows from which standard errors are evaluated."""
+NAMES = (
+    "borehole", "ishigami", "piston", "sir", "wing", "otl", "arm", "robertson", "lorenz", "g20", "friedman",
+    "threshold", "spring", "queue", "spill", "rough",
+)  # fmt: skip
+LAWS: dict[str, cm.latency.LatencyModel] = {
+    "even": cm.latency.ShiftedExponential(0.02, 0.005),
+    "slow calls": cm.latency.Bimodal(cm.latency.ShiftedExponential(0.015, 0.003), 0.03, 20.0),
+    "heavy tail": cm.latency.Pareto(0.015, 0.006, 2.0),
+}
+ERRORS = (0.02, 0.05, 0.2)
+"""That are asked for, in turn."""
+JOBS = 200
+"""In virtual time."""
+LEAST = 1e-3
+"""Errors below this are called by it."""
+GOALS = {"error": (1.25, 2.0), "p50": 1.15, "p99": 1.30, "choice": 1.1}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Cases and sample sizes."""
+    """Cases and sizes."""
 
-    cases: tuple[tuple[str, int, int, int], ...]
-    """Function, N, K, S."""
-    blocks: int
-    """Maximum number of blocks of rows."""
-    groups: int
-    """Groups per block."""
-    sets: int
-    """Minimum number of straggler sets per cell."""
-    quick: bool
+    cases: tuple[tuple[str, str, int, int, float, float], ...]
+    """Simulator, law, rows, workers, error asked for, and budget; 0: the usual one."""
+    runs: int
+    """Of each way."""
 
 
 def _configure(quick: bool) -> Settings:
-    if quick:
-        names = ("lenet-8x8", "tanh-network", "forest", "cubic")
-        return Settings(tuple((name, 12, 10, 2) for name in names), 4, 10, 80, quick)
     cases = []
-    for turn, (name, function) in enumerate(functions.FUNCTIONS.items()):
-        more = [OTHERS[(2 * turn + i) % len(OTHERS)] for i in (0, 1)]
-        budgets = BUDGETS[:2] if function.slow else (*BUDGETS, *more)
-        cases += [(name, *budget) for budget in budgets]
-    return Settings(tuple(cases), 10, 10, 200, quick)
+    for turn, name in enumerate(NAMES[:4] if quick else NAMES):
+        law, error = list(LAWS)[turn % 3], ERRORS[turn // 3 % 3]
+        cases.append((name, law, 1200, 12, error, 0.0))
+        if not quick:
+            cases.append((name, list(LAWS)[(turn + 1) % 3], 400, 8, error, 3.0))
+    return Settings(tuple(cases), 1 if quick else 3)
 
 
 def _cells(settings: Settings) -> list[Cell]:
-    return [dict(zip(("function", "N", "K", "S"), case, strict=True)) for case in settings.cases]
+    names = ("simulator", "law", "rows", "workers", "asked", "budget")
+    return [dict(zip(names, case, strict=True)) for case in settings.cases]
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Errors and standard errors of all waves of a code; the first axis is that of the blocks."""
+class _Sleeping:
+    """A simulator whose every row takes as long as a law says; it looks up answers that were computed before."""
 
-    squares: np.ndarray
-    """(blocks, waves, K, groups): squared errors, mean over the outputs."""
-    stderr: np.ndarray
-    """The same shape; NaN where exact, or where the code has no standard errors."""
+    def __init__(
+        self, name: str, X: np.ndarray, y: np.ndarray, law: cm.latency.LatencyModel, seed: int
+    ) -> None:
+        self._call, self._outputs = SIMULATORS[name].call, y.shape[1]
+        self._answers = {row.tobytes(): answer for row, answer in zip(X, y, strict=True)}
+        self._law, self._rng, self._lock = law, np.random.default_rng(seed), threading.Lock()
+        self._seconds: list[float] = []
 
-    def rmse(self, blocks: np.ndarray) -> float:
-        return float(np.sqrt(self.squares[blocks].mean()))
-
-    def estimated(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Errors and standard errors of the estimated rows."""
-        stated = self.stderr[blocks]
-        have = np.isfinite(stated)
-        return np.sqrt(self.squares[blocks][have]), stated[have]
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        found = []
+        for row in batch:
+            with self._lock:
+                if not self._seconds:
+                    self._seconds = self._law.sample(self._rng, 1, 1000)[0].tolist()
+                seconds = self._seconds.pop()
+            time.sleep(min(seconds, 2.0))
+            answer = self._answers.get(row.tobytes())
+            if answer is None:  # a mixture
+                answer = np.reshape(self._call(row[None]), -1)[: self._outputs]
+            found.append(answer)
+        return np.array(found)
 
 
 def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterator[Row]:
-    """One row per code, and one per bin of standard errors."""
-    call, inputs, truth = functions.load(cell["function"], settings.quick)
-    budget = N, K, S = cell["N"], cell["K"], cell["S"]
-    order = rng.permutation(len(inputs))
-    some = min(10 * K, len(order) // 2)
-    sample, rest = order[:some], order[some:]
-    size = settings.groups * K
-    count = max(2, min(settings.blocks, len(rest) // size))
-    # If there are too few rows, they are used again, in other groups.
-    rows = [np.resize(rng.permutation(rest), size) for _ in range(count)]
-    if len(rest) >= count * size:
-        rows = list(rest[: count * size].reshape(count, size))
-    waves = -(-settings.sets // count)
-    sets = [straggler_sets(N, S, waves, rng) for _ in range(count)]
-    plan = cm.plan(
-        call, inputs[sample], workers=N, tasks=K, stragglers=S, seed=int(rng.integers(2**31))
+    """One row for each way."""
+    cache = Path(os.environ.get("CODEDMAP_SURROGATES") or data.cache() / "surrogates")
+    X, y = table(SIMULATORS[cell["simulator"]], cell["rows"], cache)
+    law, workers = LAWS[cell["law"]], cell["workers"]
+    deviation = y.std(axis=0)
+    with ThreadPoolExecutor(workers) as pool:
+        engine = cm.engines.FromExecutor(pool, workers)
+        fn = _Sleeping(cell["simulator"], X, y, law, int(rng.integers(2**31)))
+        plan = cm.plan(fn, X, engine=engine, error=cell["asked"], budget=cell["budget"] or None)
+        for row in plan.rows:
+            seconds, squares, exact = [], [], []
+            for _ in range(settings.runs):
+                options = {"code": row.code, "deadline": row.deadline}
+                begun = time.perf_counter()
+                result = cm.map(fn, X, engine=engine, **options)
+                seconds.append(time.perf_counter() - begun)
+                squares.append(np.mean(((result.values - y) / deviation) ** 2))
+                exact.append(result.exact.mean())
+            found: Row = {
+                "way": row.scheme, "chosen": row is plan.rows[0], "timed": plan.timed, "computed": plan.computed,
+                "planning": plan.seconds, "expected_seconds": row.seconds, "seconds": np.median(seconds),
+                "expected_exact": row.exact, "exact": np.mean(exact), "expected_error": row.error,
+                "most_error": row.most, "error": np.sqrt(np.mean(squares)), "expected_p99": row.p99,
+                "low": np.nan if row.range is None else row.range[0],
+                "high": np.nan if row.range is None else row.range[1],
+            }  # fmt: skip
+            if row.scheme == "exact with hedging":
+                calls = law.calls(rng, JOBS, workers, 2 * cell["rows"] // workers)
+                waits = cm.latency.scheduled(calls, cell["rows"])
+                found |= {"p50": waits.quantile(0.5), "p99": waits.quantile(0.99)}
+            yield found
+
+
+def _factor(one: pd.Series, other: pd.Series) -> pd.Series:
+    """By how much the larger is more than the smaller."""
+    one, other = one.clip(lower=LEAST), other.clip(lower=LEAST)
+    return np.maximum(one / other, other / one)
+
+
+def judged(table: pd.DataFrame) -> dict[str, tuple[float, int, str]]:
+    """For each goal what was measured, in how many cells, and the goal in words."""
+    keys = ["simulator", "law", "rows", "workers", "asked", "budget"]
+    estimated = table[(table["expected_exact"] < 1.0) & table["expected_error"].notna()]
+    errors = _factor(estimated["expected_error"], estimated["error"])
+    exact = table[table["p50"].notna()]
+    enough = exact[exact["timed"] >= 200]
+    middle = np.maximum(
+        enough["expected_seconds"] / enough["p50"], enough["p50"] / enough["expected_seconds"]
     )
-    codes: dict[str, cm.contracts.Code] = {
-        "planned": plan.code,
-        "KernelCode": cm.KernelCode(K, N, S),
-        "LeTCC": LeTCC(K, N, S),
-        "BACC": BACC(K, N, S),
-        "copies": cm.Replication(K, N, fill="mean"),
-    }
-    measured = {
-        name: _measured(call, code, inputs, truth, rows, sets) for name, code in codes.items()
-    }
-    kind = functions.FUNCTIONS[cell["function"]]
-    deviation = float(np.sqrt(truth.reshape(len(truth), -1).var(axis=0).mean()))
-    shared = {
-        "title": kind.title, "kind": kind.kind, "outputs": int(np.prod(truth.shape[1:])),
-        "budget": str(budget), "blocks": count, "waves": waves * count, "groups": settings.groups,
+    high = np.maximum(
+        enough["expected_p99"] / enough["p99"], enough["p99"] / enough["expected_p99"]
+    )
+    few = exact[exact["timed"] < 200]
+    inside = (few["p50"] >= few["low"] / GOALS["p50"]) & (few["p50"] <= few["high"] * GOALS["p50"])
+    choices = []
+    for _, cell in table.groupby(keys, sort=False):
+        allowed = cell[cell["error"] <= cell["asked"]]
+        chosen = cell[cell["chosen"]].iloc[0]
+        fine = (
+            chosen["error"] <= chosen["asked"]
+            and chosen["seconds"] <= GOALS["choice"] * allowed["seconds"].min()
+        )
+        choices.append(fine)
+    cost = exact["planning"] / np.maximum(exact["seconds"], 1.5)
+    return {
+        "error, expected against actual, factor at the median": (errors.median(), len(errors), "1.25"),
+        "the same, largest": (errors.max(), len(errors), "2"),
+        "p50 of exact jobs from 200 calls, largest factor": (middle.max(), len(middle), "1.15"),
+        "p99 of the same, largest factor": (high.max(), len(high), "1.30"),
+        "p50 within the range, from fewer calls, share": (inside.mean(), len(inside), "95 %"),
+        "choice exact enough and within 1.1 of the fastest such way, share": (np.mean(choices), len(choices), "0.95"),
+        "seconds of planning over those of the exact job, usual budget, largest": (
+            cost[exact["budget"] == 0].max(), int((exact["budget"] == 0).sum()), "0.1 or 0.15 s",
+        ),
     }  # fmt: skip
 
-    def ratio(name: str, rivals: tuple[str, ...]) -> Callable[[np.ndarray], float]:
-        def of(blocks: np.ndarray) -> float:
-            # Copies are exact if no task loses all its copies; then the ratio is undefined.
-            best = min(measured[rival].rmse(blocks) for rival in rivals)
-            return measured[name].rmse(blocks) / best if best else np.nan
 
-        return of
+WORDS = """## Plans: what they expect, and what happens
 
-    for name, one in measured.items():
-        row: Row = {"what": "code", "code": name, **shared}
-        row["relative"] = one.rmse(np.arange(count)) / deviation
-        if name in ("planned", "KernelCode"):
-            row["chosen"] = plan.rows[0].scheme if name == "planned" else "spread 0.2"
-            row |= _interval("ratio", count, ratio(name, RIVALS))
-            row |= _interval("letcc", count, ratio(name, ("LeTCC",)))
-            row |= _calibrated(one, count, rng)
-        yield row
-    for name in ("planned", "KernelCode"):
-        for at, errors, stated in _binned(measured[name], deviation):
-            yield {
-                "what": "bin", "code": name, **shared, "bin": at, "estimated": len(errors),
-                "error": float(np.sqrt((errors**2).mean())),
-                "stated": float(np.sqrt((stated**2).mean())),
-            }  # fmt: skip
+**Question.** Does a job take as long as `codedmap.plan` says, are estimates as far off as it says, and is the way that
+it recommends the fastest that is exact enough? {cells} cells: {simulators} simulators, three laws of call times, jobs of 400
+rows on 8 workers and of 1,200 on 12. The calls sleep. Each way of a plan's table was run live, and the way is
+judged by the median of the runs. The 99th percentile of exact jobs follows from the law of the times itself.
+
+**Result.**
+
+| | measured | cells | goal |
+|---|---|---|---|
+{goals}
+
+| simulator | times | rows | error asked for | chosen | expected, s | took, s | expected error | error | exact, s |
+|---|---|---|---|---|---|---|---|---|---|
+{lines}
+"""
 
 
-def _measured(
-    call: functions.Call,
-    code: cm.contracts.Code,
-    inputs: np.ndarray,
-    truth: np.ndarray,
-    rows: list[np.ndarray],
-    sets: list[list[np.ndarray]],
-) -> _Measured:
-    squares, stderr = [], []
-    for chosen, waves in zip(rows, sets, strict=True):
-        place = chosen[cut_for(code, inputs[chosen])]
-        encoding = code.encode(inputs[place])
-        right = truth[place]
-        if isinstance(code, (cm.Replication, cm.Uncoded)):
-            answers = right[np.arange(code.workers) % code.tasks]
-        else:
-            answers = answers_of(call, encoding.payloads)
-        for slots in waves:
-            # A plan may choose fewer workers than available.
-            used = [int(slot) for slot in slots if slot < code.workers]
-            estimate = encoding.decode({slot: answers[slot] for slot in used})
-            off = (estimate.values - right).reshape(*place.shape, -1)
-            squares.append((off**2).mean(axis=2))
-            stated = np.full(place.shape, np.nan)
-            if estimate.stderr is not None:
-                unsure = ~estimate.exact & np.isfinite(estimate.stderr)
-                stated[unsure] = estimate.stderr[unsure]
-            stderr.append(stated)
-    shape = (len(rows), len(sets[0]), *squares[0].shape)
-    return _Measured(np.reshape(squares, shape), np.reshape(stderr, shape))
+def report(table: pd.DataFrame) -> str:
+    """The section of the page."""
+    goals = [
+        f"| {name} | {value:.2f} | {count} | {goal} |"
+        for name, (value, count, goal) in judged(table).items()
+    ]
+    exact = table[table["way"] == "exact with hedging"].set_index(["simulator", "rows"])["seconds"]
+    lines = [
+        f"| {row.simulator} | {row.law} | {row.rows} | {row.asked:g} | {row.way} | {row.expected_seconds:.2f} | {row.seconds:.2f} | "
+        f"{row.expected_error:.2g} | {row.error:.2g} | {exact[row.simulator, row.rows]:.2f} |"
+        for row in table[table["chosen"]].itertuples()
+    ]
+    return WORDS.format(
+        cells=int(table["chosen"].sum()),
+        simulators=table["simulator"].nunique(),
+        goals="\n".join(goals),
+        lines="\n".join(lines),
+    )
 
 
-def _interval(name: str, count: int, statistic: Callable[[np.ndarray], float]) -> Row:
-    found = jackknife_interval(count, statistic)
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+def plot(table: pd.DataFrame, path: Path) -> None:
+    """Expected against actual seconds and errors."""
+    with figure(path, 1, 2) as axes:
+        for axis, what, least in ((axes[0][0], "seconds", 0.0), (axes[0][1], "error", LEAST)):
+            for way, rows in table.groupby("way"):
+                x, y = rows[f"expected_{what}"].clip(lower=least), rows[what].clip(lower=least)
+                axis.loglog(x, y, "o", ms=5, label=way)
+            ends = axis.get_xlim()
+            axis.plot(ends, ends, color="#444444", lw=1)
+            axis.set_xlabel(f"expected {what}")
+            axis.set_ylabel(f"actual {what}")
+        axes[0][0].legend(frameon=False, fontsize=10)
 
 
-def _calibrated(one: _Measured, count: int, rng: np.random.Generator) -> Row:
-    errors, stated = one.estimated(np.arange(count))
-    row: Row = {"estimated": len(errors)}
-    if len(errors) < ENOUGH:
-        return row
-
-    def calibration(blocks: np.ndarray) -> float:
-        off, stated = one.estimated(blocks)
-        return float(np.sqrt(np.mean((off / stated) ** 2)))
-
-    def rank(blocks: np.ndarray) -> float:
-        off, stated = one.estimated(blocks)
-        return _rank(stated, off)
-
-    row |= _interval("calibration", count, calibration)
-    row |= _interval("rank", count, rank)
-    row["within"] = float(np.mean(errors <= 2.0 * stated))
-    low, high = np.quantile(errors, (0.1, 0.9))
-    row["spread"] = float(min(high / low, 1e6)) if low else 1e6
-    # The rank correlation if each standard error were correct for its own row.
-    row["rank_at_best"] = _rank(stated, stated * rng.permutation(errors / stated))
-    return row
-
-
-def _rank(one: np.ndarray, other: np.ndarray) -> float:
-    if not np.ptp(one) or not np.ptp(other):
-        return 0.0
-    return float(spearmanr(one, other).statistic)
-
-
-def _binned(one: _Measured, deviation: float) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-    """Centre of each bin, and its errors and standard errors in standard deviations of the outputs."""
-    errors, stated = (part / deviation for part in one.estimated(np.arange(len(one.squares))))
-    place = np.digitize(stated, BINS)
-    for at in np.unique(place):
-        middle = float(np.sqrt(BINS[max(at - 1, 0)] * BINS[min(at, len(BINS) - 1)]))
-        yield middle, errors[place == at], stated[place == at]
-
-
-def _reads(settings: Settings, cell: Cell) -> tuple[str | Path, ...]:
-    return functions.reads(cell["function"], settings.quick)
-
-
-EXPERIMENT = Experiment("planned", _configure, _cells, compute, plot, report, _reads)
+EXPERIMENT = Experiment("planned", _configure, _cells, compute, plot, report)

@@ -9,15 +9,10 @@ import codedmap as cm
 from codedmap.testing import Scripted, never
 
 X = np.random.default_rng(0).normal(size=(40, 3))
-RECORDS = [{"mass": float(a), "speed": float(b)} for a, b, _ in X]
 
 
 def estimates(defect: str, *kinds: type[BaseException]) -> pytest.MarkDecorator:
     return pytest.mark.xfail(strict=True, raises=kinds, reason=f"Estimates: {defect}")
-
-
-def rows(defect: str, *kinds: type[BaseException]) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, raises=kinds, reason=f"Rows: {defect}")
 
 
 def within(result: cm.MapResult, truth: np.ndarray, errors: float) -> bool:
@@ -80,36 +75,3 @@ def test_the_scale_of_the_inputs_makes_no_difference(scale, known):
 def test_known_answers_of_unequal_shape_are_refused(inputs, answers):
     with pytest.raises(cm.InvalidArgument):
         cm.estimation.Known(inputs, answers)
-
-
-@rows("progress=True shows nothing while planning", AssertionError)
-def test_progress_is_shown_while_planning(capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    drawn = []
-
-    def fn(batch):
-        drawn.append(capsys.readouterr().err)
-        return np.tanh(batch)
-
-    with Scripted(8) as engine:
-        result = cm.map(fn, X, code="auto", engine=engine, progress=True)
-    assert "".join(drawn) + capsys.readouterr().err  # on a terminal, that is
-    assert any(drawn[: -result.code.workers])  # before the calls of the wave itself
-
-
-def momentum(batch):
-    return np.array([[row["mass"] * row["speed"]] for row in batch])
-
-
-@rows("plan and auto fail on records", AttributeError)
-@pytest.mark.parametrize("auto", [False, True], ids=["plan", "auto"])
-def test_records_can_be_planned_for(auto):
-    with Scripted(8) as engine:
-        np.testing.assert_array_equal(
-            cm.map(momentum, RECORDS, code=cm.Replication(4, 8), engine=engine).values[:, 0],
-            X[:, 0] * X[:, 1],
-        )
-        if auto:
-            cm.map(momentum, RECORDS, code="auto", engine=engine)
-        else:
-            cm.plan(momentum, RECORDS, workers=8, tasks=4, stragglers=2)

@@ -201,8 +201,6 @@ def test_answers_of_more_axes_than_numpy_has_room_for(code, axes):
     told = f"arrays of {axes} axes, and 60 are the most.*reshape"
     with Scripted(6) as engine, pytest.raises(cm.InvalidAnswer, match="6 of 6 .*" + told):
         cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
-    with pytest.raises(cm.InvalidAnswer, match=told):
-        cm.plan(fn, X, tasks=2, workers=4, stragglers=1)
     with Scripted(6, {1: corrupt(fn)}) as engine:
         result = cm.map(np.sin, X, code=code, engine=engine, stop=cm.Everyone())
     assert result.rejected == (1,)

@@ -199,7 +199,7 @@ def test_python_objects_are_refused(scripted, fn, output):
 
 def test_a_model_that_exits_is_an_error_of_plan():
     asked = "plan output_jobs:leaves x.npy --workers 4 --stragglers 1 --tasks 3".split()
-    assert "output_jobs:leaves raised SystemExit for rows of x.npy: 4" in refused(
+    assert "output_jobs:leaves raised SystemExit for row 4 of x.npy: 4" in refused(
         *asked, exit_code=1
     )
 

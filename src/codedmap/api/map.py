@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
 
-from ..codes import Uncoded
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
 from ..contracts.engine import no_engine
-from ..contracts.inputs import check_finite, shaped_rows
+from ..contracts.inputs import shaped_rows
 from ..contracts.stopping import (
     AllOf,
     AnyOf,
@@ -44,16 +43,17 @@ from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
 from ..execution.task import Itemwise, in_worker, itemwise
-from ..planning.auto import auto
+from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.progress_bar import job_progress
 from ..results.summary import given_as
 from ..storage.digest import fingerprint
 from ..storage.source import opened
 from ..storage.store import Store, store_for
+from .planned import PlannedRows
 from .rows import RowsJob
 
-__all__ = ["itemwise", "map", "stream"]
+__all__ = ["engine_of", "itemwise", "map", "stream"]
 
 _HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
@@ -106,15 +106,16 @@ def map(
         as they are needed; so are the batches of an iterator, each an array of rows. ``fn`` gets batches of the same kind: of several inputs, given as a tuple, one
         argument each. Codes that mix take one array of floating-point numbers.
     code : Code or "auto", optional
-        How payloads are made from tasks, and estimates from answers. "auto": the code that `plan` finds
-        best for a random sample of the rows and the engine's workers, with at most 3 worker calls a
-        task. ``result.plan`` describes it; give ``code=result.code`` next time to skip planning.
+        How payloads are made from tasks, and estimates from answers. "auto": what `plan` recommends, made from
+        the first answers while rows are computed, and made anew as there are more: every row is exact, or those that
+        are late, or not worth their time, are estimated. Errors over all rows are expected to be at most 5 % of the
+        outputs' deviation, or those of estimated rows at most ``tolerance``; with a ``deadline`` they are as small as
+        there is time for. ``result.plan`` describes it.
     engine : Engine or concurrent.futures.Executor, optional
         Where calls run. With a code it has to be given. By default worker processes on the cores of this
         machine, for this call; inside a call of `map`, the same process.
     deadline : float, optional
-        Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``; with ``code="auto"``
-        from the end of planning.
+        Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
     tolerance : float, optional
         Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; with a code that
         has standard errors only.
@@ -318,11 +319,13 @@ class Options:
 
     def job(self, fn: Any, inputs: Any, code: Any, engine: Any, stack: ExitStack) -> MapJob:
         """The job; the stack closes an engine that is made for it."""
-        if code is None:
-            return self._rows_job(fn, inputs, engine, stack)
+        if code is None or (isinstance(code, str) and code == "auto"):
+            return self._rows_job(fn, inputs, engine, stack, auto=code is not None)
         return self._coded_job(fn, inputs, code, engine, stack)
 
-    def _rows_job(self, fn: Any, inputs: Any, engine: Any, stack: ExitStack) -> RowsJob:
+    def _rows_job(
+        self, fn: Any, inputs: Any, engine: Any, stack: ExitStack, *, auto: bool
+    ) -> RowsJob:
         started = time.monotonic()
         _check_fn(fn)
         hedge = self.hedge
@@ -332,17 +335,16 @@ class Options:
                 "take longer than the others: give Hedge() or Hedge(budget=0.1)"
             )
         rows = InputRows(opened(inputs, stack))
-        rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
+        if auto:
+            self._check_auto(rows)
+        given = replace(self, tolerance=None) if auto else self  # the plan has it
+        rule = _rule(given, None, share=_COMPUTING if rows.numeric else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None
         show = stack.enter_context(job_progress(self.progress, total))
-        if isinstance(fn, Resident) and engine is None:
-            engine = fn.engine
-        engine = _engine(engine, stack)
-        if isinstance(fn, Resident) and fn.engine is not engine:
-            raise InvalidArgument("fn is resident on another engine than the one given")
+        engine = engine_of(engine, fn, stack)
         job = Job(
             rows.rows,
             hedge=None if hedge is None else hedge.budget,
@@ -353,17 +355,66 @@ class Options:
             size=rows.rows if self.chunk == "all" else self.chunk,
             patience=patience_of(engine),
         )
-        return RowsJob(
-            job,
-            engine,
-            self._tasks(fn, engine, checked=True),
-            rows,
-            record=self.on_error == "record",
-            started=started,
-            show=show,
+        record = self.on_error == "record"
+        known = self._known(int(np.prod(rows.form[0][1], dtype=int)) if rows.numeric else None)
+        common: dict[str, Any] = {
+            "record": record,
+            "started": started,
+            "show": show,
+            "deadline": self.deadline,
+            "known": known,
+        }
+        tasks = self._tasks(fn, engine, checked=True)
+        if not auto:
+            return RowsJob(job, engine, tasks, rows, store=store, **common)
+
+        def coded(code: Code, left: JobRows, values: Any) -> CodedMap:
+            stop = _rule(given, code, share=_COMPUTING)
+            settings = given._settings(code, fn, engine, stop, record=record or stop is not None)
+            settings = replace(settings, known=known)
+            return CodedMap(settings, left, started=started, show=show, answers=values)
+
+        question = Question(
+            rows=rows.rows,
+            workers=engine.workers,
+            error=ERROR,
+            tolerance=self.tolerance,
             deadline=self.deadline,
-            store=store,
-            known=self._known(int(np.prod(rows.form[0][1], dtype=int)) if rows.numeric else None),
+            coded=self.seed is None and self.call_timeout is None,
+        )
+        return PlannedRows(job, engine, tasks, rows, question, coded=coded, **common)
+
+    def _check_auto(self, rows: InputRows) -> None:
+        """Raise `InvalidArgument` for what a plan cannot be made for."""
+        if self.out is not None or rows.lazy:
+            raise InvalidArgument(
+                'code="auto" plans by some of the rows, which have to be in memory, and answers without out: let '
+                "codedmap.plan find from some of the rows how to run it, and give what it recommends"
+            )
+        if self.stop is not None:
+            raise InvalidArgument(
+                f'stop={self.stop} says when to stop, and code="auto" does: leave it out, and give deadline= or '
+                "tolerance=; or give a code"
+            )
+        if self.tolerance is not None:
+            Tolerance(self.tolerance)
+
+    def _settings(
+        self, code: Code, fn: Any, engine: Engine, stop: StoppingRule | None, *, record: bool
+    ) -> Settings:
+        """How a job with a code is run; ``record``: whether rows may be missing in the end."""
+        return Settings(
+            code=code,
+            tasks=self._tasks(fn, engine, checked=False),
+            engine=engine,
+            stop=checked_rule(stop, code),
+            hedge=self.hedge,
+            retries=self.retries,
+            record=self.on_error == "record",
+            partial=record,
+            bound=self.chunk == "all",
+            size=self.chunk if isinstance(self.chunk, int) else None,
+            deadline=self.deadline,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -410,24 +461,12 @@ class Options:
     def _coded_job(
         self, fn: Any, inputs: Any, code: Any, engine: Any, stack: ExitStack
     ) -> CodedMap:
-        """A job with a code, which is chosen if it is "auto"."""
+        """A job with a code."""
         self._check_coded()
         pooled = getattr(code, "job_estimates", False)
-        stop, plan = _rule(self, code, share=_COMPUTING if pooled else 1.0), None
+        stop = _rule(self, code, share=_COMPUTING if pooled else 1.0)
         source = opened(inputs, stack)
         lazy = self.out is not None or isinstance(source, RowSource)
-        if isinstance(code, str) and code == "auto":
-            if lazy:
-                raise InvalidArgument(
-                    'code="auto" chooses by some of the rows, which have to be in memory, and answers without out: let '
-                    "codedmap.plan choose a code from some of the rows, and give it"
-                )
-            if isinstance(engine, Engine):  # before a plan is made
-                checked_rule(stop, Uncoded(engine.workers))
-            rows = shaped_rows(inputs)
-            check_finite(rows)
-            plan = auto(fn, rows, engine, stop, given=given_as(inputs))
-            code = plan.code
         if not isinstance(code, Code):
             kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
             raise InvalidArgument(
@@ -450,25 +489,15 @@ class Options:
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
                 "it out, or take KernelCode"
             )
-        settings = Settings(
-            code=code,
-            tasks=self._tasks(fn, engine, checked=False),
-            engine=engine,
-            stop=checked_rule(stop, code),
-            hedge=self.hedge,
-            retries=self.retries,
-            record=self.on_error == "record",
-            partial=self.on_error == "record" or stop is not None,
-            bound=self.chunk == "all",
-            size=self.chunk if isinstance(self.chunk, int) else chunk,
-            deadline=self.deadline,
-            known=self._known(width),
+        record = self.on_error == "record" or stop is not None
+        settings = replace(
+            self._settings(code, fn, engine, stop, record=record), known=self._known(width)
         )
+        if settings.size is None:
+            settings = replace(settings, size=chunk)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
-        return CodedMap(
-            settings, work, started=started, show=show, plan=plan, given=given_as(inputs)
-        )
+        return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
 
     def _lazy_rows(
         self, fn: Any, source: Any, code: Code, stop: StoppingRule | None, stack: ExitStack
@@ -498,6 +527,16 @@ def _growing(rule: StoppingRule) -> str:
         f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
         "missing: give an array, or leave it out"
     )
+
+
+def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
+    """Where ``fn`` runs; the stack closes an engine that is made for it."""
+    if engine is None and isinstance(fn, Resident):
+        engine = fn.engine
+    found = _engine(engine, stack)
+    if isinstance(fn, Resident) and fn.engine is not found:
+        raise InvalidArgument("fn is resident on another engine than the one given")
+    return found
 
 
 def _engine(engine: Any, stack: ExitStack) -> Engine:

@@ -53,6 +53,8 @@ class RowsJob(MapJob):
         Further answers, from which rows are estimated too.
     store : Store, optional
         Where answers are kept, by default in memory.
+    shuffled : bool, optional
+        Whether rows are started in a random order, by default if the job may stop early.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class RowsJob(MapJob):
         deadline: float | None = None,
         store: Store | None = None,
         known: Known | None = None,
+        shuffled: bool | None = None,
     ) -> None:
         self._deadline = deadline
         self._known = None if known is None else (known.inputs, known.answers)
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
-        self._rows = rows = JobRows(inputs, store, shuffled=job.stop is not None)
+        shuffled = job.stop is not None if shuffled is None else shuffled
+        self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         job = replace(job, groups=rows.count, more=not rows.ended)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)

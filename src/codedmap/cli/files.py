@@ -146,7 +146,7 @@ def check_name(name: str, path: Path) -> None:
         ) from error
 
 
-def archive_of(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:
+def archive_of(result: cm.MapResult, code: cm.contracts.Code | None) -> dict[str, Any]:
     """The arrays of an .npz output.
 
     Raises
@@ -154,6 +154,10 @@ def archive_of(result: cm.MapResult, code: cm.contracts.Code) -> dict[str, Any]:
     InvalidAnswer
         If the answers are Python objects.
     """
+    if not isinstance(result.values, np.ndarray):
+        raise cm.InvalidAnswer(
+            "answers have several parts, and an archive has one array of them: concatenate them in the model"
+        )
     if result.values.dtype.hasobject:
         raise cm.InvalidAnswer(
             "answers are Python objects, which a file cannot hold safely: return numbers or text"

@@ -122,7 +122,12 @@ def codes_in(module: Any) -> dict[str, CodeRow]:
 
 
 CODES = {
-    "auto": CodeRow(_auto, (), "Tries codes on some of the rows first.", lambda n, s, options: 1),
+    "auto": CodeRow(
+        _auto,
+        (),
+        "Plans by the first answers whether to wait for all rows, estimate the last, or use a code; S is not used.",
+        lambda n, s, options: 1,
+    ),
     **codes_in(cm.codes),
 }
 

@@ -1,4 +1,4 @@
-"""The command ``plan``: which code, measured on a sample in one worker process."""
+"""The command ``plan``: how to run a job, measured on some of its rows in one worker process."""
 
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
@@ -31,29 +31,39 @@ _FORMATS = (".png", ".pdf", ".svg")
 class PlanOptions(SharedOptions):
     """Arguments and options of `plan`."""
 
+    rows: int | None = option(
+        COUNT, "M", "How many inputs the job has; by default as many as INPUTS."
+    )
+    error: float = option(
+        click.FloatRange(0),
+        "SHARE",
+        "The largest root mean square error over all inputs that is allowed, in standard deviations of the "
+        "outputs; 0: every input must be exact.",
+        default=0.05,
+        show_default=True,
+    )
+    deadline: float | None = option(
+        click.FloatRange(0, min_open=True),
+        "SECONDS",
+        "Within which the job has to end: then the way with the smallest error is recommended.",
+    )
     stragglers: int | None = option(
         click.IntRange(0),
         "S",
-        "How many workers will be slow or lost. With --latency-csv by default the smallest number at "
-        "which the 99th percentile of a wave's time is within a tenth of that of the first half of the "
-        "answers.",
+        "How many workers never answer, whichever they are. By default calls are as slow as those that were "
+        "timed, and codes do without a fifth of the workers.",
     )
     latency_csv: Path | None = option(
         PATH,
         "FILE.csv",
         "Measured seconds, a row for each round and a column for each worker, empty where no "
-        "answer came: late workers are drawn from them, and times are printed.",
+        "answer came: calls take so long, instead of as long as those that were timed.",
     )
-    tasks: int | None = option(
-        COUNT,
-        "K",
-        "How many inputs are coded together. By default chosen too: the most whose error is at "
-        "most a tenth of the outputs' deviation.",
-    )
+    tasks: int | None = option(COUNT, "K", "How many inputs are coded together.")
     budget: float | None = option(
-        click.FloatRange(1),
-        "CALLS",
-        "Worker calls an input, N / K, at most; 3 by default, where K is chosen.",
+        click.FloatRange(0, min_open=True),
+        "SECONDS",
+        "That planning may take; by default a tenth of the job's, or 0.15, whichever is more.",
     )
     seed: int = option(click.IntRange(0), "SEED", "Of all random draws.", default=0)
     plot: Path | None = option(
@@ -82,27 +92,23 @@ class PlanOptions(SharedOptions):
 
 @click.command(cls=Command, params=parameters(PlanOptions))
 def plan(**options: Any) -> int:
-    """Measure on a sample which code has the smallest error, before many workers are used.
+    """Compare the ways to run a job, by some of its rows.
 
     MODEL is an ONNX file, or module:function in the current directory or on Python's path: it
-    takes a batch of rows and returns one row each, of scores and not of labels. INPUTS is a .npy or
-    .npz file with some rows like those to come, in a similar order; about 10 K of them are enough.
+    takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file with the rows of the
+    job, or some like those to come.
 
-    MODEL computes in one worker process the rows of the sample and the mixtures that each code makes
-    of them, some thousands of rows; how many is printed. "RMSE/sd" is the expected error in units of
-    the outputs' deviation, p95 an error that 95 % of waves stay below, cost the worker calls an input.
+    MODEL computes rows of INPUTS in one worker process while there is time, and its calls are timed.
+    The job is then run in virtual time: exactly with late calls sent again, with estimates of what is
+    missing at a deadline, with copies, and with codes. "time" is the median, "error" the root mean square
+    over all rows in standard deviations of the outputs, "calls" those that a row takes.
 
     \b
     Example:
       codedmap plan net.onnx some.npy \\
-        --workers 24 --stragglers 4
+        --workers 24
     """  # noqa: D301  click wants the backspace itself
     given = PlanOptions(**options)
-    if given.stragglers is None and given.latency_csv is None:
-        raise click.UsageError(
-            "How many workers will be late? Give --stragglers S, or --latency-csv FILE.csv.",
-            click.get_current_context(),
-        )
     with with_traceback(given.traceback), _plot_file(given.plot, given.force) as write:
         found = _planned(given)
         if given.plot is not None:
@@ -124,6 +130,9 @@ def _planned(options: PlanOptions) -> cm.Plan:
                 cm.engines.Resident(fn, pool),
                 rows,
                 workers=options.workers,
+                rows=options.rows,
+                error=options.error,
+                deadline=options.deadline,
                 tasks=options.tasks,
                 stragglers=options.stragglers,
                 latency=latency,
@@ -131,10 +140,10 @@ def _planned(options: PlanOptions) -> cm.Plan:
                 seed=options.seed,
                 engine=pool,
             )
-        except cm.NotEnoughAnswers as error:  # the only worker has failed
-            cause, where = error.__cause__ or error, f"for rows of {options.inputs}"
+        except cm.errors.RowFailed as error:
+            cause, where = error.__cause__, f"for row {error.row} of {options.inputs}"
             if isinstance(cause, cm.errors.WorkerLost):
-                problem = f"ended its process {where} ({cause}): call it on these rows in Python to see why"
+                problem = f"ended its process {where}: call it on this row in Python to see why"
             else:
                 problem = f"raised {type(cause).__name__} {where}: {cause}"
             raise cm.InvalidAnswer(f"{options.model} {problem}") from error

@@ -14,8 +14,6 @@ import numpy as np
 
 import codedmap as cm
 
-from ..contracts.inputs import checked_rows
-from ..planning.auto import auto
 from ..storage.store import output_at
 from .engines import engine_named
 from .files import archive_of, check_apart, check_name, rows_in, written
@@ -69,7 +67,7 @@ class RunOptions(SharedOptions):
         "K",
         "How many inputs are coded together. By default N - S; for replication N // (S + 1), so that "
         "any S workers may be lost; for uncoded N; for lagrange as many as the degree allows; "
-        "auto chooses.",
+        "not for auto.",
     )
     fill: str | None = option(
         click.Choice(["mean"]),
@@ -148,18 +146,34 @@ class RunOptions(SharedOptions):
         given = {name: getattr(self, name) for name in CODE_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
         code = code_named(self.code, self.workers, self.stragglers, self.tasks, given)
-        return {
-            "code": code,
-            "stop": rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline),
-            "hedge": hedge_named(code, self.hedge_after),
+        common = {
             "chunk": self.chunk,
             "progress": not self.quiet,
             "on_error": "record" if self.partial else "raise",
         }
+        hedge = hedge_named(code, self.hedge_after)
+        if self.code == "auto":
+            for name in ("tasks", "quorum", "hedge_after"):
+                if getattr(self, name) is not None:
+                    raise cm.InvalidArgument(
+                        f"--{name.replace('_', '-')} is what --code auto chooses: leave it out, or name a code"
+                    )
+            return {
+                "code": "auto",
+                "deadline": self.deadline,
+                "tolerance": self.tolerance,
+                **common,
+            }
+        stop = rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline)
+        return {"code": code, "stop": stop, "hedge": hedge, **common}
 
-    def model_for(self, code: cm.contracts.Code, rows: Any) -> tuple[Callable[[Any], Any], Any]:
+    def model_for(
+        self, code: cm.contracts.Code | str, rows: Any
+    ) -> tuple[Callable[[Any], Any], Any]:
         """The function, and the rows as it takes them."""
         fn, rows = model_named(self.model, rows, self.note, remote=self.engine != "local")
+        if isinstance(code, str):
+            return fn, rows
         code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
         return fn, rows
 
@@ -222,28 +236,17 @@ def _run_at_once(options: RunOptions) -> int:
             f"--resume is for outputs that are written as answers come, and {options.output} is written at the end: "
             "give it a name ending in .npy, or leave the option out"
         )
-    choice = ""
     with written("output", options.output, options.force) as write:
         start, call = engine_named(options.engine, options.workers), options.call()
         fn, rows = options.model_for(call["code"], rows_in(options.inputs, options.key))
         with start() as pool:
             kept = cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn
-            if options.code == "auto":
-                chosen = auto(
-                    kept,
-                    checked_rows(rows),
-                    pool,
-                    call["stop"],
-                    stragglers=options.stragglers,
-                    tasks=options.tasks,
-                )
-                call["code"], choice = chosen.code, f"\n  code       {chosen.choice}"
             result = cm.map(kept, rows, engine=pool, **call)
         if not options.partial:
             _check_none_missing(result)
-        arrays = archive_of(result, call["code"])
+        arrays = archive_of(result, result.code)
         write(lambda file: np.savez(file, **arrays))
-    options.summarise(f"{result}{choice}")
+    options.summarise(str(result))
     return _exit_code(options, result)
 
 

@@ -10,14 +10,7 @@ from ..errors import InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
-__all__ = ["check_finite", "check_unmasked", "checked_rows", "shaped_rows"]
-
-
-def checked_rows(inputs: Any, kind: str = "input") -> np.ndarray:
-    """Inputs as an array of rows (m, *x), m >= 1; raises `InvalidArgument` unless all are finite."""
-    rows = shaped_rows(inputs, kind)
-    check_finite(rows, kind)
-    return rows
+__all__ = ["check_finite", "check_unmasked", "shaped_rows"]
 
 
 def check_unmasked(inputs: Any, kind: str = "input") -> None:

@@ -19,7 +19,6 @@ from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed
 from ..estimation import Known
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
-from ..results.plan import Plan
 from ..results.status import Status
 from ..results.summary import (
     batches_are_arrays,
@@ -28,7 +27,7 @@ from ..results.summary import (
     failed_lookup,
     reason_and_steps,
 )
-from ..results.trees import Rows, blanked
+from ..results.trees import Rows, blanked, map_leaves
 from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
@@ -116,8 +115,8 @@ class CodedMap(MapJob):
         When `map` was called, by `time.monotonic`.
     show : callable
         Called with the `LiveJob` after each event.
-    plan : Plan, optional
-        By which the code was chosen.
+    answers : tree, optional
+        Those to the rows that are EXACT before.
     given : str
         What the rows were before they were made an array (`given_as`).
     log : list, optional
@@ -131,12 +130,14 @@ class CodedMap(MapJob):
         *,
         started: float | None = None,
         show: Callable[[LiveJob], None],
-        plan: Plan | None = None,
+        answers: Any = None,
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
-        self._settings, self._plan = settings, plan
+        self._settings = settings
         self._work = work = _CodedWork(settings, rows, given=given)
+        if answers is not None:
+            work.keep(answers)
         job = replace(
             coded_job(
                 settings.code,
@@ -196,7 +197,6 @@ class CodedMap(MapJob):
             failed=failed,
             learned=work.learned,
             code=self._settings.code,
-            plan=self._plan,
             hedges=live.scheduler.hedges,
         )
 
@@ -247,18 +247,32 @@ class _CodedWork:
             self.own = self._encode(0, 1).encoded.owner
         if isinstance(rows, JobRows) and not rows.ended:  # what is left over of a group waits
             self.groups = count // code.tasks
+        self._points: InputRows | None = None
+        """Inputs by which rows can be estimated: those in memory."""
+        if not isinstance(rows, JobRows):
+            self._points = InputRows(rows)
+        elif rows.store is None and not rows.inputs.lazy:
+            self._points = rows.inputs
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
         self._alone: Estimate | None = None
         self._pooled = (
             getattr(code, "job_estimates", False)
-            and isinstance(rows, np.ndarray)
+            and self._points is not None
             and not asks_stderr(settings.stop)  # estimates are those that the rule has seen
         )
         self._answered = np.zeros(len(self._status), dtype=bool)  # with an own input's answer
         self._mixtures: list[tuple[np.ndarray, np.ndarray]] = []
         self._without_stderr = False  # whether rows were estimated without a standard error
+
+    def keep(self, answers: Any) -> None:
+        """Take answers (m, *y) to the rows that are EXACT."""
+        exact = self._status == Status.EXACT
+        rows = np.flatnonzero(exact)
+        self._values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
+        self._answered |= exact
+        self._stderr = np.where(exact, 0.0, np.inf)
 
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
         """Which scheduler asks, and which job runs."""
@@ -532,11 +546,11 @@ class _CodedWork:
 
     def estimated(self, known: _Known, time_left: Callable[[], float]) -> _Known:
         """What is known, with rows that have no answer of their own estimated from all answers of the job."""
-        rows = self._input
-        if not self._pooled or not isinstance(rows, np.ndarray) or known.values.dtype.kind != "f":
+        rows = self._points
+        if not self._pooled or rows is None or known.values.dtype.kind != "f":
             return known
         lost = (known.status == Status.ESTIMATED) & ~self._answered
-        if not lost.any() or rows.dtype.kind not in "biuf" or time_left() < _SHORTEST:
+        if not lost.any() or not rows.numeric or time_left() < _SHORTEST:
             return known
         pairs = [pair for pair in self._mixtures if len(pair[0])]
         known_before = (getattr(self._settings.code, "known", None), self._settings.known)
@@ -549,7 +563,7 @@ class _CodedWork:
         )
         status = np.where(lost, Status.MISSING, known.status)
         found = estimate_missing(
-            InputRows(rows),
+            rows,
             status,
             lambda at: known.values[at],
             time_left,

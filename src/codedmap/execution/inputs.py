@@ -106,6 +106,12 @@ class InputRows:
         return self.dtype is not None and self.dtype.kind in "biuf"
 
     @property
+    def stackable(self) -> bool:
+        """Whether they are in memory as one array or list, as codes that copy take them."""
+        part = self._parts[0]
+        return len(self._parts) == 1 and isinstance(part, np.ndarray | list)
+
+    @property
     def row_bytes(self) -> int:
         """Of inputs that are one array."""
         assert self.dtype is not None

@@ -38,11 +38,20 @@ class MapJob:
         """What the job came to."""
         raise NotImplementedError
 
+    def then(self) -> MapJob | None:
+        """Another job, which computes the rest, once this one has ended."""
+        return None
+
+    def happened(self, live: LiveJob) -> None:
+        """Called after each event."""
+        self._show(live)
+
     def run(self) -> MapResult:
         """Run the job to its end."""
-        for _ in self.live.run(self._show):
+        for _ in self.live.run(self.happened):
             pass
-        return self.result()
+        job = self.then()
+        return self.result() if job is None else job.run()
 
     def stream(self, stack: ExitStack) -> Generator[MapResult, None, None]:
         """Results while the job runs, and the last one; the stack is closed at the end."""
@@ -52,20 +61,27 @@ class MapJob:
 
     async def arun(self) -> MapResult:
         """As `run`, while the event loop goes on."""
-        async with aclosing(self.live.arun(self._show)) as steps:
+        async with aclosing(self.live.arun(self.happened)) as steps:
             async for _ in steps:
                 pass
-        return await self._aresult()
+        job = self.then()
+        return await (self._aresult() if job is None else job.arun())
 
     async def astream(self) -> AsyncGenerator[MapResult, None]:
         """As `stream`, while the event loop goes on."""
         improved = _Improved(self)
-        async with aclosing(self.live.arun(self._show)) as steps:
+        async with aclosing(self.live.arun(self.happened)) as steps:
             async for _ in steps:
                 result = improved.result()
                 if result is not None:
                     yield result
-        yield await self._aresult()
+        job = self.then()
+        if job is None:
+            yield await self._aresult()
+            return
+        async with aclosing(job.astream()) as results:
+            async for result in results:
+                yield result
 
     async def _aresult(self) -> MapResult:
         """The result, made in another thread, which has ended when this has."""
@@ -79,13 +95,17 @@ class MapJob:
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
         with stack:
             improved = _Improved(self)
-            steps = self.live.run(self._show)
+            steps = self.live.run(self.happened)
             yield next(steps)
             for _ in steps:
                 result = improved.result()
                 if result is not None:
                     yield result
-            yield self.result()
+            job = self.then()
+            if job is None:
+                yield self.result()
+            else:
+                yield from job.stream(ExitStack())
 
 
 class _Improved:

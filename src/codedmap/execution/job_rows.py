@@ -55,13 +55,22 @@ class JobRows:
         Where answers are kept, by default in memory.
     shuffled : bool
         Whether rows are started in a random order.
+    status : ndarray, shape (m,), optional
+        What is known of rows that were computed before.
     """
 
     def __init__(
-        self, inputs: InputRows, store: RowStore | None = None, *, shuffled: bool = False
+        self,
+        inputs: InputRows,
+        store: RowStore | None = None,
+        *,
+        shuffled: bool = False,
+        status: np.ndarray | None = None,
     ) -> None:
         self.inputs, self.store = inputs, store
-        if store is None:
+        if status is not None:
+            self.status = status
+        elif store is None:
             self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         else:
             self.status = store.status

@@ -151,6 +151,13 @@ class LiveJob:
         return any(call.wanted for call in self._calls.values())
 
     @property
+    def waiting(self) -> list[tuple[Call, float]]:
+        """Calls that have begun and not ended, and for how long they have run."""
+        now = self.seconds
+        begun = [call for call in self._calls.values() if call.started <= now]
+        return [(call, now - call.started) for call in begun]
+
+    @property
     def busy(self) -> bool:
         """Whether something has happened that has not been dealt with."""
         return not self._events.empty()

@@ -404,6 +404,11 @@ class Scheduler:
         done = self.job.groups - self._left - self._failed
         return done, self._failed, running, len(self._hedged)
 
+    @property
+    def overhead(self) -> float:
+        """Least seconds of a call that were not spent in ``fn``."""
+        return self._times.overhead
+
     def _decoded(self, event: Decoded) -> None:
         raise AssertionError("without a code nothing is decoded")
 

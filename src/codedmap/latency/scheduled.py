@@ -19,7 +19,7 @@ from ..execution.scheduler import Call, Job
 from ..execution.virtual import Ending, run_virtually
 from .waits import Waits
 
-__all__ = ["scheduled"]
+__all__ = ["job_in_virtual_time", "scheduled"]
 
 _HEDGE = Hedge()
 
@@ -63,7 +63,7 @@ def scheduled(
             "them with model.calls(rng, waves, N, each)"
         )
     check_whole("rows", rows, 1)
-    job = _job(rows, code, stop, checked_hedge(hedge))
+    job = job_in_virtual_time(rows, code, stop, checked_hedge(hedge))
     waves, workers = calls.shape[1:]
     seconds, sent = np.empty(waves), np.empty(waves, dtype=int)
     for wave in range(waves):
@@ -85,7 +85,10 @@ def scheduled(
     return Waits(seconds, sent)
 
 
-def _job(rows: int, code: Code | None, stop: StoppingRule | None, hedge: Hedge | None) -> Job:
+def job_in_virtual_time(
+    rows: int, code: Code | None, stop: StoppingRule | None, hedge: Hedge | None
+) -> Job:
+    """What is to be scheduled for some rows, none of which there are."""
     if code is None:
         if stop is not None:
             raise InvalidArgument(f"stop={stop} is for codes here: give one, or leave it out")

@@ -1,6 +1,5 @@
-"""What stands behind the door `plan`.
+"""What stands behind `plan` and ``code="auto"``.
 
-`sampling` cuts a sample as `map` would and draws who is late, `replays` tries a code on it, `schemes`
-says which codes are tried and how they are tuned, `verdict` which one to use, `table` shows it.
-`asking` has the function compute in this process, `engine` on workers, and `auto` plans for a call of `map`.
+`pilot` holds what is known of a job after some of its rows, `times` draws how long its calls take, `replays` runs it in
+virtual time, `errors` says how far off estimates are, and `ways` compares the ways to run it.
 """

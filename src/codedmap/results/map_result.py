@@ -120,7 +120,7 @@ class MapResult:
         lines = [
             heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
             f"  rows       {self._rows()}",
-            *([] if self.plan is None else [f"  code       {self.plan.choice}"]),
+            *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
             *workers_lines({running: self.abandoned, "rejected": self.rejected}, self.failed),
         ]
         if self.hedges:
@@ -136,6 +136,7 @@ class MapResult:
         lines = [
             f"{len(self.status):,} rows in {self.seconds:.2f} s: {', '.join(counts)}; {self.outcome.value}",
             f"  calls      {self.calls}",
+            *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
         ]
         if self.failures:
             row, error = next(iter(self.failures.items()))

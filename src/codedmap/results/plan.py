@@ -7,163 +7,153 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..contracts.code import Code
-from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Plan", "PlanRow"]
 
-
-_DISPENSABLE = ("p95", "p50 s", "RMSE", "cost", "exact", "K", "labels", "p99 s")
+_EXACT = "exact with hedging"
+_LEAST = 1e-3
+"""Errors below this share of the outputs' deviation are called by it."""
+_DISPENSABLE = ("p99", "calls", "exact")
 """Columns in the order in which they are left out on a narrow terminal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanRow:
-    """One scheme, measured on the sample."""
+    """One way to run the job, and what is expected of it."""
 
     scheme: str
     """Its name."""
     code: Code | None
-    """For `map`; None for schemes that were left out. `Replication` and `Uncoded` wait for more than
-    N - S answers by default: with a fill give them ``stop=Quorum(N - S)``."""
-    tasks: int
-    """K."""
-    cost: float
-    """Worker calls a task."""
-    rmse: float
-    """Expected root mean square error of all rows, in the unit of the outputs; NaN if left out."""
-    rmse_p95: float
-    """Error that 95 % of waves stay below."""
-    agreement: float | None
-    """Share of rows whose largest output is the right one; None for a single output."""
+    """For `map`; None: without a code."""
+    deadline: float | None
+    """For `map`; None: without one."""
+    seconds: float
+    """Until the job has ended, the median."""
+    p99: float
+    """Within which 99 in 100 such jobs have ended."""
+    calls: float
+    """Calls a row, those of hedges included."""
     exact: float
     """Share of rows that are exact."""
-    p50: float | None
-    """Seconds until half of the waves are done, under the latency model; None without one."""
-    p99: float | None
-    """Seconds until 99 % are."""
-    waiting: float = 0.0
-    """Share of waves that have to wait for more than N - S answers. Such a scheme is recommended only if
-    there is no other."""
-    note: str = ""
-    """Why it was left out, or another remark."""
-    copying: bool = False
-    """Whether no payload is a mixture."""
+    error: float
+    """Root mean square error of all rows, in deviations of the outputs; NaN if nothing is known of it."""
+    range: tuple[float, float] | None = None
+    """Seconds between which 95 of 100 jobs end, where few calls were timed."""
+    most: float = 0.0
+    """The error if it does not fall with more answers than there were; NaN as ``error``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Which scheme to use, and the measurements of each; print it for the table.
+    """Ways to run a job: how long each takes, how exact it is, and which one to use. Print it for the table.
 
     Made by `plan`.
     """
 
     rows: tuple[PlanRow, ...]
-    """All schemes, the recommended one first, then by error."""
+    """The recommended one first, then by time."""
+    tasks: int
+    """Rows of the job."""
     workers: int
-    """N."""
     stragglers: int
-    """S."""
+    """S, of codes."""
     deviation: float
-    """Root mean square of the standard deviations of the outputs, to compare errors with; 0 if they are
-    constant."""
-    groups: int
-    """Groups of sample rows on which each scheme was tried."""
-    waves: int
-    """Straggler sets over which exact rows and waits were counted: all sets if there are at most
-    10,000; else, and under a latency model, drawn ones. Errors are measured on some 60 of them, or more."""
-    advice: str
-    """What to use, and why, in a sentence or two."""
-    computed: int = 0
-    """Rows that fn computed for the plan."""
-    seconds: float = 0.0
-    """Duration of planning."""
+    """Root mean square of the outputs' deviations; NaN where answers are no numbers."""
+    asked: float
+    """The largest error that is allowed, in deviations of the outputs."""
+    computed: int
+    """Rows that were answered for the plan."""
+    timed: int
+    """Calls that were timed."""
+    seconds: float
+    """Duration of planning, calls included."""
     remarks: tuple[str, ...] = ()
-    """Remarks on the sample."""
+    """What was noticed, and what was not looked at."""
 
     @property
-    def code(self) -> Code:
-        """The recommended code, with what it has learned from the sample."""
-        code = self.rows[0].code
-        if code is None:
-            raise InvalidArgument("no scheme in this plan is a code")
-        return code
+    def code(self) -> Code | None:
+        """The recommended code; None: none."""
+        return self.rows[0].code
+
+    @property
+    def deadline(self) -> float | None:
+        """The recommended deadline, in seconds; None: none."""
+        return self.rows[0].deadline
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `map` for the recommended way."""
+        found = {"code": self.code, "deadline": self.deadline}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def choice(self) -> str:
-        """The recommended scheme in a few words."""
+        """The recommended way in a few words."""
+        return _sentence(self.rows[0]).rstrip(".")
+
+    @property
+    def advice(self) -> str:
+        """What to use, and what else there is, in a few sentences."""
         best = self.rows[0]
-        text = f"{best.scheme}, {_many(best.tasks, 'task')}, {_many(self.stragglers, 'straggler')}"
-        if best.rmse > 0.0:
-            error = best.rmse / (self.deviation or 1.0)
-            text += f", expected error {error:.2g}" + " of the deviation" * (self.deviation > 0)
-        return f"{text} (planned on {_many(self.groups, 'group')})"
+        if best.scheme != _EXACT:
+            exact = next((row for row in self.rows if row.scheme == _EXACT), None)
+            first = "" if exact is None else f"{_sentence(exact)} "
+            return f"{first}{_sentence(best)} Worth it."
+        near = [
+            row for row in self.rows[1:] if row.error <= self.asked and row.seconds < best.seconds
+        ]
+        others = near or [row for row in self.rows[1:] if not math.isnan(row.error)]
+        if not others:
+            return f"{_sentence(best)}"
+        other = min(others, key=lambda row: row.seconds)
+        why = "" if other.error <= self.asked else f" More than the {_percent(self.asked)} allowed."
+        return f"{_sentence(best)} {_sentence(other)}{why} Not worth it."
 
     def __str__(self) -> str:
         return self.text()
 
     def text(self, width: int | None = None) -> str:
-        """The table as ``print`` shows it, or narrower: with fewer columns and folded notes.
+        """What ``print`` shows, or narrower: with fewer columns and folded sentences.
 
         Parameters
         ----------
         width : int, optional
-            Of the lines, in characters. Scheme and error are never left out.
+            Of the lines, in characters.
         """
         columns = self._columns()
         lines = _lines(columns)
         for title in _DISPENSABLE:
             if width is None or len(lines[0]) <= width:
                 break
-            columns.pop(title, None)
+            del columns[title]
             lines = _lines(columns)
-        every = "all " * (self.waves == math.comb(self.workers, self.stragglers) > 1)
         head = (
-            f"{_many(self.workers, 'worker')}, {_many(self.stragglers, 'straggler')}: "
-            f"{every}{self.waves:,} straggler sets on {_many(self.groups, 'group')} of sample rows; "
-            f"fn computed {_many(self.computed, 'row')}; {self.seconds:.1f} s"
+            f"{_many(self.tasks, 'row')} on {_many(self.workers, 'worker')}; planned in {self.seconds:.2g} s from "
+            f"{_many(self.computed, 'row')} answered and {_many(self.timed, 'call')} timed"
         )
-        notes = [f"  [{at}] {note}" for at, note in enumerate(self._notes(), 1)]
-        words = [*notes, *(f"  {remark}" for remark in self.remarks), self.advice]
+        words = [self.advice, head, *self.remarks]
         if width is not None:
-            head, *words = (_folded(text, width) for text in (head, *words))
-        return "\n".join([head, *(line.rstrip() for line in lines), *words])
-
-    def _notes(self) -> list[str]:
-        return list(dict.fromkeys(row.note for row in self.rows if row.note))
+            words = [textwrap.fill(one, max(20, width), break_on_hyphens=False) for one in words]
+        return "\n".join([words[0], *(line.rstrip() for line in lines), *words[1:]])
 
     def _columns(self) -> dict[str, list[str]]:
         """The cells of the table by the head of their column."""
-        rows, notes = self.rows, self._notes()
-        marks = [f" [{notes.index(row.note) + 1}]" if row.note else "" for row in rows]
-        unit = self.deviation or float("nan")
-        cells = {
-            "scheme": [f"{row.scheme}{mark}" for row, mark in zip(rows, marks, strict=True)],
-            "K": [str(row.tasks) for row in rows],
-            "cost": [f"{row.cost:.2f}" for row in rows],
-            "RMSE": [_number(row.rmse) for row in rows],
-            "RMSE/sd": [_number(row.rmse / unit) for row in rows],
-            "p95": [_number(row.rmse_p95) for row in rows],
+        rows = self.rows
+        return {
+            "way": [row.scheme for row in rows],
+            "time": [_time(row) for row in rows],
+            "p99": [_seconds(row.p99) for row in rows],
+            "calls": [f"{row.calls:.2f}" for row in rows],
             "exact": [_share(row.exact) for row in rows],
+            "error": [_error(row) for row in rows],
         }
-        if any(row.agreement is not None for row in rows):
-            cells["labels"] = [_share(row.agreement) for row in rows]
-        if any(row.p50 is not None for row in rows):
-            cells["p50 s"] = [_seconds(row.p50) for row in rows]
-            cells["p99 s"] = [_seconds(row.p99) for row in rows]
-        if not self.deviation:
-            del cells["RMSE/sd"]
-        return cells
 
     def plot(self, ax: Any = None) -> Axes:
-        """Error of each scheme, its cost, and its p99 where that is known.
-
-        An open circle at the left end marks an error too small to draw.
+        """Time and error of each way; exact ones are drawn at the left edge.
 
         Parameters
         ----------
@@ -178,38 +168,34 @@ class Plan:
 
         if ax is None:
             ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")[1]
-        shown = [row for row in self.rows if np.isfinite(row.rmse)]
-        unit = self.deviation or 1.0
-        least = 1e-4 * unit
-        shown.sort(key=lambda row: row.rmse)
-        names = [row.scheme for row in shown]
-        errors = np.array([max(row.rmse, least) for row in shown]) / unit
-        high = np.array([max(row.rmse_p95, least) for row in shown]) / unit
-        at = np.arange(len(shown))[::-1]
-        for y, row, error, worst in zip(at, shown, errors, high, strict=True):
+        for row in self.rows:
+            if not math.isfinite(row.seconds) or math.isnan(row.error):
+                continue
             color = "C1" if row is self.rows[0] else "C0"
-            ax.plot([error, worst], [y, y], color=color, lw=2, solid_capstyle="round")
-            ax.plot(error, y, "o", color=color, mfc=color if row.rmse > least else "white")
-            label = "  exact, " if row.rmse == 0.0 else "  "
-            label += f"{row.cost:.1f} calls a task"
-            if row.p99 is not None:
-                label += f", p99 {_seconds(row.p99)}" + " s" * bool(np.isfinite(row.p99))
-            ax.annotate(
-                label, (worst, y), va="center", fontsize=8, color="0.35", annotation_clip=False
-            )
-        ax.set_yticks(at, names)
-        ax.set_xscale("log")
-        low, top = ax.get_xlim()
-        ax.set_xlim(low, top * (top / low) ** 0.45)
-        ax.set_xlabel(
-            "error / deviation of the outputs: expected (dot) to 95th percentile of waves"
-        )
-        title = f"{_many(self.workers, 'worker')}, {_many(self.stragglers, 'straggler')}"
-        ax.set_title(title, loc="left")
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+            error = max(row.error, _LEAST)
+            ax.plot([error, max(error, row.most)], [row.seconds] * 2, color=color)
+            ax.plot(error, row.seconds, "o", color=color)
+            ax.annotate(f"  {row.scheme}", (error, row.seconds), fontsize=8, color="0.35")
+        ax.set(xscale="log", xlabel="error / deviation of the outputs", ylabel="seconds")
+        ax.set_ylim(bottom=0.0)
         drawn: Axes = ax
         return drawn
+
+
+def _sentence(row: PlanRow) -> str:
+    name = row.scheme[0].upper() + row.scheme[1:]
+    if row.scheme == _EXACT:
+        return f"{name}: {_time(row)}."
+    at = (
+        f"{name} at {_seconds(row.deadline)}"
+        if row.deadline is not None
+        else f"{name}: {_time(row)}"
+    )
+    if row.exact == 1.0:
+        error = "exact"
+    else:
+        error = "unknown error" if math.isnan(row.error) else f"{_error(row)} error"
+    return f"{at}{':' if row.deadline is not None else ','} {error}, {row.calls:.1f} calls a row."
 
 
 def _lines(columns: dict[str, list[str]]) -> list[str]:
@@ -226,24 +212,34 @@ def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 
-def _folded(text: str, width: int) -> str:
-    indent = "      " if text.startswith(" ") else ""
-    return textwrap.fill(text, max(20, width), subsequent_indent=indent, break_on_hyphens=False)
+def _error(row: PlanRow) -> str:
+    if math.isnan(row.error):
+        return "unknown"
+    if row.most > 2.0 * max(row.error, _LEAST):
+        return f"{_percent(row.error).removesuffix(' %')} to {_percent(row.most)}"
+    return _percent(row.error)
 
 
-def _number(value: float) -> str:
-    if np.isnan(value):
-        return "-"
-    return "0" if value == 0 else f"{value:.3g}"
+def _percent(value: float) -> str:
+    if value == 0.0:
+        return "0"
+    return f"{100 * value:.2g} %" if value >= _LEAST else f"< {100 * _LEAST:g} %"
 
 
-def _share(value: float | None) -> str:
-    if value is None or np.isnan(value):
-        return "-"
+def _share(value: float) -> str:
     return f"{min(value, 0.999) if value < 1 else value:.1%}"  # not all is never shown as all
 
 
+def _time(row: PlanRow) -> str:
+    if row.range is None or not math.isfinite(row.seconds):
+        return _seconds(row.seconds)
+    low, high = (_seconds(end) for end in row.range)
+    return high if low == high else f"{low.removesuffix(' s')} to {high}"
+
+
 def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if np.isfinite(value) else "never"
+    if value is None or not math.isfinite(value):
+        return "never"
+    if value >= 1.0:
+        return f"{value:.0f} s" if value >= 100.0 else f"{value:.1f} s"
+    return f"{value:.2g} s"

@@ -1,0 +1,104 @@
+"""What is known of a job after some of its rows: inputs, answers, and how long calls took."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..execution.inputs import InputRows
+from ..results.trees import leaves
+
+__all__ = ["Pilot", "Timed", "numbers"]
+
+_SEEN = 1000
+"""Inputs without an answer that are looked at."""
+
+
+class Timed(NamedTuple):
+    """A call that was timed."""
+
+    worker: Hashable
+    rows: int
+    seconds: float
+    ended: bool = True
+    """If not, it has run for so long."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pilot:
+    """Answers and times of some rows of a job."""
+
+    answered: int
+    """Rows."""
+    timed: Sequence[Timed]
+    points: np.ndarray
+    """(n, d): inputs that have an answer; none where inputs or answers are no numbers, or some are not finite."""
+    answers: np.ndarray
+    """(n, q)."""
+    others: np.ndarray
+    """(u, d): inputs without an answer, some of them."""
+    shape: tuple[int, ...]
+    """Of an input."""
+    copied: bool
+    """Whether inputs can be copied by a code."""
+    mixed: bool
+    """Whether they can be mixed, and answers interpolated."""
+    overhead: float = 0.0
+    """Seconds of a call that are not spent in ``fn``."""
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        inputs: InputRows,
+        exact: np.ndarray,
+        values: Any,
+        timed: Sequence[Timed],
+        *,
+        overhead: float = 0.0,
+        remarks: tuple[str, ...] = (),
+    ) -> Pilot:
+        """Of a job whose rows ``exact`` (m,) bool have answers, ``values`` (m, *y) or a tree of these."""
+        rows, others = np.flatnonzero(exact), np.flatnonzero(~exact)
+        others = np.sort(np.random.default_rng(0).permutation(others)[:_SEEN])
+        columns = [np.asarray(leaf)[rows] for leaf in leaves(values)] if len(rows) else []
+        answers = numbers(columns, len(rows))
+        points = unseen = np.zeros((0, 0))
+        if inputs.numeric and answers is not None:
+            points = inputs.points(rows)
+            unseen = inputs.points(others) if len(others) else points[:0]
+        if answers is None or not (np.isfinite(points).all() and np.isfinite(unseen).all()):
+            points = answers = unseen = np.zeros((0, 0))
+        elif not len(points):
+            answers = points
+        sound = np.asarray(np.isfinite(answers).all(axis=1))
+        if not sound.all():
+            text = f"{(~sound).sum()} of {len(sound)} answers are not finite, and tell nothing of errors"
+            remarks = (*remarks, text)
+        dtype = inputs.dtype
+        return cls(
+            answered=len(rows),
+            timed=timed,
+            points=points[sound],
+            answers=answers[sound],
+            others=unseen,
+            shape=() if dtype is None else tuple(inputs.form[0][1]),
+            copied=inputs.stackable,
+            mixed=dtype is not None
+            and dtype.kind == "f"
+            and [column.dtype.kind for column in columns] == ["f"]
+            and len(points) > 0,
+            overhead=overhead,
+            remarks=remarks,
+        )
+
+
+def numbers(columns: Sequence[np.ndarray], rows: int) -> np.ndarray | None:
+    """Answers of several parts as rows of numbers (n, q); None if some are none, and cannot be estimated."""
+    if not columns or any(column.dtype.kind not in "biuf" for column in columns):
+        return None
+    parts = [column.reshape(rows, -1) for column in columns]
+    return np.concatenate(parts, axis=1).astype(np.float64)

@@ -1,0 +1,136 @@
+"""How long the calls of a job take in virtual time: drawn from calls that were timed, or from a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from ..execution.scheduler import Call
+from ..execution.virtual import Ending
+from ..latency import LatencyModel
+from .pilot import Timed
+
+__all__ = ["Drawn", "Measured", "Times"]
+
+_EACH = 16
+"""Calls of a worker that are drawn from a model; later ones take the same times again."""
+_SPREAD = 1.4826
+"""Of a normal distribution, over its median absolute deviation."""
+
+Times = Callable[[Call, float], Ending]
+
+
+class Measured:
+    """Times of calls that were timed: each worker at its own speed, and calls as slow or fast as some that was.
+
+    A call that has not ended counts as twice as long as it has run. What workers differ by beyond chance is their
+    speed; medians of a few calls are shrunk towards that of all.
+
+    Parameters
+    ----------
+    timed : sequence of Timed
+        At least one.
+    workers : int
+        N.
+    lost : int
+        Workers that never answer.
+    seed : int
+    overhead : float
+        Seconds of a call that are not spent in the function.
+    """
+
+    def __init__(
+        self, timed: Sequence[Timed], workers: int, lost: int, seed: int, overhead: float
+    ) -> None:
+        self.overhead = overhead
+        usual = max((call.seconds / call.rows for call in timed if call.ended), default=0.0)
+        known = [c for c in timed if c.ended or c.seconds / c.rows > usual]
+        each = np.array([(1 if c.ended else 2) * max(c.seconds, 1e-9) / c.rows for c in known])
+        self._rows = np.array([float(call.rows) for call in known])
+        self._speeds, own = _speeds([call.worker for call in known], each)
+        self._each = each / own
+        self.workers, self._lost, self._seed = workers, lost, seed
+        self.mean = float((self._each * self._rows).sum() / self._rows.sum())
+        """Seconds a row."""
+        self.rate = (workers - lost) * float((1.0 / self._speeds).mean()) / self.mean
+        """Rows a second, of all workers."""
+
+    def replay(self, number: int, *, slower: bool = False) -> Times:
+        """Times of one job. Each job has its own resample of the calls, so that jobs differ by what few calls leave open.
+
+        ``slower``: as if one row more had been timed, and had taken ten times as long as the slowest.
+        """
+        rng = np.random.default_rng([self._seed, number])
+        size = len(self._each)
+        calls = rng.integers(size, size=size)
+        each, rows = self._each[calls], self._rows[calls]
+        if slower:
+            each, rows, size = (
+                np.append(each, 10.0 * self._each.max()),
+                np.append(rows, 1.0),
+                size + 1,
+            )
+        share = np.cumsum(rows / rows.sum())
+        enough = len(self._speeds) >= self.workers
+        speeds = rng.choice(self._speeds, self.workers, replace=not enough)
+        speeds[rng.permutation(self.workers)[: self._lost]] = np.inf
+
+        def ending(call: Call, now: float) -> Ending:
+            drawn = each[np.minimum(np.searchsorted(share, rng.random(call.groups)), size - 1)]
+            return Ending(float(drawn.sum() * speeds[call.worker]))  # type: ignore[call-overload]
+
+        return ending
+
+
+class Drawn:
+    """Times drawn from a latency model, for each row of a call.
+
+    Parameters
+    ----------
+    latency : LatencyModel
+    workers, seed
+        As for `Measured`.
+    jobs : int
+        How many are drawn.
+    """
+
+    def __init__(self, latency: LatencyModel, workers: int, seed: int, jobs: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.overhead = 0.0
+        self._calls = latency.calls(rng, jobs, workers, _EACH)
+        self.mean = float(self._calls[np.isfinite(self._calls)].mean())
+        self.workers, self.rate = workers, workers / self.mean
+
+    def replay(self, number: int, *, slower: bool = False) -> Times:
+        """Times of one job."""
+        times = self._calls[:, number % self._calls.shape[1]]
+        made: Counter[Hashable] = Counter()
+
+        def ending(call: Call, now: float) -> Ending:
+            begin = made[call.worker]
+            made[call.worker] += call.groups
+            places = np.arange(begin, made[call.worker]) % len(times)
+            return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
+
+        return ending
+
+
+def _speeds(workers: Sequence[Hashable], each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each worker by how much its calls are slower than usual, and the same for each call."""
+    logs = np.log(each)
+    middle = float(np.median(logs))
+    by = {worker: number for number, worker in enumerate(dict.fromkeys(workers))}
+    whose = np.array([by[worker] for worker in workers])
+    counts = np.bincount(whose)
+    medians = np.array([np.median(logs[whose == number]) for number in range(len(by))])
+    within = _SPREAD * float(np.median(np.abs(logs - medians[whose])))
+    # The variance of a median is π/2 that of a mean.
+    chance = np.pi / 2.0 * within**2 / counts
+    between = (
+        max(0.0, float(((medians - middle) ** 2 - chance).mean())) if counts.min() > 1 else 0.0
+    )
+    kept = between / (between + chance) if between else np.zeros(len(by))
+    speeds = np.exp(kept * (medians - middle))
+    return speeds, speeds[whose]

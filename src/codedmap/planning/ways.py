@@ -1,0 +1,353 @@
+"""The ways to run a job, what each comes to, and which one to use."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import codes as table
+from ..codes import Replication, Uncoded
+from ..contracts.code import Code
+from ..contracts.memory import check_memory
+from ..errors import CodedmapError, InvalidArgument
+from ..latency import LatencyModel
+from ..results.plan import Plan, PlanRow
+from .errors import Errors
+from .pilot import Pilot
+from .replays import Coded, Exact, every_set, exact_share, run_coded, run_exact
+from .times import Drawn, Measured
+
+__all__ = ["ERROR", "Question", "budget_of", "planned"]
+
+ERROR = 0.05
+"""The error that is allowed where none is said, in deviations of the outputs."""
+
+_SHARE, _LEAST = 0.1, 0.15
+"""Of the job's time, and seconds, that planning may take, whichever is more."""
+_FEWEST, _FIRST, _MOST = 3, 10, 200
+"""Jobs in virtual time: at least, before errors are looked at, and at most."""
+_ENOUGH = 200
+"""Timed calls from which times are no ranges."""
+_CODED = 8
+_DECODED = 200
+"""Straggler sets of which it is looked at whether a code can be decoded without them."""
+_STEP = 1.1
+"""From one share of rows with an answer to the next that is looked at."""
+_COMPUTING = 0.9
+"""Of a deadline; the rest is for estimates."""
+_AS_FAST = 1.1
+"""Exact with hedging is used if nothing is faster by more than this factor."""
+_NOTHING = 0.05
+"""And by more seconds."""
+_LATE = 5
+"""One worker in so many may be late where it is not said."""
+_CAUTION = 1.5
+"""The factor by which an error that is expected must be smaller than one that is allowed."""
+_SUPPOSED = 4.0
+"""Times as many answers as there are: from here on an error that is supposed to fall is not relied on."""
+_NUMBERS = ("tasks", "workers", "stragglers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be run, and what is asked for."""
+
+    rows: int
+    """m."""
+    workers: int
+    """N."""
+    error: float
+    """The largest that is allowed, in deviations of the outputs."""
+    tolerance: float | None = None
+    """The largest error of estimated rows, in the unit of the outputs."""
+    deadline: float | None = None
+    tasks: int | None = None
+    stragglers: int | None = None
+    latency: LatencyModel | None = None
+    codes: Sequence[tuple[str, Code]] | None = None
+    coded: bool = True
+    """Whether codes may be used."""
+    seed: int = 0
+
+
+def budget_of(rows: int, answered: int, seconds: float) -> float:
+    """Seconds that planning may take, where so many rows were answered in so many seconds."""
+    return max(_LEAST, _SHARE * rows * seconds / max(1, answered))
+
+
+def planned(ask: Question, pilot: Pilot, *, budget: float, spent: Callable[[], float]) -> Plan:
+    """Compare the ways to run a job.
+
+    Parameters
+    ----------
+    ask : Question
+    pilot : Pilot
+        At least one call that has ended.
+    budget : float
+        Seconds.
+    spent : callable
+        Of it so far.
+    """
+    maker = _Ways(ask, pilot, budget, spent)
+    return maker.plan()
+
+
+class _Ways:
+    def __init__(
+        self, ask: Question, pilot: Pilot, budget: float, spent: Callable[[], float]
+    ) -> None:
+        self.ask, self.pilot, self.budget, self.spent = ask, pilot, budget, spent
+        self.late = -(-ask.workers // _LATE) if ask.workers > 1 else 0
+        if ask.stragglers is not None:
+            self.late = ask.stragglers
+        self.times: Measured | Drawn
+        if ask.latency is None:
+            self.times = Measured(
+                pilot.timed, ask.workers, ask.stragglers or 0, ask.seed, pilot.overhead
+            )
+        else:
+            self.times = Drawn(ask.latency, ask.workers, ask.seed, _MOST)
+        self.few = ask.latency is None and sum(call.ended for call in pilot.timed) < _ENOUGH
+        self.slower = Exact(ask.rows, self.times.rate)
+        """Jobs as slow as they may be, where few calls were timed."""
+        self.unseen: list[str] = []
+        self.remarks = list(pilot.remarks)
+
+    def left(self) -> float:
+        return self.budget - self.spent()
+
+    def plan(self) -> Plan:
+        ask, pilot = self.ask, self.pilot
+        jobs = Exact(ask.rows, self.times.rate)
+        begun = time.perf_counter()
+        number = 0
+        while number < _FEWEST or (number < _FIRST and self.left() > 0.7 * self.budget):
+            run_exact(jobs, self.times, number)
+            number += 1
+        each = (time.perf_counter() - begun) / number
+        codes = list(self._codes())
+        copies = [(name, code) for name, code in codes if isinstance(code, Replication | Uncoded)]
+        others = [(name, code) for name, code in codes if (name, code) not in copies]
+        seconds = ask.deadline or float(np.median(jobs.seconds))
+        rest = 0.3 * self.left()
+        ways = [self._exact(jobs), *self._coded(copies)]
+        self.errors = Errors(pilot, ask.seed, seconds, lambda: self.left() - rest)
+        ways += self._estimated(jobs)
+        ways += self._coded(others)
+        begun_with = number
+        while number < _MOST and self.left() > 2.0 * each:
+            run_exact(jobs, self.times, number)
+            number += 1
+        if self.few:
+            for extra in range(_FEWEST):
+                run_exact(self.slower, self.times, extra, slower=True)
+        if number > begun_with or self.few:
+            ways[0] = self._exact(jobs)
+        self._note_unknown()
+        best = self._best(ways)
+        others_by_time = sorted((w for w in ways if w is not best), key=lambda way: way.seconds)
+        if self.unseen:
+            names = ", ".join(self.unseen)
+            self.remarks.append(
+                f"not looked at within {self.budget:.2g} s: {names}; give a larger budget="
+            )
+        return Plan(
+            (best, *others_by_time), ask.rows, ask.workers, self.late, self.errors.deviation, ask.error,
+            pilot.answered, sum(call.ended for call in pilot.timed), self.spent(), tuple(self.remarks),
+        )  # fmt: skip
+
+    def _note_unknown(self) -> None:
+        pilot = self.pilot
+        if not self.errors.known:
+            reason = (
+                f"{pilot.answered} answered rows say too little of errors"
+                if len(pilot.points) == pilot.answered
+                else "inputs or answers are no arrays of finite numbers, so that nothing is estimated"
+            )
+            self.remarks.append(f"{reason}: only exact ways are recommended")
+        if self.few:
+            count = sum(call.ended for call in pilot.timed)
+            self.remarks.append(
+                f"times are ranges, because {count} calls were timed and {_ENOUGH} are needed"
+            )
+
+    # Ways ---------------------------------------------------------------------------------------------
+
+    def _exact(self, jobs: Exact) -> PlanRow:
+        return self._row("exact with hedging", jobs.seconds, jobs.calls, 1.0, 0.0)
+
+    def _estimated(self, jobs: Exact) -> Iterator[PlanRow]:
+        """Estimates at a deadline: the one that is given, or the first at which the error is small enough."""
+        ask = self.ask
+        if not self.errors.known:
+            return
+        share, found = 1.0 / _STEP, None
+        while share * ask.rows >= max(2.0, self.errors.fewest):
+            ends = float(np.median(jobs.answered(share)))
+            if ask.deadline is None and ends / _COMPUTING < self.errors.shortest:
+                break
+            way = ends / _COMPUTING, share, *self._error(1.0 - share, share * ask.rows)
+            if ask.deadline is None and found is not None and not self._allowed(*way[2:], share):
+                break
+            found = way
+            if ask.deadline is not None and way[0] <= ask.deadline:
+                break
+            share /= _STEP
+        if found is None:
+            return
+        deadline, share, error, most = found
+        deadline = ask.deadline or deadline
+        calls = min(1.0, share + ask.workers / ask.rows)
+        yield self._row(
+            "estimates at a deadline",
+            [deadline],
+            [calls],
+            share,
+            error,
+            most=most,
+            deadline=deadline,
+        )
+
+    def _coded(self, codes: Sequence[tuple[str, Code]]) -> Iterator[PlanRow]:
+        for at, (name, code) in enumerate(codes):
+            until = self.left() * (1.0 - 1.0 / (len(codes) - at))
+            if self.left() <= 0.0:
+                self.unseen.append(name)
+                continue
+            try:
+                check_memory(
+                    self.ask.rows, 8 * math.prod(self.pilot.shape), code.tasks, code.workers
+                )
+                row = self._of_code(name, code, until)
+            except CodedmapError as error:
+                self.remarks.append(f"{name} cannot be used: {str(error).partition(': ')[0]}")
+                continue
+            yield row
+
+    def _codes(self) -> Iterator[tuple[str, Code]]:
+        ask, pilot = self.ask, self.pilot
+        if ask.codes is not None:
+            yield from ask.codes
+            return
+        workers, late = ask.workers, self.late
+        if not ask.coded or not pilot.copied or workers < 2 or ask.rows < 2:
+            return
+        tasks = min(ask.tasks or workers // 2, ask.rows)
+        if workers >= 2 * tasks:
+            yield "copies", Replication(tasks, workers)
+        tasks = min(ask.tasks or workers - late, ask.rows)
+        if not late or not pilot.mixed:
+            return
+        for name in table.__all__:
+            kind: Any = getattr(table, name)
+            if (
+                kind in (Uncoded, Replication)
+                or not hasattr(kind, "encode")
+                or inspect.isabstract(kind)
+            ):
+                continue
+            taken = inspect.signature(kind).parameters.values()
+            if {one.name for one in taken if one.default is one.empty} == set(_NUMBERS):
+                try:
+                    yield name, kind(tasks, workers, late)
+                except InvalidArgument as error:
+                    self.remarks.append(f"{name} cannot be used: {str(error).partition(': ')[0]}")
+
+    def _of_code(self, name: str, code: Code, until: float) -> PlanRow:
+        """What a code comes to, found while more than ``until`` seconds of the budget are left."""
+        ask, found = self.ask, Coded()
+        number = 0
+        while number < _FEWEST or (number < _CODED and self.left() > until):
+            run_coded(found, code, ask.rows, self.times, number)
+            number += 1
+        share = float(np.mean(found.exact))
+        late = min(code.stragglers, code.workers - 1)
+        every, total = every_set(code.workers, late, ask.seed)
+        lost = ask.stragglers is not None and ask.latency is None
+        if lost and all(found.decodable(frozenset(some)) for some in every[:_DECODED].tolist()):
+            share = exact_share(found.own, code.tasks, every)
+            if total > len(every):
+                remark = f"of {total:,} straggler sets {len(every):,} were drawn"
+                self.remarks += [remark] if remark not in self.remarks else []
+        if share == 1.0:
+            return self._row(name, found.seconds, found.calls, 1.0, 0.0, code=code)
+        if getattr(code, "job_estimates", False):
+            answers = share * ask.rows + float(np.mean(found.mixtures))
+            error, most = self._error(1.0 - share, answers)
+        else:
+            error, looked = self.errors.decoded(
+                code, self.pilot.shape, every, lambda: self.left() > until
+            )
+            share, most = 0.0, error
+            if 0 < looked < len(every):
+                left = len(every) - looked
+                self.unseen.append(f"{left:,} of {len(every):,} straggler sets of {name}")
+        return self._row(name, found.seconds, found.calls, share, error, most=most, code=code)
+
+    # What they come to --------------------------------------------------------------------------------
+
+    def _error(self, lost: float, answers: float) -> tuple[float, float]:
+        """Error of all rows if a share of them is estimated from so many answers, and the most that it may be."""
+        share = math.sqrt(lost)
+        return share * self.errors.of(answers), share * self.errors.without_more(answers)
+
+    def _allowed(self, error: float, most: float, share: float) -> bool:
+        ask = self.ask
+        if math.isnan(error):
+            return False
+        if share < 1.0:
+            error *= _CAUTION
+        if share * ask.rows > _SUPPOSED * len(self.pilot.points):
+            error = max(error, math.sqrt(error * most))
+        if ask.tolerance is not None:
+            estimated = error / math.sqrt(1.0 - share) if share < 1.0 else 0.0
+            return estimated * self.errors.deviation <= ask.tolerance
+        return error <= ask.error
+
+    def _best(self, rows: list[PlanRow]) -> PlanRow:
+        """The fastest that is exact enough; with a deadline, the most exact that is fast enough."""
+        exact, deadline = rows[0], self.ask.deadline
+        if deadline is not None:
+            in_time = [r for r in rows if r.seconds <= deadline and not math.isnan(r.error)]
+            if not in_time or exact.p99 <= deadline:
+                return exact
+            return min(in_time, key=lambda row: (row.error, row.calls))
+        allowed = [row for row in rows if self._allowed(row.error, row.most, row.exact)]
+        fastest = min(row.seconds for row in allowed)
+        as_fast = max(_AS_FAST * fastest, fastest + _NOTHING)
+        near = [row for row in allowed if row.seconds <= as_fast]
+        if exact in near:
+            return exact
+        return min(near, key=lambda row: (row.seconds > 1.05 * fastest, row.calls, row.error))
+
+    def _row(
+        self,
+        name: str,
+        seconds: Sequence[float],
+        calls: Sequence[float],
+        exact: float,
+        error: float,
+        *,
+        most: float | None = None,
+        code: Code | None = None,
+        deadline: float | None = None,
+    ) -> PlanRow:
+        ends = np.sort(np.asarray(seconds))
+        middle, high = (float(ends[math.ceil(q * len(ends)) - 1]) for q in (0.5, 0.99))
+        between = None
+        if self.few and deadline is None:
+            worst = [] if code is not None else self.slower.seconds
+            between = (
+                float(ends[int(0.025 * len(ends))]),
+                max(float(ends[math.ceil(0.975 * len(ends)) - 1]), *worst, 0.0),
+            )
+        return PlanRow(
+            name, code, deadline, middle, high, float(np.mean(calls)), exact, error, between,
+            error if most is None else max(error, most),
+        )  # fmt: skip

@@ -1,0 +1,222 @@
+"""Plans from what is known of some rows: no engine, no clock but that of planning."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.execution.inputs import InputRows
+from codedmap.planning.errors import Errors
+from codedmap.planning.pilot import Pilot, Timed
+from codedmap.planning.replays import every_set, exact_share
+from codedmap.planning.times import Measured
+from codedmap.planning.ways import Question, planned
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(-1, 1, (400, 3))
+SMOOTH = np.tanh(X @ RNG.normal(size=(3, 2)))
+WAVY = np.sin(4 * X[:, :1]) * X[:, 1:2] + X[:, 2:]
+NOISE = RNG.normal(size=(400, 1))
+
+
+def pilot(rows=200, answers=SMOOTH, seconds=None, inputs=X):
+    exact = np.zeros(len(inputs), dtype=bool)
+    exact[RNG.permutation(len(inputs))[:rows]] = True
+    seconds = RNG.exponential(0.2, rows) + 1.0 if seconds is None else seconds
+    timed = [Timed(number % 8, 1, float(s)) for number, s in enumerate(seconds)]
+    return Pilot.of(InputRows(inputs), exact, answers, timed)
+
+
+def plan(known, *, budget=20.0, spent=lambda: 0.0, **ask):
+    question = Question(**{"rows": 400, "workers": 8, "error": 0.05, **ask})
+    return planned(question, known, budget=budget, spent=spent)
+
+
+def way(found, scheme):
+    [row] = [row for row in found.rows if row.scheme == scheme]
+    return row
+
+
+def test_every_way_is_compared_and_the_fastest_that_is_exact_enough_comes_first():
+    found = plan(pilot())
+    assert {row.scheme for row in found.rows} == {
+        "exact with hedging", "estimates at a deadline", "copies", "KernelCode", "SplineCode", "BerrutCode",
+    }  # fmt: skip
+    best = found.rows[0]
+    assert best.scheme == "estimates at a deadline"
+    assert best.error < 0.05
+    assert best.seconds < 0.9 * way(found, "exact with hedging").seconds
+    assert found.options == {"deadline": best.deadline}
+    times = [row.seconds for row in found.rows[1:]]
+    assert times == sorted(times)
+
+
+def test_where_nothing_can_be_estimated_every_row_is_computed():
+    found = plan(pilot(answers=NOISE))
+    assert found.rows[0].scheme == "exact with hedging"
+    assert found.advice.endswith("More than the 5 % allowed. Not worth it.")
+    assert way(found, "estimates at a deadline").error == pytest.approx(
+        0.3, abs=0.06
+    )  # of one in eleven
+
+
+def test_an_error_of_0_asks_for_exact_rows():
+    found = plan(pilot(), error=0.0)
+    assert found.rows[0].exact == 1.0
+
+
+def test_a_tolerance_is_of_estimated_rows_in_their_unit():
+    deviation = np.sqrt((SMOOTH.std(axis=0) ** 2).mean())
+    loose, tight = (plan(pilot(), tolerance=share * deviation) for share in (0.2, 1e-9))
+    assert loose.rows[0].scheme == "estimates at a deadline"
+    assert tight.rows[0].exact == 1.0
+
+
+def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
+    exact = way(plan(pilot()), "exact with hedging")
+    assert plan(pilot(), deadline=2 * exact.p99).rows[0].scheme == "exact with hedging"
+    found = plan(pilot(), deadline=0.6 * exact.seconds)
+    assert found.options == {"deadline": 0.6 * exact.seconds}
+    assert found.rows[0].exact == pytest.approx(0.54, abs=0.08)
+
+
+def test_times_are_those_of_the_scheduler_with_these_calls():
+    found = way(plan(pilot(seconds=np.full(400, 2.0), rows=400)), "exact with hedging")
+    assert found.seconds == pytest.approx(100.0)  # 50 rounds
+    assert found.p99 == pytest.approx(100.0)
+    assert found.range is None
+
+
+def test_copies_are_waited_for_with_workers_that_never_answer():
+    found = way(plan(pilot(rows=400), stragglers=2, budget=60), "copies")
+    assert found.exact == 1.0
+    assert math.isfinite(found.seconds)
+
+
+@pytest.mark.parametrize(("workers", "late"), [(8, 2), (12, 3)])
+def test_all_straggler_sets_are_looked_at(workers, late):
+    code = cm.KernelCode(workers - late, workers, late, spread=0.0)
+    sets, total = every_set(workers, late, seed=0)
+    assert total == len(sets) == math.comb(workers, late)
+    own = {slot: slot % code.tasks for slot in range(workers)}
+    expected = np.mean(
+        [
+            len({own[slot] for slot in range(workers) if slot not in gone}) / code.tasks
+            for gone in itertools.combinations(range(workers), late)
+        ]
+    )
+    assert exact_share(own, code.tasks, sets) == pytest.approx(expected)
+    found = plan(pilot(), workers=workers, stragglers=late, codes=[("mine", code)])
+    assert way(found, "mine").exact == pytest.approx(expected)
+
+
+def test_of_more_sets_some_are_drawn_and_that_is_said():
+    sets, total = every_set(24, 4, seed=0)
+    assert (len(sets), total) == (10_000, 10_626)
+    code = cm.KernelCode(20, 24, 4)
+    found = plan(pilot(), workers=24, stragglers=4, codes=[("mine", code)])
+    assert "of 10,626 straggler sets 10,000 were drawn" in found.remarks
+
+
+def test_codes_with_estimates_of_their_own_are_decoded_from_many_sets():
+    found = plan(pilot(rows=400, answers=SMOOTH), codes=[("spline", cm.SplineCode(6, 8, 2))])
+    squares = []
+    deviation = SMOOTH.std(axis=0)
+    weights = np.linalg.lstsq(X, np.arctanh(SMOOTH), rcond=None)[0]
+    for late in itertools.islice(itertools.combinations(range(8), 2), 0, 28, 4):
+        engine = cm.testing.Scripted(8, dict.fromkeys(late, cm.testing.never()))
+        result = cm.map(
+            lambda b: np.tanh(b @ weights), X, code=cm.SplineCode(6, 8, 2), engine=engine
+        )
+        squares.append((((result.values - SMOOTH) / deviation) ** 2).mean())
+    actual = np.sqrt(np.mean(squares))
+    assert actual / 2 < way(found, "spline").error < 2 * actual
+
+
+def test_a_budget_that_is_spent_is_named_with_what_was_not_looked_at():
+    found = plan(pilot(answers=NOISE), budget=0.2, spent=lambda: 0.3)
+    [remark] = [text for text in found.remarks if "not looked at" in text]
+    for name in ("copies", "KernelCode", "SplineCode", "BerrutCode"):
+        assert name in remark
+
+
+def test_few_timed_calls_give_a_range_that_has_room_for_slower_ones():
+    found = way(plan(pilot(rows=20)), "exact with hedging")
+    low, high = found.range
+    assert low <= found.seconds < high
+    assert any("200 are needed" in text for text in plan(pilot(rows=20)).remarks)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 4])
+def test_too_few_answers_say_nothing_of_errors(rows):
+    timed = [Timed(0, 1, 1.0)]
+    known = pilot(rows=rows)
+    found = plan(
+        Pilot(known.answered, timed, known.points, known.answers, known.others, (3,), True, False)
+    )
+    assert found.rows[0].exact == 1.0
+    assert any("too little of errors" in text for text in found.remarks)
+
+
+def test_a_constant_has_no_error():
+    found = plan(pilot(answers=np.full((400, 1), 7.0)))
+    assert found.rows[0].error == 0.0
+
+
+def test_answers_that_are_not_finite_are_left_out_and_counted():
+    answers = SMOOTH.copy()
+    answers[::10] = np.nan
+    found = plan(pilot(rows=400, answers=answers))
+    assert any("40 of 400 answers are not finite" in text for text in found.remarks)
+    assert way(found, "estimates at a deadline").error < 0.1
+
+
+def test_text_is_copied_and_nothing_is_estimated():
+    words = ["a" * (1 + number % 7) for number in range(400)]
+    lengths = np.array([float(len(word)) for word in words])
+    found = plan(pilot(inputs=words, answers=lengths))
+    assert {row.scheme for row in found.rows} == {"exact with hedging", "copies"}
+    assert any("no arrays of finite numbers" in text for text in found.remarks)
+
+
+def test_a_latency_model_takes_the_place_of_what_was_timed():
+    found = plan(pilot(rows=400), latency=cm.latency.ShiftedExponential(3.0, 0.0))
+    assert way(found, "exact with hedging").seconds == pytest.approx(150.0)
+
+
+def test_a_worker_that_is_slower_is_slow_in_virtual_time_too():
+    timed = [
+        Timed(n % 4, 1, (5.0 if n % 4 == 0 else 1.0) * (1 + 0.01 * (n // 4))) for n in range(80)
+    ]
+    times = Measured(timed, 4, 0, 0, 0.0)
+    assert sorted(times._speeds)[-1] == pytest.approx(5.0, rel=0.05)
+    even = Measured(
+        [Timed(n % 4, 1, float(1 + RNG.exponential())) for n in range(40)], 4, 0, 0, 0.0
+    )
+    assert max(even._speeds) < 1.5  # what chance does
+
+
+def test_a_call_that_has_not_ended_counts_if_it_runs_longer_than_all_others():
+    timed = [Timed(n, 1, 1.0) for n in range(10)]
+    still = Measured([*timed, Timed(10, 1, 0.5, False)], 4, 0, 0, 0.0)
+    hangs = Measured([*timed, Timed(10, 1, 20.0, False)], 4, 0, 0, 0.0)
+    assert still.mean == 1.0
+    assert hangs.mean == pytest.approx(50 / 11)
+
+
+@pytest.mark.parametrize("answers", [WAVY, NOISE])
+def test_errors_are_those_of_estimates_from_as_many_answers(answers):
+    errors = Errors(pilot(rows=400, answers=answers), 0, 100.0, lambda: 100.0)
+    order = RNG.permutation(400)
+    spread = answers.std(axis=0)
+    for share in (0.4, 0.7):
+        lost = order[int(share * 400) :]
+        given = answers.copy()
+        given[lost] = np.nan
+        off = (cm.fill(X, given).values - answers)[lost] / spread
+        actual = np.sqrt((off**2).mean())
+        assert actual / 2 < errors.of(share * 400) < 2 * actual
