@@ -16,6 +16,7 @@ import codedmap as cm
 from . import gradients_live
 from .gradients_report import plot, report
 from .harness import Cell, Experiment, Row
+from .latency_schemes import hedged
 from .stats import mean_interval
 
 __all__ = ["EXPERIMENT", "REGIMES", "Settings"]
@@ -103,7 +104,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
         yield row("ignore stragglers", took, s, 1, 1, error=error.value,
                   error_low=error.low, error_high=error.high)  # fmt: skip
     again = sum(drawn(constants, plain.shape, rng))
-    waits = cm.latency.hedged(plain, again, float(np.quantile(plain, HEDGED)))
+    waits = hedged(plain, again, float(np.quantile(plain, HEDGED)))
     yield row("hedge p90", waits.seconds, 0, 1, 1, calls=float(waits.calls.mean() / N))
 
 

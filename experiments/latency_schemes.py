@@ -19,13 +19,46 @@ __all__ = [
     "Scheme",
     "Waves",
     "answering",
+    "copies",
+    "hedged",
     "quantile_intervals",
     "quantile_range",
+    "quorum",
+    "responders",
     "simulated",
 ]
 
 CHUNK = 4_000_000
 """Calls drawn at a time; the arrays of one chunk take less than 200 MB."""
+
+
+def quorum(seconds: np.ndarray, answers: int) -> cm.latency.Waits:
+    """Wait for the first ``answers`` answers of each wave; seconds (waves, N)."""
+    last = np.partition(seconds, answers - 1, axis=1)[:, answers - 1]
+    return cm.latency.Waits(last, np.full(len(seconds), seconds.shape[1]))
+
+
+def responders(seconds: np.ndarray, answers: int) -> np.ndarray:
+    """The workers, ascending, whose answers end each wave that waits for a quorum, (waves, answers)."""
+    return np.sort(seconds.argsort(axis=1, kind="stable")[:, :answers], axis=1)
+
+
+def copies(seconds: np.ndarray, tasks: int) -> cm.latency.Waits:
+    """Wait until every task has an answer, where worker n computes task n mod K."""
+    first = seconds[:, :tasks].copy()
+    for begin in range(tasks, seconds.shape[1], tasks):
+        more = seconds[:, begin : begin + tasks]
+        own = first[:, : more.shape[1]]
+        np.minimum(own, more, out=own)
+    return cm.latency.Waits(first.max(axis=1), np.full(len(seconds), seconds.shape[1]))
+
+
+def hedged(first: np.ndarray, second: np.ndarray, after: np.ndarray | float) -> cm.latency.Waits:
+    """Send a second call, on another worker, for each task without an answer after a delay; the first answer counts."""
+    delay = np.asarray(after, first.dtype).reshape(-1, 1)
+    late = first > delay
+    seconds = np.minimum(first, delay + second).max(axis=1)
+    return cm.latency.Waits(seconds, first.shape[1] + late.sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -74,11 +107,11 @@ class Scheme:
             Time at which hedges are sent, for schemes that hedge.
         """
         if self.hedged is not None:
-            return cm.latency.hedged(seconds[:, :tasks], seconds[:, tasks:], after)
+            return hedged(seconds[:, :tasks], seconds[:, tasks:], after)
         sent = seconds[:, : self.workers(tasks)]
         if self.waits_for is not None:
-            return cm.latency.quorum(sent, self.quorum(tasks))
-        return cm.latency.copies(sent, tasks)
+            return quorum(sent, self.quorum(tasks))
+        return copies(sent, tasks)
 
 
 SCHEMES = (
@@ -143,7 +176,7 @@ def simulated(
 def answering(scheme: Scheme, seconds: np.ndarray, tasks: int) -> list[np.ndarray]:
     """Slots, ascending, whose answers end each wave of a scheme that counts answers."""
     sent = seconds[:, : scheme.workers(tasks)]
-    return list(cm.latency.responders(sent, scheme.quorum(tasks)))
+    return list(responders(sent, scheme.quorum(tasks)))
 
 
 def quantile_intervals(

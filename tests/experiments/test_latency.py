@@ -12,8 +12,11 @@ from experiments.latency_schemes import (
     SCHEMES,
     Scheme,
     answering,
+    copies,
+    hedged,
     quantile_intervals,
     quantile_range,
+    quorum,
     simulated,
 )
 from scipy import stats
@@ -26,6 +29,23 @@ from ..processes import children, eventually, shm_names
 WAVES = 20_000
 NO_LIVE = latency_live.Config({}, tasks=2, crews=1)
 TINY = latency.Config(True, (20,), 400, 20, 2, 2, NO_LIVE)
+
+
+def test_waits_are_those_of_a_loop_over_answers():
+    rng = np.random.default_rng(0)
+    first, second = rng.choice([0.5, 1.0, 1.5, 2.0, 3.0, 7.0, np.inf], (2, 50, 6))
+    for tasks in range(1, 7):
+        counted, replicated = quorum(first, tasks), copies(first, tasks)
+        for wave, row in enumerate(first):
+            assert counted.seconds[wave] == sorted(row)[tasks - 1]
+            assert replicated.seconds[wave] == max(min(row[task::tasks]) for task in range(tasks))
+    for after in (0.0, 1.0, 2.5, np.inf):
+        got = hedged(first, second, after)
+        for wave in range(50):
+            pairs = zip(first[wave], second[wave], strict=True)
+            ends = [min(a, after + b) if a > after else a for a, b in pairs]
+            assert got.seconds[wave] == max(ends)
+            assert got.calls[wave] == 6 + sum(a > after for a in first[wave])
 
 
 @pytest.fixture

@@ -1,18 +1,17 @@
-"""How long calls take, and how long each scheme waits for them.
+"""How long calls take, and how long jobs take then: the scheduler of `codedmap.map` in virtual time.
 
 >>> import numpy as np, codedmap as cm
 >>> model = cm.latency.Bimodal(cm.latency.ShiftedExponential(0.1, 0.01), share=0.05, factor=10)
->>> seconds = model.sample(np.random.default_rng(0), 10_000, 24)
->>> everyone = cm.latency.copies(seconds[:, :20], tasks=20)
->>> some = cm.latency.quorum(seconds, answers=20)
->>> bool(everyone.quantile(0.99) > 5 * some.quantile(0.99))
+>>> calls = model.calls(np.random.default_rng(0), 100, 24, 2)
+>>> plain = cm.latency.scheduled(calls[:, :, :20], rows=20, hedge=None)
+>>> coded = cm.latency.scheduled(calls, rows=20, code=cm.KernelCode(20, 24, 4), hedge=None)
+>>> bool(plain.quantile(0.99) > 5 * coded.quantile(0.99))
 True
 """
 
 from .measured import Empirical
 from .models import Bimodal, LatencyModel, Pareto, ShiftedExponential
-from .scheduled import scheduled
-from .waits import Waits, copies, hedged, hedged_in_pool, quorum, responders
+from .scheduled import Waits, scheduled
 
 __all__ = [
     "Bimodal",
@@ -21,11 +20,6 @@ __all__ = [
     "Pareto",
     "ShiftedExponential",
     "Waits",
-    "copies",
-    "hedged",
-    "hedged_in_pool",
-    "quorum",
-    "responders",
     "scheduled",
 ]
 

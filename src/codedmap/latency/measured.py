@@ -14,8 +14,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
-from .models import LatencyModel, check_draw, check_share
-from .waits import order_statistic
+from .models import LatencyModel, check_draw, check_share, order_statistic
 
 __all__ = ["Empirical"]
 

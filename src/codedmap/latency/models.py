@@ -19,6 +19,7 @@ __all__ = [
     "ShiftedExponential",
     "check_draw",
     "check_share",
+    "order_statistic",
 ]
 
 _SHARE_MARGIN = 1e-9
@@ -33,6 +34,12 @@ def check_share(share: Any) -> float:
             f"share={share!r} must be between 0 and 1, such as 0.99 for the 99th percentile"
         )
     return float(share)
+
+
+def order_statistic(values: np.ndarray, share: float) -> float:
+    """The smallest value that this share of the values does not exceed."""
+    at = min(max(math.ceil(share * values.size - 1e-9) - 1, 0), values.size - 1)
+    return float(np.partition(values, at, axis=None)[at])
 
 
 def check_draw(rng: Any, waves: Any, workers: Any, each: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,24 @@ from ..execution.encoded import EncodedRows
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.scheduler import Call, Job
 from ..execution.virtual import Ending, run_virtually
-from .waits import Waits
+from .models import check_share, order_statistic
 
-__all__ = ["job_in_virtual_time", "scheduled"]
+__all__ = ["Waits", "job_in_virtual_time", "scheduled"]
 
 _HEDGE = Hedge()
+
+
+class Waits(NamedTuple):
+    """Time and calls of many jobs."""
+
+    seconds: np.ndarray
+    """(waves,), until a job has ended; infinite if it never does."""
+    calls: np.ndarray
+    """(waves,), sent, including second calls."""
+
+    def quantile(self, share: float) -> float:
+        """The shortest time within which this share of the jobs has ended."""
+        return order_statistic(self.seconds, check_share(share))
 
 
 def scheduled(

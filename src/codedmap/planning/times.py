@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,7 +25,7 @@ Times = Callable[[Call, float], Ending]
 class Measured:
     """Times of calls that were timed: each worker at its own speed, and calls as slow or fast as some that was.
 
-    A call that has not ended counts as twice as long as it has run. What workers differ by beyond chance is their
+    A call that runs longer than its rows explain has one that takes twice as long as the rest of its time. What workers differ by beyond chance is their
     speed; medians of a few calls are shrunk towards that of all.
 
     Parameters
@@ -45,9 +45,10 @@ class Measured:
         self, timed: Sequence[Timed], workers: int, lost: int, seed: int, overhead: float
     ) -> None:
         self.overhead = overhead
-        usual = max((call.seconds / call.rows for call in timed if call.ended), default=0.0)
-        known = [c for c in timed if c.ended or c.seconds / c.rows > usual]
-        each = np.array([(1 if c.ended else 2) * max(c.seconds, 1e-9) / c.rows for c in known])
+        ended = [call for call in timed if call.ended]
+        each = np.array([max(call.seconds, 1e-9) / call.rows for call in ended])
+        known = [*ended, *_running(timed, each)]
+        each = np.append(each, [call.seconds for call in known[len(ended) :]])
         self._rows = np.array([float(call.rows) for call in known])
         self._speeds, own = _speeds([call.worker for call in known], each)
         self._each = each / own
@@ -115,6 +116,15 @@ class Drawn:
             return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
 
         return ending
+
+
+def _running(timed: Sequence[Timed], each: np.ndarray) -> Iterator[Timed]:
+    """The slow rows of calls that have not ended, if they have any."""
+    usual, most = (float(np.median(each)), float(each.max())) if len(each) else (0.0, 0.0)
+    for call in timed:
+        rest = call.seconds - (call.rows - 1) * usual
+        if not call.ended and rest > most:
+            yield Timed(call.worker, 1, 2.0 * rest)
 
 
 def _speeds(workers: Sequence[Hashable], each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
