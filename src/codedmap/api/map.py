@@ -45,6 +45,7 @@ from ..execution.scheduler import Job
 from ..execution.task import Itemwise, in_worker, itemwise
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
+from ..results.plan import Plan
 from ..results.progress_bar import job_progress
 from ..results.summary import given_as
 from ..storage.digest import fingerprint
@@ -368,11 +369,11 @@ class Options:
         if not auto:
             return RowsJob(job, engine, tasks, rows, store=store, **common)
 
-        def coded(code: Code, left: JobRows, values: Any) -> CodedMap:
+        def coded(code: Code, left: JobRows, values: Any, plan: Plan | None) -> CodedMap:
             stop = _rule(given, code, share=_COMPUTING)
             settings = given._settings(code, fn, engine, stop, record=record or stop is not None)
             settings = replace(settings, known=known)
-            return CodedMap(settings, left, started=started, show=show, answers=values)
+            return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
 
         question = Question(
             rows=rows.rows,

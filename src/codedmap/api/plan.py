@@ -72,8 +72,8 @@ def plan(
         K of codes. By default N - S, and half of the workers for copies.
     stragglers : int, optional
         S: workers that never answer, whichever they are. All sets of them are looked at if there are at most 10,000,
-        else as many that are drawn. By default calls are as slow as those that were timed, and codes do without a
-        fifth of the workers.
+        else as many that are drawn. By default, and with ``latency``, calls are as slow as they are, and codes do
+        without a fifth of the workers, or S.
     latency : LatencyModel, optional
         How long a row takes (``codedmap.latency``), instead of what was timed.
     codes : mapping of str to Code, or iterable of Code, optional

@@ -35,7 +35,7 @@ from .rows import RowsJob
 
 __all__ = ["PlannedRows", "Sample"]
 
-_CALLS = 0.5  # of the budget, for calls
+_CALLS = 0.4  # of the budget, for calls
 _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is made;
 _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
@@ -227,11 +227,11 @@ class PlannedRows(_Piloted):
         As for `RowsJob`.
     question : Question
     coded : callable
-        Makes a job for the rows that have no answer, of a code, these rows, and answers to the others.
+        Makes a job for the rows that have no answer, of a code, these rows, answers to the others, and the plan.
     """
 
     def __init__(
-        self, *given: Any, coded: Callable[[Code, JobRows, Any], MapJob], **rest: Any
+        self, *given: Any, coded: Callable[[Code, JobRows, Any, Plan | None], MapJob], **rest: Any
     ) -> None:
         super().__init__(*given, **rest)
         self._coded = coded
@@ -242,19 +242,20 @@ class PlannedRows(_Piloted):
 
     def then(self) -> MapJob | None:
         """A job with a code, if the plan says so."""
+        if self._planning is None and self._plan is None and self.live.counts[0]:
+            self._planning = self._start()
         if self._planning is not None:
             self._plan, self._planning = self._planning.result(), None
-        if self._plan is None:
-            self._plan = self._start().result()
         self._close()
         if self._code is None:
             return None
         status = self._rows.status
         values = self._work.answers.values(status != Status.EXACT)
-        job = self._coded(self._code, JobRows(self._rows.inputs, status=status.copy()), values)
+        left = JobRows(self._rows.inputs, status=status.copy())
+        job = self._coded(self._code, left, values, self._plan)
         job.live.calls += self.live.calls
         job.live.worker_seconds += self.live.worker_seconds
-        return _WithPlan(job, self._plan)
+        return job
 
     def result(self) -> MapResult:
         """As `RowsJob.result`, with the plan."""
@@ -295,21 +296,6 @@ class PlannedRows(_Piloted):
                 return
             wanted = min(wanted, best.exact * rows)
         self._next = math.ceil(max(wanted, _CLOSE * answered))
-
-
-class _WithPlan(MapJob):
-    """A job whose results have a plan."""
-
-    def __init__(self, job: MapJob, plan: Plan) -> None:
-        super().__init__(job.live, job.happened)
-        self._job, self._plan = job, plan
-
-    def so_far(self) -> MapResult | None:
-        found = self._job.so_far()
-        return None if found is None else replace(found, plan=self._plan)
-
-    def result(self) -> MapResult:
-        return replace(self._job.result(), plan=self._plan)
 
 
 def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed
 from ..estimation import Known
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
+from ..results.plan import Plan
 from ..results.status import Status
 from ..results.summary import (
     batches_are_arrays,
@@ -117,6 +118,8 @@ class CodedMap(MapJob):
         Called with the `LiveJob` after each event.
     answers : tree, optional
         Those to the rows that are EXACT before.
+    plan : Plan, optional
+        By which the code was chosen.
     given : str
         What the rows were before they were made an array (`given_as`).
     log : list, optional
@@ -131,10 +134,11 @@ class CodedMap(MapJob):
         started: float | None = None,
         show: Callable[[LiveJob], None],
         answers: Any = None,
+        plan: Plan | None = None,
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._plan = settings, plan
         self._work = work = _CodedWork(settings, rows, given=given)
         if answers is not None:
             work.keep(answers)
@@ -197,6 +201,7 @@ class CodedMap(MapJob):
             failed=failed,
             learned=work.learned,
             code=self._settings.code,
+            plan=self._plan,
             hedges=live.scheduler.hedges,
         )
 

@@ -6,7 +6,9 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ _CAUTION = 1.5
 """The factor by which an error that is expected must be smaller than one that is allowed."""
 _SUPPOSED = 4.0
 """Times as many answers as there are: from here on an error that is supposed to fall is not relied on."""
-_NUMBERS = ("tasks", "workers", "stragglers")
+_NUMBERS = {"tasks", "workers", "stragglers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +96,7 @@ def planned(ask: Question, pilot: Pilot, *, budget: float, spent: Callable[[], f
     spent : callable
         Of it so far.
     """
-    maker = _Ways(ask, pilot, budget, spent)
-    return maker.plan()
+    return _Ways(ask, pilot, budget, spent).plan()
 
 
 class _Ways:
@@ -103,93 +104,83 @@ class _Ways:
         self, ask: Question, pilot: Pilot, budget: float, spent: Callable[[], float]
     ) -> None:
         self.ask, self.pilot, self.budget, self.spent = ask, pilot, budget, spent
-        self.late = -(-ask.workers // _LATE) if ask.workers > 1 else 0
-        if ask.stragglers is not None:
-            self.late = ask.stragglers
+        lost = ask.stragglers
+        self.late = lost if lost is not None else -(-ask.workers // _LATE) * (ask.workers > 1)
         self.times: Measured | Drawn
         if ask.latency is None:
-            self.times = Measured(
-                pilot.timed, ask.workers, ask.stragglers or 0, ask.seed, pilot.overhead
-            )
+            self.times = Measured(pilot.timed, ask.workers, lost or 0, ask.seed, pilot.overhead)
         else:
             self.times = Drawn(ask.latency, ask.workers, ask.seed, _MOST)
-        self.few = ask.latency is None and sum(call.ended for call in pilot.timed) < _ENOUGH
-        self.slower = Exact(ask.rows, self.times.rate)
-        """Jobs as slow as they may be, where few calls were timed."""
+        self.timed = sum(call.ended for call in pilot.timed)
+        self.few = ask.latency is None and self.timed < _ENOUGH
+        self.jobs, self.slower = (Exact(ask.rows, self.times.rate) for _ in range(2))
+        """Without a code, and as slow as they may be where few calls were timed."""
         self.unseen: list[str] = []
         self.remarks = list(pilot.remarks)
 
     def left(self) -> float:
         return self.budget - self.spent()
 
+    @cached_property
+    def errors(self) -> Errors:
+        rest = 0.3 * self.left()
+        seconds = self.ask.deadline or float(np.median(self.jobs.seconds))
+        return Errors(self.pilot, self.ask.seed, seconds, lambda: self.left() - rest)
+
     def plan(self) -> Plan:
-        ask, pilot = self.ask, self.pilot
-        jobs = Exact(ask.rows, self.times.rate)
-        begun = time.perf_counter()
-        number = 0
+        ask, jobs = self.ask, self.jobs
+        begun, number = time.perf_counter(), 0
         while number < _FEWEST or (number < _FIRST and self.left() > 0.7 * self.budget):
             run_exact(jobs, self.times, number)
             number += 1
         each = (time.perf_counter() - begun) / number
-        codes = list(self._codes())
-        copies = [(name, code) for name, code in codes if isinstance(code, Replication | Uncoded)]
-        others = [(name, code) for name, code in codes if (name, code) not in copies]
-        seconds = ask.deadline or float(np.median(jobs.seconds))
-        rest = 0.3 * self.left()
-        ways = [self._exact(jobs), *self._coded(copies)]
-        self.errors = Errors(pilot, ask.seed, seconds, lambda: self.left() - rest)
-        ways += self._estimated(jobs)
-        ways += self._coded(others)
-        begun_with = number
+        codes = list(self._codes())  # first those that are exact, which take little time
+        exact = sum(isinstance(code, Replication | Uncoded) for _, code in codes)
+        codes.sort(key=lambda pair: not isinstance(pair[1], Replication | Uncoded))
+        ways = [*self._coded(codes[:exact]), *self._estimated(), *self._coded(codes[exact:])]
         while number < _MOST and self.left() > 2.0 * each:
             run_exact(jobs, self.times, number)
             number += 1
-        if self.few:
-            for extra in range(_FEWEST):
-                run_exact(self.slower, self.times, extra, slower=True)
-        if number > begun_with or self.few:
-            ways[0] = self._exact(jobs)
-        self._note_unknown()
+        for extra in range(_FEWEST if self.few else 0):
+            run_exact(self.slower, self.times, extra, slower=True)
+        ways.insert(0, self._row("exact with hedging", jobs.seconds, jobs.calls, 1.0, 0.0))
         best = self._best(ways)
-        others_by_time = sorted((w for w in ways if w is not best), key=lambda way: way.seconds)
-        if self.unseen:
-            names = ", ".join(self.unseen)
-            self.remarks.append(
-                f"not looked at within {self.budget:.2g} s: {names}; give a larger budget="
-            )
+        ways.sort(key=lambda way: (way is not best, way.seconds))
+        self._note_unknown()
         return Plan(
-            (best, *others_by_time), ask.rows, ask.workers, self.late, self.errors.deviation, ask.error,
-            pilot.answered, sum(call.ended for call in pilot.timed), self.spent(), tuple(self.remarks),
+            tuple(ways), ask.rows, ask.workers, self.late, self.errors.deviation, ask.error, self.pilot.answered,
+            self.timed, self.spent(), tuple(self.remarks),
         )  # fmt: skip
 
     def _note_unknown(self) -> None:
         pilot = self.pilot
         if not self.errors.known:
             reason = (
-                f"{pilot.answered} answered rows say too little of errors"
-                if len(pilot.points) == pilot.answered
-                else "inputs or answers are no arrays of finite numbers, so that nothing is estimated"
+                "inputs or answers are no arrays of finite numbers, so that nothing is estimated"
             )
+            if len(pilot.points) == pilot.answered:
+                reason = f"{pilot.answered} answered rows say too little of errors"
             self.remarks.append(f"{reason}: only exact ways are recommended")
         if self.few:
-            count = sum(call.ended for call in pilot.timed)
-            self.remarks.append(
-                f"times are ranges, because {count} calls were timed and {_ENOUGH} are needed"
+            text = (
+                f"times are ranges, because {self.timed} calls were timed and {_ENOUGH} are needed"
             )
+            self.remarks.append(text)
+        if self.unseen:
+            names = ", ".join(self.unseen)
+            text = f"not looked at within {self.budget:.2g} s: {names}; give a larger budget="
+            self.remarks.append(text)
 
     # Ways ---------------------------------------------------------------------------------------------
 
-    def _exact(self, jobs: Exact) -> PlanRow:
-        return self._row("exact with hedging", jobs.seconds, jobs.calls, 1.0, 0.0)
-
-    def _estimated(self, jobs: Exact) -> Iterator[PlanRow]:
+    def _estimated(self) -> Iterator[PlanRow]:
         """Estimates at a deadline: the one that is given, or the first at which the error is small enough."""
         ask = self.ask
         if not self.errors.known:
             return
         share, found = 1.0 / _STEP, None
         while share * ask.rows >= max(2.0, self.errors.fewest):
-            ends = float(np.median(jobs.answered(share)))
+            ends = float(np.median(self.jobs.answered(share)))
             if ask.deadline is None and ends / _COMPUTING < self.errors.shortest:
                 break
             way = ends / _COMPUTING, share, *self._error(1.0 - share, share * ask.rows)
@@ -204,14 +195,9 @@ class _Ways:
         deadline, share, error, most = found
         deadline = ask.deadline or deadline
         calls = min(1.0, share + ask.workers / ask.rows)
-        yield self._row(
-            "estimates at a deadline",
-            [deadline],
-            [calls],
-            share,
-            error,
-            most=most,
-            deadline=deadline,
+        name = "estimates at a deadline"
+        yield PlanRow(
+            name, None, deadline, deadline, deadline, calls, share, error, None, max(error, most)
         )
 
     def _coded(self, codes: Sequence[tuple[str, Code]]) -> Iterator[PlanRow]:
@@ -253,11 +239,9 @@ class _Ways:
             ):
                 continue
             taken = inspect.signature(kind).parameters.values()
-            if {one.name for one in taken if one.default is one.empty} == set(_NUMBERS):
-                try:
+            if {one.name for one in taken if one.default is one.empty} == _NUMBERS:
+                with suppress(InvalidArgument):  # it is none for so many
                     yield name, kind(tasks, workers, late)
-                except InvalidArgument as error:
-                    self.remarks.append(f"{name} cannot be used: {str(error).partition(': ')[0]}")
 
     def _of_code(self, name: str, code: Code, until: float) -> PlanRow:
         """What a code comes to, found while more than ``until`` seconds of the budget are left."""
@@ -334,20 +318,17 @@ class _Ways:
         exact: float,
         error: float,
         *,
-        most: float | None = None,
+        most: float = 0.0,
         code: Code | None = None,
-        deadline: float | None = None,
     ) -> PlanRow:
         ends = np.sort(np.asarray(seconds))
-        middle, high = (float(ends[math.ceil(q * len(ends)) - 1]) for q in (0.5, 0.99))
+        low, middle, high, last = (
+            float(ends[math.ceil(share * len(ends)) - 1]) for share in (0.025, 0.5, 0.975, 0.99)
+        )
         between = None
-        if self.few and deadline is None:
-            worst = [] if code is not None else self.slower.seconds
-            between = (
-                float(ends[int(0.025 * len(ends))]),
-                max(float(ends[math.ceil(0.975 * len(ends)) - 1]), *worst, 0.0),
-            )
+        if self.few:
+            between = low, max(high, *([] if code is not None else self.slower.seconds), 0.0)
+        mean = float(np.mean(calls))
         return PlanRow(
-            name, code, deadline, middle, high, float(np.mean(calls)), exact, error, between,
-            error if most is None else max(error, most),
-        )  # fmt: skip
+            name, code, None, middle, last, mean, exact, error, between, max(error, most)
+        )
