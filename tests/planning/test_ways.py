@@ -175,6 +175,17 @@ def test_answers_that_are_not_finite_are_left_out_and_counted():
     assert way(found, "estimates at a deadline").error < 0.1
 
 
+@pytest.mark.parametrize("where", ["inputs", "answers"])
+def test_where_nothing_is_finite_only_exact_ways_are_left(where):
+    nothing = {where: np.full_like(X if where == "inputs" else SMOOTH, np.nan)}
+    found = plan(pilot(**nothing))
+    assert {row.scheme for row in found.rows if not math.isnan(row.error)} <= {
+        "exact with hedging", "copies",
+    }  # fmt: skip
+    if where == "inputs":  # which a code refuses
+        assert {row.scheme for row in found.rows} == {"exact with hedging"}
+
+
 def test_text_is_copied_and_nothing_is_estimated():
     words = ["a" * (1 + number % 7) for number in range(400)]
     lengths = np.array([float(len(word)) for word in words])

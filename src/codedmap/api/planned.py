@@ -36,6 +36,7 @@ from .rows import RowsJob
 __all__ = ["PlannedRows", "Sample"]
 
 _CALLS = 0.4  # of the budget, for calls
+_PLENTY, _PLENTY_CALLS = 1000, 200  # rows and calls that are enough for any plan
 _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is made;
 _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
@@ -210,7 +211,8 @@ class Sample(_Piloted):
     def _look(self, live: LiveJob) -> None:
         answered = live.counts[0]
         due = _CALLS * self._allowed(answered)
-        if self._elapsed >= due:
+        plenty = answered >= _PLENTY and live.answers >= _PLENTY_CALLS
+        if self._elapsed >= due or plenty:
             self._end()
         else:
             live.wake_at(live.seconds + due - self._elapsed)

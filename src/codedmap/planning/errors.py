@@ -64,10 +64,11 @@ class Errors:
         self._points, self._answers = pilot.points, pilot.answers
         self._seconds = _ESTIMATING * seconds
         self._seed, self._time_left = seed, time_left
-        spread = self._answers.std(axis=0) if len(self._answers) else np.zeros(0)
+        some = len(self._answers) > 0
+        spread = self._answers.std(axis=0) if some else np.zeros(self._answers.shape[1])
         self._varied = spread > 1e-12 * np.abs(self._answers).max(axis=0, initial=0.0)
         self._spread = spread[self._varied]
-        self.deviation = float(np.sqrt((spread**2).mean())) if len(spread) else math.nan
+        self.deviation = float(np.sqrt((spread**2).mean())) if some else math.nan
         self.replayed = 0
         """Answers that were left out and estimated."""
         self.shortest = _HASTY * self._answers.shape[1] / _ESTIMATING

@@ -14,7 +14,7 @@ from ..results.trees import leaves
 __all__ = ["Pilot", "Timed", "numbers"]
 
 _SEEN = 1000
-"""Inputs without an answer that are looked at."""
+"""Rows with an answer, and others, that are looked at."""
 
 
 class Timed(NamedTuple):
@@ -62,31 +62,31 @@ class Pilot:
         remarks: tuple[str, ...] = (),
     ) -> Pilot:
         """Of a job whose rows ``exact`` (m,) bool have answers, ``values`` (m, *y) or a tree of these."""
-        rows, others = np.flatnonzero(exact), np.flatnonzero(~exact)
-        others = np.sort(np.random.default_rng(0).permutation(others)[:_SEEN])
+        rng = np.random.default_rng(0)
+        rows, others = (
+            np.sort(rng.permutation(np.flatnonzero(which))[:_SEEN]) for which in (exact, ~exact)
+        )
         columns = [np.asarray(leaf)[rows] for leaf in leaves(values)] if len(rows) else []
         answers = numbers(columns, len(rows))
-        points = unseen = np.zeros((0, 0))
-        if inputs.numeric and answers is not None:
-            points = inputs.points(rows)
-            unseen = inputs.points(others) if len(others) else points[:0]
-        if answers is None or not (np.isfinite(points).all() and np.isfinite(unseen).all()):
-            points = answers = unseen = np.zeros((0, 0))
-        elif not len(points):
-            answers = points
+        nothing = np.zeros((0, 0))
+        points = inputs.points(rows) if inputs.numeric and len(rows) else nothing
+        unseen = inputs.points(others) if inputs.numeric and len(others) else points[:0]
+        finite = bool(np.isfinite(points).all() and np.isfinite(unseen).all())
+        if answers is None or not finite or not len(points):
+            points = answers = unseen = nothing
         sound = np.asarray(np.isfinite(answers).all(axis=1))
         if not sound.all():
             text = f"{(~sound).sum()} of {len(sound)} answers are not finite, and tell nothing of errors"
             remarks = (*remarks, text)
         dtype = inputs.dtype
         return cls(
-            answered=len(rows),
+            answered=int(exact.sum()),
             timed=timed,
             points=points[sound],
             answers=answers[sound],
             others=unseen,
             shape=() if dtype is None else tuple(inputs.form[0][1]),
-            copied=inputs.stackable,
+            copied=inputs.stackable and finite,
             mixed=dtype is not None
             and dtype.kind == "f"
             and [column.dtype.kind for column in columns] == ["f"]

@@ -158,7 +158,7 @@ class _Ways:
             reason = (
                 "inputs or answers are no arrays of finite numbers, so that nothing is estimated"
             )
-            if len(pilot.points) == pilot.answered:
+            if len(pilot.points) or not pilot.answered:
                 reason = f"{pilot.answered} answered rows say too little of errors"
             self.remarks.append(f"{reason}: only exact ways are recommended")
         if self.few:
