@@ -63,7 +63,7 @@ def _configure(quick: bool) -> Settings:
         cases.append((name, law, 1200, 12, error, 0.0))
         if not quick:
             cases.append((name, list(LAWS)[(turn + 1) % 3], 400, 8, error, 3.0))
-    return Settings(tuple(cases), 1 if quick else 3)
+    return Settings(tuple(cases), 1 if quick else 2)
 
 
 def _cells(settings: Settings) -> list[Cell]:

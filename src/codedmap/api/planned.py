@@ -41,10 +41,9 @@ _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is 
 _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
 _CLOSE = 1.05  # times the rows that there are: for so few more it does not go on
-_COMPUTING, _LONG = (
-    0.9,
-    10.0,
-)  # of the time, the rest is for estimates; seconds of a job where it is
+_COMPUTING = 0.9  # of the time; the rest is for estimates,
+_LONG = 10.0  # which are thorough in jobs of more seconds
+_LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
 
@@ -85,8 +84,9 @@ class _Piloted(RowsJob):
     def _end(self) -> None:
         """Compute no more rows."""
         live = self.live
-        if live.seconds > _LONG:  # what is estimated in the end has the last tenth of the time
-            self._deadline = live.seconds / _COMPUTING
+        # What is estimated in the end has the last tenth of the time.
+        self._deadline = live.seconds / _COMPUTING
+        self._thorough = live.seconds > _LONG
         done, rows = live.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
         live.scheduler.job = replace(live.scheduler.job, stop=self._stop)
@@ -241,13 +241,15 @@ class PlannedRows(_Piloted):
         self._planning: Future[Plan] | None = None
         self._next = max(_FEWEST, math.ceil(_FIRST * self._question.rows))
         self._code: Code | None = None
+        self._over = False
 
     def then(self) -> MapJob | None:
         """A job with a code, if the plan says so."""
         if self._planning is None and self._plan is None and self.live.counts[0]:
             self._planning = self._start()
-        if self._planning is not None:
-            self._plan, self._planning = self._planning.result(), None
+        self._over = self.live.scheduler.outcome is Outcome.EXACT
+        if self._planning is not None and self._plan is None:
+            self._plan = self._planning.result()
         self._close()
         if self._code is None:
             return None
@@ -265,7 +267,7 @@ class PlannedRows(_Piloted):
 
     def _look(self, live: LiveJob) -> None:
         if self._planning is None:
-            if live.counts[0] >= self._next:
+            if self._next <= live.counts[0] <= max(_FEWEST, _LAST * self._question.rows):
                 self._planning = self._start()
         elif self._planning.done():
             self._plan, self._planning = self._planning.result(), None
@@ -279,9 +281,11 @@ class PlannedRows(_Piloted):
         ask, pilot = self._question, self._pilot()
         expected = ask.rows * self._elapsed / max(1, answered)
         budget = max(budget_of(0, 1, 0.0), _LOOK * expected)
-        return _in_thread(
-            lambda: planned(ask, pilot, budget=budget, spent=lambda: time.perf_counter() - begun)
-        )
+
+        def spent() -> float:
+            return math.inf if self._over else time.perf_counter() - begun
+
+        return _in_thread(lambda: planned(ask, pilot, budget=budget, spent=spent))
 
     def _follow(self, plan: Plan, answered: int) -> None:
         """Go on as planned."""

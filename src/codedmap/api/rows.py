@@ -72,7 +72,7 @@ class RowsJob(MapJob):
         known: Known | None = None,
         shuffled: bool | None = None,
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._thorough = deadline, deadline is not None
         self._known = None if known is None else (known.inputs, known.answers)
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
@@ -111,7 +111,7 @@ class RowsJob(MapJob):
                 status,
                 self._exact if self._store is None else self._store.read,
                 self._time_left,
-                thorough=self._deadline is not None,
+                thorough=self._thorough,
                 sample=self._store is not None,
                 more=self._known,
             )

@@ -23,6 +23,8 @@ _FEWEST = 5
 """Answers from which errors are estimated."""
 _SHARES = (0.75, 0.25, 0.5)
 """Of the answers that are kept where losses are replayed."""
+_PLENTY, _QUICKLY = 1.0, 300
+"""Seconds; if there are less, only so many answers are looked at."""
 _KERNEL = 150
 """Answers by which it is judged how errors fall with more of them,"""
 _POINTS = 600
@@ -61,7 +63,9 @@ class Errors:
     def __init__(
         self, pilot: Pilot, seed: int, seconds: float, time_left: Callable[[], float]
     ) -> None:
-        self._points, self._answers = pilot.points, pilot.answers
+        few = slice(None if time_left() > _PLENTY else _QUICKLY)
+        order = np.sort(np.random.default_rng(seed).permutation(len(pilot.points))[few])
+        self._points, self._answers = pilot.points[order], pilot.answers[order]
         self._seconds = _ESTIMATING * seconds
         self._seed, self._time_left = seed, time_left
         some = len(self._answers) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -55,6 +56,8 @@ class Measured:
         self.workers, self._lost, self._seed = workers, lost, seed
         self.mean = float((self._each * self._rows).sum() / self._rows.sum())
         """Seconds a row."""
+        self.doubt = 2.0 * float(self._each.std()) / self.mean / math.sqrt(len(known))
+        """Two standard errors of it, as a share."""
         self.rate = (workers - lost) * float((1.0 / self._speeds).mean()) / self.mean
         """Rows a second, of all workers."""
 

@@ -326,8 +326,10 @@ class _Ways:
             float(ends[math.ceil(share * len(ends)) - 1]) for share in (0.025, 0.5, 0.975, 0.99)
         )
         between = None
-        if self.few:
-            between = low, max(high, *([] if code is not None else self.slower.seconds), 0.0)
+        if isinstance(self.times, Measured) and self.few:
+            slower = [] if code is not None else self.slower.seconds
+            doubt = 1.0 + self.times.doubt
+            between = low / doubt, max(high * doubt, *slower, 0.0)
         mean = float(np.mean(calls))
         return PlanRow(
             name, code, None, middle, last, mean, exact, error, between, max(error, most)
