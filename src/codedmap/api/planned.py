@@ -138,7 +138,7 @@ class _Piloted(RowsJob):
             for leaf, other in zip(leaves(values), leaves(reply.values), strict=True):
                 one, two = np.asarray(leaf)[row], np.asarray(other)[0]
                 apart = _apart(one, two, np.asarray(leaf)[self._rows.status == Status.EXACT])
-                if apart:
+                if apart is not None:
                     return (
                         f"two answers to row {row} differ{apart}: fn draws at random, so that estimates are of its "
                         "mean, and codes that compare answers are left out; with seed= each run of a row draws the same"
@@ -304,13 +304,13 @@ class PlannedRows(_Piloted):
         self._next = math.ceil(max(wanted, _CLOSE * answered))
 
 
-def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str:
-    """By how much two answers differ, in words; nothing if they do not."""
+def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:
+    """By how much two answers differ, in words; None if they do not."""
     if one.shape != two.shape or one.dtype.kind not in "biufc" or two.dtype.kind not in "biufc":
-        return "" if np.array_equal(one, two) else " "
+        return None if np.array_equal(one, two) else ""
     spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(one))
     off = float(np.max(np.abs(one - two) / np.where(spread > 0.0, spread, 1.0), initial=0.0))
-    return f" by {off:.2g} deviations of the outputs" if off > _ALIKE else ""
+    return f" by {off:.2g} deviations of the outputs" if off > _ALIKE else None
 
 
 def _in_thread(make: Callable[[], Plan]) -> Future[Plan]:
