@@ -36,7 +36,7 @@ _EACH = 5
 """and, for each dimension, from which it has a length scale of its own."""
 _ESTIMATING = 0.1
 """Of a job's time, for estimates."""
-_HASTY, _SHORT = 0.06, 0.3
+_HASTY, _SHORT = 0.1, 0.3
 """Seconds an output: in less there are means of neighbours only, and an estimate is no slower than a quick one."""
 _GROUPS = 4
 """Groups on which codes with estimates of their own are tried."""

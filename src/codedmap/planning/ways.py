@@ -34,8 +34,8 @@ _SHARE, _LEAST = 0.1, 0.15
 """Of the job's time, and seconds, that planning may take, whichever is more."""
 _FEWEST, _FIRST, _MOST = 3, 10, 200
 """Jobs in virtual time: at least, before errors are looked at, and at most."""
-_ENOUGH = 200
-"""Timed calls from which times are no ranges."""
+_ENOUGH, _DOUBT = 200, 0.15
+"""Timed calls, and two standard errors of their mean as a share of it, from and up to which times are no ranges."""
 _CODED = 8
 _DECODED = 200
 """Straggler sets of which it is looked at whether a code can be decoded without them."""
@@ -112,7 +112,9 @@ class _Ways:
         else:
             self.times = Drawn(ask.latency, ask.workers, ask.seed, _MOST)
         self.timed = sum(call.ended for call in pilot.timed)
-        self.few = ask.latency is None and self.timed < _ENOUGH
+        self.few = isinstance(self.times, Measured) and (
+            self.timed < _ENOUGH or self.times.doubt > _DOUBT
+        )
         self.jobs, self.slower = (Exact(ask.rows, self.times.rate) for _ in range(2))
         """Without a code, and as slow as they may be where few calls were timed."""
         self.unseen: list[str] = []
@@ -162,10 +164,10 @@ class _Ways:
                 reason = f"{pilot.answered} answered rows say too little of errors"
             self.remarks.append(f"{reason}: only exact ways are recommended")
         if self.few:
-            text = (
-                f"times are ranges, because {self.timed} calls were timed and {_ENOUGH} are needed"
+            calls = (
+                f"{self.timed} calls were timed: {_ENOUGH} are needed, and more where they differ"
             )
-            self.remarks.append(text)
+            self.remarks.append(f"times are ranges, because {calls}")
         if self.unseen:
             names = ", ".join(self.unseen)
             text = f"not looked at within {self.budget:.2g} s: {names}; give a larger budget="
