@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
+from ..execution.missing import on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
 
@@ -101,7 +102,7 @@ def fill(
             for column in columns:
                 methods[column] = "nothing is missing" if not where.any() else "too few answers"
             continue
-        found = estimates(points[usable], there, points[:rows][where], seed=seed)
+        found = estimates(points[usable], there, points[:rows][where], seed=seed, each=on_cores)
         values[np.ix_(where, columns)] = found.values
         errors[np.ix_(where, columns)] = found.stderr
         left_out[columns] = found.left_out

@@ -116,8 +116,8 @@ def map(
         Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``; with ``code="auto"``
         from the end of planning.
     tolerance : float, optional
-        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; with a code that
-        has standard errors only.
+        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``. Rows without an answer are
+        estimated then, so inputs have to be numbers, and a code, if there is one, has to have standard errors.
     stop : StoppingRule, optional
         When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
     hedge : Hedge, optional
@@ -335,6 +335,11 @@ class Options:
         rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
+        if rule is not None and asks_stderr(rule) and not rows.numeric:
+            raise InvalidArgument(
+                f"{rule} asks for standard errors of rows without an answer, which are estimated where the inputs are "
+                "one array of numbers, and these are not: give such an array, or stop by Deadline or Share"
+            )
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None
         show = stack.enter_context(job_progress(self.progress, total))
@@ -543,13 +548,7 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
         rules.append(Deadline(Deadline(deadline).seconds * share))
     if tolerance is not None:
         rules.append(Tolerance(tolerance))
-    rule = reduce(operator.or_, rules) if rules else None
-    if code is None and rule is not None and asks_stderr(rule):
-        raise InvalidArgument(
-            f"{rule} asks for standard errors while rows are computed, and without a code there are none before "
-            'the end: give a code that has them, such as Replication(8, 16, fill="mean"), or a deadline'
-        )
-    return rule
+    return reduce(operator.or_, rules) if rules else None
 
 
 def _counts_slots(rule: Any) -> bool:
