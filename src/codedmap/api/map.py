@@ -332,13 +332,14 @@ class Options:
                 "take longer than the others: give Hedge() or Hedge(budget=0.1)"
             )
         rows = InputRows(opened(inputs, stack))
-        rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
+        rule = _rule(self, None, share=_COMPUTING if rows.numbers else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
-        if rule is not None and asks_stderr(rule) and not rows.numeric:
+        if rule is not None and asks_stderr(rule) and not rows.numbers:
             raise InvalidArgument(
-                f"{rule} asks for standard errors of rows without an answer, which are estimated where the inputs are "
-                "one array of numbers, and these are not: give such an array, or stop by Deadline or Share"
+                f"{rule} asks for standard errors of rows without an answer, which are estimated from inputs that are "
+                "numbers, and these are not: encode them, for example with pandas.get_dummies(X), or stop by Deadline "
+                "or Share"
             )
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None
@@ -368,7 +369,7 @@ class Options:
             show=show,
             deadline=self.deadline,
             store=store,
-            known=self._known(int(np.prod(rows.form[0][1], dtype=int)) if rows.numeric else None),
+            known=self._known(rows.numbers),
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -120,6 +121,12 @@ class RowsJob(MapJob):
         elif missing.any():
             thorough = self._deadline is not None
             estimates = self._estimated(np.flatnonzero(missing), thorough=thorough)
+        if missing.any() and not self._rows.inputs.numbers:
+            warnings.warn(
+                f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because the inputs are not "
+                "numbers. Encode them, for example with pandas.get_dummies(X)",
+                stacklevel=4,
+            )
         before = status.copy()
         if self._store is None:
             result = self._result(outcome, list(estimates))

@@ -295,7 +295,7 @@ class _CodedWork:
         self._rejected: set[Any] = set()
         self._alone: tuple[_Chunk, Estimate] | None = None
         inputs = rows.inputs if isinstance(rows, JobRows) else InputRows(rows)
-        self._pooled = getattr(code, "job_estimates", False) and inputs.numeric
+        self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
         """Whether rows are estimated from answers of the whole job."""
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
         self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)

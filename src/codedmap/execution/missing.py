@@ -59,8 +59,8 @@ def estimate_missing(
 ) -> Iterator[Estimates]:
     """Estimate rows that are missing from exact ones, some at a time.
 
-    Nothing if nothing can be estimated: the inputs are not one array of finite numbers, an output is not a number, or
-    too few rows are exact.
+    Nothing if nothing can be estimated: the inputs are not finite numbers, an output is not a number, or too few rows
+    are exact.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def estimate_missing(
     if sample and len(exact) > _SAMPLE:
         exact = np.sort(np.random.default_rng(0).choice(exact, _SAMPLE, replace=False))
     others = 0 if more is None else len(more[0])
-    if not inputs.numeric or len(exact) + others < 2 or not len(exact) or not len(missing):
+    if not inputs.numbers or len(exact) + others < 2 or not len(exact) or not len(missing):
         return
     points, tree = inputs.points(exact), map_leaves(_as_floats, answers(exact))
     columns = leaves(tree)
@@ -108,7 +108,8 @@ def estimate_missing(
         found = estimates(
             points, flat, wanted, thorough=thorough, time_left=time_left, each=on_cores
         )
-        yield Estimates(rows, _unflattened(found.values, tree), _unflattened(found.stderr, tree))
+        values, stderr = (_unflattened(flat, tree) for flat in (found.values, found.stderr))
+        yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
 
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
@@ -144,6 +145,12 @@ def _as_floats(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float64) if leaf.dtype.kind in "biu" else leaf
 
 
+def _narrowed(part: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Numbers in the type of others, none of them infinite because of it."""
+    limits = np.finfo(like.dtype)
+    return np.asarray(np.clip(part, limits.min, limits.max).astype(like.dtype))
+
+
 def _unflattened(flat: np.ndarray, tree: Any) -> Any:
     """Rows of numbers as a tree like another."""
     begin = 0
@@ -151,6 +158,6 @@ def _unflattened(flat: np.ndarray, tree: Any) -> Any:
     def leaf(like: np.ndarray) -> np.ndarray:
         nonlocal begin
         begin, end = begin + int(np.prod(like.shape[1:], dtype=int)), begin
-        return flat[:, end:begin].reshape(len(flat), *like.shape[1:]).astype(like.dtype)
+        return flat[:, end:begin].reshape(len(flat), *like.shape[1:])
 
     return map_leaves(leaf, tree)
