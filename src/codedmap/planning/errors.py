@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
 from ..contracts.code import Code
 from ..errors import CodedmapError
 from ..estimation.gaussian import Fitted, Kernel, likeliest
-from ..estimation.process import Smoothness
 from ..estimation.space import Space
 from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from .pilot import Pilot
 
 __all__ = ["Errors"]
+
+_Kind = Literal["matern52", "gaussian"]
 
 _FEWEST = 5
 """Answers from which errors are estimated."""
@@ -155,7 +157,7 @@ class Errors:
         rng = np.random.default_rng(self._seed)
         few = rng.permutation(len(self._points))[:_KERNEL]
         space = Space.of(self._points)
-        kinds: tuple[Smoothness, ...] = ("matern52", "gaussian")
+        kinds: tuple[_Kind, ...] = ("matern52", "gaussian")
         several = len(few) >= _SEVERAL and self._time_left() > 0.0
         kernel = _kernel(
             space.seen(self._points[few]),
@@ -226,7 +228,7 @@ class Errors:
         return math.sqrt(np.mean(squares)), len(squares)
 
 
-def _kernel(points: np.ndarray, answers: np.ndarray, kinds: Sequence[Smoothness]) -> Kernel:
+def _kernel(points: np.ndarray, answers: np.ndarray, kinds: Sequence[_Kind]) -> Kernel:
     """The likeliest kernel, of several kinds that which errs least on answers left out."""
     answers = (answers - answers.mean(axis=0)) / np.maximum(answers.std(axis=0), 1e-300)
     dimensions = points.shape[1]
