@@ -84,6 +84,18 @@ def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_b
     assert eventually(lambda: not any(client.processing().values()))
 
 
+def test_a_task_that_ended_as_the_engine_was_closed_is_forgotten_by_the_scheduler(client):
+    def known(dask_scheduler):
+        return task.key in dask_scheduler.tasks
+
+    task = client.submit(same, 1, pure=False)
+    assert task.result(ANSWER) == 1
+    client.run_on_scheduler(dask.hold_running, keys=[task.key])
+    assert client.run_on_scheduler(known)
+    task.release()
+    assert eventually(lambda: not client.run_on_scheduler(known))
+
+
 def test_large_payloads_travel_without_a_warning_and_can_be_written(client):
     def negate_in_place(batch):
         np.negative(batch, out=batch)

@@ -224,8 +224,11 @@ class Dask(ClusterEngine):
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
         # The scheduler must not forget what still runs, or it would think those workers free.
-        for task in self._unfinished:
-            distributed.fire_and_forget(task)
+        if self._unfinished:
+            keys = [task.key for task in self._unfinished]
+            with contextlib.suppress(OSError, TimeoutError):
+                holding = self._client.run_on_scheduler(hold_running, keys=keys)
+                await asyncio.wait_for(holding, _SOON)
         await self._run_on(forget, list(self._named), self._run)
 
     async def _run_on(
@@ -318,6 +321,13 @@ class WorkerEvents(SchedulerPlugin):
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         scheduler.log_event(self._topic, ["left", worker])
+
+
+def hold_running(keys: list[str], dask_scheduler: Any) -> None:
+    """Have the scheduler keep tasks until they end; `distributed.fire_and_forget` keeps one that has ended for ever."""
+    tasks = dask_scheduler.tasks
+    running = [key for key in keys if key in tasks and tasks[key].state == "processing"]
+    dask_scheduler.client_desires_keys(keys=running, client="fire-and-forget")
 
 
 def kill(dask_worker: Any) -> None:

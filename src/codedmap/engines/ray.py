@@ -217,6 +217,7 @@ class Ray(ClusterEngine):
         needs = dict(self._needs)
         # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
         on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._handles[name] = None  # so that `_kill` finds it if Ctrl-C interrupts the next line
         self._handles[name] = handle = self._actor.options(
             name=name,
             num_cpus=needs.pop("CPU", 0),
@@ -253,10 +254,9 @@ class Ray(ClusterEngine):
         reference.future().add_done_callback(partial(self._soon, then))
 
     def _kill(self, name: str) -> None:
-        handle = self._handles.pop(name, None)
-        if handle is not None and ray.is_initialized():
+        if name in self._handles and ray.is_initialized():
             with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it
-                ray.kill(handle)
+                ray.kill(self._handles.pop(name) or ray.get_actor(name))
 
     # From here on everything but `_send` runs in the event loop.
 
