@@ -578,6 +578,15 @@ def test_calls_are_short_beside_their_timeout():
     assert max(sizes) == 10
 
 
+@pytest.mark.parametrize(("memory", "expected"), [(math.inf, 8), (5e6, 5), (10.0, 1)])
+def test_calls_take_at_most_as_much_memory_as_the_largest_so_far_allow(memory, expected):
+    scheduler = Scheduler(Job(1000, memory=memory))
+    scheduler.handle(Joined(0.0, "a"))
+    out = scheduler.handle(Answered(1.0, 0, 1e-4, nbytes=10**6))
+    sizes = [decision.call.groups for decision in out if isinstance(decision, Start)]
+    assert max(sizes) == expected
+
+
 def test_the_newest_hedge_gives_way_first():
     scheduler = Scheduler(Job(6, size=1, ahead=0))
     for worker in range(6):

@@ -40,7 +40,7 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import patience_of
+from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
 from ..execution.task import Itemwise, in_worker, itemwise
@@ -352,6 +352,7 @@ class Options:
             ahead=int(hasattr(engine, "members")),
             size=rows.rows if self.chunk == "all" else self.chunk,
             patience=patience_of(engine),
+            memory=call_memory(engine),
         )
         return RowsJob(
             job,

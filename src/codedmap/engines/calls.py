@@ -20,7 +20,7 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Answer", "Call", "Calls", "Setups", "complete", "read_reply"]
+__all__ = ["Answer", "Call", "Calls", "Setups", "complete"]
 
 
 class _Condition(threading.Condition):
@@ -43,6 +43,8 @@ class Answer(Future[Any]):
         self._condition = _Condition()
         self.queue = queue
         self.begun: list[float] = []
+        """As `Engine.submit`."""
+        self.nbytes = 0
         """As `Engine.submit`."""
 
     def set_running_or_notify_cancel(self) -> bool:
@@ -199,18 +201,17 @@ class Calls(Generic[C]):
         return dropped
 
 
-def read_reply(reply: Any) -> tuple[Any, BaseException | None]:
-    """The answer in what a worker has sent, or its error."""
+def complete(call: Call, reply: Any, error: BaseException | None = None) -> None:
+    """Give a call the answer in what a worker has sent, or an error."""
+    answer = None
     try:
         if isinstance(reply, Failure):
-            return None, reply.to_exception()
-        return receive(reply).unpack(), None
+            error = reply.to_exception()
+        elif error is None:
+            answer = receive(reply).unpack()
+            call.future.nbytes = call.request.content.nbytes + reply.nbytes
     except BaseException as problem:  # an answer must not end the thread that delivers it
-        return None, problem
-
-
-def complete(call: Call, answer: Any, error: BaseException | None) -> None:
-    """Give a call its answer or its error."""
+        error = problem
     if error is None:
         call.future.set_result(answer)
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, Setups, complete, read_reply
+from .calls import Answer, Call, Calls, Setups, complete
 from .local_worker import Worker
 from .loop import Loop
 from .transport.parcel import discard
@@ -208,7 +208,7 @@ class LocalQueue(Calls[_Call]):
         assert call is not None
         self._loop.cancel(call.future)
         self._advance()  # before the answer is opened, which may take longer
-        complete(call, *read_reply(reply))
+        complete(call, reply)
 
     def _end_worker(self, call: _Call | None = None) -> None:
         """Kill the worker, which may have had a call."""

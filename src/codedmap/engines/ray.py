@@ -20,6 +20,7 @@ from ..contracts.engine import Member
 from ..errors import CodedmapError, EngineError, InvalidArgument
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of, spread
+from .limits import Limits
 from .remote_queue import RemoteQueue
 from .transport.failure import Failure
 from .transport.parcel import Parcel
@@ -65,12 +66,11 @@ class Ray(ClusterEngine):
         something, as many as there is room for. With room for fewer, the others join when there is room.
     grace : float, optional
         Seconds for which an abandoned call may still run before its actor is killed; None: no limit.
-    num_cpus, num_gpus : float
-        What Ray reserves for each worker. By default nothing, so that any number fits on a small machine;
-        on a cluster that others use as well, reserve what your function uses. Without ``num_gpus`` Ray
-        may hide GPUs from it.
-    resources : mapping of str to float, optional
-        What else to reserve, by the names that Ray has for it, such as ``{"memory": 2e9}``.
+    num_cpus : float
+        CPUs that Ray reserves for each worker. By default none, so that any number fits on a small machine;
+        on a cluster that others use as well, reserve what your function uses.
+    limits : Limits, optional
+        What else to reserve for each worker. Without GPUs Ray may hide them from it.
     failure_domains : mapping or callable, optional
         With whom a worker fails: a name, or a tuple from the widest group to the narrowest, such as
         ``("rack 1", "host 7")``. By id, address or host name of its node, or a function of that node's
@@ -94,17 +94,14 @@ class Ray(ClusterEngine):
         *,
         grace: float | None = 1.0,
         num_cpus: float = 0,
-        num_gpus: float = 0,
-        resources: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
         failure_domains: Domains | None = None,
     ) -> None:
         count = None if workers is None else check_whole("workers", workers, 1)
-        needs = {"CPU": num_cpus, "GPU": num_gpus, **(resources or {})}
-        for what, need in needs.items():
-            if not is_real(need) or not 0 <= need < float("inf"):
-                raise InvalidArgument(
-                    f"{need!r} of {what} cannot be reserved for a worker: give a number, at least 0"
-                )
+        if not is_real(num_cpus) or not 0 <= num_cpus < float("inf"):
+            raise InvalidArgument(f"num_cpus={num_cpus!r} must be a number, at least 0")
+        limits = limits or Limits()
+        needs = {"CPU": num_cpus, "memory": limits.bytes or 0, **limits.resources}
         check_domains(
             failure_domains, "a node's id, address or host name", "its entry in ray.nodes()"
         )
@@ -120,6 +117,7 @@ class Ray(ClusterEngine):
             )
         super().__init__(None, grace, asyncio.new_event_loop())
         self._job = _present_job()
+        self.memory_limit = limits.bytes
         self._needs = {what: need for what, need in needs.items() if need}
         self._domains = failure_domains
         self._actor: Any = ray.remote(Actor)  # once, because Ray keeps every such class

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..contracts.engine import Kept, Member
 from ..errors import Abandoned, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, Setups, complete, read_reply
+from .calls import Answer, Call, Calls, Setups, complete
 from .transport.serve import Request
 
 __all__ = ["RemoteQueue", "Send"]
@@ -140,12 +140,11 @@ class RemoteQueue(Calls[Call]):
         if isinstance(error, WorkerCrashed):
             self._died(self, error)
             return False
-        answer, error = (None, error) if error is not None else read_reply(inner.result())
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
                 return False
             self._running = None
-        complete(call, answer, error)
+        complete(call, inner.result() if error is None else None, error)
         return True
 
 

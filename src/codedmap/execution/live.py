@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..contracts.engine import Engine, Member, Reply, members_of
+from ..contracts.memory import free_memory
 from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
@@ -41,11 +43,12 @@ from .scheduler import (
     Withdraw,
 )
 
-__all__ = ["LiveJob", "Work", "in_order", "patience_of"]
+__all__ = ["LiveJob", "Work", "call_memory", "in_order", "patience_of"]
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
+_SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
 
 
 class Work(Protocol):
@@ -343,7 +346,8 @@ class LiveJob:
                 began = self._begun(future, now)
                 call.started = max(call.started, began or 0.0)
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
-                return Answered(now, call.number, reply.seconds, answer, self.busy, began)
+                nbytes = getattr(future, "nbytes", 0)
+                return Answered(now, call.number, reply.seconds, answer, self.busy, began, nbytes)
             error = answer
         loss = self._work.lost(call, error, _loss(call, error))
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
@@ -377,6 +381,13 @@ def in_order(members: Mapping[int, Member]) -> list[int]:
         return sorted(members)
     names = sorted(members)
     return [names[k] for k in spread([members[name].domain for name in names])]
+
+
+def call_memory(engine: Engine) -> float:
+    """Bytes that payload and answer of a call may take, of what each worker may use and of what is free here."""
+    free, limit = free_memory(), getattr(engine, "memory_limit", None)
+    here = math.inf if free is None else free / max(1, engine.workers)
+    return _SHARE * min(here, limit or math.inf)
 
 
 def patience_of(engine: Engine) -> float:

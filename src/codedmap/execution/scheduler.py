@@ -101,6 +101,8 @@ class Job:
     """N, calls that are made of each group."""
     patience: float = 0.0
     """Seconds for which a job whose workers have all left waits for another."""
+    memory: float = math.inf
+    """Bytes that payload and answer of a call may take together."""
     more: bool = False
     """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
 
@@ -171,6 +173,8 @@ class Answered(NamedTuple):
     """As in `Joined`."""
     began: float | None = None
     """When its worker was sent it, if that is known: calls of other jobs may have been before it."""
+    nbytes: int = 0
+    """Of its payload and its answer."""
 
 
 class CallFailed(NamedTuple):
@@ -439,7 +443,7 @@ class Scheduler:
             else:
                 self._first_overhead = max(spent, self._first_overhead)
             worker.ready = True
-        self._times.add(call.groups, event.seconds, overhead)
+        self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
             call.piece.copies.remove(call)
             self._accept(call, event.raised)
@@ -763,6 +767,8 @@ class Scheduler:
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
+        if times.nbytes * most > self.job.memory:
+            most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
 
     def _hasten(self, now: float) -> float | None:

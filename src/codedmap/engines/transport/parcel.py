@@ -62,9 +62,10 @@ class Parcel:
         return _rebuild, (head, tuple(parts), *rest)
 
     @property
-    def inline_bytes(self) -> int:
-        """How much travels with the parcel itself."""
-        return len(self.head) + sum(memoryview(part).nbytes for part in self.inline)
+    def nbytes(self) -> int:
+        """Of the value as it travels."""
+        shared = self.spans[-1][1] if self.spans else 0
+        return len(self.head) + sum(memoryview(part).nbytes for part in self.inline) + shared
 
 
 def _rebuild(head: Any, *rest: Any) -> Parcel:
