@@ -35,7 +35,7 @@ class Kept:
         return f"<Kept on worker {self.worker}{', lost' if self.lost else ''}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to pickle
 class Reply:
     """The answer to a batch of rows, and how it came about."""
 

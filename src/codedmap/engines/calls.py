@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -172,8 +172,9 @@ class Calls(Generic[C]):
 
     def _sent(self, request: Request) -> Request:
         """A request as it is sent: with what the worker can forget, and must have been set up by."""
-        after = self._run if self._set_up and request.setup is None else None
-        return replace(request, forget=self._take_forgotten(), after=after)
+        request.after = self._run if self._set_up and request.setup is None else None
+        request.forget = self._take_forgotten()
+        return request
 
     def _lost_with(self, call: C) -> C:
         """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
@@ -182,6 +183,12 @@ class Calls(Generic[C]):
     def _take_forgotten(self) -> tuple[Any, ...]:
         """Keys of values that the worker can drop; each is returned once."""
         return tuple(self._forget.popleft() for _ in range(len(self._forget)))
+
+    def _note_kept(self, call: C) -> None:
+        """What a call uses is lost if the worker dies."""
+        for kept in call.uses:
+            if kept.key not in self._kept:  # an update takes longer
+                self._kept[kept.key] = kept
 
     def _lose_kept(self) -> None:
         for kept in self._kept.values():

@@ -141,7 +141,7 @@ class LocalQueue(Calls[_Call]):
             self._loop.do(call.fail, error)
             return
         self._running = call
-        self._kept.update((kept.key, kept) for kept in call.uses)
+        self._note_kept(call)
         try:
             if not self._worker.send(self._sent(call.request)):
                 self._loop.watch_writing(self._worker.pipe, True)

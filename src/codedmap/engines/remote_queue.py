@@ -113,7 +113,7 @@ class RemoteQueue(Calls[Call]):
                 if not missing:
                     self._running = call
                     self._begun += 1
-                    self._kept.update((kept.key, kept) for kept in call.uses)
+                    self._note_kept(call)
                     begun, request = self._begun, self._sent(call.request)
             if missing:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))

@@ -54,7 +54,10 @@ class Placed:
 
     def move(self) -> None:
         """Have other workers of the engine keep the values of those that have left."""
-        self._living = in_order(members_of(self._engine))
+        living = members_of(self._engine)
+        if living.keys() == set(self._living):
+            return
+        self._living = in_order(living)
         load = dict.fromkeys(self._living, 0)
         for keeper in self._where:
             if keeper in load:
