@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any
 
@@ -127,11 +127,13 @@ class Ray(ClusterEngine):
         self._unreachable: set[str] = set()  # did not answer, perhaps because their node does not
         self._suspects: set[str] = set()  # such nodes
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
         try:
+            self._thread.start()
             self._wait(self._begin(self._start_all(count)))
             self._soon(self._look)
-        except BaseException:
+        except BaseException:  # also Ctrl-C, as the thread was about to start
+            with contextlib.suppress(RuntimeError):
+                self._thread.start()
             self.close()
             raise
 
@@ -194,22 +196,24 @@ class Ray(ClusterEngine):
             late[greeting] = name, places[k]
         found: dict[str, Member] = {}
         while len(found) < min(room, count):
-            arrived, _ = ray.wait(list(late), timeout=_START)
+            # Not by `ray.wait`, which Ctrl-C does not interrupt.
+            arrived, _ = wait(late, _START, return_when=FIRST_COMPLETED)
             if not arrived:
                 break
-            name, _ = late.pop(arrived[0])
-            found[name] = self._greet(name, partial(ray.get, arrived[0]))
+            for greeting in arrived:
+                name, _ = late.pop(greeting)
+                found[name] = self._greet(name, greeting.result)
         if not found:
             raise EngineError(
                 f"no Ray worker has started within {_START:g} s: are the CPUs of the cluster in use? "
                 "see `ray status`; num_cpus=0 reserves none"
             )
         for greeting, (name, node) in late.items():
-            self._when(greeting, partial(self._greeted, name, node))
+            self._then(greeting, partial(self._greeted, name, node))
         return found
 
-    def _start(self, node: str) -> tuple[str, Any]:
-        """Start an actor on a node: its name, which is never used again, and a reference to its greeting."""
+    def _start(self, node: str) -> tuple[str, Future[Any]]:
+        """Start an actor on a node: its name, which is never used again, and its greeting."""
         name = f"codedmap-{self._run}-{self._started}"
         self._started += 1
         needs = dict(self._needs)
@@ -227,7 +231,7 @@ class Ray(ClusterEngine):
             max_restarts=0,
             max_task_retries=0,
         ).remote()
-        return name, handle.hello.remote()
+        return name, handle.hello.remote().future()
 
     def _greet(self, name: str, greeting: Callable[[], Any]) -> Member:
         """What an actor is as a worker, if it can be used."""
@@ -246,10 +250,9 @@ class Ray(ClusterEngine):
         entry = self._living_nodes().get(node)
         return Member() if entry is None else self._member(entry, late=True)
 
-    def _when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
-        """Call a function soon after the referenced object is ready or has failed."""
-        # Not in Ray's own thread, which must not block.
-        reference.future().add_done_callback(partial(self._soon, then))
+    def _then(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
+        """Call a function soon after what Ray does has ended; not in Ray's own thread, which must not block."""
+        future.add_done_callback(partial(self._soon, then))
 
     def _kill(self, name: str) -> None:
         if name in self._handles and ray.is_initialized():
@@ -279,7 +282,7 @@ class Ray(ClusterEngine):
         except Exception:  # the cluster has no node, or does not answer
             self._loop.call_later(_AGAIN, self._replace, node)
         else:
-            self._when(greeting, partial(self._greeted, name, node))
+            self._then(greeting, partial(self._greeted, name, node))
 
     def _dismiss(self, name: str) -> None:
         node = self._nodes.pop(name)
@@ -331,7 +334,7 @@ class Ray(ClusterEngine):
             problem.__cause__ = error
             answer.set_exception(problem)
         else:
-            self._when(call, partial(self._answered, queue.name, answer))
+            self._then(call.future(), partial(self._answered, queue.name, answer))
         return answer
 
     def _answered(self, name: str, answer: Future[Any], done: Future[Any]) -> None:

@@ -131,6 +131,7 @@ class ChunkScheduler(Scheduler):
         self._worst: Outcome | None = None
         self._ending = False
         self._free: set[Hashable] = set()  # workers that run no abandoned call
+        self._wakes = type(job.rule).wake_after is not StoppingRule.wake_after
         self._hedges = job.hedge is not None or job.after is not None
         self._apart = False  # whether these are of as many failure domains as there are slots
         own: dict[int, int] = {}
@@ -256,7 +257,7 @@ class ChunkScheduler(Scheduler):
             self._send(now)
             self._ask_for_more()
         wake = None if self._alone is None else self._alone + self.job.patience
-        for chunk in self.chunks.values():
+        for chunk in self.chunks.values() if self._wakes else ():
             if not chunk.decoding:
                 after = self.job.rule.wake_after(self.seen(chunk.number, now))
                 wake = sooner(wake, None if after is None else now + after)
