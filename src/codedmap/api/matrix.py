@@ -23,7 +23,7 @@ from ..execution.placed import Placed
 from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.job import ProductJob
-from ..results.matrix_result import MatrixResult
+from ..results.sum_result import MatrixResult
 
 __all__ = ["CodedMatrix"]
 

@@ -253,13 +253,8 @@ class _SumJob:
             value=value,
             exact=exact,
             parts=len(self._shards),
-            answered=tuple(sorted(seen.answered)),
-            abandoned=tuple(sorted(seen.running - ended.failures.keys())),
-            failed=dict(ended.failures),
             rejected=rejected,
-            repaired=ended.repaired,
-            outcome=outcome,
-            seconds=ended.seconds,
+            **ended.record(),
             received=self._decoder.received,
         )
         return True

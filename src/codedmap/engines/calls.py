@@ -20,7 +20,7 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Answer", "Call", "Calls", "Setups", "complete"]
+__all__ = ["Answer", "Call", "Calls", "complete", "packed_setup"]
 
 
 class _Condition(threading.Condition):
@@ -53,26 +53,14 @@ class Answer(Future[Any]):
         return super().set_running_or_notify_cancel()
 
 
-class Setups:
-    """The functions by which an engine sets up each worker, pickled."""
-
-    def __init__(self) -> None:
-        self._pickled: list[Parcel] = []
-
-    def add(self, fn: Callable[[], object]) -> None:
-        """Add a function; raises `CannotSend` if it cannot be pickled."""
-        try:
-            content = pack(fn, None)
-        except CannotSend as error:
-            raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
-        # Buffers are the caller's own memory, which it may change before the next worker starts.
-        self._pickled.append(Parcel(content.head, tuple(map(bytes, content.inline))))
-
-    def __len__(self) -> int:
-        return len(self._pickled)
-
-    def __getitem__(self, number: int) -> Parcel:
-        return self._pickled[number]
+def packed_setup(fn: Callable[[], object]) -> Parcel:
+    """A function by which each worker is set up, pickled; raises `CannotSend` if it cannot be."""
+    try:
+        content = pack(fn, None)
+    except CannotSend as error:
+        raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+    # Buffers are the caller's own memory, which it may change before the next worker starts.
+    return Parcel(content.head, tuple(map(bytes, content.inline)))
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +87,7 @@ class Calls(Generic[C]):
     the lock, because that runs the callbacks attached to it.
     """
 
-    def __init__(self, number: int, run: str, setups: Setups) -> None:
+    def __init__(self, number: int, run: str, setups: list[Parcel]) -> None:
         self.number = number
         self._run = run
         self._setups = setups

@@ -20,7 +20,7 @@ class Limits:
     * `Dask` uses only workers with so much of the resource ``GPU`` and of those named in ``licences``, and a memory limit as
       large; the task of a call takes these resources while it runs.
     * `Ray` reserves all of it for each actor.
-    * `Local` limits memory, on Linux: a call that allocates more fails with `MemoryError`. It refuses the others.
+    * `Local` limits memory, on Linux: a call that allocates more fails with ``MemoryError``. It refuses the others.
 
     Parameters
     ----------

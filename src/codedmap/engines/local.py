@@ -107,7 +107,7 @@ class Local(QueueEngine[LocalQueue]):
         self._loop = Loop()
         super().__init__(grace)
         if self.memory_limit is not None:
-            self._setups.add(partial(limit_memory, self.memory_limit))
+            self.setup(partial(limit_memory, self.memory_limit))
         try:
             self._begin(workers)
         except BaseException:

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..contracts.engine import Kept, Member
 from ..errors import Abandoned, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, Setups, complete
+from .calls import Answer, Call, Calls, complete
+from .transport.parcel import Parcel
 from .transport.serve import Request
 
 __all__ = ["RemoteQueue", "Send"]
@@ -25,7 +26,8 @@ class RemoteQueue(Calls[Call]):
     number : int
     run : str
         Names the engine, and with it what it keeps.
-    setups : Setups
+    setups : list of Parcel
+        By which the worker is set up; it may grow.
     name : str
         By which the cluster knows the worker.
     member : Member
@@ -40,7 +42,7 @@ class RemoteQueue(Calls[Call]):
         self,
         number: int,
         run: str,
-        setups: Setups,
+        setups: list[Parcel],
         *,
         name: str,
         member: Member,

@@ -96,6 +96,17 @@ class Ended(NamedTuple):
     """Workers whose value was placed again."""
     seconds: float
 
+    def record(self) -> dict[str, Any]:
+        """What results say of it."""
+        return {
+            "answered": tuple(sorted(self.seen.answered)),
+            "abandoned": tuple(sorted(self.seen.running - self.failures.keys())),
+            "failed": dict(self.failures),
+            "repaired": self.repaired,
+            "outcome": self.outcome,
+            "seconds": self.seconds,
+        }
+
 
 class PlacedCalls(Protocol):
     """One call of each worker of a code, on what it keeps."""

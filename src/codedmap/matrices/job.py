@@ -11,7 +11,7 @@ from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..engines import Engine, Kept
 from ..errors import InvalidAnswer, NotEnoughAnswers
 from ..execution.placed import Ended, Placed, run_placed
-from ..results.matrix_result import MatrixResult
+from ..results.sum_result import MatrixResult
 from ..results.summary import engine_error, facts, reason_and_steps
 from .blocks import CodedBlocks
 from .decoder import ProductDecoder
@@ -83,13 +83,8 @@ class ProductJob:
         record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
             stderr=None if stderr is None else stderr[: self._rows],
-            answered=tuple(sorted(seen.answered)),
-            abandoned=tuple(sorted(seen.running - ended.failures.keys())),
-            failed=dict(ended.failures),
             rejected=dict(self._decoder.rejected),
-            repaired=ended.repaired,
-            outcome=outcome,
-            seconds=ended.seconds,
+            **ended.record(),
         )
         self._product = values[: self._rows], record
         return True
