@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mappi
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -51,49 +51,46 @@ _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
 
 
-class Work(Protocol):
-    """What the calls of a job compute, and what their answers are taken for."""
+class Work:
+    """What the calls of a job compute, and what their answers are taken for; by default answers count as they come."""
 
-    @property
-    def error(self) -> BaseException | None:
-        """Why the job cannot go on; raised by `LiveJob.run`."""
-        ...
+    error: BaseException | None = None
+    """Why the job cannot go on; raised by `LiveJob.run`."""
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Send a call to its worker."""
-        ...
+        raise NotImplementedError
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
-        """The rows, chunk and slot of a call, as `CallRecord` has them."""
-        ...
+        """The rows, chunk and slot of a call, as `CallRecord` has them; of a payload no row."""
+        return range(0), call.chunk, call.slot
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Groups of a call for which ``fn`` raised, counted from its first; or why it has no answer."""
-        ...
+        raise NotImplementedError
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """A call has no answer; the loss to report to the scheduler."""
-        ...
+        raise NotImplementedError
 
     def take(self, call: Call) -> None:
         """The answer of this call counts."""
-        ...
 
     def fail(self, decision: FailRows) -> None:
         """Rows are FAILED."""
-        ...
+        raise NotImplementedError
 
     def decode(self, decision: Decode) -> Decoded:
         """Decode a chunk."""
-        ...
+        raise NotImplementedError
 
     def read(self, decision: More) -> Future[Any]:
         """Have more groups found."""
-        ...
+        raise NotImplementedError
 
     def more(self, read: Any) -> tuple[int, bool]:
         """Take what `read` has come to: how many groups more there are, and whether they are the last."""
-        ...
+        raise NotImplementedError
 
 
 class LiveJob:
@@ -210,17 +207,11 @@ class LiveJob:
             self._end()
 
     def _begin(self) -> None:
-        watch: Callable[[Callable[[], None]], None] | None = getattr(self._engine, "watch", None)
-        if watch is not None:
-            watch(self._members_changed)
+        getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
 
     def _end(self) -> None:
-        unwatch: Callable[[Callable[[], None]], None] | None = getattr(
-            self._engine, "unwatch", None
-        )
-        if unwatch is not None:
-            unwatch(self._members_changed)
+        getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
         for call in self._calls.values():
             self._note(call, max(0.0, self.seconds - call.started), "abandoned")
         left = [future for future in self._futures.values() if not future.done()]
@@ -365,6 +356,10 @@ class LiveJob:
                 call.kind.value,
             )
         )
+
+
+def _unwatched(callback: Callable[[], None]) -> None:
+    """Of an engine whose workers neither join nor leave."""
 
 
 def _loss(call: Call, error: BaseException) -> Loss:

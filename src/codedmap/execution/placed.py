@@ -14,8 +14,8 @@ from ..engines import Engine, Kept
 from ..errors import KeptLost
 from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
-from .live import LiveJob, in_order, patience_of
-from .scheduler import Call, Decode, Decoded, FailRows, Loss, More
+from .live import LiveJob, Work, in_order, patience_of
+from .scheduler import Call, Decode, Decoded, Loss
 
 __all__ = ["Ended", "Placed", "PlacedCalls", "run_placed"]
 
@@ -187,10 +187,9 @@ def run_placed(
         pass
 
 
-class _Work:
+class _Work(Work):
     """The calls, and which of them have failed."""
 
-    error = None
     scheduler: ChunkScheduler
     live: LiveJob
 
@@ -224,10 +223,6 @@ class _Work:
         worker: Any = call.worker
         return self._calls.send(engine, worker, self._placed.on(call.slot))
 
-    def place(self, call: Call) -> tuple[range, int, int]:
-        """What a worker keeps is no row."""
-        return range(0), 0, call.slot
-
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
         """Take the answer."""
         if call.wanted:
@@ -246,13 +241,6 @@ class _Work:
             self.failures[call.slot] = error
         return loss
 
-    def take(self, call: Call) -> None:
-        """Every answer that is wanted counts."""
-
-    def fail(self, decision: FailRows) -> None:
-        """There are no rows."""
-        raise AssertionError("without rows none fails")
-
     def decode(self, decision: Decode) -> Decoded:
         """Make the result."""
         seconds = self.live.seconds
@@ -265,11 +253,3 @@ class _Work:
             seconds,
         )
         return Decoded(self.live.seconds, decision.chunk, enough=self._calls.finish(ended))
-
-    def read(self, decision: More) -> Future[Any]:
-        """All groups are known."""
-        raise AssertionError("a job of calls that are bound to workers does not grow")
-
-    def more(self, read: Any) -> tuple[int, bool]:
-        """As `read`."""
-        raise AssertionError("a job of calls that are bound to workers does not grow")
