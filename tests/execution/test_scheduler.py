@@ -411,6 +411,12 @@ def test_rows_that_crash_twice_and_then_answer_did_so_by_chance():
     assert {row: f.crashes for row, f in failed.items()} == {19: needed(4 / 23)}
 
 
+def test_a_row_that_crashes_thrice_early_is_judged_when_enough_other_calls_have_ended():
+    chance = dict.fromkeys(range(60, 200, 20), 1)
+    assert crashing({3: 3, **chance}, 200, size=1) == {}
+    assert crashing({3: 99}, 200, size=1)[3].crashes == 3
+
+
 def test_other_rows_that_seem_to_cause_crashes_do_not_count():
     failed = crashing({18: 99, 19: 99}, 20, size=1)
     assert failed[19].crashes <= 4

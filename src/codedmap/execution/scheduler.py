@@ -55,6 +55,7 @@ _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
+_ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _MANY = 1 << 62  # groups, more than any job has
@@ -737,7 +738,11 @@ class Scheduler:
 
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: what is sent again first, but not where it was before."""
+        # A row that may have caused its crashes waits until it is known how many calls crash by chance.
+        early = self._answered + self._crashed < _ENOUGH and self._next < self.job.groups
         for at, piece in enumerate(self._waiting):
+            if early and piece.crashes >= _SUSPECT:
+                continue
             if name not in piece.held or piece.held.issuperset(self._workers):
                 del self._waiting[at]
                 return piece
