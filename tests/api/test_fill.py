@@ -177,3 +177,70 @@ def test_bad_input_is_one_clear_error(arguments, said):
 def test_bad_options_are_one_clear_error(options, said):
     with pytest.raises(cm.InvalidArgument, match=said):
         cm.fill(X, lossy(), **options)
+
+
+WAVE = np.sin(3 * X[:, 0]) + X[:, 1]
+UNITS = np.array([1e-12, 1e12, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "answers"),
+    [
+        (np.ones((80, 3)), rng.normal(size=80)),
+        (np.repeat(X[:20], 4, axis=0), rng.normal(size=80)),
+        (X, np.full(80, 5.0)),
+        (X, np.zeros(80, np.float32)),
+        (X, np.stack([WAVE, np.zeros(80)], axis=1)),
+        (X, np.where(X[:, 0] > 0.5, 1.7e308, -1.7e308)),
+        (X, 5e-324 * np.round(WAVE)),
+        (X, (3e4 * WAVE).astype(np.float16)),
+        (rng.normal(size=(80, 300)), WAVE),
+        (np.exp(60 * X), WAVE),
+        (X[:, :1] * [1, 0, 0], WAVE),
+        (X > 0.5, WAVE),
+    ],
+    ids=[
+        "equal rows", "repeated rows", "constant", "zero", "one is zero", "largest", "smallest", "narrow", "many inputs",
+        "orders", "constant inputs", "truth values",
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:answers to equal inputs differ")
+def test_whatever_it_is_given_an_estimate_is_a_number_with_an_error(inputs, answers):
+    result = cm.fill(inputs, lossy(answers))
+    assert (result.status[LOST] == Status.ESTIMATED).all()
+    assert np.isfinite(result.values).all()
+    errors = result.stderr[LOST]
+    assert np.isfinite(errors).all()
+    assert (errors > 0).all()
+    assert (result.stderr[~LOST] == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e140, 1e-140, 1e-300, UNITS], ids=str)
+def test_the_units_of_inputs_and_answers_make_no_difference(scale):
+    plain = cm.fill(X, lossy(WAVE))
+    other = cm.fill(X * scale, lossy(WAVE))
+    np.testing.assert_allclose(other.values, plain.values, atol=1e-5)
+    np.testing.assert_allclose(other.stderr, plain.stderr, rtol=0.5)
+    if scale is not UNITS:
+        other = cm.fill(X, lossy(WAVE / 3) * scale)
+        np.testing.assert_allclose(other.values / scale * 3, plain.values, atol=1e-5)
+        np.testing.assert_allclose(other.stderr / scale * 3, plain.stderr, rtol=0.5)
+
+
+def test_the_units_of_inputs_make_no_difference_to_where_rows_are_lost():
+    answers = WAVE.copy()
+    answers[X[:, 1] > 0.7] = np.nan
+    for scale in (1.0, 1e-12, 1e-300, 1e300):
+        with pytest.warns(UserWarning, match="not lost at random"):
+            assert "x1 > " in cm.fill(X * scale, answers).losses
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300, 1e-300])
+def test_answers_that_vary_by_chance_are_named(scale):
+    twice, noise = np.repeat(X[:40], 2, axis=0), 0.1 * np.tile([1.0, -1.0], 40)
+    answers = np.stack([twice[:, 0], WAVE.repeat(2)[:80] + noise], axis=1) * scale
+    answers[::16] = np.nan
+    said = rf"answers to equal inputs differ, those in y1 by a standard deviation of {0.141 * scale:.3g}"
+    with pytest.warns(UserWarning, match=said.replace("+", r"\+")):
+        result = cm.fill(twice, answers)
+    assert (result.stderr[::16, 1] > 0.05 * scale).all()

@@ -23,7 +23,7 @@ import zarr
 
 import codedmap as cm
 from codedmap.storage import output as output_module
-from codedmap.testing import Scripted, never
+from codedmap.testing import Scripted, crash, never
 
 X = np.random.default_rng(0).normal(size=(200, 3))
 SUFFIXES = (".npy", ".zarr", ".parquet")
@@ -98,6 +98,28 @@ def test_values_are_what_was_written(out, code):
     assert "200" in str(result)
     assert Path(f"{out}.journal").exists()
     assert not Path(f"{out}.spool").exists()
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+@pytest.mark.parametrize("iterator", [False, True], ids=["array", "iterator"])
+@pytest.mark.parametrize("code", [cm.Uncoded(4, fill="mean"), cm.KernelCode(4, 6, 1)], ids=repr)
+def test_rows_without_an_answer_are_estimated_from_all_others(out, code, iterator):
+    """Their squares vary by 1.4, and a group of four says little of them."""
+    options = {"chunk": 10, "hedge": None, "retries": 0}
+    if iterator:  # and there may be no rule
+        options |= {"on_error": "record"}
+    else:
+        options |= {"stop": cm.Quorum(code.workers - 1)}
+    given = iter(np.array_split(X, 5)) if iterator else X
+    result = mapped(squares, given, out=out, code=code, script={1: crash()}, **options)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert 20 < estimated.sum() < 100
+    assert (result.status <= cm.Status.ESTIMATED).all()
+    values = content(out)
+    np.testing.assert_array_equal(values[~estimated], X[~estimated] ** 2)
+    off = np.abs(values - X**2)[estimated]
+    assert np.sqrt((off**2).mean()) < 0.5
+    assert (np.asarray(result.stderr[:])[estimated] > 0).all()
 
 
 def test_dicts_and_text():

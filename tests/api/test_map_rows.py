@@ -12,6 +12,7 @@ import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import codedmap as cm
@@ -406,8 +407,6 @@ def test_a_resident_function(local):
         ({"deadline": 0}, "Deadline.0. must be more than 0"),
         ({"deadline": -1.0}, "must be more than 0"),
         ({"tolerance": -1.0}, "must be a number of at least 0"),
-        ({"tolerance": 0.1}, "asks for standard errors .* give a code"),
-        ({"stop": cm.Tolerance(0.1) | cm.Deadline(5)}, "asks for standard errors"),
         ({"retries": -1}, "retries=-1"),
         ({"retries": 1.5}, "retries=1.5"),
         ({"call_timeout": 0}, "call_timeout=0 must be more than 0"),
@@ -592,3 +591,74 @@ def test_known_answers_that_do_not_fit_are_refused(known, code, said):
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=said):
         cm.map(np.sin, np.zeros((6, 2)), engine=engine, code=code, known=known)
     assert engine.calls == []
+
+
+# Rows that are missing when a job stops, whatever the inputs and answers are
+
+SQUARE = np.random.default_rng(0).uniform(size=(60, 3))
+
+
+def wave(batch):
+    return np.sin(3 * batch[:, 0]) + batch[:, 1]
+
+
+def stopped(fn, inputs):
+    """Half of the rows are computed."""
+    with ThreadPoolExecutor(1) as pool:
+        return cm.map(fn, inputs, engine=pool, chunk=1, hedge=None, stop=cm.Share(0.5))
+
+
+@pytest.mark.parametrize(
+    ("fn", "inputs"),
+    [
+        (wave, SQUARE),
+        (lambda b: wave(b / 1e300), SQUARE * 1e300),
+        (lambda b: wave(b / 1e-300), SQUARE * 1e-300),
+        (lambda b: wave(b * [1e12, 1e-12, 1.0]), SQUARE / [1e12, 1e-12, 1.0]),
+        (lambda b: wave(b) * 1e307, SQUARE),
+        (lambda b: wave(b) * 1e-307, SQUARE),
+        (lambda b: np.full(len(b), 2.0), SQUARE),
+        (lambda b: np.zeros(len(b), np.float32), SQUARE),
+        (lambda b: (3e4 * wave(b)).astype(np.float16), SQUARE),
+        (lambda b: wave(b) > 0.5, SQUARE),
+        (lambda b: np.random.default_rng(int(1e9 * b.sum())).normal(size=1), np.ones((60, 3))),
+        (lambda b: b[:, 0], np.random.default_rng(0).normal(size=(60, 200))),
+        (lambda b: b["a"] * 2.0, pd.DataFrame({"a": SQUARE[:, 0], "b": np.arange(60) > 20})),
+    ],
+    ids=[
+        "plain", "large inputs", "small inputs", "wild units", "large", "small", "constant", "zero", "narrow", "bool",
+        "equal inputs", "many inputs", "frame",
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_estimated(fn, inputs):
+    result = stopped(fn, inputs)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert estimated.sum() == 30
+    assert result.exact.sum() == 30
+    assert np.isfinite(result.values.astype(float)).all()
+    assert (result.stderr[estimated] > 0).all()
+    assert np.isfinite(result.stderr).all()
+
+
+@pytest.mark.parametrize(
+    ("fn", "inputs"),
+    [
+        (lambda b: np.asarray(b["a"]), pd.DataFrame({"a": SQUARE[:, 0], "k": list("abc") * 20})),
+        (lambda b: np.array([float(len(text)) for text in b]), list(map(str, range(60)))),
+    ],
+    ids=["categories", "text"],
+)
+def test_what_cannot_be_estimated_is_missing_and_why_is_said(fn, inputs):
+    with pytest.warns(UserWarning, match=r"30 rows without an answer are MISSING.*get_dummies"):
+        result = stopped(fn, inputs)
+    assert (result.status == cm.Status.MISSING).sum() == 30
+    assert np.isnan(result.values[result.status == cm.Status.MISSING]).all()
+
+
+@pytest.mark.parametrize(
+    "fn", [lambda b: np.full(len(b), np.nan), lambda b: np.full(len(b), "a")], ids=["nan", "text"]
+)
+def test_answers_from_which_nothing_can_be_estimated(fn):
+    result = stopped(fn, SQUARE)
+    assert (result.status == cm.Status.MISSING).sum() == 30
+    assert np.isinf(result.stderr[result.status == cm.Status.MISSING]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -76,10 +77,10 @@ def test_it_stops_when_every_standard_error_is_small_enough():
         assert result.abandoned == (5,)
         assert 0 < result.stderr.max() <= 0.1
         np.testing.assert_allclose(result.values, near(X), atol=0.3)
-        stop = Tolerance(0.001) | Deadline(0.2)
+        stop = Tolerance(1e-12) | Deadline(0.2)
         result = cm.map(near, X, code=MEAN, engine=engine, stop=stop)
         assert result.outcome is Outcome.DEADLINE
-        assert result.stderr.max() > 0.001
+        assert result.stderr.max() > 1e-12
 
 
 def test_it_stops_on_real_workers_without_waiting_for_a_straggler():
@@ -152,6 +153,91 @@ def test_when_no_call_is_left_and_it_is_not_reached_the_outcome_says_so():
         assert result.outcome is Outcome.EVERYONE
         result = cm.map(near, inputs(12), stop=Tolerance(0.001), **options)
         assert result.exact.all(), "the call is made again"
+
+
+# Without a code, and by all answers of the job
+
+
+def hill(batch):
+    """Smooth, of two outputs."""
+    return np.stack([np.exp(-((batch - 0.5) ** 2).sum(axis=1)), batch[:, 0]], axis=1)
+
+
+def squeezed(batch):
+    return hill(batch * [1.0, 1e3])
+
+
+def unhurried(batch):
+    time.sleep(0.002 * len(batch))
+    return hill(batch)
+
+
+SQUARE = np.random.default_rng(0).uniform(size=(2000, 2))
+
+
+@pytest.mark.parametrize("given", [{"tolerance": 0.01}, {"stop": Tolerance(0.01)}], ids=str)
+def test_without_a_code_rows_are_estimated_once_they_can_be(given):
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(unhurried, SQUARE, engine=pool, **given)
+    assert result.outcome is Outcome.TOLERANCE
+    exact, estimated = (result.status == s for s in (cm.Status.EXACT, cm.Status.ESTIMATED))
+    assert 20 <= exact.sum() < 1500
+    assert (exact | estimated).all()
+    assert result.stderr[estimated].min() > 0
+    assert result.stderr.max() <= 0.01
+    np.testing.assert_allclose(result.values, hill(SQUARE), atol=0.05)
+    assert "rows in" in str(result)
+    assert Outcome.TOLERANCE.value in str(result)
+
+
+def test_without_a_code_what_cannot_be_estimated_well_is_computed():
+    def noise(batch):
+        return np.sin(1e6 * batch[:, 0])
+
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(noise, SQUARE[:100], engine=pool, tolerance=0.01)
+    assert result.outcome is Outcome.EXACT
+    assert result.exact.all()
+
+
+def test_without_a_code_few_answers_are_not_believed():
+    def rarely(batch):
+        time.sleep(0.05)
+        return np.zeros(len(batch))
+
+    with ThreadPoolExecutor(1) as pool:
+        result = cm.map(rarely, SQUARE[:40], engine=pool, tolerance=1.0, chunk=1)
+    assert 20 <= result.exact.sum() < 40
+
+
+def test_without_a_code_it_is_written(tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(unhurried, SQUARE, engine=pool, tolerance=0.01, out=tmp_path / "y.npy")
+    assert result.outcome is Outcome.TOLERANCE
+    np.testing.assert_allclose(result.values, hill(SQUARE), atol=0.05)
+    assert 0 < result.stderr.max() <= 0.01
+
+
+def test_inputs_that_are_no_numbers_are_refused():
+    with ThreadPoolExecutor(1) as pool, pytest.raises(cm.InvalidArgument, match="array of numbers"):
+        cm.map(len, ["a", "b"], engine=pool, tolerance=0.1)
+
+
+@pytest.mark.parametrize("code", [cm.Uncoded(6, fill="mean"), cm.KernelCode(5, 6, 1)], ids=repr)
+@pytest.mark.parametrize("chunk", [None, 25], ids=["one chunk", "chunks"])
+def test_with_a_code_estimates_are_from_all_answers(code, chunk):
+    """A mean of a group, or one length scale for both inputs, would be off by more."""
+    given = SQUARE[:500] * [1.0, 1e-3]
+    with Scripted(6, {0: never()}) as engine:
+        stop = Tolerance(0.01) | Deadline(30)
+        result = cm.map(
+            squeezed, given, code=code, engine=engine, stop=stop, chunk=chunk, hedge=None
+        )
+    assert result.outcome is Outcome.TOLERANCE
+    assert (result.status == cm.Status.ESTIMATED).any()
+    assert result.stderr.shape == (500, 2)
+    assert 0 < result.stderr.max() <= 0.01
+    np.testing.assert_allclose(result.values, squeezed(given), atol=0.05)
 
 
 # When it looks

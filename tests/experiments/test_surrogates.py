@@ -317,7 +317,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(surrogates, "SIMULATORS", {"tiny": tiny()})
     monkeypatch.setattr(rivals, "FITTED", 40)
 
-    def shifted(X, y, lost):
+    def shifted(cell, X, y, lost, rng):
         return y[lost] + 0.1 * y.std(axis=0), np.full_like(y[lost], 0.1) * y.std(axis=0)
 
     monkeypatch.setitem(surrogates.ESTIMATORS, "other", shifted)
@@ -325,7 +325,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(*line: str) -> pd.DataFrame:
         folders = ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "results")]
         assert surrogates.main(["--estimator", "other", *folders, *line]) == 0
-        return pd.read_csv(tmp_path / "results" / "quick" / "surrogates.csv")
+        return pd.read_csv(tmp_path / "results" / "quick" / "surrogates-other.csv")
 
     return run
 
@@ -337,7 +337,7 @@ def test_the_command_writes_table_and_page(command, tmp_path: Path, capsys) -> N
     assert table["output"].tolist() == ["sum", "product"] * 2
     assert table["calibration"].to_numpy() == pytest.approx(np.ones(4))
     assert table["rmse"].to_numpy() == pytest.approx(0.1 * np.ones(4), rel=1e-4)
-    page = (tmp_path / "results" / "quick" / "surrogates.md").read_text()
+    page = (tmp_path / "results" / "quick" / "surrogates-other.md").read_text()
     assert "| tiny | product | 0.1 |" in page
     assert "no cell has lost 150 rows" in page
     assert "nan" not in page.split("## By simulator")[1]
@@ -353,7 +353,7 @@ def test_held_out_simulators_are_run_only_when_asked_for(
     monkeypatch.setattr("experiments.held_out.SIMULATORS", {"other": other})
     assert set(command("--rows", "200")["simulator"]) == {"tiny"}
     command("--rows", "200", "--held-out")
-    table = pd.read_csv(tmp_path / "results" / "quick" / "surrogates-held-out.csv")
+    table = pd.read_csv(tmp_path / "results" / "quick" / "surrogates-other-held-out.csv")
     assert set(table["simulator"]) == {"other"}
 
 
@@ -370,7 +370,7 @@ def test_simulators_that_cannot_run_are_named_on_the_page(
     lacking = Simulator(
         **{**vars_of(tiny()), "name": "other", "title": "other one", "needs": ("no_such_module",)}
     )
-    page = tmp_path / "results" / "quick" / "surrogates.md"
+    page = tmp_path / "results" / "quick" / "surrogates-other.md"
     command("--rows", "200")
     assert "Not run" not in page.read_text()
     monkeypatch.setattr(surrogates, "SIMULATORS", {"tiny": tiny(), "other": lacking})
@@ -380,10 +380,10 @@ def test_simulators_that_cannot_run_are_named_on_the_page(
 
 def test_fill_may_not_change_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = table_of(tiny(), 20)
-    lost = np.arange(20) < 4
+    lost, cell = np.arange(20) < 4, surrogates.Cell(tiny(), 20, 0.2, "random")
 
     def filling(error: float, stated: float):
-        def fill(X, given, seed):
+        def fill(X, given, known, seed):
             assert (np.isnan(given) == lost[:, None]).all()
             values, stderr = np.nan_to_num(given), np.ones((20, 2)) * lost[:, None]
             values[7, 1] += error
@@ -391,7 +391,7 @@ def test_fill_may_not_change_what_was_answered(monkeypatch: pytest.MonkeyPatch) 
             return SimpleNamespace(values=values, stderr=stderr)
 
         monkeypatch.setattr(surrogates.cm, "fill", fill, raising=False)
-        return surrogates.ESTIMATORS["fill"](X, y, lost)
+        return surrogates.ESTIMATORS["fill"](cell, X, y, lost, np.random.default_rng(0))
 
     values, stderr = filling(0.0, 0.0)
     assert (values == 0).all()
@@ -400,10 +400,31 @@ def test_fill_may_not_change_what_was_answered(monkeypatch: pytest.MonkeyPatch) 
         filling(1e-9, 1e-9)
 
 
+def test_copies_and_mixtures_have_a_fifth_more_calls(tmp_path: Path) -> None:
+    calls = []
+
+    def counted(x):
+        calls.append(len(x))
+        return tiny().call(x)
+
+    cell = surrogates.Cell(Simulator(**{**vars_of(tiny()), "call": counted}), 400, 0.25, "random")
+    X, y = table_of(tiny(), 400)
+    lost = np.arange(400) % 4 == 0
+    values, stderr = surrogates.ESTIMATORS["copies"](cell, X, y, lost, np.random.default_rng(0))
+    assert not calls
+    exact = (stderr == 0).all(axis=1)
+    assert 5 < exact.sum() < 25  # 15 expected
+    np.testing.assert_array_equal(values[exact], y[lost][exact])
+    values, stderr = surrogates.ESTIMATORS["mixtures"](cell, X, y, lost, np.random.default_rng(0))
+    assert 40 < sum(calls) < 80  # 60 expected
+    assert (stderr > 0).all()
+    assert (((values - y[lost]) ** 2).mean(axis=0) < 0.1 * y.var(axis=0)).all()
+
+
 def test_an_estimator_that_raises_is_a_problem_of_its_cells(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(X, y, lost):
+    def broken(cell, X, y, lost, rng):
         raise RuntimeError("no")
 
     monkeypatch.setitem(surrogates.ESTIMATORS, "other", broken)

@@ -10,10 +10,13 @@ import numpy as np
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
+from ..execution.missing import on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
 
 __all__ = ["fill"]
+
+_ROUNDING = 1e-9  # of the largest answer: less is no difference
 
 
 def fill(
@@ -51,7 +54,8 @@ def fill(
     Warns
     -----
     UserWarning
-        If where rows are lost depends on the inputs: what is filled there may be biased.
+        If where rows are lost depends on the inputs: what is filled there may be biased. If equal inputs have different
+        answers.
 
     Raises
     ------
@@ -101,9 +105,10 @@ def fill(
             for column in columns:
                 methods[column] = "nothing is missing" if not where.any() else "too few answers"
             continue
-        found = estimates(points[usable], there, points[:rows][where], seed=seed)
-        values[np.ix_(where, columns)] = found.values
-        errors[np.ix_(where, columns)] = found.stderr
+        found = estimates(points[usable], there, points[:rows][where], seed=seed, each=on_cores)
+        limits = np.finfo(answers.dtype if answers.dtype.kind in "fc" else np.float64)
+        values[np.ix_(where, columns)] = np.clip(found.values, limits.min, limits.max)
+        errors[np.ix_(where, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
         left_out[columns] = found.left_out
         for column, method in zip(columns, found.methods, strict=True):
             methods[column] = method
@@ -120,6 +125,9 @@ def fill(
             "and may be biased",
             stacklevel=2,
         )
+    noise = _noise(inputs.points, answers, lost)
+    if noise is not None:
+        warnings.warn(noise, stacklevel=2)
     return FillResult(
         values=answers.like(values),
         stderr=answers.like(errors),
@@ -274,6 +282,31 @@ def _known(known: Any, inputs: _Inputs, answers: _Answers) -> tuple[np.ndarray, 
                 f"the known {what} have {one.shape[1]} numbers a row, and the others {other.shape[1]}"
             )
     return more.points, more_answers.flat
+
+
+def _noise(points: np.ndarray, answers: _Answers, lost: np.ndarray) -> str | None:
+    """By how much answers to equal inputs differ, in words; None if they do not."""
+    kept = np.isfinite(answers.flat).all(axis=1) & ~lost.any(axis=1)
+    _, which, counts = np.unique(points[kept], axis=0, return_inverse=True, return_counts=True)
+    which = which.reshape(-1)
+    repeated = counts[which] > 1
+    if not repeated.any():
+        return None
+    flat = answers.flat[kept]
+    unit = np.maximum(np.abs(flat).max(axis=0), np.finfo(float).tiny)
+    means = np.zeros((len(counts), flat.shape[1]))
+    np.add.at(means, which, flat / unit)
+    off = (flat / unit - means[which] / counts[which][:, None])[repeated]
+    freedom = len(off) - np.count_nonzero(counts > 1)
+    spread = np.sqrt((off**2).sum(axis=0) / freedom)
+    worst = int(spread.argmax())
+    if spread[worst] < _ROUNDING:
+        return None
+    return (
+        f"answers to equal inputs differ, those in {answers.names[worst]} by a standard deviation of "
+        f"{spread[worst] * unit[worst]:.3g}: they vary by chance, or with something that is not in X. What is filled is "
+        "their mean, and its standard errors are those of a single answer"
+    )
 
 
 def _failed(failed: Any, rows: int) -> np.ndarray:

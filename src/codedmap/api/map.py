@@ -116,8 +116,8 @@ def map(
         Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``; with ``code="auto"``
         from the end of planning.
     tolerance : float, optional
-        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; with a code that
-        has standard errors only.
+        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``. Rows without an answer are
+        estimated then, so inputs have to be numbers, and a code, if there is one, has to have standard errors.
     stop : StoppingRule, optional
         When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
     hedge : Hedge, optional
@@ -343,9 +343,15 @@ class Options:
                 "take longer than the others: give Hedge() or Hedge(budget=0.1)"
             )
         rows = InputRows(opened(inputs, stack))
-        rule = _rule(self, None, share=_COMPUTING if rows.numeric else 1.0)
+        rule = _rule(self, None, share=_COMPUTING if rows.numbers else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
+        if rule is not None and asks_stderr(rule) and not rows.numbers:
+            raise InvalidArgument(
+                f"{rule} asks for standard errors of rows without an answer, which are estimated from inputs that are "
+                "numbers, and these are not: encode them, for example with pandas.get_dummies(X), or stop by Deadline "
+                "or Share"
+            )
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None
         show = stack.enter_context(job_progress(self.progress, total))
@@ -375,7 +381,7 @@ class Options:
             show=show,
             deadline=self.deadline,
             store=store,
-            known=self._known(int(np.prod(rows.form[0][1], dtype=int)) if rows.numeric else None),
+            known=self._known(rows.numbers),
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -555,13 +561,7 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
         rules.append(Deadline(Deadline(deadline).seconds * share))
     if tolerance is not None:
         rules.append(Tolerance(tolerance))
-    rule = reduce(operator.or_, rules) if rules else None
-    if code is None and rule is not None and asks_stderr(rule):
-        raise InvalidArgument(
-            f"{rule} asks for standard errors while rows are computed, and without a code there are none before "
-            'the end: give a code that has them, such as Replication(8, 16, fill="mean"), or a deadline'
-        )
-    return rule
+    return reduce(operator.or_, rules) if rules else None
 
 
 def _counts_slots(rule: Any) -> bool:

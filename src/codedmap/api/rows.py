@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..contracts.stopping import Outcome
+from ..contracts.stopping import Outcome, tolerance_of
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
+from ..execution.budget import Budget
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -30,6 +33,9 @@ from ..storage.store import Store
 __all__ = ["RowsJob"]
 
 _TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
+_LOOKING = 0.05  # the share of the time that standard errors may take while calls run
+_ENOUGH = 20  # answers from which standard errors are believed
+_SOME = 1000  # missing rows whose standard errors are looked at before those of all
 
 
 class RowsJob(MapJob):
@@ -75,8 +81,17 @@ class RowsJob(MapJob):
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         self._rows = rows = JobRows(inputs, store, shuffled=job.stop is not None)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
-        job = replace(job, groups=rows.count, more=not rows.ended)
+        self._tolerance = tolerance_of(job.stop) or 0.0
+        self._looked: tuple[int, float | None, list[Estimates]] = (0, None, [])
+        this = weakref.proxy(self)  # answers must not wait for the collector
+
+        def worst(chunk: int, last: bool) -> float | None:
+            found: float | None = this._worst(last)
+            return found
+
+        job = replace(job, groups=rows.count, more=not rows.ended, stderr=worst)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
+        self._looking = Budget(self.live, _LOOKING)
 
     def so_far(self) -> MapResult:
         """The rows answered so far."""
@@ -101,15 +116,16 @@ class RowsJob(MapJob):
             )
         self._rows.check_read(outcome)
         estimates: Iterable[Estimates] = ()
-        if missing.any():
-            estimates = estimate_missing(
-                self._rows.inputs,
-                status,
-                self._exact if self._store is None else self._store.read,
-                self._time_left,
-                thorough=self._deadline is not None,
-                sample=self._store is not None,
-                more=self._known,
+        if outcome is Outcome.TOLERANCE:
+            estimates = self._looked[2]
+        elif missing.any():
+            thorough = self._deadline is not None
+            estimates = self._estimated(np.flatnonzero(missing), thorough=thorough)
+        if missing.any() and not self._rows.inputs.numbers:
+            warnings.warn(
+                f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because the inputs are not "
+                "numbers. Encode them, for example with pandas.get_dummies(X)",
+                stacklevel=4,
             )
         before = status.copy()
         if self._store is None:
@@ -123,6 +139,38 @@ class RowsJob(MapJob):
         if estimated and self._time_left() > _TESTING:
             warn_of_losses(self._rows.inputs, before)
         return result
+
+    def _worst(self, last: bool) -> float | None:
+        """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
+        status = self._rows.status
+        answered = int((status == Status.EXACT).sum())
+        if answered != self._looked[0]:
+            if answered < _ENOUGH or not (last or self._looking.allows()):
+                return None
+            missing = np.flatnonzero(status == Status.MISSING)
+            with self._looking:
+                worst, found = self._largest(missing[:: -(-len(missing) // _SOME)])
+                if worst is not None and worst <= self._tolerance:
+                    worst, found = self._largest(missing)
+            self._looked = answered, worst, found
+        return self._looked[1]
+
+    def _largest(self, missing: np.ndarray) -> tuple[float | None, list[Estimates]]:
+        found = list(self._estimated(missing, thorough=False))
+        worst = max((part.largest for part in found), default=None)
+        return worst, found
+
+    def _estimated(self, missing: np.ndarray, *, thorough: bool) -> Iterator[Estimates]:
+        return estimate_missing(
+            self._rows.inputs,
+            np.flatnonzero(self._rows.status == Status.EXACT),
+            missing,
+            self._exact if self._store is None else self._store.read,
+            self._time_left,
+            thorough=thorough,
+            sample=self._store is not None,
+            more=self._known,
+        )
 
     def _exact(self, rows: np.ndarray) -> Any:
         values = self._work.answers.values(self._rows.status != Status.EXACT)

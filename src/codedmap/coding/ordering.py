@@ -24,6 +24,7 @@ __all__ = [
 _COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
 _SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
 _FEW = 32  # points up to which all changes of a path are compared
+_STEEP = 400  # powers of two beyond which squares may be too large, or too small, for a number
 _DIRECTIONS = 8  # principal directions in which rows are compared
 _SAMPLE = 512  # rows from which these directions are computed
 _WIDTH = 64  # rows at least from which the width of a part is computed, and at most twice as many
@@ -78,7 +79,11 @@ def paths_through(points: np.ndarray) -> np.ndarray:
     many = max(1, _SEARCHED // tasks**2)
     with np.errstate(over="ignore", invalid="ignore"):
         for group in range(0, groups, many):
-            squared = squared_distances(points[group : group + many])
+            part = points[group : group + many]
+            exponents = np.frexp(np.abs(part).max(axis=(1, 2), initial=0.0))[1]
+            if (np.abs(exponents) > _STEEP).any():
+                part = part / np.ldexp(1.0, exponents - 1)[:, None, None]
+            squared = squared_distances(part)
             paths[group : group + many] = short_paths(squared)
     return paths
 

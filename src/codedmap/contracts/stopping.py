@@ -28,6 +28,7 @@ __all__ = [
     "Tolerance",
     "asks_stderr",
     "best_case",
+    "tolerance_of",
 ]
 
 
@@ -175,11 +176,11 @@ class Everyone(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class Tolerance(StoppingRule):
-    """Stop when every standard error is small enough; for codes that have standard errors.
+    """Stop when every standard error is small enough; for codes that have standard errors, or without a code.
 
-    It decodes the answers so far, for at most 5 % of the time and never the same answers twice. If all
-    workers have answered or failed and some standard error is still larger, the ``outcome`` of the result says
-    that the rule was not satisfied.
+    Rows without an answer are estimated from the answers so far, for at most 5 % of the time and never twice from the
+    same answers; without a code from 20 answers on. If no call is left and some standard error is still larger, the
+    ``outcome`` of the result says that the rule was not satisfied.
 
     Parameters
     ----------
@@ -277,9 +278,15 @@ class AllOf(StoppingRule):
 
 def asks_stderr(rule: StoppingRule) -> bool:
     """Whether a `Tolerance` is part of the rule: it has to decode, and some codes cannot have one."""
+    return tolerance_of(rule) is not None
+
+
+def tolerance_of(rule: StoppingRule | None) -> float | None:
+    """The largest `Tolerance` in a rule; None if there is none."""
     if isinstance(rule, AnyOf | AllOf):
-        return asks_stderr(rule.first) or asks_stderr(rule.second)
-    return isinstance(rule, Tolerance)
+        parts = (tolerance_of(rule.first), tolerance_of(rule.second))
+        return max((part for part in parts if part is not None), default=None)
+    return rule.stderr if isinstance(rule, Tolerance) else None
 
 
 def best_case(

@@ -8,11 +8,10 @@ or Gaussian correlation, plus independent noise of variance s² · noise. The pl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs, solve_triangular
-
-from .process import Smoothness, sloped
 
 __all__ = ["Fitted", "Kernel", "likeliest"]
 
@@ -24,8 +23,13 @@ _SPREAD = 2.0
 """Deviation of the logarithm of a length scale before any answer is seen."""
 _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
+_BEGIN = 15
+"""Steps from each of several starts."""
 _NEVER = 1e10
 """Stands for an infinite loss, which the line search could not leave."""
+
+
+Smoothness = Literal["matern52", "gaussian"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,24 @@ class Kernel:
         return np.hstack([ones, points]) if self.linear else ones
 
 
+def sloped(squares: np.ndarray, smoothness: Smoothness) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations at these squared distances, in length scales, and their derivatives by them; overwrites them."""
+    if smoothness == "gaussian":
+        squares *= -0.5
+        alike = np.exp(squares, out=squares)
+        return alike, -0.5 * alike
+    squares *= 5.0
+    away = np.sqrt(squares)
+    decay = np.exp(-away)
+    away += 1.0
+    slopes = away * decay
+    squares /= 3.0
+    squares += away
+    squares *= decay
+    slopes *= -5.0 / 6.0
+    return squares, slopes
+
+
 def squared(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
     """Squared distances (n, m) between points."""
     same = other is None
@@ -70,18 +92,20 @@ class _Singular(Exception):
 
 def _cholesky(matrix: np.ndarray) -> np.ndarray:
     (potrf,) = get_lapack_funcs(("potrf",), (matrix,))
-    lower, info = potrf(matrix, lower=True, clean=True, overwrite_a=True)
+    # Of a symmetric matrix: its transpose is in the order that LAPACK wants.
+    lower, info = potrf(matrix.T, lower=True, clean=True, overwrite_a=True)
     if info:
         raise _Singular
     return np.asarray(lower)
 
 
 def _inverse(lower: np.ndarray) -> np.ndarray:
+    """The inverse of a matrix with this factor, which is overwritten."""
     (potri,) = get_lapack_funcs(("potri",), (lower,))
-    inverse, _ = potri(lower, lower=True)
-    inverse = np.tril(inverse)
-    inverse += np.tril(inverse, -1).T
-    return np.asarray(inverse)
+    inverse, _ = potri(lower, lower=True, overwrite_c=True)
+    inverse += inverse.T  # above the diagonal there are zeros
+    inverse[np.diag_indices(len(inverse))] *= 0.5
+    return np.asarray(inverse.T)  # in the usual order
 
 
 def _loss(
@@ -95,6 +119,7 @@ def _loss(
     correlations[np.diag_indices(size)] += kernel.noise
     try:
         lower = _cholesky(correlations)
+        logdet = 2.0 * float(np.log(np.diag(lower)).sum())
         projected = _inverse(lower)
         basis = kernel.basis(points)
         solved = projected @ basis
@@ -103,18 +128,20 @@ def _loss(
         return _NEVER, np.zeros_like(place)
     half = solve_triangular(inner, solved.T, lower=True)
     projected -= half.T @ half
-    logdet = 2.0 * (np.log(np.diag(lower)).sum() + np.log(np.diag(inner)).sum())
+    logdet += 2.0 * float(np.log(np.diag(inner)).sum())
     weighted = projected @ answers
     power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
     free = size - basis.shape[1]
     away = place[:-1]
     score = free * np.log(power).sum() + outputs * (logdet + away @ away / _SPREAD**2)
-    pull = outputs * projected - (weighted * (free / power)) @ weighted.T
-    weights = pull * slopes
+    projected *= outputs
+    projected -= (weighted * (free / power)) @ weighted.T
+    trace = float(np.trace(projected))
+    weights = np.multiply(projected, slopes, out=projected)
     # Sum of weights_ij (x_ik - x_jk)² for each k, twice over because of the logarithm.
     steepness = 4.0 * (weights.sum(axis=1) @ moved**2 - ((weights @ moved) * moved).sum(axis=0))
     steepness += outputs * 2.0 * away / _SPREAD**2
-    return float(score), np.append(steepness, kernel.noise * np.trace(pull))
+    return float(score), np.append(steepness, kernel.noise * trace)
 
 
 def likeliest(
@@ -148,14 +175,21 @@ def likeliest(
     free = 1 if tied else dimensions
     bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * free
     bounds += [(np.log(_QUIETEST), np.log(_LOUDEST))]
-    found = [
-        minimize(
-            loss, np.log(np.append(start.scales[:free], start.noise)), jac=True, method="L-BFGS-B",
-            bounds=bounds, options={"maxiter": steps, "maxcor": 20},
+
+    def descended(place: np.ndarray, most: int) -> Any:
+        return minimize(
+            loss,
+            place,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": most, "maxcor": 20},
         )
-        for start in starts
-    ]  # fmt: skip
-    best = min(found, key=lambda one: float(one.fun)).x
+
+    places = [np.log(np.append(start.scales[:free], start.noise)) for start in starts]
+    if len(places) > 1:  # the best start shows after a few steps
+        places = [min((descended(p, _BEGIN) for p in places), key=lambda one: float(one.fun)).x]
+    best = descended(places[0], steps).x
     scales = np.broadcast_to(np.exp(best[:-1]), dimensions).copy()
     return Kernel(scales, float(np.exp(best[-1])), smoothness, linear)
 

@@ -13,6 +13,7 @@ __all__ = ["dependence"]
 _FEWEST = 8  # lost rows, and kept ones, from which it is tested
 _MOST = 4000  # rows that are looked at
 _FOLDS = 4
+_TREES = 40
 _MARGIN = 0.1  # by which a classifier must beat chance, and by so many standard errors:
 _ERRORS = 4.0
 _LEAVES = 4
@@ -38,6 +39,9 @@ def dependence(points: np.ndarray, lost: np.ndarray, names: Sequence[str], seed:
     number, kept = int(lost.sum()), int((~lost).sum())
     if min(number, kept) < _FEWEST or not points.shape[1]:
         return None
+    # Trees go by the order of numbers, and scikit-learn's hold them in single precision: they get ranks.
+    columns = [np.unique(column, return_inverse=True) for column in points.T]
+    points = np.stack([ranks.reshape(-1) for _, ranks in columns], axis=1).astype(np.float32)
     from sklearn.ensemble import ExtraTreesClassifier  # noqa: PLC0415  a second to import
     from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415
 
@@ -51,7 +55,7 @@ def dependence(points: np.ndarray, lost: np.ndarray, names: Sequence[str], seed:
         if len(np.unique(lost[inside])) < 2 or inside.all():
             return None
         trees = ExtraTreesClassifier(
-            100, min_samples_leaf=3, class_weight="balanced", random_state=0
+            _TREES, min_samples_leaf=3, class_weight="balanced", random_state=0
         )
         score[~inside] = trees.fit(points[inside], lost[inside]).predict_proba(points[~inside])[
             :, 1
@@ -70,7 +74,7 @@ def dependence(points: np.ndarray, lost: np.ndarray, names: Sequence[str], seed:
     worst = max(shares, key=shares.__getitem__)
     inside = leaf == worst
     return (
-        f"of the rows with {_region(tree.tree_, worst, names)} {shares[worst]:.0%} are lost, of the others "
+        f"of the rows with {_region(tree.tree_, worst, names, [there for there, _ in columns])} {shares[worst]:.0%} are lost, of the others "
         f"{lost[~inside].mean():.0%}"
     )
 
@@ -81,14 +85,15 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2.0)[which])
 
 
-def _region(tree: Any, leaf: int, names: Sequence[str]) -> str:
-    """The conditions that lead to a leaf."""
+def _region(tree: Any, leaf: int, names: Sequence[str], values: Sequence[np.ndarray]) -> str:
+    """The conditions that lead to a leaf, in the values of each input that the tree knows by their ranks."""
     low: dict[int, float] = {}
     high: dict[int, float] = {}
     node = 0
     path = _path(tree, leaf)
     for node, child in pairwise(path):
-        feature, at = int(tree.feature[node]), float(tree.threshold[node])
+        feature, rank = int(tree.feature[node]), int(tree.threshold[node])
+        at = values[feature][rank] / 2.0 + values[feature][rank + 1] / 2.0
         if child == tree.children_left[node]:
             high[feature] = min(at, high.get(feature, np.inf))
         else:

@@ -9,18 +9,18 @@ of several. The same residuals calibrate the standard errors. Of many outputs th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
 from .calibration import calibrated
-from .gaussian import Fitted, Kernel, likeliest
+from .gaussian import Fitted, Kernel, Smoothness, likeliest
 from .nearest import Nearest, nearest
-from .process import Smoothness
 from .space import Space
 from .transforms import NONE, Transform, transforms
 
@@ -42,11 +42,13 @@ _SEVERAL = 40  # and answers from which several kinds of processes are compared
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
+_FAR = 1.5  # times the best error beyond which another method adds nothing to a mean of several
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
 _AROUND = 50  # answers that a spline takes
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
+_FOLDS = 4
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
@@ -82,6 +84,7 @@ def estimates(
     seed: int = 0,
     thorough: bool = True,
     time_left: Callable[[], float] = lambda: math.inf,
+    each: Callable[..., Iterable[_Candidate]] = map,
 ) -> Estimates:
     """Estimate outputs at points from those at others.
 
@@ -97,10 +100,14 @@ def estimates(
         If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time.
     time_left : callable
         Seconds that there are still; what takes longer is left out.
+    each : callable
+        As `map`, by which outputs are estimated, perhaps at the same time.
     """
     # The matrices are too small for several threads to help, and waiting for each other costs them most.
     with threadpool_limits(1, user_api="blas"):
-        return _estimates(_Known(points, wanted, seed, time_left, thorough=thorough), answers)
+        return _estimates(
+            _Known(points, wanted, seed, time_left, thorough=thorough, each=each), answers
+        )
 
 
 def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
@@ -119,10 +126,7 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
     else:
-        found = _together(
-            [_one(known, column, outputs - k) for k, column in enumerate(scaled[:, varied].T)],
-            known,
-        )
+        found = _each(known, scaled[:, varied], outputs)
     values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
     left_out = np.zeros(len(unit))
     values[:, varied] = found.values
@@ -167,10 +171,11 @@ class _Known:
         time_left: Callable[[], float],
         *,
         thorough: bool,
+        each: Callable[..., Iterable[_Candidate]],
     ) -> None:
         space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
-        self.time_left, self.thorough = time_left, thorough
+        self.time_left, self.thorough, self.each = time_left, thorough, each
         order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
         self.sample = np.sort(order[:_LEFT_OUT])
@@ -210,6 +215,12 @@ class _Model:
         return f"{kind} process{self.transform.of}"
 
 
+def _each(known: _Known, scaled: np.ndarray, shares: int) -> _Candidate:
+    """The estimates of outputs (n, q); the time that is left is for so many shares."""
+    parts = known.each(_one, repeat(known), scaled.T, range(shares, 0, -1))
+    return _together(list(parts), known)
+
+
 def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     """The estimates of one output (n,); so many outputs share the time that is left."""
     seconds = known.time_left() / outputs
@@ -227,12 +238,11 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
         chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
     candidates = [_process(known, scaled, model, seconds) for model in chosen]
     candidates += [_averaged(known, scaled, best.kernel.scales), _mean(known, scaled)]
-    poor = min(candidate.error(targets) for candidate in candidates) > _POOR
-    if poor and len(scaled) >= _TREES and thorough:
-        candidates.append(_trees(known, scaled))
+    least = min(candidate.error(targets) for candidate in candidates)
+    if least > _POOR and len(scaled) >= _TREES and thorough:
         # Neighbours on a line or a plane, as on a grid, determine no spline.
         with suppress(np.linalg.LinAlgError):
-            candidates.append(_radial(known, scaled, best.kernel.scales))
+            candidates.extend(_others(known, scaled, best.kernel.scales, _FAR * least))
     return _combined(candidates, targets)
 
 
@@ -380,50 +390,46 @@ def _means(known: _Known, scaled: np.ndarray) -> _Candidate:
     )
 
 
-def _radial(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candidate:
-    """Thin-plate splines of the nearest answers."""
+def _others(
+    known: _Known, scaled: np.ndarray, scales: np.ndarray, most: float
+) -> Iterator[_Candidate]:
+    """Boosted trees, which do better where a function jumps, and thin-plate splines of the nearest answers.
+
+    Neither has standard errors: each is judged by answers left out a fourth at a time, and left out if it is off by more
+    than ``most``.
+    """
     from scipy.interpolate import RBFInterpolator  # noqa: PLC0415  a tenth of a second to import
-
-    def fitted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        count = min(max(_AROUND, 2 * points.shape[1]), len(points))
-        # Without smoothing equal points would make the spline singular.
-        spline = RBFInterpolator(points, answers, neighbors=count, smoothing=1e-9)
-        return np.asarray(spline(wanted))
-
-    return _by_folds(known, scaled, "radial basis", scales, fitted)
-
-
-def _trees(known: _Known, scaled: np.ndarray) -> _Candidate:
-    """Boosted trees, which do better where a function jumps."""
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
 
-    def fitted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        trees = HistGradientBoostingRegressor(random_state=0).fit(points, answers)
-        return np.asarray(trees.predict(wanted))
+    def trees(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        return np.asarray(
+            HistGradientBoostingRegressor(random_state=0).fit(points, answers).predict(wanted)
+        )
 
-    with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
-        return _by_folds(known, scaled, "trees", np.ones(known.points.shape[1]), fitted)
+    def splines(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        count = min(max(_AROUND, 2 * points.shape[1]), len(points))
+        # Without smoothing equal points would make the spline singular.
+        spline = RBFInterpolator(points * scales, answers, neighbors=count, smoothing=1e-9)
+        return np.asarray(spline(wanted * scales))
 
-
-def _by_folds(
-    known: _Known,
-    scaled: np.ndarray,
-    name: str,
-    scales: np.ndarray,
-    fitted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-) -> _Candidate:
-    """What an estimator without standard errors gives, for answers left out a fourth at a time."""
-    points = known.points * scales
-    left = np.empty(len(scaled))
-    folds = np.random.default_rng(0).permutation(len(scaled)) % 4
-    for fold in range(4):
-        inside = folds != fold
-        left[~inside] = fitted(points[inside], scaled[inside], points[~inside])
-    left = left[known.sample]
-    values = fitted(points, scaled, known.wanted * scales)
-    variance = float(((left - scaled[known.sample]) ** 2).mean())
-    wide = [np.full(len(part), variance) for part in (left, values)]
-    return _Candidate((name,), scales, left, wide[0], values, wide[1])
+    points, sample = known.points, known.sample
+    folds = np.random.default_rng(0).permutation(len(scaled)) % _FOLDS
+    for name, fitted, metric in (
+        ("trees", trees, np.ones(len(scales))),
+        ("radial basis", splines, scales),
+    ):
+        off = np.empty(len(sample))
+        with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
+            for fold in range(_FOLDS):
+                at = folds[sample] == fold
+                left = fitted(points[folds != fold], scaled[folds != fold], points[sample[at]])
+                off[at] = scaled[sample[at]] - left
+                if np.sqrt((off[folds[sample] <= fold] ** 2).mean()) > most:
+                    break
+            else:
+                values, variance = fitted(points, scaled, known.wanted), float((off**2).mean())
+                wide = [np.full(len(part), variance) for part in (off, values)]
+                yield _Candidate((name,), metric, scaled[sample] - off, wide[0], values, wide[1])
 
 
 def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
@@ -514,11 +520,7 @@ def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
     directions = np.linalg.svd(drawn, full_matrices=False)[2][:_OUTPUTS]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
-    parts = [
-        _one(known, column, len(directions) + 1 - k)
-        for k, column in enumerate((components / units).T)
-    ]
-    found = _together(parts, known)
+    found = _each(known, components / units, len(directions) + 1)
     rest = scaled - components @ directions
     kernel = Kernel(found.scales, 1e-4, "matern52", False)
     left, left_variance, values, variance = _conditioned(known, rest, kernel, math.inf)

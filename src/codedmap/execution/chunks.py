@@ -40,10 +40,6 @@ def _severity(outcome: Outcome) -> int:
     return most.index(outcome) + 1 if outcome in most else 0
 
 
-def _no_stderr(chunk: int, last: bool) -> float | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodedJob(Job):
     """What is to be run with a code: groups of K tasks, N calls for those of a chunk."""
@@ -57,8 +53,6 @@ class CodedJob(Job):
     """Whether a chunk can be decoded from the answers of these slots."""
     rule: StoppingRule = field(default_factory=Decodable)
     """Evaluated for each chunk."""
-    stderr: Callable[[int, bool], float | None] = _no_stderr
-    """The largest standard error in a chunk, for the rule; and whether it is the last time to ask."""
     bound: bool = False
     """Whether slot n is computed by worker n."""
     after: float | StoppingRule | None = None

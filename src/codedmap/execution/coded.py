@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +37,7 @@ from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, RowStore
 from .live import LiveJob, Work, patience_of
-from .missing import estimate_missing
+from .missing import Estimates, estimate_missing
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
 from .task import Batch, Itemwise
@@ -47,6 +47,7 @@ __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _FEWEST = 2  # answers from which others are estimated
 _SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
+_POOL = 1000  # answers to mixtures, and to rows of other chunks, that are kept to estimate from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +175,7 @@ class CodedMap(MapJob):
         def time_left() -> float:
             return math.inf if deadline is None else deadline - self.live.seconds
 
-        return self._result(self._work.estimated(self._work.done(), time_left), outcome)
+        return self._result(self._work.done(time_left), outcome)
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self._work, self.live
@@ -210,6 +211,48 @@ class _Known:
     status: np.ndarray
     failures: dict[int, BaseException]
     rejected: set[Any]
+
+    @classmethod
+    def of(
+        cls,
+        estimate: Estimate,
+        status: np.ndarray,
+        failures: dict[int, BaseException],
+        rejected: set[Any],
+        found: Sequence[Estimates],
+    ) -> _Known:
+        """An estimate, with others in place of some of its rows."""
+        values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
+        if found and stderr is not None:
+            values, stderr = np.array(values), np.array(stderr)
+            for part in found:
+                values[part.rows], stderr[part.rows] = part.values, part.stderr
+        return cls(values, stderr, status, failures, rejected)
+
+
+class _Pool:
+    """Points and answers there: known beforehand, of mixtures, or of rows of other chunks; only some, if there are many."""
+
+    def __init__(self, known: Iterable[Known]) -> None:
+        self._parts = [(one.inputs, one.answers) for one in known]
+        self._rng = np.random.default_rng(0)
+
+    def add(self, points: np.ndarray, answers: np.ndarray) -> None:
+        """Add points (n, *x) and answers (n, *y)."""
+        if not len(points):
+            return
+        self._parts.append((_flat(points), _flat(answers)))
+        if sum(len(part) for part, _ in self._parts) > 2 * _POOL:
+            all_points, all_answers = map(np.concatenate, zip(*self._parts, strict=True))
+            some = self._rng.permutation(len(all_points))[:_POOL]
+            self._parts = [(all_points[some], all_answers[some])]
+
+    def joined(self, *more: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """All points (n, p) and answers (n, q), and further ones; None if there are none."""
+        parts = [(_flat(p), _flat(a)) for p, a in more if len(p)] + self._parts
+        if not parts:
+            return None
+        return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
 
 
 class _CodedWork(Work):
@@ -249,14 +292,18 @@ class _CodedWork(Work):
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
-        self._alone: Estimate | None = None
-        self._pooled = (
-            getattr(code, "job_estimates", False)
-            and isinstance(rows, np.ndarray)
-            and not asks_stderr(settings.stop)  # estimates are those that the rule has seen
+        self._alone: tuple[_Chunk, Estimate] | None = None
+        inputs = rows.inputs if isinstance(rows, JobRows) else InputRows(rows)
+        self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
+        """Whether rows are estimated from answers of the whole job."""
+        # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
+        self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
+        self._lost = np.zeros(0 if self._early else len(self._status), dtype=bool)
+        """Rows without an answer of their own, which are estimated in the end."""
+        self._pool = _Pool(
+            known for known in (getattr(code, "known", None), settings.known) if known is not None
         )
-        self._answered = np.zeros(len(self._status), dtype=bool)  # with an own input's answer
-        self._mixtures: list[tuple[np.ndarray, np.ndarray]] = []
+        self._found: list[Estimates] = []
         self._without_stderr = False  # whether rows were estimated without a standard error
 
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
@@ -281,10 +328,22 @@ class _CodedWork(Work):
                 return None
             with self._looking:
                 estimate = chunk.encoded.tried()
-            if estimate is not None and estimate.stderr is None and asks_stderr(stop):
-                raise no_stderr(stop, self._settings.code)
-            chunk.looked = count, _largest(estimate)
+                if estimate is not None and estimate.stderr is None and asks_stderr(stop):
+                    raise no_stderr(stop, self._settings.code)
+                chunk.looked = count, self._largest(chunk, estimate)
         return chunk.looked[1]
+
+    def _largest(self, chunk: _Chunk, estimate: Estimate | None) -> float | None:
+        if estimate is None or estimate.stderr is None:
+            return None
+        estimate, status, _ = self._judged(chunk, estimate)
+        stderr = np.array(estimate.stderr)
+        stderr[status == Status.FAILED] = 0.0
+        largest = 0.0
+        for found in self._estimates(chunk, estimate, status):
+            stderr[found.rows] = 0.0
+            largest = max(largest, found.largest)
+        return max(largest, float(stderr.max()))
 
     # Calls --------------------------------------------------------------------------------------------
 
@@ -419,20 +478,20 @@ class _CodedWork(Work):
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
         self.learned = chunk.encoded.learned
-        if self._pooled:
-            self._answered[chunk.rows] = chunk.encoded.answered()
-            self._mixtures.append(chunk.encoded.mixtures())
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:
             self.error = self._first_failed(chunk)
+        if self._whole:
+            self._status[chunk.rows] = status
+            self._alone = chunk, estimate
+            return bool(failures)
+        if self._pooled:
+            estimate = self._pool_answers(chunk, estimate, status)
         if self._store is not None:
             self._write(self._store, chunk, estimate, status)
             return bool(failures)
         self._status[chunk.rows] = status
-        if self._whole:
-            self._alone = estimate
-            return bool(failures)
         known = status < Status.FAILED
         if known.any():
             rows = chunk.numbers[known]
@@ -445,6 +504,25 @@ class _CodedWork(Work):
             self._stderr[chunk.rows] = estimate.stderr
         self._without_stderr |= estimate.stderr is None and not estimate.exact.all()
         return bool(failures)
+
+    def _pool_answers(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> Estimate:
+        """Keep what a chunk tells of others; its estimate, with those from all answers so far if they are made now."""
+        exact = np.flatnonzero(status == Status.EXACT)
+        if self._early:
+            numbers, values, stderr = chunk.numbers, estimate.values, estimate.stderr
+            for found in self._estimates(chunk, estimate, status):
+                values, stderr = np.array(values), np.array(stderr)
+                values[found.rows], stderr[found.rows] = found.values, found.row_stderr
+                if self._store is None:
+                    self._found.append(found._replace(rows=numbers[found.rows]))
+            estimate = replace(estimate, values=values, stderr=stderr)
+            self._pool.add(self._rows_of(chunk)[exact], values[exact])
+        else:
+            self._lost[chunk.rows] = lost = self._unanswered(chunk, estimate, status)
+            if self._store is not None:
+                status[lost] = Status.MISSING
+        self._pool.add(*chunk.encoded.mixtures())
+        return estimate
 
     def _write(
         self, store: RowStore, chunk: _Chunk, estimate: Estimate, status: np.ndarray
@@ -503,59 +581,94 @@ class _CodedWork(Work):
             return None
         chunk.encoded.forget()
         estimate, status, failures = self._judged(chunk, estimate)
-        rejected = chunk.encoded.rejected_workers
-        return _Known(estimate.values, estimate.stderr, status, failures, rejected)
+        found = self._estimates(chunk, estimate, status)
+        return _Known.of(estimate, status, failures, chunk.encoded.rejected_workers, found)
 
-    def done(self) -> _Known:
-        """What is known of the chunks that are finished."""
+    def done(self, time_left: Callable[[], float] = lambda: math.inf) -> _Known:
+        """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
         status, failures = self._status.copy(), dict(self._failures)
-        if self._store is not None:
-            values, stderr = self._store.finish()
-            return _Known(values, stderr, status, failures, self._rejected)
         if self._alone is not None:
-            return _Known(self._alone.values, self._alone.stderr, status, failures, self._rejected)
+            chunk, estimate = self._alone
+            found = self._estimates(chunk, estimate, status, time_left)
+            return _Known.of(estimate, status, failures, self._rejected, found)
+        if self._store is not None:
+            for part in self._of_all(time_left):
+                self._store.put_estimates(part.rows, part.values, part.row_stderr)
+            values, stderr = self._store.finish()
+            return _Known(values, stderr, self._status.copy(), failures, self._rejected)
         values = self._values.values(status >= Status.FAILED)
         stderr = None if self._stderr is None or self._without_stderr else self._stderr.copy()
-        return _Known(values, stderr, status, failures, set(self._rejected))
+        estimate = Estimate(values, status == Status.EXACT, stderr, ())
+        found = [*self._found, *self._of_all(time_left)]
+        return _Known.of(estimate, status, failures, set(self._rejected), found)
 
-    def estimated(self, known: _Known, time_left: Callable[[], float]) -> _Known:
-        """What is known, with rows that have no answer of their own estimated from all answers of the job."""
-        rows = self._input
-        if not self._pooled or not isinstance(rows, np.ndarray) or known.values.dtype.kind != "f":
-            return known
-        lost = (known.status == Status.ESTIMATED) & ~self._answered
-        if not lost.any() or rows.dtype.kind not in "biuf" or time_left() < _SHORTEST:
-            return known
-        pairs = [pair for pair in self._mixtures if len(pair[0])]
-        known_before = (getattr(self._settings.code, "known", None), self._settings.known)
-        pairs += [(given.inputs, given.answers) for given in known_before if given is not None]
-        flat = [[part.reshape(len(part), -1) for part in pair] for pair in pairs]
-        more = (
-            (np.concatenate([p for p, _ in flat]), np.concatenate([a for _, a in flat]))
-            if flat
-            else None
-        )
-        status = np.where(lost, Status.MISSING, known.status)
-        found = estimate_missing(
-            InputRows(rows),
-            status,
-            lambda at: known.values[at],
+    def _unanswered(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> np.ndarray:
+        """Rows (m,) bool of a chunk that are estimated because they have no answer of their own."""
+        if not self._pooled or estimate.values.dtype.kind != "f" or estimate.stderr is None:
+            return np.zeros(len(status), dtype=bool)
+        return np.asarray((status == Status.ESTIMATED) & ~chunk.encoded.answered())
+
+    def _estimates(
+        self,
+        chunk: _Chunk,
+        estimate: Estimate,
+        status: np.ndarray,
+        time_left: Callable[[], float] = lambda: math.inf,
+    ) -> list[Estimates]:
+        """Estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
+        if chunk.found[0] != chunk.taken:
+            found: list[Estimates] = []
+            lost = self._unanswered(chunk, estimate, status)
+            more = self._pool.joined(chunk.encoded.mixtures()) if lost.any() else None
+            answers = np.count_nonzero(status == Status.EXACT) + (
+                0 if more is None else len(more[0])
+            )
+            if lost.any() and answers < _FEWEST:  # one answer says nothing of others
+                values = estimate.values[lost]
+                found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
+            elif lost.any() and time_left() >= _SHORTEST:
+                found = list(
+                    estimate_missing(
+                        InputRows(self._rows_of(chunk)),
+                        np.flatnonzero(status == Status.EXACT),
+                        np.flatnonzero(lost),
+                        lambda at: estimate.values[at],
+                        time_left,
+                        thorough=False,
+                        more=more,
+                    )
+                )
+            chunk.found = chunk.taken, found
+        return chunk.found[1]
+
+    def _of_all(self, time_left: Callable[[], float]) -> Iterator[Estimates]:
+        """Estimates of rows of all finished chunks."""
+        if not self._lost.any() or time_left() < _SHORTEST:
+            return iter(())
+        source, store = self._input, self._store
+        values = self._values.values(np.zeros(len(self._status), dtype=bool))
+        return estimate_missing(
+            source.inputs if isinstance(source, JobRows) else InputRows(source),
+            np.flatnonzero(self._status == Status.EXACT),
+            np.flatnonzero(self._lost),
+            (lambda at: values[at]) if store is None else store.read,
             time_left,
             thorough=False,
-            more=more,
+            sample=store is not None,
+            more=self._pool.joined(),
         )
-        values, stderr = known.values, _like(known.values, known.stderr)
-        seen = int((status == Status.EXACT).sum()) + (0 if more is None else len(more[0]))
-        if seen < _FEWEST and stderr is not None:  # one answer says nothing of others
-            stderr = np.array(stderr)
-            stderr[lost] = np.inf
-            return _Known(values, stderr, status, known.failures, known.rejected)
-        for part in found:
-            values, stderr = np.array(values), np.array(stderr)
-            values[part.rows], stderr[part.rows] = part.values, part.stderr
-        return _Known(values, stderr, known.status, known.failures, known.rejected)
 
     # Chunks -------------------------------------------------------------------------------------------
+
+    def _rows_of(self, chunk: _Chunk) -> np.ndarray:
+        """The inputs of a chunk."""
+        source = self._input
+        rows = (
+            source.inputs.batch(chunk.rows)[0]
+            if isinstance(source, JobRows)
+            else source[chunk.rows]
+        )
+        return np.asarray(rows)
 
     def _chunk(self, number: int) -> _Chunk:
         chunk = self._chunks.get(number)
@@ -606,6 +719,8 @@ class _Chunk:
         self.encoded, self.rows, self.checksum = encoded, rows, checksum
         self.taken = 0
         self.looked: tuple[int, float | None] = (0, None)
+        self.found: tuple[int, list[Estimates]] = (0, [])
+        """Estimates of its rows, from so many of its answers."""
         self.errors: dict[int, BaseException] = {}
         """By slot, without an answer since."""
         self.raised: dict[int, tuple[Call, BaseException]] = {}
@@ -676,9 +791,3 @@ def _status(estimate: Estimate) -> np.ndarray:
         status[np.isnan(values).any(axis=1)] = Status.MISSING
     status[estimate.exact] = Status.EXACT
     return status
-
-
-def _largest(estimate: Estimate | None) -> float | None:
-    if estimate is None or estimate.stderr is None:
-        return None
-    return float(estimate.stderr.max())

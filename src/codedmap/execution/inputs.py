@@ -12,6 +12,8 @@ from ..errors import InvalidArgument
 
 __all__ = ["GrowingSource", "InputRows", "RowSource"]
 
+_REAL = ("float", "double", "int", "uint", "bool")  # how types of columns begin that are numbers
+
 
 @runtime_checkable
 class RowSource(Protocol):
@@ -101,9 +103,10 @@ class InputRows:
         return np.dtype(form[0]) if alone else None
 
     @property
-    def numeric(self) -> bool:
-        """Whether the inputs are one array of real numbers."""
-        return self.dtype is not None and self.dtype.kind in "biuf"
+    def numbers(self) -> int | None:
+        """How many real numbers a row is, in arrays or columns of frames; None if some of it is no number."""
+        counts = [_numbers(form) for form in self.form]
+        return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
     def row_bytes(self) -> int:
@@ -112,8 +115,22 @@ class InputRows:
         return max(1, self.dtype.itemsize * int(np.prod(self.form[0][1], dtype=np.int64)))
 
     def points(self, at: np.ndarray) -> np.ndarray:
-        """Some rows of inputs that are `numeric`, as points (n, p)."""
-        return np.asarray(self.batch(at)[0], np.float64).reshape(len(at), -1)
+        """Some rows of inputs that are numbers, as points (n, p)."""
+        columns = [
+            np.asarray(part[name] if name is not None else part, np.float64).reshape(len(at), -1)
+            for part in self.batch(at)
+            for name in (part.columns if hasattr(part, "columns") else (None,))
+        ]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+
+
+def _numbers(form: list[Any]) -> int | None:
+    if len(form) == 2 and isinstance(form[0], str):  # an array
+        real = np.dtype(form[0]).kind in "biuf"
+        return int(np.prod(form[1], dtype=int)) if real else None
+    columns = [column for column in form if isinstance(column, list)]
+    real = all(kind.lower().startswith(_REAL) for _, kind in columns)
+    return len(columns) if columns and real else None
 
 
 def _part(part: Any) -> Any:

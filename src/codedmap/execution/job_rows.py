@@ -40,6 +40,10 @@ class RowStore(Protocol):
         """Rows are estimated, with a standard error each."""
         ...
 
+    def read(self, rows: np.ndarray) -> Any:
+        """The answers of some rows, by their numbers in ascending order."""
+        ...
+
     def finish(self) -> tuple[Any, Any]:
         """Values and standard errors, opened for reading."""
         ...

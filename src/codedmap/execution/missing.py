@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +16,11 @@ from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
 
-__all__ = ["Estimates", "estimate_missing", "warn_of_losses"]
+__all__ = ["Estimates", "estimate_missing", "on_cores", "warn_of_losses"]
 
 _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
+_CORES = 4  # at most, for outputs that are estimated at the same time
 _TESTED = 4000  # rows by which it is tested whether losses depend on the inputs
 
 
@@ -37,10 +40,16 @@ class Estimates(NamedTuple):
         flat = [leaf.reshape(len(leaf), -1) for leaf in leaves(self.stderr)]
         return np.asarray(np.sqrt((np.concatenate(flat, axis=1) ** 2).mean(axis=1)))
 
+    @property
+    def largest(self) -> float:
+        """Of all standard errors."""
+        return max(float(leaf.max()) for leaf in leaves(self.stderr))
+
 
 def estimate_missing(
     inputs: InputRows,
-    status: np.ndarray,
+    exact: np.ndarray,
+    missing: np.ndarray,
     answers: Callable[[np.ndarray], Any],
     time_left: Callable[[], float],
     *,
@@ -48,15 +57,16 @@ def estimate_missing(
     sample: bool = False,
     more: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Estimates]:
-    """Estimate the rows that are MISSING from the exact ones, some at a time.
+    """Estimate rows that are missing from exact ones, some at a time.
 
-    FAILED rows are not estimated: they failed because of their inputs. Nothing if nothing can be estimated:
-    the inputs are not one array of finite numbers, an output is not a number, or too few rows are exact.
+    Nothing if nothing can be estimated: the inputs are not finite numbers, an output is not a number, or too few rows
+    are exact.
 
     Parameters
     ----------
     inputs : InputRows
-    status : ndarray, shape (m,)
+    exact, missing : ndarray of int
+        Numbers of rows, ascending. Those that failed because of their inputs are neither.
     answers : callable
         The answers of some rows.
     time_left : callable
@@ -68,11 +78,10 @@ def estimate_missing(
     more : tuple of ndarray, optional
         Further points (n, d), and answers (n, q) there.
     """
-    exact, missing = (np.flatnonzero(status == s) for s in (Status.EXACT, Status.MISSING))
     if sample and len(exact) > _SAMPLE:
         exact = np.sort(np.random.default_rng(0).choice(exact, _SAMPLE, replace=False))
     others = 0 if more is None else len(more[0])
-    if not inputs.numeric or len(exact) + others < 2 or not len(exact) or not len(missing):
+    if not inputs.numbers or len(exact) + others < 2 or not len(exact) or not len(missing):
         return
     points, tree = inputs.points(exact), map_leaves(_as_floats, answers(exact))
     columns = leaves(tree)
@@ -96,8 +105,24 @@ def estimate_missing(
         wanted = inputs.points(rows)
         if not np.isfinite(wanted).all():
             return
-        found = estimates(points, flat, wanted, thorough=thorough, time_left=time_left)
-        yield Estimates(rows, _unflattened(found.values, tree), _unflattened(found.stderr, tree))
+        found = estimates(
+            points, flat, wanted, thorough=thorough, time_left=time_left, each=on_cores
+        )
+        values, stderr = (_unflattened(flat, tree) for flat in (found.values, found.stderr))
+        yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
+
+
+def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+    """As `map`, in threads, a few at the same time if there are as many cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ThreadPoolExecutor(min(cores or 1, _CORES))
+    try:
+        done = list(pool.map(fn, *arguments))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for them
+        raise
+    pool.shutdown()
+    return done
 
 
 def warn_of_losses(inputs: InputRows, status: np.ndarray) -> None:
@@ -120,6 +145,12 @@ def _as_floats(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float64) if leaf.dtype.kind in "biu" else leaf
 
 
+def _narrowed(part: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Numbers in the type of others, none of them infinite because of it."""
+    limits = np.finfo(like.dtype)
+    return np.asarray(np.clip(part, limits.min, limits.max).astype(like.dtype))
+
+
 def _unflattened(flat: np.ndarray, tree: Any) -> Any:
     """Rows of numbers as a tree like another."""
     begin = 0
@@ -127,6 +158,6 @@ def _unflattened(flat: np.ndarray, tree: Any) -> Any:
     def leaf(like: np.ndarray) -> np.ndarray:
         nonlocal begin
         begin, end = begin + int(np.prod(like.shape[1:], dtype=int)), begin
-        return flat[:, end:begin].reshape(len(flat), *like.shape[1:]).astype(like.dtype)
+        return flat[:, end:begin].reshape(len(flat), *like.shape[1:])
 
     return map_leaves(leaf, tree)

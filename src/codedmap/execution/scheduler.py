@@ -11,7 +11,7 @@ import enum
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -81,6 +81,10 @@ class Kind(enum.Enum):
     HEDGE = "hedge"
 
 
+def _no_stderr(chunk: int, last: bool) -> float | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be run, as far as scheduling goes."""
@@ -106,6 +110,8 @@ class Job:
     """Bytes that payload and answer of a call may take together."""
     more: bool = False
     """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
+    stderr: Callable[[int, bool], float | None] = _no_stderr
+    """The largest standard error in a chunk, or of the whole job without a code; and whether it is the last time to ask."""
 
 
 @dataclass(slots=True, eq=False)
@@ -711,9 +717,15 @@ class Scheduler:
             self._out.append(More(wanted - unstarted))
 
     def _seen(self, now: float) -> Progress:
-        done = self.job.groups - self._left
         return Progress(
-            frozenset({0}), frozenset(), frozenset(), now, False, rows=self.job.groups, done=done
+            frozenset({0}),
+            frozenset(),
+            frozenset(),
+            now,
+            False,
+            lambda: self.job.stderr(0, not self._calls),
+            rows=self.job.groups,
+            done=self.job.groups - self._left,
         )
 
     def _finish(self, outcome: Outcome) -> None:
