@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from . import (
+    cluster_rows,
     decode,
     encode,
     gcv,
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "ordering": ordering,
     "wave": waves,
     "rows": rows,
+    "cluster_rows": cluster_rows,
     "stored": stored,
     "predicted": predicted,
     "polar": polar,
@@ -45,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join([*BENCHMARKS, "report"]))
     parser.add_argument("--quick", action="store_true", help="few rounds and no large sizes")
-    parser.add_argument("--repeats", metavar="N", type=int, help="rounds of `rows`: 7, quick 1")
+    parser.add_argument(
+        "--repeats", metavar="N", type=int, help="rounds of `rows` and `cluster_rows`: 7, quick 1"
+    )
     parser.add_argument(
         "--output", type=Path, default=RESULTS, help="folder of NAME.csv and README.md"
     )
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         machine = facts(quick=asked.quick)
         print(", ".join(f"{key} {value}" for key, value in machine.items()))
         print(f"\n{name}: {BENCHMARKS[name].__doc__}", flush=True)
-        more = {"repeats": asked.repeats} if name == "rows" else {}
+        more = {"repeats": asked.repeats} if name.endswith("rows") else {}
         lines = BENCHMARKS[name].run(quick=asked.quick, **more)
         print(text(lines), end="\n\n", flush=True)
         write(asked.output / f"{name}.csv", lines, machine)

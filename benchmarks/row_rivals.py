@@ -288,12 +288,55 @@ class Ray(Rival):
         self._stack.close()
 
 
+class OnDask(Codedmap, Dask):
+    """`codedmap.map` on the workers of a Dask cluster."""
+
+    name = "codedmap on Dask"
+
+    def start(self) -> None:
+        import codedmap as cm  # noqa: PLC0415
+
+        Dask.start(self)
+        self.engine = cm.engines.Dask(self.client)
+
+    def warm(self) -> None:
+        self.client.wait_for_workers(self.workers)
+        super().warm()
+
+    def close(self) -> None:
+        self.engine.close()
+        Dask.close(self)
+
+
+class OnRay(Codedmap, Ray):
+    """`codedmap.map` on actors of a Ray cluster."""
+
+    name = "codedmap on Ray"
+
+    def start(self) -> None:
+        import codedmap as cm  # noqa: PLC0415
+
+        Ray.start(self)
+        self.engine = cm.engines.Ray(self.workers)
+
+    def warm(self) -> None:
+        from chaos.commands import START, eventually  # noqa: PLC0415
+
+        eventually(lambda: self.engine.workers == self.workers, START)
+        super().warm()
+
+    def close(self) -> None:
+        self.engine.close()
+        Ray.close(self)
+
+
 def _call(fn: Fn, row: int) -> float:
     return fn(row)
 
 
 RIVALS: dict[str, type[Rival]] = {
-    kind.name: kind for kind in (Codedmap, WithoutHedges, Pool, TwoCopies, Joblib, Dask, Ray)
+    kind.name: kind
+    for kind in (Codedmap, WithoutHedges, Pool, TwoCopies, Joblib, Dask, Ray, OnDask, OnRay)
 }
 
 

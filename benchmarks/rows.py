@@ -44,7 +44,7 @@ from .harness import Row
 from .row_functions import Faulty, Spin, answer, calls, continue_stopped, unended
 from .row_rivals import RIVALS, Codedmap, Pool, Rival, one
 
-__all__ = ["run"]
+__all__ = ["FULL", "QUICK", "cases", "run", "sleeping_cases", "started"]
 
 _SHARED = ("codedmap", "ProcessPoolExecutor", "joblib", "Dask", "Ray")
 _OF_JOBS = ("codedmap", "codedmap, hedge=None", *_SHARED[1:], "two copies")
@@ -76,7 +76,7 @@ class _Size:
     events: tuple[int, int]
 
 
-_FULL = _Size(
+FULL = _Size(
     sleeping=12,
     computing=2,
     rows=216,
@@ -91,7 +91,7 @@ _FULL = _Size(
     virtual=(10**4, 10**6),
     events=(10**4, 10**5),
 )
-_QUICK = _Size(
+QUICK = _Size(
     sleeping=3,
     computing=2,
     rows=24,
@@ -133,15 +133,15 @@ Make = Callable[[str, int], Faulty]
 
 def run(*, quick: bool = False, repeats: int | None = None) -> list[Row]:
     """Rows of the table."""
-    size = _QUICK if quick else _FULL
+    size = QUICK if quick else FULL
     repeats = repeats or (1 if quick else 7)
     rows = _cold_starts(size, repeats)
-    with _started(size.sleeping, _OF_JOBS) as crew:
+    with started(size.sleeping, _OF_JOBS) as crew:
         shared = {name: crew[name] for name in _SHARED}
-        rows += _cases(shared, _sleeping_cases(size), f"{size.sleeping} sleeping", repeats)
+        rows += cases(shared, sleeping_cases(size, size.rows), f"{size.sleeping} sleeping", repeats)
         rows += _jobs(crew, size, repeats)
-    with _started(size.computing, _SHARED) as crew:
-        rows += _cases(crew, _computing_cases(size), f"{size.computing} computing", repeats)
+    with started(size.computing, _SHARED) as crew:
+        rows += cases(crew, _computing_cases(size), f"{size.computing} computing", repeats)
         pair = {name: crew[name] for name in _SHARED[:2]}
         for count, seconds in size.shortest:
             rows += _short(pair, count, seconds, f"{size.computing} computing", repeats)
@@ -150,7 +150,7 @@ def run(*, quick: bool = False, repeats: int | None = None) -> list[Row]:
 
 
 @contextmanager
-def _started(workers: int, names: Sequence[str]) -> Iterator[dict[str, Rival]]:
+def started(workers: int, names: Sequence[str]) -> Iterator[dict[str, Rival]]:
     with ExitStack() as stack:
         crew = {}
         for name in names:
@@ -163,8 +163,9 @@ def _started(workers: int, names: Sequence[str]) -> Iterator[dict[str, Rival]]:
 # Cases ------------------------------------------------------------------------------------------------
 
 
-def _sleeping_cases(size: _Size) -> dict[str, tuple[int, Make]]:
-    rows, late = size.rows, size.late
+def sleeping_cases(size: _Size, rows: int) -> dict[str, tuple[int, Make]]:
+    """Cases of rows that sleep: how many, and the function."""
+    late = size.late
     few = size.few_rows
     raising = frozenset(int(few * share) for share in (0.1, 0.45, 0.8))
     crashing = frozenset({int(few * 0.3)})
@@ -244,7 +245,7 @@ def _case(
     return made
 
 
-def _cases(
+def cases(
     crew: Mapping[str, Rival],
     cases: Mapping[str, tuple[int, Make]],
     workers: str,

@@ -1,4 +1,7 @@
-"""KeyboardInterrupt at every point of what a caller does with `Local`; a program for a process of its own."""
+"""KeyboardInterrupt at every point of what a caller does with `Local`, and SIGINT at random times on every engine.
+
+A program for a process of its own: ``python -m tests.interrupting signals Dask 200 0``.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,28 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from chaos.rays import ray_here
 
 import codedmap as cm
 from codedmap.engines import Local
 
+from .clusters import dask_scheduler, dask_workers
 from .processes import ANSWER, descriptors, eventually, nap, same, shm_names
 
 LARGE = np.ones((4, 1 << 13))
+LONG = 3.0
+"""Seconds of some calls, more than an end may take."""
+SETTLED = 5
+"""Rounds after which threads and files of libraries are those that stay."""
+SPARE = {"Local": 0, "Dask": 10, "Ray": 0}
+"""Connections that a library opens when it needs more at once, and keeps."""
 
 
 def interrupted(n: int, job: Callable[[], object]) -> str | None:
@@ -172,13 +186,13 @@ def sweep(name: str, step: int) -> None:
 
 
 def work(batch: Any) -> Any:
-    """Some workers take a minute."""
-    time.sleep(60 if os.getpid() % 5 == 0 else 0.03)
+    """Some calls take long."""
+    time.sleep(LONG if random.random() < 0.02 else 0.03)
     return batch
 
 
-def loop(delay: float) -> float:
-    """Send SIGINT after this time to a loop of maps; the seconds until that has ended."""
+def loop(engine: Callable[[], AbstractContextManager[Any]], delay: float) -> float:
+    """Send SIGINT after this time to a loop of maps on an engine; the seconds until that has ended."""
     sent: list[float] = []
 
     def send() -> None:
@@ -189,33 +203,90 @@ def loop(delay: float) -> float:
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        with Local(4) as engine:
+        with engine() as opened:
             while True:
-                inputs = np.ones((40, 3000))
-                cm.map(work, inputs, code=cm.Replication(2, 4), engine=engine)
+                cm.map(work, np.ones((40, 3000)), code=cm.Replication(2, 4), engine=opened)
     except KeyboardInterrupt:
         seconds = time.monotonic() - sent[0]
     sender.join()
     return seconds
 
 
-def signals(count: int, seed: int) -> None:
+Place = tuple[Callable[[], AbstractContextManager[Any]], Callable[[], object]]
+"""How to make an engine, and what is left of engines."""
+
+
+@contextmanager
+def on_local() -> Iterator[Place]:
+    yield lambda: Local(4), shm_names
+
+
+@contextmanager
+def on_dask() -> Iterator[Place]:
+    from distributed import Client
+
+    def tasks(dask_scheduler: Any) -> list[str]:
+        names = (*dask_scheduler.tasks, *dask_scheduler.plugins)
+        return [name for name in names if "codedmap" in name]
+
+    with (
+        TemporaryDirectory() as folder,
+        dask_scheduler(Path(folder)) as address,
+        dask_workers(Path(folder), address, 4),
+        Client(address) as client,
+    ):
+        client.wait_for_workers(4)
+        yield lambda: cm.engines.Dask(client), lambda: client.run_on_scheduler(tasks)
+
+
+@contextmanager
+def on_ray() -> Iterator[Place]:
+    with ray_here(4):
+        import ray
+        from ray._private.state import actors
+
+        def living() -> list[str]:
+            return [name for name, actor in actors().items() if actor["State"] != "DEAD"]
+
+        yield lambda: cm.engines.Ray(4), living
+        began = time.monotonic()
+        ray.shutdown()
+        print("ray.shutdown took", time.monotonic() - began, file=sys.stderr)
+
+
+PLACES = {"Local": on_local, "Dask": on_dask, "Ray": on_ray}
+
+
+def held() -> tuple[int, int]:
+    """Threads and open files of this process."""
+    return threading.active_count(), descriptors()
+
+
+def signals(place: str, count: int, seed: int) -> None:
     """Send SIGINT this often at random times, check that nothing is left, and print the seconds until each end."""
-    rng, before = random.Random(seed), descriptors()
-    for _ in range(count):
-        seconds = loop(rng.uniform(0.01, 0.6))
-        assert threading.active_count() == 1, threading.enumerate()
-        gc.collect()  # abandoned answers, which are in cycles
-        assert (shm_names(), descriptors()) == ([], before)
-        print(seconds, flush=True)
+    rng = random.Random(seed)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    with PLACES[place]() as (engine, left):
+        with engine():
+            pass
+        for number in range(count):
+            seconds = loop(engine, rng.uniform(0.01, 0.6 if place == "Local" else 1.5))
+            gc.collect()  # abandoned answers, which are in cycles
+            print(seconds, flush=True)
+            assert eventually(lambda: not left()), left()
+            if number == SETTLED:
+                threads, files = held()
+            if number > SETTLED:
+                assert eventually(lambda: threading.active_count() <= threads), (number, held())  # noqa: B023
+                assert eventually(lambda: descriptors() <= files + SPARE[place]), (number, held())  # noqa: B023
 
 
 def main(*arguments: str) -> None:
-    """Run cases, given as name:step, or ``signals``, a count and a seed."""
+    """Run cases, given as name:step, or ``signals``, an engine, a count and a seed."""
     with Local(1):
         pass  # what multiprocessing starts at its first use stays
     if arguments[0] == "signals":
-        signals(int(arguments[1]), int(arguments[2]))
+        signals(arguments[1], int(arguments[2]), int(arguments[3]))
     else:
         for case, _, step in (argument.partition(":") for argument in arguments):
             sweep(case, int(step))

@@ -29,6 +29,7 @@ from .api.plan import plan
 from .api.sum import CodedParts, sum
 from .codes import BerrutCode, KernelCode, LagrangeCode, Replication, SplineCode, Uncoded
 from .contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Tolerance
+from .engines.limits import Limits
 from .errors import (
     CodedmapError,
     EngineError,
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidArgument",
     "KernelCode",
     "LagrangeCode",
+    "Limits",
     "MapResult",
     "MatrixResult",
     "NotEnoughAnswers",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.api.amap import _Arguments, _Written
+from codedmap.api.map import Arguments, Written
 from codedmap.storage.output import NpyOutput
 from codedmap.testing import Scripted, crash, never
 
@@ -35,8 +35,12 @@ def one_seven(batch):
 
 
 def test_it_takes_what_map_takes():
-    for arguments, entry in ((_Written, cm.map), (_Arguments, cm.stream)):
-        assert set(get_type_hints(arguments)) == set(signature(entry).parameters) - {"fn", "inputs"}
+    taken = set(signature(cm.map).parameters) - {"fn", "inputs"}
+    assert set(get_type_hints(Written)) == taken
+    assert set(get_type_hints(Arguments)) == taken - {"out", "resume", "version"}
+    for given in ({"out": "answers.npy"}, {"dead_line": 3}):
+        with pytest.raises(TypeError, match=f"no argument {next(iter(given))}"):
+            cm.stream(np.sin, X, **given)
 
 
 @pytest.mark.parametrize("code", [None, cm.Replication(3, 6), cm.KernelCode(3, 6, 1)])

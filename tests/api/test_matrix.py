@@ -550,7 +550,7 @@ def test_sparse_blocks_that_would_not_fit_are_counted_as_they_fill_up(monkeypatc
     polar, copies = cm.codes.PolarCode(12, 16), cm.Replication(12, 16)
     blocks = [S[k * 500 : (k + 1) * 500] for k in range(12)]
     union = sum(abs(block) for block in blocks).nnz
-    told = f"take {16 * 12 * union / 1e6:.3g} MB.*use Replication"
+    told = f"take {16 * 12 * union / 1e6:.3g} MB.*Use Replication"
     monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 50 << 20)
     with pytest.raises(cm.errors.NotEnoughMemory, match=told):
         placed(S, polar)

@@ -37,14 +37,17 @@ JOBS = {"3 jobs of 8 rows, 5 % of the calls 0.3 s late: slowest job": 24}
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> list[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("benchmarks")
-    command = [sys.executable, "-m", "benchmarks", "rows", "--quick", "--output", str(folder)]
+    return table_of("rows", tmp_path_factory.mktemp("benchmarks"))
+
+
+def table_of(name: str, folder: Path) -> list[dict[str, str]]:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(folder)]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "## rows" in (folder / "README.md").read_text()
-    with (folder / "rows.csv").open(newline="") as file:
+    assert f"## {name}" in (folder / "README.md").read_text()
+    with (folder / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -102,3 +105,12 @@ def test_rows_that_fail_are_those_that_raise_or_end_their_worker(table):
 def test_every_figure_is_positive(table):
     for row in table:
         assert row["never ends"] or float(row["ms"]) > 0, row
+
+
+def test_on_clusters_every_row_is_exact(tmp_path):
+    table = table_of("cluster_rows", tmp_path)
+    for name in ("Dask", "Ray"):
+        for case, rows in list(SLEEPING.items())[:6]:
+            row = lines(table, f"3 of {name}", case)[f"codedmap on {name}"]
+            assert int(row["exact"]) == rows, (case, row)
+    assert len(table) == 24

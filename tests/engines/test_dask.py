@@ -25,6 +25,10 @@ def key_of_this_task(_):
     return distributed.get_worker().get_current_task()
 
 
+def resources_taken(_):
+    return distributed.get_worker().state.available_resources
+
+
 @pytest.fixture
 def client(dask_client):
     dask_client.wait_for_workers(4, ANSWER)
@@ -82,6 +86,34 @@ def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_b
     assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
     assert any("codedmap-call1-worker0" in str(keys) for keys in client.processing().values())
     assert eventually(lambda: not any(client.processing().values()))
+
+
+def test_only_workers_that_have_what_a_call_needs_are_used(client, tmp_path):
+    needs = cm.Limits(memory="1 GB", licences={"matlab": 2})
+    with pytest.raises(cm.EngineError, match="no worker of the Dask cluster has what Limits"):
+        cm.engines.Dask(client, limits=needs)
+    options = ("--resources", "matlab=2", "--memory-limit", "2GB")
+    with dask_workers(tmp_path, client.scheduler.address, 1, *options):
+        client.wait_for_workers(5, START)
+        with cm.engines.Dask(client, limits=needs) as engine:
+            assert engine.workers == 1
+            assert engine.memory_limit == 10**9
+            first, second = (engine.submit(0, resources_taken, None) for _ in range(2))
+            assert first.result(ANSWER) == second.result(ANSWER) == {"matlab": 0.0}
+        with cm.engines.Dask(client) as engine:
+            assert engine.workers == 5
+
+
+def test_a_task_that_ended_as_the_engine_was_closed_is_forgotten_by_the_scheduler(client):
+    def known(dask_scheduler):
+        return task.key in dask_scheduler.tasks
+
+    task = client.submit(same, 1, pure=False)
+    assert task.result(ANSWER) == 1
+    client.run_on_scheduler(dask.hold_running, keys=[task.key])
+    assert client.run_on_scheduler(known)
+    task.release()
+    assert eventually(lambda: not client.run_on_scheduler(known))
 
 
 def test_large_payloads_travel_without_a_warning_and_can_be_written(client):

@@ -68,14 +68,25 @@ def test_an_actor_that_died_between_calls_is_found_dead_by_the_next_and_replaced
 def test_no_room_for_one_worker_is_an_error():
     with pytest.raises(cm.EngineError, match=r"no node .* has {'CPU': 5} free .*num_cpus=0"):
         cm.engines.Ray(2, num_cpus=5)
-    with pytest.raises(cm.EngineError, match=r"no node .* has {'memory': 1e\+18} free"):
-        cm.engines.Ray(2, resources={"memory": 1e18})
+    with pytest.raises(cm.EngineError, match=r"no node .* has {'memory': 10+} free"):
+        cm.engines.Ray(2, limits=cm.Limits(memory=10**18))
 
 
 @pytest.mark.parametrize("need", [-1, math.nan, math.inf, "two"])
 def test_what_cannot_be_reserved_is_refused(need):
-    with pytest.raises(cm.InvalidArgument, match=r"of GPU cannot be reserved"):
-        cm.engines.Ray(2, num_gpus=need)
+    with pytest.raises(cm.InvalidArgument, match=r"num_cpus=.* must be a number"):
+        cm.engines.Ray(2, num_cpus=need)
+
+
+def test_an_actor_reserves_what_a_call_needs():
+    import ray
+
+    before = ray.available_resources()["memory"]
+    with cm.engines.Ray(1, limits=cm.Limits(memory="50 MB")) as engine:
+        assert engine.memory_limit == 50_000_000
+        assert ray.available_resources()["memory"] == before - 50_000_000
+    with pytest.raises(cm.EngineError, match=r"no node .* has {'GPU': 1, 'matlab': 2} free"):
+        cm.engines.Ray(1, limits=cm.Limits(gpu=1, licences={"matlab": 2}))
 
 
 def test_calls_are_named_by_their_worker_for_the_dashboard():

@@ -411,6 +411,12 @@ def test_rows_that_crash_twice_and_then_answer_did_so_by_chance():
     assert {row: f.crashes for row, f in failed.items()} == {19: needed(4 / 23)}
 
 
+def test_a_row_that_crashes_thrice_early_is_judged_when_enough_other_calls_have_ended():
+    chance = dict.fromkeys(range(60, 200, 20), 1)
+    assert crashing({3: 3, **chance}, 200, size=1) == {}
+    assert crashing({3: 99}, 200, size=1)[3].crashes == 3
+
+
 def test_other_rows_that_seem_to_cause_crashes_do_not_count():
     failed = crashing({18: 99, 19: 99}, 20, size=1)
     assert failed[19].crashes <= 4
@@ -576,6 +582,15 @@ def test_calls_are_short_beside_their_timeout():
 
     run_virtually(Job(3000, call_timeout=0.04), 2, ending)
     assert max(sizes) == 10
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(math.inf, 8), (5e6, 5), (10.0, 1)])
+def test_calls_take_at_most_as_much_memory_as_the_largest_so_far_allow(memory, expected):
+    scheduler = Scheduler(Job(1000, memory=memory))
+    scheduler.handle(Joined(0.0, "a"))
+    out = scheduler.handle(Answered(1.0, 0, 1e-4, nbytes=10**6))
+    sizes = [decision.call.groups for decision in out if isinstance(decision, Start)]
+    assert max(sizes) == expected
 
 
 def test_the_newest_hedge_gives_way_first():

@@ -135,7 +135,15 @@ def test_a_table_of_calls():
 def test_a_product(stderr, product):
     stderr = None if stderr is None else np.array(stderr)
     result = MatrixResult(
-        (2, 2), stderr, (0, 1), (2,), {}, {3: "off"}, (4,), Outcome.DECODABLE, 0.5
+        shape=(2, 2),
+        stderr=stderr,
+        answered=(0, 1),
+        abandoned=(2,),
+        failed={},
+        rejected={3: "off"},
+        repaired=(4,),
+        outcome=Outcome.DECODABLE,
+        seconds=0.5,
     )
     assert result.exact == (stderr is None)
     assert lines_of(result) == {
@@ -157,7 +165,17 @@ def test_a_product(stderr, product):
 )
 def test_a_sum(value, exact, state):
     result = SumResult(
-        np.array(value), exact, 6_000, (0, 1), (), {}, {}, (), Outcome.EVERYONE, 0.5, 1_024
+        value=np.array(value),
+        exact=exact,
+        parts=6_000,
+        received=1_024,
+        answered=(0, 1),
+        abandoned=(),
+        failed={},
+        rejected={},
+        repaired=(),
+        outcome=Outcome.EVERYONE,
+        seconds=0.5,
     )
     assert lines_of(result) == {
         "sum": f"{state}, of 6,000 parts: shape ({len(value)},), float64; 1,024 bytes received"

@@ -4,51 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
-from ..contracts.code import Code
-from ..contracts.stopping import StoppingRule
-from ..engines import Engine, Resident
-from ..execution.hedge import Hedge
+from ..engines import Resident
 from ..execution.job import MapJob
 from ..results.map_result import MapResult
-from .map import Options
+from .map import Arguments, Written, parted
 
 __all__ = ["amap", "astream"]
 
 
-class _Arguments(TypedDict, total=False):
-    """The keyword arguments of `stream`."""
-
-    code: Code | Literal["auto"] | None
-    engine: Engine | Executor | None
-    deadline: float | None
-    tolerance: float | None
-    stop: StoppingRule | None
-    hedge: Hedge | None
-    retries: int
-    call_timeout: float | None
-    on_error: Literal["raise", "record"]
-    kwargs: Mapping[str, Any] | None
-    seed: int | None
-    known: tuple[Any, Any] | None
-    chunk: int | Literal["all"] | None
-    progress: bool | None
-
-
-class _Written(_Arguments, total=False):
-    """Those that `stream` does not take."""
-
-    out: Any
-    resume: bool
-    version: str | None
-
-
 async def amap(
-    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[_Written]
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[Written]
 ) -> MapResult:
     """`map` in an event loop, which goes on while calls run.
 
@@ -82,12 +51,12 @@ async def amap(
     >>> asyncio.run(main())
     [[0.0, 1.0, 1.4142135623730951], [0.0, 2.0, 2.8284271247461903]]
     """
-    async with _job(fn, inputs, arguments) as job:
+    async with _job(fn, inputs, arguments, Written) as job:
         return await job.arun()
 
 
 async def astream(
-    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[_Arguments]
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[Arguments]
 ) -> AsyncGenerator[MapResult, None]:
     """`stream` in an event loop, which goes on while calls run.
 
@@ -106,22 +75,21 @@ async def astream(
     MapResult
         As `stream`.
     """
-    async with _job(fn, inputs, arguments) as job, aclosing(job.astream()) as results:
+    async with _job(fn, inputs, arguments, Arguments) as job, aclosing(job.astream()) as results:
         async for result in results:
             yield result
 
 
 @asynccontextmanager
-async def _job(fn: Any, inputs: Any, arguments: _Arguments) -> AsyncIterator[MapJob]:
+async def _job(fn: Any, inputs: Any, arguments: Arguments, kind: type) -> AsyncIterator[MapJob]:
     """A job, with the engine that was made for it; both are made and closed in other threads."""
     stack = ExitStack()
     made, left = threading.Event(), threading.Event()
-    options: dict[str, Any] = {**arguments}
-    code, engine = options.pop("code", None), options.pop("engine", None)
 
     def make() -> MapJob:
         try:
-            return Options(**options).job(fn, inputs, code, engine, stack)
+            options, code, engine = parted(arguments, kind)
+            return options.job(fn, inputs, code, engine, stack)
         finally:
             made.set()
             if left.is_set():  # the task was cancelled meanwhile

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import patience_of
+from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
 from ..execution.task import Itemwise, in_worker, itemwise
@@ -213,24 +213,37 @@ def map(
         return options.job(fn, inputs, code, engine, stack).run()
 
 
+class Arguments(TypedDict, total=False):
+    """The keyword arguments of `stream`, as for `map`."""
+
+    code: Code | Literal["auto"] | None
+    engine: Engine | Executor | None
+    deadline: float | None
+    tolerance: float | None
+    stop: StoppingRule | None
+    hedge: Hedge | None
+    retries: int
+    call_timeout: float | None
+    on_error: Literal["raise", "record"]
+    kwargs: Mapping[str, Any] | None
+    seed: int | None
+    known: tuple[Any, Any] | None
+    chunk: int | Literal["all"] | None
+    progress: bool | None
+
+
+class Written(Arguments, total=False):
+    """Those that `stream` does not take."""
+
+    out: Any
+    resume: bool
+    version: str | None
+
+
 def stream(
     fn: Callable[..., Any] | Resident,
     inputs: Any,
-    *,
-    code: Code | Literal["auto"] | None = None,
-    engine: Engine | Executor | None = None,
-    deadline: float | None = None,
-    tolerance: float | None = None,
-    stop: StoppingRule | None = None,
-    hedge: Hedge | None = _HEDGE,
-    retries: int = 2,
-    call_timeout: float | None = None,
-    on_error: Literal["raise", "record"] = "raise",
-    kwargs: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    known: tuple[Any, Any] | None = None,
-    chunk: int | Literal["all"] | None = None,
-    progress: bool | None = None,
+    **arguments: Unpack[Arguments],
 ) -> Generator[MapResult, None, None]:
     """Run ``fn`` on every row of ``inputs``, and give results that improve as answers come.
 
@@ -242,10 +255,11 @@ def stream(
 
     Parameters
     ----------
-    fn, inputs, code, engine, deadline, tolerance, stop, hedge, retries, call_timeout, on_error, kwargs, seed, known
-        As for `map`. Arguments are checked and payloads sent at the call, not at the first result.
-    chunk, progress
+    fn, inputs
         As for `map`.
+    **arguments
+        Those of `map`, except ``out``, ``resume`` and ``version``. They are checked, and payloads sent, at the call and
+        not at the first result.
 
     Returns
     -------
@@ -259,26 +273,23 @@ def stream(
     CodedmapError
         As `map`, in place of the last result.
     """
-    options = Options(
-        deadline=deadline,
-        tolerance=tolerance,
-        stop=stop,
-        hedge=hedge,
-        retries=retries,
-        call_timeout=call_timeout,
-        on_error=on_error,
-        kwargs=kwargs,
-        seed=seed,
-        known=known,
-        chunk=chunk,
-        progress=progress,
-    )
+    options, code, engine = parted(arguments, Arguments)
     stack = ExitStack()
     try:
         return options.job(fn, inputs, code, engine, stack).stream(stack)
     except BaseException:
         stack.close()
         raise
+
+
+def parted(arguments: Any, kind: type) -> tuple[Options, Any, Any]:
+    """Keyword arguments of a kind as options, code and engine."""
+    options = dict(arguments)
+    unknown = options.keys() - kind.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
+    code, engine = options.pop("code", None), options.pop("engine", None)
+    return Options(**options), code, engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,6 +372,7 @@ class Options:
             ahead=int(hasattr(engine, "members")),
             size=rows.rows if self.chunk == "all" else self.chunk,
             patience=patience_of(engine),
+            memory=call_memory(engine),
         )
         record = self.on_error == "record"
         known = self._known(rows.numbers)

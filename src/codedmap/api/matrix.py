@@ -23,7 +23,7 @@ from ..execution.placed import Placed
 from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.job import ProductJob
-from ..results.matrix_result import MatrixResult
+from ..results.sum_result import MatrixResult
 
 __all__ = ["CodedMatrix"]
 
@@ -178,7 +178,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         if not columns.shape[1]:
             return np.zeros((self.shape[0], 0), columns.dtype)
         job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
-        values, self._last = job.result()
+        values, self._last = job.run()
         return values
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:

@@ -13,13 +13,12 @@ from scipy import sparse
 
 from ..contracts.code import Code
 from ..contracts.memory import check_parts
-from ..contracts.stopping import Decodable, Outcome, StoppingRule
+from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
 from ..errors import CannotSend, InvalidArgument, NotEnoughAnswers
 from ..execution.checked import checked_engine, checked_rule
-from ..execution.live import LiveJob
-from ..execution.placed import Ended, Placed, run_placed
+from ..execution.placed import Ended, Placed, PlacedJob
 from ..execution.task import Measured
 from ..results.progress_bar import job_progress
 from ..results.sum_result import SumResult
@@ -205,62 +204,44 @@ class CodedParts:
         return Shard(worker, parts, self.coefficients[worker], self._narrow)
 
 
-class _SumJob:
+class _SumJob(PlacedJob[SumResult]):
     """One sum while it is computed."""
-
-    costly = False
 
     def __init__(
         self, shards: CodedParts, function: CombinedFunction, stop: StoppingRule, *, throw: bool
     ) -> None:
-        self._shards, self._stop, self._throw = shards, stop, throw
-        self._function = Measured(function)
-        self._decoder = SumDecoder(shards.code, shards.coefficients)
-        self._result: SumResult | None = None
-        self.add, self.decodable = self._decoder.add, self._decoder.decodable
-        self.estimable = self._decoder.decodable
-
-    def run(self, show: Callable[[LiveJob], None]) -> SumResult:
-        run_placed(self._shards.placed, self, self._stop, partial=not self._throw, show=show)
-        assert self._result is not None
-        return self._result
+        decoder = SumDecoder(shards.code, shards.coefficients)
+        super().__init__(shards.placed, decoder, stop, throw=throw, partial=not throw)
+        self._shards, self._function = shards, Measured(function)
 
     def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
         return engine.submit(worker, self._function, kept)
 
-    def worst(self) -> float:
-        return 0.0
-
     def finish(self, ended: Ended) -> bool:
         """Decode the sum; not if answers contradict each other and further ones may resolve it."""
-        seen, outcome = ended.seen, ended.outcome
-        last = ended.final or outcome is Outcome.DEADLINE or self._stop.wake_after(seen) == 0.0
+        seen = ended.seen
+        last = self._is_last(ended)
         if not seen.decodable and not last:
             return False
         decoded, reason = None, None
         if seen.decodable:
             try:
-                decoded = self._decoder.decode(seen.answered)
+                decoded = self.decoder.decode(seen.answered)
             except NotEnoughAnswers as error:
                 if not last:
                     return False
                 reason = error
-        rejected = self._decoder.rejected(seen.answered)
+        rejected = self.decoder.rejected(seen.answered)
         if decoded is None and self._throw:
             raise engine_error(seen, ended.failures) or self._not_enough(ended, reason, rejected)
-        value, exact = decoded or (self._decoder.nan(), False)
+        value, exact = decoded or (self.decoder.nan(), False)
         self._result = SumResult(
             value=value,
             exact=exact,
             parts=len(self._shards),
-            answered=tuple(sorted(seen.answered)),
-            abandoned=tuple(sorted(seen.running - ended.failures.keys())),
-            failed=dict(ended.failures),
             rejected=rejected,
-            repaired=ended.repaired,
-            outcome=outcome,
-            seconds=ended.seconds,
-            received=self._decoder.received,
+            **ended.record(),
+            received=self.decoder.received,
         )
         return True
 

@@ -35,7 +35,7 @@ class Kept:
         return f"<Kept on worker {self.worker}{', lost' if self.lost else ''}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to pickle
 class Reply:
     """The answer to a batch of rows, and how it came about."""
 
@@ -76,6 +76,8 @@ class Engine(Protocol):
     * ``members()``: a mapping of each living worker's number, which is never used again, to its domain and host (``Member``);
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
     * ``unwatch(callback)``: no more.
+
+    One whose workers' memory is limited may have ``memory_limit``, bytes of each worker, by which calls are sized.
     """
 
     @property
@@ -89,7 +91,8 @@ class Engine(Protocol):
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
         the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have an attribute ``begun``, a
         list to which the time (``time.monotonic()``) is added when the worker is sent the call; without one, a call that
-        waits for those of other jobs passes for late.
+        waits for those of other jobs passes for late. And ``nbytes``, of the payload and the answer, by which calls
+        are kept within the memory there is.
         """
         ...
 

@@ -74,20 +74,11 @@ def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
         f"groups of K = {tasks} tasks, filled up where {lacking} rows are lacking,",
         "Use a code of fewer tasks",
     )
-    inputs, payloads = row * rows, row * workers * groups
-    needed = 2 * payloads if workers > tasks else payloads
-    free = _lacking(needed)
-    if free is None:
-        return
-    if workers <= tasks:
-        raise NotEnoughMemory(
-            f"{workers} payloads take {_size(needed)} on their way to the workers, but only {_size(free)} are free. "
-            "Encode fewer rows at a time, with chunk=100 say, or cast them to float32"
-        )
-    raise NotEnoughMemory(
-        f"{workers} payloads for groups of K = {tasks} take N/K = {workers / tasks:.2f} times the inputs' "
-        f"{_size(inputs)}, and as much again on their way to the workers: {_size(needed)}, but only "
-        f"{_size(free)} are free. Call map on fewer rows at a time, or cast them to float32"
+    check_room(
+        row * workers * groups * (2 if workers > tasks else 1),
+        f"{workers} payloads for groups of K = {tasks}, N/K = {workers / tasks:.2f} times the inputs' "
+        f"{_size(row * rows)}, with what is on its way to the workers",
+        "Call map on fewer rows at a time, with chunk=100 say, or cast them to float32",
     )
 
 
@@ -101,14 +92,12 @@ def check_parts(held: int, parts: int, workers: int) -> None:
     workers : int
         N, for the message.
     """
-    needed = 2 * held
-    free = _lacking(needed)
-    if free is None:
-        return
-    raise NotEnoughMemory(
-        f"{workers} workers on this machine keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, and as much "
-        f"again is on its way to them: {_size(needed)}, but only {_size(free)} are free. Let each part be what fn "
-        "opens on the worker, such as a path or a range of rows of a file, allow fewer stragglers, or cast to float32"
+    check_room(
+        2 * held,
+        f"{workers} workers on this machine, which keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, "
+        "with as much on its way to them",
+        "Let each part be what fn opens on the worker, such as a path or a range of rows of a file, allow fewer "
+        "stragglers, or cast to float32",
     )
 
 
@@ -119,18 +108,17 @@ def check_blocks(nbytes: Callable[..., int], tasks: int, workers: int, *, sparse
     """
     if _lacking(2 * nbytes(at_most=True)) is None:
         return
-    coded = nbytes()
-    free = _lacking(2 * coded)
-    if free is None:
-        return
     instead = (
-        "use Replication, whose blocks stay as sparse as the matrix is"
+        "Use Replication, whose blocks stay as sparse as the matrix is"
         if sparse
-        else "use fewer workers for as many tasks, or cast the matrix to float32"
+        else "Use fewer workers for as many tasks, or cast the matrix to float32"
     )
-    raise NotEnoughMemory(
-        f"{workers} coded blocks of a matrix cut into {tasks} take {_size(coded)}, and as much again on their "
-        f"way to the workers, but only {_size(free)} are free: {instead}"
+    coded = nbytes()
+    check_room(
+        2 * coded,
+        f"{workers} coded blocks of a matrix cut into {tasks}, which take {_size(coded)}, and as much again on the way "
+        "to the workers,",
+        instead,
     )
 
 

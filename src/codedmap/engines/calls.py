@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,7 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Answer", "Call", "Calls", "Setups", "complete", "read_reply"]
+__all__ = ["Answer", "Call", "Calls", "complete", "packed_setup"]
 
 
 class _Condition(threading.Condition):
@@ -44,6 +44,8 @@ class Answer(Future[Any]):
         self.queue = queue
         self.begun: list[float] = []
         """As `Engine.submit`."""
+        self.nbytes = 0
+        """As `Engine.submit`."""
 
     def set_running_or_notify_cancel(self) -> bool:
         """As `Future`; notes the time."""
@@ -51,26 +53,14 @@ class Answer(Future[Any]):
         return super().set_running_or_notify_cancel()
 
 
-class Setups:
-    """The functions by which an engine sets up each worker, pickled."""
-
-    def __init__(self) -> None:
-        self._pickled: list[Parcel] = []
-
-    def add(self, fn: Callable[[], object]) -> None:
-        """Add a function; raises `CannotSend` if it cannot be pickled."""
-        try:
-            content = pack(fn, None)
-        except CannotSend as error:
-            raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
-        # Buffers are the caller's own memory, which it may change before the next worker starts.
-        self._pickled.append(Parcel(content.head, tuple(map(bytes, content.inline))))
-
-    def __len__(self) -> int:
-        return len(self._pickled)
-
-    def __getitem__(self, number: int) -> Parcel:
-        return self._pickled[number]
+def packed_setup(fn: Callable[[], object]) -> Parcel:
+    """A function by which each worker is set up, pickled; raises `CannotSend` if it cannot be."""
+    try:
+        content = pack(fn, None)
+    except CannotSend as error:
+        raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+    # Buffers are the caller's own memory, which it may change before the next worker starts.
+    return Parcel(content.head, tuple(map(bytes, content.inline)))
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +87,7 @@ class Calls(Generic[C]):
     the lock, because that runs the callbacks attached to it.
     """
 
-    def __init__(self, number: int, run: str, setups: Setups) -> None:
+    def __init__(self, number: int, run: str, setups: list[Parcel]) -> None:
         self.number = number
         self._run = run
         self._setups = setups
@@ -170,8 +160,9 @@ class Calls(Generic[C]):
 
     def _sent(self, request: Request) -> Request:
         """A request as it is sent: with what the worker can forget, and must have been set up by."""
-        after = self._run if self._set_up and request.setup is None else None
-        return replace(request, forget=self._take_forgotten(), after=after)
+        request.after = self._run if self._set_up and request.setup is None else None
+        request.forget = self._take_forgotten()
+        return request
 
     def _lost_with(self, call: C) -> C:
         """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
@@ -180,6 +171,12 @@ class Calls(Generic[C]):
     def _take_forgotten(self) -> tuple[Any, ...]:
         """Keys of values that the worker can drop; each is returned once."""
         return tuple(self._forget.popleft() for _ in range(len(self._forget)))
+
+    def _note_kept(self, call: C) -> None:
+        """What a call uses is lost if the worker dies."""
+        for kept in call.uses:
+            if kept.key not in self._kept:  # an update takes longer
+                self._kept[kept.key] = kept
 
     def _lose_kept(self) -> None:
         for kept in self._kept.values():
@@ -199,18 +196,17 @@ class Calls(Generic[C]):
         return dropped
 
 
-def read_reply(reply: Any) -> tuple[Any, BaseException | None]:
-    """The answer in what a worker has sent, or its error."""
+def complete(call: Call, reply: Any, error: BaseException | None = None) -> None:
+    """Give a call the answer in what a worker has sent, or an error."""
+    answer = None
     try:
         if isinstance(reply, Failure):
-            return None, reply.to_exception()
-        return receive(reply).unpack(), None
+            error = reply.to_exception()
+        elif error is None:
+            answer = receive(reply).unpack()
+            call.future.nbytes = call.request.content.nbytes + reply.nbytes
     except BaseException as problem:  # an answer must not end the thread that delivers it
-        return None, problem
-
-
-def complete(call: Call, answer: Any, error: BaseException | None) -> None:
-    """Give a call its answer or its error."""
+        error = problem
     if error is None:
         call.future.set_result(answer)
         return

@@ -18,6 +18,7 @@ from ..contracts.engine import Member
 from ..errors import EngineError, InvalidArgument
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of
+from .limits import Limits
 from .remote_queue import RemoteQueue
 from .transport.serve import Request, forget, serve, versions
 
@@ -58,6 +59,8 @@ class Dask(ClusterEngine):
         How many worker processes are used at a time, at most. By default all, also those that come later.
     grace : float, optional
         Seconds for which an abandoned call may still run before its worker is ended.
+    limits : Limits, optional
+        What each call needs: workers without it are not used, and what others use of it a call waits for.
     failure_domains : mapping or callable, optional
         With whom a worker fails: a name, or a tuple from the widest group to the narrowest, such as
         ``("rack 1", "host 7")``. By address, name or host of the worker, or a function of its
@@ -70,7 +73,7 @@ class Dask(ClusterEngine):
         If the client or the failure domains cannot be used, or workers that ``grace`` would end have no
         nanny.
     EngineError
-        If there are no workers, the scheduler does not answer within 30 s, or Python or codedmap
+        If there are no workers, or none with what the limits say, the scheduler does not answer within 30 s, or Python or codedmap
         differ between caller and cluster. Later also when the connection to the scheduler is lost.
     """
 
@@ -82,6 +85,7 @@ class Dask(ClusterEngine):
         *,
         workers: int | None = None,
         grace: float | None = None,
+        limits: Limits | None = None,
         failure_domains: Domains | None = None,
     ) -> None:
         if not isinstance(client, distributed.Client):
@@ -106,6 +110,8 @@ class Dask(ClusterEngine):
         super().__init__(workers, grace, loop.asyncio_loop)
         self._topic = f"codedmap-{self._run}"
         self._domains = failure_domains
+        self._limits = limits or Limits()
+        self.memory_limit: int | None = None
         self._left: set[str] = set()
         self._calls: dict[str, asyncio.Task[Any]] = {}
         self._unfinished: set[Any] = set()  # tasks that are not known to have ended
@@ -150,6 +156,14 @@ class Dask(ClusterEngine):
                 "the Dask cluster has no workers: start some, and wait for them with "
                 "client.wait_for_workers(1)"
             )
+        found = {address: info for address, info in found.items() if self._has_needed(info)}
+        if not found:
+            raise EngineError(
+                f"no worker of the Dask cluster has what {self._limits} asks for: start some with it, such as "
+                "`dask worker --resources GPU=1 --memory-limit 4GB`"
+            )
+        known = [info["memory_limit"] for info in found.values() if info["memory_limit"]]
+        self.memory_limit = self._limits.bytes or min(known, default=None)
         alone = [address for address, info in found.items() if not info.get("nanny")]
         if alone and self._grace is not None:
             raise InvalidArgument(
@@ -196,9 +210,15 @@ class Dask(ClusterEngine):
         with contextlib.suppress(Exception):
             found_versions = await self._client.run(versions, workers=[address], asynchronous=True)
             check_versions(address, found_versions[address])
-            member = self._member(address, (await self._known(-1))[address], late=True)
-            if address not in self._left:
-                self._join(address, member)
+            info = (await self._known(-1))[address]
+            if address not in self._left and self._has_needed(info):
+                self._join(address, self._member(address, info, late=True))
+
+    def _has_needed(self, info: Mapping[str, Any]) -> bool:
+        """Whether a worker has what a call needs."""
+        has, memory = info["resources"], info["memory_limit"] or float("inf")
+        enough = all(has.get(what, 0) >= need for what, need in self._limits.resources.items())
+        return enough and memory >= (self._limits.bytes or 0)
 
     def _member(self, address: str, info: Mapping[str, Any], *, late: bool) -> Member:
         host = info["host"]
@@ -224,8 +244,11 @@ class Dask(ClusterEngine):
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
         # The scheduler must not forget what still runs, or it would think those workers free.
-        for task in self._unfinished:
-            distributed.fire_and_forget(task)
+        if self._unfinished:
+            keys = [task.key for task in self._unfinished]
+            with contextlib.suppress(OSError, TimeoutError):
+                holding = self._client.run_on_scheduler(hold_running, keys=keys)
+                await asyncio.wait_for(holding, _SOON)
         await self._run_on(forget, list(self._named), self._run)
 
     async def _run_on(
@@ -270,12 +293,14 @@ class Dask(ClusterEngine):
 
     async def _serve(self, address: str, request: Any, key: str) -> Any:
         """The answer to a request, which is served once, in a task with a name of its own."""
-        if request.content.inline_bytes > _LARGE:
+        if request.content.nbytes > _LARGE:
             [request] = await self._client.scatter(
                 [request], workers=[address], hash=False, asynchronous=True
             )
         # Not pure, so that equal calls run twice; on one worker only, so that a call is not run again elsewhere.
-        task = self._client.submit(serve, request, key=key, workers=[address], pure=False)
+        task = self._client.submit(
+            serve, request, key=key, workers=[address], pure=False, resources=self._limits.resources
+        )
         self._unfinished.add(task)
         try:
             error = await task.exception()
@@ -318,6 +343,13 @@ class WorkerEvents(SchedulerPlugin):
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         scheduler.log_event(self._topic, ["left", worker])
+
+
+def hold_running(keys: list[str], dask_scheduler: Any) -> None:
+    """Have the scheduler keep tasks until they end; `distributed.fire_and_forget` keeps one that has ended for ever."""
+    tasks = dask_scheduler.tasks
+    running = [key for key in keys if key in tasks and tasks[key].state == "processing"]
+    dask_scheduler.client_desires_keys(keys=running, client="fire-and-forget")
 
 
 def kill(dask_worker: Any) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..errors import EngineError, InvalidArgument, MissingMainGuard
+from .limits import Limits
 from .local_queue import LocalQueue
 from .loop import Loop
-from .process_limits import allow_open_files, check_process_limits
+from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import QueueEngine
 from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
@@ -64,9 +65,13 @@ class Local(QueueEngine[LocalQueue]):
         Number of processes. By default the number of cores that this process may use.
     grace : float
         Seconds for which an abandoned call may still run before its process is ended.
+    limits : Limits, optional
+        What each call needs; only memory, which Linux limits.
 
     Raises
     ------
+    InvalidArgument
+        If an argument cannot be used, such as limits of GPUs or licences.
     MissingMainGuard
         If a worker is importing the module that creates it; it is what the worker's call fails with.
     EngineError
@@ -80,19 +85,29 @@ class Local(QueueEngine[LocalQueue]):
     3
     """
 
-    def __init__(self, workers: int | None = None, grace: float = 1.0) -> None:
+    def __init__(
+        self, workers: int | None = None, grace: float = 1.0, limits: Limits | None = None
+    ) -> None:
         workers = _cores() if workers is None else check_whole("workers", workers, 1)
         if grace is None:
             raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
         if sys.platform == "win32":
             raise EngineError("Local needs a fork server, which Windows does not have: use Dask")
+        if limits is not None and limits.resources:
+            raise InvalidArgument(
+                f"Local counts no {' and no '.join(limits.resources)}: start as many workers as may use one at a "
+                "time, or use Dask or Ray, which count them"
+            )
         _refuse_inside_import()
+        self.memory_limit = None if limits is None else limits.bytes
         allow_open_files(workers)
-        check_process_limits(workers)
+        check_process_limits(workers, self.memory_limit)
         self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._closing = False
         self._loop = Loop()
         super().__init__(grace)
+        if self.memory_limit is not None:
+            self.setup(partial(limit_memory, self.memory_limit))
         try:
             self._begin(workers)
         except BaseException:

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..contracts.engine import Kept
 from ..errors import Abandoned, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, Setups, complete, read_reply
+from .calls import Answer, Call, Calls, complete
 from .local_worker import Worker
 from .loop import Loop
-from .transport.parcel import discard
+from .transport.parcel import Parcel, discard
 from .transport.serve import Request
 
 __all__ = ["LocalQueue"]
@@ -46,7 +46,8 @@ class LocalQueue(Calls[_Call]):
     number : int
     run : str
         Names the engine, and with it what it keeps and its files.
-    setups : Setups
+    setups : list of Parcel
+        By which the worker is set up; it may grow.
     loop : Loop
     abandon : callable
         As `Engine.abandon`.
@@ -58,7 +59,7 @@ class LocalQueue(Calls[_Call]):
         self,
         number: int,
         run: str,
-        setups: Setups,
+        setups: list[Parcel],
         *,
         loop: Loop,
         abandon: Callable[[list[Future[Any]]], object],
@@ -141,7 +142,7 @@ class LocalQueue(Calls[_Call]):
             self._loop.do(call.fail, error)
             return
         self._running = call
-        self._kept.update((kept.key, kept) for kept in call.uses)
+        self._note_kept(call)
         try:
             if not self._worker.send(self._sent(call.request)):
                 self._loop.watch_writing(self._worker.pipe, True)
@@ -208,7 +209,7 @@ class LocalQueue(Calls[_Call]):
         assert call is not None
         self._loop.cancel(call.future)
         self._advance()  # before the answer is opened, which may take longer
-        complete(call, *read_reply(reply))
+        complete(call, reply)
 
     def _end_worker(self, call: _Call | None = None) -> None:
         """Kill the worker, which may have had a call."""

@@ -36,6 +36,7 @@ class Loop:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._living = threading.Lock()
         self._launched = self._ending = self._ended = False
+        self._woken = False  # whether it is about to look for jobs
         self._timers: dict[Hashable, tuple[float, Callable[[], object]]] = {}
 
     def start(self) -> None:
@@ -65,7 +66,8 @@ class Loop:
         self._jobs.put((job, arguments))
         if self._ended:
             self._do_all()
-        else:
+        elif not self._woken:
+            self._woken = True
             with suppress(OSError, AttributeError):  # full, closed, or not there yet
                 self._waker.send(b"\0")
 
@@ -140,6 +142,7 @@ class Loop:
             # What was ready may have been forgotten in the meantime, and its number be another's.
             if self._selector.get_map().get(ready.fd) is ready:
                 _call(ready.data)
+        self._woken = False
         self._do_all()
 
     def _do_all(self) -> None:

@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows has neither the module nor the limits
     resource = None
 
-__all__ = ["allow_open_files", "check_process_limits"]
+__all__ = ["allow_open_files", "check_process_limits", "limit_memory"]
 
 _ROOT = Path("/")
 _FILES = 5  # of a worker: four while it lives, and its last answer in shared memory
@@ -63,18 +63,26 @@ def allow_open_files(workers: int) -> None:
         )
 
 
-def check_process_limits(workers: int) -> None:
-    """Check that the processes, threads and memory of so many workers are allowed.
+def check_process_limits(workers: int, memory: int | None = None) -> None:
+    """Check that the processes, threads and memory of so many workers are allowed; ``memory``: bytes of each.
 
     Raises
     ------
     EngineError
         If a limit that can be read is too low.
     """
-    most, needs = min(_capacities(), default=(workers, ""))
+    most, needs = min(_capacities(memory or _MEMORY), default=(workers, ""))
     if most < workers:
         fewer = f"use at most {most} workers" if most else "there is no room for one"
         raise EngineError(f"{workers} workers need {needs}: {fewer}, or make more room")
+
+
+def limit_memory(most: int) -> None:
+    """Let this process allocate so many bytes at most; more raises `MemoryError`. Shared memory does not count."""
+    if resource is not None:
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1])
+        )
 
 
 def _limit_fork_server(soft: int, hard: int) -> None:
@@ -93,7 +101,7 @@ def _open_files() -> int:
     return _UNKNOWN_FILES
 
 
-def _capacities() -> Iterator[tuple[int, str]]:
+def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
     """For each limit: how many workers it allows, and what they need and it allows, in words."""
     each = f"{_THREADS} processes and threads each, and "
     for left, limit, name in _limits():
@@ -107,7 +115,7 @@ def _capacities() -> Iterator[tuple[int, str]]:
             yield soft // _THREADS, f"{each}each user may have {soft} (`ulimit -u`)"
     free = free_memory()
     if free is not None:
-        yield free // _MEMORY, f"{_MEMORY >> 20} MB of memory each, and {free >> 20:,} MB are free"
+        yield free // memory, f"{memory >> 20:,} MB of memory each, and {free >> 20:,} MB are free"
 
 
 def _limits() -> Iterator[tuple[int, int, str]]:

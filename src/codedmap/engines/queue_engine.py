@@ -12,7 +12,8 @@ from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
-from .calls import Answer, Calls, Setups
+from .calls import Answer, Calls, packed_setup
+from .transport.parcel import Parcel
 
 __all__ = ["QueueEngine"]
 
@@ -36,7 +37,7 @@ class QueueEngine(Closing, Generic[Q]):
             raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")
         self._grace = grace
         self._queues: dict[int, Q] = {}
-        self._setups = Setups()
+        self._setups: list[Parcel] = []
         self._owner = os.getpid()
         atexit.register(self._at_exit)
 
@@ -64,7 +65,7 @@ class QueueEngine(Closing, Generic[Q]):
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
-        self._setups.add(fn)
+        self._setups.append(packed_setup(fn))
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` on a worker; see `Engine.submit`.

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..contracts.engine import Member
 from ..errors import CodedmapError, EngineError, InvalidArgument
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of, spread
+from .limits import Limits
 from .remote_queue import RemoteQueue
 from .transport.failure import Failure
 from .transport.parcel import Parcel
@@ -65,12 +66,11 @@ class Ray(ClusterEngine):
         something, as many as there is room for. With room for fewer, the others join when there is room.
     grace : float, optional
         Seconds for which an abandoned call may still run before its actor is killed; None: no limit.
-    num_cpus, num_gpus : float
-        What Ray reserves for each worker. By default nothing, so that any number fits on a small machine;
-        on a cluster that others use as well, reserve what your function uses. Without ``num_gpus`` Ray
-        may hide GPUs from it.
-    resources : mapping of str to float, optional
-        What else to reserve, by the names that Ray has for it, such as ``{"memory": 2e9}``.
+    num_cpus : float
+        CPUs that Ray reserves for each worker. By default none, so that any number fits on a small machine;
+        on a cluster that others use as well, reserve what your function uses.
+    limits : Limits, optional
+        What else to reserve for each worker. Without GPUs Ray may hide them from it.
     failure_domains : mapping or callable, optional
         With whom a worker fails: a name, or a tuple from the widest group to the narrowest, such as
         ``("rack 1", "host 7")``. By id, address or host name of its node, or a function of that node's
@@ -94,17 +94,14 @@ class Ray(ClusterEngine):
         *,
         grace: float | None = 1.0,
         num_cpus: float = 0,
-        num_gpus: float = 0,
-        resources: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
         failure_domains: Domains | None = None,
     ) -> None:
         count = None if workers is None else check_whole("workers", workers, 1)
-        needs = {"CPU": num_cpus, "GPU": num_gpus, **(resources or {})}
-        for what, need in needs.items():
-            if not is_real(need) or not 0 <= need < float("inf"):
-                raise InvalidArgument(
-                    f"{need!r} of {what} cannot be reserved for a worker: give a number, at least 0"
-                )
+        if not is_real(num_cpus) or not 0 <= num_cpus < float("inf"):
+            raise InvalidArgument(f"num_cpus={num_cpus!r} must be a number, at least 0")
+        limits = limits or Limits()
+        needs = {"CPU": num_cpus, "memory": limits.bytes or 0, **limits.resources}
         check_domains(
             failure_domains, "a node's id, address or host name", "its entry in ray.nodes()"
         )
@@ -120,6 +117,7 @@ class Ray(ClusterEngine):
             )
         super().__init__(None, grace, asyncio.new_event_loop())
         self._job = _present_job()
+        self.memory_limit = limits.bytes
         self._needs = {what: need for what, need in needs.items() if need}
         self._domains = failure_domains
         self._actor: Any = ray.remote(Actor)  # once, because Ray keeps every such class
@@ -129,11 +127,13 @@ class Ray(ClusterEngine):
         self._unreachable: set[str] = set()  # did not answer, perhaps because their node does not
         self._suspects: set[str] = set()  # such nodes
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
         try:
+            self._thread.start()
             self._wait(self._begin(self._start_all(count)))
             self._soon(self._look)
-        except BaseException:
+        except BaseException:  # also Ctrl-C, as the thread was about to start
+            with contextlib.suppress(RuntimeError):
+                self._thread.start()
             self.close()
             raise
 
@@ -196,27 +196,30 @@ class Ray(ClusterEngine):
             late[greeting] = name, places[k]
         found: dict[str, Member] = {}
         while len(found) < min(room, count):
-            arrived, _ = ray.wait(list(late), timeout=_START)
+            # Not by `ray.wait`, which Ctrl-C does not interrupt.
+            arrived, _ = wait(late, _START, return_when=FIRST_COMPLETED)
             if not arrived:
                 break
-            name, _ = late.pop(arrived[0])
-            found[name] = self._greet(name, partial(ray.get, arrived[0]))
+            for greeting in arrived:
+                name, _ = late.pop(greeting)
+                found[name] = self._greet(name, greeting.result)
         if not found:
             raise EngineError(
                 f"no Ray worker has started within {_START:g} s: are the CPUs of the cluster in use? "
                 "see `ray status`; num_cpus=0 reserves none"
             )
         for greeting, (name, node) in late.items():
-            self._when(greeting, partial(self._greeted, name, node))
+            self._then(greeting, partial(self._greeted, name, node))
         return found
 
-    def _start(self, node: str) -> tuple[str, Any]:
-        """Start an actor on a node: its name, which is never used again, and a reference to its greeting."""
+    def _start(self, node: str) -> tuple[str, Future[Any]]:
+        """Start an actor on a node: its name, which is never used again, and its greeting."""
         name = f"codedmap-{self._run}-{self._started}"
         self._started += 1
         needs = dict(self._needs)
         # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
         on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._handles[name] = None  # so that `_kill` finds it if Ctrl-C interrupts the next line
         self._handles[name] = handle = self._actor.options(
             name=name,
             num_cpus=needs.pop("CPU", 0),
@@ -228,7 +231,7 @@ class Ray(ClusterEngine):
             max_restarts=0,
             max_task_retries=0,
         ).remote()
-        return name, handle.hello.remote()
+        return name, handle.hello.remote().future()
 
     def _greet(self, name: str, greeting: Callable[[], Any]) -> Member:
         """What an actor is as a worker, if it can be used."""
@@ -247,16 +250,14 @@ class Ray(ClusterEngine):
         entry = self._living_nodes().get(node)
         return Member() if entry is None else self._member(entry, late=True)
 
-    def _when(self, reference: Any, then: Callable[[Future[Any]], None]) -> None:
-        """Call a function soon after the referenced object is ready or has failed."""
-        # Not in Ray's own thread, which must not block.
-        reference.future().add_done_callback(partial(self._soon, then))
+    def _then(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
+        """Call a function soon after what Ray does has ended; not in Ray's own thread, which must not block."""
+        future.add_done_callback(partial(self._soon, then))
 
     def _kill(self, name: str) -> None:
-        handle = self._handles.pop(name, None)
-        if handle is not None and ray.is_initialized():
+        if name in self._handles and ray.is_initialized():
             with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it
-                ray.kill(handle)
+                ray.kill(self._handles.pop(name) or ray.get_actor(name))
 
     # From here on everything but `_send` runs in the event loop.
 
@@ -281,7 +282,7 @@ class Ray(ClusterEngine):
         except Exception:  # the cluster has no node, or does not answer
             self._loop.call_later(_AGAIN, self._replace, node)
         else:
-            self._when(greeting, partial(self._greeted, name, node))
+            self._then(greeting, partial(self._greeted, name, node))
 
     def _dismiss(self, name: str) -> None:
         node = self._nodes.pop(name)
@@ -333,7 +334,7 @@ class Ray(ClusterEngine):
             problem.__cause__ = error
             answer.set_exception(problem)
         else:
-            self._when(call, partial(self._answered, queue.name, answer))
+            self._then(call.future(), partial(self._answered, queue.name, answer))
         return answer
 
     def _answered(self, name: str, answer: Future[Any], done: Future[Any]) -> None:

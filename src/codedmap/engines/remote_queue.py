@@ -9,7 +9,8 @@ from typing import Any
 
 from ..contracts.engine import Kept, Member
 from ..errors import Abandoned, KeptLost, WorkerCrashed
-from .calls import Answer, Call, Calls, Setups, complete, read_reply
+from .calls import Answer, Call, Calls, complete
+from .transport.parcel import Parcel
 from .transport.serve import Request
 
 __all__ = ["RemoteQueue", "Send"]
@@ -25,7 +26,8 @@ class RemoteQueue(Calls[Call]):
     number : int
     run : str
         Names the engine, and with it what it keeps.
-    setups : Setups
+    setups : list of Parcel
+        By which the worker is set up; it may grow.
     name : str
         By which the cluster knows the worker.
     member : Member
@@ -40,7 +42,7 @@ class RemoteQueue(Calls[Call]):
         self,
         number: int,
         run: str,
-        setups: Setups,
+        setups: list[Parcel],
         *,
         name: str,
         member: Member,
@@ -113,7 +115,7 @@ class RemoteQueue(Calls[Call]):
                 if not missing:
                     self._running = call
                     self._begun += 1
-                    self._kept.update((kept.key, kept) for kept in call.uses)
+                    self._note_kept(call)
                     begun, request = self._begun, self._sent(call.request)
             if missing:
                 call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
@@ -140,12 +142,11 @@ class RemoteQueue(Calls[Call]):
         if isinstance(error, WorkerCrashed):
             self._died(self, error)
             return False
-        answer, error = (None, error) if error is not None else read_reply(inner.result())
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
                 return False
             self._running = None
-        complete(call, answer, error)
+        complete(call, inner.result() if error is None else None, error)
         return True
 
 

@@ -298,7 +298,7 @@ class Faulty:
         self._script = _Script(script)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("members", "watch", "unwatch", "setup"):
+        if name in ("members", "watch", "unwatch", "setup", "memory_limit"):
             return getattr(self._engine, name)
         raise AttributeError(f"Faulty has no attribute {name!r}")
 

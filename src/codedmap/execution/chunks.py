@@ -125,6 +125,8 @@ class ChunkScheduler(Scheduler):
         self._worst: Outcome | None = None
         self._ending = False
         self._free: set[Hashable] = set()  # workers that run no abandoned call
+        self._wakes = type(job.rule).wake_after is not StoppingRule.wake_after
+        self._hedges = job.hedge is not None or job.after is not None
         self._apart = False  # whether these are of as many failure domains as there are slots
         own: dict[int, int] = {}
         for slot, task in job.own.items():
@@ -242,17 +244,18 @@ class ChunkScheduler(Scheduler):
         if complete or (not self.chunks and (stuck or self._ending)):
             self._finish(self._worst or (Outcome.EXACT if complete else Outcome.NONE_RUNNING))
             return
-        # A worker that still runs an abandoned call may never end it: no slot waits for it.
-        self._free = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
-        self._apart = len(self._domains(self._free)) >= self.job.slots
-        self._send(now)
-        self._ask_for_more()
+        if self._waiting or self._next < self.job.groups or self._more or self._hedges:
+            # A worker that still runs an abandoned call may never end it: no slot waits for it.
+            self._free = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
+            self._apart = len(self._domains(self._free)) >= self.job.slots
+            self._send(now)
+            self._ask_for_more()
         wake = None if self._alone is None else self._alone + self.job.patience
-        for chunk in self.chunks.values():
+        for chunk in self.chunks.values() if self._wakes else ():
             if not chunk.decoding:
                 after = self.job.rule.wake_after(self.seen(chunk.number, now))
                 wake = sooner(wake, None if after is None else now + after)
-        if self._idle:
+        if self._idle and self._hedges:
             wake = sooner(wake, self._hasten(now))
         if self._timeouts:
             wake = sooner(wake, self._timeouts[0][0])

@@ -36,10 +36,10 @@ from .hedge import Hedge
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, RowStore
-from .live import LiveJob, patience_of
+from .live import LiveJob, Work, patience_of
 from .missing import Estimates, estimate_missing
 from .rows import KeptTasks, row_failed
-from .scheduler import Call, Decode, Decoded, Event, FailRows, Kind, Loss, More
+from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
 from .task import Batch, Itemwise
 
 __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
@@ -260,7 +260,7 @@ class _Pool:
         return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
 
 
-class _CodedWork:
+class _CodedWork(Work):
     """Rows, the chunks they are encoded in, and the answers to these."""
 
     def __init__(self, settings: Settings, rows: JobRows | np.ndarray, *, given: str) -> None:
@@ -269,7 +269,6 @@ class _CodedWork:
         self._store = rows.store if isinstance(rows, JobRows) else None
         count = rows.count if isinstance(rows, JobRows) else len(rows)
         self.groups = -(-count // code.tasks)
-        self.error: RowFailed | None = None
         self.present: set[int] = set()
         """Slots that have answered, in any chunk."""
         self.slot_failures: dict[int, BaseException] = {}
@@ -367,10 +366,6 @@ class _CodedWork:
         worker: Any = call.worker
         return engine.submit(worker, self._settings.tasks.on(engine, worker), batch)
 
-    def place(self, call: Call) -> tuple[range, int, int]:
-        """A payload is not a row."""
-        return range(0), call.chunk, call.slot
-
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""
         chunk = self._chunks.get(call.chunk)
@@ -410,13 +405,6 @@ class _CodedWork:
                     if row is not None:
                         chunk.batches.setdefault(row, error)
         return loss
-
-    def take(self, call: Call) -> None:
-        """Every answer that is wanted counts."""
-
-    def fail(self, decision: FailRows) -> None:
-        """With a code a row fails only where its answer is decoded."""
-        raise AssertionError("with a code the scheduler fails no rows")
 
     # Decoding -----------------------------------------------------------------------------------------
 

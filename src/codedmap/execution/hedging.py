@@ -19,7 +19,16 @@ _OVERHEADS = 4
 class CallTimes:
     """Seconds a group and overheads of the last calls, and what follows for the next ones."""
 
-    __slots__ = ("_each", "_groups", "_high", "_overhead", "_seconds", "_stale", "largest")
+    __slots__ = (
+        "_each",
+        "_groups",
+        "_high",
+        "_overhead",
+        "_seconds",
+        "_stale",
+        "largest",
+        "nbytes",
+    )
 
     def __init__(self) -> None:
         self._each: deque[float] = deque(maxlen=_SAMPLES)
@@ -30,8 +39,10 @@ class CallTimes:
         self._high = math.inf
         self.largest = 0
         """Groups in the largest call answered."""
+        self.nbytes = 0.0
+        """Of payload and answer, the most of a group so far."""
 
-    def add(self, groups: int, seconds: float, overhead: float | None) -> None:
+    def add(self, groups: int, seconds: float, overhead: float | None, nbytes: int = 0) -> None:
         """A call of so many groups has been answered; ``overhead``: seconds not spent in ``fn``, if known."""
         self._each.append(seconds / groups)
         if overhead is not None:
@@ -39,6 +50,7 @@ class CallTimes:
         self._seconds += seconds
         self._groups += groups
         self._stale -= 1
+        self.nbytes = max(self.nbytes, nbytes / groups)
         self.largest = max(self.largest, groups)
 
     @property

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..contracts.engine import Engine, Member, Reply, members_of
+from ..contracts.memory import free_memory
 from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
@@ -41,56 +43,54 @@ from .scheduler import (
     Withdraw,
 )
 
-__all__ = ["LiveJob", "Work", "in_order", "patience_of"]
+__all__ = ["LiveJob", "Work", "call_memory", "in_order", "patience_of"]
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
+_SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
 
 
-class Work(Protocol):
-    """What the calls of a job compute, and what their answers are taken for."""
+class Work:
+    """What the calls of a job compute, and what their answers are taken for; by default answers count as they come."""
 
-    @property
-    def error(self) -> BaseException | None:
-        """Why the job cannot go on; raised by `LiveJob.run`."""
-        ...
+    error: BaseException | None = None
+    """Why the job cannot go on; raised by `LiveJob.run`."""
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Send a call to its worker."""
-        ...
+        raise NotImplementedError
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
-        """The rows, chunk and slot of a call, as `CallRecord` has them."""
-        ...
+        """The rows, chunk and slot of a call, as `CallRecord` has them; of a payload no row."""
+        return range(0), call.chunk, call.slot
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Groups of a call for which ``fn`` raised, counted from its first; or why it has no answer."""
-        ...
+        raise NotImplementedError
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """A call has no answer; the loss to report to the scheduler."""
-        ...
+        raise NotImplementedError
 
     def take(self, call: Call) -> None:
         """The answer of this call counts."""
-        ...
 
     def fail(self, decision: FailRows) -> None:
         """Rows are FAILED."""
-        ...
+        raise NotImplementedError
 
     def decode(self, decision: Decode) -> Decoded:
         """Decode a chunk."""
-        ...
+        raise NotImplementedError
 
     def read(self, decision: More) -> Future[Any]:
         """Have more groups found."""
-        ...
+        raise NotImplementedError
 
     def more(self, read: Any) -> tuple[int, bool]:
         """Take what `read` has come to: how many groups more there are, and whether they are the last."""
-        ...
+        raise NotImplementedError
 
 
 class LiveJob:
@@ -214,17 +214,11 @@ class LiveJob:
             self._end()
 
     def _begin(self) -> None:
-        watch: Callable[[Callable[[], None]], None] | None = getattr(self._engine, "watch", None)
-        if watch is not None:
-            watch(self._members_changed)
+        getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
 
     def _end(self) -> None:
-        unwatch: Callable[[Callable[[], None]], None] | None = getattr(
-            self._engine, "unwatch", None
-        )
-        if unwatch is not None:
-            unwatch(self._members_changed)
+        getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
         for call in self._calls.values():
             self._note(call, max(0.0, self.seconds - call.started), "abandoned")
         left = [future for future in self._futures.values() if not future.done()]
@@ -350,7 +344,8 @@ class LiveJob:
                 began = self._begun(future, now)
                 call.started = max(call.started, began or 0.0)
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
-                return Answered(now, call.number, reply.seconds, answer, self.busy, began)
+                nbytes = getattr(future, "nbytes", 0)
+                return Answered(now, call.number, reply.seconds, answer, self.busy, began, nbytes)
             error = answer
         loss = self._work.lost(call, error, _loss(call, error))
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
@@ -370,6 +365,10 @@ class LiveJob:
         )
 
 
+def _unwatched(callback: Callable[[], None]) -> None:
+    """Of an engine whose workers neither join nor leave."""
+
+
 def _loss(call: Call, error: BaseException) -> Loss:
     if isinstance(error, Abandoned | CancelledError | NotStarted | KeptLost):
         return Loss.NOT_STARTED if call.wanted else Loss.ABANDONED
@@ -384,6 +383,13 @@ def in_order(members: Mapping[int, Member]) -> list[int]:
         return sorted(members)
     names = sorted(members)
     return [names[k] for k in spread([members[name].domain for name in names])]
+
+
+def call_memory(engine: Engine) -> float:
+    """Bytes that payload and answer of a call may take, of what each worker may use and of what is free here."""
+    free, limit = free_memory(), getattr(engine, "memory_limit", None)
+    here = math.inf if free is None else free / max(1, engine.workers)
+    return _SHARE * min(here, limit or math.inf)
 
 
 def patience_of(engine: Engine) -> float:

@@ -6,7 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Progress, StoppingRule
@@ -14,10 +14,10 @@ from ..engines import Engine, Kept
 from ..errors import KeptLost
 from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
-from .live import LiveJob, in_order, patience_of
-from .scheduler import Call, Decode, Decoded, FailRows, Loss, More
+from .live import LiveJob, Work, in_order, patience_of
+from .scheduler import Call, Decode, Decoded, Loss
 
-__all__ = ["Ended", "Placed", "PlacedCalls", "run_placed"]
+__all__ = ["Ended", "Placed", "PlacedJob"]
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 
@@ -54,7 +54,10 @@ class Placed:
 
     def move(self) -> None:
         """Have other workers of the engine keep the values of those that have left."""
-        self._living = in_order(members_of(self._engine))
+        living = members_of(self._engine)
+        if living.keys() == set(self._living):
+            return
+        self._living = in_order(living)
         load = dict.fromkeys(self._living, 0)
         for keeper in self._where:
             if keeper in load:
@@ -93,95 +96,100 @@ class Ended(NamedTuple):
     """Workers whose value was placed again."""
     seconds: float
 
-
-class PlacedCalls(Protocol):
-    """One call of each worker of a code, on what it keeps."""
-
-    costly: bool
-    """Whether what was lost is placed again only if nothing can be decoded without."""
-
-    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
-        """Send a call, whose answer is a `Reply`."""
-        ...
-
-    def add(self, worker: int, answer: Any) -> None:
-        """Take an answer."""
-        ...
-
-    def decodable(self, workers: frozenset[int]) -> bool:
-        """Whether there is a result from these workers' answers."""
-        ...
-
-    def estimable(self, workers: frozenset[int]) -> bool:
-        """Whether there is a standard error of a result from these."""
-        ...
-
-    def worst(self) -> float | None:
-        """The largest standard error of a result from the answers so far."""
-        ...
-
-    def finish(self, ended: Ended) -> bool:
-        """Make the result, or raise; False: further answers are needed, and may come."""
-        ...
+    def record(self) -> dict[str, Any]:
+        """What results say of it."""
+        return {
+            "answered": tuple(sorted(self.seen.answered)),
+            "abandoned": tuple(sorted(self.seen.running - self.failures.keys())),
+            "failed": dict(self.failures),
+            "repaired": self.repaired,
+            "outcome": self.outcome,
+            "seconds": self.seconds,
+        }
 
 
-def run_placed(
-    placed: Placed,
-    calls: PlacedCalls,
-    stop: StoppingRule,
-    *,
-    partial: bool,
-    show: Callable[[LiveJob], None] = lambda job: None,
-) -> None:
-    """Call what each worker of a code keeps until the stopping rule is satisfied.
+R = TypeVar("R")
+
+
+class PlacedJob(Generic[R]):
+    """One call of each worker of a code, on what it keeps, until the stopping rule is satisfied.
 
     Parameters
     ----------
     placed : Placed
-    calls : PlacedCalls
-        Its `finish` is called until it makes the result.
+    decoder : Any
+        Takes answers (``add``), and says what can be made of those of some workers (``decodable``, ``estimable``,
+        ``worst``: the largest standard error of a result from the answers so far).
     stop : StoppingRule
+    throw : bool
+        If True, raise where the result is neither exact nor good enough for the stopping rule.
     partial : bool
         Whether what can be decoded in part is worth waiting for.
-    show : callable
-        Called with the `LiveJob` after each event.
     """
-    placed.move()
-    work = _Work(placed, calls)
-    most = max(Counter(map(placed.where, range(len(placed)))).values())
-    job = CodedJob(
-        1,
-        hedge=None,
-        retries=1,
-        ahead=most - 1,  # a worker's calls are sent at once
-        size=1,
-        slots=len(placed),
-        tasks=1,
-        own={},
-        decodable=lambda chunk, workers: calls.decodable(workers),
-        rule=stop,
-        stderr=work.worst,
-        bound=True,
-        partial=partial,
-        where=placed.where,
-        patience=patience_of(placed.engine),
-    )
-    scheduler = ChunkScheduler(job)
-    live = LiveJob(scheduler, placed.engine, work, left=placed.move)
-    work.joins(scheduler, live)
-    for _ in live.run(show):
-        pass
+
+    costly = False
+    """Whether what was lost is placed again only if nothing can be decoded without."""
+
+    def __init__(
+        self, placed: Placed, decoder: Any, stop: StoppingRule, *, throw: bool, partial: bool
+    ) -> None:
+        self.placed, self.decoder = placed, decoder
+        self._stop, self._throw, self._partial = stop, throw, partial
+        self._result: R | None = None
+
+    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
+        """Send a call, whose answer is a `Reply`."""
+        raise NotImplementedError
+
+    def finish(self, ended: Ended) -> bool:
+        """Make the result, or raise; False: further answers are needed, and may come."""
+        raise NotImplementedError
+
+    def _is_last(self, ended: Ended) -> bool:
+        """Whether no further answers are waited for."""
+        over = ended.final or ended.outcome is Outcome.DEADLINE
+        return over or self._stop.wake_after(ended.seen) == 0.0
+
+    def run(self, show: Callable[[LiveJob], None] = lambda job: None) -> R:
+        """Run the job to its end; ``show`` is called with the `LiveJob` after each event."""
+        placed, decoder = self.placed, self.decoder
+        placed.move()
+        work = _Work(self)
+        most = max(Counter(map(placed.where, range(len(placed)))).values())
+        job = CodedJob(
+            1,
+            hedge=None,
+            retries=1,
+            ahead=most - 1,  # a worker's calls are sent at once
+            size=1,
+            slots=len(placed),
+            tasks=1,
+            own={},
+            decodable=lambda chunk, workers: decoder.decodable(workers),
+            rule=self._stop,
+            stderr=work.worst,
+            bound=True,
+            partial=self._partial,
+            where=placed.where,
+            patience=patience_of(placed.engine),
+        )
+        scheduler = ChunkScheduler(job)
+        live = LiveJob(scheduler, placed.engine, work, left=placed.move)
+        work.joins(scheduler, live)
+        for _ in live.run(show):
+            pass
+        assert self._result is not None
+        return self._result
 
 
-class _Work:
+class _Work(Work):
     """The calls, and which of them have failed."""
 
-    error = None
     scheduler: ChunkScheduler
     live: LiveJob
 
-    def __init__(self, placed: Placed, calls: PlacedCalls) -> None:
-        self._placed, self._calls = placed, calls
+    def __init__(self, job: PlacedJob[Any]) -> None:
+        self._placed, self._decoder, self._job = job.placed, job.decoder, job
         self.failures: dict[int, BaseException] = {}
         self.repaired: dict[int, None] = {}
         self._taken = 0
@@ -196,10 +204,10 @@ class _Work:
         """The largest standard error; None if there is none yet, or no time to look."""
         if self._taken != self._looked[0]:
             answered = frozenset(self.scheduler.chunks[chunk].answered)
-            if not self._calls.estimable(answered) or not (last or self._looking.allows()):
+            if not self._decoder.estimable(answered) or not (last or self._looking.allows()):
                 return None
             with self._looking:
-                self._looked = self._taken, self._calls.worst()
+                self._looked = self._taken, self._decoder.worst()
         return self._looked[1]
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
@@ -208,36 +216,25 @@ class _Work:
             self.repaired[call.slot] = None
         self.failures.pop(call.slot, None)
         worker: Any = call.worker
-        return self._calls.send(engine, worker, self._placed.on(call.slot))
-
-    def place(self, call: Call) -> tuple[range, int, int]:
-        """What a worker keeps is no row."""
-        return range(0), 0, call.slot
+        return self._job.send(engine, worker, self._placed.on(call.slot))
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
         """Take the answer."""
         if call.wanted:
-            self._calls.add(call.slot, reply.values)
+            self._decoder.add(call.slot, reply.values)
             self._taken += 1
         return ()
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; a call of what was lost is made again, if it is needed."""
         if isinstance(error, KeptLost):
-            if self._calls.costly or call.slot in self.repaired:
+            if self._job.costly or call.slot in self.repaired:
                 loss = Loss.CRASHED
             else:
                 self.repaired[call.slot] = None
         if call.wanted and loss is not Loss.NOT_STARTED:
             self.failures[call.slot] = error
         return loss
-
-    def take(self, call: Call) -> None:
-        """Every answer that is wanted counts."""
-
-    def fail(self, decision: FailRows) -> None:
-        """There are no rows."""
-        raise AssertionError("without rows none fails")
 
     def decode(self, decision: Decode) -> Decoded:
         """Make the result."""
@@ -250,12 +247,4 @@ class _Work:
             tuple(self.repaired),
             seconds,
         )
-        return Decoded(self.live.seconds, decision.chunk, enough=self._calls.finish(ended))
-
-    def read(self, decision: More) -> Future[Any]:
-        """All groups are known."""
-        raise AssertionError("a job of calls that are bound to workers does not grow")
-
-    def more(self, read: Any) -> tuple[int, bool]:
-        """As `read`."""
-        raise AssertionError("a job of calls that are bound to workers does not grow")
+        return Decoded(self.live.seconds, decision.chunk, enough=self._job.finish(ended))

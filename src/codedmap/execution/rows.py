@@ -14,7 +14,8 @@ from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerC
 from ..results.status import Status
 from ..results.trees import Rows
 from .job_rows import JobRows
-from .scheduler import Call, Decode, Decoded, FailRows, Loss, More
+from .live import Work
+from .scheduler import Call, FailRows, Loss, More
 from .task import Batch, Itemwise, RowsTask, on_resident
 
 __all__ = ["KeptTasks", "RowsWork", "row_failed"]
@@ -59,7 +60,7 @@ class KeptTasks:
         return kept
 
 
-class RowsWork:
+class RowsWork(Work):
     """Rows, and the answers to them.
 
     Parameters
@@ -83,7 +84,6 @@ class RowsWork:
         self.answers = Rows(rows.inputs.rows)
         """In memory; nothing where there is a store."""
         self.failures: dict[int, BaseException] = {}
-        self.error: RowFailed | None = None
         self._tasks, self._rows, self._store = tasks, rows, rows.store
         self._record, self._timeout = record, call_timeout
         self._replies: dict[int, Reply] = {}
@@ -180,10 +180,6 @@ class RowsWork:
         rows.add(read)
         self.answers.resize(len(rows.status))
         return rows.count - before, rows.ended
-
-    def decode(self, decision: Decode) -> Decoded:
-        """Nothing is decoded without a code."""
-        raise AssertionError("without a code nothing is decoded")
 
     def _at(self, call: Call) -> slice | np.ndarray:
         return self._rows.at(call.begin, call.end)

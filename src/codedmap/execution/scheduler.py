@@ -55,6 +55,7 @@ _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
+_ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _MANY = 1 << 62  # groups, more than any job has
@@ -105,6 +106,8 @@ class Job:
     """N, calls that are made of each group."""
     patience: float = 0.0
     """Seconds for which a job whose workers have all left waits for another."""
+    memory: float = math.inf
+    """Bytes that payload and answer of a call may take together."""
     more: bool = False
     """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
     stderr: Callable[[int, bool], float | None] = _no_stderr
@@ -177,6 +180,8 @@ class Answered(NamedTuple):
     """As in `Joined`."""
     began: float | None = None
     """When its worker was sent it, if that is known: calls of other jobs may have been before it."""
+    nbytes: int = 0
+    """Of its payload and its answer."""
 
 
 class CallFailed(NamedTuple):
@@ -450,7 +455,7 @@ class Scheduler:
             else:
                 self._first_overhead = max(spent, self._first_overhead)
             worker.ready = True
-        self._times.add(call.groups, event.seconds, overhead)
+        self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
             call.piece.copies.remove(call)
             self._accept(call, event.raised)
@@ -750,7 +755,11 @@ class Scheduler:
 
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: what is sent again first, but not where it was before."""
+        # A row that may have caused its crashes waits until it is known how many calls crash by chance.
+        early = self._answered + self._crashed < _ENOUGH and self._next < self.job.groups
         for at, piece in enumerate(self._waiting):
+            if early and piece.crashes >= _SUSPECT:
+                continue
             if name not in piece.held or piece.held.issuperset(self._workers):
                 del self._waiting[at]
                 return piece
@@ -780,6 +789,8 @@ class Scheduler:
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
+        if times.nbytes * most > self.job.memory:
+            most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
 
     def _hasten(self, now: float) -> float | None:

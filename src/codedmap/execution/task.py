@@ -118,7 +118,7 @@ def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bo
     began, start = time.time(), time.perf_counter()
     _running.depth = getattr(_running, "depth", 0) + 1
     try:
-        with _captured(capture) as output:
+        with _captured() if capture else contextlib.nullcontext() as output:
             values, raised = compute()
     finally:
         _running.depth -= 1
@@ -191,10 +191,7 @@ def _host() -> str:
 
 
 @contextlib.contextmanager
-def _captured(wanted: bool) -> Iterator[io.StringIO | None]:
-    if not wanted:
-        yield None
-        return
+def _captured() -> Iterator[io.StringIO]:
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         yield output

@@ -1,4 +1,4 @@
-"""The result of `sum`."""
+"""The results of `sum` and of products of a `CodedMatrix`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ import numpy as np
 from ..contracts.stopping import Outcome
 from .summary import heading, workers_lines
 
-__all__ = ["SumResult"]
+__all__ = ["MatrixResult", "SumResult"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SumResult:
-    """The sum, and which workers answered; print it for a summary."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Answered:
+    """Which workers answered; print it for a summary."""
 
-    value: np.ndarray
-    """Of the shape that ``fn`` returns; NaN if it was not decoded, with ``throw=False``."""
-    exact: bool
-    """Whether it is the sum over all parts, up to rounding. False for `IgnoreStragglers`, unless all
-    answered, and where ``value`` is NaN."""
-    parts: int
-    """How many parts were added; the number of items if they were given as a sequence."""
     answered: tuple[int, ...]
     """Workers whose answer had come when waiting ended."""
     abandoned: tuple[int, ...]
@@ -33,11 +26,33 @@ class SumResult:
     rejected: Mapping[int, str]
     """What was wrong with rejected answers, by worker."""
     repaired: tuple[int, ...]
-    """Workers that had lost their parts and received them again during this call."""
+    """Workers that had lost what they kept, and received it again during this call."""
     outcome: Outcome
     """Why waiting ended."""
     seconds: float
-    """From the first call sent to the sum decoded."""
+    """From the first call sent to the result decoded."""
+
+    def _summary(self, what: str) -> str:
+        groups = {
+            "abandoned": self.abandoned,
+            "rejected": tuple(self.rejected),
+            "repaired": self.repaired,
+        }
+        head = heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome)
+        return "\n".join([head, what, *workers_lines(groups, self.failed)])
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SumResult(_Answered):
+    """The sum, and which workers answered; print it for a summary."""
+
+    value: np.ndarray
+    """Of the shape that ``fn`` returns; NaN if it was not decoded, with ``throw=False``."""
+    exact: bool
+    """Whether it is the sum over all parts, up to rounding. False for `IgnoreStragglers`, unless all
+    answered, and where ``value`` is NaN."""
+    parts: int
+    """How many parts were added; the number of items if they were given as a sequence."""
     received: int
     """Bytes of the numbers in all answers."""
 
@@ -45,15 +60,38 @@ class SumResult:
         state = "exact" if self.exact else "not exact"
         if self.value.dtype.kind in "fc" and np.isnan(self.value).all() and self.value.size:
             state = "unknown"
-        lines = [
-            heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
+        return self._summary(
             f"  sum        {state}, of {self.parts:,} parts: shape {self.value.shape}, "
-            f"{self.value.dtype}; {self.received:,} bytes received",
-        ]
-        groups = {
-            "abandoned": self.abandoned,
-            "rejected": tuple(self.rejected),
-            "repaired": self.repaired,
-        }
-        lines += workers_lines(groups, self.failed)
-        return "\n".join(lines)
+            f"{self.value.dtype}; {self.received:,} bytes received"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MatrixResult(_Answered):
+    """The record of the last product of a `CodedMatrix`; print it for a summary."""
+
+    shape: tuple[int, ...]
+    """Shape of the product, (m, c)."""
+    stderr: np.ndarray | None
+    """(m, c): standard error of each entry, 0 where exact, infinite where nothing is known; None if
+    all is exact, up to rounding."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the whole product is exact, up to rounding."""
+        return self.stderr is None
+
+    def __str__(self) -> str:
+        return self._summary(f"  product    {self._product()}")
+
+    def _product(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        if self.stderr is None:
+            return f"{size}, exact"
+        known = self.stderr[np.isfinite(self.stderr)]
+        text = f"{size}, estimated"
+        if known.any():
+            text += f" (standard error up to {known.max():.3g})"
+        if known.size < self.stderr.size:
+            text += f", nothing known of {self.stderr.size - known.size:,} entries"
+        return text

@@ -63,6 +63,12 @@ class SumDecoder:
         """Whether the sum can be decoded from the usable ones of these workers' answers."""
         return self._code.decodable(self._usable(answered))
 
+    estimable = decodable
+
+    def worst(self) -> float:
+        """The largest standard error of what can be decoded."""
+        return 0.0
+
     def rejected(self, answered: frozenset[int]) -> dict[int, str]:
         """What is wrong with the answers that are not used, by worker."""
         return {

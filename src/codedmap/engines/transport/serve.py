@@ -43,14 +43,14 @@ _kept: dict[Hashable, Any] = {}
 _set_up: dict[Hashable, Failure | None] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to pickle
 class KeptKey:
     """The placeholder in a request for a value that this worker keeps."""
 
     key: Hashable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A call, or with ``keep`` a value to leave here, or with ``setup`` a function to call once."""
 

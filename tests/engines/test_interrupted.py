@@ -35,7 +35,7 @@ def test_a_keyboard_interrupt_at_any_point_neither_hangs_nor_leaves_anything(ste
     assert [line.split()[0] for line in counts] == [
         step.partition(":")[0] for step in steps.split()
     ]
-    assert all(int(line.split()[1]) >= 8 for line in counts)
+    assert all(int(line.split()[1]) >= 7 for line in counts)
 
 
 @pytest.mark.slow
@@ -47,8 +47,9 @@ def test_a_keyboard_interrupt_at_every_point(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_hundred_signals_at_random_times(tmp_path):
-    """Some workers sleep for a minute."""
-    seconds = [float(line) for line in run(tmp_path, "signals", "200", "0", timeout=800)]
-    assert len(seconds) == 200
-    assert max(seconds) < 12
+@pytest.mark.parametrize(("engine", "count"), [("Local", 200), ("Dask", 50), ("Ray", 15)])
+def test_signals_at_random_times(engine, count, tmp_path):
+    """Some calls take longer than an end may take."""
+    seconds = run(tmp_path, "signals", engine, str(count), "0", timeout=800)
+    assert len(seconds) == count
+    assert max(map(float, seconds)) < 12
