@@ -60,9 +60,8 @@ def _configure(quick: bool) -> Settings:
     cases = []
     for turn, name in enumerate(NAMES[:4] if quick else NAMES):
         law, error = list(LAWS)[turn % 3], ERRORS[turn // 3 % 3]
-        cases.append((name, law, 1200, 12, error, 0.0))
-        if not quick:
-            cases.append((name, list(LAWS)[(turn + 1) % 3], 400, 8, error, 3.0))
+        size = (400, 8, error, 3.0) if turn % 2 else (1200, 12, error, 0.0)
+        cases.append((name, law, *size))
     return Settings(tuple(cases), 1 if quick else 2)
 
 

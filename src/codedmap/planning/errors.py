@@ -17,7 +17,7 @@ from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from .pilot import Pilot
 
-__all__ = ["Errors"]
+__all__ = ["Errors", "shortest"]
 
 _Kind = Literal["matern52", "gaussian"]
 
@@ -44,6 +44,11 @@ _GROUPS = 4
 """Groups on which codes with estimates of their own are tried."""
 
 
+def shortest(outputs: int) -> float:
+    """Seconds below which a job with a deadline leaves no time for estimates."""
+    return _HASTY * outputs / _ESTIMATING
+
+
 class Errors:
     """Errors of estimates of a job, in deviations of the outputs.
 
@@ -57,7 +62,7 @@ class Errors:
     pilot : Pilot
     seed : int
     seconds : float
-        That the job takes; a tenth of these it has for estimates.
+        That the job takes; a tenth of these it has for estimates. Infinite: these are quick ones.
     time_left : callable
         Seconds that there are for it now.
     """
@@ -77,8 +82,6 @@ class Errors:
         self.deviation = float(np.sqrt((spread**2).mean())) if some else math.nan
         self.replayed = 0
         """Answers that were left out and estimated."""
-        self.shortest = _HASTY * self._answers.shape[1] / _ESTIMATING
-        """Seconds below which a job leaves no time for estimates."""
         self.fewest = 0.0
         """From which the error was measured."""
         self._sizes = np.zeros(0)

@@ -20,7 +20,7 @@ from ..contracts.memory import check_memory
 from ..errors import CodedmapError, InvalidArgument
 from ..latency import LatencyModel
 from ..results.plan import Plan, PlanRow
-from .errors import Errors
+from .errors import Errors, shortest
 from .pilot import Pilot
 from .replays import Coded, Exact, every_set, exact_share, run_coded, run_exact
 from .times import Drawn, Measured
@@ -34,7 +34,7 @@ _SHARE, _LEAST = 0.1, 0.15
 """Of the job's time, and seconds, that planning may take, whichever is more."""
 _FEWEST, _FIRST, _MOST = 3, 10, 200
 """Jobs in virtual time: at least, before errors are looked at, and at most."""
-_ENOUGH, _DOUBT = 200, 0.15
+_ENOUGH, _DOUBT = 200, 0.1
 """Timed calls, and two standard errors of their mean as a share of it, from and up to which times are no ranges."""
 _CODED = 8
 _DECODED = 200
@@ -125,9 +125,12 @@ class _Ways:
 
     @cached_property
     def errors(self) -> Errors:
-        rest = 0.3 * self.left()
-        seconds = self.ask.deadline or float(np.median(self.jobs.seconds))
-        return Errors(self.pilot, self.ask.seed, seconds, lambda: self.left() - rest)
+        pilot, rest = self.pilot, 0.3 * self.left()
+        seconds = self.ask.deadline
+        if seconds is None:  # only in long jobs there is time for others than quick estimates
+            seconds = float(np.median(self.jobs.seconds))
+            seconds = seconds if seconds >= shortest(pilot.answers.shape[1]) else math.inf
+        return Errors(pilot, self.ask.seed, seconds, lambda: self.left() - rest)
 
     def plan(self) -> Plan:
         ask, jobs = self.ask, self.jobs
@@ -183,7 +186,7 @@ class _Ways:
         share, found = 1.0 / _STEP, None
         while share * ask.rows >= max(2.0, self.errors.fewest):
             ends = float(np.median(self.jobs.answered(share)))
-            if ask.deadline is None and ends / _COMPUTING < self.errors.shortest:
+            if ask.deadline is None and ends / _COMPUTING < shortest(self.pilot.answers.shape[1]):
                 break
             way = ends / _COMPUTING, share, *self._error(1.0 - share, share * ask.rows)
             if ask.deadline is None and found is not None and not self._allowed(*way[2:], share):
