@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..execution.scheduler import Call, Job
 from ..execution.virtual import Ending, run_virtually
 from .models import check_share, order_statistic
 
-__all__ = ["Waits", "job_in_virtual_time", "scheduled"]
+__all__ = ["Waits", "in_turn", "job_in_virtual_time", "scheduled"]
 
 _HEDGE = Hedge()
 
@@ -81,22 +81,25 @@ def scheduled(
     waves, workers = calls.shape[1:]
     seconds, sent = np.empty(waves), np.empty(waves, dtype=int)
     for wave in range(waves):
-        times = calls[:, wave]
-        made: Counter[Hashable] = Counter()
-
-        def ending(
-            call: Call, now: float, times: np.ndarray = times, made: Counter[Hashable] = made
-        ) -> Ending:
-            begin = made[call.worker]
-            made[call.worker] += call.groups
-            places = np.arange(begin, made[call.worker]) % len(times)
-            return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
-
+        ending, made = in_turn(calls[:, wave])
         timeline = run_virtually(job, workers, ending)
         ended = timeline.outcome is not Outcome.NONE_RUNNING
         seconds[wave] = timeline.seconds if ended else np.inf
         sent[wave] = sum(made.values())
     return Waits(seconds, sent)
+
+
+def in_turn(times: np.ndarray) -> tuple[Callable[[Call, float], Ending], Counter[Hashable]]:
+    """What calls come to whose rows take a worker's times (each, N) in turn, and how many rows each was sent."""
+    made: Counter[Hashable] = Counter()
+
+    def ending(call: Call, now: float) -> Ending:
+        begin = made[call.worker]
+        made[call.worker] += call.groups
+        places = np.arange(begin, made[call.worker]) % len(times)
+        return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
+
+    return ending, made
 
 
 def job_in_virtual_time(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ..execution.scheduler import Call
 from ..execution.virtual import Ending
 from ..latency import LatencyModel
+from ..latency.scheduled import in_turn
 from .pilot import Timed
 
 __all__ = ["Drawn", "Measured", "Times"]
@@ -109,16 +109,7 @@ class Drawn:
 
     def replay(self, number: int, *, slower: bool = False) -> Times:
         """Times of one job."""
-        times = self._calls[:, number % self._calls.shape[1]]
-        made: Counter[Hashable] = Counter()
-
-        def ending(call: Call, now: float) -> Ending:
-            begin = made[call.worker]
-            made[call.worker] += call.groups
-            places = np.arange(begin, made[call.worker]) % len(times)
-            return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
-
-        return ending
+        return in_turn(self._calls[:, number % self._calls.shape[1]])[0]
 
 
 def _running(timed: Sequence[Timed], each: np.ndarray) -> Iterator[Timed]:
