@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap import Outcome
-from codedmap.execution.budget import Budget
+from codedmap.execution.live import Budget
 from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 
 from ..byhand import ByHand

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from dataclasses import replace
 
+import cloudpickle
 import numpy as np
 import pytest
 
 from codedmap.engines.transport.parcel import Parcel, pack, receive
+
+from .. import processes
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -84,3 +88,19 @@ def test_memory_that_cannot_be_written_is_copied():
     value = receive(parcel).unpack()
     value += 1
     assert not shares(value, block)
+
+
+def test_functions_travel_by_name_unless_their_module_travels_by_value(monkeypatch):
+    assert len(pack((processes.same, np.ones(3)), None).head) < 300
+    cloudpickle.register_pickle_by_value(processes)
+    try:
+        by_value = pack((processes.same, np.ones(3)), None)
+    finally:
+        cloudpickle.unregister_pickle_by_value(processes)
+    assert len(by_value.head) > 300
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "twice", lambda value: 2 * value, raising=False)
+    main.twice.__module__, main.twice.__qualname__ = "__main__", "twice"
+    of_main = pack((main.twice, [np.ones(3)]), None)
+    assert len(of_main.head) > 300
+    assert len(of_main.inline) == 1

@@ -30,7 +30,7 @@ from ..contracts.stopping import (
 )
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
-from ..engines.inline import Inline
+from ..engines.executor import Inline
 from ..errors import InvalidArgument
 from ..estimation import Known
 from ..execution.checked import checked_engine, checked_rule

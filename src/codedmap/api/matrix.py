@@ -22,7 +22,7 @@ from ..execution.checked import checked_engine, checked_rule
 from ..execution.placed import Placed
 from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
-from ..matrices.job import ProductJob
+from ..matrices.product import ProductJob
 from ..results.sum_result import MatrixResult
 
 __all__ = ["CodedMatrix"]

@@ -1,4 +1,4 @@
-"""Any ``concurrent.futures.Executor`` as an engine."""
+"""Any ``concurrent.futures.Executor`` as an engine, and calls in the caller's own thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..contracts.engine import Kept
 from ..errors import CannotSend, EngineError
 from .transport.parcel import culprit, unsendable_reason
 
-__all__ = ["FromExecutor"]
+__all__ = ["FromExecutor", "Inline"]
 
 
 class FromExecutor:
@@ -96,6 +96,34 @@ class FromExecutor:
         if isinstance(self._executor, (ThreadPoolExecutor, ProcessPoolExecutor)):
             for future in futures:
                 future.cancel()
+
+
+class Inline:
+    """One worker that computes each call when it is submitted.
+
+    `codedmap.map` without ``engine`` runs so inside a worker. Nothing is isolated: a call that ends its process
+    ends the caller.
+    """
+
+    workers = 1
+    in_process = True
+
+    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
+        """Compute ``fn(payload)`` now."""
+        fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(payload))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def keep(self, worker: int, value: Any) -> Kept:
+        """Keep a value."""
+        return Kept(worker, value)
+
+    def abandon(self, futures: Iterable[Future[Any]]) -> None:
+        """Do nothing: every call has ended."""
 
 
 class _Cloudpickled:

@@ -29,14 +29,13 @@ from ..results.summary import (
     reason_and_steps,
 )
 from ..results.trees import Rows, blanked, map_leaves
-from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .hedge import Hedge
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, RowStore
-from .live import LiveJob, Work, patience_of
+from .live import Budget, LiveJob, Work, patience_of
 from .missing import Estimates, estimate_missing
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More

@@ -8,8 +8,7 @@ from contextlib import ExitStack, aclosing
 from typing import cast
 
 from ..results.map_result import MapResult
-from .budget import Budget
-from .live import LiveJob
+from .live import Budget, LiveJob
 
 __all__ = ["MapJob"]
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -43,7 +44,7 @@ from .scheduler import (
     Withdraw,
 )
 
-__all__ = ["LiveJob", "Work", "call_memory", "in_order", "patience_of"]
+__all__ = ["Budget", "LiveJob", "Work", "call_memory", "in_order", "patience_of"]
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
@@ -363,6 +364,38 @@ class LiveJob:
                 call.kind.value,
             )
         )
+
+
+class Budget:
+    """Keeps work that is not urgent, done in its ``with`` block, within a share of the time of a job.
+
+    Parameters
+    ----------
+    job : LiveJob
+    share : float
+        Between 0 and 1.
+    """
+
+    def __init__(self, job: LiveJob, share: float) -> None:
+        # The job has one itself, and answers must not wait for the collector.
+        self._job = weakref.proxy(job)
+        self._share = share
+        self._spent = 0.0
+        self._began = 0.0
+
+    def allows(self) -> bool:
+        """Whether to do it now: always when no call is running. If not, the job wakes up to do it."""
+        again = self._spent / self._share
+        if not self._job.running or self._job.seconds >= again:
+            return True
+        self._job.wake_at(again)
+        return False
+
+    def __enter__(self) -> None:
+        self._began = self._job.seconds
+
+    def __exit__(self, *raised: object) -> None:
+        self._spent += self._job.seconds - self._began
 
 
 def _unwatched(callback: Callable[[], None]) -> None:

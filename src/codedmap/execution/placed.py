@@ -12,9 +12,8 @@ from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
 from ..errors import KeptLost
-from .budget import Budget
 from .chunks import ChunkScheduler, CodedJob
-from .live import LiveJob, Work, in_order, patience_of
+from .live import Budget, LiveJob, Work, in_order, patience_of
 from .scheduler import Call, Decode, Decoded, Loss
 
 __all__ = ["Ended", "Placed", "PlacedJob"]
