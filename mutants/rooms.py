@@ -27,7 +27,7 @@ ROWS = [
     ("coding/gradient.py", "contracts/test_sums.py api/test_sum.py"),
     ("detection/contradictions.py detection/nonfinite.py detection/replicas.py", "codes/test_replication.py detection/test_contradictions.py codes/test_kernel_copies.py contracts/test_codes.py"),
     ("detection/outliers.py detection/sketches.py", "codes/test_linear_outliers.py codes/test_kernel_outliers.py"),
-    ("estimation/surrogate.py estimation/gaussian.py estimation/nearest.py estimation/losses.py estimation/calibration.py estimation/space.py estimation/transforms.py", "estimation/test_gaussian.py estimation/test_surrogate.py api/test_fill.py"),
+    ("estimation/surrogate.py estimation/gaussian.py estimation/nearest.py estimation/losses.py estimation/calibration.py estimation/space.py estimation/transforms.py", "estimation/test_gaussian.py estimation/test_candidates.py estimation/test_surrogate.py api/test_fill.py"),
     ("estimation/d*.py estimation/geometry.py estimation/[km]*.py estimation/evidence.py estimation/solving.py", "estimation/test_evidence.py estimation/test_metric.py codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_outliers.py"),
     ("estimation/cells.py estimation/other_cells.py estimation/process.py estimation/regression.py", "estimation/test_evidence.py estimation/test_metric.py codes/test_kernel.py codes/test_kernel_rounding.py codes/test_kernel_copies.py contracts/test_codes.py"),
     ("estimation/elimination.py estimation/observations.py estimation/rej*.py estimation/rep*.py estimation/suspects.py", "codes/test_kernel_caught.py codes/test_kernel_copies.py codes/test_kernel_replica_conflicts.py codes/test_kernel_outliers.py"),
