@@ -177,8 +177,8 @@ def test_one_search_for_each_kind_where_it_is_to_be_quick(outputs, searches):
     assert [search[:3] for search in searches] == [(100, 1, "matern52"), (100, 1, "gaussian")]
     assert len(found.methods) == outputs
     assert found.values.shape == found.stderr.shape == (20, outputs)
-    alone = {method for method in found.methods if method in ("Matérn process", "Gaussian process")}
-    assert alone or outputs < 50
+    if outputs > 50:  # they are not compared with others
+        assert set(found.methods) in ({"Matérn process"}, {"Gaussian process"})
     off = np.sqrt(((found.values - truth) ** 2).mean(axis=0))
     assert (off < 0.3 * answers.std(axis=0)).all()
     ratio = np.sqrt((((found.values - truth) / found.stderr) ** 2).mean())
@@ -190,6 +190,7 @@ def test_in_a_hurry_noise_gets_the_mean():
     answers[:, 1] = np.random.default_rng(0).normal(size=200)
     found = estimates(points, answers, wanted, thorough=False)
     assert "process" in found.methods[0]
+    assert found.methods[1] not in ("Matérn process", "Gaussian process")
     np.testing.assert_allclose(found.stderr[:, 1], answers[:, 1].std(), rtol=0.3)
 
 
