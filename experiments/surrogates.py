@@ -133,7 +133,8 @@ def _mixtures(
     if lacking:
         raise Unavailable(f"{cell.simulator.name} needs {', '.join(lacking)} to compute mixtures")
     code = cm.KernelCode(TASKS, round((1 + SPARE) * TASKS), 0)
-    encoding = code.encode(X[code.arranged(X)].reshape(TASKS, -1, X.shape[1]))
+    whole = X[code.arranged(X)][: len(X) // TASKS * TASKS]
+    encoding = code.encode(whole.reshape(TASKS, -1, X.shape[1]))
     mixed = [slot for slot, task in enumerate(encoding.raw) if task is None]
     points = encoding.payloads[mixed].reshape(-1, X.shape[1])
     points = points[rng.random(len(points)) >= cell.loss]
@@ -303,7 +304,8 @@ def main(line: Sequence[str]) -> int:
     path = folder / f"{name}{'-held-out' if options.held_out else ''}.csv"
     found.to_csv(path, index=False, float_format="%.5g")
     absent = sorted({cell.simulator.title for cell in chosen} - set(found["title"]))
-    text = report(pd.read_csv(path), options.estimator, absent)
+    more = "" if options.estimator not in ("copies", "mixtures") else f", {1 + SPARE:g} calls a row"
+    text = report(pd.read_csv(path), options.estimator + more, absent)
     path.with_suffix(".md").write_text(text)
     print(text if not whole else summary(pd.read_csv(path)))
     print(f"written: {path} and {path.with_suffix('.md')}")

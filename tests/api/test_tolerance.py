@@ -240,6 +240,20 @@ def test_with_a_code_estimates_are_from_all_answers(code, chunk):
     np.testing.assert_allclose(result.values, squeezed(given), atol=0.05)
 
 
+@pytest.mark.parametrize("chunk", [None, 6], ids=["one chunk", "chunks"])
+@pytest.mark.parametrize(
+    "fn",
+    [lambda b: b[:, :2] * 1j, lambda b: [str(row) for row in b[:, 0]], lambda b: b[:, 0] > 0],
+    ids=["complex", "text", "bool"],
+)
+def test_with_a_code_answers_that_cannot_be_estimated_are_waited_for(fn, chunk):
+    with Scripted(8, {0: late(0.2)}) as engine:
+        code = cm.Replication(4, 8)
+        result = cm.map(fn, SQUARE[:48], code=code, engine=engine, stop=Tolerance(0), chunk=chunk)
+    assert result.exact.all()
+    assert list(result.values.ravel()) == list(np.asarray(fn(SQUARE[:48])).ravel())
+
+
 # When it looks
 
 

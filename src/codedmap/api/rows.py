@@ -16,11 +16,10 @@ from ..contracts.stopping import Outcome, tolerance_of
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
-from ..execution.budget import Budget
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import LiveJob
+from ..execution.live import Budget, LiveJob
 from ..execution.missing import Estimates, estimate_missing, warn_of_losses
 from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Job, Scheduler

@@ -243,9 +243,7 @@ class _Pool:
 
     def add(self, points: np.ndarray, answers: np.ndarray) -> None:
         """Add points (n, *x) and answers (n, *y)."""
-        if not len(points):
-            return
-        self._parts.append((_flat(points), _flat(answers)))
+        self._parts += _real((points, answers))
         if sum(len(part) for part, _ in self._parts) > 2 * _POOL:
             all_points, all_answers = map(np.concatenate, zip(*self._parts, strict=True))
             some = self._rng.permutation(len(all_points))[:_POOL]
@@ -253,7 +251,7 @@ class _Pool:
 
     def joined(self, *more: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """All points (n, p) and answers (n, q), and further ones; None if there are none."""
-        parts = [(_flat(p), _flat(a)) for p, a in more if len(p)] + self._parts
+        parts = [*_real(*more), *self._parts]
         if not parts:
             return None
         return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
@@ -758,8 +756,14 @@ def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
     return np.broadcast_to(stderr.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
 
 
-def _flat(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows, np.float64).reshape(len(rows), -1)
+def _real(*pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of points (n, *x) and answers (n, *y) as rows of numbers; none that are not real, or empty."""
+    return [
+        (flat[0], flat[1])
+        for pair in pairs
+        if len(pair[0]) and all(part.dtype.kind in "biuf" for part in pair)
+        for flat in [[np.asarray(part, np.float64).reshape(len(part), -1) for part in pair]]
+    ]
 
 
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:

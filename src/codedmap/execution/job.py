@@ -71,9 +71,10 @@ class MapJob:
         improved = _Improved(self)
         async with aclosing(self.live.arun(self.happened)) as steps:
             async for _ in steps:
-                result = improved.result()
-                if result is not None:
-                    yield result
+                if improved.due():
+                    result = await asyncio.to_thread(improved.result)
+                    if result is not None:
+                        yield result
         job = self.then()
         if job is None:
             yield await self._aresult()
@@ -97,7 +98,7 @@ class MapJob:
             steps = self.live.run(self.happened)
             yield next(steps)
             for _ in steps:
-                result = improved.result()
+                result = improved.result() if improved.due() else None
                 if result is not None:
                     yield result
             job = self.then()
@@ -113,11 +114,16 @@ class _Improved:
     def __init__(self, job: MapJob) -> None:
         self._job, self._budget, self._shown = job, Budget(job.live, _SHOWING), 0
 
-    def result(self) -> MapResult | None:
+    def due(self) -> bool:
+        """Whether there are further answers, and time to make a result of them."""
         live = self._job.live
         ended = live.scheduler.outcome is not None
         if ended or live.busy or live.answers == self._shown or not self._budget.allows():
-            return None
+            return False
         self._shown = live.answers
+        return True
+
+    def result(self) -> MapResult | None:
+        """What is known by now, if it is anything."""
         with self._budget:
             return self._job.so_far()

@@ -1,0 +1,233 @@
+"""The ways to estimate an output, each against its definition, and which of them are tried."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from codedmap.estimation import surrogate
+from codedmap.estimation.calibration import calibrated
+from codedmap.estimation.surrogate import (
+    _averaged,
+    _Candidate,
+    _combined,
+    _inflation,
+    _Known,
+    _mean,
+    estimates,
+)
+from codedmap.estimation.transforms import transforms
+
+RNG = np.random.default_rng(5)
+POINTS = RNG.normal(size=(40, 3))
+WANTED = RNG.normal(size=(6, 3))
+ANSWERS = RNG.normal(size=40)
+
+
+def known() -> _Known:
+    return _Known(POINTS, WANTED, 0, lambda: math.inf, thorough=True, each=map)
+
+
+def test_the_mean_without_an_answer_is_that_of_the_others():
+    found = _mean(known(), ANSWERS)
+    np.testing.assert_allclose(found.left, [np.delete(ANSWERS, k).mean() for k in range(40)])
+    np.testing.assert_allclose(found.values, np.full(6, ANSWERS.mean()))
+    for variance in (found.variance, found.left_variance):
+        np.testing.assert_allclose(variance, ANSWERS.var() * (1 + 1 / 40))
+
+
+def test_neighbours_count_by_one_over_their_distance():
+    scales = np.array([1.0, 3.0, 0.2])
+    found = _averaged(known(), ANSWERS, scales)
+    seen = known()
+
+    def average(there, points, answers):
+        away = np.sqrt((((points - there) * scales) ** 2).sum(axis=1))
+        near = np.argsort(away)[:8]
+        weights = 1 / away[near] / (1 / away[near]).sum()
+        mean = weights @ answers[near]
+        return mean, ((answers[near] - mean) ** 2).mean() + 0.01 * ANSWERS.var()
+
+    for row in range(6):
+        expected = average(seen.wanted[row], seen.points, ANSWERS)
+        np.testing.assert_allclose((found.values[row], found.variance[row]), expected)
+    for row in range(40):
+        others = np.arange(40) != row
+        expected = average(seen.points[row], seen.points[others], ANSWERS[others])
+        np.testing.assert_allclose((found.left[row], found.left_variance[row]), expected)
+
+
+def candidate(left, values, variance=1.0) -> _Candidate:
+    wide = [np.full(len(part), variance) for part in (left, values)]
+    return _Candidate((f"{variance:g}",), np.ones(1), left, wide[0], values, wide[1])
+
+
+def test_candidates_whose_errors_differ_are_combined():
+    targets = RNG.normal(size=400)
+    off = RNG.normal(size=(2, 400))
+    one, two = (candidate(targets + off[k], np.array([k, 3.0]), k + 1.0) for k in (0, 1))
+    found = _combined([one, two], targets)
+    weight = float(found.values[0])  # that of the second, whose value is 1
+    assert weight == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_allclose(found.values[1], 3.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        found.left, targets + (1 - weight) * off[0] + weight * off[1], rtol=1e-4
+    )
+    apart = (1 - weight) * weight
+    np.testing.assert_allclose(found.variance, [1 + weight + apart, 1 + weight], rtol=1e-4)
+    np.testing.assert_allclose(
+        found.left_variance, 1 + weight + apart * (off[0] - off[1]) ** 2, rtol=1e-3
+    )
+    share = round(100 * weight)
+    assert found.names == (f"1 ({100 - share}%) + 2 ({share}%)",)
+
+
+def test_a_candidate_that_adds_nothing_is_left_out():
+    targets = RNG.normal(size=400)
+    off = 0.1 * RNG.normal(size=400)
+    good, same = (candidate(targets + factor * off, np.zeros(1)) for factor in (1.0, 3.0))
+    assert _combined([same, good], targets) is good
+
+
+def test_standard_errors_are_wider_by_the_numbers_that_few_answers_have_chosen():
+    for size, dimensions, chosen in ((30, 6, 9), (29, 6, 4), (200, 3, 6), (4, 1, 4)):
+        free = max(2, size - chosen)
+        expected = math.sqrt(size / free) * t.ppf(0.975, free) / 1.96
+        assert _inflation(size, dimensions) == pytest.approx(expected)
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """What is searched for: points, starts, smoothness, whether the mean is a plane, whether scales are tied."""
+    made = []
+    search = surrogate.likeliest
+
+    def counted(points, answers, starts, *, smoothness, linear, steps, tied=False):
+        made.append((len(points), len(starts), smoothness, linear, tied))
+        return search(
+            points,
+            answers,
+            starts,
+            smoothness=smoothness,
+            linear=linear,
+            steps=min(steps, 3),
+            tied=tied,
+        )
+
+    monkeypatch.setattr(surrogate, "likeliest", counted)
+    return made
+
+
+def sample(rows: int, outputs: int = 1, dimensions: int = 3):
+    points = np.random.default_rng(1).uniform(size=(rows + 20, dimensions))
+    waves = [
+        np.sin((3 + k % 3) * points[:, k % dimensions] + k) + points[:, 1] for k in range(outputs)
+    ]
+    answers = np.stack(waves, axis=1)
+    return points[:rows], answers[:rows], points[rows:], answers[rows:]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (14, [(14, 3, "matern52", False, True)]),
+        (15, [(15, 3, "matern52", False, False)]),
+        (39, [(39, 3, "matern52", False, False)]),
+        (40, [(40, 3, "matern52", True, False), (40, 1, "gaussian", True, False)]),
+        (700, [(300, 3, "matern52", True, False), (300, 1, "gaussian", True, False)]),
+    ],
+)
+def test_more_kinds_are_tried_with_more_answers(rows, expected, searches):
+    points, answers, wanted, _ = sample(rows)
+    estimates(points, answers, wanted)
+    assert searches[: len(expected)] == expected
+    kinds = searches[len(expected) :]
+    assert bool(kinds) == (rows >= 40)
+    refined = [search for search in kinds if search[0] == 600]
+    assert bool(refined) == (rows == 700)
+    if rows >= 40:
+        assert not kinds[0][3]  # a constant mean
+
+
+def test_a_plane_needs_four_answers_for_each_of_its_numbers(searches):
+    for rows, plane in ((51, False), (52, True)):
+        searches.clear()
+        points, answers, wanted, _ = sample(rows, dimensions=12)
+        estimates(points, answers, wanted)
+        assert searches[0][3] is plane
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes"), [(0.04, set()), (0.2, {100}), (1.0, {300}), (1e3, {300, 600})]
+)
+def test_less_is_searched_in_less_time(seconds, sizes, searches):
+    points, answers, wanted, truth = sample(700)
+    found = estimates(points, answers, wanted, time_left=lambda: seconds)
+    assert {search[0] for search in searches} == sizes
+    assert np.sqrt(((found.values - truth) ** 2).mean()) < 0.5 * answers.std()
+
+
+@pytest.mark.parametrize("outputs", [1, 9, 60])
+def test_one_search_for_each_kind_where_it_is_to_be_quick(outputs, searches):
+    points, answers, wanted, truth = sample(200, outputs)
+    found = estimates(points, answers, wanted, thorough=False)
+    assert [search[:3] for search in searches] == [(100, 1, "matern52"), (100, 1, "gaussian")]
+    assert len(found.methods) == outputs
+    assert found.values.shape == found.stderr.shape == (20, outputs)
+    if outputs > 50:  # they are not compared with others
+        assert set(found.methods) in ({"Matérn process"}, {"Gaussian process"})
+    off = np.sqrt(((found.values - truth) ** 2).mean(axis=0))
+    assert (off < 0.3 * answers.std(axis=0)).all()
+    ratio = np.sqrt((((found.values - truth) / found.stderr) ** 2).mean())
+    assert 0.5 < ratio < 1.8
+
+
+def test_in_a_hurry_noise_gets_the_mean():
+    points, answers, wanted, _ = sample(200, 2)
+    answers[:, 1] = np.random.default_rng(0).normal(size=200)
+    found = estimates(points, answers, wanted, thorough=False)
+    assert "process" in found.methods[0]
+    assert found.methods[1] not in ("Matérn process", "Gaussian process")
+    np.testing.assert_allclose(found.stderr[:, 1], answers[:, 1].std(), rtol=0.3)
+
+
+def test_many_outputs_that_have_little_in_common_are_estimated_as_well(searches):
+    """Eight components leave some of their variance, which is judged by what is left out too."""
+    points = np.random.default_rng(0).uniform(size=(160, 2))
+    directions = np.random.default_rng(1).normal(size=(2, 20))
+    answers = np.sin(3 * points @ directions + np.arange(20))
+    found = estimates(points[:130], answers[:130], points[130:])
+    off = np.sqrt(((found.values - answers[130:]) ** 2).mean(axis=0))
+    assert (off < 0.3 * answers.std(axis=0)).mean() > 0.9
+    ratio = np.sqrt((found.left_out**2).mean() / (off**2).mean())
+    assert 0.6 < ratio < 1.7
+    assert 0.6 < np.sqrt((((found.values - answers[130:]) / found.stderr) ** 2).mean()) < 1.5
+
+
+def test_how_skewed_and_heavy_an_output_must_be_to_change_its_scale():
+    half = np.abs(np.random.default_rng(0).standard_t(2, 300))
+    even = np.concatenate([half, -half])
+    [heavy] = transforms(even)
+    assert heavy.name == "asinh"
+    low, middle, high = np.quantile(even, [0.25, 0.5, 0.75])
+    assert (heavy.shift, heavy.width) == (middle, pytest.approx((high - low) / 2))
+    skewed = np.exp(np.random.default_rng(0).standard_normal(300))
+    assert [one.name for one in transforms(skewed)] == ["logarithm", "asinh"]
+    assert [one.name for one in transforms(-skewed)] == ["asinh"]
+    assert [one.name for one in transforms(skewed - 1.0)] == ["asinh"]
+    assert [one.name for one in transforms(skewed + 100.0)] == ["asinh"]
+    assert not list(transforms(np.random.default_rng(0).uniform(size=300)))
+
+
+def test_with_few_residuals_standard_errors_are_not_made_smaller():
+    points, wanted = POINTS[:, :2], WANTED[:, :2]
+    small, large = (np.full((40, 1), size) for size in (0.1, 3.0))
+    said, wide = np.ones((40, 1)), np.full((6, 1), 4.0)
+    np.testing.assert_allclose(calibrated(points, small, said, wanted, wide), 2.0)
+    np.testing.assert_allclose(calibrated(points, large, said, wanted, wide), 6.0)
+    more = np.random.default_rng(0).normal(size=(60, 2))
+    less = calibrated(more, np.full((60, 1), 0.1), np.ones((60, 1)), wanted, wide)
+    np.testing.assert_allclose(less, 0.2)
