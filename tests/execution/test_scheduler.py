@@ -573,6 +573,18 @@ def test_a_hedge_that_is_late_itself_is_sent_again():
     assert begun == [Kind.FIRST, Kind.HEDGE, Kind.HEDGE]
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(0.15, 1), (0.05, 4), (0.01, 20)])
+def test_calls_of_several_rows_are_not_long(seconds, most):
+    sizes = []
+
+    def ending(call, now):
+        sizes.append(call.groups)
+        return Ending(seconds * call.groups)
+
+    run_virtually(Job(5000), 4, ending, overhead=0.01)
+    assert max(sizes) in (most - 1, most)  # overheads are measured
+
+
 def test_calls_are_short_beside_their_timeout():
     sizes = []
 

@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 _SECONDS = 0.05  # that a call should take at least,
-_OVERHEADS = 50  # times its overhead too,
+_OVERHEADS = 50  # times its overhead too, if that is not long:
+_LONG = 0.2  # seconds, because rows wait for slow ones of their call,
 _DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
 _SHARES = 8  # calls that each worker could still get when a call is cut,
 _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
@@ -781,7 +782,8 @@ class Scheduler:
         if not times.largest:
             return 1
         workers = len(self._workers)
-        seconds = max(_SECONDS, _OVERHEADS * times.overhead, _DRIVER * workers)
+        enough = max(min(_OVERHEADS * times.overhead, _LONG), _LEAST_OVERHEADS * times.overhead)
+        seconds = max(_SECONDS, enough, _DRIVER * workers)
         seconds = min(seconds, self.job.call_timeout / 4)
         fair = left if self._more else -(-left * self.job.slots // (_SHARES * workers))
         if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
