@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap import Outcome
-from codedmap.latency import Bimodal, Pareto, ShiftedExponential, copies, hedged_in_pool
 from codedmap.testing import Faulty, Scripted, crash, late, never
 
 from ..api.test_map import ONCE, affine, inputs
@@ -142,63 +141,6 @@ def test_if_one_worker_is_sound_every_row_is_exact(plan):
     np.testing.assert_array_equal(result.values, affine(X))
     wrong = sum(each[0] == "never" for each in plan[1:])
     assert wrong <= result.hedges <= wrong + sum(each[0] in ("late", "crash") for each in plan[1:])
-
-
-# As simulated
-
-
-@pytest.mark.parametrize(
-    "model",
-    [ShiftedExponential(0.1, 0.05), Pareto(0.1, 0.03, 1.5), Bimodal(ShiftedExponential(0.1, 0.01))],
-    ids=lambda model: type(model).__name__,
-)
-def test_waves_take_as_long_and_send_as_many_calls_as_is_simulated(monkeypatch, model):
-    K, waves, after = 10, 300, model.quantile(0.9)
-    drawn = model.calls(np.random.default_rng(0), waves, K, 2)
-    simulated = hedged_in_pool(drawn, K, after)
-    seconds, calls, alike = [], [], []
-    for wave in range(waves):
-        engine = Virtual(K, lambda slot, had, wave=wave: drawn[min(had, 1), wave, slot])
-        engine.install(monkeypatch)
-        result = cm.map(affine, inputs(K), code=cm.Uncoded(K), engine=engine, hedge=cm.Hedge(after))
-        assert result.exact.all()
-        seconds.append(result.seconds)
-        calls.append(sent(result))
-        # Where hedges wait for a worker, the simulation does not know which have answered.
-        alike.append((drawn[0, wave] > after).sum() <= K // 2)
-    alike = np.array(alike)
-    assert alike.mean() > 0.9
-    np.testing.assert_allclose(np.array(seconds)[alike], simulated.seconds[alike], atol=1e-9)
-    np.testing.assert_array_equal(np.array(calls)[alike], simulated.calls[alike])
-    assert np.mean(seconds) == pytest.approx(simulated.seconds.mean(), rel=0.1)
-    assert np.mean(seconds) < copies(drawn[0], K).seconds.mean()
-
-
-@pytest.mark.slow
-def test_waves_of_processes_that_sleep_take_as_long_as_is_simulated():
-    K, waves = 8, 40
-    model = Bimodal(ShiftedExponential(0.4, 0.12), share=0.08, factor=6.0)
-    drawn = model.calls(np.random.default_rng(1), waves, K, 2)
-    after = model.quantile(0.9)
-    simulated = hedged_in_pool(drawn, K, after)
-    seconds, calls = [], []
-    with cm.engines.Local(K, grace=10.0) as pool:
-        for wave in range(waves):
-            for future in [pool.submit(slot, abs, -1) for slot in range(K)]:
-                future.result()  # those that are still asleep would be late again
-            script = {slot: [late(float(t)) for t in drawn[:, wave, slot]] for slot in range(K)}
-            result = cm.map(
-                affine,
-                inputs(K),
-                code=cm.Uncoded(K),
-                engine=Faulty(pool, script),
-                hedge=cm.Hedge(after),
-            )
-            seconds.append(result.seconds)
-            calls.append(sent(result))
-    assert np.mean(seconds) == pytest.approx(simulated.seconds.mean(), rel=0.1)
-    assert np.quantile(seconds, 0.9) == pytest.approx(simulated.quantile(0.9), rel=0.1)
-    assert np.mean(calls) == pytest.approx(simulated.calls.mean(), rel=0.1)
 
 
 # To whom
