@@ -115,8 +115,7 @@ class _Ways:
         self.few = isinstance(self.times, Measured) and (
             self.timed < _ENOUGH or self.times.doubt > _DOUBT
         )
-        self.jobs, self.slower = (Exact(ask.rows, self.times.rate) for _ in range(2))
-        """Without a code, and as slow as they may be where few calls were timed."""
+        self.jobs = Exact(ask.rows, self.times.rate)
         self.unseen: list[str] = []
         self.remarks = list(pilot.remarks)
 
@@ -146,8 +145,6 @@ class _Ways:
         while number < _MOST and self.left() > 2.0 * each:
             run_exact(jobs, self.times, number)
             number += 1
-        for extra in range(_FEWEST if self.few else 0):
-            run_exact(self.slower, self.times, extra, slower=True)
         ways.insert(0, self._row("exact with hedging", jobs.seconds, jobs.calls, 1.0, 0.0))
         best = self._best(ways)
         ways.sort(key=lambda way: (way is not best, way.seconds))
@@ -332,9 +329,8 @@ class _Ways:
         )
         between = None
         if isinstance(self.times, Measured) and self.few:
-            slower = [] if code is not None else self.slower.seconds
             doubt = 1.0 + self.times.doubt
-            between = low / doubt, max(high * doubt, *slower, 0.0)
+            between = low / doubt, high * (doubt + self.times.unseen)
         mean = float(np.mean(calls))
         return PlanRow(
             name, code, None, middle, last, mean, exact, error, between, max(error, most)
