@@ -304,13 +304,18 @@ class _Ways:
             if not in_time or exact.p99 <= deadline:
                 return exact
             return min(in_time, key=lambda row: (row.error, row.calls))
-        allowed = [row for row in rows if self._allowed(row.error, row.most, row.exact)]
-        fastest = min(row.seconds for row in allowed)
-        as_fast = max(_AS_FAST * fastest, fastest + _NOTHING)
-        near = [row for row in allowed if row.seconds <= as_fast]
-        if exact in near:
-            return exact
-        return min(near, key=lambda row: (row.seconds > 1.05 * fastest, row.calls, row.error))
+        # Where times are ranges, another way has to be faster at the worse end of both.
+        least = exact.seconds if exact.range is None else exact.range[0]
+        faster = []
+        for row in rows[1:]:
+            most = row.seconds if row.range is None else row.range[1]
+            soon = most < math.inf and max(_AS_FAST * most, most + _NOTHING) <= least
+            if soon and self._allowed(row.error, row.most, row.exact):
+                faster.append(row)
+        near = 1.05 * min((row.seconds for row in faster), default=0.0)
+        return min(
+            faster, key=lambda row: (row.seconds > near, row.calls, row.error), default=exact
+        )
 
     def _row(
         self,
