@@ -219,7 +219,7 @@ def test_without_a_code_it_is_written(tmp_path):
 
 
 def test_inputs_that_are_no_numbers_are_refused():
-    with ThreadPoolExecutor(1) as pool, pytest.raises(cm.InvalidArgument, match="array of numbers"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(cm.InvalidArgument, match="that are numbers"):
         cm.map(len, ["a", "b"], engine=pool, tolerance=0.1)
 
 

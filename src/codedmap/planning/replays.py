@@ -70,11 +70,8 @@ class Coded:
     """From which slots."""
 
 
-def run_exact(found: Exact, times: Measured | Drawn, number: int, *, slower: bool = False) -> None:
-    """Add a job: its last calls in virtual time, after rows that are started at an even rate.
-
-    ``slower``: as for `Measured.replay`.
-    """
+def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
+    """Add a job: its last calls in virtual time, after rows that are started at an even rate."""
     rows = min(found.rows, _CALLS * times.workers * max(1, round(_CALL / times.mean)))
     ends: list[float] = []
 

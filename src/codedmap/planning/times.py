@@ -17,6 +17,7 @@ __all__ = ["Drawn", "Measured", "Times"]
 
 _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
+_SLOWER = 10.0
 _SPREAD = 1.4826
 """Of a normal distribution, over its median absolute deviation."""
 
@@ -58,24 +59,17 @@ class Measured:
         """Seconds a row."""
         self.doubt = 2.0 * float(self._each.std()) / self.mean / math.sqrt(len(known))
         """Two standard errors of it, as a share."""
+        self.unseen = _SLOWER * float(self._each.max()) / self.mean / (self._rows.sum() + 1.0)
+        """By which it would be more if one more row had been timed, ten times as slow as the slowest."""
         self.rate = (workers - lost) * float((1.0 / self._speeds).mean()) / self.mean
         """Rows a second, of all workers."""
 
-    def replay(self, number: int, *, slower: bool = False) -> Times:
-        """Times of one job. Each job has its own resample of the calls, so that jobs differ by what few calls leave open.
-
-        ``slower``: as if one row more had been timed, and had taken ten times as long as the slowest.
-        """
+    def replay(self, number: int) -> Times:
+        """Times of one job. Each job has its own resample of the calls, so that jobs differ by what few calls leave open."""
         rng = np.random.default_rng([self._seed, number])
         size = len(self._each)
         calls = rng.integers(size, size=size)
         each, rows = self._each[calls], self._rows[calls]
-        if slower:
-            each, rows, size = (
-                np.append(each, 10.0 * self._each.max()),
-                np.append(rows, 1.0),
-                size + 1,
-            )
         share = np.cumsum(rows / rows.sum())
         enough = len(self._speeds) >= self.workers
         speeds = rng.choice(self._speeds, self.workers, replace=not enough)
@@ -107,7 +101,7 @@ class Drawn:
         self.mean = float(self._calls[np.isfinite(self._calls)].mean())
         self.workers, self.rate = workers, workers / self.mean
 
-    def replay(self, number: int, *, slower: bool = False) -> Times:
+    def replay(self, number: int) -> Times:
         """Times of one job."""
         return in_turn(self._calls[:, number % self._calls.shape[1]])[0]
 

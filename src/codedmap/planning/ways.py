@@ -115,8 +115,7 @@ class _Ways:
         self.few = isinstance(self.times, Measured) and (
             self.timed < _ENOUGH or self.times.doubt > _DOUBT
         )
-        self.jobs, self.slower = (Exact(ask.rows, self.times.rate) for _ in range(2))
-        """Without a code, and as slow as they may be where few calls were timed."""
+        self.jobs = Exact(ask.rows, self.times.rate)
         self.unseen: list[str] = []
         self.remarks = list(pilot.remarks)
 
@@ -146,8 +145,6 @@ class _Ways:
         while number < _MOST and self.left() > 2.0 * each:
             run_exact(jobs, self.times, number)
             number += 1
-        for extra in range(_FEWEST if self.few else 0):
-            run_exact(self.slower, self.times, extra, slower=True)
         ways.insert(0, self._row("exact with hedging", jobs.seconds, jobs.calls, 1.0, 0.0))
         best = self._best(ways)
         ways.sort(key=lambda way: (way is not best, way.seconds))
@@ -307,13 +304,18 @@ class _Ways:
             if not in_time or exact.p99 <= deadline:
                 return exact
             return min(in_time, key=lambda row: (row.error, row.calls))
-        allowed = [row for row in rows if self._allowed(row.error, row.most, row.exact)]
-        fastest = min(row.seconds for row in allowed)
-        as_fast = max(_AS_FAST * fastest, fastest + _NOTHING)
-        near = [row for row in allowed if row.seconds <= as_fast]
-        if exact in near:
-            return exact
-        return min(near, key=lambda row: (row.seconds > 1.05 * fastest, row.calls, row.error))
+        # Where times are ranges, another way has to be faster at the worse end of both.
+        least = exact.seconds if exact.range is None else exact.range[0]
+        faster = []
+        for row in rows[1:]:
+            most = row.seconds if row.range is None else row.range[1]
+            soon = most < math.inf and max(_AS_FAST * most, most + _NOTHING) <= least
+            if soon and self._allowed(row.error, row.most, row.exact):
+                faster.append(row)
+        near = 1.05 * min((row.seconds for row in faster), default=0.0)
+        return min(
+            faster, key=lambda row: (row.seconds > near, row.calls, row.error), default=exact
+        )
 
     def _row(
         self,
@@ -332,9 +334,8 @@ class _Ways:
         )
         between = None
         if isinstance(self.times, Measured) and self.few:
-            slower = [] if code is not None else self.slower.seconds
             doubt = 1.0 + self.times.doubt
-            between = low / doubt, max(high * doubt, *slower, 0.0)
+            between = low / doubt, high * (doubt + self.times.unseen)
         mean = float(np.mean(calls))
         return PlanRow(
             name, code, None, middle, last, mean, exact, error, between, max(error, most)
