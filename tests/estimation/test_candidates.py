@@ -10,6 +10,7 @@ from scipy.stats import t
 
 from codedmap.estimation import surrogate
 from codedmap.estimation.calibration import calibrated
+from codedmap.estimation.gaussian import squared
 from codedmap.estimation.surrogate import (
     _averaged,
     _Candidate,
@@ -231,3 +232,71 @@ def test_with_few_residuals_standard_errors_are_not_made_smaller():
     more = np.random.default_rng(0).normal(size=(60, 2))
     less = calibrated(more, np.full((60, 1), 0.1), np.ones((60, 1)), wanted, wide)
     np.testing.assert_allclose(less, 0.2)
+
+
+def test_standard_errors_are_corrected_by_what_makes_other_residuals_likeliest():
+    rng = np.random.default_rng(0)
+    points, wanted = rng.uniform(size=(80, 1)), rng.uniform(size=(5, 1))
+    wide = np.stack([np.where(points[:, 0] < 0.5, 0.1, 1.0), np.ones(80)], axis=1)
+    residuals = wide * rng.standard_normal((80, 2))
+    said, variances = rng.uniform(1, 2, (80, 2)), rng.uniform(1, 2, (5, 2))
+    found = calibrated(points, residuals, said, wanted, variances)
+    for output in range(2):
+        ratios = residuals[:, output] ** 2 / said[:, output]
+        mean = ratios.mean()
+        best, factors = math.log(mean) + 1.0, np.full(5, mean)
+        for trust in (40.0, 10.0, 3.0):
+
+            def local(there, trust=trust, ratios=ratios, mean=mean, own=None):
+                away = np.abs(points[:, 0] - there)
+                if own is not None:
+                    away[own] = np.inf
+                return (trust * mean + ratios[np.argsort(away)[:25]].sum()) / (trust + 25)
+
+            inside = np.array([local(points[k, 0], own=k) for k in range(80)])
+            factor = (ratios / inside).mean()
+            score = np.log(inside * factor).mean() + 1.0
+            if score < best:
+                best, factors = score, factor * np.array([local(w[0]) for w in wanted])
+        np.testing.assert_allclose(found[:, output], np.sqrt(variances[:, output] * factors))
+
+
+def test_points_have_no_distance_from_themselves():
+    far = 1e8 + np.random.default_rng(0).normal(size=(50, 3))
+    assert (np.diag(squared(far)) == 0.0).all()
+
+
+def test_searches_begin_at_short_middling_and_long_scales(monkeypatch):
+    begun = []
+    search = surrogate.likeliest
+
+    def counted(points, answers, starts, **options):
+        begun.append([start.scales for start in starts])
+        return search(points, answers, starts, **(options | {"steps": 2}))
+
+    monkeypatch.setattr(surrogate, "likeliest", counted)
+    points, answers, wanted, _ = sample(50)
+    estimates(points, answers, wanted)
+    np.testing.assert_allclose(
+        begun[0], [np.full(3, 1 / (length * math.sqrt(3))) for length in (0.5, 2.0, 6.0)]
+    )
+    estimates(points, answers, wanted, thorough=False)
+    np.testing.assert_allclose(begun[-2], [np.full(3, 1 / (2.0 * math.sqrt(3)))])
+
+
+@pytest.mark.parametrize(("seconds", "exactly"), [(3.0, False), (10.0, True)])
+def test_what_takes_too_long_to_solve_is_estimated_from_the_nearest(
+    seconds, exactly, searches, monkeypatch
+):
+    """1,500 answers, of which 1,000 are left out: 5.7e9 operations, at 3e9 a second, in half of the time."""
+    made = []
+    solved = surrogate.Fitted
+
+    def counted(points, answers, kernel):
+        made.append(len(points))
+        return solved(points, answers, kernel)
+
+    monkeypatch.setattr(surrogate, "Fitted", counted)
+    points, answers, wanted, _ = sample(1500)
+    estimates(points, answers, wanted, time_left=lambda: seconds)
+    assert (1500 in made) is exactly

@@ -144,17 +144,20 @@ class RowsJob(MapJob):
 
     def _worst(self, last: bool) -> float | None:
         """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
-        status = self._rows.status
-        answered = int((status == Status.EXACT).sum())
-        if answered != self._looked[0]:
-            if answered < _ENOUGH or not (last or self._looking.allows()):
+        answers = self.live.answers
+        if answers != self._looked[0]:
+            if not (last or self._looking.allows()):
                 return None
+            status = self._rows.status
             missing = np.flatnonzero(status == Status.MISSING)
+            worst: float | None = None
+            found: list[Estimates] = []
             with self._looking:
-                worst, found = self._largest(missing[:: -(-len(missing) // _SOME)])
+                if (status == Status.EXACT).sum() >= _ENOUGH:
+                    worst, found = self._largest(missing[:: -(-len(missing) // _SOME) or 1])
                 if worst is not None and worst <= self._tolerance:
                     worst, found = self._largest(missing)
-            self._looked = answered, worst, found
+            self._looked = answers, worst, found
         return self._looked[1]
 
     def _largest(self, missing: np.ndarray) -> tuple[float | None, list[Estimates]]:
