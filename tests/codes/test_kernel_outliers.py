@@ -84,7 +84,7 @@ def wave(name, seed, wrong_workers=6, workers=60, groups=1, apart=False, **optio
     answers = {n: fn(encoding.payloads[n]) for n in range(workers)}
     byzantine = rng.permutation(workers)[:wrong_workers].tolist()
     if apart:
-        homes = encoding.decoder.solver.geometry.cells.home[:, 0]
+        homes = encoding.cells.home[:, 0]
         tasks = rng.permutation(20)[:wrong_workers]
         byzantine = [int(rng.choice(np.flatnonzero(homes == task))) for task in tasks]
 
@@ -148,7 +148,7 @@ class Tally:
     """Sizes of wrong answers not found, root mean square in deviations."""
 
 
-def tally(name, kind, count=15, **options) -> Tally:
+def tally(name, kind, count=5, **options) -> Tally:
     found, accused, squares, missed = 0, 0, [], []
     for seed in range(count):
         one = wave(name, seed, **options)
@@ -170,15 +170,14 @@ def tally(name, kind, count=15, **options) -> Tally:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_correct_workers_are_not_rejected(name, groups):
     scores = tally(name, lambda one: None, wrong_workers=0, groups=groups)
-    assert scores.accused < 0.3
-    assert scores.error < 1e-3
+    assert scores.accused == 0
+    assert scores.error == 0
 
 
-@pytest.mark.parametrize("groups", [1, 6])
 @pytest.mark.parametrize("kind", [gross, constant])
 @pytest.mark.parametrize("name", SEVERAL)
-def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind, groups):
-    scores = tally(name, kind, groups=groups)
+def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind):
+    scores = tally(name, kind, groups=6)
     assert scores.caught >= 0.99
     assert scores.accused < 0.3
     assert scores.error < 0.1
@@ -186,16 +185,15 @@ def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind,
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_six_who_answer_zero_which_is_near_many_right_answers_are_nearly_all_found(name):
-    scores = tally(name, zeros, count=50)
+    scores = tally(name, zeros, groups=6)
     large = [size for size in scores.missed if size > 0.5]
-    assert len(large) <= 0.05 * 50 * 6
+    assert len(large) <= 0.05 * 5 * 6
     assert scores.accused < 0.3
     assert scores.error < 0.1
 
 
-@pytest.mark.parametrize("groups", [1, 6])
-def test_with_a_single_output_gross_byzantine_workers_are_found(groups):
-    scores = tally("single output", gross, groups=groups)
+def test_with_a_single_output_gross_byzantine_workers_are_found():
+    scores = tally("single output", gross, groups=6)
     assert scores.caught >= 0.99
     assert scores.accused < 0.3
     assert scores.error < 0.1
@@ -204,9 +202,9 @@ def test_with_a_single_output_gross_byzantine_workers_are_found(groups):
 @pytest.mark.parametrize("kind", [flipped, swapped, stale])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name, kind):
-    scores = tally(name, kind, apart=True)
+    scores = tally(name, kind, apart=True, groups=6)
     large = [size for size in scores.missed if size > 0.5]
-    assert len(large) <= 0.03 * 15 * 6
+    assert len(large) <= 0.03 * 5 * 6
     assert scores.accused < 0.3
     assert scores.error < 0.1
 
@@ -215,7 +213,7 @@ def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name,
 def test_with_a_quarter_more_workers_than_tasks_three_gross_byzantine_workers_of_four_are_found(
     name,
 ):
-    scores = tally(name, gross, wrong_workers=1, workers=25, count=40)
+    scores = tally(name, gross, wrong_workers=1, workers=25, groups=6)
     assert scores.caught >= 0.75
     assert scores.accused < 0.3
 

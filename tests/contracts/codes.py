@@ -34,8 +34,6 @@ class Row:
     """Looks at the data, so groups and outputs may share parameters."""
 
 
-ROUGH = cm.estimation.Prior(2.0, noise=1e-6, smoothness="matern32")
-
 ROWS: tuple[Row, ...] = (
     Row("uncoded", lambda k, n, s: cm.Uncoded(k), 0.0, copies=True, states=True),
     Row(
@@ -82,9 +80,6 @@ ROWS: tuple[Row, ...] = (
     Row("kernel", cm.KernelCode, 0.0, states=True, adaptive=True),
     Row("kernel, even", partial(cm.KernelCode, spread=1.0), 0.0, states=True, adaptive=True),
     Row("kernel, copies", partial(cm.KernelCode, spread=0.0), 0.0, 1e-12, True, True, True),
-    Row(
-        "kernel, fixed prior", partial(cm.KernelCode, prior=ROUGH), 0.0, states=True, adaptive=True
-    ),
     Row("kernel, confirmed", partial(cm.KernelCode, confirm=2), 0.0, states=True, adaptive=True),
     Row(
         "kernel, copies, confirmed",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..coding.cells import Cells
 from ..contracts.answers import matrix
 from ..contracts.code import Estimate, check_interpolable, reject_frequent
 from ..detection.replicas import compare
+from ..detection.residuals import OFF
 from ..errors import WAIT, NotEnoughAnswers
-from ..estimation import Prior
-from ..estimation.decoding import Decoder, Fit
-from ..estimation.observations import Heard, finite
+from ..estimation.judging import Judgement, judged
+from ..estimation.known import Known, flat
+from ..estimation.surrogate import estimates
 from .replication import CopyEncoding
 
 __all__ = ["COPYING", "MIXING", "KernelEncoding"]
@@ -23,9 +25,11 @@ MIXING = "KernelCode must with a spread above 0"
 COPYING = "KernelCode with spread=0, Replication"
 
 _FREQUENT = 0.1
-"""Share of groups with a wrong answer, beyond which no row of that worker is exact, and its NaN is rejected."""
-_FREEDOM = 12
-"""Degrees of freedom below which the scale of an estimate is a guess; the difference of copies is better then."""
+"""Share of groups with a wrong answer, beyond which all answers of that worker are rejected."""
+_ENOUGH = 12
+"""Other answers that can say which of two copies is wrong."""
+_LIKELIER = 4.0
+"""Times further off than another copy a copy is wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,17 +37,15 @@ class KernelEncoding:
     """Inputs encoded by a `KernelCode`."""
 
     payloads: np.ndarray
-    raw: tuple[int | None, ...]
-    decoder: Decoder
+    cells: Cells
     tasks: int
-    calibration: float
+    known: Known | None
     confirm: int
-    _learned: list[Prior] = field(default_factory=list)
 
     @property
-    def learned(self) -> Prior | None:
-        """The prior of the last decoding that needed one."""
-        return self._learned[-1] if self._learned else None
+    def raw(self) -> tuple[int | None, ...]:
+        """For each slot the task that it computes as it is; None for a mixture."""
+        return self.cells.raw
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """From one answer on."""
@@ -58,10 +60,9 @@ class KernelEncoding:
                 "least",
                 WAIT,
             )
-        direct, overruled = self._direct(slots, stacked, rejected)
-        if stacked.dtype.kind not in "fc" and self._passed(direct, slots, stacked.dtype):
-            return direct
-        return _Composition(self, slots, stacked, direct, overruled).estimate()
+        if stacked.dtype.kind not in "fc" and self._passed(slots, stacked.dtype):
+            return self._copies.majority(slots, stacked, rejected)
+        return _Decoding(self, slots, stacked, rejected).estimate()
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """Tasks whose own input was answered; others NaN, with an infinite standard error."""
@@ -76,32 +77,9 @@ class KernelEncoding:
     @property
     def _copies(self) -> CopyEncoding:
         raw = tuple(-1 if task is None else task for task in self.raw)
-        confirm = self.confirm if self.copying else 1
-        return CopyEncoding(self.payloads, raw, self.tasks, None, confirm)
+        return CopyEncoding(self.payloads, raw, self.tasks, None, self.confirm)
 
-    def _direct(
-        self, slots: tuple[int, ...], stacked: np.ndarray, rejected: tuple[int, ...]
-    ) -> tuple[Estimate, np.ndarray | None]:
-        """Answers to raw inputs, by majority where there are copies, and where (K, B) a majority is overruled.
-
-        Rows without an answer are undefined. The second is None if no two copies disagree.
-        """
-        held = {row: task for row, slot in enumerate(slots) if (task := self.raw[slot]) is not None}
-        rows, tasks = list(held), list(held.values())
-        if len(set(tasks)) < len(tasks) or (self.copying and self.confirm > 1):
-            raw = tuple(slots[row] for row in rows)
-            conflict = _replica_conflict(self.decoder, np.array(tasks), stacked[rows])
-            if conflict is None:
-                return self._copies.majority(raw, stacked[rows], rejected), None
-            voted = self._copies.majority(raw, stacked[rows], rejected, conflict.rejected)
-            return _with_conflict(voted, conflict)
-        shape = (self.tasks, stacked.shape[1])
-        values = np.zeros((*shape, *stacked.shape[2:]), stacked.dtype)
-        exact = np.zeros(shape, dtype=bool)
-        values[tasks], exact[tasks] = stacked[rows], True
-        return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected), None
-
-    def _passed(self, direct: Estimate, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    def _passed(self, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         """Whether all tasks have an answer, where answers are not floating point."""
         if not self.copying:
             check_interpolable(dtype, MIXING, COPYING)
@@ -116,268 +94,219 @@ class KernelEncoding:
         return lost == 0
 
 
-@dataclass(slots=True, eq=False)
-class _Composition:
-    """One decoding: rejects wrong answers, and estimates the tasks without an exact one."""
+class _Decoding:
+    """One decoding: rejects wrong answers, and estimates the tasks without an answer of their own."""
 
-    encoding: KernelEncoding
-    slots: tuple[int, ...]
-    stacked: np.ndarray
-    direct: Estimate
-    overruled: np.ndarray | None
+    def __init__(
+        self,
+        encoding: KernelEncoding,
+        slots: tuple[int, ...],
+        stacked: np.ndarray,
+        misshapen: tuple[int, ...],
+    ) -> None:
+        self._encoding, self._slots, self._stacked = encoding, np.array(slots), stacked
+        self._misshapen = misshapen
+        self._flat = _columns(stacked)
+        self._finite = np.isfinite(self._flat).all(axis=2)
+        numeric = encoding.payloads.dtype.kind in "biufc"
+        self._points = _columns(
+            encoding.payloads if numeric else np.zeros(encoding.payloads.shape[:2])
+        )
+        self._holders: dict[int, list[int]] = {}
+        """Rows of answers to the own input of each task."""
+        for row, slot in enumerate(slots):
+            if (task := encoding.raw[slot]) is not None:
+                self._holders.setdefault(task, []).append(row)
+        if encoding.known is not None:
+            encoding.known.check_answers(self._flat.shape[2])
 
     def estimate(self) -> Estimate:
-        copying, confirm = self.encoding.copying, self.encoding.confirm
-        have, mixed = self._rows()
-        exact, stderr = self.direct.exact.copy(), np.array(self.direct.stderr)
-        inexact = np.zeros_like(exact)
-        inexact[have] = ~exact[have]
-        unconfirmed = inexact & np.isinf(stderr) & (confirm > 1)
-        if self.overruled is not None:
-            unconfirmed |= self.overruled
-        if confirm > 1 and not copying:
-            unconfirmed, exact = exact, np.zeros_like(exact)
-        disputed = inexact & ~unconfirmed
-        observed, rejected = self._observations(have, mixed, exact | unconfirmed)
-        # No prediction can confirm a value that is not finite.
-        broken = np.zeros_like(exact)
-        broken[have] = ~finite(self.direct.values[have])
-        broken &= (unconfirmed & observed.used.any(axis=0)) | (
-            exact & self._contradicted_nan(have, mixed)
+        broken = self._broken()
+        single, contested = self._compared(~broken & self._finite)
+        judgement = self._judgement(single | contested, contested)
+        wrong = self._wrong(judgement, single, contested, broken)
+        held = [row for rows in self._holders.values() for row in rows]
+        vote = self._encoding._copies.majority(
+            tuple(self._slots[held].tolist()), self._stacked[held], self._misshapen, wrong[held]
         )
-        unconfirmed &= ~broken
-        exact &= ~broken
-        wanted = ~exact & ~unconfirmed
-        fit = self._fit(observed, wanted)
-        outliers = observed.used & ~fit.used
-        contradicted = np.zeros_like(exact)
-        contradicted[have] = outliers[: len(have)]
-        contradicted &= ~self._confirmed_by_copies()
-        rejected |= outliers[len(have) :]
-        if contradicted.any():
-            kept = Heard(observed.slots, observed.answers, observed.used & ~outliers)
-            fit = self._fit(kept, wanted | contradicted, fit.prior)
-        wrong = {self.slots[mixed[row]] for row in np.flatnonzero(rejected.any(axis=1))}
-        wrong_tasks = set(np.flatnonzero((contradicted | broken).any(axis=1)).tolist())
-        wrong |= {slot for slot in self.slots if self.encoding.raw[slot] in wrong_tasks}
-        exact &= ~contradicted
-        # Wrong answers may go unnoticed in some groups, so a worker rejected in a tenth of them has no
-        # exact rows.
-        unreliable = exact & (contradicted.mean(axis=1) > _FREQUENT)[:, None]
-        exact &= ~unreliable
-        unconfirmed = (unconfirmed | unreliable) & ~contradicted
-        values = self._values(wanted.any())
-        stderr[exact] = 0.0
-        if unconfirmed.any():
-            alone = np.full_like(stderr, np.inf)
-            alone[have] = fit.alone[: len(have)] * self.encoding.calibration
-            stderr[unconfirmed] = alone[unconfirmed]
-        self._fill(values, stderr, fit, (wanted | contradicted) & ~disputed)
-        freedom = np.maximum(fit.used.sum(axis=0) - 1, 0).sum()
-        if freedom < _FREEDOM and self.encoding.decoder.solver.known is None:
-            disputed &= np.isinf(stderr)
-        self._fill(values, stderr, fit, disputed, only_smaller=True)
-        stderr = np.where(exact, 0.0, np.maximum(stderr, _representation_error(values)))
-        return Estimate(values, exact, stderr, tuple(sorted({*self.direct.rejected, *wrong})))
-
-    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tasks with an answer to their own input, and rows of the answers to mixtures."""
-        raw = self.encoding.raw
-        have = sorted({task for slot in self.slots if (task := raw[slot]) is not None})
-        mixed = [row for row, slot in enumerate(self.slots) if raw[slot] is None]
-        return np.array(have, dtype=int), np.array(mixed, dtype=int)
-
-    def _contradicted_nan(self, have: np.ndarray, mixed: np.ndarray) -> np.ndarray:
-        """Where (K, B) the answer to a raw input has NaN, but one to a mixture in its cell is finite.
-
-        Such an answer is wrong. If that is so in more than a tenth of the groups, all NaN of that
-        worker are. Infinity alone may be right (a log-probability) where its mixtures' are finite.
-        """
-        nan = np.zeros_like(self.direct.exact)
-        values, mixtures = self.direct.values[have], self.stacked[mixed]
-        if not len(mixed) or values.dtype.kind not in "fc":
-            return nan
-        nan[have] = np.isnan(values).any(axis=tuple(range(2, values.ndim)))
-        if nan.any():
-            homes = self.encoding.decoder.solver.geometry.cells.home[np.array(self.slots)[mixed]]
-            contradicting = np.zeros_like(nan)
-            row, group = np.nonzero(finite(mixtures))
-            contradicting[homes[row, group], group] = True
-            often = (nan & contradicting).mean(axis=1, keepdims=True) > _FREQUENT
-            nan &= contradicting | often
-        return nan
-
-    def _observations(
-        self, have: np.ndarray, mixed: np.ndarray, undisputed: np.ndarray
-    ) -> tuple[Heard, np.ndarray]:
-        """Observations for the regression, and which answers to mixtures are rejected as not finite."""
-        raw, mixtures = self.direct.values[have], self.stacked[mixed]
-        broken = ~finite(mixtures)
-        rejected = reject_frequent(broken) if len(mixed) else broken
-        # The input of task k sits in slot k, whichever copy of it was answered.
-        slots = np.concatenate([have, np.array(self.slots, dtype=int)[mixed]])
-        used = np.concatenate([undisputed[have] & finite(raw), ~(rejected | broken)])
-        observed = Heard(slots, np.concatenate([raw, mixtures]), used)
-        if self.encoding.decoder.solver.known is not None:
-            self.encoding.decoder.solver.known.check_answers(observed.columns)
-        return observed, rejected
-
-    def _fit(self, observed: Heard, wanted: np.ndarray, prior: Prior | None = None) -> Fit:
-        # A disputed answer is still a value for its own task.
-        lost = wanted & ~observed.used.any(axis=0) & np.isinf(np.asarray(self.direct.stderr))
-        if lost.any():
+        has, tied, exact = self._standing(wrong, contested, vote.exact)
+        values = vote.values
+        stderr = np.where(exact, 0.0, np.where(tied, np.asarray(vote.stderr), np.inf))
+        needed = ~has | tied
+        found = None
+        if not exact.all():
+            found = self._estimated(single & ~wrong, needed)
+        if found is None and not has.all():
             raise NotEnoughAnswers(
-                f"in {lost.any(axis=0).sum()} of {lost.shape[1]} groups all {len(self.slots)} "
-                "answers were left out because their answers are not finite or contradict each "
-                f"other, so nothing can stand in for {lost.sum()} lost ones",
+                f"all {len(self._slots)} answers were left out because they are not finite or contradict each other, so "
+                f"nothing can stand in for {int((~has).sum())} lost ones",
                 WAIT,
             )
-        tasks = np.flatnonzero(wanted.any(axis=1))
-        judge = prior is None and self.stacked.dtype.kind in "fc"
-        outputs = int(np.prod(self.stacked.shape[2:], dtype=int))
-        fit = self.encoding.decoder.fit(observed, tasks, outputs, prior, judge=judge)
-        self.encoding._learned[:] = [fit.prior]
-        return fit
+        if found is not None:
+            if values.dtype.kind not in "fc" and needed.any():
+                values = values.astype(np.float64)
+            stderr[~exact & ~needed] = found.left_out
+            # Copies that differ by less than an estimate is off are nearer to the answer than that.
+            enough = (single & ~wrong).sum() >= _ENOUGH or self._encoding.known is not None
+            better = needed & (~has | (enough & (found.stderr < stderr)))
+            values[better] = _like(found.values[better], values)
+            stderr[better] = found.stderr[better]
+        stderr = np.where(exact, 0.0, np.maximum(stderr, _rounding(values)))
+        rejected = {*vote.rejected, *self._slots[wrong.any(axis=1)].tolist()}
+        return Estimate(values, exact, stderr, tuple(sorted(rejected)))
 
-    def _confirmed_by_copies(self) -> np.ndarray:
-        """Where (K, B) two copies or more form a majority, which outweighs any residual."""
-        agreed = np.zeros(self.direct.exact.shape, dtype=bool)
-        if not self.encoding.copying:
-            return agreed
-        tasks = [self.encoding.raw[slot] for slot in self.slots]
-        for task in {t for t in tasks if t is not None and tasks.count(t) > 1}:
-            rows = [row for row, other in enumerate(tasks) if other == task]
-            agreed[task] = compare(self.stacked[rows]).votes > 1
-        agreed &= self.direct.exact
-        return agreed
+    @property
+    def _mixed(self) -> np.ndarray:
+        """(F,) bool: answers to mixtures."""
+        return np.array([self._encoding.raw[slot] is None for slot in self._slots])
 
-    def _values(self, estimates: bool) -> np.ndarray:
-        values = self.direct.values
-        if estimates and values.dtype.kind not in "fc":
-            return values.astype(np.float64)
-        return values.copy()
+    def _broken(self) -> np.ndarray:
+        """Answers (F, B) that are not finite and rejected.
 
-    def _fill(
-        self,
-        values: np.ndarray,
-        stderr: np.ndarray,
-        fit: Fit,
-        where: np.ndarray,
-        *,
-        only_smaller: bool = False,
-    ) -> None:
-        """Write estimates; with ``only_smaller`` only where their standard error is below the present one."""
-        shape = values.shape[2:]
-        for row, task in enumerate(fit.tasks):
-            stated = fit.stderr[row] * self.encoding.calibration
-            groups = where[task] & (stated < stderr[task]) if only_smaller else where[task]
-            if groups.any():
-                found = fit.values[row, groups]
-                if values.dtype.kind == "c":
-                    found = np.ascontiguousarray(found).view(np.complex128)
-                values[task, groups] = found.reshape(-1, *shape)
-                stderr[task, groups] = stated[groups]
+        Those to mixtures; and NaN for a raw input where a mixture in its cell has a finite answer. If that is so in
+        more than a tenth of the groups, all NaN of that worker are. Infinity alone may be right, as a log-probability,
+        where mixtures are finite.
+        """
+        mixed = self._mixed
+        broken = reject_frequent(~self._finite & mixed[:, None])
+        if not mixed.any() or self._finite[~mixed].all():
+            return broken
+        homes = self._encoding.cells.home[self._slots[mixed]]
+        contradicting = np.zeros((self._encoding.tasks, homes.shape[1]), dtype=bool)
+        row, group = np.nonzero(self._finite[mixed])
+        contradicting[homes[row, group], group] = True
+        for task, rows in self._holders.items():
+            nan = np.isnan(self._flat[rows]).any(axis=2)
+            often = (nan & contradicting[task]).mean(axis=1, keepdims=True) > _FREQUENT
+            broken[rows] = nan & (contradicting[task] | often)
+        return broken
+
+    def _compared(self, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Answers (F, B) that stand for their payload, one for each; and those that differ from others for the same one."""
+        single, contested = usable.copy(), np.zeros_like(usable)
+        for rows in self._holders.values():
+            if len(rows) > 1:
+                count = usable[rows].sum(axis=0)
+                votes = compare(self._stacked[rows], ~usable[rows]).votes
+                split = (count > 1) & (votes < count)
+                contested[rows] = usable[rows] & split
+                first = np.cumsum(usable[rows], axis=0) == 1
+                single[rows] = usable[rows] & first & ~split
+        return single, contested
+
+    def _judgement(self, judged_ones: np.ndarray, contested: np.ndarray) -> Judgement:
+        if self._stacked.dtype.kind not in "fc" or not self._points.shape[2]:
+            return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
+        cells, slots = self._encoding.cells, self._slots
+        return judged(
+            self._points[slots],
+            self._flat,
+            judged_ones,
+            contested,
+            homes=cells.home[slots],
+            ranks=cells.place[slots],
+            rounding=float(np.finfo(self._stacked.dtype).eps),
+        )
+
+    def _wrong(
+        self, judgement: Judgement, single: np.ndarray, contested: np.ndarray, broken: np.ndarray
+    ) -> np.ndarray:
+        """Answers (F, B) that are rejected."""
+        wrong = judgement.wrong.copy()
+        for rows in self._holders.values():
+            if len(rows) > 1:  # no residual outweighs copies that agree
+                agreed = (self._finite[rows] & ~broken[rows]).sum(axis=0) > 1
+                wrong[rows] &= ~(single[rows] & agreed)
+        wrong |= wrong.mean(axis=1, keepdims=True) > _FREQUENT
+        wrong |= broken
+        sizes = judgement.sizes[~contested & ~np.isnan(judgement.sizes)]
+        if len(sizes) < _ENOUGH:
+            return wrong
+        usual = OFF * np.median(sizes)
+        for rows in self._holders.values():
+            split = contested[rows].any(axis=0)
+            if split.any():
+                split &= compare(self._stacked[rows], wrong[rows]).votes == 0
+                sizes = np.where(wrong[rows] | ~contested[rows], np.inf, judgement.sizes[rows])
+                least = np.nan_to_num(sizes, nan=np.inf).min(axis=0)
+                unlikely = (sizes > usual) & (sizes / _LIKELIER > least)
+                wrong[rows] |= contested[rows] & unlikely & split & (least <= usual)
+        return wrong
+
+    def _standing(
+        self, wrong: np.ndarray, contested: np.ndarray, voted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where (K, B) a task has an answer; where its copies differ and none is wrong for sure; and where it is exact."""
+        has, tied = np.zeros_like(voted), np.zeros_like(voted)
+        exact = voted.copy()
+        for task, rows in self._holders.items():
+            has[task] = (~wrong[rows]).any(axis=0)
+            split = contested[rows].any(axis=0)
+            if split.any():
+                every = compare(self._stacked[rows])
+                tied[task] = split & (compare(self._stacked[rows], wrong[rows]).votes == 0)
+                # A vote counts if those who were not rejected have won it.
+                won = (every.votes > 0) & (~every.outliers & ~wrong[rows]).any(axis=0)
+                exact[task] &= ~split | won
+        exact &= has & ~tied
+        if self._encoding.confirm > 1 and not self._encoding.copying:
+            exact[:] = False
+        return has, tied & has, exact
+
+    def _estimated(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
+        """Estimates of the tasks (K, B) that need one, from the answers (F, B) that are kept."""
+        points, answers = self._points[self._slots][kept], self._flat[kept]
+        if self._encoding.known is not None:
+            points, answers = self._encoding.known.joined(points, answers)
+        if not len(points):
+            return None
+        groups, outputs = kept.shape[1], answers.shape[1]
+        values = np.zeros((*needed.shape, outputs))
+        stderr = np.full(needed.shape, np.inf)
+        if len(points) == 1 or not outputs:
+            values[:] = answers[0]
+            return _Found(values, stderr, np.inf)
+        task, group = np.nonzero(needed)
+        wanted = self._points[: self._encoding.tasks].reshape(-1, points.shape[1])
+        wanted = wanted[task * groups + group] if len(task) else wanted[:1]
+        found = estimates(points, answers, wanted, thorough=False)
+        values[task, group] = found.values[: len(task)]
+        stderr[task, group] = _mean_square(found.stderr)[: len(task)]
+        return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ReplicaConflict:
-    """Copies of the same input that disagree, compared with the answers to other inputs."""
+class _Found:
+    """Estimates of K tasks in B groups."""
 
-    rejected: np.ndarray
-    """(R, B) bool: copies that are rejected."""
-    tasks: np.ndarray
-    """(T,): tasks with copies."""
-    apart: np.ndarray
-    """(T, B): widest difference between copies where the conflict stays undecided, 0 elsewhere.
-
-    Answers to other inputs then contradict a majority, or favour one of two copies, but not by much.
-    """
-    overruled: np.ndarray
-    """(T, B) bool: where they contradict by so much that the one remaining copy is taken."""
+    values: np.ndarray
+    """(K, B, q)."""
+    stderr: np.ndarray
+    """(K, B): root mean square over the outputs."""
+    left_out: float
+    """By how much answers are off from estimates without them, likewise."""
 
 
-def _replica_conflict(
-    decoder: Decoder, tasks: np.ndarray, copies: np.ndarray
-) -> _ReplicaConflict | None:
-    """Copies to reject where some disagree; None if no two do.
-
-    Parameters
-    ----------
-    decoder : Decoder
-    tasks : ndarray of int, shape (R,)
-        Task of each copy.
-    copies : ndarray, shape (R, B, *y)
-    """
-    if copies.dtype.kind not in "fc":
-        return None
-    have, held = np.unique(tasks, return_inverse=True)
-    values = np.empty((len(have), *copies.shape[1:]), copies.dtype)
-    out, tied = np.zeros((2, *copies.shape[:2]), dtype=bool)
-    for task in range(len(have)):
-        rows = np.flatnonzero(held == task)
-        vote = compare(copies[rows])
-        values[task] = vote.values
-        tied[rows] = (vote.votes == 0) & ~vote.outliers
-        out[rows] = vote.outliers
-    is_finite = finite(copies)
-    if not (tied | (out & is_finite)).any():
-        return None
-    mask = is_finite.reshape(*is_finite.shape, *(1,) * (copies.ndim - 2))
-    observed = Heard(have, values, finite(values))
-    unlikely, implausible = decoder.quarrels(observed, np.where(mask, copies, 0), held, out | tied)
-    # A majority is overruled only if it is implausible; of two copies the likelier one is taken.
-    excluded = np.where(tied, unlikely, implausible)
-    apart = np.zeros((len(have), copies.shape[1]))
-    overruled = np.zeros(apart.shape, dtype=bool)
-    for task in range(len(have)):
-        rows = np.flatnonzero(held == task)
-        left = tied[rows] & ~excluded[rows]
-        # If all copies of a tie are excluded, the regression decides.
-        excluded[rows] &= ~tied[rows] | left.any(axis=0)
-        decided = (excluded[rows] & tied[rows]).any(axis=0)
-        dissenting = out[rows] & is_finite[rows] & ~tied[rows].any(axis=0)
-        against = dissenting.any(axis=0) & (implausible[rows] | out[rows]).all(axis=0)
-        overruled[task] = against & (dissenting & ~implausible[rows]).any(axis=0)
-        overruled[task] |= decided & (unlikely[rows] == implausible[rows]).all(axis=0)
-        weakened = dissenting.any(axis=0) & (unlikely[rows] | out[rows]).all(axis=0)
-        undecided = (decided | against | weakened) & ~overruled[task]
-        if undecided.any():
-            apart[task, undecided] = _widest_difference(
-                copies[rows][:, undecided], is_finite[rows][:, undecided]
-            )
-    return _ReplicaConflict(
-        np.where(tied, excluded, excluded | (~is_finite & out)), have, apart, overruled
-    )
+def _mean_square(errors: np.ndarray) -> np.ndarray:
+    """Root mean square over the last axis, none of whose squares overflows."""
+    unit = np.maximum(errors.max(axis=-1, keepdims=True), np.finfo(float).tiny)
+    return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
 
 
-def _widest_difference(copies: np.ndarray, is_finite: np.ndarray) -> np.ndarray:
-    """The widest difference (B,) between finite copies (c, B, *y), root mean square."""
-    flat = copies.reshape(*copies.shape[:2], -1)
-    most = np.zeros(flat.shape[1:])
-    with np.errstate(over="ignore", invalid="ignore"):
-        for one in range(1, len(flat)):
-            for other in range(one):
-                both = (is_finite[one] & is_finite[other])[:, None]
-                most = np.maximum(most, np.where(both, np.abs(flat[one] - flat[other]), 0.0))
-        size = np.sqrt(np.mean(most**2, axis=1))
-    limit = np.finfo(np.float64)
-    widest: np.ndarray = np.clip(size, limit.tiny, limit.max)
-    return widest
+def _columns(array: np.ndarray) -> np.ndarray:
+    """An array (F, B, ...) as real columns, (F, B, q) float64."""
+    rows, groups = array.shape[:2]
+    return flat(array.reshape(rows * groups, -1)).reshape(rows, groups, -1)
 
 
-def _with_conflict(voted: Estimate, conflict: _ReplicaConflict) -> tuple[Estimate, np.ndarray]:
-    """The vote, not exact where copies are in conflict, and where (K, B) a majority is overruled."""
-    exact, stderr = voted.exact.copy(), np.array(voted.stderr)
-    apart, overruled = np.zeros_like(stderr), np.zeros_like(exact)
-    apart[conflict.tasks], overruled[conflict.tasks] = conflict.apart, conflict.overruled
-    overruled &= exact | np.isinf(stderr)  # several dissenters overrule only if they agree
-    exact &= ~overruled & (apart == 0.0)
-    stderr[overruled] = np.inf
-    stderr[apart > 0.0] = apart[apart > 0.0]
-    return Estimate(voted.values, exact, stderr, voted.rejected), overruled
+def _like(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Real columns (n, q) as values (n, *y)."""
+    if values.dtype.kind == "c":
+        columns = np.ascontiguousarray(columns).view(np.complex128)
+    return columns.reshape(-1, *values.shape[2:])
 
 
-def _representation_error(values: np.ndarray) -> np.ndarray:
+def _rounding(values: np.ndarray) -> np.ndarray:
     """Rounding (K, B) of a value in its dtype; no standard error is smaller."""
     kind = values.dtype if values.dtype.kind in "fc" else np.dtype(np.float64)
     size = np.abs(np.nan_to_num(values.reshape(*values.shape[:2], -1))).max(axis=2, initial=0)

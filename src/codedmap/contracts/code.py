@@ -17,7 +17,6 @@ __all__ = [
     "Code",
     "Encoding",
     "Estimate",
-    "Learning",
     "Placing",
     "Salvageable",
     "check_budget",
@@ -104,16 +103,6 @@ class Placing(Protocol):
     @property
     def places(self) -> np.ndarray:
         """The task at each place, (K, B) int."""
-        ...
-
-
-@runtime_checkable
-class Learning(Protocol):
-    """An encoding that learns from answers what its code can start from next time."""
-
-    @property
-    def learned(self) -> Any:
-        """What the last decoding has learned; None before the first."""
         ...
 
 

@@ -1,15 +1,7 @@
-"""Gaussian-process regression on many small groups, and what it tells of wrong answers.
-
-`cells` makes payloads, `geometry` measures distances between them, `process` and `regression` turn
-distances into estimates, `evidence` chooses a prior, `suspects` finds lies, and `decoding` does all
-of it a few groups at a time.
-"""
+"""Estimates of a function from its answers elsewhere, and which answers these contradict."""
 
 from .known import Known as Known
-from .process import Prior as Prior
 
-__all__ = ["Known", "Prior"]
+__all__ = ["Known"]
 
-for _public in (Known, Prior):
-    _public.__module__ = __name__
-del _public
+Known.__module__ = __name__

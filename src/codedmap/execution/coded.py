@@ -199,7 +199,6 @@ class CodedMap(MapJob):
             answered=answered,
             abandoned=tuple(s for s in slots if s not in work.present and s not in failed),
             failed=failed,
-            learned=work.learned,
             code=self._settings.code,
             plan=self._plan,
             hedges=live.scheduler.hedges,
@@ -270,7 +269,6 @@ class _CodedWork(Work):
         """Slots that have answered, in any chunk."""
         self.slot_failures: dict[int, BaseException] = {}
         """The first error of each slot."""
-        self.learned: Any = None
         self.own: Mapping[int, int] = {}
         self._chunks: dict[int, _Chunk] = {}
         self._whole = False
@@ -486,7 +484,6 @@ class _CodedWork(Work):
         """Put what a chunk came to where the job's rows are; whether rows failed."""
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
-        self.learned = chunk.encoded.learned
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..coding.groups import cut, joined
 from ..contracts.answers import Answers, Sheet, all_finite, matrix
-from ..contracts.code import Arranging, Code, Estimate, Learning, Placing, Salvageable
+from ..contracts.code import Arranging, Code, Estimate, Placing, Salvageable
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, NotEnoughAnswers
@@ -157,11 +157,6 @@ class EncodedRows:
     def forget(self) -> None:
         """The arrays of the last estimate are the caller's now, who may write into them."""
         self._estimate = None
-
-    @property
-    def learned(self) -> Any:
-        """What the code has learned from the answers."""
-        return self._encoding.learned if isinstance(self._encoding, Learning) else None
 
     @property
     def rejected_workers(self) -> set[int]:

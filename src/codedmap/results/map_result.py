@@ -53,8 +53,6 @@ class MapResult:
     `Outcome.WAITING` they still run."""
     failed: Mapping[int, BaseException] = field(default_factory=dict)
     """With a code: why there is no answer, by slot."""
-    learned: Any = None
-    """What the code learned from the answers, for its own ``fitted``; None for most codes."""
     code: Code | None = None
     """The code that was used."""
     plan: Plan | None = None

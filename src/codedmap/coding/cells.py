@@ -23,6 +23,8 @@ class Cells:
     """(N, B) int: the task it is mixed with."""
     weight: np.ndarray
     """(N, B) float; 0 where the payload is the home's own input."""
+    place: np.ndarray
+    """(N, B) int: where the home comes on the path."""
 
     @property
     def raw(self) -> tuple[int | None, ...]:
@@ -50,17 +52,6 @@ class Cells:
             out[n] = home
         return out
 
-    def mixing(self, slots: np.ndarray, groups: slice) -> np.ndarray:
-        """The weights as dense matrices (groups, slots, K) of some slots and groups."""
-        home, neighbour = self.home[slots, groups].T, self.neighbour[slots, groups].T
-        weight = self.weight[slots, groups].T
-        tasks = int(self.home.max()) + 1
-        dense = np.zeros((*home.shape, tasks))
-        group, slot = np.ogrid[: home.shape[0], : home.shape[1]]
-        dense[group, slot, home] = 1.0 - weight
-        dense[group, slot, neighbour] += weight
-        return dense
-
 
 def cells_along(orders: np.ndarray, workers: int, spread: float) -> Cells:
     """Payloads in the cells of tasks that follow each other along a path.
@@ -85,18 +76,18 @@ def cells_along(orders: np.ndarray, workers: int, spread: float) -> Cells:
     each, extra = divmod(workers, tasks)
     if spread == 0.0 or tasks == 1:
         home = np.broadcast_to((np.arange(workers) % tasks)[:, None], (workers, groups))
-        return Cells(home, home, np.zeros((workers, groups)))
+        return Cells(home, home, np.zeros((workers, groups)), home)
     fuller = ((np.arange(extra) + 0.5) * tasks / max(1, extra)).astype(int)
     count = np.full(tasks, each)
     count[fuller] += 1
     step, share = _steps(count, spread)
-    place = np.concatenate(
-        [np.tile(rank.T, (each, 1)), np.broadcast_to(fuller[:, None], (extra, groups))]
-    )
+    # Which workers share a cell changes from group to group, so that two wrong ones are not always together.
+    turned = [(rank.T + turn * np.arange(groups)) % tasks for turn in range(each)]
+    place = np.concatenate([*turned, np.broadcast_to(fuller[:, None], (extra, groups))])
     turn = np.concatenate([np.repeat(np.arange(each), tasks), np.full(extra, each)])[:, None]
     every = np.arange(groups)
     neighbour = orders[every, place + step[place, turn]]
-    return Cells(orders[every, place], neighbour, share[place, turn])
+    return Cells(orders[every, place], neighbour, share[place, turn], place)
 
 
 def _steps(count: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,174 @@
+"""Which answers lie where the others do not predict them, and which of these are evidence enough to reject.
+
+A symmetric matrix P, the inverse covariance of correct answers up to a factor, says how well the others predict each
+answer: it is off by (Py)_i / P_ii, with a standard deviation of √(1 / P_ii) up to the same factor (Dubrule 1983,
+Mathematical Geology 15). Several answers are left out together with the inverse of their block of P.
+
+The answer that is furthest off is set aside, then the next. That is a search, and no verdict: functions have heavy
+tails. Evidence is of two kinds. A worker is off in more of its groups than chance allows, where answers of the other
+workers say how often an answer is off by how much. Or some answers are further off than any other by a factor that
+the tail of the others does not explain.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import bdtrc, gammaincc
+
+__all__ = ["OFF", "far_off", "relative_sizes", "residuals", "set_aside", "wrong_workers"]
+
+OFF = 4.0
+"""Times the median size from which an answer is set aside."""
+_MOST = 3  # one in so many answers may be set aside
+_WORKERS = 4  # one in so many workers, and of the single answers, may be rejected
+_GROUPS = 3  # a worker is judged by so many groups, or more
+_SHARES = (0.3, 0.1, 0.03, 0.01)  # of the others' answers that are further off
+_FEWEST = 3.0  # answers of the others in such a share
+_SUSPECT = 1e-2  # chance from which a worker does not say what is usual
+_TAIL = 10  # one in so many answers is in the tail
+_IN_TAIL = 5  # or so many, where answers are few
+_ROUNDING = 1e-12  # of the largest precision: the others do not determine an answer
+
+
+def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Which answers (n,) bool are left after those that are far off are set aside one by one.
+
+    Parameters
+    ----------
+    precision : ndarray, shape (n, n)
+    answers : ndarray, shape (n, q)
+    kept : ndarray, shape (n,) bool
+        Others are set aside from the start.
+    """
+    precision, left = precision.copy(), precision @ answers
+    kept = kept.copy()
+    for answer in np.flatnonzero(~kept):
+        _leave_out(precision, left, int(answer))
+    for _ in range(len(answers) // _MOST - int((~kept).sum())):
+        sizes = relative_sizes(_standardised(precision, left), kept)
+        sizes[~kept] = 0.0
+        worst = int(sizes.argmax())
+        if not sizes[worst] > OFF * np.median(sizes[kept]):
+            break
+        _leave_out(precision, left, worst)
+        kept[worst] = False
+    return kept
+
+
+def residuals(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Standardised residuals (n, q): of those kept by the others kept, of the others by all those kept."""
+    found, out = np.zeros_like(answers), ~kept
+    within = precision[np.ix_(kept, kept)]
+    if out.any():
+        spread = np.linalg.inv(precision[np.ix_(out, out)])
+        off = spread @ (precision[out] @ answers)
+        found[out] = off / np.sqrt(np.maximum(np.diag(spread), 1e-300))[:, None]
+        cross = precision[np.ix_(kept, out)]
+        within = within - cross @ spread @ cross.T
+    found[kept] = _standardised(within, within @ answers[kept])
+    return found
+
+
+def relative_sizes(found: np.ndarray, kept: np.ndarray, least: float = 1e-12) -> np.ndarray:
+    """Sizes (n,) of residuals (n, q): root mean square over the outputs, each in units of what is usual of those kept.
+
+    The median, unless most are nearly 0, but at least ``least``.
+    """
+    size = np.abs(found[kept])
+    units = np.maximum(np.median(size, axis=0), 0.1 * np.quantile(size, 0.9, axis=0))
+    return np.asarray(np.sqrt(((found / np.maximum(units, least)) ** 2).mean(axis=1)))
+
+
+def wrong_workers(sizes: np.ndarray, chance: float) -> np.ndarray:
+    """Workers (F,) bool that are off in more of their groups than chance allows.
+
+    How far off correct answers are is taken from the other workers, without those that are off the most. Nothing is
+    assumed of how it is distributed.
+
+    Parameters
+    ----------
+    sizes : ndarray, shape (F, B)
+        Of the residuals; NaN where there is no answer.
+    chance : float
+        Of finding one where all answers are correct.
+    """
+    judged = np.flatnonzero((~np.isnan(sizes)).sum(axis=1) >= _GROUPS)
+    found = np.zeros(len(sizes), dtype=bool)
+    if len(judged) < _WORKERS:
+        return found
+    order = judged[np.argsort(-np.nanmean(np.log(np.maximum(sizes[judged], 1e-12)), axis=1))]
+    most = len(judged) // _WORKERS
+    suspects = order[: _leading(order[:most], order[most:], sizes, _SUSPECT)]
+    # The others of those that are off the most belong to what is usual.
+    found[suspects[: _leading(suspects, np.setdiff1d(order, suspects), sizes, chance)]] = True
+    return found
+
+
+def _leading(workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, chance: float) -> int:
+    """How many of some workers, the worst first, are off in more groups than others let expect."""
+    usual = sizes[others]
+    usual = usual[~np.isnan(usual)]
+    shares = [share for share in _SHARES if share * len(usual) >= _FEWEST]
+    for count, worker in enumerate(workers):
+        own = sizes[worker][~np.isnan(sizes[worker])]
+        beyond = [int((own > np.quantile(usual, 1.0 - share)).sum()) for share in shares]
+        by_chance = [
+            float(bdtrc(k - 1, len(own), share)) if k else 1.0
+            for k, share in zip(beyond, shares, strict=True)
+        ]
+        if min(by_chance, default=1.0) * len(shares) * (len(workers) + len(others)) >= chance:
+            return count
+    return len(workers)
+
+
+def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
+    """Answers (F, B) bool so much further off than all others that the tail of these does not explain it.
+
+    Beyond the largest of the others logarithms of sizes fall exponentially, by Hill's index, if sizes fall by a power.
+
+    Parameters
+    ----------
+    sizes : ndarray, shape (F, B)
+        NaN where there is no answer.
+    chance : float
+        Of finding any where all answers are correct.
+    times : float
+        Further off than all others their geometric mean is at least, and each by the root of that.
+    """
+    ranked = np.sort(sizes[~np.isnan(sizes)])[::-1]
+    for count in range(len(ranked) // _WORKERS, 0, -1):
+        some, rest = ranked[:count], ranked[count:]
+        if some[-1] > rest[0] * math.sqrt(times):
+            beyond = np.log(some / max(rest[0], 1e-300))
+            explained = gammaincc(count, beyond.sum() / _tail_index(rest))
+            if beyond.mean() >= math.log(times) and explained < chance:
+                return np.asarray(sizes >= some[-1])
+    return np.zeros(sizes.shape, dtype=bool)
+
+
+def _tail_index(ranked: np.ndarray) -> float:
+    """Of a distribution whose tail falls by a power: one over that (Hill 1975), from a sample in descending order."""
+    count = max(_IN_TAIL, len(ranked) // _TAIL)
+    if len(ranked) <= count or not ranked[count] > 0.0:
+        return math.inf
+    index = float(np.log(ranked[:count] / ranked[count]).mean())
+    return index * (1.0 + 1.0 / math.sqrt(count))
+
+
+def _standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:
+    diagonal = np.diag(precision)
+    least = max(_ROUNDING * float(diagonal.max(initial=0.0)), 1e-300)
+    return np.asarray(left / np.sqrt(np.maximum(diagonal, least))[:, None])
+
+
+def _leave_out(precision: np.ndarray, left: np.ndarray, answer: int) -> None:
+    """Make a precision, and its product with the answers, those of the other answers."""
+    pivot = precision[answer, answer]
+    if not pivot > 0.0:
+        return
+    share = precision[:, answer] / pivot
+    left -= np.outer(share, left[answer])
+    precision -= np.outer(share, precision[answer])
+    precision[answer] = precision[:, answer] = left[answer] = 0.0

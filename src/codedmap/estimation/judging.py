@@ -1,0 +1,258 @@
+"""Which answers of a code are wrong, by what a Gaussian process expects of each from all others.
+
+The process is of the kind that estimates are made with, chosen by some of the answers. Wrong ones make a function look
+rougher than it is, so it is chosen anew without those that were set aside, a few times. What is evidence enough does
+not depend on how well the process fits: see `detection.residuals`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ..detection.replicas import compare
+from ..detection.residuals import (
+    OFF,
+    far_off,
+    relative_sizes,
+    residuals,
+    set_aside,
+    wrong_workers,
+)
+from ..detection.sketches import CLOSER, sketched
+from .gaussian import Kernel, likeliest
+from .space import Space
+
+__all__ = ["Judgement", "judged"]
+
+_TOGETHER = 300  # answers that predict each other, of neighbouring groups
+_SAMPLE = 150  # by which a process is chosen
+_STEPS = 20  # of the search for it
+_ROUNDS = 3  # in which it is chosen
+_FEWEST = 6  # answers that can be judged
+_EACH = 5  # answers for each dimension from which it has a length scale of its own
+_CHANCE, _SINGLE = 1e-4, 1e-3  # of rejecting a correct worker, and a correct answer
+_HINT = 0.1  # of either, from which to look closer
+_FURTHER = 15.0  # times further off than all others single answers are that are rejected
+_GROUPS = 3  # by which a worker is judged
+_CELL = 3  # answers of a cell, of which one or two may be rejected
+_QUIETEST = 1e-8  # noise with which equal payloads may have answers that differ by rounding
+_CUT = 4.0  # deviations beyond which answers tell nothing of the process at first
+_LARGE = 1e4  # deviations beyond which the squares of an answer lose the digits of others
+_LEVELS = 8  # values that an output has for which answers can be expected
+_MOSTLY = 0.8  # share of answers with one value from which another one is an event
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What the answers of F slots to B groups say of each other."""
+
+    wrong: np.ndarray
+    """(F, B) bool: rejected."""
+    sizes: np.ndarray
+    """(F, B): how far an answer is off from what others predict, in units of what is usual; NaN if not judged."""
+
+
+def judged(
+    payloads: np.ndarray,
+    answers: np.ndarray,
+    usable: np.ndarray,
+    contested: np.ndarray,
+    *,
+    homes: np.ndarray,
+    ranks: np.ndarray,
+    rounding: float,
+) -> Judgement:
+    """Judge answers by each other.
+
+    Parameters
+    ----------
+    payloads : ndarray, shape (F, B, d)
+    answers : ndarray, shape (F, B, q)
+        Real floating point.
+    usable, contested : ndarray, shape (F, B) bool
+        Finite answers; and those that others to the same task contradict, which say nothing of others.
+    homes : ndarray, shape (F, B) int
+        In whose cell a payload is.
+    ranks : ndarray, shape (F, B)
+        Orders the payloads of a group so that those near to each other are alike.
+    rounding : float
+        Of the answers, as a share of them.
+    """
+    sizes = np.full(usable.shape, np.nan)
+    slots, groups = usable.shape
+    usable, outvoted = _compared(payloads, answers, usable, contested)
+    none = Judgement(outvoted, sizes)
+    order = np.lexsort((ranks.ravel(), np.tile(np.arange(groups), slots)))
+    order = order[usable.ravel()[order]]
+    kept = ~contested.ravel()[order]
+    if kept.sum() < _FEWEST:
+        return none
+    flat = answers.reshape(slots * groups, -1)[order]
+    flat = flat[:, _varied(flat)]
+    if not flat.shape[1]:
+        return none
+    inputs = payloads.reshape(slots * groups, -1)[order]
+    points, flat = Space.of(inputs).seen(inputs), sketched(flat[:, None], CLOSER)[:, 0]
+    with threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
+        known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
+        kernel: Kernel | None = None
+        for last in (False,) * (_ROUNDS - 1) + (True,):
+            kernel = known.kernel(kept, kernel)
+            before = kept
+            kept, sizes.ravel()[order] = known.judged(kernel, ~contested.ravel()[order])
+            if last or (before == kept).all():
+                break
+            # In few groups wrong answers may hide each other at first, and a closer look takes little time.
+            hint = groups < _GROUPS or wrong_workers(sizes, _HINT).any()
+            if not (hint or far_off(sizes, _HINT, 1.0).any()):
+                return none
+        wrong = usable & wrong_workers(sizes, _CHANCE)[:, None]
+        if wrong.any():  # they may have made correct answers near theirs look wrong
+            right = ~(wrong | contested).ravel()[order]
+            kept, sizes.ravel()[order] = known.judged(known.kernel(kept & right, kernel), right)
+        off = usable.copy()
+        off.ravel()[order] = ~kept
+        alone = _alone(homes, usable, off)
+        wrong |= far_off(np.where(wrong | alone, np.nan, sizes), _SINGLE, _FURTHER) | outvoted
+    return Judgement(wrong, sizes)
+
+
+def _compared(
+    payloads: np.ndarray, answers: np.ndarray, usable: np.ndarray, contested: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answers (F, B) bool without those that repeat another one to an equal payload, and those that a majority outvotes."""
+    single, outvoted = usable.copy(), np.zeros_like(usable)
+    alike: dict[bytes, list[tuple[int, int]]] = {}
+    for slot, group in np.argwhere(usable & ~contested).tolist():
+        alike.setdefault(payloads[slot, group].tobytes(), []).append((slot, group))
+    for places in alike.values():
+        if len(places) > 1:
+            at = tuple(np.array(places).T)
+            vote = compare(answers[at][:, None])
+            if vote.votes[0]:
+                wrong = vote.outliers[:, 0]
+                outvoted[at] = wrong
+                single[at] = np.arange(len(wrong)) == np.flatnonzero(~wrong)[0]
+    return single, outvoted
+
+
+def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """Answers (F, B) bool that are off, but that none nearby contradicts for sure.
+
+    Where all answers of a cell are off, the function is another there. Of two, either may be wrong.
+    """
+    found = np.zeros_like(off)
+    for home in range(homes.max() + 1):
+        here = (homes == home) & usable
+        count, right = here.sum(axis=0), (here & ~off).sum(axis=0)
+        found |= here & off & ((count < _CELL) | (right == 0))
+    return found
+
+
+class _Answers:
+    """Answers (n, q) at points (n, r), so ordered that neighbours can predict each other, and their groups (n,)."""
+
+    def __init__(
+        self, points: np.ndarray, answers: np.ndarray, groups: np.ndarray, least: float
+    ) -> None:
+        self._points, self._answers, self._least = points, answers, least
+        self._blocks = _blocks(groups)
+        rng = np.random.default_rng(0)
+        whole = len(points) <= _SAMPLE * (groups.max() + 1)
+        turn = rng.permutation(groups.max() + 1)[groups] if whole else rng.permutation(len(points))
+        self._sample = np.argsort(turn, kind="stable")[:_SAMPLE]
+
+    def kernel(self, kept: np.ndarray, before: Kernel | None) -> Kernel:
+        """The process that the answers kept make likeliest, near to one before."""
+        some = self._sample[kept[self._sample]]
+        if len(some) < _FEWEST:
+            some = self._sample
+        points, answers = self._points[some], self._answers[some]
+        if before is None:
+            answers = np.clip(answers, -_CUT, _CUT)
+            dimensions = points.shape[1]
+            scales = np.full(dimensions, 0.5 / math.sqrt(dimensions or 1))
+            before = Kernel(scales, 1e-2, "matern52", linear=False)
+        deviation = answers.std(axis=0)
+        answers = (answers - answers.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
+        return likeliest(
+            points, answers, [before], smoothness="matern52", linear=False, steps=_STEPS,
+            tied=len(points) < _EACH * points.shape[1],
+        )  # fmt: skip
+
+    def judged(self, kernel: Kernel, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which answers (n,) bool are expected, and how far each is off, (n,); ``begin`` are those that may be."""
+        precisions = [_precision(self._points[block], kernel) for block in self._blocks]
+        kept = np.concatenate(
+            [
+                set_aside(precision, self._answers[block], begin[block])
+                for precision, block in zip(precisions, self._blocks, strict=True)
+            ]
+        )
+        sizes = self._sizes(precisions, kept)
+        # Correct answers may have been set aside before wrong ones.
+        kept = begin & (sizes <= OFF * np.median(sizes[kept]))
+        for block in self._blocks:
+            nearest = np.argsort(np.where(begin[block], sizes[block], np.inf))
+            kept[block][nearest[: -(-2 * int(begin[block].sum()) // 3)]] = True
+        return kept, self._sizes(precisions, kept)
+
+    def _sizes(self, precisions: list[np.ndarray], kept: np.ndarray) -> np.ndarray:
+        found = np.concatenate(
+            [
+                residuals(precision, self._answers[block], kept[block])
+                for precision, block in zip(precisions, self._blocks, strict=True)
+            ]
+        )
+        sharp = np.median(np.concatenate([np.sqrt(np.diag(one)) for one in precisions]))
+        return relative_sizes(found, kept, self._least * float(sharp))
+
+
+def _blocks(groups: np.ndarray) -> list[slice]:
+    """Runs of answers of whole groups, as many as fit; or parts of a group that does not."""
+    ends = np.append(np.flatnonzero(np.diff(groups)) + 1, len(groups))
+    blocks, begin, before = [], 0, 0
+    for end in ends.tolist():
+        if end - begin > _TOGETHER and before > begin:
+            blocks.append(slice(begin, before))
+            begin = before
+        before = end
+    blocks.append(slice(begin, len(groups)))
+    parts = []
+    for block in blocks:
+        cuts = np.linspace(block.start, block.stop, -(-(block.stop - block.start) // _TOGETHER) + 1)
+        parts += [slice(int(a), int(b)) for a, b in pairwise(cuts)]
+    return parts
+
+
+def _precision(points: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """The inverse covariance of answers at points, up to s², whose mean is not known."""
+    covariance = kernel.correlations(points)
+    covariance[np.diag_indices(len(points))] += max(kernel.noise, _QUIETEST)
+    inverse = np.linalg.inv(covariance)
+    ones = inverse.sum(axis=1)
+    inverse -= np.outer(ones, ones / ones.sum())
+    return np.asarray(inverse)
+
+
+def _scaled(answers: np.ndarray) -> np.ndarray:
+    """Answers (n, q) in deviations that a minority of wrong ones does not change, and none too large."""
+    off = answers - np.median(answers, axis=0)
+    size = np.abs(off)
+    unit = np.maximum(1.4826 * np.median(size, axis=0), 0.1 * np.quantile(size, 0.9, axis=0))
+    unit = np.where(unit > 0.0, unit, np.maximum(size.max(axis=0), np.finfo(float).tiny))
+    return np.asarray(np.clip(np.nan_to_num(off / unit, nan=_LARGE), -_LARGE, _LARGE))
+
+
+def _varied(answers: np.ndarray) -> np.ndarray:
+    """Outputs (q,) bool of answers (n, q) that take many values, none of them mostly: others are labels, or rare events."""
+    ranked = np.sort(answers, axis=0)
+    changes = (ranked[1:] != ranked[:-1]).sum(axis=0)
+    apart = max(1, int(_MOSTLY * len(ranked)))
+    mostly = (ranked[apart:] == ranked[:-apart]).any(axis=0)
+    return np.asarray((changes >= _LEVELS) & ~mostly)
