@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import report, surrogates, times
+from . import mixtures, report, surrogates, times
 from .data import MissingData
 from .harness import check, run, store
 from .registry import EXPERIMENTS
@@ -18,16 +18,18 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def run_named() -> int:
     """Run the experiments named on the command line; return 2 if a data set is missing."""
+    # These have options of their own, and their cells depend on the estimator, so that none is kept.
     if sys.argv[1:2] == ["surrogates"]:
-        # It has options of its own, and its cells depend on the estimator, so that none is kept.
         return surrogates.main(sys.argv[2:])
+    if sys.argv[1:2] == ["mixtures"]:
+        return mixtures.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m experiments", description="Write tables and figures to results/."
     )
     parser.add_argument(
         "names", nargs="+", metavar="NAME",
         help=f"{', '.join(EXPERIMENTS)}; all; or report: figures and page again, from the tables; "
-        "surrogates has options of its own: surrogates --help",
+        "surrogates and mixtures have options of their own: surrogates --help",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="small settings; data from pip packages only"

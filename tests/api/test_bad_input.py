@@ -266,14 +266,6 @@ def test_a_code_of_more_workers_or_tasks_than_memory_holds(make):
             "distances between 2000 tasks.*64 MB.*fewer tasks",
         ),
         (
-            lambda: (
-                cm.KernelCode(1_000, 1_000, 0)
-                .encode(np.zeros((1_000, 1, 1)))
-                .decode({n: np.ones((1, 1)) for n in range(1, 1_000)})
-            ),
-            "covariances of 999 answers and 1000 tasks.*47.9 MB.*fewer",
-        ),
-        (
             lambda: cm.Replication(2, 4_000).encode(np.zeros((2, 10, 200))),
             "4000 payloads of 10 rows each take 64 MB.*fewer",
         ),

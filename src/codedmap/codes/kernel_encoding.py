@@ -138,7 +138,7 @@ class _Decoding:
             found = self._estimated(single & ~wrong, needed)
         if found is None and not has.all():
             raise NotEnoughAnswers(
-                f"all {len(self._slots)} answers were left out because they are not finite or contradict each other, so "
+                f"all {len(self._slots)} answers were left out because their answers are not finite or contradict each other, so "
                 f"nothing can stand in for {int((~has).sum())} lost ones",
                 WAIT,
             )

@@ -111,6 +111,8 @@ def _leading(workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, chance:
     usual = sizes[others]
     usual = usual[~np.isnan(usual)]
     shares = [share for share in _SHARES if share * len(usual) >= _FEWEST]
+    if not shares:
+        return 0
     for count, worker in enumerate(workers):
         own = sizes[worker][~np.isnan(sizes[worker])]
         beyond = [int((own > np.quantile(usual, 1.0 - share)).sum()) for share in shares]
@@ -118,7 +120,7 @@ def _leading(workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, chance:
             float(bdtrc(k - 1, len(own), share)) if k else 1.0
             for k, share in zip(beyond, shares, strict=True)
         ]
-        if min(by_chance, default=1.0) * len(shares) * (len(workers) + len(others)) >= chance:
+        if min(by_chance) * len(shares) * (len(workers) + len(others)) >= chance:
             return count
     return len(workers)
 
