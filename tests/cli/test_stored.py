@@ -294,6 +294,8 @@ def test_a_run_that_was_ended_resumes(folder, number):
     Path("hang").touch()
     with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
+        # What was answered before is not yet on disk for sure.
+        wait_until(lambda: Path("out.npy.journal").read_text().count('"rows":[[') == 2)
         if number in (signal.SIGHUP, signal.SIGINT):
             os.killpg(run.pid, number)  # as a terminal does
         else:
