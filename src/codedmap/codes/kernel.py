@@ -48,8 +48,7 @@ class KernelCode:
     Notes
     -----
     Adaptive: a process is chosen by the answers of all groups that are decoded together. Regression: Rasmussen and
-    Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5. Which answers are rejected:
-    `codedmap.detection.residuals`.
+    Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5.
     """
 
     tasks: int
