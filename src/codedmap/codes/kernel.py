@@ -25,11 +25,12 @@ class KernelCode:
     Three ideas. The tasks of a group are put along a short path, so that those that follow each
     other are alike. Every task has its own cell on the path: worker k < K computes task k itself,
     the others mixtures of a task with one of its two neighbours. And the decoder works in the space
-    of the inputs: Gaussian-process regression on all answers, whose distances follow from the
-    inputs' Gram matrix. A task whose own input was answered is passed through as it is; the others
-    are estimated, and the posterior variance is their standard error.
+    of the inputs. A task whose own input was answered is passed through as it is; the others are
+    estimated from all answers by Gaussian-process regression, with standard errors that are
+    calibrated by answers left out.
 
-    It decodes from one answer on. Answers that all other answers contradict are rejected.
+    It decodes from one answer on. Answers that the others contradict are rejected, if the evidence is
+    strong; a raw answer that none nearby contradicts is believed.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class KernelCode:
     spread : float
         Between 0 and 1: how far the mixtures of a cell reach towards its neighbours. 0 makes copies,
         and takes inputs of any dtype; 1 fills the path evenly. Mixtures never leave the segment
-        between two inputs. Small for rough functions, larger for smooth ones; `plan` measures it.
+        between two inputs. Small for rough functions, larger for smooth ones.
     known : tuple of array-like, or Known, optional
         Inputs (M, *x) and the answers (M, *y) to them that are known beforehand; rows are estimated from these too.
     confirm : int

