@@ -279,6 +279,28 @@ def test_nothing_and_salvage():
     assert np.isinf(estimate.stderr[[0, 2, 3]]).all()
 
 
+@pytest.mark.parametrize("confirm", [1, 2])
+def test_a_judgement_differs_from_a_decoding_in_lost_tasks_only(confirm):
+    code = cm.KernelCode(6, 15, 5, 0.3, confirm=confirm)
+    _, encoding = case(code, 4)
+    answers = some(encoding, range(2, 15)) | {4: np.full((4, 3), 50.0)}
+    judged, decoded = encoding.judge(answers), encoding.decode(answers)
+    assert judged.rejected == decoded.rejected == (4,)
+    assert (judged.exact == decoded.exact).all()
+    if confirm > 1:  # then raw answers are estimates too, and their error comes from a regression
+        assert (judged.stderr == decoded.stderr).all()
+        return
+    assert decoded.exact.any()
+    lost = ~decoded.exact
+    assert (judged.values[~lost] == decoded.values[~lost]).all()
+    kept = np.concatenate([answer for slot, answer in answers.items() if slot != 4])
+    np.testing.assert_allclose(
+        judged.values[lost], np.broadcast_to(kept.mean(axis=0), (lost.sum(), 3))
+    )
+    spread = np.sqrt(kept.var(axis=0, ddof=1).mean())
+    np.testing.assert_allclose(judged.stderr[lost], spread)
+
+
 def test_answers_that_are_exact_come_back_to_the_last_bit():
     code = cm.KernelCode(6, 15, 3)
     _, encoding = case(code, 4, dtype=np.float32)

@@ -28,6 +28,8 @@ _FREQUENT = 0.1
 """Share of groups with a wrong answer, beyond which all answers of that worker are rejected."""
 _ENOUGH = 12
 """Other answers that can say which of two copies is wrong."""
+_FEWEST = 2
+"""Answers that have a spread."""
 _LIKELIER = 4.0
 """Times further off than another copy a copy is wrong."""
 
@@ -53,6 +55,13 @@ class KernelEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`."""
+        return self._decoded(answers, estimating=True)
+
+    def judge(self, answers: Mapping[int, Any]) -> Estimate:
+        """As `decode`, but lost tasks have the mean of the answers if there is nothing else to estimate."""
+        return self._decoded(answers, estimating=False)
+
+    def _decoded(self, answers: Mapping[int, Any], *, estimating: bool) -> Estimate:
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         if not slots:
             raise NotEnoughAnswers(
@@ -62,7 +71,7 @@ class KernelEncoding:
             )
         if stacked.dtype.kind not in "fc" and self._passed(slots, stacked.dtype):
             return self._copies.majority(slots, stacked, rejected)
-        return _Decoding(self, slots, stacked, rejected).estimate()
+        return _Decoding(self, slots, stacked, rejected, estimating).estimate()
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """Tasks whose own input was answered; others NaN, with an infinite standard error."""
@@ -103,9 +112,10 @@ class _Decoding:
         slots: tuple[int, ...],
         stacked: np.ndarray,
         misshapen: tuple[int, ...],
+        estimating: bool,
     ) -> None:
         self._encoding, self._slots, self._stacked = encoding, np.array(slots), stacked
-        self._misshapen = misshapen
+        self._misshapen, self._estimating = misshapen, estimating
         self._flat = _columns(stacked)
         self._finite = np.isfinite(self._flat).all(axis=2)
         numeric = encoding.payloads.dtype.kind in "biufc"
@@ -135,7 +145,10 @@ class _Decoding:
         needed = ~has | tied
         found = None
         if not exact.all():
-            found = self._estimated(single & ~wrong, needed)
+            find = self._estimated
+            if not self._estimating and exact.any() and (exact | ~has).all():
+                find = self._averaged
+            found = find(single & ~wrong, needed)
         if found is None and not has.all():
             raise NotEnoughAnswers(
                 f"all {len(self._slots)} answers were left out because their answers are not finite or contradict each other, so "
@@ -273,6 +286,18 @@ class _Decoding:
         values[task, group] = found.values[: len(task)]
         stderr[task, group] = _mean_square(found.stderr)[: len(task)]
         return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
+
+
+    def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
+        """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""
+        answers = self._flat[kept]
+        if self._stacked.dtype.kind != "f" or len(answers) < _FEWEST:
+            return self._estimated(kept, needed)
+        shape = (*needed.shape, answers.shape[1])
+        with np.errstate(over="ignore"):
+            mean = np.broadcast_to(answers.mean(axis=0), shape)
+            spread = float(_mean_square(answers.std(axis=0, ddof=1)[None])[0])
+        return _Found(mean, np.full(needed.shape, spread), spread)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -97,6 +97,15 @@ class Salvageable(Protocol):
 
 
 @runtime_checkable
+class Judging(Protocol):
+    """An encoding that can judge answers without estimating from them."""
+
+    def judge(self, answers: Mapping[int, np.ndarray]) -> Estimate:
+        """As `Encoding.decode`, but lost tasks may get the mean of the answers, with their spread as its error."""
+        ...
+
+
+@runtime_checkable
 class Placing(Protocol):
     """A `Salvageable` encoding whose ``raw`` numbers places, at which each group has its own task."""
 

@@ -281,9 +281,12 @@ class _CodedWork(Work):
             self._whole = settings.size is None or settings.size >= self.groups
             if not self._whole:
                 check_finite(rows)
+        inputs = rows.inputs if isinstance(rows, JobRows) else InputRows(rows)
+        self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
+        """Whether rows are estimated from answers of the whole job."""
         if self._whole:
             assert isinstance(rows, np.ndarray)
-            self._chunks[0] = _Chunk(EncodedRows(code, rows), slice(0, len(rows)))
+            self._chunks[0] = _Chunk(self._encoded(rows), slice(0, len(rows)))
             self.own = self._chunks[0].encoded.owner
         elif self.groups:
             self.own = self._encode(0, 1).encoded.owner
@@ -293,9 +296,6 @@ class _CodedWork(Work):
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
         self._alone: tuple[_Chunk, Estimate] | None = None
-        inputs = rows.inputs if isinstance(rows, JobRows) else InputRows(rows)
-        self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
-        """Whether rows are estimated from answers of the whole job."""
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
         self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
         self._lost = np.zeros(0 if self._early else len(self._status), dtype=bool)
@@ -694,11 +694,14 @@ class _CodedWork(Work):
             parts = source.inputs.batch(at)
             first = at.start if isinstance(at, slice) else int(at[0])
             checksum = "" if source.store is None else source.store.checksum(parts)
-            return _Chunk(EncodedRows(code, parts[0], begin=first), at, checksum)
+            return _Chunk(self._encoded(parts[0], first), at, checksum)
         tasks = np.arange(code.tasks)[:, None]
         rows = (tasks * self.groups + np.arange(begin, end)).ravel()
         rows = rows[rows < len(source)]
-        return _Chunk(EncodedRows(code, source[rows]), rows)
+        return _Chunk(self._encoded(source[rows]), rows)
+
+    def _encoded(self, rows: np.ndarray, begin: int = 0) -> EncodedRows:
+        return EncodedRows(self._settings.code, rows, begin=begin, estimates=not self._pooled)
 
     def read(self, decision: More) -> Future[Any]:
         """Have more rows of an iterator read."""

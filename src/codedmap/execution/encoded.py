@@ -10,7 +10,7 @@ import numpy as np
 
 from ..coding.groups import cut, joined
 from ..contracts.answers import Answers, Sheet, all_finite, matrix
-from ..contracts.code import Arranging, Code, Estimate, Placing, Salvageable
+from ..contracts.code import Arranging, Code, Estimate, Judging, Placing, Salvageable
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, NotEnoughAnswers
@@ -32,6 +32,8 @@ class EncodedRows:
     rows : ndarray, shape (m, *x)
     begin : int
         The number that the first of them has in messages.
+    estimates : bool
+        If False, lost tasks may get the mean of the answers, since they are estimated from those of the whole job.
 
     Raises
     ------
@@ -41,7 +43,9 @@ class EncodedRows:
         If the payloads would not fit.
     """
 
-    def __init__(self, code: Code, rows: np.ndarray, *, begin: int = 0) -> None:
+    def __init__(
+        self, code: Code, rows: np.ndarray, *, begin: int = 0, estimates: bool = True
+    ) -> None:
         self.code = code
         first = getattr(code, "looks_at_inputs", True)
         if first:
@@ -56,6 +60,8 @@ class EncodedRows:
             blocks = [rows[np.concatenate(blocks, axis=1)]]
         self._encodings = encoded(code, blocks)
         self._encoding = self._encodings[0]
+        judging = isinstance(self._encoding, Judging) and not estimates
+        self._decode = self._encoding.judge if judging else self._encoding.decode
         check_decodable(code, self._encoding, rows.dtype)
         # A payload that takes from every input tells of them all, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
@@ -234,7 +240,7 @@ class EncodedRows:
         try:
             sheet, which, lied = self._sheet()
             sheet = self._filled(sheet, which)
-            joint = self._encoding.decode(sheet)
+            joint = self._decode(sheet)
         except NotEnoughAnswers:
             own = self._own()
             if len(own) < self.code.tasks:
