@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import bdtrc, gammaincc
+from scipy.special import bdtrc, fdtrc
 
 __all__ = ["OFF", "far_off", "relative_sizes", "residuals", "set_aside", "wrong_workers"]
 
@@ -28,7 +28,7 @@ _SHARES = (0.3, 0.1, 0.03, 0.01)  # of the others' answers that are further off
 _FEWEST = 3.0  # answers of the others in such a share
 _SUSPECT = 1e-2  # chance from which a worker does not say what is usual
 _TAIL = 10  # one in so many answers is in the tail
-_IN_TAIL = 5  # or so many, where answers are few
+_IN_TAIL = 10  # or so many, where answers are few
 _ROUNDING = 1e-12  # of the largest precision: the others do not determine an answer
 
 
@@ -128,7 +128,9 @@ def _leading(workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, chance:
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
     """Answers (F, B) bool so much further off than all others that the tail of these does not explain it.
 
-    Beyond the largest of the others logarithms of sizes fall exponentially, by Hill's index, if sizes fall by a power.
+    If sizes fall by a power, their logarithms exceed the largest of the others by an exponential variable, whose mean
+    is the index of the tail (Hill 1975). Of so few it is not well known: what they exceed it by, over the index, has
+    an F distribution.
 
     Parameters
     ----------
@@ -142,21 +144,18 @@ def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
     ranked = np.sort(sizes[~np.isnan(sizes)])[::-1]
     for count in range(len(ranked) // _WORKERS, 0, -1):
         some, rest = ranked[:count], ranked[count:]
-        if some[-1] > rest[0] * math.sqrt(times):
-            beyond = np.log(some / max(rest[0], 1e-300))
-            explained = gammaincc(count, beyond.sum() / _tail_index(rest))
-            if beyond.mean() >= math.log(times) and explained < chance:
-                return np.asarray(sizes >= some[-1])
+        tail = max(_IN_TAIL, len(rest) // _TAIL)
+        # Of fewer the largest are no tail.
+        if len(rest) < 2 * tail or not some[-1] > rest[0] * math.sqrt(times):
+            continue
+        if not rest[tail] > 0.0:
+            continue
+        index = np.log(rest[:tail] / rest[tail]).mean()
+        beyond = np.log(some / rest[0]).mean()
+        explained = fdtrc(2 * count, 2 * tail, beyond / max(index, 1e-300))
+        if beyond >= math.log(times) and explained < chance:
+            return np.asarray(sizes >= some[-1])
     return np.zeros(sizes.shape, dtype=bool)
-
-
-def _tail_index(ranked: np.ndarray) -> float:
-    """Of a distribution whose tail falls by a power: one over that (Hill 1975), from a sample in descending order."""
-    count = max(_IN_TAIL, len(ranked) // _TAIL)
-    if len(ranked) <= count or not ranked[count] > 0.0:
-        return math.inf
-    index = float(np.log(ranked[:count] / ranked[count]).mean())
-    return index * (1.0 + 1.0 / math.sqrt(count))
 
 
 def _standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ _STEPS = 20  # of the search for it
 _ROUNDS = 3  # in which it is chosen
 _FEWEST = 6  # answers that can be judged
 _EACH = 5  # answers for each dimension from which it has a length scale of its own
-_CHANCE, _SINGLE = 1e-4, 1e-3  # of rejecting a correct worker, and a correct answer
+_CHANCE, _SINGLE = 1e-4, 3e-4  # of rejecting a correct worker, and a correct answer
 _HINT = 0.1  # of either, from which to look closer
 _FURTHER = 15.0  # times further off than all others single answers are that are rejected
 _GROUPS = 3  # by which a worker is judged
@@ -107,8 +107,9 @@ def judged(
             kept, sizes.ravel()[order] = known.judged(kernel, ~contested.ravel()[order])
             if last or (before == kept).all():
                 break
-            # In few groups wrong answers may hide each other at first, and a closer look takes little time.
-            hint = groups < _GROUPS or wrong_workers(sizes, _HINT).any()
+            # In few groups wrong answers may hide each other at first, and a closer look takes little time. Where
+            # copies differ, their sizes decide.
+            hint = groups < _GROUPS or contested.any() or wrong_workers(sizes, _HINT).any()
             if not (hint or far_off(sizes, _HINT, 1.0).any()):
                 return none
         wrong = usable & wrong_workers(sizes, _CHANCE)[:, None]
