@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import mixtures, report, surrogates, times
+from . import honest, mixtures, report, surrogates, times
 from .data import MissingData
 from .harness import check, run, store
 from .registry import EXPERIMENTS
@@ -21,6 +21,8 @@ def run_named() -> int:
     # These have options of their own, and their cells depend on the estimator, so that none is kept.
     if sys.argv[1:2] == ["surrogates"]:
         return surrogates.main(sys.argv[2:])
+    if sys.argv[1:2] == ["honest"]:
+        return honest.main(sys.argv[2:])
     if sys.argv[1:2] == ["mixtures"]:
         return mixtures.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
@@ -29,7 +31,7 @@ def run_named() -> int:
     parser.add_argument(
         "names", nargs="+", metavar="NAME",
         help=f"{', '.join(EXPERIMENTS)}; all; or report: figures and page again, from the tables; "
-        "surrogates and mixtures have options of their own: surrogates --help",
+        "surrogates, mixtures and honest have options of their own: surrogates --help",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="small settings; data from pip packages only"

@@ -287,7 +287,6 @@ class _Decoding:
         stderr[task, group] = _mean_square(found.stderr)[: len(task)]
         return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
 
-
     def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""
         answers = self._flat[kept]

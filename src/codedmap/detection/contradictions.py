@@ -22,7 +22,7 @@ from ..coding.precision import TINY, Precision
 from .outliers import apart, convincing, find_lies
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["exact_outliers", "suspect_contradiction"]
+__all__ = ["exact_outliers"]
 
 _ROUNDING = 4096.0
 """Units of rounding of the largest answer that correct residuals stay below; half of the digits at most."""
@@ -31,16 +31,6 @@ _BEST = 3  # of these sets that explain the most are tested
 _SWEEPS = 40
 _RIDGE = 1e-14  # keeps the system regular when most weights are almost 0
 _SHARPER = 0.7  # factor per sweep of the size that counts as 0
-
-
-def suspect_contradiction(
-    some: np.ndarray, precision: Precision, order: np.ndarray | None = None
-) -> bool:
-    """Whether `exact_outliers` needs all outputs, given those it looks at first, (F, B, few)."""
-    if precision.freedom < 1 or not some.size:
-        return False
-    misfit = _misfit(sketched(some, GLANCE, order), precision)
-    return bool((~(misfit <= min(_tolerance(some, precision), _half_precision(some)))).any())
 
 
 def exact_outliers(
@@ -57,13 +47,15 @@ def exact_outliers(
     order : ndarray, shape (F,), optional
         Sorts the answers as ``precision`` has them.
     """
-    if not suspect_contradiction(answers, precision, order):
+    if precision.freedom < 1 or not answers.size:
+        return None
+    tolerance, least = _tolerance(answers, precision), _half_precision(answers)
+    misfit = _misfit(sketched(answers, GLANCE, order), precision)
+    if (misfit <= min(tolerance, least)).all():
         return None
     outliers = find_lies(answers, precision, order)
     outliers = np.zeros(answers.shape[:2], dtype=bool) if outliers is None else outliers
     rows = np.arange(len(answers)) if order is None else order
-    tolerance, least = _tolerance(answers, precision), _half_precision(answers)
-    misfit = _misfit(sketched(answers, GLANCE, order), precision)
     found: list[np.ndarray] = []
     with np.errstate(all="ignore"):
         for group in np.flatnonzero(~(misfit <= tolerance)):

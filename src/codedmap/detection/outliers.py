@@ -24,7 +24,7 @@ import numpy as np
 from ..coding.precision import TINY, Precision, Windows
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["apart", "convincing", "find_lies", "judged", "suspicious"]
+__all__ = ["apart", "convincing", "find_lies", "judged"]
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _POOLED = 64  # groups that are judged together at most
@@ -76,15 +76,6 @@ def find_lies(
                 y, precision, least, groups, _FAR
             )
     return lies if lies.any() else None
-
-
-def suspicious(some: np.ndarray, precision: Precision, order: np.ndarray | None = None) -> bool:
-    """Whether `find_lies` has to look at all outputs, given those that it looks at first, (F, B, few)."""
-    if precision.freedom < 2 or not some.size:
-        return False
-    with np.errstate(all="ignore"):
-        hints, everywhere = _hints(some, precision, order)
-    return bool(hints.any()) or everywhere
 
 
 def _window_by_window(

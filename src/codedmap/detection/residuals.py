@@ -128,34 +128,39 @@ def _leading(workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, chance:
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
     """Answers (F, B) bool so much further off than all others that the tail of these does not explain it.
 
-    If sizes fall by a power, their logarithms exceed the largest of the others by an exponential variable, whose mean
-    is the index of the tail (Hill 1975). Of so few it is not well known: what they exceed it by, over the index, has
-    an F distribution.
-
     Parameters
     ----------
     sizes : ndarray, shape (F, B)
         NaN where there is no answer.
     chance : float
-        Of finding any where all answers are correct.
+        Of finding any where all answers are correct; see `_explained`.
     times : float
         Further off than all others their geometric mean is at least, and each by the root of that.
     """
     ranked = np.sort(sizes[~np.isnan(sizes)])[::-1]
     for count in range(len(ranked) // _WORKERS, 0, -1):
         some, rest = ranked[:count], ranked[count:]
-        tail = max(_IN_TAIL, len(rest) // _TAIL)
         # Of fewer the largest are no tail.
-        if len(rest) < 2 * tail or not some[-1] > rest[0] * math.sqrt(times):
+        if len(rest) < 2 * _IN_TAIL or not some[-1] > rest[0] * math.sqrt(times):
             continue
-        if not rest[tail] > 0.0:
-            continue
-        index = np.log(rest[:tail] / rest[tail]).mean()
-        beyond = np.log(some / rest[0]).mean()
-        explained = fdtrc(2 * count, 2 * tail, beyond / max(index, 1e-300))
-        if beyond >= math.log(times) and explained < chance:
+        further = np.log(some / max(rest[0], 1e-300)).mean() >= math.log(times)
+        if further and _explained(some, rest) < chance:
             return np.asarray(sizes >= some[-1])
     return np.zeros(sizes.shape, dtype=bool)
+
+
+def _explained(some: np.ndarray, rest: np.ndarray) -> float:
+    """The chance that answers are as far off, (n,), as some are, if the others, (m,) descending, are like them.
+
+    If sizes fall by a power, their logarithms exceed the largest of the others by an exponential variable, whose mean
+    is the index of the tail (Hill 1975). Of few it is not well known: what they exceed it by, over the index, has an F
+    distribution.
+    """
+    tail = max(min(_IN_TAIL, len(rest) // 2), len(rest) // _TAIL)
+    least = 1e-300
+    index = np.log(np.maximum(rest[:tail], least) / max(rest[tail], least)).mean()
+    beyond = np.log(np.maximum(some, least) / max(rest[0], least)).mean()
+    return float(fdtrc(2 * len(some), 2 * tail, max(beyond, 0.0) / max(index, least)))
 
 
 def _standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CLOSER", "GLANCE", "looked_at", "scaled", "sketched"]
+__all__ = ["CLOSER", "GLANCE", "scaled", "sketched"]
 
 GLANCE, CLOSER = 4, 16
 """Sums of the outputs with random signs: at first, and in groups in which an answer stands out."""
@@ -28,11 +28,6 @@ def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = No
         flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
         answers = flat.reshape(count, groups, directions)
     return answers if order is None else answers.take(order, axis=0)
-
-
-def looked_at(answers: np.ndarray) -> np.ndarray:
-    """The outputs, (B, few) of (B, outputs), that `sketched` uses at first."""
-    return _some(_real(answers), GLANCE).reshape(len(answers), -1)
 
 
 def _some(answers: np.ndarray, directions: int) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""``python -m experiments honest``: how many workers are rejected by `KernelCode` where all answers are correct?
+
+Jobs of simulators and networks, from a single group of tasks to forty. All workers answer, and each of them counts once a
+job: rejected if any of its answers is. The inputs of a job are drawn anew from the first rows of a design.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+import codedmap as cm
+
+from . import functions, held_out
+from .harness import Row
+from .replay import answers_of, cut_for
+from .simulators import SIMULATORS, design
+
+__all__ = ["Cell", "NETWORKS", "SIZES", "main", "measured", "report"]
+
+NETWORKS = ("tanh-network", "lenet-mnist", "svm-digits", "pendulum", "quadratic")
+SIZES = ((24, 20, 1), (60, 20, 1), (30, 10, 1), (24, 20, 3), (30, 10, 5), (12, 8, 10), (24, 20, 40))
+"""Workers, tasks, and groups."""
+ROWS = 1_000
+"""Of a design, from which the inputs of jobs are drawn."""
+
+
+class Cell(NamedTuple):
+    """Jobs of one function and one size."""
+
+    function: str
+    workers: int
+    tasks: int
+    groups: int
+    jobs: int
+
+
+def measured(cell: Cell, seed: int) -> Row:
+    """The rejected workers of a cell."""
+    rng = np.random.default_rng([seed, *cell[1:], *cell.function.encode()])
+    call, inputs = _problem(cell.function)
+    code = cm.KernelCode(cell.tasks, cell.workers, 0)
+    rejected = 0
+    for _ in range(cell.jobs):
+        rows = inputs[rng.choice(len(inputs), cell.tasks * cell.groups, replace=False)]
+        encoding = code.encode(rows[cut_for(code, rows)])
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of simulators
+            answers = np.asarray(answers_of(call, encoding.payloads), np.float64)
+            rejected += len(encoding.judge(dict(enumerate(answers))).rejected)
+    return {**cell._asdict(), "worker_jobs": cell.jobs * cell.workers, "rejected": rejected}
+
+
+def _problem(name: str) -> tuple[functions.Call, np.ndarray]:
+    """A function, and inputs on a common scale."""
+    if name in NETWORKS:
+        call, inputs, _ = functions.load(name, False)
+        return call, inputs
+    simulator = {**SIMULATORS, **held_out.SIMULATORS}[name]
+    inputs = design(simulator, ROWS)
+    mean, deviation = inputs.mean(axis=0), inputs.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+
+    def call(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(simulator.call(rows * deviation + mean))
+
+    return call, (inputs - mean) / deviation
+
+
+def report(table: pd.DataFrame) -> str:
+    """The table in Markdown, every figure of which is made from rows of `measured`."""
+    total, wrong = table.worker_jobs.sum(), table.rejected.sum()
+    lines = [
+        "# Correct workers that are rejected",
+        "",
+        f"{table.function.nunique()} functions, {table.jobs.sum():,} jobs of `KernelCode`, {total:,} workers of jobs, all of "
+        f"whose answers are correct. {wrong} are rejected.",
+        "",
+        "| workers | tasks | groups | jobs | workers of jobs | rejected |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (groups, workers, tasks), some in table.groupby(["groups", "workers", "tasks"]):
+        counts = some[["jobs", "worker_jobs", "rejected"]].sum()
+        lines.append(
+            f"| {workers} | {tasks} | {groups} | " + " | ".join(f"{n:,}" for n in counts) + " |"
+        )
+    lines += [
+        "",
+        "Where any is rejected:",
+        "",
+        "| function | workers | tasks | groups | rejected |",
+        "|---|---|---|---|---|",
+    ]
+    for row in table[table.rejected > 0].itertuples():
+        lines.append(
+            f"| {row.function} | {row.workers} | {row.tasks} | {row.groups} | {row.rejected} of {row.worker_jobs} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the experiment; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments honest", description="How many correct workers are rejected."
+    )
+    parser.add_argument("--quick", action="store_true", help="two simulators, small jobs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each on one core")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
+    options = parser.parse_args(arguments)
+    simulators = {**SIMULATORS, **held_out.SIMULATORS}
+    names = [name for name, one in simulators.items() if one.given is None and not one.lacking()]
+    cells = [
+        # As many workers a size, but at least six jobs.
+        Cell(name, workers, tasks, groups, max(6, 240 // workers // groups))
+        for name in (*NETWORKS, *names)
+        for workers, tasks, groups in SIZES
+    ]
+    if options.quick:
+        cells = [Cell(name, 24, 20, groups, 2) for name in ("ishigami", "sir") for groups in (1, 3)]
+    table = pd.DataFrame(_all(cells, options.seed, options.jobs))
+    folder = options.results / "quick" if options.quick else options.results
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "honest.csv", index=False)
+    text = report(pd.read_csv(folder / "honest.csv"))
+    (folder / "honest.md").write_text(text)
+    print(text)
+    return 0
+
+
+def _all(cells: list[Cell], seed: int, jobs: int) -> Iterator[Row]:
+    with ProcessPoolExecutor(jobs) as pool:
+        for at, row in enumerate(pool.map(partial(measured, seed=seed), cells), 1):
+            print(
+                f"{at}/{len(cells)} {row['function']} {row['rejected']}",
+                file=sys.stderr,
+                flush=True,
+            )
+            yield row
