@@ -14,7 +14,6 @@ from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .arguments import MOST_AXES
 
 __all__ = [
-    "Answers",
     "Sheet",
     "all_finite",
     "as_array",
@@ -55,9 +54,7 @@ class Sheet(Mapping[int, np.ndarray]):
 class Answers:
     """Answers as they arrive, copied at once into one block if they have equal shape and dtype.
 
-    Decoding is a matrix product with the answers, and to put them side by side takes longer than the
-    product. Here that happens while other answers are awaited: without it a decode in the benchmark
-    *decode* takes 1.5 to 2 times as long. There may be as many answers as workers.
+    So they are side by side, as they are decoded, and in memory once. There may be as many as workers.
     """
 
     def __init__(self, workers: int) -> None:
