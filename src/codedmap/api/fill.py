@@ -14,8 +14,6 @@ from ..execution.missing import on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
 
-__all__ = ["fill"]
-
 _ROUNDING = 1e-9  # of the largest answer: less is no difference
 
 

@@ -25,8 +25,6 @@ from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.product import ProductJob
 from ..results.sum_result import MatrixResult
 
-__all__ = ["CodedMatrix"]
-
 _OUTVOTED = "an answer that differs from its copies'"
 
 

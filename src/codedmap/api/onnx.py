@@ -10,8 +10,6 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["OnnxModel"]
-
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 

@@ -29,8 +29,6 @@ from ..results.status import Status
 from ..results.trees import map_leaves
 from ..storage.store import Store
 
-__all__ = ["RowsJob"]
-
 _TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _ENOUGH = 20  # answers from which standard errors are believed

@@ -26,8 +26,6 @@ from ..results.summary import engine_error, facts, reason_and_steps
 from ..sums.decoder import SumDecoder
 from ..sums.shard import CombinedFunction, Shard
 
-__all__ = ["CodedParts", "sum"]
-
 _NARROW = 100.0
 """The largest amplification with which single precision still leaves five digits."""
 

@@ -20,8 +20,6 @@ import codedmap as cm
 from ..engines.local_worker import start_server
 from .shell import ENDING, flush_output
 
-__all__ = ["ENGINES", "engine_named"]
-
 _TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worker
 
 

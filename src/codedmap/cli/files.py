@@ -14,8 +14,6 @@ import numpy as np
 
 import codedmap as cm
 
-__all__ = ["Save", "archive_of", "check_apart", "check_name", "rows_in", "written"]
-
 Save = Callable[[IO[bytes]], None]
 _LONGEST = 143  # bytes of a file name that every file system allows
 

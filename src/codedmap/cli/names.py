@@ -17,16 +17,6 @@ import codedmap as cm
 
 from ..contracts.code import check_budget
 
-__all__ = [
-    "CODES",
-    "CODE_OPTIONS",
-    "code_named",
-    "codes_in",
-    "hedge_named",
-    "model_named",
-    "rule_named",
-]
-
 CODE_OPTIONS = (
     "fill",
     "spread",

@@ -22,8 +22,6 @@ from .names import model_named
 from .options import COUNT, PATH, SharedOptions, option, parameters
 from .shell import Command, print_result, with_traceback
 
-__all__ = ["plan"]
-
 _FORMATS = (".png", ".pdf", ".svg")
 
 

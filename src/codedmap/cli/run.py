@@ -21,8 +21,6 @@ from .names import CODE_OPTIONS, CODES, code_named, hedge_named, model_named, ru
 from .options import COUNT, PATH, SharedOptions, flag, option, parameters
 from .shell import EPILOG, Command, print_error, print_summary, with_traceback
 
-__all__ = ["run"]
-
 
 def _smoothing(text: str) -> float | Literal["gcv"]:
     try:

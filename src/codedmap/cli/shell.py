@@ -17,19 +17,6 @@ import click
 
 import codedmap as cm
 
-__all__ = [
-    "ENDING",
-    "EPILOG",
-    "Command",
-    "Commands",
-    "flush_output",
-    "print_error",
-    "print_result",
-    "print_summary",
-    "run_as_program",
-    "with_traceback",
-]
-
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
 )

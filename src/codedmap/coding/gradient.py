@@ -14,8 +14,6 @@ import numpy as np
 from ..contracts.memory import check_room
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["TOLERANCE", "DrawnCode", "GradientCode", "best_drawn"]
-
 TOLERANCE = 1e-9
 """How far weights may miss the sum or enlarge the rounding of float64, relative to it."""
 _DRAWS = 8

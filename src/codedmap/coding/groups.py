@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-__all__ = ["cut", "joined"]
-
 
 def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
     """Cut m rows into B = ceil(m / K) groups; task k of group b is row k·B + b.

@@ -11,17 +11,6 @@ import numpy as np
 
 from .precision import Precision, Windows
 
-__all__ = [
-    "Memory",
-    "Operator",
-    "apply",
-    "cast_operator",
-    "column_width",
-    "dense_row",
-    "unit_columns",
-    "values_dtype",
-]
-
 _SMALL = 512  # entries of an operator up to which it is applied to blocks of columns
 _ONE_THREAD = (1 << 19) - 1  # real multiplications up to which OpenBLAS uses one thread
 _OPERATORS = 100

@@ -13,14 +13,6 @@ from .two_opt import (
     path_lengths,
 )
 
-__all__ = [
-    "centred_gram",
-    "neighbours_together",
-    "paths_through",
-    "short_paths",
-    "squared_distances",
-]
-
 _COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
 _SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
 _FEW = 32  # points up to which all changes of a path are compared

@@ -20,8 +20,6 @@ from scipy.sparse import csr_array
 
 from ..errors import InvalidArgument
 
-__all__ = ["DENSE_ENTRIES", "BandedSmoother", "banded_smoother", "smoother", "smoothing_by_gcv"]
-
 DENSE_ENTRIES = 1_000_000
 """Operators with up to this many entries are dense matrices, larger ones banded factors."""
 

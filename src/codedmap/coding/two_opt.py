@@ -16,14 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = [
-    "improve_path",
-    "improve_paths",
-    "least_gain",
-    "nearest_neighbour_paths",
-    "path_lengths",
-]
-
 _MOVED = 3  # points that move together, at most
 _NEAR = 10  # neighbours of a point that `improve_path` looks at
 

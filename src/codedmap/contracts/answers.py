@@ -13,17 +13,6 @@ import numpy as np
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .arguments import MOST_AXES
 
-__all__ = [
-    "Sheet",
-    "all_finite",
-    "as_array",
-    "cast_values",
-    "convert_like",
-    "matrix",
-    "usable_answers",
-    "too_many_axes",
-]
-
 _REAL = "biuf"
 _MASKED = object()
 """In place of an array with masked entries, which have no value."""

@@ -10,8 +10,6 @@ from ..errors import InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
-__all__ = ["check_finite", "check_unmasked", "shaped_rows"]
-
 
 def check_unmasked(inputs: Any, kind: str = "input") -> None:
     """Raise `InvalidArgument` if inputs are an array with masked entries."""

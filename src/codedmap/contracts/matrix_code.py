@@ -13,19 +13,6 @@ from ..errors import WAIT, InvalidAnswer, InvalidArgument
 from .arguments import check_whole
 from .memory import check_counts
 
-__all__ = [
-    "Anytime",
-    "AtOnce",
-    "Decoded",
-    "MatrixCode",
-    "Partial",
-    "Salvaging",
-    "check_consistent",
-    "check_matrix_budget",
-    "disputed",
-    "rounding",
-]
-
 _DEPENDENT = 1e-9  # relative size below which a number counts as rounding error
 
 

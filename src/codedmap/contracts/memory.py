@@ -8,15 +8,6 @@ from pathlib import Path
 from ..errors import NotEnoughMemory
 from .control_groups import group_limits
 
-__all__ = [
-    "check_blocks",
-    "check_counts",
-    "check_memory",
-    "check_parts",
-    "check_room",
-    "free_memory",
-]
-
 _LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
 _EACH = 100  # bytes held of each worker and task at least: its number, point, payload and call
 

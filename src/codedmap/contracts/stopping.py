@@ -14,23 +14,6 @@ from typing import Any, Protocol
 from ..errors import InvalidArgument
 from .arguments import check_whole, is_real
 
-__all__ = [
-    "AllOf",
-    "AnyOf",
-    "Deadline",
-    "Decodable",
-    "Everyone",
-    "Outcome",
-    "Progress",
-    "Quorum",
-    "Share",
-    "StoppingRule",
-    "Tolerance",
-    "asks_stderr",
-    "best_case",
-    "tolerance_of",
-]
-
 
 class Outcome(enum.Enum):
     """Why waiting ended, or that it has not; each value is a clause."""

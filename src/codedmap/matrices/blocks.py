@@ -16,8 +16,6 @@ from ..contracts.answers import all_finite
 from ..contracts.matrix_code import AtOnce, MatrixCode
 from ..errors import InvalidArgument
 
-__all__ = ["CodedBlocks", "checked_matrix"]
-
 
 @dataclass(frozen=True, eq=False)
 class CodedBlock:

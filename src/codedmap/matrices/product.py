@@ -18,8 +18,6 @@ from ..results.sum_result import MatrixResult
 from ..results.summary import engine_error, facts, reason_and_steps
 from .blocks import CodedBlocks
 
-__all__ = ["ProductJob"]
-
 _NOT_FINITE = "an array with NaN or infinity in it"
 _ROUNDING = 100.0
 """The error of an answer, at most, in units of rounding its sum of absolute values once."""

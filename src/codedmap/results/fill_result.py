@@ -11,8 +11,6 @@ import numpy as np
 from .calls import new_figure
 from .status import Status
 
-__all__ = ["FillResult"]
-
 _PANELS = 6  # inputs that are drawn
 
 

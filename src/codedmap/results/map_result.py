@@ -17,8 +17,6 @@ from .status import Status
 from .summary import heading, workers_lines
 from .trees import leaves
 
-__all__ = ["MapResult"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapResult:

@@ -12,8 +12,6 @@ from ..contracts.code import Code
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Plan", "PlanRow"]
-
 _EXACT = "exact with hedging"
 _LEAST = 1e-3
 """Errors below this share of the outputs' deviation are called by it."""

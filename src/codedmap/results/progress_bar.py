@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["RunningJob", "job_progress"]
-
 _OFTEN = 0.1  # seconds between two drawings of the line on a terminal
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
 _STARTING = "starting workers"  # until the first answer: they import what the function needs

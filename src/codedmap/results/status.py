@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Status"]
-
 
 class Status(enum.IntEnum):
     """Of each row of a result."""

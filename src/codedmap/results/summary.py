@@ -17,18 +17,6 @@ from ..errors import (
     either,
 )
 
-__all__ = [
-    "batches_are_arrays",
-    "engine_error",
-    "facts",
-    "failed_lookup",
-    "given_as",
-    "heading",
-    "listed",
-    "reason_and_steps",
-    "workers_lines",
-]
-
 _LONG = 500  # characters of an exception that are repeated
 
 

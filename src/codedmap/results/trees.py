@@ -13,8 +13,6 @@ from ..contracts.answers import cast_values
 from ..contracts.arguments import MOST_AXES
 from ..errors import InvalidAnswer
 
-__all__ = ["Rows", "blanked", "leaf_rows", "leaves", "map_leaves", "stacked"]
-
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees.

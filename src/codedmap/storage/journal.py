@@ -20,8 +20,6 @@ try:
 except ImportError:  # Windows has none
     fcntl = None
 
-__all__ = ["Journal", "writing"]
-
 _WORDS = {
     "version": "version {} of codedmap",
     "given": "version={}",

@@ -15,8 +15,6 @@ from ..execution.order import runs_of
 from .digest import checksum
 from .journal import writing
 
-__all__ = ["Columns", "Form", "NpyOutput", "Output", "Runs", "cast", "form_of"]
-
 Columns = dict[str, np.ndarray]
 """The leaves of answers by name, with a row for each input; one array is called "values"."""
 Form = dict[str, list[Any]]

@@ -17,8 +17,6 @@ from .journal import writing
 from .output import Columns, Form, Output, Runs
 from .source import extra
 
-__all__ = ["ParquetOutput"]
-
 _GROUP = 1 << 17  # rows written together
 _KEPT = 32 << 20  # bytes of the spool that are in memory while the file is written
 

@@ -23,8 +23,6 @@ from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..execution.order import runs_of
 
-__all__ = ["Batches", "extra", "opened"]
-
 _END = object()
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
 

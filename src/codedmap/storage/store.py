@@ -25,8 +25,6 @@ from .output import Columns, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
-__all__ = ["Store", "output_at", "store_for"]
-
 _OFTEN = 5.0  # seconds between two times that everything is made to outlive the machine
 _TOGETHER = 1 << 16  # rows that are written together in the end
 _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {

@@ -14,8 +14,6 @@ from .journal import writing
 from .output import Form, Output, Runs
 from .source import extra
 
-__all__ = ["ZarrOutput"]
-
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
 

@@ -22,8 +22,6 @@ from .integers import (
 )
 from .shard import PartialSum
 
-__all__ = ["SumDecoder"]
-
 _EXACT = 1e-6
 """Weights that miss the sum by more than this make an estimate; by less, it is rounding."""
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)

@@ -19,8 +19,6 @@ from .integers import (
     weighted_sums,
 )
 
-__all__ = ["CombinedFunction", "PartialSum", "Shard"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shard:

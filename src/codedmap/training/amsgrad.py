@@ -17,8 +17,6 @@ from ..contracts.stopping import StoppingRule
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.sum_result import SumResult
 
-__all__ = ["AMSGrad", "Optimizer", "Rate", "Step", "flat_gradient", "read_only"]
-
 Rate = float | Callable[[int], float]
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
 """m, v and v̂, (d,) each."""

@@ -11,8 +11,6 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
 
-__all__ = ["CountSketch"]
-
 _WIDEST = 2**31
 """Most columns from which 32 random bits choose evenly enough."""
 

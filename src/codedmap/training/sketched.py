@@ -14,8 +14,6 @@ from ..results.sum_result import SumResult
 from .amsgrad import Moments, Optimizer, Rate, flat_gradient, read_only
 from .sketch import CountSketch
 
-__all__ = ["SketchedAMSGrad"]
-
 
 class SketchedAMSGrad(Optimizer):
     """AMSGrad from count sketches of the gradients, a few weights at a step (arXiv 2210.07454).
