@@ -6,24 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidArgument
+from ..errors import CodedmapError, InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
 
-def check_unmasked(inputs: Any, kind: str = "input") -> None:
-    """Raise `InvalidArgument` if inputs are an array with masked entries."""
+def check_unmasked(
+    inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
+) -> None:
+    """Raise an error if these are an array with masked entries."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
-        raise InvalidArgument(
-            f"{hidden.sum()} of {hidden.size} numbers of the {kind}s are masked, and have no value to compute "
-            "with: fill them (inputs.filled(0.0), say), or leave their rows out"
+        raise error(
+            f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
+            "them (with filled(0.0), say), or leave their rows out"
         )
 
 
 def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
     """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
-    check_unmasked(inputs, kind)
+    check_unmasked(inputs, f"the {kind}s")
     try:
         rows = np.asarray(inputs)
     except Exception as error:
