@@ -24,18 +24,7 @@ _ROUNDING = 100.0
 
 
 class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
-    """Sends columns to all workers; the result is the product, (m, c), and how it came about.
-
-    Parameters
-    ----------
-    placed : Placed
-        The coded blocks on the workers, which are called with the columns.
-    blocks : CodedBlocks
-        The same here.
-    columns : ndarray, shape (n, c)
-    stop, throw
-        As for `PlacedJob`.
-    """
+    """Sends columns (n, c) to all workers, on which the coded blocks are placed; the result is the product, (m, c), and its record."""
 
     costly = True  # a lost block is encoded again
 
@@ -100,14 +89,9 @@ def _failure(
 
 
 class ProductDecoder:
-    """Collects answers, each the product of a coded block with c columns, and decodes the product.
+    """Collects answers, each the product of a coded block with columns (n, c), and decodes the product.
 
-    Parameters
-    ----------
-    blocks : CodedBlocks
-        Of the matrix, whose dtype limits the precision of the product whatever the answers' dtype.
-    columns : ndarray, shape (n, c)
-        What is multiplied; answers have its dtype.
+    The matrix's dtype limits the precision of the product whatever the answers' dtype, which is that of the columns.
     """
 
     def __init__(self, blocks: CodedBlocks, columns: np.ndarray) -> None:

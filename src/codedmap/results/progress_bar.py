@@ -36,14 +36,8 @@ def job_progress(
 ) -> Iterator[Callable[[RunningJob], None]]:
     """A function that shows a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
 
-    Parameters
-    ----------
-    wanted : bool or None
-        None: on a terminal and in a notebook only.
-    total : int, optional
-        Of what `RunningJob.counts` counts; None: it is not known.
-    unit : str
-        What that is, in the plural.
+    By default (None is ``wanted``) on a terminal and in a notebook only. ``total`` is of what `RunningJob.counts` counts,
+    in ``unit``; None: it is not known.
     """
     drawn = _is_shown()
     if wanted is False or not (wanted or drawn):

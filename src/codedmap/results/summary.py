@@ -82,14 +82,8 @@ def reason_and_steps(
 ) -> str:
     """Why a call has to raise and what to do about it: the end of its message.
 
-    Parameters
-    ----------
-    reason : CodedmapError
-        Of its steps those are kept that apply to the call as it has ended.
-    more : str
-        What else can be done if any worker has answered.
-    raised : str
-        What to do if calls raised.
+    Of the steps of ``reason`` those are kept that apply to the call as it has ended. ``more`` can be done if any worker has
+    answered, ``raised`` if calls raised.
     """
     problem = reason.problem.removeprefix(  # as `facts` has said
         f"{len(seen.answered)} of {len(seen.asked)} workers gave a usable answer, and "

@@ -25,10 +25,6 @@ class ParquetOutput(Output):
     """A Parquet file with a column for each leaf of the answers, "status", and "stderr" if rows are estimated.
 
     Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
-
-    Parameters
-    ----------
-    path : Path
     """
 
     def __init__(self, path: Path) -> None:

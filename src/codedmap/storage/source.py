@@ -183,13 +183,7 @@ class _ParquetRows:
 
 
 class Batches(Closing):
-    """Rows of an iterator of arrays, kept while they are computed.
-
-    Parameters
-    ----------
-    batches : iterator
-        Read by a thread of its own, so that a slow one holds up nothing else.
-    """
+    """Rows of an iterator of arrays, kept while they are computed; a thread reads it, so that a slow one holds up nothing."""
 
     def __init__(self, batches: Iterator[Any]) -> None:
         self._held = deque[list[Any]]()  # [first row, array, rows not done]
