@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import NotEnoughMemory
 from .control_groups import group_limits
 
-_LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
+_LITTLE = 32 << 20  # finding out what is free takes longer than many a small job
 _EACH = 100  # bytes held of each worker and task at least: its number, point, payload and call
 
 
