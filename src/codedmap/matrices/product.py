@@ -15,7 +15,7 @@ from ..engines import Engine, Kept
 from ..errors import InvalidAnswer, NotEnoughAnswers
 from ..execution.placed import Ended, Placed, PlacedJob
 from ..results.sum_result import MatrixResult
-from ..results.summary import engine_error, facts, reason_and_steps
+from ..results.summary import undecoded
 from .blocks import CodedBlocks
 
 _NOT_FINITE = "an array with NaN or infinity in it"
@@ -58,8 +58,9 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
                 if not last:
                     return False
                 if self._throw:
-                    failure = engine_error(seen, ended.failures) or _failure(error, ended)
-                    raise failure from next(iter(ended.failures.values()), None)
+                    take, see = "take what there is with throw=False", "see why the product raised"
+                    failure = undecoded(error, seen, outcome, ended.failures, take, raised=see)
+                    raise failure from failure.__cause__
             values, stderr = self.decoder.estimate(error)
         record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
@@ -69,23 +70,6 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         )
         self._result = values[: self._rows], record
         return True
-
-
-def _failure(
-    reason: NotEnoughAnswers | InvalidAnswer, ended: Ended
-) -> NotEnoughAnswers | InvalidAnswer:
-    seen, failures = ended.seen, ended.failures
-    steps = reason_and_steps(
-        reason,
-        seen,
-        ended.outcome,
-        failures,
-        "take what there is with throw=False",
-        raised="see why the product raised",
-    )
-    return type(reason)(
-        f"stopped after {seen.seconds:.2f} s because {ended.outcome.value}: {facts(seen, failures)}; {steps}"
-    )
 
 
 class ProductDecoder:
