@@ -84,11 +84,6 @@ class OnnxModel:
                 f"(and scale them as in training) with inputs.astype(np.{self.dtype})"
             )
 
-    @property
-    def content(self) -> bytes:
-        """The model file's bytes."""
-        return self._source if isinstance(self._source, bytes) else Path(self._source).read_bytes()
-
     def __getstate__(self) -> dict[str, Any]:
         return {"_source": self._source, "_output": self._output}
 

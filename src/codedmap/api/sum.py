@@ -193,10 +193,6 @@ class CodedParts:
         """What the workers keep."""
         return self._placed
 
-    def on(self, worker: int) -> Kept:
-        """The reference to a worker's shard; sends the shard first if the worker has lost it."""
-        return self._placed.on(worker)
-
     def _shard(self, worker: int) -> Shard:
         parts = tuple((part, self._parts[part]) for part in self._code.held(worker))
         return Shard(worker, parts, self.coefficients[worker], self._narrow)

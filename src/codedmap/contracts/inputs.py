@@ -23,37 +23,37 @@ def check_unmasked(
         )
 
 
-def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
+def shaped_rows(inputs: Any) -> np.ndarray:
     """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
-    check_unmasked(inputs, f"the {kind}s")
+    check_unmasked(inputs)
     try:
         rows = np.asarray(inputs)
     except Exception as error:
         raise InvalidArgument(
-            f"{kind}s cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
+            f"inputs cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
         ) from error
     if rows.ndim == 0:
         raise InvalidArgument(
-            f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
+            f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
         )
     if rows.ndim > MOST_AXES:
         raise InvalidArgument(
-            f"{kind}s have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "
+            f"inputs have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "
             "together (inputs.reshape)"
         )
     if rows.size == 0:
         raise InvalidArgument(
-            f"{kind}s of shape {rows.shape} are empty: there is nothing to compute"
+            f"inputs of shape {rows.shape} are empty: there is nothing to compute"
         )
     return rows
 
 
-def check_finite(rows: np.ndarray, kind: str = "input", begin: int = 0) -> None:
+def check_finite(rows: np.ndarray, begin: int = 0) -> None:
     """Raise `InvalidArgument` unless all rows (m, *x) are finite; messages number them from ``begin``."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(
-            f"{broken.sum()} of {len(rows)} {kind} rows hold NaN or infinity (the first is row "
+            f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
             f"{begin + broken.argmax()}), which a mixture would spread to every payload: "
             "drop or fill these rows"
         )
