@@ -64,7 +64,7 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
 def paths_through(points: np.ndarray) -> np.ndarray:
     """`short_paths` (B, K) through the points (B, K, d) of each group.
 
-    Takes 16·K² bytes, or about a megabyte if that is more, for any number of groups.
+    Takes 32·K² bytes, or about a megabyte if that is more, for any number of groups.
     """
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)
@@ -86,7 +86,7 @@ def short_paths(squared: np.ndarray) -> np.ndarray:
     The first path goes to the nearest neighbour, or is the order given if that is shorter. Then
     stretches are reversed (2-opt) or up to three points moved (or-opt) as long as the path becomes
     shorter: for up to 32 points the best of all such changes, in all groups at once, in about B·K³ time; for more
-    points, changes that bring near neighbours together, in about B·K². So no path is longer than the order given,
+    points, reversals that bring near neighbours together, in about B·K². So no path is longer than the order given,
     and rows along a line stay in order. Paths start at the end that is given first. A group in which distances are
     not finite keeps its order.
     """
