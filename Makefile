@@ -2,7 +2,7 @@
 # make test   sets up and runs everything that CI runs
 # make slow   the tests that take longer, and the examples that start clusters
 # make bench  the benchmarks
-# make chaos  real faults on every engine, of whole hosts, and a thousand waves of them
+# make chaos  real faults on every engine, of whole hosts, and a thousand jobs with them
 # make mutants  small random faults in the package, and which of them the tests find
 # make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 

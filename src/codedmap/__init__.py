@@ -22,7 +22,7 @@ from . import (
 )
 from .api.amap import amap, astream
 from .api.fill import fill
-from .api.map import itemwise, map, stream
+from .api.map import map, stream
 from .api.matrix import CodedMatrix
 from .api.onnx import OnnxModel
 from .api.plan import plan
@@ -39,6 +39,7 @@ from .errors import (
     WorkerCrashed,
 )
 from .execution.hedge import Hedge
+from .execution.task import itemwise
 from .results import FillResult, MapResult, MatrixResult, Plan, Status, SumResult
 
 __version__ = "0.1.0"

@@ -240,12 +240,12 @@ def test_too_many_losses_are_an_error_with_the_first_as_its_cause(code):
 def test_what_a_crash_took_is_placed_again_in_the_next_sum(code):
     with Scripted(code.workers, {2: [crash()], 1: [crash()]}) as engine:
         shards = cm.CodedParts(X, code=code, engine=engine)
-        kept = shards.on(2)
+        kept = shards.placed.on(2)
         first = cm.sum(gradient, shards, args=(W,))
         assert set(first.failed) == {1, 2}
         assert kept.lost
         second = cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
-        assert shards.on(2) is not kept
+        assert shards.placed.on(2) is not kept
     assert len(second.answered) == code.workers
     assert off(first) < 1e-12
     assert off(second) < 1e-12

@@ -99,7 +99,7 @@ def test_one_that_straggles_beyond_grace_gets_its_parts_again():
     weights = np.ones(40)
     with cm.engines.Local(WORKERS, grace=0.1) as local:
         shards = cm.CodedParts(X, code=code, engine=Faulty(local, {2: [late(60)]}))
-        kept = shards.on(2)
+        kept = shards.placed.on(2)
         result = cm.sum(gradient, shards, args=(weights,))
         assert 2 in result.abandoned  # workers 1, 3 and 5 suffice, so others may be as well
         assert eventually(lambda: kept.lost)

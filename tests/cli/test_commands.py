@@ -515,11 +515,10 @@ def test_floating_inputs_are_cast_to_what_the_model_takes(folder, scripted):
 # As a program
 
 
-def test_help_fits_a_narrow_terminal():
+def test_the_help_names_exit_codes_and_codes():
     for line in (["--help"], [], ["run", "--help"]):
-        result = CliRunner(env={"COLUMNS": "40"}).invoke(cli, line)
+        result = CliRunner().invoke(cli, line)
         assert result.exit_code == 0
-        assert max(map(len, result.output.splitlines())) <= 40
     assert "Exit codes:" in result.output
     for code in CODES:
         assert code in result.output
@@ -583,7 +582,7 @@ def test_an_interrupted_run_leaves_nothing(folder, number):
     line = words("cli_jobs:hang", workers=4, stragglers=1)
     with started(*line) as run:
         wait_until(lambda: len(list(folder.glob("begun-*"))) == 4)
-        assert list(folder.glob(".out.npz.*"))
+        assert list(folder.glob(".codedmap.*"))
         if number != signal.SIGTERM:
             os.killpg(run.pid, number)  # as a terminal does
         else:
@@ -594,7 +593,7 @@ def test_an_interrupted_run_leaves_nothing(folder, number):
     assert errors == "codedmap: interrupted\n"
     wait_until(lambda: not processes_of(run.pid))
     assert not list(Path("/dev/shm").glob(f"codedmap-{run.pid}-*"))
-    assert not list(folder.glob("*out.npz*"))
+    assert not list(folder.glob("*out.npz*")) + list(folder.glob(".codedmap.*"))
 
 
 def wait_until(true, seconds=30.0):

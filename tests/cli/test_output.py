@@ -130,12 +130,10 @@ def test_a_plan_that_cannot_be_printed_is_lost():
 # Names
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy"])
 @pytest.mark.parametrize("folders", ["", "there/" * 900, "b" * 300 + "/"])
-def test_a_name_that_is_too_long_is_refused_before_anything_starts(scripted, suffix, folders):
-    message = refused(*line(output=folders + "a" * (1 if folders else 296) + suffix))
-    assert "File name too long: " in message
-    assert "300 bytes" in message or "in all" in message
+def test_a_name_that_is_too_long_is_refused_before_anything_starts(scripted, folders):
+    message = refused(*line(output=folders + "a" * (1 if folders else 296) + ".npz"))
+    assert "cannot be written (File name too long)" in message
     assert not scripted
 
 
@@ -150,9 +148,7 @@ def test_names_that_the_file_system_takes_are_no_problem(scripted, letter, size)
 
 def test_a_name_is_too_long_if_that_of_its_journal_is(scripted):
     message = refused(*line(output="a" * 244 + ".npy"))
-    assert "its journal, aaa" in message
-    assert "256 bytes" in message
-    assert not scripted
+    assert ".npy.journal cannot be written (File name too long)" in message
     result = CliRunner().invoke(cli, line(output="a" * 243 + ".npy"))
     assert result.exit_code == 0, result.output
 

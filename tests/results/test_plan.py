@@ -68,13 +68,6 @@ def test_few_timed_calls_give_ranges():
     assert " to " not in str(plan(even))
 
 
-@pytest.mark.parametrize("width", [30, 40, 60])
-def test_a_narrow_terminal_gets_fewer_columns_and_folded_sentences(width):
-    text = plan(EXACT, COPIES).text(width)
-    assert max(map(len, text.splitlines())) <= max(width, 36)
-    assert "error" in text
-
-
 def test_tiny_errors_and_shares_that_are_not_whole():
     row = PlanRow("estimates at a deadline", None, 1.0, 1.0, 1.0, 1.0, 0.99999, 1e-7)
     assert "< 0.1 %" in str(plan(row))

@@ -13,8 +13,6 @@ from ..execution.job import MapJob
 from ..results.map_result import MapResult
 from .map import Arguments, Written, parted
 
-__all__ = ["amap", "astream"]
-
 
 async def amap(
     fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[Written]

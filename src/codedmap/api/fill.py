@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
 from ..execution.missing import on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
-
-__all__ = ["fill"]
 
 _ROUNDING = 1e-9  # of the largest answer: less is no difference
 
@@ -179,8 +178,7 @@ class _Answers(NamedTuple):
 
 
 def _inputs(given: Any, name: str) -> _Inputs:
-    if np.ma.is_masked(given):
-        raise InvalidArgument(f"{name} has masked entries: give the inputs of all rows")
+    check_unmasked(given, name)
     if hasattr(given, "columns"):
         names = tuple(map(str, given.columns))
         columns = [

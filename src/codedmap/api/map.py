@@ -42,7 +42,7 @@ from ..execution.job_rows import JobRows
 from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
 from ..execution.scheduler import Job
-from ..execution.task import Itemwise, in_worker, itemwise
+from ..execution.task import Itemwise, in_worker
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -53,8 +53,6 @@ from ..storage.source import opened
 from ..storage.store import Store, store_for
 from .planned import PlannedRows
 from .rows import RowsJob
-
-__all__ = ["engine_of", "itemwise", "map", "stream"]
 
 _HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once

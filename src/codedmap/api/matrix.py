@@ -13,6 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 from ..codes import Replication, Uncoded
 from ..contracts.answers import all_finite
 from ..contracts.code import Code
+from ..contracts.inputs import check_unmasked
 from ..contracts.matrix_code import Decoded, MatrixCode, Partial
 from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
@@ -24,8 +25,6 @@ from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.product import ProductJob
 from ..results.sum_result import MatrixResult
-
-__all__ = ["CodedMatrix"]
 
 _OUTVOTED = "an answer that differs from its copies'"
 
@@ -308,11 +307,7 @@ def _no_scalar(x: Any) -> Any:
 
 
 def _as_array(columns: Any, what: str) -> np.ndarray:
-    if np.ma.is_masked(columns):
-        raise InvalidArgument(
-            f"{what}: entries of what is multiplied are masked, and have no value: fill them, for instance "
-            "with its filled(0.0)"
-        )
+    check_unmasked(columns, f"what is multiplied in {what}")
     if sparse.issparse(columns):
         raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
     try:

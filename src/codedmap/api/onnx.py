@@ -10,8 +10,6 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["OnnxModel"]
-
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 
@@ -85,11 +83,6 @@ class OnnxModel:
                 f"{self._name} takes {self.dtype}, but these inputs are {np.dtype(dtype)}: cast them "
                 f"(and scale them as in training) with inputs.astype(np.{self.dtype})"
             )
-
-    @property
-    def content(self) -> bytes:
-        """The model file's bytes."""
-        return self._source if isinstance(self._source, bytes) else Path(self._source).read_bytes()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_source": self._source, "_output": self._output}

@@ -29,8 +29,6 @@ from ..results.status import Status
 from ..results.trees import map_leaves
 from ..storage.store import Store
 
-__all__ = ["RowsJob"]
-
 _TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _ENOUGH = 20  # answers from which standard errors are believed
@@ -40,26 +38,10 @@ _SOME = 1000  # missing rows whose standard errors are looked at before those of
 class RowsJob(MapJob):
     """Rows on an engine.
 
-    Parameters
-    ----------
-    job : Job
-    engine : Engine
-    tasks : KeptTasks
-    inputs : InputRows
-    record : bool
-        As for `RowsWork`.
-    started : float
-        When `map` was called, by `time.monotonic`.
-    show : callable
-        Called with the `LiveJob` after each event.
-    deadline : float, optional
-        When estimates should be made, in seconds after ``started``.
-    known : Known, optional
-        Further answers, from which rows are estimated too.
-    store : Store, optional
-        Where answers are kept, by default in memory.
-    shuffled : bool, optional
-        Whether rows are started in a random order, by default if the job may stop early.
+    ``started`` is when `map` was called, by `time.monotonic`, and ``deadline`` when estimates should be made, in seconds
+    after it. ``show`` is called with the `LiveJob` after each event. From ``known`` answers rows are estimated too.
+    Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``, by
+    default if the job may stop early.
     """
 
     def __init__(
@@ -101,13 +83,7 @@ class RowsJob(MapJob):
         return self._result(Outcome.WAITING)
 
     def result(self) -> MapResult:
-        """What the job came to.
-
-        Raises
-        ------
-        NotEnoughAnswers
-            If rows are missing and no stopping rule allows it.
-        """
+        """What the job came to; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
         live, status = self.live, self._rows.status
         outcome = live.scheduler.outcome
         assert outcome is not None

@@ -16,17 +16,15 @@ from ..contracts.memory import check_parts
 from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
-from ..errors import CannotSend, InvalidArgument, NotEnoughAnswers
+from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers
 from ..execution.checked import checked_engine, checked_rule
 from ..execution.placed import Ended, Placed, PlacedJob
 from ..execution.task import Measured
 from ..results.progress_bar import job_progress
 from ..results.sum_result import SumResult
-from ..results.summary import engine_error, facts, reason_and_steps
+from ..results.summary import undecoded
 from ..sums.decoder import SumDecoder
 from ..sums.shard import CombinedFunction, Shard
-
-__all__ = ["CodedParts", "sum"]
 
 _NARROW = 100.0
 """The largest amplification with which single precision still leaves five digits."""
@@ -195,10 +193,6 @@ class CodedParts:
         """What the workers keep."""
         return self._placed
 
-    def on(self, worker: int) -> Kept:
-        """The reference to a worker's shard; sends the shard first if the worker has lost it."""
-        return self._placed.on(worker)
-
     def _shard(self, worker: int) -> Shard:
         parts = tuple((part, self._parts[part]) for part in self._code.held(worker))
         return Shard(worker, parts, self.coefficients[worker], self._narrow)
@@ -233,7 +227,7 @@ class _SumJob(PlacedJob[SumResult]):
                 reason = error
         rejected = self.decoder.rejected(seen.answered)
         if decoded is None and self._throw:
-            raise engine_error(seen, ended.failures) or self._not_enough(ended, reason, rejected)
+            raise self._not_enough(ended, reason, rejected)
         value, exact = decoded or (self.decoder.nan(), False)
         self._result = SumResult(
             value=value,
@@ -247,7 +241,7 @@ class _SumJob(PlacedJob[SumResult]):
 
     def _not_enough(
         self, ended: Ended, reason: NotEnoughAnswers | None, rejected: Mapping[int, str]
-    ) -> NotEnoughAnswers:
+    ) -> CodedmapError:
         outcome, seen, failures = ended.outcome, ended.seen, ended.failures
         code = self._shards.code
         unusable = []
@@ -264,13 +258,7 @@ class _SumJob(PlacedJob[SumResult]):
                 enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
             reason = NotEnoughAnswers(f"the sum cannot be decoded from them, and {enough}")
         again = "call again (parts that were lost are sent again)"
-        error = NotEnoughAnswers(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: "
-            f"{facts(seen, failures, *unusable)}; "
-            + reason_and_steps(reason, seen, outcome, failures, again)
-        )
-        error.__cause__ = next(iter(failures.values()), None)
-        return error
+        return undecoded(reason, seen, outcome, failures, again, unusable=unusable)
 
 
 def _coded_parts(parts: Any, code: SumCode | None, engine: Engine | Executor | None) -> CodedParts:

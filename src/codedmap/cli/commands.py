@@ -10,8 +10,6 @@ from .plan import plan
 from .run import run
 from .shell import Commands, print_result, run_as_program
 
-__all__ = ["cli", "main"]
-
 
 @click.group(
     cls=Commands,

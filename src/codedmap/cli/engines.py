@@ -20,8 +20,6 @@ import codedmap as cm
 from ..engines.local_worker import start_server
 from .shell import ENDING, flush_output
 
-__all__ = ["ENGINES", "engine_named"]
-
 _TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worker
 
 
@@ -95,13 +93,7 @@ ENGINES: dict[str, Callable[..., AbstractContextManager[Any]]] = {
 
 
 def engine_named(words: str, workers: int) -> Callable[[], AbstractContextManager[Any]]:
-    """A function that starts workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786".
-
-    Raises
-    ------
-    InvalidArgument
-        If there is no such engine.
-    """
+    """A function that starts workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786"."""
     name, _, address = words.partition(":")
     if name not in ENGINES or (name == "local" and address):
         raise cm.InvalidArgument(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +12,7 @@ import numpy as np
 
 import codedmap as cm
 
-__all__ = ["Save", "archive_of", "check_apart", "check_name", "rows_in", "written"]
-
 Save = Callable[[IO[bytes]], None]
-_LONGEST = 143  # bytes of a file name that every file system allows
 
 
 def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
@@ -85,29 +80,24 @@ def check_apart(output: Path, *read: str | Path) -> None:
 def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], None]]:
     """A function that writes to ``path``, through a temporary file created at once; failures leave no file.
 
-    Raises
-    ------
-    InvalidArgument
-        If the path exists, unless ``force``, or cannot be written.
+    Raises `InvalidArgument` if the path exists, unless ``force``, or cannot be written.
     """
-    check_name(name, path)
-    if path.is_dir() or (os.path.lexists(path) and not force):
-        raise cm.InvalidArgument(
-            f"{name} {path} exists: choose another name, or replace a file with --force"
-        )
-    if not path.parent.is_dir():
-        raise cm.InvalidArgument(
-            f"{name} {path}: there is no directory {path.parent}, create it first"
-        )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    if len(os.fsencode(part.name)) > _LONGEST:
-        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-        part = path.with_name(f".{short}.{os.getpid()}.part")
+    part = path.with_name(f".codedmap.{os.getpid()}.part")
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()
+            if path.is_dir() or not force:
+                raise cm.InvalidArgument(
+                    f"{name} {path} exists: choose another name, or replace a file with --force"
+                )
+        if not path.parent.is_dir():
+            raise cm.InvalidArgument(
+                f"{name} {path}: there is no directory {path.parent}, create it first"
+            )
         file = part.open("xb")
     except OSError as error:
         raise cm.InvalidArgument(
-            f"{name} {path} cannot be written ({error.strerror}): choose another directory"
+            f"{name} {path} cannot be written ({error.strerror}): choose another name or directory"
         ) from error
 
     def write(save: Save) -> None:
@@ -128,32 +118,8 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
         part.unlink(missing_ok=True)
 
 
-def check_name(name: str, path: Path) -> None:
-    """Raise `InvalidArgument` if there can be no file of this name."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):  # there may be, once its directory is there
-        return
-    except OSError as error:
-        problem = error.strerror
-        if error.errno == errno.ENAMETOOLONG:
-            size = max(len(os.fsencode(part)) for part in path.parts)
-            problem = f"{problem}: {size} bytes, and most file systems take 255"
-            if size <= 255:
-                problem = f"{error.strerror}: the path has {len(os.fsencode(path))} bytes in all"
-        raise cm.InvalidArgument(
-            f"{name} {path} cannot be written ({problem}): choose a shorter name, or another directory"
-        ) from error
-
-
 def archive_of(result: cm.MapResult, code: cm.contracts.Code | None) -> dict[str, Any]:
-    """The arrays of an .npz output.
-
-    Raises
-    ------
-    InvalidAnswer
-        If the answers are Python objects.
-    """
+    """The arrays of an .npz output; raises `InvalidAnswer` if the answers are not one array of numbers or text."""
     if not isinstance(result.values, np.ndarray):
         raise cm.InvalidAnswer(
             "answers have several parts, and an archive has one array of them: concatenate them in the model"

@@ -17,16 +17,6 @@ import codedmap as cm
 
 from ..contracts.code import check_budget
 
-__all__ = [
-    "CODES",
-    "CODE_OPTIONS",
-    "code_named",
-    "codes_in",
-    "hedge_named",
-    "model_named",
-    "rule_named",
-]
-
 CODE_OPTIONS = (
     "fill",
     "spread",
@@ -135,13 +125,7 @@ CODES = {
 def code_named(
     name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
 ) -> cm.contracts.Code:
-    """The code of this name, with a default for tasks.
-
-    Raises
-    ------
-    InvalidArgument
-        If this code has no such option, or cannot be built with these values.
-    """
+    """The code of this name, with a default for tasks; raises `InvalidArgument` if it has no such option or value."""
     row = CODES[name]
     check_budget(1, workers, stragglers)
     for option in options:

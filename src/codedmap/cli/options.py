@@ -11,8 +11,6 @@ import click
 
 from .shell import print_error
 
-__all__ = ["COUNT", "PATH", "SharedOptions", "argument", "flag", "option", "parameters"]
-
 COUNT = click.IntRange(1)
 PATH = click.Path(path_type=Path)
 

@@ -3,9 +3,6 @@
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +18,6 @@ from .files import Save, rows_in, written
 from .names import model_named
 from .options import COUNT, PATH, SharedOptions, option, parameters
 from .shell import Command, print_result, with_traceback
-
-__all__ = ["plan"]
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -115,9 +110,7 @@ def plan(**options: Any) -> int:
             figure: Any = found.plot().figure
             kind = given.plot.suffix[1:]
             write(lambda file: figure.savefig(file, format=kind, dpi=150))
-    # A table is as wide as the terminal, and unlimited in a pipe unless COLUMNS says otherwise.
-    limited = sys.stdout.isatty() or "COLUMNS" in os.environ
-    print_result(found.text(shutil.get_terminal_size().columns if limited else None))
+    print_result(str(found))
     return 0
 
 

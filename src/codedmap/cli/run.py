@@ -3,7 +3,7 @@
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,10 @@ import codedmap as cm
 
 from ..storage.store import output_at
 from .engines import engine_named
-from .files import archive_of, check_apart, check_name, rows_in, written
+from .files import archive_of, check_apart, rows_in, written
 from .names import CODE_OPTIONS, CODES, code_named, hedge_named, model_named, rule_named
 from .options import COUNT, PATH, SharedOptions, flag, option, parameters
-from .shell import EPILOG, Command, print_error, print_summary, with_traceback
-
-__all__ = ["run"]
+from .shell import EPILOG, Command, print_error, print_result, with_traceback
 
 
 def _smoothing(text: str) -> float | Literal["gcv"]:
@@ -136,11 +134,6 @@ class RunOptions(SharedOptions):
     )
     quiet: bool = flag("Print nothing but errors.")
 
-    @property
-    def promised(self) -> int:
-        """Answers that always come, if no more than S workers are slow or lost."""
-        return self.workers - self.stragglers
-
     def call(self) -> dict[str, Any]:
         """Arguments of `codedmap.map`."""
         given = {name: getattr(self, name) for name in CODE_OPTIONS}
@@ -158,40 +151,15 @@ class RunOptions(SharedOptions):
                     raise cm.InvalidArgument(
                         f"--{name.replace('_', '-')} is what --code auto chooses: leave it out, or name a code"
                     )
-            return {
-                "code": "auto",
-                "deadline": self.deadline,
-                "tolerance": self.tolerance,
-                **common,
-            }
+            limits = {"deadline": self.deadline, "tolerance": self.tolerance}
+            return {"code": "auto", **limits, **common}
         stop = rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline)
         return {"code": code, "stop": stop, "hedge": hedge, **common}
-
-    def model_for(
-        self, code: cm.contracts.Code | str, rows: Any
-    ) -> tuple[Callable[[Any], Any], Any]:
-        """The function, and the rows as it takes them."""
-        fn, rows = model_named(self.model, rows, self.note, remote=self.engine != "local")
-        if isinstance(code, str):
-            return fn, rows
-        code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
-        return fn, rows
 
     def note(self, text: str) -> None:
         """Print a note, unless ``quiet``."""
         if not self.quiet:
             super().note(text)
-
-    def summarise(self, result: str) -> None:
-        """Print what was computed and where it was written, unless ``quiet``."""
-        if not self.quiet:
-            print_summary(f"{result}\n  output     {self.output}")
-
-    def falls_short(self, exact: bool, unknown: bool, outcome: str) -> bool:
-        """Whether rows are missing, or the stopping rule was not satisfied."""
-        ended = outcome == cm.Outcome.NONE_RUNNING.value and self.deadline is None
-        failed = unknown or ended or outcome == cm.Outcome.UNSATISFIABLE.value
-        return not exact and failed
 
 
 @click.command(cls=Command, params=parameters(RunOptions), epilog=EPILOG)
@@ -219,12 +187,16 @@ def run(**options: Any) -> int:
     given = RunOptions(**options)
     with with_traceback(given.traceback):
         check_apart(given.output, given.inputs, given.model)
-        if given.output.suffix in (".npy", ".zarr", ".parquet"):
-            return _run_stored(given)
-        return _run_at_once(given)
+        stored = given.output.suffix in (".npy", ".zarr", ".parquet")
+        result = (_run_stored if stored else _run_at_once)(given)
+        if not given.quiet:
+            print_result(f"{result}\n  output     {given.output}", required=False)
+        if stored and not given.partial:
+            _check_none_missing(result)
+        return _exit_code(given, result)
 
 
-def _run_at_once(options: RunOptions) -> int:
+def _run_at_once(options: RunOptions) -> cm.MapResult:
     """Write all answers at the end."""
     if options.output.suffix != ".npz":
         raise cm.InvalidArgument(
@@ -237,29 +209,58 @@ def _run_at_once(options: RunOptions) -> int:
             "give it a name ending in .npy, or leave the option out"
         )
     with written("output", options.output, options.force) as write:
-        start, call = engine_named(options.engine, options.workers), options.call()
-        fn, rows = options.model_for(call["code"], rows_in(options.inputs, options.key))
-        with start() as pool:
-            kept = cm.engines.Resident(fn, pool) if isinstance(fn, cm.OnnxModel) else fn
-            result = cm.map(kept, rows, engine=pool, **call)
+        result = _mapped(options, rows_in(options.inputs, options.key))
         if not options.partial:
             _check_none_missing(result)
         arrays = archive_of(result, result.code)
         write(lambda file: np.savez(file, **arrays))
-    options.summarise(str(result))
-    return _exit_code(options, result)
+    return result
+
+
+def _run_stored(options: RunOptions) -> cm.MapResult:
+    """Write answers as they come; what is done can be resumed."""
+    if options.force:
+        raise cm.InvalidArgument(
+            f"--force is for .npz outputs: remove {options.output} and its journal to begin anew"
+        )
+    _, journal = output_at(options.output, resume=options.resume)
+    if options.code == "auto":
+        raise cm.InvalidArgument(
+            "--code auto is for .npz outputs: codedmap plan says which code to use for others"
+        )
+    if options.resume and not journal.exists():
+        options.note(
+            f"there is no journal {options.output}.journal, so there is nothing to resume: this run begins"
+        )
+    rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
+    with _notes_printed():
+        return _mapped(options, rows, out=options.output, resume=options.resume)
+
+
+def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
+    start, call = engine_named(options.engine, options.workers), options.call()
+    fn, rows = model_named(options.model, rows, options.note, remote=options.engine != "local")
+    if call["code"] != "auto":
+        code = call["code"]
+        code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
+    with start() as pool:
+        return cm.map(cm.engines.Resident(fn, pool), rows, engine=pool, **call, **stored)
 
 
 def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
-    """The exit code of a run; prints a note on estimates without error bars."""
-    if result.stderr is None and len(result.answered) < options.promised and not result.exact.all():
+    """1 if rows are missing, or the stopping rule was not satisfied; notes estimates without error bars."""
+    if result.exact.all():
+        return 0
+    promised = options.workers - options.stragglers
+    if result.stderr is None and len(result.answered) < promised:
         options.note(
-            f"only {len(result.answered)} of the {options.promised} answers that --stragglers "
+            f"only {len(result.answered)} of the {promised} answers that --stragglers "
             f"{options.stragglers} counts on had come: {options.code} has no error bars, and these "
             "estimates may be far off"
         )
     unknown = bool((result.status >= cm.Status.FAILED).any())
-    return int(options.falls_short(bool(result.exact.all()), unknown, result.outcome.value))
+    ended = result.outcome is cm.Outcome.NONE_RUNNING and options.deadline is None
+    return int(unknown or ended or result.outcome is cm.Outcome.UNSATISFIABLE)
 
 
 def _check_none_missing(result: cm.MapResult) -> None:
@@ -269,38 +270,6 @@ def _check_none_missing(result: cm.MapResult) -> None:
             f"{missing.sum():,} of {len(missing):,} rows have no answer because {result.outcome.value}: allow more "
             "time, or write what there is with --partial"
         )
-
-
-def _run_stored(options: RunOptions) -> int:
-    """Write answers as they come; what is done can be resumed."""
-    journal = options.output.with_name(f"{options.output.name}.journal")
-    check_name("output", options.output)
-    check_name(f"output {options.output}: its journal,", journal)
-    if options.force:
-        raise cm.InvalidArgument(
-            f"--force is for .npz outputs: remove {options.output} and its journal to begin anew"
-        )
-    output_at(options.output, resume=options.resume)
-    start, call = engine_named(options.engine, options.workers), options.call()
-    if options.code == "auto":
-        raise cm.InvalidArgument(
-            "--code auto is for .npz outputs: codedmap plan says which code to use for others"
-        )
-    if options.resume and not journal.exists():
-        options.note(
-            f"there is no journal {journal}, so there is nothing to resume: this run begins"
-        )
-    rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
-    fn, rows = options.model_for(call["code"], rows)
-    with _notes_printed(), start() as pool:
-        resident = cm.engines.Resident(fn, pool)
-        result = cm.map(
-            resident, rows, engine=pool, out=options.output, resume=options.resume, **call
-        )
-    options.summarise(str(result))
-    if not options.partial:
-        _check_none_missing(result)
-    return _exit_code(options, result)
 
 
 @contextmanager

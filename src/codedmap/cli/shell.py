@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -16,19 +15,6 @@ from typing import Any
 import click
 
 import codedmap as cm
-
-__all__ = [
-    "ENDING",
-    "EPILOG",
-    "Command",
-    "Commands",
-    "flush_output",
-    "print_error",
-    "print_result",
-    "print_summary",
-    "run_as_program",
-    "with_traceback",
-]
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
@@ -63,28 +49,11 @@ _OPTIONS = (
 )
 
 
-class _Formatter(click.HelpFormatter):
-    """Help that fits narrow terminals too: click's own is at least 50 columns wide."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.width = max(20, min(shutil.get_terminal_size().columns, 80) - 2)
-
-    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
-        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
-
-
-class _Context(click.Context):
-    formatter_class = _Formatter
-
-
 class Command(click.Command):
-    """A command whose help fits the terminal, and may be read in part, as by ``head``."""
-
-    context_class = _Context
+    """A command whose help may be read in part, as by ``head``."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with _output(required=True):  # prints the help and the version
+        with _output(True):  # prints the help and the version
             return super().make_context(*args, **extra)
         raise click.exceptions.Exit(0)
 
@@ -123,27 +92,15 @@ def with_traceback(wanted: bool) -> Iterator[None]:
         raise
 
 
-def print_summary(text: str) -> None:
-    """Print a summary of what has been written; a failure to print it is no error."""
-    with _output(required=False):
-        click.echo(text)
-
-
-def print_result(text: str) -> None:
-    """Print the result of a command.
-
-    Raises
-    ------
-    InvalidArgument
-        If it cannot be printed, unless its reader has closed the pipe.
-    """
-    with _output(required=True):
+def print_result(text: str, *, required: bool = True) -> None:
+    """Print on standard output; a failure is an `InvalidArgument`, or only a note unless ``required``."""
+    with _output(required):
         click.echo(text)
 
 
 def flush_output() -> None:
     """Write buffered output, such as that of a model's import; a failure is no error."""
-    with _output(required=False):
+    with _output(False):
         print(end="", flush=True)
 
 

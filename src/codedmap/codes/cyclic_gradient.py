@@ -11,8 +11,6 @@ from ..coding.gradient import GradientCode
 from ..contracts.arguments import check_whole
 from ..contracts.sum_code import check_sum_budget
 
-__all__ = ["CyclicGradientCode"]
-
 
 @dataclass(frozen=True)
 class CyclicGradientCode(GradientCode):

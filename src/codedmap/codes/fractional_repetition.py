@@ -11,8 +11,6 @@ import numpy as np
 from ..contracts.sum_code import check_sum_budget
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["FractionalRepetition"]
-
 
 @dataclass(frozen=True)
 class FractionalRepetition:

@@ -14,8 +14,6 @@ from ..contracts.arguments import check_whole
 from ..contracts.memory import check_counts, check_room
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["GroupedGradientCode"]
-
 
 @dataclass(frozen=True)
 class GroupedGradientCode:

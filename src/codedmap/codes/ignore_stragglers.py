@@ -11,8 +11,6 @@ import numpy as np
 from ..contracts.sum_code import check_sum_budget
 from ..errors import WAIT, NotEnoughAnswers
 
-__all__ = ["IgnoreStragglers"]
-
 
 @dataclass(frozen=True)
 class IgnoreStragglers:

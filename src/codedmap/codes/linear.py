@@ -131,7 +131,7 @@ class LinearCode(abc.ABC):
             raw = unit_columns(operator)
         dense = dense_row(operator)
         with np.errstate(invalid="ignore"):  # infinite inputs are reported elsewhere
-            payloads = apply(operator, columns, self._memory.payloads.array)
+            payloads = apply(operator, columns)
         payloads = payloads.reshape(self.workers, *inputs.shape[1:])
         dense_payload = None if dense is None else payloads[dense]
         return LinearEncoding(self, payloads, raw, dense_payload=dense_payload)

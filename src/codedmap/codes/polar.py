@@ -13,8 +13,6 @@ from scipy.special import stdtrit
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["PolarCode"]
-
 _DOUBLE = np.dtype(np.float64)
 _EQUAL = 1e-9  # difference of shares below which it is rounding
 _COARSE = float(np.finfo(np.float32).eps)  # rounding in the coarsest matrix there is

@@ -13,8 +13,6 @@ from ..contracts.arguments import check_whole
 from ..contracts.sum_code import check_sum_budget
 from ..errors import InvalidArgument
 
-__all__ = ["PolynomialGradientCode"]
-
 
 @dataclass(frozen=True)
 class PolynomialGradientCode(GradientCode):

@@ -14,8 +14,6 @@ import numpy as np
 from ..contracts.memory import check_room
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["TOLERANCE", "DrawnCode", "GradientCode", "best_drawn"]
-
 TOLERANCE = 1e-9
 """How far weights may miss the sum or enlarge the rounding of float64, relative to it."""
 _DRAWS = 8
@@ -33,15 +31,8 @@ class DrawnCode:
     n - rank left null vectors may be added to them, so that weights without k rows are a least-squares
     problem of this size by k. Its solution is the shortest, which enlarges rounding least.
 
-    Parameters
-    ----------
-    coefficients : ndarray
-        Of the code, in its own form.
-    rows : ndarray, shape (n, q)
-        The same, of unit length.
-    target : ndarray, shape (m, q)
-    rank : int
-        Of the rows, known from how they were made; n - rank may be missing.
+    ``coefficients`` are those of the code, in its own form, ``rows`` (n, q) the same, of unit length, ``target`` is
+    (m, q), and ``rank`` that of the rows, known from how they were made; n - rank may be missing.
     """
 
     def __init__(

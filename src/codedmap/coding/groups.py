@@ -7,27 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-__all__ = ["cut", "joined"]
-
 
 def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
-    """Cut m rows into B = ceil(m / K) groups; task k of group b is row k·B + b.
+    """Cut m >= 1 rows (m, *x) into B = ceil(m / K) groups; task k of group b is row k·B + b.
 
-    If K does not divide m, the last groups lack their last task, in place of which the last real row of
-    their own group is repeated. They are a block of their own, so that only they are copied.
-
-    Parameters
-    ----------
-    inputs : ndarray, shape (m, *x)
-        m >= 1.
-    tasks : int
-        K.
-
-    Returns
-    -------
-    list of ndarray, each of shape (K, groups, *x)
-        One or two blocks of groups, in order. The first is a view of the inputs, unless every
-        group lacks a task (then m < K², and the single block is a copy).
+    If K does not divide m, the last groups lack their last task, in place of which the last real row of their own
+    group is repeated. They are a block of their own, so that only they are copied: there are one or two blocks
+    (K, groups, *x), in order, and the first is a view, unless every group lacks a task (then m < K²).
     """
     rows = len(inputs)
     groups = -(-rows // tasks)

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import math
 import sys
-import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 
 from .precision import Precision, Windows
 
-__all__ = [
-    "Buffer",
-    "Memory",
-    "Operator",
-    "apply",
-    "cast_operator",
-    "column_width",
-    "dense_row",
-    "unit_columns",
-    "values_dtype",
-]
-
 _SMALL = 512  # entries of an operator up to which it is applied to blocks of columns
 _ONE_THREAD = (1 << 19) - 1  # real multiplications up to which OpenBLAS uses one thread
-_LEAST = 1 << 20  # bytes below which an array gets memory of its own, which is cheap
-_MOST = 128 << 20  # bytes of memory that a buffer holds
 _OPERATORS = 100
 
 
@@ -43,49 +25,13 @@ class Operator(Protocol):
     def __matmul__(self, columns: Any, /) -> Any: ...
 
 
-class Buffer:
-    """The memory of the last two arrays, given to the next one of that size if nothing refers to it.
-
-    The system clears the memory that it gives, which takes longer than to write payloads there. In the
-    benchmark *wave*, `map` of 8 MB on `Local` with 8 workers takes 1.26 times as long without this.
-    Two arrays, because the last one may still be in use when the next is made: with one, *encode* of
-    150,000 float32 columns takes 1.5 to 2.9 times as long.
-    """
-
-    def __init__(self) -> None:
-        self._last: deque[tuple[np.ndarray, Callable[[], object]]] = deque(maxlen=2)
-        """Memory, and a weak reference to its user."""
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """An array with undefined entries."""
-        size = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject or not _LEAST <= size <= _MOST:
-            return np.empty(shape, dtype)
-        held = []
-        # What is taken out belongs to this call alone, also among threads.
-        with suppress(IndexError):
-            while True:
-                held.append(self._last.popleft())
-        held = [(memory, user) for memory, user in held if memory.size == size]
-        unused = [memory for memory, user in held if user() is None]
-        memory = unused[0] if unused else np.empty(size, np.uint8)
-        # All that refers to the array's memory, views and exported buffers too, refers to this.
-        user: Any = (ctypes.c_char * size).from_buffer(memory.data)
-        if 2 * size <= _MOST:
-            self._last.extend(one for one in held if one[0] is not memory)
-        self._last.append((memory, weakref.ref(user)))
-        made: np.ndarray = np.frombuffer(user, dtype).reshape(shape)
-        return made
-
-
 class Memory:
-    """What a code remembers for its next use: its most recent operators, and memory for payloads.
+    """What a code remembers for its next use: its most recent operators, and the last precision.
 
-    Of the precisions the last one is kept: without ``witness`` *decode* takes 1.9 to 3.5 times as long.
+    Without ``witness`` *decode* takes 1.9 to 3.5 times as long.
     """
 
     def __init__(self) -> None:
-        self.payloads = Buffer()
         self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
         self._operators: OrderedDict[Hashable, Any] = OrderedDict()
 
@@ -110,17 +56,15 @@ def cast_operator(operator: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return operator.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
 
 
-def apply(
-    operator: Operator, columns: np.ndarray, allocate: Callable[..., np.ndarray] = np.empty
-) -> np.ndarray:
-    """``operator @ columns`` in the dtype of the columns, for a dense operator in allocated memory."""
+def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
+    """``operator @ columns`` in the dtype of the columns."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
     if not isinstance(operator, np.ndarray):
         result: np.ndarray = operator @ columns
         return result
     operator = operator.astype(columns.dtype, copy=False)
-    made = allocate((len(operator), columns.shape[1]), columns.dtype)
+    made = np.empty((len(operator), columns.shape[1]), columns.dtype)
     width = column_width(operator)
     for start in range(0, columns.shape[1], width):
         block = slice(start, start + width)

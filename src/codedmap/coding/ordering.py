@@ -13,14 +13,6 @@ from .two_opt import (
     path_lengths,
 )
 
-__all__ = [
-    "centred_gram",
-    "neighbours_together",
-    "paths_through",
-    "short_paths",
-    "squared_distances",
-]
-
 _COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
 _SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
 _FEW = 32  # points up to which all changes of a path are compared
@@ -72,7 +64,7 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
 def paths_through(points: np.ndarray) -> np.ndarray:
     """`short_paths` (B, K) through the points (B, K, d) of each group.
 
-    Takes 16·K² bytes, or about a megabyte if that is more, for any number of groups.
+    Takes 32·K² bytes, or about a megabyte if that is more, for any number of groups.
     """
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)
@@ -89,25 +81,14 @@ def paths_through(points: np.ndarray) -> np.ndarray:
 
 
 def short_paths(squared: np.ndarray) -> np.ndarray:
-    """For each group an order of its points in which the path through them is short.
+    """For each group an order of its points (B, K) in which the path through them is short, by squared distances (B, K, K).
 
     The first path goes to the nearest neighbour, or is the order given if that is shorter. Then
     stretches are reversed (2-opt) or up to three points moved (or-opt) as long as the path becomes
-    shorter: for up to 32 points the best of all such changes, in all groups at once; for more
-    points, changes that bring near neighbours together. So no path is longer than the order given,
-    and rows along a line stay in order.
-
-    Parameters
-    ----------
-    squared : ndarray, shape (B, K, K)
-        Squared distances: symmetric, 0 on the diagonals. A group in which some are not finite
-        keeps its order.
-
-    Returns
-    -------
-    ndarray, shape (B, K), int
-        Permutations that start at the end of the path that is given first. About B·K³ time for up
-        to 32 points, about B·K² for more.
+    shorter: for up to 32 points the best of all such changes, in all groups at once, in about B·K³ time; for more
+    points, reversals that bring near neighbours together, in about B·K². So no path is longer than the order given,
+    and rows along a line stay in order. Paths start at the end that is given first. A group in which distances are
+    not finite keeps its order.
     """
     groups, tasks = squared.shape[:2]
     paths = np.tile(np.arange(tasks), (groups, 1))
@@ -131,23 +112,11 @@ def short_paths(squared: np.ndarray) -> np.ndarray:
 
 
 def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
-    """An order of rows that puts neighbours into the same group when they are cut into groups.
+    """A permutation (m,) that puts neighbours of rows (m, *x) into the same group when `groups.cut` cuts them.
 
     The rows are projected on their principal directions and halved along the one in which they vary
-    most, and so are the halves, until each part is a group.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (m, *x)
-        Rows that are not numbers keep their order, as do rows of a single group.
-    tasks : int
-        K.
-
-    Returns
-    -------
-    ndarray, shape (m,), int
-        A permutation p such that `groups.cut` cuts ``rows[p]`` into groups of neighbours.
-        O(m (d + log m)) time, O(m) memory.
+    most, and so are the halves, until each part is a group. Rows that are not numbers keep their order, as do rows of
+    a single group. O(m (d + log m)) time, O(m) memory.
     """
     count = len(rows)
     groups = -(-count // tasks)

@@ -9,8 +9,6 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["Points", "barycentric", "task_points", "worker_points"]
-
 Points = Literal["chebyshev", "uniform"]
 
 

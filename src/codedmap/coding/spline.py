@@ -20,8 +20,6 @@ from scipy.sparse import csr_array
 
 from ..errors import InvalidArgument
 
-__all__ = ["DENSE_ENTRIES", "BandedSmoother", "banded_smoother", "smoother", "smoothing_by_gcv"]
-
 DENSE_ENTRIES = 1_000_000
 """Operators with up to this many entries are dense matrices, larger ones banded factors."""
 
@@ -35,25 +33,12 @@ _BLOCK_BYTES = 8 << 20  # working memory of one block of columns
 def smoother(
     knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
 ) -> np.ndarray | BandedSmoother:
-    """The operator from values at ``knots`` to the values of the smoothing spline ``at`` positions.
+    """The operator (p, n) from values at ``knots`` (n,), ascending, to values of the smoothing spline ``at`` (p,).
 
-    Parameters
-    ----------
-    knots : ndarray, shape (n,)
-        Strictly ascending; 1 gives the constant, 2 the line.
-    at : ndarray, shape (p,)
-        Where the spline is evaluated, also outside the knots.
-    smoothing : float
-        λ >= 0 of the objective above, with its 1/n; SciPy's ``make_smoothing_spline`` calls nλ
-        ``lam``. 0 interpolates, infinity is the least-squares line.
-    weights : ndarray, shape (n,), optional
-        Positive factors of the squares in the sum; 1 without.
-
-    Returns
-    -------
-    ndarray, shape (p, n), or BandedSmoother
-        Either way ``operator @ y`` with y of shape (n, columns). Banded where p·n exceeds
-        `DENSE_ENTRIES`; then time and memory are linear in p + n.
+    Positions may be outside the knots; 1 knot gives the constant, 2 the line. ``smoothing`` is λ >= 0 of the objective
+    above, with its 1/n; SciPy's ``make_smoothing_spline`` calls nλ ``lam``. 0 interpolates, infinity is the
+    least-squares line. ``weights`` (n,) are positive factors of the squares in the sum. Where p·n exceeds
+    `DENSE_ENTRIES` the operator is banded; then time and memory are linear in p + n.
     """
     n = len(knots)
     if n == 1:
@@ -196,28 +181,12 @@ class _System:
 
 
 def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
-    """λ by generalised cross-validation (Craven and Wahba 1979), one for all columns.
+    """λ by generalised cross-validation (Craven and Wahba 1979), one for all columns of y (n, columns).
 
     Minimises ``n · ‖(I - A)y‖² / tr(I - A)²``, the residuals summed over the columns, on a
     logarithmic grid of 91 values relative to the cube of the knots' extent. So the choice does not
-    depend on the unit of the positions.
-
-    Parameters
-    ----------
-    knots : ndarray, shape (n,)
-        Strictly ascending.
-    y : ndarray, shape (n, columns)
-        Real or complex.
-
-    Raises
-    ------
-    InvalidArgument
-        For more than 2,000 knots.
-
-    Returns
-    -------
-    float
-        λ; 0 for fewer than 3 knots, where every λ gives the same spline.
+    depend on the unit of the positions. 0 for fewer than 3 knots, where every λ gives the same spline; raises
+    `InvalidArgument` for more than 2,000.
     """
     n = len(knots)
     if n < 3:

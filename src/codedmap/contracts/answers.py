@@ -13,18 +13,6 @@ import numpy as np
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .arguments import MOST_AXES
 
-__all__ = [
-    "Answers",
-    "Sheet",
-    "all_finite",
-    "as_array",
-    "cast_values",
-    "convert_like",
-    "matrix",
-    "usable_answers",
-    "too_many_axes",
-]
-
 _REAL = "biuf"
 _MASKED = object()
 """In place of an array with masked entries, which have no value."""
@@ -55,9 +43,7 @@ class Sheet(Mapping[int, np.ndarray]):
 class Answers:
     """Answers as they arrive, copied at once into one block if they have equal shape and dtype.
 
-    Decoding is a matrix product with the answers, and to put them side by side takes longer than the
-    product. Here that happens while other answers are awaited: without it a decode in the benchmark
-    *decode* takes 1.5 to 2 times as long. There may be as many answers as workers.
+    So they are side by side, as they are decoded, and in memory once. There may be as many as workers.
     """
 
     def __init__(self, workers: int) -> None:
@@ -111,13 +97,7 @@ def all_finite(array: np.ndarray) -> bool:
 def matrix(
     answers: Mapping[int, Any], rows: int
 ) -> tuple[tuple[int, ...], np.ndarray, tuple[int, ...]]:
-    """Slots of usable answers, these as one array (slots, rows, ...), and the slots of the others.
-
-    Raises
-    ------
-    InvalidAnswer, NotEnoughAnswers
-        As `usable_answers`.
-    """
+    """Slots of usable answers, these as one array (slots, rows, ...), and the slots of the others; raises as `usable_answers`."""
     if isinstance(answers, Sheet):
         return answers.slots, answers.block, ()
     kept, others = usable_answers(answers, rows)
@@ -148,32 +128,12 @@ class _Form(NamedTuple):
 def usable_answers(
     answers: Mapping[int, Any], rows: int
 ) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:
-    """Answers of the shape and kind that most workers sent, and the slots of all others.
+    """Answers by slot of the shape and kind that most workers sent, ascending, and the slots of all others.
 
     A function may return integers for one payload and floats for another, as lists often do. Real
     numbers get the most frequent dtype, and are rounded where it is coarser; they get a wider one
-    where it cannot hold some of them.
-
-    Parameters
-    ----------
-    answers : mapping of int to array-like
-        Answer by slot.
-    rows : int
-        B, the rows each answer must have.
-
-    Returns
-    -------
-    dict of int to ndarray
-        The usable answers by slot, ascending.
-    tuple of int
-        The slots whose answer has another shape or kind, and is rejected.
-
-    Raises
-    ------
-    InvalidAnswer
-        If most workers did not send one array with ``rows`` rows, which is an error of ``fn``.
-    NotEnoughAnswers
-        If two usable forms are equally frequent.
+    where it cannot hold some of them. Raises `InvalidAnswer` if most workers did not send one array with ``rows`` rows,
+    which is an error of ``fn``, and `NotEnoughAnswers` if two usable forms are equally frequent.
     """
     arrays = {slot: as_array(answers[slot]) for slot in sorted(answers)}
     forms = {slot: _form_of(array) for slot, array in arrays.items()}

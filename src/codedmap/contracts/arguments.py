@@ -9,8 +9,6 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-__all__ = ["MOST_AXES", "check_number", "check_worker", "check_whole", "is_real", "set_numbers"]
-
 MOST_AXES = 60
 """Of inputs and answers: NumPy has 64, and groups and slots take some."""
 

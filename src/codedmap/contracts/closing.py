@@ -5,8 +5,6 @@ from __future__ import annotations
 import abc
 from typing import Self
 
-__all__ = ["Closing"]
-
 
 class Closing(abc.ABC):
     """A context manager that calls `close` when its ``with`` block is left."""

@@ -12,20 +12,6 @@ from ..errors import InvalidAnswer, InvalidArgument
 from .arguments import check_whole
 from .memory import check_counts, check_room
 
-__all__ = [
-    "Arranging",
-    "Code",
-    "Encoding",
-    "Estimate",
-    "Placing",
-    "Salvageable",
-    "check_budget",
-    "check_interpolable",
-    "check_mixable",
-    "check_tasks",
-    "reject_frequent",
-]
-
 
 @runtime_checkable
 class Code(Protocol):

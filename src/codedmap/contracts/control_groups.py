@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["GroupLimit", "group_limits"]
-
 _FOLDER = Path("sys/fs/cgroup")
 _V1_FILES = {"memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
 """Where version 1 names its files otherwise than version 2: limit, and what is used of it."""

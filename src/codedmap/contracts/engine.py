@@ -9,8 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidArgument
 
-__all__ = ["Engine", "Kept", "Member", "Reply", "engine_for", "members_of", "no_engine"]
-
 
 class Kept:
     """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload.

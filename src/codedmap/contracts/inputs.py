@@ -6,54 +6,54 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidArgument
+from ..errors import CodedmapError, InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
-__all__ = ["check_finite", "check_unmasked", "shaped_rows"]
 
-
-def check_unmasked(inputs: Any, kind: str = "input") -> None:
-    """Raise `InvalidArgument` if inputs are an array with masked entries."""
+def check_unmasked(
+    inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
+) -> None:
+    """Raise an error if these are an array with masked entries."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
-        raise InvalidArgument(
-            f"{hidden.sum()} of {hidden.size} numbers of the {kind}s are masked, and have no value to compute "
-            "with: fill them (inputs.filled(0.0), say), or leave their rows out"
+        raise error(
+            f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
+            "them (with filled(0.0), say), or leave their rows out"
         )
 
 
-def shaped_rows(inputs: Any, kind: str = "input") -> np.ndarray:
+def shaped_rows(inputs: Any) -> np.ndarray:
     """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
-    check_unmasked(inputs, kind)
+    check_unmasked(inputs)
     try:
         rows = np.asarray(inputs)
     except Exception as error:
         raise InvalidArgument(
-            f"{kind}s cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
+            f"inputs cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
         ) from error
     if rows.ndim == 0:
         raise InvalidArgument(
-            f"{kind}s must be an array with a row per input, but this is a single {type(inputs).__name__}"
+            f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
         )
     if rows.ndim > MOST_AXES:
         raise InvalidArgument(
-            f"{kind}s have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "
+            f"inputs have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "
             "together (inputs.reshape)"
         )
     if rows.size == 0:
         raise InvalidArgument(
-            f"{kind}s of shape {rows.shape} are empty: there is nothing to compute"
+            f"inputs of shape {rows.shape} are empty: there is nothing to compute"
         )
     return rows
 
 
-def check_finite(rows: np.ndarray, kind: str = "input", begin: int = 0) -> None:
+def check_finite(rows: np.ndarray, begin: int = 0) -> None:
     """Raise `InvalidArgument` unless all rows (m, *x) are finite; messages number them from ``begin``."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         raise InvalidArgument(
-            f"{broken.sum()} of {len(rows)} {kind} rows hold NaN or infinity (the first is row "
+            f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
             f"{begin + broken.argmax()}), which a mixture would spread to every payload: "
             "drop or fill these rows"
         )

@@ -13,19 +13,6 @@ from ..errors import WAIT, InvalidAnswer, InvalidArgument
 from .arguments import check_whole
 from .memory import check_counts
 
-__all__ = [
-    "Anytime",
-    "AtOnce",
-    "Decoded",
-    "MatrixCode",
-    "Partial",
-    "Salvaging",
-    "check_consistent",
-    "check_matrix_budget",
-    "disputed",
-    "rounding",
-]
-
 _DEPENDENT = 1e-9  # relative size below which a number counts as rounding error
 
 
@@ -150,14 +137,9 @@ def rounding(dtype: np.dtype[Any]) -> float:
 
 
 def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Raise `InvalidAnswer` unless answers are equal to those computed from the decoded blocks, up to rounding.
+    """Raise `InvalidAnswer` unless answers (F, outputs) are equal to those computed from the decoded blocks, up to rounding.
 
-    Parameters
-    ----------
-    given, again : ndarray, shape (F, outputs)
-        Answers, and what the decoded blocks give for them.
-    dtype : dtype
-        Of the matrix.
+    ``dtype`` is that of the matrix.
     """
     size = float(np.abs(given).max(initial=0.0))
     off = np.abs(given - again).max(initial=0.0)
@@ -173,17 +155,10 @@ def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any])
 def disputed(
     weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any], least: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Answers that belong to a set of contradicting ones, beyond rounding, (F,) bool.
+    """Answers (F, outputs) that belong to a set of contradicting ones, beyond rounding, (F,) bool.
 
-    Parameters
-    ----------
-    weights : ndarray, shape (F, K)
-        Weights of the blocks in the coded block of each answer.
-    given : ndarray, shape (F, outputs)
-    dtype : dtype
-        Of the matrix.
-    least : ndarray, shape (outputs,), or float
-        Differences up to this count as rounding, however small the answers are.
+    ``weights`` (F, K) are those of the blocks in the coded block of each answer, ``dtype`` is that of the matrix.
+    Differences up to ``least``, (outputs,) or one number, count as rounding, however small the answers are.
     """
     left, singular, _ = np.linalg.svd(weights)
     rank = int((singular > _DEPENDENT * singular.max(initial=0.0)).sum())

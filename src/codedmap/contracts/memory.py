@@ -8,16 +8,7 @@ from pathlib import Path
 from ..errors import NotEnoughMemory
 from .control_groups import group_limits
 
-__all__ = [
-    "check_blocks",
-    "check_counts",
-    "check_memory",
-    "check_parts",
-    "check_room",
-    "free_memory",
-]
-
-_LITTLE = 32 << 20  # finding out what is free takes longer than many a small wave
+_LITTLE = 32 << 20  # finding out what is free takes longer than many a small job
 _EACH = 100  # bytes held of each worker and task at least: its number, point, payload and call
 
 
@@ -29,17 +20,7 @@ def free_memory() -> int | None:
 
 
 def check_room(needed: int, what: str, remedy: str) -> None:
-    """Raise `NotEnoughMemory` if what takes this many bytes exceeds what is free.
-
-    Parameters
-    ----------
-    needed : int
-        Bytes, at least.
-    what : str
-        What takes them, in the plural.
-    remedy : str
-        A sentence.
-    """
+    """Raise `NotEnoughMemory` if this many bytes are not free; ``what`` (plural) takes them, ``remedy`` is a sentence."""
     free = _lacking(needed)
     if free is not None:
         raise NotEnoughMemory(
@@ -58,15 +39,7 @@ def check_counts(workers: int, tasks: int = 0) -> None:
 
 
 def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
-    """Raise `NotEnoughMemory` if payloads for rows in groups of K, and their transport, exceed what is free.
-
-    Parameters
-    ----------
-    rows, row : int
-        How many there are, and bytes of each.
-    tasks, workers : int
-        K and N.
-    """
+    """Raise `NotEnoughMemory` if payloads for rows of ``row`` bytes, in groups of K, and their transport exceed what is free."""
     groups = -(-rows // tasks)
     lacking = tasks * groups - rows
     check_room(
@@ -83,15 +56,7 @@ def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
 
 
 def check_parts(held: int, parts: int, workers: int) -> None:
-    """Raise `NotEnoughMemory` if parts on workers of this machine, and their transport, exceed what is free.
-
-    Parameters
-    ----------
-    held, parts : int
-        Bytes of all that workers keep, and of all parts once.
-    workers : int
-        N, for the message.
-    """
+    """Raise `NotEnoughMemory` if ``held`` bytes on N workers here, of ``parts`` bytes in all, and their transport do not fit."""
     check_room(
         2 * held,
         f"{workers} workers on this machine, which keep {held / max(parts, 1):.2f} times the parts' {_size(parts)}, "

@@ -6,30 +6,12 @@ They are pure functions of a `Progress`, which also holds the time: there is no 
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import InvalidArgument
-from .arguments import check_whole, is_real
-
-__all__ = [
-    "AllOf",
-    "AnyOf",
-    "Deadline",
-    "Decodable",
-    "Everyone",
-    "Outcome",
-    "Progress",
-    "Quorum",
-    "Share",
-    "StoppingRule",
-    "Tolerance",
-    "asks_stderr",
-    "best_case",
-    "tolerance_of",
-]
+from .arguments import check_number, check_whole, is_real
 
 
 class Outcome(enum.Enum):
@@ -191,8 +173,7 @@ class Tolerance(StoppingRule):
     stderr: float
 
     def __post_init__(self) -> None:
-        if not is_real(self.stderr) or not 0 <= self.stderr < math.inf:
-            raise InvalidArgument(f"Tolerance({self.stderr!r}) must be a number of at least 0")
+        check_number("Tolerance: stderr", self.stderr)
 
     def verdict(self, seen: Progress) -> Outcome | None:
         worst = seen.stderr()

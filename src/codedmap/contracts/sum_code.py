@@ -11,8 +11,6 @@ from ..errors import InvalidArgument
 from .arguments import check_whole
 from .memory import check_counts
 
-__all__ = ["Redundant", "SumCode", "check_sum_budget"]
-
 
 @runtime_checkable
 class SumCode(Protocol):

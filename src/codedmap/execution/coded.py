@@ -21,13 +21,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.summary import (
-    batches_are_arrays,
-    engine_error,
-    facts,
-    failed_lookup,
-    reason_and_steps,
-)
+from ..results.summary import undecoded
 from ..results.trees import Rows, blanked, map_leaves
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
@@ -440,7 +434,14 @@ class _CodedWork(Work):
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
         if reason is not None and not allowed:
-            raise self._first_failed(chunk) or self._not_enough(seen, outcome, reason, chunk.errors)
+            raise self._first_failed(chunk) or undecoded(
+                NotEnoughAnswers(reason.problem, *reason.steps),
+                seen,
+                outcome,
+                chunk.errors,
+                'take what there is with on_error="record"',
+                given=self._given,
+            )
         failed = self._finish(chunk, estimate)
         del self._chunks[number]
         if outcome is Outcome.EXACT and failed:
@@ -458,27 +459,6 @@ class _CodedWork(Work):
         call, error = chunk.raised[place]
         itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
         return row_failed(chunk.number_of(place), call, error, itemwise=itemwise)
-
-    def _not_enough(
-        self,
-        seen: Progress,
-        outcome: Outcome,
-        reason: CodedmapError,
-        failures: Mapping[int, BaseException],
-    ) -> CodedmapError:
-        failed = engine_error(seen, failures)
-        if failed is not None:
-            return failed
-        raised = "correct fn, which raised"
-        if self._given and any(map(failed_lookup, failures.values())):
-            raised += f" ({batches_are_arrays(self._given)})"
-        take = 'take what there is with on_error="record"'
-        steps = reason_and_steps(reason, seen, outcome, failures, take, raised=raised)
-        error = NotEnoughAnswers(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {facts(seen, failures)}; {steps}"
-        )
-        error.__cause__ = next(iter(failures.values()), None)
-        return error
 
     def _finish(self, chunk: _Chunk, estimate: Estimate) -> bool:
         """Put what a chunk came to where the job's rows are; whether rows failed."""

@@ -13,10 +13,9 @@ from scipy import sparse
 from scipy.sparse.linalg import norm
 
 from ..contracts.answers import all_finite
+from ..contracts.inputs import check_unmasked
 from ..contracts.matrix_code import AtOnce, MatrixCode
 from ..errors import InvalidArgument
-
-__all__ = ["CodedBlocks", "checked_matrix"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +34,7 @@ class CodedBlock:
 class CodedBlocks:
     """K blocks of equally many rows, the last ones padded with zeros, and their coded forms.
 
-    Parameters
-    ----------
-    matrix : ndarray or sparse array, shape (m, n)
-        From `checked_matrix`. It is not copied, so checksums show whether it was changed since.
-    code : MatrixCode
+    The matrix (m, n), from `checked_matrix`, is not copied; checksums show whether it was changed since.
     """
 
     def __init__(self, matrix: Any, code: MatrixCode) -> None:
@@ -157,21 +152,11 @@ class CodedBlocks:
 
 
 def checked_matrix(matrix: Any) -> Any:
-    """The matrix in a dtype in which it can be coded.
-
-    Raises
-    ------
-    InvalidArgument
-        If it is not two-dimensional, empty, not of numbers, or holds NaN or infinity.
-    """
+    """The matrix in a dtype in which it can be coded; raises `InvalidArgument` unless it is two-dimensional, of finite numbers."""
     if sparse.issparse(matrix):
         array = sparse.csr_array(matrix)
-    elif np.ma.is_masked(matrix):
-        raise InvalidArgument(
-            "the matrix is a masked array, entries of which have no value: fill them, for instance with "
-            "matrix.filled(0.0)"
-        )
     else:
+        check_unmasked(matrix, "the matrix")
         try:
             array = np.asarray(matrix)
         except Exception as error:

@@ -15,10 +15,8 @@ from ..engines import Engine, Kept
 from ..errors import InvalidAnswer, NotEnoughAnswers
 from ..execution.placed import Ended, Placed, PlacedJob
 from ..results.sum_result import MatrixResult
-from ..results.summary import engine_error, facts, reason_and_steps
+from ..results.summary import undecoded
 from .blocks import CodedBlocks
-
-__all__ = ["ProductJob"]
 
 _NOT_FINITE = "an array with NaN or infinity in it"
 _ROUNDING = 100.0
@@ -26,18 +24,7 @@ _ROUNDING = 100.0
 
 
 class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
-    """Sends columns to all workers; the result is the product, (m, c), and how it came about.
-
-    Parameters
-    ----------
-    placed : Placed
-        The coded blocks on the workers, which are called with the columns.
-    blocks : CodedBlocks
-        The same here.
-    columns : ndarray, shape (n, c)
-    stop, throw
-        As for `PlacedJob`.
-    """
+    """Sends columns (n, c) to all workers, on which the coded blocks are placed; the result is the product, (m, c), and its record."""
 
     costly = True  # a lost block is encoded again
 
@@ -71,8 +58,9 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
                 if not last:
                     return False
                 if self._throw:
-                    failure = engine_error(seen, ended.failures) or _failure(error, ended)
-                    raise failure from next(iter(ended.failures.values()), None)
+                    take, see = "take what there is with throw=False", "see why the product raised"
+                    failure = undecoded(error, seen, outcome, ended.failures, take, raised=see)
+                    raise failure from failure.__cause__
             values, stderr = self.decoder.estimate(error)
         record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
@@ -84,32 +72,10 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         return True
 
 
-def _failure(
-    reason: NotEnoughAnswers | InvalidAnswer, ended: Ended
-) -> NotEnoughAnswers | InvalidAnswer:
-    seen, failures = ended.seen, ended.failures
-    steps = reason_and_steps(
-        reason,
-        seen,
-        ended.outcome,
-        failures,
-        "take what there is with throw=False",
-        raised="see why the product raised",
-    )
-    return type(reason)(
-        f"stopped after {seen.seconds:.2f} s because {ended.outcome.value}: {facts(seen, failures)}; {steps}"
-    )
-
-
 class ProductDecoder:
-    """Collects answers, each the product of a coded block with c columns, and decodes the product.
+    """Collects answers, each the product of a coded block with columns (n, c), and decodes the product.
 
-    Parameters
-    ----------
-    blocks : CodedBlocks
-        Of the matrix, whose dtype limits the precision of the product whatever the answers' dtype.
-    columns : ndarray, shape (n, c)
-        What is multiplied; answers have its dtype.
+    The matrix's dtype limits the precision of the product whatever the answers' dtype, which is that of the columns.
     """
 
     def __init__(self, blocks: CodedBlocks, columns: np.ndarray) -> None:

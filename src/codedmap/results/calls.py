@@ -9,8 +9,6 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-__all__ = ["CallRecord", "CallTable", "draw_timeline", "new_figure"]
-
 
 class CallRecord(NamedTuple):
     """One call of a job."""

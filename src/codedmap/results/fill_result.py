@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from .calls import new_figure
-from .status import Status
-
-__all__ = ["FillResult"]
+from .status import counts_in_words
 
 _PANELS = 6  # inputs that are drawn
 
@@ -43,12 +41,7 @@ class FillResult:
     _errors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
     def __str__(self) -> str:
-        counts = [
-            f"{count:,} {status.name.lower()}"
-            for status in Status
-            if (count := int((self.status == status).sum()))
-        ]
-        lines = [f"{len(self.status):,} rows: {', '.join(counts)}"]
+        lines = [f"{len(self.status):,} rows: {counts_in_words(self.status)}"]
         width = max(map(len, self.outputs), default=0)
         shown = list(zip(self.outputs, self.methods, self.left_out, self.deviation, strict=True))
         for name, method, error, deviation in shown[:20]:

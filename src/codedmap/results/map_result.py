@@ -13,11 +13,9 @@ from ..contracts.stopping import Outcome
 from ..errors import NotEnoughAnswers
 from .calls import CallTable, draw_timeline
 from .plan import Plan
-from .status import Status
+from .status import Status, counts_in_words
 from .summary import heading, workers_lines
 from .trees import leaves
-
-__all__ = ["MapResult"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,13 +124,8 @@ class MapResult:
         return "\n".join(lines)
 
     def _of_rows(self) -> str:
-        counts = [
-            f"{count:,} {status.name.lower()}"
-            for status in Status
-            if (count := int((self.status == status).sum()))
-        ]
         lines = [
-            f"{len(self.status):,} rows in {self.seconds:.2f} s: {', '.join(counts)}; {self.outcome.value}",
+            f"{len(self.status):,} rows in {self.seconds:.2f} s: {counts_in_words(self.status)}; {self.outcome.value}",
             f"  calls      {self.calls}",
             *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
         ]

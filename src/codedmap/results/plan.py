@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,9 @@ from ..contracts.code import Code
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Plan", "PlanRow"]
-
 _EXACT = "exact with hedging"
 _LEAST = 1e-3
 """Errors below this share of the outputs' deviation are called by it."""
-_DISPENSABLE = ("p99", "calls", "exact")
-"""Columns in the order in which they are left out on a narrow terminal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,31 +109,12 @@ class Plan:
         return f"{_sentence(best)} {_sentence(other)}{why} Not worth it."
 
     def __str__(self) -> str:
-        return self.text()
-
-    def text(self, width: int | None = None) -> str:
-        """What ``print`` shows, or narrower: with fewer columns and folded sentences.
-
-        Parameters
-        ----------
-        width : int, optional
-            Of the lines, in characters.
-        """
-        columns = self._columns()
-        lines = _lines(columns)
-        for title in _DISPENSABLE:
-            if width is None or len(lines[0]) <= width:
-                break
-            del columns[title]
-            lines = _lines(columns)
         head = (
             f"{_many(self.tasks, 'row')} on {_many(self.workers, 'worker')}; planned in {self.seconds:.2g} s from "
             f"{_many(self.computed, 'row')} answered and {_many(self.timed, 'call')} timed"
         )
-        words = [self.advice, head, *self.remarks]
-        if width is not None:
-            words = [textwrap.fill(one, max(20, width), break_on_hyphens=False) for one in words]
-        return "\n".join([words[0], *(line.rstrip() for line in lines), *words[1:]])
+        lines = [line.rstrip() for line in _lines(self._columns())]
+        return "\n".join([self.advice, *lines, head, *self.remarks])
 
     def _columns(self) -> dict[str, list[str]]:
         """The cells of the table by the head of their column."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Status"]
+import numpy as np
 
 
 class Status(enum.IntEnum):
@@ -18,3 +18,9 @@ class Status(enum.IntEnum):
     """It raised, ended its workers, or ran beyond ``call_timeout``: see `MapResult.failures`."""
     MISSING = 3
     """No answer, and no estimate."""
+
+
+def counts_in_words(status: np.ndarray) -> str:
+    """How many rows there are of each `Status`, of those that there are."""
+    counts = ((one.name.lower(), int((status == one).sum())) for one in Status)
+    return ", ".join(f"{count:,} {name}" for name, count in counts if count)

@@ -10,8 +10,6 @@ import numpy as np
 from ..contracts.stopping import Outcome
 from .summary import heading, workers_lines
 
-__all__ = ["MatrixResult", "SumResult"]
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Answered:

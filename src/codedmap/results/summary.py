@@ -17,18 +17,6 @@ from ..errors import (
     either,
 )
 
-__all__ = [
-    "batches_are_arrays",
-    "engine_error",
-    "facts",
-    "failed_lookup",
-    "given_as",
-    "heading",
-    "listed",
-    "reason_and_steps",
-    "workers_lines",
-]
-
 _LONG = 500  # characters of an exception that are repeated
 
 
@@ -66,8 +54,35 @@ def listed(slots: Sequence[int]) -> str:
     return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")
 
 
-def engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
-    """The engine's own error, if a call that has to raise had no other answer or failure."""
+def undecoded(
+    reason: CodedmapError,
+    seen: Progress,
+    outcome: Outcome,
+    failures: Mapping[int, BaseException],
+    *more: str,
+    unusable: Sequence[str] = (),
+    raised: str = "correct fn, which raised",
+    given: str = "",
+) -> CodedmapError:
+    """The error of a call that cannot be decoded: the engine's own, or else of the kind of ``reason``.
+
+    Of its steps those are kept that apply to the call as it has ended. ``more`` can be done if any worker has answered,
+    ``raised`` if calls raised; ``given``: see `given_as`. The first failure is the cause.
+    """
+    error: CodedmapError | None = _engine_error(seen, failures)
+    if error is None:
+        if given and any(isinstance(e, AttributeError | LookupError) for e in failures.values()):
+            raised += f" (its batches are NumPy arrays, made from the {given} that was given)"
+        error = type(reason)(
+            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {_facts(seen, failures, *unusable)}; "
+            + reason_and_steps(reason, seen, outcome, failures, *more, raised=raised)
+        )
+        error.__cause__ = next(iter(failures.values()), None)
+    return error
+
+
+def _engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
+    """The engine's own error, if the call had no other answer or failure."""
     # Calls that are being collected are abandoned by the owner of the engine or the futures only.
     ours = (EngineError, Abandoned)
     errors = [error for error in failures.values() if isinstance(error, ours)]
@@ -78,7 +93,7 @@ def engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> Engin
     error = kind(
         str(first)
         if isinstance(first, EngineError)
-        else f"{facts(seen, failures)}; {_remedy(first, '')}"
+        else f"{_facts(seen, failures)}; {_remedy(first, '')}"
     )
     error.__cause__ = first
     return error
@@ -90,20 +105,10 @@ def reason_and_steps(
     outcome: Outcome,
     failures: Mapping[int, BaseException],
     *more: str,
-    raised: str = "correct fn, which raised",
+    raised: str = "",
 ) -> str:
-    """Why a call has to raise and what to do about it: the end of its message.
-
-    Parameters
-    ----------
-    reason : CodedmapError
-        Of its steps those are kept that apply to the call as it has ended.
-    more : str
-        What else can be done if any worker has answered.
-    raised : str
-        What to do if calls raised.
-    """
-    problem = reason.problem.removeprefix(  # as `facts` has said
+    """Why a call has to raise and what to do about it: the end of its message."""
+    problem = reason.problem.removeprefix(  # as `_facts` has said
         f"{len(seen.answered)} of {len(seen.asked)} workers gave a usable answer, and "
     )
     steps = [step for error in failures.values() if (step := _remedy(error, raised))]
@@ -139,18 +144,8 @@ def given_as(inputs: Any) -> str:
     return "" if package in ("builtins", "numpy") else f"{package} {kind.__name__}"
 
 
-def failed_lookup(error: BaseException) -> bool:
-    """Whether it looks as if fn took its batch for something else than an array."""
-    return isinstance(error, (AttributeError, IndexError, KeyError))
-
-
-def batches_are_arrays(given: str) -> str:
-    """What to know where fn took its batch for what the inputs are."""
-    return f"its batches are NumPy arrays, made from the {given} that was given"
-
-
-def facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
-    """How many workers answered a call that has to raise, for its message."""
+def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
+    """How many workers answered."""
     counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered", *more]
     if seen.running:
         counts.append(f"{len(seen.running)} still running")

@@ -13,16 +13,11 @@ from ..contracts.answers import cast_values
 from ..contracts.arguments import MOST_AXES
 from ..errors import InvalidAnswer
 
-__all__ = ["Rows", "blanked", "leaf_rows", "leaves", "map_leaves", "stacked"]
-
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees.
 
-    Raises
-    ------
-    InvalidAnswer
-        If the trees have not the same parts.
+    Raises `InvalidAnswer` if the trees have not the same parts.
     """
     for other in others:
         if type(other) is not type(tree) and _is_branch(tree, other):
@@ -106,13 +101,7 @@ def _objects(parts: Sequence[Any]) -> np.ndarray:
 
 
 def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
-    """A leaf of the answer to a batch as an array with a row for each row of the batch.
-
-    Raises
-    ------
-    InvalidAnswer
-        If it has another number of rows.
-    """
+    """A leaf of the answer to a batch as an array with a row for each row of the batch; raises `InvalidAnswer` if it has not."""
     array = _numbers(leaf) if isinstance(leaf, list) else np.asarray(leaf)
     if array.ndim == 0 or len(array) != rows:
         got = "a single value" if array.ndim == 0 else f"{len(array)} rows"
@@ -134,13 +123,7 @@ def _numbers(leaf: list[Any]) -> np.ndarray:
 
 
 class Rows:
-    """The values of m rows, filled in as answers come.
-
-    Parameters
-    ----------
-    rows : int
-        m.
-    """
+    """The values of m rows, filled in as answers come."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
@@ -150,10 +133,7 @@ class Rows:
     def put(self, at: np.ndarray | slice, count: int, answer: Any) -> None:
         """Rows have been answered: ``answer`` is a tree whose leaves have ``count`` rows.
 
-        Raises
-        ------
-        InvalidAnswer
-            If it has other parts, or rows of another shape, than earlier answers.
+        Raises `InvalidAnswer` if it has other parts, or rows of another shape, than earlier answers.
         """
         parts = [leaf_rows(leaf, count) for leaf in leaves(answer)]
         if not self._columns:

@@ -20,8 +20,6 @@ try:
 except ImportError:  # Windows has none
     fcntl = None
 
-__all__ = ["Journal", "writing"]
-
 _WORDS = {
     "version": "version {} of codedmap",
     "given": "version={}",
@@ -54,18 +52,9 @@ _BEGUN = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} (\{[^\n]*)?")
 class Journal:
     """A line for what a job is, and one for each call that is written; each line has a checksum.
 
-    Nobody else can write to it meanwhile, where the system has file locks.
-
-    Parameters
-    ----------
-    path : Path
-    job : mapping
-        What has to be the same to go on: names to pairs of what people are shown and a checksum, or single values.
-
-    Raises
-    ------
-    InvalidArgument
-        If it cannot be used, is in use, is damaged or holds another job.
+    Nobody else can write to it meanwhile, where the system has file locks. ``job`` is what has to be the same to go on:
+    names to pairs of what people are shown and a checksum, or to single values. Raises `InvalidArgument` if the file cannot
+    be used, is in use, is damaged or holds another job.
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any]) -> None:

@@ -15,8 +15,6 @@ from ..execution.order import runs_of
 from .digest import checksum
 from .journal import writing
 
-__all__ = ["Columns", "Form", "NpyOutput", "Output", "Runs", "cast", "form_of"]
-
 Columns = dict[str, np.ndarray]
 """The leaves of answers by name, with a row for each input; one array is called "values"."""
 Form = dict[str, list[Any]]
@@ -37,10 +35,6 @@ class Output:
     """An array of the caller's with slice assignment: values only, no file, and no journal.
 
     The base of all other outputs, which are files.
-
-    Parameters
-    ----------
-    values : array-like
     """
 
     paths: tuple[Path, ...] = ()
@@ -136,12 +130,7 @@ class Output:
 
 
 class NpyOutput(Output):
-    """A .npy file for the values of one array, and others beside it for the status and standard errors.
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """A .npy file for the values of one array, and others beside it for the status and standard errors."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -258,13 +247,7 @@ def check_one_array(form: Form, holds: str) -> None:
 
 
 def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarray:
-    """An array in the dtype of an output.
-
-    Raises
-    ------
-    InvalidAnswer
-        If that does not hold its values, or only rounded and not ``rounds``.
-    """
+    """An array in the dtype of an output; raises `InvalidAnswer` if that does not hold its values, or only rounded and not ``rounds``."""
     dtype = getattr(output, "dtype", None)
     if array.dtype == dtype or not isinstance(dtype, np.dtype) or dtype.kind == "O":
         return array

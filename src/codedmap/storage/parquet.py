@@ -17,8 +17,6 @@ from .journal import writing
 from .output import Columns, Form, Output, Runs
 from .source import extra
 
-__all__ = ["ParquetOutput"]
-
 _GROUP = 1 << 17  # rows written together
 _KEPT = 32 << 20  # bytes of the spool that are in memory while the file is written
 
@@ -27,10 +25,6 @@ class ParquetOutput(Output):
     """A Parquet file with a column for each leaf of the answers, "status", and "stderr" if rows are estimated.
 
     Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
-
-    Parameters
-    ----------
-    path : Path
     """
 
     def __init__(self, path: Path) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import lru_cache
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
@@ -22,8 +23,6 @@ from ..contracts.closing import Closing
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..execution.order import runs_of
-
-__all__ = ["Batches", "extra", "opened"]
 
 _END = object()
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
@@ -159,7 +158,7 @@ class _ParquetRows:
         self._firsts = [0, *np.cumsum(sizes).tolist()]
         self.rows = int(self._firsts[-1])
         self.form = [[field.name, str(field.type)] for field in self._file.schema_arrow]
-        self._kept: deque[tuple[int, Any]] = deque(maxlen=2)
+        self._group = lru_cache(maxsize=2)(self._read_group)
 
     def take(self, at: slice | np.ndarray) -> Any:
         """Some rows, as one frame."""
@@ -172,26 +171,15 @@ class _ParquetRows:
             parts.append(self._group(group).iloc[rows[begin:end] - self._firsts[group]])
         return parts[0] if len(parts) == 1 else self._pandas.concat(parts, ignore_index=True)
 
-    def _group(self, number: int) -> Any:
-        for kept, frame in self._kept:
-            if kept == number:
-                return frame
+    def _read_group(self, number: int) -> Any:
         try:
-            frame = self._file.read_row_group(number).to_pandas()
+            return self._file.read_row_group(number).to_pandas()
         except Exception as error:
             raise _reading(error, self._firsts[number]) from error
-        self._kept.append((number, frame))
-        return frame
 
 
 class Batches(Closing):
-    """Rows of an iterator of arrays, kept while they are computed.
-
-    Parameters
-    ----------
-    batches : iterator
-        Read by a thread of its own, so that a slow one holds up nothing else.
-    """
+    """Rows of an iterator of arrays, kept while they are computed; a thread reads it, so that a slow one holds up nothing."""
 
     def __init__(self, batches: Iterator[Any]) -> None:
         self._held = deque[list[Any]]()  # [first row, array, rows not done]
@@ -229,26 +217,25 @@ class Batches(Closing):
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows that are not done."""
-        firsts = [first for first, _, _ in self._held]
-        parts = []
-        for begin, end in runs_of(at):
-            while begin < end:
-                first, array, _ = self._held[bisect.bisect(firsts, begin) - 1]
-                parts.append(array[begin - first : end - first])
-                begin += len(parts[-1])  # noqa: PLW2901
+        parts = [held[1][start : start + count] for held, start, count in self._pieces(at)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def done(self, at: slice | np.ndarray) -> None:
         """Rows that are not needed any more."""
+        for held, _, count in self._pieces(at):
+            held[2] -= count
+        while self._held and not self._held[0][2]:
+            self._held.popleft()
+
+    def _pieces(self, at: slice | np.ndarray) -> Iterator[tuple[list[Any], int, int]]:
+        """What holds these rows, from which row of it on, and how many."""
         firsts = [first for first, _, _ in self._held]
         for begin, end in runs_of(at):
             while begin < end:
                 held = self._held[bisect.bisect(firsts, begin) - 1]
                 count = min(end, held[0] + len(held[1])) - begin
-                held[2] -= count
+                yield held, begin - held[0], count
                 begin += count  # noqa: PLW2901
-        while self._held and not self._held[0][2]:
-            self._held.popleft()
 
 
 _Read = tuple[list[np.ndarray], bool]

@@ -25,8 +25,6 @@ from .output import Columns, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
-__all__ = ["Store", "output_at", "store_for"]
-
 _OFTEN = 5.0  # seconds between two times that everything is made to outlive the machine
 _TOGETHER = 1 << 16  # rows that are written together in the end
 _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
@@ -37,21 +35,10 @@ _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
 
 
 def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bool) -> Store:
-    """The store of a job.
+    """The store of a job, which is described as for `Journal`; ``resume`` goes on with what is there.
 
-    Parameters
-    ----------
-    out : path or array-like
-    inputs : InputRows
-    job : mapping
-        As for `Journal`.
-    resume : bool
-        Whether to go on with what is there.
-
-    Raises
-    ------
-    InvalidArgument
-        If nothing can be written there, or something is there already that is not to be, or cannot be, resumed.
+    Raises `InvalidArgument` if nothing can be written there, or something is there already that is not to be, or cannot be,
+    resumed.
     """
     if not isinstance(out, str | Path):
         if not (hasattr(out, "__setitem__") and hasattr(out, "shape")):
@@ -74,13 +61,7 @@ def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bo
 
 
 def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
-    """The output at a path, and the path of its journal.
-
-    Raises
-    ------
-    InvalidArgument
-        As `store_for`, as far as can be seen from the names of files.
-    """
+    """The output at a path, and the path of its journal; raises as `store_for`, as far as can be seen from the names of files."""
     kind = _OUTPUTS.get(path.suffix)
     if kind is None:
         raise InvalidArgument(
@@ -108,15 +89,7 @@ def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
 
 
 class Store(Closing):
-    """Where the rows of a job are kept.
-
-    Parameters
-    ----------
-    output : Output
-    journal : Journal or None
-        None: what is done is not noted.
-    inputs : InputRows
-    """
+    """Where the rows of a job are kept; without a journal what is done is not noted."""
 
     def __init__(self, output: Output, journal: Journal | None, inputs: InputRows) -> None:
         self.status = np.full(inputs.rows, Status.MISSING, np.int8)
@@ -140,12 +113,7 @@ class Store(Closing):
         return "" if self._journal is None else checksum(parts)
 
     def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
-        """Write rows that are exact, and note that they are.
-
-        Raises
-        ------
-        InvalidAnswer, OutputError
-        """
+        """Write rows that are exact, and note that they are; raises `InvalidAnswer` or `OutputError`."""
         self._note(self._write(at, count, answer), at, inputs)
         self.status[at] = Status.EXACT
         if time.monotonic() > self._synced + _OFTEN:
@@ -166,10 +134,7 @@ class Store(Closing):
     def resize(self, status: np.ndarray) -> None:
         """An iterator has given more rows; those that are exact already are marked as such.
 
-        Raises
-        ------
-        InvalidArgument
-            If they are not those that were computed before.
+        Raises `InvalidArgument` if they are not those that were computed before.
         """
         begin, end = len(self.status), len(status)
         if self._sealed and end > len(self._restored):
@@ -187,10 +152,7 @@ class Store(Closing):
     def finish(self) -> tuple[Any, Any]:
         """Complete the output; values and standard errors, opened for reading.
 
-        Raises
-        ------
-        InvalidArgument
-            If an iterator has ended before rows that were computed.
+        Raises `InvalidArgument` if an iterator has ended before rows that were computed.
         """
         lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
         if len(lost):
@@ -363,13 +325,7 @@ class Store(Closing):
 
 
 def _columns(answer: Any, count: int) -> Columns:
-    """The leaves of an answer by name.
-
-    Raises
-    ------
-    InvalidAnswer
-        If it is neither an array nor a dict of arrays.
-    """
+    """The leaves of an answer by name; raises `InvalidAnswer` if it is neither an array nor a dict of arrays."""
     named = answer if isinstance(answer, dict) else {"values": answer}
     if any(
         isinstance(leaf, dict | tuple) or hasattr(leaf, "__dataclass_fields__")

@@ -14,18 +14,11 @@ from .journal import writing
 from .output import Form, Output, Runs
 from .source import extra
 
-__all__ = ["ZarrOutput"]
-
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
 
 class ZarrOutput(Output):
-    """A Zarr group with an array for each leaf of the answers, "status", and "stderr" if rows are estimated.
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """A Zarr group with an array for each leaf of the answers, "status", and "stderr" if rows are estimated."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -22,8 +22,6 @@ from .integers import (
 )
 from .shard import PartialSum
 
-__all__ = ["SumDecoder"]
-
 _EXACT = 1e-6
 """Weights that miss the sum by more than this make an estimate; by less, it is rounding."""
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
@@ -33,14 +31,7 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 class SumDecoder:
-    """Collects answers, and decodes the sum from those of one shape.
-
-    Parameters
-    ----------
-    code : SumCode
-    coefficients : list of ndarray
-        Of each worker, as its shard has them.
-    """
+    """Collects answers, and decodes the sum from those of one shape; ``coefficients`` of each worker are as its shard has them."""
 
     def __init__(self, code: SumCode, coefficients: list[np.ndarray]) -> None:
         self._code = code
@@ -79,12 +70,8 @@ class SumDecoder:
     def decode(self, answered: frozenset[int]) -> tuple[np.ndarray, bool]:
         """The sum, and whether it is exact.
 
-        Raises
-        ------
-        NotEnoughAnswers
-            If answers contradict each other, and it is not clear which is wrong, or too few others are left.
-        InvalidAnswer
-            If the sum exceeds the range of its dtype, or would be exact but for integers that were rounded.
+        Raises `NotEnoughAnswers` if answers contradict each other, and it is not clear which is wrong, or too few others are
+        left; `InvalidAnswer` if the sum exceeds the range of its dtype, or would be exact but for integers that were rounded.
         """
         self._reject_outlier(answered)
         weights = self._code.weights(self._usable(answered))

@@ -6,18 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "LARGEST_IN_FLOAT",
-    "add",
-    "all_integers",
-    "fit",
-    "largest_magnitude",
-    "narrow",
-    "stack",
-    "sum_dtype",
-    "weighted_sums",
-]
-
 LARGEST_IN_FLOAT = 2**53
 """The largest number up to which float64 holds every integer."""
 _INT64 = np.dtype(np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.inputs import check_unmasked
 from ..errors import InvalidAnswer
 from .integers import (
     LARGEST_IN_FLOAT,
@@ -18,8 +19,6 @@ from .integers import (
     sum_dtype,
     weighted_sums,
 )
-
-__all__ = ["CombinedFunction", "PartialSum", "Shard"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,14 +51,7 @@ class PartialSum:
 
 
 class CombinedFunction:
-    """Calls a function on all items of a shard, and combines its values; runs in the worker.
-
-    Parameters
-    ----------
-    fn : callable
-        Item and ``args`` to an array of numbers.
-    args : tuple
-    """
+    """Calls a function of an item and ``args`` on all items of a shard, and combines its values; runs in the worker."""
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._fn = fn
@@ -115,11 +107,7 @@ class CombinedFunction:
 
 
 def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:
-    if np.ma.is_masked(answer):
-        raise InvalidAnswer(
-            f"on worker {worker} fn returned a masked array for part {part}, entries of which have no value to "
-            "add: fill them in fn, for instance with answer.filled(0.0)"
-        )
+    check_unmasked(answer, f"what fn returned for part {part} on worker {worker}", InvalidAnswer)
     try:
         value = np.asarray(answer)
     except Exception as error:

@@ -11,8 +11,6 @@ from ..contracts.arguments import set_numbers
 from ..errors import InvalidArgument
 from .error import ErrorModel
 
-__all__ = ["Cluster", "InformationNode", "LearningNode", "Link", "joined"]
-
 
 def _check_node(node: Any, what: str, *amounts: str) -> None:
     if not isinstance(node.name, str) or not node.name:

@@ -9,8 +9,6 @@ import numpy as np
 
 from ..contracts.arguments import set_numbers
 
-__all__ = ["ErrorModel"]
-
 _MOST = 1e15
 """Iterations; larger numbers are no longer exact in floating point, and count as infinite."""
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from .selection import Problem, Selection, Structure
 
-__all__ = ["IMPROVED", "Objective", "climb_feeds", "climb_pairs"]
-
 Objective = Callable[[Any, Any], Any]
 """From cost and seconds to what is minimised."""
 

@@ -11,8 +11,6 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from .inner import IMPROVED, Objective, climb_feeds, climb_pairs
 from .selection import Problem, Selection, Structure
 
-__all__ = ["Climb"]
-
 _FEW = 2
 """Nodes or links of each ranking that are tried in a step."""
 _ALL = 6

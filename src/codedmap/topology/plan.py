@@ -14,8 +14,6 @@ from .inner import Objective
 from .outer import Climb
 from .selection import Problem, Selection
 
-__all__ = ["ClusterPlan", "plan_cluster"]
-
 _PRICES = 4
 """Prices of a second that are tried between none and one at which the time is short enough."""
 

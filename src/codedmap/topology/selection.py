@@ -8,8 +8,6 @@ import numpy as np
 
 from .cluster import Cluster
 
-__all__ = ["Problem", "Selection", "Structure", "expected_maximum"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:

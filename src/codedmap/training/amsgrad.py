@@ -1,8 +1,7 @@
-"""AMSGrad on sums of gradients, and the base class that its sketched variant shares with it."""
+"""AMSGrad on sums of gradients."""
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ import numpy as np
 from ..api.sum import CodedParts
 from ..api.sum import sum as coded_sum
 from ..contracts.arguments import check_number, is_real
+from ..contracts.inputs import check_unmasked
 from ..contracts.stopping import StoppingRule
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.sum_result import SumResult
-
-__all__ = ["AMSGrad", "Optimizer", "Rate", "Step", "flat_gradient", "read_only"]
 
 Rate = float | Callable[[int], float]
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -59,14 +57,37 @@ class Step:
         return all(result.exact for result in self.rounds)
 
 
-class Optimizer(abc.ABC):
-    """Weights, the moments of AMSGrad, and steps against the mean of the parts' gradients.
+class AMSGrad:
+    """AMSGrad (Reddi, Kale and Kumar, ICLR 2018, algorithm 2) on a mean over parts.
 
-    The parameters are those of `AMSGrad`. Vectors are flat, (d,), in the dtype of the weights.
+    m_t = β₁ m_{t-1} + (1 - β₁) g_t; v_t = β₂ v_{t-1} + (1 - β₂) g_t²; v̂_t = max(v̂_{t-1}, v_t);
+    weights ← weights - α_t m_t / √v̂_t. There is no bias correction, as in the paper, and v starts at ε
+    instead of 0, as in arXiv 2210.07454, so that `SketchedAMSGrad` differs by its sketch alone.
+
+    Parameters
+    ----------
+    weights : array_like
+        Where to start; float32 or float64, of any shape. It is copied.
+    learning_rate : float, or callable
+        α; or a function from the number of the step, from 1 on, to α_t.
+    betas : (float, float)
+        β₁ and β₂, in [0, 1).
+    epsilon : float
+        ε, which keeps the divisor from 0; in units of the squared gradient.
+
+    Raises
+    ------
+    InvalidArgument
+        If an argument cannot work.
     """
 
     def __init__(
-        self, weights: Any, learning_rate: Rate, betas: tuple[float, float], epsilon: float
+        self,
+        weights: Any,
+        learning_rate: Rate,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
     ) -> None:
         start = _checked_start(weights)
         if not callable(learning_rate):
@@ -142,21 +163,34 @@ class Optimizer(abc.ABC):
         rounds, changed = self._advance(gradient, total, len(parts))
         return Step(self.steps, rounds, changed)
 
-    @abc.abstractmethod
+    def update(self, gradient: Any) -> None:
+        """One step against a gradient from another source.
+
+        Raises
+        ------
+        InvalidAnswer
+            If it is not of the weights' shape, or it or its squares are not finite.
+        """
+        self._update(self._finite_gradient(gradient))
+
     def _advance(
         self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
     ) -> tuple[tuple[SumResult, ...], np.ndarray]:
         """Make a step; return its rounds of calls and the indices of the changed weights.
 
-        Parameters
-        ----------
-        gradient : callable
-            As in `step`.
-        total : callable
-            From a function of a part and the weights to its sum over all parts.
-        parts : int
-            Their number.
+        ``total`` gives the sum of a function of a part and the weights over all ``parts``.
         """
+        result = total(gradient)
+        return (result,), self._update(self._finite_gradient(result.value / parts))
+
+    def _update(self, gradient: np.ndarray) -> np.ndarray:
+        """A step against a finite gradient (d,); returns the indices of the changed weights."""
+        moments = self._moments_after(gradient)
+        first, _, largest = moments
+        with np.errstate(over="ignore"):  # `_apply` raises where the weights become infinite
+            change = self._next_rate * first / np.sqrt(largest)
+        self._apply(moments, change)
+        return np.arange(self._weights.size)
 
     def _rate_of(self, number: int) -> float:
         """α_t of a step, counted from 1."""
@@ -177,13 +211,7 @@ class Optimizer(abc.ABC):
         return flat
 
     def _moments_after(self, gradient: np.ndarray) -> Moments:
-        """m_t, v_t and v̂_t for a gradient of shape (d,), which are not stored yet.
-
-        Raises
-        ------
-        InvalidAnswer
-            If its squares are infinite.
-        """
+        """m_t, v_t and v̂_t for a gradient of shape (d,), which are not stored yet; raises `InvalidAnswer` if its squares are infinite."""
         first, second, largest = self._moments
         decay, squared = (self._weights.dtype.type(beta) for beta in self._betas)
         first = decay * first + (1 - decay) * gradient
@@ -201,10 +229,7 @@ class Optimizer(abc.ABC):
     def _apply(self, moments: Moments, change: np.ndarray) -> None:
         """Subtract a change from the weights, and store the moments.
 
-        Raises
-        ------
-        InvalidAnswer
-            If the weights were no longer finite; nothing is stored then.
+        Raises `InvalidAnswer` if the weights were no longer finite; nothing is stored then.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             weights = self._weights - change.astype(self._weights.dtype)
@@ -217,76 +242,16 @@ class Optimizer(abc.ABC):
         self._weights = weights
         self._steps += 1
 
+    def __repr__(self) -> str:
+        return f"<AMSGrad: {self._summary()}>"
+
     def _summary(self) -> str:
         return f"{self._weights.size:,} weights in {self._weights.dtype}, {self._steps} steps made"
 
 
-class AMSGrad(Optimizer):
-    """AMSGrad (Reddi, Kale and Kumar, ICLR 2018, algorithm 2) on a mean over parts.
-
-    m_t = β₁ m_{t-1} + (1 - β₁) g_t; v_t = β₂ v_{t-1} + (1 - β₂) g_t²; v̂_t = max(v̂_{t-1}, v_t);
-    weights ← weights - α_t m_t / √v̂_t. There is no bias correction, as in the paper, and v starts at ε
-    instead of 0, as in arXiv 2210.07454, so that `SketchedAMSGrad` differs by its sketch alone.
-
-    Parameters
-    ----------
-    weights : array_like
-        Where to start; float32 or float64, of any shape. It is copied.
-    learning_rate : float, or callable
-        α; or a function from the number of the step, from 1 on, to α_t.
-    betas : (float, float)
-        β₁ and β₂, in [0, 1).
-    epsilon : float
-        ε, which keeps the divisor from 0; in units of the squared gradient.
-
-    Raises
-    ------
-    InvalidArgument
-        If an argument cannot work.
-    """
-
-    def __init__(
-        self,
-        weights: Any,
-        learning_rate: Rate,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-    ) -> None:
-        super().__init__(weights, learning_rate, betas, epsilon)
-
-    def __repr__(self) -> str:
-        return f"<AMSGrad: {self._summary()}>"
-
-    def _advance(
-        self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
-    ) -> tuple[tuple[SumResult, ...], np.ndarray]:
-        result = total(gradient)
-        self.update(result.value / parts)
-        return (result,), np.arange(self._weights.size)
-
-    def update(self, gradient: Any) -> None:
-        """One step against a gradient from another source.
-
-        Raises
-        ------
-        InvalidAnswer
-            If it is not of the weights' shape, or it or its squares are not finite.
-        """
-        moments = self._moments_after(self._finite_gradient(gradient))
-        first, _, largest = moments
-        with np.errstate(over="ignore"):  # `_apply` raises where the weights become infinite
-            change = self._next_rate * first / np.sqrt(largest)
-        self._apply(moments, change)
-
-
 def flat_gradient(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """A gradient in this dtype, (d,), if it has this shape."""
-    if np.ma.is_masked(gradient):
-        raise InvalidAnswer(
-            "a gradient is a masked array, entries of which have no value: fill them, for example with "
-            "gradient.filled(0.0)"
-        )
+    check_unmasked(gradient, "a gradient", InvalidAnswer)
     given = np.asarray(gradient)
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidAnswer(
@@ -306,11 +271,7 @@ def read_only(values: np.ndarray) -> np.ndarray:
 
 
 def _checked_start(weights: Any) -> np.ndarray:
-    if np.ma.is_masked(weights):
-        raise InvalidArgument(
-            "weights are a masked array, entries of which have no value: start for example from "
-            "weights.filled(0.0)"
-        )
+    check_unmasked(weights, "the weights")
     try:
         start = np.asarray(weights)
     except ValueError as error:
@@ -331,11 +292,7 @@ def _checked_start(weights: Any) -> np.ndarray:
 
 
 def _checked_rate(value: Any, number: int) -> float:
-    if not is_real(value) or not 0 < value < math.inf:
-        raise InvalidArgument(
-            f"the learning rate of step {number} is {value!r}: it must be a finite number above 0"
-        )
-    return float(value)
+    return check_number(f"learning rate of step {number}", value, above=True)
 
 
 def _check_betas(betas: Any, dtype: np.dtype[Any]) -> None:

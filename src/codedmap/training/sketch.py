@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..contracts.arguments import check_whole
+from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
-
-__all__ = ["CountSketch"]
 
 _WIDEST = 2**31
 """Most columns from which 32 random bits choose evenly enough."""
@@ -122,10 +121,7 @@ class CountSketch:
 
 
 def _checked(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise InvalidArgument(
-            f"{name} is a masked array, entries of which have no value: fill them, for example with {name}.filled(0.0)"
-        )
+    check_unmasked(values, f"the {name}")
     given = np.asarray(values)
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidArgument(

@@ -11,13 +11,11 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
 from ..results.sum_result import SumResult
-from .amsgrad import Moments, Optimizer, Rate, flat_gradient, read_only
+from .amsgrad import AMSGrad, Moments, Rate, flat_gradient, read_only
 from .sketch import CountSketch
 
-__all__ = ["SketchedAMSGrad"]
 
-
-class SketchedAMSGrad(Optimizer):
+class SketchedAMSGrad(AMSGrad):
     """AMSGrad from count sketches of the gradients, a few weights at a step (arXiv 2210.07454).
 
     A worker sends ``sketch.numbers`` numbers instead of d. This works with every code of `codedmap.sum`,
@@ -101,7 +99,7 @@ class SketchedAMSGrad(Optimizer):
         epsilon: float = 1e-8,
         seed: int = 0,
     ) -> None:
-        super().__init__(weights, learning_rate, betas, epsilon)
+        super().__init__(weights, learning_rate, betas=betas, epsilon=epsilon)
         size = self._weights.size
         self._seed = check_whole("seed", seed, 0)
         self._sketch = CountSketch(size, columns, rows)
