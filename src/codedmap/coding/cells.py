@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 __all__ = ["Cells", "cells_along"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Cells:
     """Where N payloads of B groups sit: ``(1 - weight) * x[home] + weight * x[neighbour]``.
 
@@ -26,7 +27,7 @@ class Cells:
     place: np.ndarray
     """(N, B) int: where the home comes on the path."""
 
-    @property
+    @cached_property
     def raw(self) -> tuple[int | None, ...]:
         """For each slot the task that it computes as it is, the same in all groups; None if mixed."""
         mixed = np.asarray(self.weight.any(axis=1))
