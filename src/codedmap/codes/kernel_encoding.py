@@ -118,10 +118,7 @@ class _Decoding:
         self._misshapen, self._estimating = misshapen, estimating
         self._flat = _columns(stacked)
         self._finite = np.isfinite(self._flat).all(axis=2)
-        numeric = encoding.payloads.dtype.kind in "biufc"
-        self._points = _columns(
-            encoding.payloads if numeric else np.zeros(encoding.payloads.shape[:2])
-        )
+        self._points = _real_columns(encoding.payloads)
         self._holders: dict[int, list[int]] = {}
         """Rows of answers to the own input of each task."""
         for row, slot in enumerate(slots):
@@ -212,7 +209,8 @@ class _Decoding:
             return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
         cells, slots = self._encoding.cells, self._slots
         return judged(
-            self._points[slots],
+            self._points,
+            slots,
             self._flat,
             judged_ones,
             contested,
@@ -268,24 +266,30 @@ class _Decoding:
 
     def _estimated(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """Estimates of the tasks (K, B) that need one, from the answers (F, B) that are kept."""
-        points, answers = self._points[self._slots][kept], self._flat[kept]
+        row, group = np.nonzero(kept)
+        points, answers = self._at(self._slots[row], group), self._flat[kept]
         if self._encoding.known is not None:
             points, answers = self._encoding.known.joined(points, answers)
         if not len(points):
             return None
-        groups, outputs = kept.shape[1], answers.shape[1]
+        outputs = answers.shape[1]
         values = np.zeros((*needed.shape, outputs))
         stderr = np.full(needed.shape, np.inf)
         if len(points) == 1 or not outputs:
             values[:] = answers[0]
             return _Found(values, stderr, np.inf)
         task, group = np.nonzero(needed)
-        wanted = self._points[: self._encoding.tasks].reshape(-1, points.shape[1])
-        wanted = wanted[task * groups + group] if len(task) else wanted[:1]
+        wanted = (
+            self._at(task, group) if len(task) else self._at(np.zeros(1, int), np.zeros(1, int))
+        )
         found = estimates(points, answers, wanted, thorough=False)
         values[task, group] = found.values[: len(task)]
         stderr[task, group] = _mean_square(found.stderr)[: len(task)]
         return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
+
+    def _at(self, slot: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Some payloads as points (n, d)."""
+        return np.asarray(self._points[slot, group], np.float64)
 
     def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""
@@ -315,6 +319,14 @@ def _mean_square(errors: np.ndarray) -> np.ndarray:
     """Root mean square over the last axis, none of whose squares overflows."""
     unit = np.maximum(errors.max(axis=-1, keepdims=True), np.finfo(float).tiny)
     return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
+
+
+def _real_columns(payloads: np.ndarray) -> np.ndarray:
+    """Payloads (N, B, *x) as real columns, (N, B, d), of which none is a copy; one constant if they are no numbers."""
+    if payloads.dtype.kind not in "biufc":
+        return np.zeros((*payloads.shape[:2], 1))
+    rows = np.ascontiguousarray(payloads).reshape(*payloads.shape[:2], -1)
+    return rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
 
 
 def _columns(array: np.ndarray) -> np.ndarray:

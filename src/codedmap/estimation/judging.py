@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +31,7 @@ from .space import Space
 __all__ = ["Judgement", "judged"]
 
 _TOGETHER = 300  # answers that predict each other, of neighbouring groups
+_SPACE = 2000  # by which inputs are scaled
 _SAMPLE = 150  # by which a process is chosen
 _STEPS = 20  # of the search for it
 _ROUNDS = 3  # in which it is chosen
@@ -59,6 +61,7 @@ class Judgement:
 
 def judged(
     payloads: np.ndarray,
+    slots: np.ndarray,
     answers: np.ndarray,
     usable: np.ndarray,
     contested: np.ndarray,
@@ -71,7 +74,10 @@ def judged(
 
     Parameters
     ----------
-    payloads : ndarray, shape (F, B, d)
+    payloads : ndarray, shape (N, B, d)
+        Real numbers.
+    slots : ndarray, shape (F,) int
+        Those that have answered.
     answers : ndarray, shape (F, B, q)
         Real floating point.
     usable, contested : ndarray, shape (F, B) bool
@@ -84,20 +90,21 @@ def judged(
         Of the answers, as a share of them.
     """
     sizes = np.full(usable.shape, np.nan)
-    slots, groups = usable.shape
-    usable, outvoted = _compared(payloads, answers, usable, contested)
+    count, groups = usable.shape
+    usable, outvoted = _compared(payloads, slots, answers, usable, contested)
     none = Judgement(outvoted, sizes)
-    order = np.lexsort((ranks.ravel(), np.tile(np.arange(groups), slots)))
+    order = np.lexsort((ranks.ravel(), np.tile(np.arange(groups), count)))
     order = order[usable.ravel()[order]]
     kept = ~contested.ravel()[order]
     if kept.sum() < _FEWEST:
         return none
-    flat = answers.reshape(slots * groups, -1)[order]
+    flat = answers.reshape(count * groups, -1)[order]
     flat = flat[:, _varied(flat)]
     if not flat.shape[1]:
         return none
-    inputs = payloads.reshape(slots * groups, -1)[order]
-    points, flat = Space.of(inputs).seen(inputs), sketched(flat[:, None], CLOSER)[:, 0]
+    places = (slots[:, None] * groups + np.arange(groups)).ravel()[order]
+    points = _Points(payloads.reshape(-1, payloads.shape[2]), places)
+    flat = sketched(flat[:, None], CLOSER)[:, 0]
     with threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
         kernel: Kernel | None = None
@@ -124,13 +131,18 @@ def judged(
 
 
 def _compared(
-    payloads: np.ndarray, answers: np.ndarray, usable: np.ndarray, contested: np.ndarray
+    payloads: np.ndarray,
+    slots: np.ndarray,
+    answers: np.ndarray,
+    usable: np.ndarray,
+    contested: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Answers (F, B) bool without those that repeat another one to an equal payload, and those that a majority outvotes."""
     single, outvoted = usable.copy(), np.zeros_like(usable)
     alike: dict[bytes, list[tuple[int, int]]] = {}
-    for slot, group in np.argwhere(usable & ~contested).tolist():
-        alike.setdefault(payloads[slot, group].tobytes(), []).append((slot, group))
+    for row, group in np.argwhere(usable & ~contested).tolist():
+        payload = blake2b(payloads[slots[row], group].tobytes(), digest_size=16).digest()
+        alike.setdefault(payload, []).append((row, group))
     for places in alike.values():
         if len(places) > 1:
             at = tuple(np.array(places).T)
@@ -155,11 +167,28 @@ def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray
     return found
 
 
+class _Points:
+    """Points (n, r) of payloads, made when they are needed: payloads may be wide, and many."""
+
+    def __init__(self, payloads: np.ndarray, places: np.ndarray) -> None:
+        self._payloads, self._places = payloads, places
+        some = places
+        if len(places) > _SPACE:
+            some = places[np.random.default_rng(0).permutation(len(places))[:_SPACE]]
+        self._space = Space.of(payloads[some].astype(np.float64))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        return self._space.seen(self._payloads[self._places[at]].astype(np.float64))
+
+
 class _Answers:
     """Answers (n, q) at points (n, r), so ordered that neighbours can predict each other, and their groups (n,)."""
 
     def __init__(
-        self, points: np.ndarray, answers: np.ndarray, groups: np.ndarray, least: float
+        self, points: _Points, answers: np.ndarray, groups: np.ndarray, least: float
     ) -> None:
         self._points, self._answers, self._least = points, answers, least
         self._blocks = _blocks(groups)

@@ -11,7 +11,7 @@ __all__ = ["Space"]
 
 _MOST = 30  # dimensions that each have a length scale
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
-_SAMPLE = 2000
+_SAMPLE = 2000  # wide rows that are looked at, or moved at a time
 _NONE = 1e-12  # of the largest variance: rounding
 
 
@@ -37,29 +37,34 @@ class Space:
     @classmethod
     def of(cls, inputs: np.ndarray) -> Space:
         """The space of known inputs (n, d)."""
-        largest = np.abs(inputs).max(axis=0)
-        rounding = 8.0 * np.finfo(float).eps * largest
-        columns = np.flatnonzero(np.ptp(inputs, axis=0) > rounding)
+        low, high = inputs.min(axis=0), inputs.max(axis=0)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
-        some = inputs[:, columns] / units
-        logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
-        moved = _moved(some, logarithms)
-        centre = moved.mean(axis=0)
         if len(columns) <= _MOST:
-            return cls(columns, units, logarithms, centre, moved.std(axis=0))
+            some = inputs[:, columns] / units
+            logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
+            moved = _moved(some, logarithms)
+            return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))
         # Their numbers are in one unit, which is that of the largest.
         units = np.full(len(columns), units.max())
-        moved = inputs[:, columns] / units
-        logarithms, centre = np.zeros(len(columns), dtype=bool), moved.mean(axis=0)
-        pixels = moved - centre
-        drawn = pixels[np.random.default_rng(0).permutation(len(pixels))[:_SAMPLE]]
-        directions = _principal(drawn)
+        some = inputs[np.random.default_rng(0).permutation(len(inputs))[:_SAMPLE]]
+        pixels = some[:, columns] / units
+        centre = pixels.mean(axis=0)
+        pixels -= centre
+        directions = _principal(pixels)
         along = pixels @ directions
         unit = max(float(np.sqrt((along**2).sum(axis=1).mean() / directions.shape[1])), 1e-300)
-        return cls(columns, units, logarithms, centre, np.array(unit), directions)
+        none = np.zeros(len(columns), dtype=bool)
+        return cls(columns, units, none, centre, np.array(unit), directions)
 
     def seen(self, inputs: np.ndarray) -> np.ndarray:
         """The points of inputs."""
+        if (
+            self.directions is not None and len(inputs) > _SAMPLE
+        ):  # wide ones are not all copied at once
+            parts = [inputs[at : at + _SAMPLE] for at in range(0, len(inputs), _SAMPLE)]
+            return np.concatenate([self.seen(part) for part in parts])
         moved = _moved(inputs[:, self.columns] / self.units, self.logarithms) - self.centre
         if self.directions is not None:
             moved = moved @ self.directions
@@ -85,8 +90,9 @@ def _principal(rows: np.ndarray) -> np.ndarray:
 
 
 def _moved(inputs: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
-    inputs = inputs.astype(np.float64)
+    inputs = np.asarray(inputs, np.float64)
     if logarithms.any():
+        inputs = inputs.copy()
         inputs[:, logarithms] = np.log(np.maximum(inputs[:, logarithms], np.finfo(float).tiny))
     return inputs
 

@@ -40,6 +40,7 @@ __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _FEWEST = 2  # answers from which others are estimated
 _SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
+_NUMBERS = 1 << 22  # in payloads that are mixtures, of those that are used at a time
 _POOL = 1000  # answers to mixtures, and to rows of other chunks, that are kept to estimate from
 
 
@@ -507,7 +508,7 @@ class _CodedWork(Work):
             self._lost[chunk.rows] = lost = self._unanswered(chunk, estimate, status)
             if self._store is not None:
                 status[lost] = Status.MISSING
-        self._pool.add(*chunk.encoded.mixtures())
+        self._pool.add(*chunk.encoded.mixtures(_NUMBERS))
         return estimate
 
     def _write(
@@ -605,7 +606,7 @@ class _CodedWork(Work):
         if chunk.found[0] != chunk.taken:
             found: list[Estimates] = []
             lost = self._unanswered(chunk, estimate, status)
-            more = self._pool.joined(chunk.encoded.mixtures()) if lost.any() else None
+            more = self._pool.joined(chunk.encoded.mixtures(_NUMBERS)) if lost.any() else None
             answers = np.count_nonzero(status == Status.EXACT) + (
                 0 if more is None else len(more[0])
             )

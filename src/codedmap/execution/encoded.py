@@ -177,8 +177,11 @@ class EncodedRows:
         """Whether the payload of a slot is the own input of a task."""
         return slot in self.owner or slot in self._raw
 
-    def mixtures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Payloads (n, *x) that are no inputs, and answers (n, *y) to them, none of a slot with a rejected answer."""
+    def mixtures(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Payloads (n, *x) that are no inputs, and answers (n, *y) to them, none of a slot with a rejected answer.
+
+        At random, at least one of each slot, if there are more numbers in the payloads than ``most``.
+        """
         sheet, which, _ = self._sheet()
         slots = [
             slot
@@ -187,9 +190,13 @@ class EncodedRows:
         ]
         if not slots:
             return np.zeros((0, 0)), np.zeros((0, 0))
+        each = max(1, most // (len(slots) * max(1, self.payload(slots[0])[:1].size)))
+        some: slice | np.ndarray = slice(None)
+        if each < self._groups:
+            some = np.sort(np.random.default_rng(0).permutation(self._groups)[:each])
         return (
-            np.concatenate([self.payload(slot) for slot in slots]),
-            np.concatenate([sheet[slot] for slot in slots]),
+            np.concatenate([self.payload(slot)[some] for slot in slots]),
+            np.concatenate([sheet[slot][some] for slot in slots]),
         )
 
     def answered(self) -> np.ndarray:

@@ -97,7 +97,8 @@ def estimate_missing(
     elif more is not None and len(more[0]):
         points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
     usable = np.isfinite(flat).all(axis=1)
-    points, flat = points[usable], flat[usable]
+    if not usable.all():
+        points, flat = points[usable], flat[usable]
     if len(points) < 2:
         return
     for begin in range(0, len(missing), _BLOCK):
