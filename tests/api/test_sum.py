@@ -403,7 +403,7 @@ def test_parts_of_unequal_values_are_an_error_that_names_both():
         ("text", "of dtype <U4 for part"),
         (None, "of dtype object for part"),
         ({"a": 1.0}, "a dict of dtype object"),
-        ([np.ones(2), np.ones(3)], "returned a list for part .*cannot be made an array"),
+        ([np.ones(2), np.ones(3)], "list that fn returned for part .*cannot be made an array"),
     ],
 )
 def test_what_cannot_be_added_is_an_error(answer, why):

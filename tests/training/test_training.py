@@ -413,7 +413,7 @@ def stepped(**more):
         (lambda: sketched(exact=-1), "exact=-1"),
         (lambda: sketched(columns=60), "no fewer than the 300"),
         (lambda: sketched(seed=-1), "seed"),
-        (lambda: AMSGrad([[1.0], [2.0, 3.0]], 0.1), "no array"),
+        (lambda: AMSGrad([[1.0], [2.0, 3.0]], 0.1), "cannot be made an array"),
         (lambda: trained(sketched, CODES[0], fn="loss"), "gradient='loss' must be a function"),
         (lambda: trained(lambda: AMSGrad(START, 0.1), CODES[0], fn=None), "must be a function"),
         (lambda: stepped(args=3), "args must be a tuple"),

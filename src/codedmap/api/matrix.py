@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 from ..codes import Replication, Uncoded
 from ..contracts.answers import all_finite
 from ..contracts.code import Code
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import array_of
 from ..contracts.matrix_code import Decoded, MatrixCode, Partial
 from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
@@ -307,15 +307,9 @@ def _no_scalar(x: Any) -> Any:
 
 
 def _as_array(columns: Any, what: str) -> np.ndarray:
-    check_unmasked(columns, f"what is multiplied in {what}")
     if sparse.issparse(columns):
         raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
-    try:
-        return np.asarray(columns)
-    except Exception as error:
-        raise InvalidArgument(
-            f"{what}: what is multiplied cannot be made an array: {error}"
-        ) from error
+    return array_of(columns, f"{what}: what is multiplied")
 
 
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:

@@ -23,15 +23,24 @@ def check_unmasked(
         )
 
 
+def array_of(
+    given: Any,
+    what: str = "the inputs",
+    error: type[CodedmapError] = InvalidArgument,
+    step: str = "All rows must have the same shape",
+) -> np.ndarray:
+    """What is given as an array; raises an error if it has masked entries or cannot be one."""
+    check_unmasked(given, what, error)
+    try:
+        return np.asarray(given)
+    except Exception as reason:
+        problem = str(reason).rstrip(".")
+        raise error(f"{what} cannot be made an array: {problem}. {step}") from reason
+
+
 def shaped_rows(inputs: Any) -> np.ndarray:
     """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
-    check_unmasked(inputs)
-    try:
-        rows = np.asarray(inputs)
-    except Exception as error:
-        raise InvalidArgument(
-            f"inputs cannot be made an array: {str(error).rstrip('.')}. All rows must have the same shape"
-        ) from error
+    rows = array_of(inputs)
     if rows.ndim == 0:
         raise InvalidArgument(
             f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"

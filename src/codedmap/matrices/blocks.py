@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import norm
 
 from ..contracts.answers import all_finite
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import array_of
 from ..contracts.matrix_code import AtOnce, MatrixCode
 from ..errors import InvalidArgument
 
@@ -153,14 +153,9 @@ class CodedBlocks:
 
 def checked_matrix(matrix: Any) -> Any:
     """The matrix in a dtype in which it can be coded; raises `InvalidArgument` unless it is two-dimensional, of finite numbers."""
-    if sparse.issparse(matrix):
-        array = sparse.csr_array(matrix)
-    else:
-        check_unmasked(matrix, "the matrix")
-        try:
-            array = np.asarray(matrix)
-        except Exception as error:
-            raise InvalidArgument(f"matrix cannot be made an array: {error}") from error
+    array: Any = (
+        sparse.csr_array(matrix) if sparse.issparse(matrix) else array_of(matrix, "the matrix")
+    )
     if array.ndim != 2:
         raise InvalidArgument(
             f"matrix must have two dimensions, but its shape is {array.shape}: reshape it, or for "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import array_of
 from ..errors import InvalidAnswer
 from .integers import (
     LARGEST_IN_FLOAT,
@@ -107,14 +107,9 @@ class CombinedFunction:
 
 
 def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:
-    check_unmasked(answer, f"what fn returned for part {part} on worker {worker}", InvalidAnswer)
-    try:
-        value = np.asarray(answer)
-    except Exception as error:
-        raise InvalidAnswer(
-            f"on worker {worker} fn returned a {type(answer).__name__} for part {part}, which cannot be "
-            f"made an array: {error}. Return one array of numbers; join several into one"
-        ) from error
+    what = f"the {type(answer).__name__} that fn returned for part {part} on worker {worker}"
+    step = "Return one array of numbers; join several into one"
+    value = array_of(answer, what, InvalidAnswer, step)
     if value.dtype.kind not in "biufc":
         raise InvalidAnswer(
             f"on worker {worker} fn returned a {type(answer).__name__} of dtype {value.dtype} for part "

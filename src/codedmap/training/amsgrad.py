@@ -12,7 +12,7 @@ import numpy as np
 from ..api.sum import CodedParts
 from ..api.sum import sum as coded_sum
 from ..contracts.arguments import check_number, is_real
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import array_of
 from ..contracts.stopping import StoppingRule
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.sum_result import SumResult
@@ -251,8 +251,7 @@ class AMSGrad:
 
 def flat_gradient(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """A gradient in this dtype, (d,), if it has this shape."""
-    check_unmasked(gradient, "a gradient", InvalidAnswer)
-    given = np.asarray(gradient)
+    given = array_of(gradient, "a gradient", InvalidAnswer, "Give one array of the weights' shape")
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidAnswer(
             f"a gradient of shape {given.shape} and dtype {given.dtype} is none for weights of shape "
@@ -271,13 +270,7 @@ def read_only(values: np.ndarray) -> np.ndarray:
 
 
 def _checked_start(weights: Any) -> np.ndarray:
-    check_unmasked(weights, "the weights")
-    try:
-        start = np.asarray(weights)
-    except ValueError as error:
-        raise InvalidArgument(
-            f"weights are no array: {error}; join several arrays into one"
-        ) from error
+    start = array_of(weights, "the weights", step="Join several arrays into one")
     if start.dtype not in (np.float32, np.float64) or not start.size:
         raise InvalidArgument(
             f"weights of shape {start.shape} and dtype {start.dtype} cannot be trained: give at "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import array_of
 from ..errors import InvalidArgument
 
 _WIDEST = 2**31
@@ -121,8 +121,7 @@ class CountSketch:
 
 
 def _checked(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
-    check_unmasked(values, f"the {name}")
-    given = np.asarray(values)
+    given = array_of(values, f"the {name}")
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidArgument(
             f"{name} of shape {given.shape} and dtype {given.dtype} does not fit this sketch: give "
