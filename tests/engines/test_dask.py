@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from unittest.mock import Mock
@@ -60,6 +61,18 @@ def test_a_task_is_named_for_the_dashboard_and_runs_the_calls_that_follow(client
         assert eventually(lambda: not client.run_on_scheduler(known))
         later = engine.submit(2, key_of_this_task, None).result(ANSWER)
         assert later.rpartition("-")[0] == "codedmap-call4-worker2"
+
+
+def test_workers_may_be_threads_of_the_caller():
+    with (
+        distributed.LocalCluster(2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        cm.engines.Dask(client) as engine,
+    ):
+        X, output = np.arange(100.0), sys.stdout
+        np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
+        assert engine.in_process
+        assert sys.stdout is output
 
 
 def test_other_tasks_of_a_worker_have_their_turn_between_calls(client):
@@ -383,12 +396,12 @@ def test_an_answer_that_comes_twice_is_sent_on_once_and_has_the_same_next_call()
         await exchange.start(scheduler)
         assert await exchange.offer("a", "call 1", "request 1")
         assert await exchange.offer("a", "call 1", "request 1")
-        assert await exchange.answer("a") == ("call 1", "request 1")
-        assert await exchange.answer("a") == ("call 1", "request 1")
+        assert await exchange.answer("a") == ["call 1", "request 1"]
+        assert await exchange.answer("a") == ["call 1", "request 1"]
         asking = [asyncio.ensure_future(exchange.answer("a", "call 1", "answer 1")) for _ in "12"]
         await asyncio.sleep(0)
         assert not await exchange.offer("a", "call 2", "request 2")
-        assert await asyncio.gather(*asking) == [("call 2", "request 2")] * 2
+        assert await asyncio.gather(*asking) == [["call 2", "request 2"]] * 2
         assert scheduler.client_comms["me"].send.call_count == 1
         assert await exchange.answer("a", "call 2", "answer 2") is None
         assert await exchange.offer("a", "call 3", "request 3")

@@ -182,6 +182,8 @@ class Dask(ClusterEngine):
             ):  # else it has just left
                 check_versions(f"worker {address}", found_versions)
                 members[address] = self._member(address, found[address], late=False)
+        # Threads of the caller, whose output cannot be told from its own.
+        self.in_process = any(address.startswith("inproc://") for address in members)
         if not members:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")
         return members
@@ -248,6 +250,9 @@ class Dask(ClusterEngine):
             for name in busy:
                 self._dismiss(name)  # or its task would wait for ever for a worker of this address
             await asyncio.gather(*map(self._end, busy))
+        with contextlib.suppress(Exception):
+            idle = [self._ask("stop", name) for name in self._tasks.keys() - self._calls.keys()]
+            await asyncio.wait_for(asyncio.gather(*idle), _SOON)
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)
             leaving = self._client.unregister_scheduler_plugin(self._topic)
@@ -373,9 +378,10 @@ class _Place:
     """What the scheduler knows of the calls of one worker."""
 
     def __init__(self) -> None:
-        self.offered: tuple[str, Any] | None = None
+        # Lists, because workers of threads get what is serialized in tuples as it is.
+        self.offered: list[Any] | None = None
         """The name and the request of a call that no task has taken."""
-        self.taken: tuple[str, Any] | None = None
+        self.taken: list[Any] | None = None
         """Those of the call that runs."""
         self.answered: str | None = None
         """The last call whose answer has come."""
@@ -425,7 +431,7 @@ class Exchange(SchedulerPlugin):
         """Take a call from the client; return whether it needs a task to run it."""
         place = self._places[worker]
         if not place.knows(call):
-            place.offered = call, request
+            place.offered = [call, request]
             place.news.set()
             if not place.served:
                 place.first, place.served = call, True
@@ -452,16 +458,17 @@ class Exchange(SchedulerPlugin):
         return place.taken
 
     async def stop(self, worker: str) -> None:
-        """The task of a worker has failed."""
+        """The task of a worker has failed, or is not to wait for more calls."""
         place = self._places[worker]
         place.taken, place.served = None, False
+        place.news.set()
 
     def _send(self, event: list[Any]) -> None:
         """Send an event to the client, which is not logged as those of `log_event` are."""
         stream = self._scheduler.client_comms.get(self._client)
         if stream is not None:
             stream.recent_message_log.clear()  # of what was sent, for debugging
-            stream.send({"op": "event", "topic": self._topic, "event": (time.time(), event)})
+            stream.send({"op": "event", "topic": self._topic, "event": [time.time(), event]})
 
 
 def hold_running(keys: list[str], dask_scheduler: Any) -> None:
