@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import distributed
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 import codedmap as cm
 from codedmap.engines import dask
 from codedmap.engines.dask import Dask
+from codedmap.engines.transport.serve import serve
 
 from ..clusters import START, command, dask_scheduler, dask_workers
 from ..processes import ANSWER, eventually, nap, pid, same
@@ -23,6 +27,10 @@ pytestmark = pytest.mark.timeout(90)
 
 def key_of_this_task(_):
     return distributed.get_worker().get_current_task()
+
+
+def kill(_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def resources_taken(_):
@@ -41,13 +49,49 @@ def test_by_default_all_worker_processes_are_used(client):
         assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(4)}) == 4
 
 
-def test_tasks_are_named_for_the_dashboard(client):
+def test_a_task_is_named_for_the_dashboard_and_runs_the_calls_that_follow(client):
+    def known(dask_scheduler):
+        return names[0] in dask_scheduler.tasks
+
     with cm.engines.Dask(client) as engine:
-        names = [engine.submit(2, key_of_this_task, None).result(ANSWER) for _ in range(2)]
-    assert [name.rpartition("-")[0] for name in names] == [
-        "codedmap-call1-worker2",
-        "codedmap-call2-worker2",
-    ]
+        calls = [engine.submit(2, key_of_this_task, None) for _ in range(3)]
+        names = [call.result(ANSWER) for call in calls]
+        assert names[0].rpartition("-")[0] == "codedmap-call1-worker2"
+        assert names == [names[0]] * 3
+        assert eventually(lambda: not client.run_on_scheduler(known))
+        later = engine.submit(2, key_of_this_task, None).result(ANSWER)
+        assert later.rpartition("-")[0] == "codedmap-call4-worker2"
+
+
+def test_workers_may_be_threads_of_the_caller():
+    with (
+        distributed.LocalCluster(2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        cm.engines.Dask(client) as engine,
+    ):
+        X, output = np.arange(100.0), sys.stdout
+        np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
+        assert engine.in_process
+        assert sys.stdout is output
+
+
+def test_other_tasks_of_a_worker_have_their_turn_between_calls(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
+        calls = [engine.submit(0, nap, 0.1) for _ in range(50)]
+        calls[0].result(ANSWER)
+        assert client.submit(same, "other", workers=[address], pure=False).result(ANSWER) == "other"
+        assert not calls[-1].done()
+        engine.abandon(calls)
+
+
+def test_an_answer_is_there_before_the_next_call_crashes(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        calls = [engine.submit(0, *call) for call in ((same, 1), (same, 2), (kill, 3), (same, 4))]
+        assert [call.result(ANSWER) for call in calls[:2]] == [1, 2]
+        assert isinstance(calls[2].exception(ANSWER), cm.WorkerCrashed)
+        assert isinstance(calls[3].exception(ANSWER), cm.errors.NotStarted)
+    client.wait_for_workers(4, START)
 
 
 def test_without_grace_a_straggler_keeps_its_worker(client):
@@ -128,12 +172,15 @@ def test_large_payloads_travel_without_a_warning_and_can_be_written(client):
     assert (payload == 1).all()
 
 
-def test_payloads_that_were_sent_are_not_kept_by_the_client(client):
+def test_payloads_and_answers_are_not_kept_by_the_logs_of_client_and_scheduler(client):
+    def logged(dask_scheduler, me):
+        return str(list(dask_scheduler.client_comms[me].recent_message_log)).count("answered")
+
     with cm.engines.Dask(client, workers=2) as engine:
         for _ in range(5):
-            engine.submit(0, np.shape, np.ones(1 << 12)).result(ANSWER)
-        log = tuple(client.scheduler_comm.recent_message_log)
-    assert not [message for sent in log for message in sent if message["op"] == "update-graph"]
+            engine.submit(0, np.negative, np.ones(1 << 12)).result(ANSWER)
+        assert client.run_on_scheduler(logged, me=client.id) <= 1
+        assert "offer" not in str(client.scheduler_comm.recent_message_log)
 
 
 def test_more_workers_than_there_are_are_used_when_they_join(client, tmp_path):
@@ -300,23 +347,66 @@ def test_what_the_workers_cannot_import_is_told(client, tmp_path, monkeypatch):
     assert "No module named 'only_here'): install the module where the workers run" in str(error)
 
 
-def test_a_call_whose_worker_cannot_be_asked_for_its_answer_waits_and_has_it_later(
-    client, monkeypatch
+def test_a_call_runs_once_though_the_connection_is_lost_as_it_is_sent(
+    client, monkeypatch, tmp_path
 ):
+    def note(_):
+        with (tmp_path / "calls").open("a") as file:
+            file.write("called\n")
+        return "answer"
+
+    ask, lost = client.scheduler.codedmap, []
+
+    async def loses(**message):
+        if len(lost) < 2:
+            lost.append(message)
+            if len(lost) == 2:
+                await ask(**message)
+            raise OSError("cut off")
+        return await ask(**message)
+
     with cm.engines.Dask(client, workers=1) as engine:
-        gather, failed = client.scheduler.gather, []
+        monkeypatch.setattr(client.scheduler, "codedmap", loses, raising=False)
+        assert engine.submit(0, note, None).result(ANSWER) == "answer"
+    assert len(lost) == 2
+    assert (tmp_path / "calls").read_text() == "called\n"
 
-        async def fails_twice(keys):
-            if len(failed) < 2:
-                failed.append(keys)
-                if len(failed) == 1:
-                    raise OSError("cut off")
-                return {"status": "error", "keys": keys}
-            return await gather(keys=keys)
 
-        monkeypatch.setattr(client.scheduler, "gather", fails_twice, raising=False)
-        assert engine.submit(0, same, "late").result(ANSWER) == "late"
-    assert len(failed) == 2
+def test_a_call_fails_with_its_task_and_the_worker_goes_on(client):
+    def breaks(on):
+        def broken(_):
+            raise RuntimeError("broken")
+
+        dask.serve = broken if on else serve
+
+    with cm.engines.Dask(client, workers=1) as engine:
+        address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
+        client.run(breaks, True, workers=[address])
+        with pytest.raises(RuntimeError, match="broken"):
+            engine.submit(0, same, 1).result(ANSWER)
+        client.run(breaks, False, workers=[address])
+        assert engine.submit(0, same, 2).result(ANSWER) == 2
+
+
+def test_an_answer_that_comes_twice_is_sent_on_once_and_has_the_same_next_call():
+    async def twice():
+        scheduler = Mock(client_comms={"me": Mock()}, queued=(), handlers={})
+        scheduler.workers = {"a": Mock(processing={}, nthreads=1)}
+        exchange = dask.Exchange("topic", "me")
+        await exchange.start(scheduler)
+        assert await exchange.offer("a", "call 1", "request 1")
+        assert await exchange.offer("a", "call 1", "request 1")
+        assert await exchange.answer("a") == ["call 1", "request 1"]
+        assert await exchange.answer("a") == ["call 1", "request 1"]
+        asking = [asyncio.ensure_future(exchange.answer("a", "call 1", "answer 1")) for _ in "12"]
+        await asyncio.sleep(0)
+        assert not await exchange.offer("a", "call 2", "request 2")
+        assert await asyncio.gather(*asking) == [["call 2", "request 2"]] * 2
+        assert scheduler.client_comms["me"].send.call_count == 1
+        assert await exchange.answer("a", "call 2", "answer 2") is None
+        assert await exchange.offer("a", "call 3", "request 3")
+
+    asyncio.run(twice())
 
 
 def test_tasks_are_forgotten_after_their_answers_have_come(client):

@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import distributed
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
-from ..errors import EngineError, InvalidArgument
+from ..errors import EngineError, InvalidArgument, WorkerCrashed
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
@@ -26,9 +29,8 @@ __all__ = ["Dask"]
 
 _PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
-_LARGE = 8 << 20  # bytes of a request that goes to its worker at once, not with the task
-_AGAIN = 0.2  # seconds until a worker that could not be reached is asked again for its answer
-_LATER = 0.1  # seconds for which a task is still known after its answer has come
+_AGAIN = 0.2  # seconds until one that could not reach the scheduler tries again
+_LINGER = 0.1  # seconds for which a worker's task waits for another call
 
 
 class Dask(ClusterEngine):
@@ -37,7 +39,8 @@ class Dask(ClusterEngine):
     * One crash costs one call: a call is never run again by Dask, regardless of ``allowed-failures``. Calls that
       waited for the dead worker fail with `NotStarted`, and `codedmap.map` sends all of them to others. The process
       that a nanny starts in its place is a new worker, with a new number.
-    * Calls are Dask tasks named ``codedmap-call3-worker7-...``: here the third call of worker 7.
+    * Calls run in Dask tasks named ``codedmap-call3-worker7-...``: here from the third call of worker 7 on, as long as
+      there are more and no other tasks wait for the worker.
     * Functions travel by cloudpickle; what they import must be installed on the workers.
     * Neither the client nor the cluster is closed with the engine.
 
@@ -113,7 +116,8 @@ class Dask(ClusterEngine):
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
         self._left: set[str] = set()
-        self._calls: dict[str, asyncio.Task[Any]] = {}
+        self._calls: dict[str, tuple[str, asyncio.Future[Any]]] = {}  # names and answers
+        self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls of workers
         self._unfinished: set[Any] = set()  # tasks that are not known to have ended
         try:
             self._wait(self._begin(self._find()))
@@ -146,7 +150,7 @@ class Dask(ClusterEngine):
         client.sync(self._known, 0)  # it answers
         try:
             found_versions = client.run_on_scheduler(versions)
-            client.register_plugin(WorkerEvents(self._topic))
+            client.register_plugin(Exchange(self._topic, client.id))
         except Exception as error:
             found_versions = error
         check_versions("the scheduler", found_versions)
@@ -178,6 +182,8 @@ class Dask(ClusterEngine):
             ):  # else it has just left
                 check_versions(f"worker {address}", found_versions)
                 members[address] = self._member(address, found[address], late=False)
+        # Threads of the caller, whose output cannot be told from its own.
+        self.in_process = any(address.startswith("inproc://") for address in members)
         if not members:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")
         return members
@@ -197,8 +203,12 @@ class Dask(ClusterEngine):
                 f"{_PATIENCE:g} s: is it stopped, overloaded or cut off?"
             ) from error
 
-    def _on_event(self, what: str, address: str) -> None:
-        if what == "joined":
+    def _on_event(self, what: str, address: str, call: str = "", answer: Any = None) -> None:
+        if what == "answered":
+            name, future = self._calls.get(address, ("", None))
+            if future is not None and name == call and not future.done():
+                future.set_result(answer)
+        elif what == "joined":
             self._left.discard(address)
             self._do(self._admit(address))
         else:
@@ -227,9 +237,10 @@ class Dask(ClusterEngine):
         return Member(domain_of(address, self._domains, names, entry, host, late=late), host)
 
     def _dismiss(self, name: str) -> None:
-        call = self._calls.pop(name, None)
-        if call is not None:
-            call.cancel()
+        self._fail_call(name, self._crash_error(name))
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
 
     async def _end(self, name: str) -> None:
         await self._run_on(kill, [name], nanny=True)
@@ -239,6 +250,9 @@ class Dask(ClusterEngine):
             for name in busy:
                 self._dismiss(name)  # or its task would wait for ever for a worker of this address
             await asyncio.gather(*map(self._end, busy))
+        with contextlib.suppress(Exception):
+            idle = [self._ask("stop", name) for name in self._tasks.keys() - self._calls.keys()]
+            await asyncio.wait_for(asyncio.gather(*idle), _SOON)
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)
             leaving = self._client.unregister_scheduler_plugin(self._topic)
@@ -272,77 +286,189 @@ class Dask(ClusterEngine):
         call = self._call(queue, request, f"codedmap-call{count}-worker{queue.number}-{self._run}")
         return asyncio.run_coroutine_threadsafe(call, self._loop)
 
-    async def _call(self, queue: RemoteQueue, request: Request, key: str) -> Any:
+    async def _call(self, queue: RemoteQueue, request: Request, name: str) -> Any:
         address = queue.name
         if self._named.get(address) is not queue:
             raise self._crash_error(address)
-        call = asyncio.current_task()
-        assert call is not None
-        self._calls[address] = call
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._calls[address] = name, answer
         try:
-            return await self._serve(address, request, key)
-        except (KilledWorker, CancelledError, asyncio.CancelledError) as error:
+            needed = await self._ask("offer", address, call=name, request=to_serialize(request))
+            if needed and not answer.done():
+                self._tasks[address] = asyncio.ensure_future(self._run_task(address, name))
+            return await answer
+        except (OSError, RuntimeError, WorkerCrashed):  # the second of a client that was closed
             self._check_open()
-            raise self._crash_error(address) from error
+            raise
         finally:
-            if self._calls.get(address) is call:
+            if self._calls.get(address) == (name, answer):
                 del self._calls[address]
-            del (
-                call
-            )  # a reference cycle with the error would keep the payload until garbage collection
+            del answer  # or a cycle with its error keeps the payload until garbage collection
 
-    async def _serve(self, address: str, request: Any, key: str) -> Any:
-        """The answer to a request, which is served once, in a task with a name of its own."""
-        if request.content.nbytes > _LARGE:
-            [request] = await self._client.scatter(
-                [request], workers=[address], hash=False, asynchronous=True
-            )
-        # Not pure, so that equal calls run twice; on one worker only, so that a call is not run again elsewhere.
+    async def _ask(self, do: str, address: str, **message: Any) -> Any:
+        return await ask(
+            self._client, self._is_open, topic=self._topic, do=do, worker=address, **message
+        )
+
+    def _fail_call(self, address: str, error: BaseException) -> None:
+        _, answer = self._calls.get(address, (None, None))
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+
+    async def _run_task(self, address: str, name: str) -> None:
+        """Have a Dask task run this call of a worker and those that follow."""
+        # On one worker only, so that no call is run again elsewhere.
         task = self._client.submit(
-            serve, request, key=key, workers=[address], pure=False, resources=self._limits.resources
+            run_calls,
+            self._topic,
+            key=name,
+            workers=[address],
+            pure=False,
+            resources=self._limits.resources,
         )
         self._unfinished.add(task)
         try:
             error = await task.exception()
-            if error is not None:
-                raise error
-            if task.cancelled():
-                raise CancelledError
-            answer = await self._fetch(key)
-        except BaseException:
-            task.release()  # or it would run when a worker of this address comes back
-            raise
+            if error is None and task.cancelled():
+                error = CancelledError()
         finally:
             self._unfinished.discard(task)
-            # The client keeps a log of what it has sent, for debugging: it would grow to gigabytes of payloads.
-            self._connection.recent_message_log.clear()
-        # Forgetting a task costs scheduler and worker time, which pending answers need now.
-        self._loop.call_later(_LATER, task.release)
-        return answer
-
-    async def _fetch(self, key: str) -> Any:
-        """The answer of a task that has ended."""
-        # Not `Client.gather`, which joins concurrent requests into one that waits for the slowest.
-        while True:
-            self._check_open()
-            with contextlib.suppress(OSError):  # the connection was lost
-                reply = await self._client.scheduler.gather(keys=[key])
-                if reply["status"] == "OK":
-                    return reply["data"][key]
-            await asyncio.sleep(_AGAIN)  # its worker may be back; if it has left, this is cancelled
+            task.release()  # or it would run when a worker of this address comes back
+            current = self._tasks.get(address) is asyncio.current_task()
+            if current:
+                del self._tasks[address]
+        if error is not None and current:
+            if isinstance(error, KilledWorker | CancelledError):
+                error = self._crash_error(address)
+            else:  # such as an answer that cannot be sent; the worker lives
+                with contextlib.suppress(OSError, RuntimeError):
+                    await self._ask("stop", address)
+            self._fail_call(address, error)
 
 
-class WorkerEvents(SchedulerPlugin):
-    """A plugin of the scheduler that logs which workers join and leave, for the client."""
+async def ask(node: Any, is_open: Callable[[], bool], **message: Any) -> Any:
+    """Ask the scheduler's plugin from a client or a worker; again while the connection is lost."""
+    while True:
+        try:
+            return await node.scheduler.codedmap(**message)
+        except OSError:
+            if not is_open():
+                raise
+            await asyncio.sleep(_AGAIN)
 
-    def __init__(self, topic: str) -> None:
+
+def run_calls(topic: str) -> None:
+    """Run the calls of the worker in which this runs, one after the other."""
+    worker = distributed.get_worker()
+
+    def is_open() -> bool:
+        return bool(worker.status == distributed.Status.running)
+
+    message: dict[str, Any] = {"topic": topic, "do": "answer", "worker": worker.address}
+    taken = distributed.utils.sync(worker.loop, ask, worker, is_open, **message)
+    while taken is not None:
+        call, request = taken
+        answer = to_serialize(serve(request))
+        taken = distributed.utils.sync(
+            worker.loop, ask, worker, is_open, call=call, answer=answer, **message
+        )
+
+
+class _Place:
+    """What the scheduler knows of the calls of one worker."""
+
+    def __init__(self) -> None:
+        # Lists, because workers of threads get what is serialized in tuples as it is.
+        self.offered: list[Any] | None = None
+        """The name and the request of a call that no task has taken."""
+        self.taken: list[Any] | None = None
+        """Those of the call that runs."""
+        self.answered: str | None = None
+        """The last call whose answer has come."""
+        self.first: str | None = None
+        """The call with which the last task was needed."""
+        self.served = False
+        """Whether that task takes more."""
+        self.news = asyncio.Event()
+
+    def knows(self, call: str) -> bool:
+        """Whether this call has been offered before."""
+        named = (self.offered, self.taken)
+        return call == self.answered or any(one is not None and one[0] == call for one in named)
+
+
+class Exchange(SchedulerPlugin):
+    """A plugin of the scheduler that passes calls to the tasks of workers and answers to the client.
+
+    A worker gets its next call after its answer has come here, so that one that dies costs one call. What is asked
+    twice, because a connection was lost, is done once. Workers that join and leave are reported to the client as well.
+    """
+
+    def __init__(self, topic: str, client: str) -> None:
         self.name = self._topic = topic
+        self._client = client
+
+    async def start(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._places: defaultdict[str, _Place] = defaultdict(_Place)
+        scheduler.handlers["codedmap"] = self.exchange
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         scheduler.log_event(self._topic, ["joined", worker])
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        self._places.pop(worker, None)
         scheduler.log_event(self._topic, ["left", worker])
+
+    async def exchange(self, topic: str, do: str, worker: str, **message: Any) -> Any:
+        """What a client or a worker asks of the plugin of its engine, which may be another than this."""
+        plugin = self._scheduler.plugins.get(topic)
+        if plugin is None or worker not in self._scheduler.workers:
+            return None
+        return await getattr(plugin, do)(worker, **message)
+
+    async def offer(self, worker: str, call: str, request: Any) -> bool:
+        """Take a call from the client; return whether it needs a task to run it."""
+        place = self._places[worker]
+        if not place.knows(call):
+            place.offered = [call, request]
+            place.news.set()
+            if not place.served:
+                place.first, place.served = call, True
+        return place.first == call
+
+    async def answer(self, worker: str, call: str | None = None, answer: Any = None) -> Any:
+        """Take an answer from a worker's task, if it has one; return its next call, or None if it is to end."""
+        place = self._places[worker]
+        if call is not None and call != place.answered:
+            place.answered, place.taken = call, None
+            self._send(["answered", worker, call, answer])
+            state = self._scheduler.workers[worker]
+            # Tasks of others that wait are to have their turn.
+            place.served = len(state.processing) <= state.nthreads and not self._scheduler.queued
+        if not place.served:
+            return None
+        if place.taken is None and place.offered is None:
+            place.news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(place.news.wait(), _LINGER)
+        if place.taken is None:
+            place.taken, place.offered = place.offered, None
+        place.served = place.taken is not None
+        return place.taken
+
+    async def stop(self, worker: str) -> None:
+        """The task of a worker has failed, or is not to wait for more calls."""
+        place = self._places[worker]
+        place.taken, place.served = None, False
+        place.news.set()
+
+    def _send(self, event: list[Any]) -> None:
+        """Send an event to the client, which is not logged as those of `log_event` are."""
+        stream = self._scheduler.client_comms.get(self._client)
+        if stream is not None:
+            stream.recent_message_log.clear()  # of what was sent, for debugging
+            stream.send({"op": "event", "topic": self._topic, "event": [time.time(), event]})
 
 
 def hold_running(keys: list[str], dask_scheduler: Any) -> None:
