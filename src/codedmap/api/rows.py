@@ -16,6 +16,7 @@ from ..contracts.stopping import Outcome, tolerance_of
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
+from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -77,6 +78,11 @@ class RowsJob(MapJob):
         job = replace(job, groups=rows.count, more=not rows.ended, stderr=worst)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
         self._looking = Budget(self.live, _LOOKING)
+
+    def happened(self, live: LiveJob) -> None:
+        super().happened(live)
+        if self._stop is not None:  # what estimates import must not take the time that they have
+            import_what_is_used()
 
     def so_far(self) -> MapResult:
         """The rows answered so far."""
