@@ -64,7 +64,7 @@ class RowsJob(MapJob):
         self._known = None if known is None else (known.inputs, known.answers)
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
-        shuffled = job.stop is not None if shuffled is None else shuffled
+        self._shuffled = shuffled = job.stop is not None if shuffled is None else shuffled
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop) or 0.0
@@ -81,7 +81,7 @@ class RowsJob(MapJob):
 
     def happened(self, live: LiveJob) -> None:
         super().happened(live)
-        if self._stop is not None:  # what estimates import must not take the time that they have
+        if self._shuffled:  # what estimates import must not take the time that they have
             import_what_is_used()
 
     def so_far(self) -> MapResult:
