@@ -165,7 +165,7 @@ def test_progress_is_shown_from_the_first_row(slow, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"stop": cm.Quorum(3)}, "deadline= or tolerance="),
+        ({"stop": cm.Quorum(3)}, "may use none: give one, or stop by Deadline or Share"),
         ({"out": "answers.npy"}, "without out"),
         ({"tolerance": -1}, "at least 0"),
         ({"code": "automatic"}, 'or "auto"'),
@@ -177,6 +177,20 @@ def test_arguments_that_cannot_work(change, why):
         with pytest.raises(cm.InvalidArgument, match=why):
             cm.map(smooth, X, **{"code": "auto", "engine": engine, **change})
         assert not engine.calls
+
+
+def test_a_stopping_rule_ends_it_as_well():
+    noise = np.random.default_rng(0).normal(size=(len(X), 1))
+    rows = {row.tobytes(): answer for row, answer in zip(X, noise, strict=True)}
+
+    def random(batch):
+        return np.array([rows[row.tobytes()] for row in batch])
+
+    with Scripted(4) as engine:
+        result = cm.map(random, X, code="auto", engine=engine, stop=cm.Share(0.7), chunk=1)
+    assert result.outcome is cm.Outcome.SHARE
+    assert 0.7 <= result.exact.mean() < 0.75
+    assert (result.status <= cm.Status.ESTIMATED).all()
 
 
 def test_a_function_that_raises_is_named_with_its_row():

@@ -108,7 +108,7 @@ def test_a_sample_of_one_row_says_what_it_could_not_learn():
     with Scripted(4) as engine:
         plan = cm.plan(smooth, X[:1], engine=engine, rows=100)
     assert plan.rows[0].scheme == "exact with hedging"
-    assert any("1 answered rows say too little of errors" in text for text in plan.remarks)
+    assert any("1 answered: too few rows" in text for text in plan.remarks)
 
 
 def test_a_function_that_answers_at_random_is_said_with_what_to_do():

@@ -106,7 +106,9 @@ def searches(monkeypatch):
     made = []
     search = surrogate.likeliest
 
-    def counted(points, answers, starts, *, smoothness, linear, steps, tied=False):
+    def counted(
+        points, answers, starts, *, smoothness, linear, steps, tied=False, go_on=lambda: True
+    ):
         made.append((len(points), len(starts), smoothness, linear, tied))
         return search(
             points,
@@ -116,6 +118,7 @@ def searches(monkeypatch):
             linear=linear,
             steps=min(steps, 3),
             tied=tied,
+            go_on=go_on,
         )
 
     monkeypatch.setattr(surrogate, "likeliest", counted)

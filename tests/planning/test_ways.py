@@ -12,7 +12,7 @@ import codedmap as cm
 from codedmap.execution.inputs import InputRows
 from codedmap.planning.errors import Errors
 from codedmap.planning.pilot import Pilot, Timed
-from codedmap.planning.replays import every_set, exact_share
+from codedmap.planning.replays import Exact, every_set, exact_share, run_exact
 from codedmap.planning.times import Measured
 from codedmap.planning.ways import Question, planned
 
@@ -163,11 +163,9 @@ def test_where_times_are_ranges_another_way_has_to_be_faster_at_the_worse_ends()
 def test_too_few_answers_say_nothing_of_errors(rows):
     timed = [Timed(0, 1, 1.0)]
     known = pilot(rows=rows)
-    found = plan(
-        Pilot(known.answered, timed, known.points, known.answers, known.others, (3,), True, False)
-    )
+    found = plan(Pilot(known.answered, timed, known.points, known.answers, (3,), True, False))
     assert found.rows[0].exact == 1.0
-    assert any("too little of errors" in text for text in found.remarks)
+    assert any("too few rows to say anything of errors" in text for text in found.remarks)
 
 
 def test_a_constant_has_no_error():
@@ -238,4 +236,47 @@ def test_errors_are_those_of_estimates_from_as_many_answers(answers):
         given[lost] = np.nan
         off = (cm.fill(X, given).values - answers)[lost] / spread
         actual = max(1e-3, np.sqrt((off**2).mean()))
-        assert actual / 2 < max(1e-3, errors.of(share * 400)) < 2 * actual
+        assert actual / 2 < max(1e-3, errors.of(share * 400).error) < 2 * actual
+
+
+def test_without_time_errors_are_unknown_and_that_is_said():
+    errors = Errors(pilot(), 0, 100.0, lambda: 0.0)
+    assert errors.unseen
+    assert math.isnan(errors.of(100).error)
+    found = plan(pilot(), budget=0.2, spent=lambda: 0.3)
+    assert any("no time to look at errors within 0.2 s" in text for text in found.remarks)
+
+
+@pytest.mark.parametrize("answers", [SMOOTH, WAVY])
+def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
+    errors = Errors(pilot(rows=100, answers=answers), 0, math.inf, lambda: 100.0)
+    measured = errors.of(75)
+    before = measured.error
+    for more in (100, 200, 400):
+        error, low, high = errors.of(more)
+        assert low < error < before < high == measured.high
+        before = error
+
+
+def test_a_way_has_a_range_of_errors_if_its_ends_are_far_apart():
+    few = way(plan(pilot(rows=40, answers=WAVY), rows=4000), "estimates at a deadline")
+    low, high = few.errors
+    assert low < few.error < high
+    many = way(plan(pilot(rows=400, answers=NOISE)), "estimates at a deadline")
+    assert many.errors is None
+
+
+def test_rows_that_run_have_not_been_answered():
+    """Eight workers, rows of a second: after two of them there are 16 answers, and after three 24."""
+    timed = [Timed(n % 8, 1, 1.0) for n in range(400)]
+    jobs = Exact(400, 8.0, 4.0)
+    run_exact(jobs, Measured(timed, 8, 0, 0, 0.0), 0)
+    assert 2.0 <= jobs.answered(0.04)[0] < 3.0
+    assert jobs.answered(1.0)[0] == pytest.approx(50.0)
+
+
+def test_there_is_room_for_slow_rows_of_which_none_was_timed():
+    rng = np.random.default_rng(0)
+    found = plan(pilot(rows=60, seconds=rng.uniform(0.9, 1.1, 60)))
+    slow = 1.0 + 0.03 * 10.0  # 3 in 100 are ten times slower; of 60 none is with a chance of 0.16
+    assert way(found, "exact with hedging").range[1] > slow * 400 / 8

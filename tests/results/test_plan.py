@@ -10,8 +10,10 @@ import codedmap as cm
 from codedmap.results import Plan, PlanRow
 
 EXACT = PlanRow("exact with hedging", None, None, 4.4, 5.0, 1.05, 1.0, 0.0)
-LATE = PlanRow("estimates at a deadline", None, 4.1, 4.1, 4.1, 0.95, 0.9, 0.006, most=0.03)
-CODED = PlanRow("KernelCode", cm.KernelCode(6, 8, 2), None, 2.0, 2.5, 1.3, 0.8, 0.09, most=0.09)
+LATE = PlanRow(
+    "estimates at a deadline", None, 4.1, 4.1, 4.1, 0.95, 0.9, 0.01, errors=(0.006, 0.03)
+)
+CODED = PlanRow("KernelCode", cm.KernelCode(6, 8, 2), None, 2.0, 2.5, 1.3, 0.8, 0.09)
 COPIES = PlanRow("copies", cm.Replication(4, 8), None, math.inf, math.inf, 2.0, 1.0, 0.0)
 
 
@@ -72,6 +74,15 @@ def test_tiny_errors_and_shares_that_are_not_whole():
     row = PlanRow("estimates at a deadline", None, 1.0, 1.0, 1.0, 1.0, 0.99999, 1e-7)
     assert "< 0.1 %" in str(plan(row))
     assert "99.9%" in str(plan(row))
+
+
+def test_of_errors_that_may_be_anything_the_largest_is_said():
+    row = PlanRow(
+        "estimates at a deadline", None, 1.0, 1.0, 1.0, 1.0, 0.9, 0.01, errors=(1e-4, 0.3)
+    )
+    assert "< 30 %" in str(plan(row))
+    row = PlanRow("BerrutCode", None, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, errors=(0.7, 1.5))
+    assert "70 to 150 %" in str(plan(row))
 
 
 def test_it_is_drawn():

@@ -109,7 +109,7 @@ def map(
         the first answers while rows are computed, and made anew as there are more: every row is exact, or those that
         are late, or not worth their time, are estimated. Errors over all rows are expected to be at most 5 % of the
         outputs' deviation, or those of estimated rows at most ``tolerance``; with a ``deadline`` they are as small as
-        there is time for. ``result.plan`` describes it.
+        there is time for. With ``stop`` it ends no later than the rule says. ``result.plan`` describes it.
     engine : Engine or concurrent.futures.Executor, optional
         Where calls run. With a code it has to be given. By default worker processes on the cores of this
         machine, for this call; inside a call of `map`, the same process.
@@ -348,7 +348,7 @@ class Options:
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it
-        rule = _rule(given, None, share=_COMPUTING if rows.numbers else 1.0)
+        rule = _rule(given, "auto" if auto else None, share=_COMPUTING if rows.numbers else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
         if rule is not None and asks_stderr(rule) and not rows.numbers:
@@ -387,6 +387,8 @@ class Options:
 
         def coded(code: Code, left: JobRows, values: Any, plan: Plan | None) -> CodedMap:
             stop = _rule(given, code, share=_COMPUTING)
+            if given.stop is not None and stop is not None:
+                stop = stop | checked_rule(None, code)
             settings = given._settings(code, fn, engine, stop, record=record or stop is not None)
             settings = replace(settings, known=known)
             return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
@@ -407,11 +409,6 @@ class Options:
             raise InvalidArgument(
                 'code="auto" plans by some of the rows, which have to be in memory, and answers without out: let '
                 "codedmap.plan find from some of the rows how to run it, and give what it recommends"
-            )
-        if self.stop is not None:
-            raise InvalidArgument(
-                f'stop={self.stop} says when to stop, and code="auto" does: leave it out, and give deadline= or '
-                "tolerance=; or give a code"
             )
         if self.tolerance is not None:
             Tolerance(self.tolerance)
@@ -587,10 +584,10 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
     if stop is not None:
         if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
             raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Deadline(20)")
-        if code is None and _counts_slots(stop):
+        if not isinstance(code, Code) and _counts_slots(stop):
+            none = "there is no code" if code is None else f"code={code!r} may use none"
             raise InvalidArgument(
-                f"stop={stop} counts the answers of a code's workers, and there is no code: give one, or "
-                "stop by Deadline or Share"
+                f"stop={stop} counts the answers of a code's workers, and {none}: give one, or stop by Deadline or Share"
             )
         rules.append(stop)
     elif isinstance(code, Code) and (deadline is not None or tolerance is not None):

@@ -18,6 +18,7 @@ from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Share
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
+from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -41,8 +42,7 @@ _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is 
 _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
 _CLOSE = 1.05  # times the rows that there are: for so few more it does not go on
-_COMPUTING = 0.9  # of the time; the rest is for estimates,
-_LONG = 10.0  # which are thorough in jobs of more seconds
+_COMPUTING, _ESTIMATING = 0.9, 0.2  # of the time; the rest is for estimates, or so many seconds
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
@@ -69,7 +69,7 @@ class _Piloted(RowsJob):
         super().happened(live)
         if live.counts[0] and live.scheduler.outcome is None:
             if self._first is None:
-                self._first = live.seconds - max(call.seconds for call in live.calls)
+                self._first = max(0.0, live.seconds - max(call.seconds for call in live.calls))
                 self._again = self._computed_again()
             self._look(live)
 
@@ -85,8 +85,8 @@ class _Piloted(RowsJob):
         """Compute no more rows."""
         live = self.live
         # What is estimated in the end has the last tenth of the time.
-        self._deadline = live.seconds / _COMPUTING
-        self._thorough = live.seconds > _LONG
+        self._deadline = live.seconds + max(_ESTIMATING, live.seconds * (1.0 / _COMPUTING - 1.0))
+        self._thorough = True
         done, rows = live.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
         live.scheduler.job = replace(live.scheduler.job, stop=self._stop)
@@ -176,6 +176,7 @@ class Sample(_Piloted):
         RowFailed
             If a row failed.
         """
+        import_what_is_used()
         try:
             for _ in self.live.run(self.happened):
                 pass
@@ -295,7 +296,7 @@ class PlannedRows(_Piloted):
             self._code = best.code
             self._end()
             return
-        wanted = _MORE * answered
+        wanted = _MORE * plan.computed
         if best.deadline is not None and self._question.deadline is None:
             if best.exact * rows <= _CLOSE * answered:
                 self._end()

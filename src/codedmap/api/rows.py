@@ -16,6 +16,7 @@ from ..contracts.stopping import Outcome, tolerance_of
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
+from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -63,7 +64,7 @@ class RowsJob(MapJob):
         self._known = None if known is None else (known.inputs, known.answers)
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
-        shuffled = job.stop is not None if shuffled is None else shuffled
+        self._shuffled = shuffled = job.stop is not None if shuffled is None else shuffled
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop) or 0.0
@@ -77,6 +78,11 @@ class RowsJob(MapJob):
         job = replace(job, groups=rows.count, more=not rows.ended, stderr=worst)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
         self._looking = Budget(self.live, _LOOKING)
+
+    def happened(self, live: LiveJob) -> None:
+        super().happened(live)
+        if self._shuffled:  # what estimates import must not take the time that they have
+            import_what_is_used()
 
     def so_far(self) -> MapResult:
         """The rows answered so far."""

@@ -7,6 +7,7 @@ or Gaussian correlation, plus independent noise of variance s² · noise. The pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -153,10 +154,11 @@ def likeliest(
     linear: bool,
     steps: int,
     tied: bool = False,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Kernel:
     """The kernel under which answers (n, q) at points (n, d) are likeliest, searched for from some starts.
 
-    ``tied``: one length scale for all dimensions.
+    ``tied``: one length scale for all dimensions. ``go_on``: asked after each step whether there is time for more.
     """
     from scipy.optimize import minimize  # noqa: PLC0415  a tenth of a second to import
 
@@ -176,6 +178,10 @@ def likeliest(
     bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * free
     bounds += [(np.log(_QUIETEST), np.log(_LOUDEST))]
 
+    def checked(intermediate_result: Any) -> None:
+        if not go_on():
+            raise StopIteration
+
     def descended(place: np.ndarray, most: int) -> Any:
         return minimize(
             loss,
@@ -183,13 +189,15 @@ def likeliest(
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
+            callback=checked,
             options={"maxiter": most, "maxcor": 20},
         )
 
     places = [np.log(np.append(start.scales[:free], start.noise)) for start in starts]
     if len(places) > 1:  # the best start shows after a few steps
-        places = [min((descended(p, _BEGIN) for p in places), key=lambda one: float(one.fun)).x]
-    best = descended(places[0], steps).x
+        begun = [descended(p, _BEGIN) for at, p in enumerate(places) if not at or go_on()]
+        places = [min(begun, key=lambda one: float(one.fun)).x]
+    best = descended(places[0], steps).x if go_on() else places[0]
     scales = np.broadcast_to(np.exp(best[:-1]), dimensions).copy()
     return Kernel(scales, float(np.exp(best[-1])), smoothness, linear)
 

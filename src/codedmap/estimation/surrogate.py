@@ -24,7 +24,7 @@ from .nearest import Nearest, nearest
 from .space import Space
 from .transforms import NONE, Transform, transforms
 
-__all__ = ["Estimates", "estimates"]
+__all__ = ["Estimates", "estimates", "import_what_is_used"]
 
 _FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
 _STEPS, _AGAIN, _LAST = (
@@ -46,20 +46,26 @@ _FAR = 1.5  # times the best error beyond which another method adds nothing to a
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
 _AROUND = 50  # answers that a spline takes
+_OTHERS = 2.0  # seconds for these, and some for each estimate
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
 _FOLDS = 4
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
-_LITTLE, _SOME, _ENOUGH = (
+_LITTLE = 0.15  # seconds an output, below which all share one kernel,
+_SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough search
+_SEARCHING, _SEARCHED = (
     0.05,
-    0.3,
-    1.5,
-)  # seconds an output for a hasty, a plain, and a thorough search
+    0.6,
+)  # seconds, and share of them, that must be left when a kernel has been found
 _FLOPS = 3e9  # a second, of linear algebra
+_NEAR, _AVERAGE = 5e-4, 3e-5  # seconds an estimate by a process of the nearest points, and a mean
+_NO_TIME = 0.02  # seconds that means of neighbours may take anyway
+_FEWEST_SOLVED = 30  # points from which a process is worth it
+_HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
 _NORMAL = 1.96  # the quantile of the normal distribution to which Student's is compared
-_LEAST = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
+_STDERR = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +105,8 @@ def estimates(
     thorough : bool
         If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time.
     time_left : callable
-        Seconds that there are still; what takes longer is left out.
+        Seconds that there are still. What takes longer is left out: first a kernel for each output, then answers, then
+        the process, and in the end everything but the mean.
     each : callable
         As `map`, by which outputs are estimated, perhaps at the same time.
     """
@@ -108,6 +115,12 @@ def estimates(
         return _estimates(
             _Known(points, wanted, seed, time_left, thorough=thorough, each=each), answers
         )
+
+
+def import_what_is_used() -> None:
+    """Import what takes a tenth of a second, and what quick estimates need."""
+    import scipy.optimize  # noqa: PLC0415
+    import scipy.spatial  # noqa: F401, PLC0415
 
 
 def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
@@ -121,7 +134,9 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     outputs = int(varied.sum())
     if len(answers) < _FEWEST or not known.points.shape[1]:
         found = _means(known, scaled[:, varied])
-    elif outputs and not known.thorough:
+    elif outputs and (
+        not known.thorough or known.time_left() < _LITTLE * min(outputs, _OUTPUTS + 1)
+    ):
         found = _jointly(known, scaled[:, varied])
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
@@ -138,7 +153,7 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     )  # fmt: skip
     left_out[varied] = np.sqrt(((targets - found.left) ** 2).mean(axis=0))
     methods = iter(found.names)
-    stderr = np.maximum(stderr, _LEAST) * spread
+    stderr = np.maximum(stderr, _STDERR) * spread
     # The next answer may be another, though all are the same: one in so many.
     stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
@@ -176,10 +191,18 @@ class _Known:
         space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
         self.time_left, self.thorough, self.each = time_left, thorough, each
-        order = np.random.default_rng(seed).permutation(len(points))
+        self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
-        self.sample = np.sort(order[:_LEFT_OUT])
+        averages = _AVERAGE * (len(wanted) + min(len(points), _LEFT_OUT))
+        self.hurried = averages > max(_NO_TIME, time_left())
+        """Whether there is no time for means of neighbours."""
+        self.sample = np.sort(order[: _HURRIED if self.hurried else _LEFT_OUT])
         """Of points, those that are left out."""
+
+    def within(self, seconds: float) -> Callable[[], bool]:
+        """Whether less than so many seconds have passed since now."""
+        until = self.time_left() - seconds
+        return lambda: not self.time_left() < until
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,11 +252,10 @@ def _each(known: _Known, scaled: np.ndarray, shares: int) -> _Candidate:
 def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
     """The estimates of one output (n,); so many outputs share the time that is left."""
     seconds = known.time_left() / outputs
+    if seconds < _LITTLE:
+        return _jointly(known, scaled[:, None]).column(0)
     thorough = seconds >= _ENOUGH
     targets = scaled[known.sample]
-    ones = np.ones(known.points.shape[1])
-    if seconds < _LITTLE:
-        return _combined([_averaged(known, scaled, ones), _mean(known, scaled)], targets)
     models = sorted(_models(known, scaled, seconds), key=lambda model: model.error)
     best = models[0]
     chosen = [best]
@@ -241,9 +263,14 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
         kinds = {(best.kernel.smoothness, best.transform)}
         others = (m for m in models if (m.kernel.smoothness, m.transform) not in kinds)
         chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
-    candidates = [_process(known, scaled, model, seconds) for model in chosen]
-    candidates += [_averaged(known, scaled, best.kernel.scales), _mean(known, scaled)]
+    seconds = known.time_left() / outputs / len(chosen)
+    candidates = [
+        process for model in chosen if (process := _process(known, scaled, model, seconds))
+    ]
+    candidates += _averages(known, scaled, best.kernel.scales)
     least = min(candidate.error(targets) for candidate in candidates)
+    longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
+    thorough = thorough and known.time_left() / outputs > longest
     if least > _POOR and len(scaled) >= _TREES and thorough:
         # Neighbours on a line or a plane, as on a grid, determine no spline.
         with suppress(np.linalg.LinAlgError):
@@ -271,8 +298,9 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         middle, unit = moved.mean(), moved.std()
         there = ((moved - middle) / unit)[:, None]
         kernel = likeliest(
-            points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied
-        )
+            points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied,
+            go_on=known.within(seconds / 3.0),
+        )  # fmt: skip
         fitted = Fitted(points, there, kernel)
         off, variance = fitted.left_out()
         means = (there - off)[:, 0] * unit + middle
@@ -309,12 +337,13 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         best = min(best, other, key=lambda m: m.error)
 
 
-def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -> _Candidate:
-    """A process that sees all answers."""
+def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -> _Candidate | None:
+    """A process that sees all answers, or as many as there is time for; None if these are too few."""
     transform, kernel = model.transform, model.kernel
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
     there = ((moved - middle) / unit)[:, None]
+    begun = min(known.time_left(), 1e9)
     if len(there) > _FIRST and seconds >= _ENOUGH:
         some = known.second
         kernel = likeliest(
@@ -324,8 +353,12 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
             smoothness=kernel.smoothness,
             linear=kernel.linear,
             steps=_LAST,
+            go_on=known.within(seconds / 4.0),
         )
-    left, left_variance, means, variance = _conditioned(known, there, kernel, seconds)
+    numbers = _conditioned(known, there, kernel, seconds - begun + known.time_left())
+    if numbers is None:
+        return None
+    left, left_variance, means, variance = numbers
     scale = unit**2
     left, left_variance = transform.back(left[:, 0] * unit + middle, left_variance[:, 0] * scale)
     values, variance = transform.back(means[:, 0] * unit + middle, variance[:, 0] * scale)
@@ -334,16 +367,34 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
 
 def _conditioned(
     known: _Known, answers: np.ndarray, kernel: Kernel, seconds: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of outputs (n, q): estimates of answers left out and their variances, (l, q), and of what is wanted, (m, q)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Of outputs (n, q): estimates of answers left out and their variances, (l, q), and of what is wanted, (m, q).
+
+    Within so many seconds; None if too few answers can be used in these.
+    """
     sample, size = known.sample, len(answers)
-    work = size**2 * (size + len(known.wanted) + len(sample))
+    estimated = len(known.wanted) + len(sample)
     fitted: Fitted | Nearest
-    if size <= (_EXACT if known.thorough else _EXACT_QUICKLY) and work < seconds / 2.0 * _FLOPS:
-        fitted = Fitted(known.points, answers, kernel)
-    else:
+
+    def solvable(count: int) -> bool:
+        return count**2 * (count + estimated) < seconds / 2.0 * _FLOPS
+
+    exactly = _EXACT if known.thorough else _EXACT_QUICKLY
+    if (size > exactly or not solvable(size)) and estimated * _NEAR < seconds / 2.0:
         fitted = Nearest(known.points, answers, kernel)
-    off, sharp = fitted.left_out(sample)
+        off, sharp = fitted.left_out(sample)
+    else:
+        while size >= _FEWEST_SOLVED and not solvable(size):
+            size = int(0.8 * size)
+        if size < min(_FEWEST_SOLVED, len(answers)):
+            return None
+        some = np.sort(known.order[:size])
+        fitted = Fitted(known.points[some], answers[some], kernel)
+        inside = np.isin(sample, some)
+        off, sharp = np.empty((len(sample), answers.shape[1])), np.empty(len(sample))
+        off[inside], sharp[inside] = fitted.left_out(np.searchsorted(some, sample[inside]))
+        means, sharp[~inside] = fitted.predict(known.points[sample[~inside]])
+        off[~inside] = answers[sample[~inside]] - means
     # As an estimate of s² the residuals do for both kinds.
     variance = np.maximum((off**2 / sharp[:, None]).mean(axis=0), 1e-300)
     if size < _FEW and isinstance(fitted, Fitted):  # which residuals of few answers may miss
@@ -480,9 +531,16 @@ def _together(parts: list[_Candidate], known: _Known) -> _Candidate:
     )
 
 
+def _averages(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> list[_Candidate]:
+    """Means of neighbours, if there is time, and of all answers."""
+    if known.hurried:
+        return [_mean(known, scaled)]
+    return [_averaged(known, scaled, scales), _mean(known, scaled)]
+
+
 def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
     """Several outputs (n, q) by one kernel, which takes the time of one: the better of two kinds."""
-    few = known.first[:_HASTY]
+    few, seconds = known.first[:_HASTY], known.time_left()
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
     tied = len(points) < _EACH * dimensions
@@ -490,9 +548,15 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
     kernel = Kernel(
         np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", False
     )
+
+    def go_on() -> bool:
+        return known.time_left() >= max(_SEARCHING, _SEARCHED * seconds)
+
     tried: list[tuple[float, Kernel]] = []
     kinds: tuple[Smoothness, ...] = ("matern52", "gaussian")
     for smoothness in kinds if len(points) >= _SEVERAL else kinds[:1]:
+        if not go_on():
+            break
         kernel = likeliest(
             points,
             answers,
@@ -501,17 +565,22 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
             linear=False,
             steps=_HASTY_STEPS,
             tied=tied,
+            go_on=go_on,
         )
         off = Fitted(points, answers, kernel).left_out()[0]
         tried.append((float((off**2).sum()), kernel))
-    kernel = min(tried, key=lambda one: one[0])[1]
-    left, left_variance, values, variance = _conditioned(known, scaled, kernel, math.inf)
-    name = _Model(0.0, NONE, kernel, 0.0).name
-    if scaled.shape[1] > _MANY:
-        names = (name,) * scaled.shape[1]
-        return _Candidate(names, kernel.scales, left, left_variance, values, variance)
-    process = _Candidate((name,), kernel.scales, left, left_variance, values, variance)
-    ways = [process, _averaged(known, scaled, kernel.scales), _mean(known, scaled)]
+    ways: list[_Candidate] = []
+    if tried:
+        kernel = min(tried, key=lambda one: one[0])[1]
+        numbers = _conditioned(known, scaled, kernel, known.time_left())
+        if numbers is not None:
+            names = (_Model(0.0, NONE, kernel, 0.0).name,) * scaled.shape[1]
+            ways.append(_Candidate(names, kernel.scales, *numbers))
+            if len(names) > _MANY:
+                return ways[0]
+    ways += _averages(known, scaled, kernel.scales)
+    if len(ways) == 1:
+        return _means(known, scaled)
     targets = scaled[known.sample]
     return _together(
         [
@@ -531,7 +600,11 @@ def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
     found = _each(known, components / units, len(directions) + 1)
     rest = scaled - components @ directions
     kernel = Kernel(found.scales, 1e-4, "matern52", False)
-    left, left_variance, values, variance = _conditioned(known, rest, kernel, math.inf)
+    numbers = _conditioned(known, rest, kernel, known.time_left())
+    if numbers is None:  # no time
+        mean = _mean(known, rest)
+        numbers = mean.left, mean.left_variance, mean.values, mean.variance
+    left, left_variance, values, variance = numbers
     back = units[:, None] * directions
     names = f"{len(directions)} components: " + ", ".join(dict.fromkeys(found.names))
     return _Candidate(

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,11 +107,18 @@ def estimate_missing(
         wanted = inputs.points(rows)
         if not np.isfinite(wanted).all():
             return
+        later = 1.0 - len(rows) / (len(missing) - begin)
+        until = later * time_left() if later else 0.0
         found = estimates(
-            points, flat, wanted, thorough=thorough, time_left=time_left, each=on_cores
-        )
+            points, flat, wanted, thorough=thorough, each=on_cores,
+            time_left=partial(_until, time_left, until),
+        )  # fmt: skip
         values, stderr = (_unflattened(flat, tree) for flat in (found.values, found.stderr))
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
+
+
+def _until(time_left: Callable[[], float], later: float) -> float:
+    return time_left() - later
 
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:

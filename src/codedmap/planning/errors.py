@@ -4,58 +4,66 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ..contracts.code import Code
 from ..errors import CodedmapError
-from ..estimation.gaussian import Fitted, Kernel, likeliest
-from ..estimation.space import Space
 from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from .pilot import Pilot
 
-__all__ = ["Errors", "shortest"]
+__all__ = ["SHORTEST", "Errors", "Expected"]
 
-_Kind = Literal["matern52", "gaussian"]
+SHORTEST = 0.5
+"""Seconds below which a job with a deadline leaves no time for estimates."""
 
 _FEWEST = 5
 """Answers from which errors are estimated."""
 _SHARES = (0.75, 0.25, 0.5)
 """Of the answers that are kept where losses are replayed."""
-_PLENTY, _QUICKLY = 1.0, 300
-"""Seconds; if there are less, only so many answers are looked at."""
-_KERNEL = 150
-"""Answers by which it is judged how errors fall with more of them,"""
-_POINTS = 600
-"""and points at which."""
-_STEPS = 20
-_SEVERAL = 40
-"""Answers from which two kinds of kernels are compared,"""
-_EACH = 5
-"""and, for each dimension, from which it has a length scale of its own."""
+_PARTS = 4
 _ESTIMATING = 0.1
 """Of a job's time, for estimates."""
-_HASTY, _SHORT = 0.1, 0.3
-"""Seconds an output: in less there are means of neighbours only, and an estimate is no slower than a quick one."""
-_GROUPS = 4
-"""Groups on which codes with estimates of their own are tried."""
+_EACH, _USUAL, _LEAST = 0.1, 0.1, 0.02
+"""Of the time that there is, and seconds, for one replay, whichever is more; and seconds in which there is none."""
+_THOROUGH, _LONGER = 0.4, 3.0
+"""Of the time, for one replay as the job will estimate, if this takes so many times longer than a usual one."""
+_BETTER = 2.5
+"""By this factor thorough estimates may be better where there is no time to see it."""
+_DAMPED, _STEEPEST, _FALLING = 0.8, 1.2, 0.05
+"""How a power that errors fell by is continued: as so much of it, at most of this one, and a little more."""
+_FASTER, _FEW = 1.2, 8.0
+"""It may be so many times this power, and more where there are few answers: by this over the root of their number."""
+_DEVIATIONS = 2.0
+"""Of a measured error, to either side."""
+_GROUPS, _SHARP = 4, 0.2
+"""Groups on which codes with estimates of their own are tried, and the error of answers to mixtures up to which."""
 
 
-def shortest(outputs: int) -> float:
-    """Seconds below which a job with a deadline leaves no time for estimates."""
-    return _HASTY * outputs / _ESTIMATING
+class Expected(NamedTuple):
+    """An error, and the ends between which 95 in 100 lie."""
+
+    error: float
+    low: float
+    high: float
+
+    def of_share(self, share: float) -> Expected:
+        """The same of all rows, if this share of them is estimated."""
+        return Expected(*(math.sqrt(share) * number for number in self))
 
 
 class Errors:
     """Errors of estimates of a job, in deviations of the outputs.
 
     Losses are replayed: a fourth of the answers is estimated from the others, three fourths from the rest, and halves from
-    each other. How
-    errors fall with more answers than there are follows from the variance that a Gaussian process, with the kernel
-    that is likeliest by the answers, has among the job's own inputs.
+    each other, as often as there is time for. Errors from more answers than that continue the power of their number by
+    which they fell, damped. They fall steeply once there are enough answers to know which inputs matter, and not at all
+    where a function is rough, and few answers do not say which it is: so they have a range, whose upper end is what
+    was measured. Its width holds for 95 in 100 of the learning curves of 25 simulators and networks
+    (`experiments.planned`).
 
     Parameters
     ----------
@@ -70,10 +78,8 @@ class Errors:
     def __init__(
         self, pilot: Pilot, seed: int, seconds: float, time_left: Callable[[], float]
     ) -> None:
-        few = slice(None if time_left() > _PLENTY else _QUICKLY)
-        order = np.sort(np.random.default_rng(seed).permutation(len(pilot.points))[few])
-        self._points, self._answers = pilot.points[order], pilot.answers[order]
-        self._seconds = _ESTIMATING * seconds
+        self._points, self._answers = pilot.points, pilot.answers
+        self._seconds = _ESTIMATING * seconds if seconds < math.inf else 0.0
         self._seed, self._time_left = seed, time_left
         some = len(self._answers) > 0
         spread = self._answers.std(axis=0) if some else np.zeros(self._answers.shape[1])
@@ -84,27 +90,36 @@ class Errors:
         """Answers that were left out and estimated."""
         self.fewest = 0.0
         """From which the error was measured."""
-        self._sizes = np.zeros(0)
-        self._errors = np.zeros(0)
+        self.unseen = False
+        """Whether there was no time for it."""
+        self._sizes = self._errors = np.zeros(0)
+        self._doubt = self._better = 1.0
         if len(self._points) >= _FEWEST and self._varied.any():
             self._replay()
-            self._extrapolate(pilot.others)
 
     @property
     def known(self) -> bool:
         """Whether anything is known of errors."""
         return len(self._sizes) > 0 or (len(self._answers) >= _FEWEST and not self._varied.any())
 
-    def of(self, answers: float) -> float:
+    def of(self, answers: float) -> Expected:
         """Root mean square error of an estimate from so many answers; NaN if nothing is known."""
         if not len(self._sizes):
-            return 0.0 if self.known else math.nan
-        at = np.log(np.clip(answers, self._sizes[0], self._sizes[-1]))
-        return float(np.exp(np.interp(at, np.log(self._sizes), np.log(self._errors))))
-
-    def without_more(self, answers: float) -> float:
-        """The same if errors do not fall with more answers than were looked at."""
-        return self.of(min(answers, self._measured)) if len(self._sizes) else self.of(answers)
+            none = 0.0 if self.known else math.nan
+            return Expected(none, none, none)
+        sizes, logs = np.log(self._sizes), np.log(self._errors)
+        measured = float(np.exp(np.interp(math.log(max(answers, 1.0)), sizes, logs)))
+        further = max(0.0, math.log(answers) - float(sizes[-1]))
+        # The power by which the error fell over all that was measured, and lately.
+        before = [1 if len(logs) > 2 else 0, -2]
+        powers = (logs[before] - logs[-1]) / (sizes[-1] - sizes[before])
+        power = _DAMPED * min(float(np.clip(powers, 0.0, 3.0).mean()), _STEEPEST) + _FALLING
+        steep = _FASTER * power + _FEW / math.sqrt(len(self._points))
+        return Expected(
+            measured * math.exp(-power * further),
+            measured * math.exp(-steep * further) / self._doubt / self._better,
+            measured * self._doubt,
+        )
 
     # Replayed losses ----------------------------------------------------------------------------------
 
@@ -112,85 +127,55 @@ class Errors:
         size = len(self._points)
         order = np.random.default_rng(self._seed).permutation(size)
         part = np.empty(size, dtype=int)
-        part[order] = np.arange(size) % 4
-        sizes: list[float] = []
-        errors: list[float] = []
-        for share in _SHARES:
-            if int(share * size) < _FEWEST or (sizes and self._time_left() <= 0.0):
+        part[order] = np.arange(size) % _PARTS
+        squares: dict[float, list[np.ndarray]] = {}
+        ratio = 1.0
+        for share, kept in _replays(part):
+            if int(share * size) < _FEWEST:
+                continue
+            left = self._time_left()
+            if left < _LEAST:
+                self.unseen = not squares
                 break
-            squares: list[np.ndarray] = []
-            for turn in range(4 if share != 0.5 else 2):
-                if squares and self._time_left() <= 0.0:
-                    break
-                kept = part % 2 == turn if share == 0.5 else (part != turn) == (share > 0.5)
-                squares.append((self._off(kept) ** 2).mean(axis=1))
-            every = np.concatenate(squares)
-            self.replayed += len(every)
-            sizes.append(share * size)
-            errors.append(float(np.sqrt(every.mean())))
-        if not sizes:
+            first, each = not squares, min(left, max(_USUAL, _EACH * left))
+            squares.setdefault(share, []).append(self._off(kept, each))
+            if not first or self._seconds < _LONGER * each:
+                continue
+            # The job will make its estimates in more time than this replay had.
+            thorough = min(self._seconds, _THOROUGH * self._time_left())
+            if thorough > each:
+                again = self._off(kept, thorough).mean()
+                ratio = math.sqrt(max(again, 1e-24) / max(squares[share][0].mean(), 1e-24))
+                ratio = min(1.2, max(1.0 / _BETTER**2, ratio))
+            if thorough < self._seconds / _LONGER:
+                self._better = _BETTER
+        if not squares:
             return
-        self._measured, self.fewest = sizes[0], min(sizes)
+        every = {share: np.concatenate(parts) for share, parts in sorted(squares.items())}
+        self.replayed = sum(map(len, every.values()))
+        last = every[max(every)]
+        error = float(last.std() / (2.0 * max(last.mean(), 1e-300) * math.sqrt(len(last))))
+        # The deviation of the outputs is uncertain as well.
+        self._doubt = math.exp(_DEVIATIONS * math.hypot(error, math.sqrt(0.5 / size)) + 0.05)
+        self.fewest = min(every) * size
         # From two answers an estimate is about as good as the mean.
-        order = np.argsort(sizes)
-        self._sizes = np.append(2.0, np.array(sizes)[order])
-        self._errors = np.maximum(np.append(1.0, np.array(errors)[order]), 1e-12)
+        self._sizes = np.array([2.0, *(share * size for share in every)])
+        sizes = ratio * np.sqrt([part.mean() for part in every.values()])
+        self._errors = np.maximum(np.append(1.0, sizes), 1e-12)
 
-    def _off(self, kept: np.ndarray) -> np.ndarray:
+    def _off(self, kept: np.ndarray, seconds: float) -> np.ndarray:
+        """Squares (l,) of what answers are off from estimates from those that are kept, made in so many seconds."""
         answers = self._answers[:, self._varied]
-        # As the job will do it, if that takes no longer than there is time for eight times.
         begun = time.perf_counter()
-        seconds = min(self._seconds, max(2.0 * _HASTY * answers.shape[1], self._time_left() / 8.0))
-        thorough = self._seconds < max(_SHORT * answers.shape[1], self._time_left() / 8.0)
         found = estimates(
             self._points[kept],
             answers[kept],
             self._points[~kept],
             seed=self._seed,
-            thorough=thorough,
-            time_left=lambda: max(0.0, seconds - time.perf_counter() + begun),
+            time_left=lambda: seconds - time.perf_counter() + begun,
         )
-        return np.asarray((found.values - answers[~kept]) / self._spread)
-
-    def _extrapolate(self, others: np.ndarray) -> None:
-        """Add sizes beyond those that were replayed."""
-        points = np.concatenate([self._points, others])[: max(_POINTS, len(self._points))]
-        if not len(self._sizes):
-            return
-        rng = np.random.default_rng(self._seed)
-        few = rng.permutation(len(self._points))[:_KERNEL]
-        space = Space.of(self._points)
-        kinds: tuple[_Kind, ...] = ("matern52", "gaussian")
-        several = len(few) >= _SEVERAL and self._time_left() > 0.0
-        kernel = _kernel(
-            space.seen(self._points[few]),
-            self._answers[few][:, self._varied],
-            kinds if several else kinds[:1],
-        )
-        seen = space.seen(points[rng.permutation(len(points))])
-        last = self._measured
-
-        def width(size: float) -> float:
-            some = seen[: int(size)]
-            return float(
-                np.sqrt(Fitted(some, np.zeros((len(some), 1)), kernel).left_out()[1].mean())
-            )
-
-        begin = width(min(last, len(seen)))
-        sizes, errors = [*self._sizes], [*self._errors]
-        size, error = last, errors[-1]
-        while size < len(seen) and (size == last or self._time_left() > 0.0):
-            size = min(2.0 * size, float(len(seen)))
-            error = min(errors[-1], self._errors[-1] * width(size) / begin)
-            sizes.append(size)
-            errors.append(error)
-        if len(sizes) > len(
-            self._sizes
-        ):  # and as steeply once more, beyond the inputs that are known
-            slope = math.log(errors[-2] / errors[-1]) / math.log(sizes[-1] / sizes[-2])
-            sizes.append(10.0 * size)
-            errors.append(errors[-1] * 10.0**-slope)
-        self._sizes, self._errors = np.array(sizes), np.array(errors)
+        off = (found.values - answers[~kept]) / self._spread
+        return np.asarray((off**2).mean(axis=1))
 
     # Codes with estimates of their own ----------------------------------------------------------------
 
@@ -203,10 +188,10 @@ class Errors:
     ) -> tuple[float, int]:
         """Error of all rows that a code decodes from answers of some slots, and how many sets there was time for.
 
-        Answers to its payloads are estimated. NaN if it cannot be tried.
+        Answers to its payloads are estimated. NaN if it cannot be tried, or if these estimates are poor.
         """
         groups = min(_GROUPS, len(self._points) // code.tasks)
-        if not groups or not self._varied.any():
+        if not groups or not self._varied.any() or not self.of(len(self._points)).error < _SHARP:
             return math.nan, 0
         chosen = np.linspace(0, len(self._points) - 1, groups * code.tasks).astype(int)
         rows = self._points[chosen].reshape(-1, *shape)
@@ -216,7 +201,11 @@ class Errors:
             payloads = EncodedRows(code, rows)
             sent = [payloads.payload(slot).reshape(groups, -1) for slot in range(code.workers)]
             answers = estimates(
-                self._points, self._answers[:, self._varied], np.concatenate(sent), thorough=False
+                self._points,
+                self._answers[:, self._varied],
+                np.concatenate(sent),
+                thorough=False,
+                time_left=self._time_left,
             ).values.reshape(code.workers, groups, -1)
             for slots in sets:
                 if squares and not goes_on():
@@ -231,16 +220,11 @@ class Errors:
         return math.sqrt(np.mean(squares)), len(squares)
 
 
-def _kernel(points: np.ndarray, answers: np.ndarray, kinds: Sequence[_Kind]) -> Kernel:
-    """The likeliest kernel, of several kinds that which errs least on answers left out."""
-    answers = (answers - answers.mean(axis=0)) / np.maximum(answers.std(axis=0), 1e-300)
-    dimensions = points.shape[1]
-    start = Kernel(np.full(dimensions, 0.5 / math.sqrt(dimensions)), 1e-2, "matern52", False)
-    tied = len(points) < _EACH * dimensions
-    found = []
-    for smoothness in kinds:
-        kernel = likeliest(
-            points, answers, [start], smoothness=smoothness, linear=False, steps=_STEPS, tied=tied
-        )
-        found.append((float((Fitted(points, answers, kernel).left_out()[0] ** 2).sum()), kernel))
-    return min(found, key=lambda one: one[0])[1]
+def _replays(part: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    """Shares of the answers, and which of them (n,) bool are kept: each share once, then again with others."""
+    for turn in range(_PARTS):
+        for share in _SHARES:
+            if share != 0.5:
+                yield share, (part != turn) == (share > 0.5)
+            elif turn < 2:
+                yield share, part % 2 == turn

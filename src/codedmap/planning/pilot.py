@@ -38,8 +38,6 @@ class Pilot:
     """(n, d): inputs that have an answer; none where inputs or answers are no numbers, or some are not finite."""
     answers: np.ndarray
     """(n, q)."""
-    others: np.ndarray
-    """(u, d): inputs without an answer, some of them."""
     shape: tuple[int, ...]
     """Of an input."""
     copied: bool
@@ -84,7 +82,6 @@ class Pilot:
             timed=timed,
             points=points[sound],
             answers=answers[sound],
-            others=unseen,
             shape=() if dtype is None else tuple(inputs.form[0][1]),
             copied=inputs.stackable and finite,
             mixed=dtype is not None

@@ -19,9 +19,9 @@ from ..execution.virtual import Ending, run_virtually
 from ..latency.scheduled import job_in_virtual_time
 from .times import Drawn, Measured, Times
 
-__all__ = ["Coded", "Exact", "every_set", "exact_share", "run_coded", "run_exact"]
+__all__ = ["CALL", "Coded", "Exact", "every_set", "exact_share", "run_coded", "run_exact"]
 
-_CALL = 0.05
+CALL = 0.05
 """Seconds that calls take at least, if rows take less."""
 _CALLS = 4
 """Calls of each worker in virtual time; the rows before them take as long as all workers need for so many."""
@@ -35,6 +35,8 @@ class Exact:
 
     rows: int
     rate: float
+    running: float = 0.0
+    """Rows that are computed and not answered at a time."""
     seconds: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)
     """A row."""
@@ -48,8 +50,9 @@ class Exact:
         for ends in self.ends:
             before = self.rows - len(ends)
             at = wanted - before
-            # Rows are started at an even rate until the last ones.
-            found.append(ends[at - 1] if at > 0 else wanted / self.rate)
+            # Rows are answered at an even rate until the last ones.
+            even = (wanted + self.running) / self.rate
+            found.append(ends[at - 1] if at > 0 else min(even, ends[0]))
         return np.array(found)
 
 
@@ -72,7 +75,7 @@ class Coded:
 
 def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
     """Add a job: its last calls in virtual time, after rows that are started at an even rate."""
-    rows = min(found.rows, _CALLS * times.workers * max(1, round(_CALL / times.mean)))
+    rows = min(found.rows, _CALLS * times.workers * max(1, round(CALL / times.mean)))
     ends: list[float] = []
 
     def watch(scheduler: Scheduler, event: Event, decisions: list[Decision]) -> None:

@@ -17,7 +17,8 @@ __all__ = ["Drawn", "Measured", "Times"]
 
 _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
-_SLOWER = 10.0
+_SLOWER, _UNSEEN = 10.0, 3.0
+"""Times a usual row, and how many such rows there may be among as many as were timed, though none was (95 of 100)."""
 _SPREAD = 1.4826
 """Of a normal distribution, over its median absolute deviation."""
 
@@ -59,8 +60,9 @@ class Measured:
         """Seconds a row."""
         self.doubt = 2.0 * float(self._each.std()) / self.mean / math.sqrt(len(known))
         """Two standard errors of it, as a share."""
-        self.unseen = _SLOWER * float(self._each.max()) / self.mean / (self._rows.sum() + 1.0)
-        """By which it would be more if one more row had been timed, ten times as slow as the slowest."""
+        slow = _SLOWER * float(np.quantile(self._each, 0.9)) / self.mean
+        self.unseen = _UNSEEN * slow / (self._rows.sum() + _UNSEEN)
+        """By which it would be more if there were rows ten times as slow as usual ones, and none was timed."""
         self.rate = (workers - lost) * float((1.0 / self._speeds).mean()) / self.mean
         """Rows a second, of all workers."""
 

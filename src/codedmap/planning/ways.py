@@ -20,9 +20,9 @@ from ..contracts.memory import check_memory
 from ..errors import CodedmapError, InvalidArgument
 from ..latency import LatencyModel
 from ..results.plan import Plan, PlanRow
-from .errors import Errors, shortest
+from .errors import SHORTEST, Errors, Expected
 from .pilot import Pilot
-from .replays import Coded, Exact, every_set, exact_share, run_coded, run_exact
+from .replays import CALL, Coded, Exact, every_set, exact_share, run_coded, run_exact
 from .times import Drawn, Measured
 
 __all__ = ["ERROR", "Question", "budget_of", "planned"]
@@ -33,7 +33,7 @@ ERROR = 0.05
 _SHARE, _LEAST = 0.1, 0.15
 """Of the job's time, and seconds, that planning may take, whichever is more."""
 _FEWEST, _FIRST, _MOST = 3, 10, 200
-"""Jobs in virtual time: at least, before errors are looked at, and at most."""
+"""Jobs in virtual time: enough where there is little time, before errors are looked at, and at most."""
 _ENOUGH, _DOUBT = 200, 0.1
 """Timed calls, and two standard errors of their mean as a share of it, from and up to which times are no ranges."""
 _CODED = 8
@@ -49,10 +49,13 @@ _NOTHING = 0.05
 """And by more seconds."""
 _LATE = 5
 """One worker in so many may be late where it is not said."""
-_CAUTION = 1.5
-"""The factor by which an error that is expected must be smaller than one that is allowed."""
-_SUPPOSED = 4.0
-"""Times as many answers as there are: from here on an error that is supposed to fall is not relied on."""
+_WIDE, _SMALL = 2.0, 1e-3
+"""The upper over the lower end of errors from which they are a range; smaller errors count as this."""
+_CAUTION = 0.8
+"""How far towards the upper end of a range an error must still be small enough: true ones lie beyond in 4 of 100."""
+_ROUGH = 2.5
+"""The factor by which errors of codes with estimates of their own are uncertain."""
+_NONE = Expected(0.0, 0.0, 0.0)
 _NUMBERS = {"tasks", "workers", "stragglers"}
 
 
@@ -115,7 +118,9 @@ class _Ways:
         self.few = isinstance(self.times, Measured) and (
             self.timed < _ENOUGH or self.times.doubt > _DOUBT
         )
-        self.jobs = Exact(ask.rows, self.times.rate)
+        # On average half of a call has been computed.
+        running = 0.5 * ask.workers * max(1.0, CALL / self.times.mean)
+        self.jobs = Exact(ask.rows, self.times.rate, running)
         self.unseen: list[str] = []
         self.remarks = list(pilot.remarks)
 
@@ -128,13 +133,15 @@ class _Ways:
         seconds = self.ask.deadline
         if seconds is None:  # only in long jobs there is time for others than quick estimates
             seconds = float(np.median(self.jobs.seconds))
-            seconds = seconds if seconds >= shortest(pilot.answers.shape[1]) else math.inf
+            seconds = seconds if seconds >= SHORTEST else math.inf
         return Errors(pilot, self.ask.seed, seconds, lambda: self.left() - rest)
 
     def plan(self) -> Plan:
         ask, jobs = self.ask, self.jobs
         begun, number = time.perf_counter(), 0
-        while number < _FEWEST or (number < _FIRST and self.left() > 0.7 * self.budget):
+        while not number or (
+            number < _FIRST and self.left() > (0.2 if number < _FEWEST else 0.7) * self.budget
+        ):
             run_exact(jobs, self.times, number)
             number += 1
         each = (time.perf_counter() - begun) / number
@@ -145,7 +152,7 @@ class _Ways:
         while number < _MOST and self.left() > 2.0 * each:
             run_exact(jobs, self.times, number)
             number += 1
-        ways.insert(0, self._row("exact with hedging", jobs.seconds, jobs.calls, 1.0, 0.0))
+        ways.insert(0, self._row("exact with hedging", jobs.seconds, jobs.calls))
         best = self._best(ways)
         ways.sort(key=lambda way: (way is not best, way.seconds))
         self._note_unknown()
@@ -160,14 +167,16 @@ class _Ways:
             reason = (
                 "inputs or answers are no arrays of finite numbers, so that nothing is estimated"
             )
-            if len(pilot.points) or not pilot.answered:
-                reason = f"{pilot.answered} answered rows say too little of errors"
-            self.remarks.append(f"{reason}: only exact ways are recommended")
+            if self.errors.unseen:
+                reason = f"there was no time to look at errors within {self.budget:.2g} s: give a larger budget="
+            elif len(pilot.points) or not pilot.answered:
+                reason = f"{pilot.answered:,} answered: too few rows to say anything of errors"
+            self.remarks.append(f"{reason}; only exact ways are recommended")
         if self.few:
-            calls = (
-                f"{self.timed} calls were timed: {_ENOUGH} are needed, and more where they differ"
+            self.remarks.append(
+                f"times are ranges, because few calls were timed, {self.timed:,}: {_ENOUGH} are needed, and more where they "
+                "differ"
             )
-            self.remarks.append(f"times are ranges, because {calls}")
         if self.unseen:
             names = ", ".join(self.unseen)
             text = f"not looked at within {self.budget:.2g} s: {names}; give a larger budget="
@@ -182,25 +191,34 @@ class _Ways:
             return
         share, found = 1.0 / _STEP, None
         while share * ask.rows >= max(2.0, self.errors.fewest):
-            ends = float(np.median(self.jobs.answered(share)))
-            if ask.deadline is None and ends / _COMPUTING < shortest(self.pilot.answers.shape[1]):
+            seconds = float(np.median(self.jobs.answered(share))) / _COMPUTING
+            if ask.deadline is None and seconds < SHORTEST:
                 break
-            way = ends / _COMPUTING, share, *self._error(1.0 - share, share * ask.rows)
-            if ask.deadline is None and found is not None and not self._allowed(*way[2:], share):
+            error = self._of_share(share)
+            calls = min(1.0, share + ask.workers / ask.rows)
+            at = ask.deadline or seconds
+            row = PlanRow(
+                "estimates at a deadline", None, at, at, at, calls, share, error.error, None, _range(error)
+            )  # fmt: skip
+            if ask.deadline is None and found is not None and not self._allowed(row):
                 break
-            found = way
-            if ask.deadline is not None and way[0] <= ask.deadline:
+            found = row
+            if ask.deadline is not None and seconds <= ask.deadline:
                 break
             share /= _STEP
-        if found is None:
-            return
-        deadline, share, error, most = found
-        deadline = ask.deadline or deadline
-        calls = min(1.0, share + ask.workers / ask.rows)
-        name = "estimates at a deadline"
-        yield PlanRow(
-            name, None, deadline, deadline, deadline, calls, share, error, None, max(error, most)
+        if found is not None:
+            yield found
+
+    def _of_share(self, share: float) -> Expected:
+        """Errors where this share of the rows is answered, or as many as there may be if calls take another time."""
+        least, most = share, share
+        if isinstance(self.times, Measured):
+            most = min(1.0, share * (1.0 + self.times.doubt))
+            least = share / (1.0 + self.times.doubt + self.few * self.times.unseen)
+        low, middle, high = (
+            self.errors.of(one * self.ask.rows).of_share(1.0 - one) for one in (most, share, least)
         )
+        return Expected(middle.error, low.low, high.high)
 
     def _coded(self, codes: Sequence[tuple[str, Code]]) -> Iterator[PlanRow]:
         for at, (name, code) in enumerate(codes):
@@ -249,7 +267,7 @@ class _Ways:
         """What a code comes to, found while more than ``until`` seconds of the budget are left."""
         ask, found = self.ask, Coded()
         number = 0
-        while number < _FEWEST or (number < _CODED and self.left() > until):
+        while not number or (number < _CODED and self.left() > until):
             run_coded(found, code, ask.rows, self.times, number)
             number += 1
         share = float(np.mean(found.exact))
@@ -262,37 +280,33 @@ class _Ways:
                 remark = f"of {total:,} straggler sets {len(every):,} were drawn"
                 self.remarks += [remark] if remark not in self.remarks else []
         if share == 1.0:
-            return self._row(name, found.seconds, found.calls, 1.0, 0.0, code=code)
+            return self._row(name, found.seconds, found.calls, code=code)
         if getattr(code, "job_estimates", False):
             answers = share * ask.rows + float(np.mean(found.mixtures))
-            error, most = self._error(1.0 - share, answers)
+            error = self.errors.of(answers).of_share(1.0 - share)
         else:
-            error, looked = self.errors.decoded(
+            off, looked = self.errors.decoded(
                 code, self.pilot.shape, every, lambda: self.left() > until
             )
-            share, most = 0.0, error
+            share, error = 0.0, Expected(off, off / _ROUGH, off * _ROUGH)
             if 0 < looked < len(every):
                 left = len(every) - looked
                 self.unseen.append(f"{left:,} of {len(every):,} straggler sets of {name}")
-        return self._row(name, found.seconds, found.calls, share, error, most=most, code=code)
+        return self._row(name, found.seconds, found.calls, share, error, code=code)
 
     # What they come to --------------------------------------------------------------------------------
 
-    def _error(self, lost: float, answers: float) -> tuple[float, float]:
-        """Error of all rows if a share of them is estimated from so many answers, and the most that it may be."""
-        share = math.sqrt(lost)
-        return share * self.errors.of(answers), share * self.errors.without_more(answers)
-
-    def _allowed(self, error: float, most: float, share: float) -> bool:
-        ask = self.ask
+    def _allowed(self, row: PlanRow) -> bool:
+        """Whether a way is expected to be exact enough, with some caution where errors are uncertain."""
+        ask, error = self.ask, row.error
         if math.isnan(error):
             return False
-        if share < 1.0:
-            error *= _CAUTION
-        if share * ask.rows > _SUPPOSED * len(self.pilot.points):
-            error = max(error, math.sqrt(error * most))
+        if row.errors is not None:
+            error = error ** (1.0 - _CAUTION) * row.errors[1] ** _CAUTION
+        elif row.exact < 1.0:
+            error *= _WIDE ** (_CAUTION / 2.0)
         if ask.tolerance is not None:
-            estimated = error / math.sqrt(1.0 - share) if share < 1.0 else 0.0
+            estimated = error / math.sqrt(1.0 - row.exact) if row.exact < 1.0 else 0.0
             return estimated * self.errors.deviation <= ask.tolerance
         return error <= ask.error
 
@@ -310,7 +324,7 @@ class _Ways:
         for row in rows[1:]:
             most = row.seconds if row.range is None else row.range[1]
             soon = most < math.inf and max(_AS_FAST * most, most + _NOTHING) <= least
-            if soon and self._allowed(row.error, row.most, row.exact):
+            if soon and self._allowed(row):
                 faster.append(row)
         near = 1.05 * min((row.seconds for row in faster), default=0.0)
         return min(
@@ -322,10 +336,9 @@ class _Ways:
         name: str,
         seconds: Sequence[float],
         calls: Sequence[float],
-        exact: float,
-        error: float,
+        exact: float = 1.0,
+        error: Expected = _NONE,
         *,
-        most: float = 0.0,
         code: Code | None = None,
     ) -> PlanRow:
         ends = np.sort(np.asarray(seconds))
@@ -338,5 +351,11 @@ class _Ways:
             between = low / doubt, high * (doubt + self.times.unseen)
         mean = float(np.mean(calls))
         return PlanRow(
-            name, code, None, middle, last, mean, exact, error, between, max(error, most)
+            name, code, None, middle, last, mean, exact, error.error, between, _range(error)
         )
+
+
+def _range(error: Expected) -> tuple[float, float] | None:
+    """The ends between which an error lies, if they are far apart."""
+    wide = error.high > _WIDE * max(error.low, _SMALL)
+    return (error.low, error.high) if wide else None

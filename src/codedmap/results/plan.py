@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _EXACT = "exact with hedging"
 _LEAST = 1e-3
 """Errors below this share of the outputs' deviation are called by it."""
+_WIDEST = 20.0
+"""The upper over the lower end of errors beyond which only the upper one says something."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +40,8 @@ class PlanRow:
     """Root mean square error of all rows, in deviations of the outputs; NaN if nothing is known of it."""
     range: tuple[float, float] | None = None
     """Seconds between which 95 of 100 jobs end, where few calls were timed."""
-    most: float = 0.0
-    """The error if it does not fall with more answers than there were; NaN as ``error``."""
+    errors: tuple[float, float] | None = None
+    """Errors between which that of 95 of 100 jobs is, where too few rows were answered to give one number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +151,8 @@ class Plan:
                 continue
             color = "C1" if row is self.rows[0] else "C0"
             error = max(row.error, _LEAST)
-            ax.plot([error, max(error, row.most)], [row.seconds] * 2, color=color)
+            ends = [max(end, _LEAST) for end in row.errors or (error, error)]
+            ax.plot(ends, [row.seconds] * 2, color=color)
             ax.plot(error, row.seconds, "o", color=color)
             ax.annotate(f"  {row.scheme}", (error, row.seconds), fontsize=8, color="0.35")
         ax.set(xscale="log", xlabel="error / deviation of the outputs", ylabel="seconds")
@@ -191,15 +194,20 @@ def _many(count: int, noun: str) -> str:
 def _error(row: PlanRow) -> str:
     if math.isnan(row.error):
         return "unknown"
-    if row.most > 2.0 * max(row.error, _LEAST):
-        return f"{_percent(row.error).removesuffix(' %')} to {_percent(row.most)}"
-    return _percent(row.error)
+    if row.errors is None:
+        return _percent(row.error)
+    low, high = row.errors
+    if low < max(_LEAST, high / _WIDEST):
+        return f"< {_percent(high)}"
+    return f"{_percent(low).removesuffix(' %')} to {_percent(high)}"
 
 
 def _percent(value: float) -> str:
     if value == 0.0:
         return "0"
-    return f"{100 * value:.2g} %" if value >= _LEAST else f"< {100 * _LEAST:g} %"
+    if value < _LEAST:
+        return f"< {100 * _LEAST:g} %"
+    return f"{100 * value:.0f} %" if value >= 1.0 else f"{100 * value:.2g} %"
 
 
 def _share(value: float) -> str:
