@@ -34,6 +34,7 @@ from .missing import Estimates, estimate_missing
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
 from .task import Batch, Itemwise
+from .trust import Trust
 
 __all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
 
@@ -279,6 +280,8 @@ class _CodedWork(Work):
         inputs = rows.inputs if isinstance(rows, JobRows) else InputRows(rows)
         self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
         """Whether rows are estimated from answers of the whole job."""
+        self._estimating = self._pooled and getattr(code, "fill", "mean") is not None
+        """Whether rows may be estimates."""
         if self._whole:
             assert isinstance(rows, np.ndarray)
             self._chunks[0] = _Chunk(self._encoded(rows), slice(0, len(rows)))
@@ -295,10 +298,11 @@ class _CodedWork(Work):
         self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
         self._lost = np.zeros(0 if self._early else len(self._status), dtype=bool)
         """Rows without an answer of their own, which are estimated in the end."""
-        self._pool = _Pool(
-            known for known in (getattr(code, "known", None), settings.known) if known is not None
-        )
+        before = (getattr(code, "known", None), settings.known)
+        self._before = [known for known in before if known is not None]
+        self._pool = _Pool(self._before)
         self._found: list[Estimates] = []
+        self._trust = Trust(len(self._status))
         self._without_stderr = False  # whether rows were estimated without a standard error
 
     def keep(self, answers: Any) -> None:
@@ -465,6 +469,8 @@ class _CodedWork(Work):
         """Put what a chunk came to where the job's rows are; whether rows failed."""
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
+        if self._estimating:
+            self._trust.add(chunk.encoded, chunk.rows)
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:
@@ -574,20 +580,41 @@ class _CodedWork(Work):
     def done(self, time_left: Callable[[], float] = lambda: math.inf) -> _Known:
         """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
         status, failures = self._status.copy(), dict(self._failures)
+        doubtful = self._trust.doubtful(len(status)) & (status == Status.EXACT)
         if self._alone is not None:
             chunk, estimate = self._alone
+            if doubtful.any():
+                estimate = self._without(chunk, estimate, doubtful)
+                status[doubtful] = Status.ESTIMATED
             found = self._estimates(chunk, estimate, status, time_left)
+            _set(status, doubtful, found)
             return _Known.of(estimate, status, failures, self._rejected, found)
+        lost = self._lost
+        if doubtful.any():
+            # Mixtures that they answered are in the pool as well.
+            status[doubtful], self._pool = Status.MISSING, _Pool(self._before)
+            lost = doubtful if self._early else lost | doubtful
         if self._store is not None:
-            for part in self._of_all(time_left):
+            self._status[doubtful] = Status.MISSING
+            for part in self._of_all(lost, status, time_left):
                 self._store.put_estimates(part.rows, part.values, part.row_stderr)
             values, stderr = self._store.finish()
             return _Known(values, stderr, self._status.copy(), failures, self._rejected)
         values = self._values.values(status >= Status.FAILED)
         stderr = None if self._stderr is None or self._without_stderr else self._stderr.copy()
+        if stderr is not None:
+            stderr[doubtful] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
-        found = [*self._found, *self._of_all(time_left)]
+        found = [*self._found, *self._of_all(lost, status, time_left)]
+        _set(status, doubtful, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
+
+    def _without(self, chunk: _Chunk, estimate: Estimate, doubtful: np.ndarray) -> Estimate:
+        """The estimate of a chunk without rows that rest on workers that are not believed."""
+        chunk.encoded.distrusted, chunk.found = self._trust.distrusted, (-1, [])
+        stderr = None if estimate.stderr is None else np.where(doubtful, np.inf, estimate.stderr)
+        values = blanked(estimate.values, doubtful)
+        return Estimate(values, estimate.exact & ~doubtful, stderr, estimate.rejected)
 
     def _unanswered(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> np.ndarray:
         """Rows (m,) bool of a chunk that are estimated because they have no answer of their own."""
@@ -628,16 +655,18 @@ class _CodedWork(Work):
             chunk.found = chunk.taken, found
         return chunk.found[1]
 
-    def _of_all(self, time_left: Callable[[], float]) -> Iterator[Estimates]:
-        """Estimates of rows of all finished chunks."""
-        if not self._lost.any() or time_left() < _SHORTEST:
+    def _of_all(
+        self, lost: np.ndarray, status: np.ndarray, time_left: Callable[[], float]
+    ) -> Iterator[Estimates]:
+        """Estimates of lost rows (m,) bool of all finished chunks, from those that are exact."""
+        if not lost.any() or time_left() < _SHORTEST:
             return iter(())
         source, store = self._input, self._store
-        values = self._values.values(np.zeros(len(self._status), dtype=bool))
+        values = self._values.values(np.zeros(len(status), dtype=bool))
         return estimate_missing(
             source.inputs if isinstance(source, JobRows) else InputRows(source),
-            np.flatnonzero(self._status == Status.EXACT),
-            np.flatnonzero(self._lost),
+            np.flatnonzero(status == Status.EXACT),
+            np.flatnonzero(lost),
             (lambda at: values[at]) if store is None else store.read,
             time_left,
             thorough=False,
@@ -728,6 +757,13 @@ class _Chunk:
         """The number of one of its rows among those of the job."""
         rows = self.rows
         return rows.start + place if isinstance(rows, slice) else int(rows[place])
+
+
+def _set(status: np.ndarray, doubtful: np.ndarray, found: Sequence[Estimates]) -> None:
+    """Rows that are doubted are ESTIMATED where there is an estimate, MISSING elsewhere."""
+    status[doubtful] = Status.MISSING
+    for part in found:
+        status[part.rows[doubtful[part.rows]]] = Status.ESTIMATED
 
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,16 @@ from ..errors import InvalidAnswer, NotEnoughAnswers
 from .blocks import check_decodable, encoded, order_places, raw_alone
 from .repeated import Heard, confronted, of_own_answers, overlaid
 
-__all__ = ["EncodedRows"]
+__all__ = ["Account", "EncodedRows"]
+
+
+class Account(NamedTuple):
+    """The answers of one worker to a chunk."""
+
+    worker: Hashable
+    answers: int
+    rejected: int
+    """Of these, though finite, and of the form of the others."""
 
 
 class EncodedRows:
@@ -80,6 +89,8 @@ class EncodedRows:
         self._lied: set[tuple[int, int]] = set()
         self._raised: dict[tuple[int, int], frozenset[int]] = {}
         self._unfilled: set[int] = set()
+        self.distrusted: Set[Hashable] = frozenset()
+        """Workers whose answers count as none in `mixtures` and `answered`, because of others of theirs."""
         self.unanswered: set[int] = set()
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
 
@@ -177,6 +188,30 @@ class EncodedRows:
         """Whether the payload of a slot is the own input of a task."""
         return slot in self.owner or slot in self._raw
 
+    def accounts(self) -> tuple[np.ndarray, list[Account]]:
+        """On whose answer alone each row (m,) rests, as a place in the accounts, or -1; and these."""
+        sheet, which, _ = self._sheet()
+        found: dict[Hashable, Account] = {}
+        held = np.zeros((self.code.tasks, self._groups), dtype=int)
+        by, groups = np.full(held.shape, -1), np.arange(self._groups)
+        for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
+            first = which.get(slot, 0)
+            for n, answer in self._heard.believed(slot):
+                if n < first:
+                    continue
+                worker, wrong = self._heard.worker(slot, n), (slot, n) in self._lied
+                kept = sheet[slot] if n == first and slot in sheet else np.asarray(answer)
+                if wrong and not all_finite(kept):
+                    continue
+                before = found.get(worker, Account(worker, 0, 0))
+                found[worker] = Account(worker, before.answers + 1, before.rejected + wrong)
+                if self.is_raw(slot) and not wrong:
+                    at = self._tasks_of(slot), groups
+                    held[at] += 1
+                    by[at] = list(found).index(worker)
+        by[held != 1] = -1
+        return np.asarray(self._in_place(by)), list(found.values())
+
     def mixtures(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Payloads (n, *x) that are no inputs, and answers (n, *y) to them, none of a slot with a rejected answer.
 
@@ -186,7 +221,7 @@ class EncodedRows:
         slots = [
             slot
             for slot in sheet
-            if not self.is_raw(slot) and (slot, which.get(slot, 0)) not in self._lied
+            if not self.is_raw(slot) and self._counts(slot, which.get(slot, 0))
         ]
         if not slots:
             return np.zeros((0, 0)), np.zeros((0, 0))
@@ -205,13 +240,20 @@ class EncodedRows:
         have = np.zeros((self.code.tasks, self._groups), dtype=bool)
         groups = np.arange(self._groups)
         for slot in sheet:
-            if self.is_raw(slot) and (slot, which.get(slot, 0)) not in self._lied:
+            if self.is_raw(slot) and self._counts(slot, which.get(slot, 0)):
                 have[self._tasks_of(slot), groups] = True
-        for task in self._own():
-            have[task] = True
+        for slot, task in self.owner.items():
+            if slot >= self.code.workers and any(
+                self._counts(slot, n) for n, _ in self._heard.believed(slot)
+            ):
+                have[task] = True
         rows = np.asarray(self._in_place(have))
         rows[list(self.unanswered)] = False
         return rows
+
+    def _counts(self, slot: int, n: int) -> bool:
+        """Whether an answer is neither rejected nor that of a distrusted worker."""
+        return (slot, n) not in self._lied and self._heard.worker(slot, n) not in self.distrusted
 
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""

@@ -1,0 +1,57 @@
+"""Which workers of a job are not believed, and which rows rest on them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+
+from .encoded import EncodedRows
+
+__all__ = ["Trust"]
+
+_FREQUENT = 0.1
+"""Share of a worker's answers that are rejected, beyond which none of them is believed."""
+
+
+class Trust:
+    """Counts the answers of each worker that were rejected, over all chunks of a job."""
+
+    def __init__(self, rows: int) -> None:
+        self._by = np.full(rows, -1, np.int32)
+        self._numbers: dict[Hashable, int] = {}
+        self._answers: list[int] = []
+        self._rejected: list[int] = []
+
+    def add(self, chunk: EncodedRows, rows: np.ndarray | slice) -> None:
+        """Count the answers to a chunk that holds these rows of the job."""
+        by, accounts = chunk.accounts()
+        end = rows.stop if isinstance(rows, slice) else int(rows.max()) + 1
+        if end > len(self._by):  # an iterator has given more
+            self._by = np.append(self._by, np.full(end - len(self._by), -1, np.int32))
+        numbers = []
+        for account in accounts:
+            number = self._numbers.setdefault(account.worker, len(self._numbers))
+            if number == len(self._answers):
+                self._answers.append(0)
+                self._rejected.append(0)
+            self._answers[number] += account.answers
+            self._rejected[number] += account.rejected
+            numbers.append(number)
+        self._by[rows] = np.array([*numbers, -1], np.int32)[by]
+
+    @property
+    def distrusted(self) -> frozenset[Hashable]:
+        """Workers of whose answers more than a tenth are rejected."""
+        return frozenset(
+            worker
+            for worker, number in self._numbers.items()
+            if self._rejected[number] > _FREQUENT * self._answers[number]
+        )
+
+    def doubtful(self, rows: int) -> np.ndarray:
+        """Rows (m,) bool that have the answer of a distrusted worker, and no other."""
+        numbers = [self._numbers[worker] for worker in self.distrusted]
+        found = np.zeros(rows, dtype=bool)
+        found[: len(self._by)] = np.isin(self._by[:rows], numbers)
+        return found
