@@ -64,6 +64,20 @@ def test_one_wrong_answer_among_many_costs_no_other_row():
     assert np.count_nonzero(result.status == cm.Status.ESTIMATED) <= 1
 
 
+@pytest.mark.filterwarnings("ignore:the code has 30 workers and the engine 8")
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_wrong_answer_in_few_groups_of_a_call_costs_these_rows_only(groups):
+    def in_some(answer):
+        answer = answer.copy()
+        answer[5 : 5 + groups] = 30.0
+        return answer
+
+    with Scripted(8, {0: [corrupt(in_some)]}) as engine:
+        result = cm.map(smooth, X, code=CODE, engine=engine, stop=cm.Everyone())
+    assert result.rejected == (0,)
+    assert np.count_nonzero(~result.exact) == groups
+
+
 def test_an_output_holds_no_answer_of_a_rejected_worker_as_exact(tmp_path):
     path = tmp_path / "out.npy"
     result = mapped(From(3), chunk=6, out=path)

@@ -470,7 +470,7 @@ class _CodedWork(Work):
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
         if self._estimating:
-            self._trust.add(chunk.encoded, chunk.rows)
+            self._trust.add(chunk.encoded, chunk.rows, estimate.exact)
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:

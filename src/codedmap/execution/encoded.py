@@ -21,7 +21,7 @@ __all__ = ["Account", "EncodedRows"]
 
 
 class Account(NamedTuple):
-    """The answers of one worker to a chunk."""
+    """The answers of one worker to the groups of a chunk."""
 
     worker: Hashable
     answers: int
@@ -188,8 +188,14 @@ class EncodedRows:
         """Whether the payload of a slot is the own input of a task."""
         return slot in self.owner or slot in self._raw
 
-    def accounts(self) -> tuple[np.ndarray, list[Account]]:
-        """On whose answer alone each row (m,) rests, as a place in the accounts, or -1; and these."""
+    def accounts(self, exact: np.ndarray) -> tuple[np.ndarray, list[Account]]:
+        """On whose answer alone each row (m,) rests, as a place in the accounts, or -1; and these.
+
+        ``exact`` (m,) bool are the rows that are exact. Where a mixture's answer is rejected is not known: in all groups.
+        """
+        kept_rows = np.ones(self.code.tasks * self._groups, dtype=bool)
+        kept_rows[slice(self._rows) if self._place is None else self._place] = exact
+        own = kept_rows.reshape(self.code.tasks, self._groups)
         sheet, which, _ = self._sheet()
         found: dict[Hashable, Account] = {}
         held = np.zeros((self.code.tasks, self._groups), dtype=int)
@@ -201,12 +207,15 @@ class EncodedRows:
                     continue
                 worker, wrong = self._heard.worker(slot, n), (slot, n) in self._lied
                 kept = sheet[slot] if n == first and slot in sheet else np.asarray(answer)
-                if wrong and not all_finite(kept):
+                if wrong and not _comparable(kept, sheet):
                     continue
+                at = (self._tasks_of(slot), groups) if self.is_raw(slot) else None
+                lost = int((~own[at]).sum()) if at else self._groups
                 before = found.get(worker, Account(worker, 0, 0))
-                found[worker] = Account(worker, before.answers + 1, before.rejected + wrong)
-                if self.is_raw(slot) and not wrong:
-                    at = self._tasks_of(slot), groups
+                found[worker] = Account(
+                    worker, before.answers + self._groups, before.rejected + wrong * lost
+                )
+                if at and not wrong:
                     held[at] += 1
                     by[at] = list(found).index(worker)
         by[held != 1] = -1
@@ -439,6 +448,12 @@ class EncodedRows:
 
 
 _NOTHING = Sheet((), np.empty((0, 0)))
+
+
+def _comparable(answer: np.ndarray, sheet: Sheet) -> bool:
+    """Whether an answer is finite, and of the form of the others."""
+    numbers = answer.dtype.kind in "biufc" and answer.shape == sheet.block.shape[1:]
+    return numbers and all_finite(answer)
 
 
 def _raw_slots(encoding: Any) -> dict[int, int]:

@@ -23,9 +23,9 @@ class Trust:
         self._answers: list[int] = []
         self._rejected: list[int] = []
 
-    def add(self, chunk: EncodedRows, rows: np.ndarray | slice) -> None:
-        """Count the answers to a chunk that holds these rows of the job."""
-        by, accounts = chunk.accounts()
+    def add(self, chunk: EncodedRows, rows: np.ndarray | slice, exact: np.ndarray) -> None:
+        """Count the answers to a chunk that holds these rows of the job, of which some are exact, bool."""
+        by, accounts = chunk.accounts(exact)
         end = rows.stop if isinstance(rows, slice) else int(rows.max()) + 1
         if end > len(self._by):  # an iterator has given more
             self._by = np.append(self._by, np.full(end - len(self._by), -1, np.int32))
