@@ -23,7 +23,7 @@ ROWS = [
     ("results/plan.py", "results/test_plan.py"),
     ("coding/ordering.py coding/two_opt.py", "coding/test_ordering.py"),
     ("coding/points.py coding/spline.py coding/precision.py", "contracts/test_codes.py coding/test_spline.py codes/test_linear_outliers.py"),
-    ("coding/operators.py coding/groups.py", "coding/test_groups.py coding/test_buffer.py api/test_map.py coding/test_operators.py"),
+    ("coding/operators.py coding/groups.py", "coding/test_groups.py api/test_map.py coding/test_operators.py"),
     ("coding/gradient.py", "contracts/test_sums.py api/test_sum.py"),
     ("detection/contradictions.py detection/nonfinite.py detection/replicas.py", "codes/test_replication.py detection/test_contradictions.py codes/test_kernel_copies.py contracts/test_codes.py"),
     ("detection/outliers.py detection/sketches.py", "codes/test_linear_outliers.py codes/test_kernel_outliers.py"),

@@ -406,7 +406,7 @@ def test_a_resident_function(local):
     [
         ({"deadline": 0}, "Deadline.0. must be more than 0"),
         ({"deadline": -1.0}, "must be more than 0"),
-        ({"tolerance": -1.0}, "must be a number of at least 0"),
+        ({"tolerance": -1.0}, "must be a finite number of at least 0"),
         ({"retries": -1}, "retries=-1"),
         ({"retries": 1.5}, "retries=1.5"),
         ({"call_timeout": 0}, "call_timeout=0 must be more than 0"),

@@ -91,7 +91,7 @@ def fill(
         points, flat = np.concatenate([points, more_points]), np.concatenate([flat, more_flat])
     wanted = lost & ~out[:, None]
     values, errors = answers.flat.copy(), np.where(lost, np.inf, 0.0)
-    methods = [""] * flat.shape[1]
+    methods = np.full(flat.shape[1], "", dtype=object)
     left_out, deviation = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
     for columns in _alike(lost):
         usable = np.isfinite(flat[:, columns]).all(axis=1)
@@ -101,16 +101,13 @@ def fill(
         if len(there):
             deviation[columns] = _deviation(there)
         if not where.any() or len(there) < 2:
-            for column in columns:
-                methods[column] = "nothing is missing" if not where.any() else "too few answers"
+            methods[columns] = "too few answers" if where.any() else "nothing is missing"
             continue
         found = estimates(points[usable], there, points[:rows][where], seed=seed, each=on_cores)
         limits = np.finfo(answers.dtype if answers.dtype.kind in "fc" else np.float64)
         values[np.ix_(where, columns)] = np.clip(found.values, limits.min, limits.max)
         errors[np.ix_(where, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
-        left_out[columns] = found.left_out
-        for column, method in zip(columns, found.methods, strict=True):
-            methods[column] = method
+        left_out[columns], methods[columns] = found.left_out, found.methods
     unknown = np.isinf(errors)
     status = np.full(rows, Status.EXACT, np.int8)
     status[(errors > 0.0).any(axis=1)] = Status.ESTIMATED

@@ -1,12 +1,9 @@
 """The interfaces of codes, engines and stopping rules, and the checks of inputs and answers."""
 
-from .code import Code as Code
-from .code import Encoding as Encoding
-from .code import Estimate as Estimate
-from .matrix_code import MatrixCode as MatrixCode
-from .stopping import Progress as Progress
-from .stopping import StoppingRule as StoppingRule
-from .sum_code import SumCode as SumCode
+from .code import Code, Encoding, Estimate
+from .matrix_code import MatrixCode
+from .stopping import Progress, StoppingRule
+from .sum_code import SumCode
 
 __all__ = [
     "Code",

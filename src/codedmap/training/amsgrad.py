@@ -285,7 +285,7 @@ def _checked_start(weights: Any) -> np.ndarray:
 
 
 def _checked_rate(value: Any, number: int) -> float:
-    return check_number(f"learning rate of step {number}", value, above=True)
+    return check_number(f"step {number}: learning rate", value, above=True)
 
 
 def _check_betas(betas: Any, dtype: np.dtype[Any]) -> None:
