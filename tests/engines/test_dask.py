@@ -391,7 +391,7 @@ def test_a_call_fails_with_its_task_and_the_worker_goes_on(client):
 def test_an_answer_that_comes_twice_is_sent_on_once_and_has_the_same_next_call():
     async def twice():
         scheduler = Mock(client_comms={"me": Mock()}, queued=(), handlers={})
-        scheduler.workers = {"a": Mock(processing={}, nthreads=1)}
+        scheduler.workers = {"a": Mock(processing={})}
         exchange = dask.Exchange("topic", "me")
         await exchange.start(scheduler)
         assert await exchange.offer("a", "call 1", "request 1")

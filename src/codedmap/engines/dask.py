@@ -383,18 +383,11 @@ class _Place:
         """The name and the request of a call that no task has taken."""
         self.taken: list[Any] | None = None
         """Those of the call that runs."""
-        self.answered: str | None = None
-        """The last call whose answer has come."""
-        self.first: str | None = None
-        """The call with which the last task was needed."""
+        self.latest = self.first = self.answered = ""
+        """Names of the last calls that were offered, that needed a task, and whose answers have come."""
         self.served = False
         """Whether that task takes more."""
         self.news = asyncio.Event()
-
-    def knows(self, call: str) -> bool:
-        """Whether this call has been offered before."""
-        named = (self.offered, self.taken)
-        return call == self.answered or any(one is not None and one[0] == call for one in named)
 
 
 class Exchange(SchedulerPlugin):
@@ -430,22 +423,22 @@ class Exchange(SchedulerPlugin):
     async def offer(self, worker: str, call: str, request: Any) -> bool:
         """Take a call from the client; return whether it needs a task to run it."""
         place = self._places[worker]
-        if not place.knows(call):
-            place.offered = [call, request]
+        if call != place.latest:
+            place.latest, place.offered = call, [call, request]
             place.news.set()
             if not place.served:
                 place.first, place.served = call, True
         return place.first == call
 
-    async def answer(self, worker: str, call: str | None = None, answer: Any = None) -> Any:
+    async def answer(self, worker: str, call: str = "", answer: Any = None) -> Any:
         """Take an answer from a worker's task, if it has one; return its next call, or None if it is to end."""
         place = self._places[worker]
-        if call is not None and call != place.answered:
+        if call and call != place.answered:
             place.answered, place.taken = call, None
             self._send(["answered", worker, call, answer])
-            state = self._scheduler.workers[worker]
-            # Tasks of others that wait are to have their turn.
-            place.served = len(state.processing) <= state.nthreads and not self._scheduler.queued
+            # Tasks of others that wait for this worker, or for any, have their turn.
+            others = len(self._scheduler.workers[worker].processing) > 1
+            place.served = not others and not self._scheduler.queued
         if not place.served:
             return None
         if place.taken is None and place.offered is None:
