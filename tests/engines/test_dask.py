@@ -75,6 +75,21 @@ def test_workers_may_be_threads_of_the_caller():
         assert sys.stdout is output
 
 
+def test_a_call_that_waited_for_a_task_of_others_has_not_started_when_the_worker_dies(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
+        worker = engine.submit(0, pid, None).result(ANSWER)
+        other = client.submit(nap, 150.0, workers=[address], pure=False)
+        assert eventually(lambda: other.key in client.processing()[address])
+        assert eventually(lambda: not engine._tasks)  # the last one waits for no more calls
+        call = engine.submit(0, same, 1)
+        assert eventually(lambda: len(client.processing()[address]) == 2)
+        os.kill(worker, signal.SIGKILL)
+        assert isinstance(call.exception(ANSWER), cm.errors.NotStarted)
+        other.release()
+    client.wait_for_workers(4, START)
+
+
 def test_other_tasks_of_a_worker_have_their_turn_between_calls(client):
     with cm.engines.Dask(client, workers=1) as engine:
         address = engine.submit(0, key_of_this_worker, None).result(ANSWER)

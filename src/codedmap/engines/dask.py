@@ -18,7 +18,7 @@ from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
-from ..errors import EngineError, InvalidArgument, WorkerCrashed
+from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, WorkerLost
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
@@ -213,7 +213,10 @@ class Dask(ClusterEngine):
             self._do(self._admit(address))
         else:
             self._left.add(address)
-            self._leave(address, self._crash_error(address))
+            error: WorkerLost = self._crash_error(address)
+            if address in self._calls and self._calls[address][0] != call:
+                error = NotStarted(f"the Dask worker {address} died or left before the call began")
+            self._leave(address, error)
 
     async def _admit(self, address: str) -> None:
         """Use a worker that has joined, unless functions cannot travel there."""
@@ -410,8 +413,8 @@ class Exchange(SchedulerPlugin):
         scheduler.log_event(self._topic, ["joined", worker])
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        self._places.pop(worker, None)
-        scheduler.log_event(self._topic, ["left", worker])
+        taken = self._places.pop(worker, _Place()).taken
+        scheduler.log_event(self._topic, ["left", worker, taken[0] if taken else ""])
 
     async def exchange(self, topic: str, do: str, worker: str, **message: Any) -> Any:
         """What a client or a worker asks of the plugin of its engine, which may be another than this."""
