@@ -18,7 +18,7 @@ from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
-from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, WorkerLost
+from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
@@ -116,7 +116,7 @@ class Dask(ClusterEngine):
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
         self._left: set[str] = set()
-        self._calls: dict[str, tuple[str, asyncio.Future[Any]]] = {}  # names and answers
+        self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers
         self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls of workers
         self._unfinished: set[Any] = set()  # tasks that are not known to have ended
         try:
@@ -204,9 +204,10 @@ class Dask(ClusterEngine):
             ) from error
 
     def _on_event(self, what: str, address: str, call: str = "", answer: Any = None) -> None:
+        name, future = self._calls.get(address, ("", None))
         if what == "answered":
-            name, future = self._calls.get(address, ("", None))
-            if future is not None and name == call and not future.done():
+            if future is not None and name == call:
+                del self._calls[address]
                 future.set_result(answer)
         elif what == "joined":
             self._left.discard(address)
@@ -214,7 +215,7 @@ class Dask(ClusterEngine):
         else:
             self._left.add(address)
             error: WorkerLost = self._crash_error(address)
-            if address in self._calls and self._calls[address][0] != call:
+            if not call or name != call:
                 error = NotStarted(f"the Dask worker {address} died or left before the call began")
             self._leave(address, error)
 
@@ -280,33 +281,33 @@ class Dask(ClusterEngine):
     # Calls.
 
     def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
+        answer: Future[Any] = Future()
         try:
             self._check_open()
         except EngineError as error:
-            future: Future[Any] = Future()
-            future.set_exception(error)
-            return future
-        call = self._call(queue, request, f"codedmap-call{count}-worker{queue.number}-{self._run}")
-        return asyncio.run_coroutine_threadsafe(call, self._loop)
+            answer.set_exception(error)
+        else:
+            name = f"codedmap-call{count}-worker{queue.number}-{self._run}"
+            offering = self._offer(queue, request, name, answer)
+            asyncio.run_coroutine_threadsafe(offering, self._loop)
+        return answer
 
-    async def _call(self, queue: RemoteQueue, request: Request, name: str) -> Any:
+    async def _offer(
+        self, queue: RemoteQueue, request: Request, name: str, answer: Future[Any]
+    ) -> None:
+        """Have a call run by the task of its worker, or by a new one."""
         address = queue.name
         if self._named.get(address) is not queue:
-            raise self._crash_error(address)
-        answer: asyncio.Future[Any] = self._loop.create_future()
+            answer.set_exception(self._crash_error(address))
+            return
         self._calls[address] = name, answer
         try:
             needed = await self._ask("offer", address, call=name, request=to_serialize(request))
+        except Exception as error:
+            self._fail_call(address, error)
+        else:
             if needed and not answer.done():
                 self._tasks[address] = asyncio.ensure_future(self._run_task(address, name))
-            return await answer
-        except (OSError, RuntimeError, WorkerCrashed):  # the second of a client that was closed
-            self._check_open()
-            raise
-        finally:
-            if self._calls.get(address) == (name, answer):
-                del self._calls[address]
-            del answer  # or a cycle with its error keeps the payload until garbage collection
 
     async def _ask(self, do: str, address: str, **message: Any) -> Any:
         return await ask(
@@ -314,9 +315,14 @@ class Dask(ClusterEngine):
         )
 
     def _fail_call(self, address: str, error: BaseException) -> None:
-        _, answer = self._calls.get(address, (None, None))
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        _, answer = self._calls.pop(address, ("", None))
+        if answer is None:
+            return
+        try:
+            self._check_open()
+        except EngineError as lost:
+            error = lost
+        answer.set_exception(error)
 
     async def _run_task(self, address: str, name: str) -> None:
         """Have a Dask task run this call of a worker and those that follow."""
