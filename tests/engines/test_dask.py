@@ -75,6 +75,21 @@ def test_workers_may_be_threads_of_the_caller():
         assert sys.stdout is output
 
 
+def test_a_call_that_waited_for_a_task_of_others_has_not_started_when_the_worker_dies(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
+        worker = engine.submit(0, pid, None).result(ANSWER)
+        other = client.submit(nap, 150.0, workers=[address], pure=False)
+        assert eventually(lambda: other.key in client.processing()[address])
+        assert eventually(lambda: not engine._tasks)  # the last one waits for no more calls
+        call = engine.submit(0, same, 1)
+        assert eventually(lambda: len(client.processing()[address]) == 2)
+        os.kill(worker, signal.SIGKILL)
+        assert isinstance(call.exception(ANSWER), cm.errors.NotStarted)
+        other.release()
+    client.wait_for_workers(4, START)
+
+
 def test_other_tasks_of_a_worker_have_their_turn_between_calls(client):
     with cm.engines.Dask(client, workers=1) as engine:
         address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
@@ -391,7 +406,7 @@ def test_a_call_fails_with_its_task_and_the_worker_goes_on(client):
 def test_an_answer_that_comes_twice_is_sent_on_once_and_has_the_same_next_call():
     async def twice():
         scheduler = Mock(client_comms={"me": Mock()}, queued=(), handlers={})
-        scheduler.workers = {"a": Mock(processing={}, nthreads=1)}
+        scheduler.workers = {"a": Mock(processing={})}
         exchange = dask.Exchange("topic", "me")
         await exchange.start(scheduler)
         assert await exchange.offer("a", "call 1", "request 1")

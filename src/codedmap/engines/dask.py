@@ -18,7 +18,7 @@ from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
-from ..errors import EngineError, InvalidArgument, WorkerCrashed
+from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost
 from .cluster_engine import ClusterEngine, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
@@ -116,7 +116,7 @@ class Dask(ClusterEngine):
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
         self._left: set[str] = set()
-        self._calls: dict[str, tuple[str, asyncio.Future[Any]]] = {}  # names and answers
+        self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers
         self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls of workers
         self._unfinished: set[Any] = set()  # tasks that are not known to have ended
         try:
@@ -204,16 +204,20 @@ class Dask(ClusterEngine):
             ) from error
 
     def _on_event(self, what: str, address: str, call: str = "", answer: Any = None) -> None:
+        name, future = self._calls.get(address, ("", None))
         if what == "answered":
-            name, future = self._calls.get(address, ("", None))
-            if future is not None and name == call and not future.done():
+            if future is not None and name == call:
+                del self._calls[address]
                 future.set_result(answer)
         elif what == "joined":
             self._left.discard(address)
             self._do(self._admit(address))
         else:
             self._left.add(address)
-            self._leave(address, self._crash_error(address))
+            error: WorkerLost = self._crash_error(address)
+            if not call or name != call:
+                error = NotStarted(f"the Dask worker {address} died or left before the call began")
+            self._leave(address, error)
 
     async def _admit(self, address: str) -> None:
         """Use a worker that has joined, unless functions cannot travel there."""
@@ -277,33 +281,33 @@ class Dask(ClusterEngine):
     # Calls.
 
     def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
+        answer: Future[Any] = Future()
         try:
             self._check_open()
         except EngineError as error:
-            future: Future[Any] = Future()
-            future.set_exception(error)
-            return future
-        call = self._call(queue, request, f"codedmap-call{count}-worker{queue.number}-{self._run}")
-        return asyncio.run_coroutine_threadsafe(call, self._loop)
+            answer.set_exception(error)
+        else:
+            name = f"codedmap-call{count}-worker{queue.number}-{self._run}"
+            offering = self._offer(queue, request, name, answer)
+            asyncio.run_coroutine_threadsafe(offering, self._loop)
+        return answer
 
-    async def _call(self, queue: RemoteQueue, request: Request, name: str) -> Any:
+    async def _offer(
+        self, queue: RemoteQueue, request: Request, name: str, answer: Future[Any]
+    ) -> None:
+        """Have a call run by the task of its worker, or by a new one."""
         address = queue.name
         if self._named.get(address) is not queue:
-            raise self._crash_error(address)
-        answer: asyncio.Future[Any] = self._loop.create_future()
+            answer.set_exception(self._crash_error(address))
+            return
         self._calls[address] = name, answer
         try:
             needed = await self._ask("offer", address, call=name, request=to_serialize(request))
+        except Exception as error:
+            self._fail_call(address, error)
+        else:
             if needed and not answer.done():
                 self._tasks[address] = asyncio.ensure_future(self._run_task(address, name))
-            return await answer
-        except (OSError, RuntimeError, WorkerCrashed):  # the second of a client that was closed
-            self._check_open()
-            raise
-        finally:
-            if self._calls.get(address) == (name, answer):
-                del self._calls[address]
-            del answer  # or a cycle with its error keeps the payload until garbage collection
 
     async def _ask(self, do: str, address: str, **message: Any) -> Any:
         return await ask(
@@ -311,9 +315,14 @@ class Dask(ClusterEngine):
         )
 
     def _fail_call(self, address: str, error: BaseException) -> None:
-        _, answer = self._calls.get(address, (None, None))
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        _, answer = self._calls.pop(address, ("", None))
+        if answer is None:
+            return
+        try:
+            self._check_open()
+        except EngineError as lost:
+            error = lost
+        answer.set_exception(error)
 
     async def _run_task(self, address: str, name: str) -> None:
         """Have a Dask task run this call of a worker and those that follow."""
@@ -383,18 +392,11 @@ class _Place:
         """The name and the request of a call that no task has taken."""
         self.taken: list[Any] | None = None
         """Those of the call that runs."""
-        self.answered: str | None = None
-        """The last call whose answer has come."""
-        self.first: str | None = None
-        """The call with which the last task was needed."""
+        self.latest = self.first = self.answered = ""
+        """Names of the last calls that were offered, that needed a task, and whose answers have come."""
         self.served = False
         """Whether that task takes more."""
         self.news = asyncio.Event()
-
-    def knows(self, call: str) -> bool:
-        """Whether this call has been offered before."""
-        named = (self.offered, self.taken)
-        return call == self.answered or any(one is not None and one[0] == call for one in named)
 
 
 class Exchange(SchedulerPlugin):
@@ -417,8 +419,8 @@ class Exchange(SchedulerPlugin):
         scheduler.log_event(self._topic, ["joined", worker])
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        self._places.pop(worker, None)
-        scheduler.log_event(self._topic, ["left", worker])
+        taken = self._places.pop(worker, _Place()).taken
+        scheduler.log_event(self._topic, ["left", worker, taken[0] if taken else ""])
 
     async def exchange(self, topic: str, do: str, worker: str, **message: Any) -> Any:
         """What a client or a worker asks of the plugin of its engine, which may be another than this."""
@@ -430,22 +432,22 @@ class Exchange(SchedulerPlugin):
     async def offer(self, worker: str, call: str, request: Any) -> bool:
         """Take a call from the client; return whether it needs a task to run it."""
         place = self._places[worker]
-        if not place.knows(call):
-            place.offered = [call, request]
+        if call != place.latest:
+            place.latest, place.offered = call, [call, request]
             place.news.set()
             if not place.served:
                 place.first, place.served = call, True
         return place.first == call
 
-    async def answer(self, worker: str, call: str | None = None, answer: Any = None) -> Any:
+    async def answer(self, worker: str, call: str = "", answer: Any = None) -> Any:
         """Take an answer from a worker's task, if it has one; return its next call, or None if it is to end."""
         place = self._places[worker]
-        if call is not None and call != place.answered:
+        if call and call != place.answered:
             place.answered, place.taken = call, None
             self._send(["answered", worker, call, answer])
-            state = self._scheduler.workers[worker]
-            # Tasks of others that wait are to have their turn.
-            place.served = len(state.processing) <= state.nthreads and not self._scheduler.queued
+            # Tasks of others that wait for this worker, or for any, have their turn.
+            others = len(self._scheduler.workers[worker].processing) > 1
+            place.served = not others and not self._scheduler.queued
         if not place.served:
             return None
         if place.taken is None and place.offered is None:
