@@ -198,6 +198,7 @@ class EncodedRows:
         own = kept_rows.reshape(self.code.tasks, self._groups)
         sheet, which, _ = self._sheet()
         found: dict[Hashable, Account] = {}
+        places: dict[Hashable, int] = {}
         held = np.zeros((self.code.tasks, self._groups), dtype=int)
         by, groups = np.full(held.shape, -1), np.arange(self._groups)
         for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
@@ -211,13 +212,14 @@ class EncodedRows:
                     continue
                 at = (self._tasks_of(slot), groups) if self.is_raw(slot) else None
                 lost = int((~own[at]).sum()) if at else self._groups
+                places.setdefault(worker, len(places))
                 before = found.get(worker, Account(worker, 0, 0))
                 found[worker] = Account(
                     worker, before.answers + self._groups, before.rejected + wrong * lost
                 )
                 if at and not wrong:
                     held[at] += 1
-                    by[at] = list(found).index(worker)
+                    by[at] = places[worker]
         by[held != 1] = -1
         return np.asarray(self._in_place(by)), list(found.values())
 
