@@ -288,6 +288,19 @@ def test_a_closed_client_is_refused_before_and_after(client):
         cm.engines.Dask(other)
 
 
+def test_nothing_is_left_at_the_scheduler_of_a_client_that_has_gone(client):
+    def left(dask_scheduler):
+        return [name for name in dask_scheduler.plugins if name.startswith("codedmap")]
+
+    other = distributed.Client(client.scheduler.address, set_as_default=False)
+    engine = cm.engines.Dask(other)
+    assert engine.submit(0, same, 1).result(ANSWER) == 1
+    assert client.run_on_scheduler(left)
+    other.close()
+    assert eventually(lambda: not client.run_on_scheduler(left))
+    engine.close()
+
+
 def test_a_client_that_is_not_the_default_one_will_do(client, monkeypatch):
     with distributed.Client(client.scheduler.address, set_as_default=False) as other:
         monkeypatch.setattr(distributed.client, "_global_clients", {})

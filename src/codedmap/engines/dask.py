@@ -422,6 +422,10 @@ class Exchange(SchedulerPlugin):
         taken = self._places.pop(worker, _Place()).taken
         scheduler.log_event(self._topic, ["left", worker, taken[0] if taken else ""])
 
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        if client == self._client:
+            scheduler.remove_plugin(self.name)
+
     async def exchange(self, topic: str, do: str, worker: str, **message: Any) -> Any:
         """What a client or a worker asks of the plugin of its engine, which may be another than this."""
         plugin = self._scheduler.plugins.get(topic)
