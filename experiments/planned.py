@@ -65,10 +65,10 @@ LAWS: dict[str, Law] = {
 }
 """Seconds a row, besides those of "AWS", which are measured; in live cells a fiftieth of it."""
 LIVE = 0.02
-SIZES = ((800, 12), (400, 8), (600, 16))
+SIZES = ((600, 12), (400, 8), (500, 16))
 ERRORS = (0.02, 0.05, 0.2)
 """That are asked for, in turn."""
-JOBS = 200
+JOBS = 100
 """In virtual time."""
 BUDGET = 4.0
 """Seconds of plans in virtual time."""
@@ -378,7 +378,7 @@ WORDS = """## Plans: what they expect, and what happens
 **Question.** Does a job take as long as `codedmap.plan` says, are estimates as far off as it says, and is the way that
 it recommends the fastest that is exact enough? {virtual} cells are in virtual time: {simulators} simulators, networks and other
 trained functions, three of them held out; call times that are even, of which some are slow, with a heavy tail, of which those of one worker in
-six are slow, and measured on AWS Lambda; jobs of 400 to 800 rows on 8 to 16 workers, planned from 60 and from 300 rows
+six are slow, and measured on AWS Lambda; jobs of 400 to 600 rows on 8 to 16 workers, planned from 60 and from 300 rows
 and their times, with a budget of {budget:g} s. Each way of a plan's table was then run on other draws of the times, {jobs} for
 jobs without a code, and of which rows are lost. {live} cells are live, at a fiftieth of these times: 400 rows on 8 workers with a budget of 3 s, and 1,200 on
 12 with the usual one. There each way was run by `codedmap.map` twice, and so was `code="auto"`. All ran on two cores

@@ -17,6 +17,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.errors import CallTimeout, CannotSend, RowFailed, WorkerCrashed
+from codedmap.estimation import gaussian
 from codedmap.testing import Faulty, Scripted, crash, fail, late, never
 
 from ..results.test_trees import Box, Pair
@@ -662,3 +663,22 @@ def test_answers_from_which_nothing_can_be_estimated(fn):
     result = stopped(fn, SQUARE)
     assert (result.status == cm.Status.MISSING).sum() == 30
     assert np.isinf(result.stderr[result.status == cm.Status.MISSING]).all()
+
+
+def test_estimates_keep_to_their_tenth_of_the_deadline(monkeypatch):
+    """Searches of 50 steps for each of eight outputs would take 20 s, and the tenth is 0.2 s."""
+    loss = gaussian._loss
+
+    def slow(*given):
+        time.sleep(0.05)
+        return loss(*given)
+
+    monkeypatch.setattr(gaussian, "_loss", slow)
+    inputs = np.random.default_rng(0).uniform(size=(400, 3))
+    weights = np.random.default_rng(1).normal(size=(3, 8))
+    with Scripted(4, {3: never()}) as engine:
+        begun = time.monotonic()
+        result = cm.map(lambda batch: np.tanh(batch @ weights), inputs, engine=engine, deadline=2.0)
+        assert time.monotonic() - begun < 4.0
+    assert 0 < result.exact.sum() < 400
+    assert (result.status <= cm.Status.ESTIMATED).all()

@@ -235,7 +235,6 @@ class _Model:
     error: float
     transform: Transform
     kernel: Kernel
-    seconds: float
 
     @property
     def name(self) -> str:
@@ -287,28 +286,24 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
     tied = len(points) < _EACH * dimensions
     several = len(points) >= _SEVERAL
     plane = several and len(points) >= _PLANE * (dimensions + 1)
-    spent = 0.0
+    go_on = known.within(seconds / 3.0)
 
     def model(
         begin: list[Kernel], transform: Transform, smoothness: Smoothness, linear: bool, steps: int
     ) -> _Model:
-        nonlocal spent
-        before = known.time_left()
         moved = transform.there(answers)
         middle, unit = moved.mean(), moved.std()
         there = ((moved - middle) / unit)[:, None]
         kernel = likeliest(
             points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied,
-            go_on=known.within(seconds / 3.0),
+            go_on=go_on,
         )  # fmt: skip
         fitted = Fitted(points, there, kernel)
         off, variance = fitted.left_out()
         means = (there - off)[:, 0] * unit + middle
         back, _ = transform.back(means, variance * fitted.variance[0] * unit**2)
         error = float(np.sqrt(((back - answers) ** 2).mean()))
-        took = before - known.time_left() if before < math.inf else 0.0
-        spent += took
-        return _Model(error, transform, kernel, took)
+        return _Model(error, transform, kernel)
 
     starts = [
         Kernel(
@@ -324,7 +319,7 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
     kinds += [(transform, None, plane) for transform in transforms(scaled)]
     kinds += [(None, None, False)] if plane else []
     for transform, smoothness, linear in kinds:
-        if spent + best.seconds > seconds / 3.0:
+        if not go_on():
             return
         other = model(
             [best.kernel],
@@ -574,7 +569,7 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
         kernel = min(tried, key=lambda one: one[0])[1]
         numbers = _conditioned(known, scaled, kernel, known.time_left())
         if numbers is not None:
-            names = (_Model(0.0, NONE, kernel, 0.0).name,) * scaled.shape[1]
+            names = (_Model(0.0, NONE, kernel).name,) * scaled.shape[1]
             ways.append(_Candidate(names, kernel.scales, *numbers))
             if len(names) > _MANY:
                 return ways[0]

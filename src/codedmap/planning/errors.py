@@ -17,7 +17,7 @@ from .pilot import Pilot
 
 __all__ = ["SHORTEST", "Errors", "Expected"]
 
-SHORTEST = 0.5
+SHORTEST = 1.0
 """Seconds below which a job with a deadline leaves no time for estimates."""
 
 _FEWEST = 5
@@ -32,7 +32,7 @@ _EACH, _USUAL, _LEAST = 0.1, 0.1, 0.02
 _THOROUGH, _LONGER = 0.4, 3.0
 """Of the time, for one replay as the job will estimate, if this takes so many times longer than a usual one."""
 _BETTER = 2.5
-"""By this factor thorough estimates may be better where there is no time to see it."""
+"""By this factor thorough estimates may be better where there is no time to see it; by its cube if replays were cut short."""
 _DAMPED, _STEEPEST, _FALLING = 0.8, 1.2, 0.05
 """How a power that errors fell by is continued: as so much of it, at most of this one, and a little more."""
 _FASTER, _FEW = 1.2, 8.0
@@ -108,8 +108,9 @@ class Errors:
             none = 0.0 if self.known else math.nan
             return Expected(none, none, none)
         sizes, logs = np.log(self._sizes), np.log(self._errors)
-        measured = float(np.exp(np.interp(math.log(max(answers, 1.0)), sizes, logs)))
-        further = max(0.0, math.log(answers) - float(sizes[-1]))
+        size = math.log(max(answers, 1.0))
+        measured = float(np.exp(np.interp(size, sizes, logs)))
+        further = max(0.0, size - float(sizes[-1]))
         # The power by which the error fell over all that was measured, and lately.
         before = [1 if len(logs) > 2 else 0, -2]
         powers = (logs[before] - logs[-1]) / (sizes[-1] - sizes[before])
@@ -129,12 +130,12 @@ class Errors:
         part = np.empty(size, dtype=int)
         part[order] = np.arange(size) % _PARTS
         squares: dict[float, list[np.ndarray]] = {}
-        ratio = 1.0
+        ratio, self._cut = 1.0, False
         for share, kept in _replays(part):
             if int(share * size) < _FEWEST:
                 continue
             left = self._time_left()
-            if left < _LEAST:
+            if left < (_USUAL if squares else _LEAST):
                 self.unseen = not squares
                 break
             first, each = not squares, min(left, max(_USUAL, _EACH * left))
@@ -149,6 +150,8 @@ class Errors:
                 ratio = min(1.2, max(1.0 / _BETTER**2, ratio))
             if thorough < self._seconds / _LONGER:
                 self._better = _BETTER
+        if self._cut:
+            self._better = _BETTER**3
         if not squares:
             return
         every = {share: np.concatenate(parts) for share, parts in sorted(squares.items())}
@@ -164,16 +167,22 @@ class Errors:
         self._errors = np.maximum(np.append(1.0, sizes), 1e-12)
 
     def _off(self, kept: np.ndarray, seconds: float) -> np.ndarray:
-        """Squares (l,) of what answers are off from estimates from those that are kept, made in so many seconds."""
+        """Squares (l,) of what answers are off from estimates from those that are kept, made in so many seconds.
+
+        Of the processor: on one that is busy with other work, as many seconds of the clock make poorer estimates.
+        """
         answers = self._answers[:, self._varied]
-        begun = time.perf_counter()
+        begun = time.thread_time()
+        self._cut |= min(seconds, self._time_left()) < _USUAL
+
+        def time_left() -> float:
+            left = min(seconds - time.thread_time() + begun, self._time_left())
+            self._cut |= left < 0.0
+            return left
+
         found = estimates(
-            self._points[kept],
-            answers[kept],
-            self._points[~kept],
-            seed=self._seed,
-            time_left=lambda: seconds - time.perf_counter() + begun,
-        )
+            self._points[kept], answers[kept], self._points[~kept], seed=self._seed, time_left=time_left
+        )  # fmt: skip
         off = (found.values - answers[~kept]) / self._spread
         return np.asarray((off**2).mean(axis=1))
 
