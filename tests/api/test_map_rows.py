@@ -678,7 +678,9 @@ def test_estimates_keep_to_their_tenth_of_the_deadline(monkeypatch):
     weights = np.random.default_rng(1).normal(size=(3, 8))
     with Scripted(4, {3: never()}) as engine:
         begun = time.monotonic()
-        result = cm.map(lambda batch: np.tanh(batch @ weights), inputs, engine=engine, deadline=2.0)
+        result = cm.map(
+            lambda batch: np.tanh(batch @ weights), inputs, engine=engine, deadline=2.0, hedge=None
+        )
         assert time.monotonic() - begun < 4.0
     assert 0 < result.exact.sum() < 400
     assert (result.status <= cm.Status.ESTIMATED).all()

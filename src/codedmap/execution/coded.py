@@ -302,7 +302,7 @@ class _CodedWork(Work):
         self._before = [known for known in before if known is not None]
         self._pool = _Pool(self._before)
         self._found: list[Estimates] = []
-        self._trust = Trust(len(self._status))
+        self._trust = Trust()
         self._without_stderr = False  # whether rows were estimated without a standard error
 
     def keep(self, answers: Any) -> None:

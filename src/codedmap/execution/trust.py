@@ -17,8 +17,8 @@ _FREQUENT = 0.1
 class Trust:
     """Counts the answers of each worker that were rejected, over all chunks of a job."""
 
-    def __init__(self, rows: int) -> None:
-        self._by = np.full(rows, -1, np.int32)
+    def __init__(self) -> None:
+        self._by = np.zeros(0, np.int32)
         self._numbers: dict[Hashable, int] = {}
         self._answers: list[int] = []
         self._rejected: list[int] = []
@@ -27,8 +27,9 @@ class Trust:
         """Count the answers to a chunk that holds these rows of the job, of which some are exact, bool."""
         by, accounts = chunk.accounts(exact)
         end = rows.stop if isinstance(rows, slice) else int(rows.max()) + 1
-        if end > len(self._by):  # an iterator has given more
-            self._by = np.append(self._by, np.full(end - len(self._by), -1, np.int32))
+        if end > len(self._by):
+            more = max(end, 2 * len(self._by)) - len(self._by)
+            self._by = np.append(self._by, np.full(more, -1, np.int32))
         numbers = []
         for account in accounts:
             number = self._numbers.setdefault(account.worker, len(self._numbers))
@@ -53,5 +54,6 @@ class Trust:
         """Rows (m,) bool that have the answer of a distrusted worker, and no other."""
         numbers = [self._numbers[worker] for worker in self.distrusted]
         found = np.zeros(rows, dtype=bool)
-        found[: len(self._by)] = np.isin(self._by[:rows], numbers)
+        if numbers:
+            found[: len(self._by)] = np.isin(self._by[:rows], numbers)
         return found
