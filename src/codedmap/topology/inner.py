@@ -17,8 +17,8 @@ IMPROVED = 1.0 - 1e-9
 
 _DOUBT = 1.05
 """A change is evaluated exactly if its approximated objective is below this many times the current one."""
-_FIRSTS = 6
-"""Changes of each kind that are tried as the first of a pair."""
+_FIRSTS = 18
+"""Changes that are tried as the first of a pair."""
 
 
 def climb_feeds(
@@ -48,7 +48,7 @@ def climb_pairs(problem: Problem, now: Selection, objective: Objective) -> Selec
     for _ in range(len(now.feeds)):
         value = float(objective(now.cost, now.seconds))
         best, reached = value * IMPROVED, None
-        for first in _promising(_objectives_after(problem, now, objective), now.feeds):
+        for first in _promising(_objectives_after(problem, now, objective)):
             between = problem.selection(now.structure, _changed_feeds(now, first))
             second, expected = _best(_objectives_after(problem, between, objective))
             if second is not None and expected < value * _DOUBT:
@@ -79,17 +79,10 @@ def _best(values: np.ndarray) -> tuple[tuple[int, int] | None, float]:
     return (source, node), float(values.flat[at])
 
 
-def _promising(values: np.ndarray, feeds: np.ndarray) -> list[tuple[int, int]]:
-    """The best changes of each kind: beginning to feed, feeding another node, and stopping."""
-    is_fed = (feeds >= 0)[:, None]
-    stops = np.zeros(values.shape, dtype=bool)
-    stops[:, -1] = True
-    found: list[tuple[int, int]] = []
-    for kind in (~is_fed, is_fed & ~stops, is_fed & stops):
-        flat = np.where(kind, values, np.inf).ravel()
-        order = np.argsort(flat, kind="stable")[:_FIRSTS]
-        found += [divmod(int(at), values.shape[1]) for at in order if np.isfinite(flat[at])]
-    return found
+def _promising(values: np.ndarray) -> list[tuple[int, int]]:
+    """The changes with the least objectives."""
+    order = np.argsort(values.ravel(), kind="stable")[:_FIRSTS]
+    return [divmod(int(at), values.shape[1]) for at in order if np.isfinite(values.flat[at])]
 
 
 def _objectives_after(problem: Problem, now: Selection, objective: Objective) -> np.ndarray:

@@ -17,22 +17,13 @@ _ALL = 6
 """Up to this many nodes or links are all tried."""
 _NEAR = 1.3
 """Up to this many times the best objective so far, the inner climb goes on with pairs of changes."""
-_BATCH = 8
-"""A step may add an eighth of what is there, so that the number of steps grows as a logarithm."""
 
 Change = tuple[np.ndarray, frozenset[int]]
 """Nodes and links of another structure."""
 
 
 class Climb:
-    """Climbs for one objective; remembers which structures it has tried.
-
-    Parameters
-    ----------
-    problem : Problem
-    objective : callable
-        From cost and seconds to what is minimised.
-    """
+    """Climbs for one objective of cost and seconds; remembers which structures it has tried."""
 
     def __init__(self, problem: Problem, objective: Objective) -> None:
         self._problem = problem
@@ -52,19 +43,8 @@ class Climb:
 
     def climb_from_starts(self) -> None:
         """Climb from the best single nodes, and from all nodes together."""
-        problem, every = self._problem, np.arange(len(self._problem.cost))
-        cheapest = problem.feed_cost.min(axis=0, initial=np.inf)
-        cheapest = np.where(np.isfinite(cheapest), cheapest, problem.cost.max() + 1.0)
-        own = problem.own_samples
-        rankings = (
-            problem.cost + cheapest,
-            problem.seconds + problem.jitter,
-            -np.isfinite(problem.feed_cost).sum(axis=0) - own / (1.0 + own.max()),
-        )
-        singles = [
-            self.evaluated(np.array([node]), frozenset())
-            for node in _best_by_any(rankings, every, 4)
-        ]
+        every = np.arange(len(self._problem.cost))
+        singles = [self.evaluated(np.array([node]), frozenset()) for node in every]
         for start in sorted(singles, key=self.value)[:3]:
             self.climb(start)
         tree = self._connected(every, frozenset())
@@ -114,12 +94,10 @@ class Climb:
         return feeds
 
     def _changes(self, now: Selection) -> Iterator[Change]:
-        """One node more, a batch of nodes more or fewer, one less, one exchanged; then links likewise."""
+        """One node more, one less, one exchanged; then one link more or less."""
         nodes, links = now.structure.nodes, now.structure.links
         added, dropped = self._nodes_to_add(now), self._nodes_to_drop(now)
         sets = [np.append(nodes, node) for node in added]
-        if len(nodes) >= _BATCH:
-            sets += self._batches(now)
         if len(nodes) > 1:
             sets += [nodes[nodes != node] for node in dropped]
         if max(len(added), len(dropped)) > _ALL - 2:
@@ -166,17 +144,6 @@ class Climb:
             -(problem.own_samples + new.sum(axis=0)),
         )
 
-    def _batches(self, now: Selection) -> list[np.ndarray]:
-        """Sets with an eighth more nodes, the best of each ranking, and one without the most expensive."""
-        nodes = now.structure.nodes
-        outside = np.flatnonzero(~self._inside(nodes))
-        size = min(len(nodes) // _BATCH, len(outside))
-        if not size:
-            return []
-        batches = [_best_by(ranking, outside)[:size] for ranking in self._rankings(now)]
-        kept = _best_by(self._problem.cost, nodes)[: len(nodes) - size]
-        return [*(np.append(nodes, batch) for batch in batches), kept]
-
     def _connected(self, nodes: np.ndarray, links: frozenset[int]) -> Change | None:
         """These nodes with those of the links that are between them, and the fewest more to connect them."""
         if len(nodes) == 1:
@@ -198,41 +165,17 @@ class Climb:
         )
 
     def _link_changes(self, now: Selection) -> Iterator[Change]:
-        """One link more, many links more, one less, or one in place of another."""
+        """One link more, the cheapest and fastest, or one less, the dearest and slowest."""
         nodes, links = now.structure.nodes, now.structure.links
         if len(nodes) < 3:
             return
         fresh = np.array(sorted(self._links_between(nodes) - links), dtype=int)
-        distance = self._mode_distances(nodes, links)
-        rankings = (-distance, self._rank, -distance / (1.0 + self._rank))
-        more = _best_by_any(rankings, fresh, _FEW)
-        rankings = (distance, -self._rank, -self._problem.link_seconds)
-        less = _best_by_any(rankings, np.array(sorted(links)), _FEW)
-        for new in more:
+        for new in _best_by_any((self._rank,), fresh, _FEW):
             yield nodes, links | {new}
-        size = len(links) // _BATCH
-        if size > 1:
-            for ranking in (-distance, self._rank):
-                yield nodes, links | frozenset(_best_by(ranking, fresh)[:size].tolist())
-        if len(fresh):
-            yield nodes, links | frozenset(fresh.tolist())
-        for old in less:
+        for old in _best_by_any((-self._rank,), np.array(sorted(links)), _FEW):
             fewer = self._connected(nodes, links - {old})
             if fewer is not None and old not in fewer[1]:
                 yield fewer
-            for new in more:
-                other = self._connected(nodes, links - {old} | {new})
-                if other is not None:
-                    yield other
-
-    def _mode_distances(self, nodes: np.ndarray, links: frozenset[int]) -> np.ndarray:
-        """The squared distance of each link's ends in the slowest mode of averaging; far ones add the most."""
-        vectors = np.linalg.eigh(self._problem.averaging_matrix(nodes, links))[1]
-        mode = np.zeros(len(self._problem.cost))
-        mode[nodes] = vectors[:, -2]
-        first, second = mode[self._problem.ends].T
-        distances: np.ndarray = (first - second) ** 2
-        return distances
 
     def _inside(self, nodes: np.ndarray) -> np.ndarray:
         return self._problem.positions(nodes) >= 0
@@ -242,17 +185,12 @@ class Climb:
         return frozenset(np.flatnonzero(both).tolist())
 
 
-def _best_by(ranking: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """These in the order of a ranking, lower is better."""
-    return among[np.argsort(ranking[among], kind="stable")]
-
-
 def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) -> list[int]:
     """The first few of each ranking, lower is better, or all if there are only a few more."""
     if len(among) <= _ALL:
         return [int(one) for one in among]
     found: dict[int, None] = {}
     for ranking in rankings:
-        best = _best_by(ranking, among)[: few * (1 + len(found))].tolist()
+        best = among[np.argsort(ranking[among], kind="stable")][: few * (1 + len(found))].tolist()
         found |= dict.fromkeys([one for one in best if one not in found][:few])
     return list(found)

@@ -134,8 +134,8 @@ def plan_cluster(
       takes the expected time of the slowest node, and then that of the slowest link between two.
     - The averaging matrix: Metropolis weights, link weight 1 / (1 + the larger degree of its ends).
     - The steps. The outer climb starts from single learning nodes, and from all with a spanning tree. It goes
-      to the best of the structures that differ in a node or a link (one more, one less, one exchanged, or an
-      eighth more), and stops where none is better. Rankings choose which changes are tried. For each
+      to the best of the structures that differ in a node (one more, one less, one exchanged) or
+      in a link (one more, one less), and stops where none is better. Rankings choose which changes are tried. For each
       structure the inner climb does the same with information nodes. Both minimise the cost plus a price
       times the seconds. The price is 0 first. If that takes too long, the least price at which it does not
       is searched for by bisection; a last climb minimises the cost among the selections in time.

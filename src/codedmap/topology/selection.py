@@ -59,14 +59,7 @@ class Selection:
 
 @dataclass(eq=False)
 class Problem:
-    """A cluster as arrays, and the error it has to reach.
-
-    Parameters
-    ----------
-    cluster : Cluster
-    target : float
-        Error.
-    """
+    """A cluster as arrays, and the error it has to reach."""
 
     cluster: Cluster
     target: float
