@@ -61,7 +61,7 @@ def test_goals_are_counted_by_cells() -> None:
             "most_error": np.nan, **more,
         }  # fmt: skip
 
-    exact = row("exact with hedging", True, 4.0, 0.0, seconds=5.0)
+    exact = row("exact with hedging", True, 4.0, 0.0, expected_seconds=5.0)
     late = row("estimates at a deadline", False, 2.0, 0.04, expected_exact=0.9, expected_error=0.06)
     few = row("KernelCode", False, 6.0, 0.04, expected_exact=0.9, least_error=0.01, most_error=0.03)
     values = [value for value, _, _ in planned.judged(pd.DataFrame([exact, late, few])).values()]

@@ -145,9 +145,10 @@ class _Ways:
             run_exact(jobs, self.times, number)
             number += 1
         each = (time.perf_counter() - begun) / number
-        codes = list(self._codes())  # first those that are exact, which take little time
-        exact = sum(isinstance(code, Replication | Uncoded) for _, code in codes)
+        # First those that are exact, and then those that estimate as the job does, which take little time.
+        codes = sorted(self._codes(), key=lambda pair: not getattr(pair[1], "job_estimates", False))
         codes.sort(key=lambda pair: not isinstance(pair[1], Replication | Uncoded))
+        exact = sum(isinstance(code, Replication | Uncoded) for _, code in codes)
         ways = [*self._coded(codes[:exact]), *self._estimated(), *self._coded(codes[exact:])]
         while number < _MOST and self.left() > 2.0 * each:
             run_exact(jobs, self.times, number)
