@@ -399,6 +399,7 @@ class Options:
             error=ERROR,
             tolerance=self.tolerance,
             deadline=self.deadline,
+            shortest=0.5,  # where it stops by itself, estimates have 0.2 s at least
             coded=self.seed is None and self.call_timeout is None,
         )
         return PlannedRows(job, engine, tasks, rows, question, coded=coded, **common)

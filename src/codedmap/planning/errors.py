@@ -15,10 +15,7 @@ from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from .pilot import Pilot
 
-__all__ = ["SHORTEST", "Errors", "Expected"]
-
-SHORTEST = 1.0
-"""Seconds below which a job with a deadline leaves no time for estimates."""
+__all__ = ["Errors", "Expected"]
 
 _FEWEST = 5
 """Answers from which errors are estimated."""

@@ -20,7 +20,7 @@ from ..contracts.memory import check_memory
 from ..errors import CodedmapError, InvalidArgument
 from ..latency import LatencyModel
 from ..results.plan import Plan, PlanRow
-from .errors import SHORTEST, Errors, Expected
+from .errors import Errors, Expected
 from .pilot import Pilot
 from .replays import CALL, Coded, Exact, every_set, exact_share, run_coded, run_exact
 from .times import Drawn, Measured
@@ -72,6 +72,8 @@ class Question:
     tolerance: float | None = None
     """The largest error of estimated rows, in the unit of the outputs."""
     deadline: float | None = None
+    shortest: float = 2.0
+    """Seconds below which a job with a deadline leaves no time for estimates."""
     tasks: int | None = None
     stragglers: int | None = None
     latency: LatencyModel | None = None
@@ -133,7 +135,7 @@ class _Ways:
         seconds = self.ask.deadline
         if seconds is None:  # only in long jobs there is time for others than quick estimates
             seconds = float(np.median(self.jobs.seconds))
-            seconds = seconds if seconds >= SHORTEST else math.inf
+            seconds = seconds if seconds >= self.ask.shortest else math.inf
         return Errors(pilot, self.ask.seed, seconds, lambda: self.left() - rest)
 
     def plan(self) -> Plan:
@@ -193,7 +195,7 @@ class _Ways:
         share, found = 1.0 / _STEP, None
         while share * ask.rows >= max(2.0, self.errors.fewest):
             seconds = float(np.median(self.jobs.answered(share))) / _COMPUTING
-            if ask.deadline is None and seconds < SHORTEST:
+            if ask.deadline is None and seconds < ask.shortest:
                 break
             error = self._of_share(share)
             calls = min(1.0, share + ask.workers / ask.rows)
