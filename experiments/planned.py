@@ -414,7 +414,7 @@ def _between(row: Any) -> str:
 def report(table: pd.DataFrame) -> str:
     """The section of the page."""
     goals = [
-        f"| {name} | {value:.2f} | {count} | {goal} |"
+        f"| {name} | {value:.3g} | {count} | {goal} |"
         for name, (value, count, goal) in judged(table).items()
     ]
     exact = table[table["way"] == "exact with hedging"].set_index(KEYS)["seconds"]
