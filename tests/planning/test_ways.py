@@ -280,3 +280,10 @@ def test_there_is_room_for_slow_rows_of_which_none_was_timed():
     found = plan(pilot(rows=60, seconds=rng.uniform(0.9, 1.1, 60)))
     slow = 1.0 + 0.03 * 10.0  # 3 in 100 are ten times slower; of 60 none is with a chance of 0.16
     assert way(found, "exact with hedging").range[1] > slow * 400 / 8
+
+
+@pytest.mark.parametrize(("shortest", "estimated"), [(2.0, False), (0.5, True)])
+def test_short_jobs_have_no_time_for_estimates(shortest, estimated):
+    """400 rows of 30 ms on eight workers take 1.5 s."""
+    found = plan(pilot(seconds=np.full(200, 0.03)), shortest=shortest)
+    assert ("estimates at a deadline" in {row.scheme for row in found.rows}) is estimated
