@@ -25,8 +25,6 @@ from ..storage.source import opened
 from .map import engine_of
 from .planned import Sample
 
-__all__ = ["plan"]
-
 Codes = Mapping[str, Code] | Iterable[Code]
 
 

@@ -34,8 +34,6 @@ from ..results.status import Status
 from ..results.trees import leaves
 from .rows import RowsJob
 
-__all__ = ["PlannedRows", "Sample"]
-
 _CALLS = 0.4  # of the budget, for calls
 _PLENTY, _PLENTY_CALLS = 1000, 200  # rows and calls that are enough for any plan
 _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is made;

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..coding.operators import Operator
 from ..coding.points import barycentric, task_points, worker_points
 from ..coding.spline import DENSE_ENTRIES
 from .curves import CurveCode, Order
-from .linear import Operator
-
-__all__ = ["BerrutCode"]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ from ..contracts.code import Estimate, check_budget
 from ..errors import InvalidArgument
 from .linear import LinearCode, LinearEncoding
 
-__all__ = ["CurveCode", "Order", "OrderedEncoding"]
-
 Order = Literal["path"]
 
 

@@ -15,8 +15,6 @@ from ..errors import InvalidArgument
 from ..estimation.known import Known, flat
 from .kernel_encoding import COPYING, MIXING, KernelEncoding
 
-__all__ = ["KernelCode"]
-
 
 @dataclass(frozen=True)
 class KernelCode:

@@ -19,8 +19,6 @@ from ..estimation.known import Known, flat
 from ..estimation.surrogate import estimates
 from .replication import CopyEncoding
 
-__all__ = ["COPYING", "MIXING", "KernelEncoding"]
-
 MIXING = "KernelCode must with a spread above 0"
 COPYING = "KernelCode with spread=0, Replication"
 

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.linalg import solve_triangular
 
+from ..coding.operators import Operator
 from ..coding.points import barycentric, task_points, worker_points
 from ..coding.precision import Precision
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget
 from ..contracts.memory import check_room
 from ..errors import InvalidArgument
-from .linear import LinearCode, Operator
-
-__all__ = ["LagrangeCode"]
+from .linear import LinearCode
 
 _MOST = 1_000
 """Answers beyond which outliers are not looked for, since that takes a matrix of this size."""

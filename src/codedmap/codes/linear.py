@@ -39,9 +39,6 @@ from ..detection.nonfinite import (
 from ..detection.outliers import find_lies
 from ..errors import NotEnoughAnswers
 
-__all__ = ["LinearCode", "LinearEncoding", "Operator"]
-
-
 Made = TypeVar("Made")
 
 

@@ -16,8 +16,6 @@ from ..contracts.memory import check_room
 from ..detection.outliers import find_lies
 from ..errors import WAIT, NotEnoughAnswers
 
-__all__ = ["MDSCode"]
-
 _DOUBLE = np.dtype(np.float64)
 _SINGULAR = 1e-12  # rows of unit length that are this close to dependent are of no use
 

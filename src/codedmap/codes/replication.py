@@ -14,8 +14,6 @@ from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequen
 from ..detection.replicas import compare
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
-__all__ = ["CopyEncoding", "Replication", "Uncoded"]
-
 Fill = Literal["mean"] | None
 
 

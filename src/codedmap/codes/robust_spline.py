@@ -24,8 +24,6 @@ from ..detection.outliers import judged
 from ..detection.sketches import CLOSER, scaled, sketched
 from .linear import LinearEncoding
 
-__all__ = ["RobustEncoding", "bisquare_weights"]
-
 _CUT = 8.0  # standard deviations; on normal noise as efficient as least squares
 _TO_SD = 1.4826  # of a normal variable, from the median of its absolute value
 _SWEEPS = 20

@@ -7,15 +7,14 @@ from typing import Literal
 
 import numpy as np
 
+from ..coding.operators import Operator
 from ..coding.points import Points, task_points, worker_points
 from ..coding.spline import smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
 from ..errors import InvalidArgument
 from .curves import CurveCode, Order
-from .linear import LinearEncoding, Operator
+from .linear import LinearEncoding
 from .robust_spline import RobustEncoding
-
-__all__ = ["SplineCode"]
 
 _STIFFEST = 1e100
 Smoothing = float | Literal["gcv"]

@@ -7,8 +7,6 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Cells", "cells_along"]
-
 
 @dataclass(frozen=True, eq=False)
 class Cells:

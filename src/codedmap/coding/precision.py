@@ -14,8 +14,6 @@ from itertools import pairwise
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-__all__ = ["MOST_TOGETHER", "MOST_ANSWERS", "TINY", "Precision", "Windows", "curve_precision"]
-
 MOST_ANSWERS = 2_000
 """Among more answers outliers are not searched for: it would take more memory than decoding."""
 MOST_TOGETHER = 128

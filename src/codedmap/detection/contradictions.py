@@ -22,8 +22,6 @@ from ..coding.precision import TINY, Precision
 from .outliers import apart, convincing, find_lies
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["exact_outliers"]
-
 _ROUNDING = 4096.0
 """Units of rounding of the largest answer that correct residuals stay below; half of the digits at most."""
 _SETS = 20_000  # sets of one size are all tried if there are no more

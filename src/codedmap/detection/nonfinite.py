@@ -7,14 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "column_patterns",
-    "nonfinite_answers",
-    "rejected_nonfinite",
-    "rejection_reasons",
-    "selected_slots",
-]
-
 
 def rejection_reasons(broken: bool, outliers: bool) -> tuple[str, str]:
     """Why answers are rejected, some of which are not finite or contradict others, and what to do."""

@@ -24,8 +24,6 @@ import numpy as np
 from ..coding.precision import TINY, Precision, Windows
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
-__all__ = ["apart", "convincing", "find_lies", "judged"]
-
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _POOLED = 64  # groups that are judged together at most
 _COUNTED = 8.0  # outputs that may count as independent

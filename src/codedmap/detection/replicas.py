@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Verdict", "compare"]
-
 
 class Verdict(NamedTuple):
     """The common value of c answers to the same B inputs."""

@@ -17,8 +17,6 @@ import math
 import numpy as np
 from scipy.special import bdtrc, fdtrc
 
-__all__ = ["OFF", "far_off", "relative_sizes", "residuals", "set_aside", "wrong_workers"]
-
 OFF = 4.0
 """Times the median size from which an answer is set aside."""
 _MOST = 3  # one in so many answers may be set aside

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CLOSER", "GLANCE", "scaled", "sketched"]
-
 GLANCE, CLOSER = 4, 16
 """Sums of the outputs with random signs: at first, and in groups in which an answer stands out."""
 _BLOCKS = 8  # evenly spread blocks of neighbouring outputs are used, and no others

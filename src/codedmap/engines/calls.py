@@ -20,8 +20,6 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
 from .transport.serve import KeptKey, Request
 
-__all__ = ["Answer", "Call", "Calls", "complete", "packed_setup"]
-
 
 class _Condition(threading.Condition):
     # Entered and left by the methods of its lock, which are written in C; those of Condition are not.

@@ -20,8 +20,6 @@ from .queue_engine import QueueEngine
 from .remote_queue import RemoteQueue
 from .transport.serve import Request, versions
 
-__all__ = ["ClusterEngine", "check_versions"]
-
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 

@@ -25,8 +25,6 @@ from .limits import Limits
 from .remote_queue import RemoteQueue
 from .transport.serve import Request, forget, serve, versions
 
-__all__ = ["Dask"]
-
 _PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
 _AGAIN = 0.2  # seconds until one that could not reach the scheduler tries again

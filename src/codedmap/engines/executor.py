@@ -21,8 +21,6 @@ from ..contracts.engine import Kept
 from ..errors import CannotSend, EngineError
 from .transport.parcel import culprit, unsendable_reason
 
-__all__ = ["FromExecutor", "Inline"]
-
 
 class FromExecutor:
     """An executor wrapped as an engine; `codedmap.map` wraps one that it is given by itself.
@@ -74,7 +72,7 @@ class FromExecutor:
             sent.pickled()  # which it would do later, in a thread of its own
         try:
             answer = self._executor.submit(sent, payload)
-        except BrokenExecutor as error:  # such as by an earlier call of the same wave
+        except BrokenExecutor as error:  # such as by an earlier call of the same job
             future: Future[Any] = Future()
             future.set_exception(error)
             return future

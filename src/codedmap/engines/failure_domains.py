@@ -12,8 +12,6 @@ from typing import Any
 
 from ..errors import InvalidArgument
 
-__all__ = ["Domains", "check_domains", "domain_of", "spread"]
-
 Domains = Mapping[Any, Hashable] | Callable[[Mapping[str, Any]], Hashable]
 _Path = tuple[Hashable, ...]
 

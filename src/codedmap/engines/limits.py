@@ -10,8 +10,6 @@ from typing import Any
 from ..contracts.arguments import is_real
 from ..errors import InvalidArgument
 
-__all__ = ["Limits"]
-
 
 @dataclass(frozen=True)
 class Limits:

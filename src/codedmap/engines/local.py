@@ -24,8 +24,6 @@ from .transport.descendants import end_descendants
 from .transport.parcel import discard_all
 from .transport.serve import hello, serve
 
-__all__ = ["Local"]
-
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 
 

@@ -16,8 +16,6 @@ from .loop import Loop
 from .transport.parcel import Parcel, discard
 from .transport.serve import Request
 
-__all__ = ["LocalQueue"]
-
 
 @dataclass(slots=True, eq=False)
 class _Call(Call):

@@ -26,8 +26,6 @@ if sys.platform != "win32":
     from multiprocessing.context import ForkServerContext, ForkServerProcess
     from multiprocessing.popen_forkserver import Popen
 
-__all__ = ["Worker", "start_server"]
-
 _PART = 64 << 10  # bytes read at once
 
 

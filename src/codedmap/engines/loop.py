@@ -19,8 +19,6 @@ from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from time import monotonic
 from typing import Any
 
-__all__ = ["Loop"]
-
 _TICK = 1.0  # seconds until a job is seen if Ctrl-C came just before its wake-up
 
 

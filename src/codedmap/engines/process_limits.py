@@ -19,8 +19,6 @@ try:
 except ImportError:  # Windows has neither the module nor the limits
     resource = None
 
-__all__ = ["allow_open_files", "check_process_limits", "limit_memory"]
-
 _ROOT = Path("/")
 _FILES = 5  # of a worker: four while it lives, and its last answer in shared memory
 _OTHER_FILES = 32  # those that are open for a moment only, such as payloads being written

@@ -15,9 +15,6 @@ from ..errors import EngineError, InvalidArgument
 from .calls import Answer, Calls, packed_setup
 from .transport.parcel import Parcel
 
-__all__ = ["QueueEngine"]
-
-
 Q = TypeVar("Q", bound=Calls[Any])
 
 

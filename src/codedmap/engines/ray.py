@@ -26,8 +26,6 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel
 from .transport.serve import Request, Terminated, serve, versions
 
-__all__ = ["Ray"]
-
 _START = 60.0  # seconds without another actor starting after which no more are waited for
 _LOOK = 1.0  # seconds between two looks at the cluster
 _SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer

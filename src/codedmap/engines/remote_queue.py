@@ -13,8 +13,6 @@ from .calls import Answer, Call, Calls, complete
 from .transport.parcel import Parcel
 from .transport.serve import Request
 
-__all__ = ["RemoteQueue", "Send"]
-
 
 class RemoteQueue(Calls[Call]):
     """A queue of calls, of which the worker gets one at a time.

@@ -7,14 +7,12 @@ from typing import Any
 
 from ..contracts.engine import Engine, Kept
 
-__all__ = ["Resident"]
-
 
 class Resident:
     """A function sent to each worker once, not with every call; give it to `codedmap.map` as ``fn``.
 
     For models and other functions that are large or slow to open: what the function sets up on its first
-    call stays with it on the worker. A worker that is lost gets the function again in the next wave.
+    call stays with it on the worker. A worker that is lost gets the function again in the next job.
 
     Parameters
     ----------

@@ -26,18 +26,6 @@ from ..contracts.closing import Closing
 from ..contracts.engine import Engine, Kept, Member, Reply
 from ..errors import Abandoned, InvalidArgument, KeptLost, NotStarted, WorkerCrashed
 
-__all__ = [
-    "Act",
-    "Faulty",
-    "Scripted",
-    "ScriptedCluster",
-    "corrupt",
-    "crash",
-    "fail",
-    "late",
-    "never",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Act:

@@ -7,8 +7,6 @@ from scipy.sparse import csr_array
 
 from .nearest import nearest
 
-__all__ = ["calibrated"]
-
 _AROUND = 25  # residuals around a point
 _FEW = 60  # residuals from which they are told apart by place
 _TRUST = (40.0, 10.0, 3.0)  # residuals that the mean of all counts for, beside those around a point

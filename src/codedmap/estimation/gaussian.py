@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from scipy.linalg import get_lapack_funcs, solve_triangular
 
-__all__ = ["Fitted", "Kernel", "likeliest"]
-
 _SHORTEST, _LONGEST = 0.02, 100.0
 """Length scales that are tried, in deviations of an input."""
 _QUIETEST, _LOUDEST = 1e-10, 3.0

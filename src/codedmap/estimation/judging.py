@@ -28,8 +28,6 @@ from ..detection.sketches import CLOSER, sketched
 from .gaussian import Kernel, likeliest
 from .space import Space
 
-__all__ = ["Judgement", "judged"]
-
 _TOGETHER = 300  # answers that predict each other, of neighbouring groups
 _SPACE = 2000  # by which inputs are scaled
 _SAMPLE = 150  # by which a process is chosen

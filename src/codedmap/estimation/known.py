@@ -10,8 +10,6 @@ import numpy as np
 
 from ..errors import InvalidAnswer, InvalidArgument
 
-__all__ = ["Known", "flat"]
-
 
 class Known:
     """Inputs whose answers are known.

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["dependence"]
-
 _FEWEST = 8  # lost rows, and kept ones, from which it is tested
 _MOST = 4000  # rows that are looked at
 _FOLDS = 4

@@ -10,8 +10,6 @@ import numpy as np
 
 from .gaussian import Kernel, sloped
 
-__all__ = ["Nearest", "nearest"]
-
 _NEIGHBOURS = 80
 _ROWS = 256  # estimated at once
 _LEAF = 64

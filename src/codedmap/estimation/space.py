@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh
 
-__all__ = ["Space"]
-
 _MOST = 30  # dimensions that each have a length scale
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
 _SAMPLE = 2000  # wide rows that are looked at, or moved at a time

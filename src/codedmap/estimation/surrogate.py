@@ -24,8 +24,6 @@ from .nearest import Nearest, nearest
 from .space import Space
 from .transforms import NONE, Transform, transforms
 
-__all__ = ["Estimates", "estimates", "import_what_is_used"]
-
 _FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
 _STEPS, _AGAIN, _LAST = (
     50,

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Transform", "transforms"]
-
 _SKEWED = 1.0
 _HEAVY = 3.0  # excess kurtosis
 _WIDE = 1.0  # variance on the logarithmic scale up to which a mean is taken back as one

@@ -11,8 +11,6 @@ from ..contracts.answers import Sheet
 from ..contracts.code import Code, Encoding, Estimate, Salvageable
 from ..errors import InvalidArgument
 
-__all__ = ["check_decodable", "encoded", "order_places", "raw_alone"]
-
 
 def check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> None:
     """Raise `InvalidArgument` if not even the answers of all workers could be decoded."""

@@ -12,8 +12,6 @@ from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from .coded import no_stderr
 
-__all__ = ["checked_engine", "checked_rule"]
-
 
 def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
     if isinstance(engine, Executor):

@@ -24,8 +24,6 @@ from .scheduler import (
     sooner,
 )
 
-__all__ = ["Chunk", "ChunkScheduler", "CodedJob"]
-
 _OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
 _FIRST = 2  # times the longest overhead of a first call that another worker's may take
 _JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}

@@ -36,8 +36,6 @@ from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
 from .task import Batch, Itemwise
 from .trust import Trust
 
-__all__ = ["CodedMap", "Settings", "coded_job", "no_stderr"]
-
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _FEWEST = 2  # answers from which others are estimated
 _SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less

@@ -17,8 +17,6 @@ from ..errors import InvalidAnswer, NotEnoughAnswers
 from .blocks import check_decodable, encoded, order_places, raw_alone
 from .repeated import Heard, confronted, of_own_answers, overlaid
 
-__all__ = ["Account", "EncodedRows"]
-
 
 class Account(NamedTuple):
     """The answers of one worker to the groups of a chunk."""

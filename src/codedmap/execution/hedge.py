@@ -12,8 +12,6 @@ from ..errors import InvalidArgument
 
 _SHARE = 0.05
 
-__all__ = ["Hedge", "checked_hedge"]
-
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
@@ -30,7 +28,7 @@ class Hedge:
     after : float or StoppingRule, optional
         For codes only. The inputs of all tasks without an answer are sent at this time: seconds since the chunk began
         (at least 0), or a stop rule, at the moment when it would stop. ``Quorum(18)`` with 20 workers is the
-        90th percentile of this very wave; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds. By
+        90th percentile of this very chunk; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds. By
         default calls are late when they take longer than the others.
     budget : float, optional
         The share of calls that are made once more at most, by default 0.05 (of few calls, 4). With

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 
-__all__ = ["CallTimes"]
-
 _SAMPLES = 256
 _REFRESH = 16  # answers after which quantiles are taken anew
 _SHARE = 0.95

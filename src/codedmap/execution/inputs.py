@@ -10,8 +10,6 @@ import numpy as np
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 
-__all__ = ["GrowingSource", "InputRows", "RowSource"]
-
 _REAL = ("float", "double", "int", "uint", "bool")  # how types of columns begin that are numbers
 
 

@@ -10,8 +10,6 @@ from typing import cast
 from ..results.map_result import MapResult
 from .live import Budget, LiveJob
 
-__all__ = ["MapJob"]
-
 _SHOWING = 0.1  # the share of the time that results before the last may take
 
 

@@ -13,8 +13,6 @@ from ..results.status import Status
 from .inputs import InputRows
 from .order import Order
 
-__all__ = ["JobRows", "RowStore"]
-
 _BLOCKS = 4096  # runs of rows that are started in a random order, where they are read from or written to a file
 
 

@@ -44,8 +44,6 @@ from .scheduler import (
     Withdraw,
 )
 
-__all__ = ["Budget", "LiveJob", "Work", "call_memory", "in_order", "patience_of"]
-
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left

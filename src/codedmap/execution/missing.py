@@ -17,8 +17,6 @@ from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
 
-__all__ = ["Estimates", "estimate_missing", "on_cores", "warn_of_losses"]
-
 _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time

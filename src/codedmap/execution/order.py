@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Order", "runs_of"]
-
 
 def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
     """Rows as runs (begin, end) of neighbours, in the order in which they are given."""

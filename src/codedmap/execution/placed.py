@@ -16,8 +16,6 @@ from .chunks import ChunkScheduler, CodedJob
 from .live import Budget, LiveJob, Work, in_order, patience_of
 from .scheduler import Call, Decode, Decoded, Loss
 
-__all__ = ["Ended", "Placed", "PlacedJob"]
-
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 
 

@@ -11,8 +11,6 @@ from ..contracts.answers import convert_like, usable_answers
 from ..contracts.code import Estimate
 from ..detection.replicas import compare
 
-__all__ = ["Heard", "confronted", "of_own_answers", "overlaid"]
-
 
 class Heard:
     """Which answers of each slot have come, from whom, and which of those to hedges are believed.

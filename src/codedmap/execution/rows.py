@@ -18,8 +18,6 @@ from .live import Work
 from .scheduler import Call, FailRows, Loss, More
 from .task import Batch, Itemwise, RowsTask, on_resident
 
-__all__ = ["KeptTasks", "RowsWork", "row_failed"]
-
 
 class KeptTasks:
     """The function of a job on each worker, where it is sent at its first call.

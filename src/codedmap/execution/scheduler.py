@@ -18,35 +18,6 @@ from typing import NamedTuple
 from ..contracts.stopping import Outcome, Progress, StoppingRule
 from .hedging import CallTimes
 
-__all__ = [
-    "Abandon",
-    "Added",
-    "Answered",
-    "Call",
-    "CallFailed",
-    "Decision",
-    "Decode",
-    "Decoded",
-    "Ended",
-    "Event",
-    "FailRows",
-    "Job",
-    "Joined",
-    "Kind",
-    "Left",
-    "Loss",
-    "More",
-    "Piece",
-    "Scheduler",
-    "Start",
-    "Stop",
-    "Take",
-    "Tick",
-    "Withdraw",
-    "patience_after",
-    "sooner",
-]
-
 _SECONDS = 0.05  # that a call should take at least,
 _OVERHEADS = 50  # times its overhead too, if that is not long:
 _LONG = 0.2  # seconds, because rows wait for slow ones of their call,

@@ -18,8 +18,6 @@ from ..contracts.engine import Reply
 from ..engines.transport.failure import Failure
 from ..results.trees import leaf_rows, map_leaves, stacked
 
-__all__ = ["Batch", "Itemwise", "Measured", "RowsTask", "in_worker", "itemwise", "on_resident"]
-
 _LONGEST = 100_000  # characters of output that a call sends back
 _running = threading.local()
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from .encoded import EncodedRows
 
-__all__ = ["Trust"]
-
 _FREQUENT = 0.1
 """Share of a worker's answers that are rejected, beyond which none of them is believed."""
 

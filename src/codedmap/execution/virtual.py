@@ -32,8 +32,6 @@ from .scheduler import (
     Withdraw,
 )
 
-__all__ = ["Ending", "Timeline", "run_virtually"]
-
 
 @dataclass(frozen=True, slots=True)
 class Ending:

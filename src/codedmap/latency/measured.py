@@ -16,8 +16,6 @@ from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
 from .models import LatencyModel, check_draw, check_share, order_statistic
 
-__all__ = ["Empirical"]
-
 _NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}
 _ROUND_HEADS = {"", "round", "index", "#"}
 

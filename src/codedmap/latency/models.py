@@ -12,16 +12,6 @@ import numpy as np
 from ..contracts.arguments import check_whole, is_real, set_numbers
 from ..errors import InvalidArgument
 
-__all__ = [
-    "Bimodal",
-    "LatencyModel",
-    "Pareto",
-    "ShiftedExponential",
-    "check_draw",
-    "check_share",
-    "order_statistic",
-]
-
 _SHARE_MARGIN = 1e-9
 """Relative change of a share, so that rounding does not decide on which side of a gap in the times a
 quantile falls. Where exactly 5 % of the calls are slow, the 95th percentile is the time of a slow call."""

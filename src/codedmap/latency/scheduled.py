@@ -20,8 +20,6 @@ from ..execution.scheduler import Call, Job
 from ..execution.virtual import Ending, run_virtually
 from .models import check_share, order_statistic
 
-__all__ = ["Waits", "in_turn", "job_in_virtual_time", "scheduled"]
-
 _HEDGE = Hedge()
 
 

@@ -15,8 +15,6 @@ from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from .pilot import Pilot
 
-__all__ = ["Errors", "Expected"]
-
 _FEWEST = 5
 """Answers from which errors are estimated."""
 _SHARES = (0.75, 0.25, 0.5)

@@ -11,8 +11,6 @@ import numpy as np
 from ..execution.inputs import InputRows
 from ..results.trees import leaves
 
-__all__ = ["Pilot", "Timed", "numbers"]
-
 _SEEN = 1000
 """Rows with an answer, and others, that are looked at."""
 

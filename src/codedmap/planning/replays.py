@@ -19,8 +19,6 @@ from ..execution.virtual import Ending, run_virtually
 from ..latency.scheduled import job_in_virtual_time
 from .times import Drawn, Measured, Times
 
-__all__ = ["CALL", "Coded", "Exact", "every_set", "exact_share", "run_coded", "run_exact"]
-
 CALL = 0.05
 """Seconds that calls take at least, if rows take less."""
 _CALLS = 4

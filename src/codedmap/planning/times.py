@@ -13,8 +13,6 @@ from ..latency import LatencyModel
 from ..latency.scheduled import in_turn
 from .pilot import Timed
 
-__all__ = ["Drawn", "Measured", "Times"]
-
 _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
 _SLOWER, _UNSEEN = 10.0, 3.0

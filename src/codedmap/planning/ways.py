@@ -25,8 +25,6 @@ from .pilot import Pilot
 from .replays import CALL, Coded, Exact, every_set, exact_share, run_coded, run_exact
 from .times import Drawn, Measured
 
-__all__ = ["ERROR", "Question", "budget_of", "planned"]
-
 ERROR = 0.05
 """The error that is allowed where none is said, in deviations of the outputs."""
 

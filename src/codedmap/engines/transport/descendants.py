@@ -8,8 +8,6 @@ import signal
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["end_descendants", "mark"]
-
 _MARK = "CODEDMAP_WORKER"
 _PROC = Path("/proc")
 

@@ -12,8 +12,6 @@ import cloudpickle
 
 from ...errors import EngineError
 
-__all__ = ["Failure", "WorkerTraceback"]
-
 
 class WorkerTraceback(Exception):
     """The traceback of an exception raised in a worker, as text: the cause of that exception."""

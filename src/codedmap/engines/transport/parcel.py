@@ -23,18 +23,6 @@ import cloudpickle
 
 from ...errors import CannotSend
 
-__all__ = [
-    "Parcel",
-    "Received",
-    "culprit",
-    "culprit_kept",
-    "discard",
-    "discard_all",
-    "pack",
-    "receive",
-    "unsendable_reason",
-]
-
 _SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
 _ALIGNMENT = 64

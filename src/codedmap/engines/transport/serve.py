@@ -22,19 +22,6 @@ from .descendants import end_descendants, mark
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
-__all__ = [
-    "HEADER",
-    "KeptKey",
-    "Request",
-    "Terminated",
-    "forget",
-    "hello",
-    "serve",
-    "versions",
-    "work",
-    "worker_name",
-]
-
 HEADER = 8
 """Bytes in which the length of a reply stands before it."""
 
