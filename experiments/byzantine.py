@@ -157,7 +157,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
     some = min(10 * K, len(order) // 2)
     # A rejected answer is as lost as that of a straggler.
     plan = cm.plan(
-        call, inputs[order[:some]], workers=N, stragglers=byzantine, seed=int(rng.integers(2**31)), budget=60.0,
+        call, inputs[order[:some]], workers=N, stragglers=byzantine, seed=int(rng.integers(2**31)), budget=5.0 if settings.quick else 60.0,
         codes={f"spread {spread:g}": cm.KernelCode(K, N, byzantine, spread) for spread in SPREADS},
         engine=cm.testing.Scripted(N),
     )  # fmt: skip
