@@ -76,6 +76,13 @@ def test_tiny_errors_and_shares_that_are_not_whole():
     assert "99.9%" in str(plan(row))
 
 
+def test_times_below_a_millisecond_are_said_to_be_that():
+    row = PlanRow("copies", None, None, 2e-5, 3e-5, 2.0, 1.0, 0.0, range=(8e-6, 1.3))
+    text = str(plan(row))
+    assert "< 0.001 to 1.3 s" in text
+    assert "e-0" not in text
+
+
 def test_of_errors_that_may_be_anything_the_largest_is_said():
     row = PlanRow(
         "estimates at a deadline", None, 1.0, 1.0, 1.0, 1.0, 0.9, 0.01, errors=(1e-4, 0.3)

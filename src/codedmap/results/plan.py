@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _EXACT = "exact with hedging"
 _LEAST = 1e-3
 """Errors below this share of the outputs' deviation are called by it."""
+_SHORTEST = 1e-3
+"""Shorter times are called by it, in seconds."""
 _WIDEST = 20.0
 """The upper over the lower end of errors beyond which only the upper one says something."""
 
@@ -226,4 +228,4 @@ def _seconds(value: float | None) -> str:
         return "never"
     if value >= 1.0:
         return f"{value:.0f} s" if value >= 100.0 else f"{value:.1f} s"
-    return f"{value:.2g} s"
+    return f"{value:.2g} s" if value >= _SHORTEST else f"< {_SHORTEST:g} s"
