@@ -37,6 +37,8 @@ mutants: $(VENV)/dev.stamp
 reproduce: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments all $(if $(QUICK),--quick)
 	$(BIN)/python -m experiments surrogates $(if $(QUICK),--quick)
+	$(BIN)/python -m experiments mixtures $(if $(QUICK),--quick)
+	$(BIN)/python -m experiments honest $(if $(QUICK),--quick)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

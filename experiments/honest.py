@@ -6,13 +6,7 @@ job: rejected if any of its answers is. The inputs of a job are drawn anew from 
 
 from __future__ import annotations
 
-import argparse
-import sys
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +16,7 @@ from threadpoolctl import threadpool_limits
 import codedmap as cm
 
 from . import functions, held_out
+from .cells import run_cells
 from .harness import Row
 from .replay import answers_of, cut_for
 from .simulators import SIMULATORS, design
@@ -45,8 +40,8 @@ class Cell(NamedTuple):
     jobs: int
 
 
-def measured(cell: Cell, seed: int) -> Row:
-    """The rejected workers of a cell."""
+def measured(cell: Cell, seed: int) -> list[Row]:
+    """How many workers are rejected, as one row."""
     rng = np.random.default_rng([seed, *cell[1:], *cell.function.encode()])
     call, inputs = _problem(cell.function)
     code = cm.KernelCode(cell.tasks, cell.workers, 0)
@@ -58,7 +53,8 @@ def measured(cell: Cell, seed: int) -> Row:
             warnings.simplefilter("ignore")  # of simulators
             answers = np.asarray(answers_of(call, encoding.payloads), np.float64)
             rejected += len(encoding.judge(dict(enumerate(answers))).rejected)
-    return {**cell._asdict(), "worker_jobs": cell.jobs * cell.workers, "rejected": rejected}
+    counts = {"worker_jobs": cell.jobs * cell.workers, "rejected": rejected}
+    return [{**cell._asdict(), **counts}]
 
 
 def _problem(name: str) -> tuple[functions.Call, np.ndarray]:
@@ -94,13 +90,9 @@ def report(table: pd.DataFrame) -> str:
         lines.append(
             f"| {workers} | {tasks} | {groups} | " + " | ".join(f"{n:,}" for n in counts) + " |"
         )
-    lines += [
-        "",
-        "Where any is rejected:",
-        "",
-        "| function | workers | tasks | groups | rejected |",
-        "|---|---|---|---|---|",
-    ]
+    if wrong:
+        lines += ["", "Where any is rejected:", ""]
+        lines += ["| function | workers | tasks | groups | rejected |", "|---|---|---|---|---|"]
     for row in table[table.rejected > 0].itertuples():
         lines.append(
             f"| {row.function} | {row.workers} | {row.tasks} | {row.groups} | {row.rejected} of {row.worker_jobs} |"
@@ -110,40 +102,19 @@ def report(table: pd.DataFrame) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the experiment; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments honest", description="How many correct workers are rejected."
+    return run_cells(
+        "honest", "How many correct workers are rejected.", arguments, _cells, measured, report
     )
-    parser.add_argument("--quick", action="store_true", help="two simulators, small jobs")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, each on one core")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
-    options = parser.parse_args(arguments)
+
+
+def _cells(quick: bool) -> list[Cell]:
+    if quick:
+        return [Cell(name, 24, 20, groups, 2) for name in ("ishigami", "sir") for groups in (1, 3)]
     simulators = {**SIMULATORS, **held_out.SIMULATORS}
     names = [name for name, one in simulators.items() if one.given is None and not one.lacking()]
-    cells = [
+    return [
         # As many workers a size, but at least six jobs.
         Cell(name, workers, tasks, groups, max(6, 240 // workers // groups))
         for name in (*NETWORKS, *names)
         for workers, tasks, groups in SIZES
     ]
-    if options.quick:
-        cells = [Cell(name, 24, 20, groups, 2) for name in ("ishigami", "sir") for groups in (1, 3)]
-    table = pd.DataFrame(_all(cells, options.seed, options.jobs))
-    folder = options.results / "quick" if options.quick else options.results
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "honest.csv", index=False)
-    text = report(pd.read_csv(folder / "honest.csv"))
-    (folder / "honest.md").write_text(text)
-    print(text)
-    return 0
-
-
-def _all(cells: list[Cell], seed: int, jobs: int) -> Iterator[Row]:
-    with ProcessPoolExecutor(jobs) as pool:
-        for at, row in enumerate(pool.map(partial(measured, seed=seed), cells), 1):
-            print(
-                f"{at}/{len(cells)} {row['function']} {row['rejected']}",
-                file=sys.stderr,
-                flush=True,
-            )
-            yield row

@@ -7,13 +7,7 @@ rows, new rows, or the mixtures of a `KernelCode`. The rows without an answer ar
 
 from __future__ import annotations
 
-import argparse
-import sys
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 import codedmap as cm
 
+from .cells import run_cells
 from .harness import Row
 from .simulators import SIMULATORS, design
 
@@ -135,30 +130,13 @@ def report(table: pd.DataFrame) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the experiment; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments mixtures", description="What a fifth more calls is worth."
+    return run_cells(
+        "mixtures", "What a fifth more calls is worth.", arguments, _cells, measured, report
     )
-    parser.add_argument("--quick", action="store_true", help="two simulators, 60 rows")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, each on one core")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
-    options = parser.parse_args(arguments)
+
+
+def _cells(quick: bool) -> list[Cell]:
+    if quick:
+        return [Cell(name, 60, 0.4) for name in ("ishigami", "piston")]
     names = [name for name, one in SIMULATORS.items() if not one.needs and one.given is None]
-    cells = [Cell(name, rows, loss) for rows in ROWS for loss in LOSSES for name in names]
-    if options.quick:
-        cells = [Cell(name, 60, 0.4) for name in ("ishigami", "piston")]
-    table = pd.DataFrame(_all(cells, options.seed, options.jobs))
-    folder = options.results / "quick" if options.quick else options.results
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "mixtures.csv", index=False, float_format="%.5g")
-    text = report(pd.read_csv(folder / "mixtures.csv"))
-    (folder / "mixtures.md").write_text(text)
-    print(text)
-    return 0
-
-
-def _all(cells: list[Cell], seed: int, jobs: int) -> Iterator[Row]:
-    with ProcessPoolExecutor(jobs) as pool:
-        for at, rows in enumerate(pool.map(partial(measured, seed=seed), cells), 1):
-            print(f"{at}/{len(cells)} {rows[0]['simulator']}", file=sys.stderr, flush=True)
-            yield from rows
+    return [Cell(name, rows, loss) for rows in ROWS for loss in LOSSES for name in names]

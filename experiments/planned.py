@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -197,26 +197,29 @@ def compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterato
     except (Unavailable, data.MissingData):
         return
     fn = _Sleeping(call, X, y, law, int(rng.integers(2**31)))
-    # A quantity that does not vary has no deviation.
-    deviation = np.where(y.std(axis=0) > 0.0, y.std(axis=0), 1.0)
-
-    def off(values: np.ndarray) -> float:
-        return float(np.mean(((values - y) / deviation) ** 2))
-
     run = _virtually if cell["seen"] else _live
-    yield from run(settings, cell, rng, fn, X, y, law, off)
+    yield from run(settings, cell, rng, _Problem(fn, X, y, law))
+
+
+class _Problem(NamedTuple):
+    """A function, its inputs and answers, and the law of how long its rows take."""
+
+    fn: _Sleeping
+    X: np.ndarray
+    y: np.ndarray
+    law: Law
+
+    def off(self, values: np.ndarray) -> float:
+        """Mean square error of all rows, in deviations of the outputs."""
+        # A quantity that does not vary has no deviation.
+        deviation = np.where(self.y.std(axis=0) > 0.0, self.y.std(axis=0), 1.0)
+        return float(np.mean(((values - self.y) / deviation) ** 2))
 
 
 def _virtually(
-    settings: Settings,
-    cell: Cell,
-    rng: np.random.Generator,
-    fn: _Sleeping,
-    X: np.ndarray,
-    y: np.ndarray,
-    law: Law,
-    off: Callable[[np.ndarray], float],
+    settings: Settings, cell: Cell, rng: np.random.Generator, problem: _Problem
 ) -> Iterator[Row]:
+    fn, X, y, law = problem
     rows, workers = len(X), cell["workers"]
     engine = _Saying(law.calls(rng, 1, workers, cell["seen"])[:, 0])
     some = rng.permutation(rows)[: cell["seen"]]
@@ -235,7 +238,9 @@ def _virtually(
                 lost[rng.permutation(rows)[count:]] = True
                 some = lost.any()
                 squares.append(
-                    off(cm.fill(X, np.where(lost[:, None], np.nan, y)).values) if some else 0.0
+                    problem.off(cm.fill(X, np.where(lost[:, None], np.nan, y)).values)
+                    if some
+                    else 0.0
                 )
             happens = {"seconds": way.deadline, "p99": way.deadline, "exact": float(np.mean(counts)) / rows,
                        "error": np.sqrt(np.mean(squares))}  # fmt: skip
@@ -252,20 +257,14 @@ def _virtually(
                     ) as engine:
                         found.append(cm.map(fn.computed, X, code=way.code, engine=engine))
                 happens |= {"exact": float(np.mean([one.exact.mean() for one in found])),
-                            "error": np.sqrt(np.mean([off(one.values) for one in found]))}  # fmt: skip
+                            "error": np.sqrt(np.mean([problem.off(one.values) for one in found]))}  # fmt: skip
         yield _row(plan, way, planning) | happens
 
 
 def _live(
-    settings: Settings,
-    cell: Cell,
-    rng: np.random.Generator,
-    fn: _Sleeping,
-    X: np.ndarray,
-    y: np.ndarray,
-    law: Law,
-    off: Callable[[np.ndarray], float],
+    settings: Settings, cell: Cell, rng: np.random.Generator, problem: _Problem
 ) -> Iterator[Row]:
+    fn, X, _, law = problem
     workers = cell["workers"]
     with ThreadPoolExecutor(workers) as pool:
         engine = cm.engines.FromExecutor(pool, workers)
@@ -284,7 +283,7 @@ def _live(
                 begun = time.perf_counter()
                 result = cm.map(fn, X, engine=engine, code=way.code, deadline=way.deadline)
                 seconds.append(time.perf_counter() - begun)
-                squares.append(off(result.values))
+                squares.append(problem.off(result.values))
                 exact.append(result.exact.mean())
             happens: Row = {"seconds": np.median(seconds), "p99": np.nan, "exact": np.mean(exact),
                             "error": np.sqrt(np.mean(squares))}  # fmt: skip

@@ -72,6 +72,7 @@ class _Piloted(RowsJob):
             self._look(live)
 
     def _look(self, live: LiveJob) -> None:
+        """Plan, if it is time to; a subclass says when."""
         raise NotImplementedError
 
     @property

@@ -180,7 +180,7 @@ class Dask(ClusterEngine):
             ):  # else it has just left
                 check_versions(f"worker {address}", found_versions)
                 members[address] = self._member(address, found[address], late=False)
-        # Threads of the caller, whose output cannot be told from its own.
+        # Threads of the caller, whose output is mixed with its own.
         self.in_process = any(address.startswith("inproc://") for address in members)
         if not members:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")

@@ -31,10 +31,10 @@ from .job import MapJob
 from .job_rows import JobRows, RowStore
 from .live import Budget, LiveJob, Work, patience_of
 from .missing import Estimates, estimate_missing
+from .rejections import Rejections
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
 from .task import Batch, Itemwise
-from .trust import Trust
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _FEWEST = 2  # answers from which others are estimated
@@ -173,7 +173,10 @@ class CodedMap(MapJob):
         def time_left() -> float:
             return math.inf if deadline is None else deadline - self.live.seconds
 
-        return self._result(self._work.done(time_left), outcome)
+        known = self._work.done(time_left)
+        if outcome is Outcome.EXACT and (known.status > Status.EXACT).any():
+            outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
+        return self._result(known, outcome)
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self._work, self.live
@@ -300,7 +303,7 @@ class _CodedWork(Work):
         self._before = [known for known in before if known is not None]
         self._pool = _Pool(self._before)
         self._found: list[Estimates] = []
-        self._trust = Trust()
+        self._rejections = Rejections()
         self._without_stderr = False  # whether rows were estimated without a standard error
 
     def keep(self, answers: Any) -> None:
@@ -468,7 +471,7 @@ class _CodedWork(Work):
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
         if self._estimating:
-            self._trust.add(chunk.encoded, chunk.rows, estimate.exact)
+            self._rejections.add(chunk.encoded, chunk.rows, estimate.exact)
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
         if failures and not self._settings.record and chunk.raised:
@@ -578,22 +581,22 @@ class _CodedWork(Work):
     def done(self, time_left: Callable[[], float] = lambda: math.inf) -> _Known:
         """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
         status, failures = self._status.copy(), dict(self._failures)
-        doubtful = self._trust.doubtful(len(status)) & (status == Status.EXACT)
+        unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
         if self._alone is not None:
             chunk, estimate = self._alone
-            if doubtful.any():
-                estimate = self._without(chunk, estimate, doubtful)
-                status[doubtful] = Status.ESTIMATED
+            if unsupported.any():
+                estimate = self._without(chunk, estimate, unsupported)
+                status[unsupported] = Status.ESTIMATED
             found = self._estimates(chunk, estimate, status, time_left)
-            _set(status, doubtful, found)
+            _mark(status, unsupported, found)
             return _Known.of(estimate, status, failures, self._rejected, found)
         lost = self._lost
-        if doubtful.any():
+        if unsupported.any():
             # Mixtures that they answered are in the pool as well.
-            status[doubtful], self._pool = Status.MISSING, _Pool(self._before)
-            lost = doubtful if self._early else lost | doubtful
+            status[unsupported], self._pool = Status.MISSING, _Pool(self._before)
+            lost = unsupported if self._early else lost | unsupported
         if self._store is not None:
-            self._status[doubtful] = Status.MISSING
+            self._status[unsupported] = Status.MISSING
             for part in self._of_all(lost, status, time_left):
                 self._store.put_estimates(part.rows, part.values, part.row_stderr)
             values, stderr = self._store.finish()
@@ -601,18 +604,18 @@ class _CodedWork(Work):
         values = self._values.values(status >= Status.FAILED)
         stderr = None if self._stderr is None or self._without_stderr else self._stderr.copy()
         if stderr is not None:
-            stderr[doubtful] = np.inf
+            stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
         found = [*self._found, *self._of_all(lost, status, time_left)]
-        _set(status, doubtful, found)
+        _mark(status, unsupported, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
 
-    def _without(self, chunk: _Chunk, estimate: Estimate, doubtful: np.ndarray) -> Estimate:
-        """The estimate of a chunk without rows that rest on workers that are not believed."""
-        chunk.encoded.distrusted, chunk.found = self._trust.distrusted, (-1, [])
-        stderr = None if estimate.stderr is None else np.where(doubtful, np.inf, estimate.stderr)
-        values = blanked(estimate.values, doubtful)
-        return Estimate(values, estimate.exact & ~doubtful, stderr, estimate.rejected)
+    def _without(self, chunk: _Chunk, estimate: Estimate, unsupported: np.ndarray) -> Estimate:
+        """The estimate of a chunk without rows that only rejected workers have answered."""
+        chunk.encoded.excluded, chunk.found = self._rejections.workers, (-1, [])
+        stderr = None if estimate.stderr is None else np.where(unsupported, np.inf, estimate.stderr)
+        values = blanked(estimate.values, unsupported)
+        return Estimate(values, estimate.exact & ~unsupported, stderr, estimate.rejected)
 
     def _unanswered(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> np.ndarray:
         """Rows (m,) bool of a chunk that are estimated because they have no answer of their own."""
@@ -757,11 +760,11 @@ class _Chunk:
         return rows.start + place if isinstance(rows, slice) else int(rows[place])
 
 
-def _set(status: np.ndarray, doubtful: np.ndarray, found: Sequence[Estimates]) -> None:
-    """Rows that are doubted are ESTIMATED where there is an estimate, MISSING elsewhere."""
-    status[doubtful] = Status.MISSING
+def _mark(status: np.ndarray, unsupported: np.ndarray, found: Sequence[Estimates]) -> None:
+    """Unsupported rows are ESTIMATED where there is an estimate, MISSING elsewhere."""
+    status[unsupported] = Status.MISSING
     for part in found:
-        status[part.rows[doubtful[part.rows]]] = Status.ESTIMATED
+        status[part.rows[unsupported[part.rows]]] = Status.ESTIMATED
 
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:

@@ -87,7 +87,7 @@ class EncodedRows:
         self._lied: set[tuple[int, int]] = set()
         self._raised: dict[tuple[int, int], frozenset[int]] = {}
         self._unfilled: set[int] = set()
-        self.distrusted: Set[Hashable] = frozenset()
+        self.excluded: Set[Hashable] = frozenset()
         """Workers whose answers count as none in `mixtures` and `answered`, because of others of theirs."""
         self.unanswered: set[int] = set()
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
@@ -261,8 +261,8 @@ class EncodedRows:
         return rows
 
     def _counts(self, slot: int, n: int) -> bool:
-        """Whether an answer is neither rejected nor that of a distrusted worker."""
-        return (slot, n) not in self._lied and self._heard.worker(slot, n) not in self.distrusted
+        """Whether an answer is neither rejected nor that of a worker that is excluded."""
+        return (slot, n) not in self._lied and self._heard.worker(slot, n) not in self.excluded
 
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""

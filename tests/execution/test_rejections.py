@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Scripted, corrupt
+from codedmap.testing import Scripted, corrupt, late, never
 
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3))
 X = np.random.default_rng(1).standard_normal((240, 4))
@@ -56,6 +56,19 @@ def test_a_worker_of_several_slots_is_believed_in_none_if_it_is_rejected_in_one(
     own = sum(call.worker == 3 and call.slot < CODE.tasks for call in result.calls)
     assert own >= 1
     assert np.count_nonzero(~result.exact) == 24 * own
+
+
+@pytest.mark.filterwarnings("ignore:the code has 30 workers and the engine 8")
+def test_the_outcome_is_not_that_every_row_was_exact():
+    # The input that worker 6 holds is sent again, so that all have an answer; a mixture of worker 7 never has one.
+    script = {3: corrupt(From(2)), 6: [never()], 7: [late(0), never()]}
+    with Scripted(8, script) as engine:
+        result = cm.map(
+            smooth, X, code=CODE, engine=engine, stop=cm.Everyone(), hedge=cm.Hedge(after=0.1)
+        )
+    assert result.rejected == (3,)
+    assert np.count_nonzero(result.status == cm.Status.ESTIMATED) == 24
+    assert result.outcome is cm.Outcome.NONE_RUNNING
 
 
 def test_one_wrong_answer_among_many_costs_no_other_row():

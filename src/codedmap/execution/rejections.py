@@ -1,4 +1,4 @@
-"""Which workers of a job are not believed, and which rows rest on them."""
+"""Workers of a job whose answers are all rejected, and the rows that only they have answered."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from .encoded import EncodedRows
 
 _FREQUENT = 0.1
-"""Share of a worker's answers that are rejected, beyond which none of them is believed."""
+"""Share of a worker's answers that are rejected, beyond which all of them are."""
 
 
-class Trust:
+class Rejections:
     """Counts the answers of each worker that were rejected, over all chunks of a job."""
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class Trust:
         self._by[rows] = np.array([*numbers, -1], np.int32)[by]
 
     @property
-    def distrusted(self) -> frozenset[Hashable]:
-        """Workers of whose answers more than a tenth are rejected."""
+    def workers(self) -> frozenset[Hashable]:
+        """Those of whose answers more than a tenth are rejected."""
         return frozenset(
             worker
             for worker, number in self._numbers.items()
             if self._rejected[number] > _FREQUENT * self._answers[number]
         )
 
-    def doubtful(self, rows: int) -> np.ndarray:
-        """Rows (m,) bool that have the answer of a distrusted worker, and no other."""
-        numbers = [self._numbers[worker] for worker in self.distrusted]
+    def unsupported(self, rows: int) -> np.ndarray:
+        """Rows (m,) bool that have the answer of such a worker, and no other."""
+        numbers = [self._numbers[worker] for worker in self.workers]
         found = np.zeros(rows, dtype=bool)
         if numbers:
             found[: len(self._by)] = np.isin(self._by[:rows], numbers)
