@@ -25,7 +25,7 @@ class Row:
     identity: float
     """With all answers at N >= 3K the identity returns the inputs within this share of their range."""
     constant: float = 1e-12
-    """A constant function's value survives within this."""
+    """A constant function's value survives within this, the rounding that a decoder amplifies."""
     copies: bool = False
     """Takes any dtype."""
     states: bool = False
