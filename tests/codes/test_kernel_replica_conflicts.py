@@ -88,3 +88,22 @@ def test_correct_workers_are_kept_where_the_function_jumps(groups, most):
         }
         dropped.append(len(encoding.decode(answers).rejected))
     assert np.mean(dropped) < most
+
+
+@pytest.mark.parametrize(
+    ("tasks", "workers", "stragglers", "seed"), [(20, 25, 5, 1), (8, 24, 4, 3)]
+)
+def test_correct_workers_are_kept_where_the_function_is_smoother_in_the_middle(
+    tasks, workers, stragglers, seed
+):
+    # In the middle answers predict each other to a few roundings, and at the ends not nearly as well.
+    rng = np.random.default_rng([seed, tasks])
+    inputs = np.sort(rng.normal(size=13 * tasks)).reshape(13, tasks, 1).swapaxes(0, 1)
+    encoding = cm.KernelCode(tasks, workers, stragglers).encode(inputs)
+    lost = rng.choice(workers, size=stragglers, replace=False)
+    answers = {
+        n: np.concatenate([np.sin(2 * x), np.exp(-(x**2) / 2)], axis=1)
+        for n, x in enumerate(encoding.payloads)
+        if n not in lost
+    }
+    assert not encoding.decode(answers).rejected

@@ -124,7 +124,9 @@ def judged(
         off = usable.copy()
         off.ravel()[order] = ~kept
         alone = _alone(homes, usable, off)
-        wrong |= far_off(np.where(wrong | alone, np.nan, sizes), _SINGLE, _FURTHER) | outvoted
+        single = far_off(np.where(wrong | alone, np.nan, sizes), _SINGLE, _FURTHER)
+        # Not all that are far off have been set aside.
+        wrong |= (single & ~_alone(homes, usable, off | single)) | outvoted
     return Judgement(wrong, sizes)
 
 
