@@ -85,15 +85,14 @@ def measure_placement(sets: int = SETS) -> Iterator[Lost]:
     """One result per code, number of varying inputs and placement."""
     found: dict[tuple[str, int, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     with site(HOSTS, EACH) as made, cm.engines.Dask(made.client) as engine:
-        for away in made.hosts:
+        # A worker that is cut off for 30 s ends itself: a host is cut off for a few waves at a time.
+        for away, number in product(made.hosts, range(sets)):
             hosts = _wait_for_all(engine)
             adjacent = sorted(hosts, key=lambda worker: hosts[worker])
             turns = (adjacent[k::EACH] for k in range(EACH))
             placements = {"spread": [*chain.from_iterable(turns)], "adjacent": adjacent}
             with away.losing(1):
-                for number, varying, name, placement in product(
-                    range(sets), VARYING, CODES, placements
-                ):
+                for varying, name, placement in product(VARYING, CODES, placements):
                     inputs = rows(ROWS, seed=number)
                     inputs[:, varying:] = 0.0
                     wave = _wave(CODES[name], Reordered(engine, placements[placement]), inputs)
