@@ -461,6 +461,11 @@ def test_no_task_is_left_of_a_worker_that_was_ended_with_the_engine(client):
     assert eventually(lambda: not [key for key in client.futures if run in str(key)])
 
 
+def test_a_worker_that_the_scheduler_has_just_lost_is_ended_already(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        client.sync(engine._end, "tcp://127.0.0.1:1")
+
+
 def test_a_worker_whose_versions_differ_is_not_used_when_it_joins(client, tmp_path, monkeypatch):
     with Dask(client) as engine:
         monkeypatch.setattr(cm, "__version__", "9.9")

@@ -270,7 +270,8 @@ class Dask(ClusterEngine):
     async def _run_on(
         self, fn: Callable[..., None], addresses: list[str], *arguments: Any, nanny: bool = False
     ) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        # KeyError: the scheduler has just lost the worker whose nanny is looked for.
+        with contextlib.suppress(KeyError, OSError, TimeoutError):
             running = self._client.run(
                 fn, *arguments, workers=addresses, nanny=nanny, on_error="ignore", asynchronous=True
             )
