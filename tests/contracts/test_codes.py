@@ -221,7 +221,9 @@ def test_trailing_axes_are_independent_and_groups_do_not_mix(row, size, seed):
         np.testing.assert_allclose(permuted, whole[:, groups][:, :, outputs], atol=1e-9)
         return
     alone = encoding.decode(answers(values[:, :, 1:2], slots)).values
-    np.testing.assert_allclose(alone, whole[:, :, 1:2], atol=row.constant * (1 + np.abs(whole).max()))
+    np.testing.assert_allclose(
+        alone, whole[:, :, 1:2], atol=row.constant * (1 + np.abs(whole).max())
+    )
     again = code.encode(inputs[:, 1:2])
     np.testing.assert_allclose(again.payloads, encoding.payloads[:, 1:2], atol=1e-12)
     one = again.decode(answers(values[:, 1:2], slots)).values
