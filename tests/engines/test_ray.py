@@ -234,6 +234,9 @@ def test_neighbours_are_on_different_nodes_and_a_lost_node_costs_the_calls_of_it
         + """
         from ray.cluster_utils import Cluster
 
+        # Ray writes the address of a cluster to a folder that it does not make.
+        os.environ["RAY_TMPDIR"] = temporary.name
+        os.mkdir(os.path.join(temporary.name, "ray"))
         each = dict(num_cpus=2, object_store_memory=100 << 20)
         cluster = Cluster(
             initialize_head=True,
