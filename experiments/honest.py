@@ -1,7 +1,8 @@
 """``python -m experiments honest``: how many workers are rejected by `KernelCode` where all answers are correct?
 
-Jobs of simulators and networks, from a single group of tasks to forty. All workers answer, and each of them counts once a
-job: rejected if any of its answers is. The inputs of a job are drawn anew from the first rows of a design.
+Jobs of simulators and networks, from a single group of tasks to forty; and of functions of a hundred inputs, which nothing
+predicts well, with up to three hundred groups. All workers answer, and each of them counts once a job: rejected if any of
+its answers is. The inputs of a job are drawn anew from the first rows of a design.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ SIZES = ((24, 20, 1), (60, 20, 1), (30, 10, 1), (24, 20, 3), (30, 10, 5), (12, 8
 """Workers, tasks, and groups."""
 ROWS = 1_000
 """Of a design, from which the inputs of jobs are drawn."""
+WIDE: dict[str, functions.Call] = {
+    "two of a hundred": lambda rows: rows[:, :2],
+    "sum of sizes": lambda rows: np.abs(rows).sum(axis=1, keepdims=True),
+    "extremes": lambda rows: np.stack([rows.max(axis=1), rows.min(axis=1)], axis=1),
+    "exponential": lambda rows: np.exp(rows[:, :50].sum(axis=1, keepdims=True) / 5.0),
+}
+"""Functions of a hundred inputs with heavy tails."""
+WIDE_SIZES = ((12, 10, 300), (24, 20, 150), (40, 20, 150))
 
 
 class Cell(NamedTuple):
@@ -38,13 +47,14 @@ class Cell(NamedTuple):
     tasks: int
     groups: int
     jobs: int
+    spread: float = 0.2
 
 
 def measured(cell: Cell, seed: int) -> list[Row]:
     """How many workers are rejected, as one row."""
-    rng = np.random.default_rng([seed, *cell[1:], *cell.function.encode()])
+    rng = np.random.default_rng([seed, *cell[1:5], *cell.function.encode()])
     call, inputs = _problem(cell.function)
-    code = cm.KernelCode(cell.tasks, cell.workers, 0)
+    code = cm.KernelCode(cell.tasks, cell.workers, 0, spread=cell.spread)
     rejected = 0
     for _ in range(cell.jobs):
         rows = inputs[rng.choice(len(inputs), cell.tasks * cell.groups, replace=False)]
@@ -59,6 +69,8 @@ def measured(cell: Cell, seed: int) -> list[Row]:
 
 def _problem(name: str) -> tuple[functions.Call, np.ndarray]:
     """A function, and inputs on a common scale."""
+    if name in WIDE:
+        return WIDE[name], np.random.default_rng(0).standard_t(3, (6 * ROWS, 100))
     if name in NETWORKS:
         call, inputs, _ = functions.load(name, False)
         return call, inputs
@@ -117,4 +129,9 @@ def _cells(quick: bool) -> list[Cell]:
         Cell(name, workers, tasks, groups, max(6, 240 // workers // groups))
         for name in (*NETWORKS, *names)
         for workers, tasks, groups in SIZES
+    ] + [
+        Cell(name, *size, 3, spread)
+        for name in WIDE
+        for size in WIDE_SIZES
+        for spread in (0.2, 1.0)
     ]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codedmap.detection.residuals import far_off, residuals, set_aside, wrong_workers
+from codedmap.detection.residuals import (
+    far_off,
+    residuals,
+    set_aside,
+    wrong_workers,
+)
 
 
 def precision(points: np.ndarray) -> np.ndarray:
@@ -56,7 +61,7 @@ def test_correct_workers_are_kept_whatever_the_tails_of_their_residuals(draw):
         rng = np.random.default_rng(seed)
         size = {"size": (24, 10)}
         sizes = rng.lognormal(sigma=2.0, **size) if draw == "lognormal" else np.abs(getattr(rng, draw)(**size))  # fmt: skip
-        found += wrong_workers(sizes, 1e-4).sum()
+        found += wrong_workers(sizes, 1e-4, np.zeros(len(sizes))).sum()
     assert found == 0
 
 
@@ -67,7 +72,34 @@ def test_workers_that_are_off_in_most_groups_are_found(draw):
         sizes = np.abs(getattr(rng, draw)((30, 10)))
         byzantine = rng.permutation(30)[:6]
         sizes[byzantine] += 200.0
-        assert np.flatnonzero(wrong_workers(sizes, 1e-4)).tolist() == sorted(byzantine.tolist())
+        assert np.flatnonzero(wrong_workers(sizes, 1e-4, np.zeros(len(sizes)))).tolist() == sorted(
+            byzantine.tolist()
+        )
+
+
+@pytest.mark.parametrize("groups", [10, 100, 3000])
+def test_correct_workers_need_not_be_off_equally_often(groups):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sizes = np.abs(rng.standard_normal((24, groups))) * np.exp(
+            0.3 * rng.standard_normal((24, 1))
+        )
+        assert not wrong_workers(sizes, 1e-4, np.zeros(24)).any()
+
+
+def test_workers_are_judged_by_those_of_their_kind():
+    rng = np.random.default_rng(0)
+    sizes = np.abs(rng.standard_normal((24, 100)))
+    kinds = np.arange(24) >= 20
+    sizes[kinds] *= 20.0  # correct answers to mixtures, which the others do not predict
+    assert not wrong_workers(sizes, 1e-4, kinds).any()
+    assert np.flatnonzero(wrong_workers(sizes, 1e-4, np.zeros(24))).tolist() == [20, 21, 22, 23]
+    sizes[[3, 21]] *= 50.0
+    assert np.flatnonzero(wrong_workers(sizes, 1e-4, kinds)).tolist() == [3, 21]
+    # Two others say nothing of what is usual.
+    assert not wrong_workers(
+        np.delete(sizes, [3, 20], axis=0), 1e-4, np.delete(kinds, [3, 20])
+    ).any()
 
 
 def test_answers_that_are_not_judged_count_for_nothing():
@@ -75,7 +107,7 @@ def test_answers_that_are_not_judged_count_for_nothing():
     sizes[3, :8] = np.nan
     sizes[3, 8:] = 1e6  # in two groups, which are too few for a worker
     sizes[5] = np.nan
-    assert not wrong_workers(sizes, 1e-4).any()
+    assert not wrong_workers(sizes, 1e-4, np.zeros(len(sizes))).any()
 
 
 def test_a_single_answer_is_far_off_only_if_the_tail_of_the_others_is_light():

@@ -110,8 +110,7 @@ class KernelCode:
         if mixes:
             orders = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1))
         cells = cells_along(orders, self.workers, self.spread if mixes else 0.0)
-        payloads = inputs if self.workers == tasks else cells.payloads(inputs)
-        return KernelEncoding(payloads, cells, tasks, known, self.confirm)
+        return KernelEncoding(inputs, cells, known, self.confirm)
 
     def fitted(self, result: Any, inputs: Any) -> KernelCode:
         """A code that estimates from the exact rows of a result as well.

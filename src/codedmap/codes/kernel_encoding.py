@@ -36,11 +36,27 @@ _LIKELIER = 4.0
 class KernelEncoding:
     """Inputs encoded by a `KernelCode`."""
 
-    payloads: np.ndarray
+    inputs: np.ndarray
     cells: Cells
-    tasks: int
     known: Known | None
     confirm: int
+
+    @property
+    def payloads(self) -> np.ndarray:
+        """The payloads (N, B, *x); made anew each time."""
+        return np.stack([self.payload(slot) for slot in range(len(self.raw))])
+
+    def payload(self, slot: int) -> np.ndarray:
+        """The payload of one slot, (B, *x)."""
+        return self.cells.payload(self.inputs, slot)
+
+    def points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Payloads of slots (n,) in groups (n,) as real columns (n, d) in their dtype; one constant if they are no numbers."""
+        if self.inputs.dtype.kind not in "biufc":
+            return np.zeros((len(slots), 1))
+        rows = self.cells.at(self.inputs, slots, groups)
+        rows = rows.reshape(len(slots), self.inputs[0, 0].size)
+        return rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
 
     @property
     def raw(self) -> tuple[int | None, ...]:
@@ -60,7 +76,7 @@ class KernelEncoding:
         return self._decoded(answers, estimating=False)
 
     def _decoded(self, answers: Mapping[int, Any], *, estimating: bool) -> Estimate:
-        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not slots:
             raise NotEnoughAnswers(
                 f"none of {len(self.raw)} workers gave a usable answer, and KernelCode needs one at "
@@ -84,17 +100,18 @@ class KernelEncoding:
     @property
     def _copies(self) -> CopyEncoding:
         raw = tuple(-1 if task is None else task for task in self.raw)
-        return CopyEncoding(self.payloads, raw, self.tasks, None, self.confirm)
+        return CopyEncoding(self.inputs, raw, None, self.confirm)
 
     def _passed(self, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         """Whether all tasks have an answer, where answers are not floating point."""
         if not self.copying:
             check_interpolable(dtype, MIXING, COPYING)
-        lost = self.tasks - len({self.raw[slot] for slot in slots})
+        tasks = len(self.inputs)
+        lost = tasks - len({self.raw[slot] for slot in slots})
         if lost and dtype.kind not in "biu":
             raise NotEnoughAnswers(
                 f"answers of dtype {dtype} have no mean, so nothing can stand in for {lost} of "
-                f"{self.tasks} tasks",
+                f"{tasks} tasks",
                 WAIT,
                 "use more workers",
             )
@@ -116,7 +133,6 @@ class _Decoding:
         self._misshapen, self._estimating = misshapen, estimating
         self._flat = _columns(stacked)
         self._finite = np.isfinite(self._flat).all(axis=2)
-        self._points = _real_columns(encoding.payloads)
         self._holders: dict[int, list[int]] = {}
         """Rows of answers to the own input of each task."""
         for row, slot in enumerate(slots):
@@ -180,7 +196,7 @@ class _Decoding:
         if not mixed.any() or self._finite[~mixed].all():
             return broken
         homes = self._encoding.cells.home[self._slots[mixed]]
-        contradicting = np.zeros((self._encoding.tasks, homes.shape[1]), dtype=bool)
+        contradicting = np.zeros((len(self._encoding.inputs), homes.shape[1]), dtype=bool)
         row, group = np.nonzero(self._finite[mixed])
         contradicting[homes[row, group], group] = True
         for task, rows in self._holders.items():
@@ -203,17 +219,18 @@ class _Decoding:
         return single, contested
 
     def _judgement(self, judged_ones: np.ndarray, contested: np.ndarray) -> Judgement:
-        if self._stacked.dtype.kind not in "fc" or not self._points.shape[2]:
+        if self._stacked.dtype.kind not in "fc" or not self._encoding.inputs[0, 0].size:
             return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
         cells, slots = self._encoding.cells, self._slots
         return judged(
-            self._points,
+            self._encoding.points,
             slots,
             self._flat,
             judged_ones,
             contested,
             homes=cells.home[slots],
             ranks=cells.place[slots],
+            kinds=self._mixed,
             rounding=float(np.finfo(self._stacked.dtype).eps),
         )
 
@@ -265,7 +282,7 @@ class _Decoding:
     def _estimated(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """Estimates of the tasks (K, B) that need one, from the answers (F, B) that are kept."""
         row, group = np.nonzero(kept)
-        points, answers = self._at(self._slots[row], group), self._flat[kept]
+        points, answers = self._encoding.points(self._slots[row], group), self._flat[kept]
         if self._encoding.known is not None:
             points, answers = self._encoding.known.joined(points, answers)
         if not len(points):
@@ -277,17 +294,11 @@ class _Decoding:
             values[:] = answers[0]
             return _Found(values, stderr, np.inf)
         task, group = np.nonzero(needed)
-        wanted = (
-            self._at(task, group) if len(task) else self._at(np.zeros(1, int), np.zeros(1, int))
-        )
-        found = estimates(points, answers, wanted, thorough=False)
+        some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
+        found = estimates(points, answers, self._encoding.points(*some), thorough=False)
         values[task, group] = found.values[: len(task)]
         stderr[task, group] = _mean_square(found.stderr)[: len(task)]
         return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
-
-    def _at(self, slot: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Some payloads as points (n, d)."""
-        return np.asarray(self._points[slot, group], np.float64)
 
     def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""
@@ -317,14 +328,6 @@ def _mean_square(errors: np.ndarray) -> np.ndarray:
     """Root mean square over the last axis, none of whose squares overflows."""
     unit = np.maximum(errors.max(axis=-1, keepdims=True), np.finfo(float).tiny)
     return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
-
-
-def _real_columns(payloads: np.ndarray) -> np.ndarray:
-    """Payloads (N, B, *x) as real columns, (N, B, d), of which none is a copy; one constant if they are no numbers."""
-    if payloads.dtype.kind not in "biufc":
-        return np.zeros((*payloads.shape[:2], 1))
-    rows = np.ascontiguousarray(payloads).reshape(*payloads.shape[:2], -1)
-    return rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
 
 
 def _columns(array: np.ndarray) -> np.ndarray:

@@ -70,8 +70,7 @@ class Replication:
         """Encode B groups of K tasks, (K, B, *x), by copying."""
         check_tasks(inputs, self.tasks, self.workers)
         raw = tuple(slot % self.tasks for slot in range(self.workers))
-        payloads = inputs if self.workers == self.tasks else inputs[list(raw)]
-        return CopyEncoding(payloads, raw, self.tasks, self.fill, self.confirm)
+        return CopyEncoding(inputs, raw, self.fill, self.confirm)
 
 
 @dataclass(frozen=True)
@@ -116,13 +115,26 @@ class Uncoded:
 class CopyEncoding:
     """Inputs copied to workers."""
 
-    payloads: np.ndarray
+    inputs: np.ndarray
     raw: tuple[int, ...]
-    tasks: int
     fill: Fill
     confirm: int
     decodes_any_groups: ClassVar[bool] = True
     """As in `LinearEncoding`."""
+
+    @property
+    def tasks(self) -> int:
+        """K."""
+        return len(self.inputs)
+
+    @property
+    def payloads(self) -> np.ndarray:
+        """The payloads (N, B, *x); a copy, unless they are the inputs."""
+        return self.inputs if len(self.raw) == self.tasks else self.inputs[list(self.raw)]
+
+    def payload(self, slot: int) -> np.ndarray:
+        """The payload of one slot, (B, *x): an input."""
+        return np.asarray(self.inputs[self.raw[slot]])
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether every task has an answer; with a fill, whether any has."""
@@ -132,7 +144,7 @@ class CopyEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """The answers themselves, compared where a task has several; see `Replication`."""
-        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not self.decodable(frozenset(slots)):
             raise self._not_enough(slots, rejected)
         estimate = self.majority(slots, stacked, rejected)
@@ -147,7 +159,7 @@ class CopyEncoding:
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """Tasks that have an answer; others are NaN, with an infinite standard error."""
-        slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
+        slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         estimate = self.majority(slots, stacked, rejected)
         values = estimate.values
         lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})

@@ -33,23 +33,29 @@ class Cells:
             None if m else int(home) for m, home in zip(mixed, self.home[:, 0], strict=True)
         )
 
-    def payloads(self, inputs: np.ndarray) -> np.ndarray:
-        """The payloads (N, B, *x) of inputs (K, B, *x), in their dtype."""
-        workers, groups = self.home.shape
-        out = np.empty((workers, *inputs.shape[1:]), inputs.dtype)
-        every = np.arange(groups)
-        shape = (groups, *(1,) * (inputs.ndim - 2))
-        for n, task in enumerate(self.raw):
-            if task is not None:
-                out[n] = inputs[task]
-                continue
+    def payload(self, inputs: np.ndarray, slot: int) -> np.ndarray:
+        """The payload (B, *x) of a slot for inputs (K, B, *x), in their dtype; a view where it is an input."""
+        task = self.raw[slot]
+        if task is not None:
+            return np.asarray(inputs[task])
+        groups = np.arange(inputs.shape[1])
+        return self.at(inputs, np.full(len(groups), slot), groups)
+
+    def at(self, inputs: np.ndarray, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """The payloads (n, *x) of some slots (n,) in some groups (n,)."""
+        rows = inputs[self.home[slots, groups], groups]
+        weight = self.weight[slots, groups]
+        mixed = np.flatnonzero(weight)
+        if len(mixed):
+            slots, groups = slots[mixed], groups[mixed]
+            weight = weight[mixed].astype(inputs.real.dtype)
             # In this form a mixture of two equal inputs is that input to the last bit, and none
             # leaves the range of the two.
-            weight = self.weight[n].astype(inputs.real.dtype).reshape(shape)
-            home = inputs[self.home[n], every]
-            home += weight * (inputs[self.neighbour[n], every] - home)
-            out[n] = home
-        return out
+            off = inputs[self.neighbour[slots, groups], groups]
+            off -= rows[mixed]
+            off *= weight.reshape(-1, *(1,) * (rows.ndim - 1))
+            rows[mixed] += off
+        return np.asarray(rows)
 
 
 def cells_along(orders: np.ndarray, workers: int, spread: float) -> Cells:

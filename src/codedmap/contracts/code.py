@@ -83,6 +83,15 @@ class Salvageable(Protocol):
 
 
 @runtime_checkable
+class OnDemand(Protocol):
+    """An encoding that makes a payload when it is sent, so that not all of them are in memory."""
+
+    def payload(self, slot: int) -> np.ndarray:
+        """The payload of one slot, (B, *x)."""
+        ...
+
+
+@runtime_checkable
 class Judging(Protocol):
     """An encoding that can judge answers without estimating from them."""
 

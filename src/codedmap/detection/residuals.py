@@ -15,15 +15,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import bdtrc, fdtrc
+from scipy.special import bdtrc, fdtrc, stdtrit
 
 OFF = 4.0
 """Times the median size from which an answer is set aside."""
 _MOST = 3  # one in so many answers may be set aside
 _WORKERS = 4  # one in so many workers, and of the single answers, may be rejected
 _GROUPS = 3  # a worker is judged by so many groups, or more
-_SHARES = (0.3, 0.1, 0.03, 0.01)  # of the others' answers that are further off
+_SHARE, _WIDER, _LARGEST = 0.01, 3.0, 0.34  # of the others' answers that are further off
 _FEWEST = 3.0  # answers of the others in such a share
+_TWICE, _SURE = 2.0, 0.999  # as far off may correct workers be, or more with this confidence
 _SUSPECT = 1e-2  # chance from which a worker does not say what is usual
 _TAIL = 10  # one in so many answers is in the tail
 _IN_TAIL = 10  # or so many, where answers are few
@@ -79,11 +80,11 @@ def relative_sizes(found: np.ndarray, kept: np.ndarray, least: float = 1e-12) ->
     return np.asarray(np.sqrt(((found / np.maximum(units, least)) ** 2).mean(axis=1)))
 
 
-def wrong_workers(sizes: np.ndarray, chance: float) -> np.ndarray:
+def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.ndarray:
     """Workers (F,) bool that are off in more of their groups than chance allows.
 
-    How far off correct answers are is taken from the other workers, without those that are off the most. Nothing is
-    assumed of how it is distributed.
+    How far off correct answers are is taken from the other workers of the same kind, without those that are off the
+    most. Nothing is assumed of how it is distributed, and correct workers may differ in it.
 
     Parameters
     ----------
@@ -91,36 +92,59 @@ def wrong_workers(sizes: np.ndarray, chance: float) -> np.ndarray:
         Of the residuals; NaN where there is no answer.
     chance : float
         Of finding one where all answers are correct.
+    kinds : ndarray, shape (F,)
+        Workers of one kind are sent the like. Correct answers to mixtures may all be further off than those to inputs.
     """
-    judged = np.flatnonzero((~np.isnan(sizes)).sum(axis=1) >= _GROUPS)
     found = np.zeros(len(sizes), dtype=bool)
-    if len(judged) < _WORKERS:
-        return found
-    order = judged[np.argsort(-np.nanmean(np.log(np.maximum(sizes[judged], 1e-12)), axis=1))]
-    most = len(judged) // _WORKERS
-    suspects = order[: _leading(order[:most], order[most:], sizes, _SUSPECT)]
-    # The others of those that are off the most belong to what is usual.
-    found[suspects[: _leading(suspects, np.setdiff1d(order, suspects), sizes, chance)]] = True
+    many = (~np.isnan(sizes)).sum(axis=1) >= _GROUPS
+    for kind in np.unique(kinds):
+        judged = np.flatnonzero(many & (kinds == kind))
+        if len(judged) >= _WORKERS:
+            found[judged] = _wrong_of_a_kind(sizes[judged], chance)
     return found
 
 
-def _leading(workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, chance: float) -> int:
+def _wrong_of_a_kind(sizes: np.ndarray, chance: float) -> np.ndarray:
+    # Small sizes differ widely, and say little of large ones.
+    logs = np.log(np.maximum(sizes, max(0.1 * float(np.nanmedian(sizes)), 1e-300)))
+    order = np.argsort(-np.nanmean(logs, axis=1))
+    most = len(order) // _WORKERS
+    suspects = order[: _leading(order[:most], order[most:], sizes, logs, _SUSPECT)]
+    # The others of those that are off the most belong to what is usual.
+    others = np.setdiff1d(order, suspects)
+    found = np.zeros(len(sizes), dtype=bool)
+    found[suspects[: _leading(suspects, others, sizes, logs, chance)]] = True
+    return found
+
+
+def _leading(
+    workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, logs: np.ndarray, chance: float
+) -> int:
     """How many of some workers, the worst first, are off in more groups than others let expect."""
     usual = sizes[others]
     usual = usual[~np.isnan(usual)]
-    shares = [share for share in _SHARES if share * len(usual) >= _FEWEST]
-    if not shares:
-        return 0
+    least = max(_SHARE, _FEWEST / len(usual))
+    shares = [share for share in (least, _WIDER * least) if share <= _LARGEST]
+    limits = [np.quantile(usual, 1.0 - share) * _unlike(logs[others]) for share in shares]
     for count, worker in enumerate(workers):
         own = sizes[worker][~np.isnan(sizes[worker])]
-        beyond = [int((own > np.quantile(usual, 1.0 - share)).sum()) for share in shares]
+        beyond = [int((own > limit).sum()) for limit in limits]
         by_chance = [
-            float(bdtrc(k - 1, len(own), share)) if k else 1.0
+            float(bdtrc(k - 1, len(own), share))
             for k, share in zip(beyond, shares, strict=True)
+            if k
         ]
-        if min(by_chance) * len(shares) * (len(workers) + len(others)) >= chance:
+        if min(by_chance, default=1.0) * len(shares) * (len(workers) + len(others)) >= chance:
             return count
     return len(workers)
+
+
+def _unlike(logs: np.ndarray) -> float:
+    """How many times further off than others a correct worker may be, by how much others (F, B) differ from each other."""
+    within = float((np.nanvar(logs, axis=1, ddof=1) / (~np.isnan(logs)).sum(axis=1)).mean())
+    by_chance = within * (1.0 + math.sqrt(2.0 / (len(logs) - 1)))  # and a deviation of that
+    variance = max(float(np.nanmean(logs, axis=1).var(ddof=1)) - by_chance, 0.0)
+    return max(_TWICE, math.exp(float(stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance)))
 
 
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:

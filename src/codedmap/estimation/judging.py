@@ -8,6 +8,7 @@ not depend on how well the process fits: see `detection.residuals`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
@@ -35,7 +36,7 @@ _STEPS = 20  # of the search for it
 _ROUNDS = 3  # in which it is chosen
 _FEWEST = 6  # answers that can be judged
 _EACH = 5  # answers for each dimension from which it has a length scale of its own
-_CHANCE, _SINGLE = 1e-4, 3e-4  # of rejecting a correct worker, and a correct answer
+_CHANCE, _SINGLE = 1e-3, 3e-4  # of rejecting a correct worker, and a correct answer
 _HINT = 0.1  # of either, from which to look closer
 _FURTHER = 15.0  # times further off than all others single answers are that are rejected
 _GROUPS = 3  # by which a worker is judged
@@ -45,6 +46,9 @@ _CUT = 4.0  # deviations beyond which answers tell nothing of the process at fir
 _LARGE = 1e4  # deviations beyond which the squares of an answer lose the digits of others
 _LEVELS = 8  # values that an output has for which answers can be expected
 _MOSTLY = 0.8  # share of answers with one value from which another one is an event
+
+
+PointsOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +62,7 @@ class Judgement:
 
 
 def judged(
-    payloads: np.ndarray,
+    points_of: PointsOf,
     slots: np.ndarray,
     answers: np.ndarray,
     usable: np.ndarray,
@@ -66,14 +70,15 @@ def judged(
     *,
     homes: np.ndarray,
     ranks: np.ndarray,
+    kinds: np.ndarray,
     rounding: float,
 ) -> Judgement:
     """Judge answers by each other.
 
     Parameters
     ----------
-    payloads : ndarray, shape (N, B, d)
-        Real numbers.
+    points_of : callable
+        Payloads of slots (n,) in groups (n,) as real numbers (n, d) of any dtype.
     slots : ndarray, shape (F,) int
         Those that have answered.
     answers : ndarray, shape (F, B, q)
@@ -84,12 +89,14 @@ def judged(
         In whose cell a payload is.
     ranks : ndarray, shape (F, B)
         Orders the payloads of a group so that those near to each other are alike.
+    kinds : ndarray, shape (F,)
+        As for `wrong_workers`.
     rounding : float
         Of the answers, as a share of them.
     """
     sizes = np.full(usable.shape, np.nan)
     count, groups = usable.shape
-    usable, outvoted = _compared(payloads, slots, answers, usable, contested)
+    usable, outvoted = _compared(points_of, slots, answers, usable, contested)
     none = Judgement(outvoted, sizes)
     order = np.lexsort((ranks.ravel(), np.tile(np.arange(groups), count)))
     order = order[usable.ravel()[order]]
@@ -100,8 +107,7 @@ def judged(
     flat = flat[:, _varied(flat)]
     if not flat.shape[1]:
         return none
-    places = (slots[:, None] * groups + np.arange(groups)).ravel()[order]
-    points = _Points(payloads.reshape(-1, payloads.shape[2]), places)
+    points = _Points(points_of, slots[order // groups], order % groups)
     flat = sketched(flat[:, None], CLOSER)[:, 0]
     with threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
@@ -114,11 +120,16 @@ def judged(
                 break
             # In few groups wrong answers may hide each other at first, and a closer look takes little time. Where
             # copies differ, their sizes decide.
-            hint = groups < _GROUPS or contested.any() or wrong_workers(sizes, _HINT).any()
+            hint = groups < _GROUPS or contested.any() or wrong_workers(sizes, _HINT, kinds).any()
             if not (hint or far_off(sizes, _HINT, 1.0).any()):
                 return none
-        wrong = usable & wrong_workers(sizes, _CHANCE)[:, None]
-        if wrong.any():  # they may have made correct answers near theirs look wrong
+        wrong = np.zeros_like(usable)
+        for _ in range(_ROUNDS):
+            more = wrong_workers(np.where(wrong, np.nan, sizes), _CHANCE, kinds)
+            if not more.any():
+                break
+            wrong |= usable & more[:, None]
+            # They may have made correct answers near theirs look wrong, and wrong ones correct.
             right = ~(wrong | contested).ravel()[order]
             kept, sizes.ravel()[order] = known.judged(known.kernel(kept & right, kernel), right)
         off = usable.copy()
@@ -131,7 +142,7 @@ def judged(
 
 
 def _compared(
-    payloads: np.ndarray,
+    points_of: PointsOf,
     slots: np.ndarray,
     answers: np.ndarray,
     usable: np.ndarray,
@@ -140,9 +151,12 @@ def _compared(
     """Answers (F, B) bool without those that repeat another one to an equal payload, and those that a majority outvotes."""
     single, outvoted = usable.copy(), np.zeros_like(usable)
     alike: dict[bytes, list[tuple[int, int]]] = {}
-    for row, group in np.argwhere(usable & ~contested).tolist():
-        payload = blake2b(payloads[slots[row], group].tobytes(), digest_size=16).digest()
-        alike.setdefault(payload, []).append((row, group))
+    for row, where in enumerate(usable & ~contested):
+        groups = np.flatnonzero(where)
+        points = points_of(np.full(len(groups), slots[row]), groups)
+        for group, point in zip(groups.tolist(), points, strict=True):
+            payload = blake2b(point.tobytes(), digest_size=16).digest()
+            alike.setdefault(payload, []).append((row, group))
     for places in alike.values():
         if len(places) > 1:
             at = tuple(np.array(places).T)
@@ -170,18 +184,21 @@ def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray
 class _Points:
     """Points (n, r) of payloads, made when they are needed: payloads may be wide, and many."""
 
-    def __init__(self, payloads: np.ndarray, places: np.ndarray) -> None:
-        self._payloads, self._places = payloads, places
-        some = places
-        if len(places) > _SPACE:
-            some = places[np.random.default_rng(0).permutation(len(places))[:_SPACE]]
-        self._space = Space.of(payloads[some].astype(np.float64))
+    def __init__(self, points_of: PointsOf, slots: np.ndarray, groups: np.ndarray) -> None:
+        self._points_of, self._slots, self._groups = points_of, slots, groups
+        some: slice | np.ndarray = slice(None)
+        if len(slots) > _SPACE:
+            some = np.random.default_rng(0).permutation(len(slots))[:_SPACE]
+        self._space = Space.of(self._at(some))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._slots)
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        return self._space.seen(self._payloads[self._places[at]].astype(np.float64))
+        return self._space.seen(self._at(at))
+
+    def _at(self, at: slice | np.ndarray) -> np.ndarray:
+        return self._points_of(self._slots[at], self._groups[at]).astype(np.float64)
 
 
 class _Answers:

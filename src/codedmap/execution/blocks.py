@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import Sheet
-from ..contracts.code import Code, Encoding, Estimate, Salvageable
+from ..contracts.code import Code, Encoding, Estimate, OnDemand, Salvageable
 from ..errors import InvalidArgument
 
 
@@ -38,6 +38,11 @@ def encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
     if getattr(last, "decodes_any_groups", False):
         return [*map(code.encode, blocks[:-1]), last]
     return [code.encode(np.concatenate(blocks, axis=1))]
+
+
+def payload_of(encoding: Encoding, slot: int) -> np.ndarray:
+    """The payload of a slot, (B, *x)."""
+    return encoding.payload(slot) if isinstance(encoding, OnDemand) else encoding.payloads[slot]
 
 
 def raw_alone(encoding: Any, sheet: Sheet, tasks: int, groups: int) -> Estimate:

@@ -14,7 +14,7 @@ from ..contracts.code import Arranging, Code, Estimate, Judging, Placing, Salvag
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, NotEnoughAnswers
-from .blocks import check_decodable, encoded, order_places, raw_alone
+from .blocks import check_decodable, encoded, order_places, payload_of, raw_alone
 from .repeated import Heard, confronted, of_own_answers, overlaid
 
 
@@ -95,7 +95,7 @@ class EncodedRows:
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x)."""
         if slot < self.code.workers:
-            parts = [encoding.payloads[slot] for encoding in self._encodings]
+            parts = [payload_of(encoding, slot) for encoding in self._encodings]
         else:
             parts = [block[self.owner[slot]] for block in self._blocks]
         return parts[0].view() if len(parts) == 1 else np.concatenate(parts)
