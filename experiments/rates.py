@@ -103,7 +103,7 @@ def configure(quick: bool) -> Config:
         repetitions=10,
         noisy_repetitions=3,
         grid=tuple(np.logspace(-8, -5, 7).tolist()),
-        kernel_workers=84,
+        kernel_workers=18,
     )
 
 
