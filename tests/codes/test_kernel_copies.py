@@ -39,7 +39,7 @@ def wrong(estimate, truth):
 @pytest.mark.parametrize("tasks", [1, 2, 3, 4, 6])
 def test_where_all_copies_of_a_group_differ_none_is_exact(tasks, groups):
     accused = 0
-    for seed in range(30):
+    for seed in range(15):
         estimate, truth, byzantine = conflicting_copies(tasks, 2, tasks, seed, groups)
         at = groups // 2
         assert not estimate.exact[:, at].any()
@@ -48,7 +48,7 @@ def test_where_all_copies_of_a_group_differ_none_is_exact(tasks, groups):
         off = np.abs(estimate.values - truth)[:, at]
         assert (off <= 6 * estimate.stderr[:, at]).all()
         accused += len(set(estimate.rejected) - byzantine)
-    assert accused <= 2
+    assert accused <= 1
 
 
 def test_neither_is_any_with_confirm():
@@ -64,14 +64,14 @@ def test_neither_is_any_with_confirm():
 @pytest.mark.parametrize("tasks", [2, 3, 4, 6])
 def test_no_row_that_is_exact_is_wrong(tasks, copies, wrong_workers):
     accused = 0
-    for seed in range(30):
+    for seed in range(15):
         some = wrong_workers if wrong_workers > 0 else tasks + wrong_workers
         estimate, truth, byzantine = conflicting_copies(tasks, copies, some, seed)
         assert not wrong(estimate, truth)[estimate.exact].any()
         assert (estimate.stderr[~estimate.exact] > 0).all()
         accused += len(set(estimate.rejected) - byzantine)
     # Six tasks are the fewest whose answers predict each other.
-    assert accused <= (3 if tasks == 6 else 0)
+    assert accused <= (1 if tasks == 6 else 0)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2])

@@ -143,7 +143,7 @@ def test_more_answers_never_make_it_undecodable_and_without_enough_nothing_is_re
         assert now >= before
         if now:
             # From the first that suffice, and from some more, of which other examples have others.
-            if not before or (count + seed) % 5 == 0:
+            if not before or (count + seed) % 12 == 0:
                 encoding.decode(answers(values, order[:count]))
         else:
             with pytest.raises(cm.NotEnoughAnswers):
@@ -158,7 +158,7 @@ def test_more_answers_never_make_it_undecodable_and_without_enough_nothing_is_re
 def test_any_workers_minus_stragglers_answers_decode_unless_conditioning_forbids(row, size):
     code, encoding, _ = case(row, size, 0)
     count = code.workers - code.stragglers
-    for seed in range(5):
+    for seed in range(2):
         slots = np.random.default_rng(seed).permutation(code.workers)[:count].tolist()
         given = answers(smooth(encoding.payloads), slots)
         if encoding.decodable(frozenset(slots)):
