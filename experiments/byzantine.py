@@ -41,7 +41,7 @@ class Settings:
 
 def _configure(quick: bool) -> Settings:
     if quick:
-        return Settings(("tanh-network", "lenet-mnist"), ((40, 12, 4), (15, 12, 1)), 2, 3, quick)
+        return Settings(("tanh-network", "lenet-mnist"), ((24, 8, 3), (15, 12, 1)), 2, 3, quick)
     names = (
         "tanh-network",
         "tanh-5",
@@ -157,7 +157,7 @@ def _compute(settings: Settings, cell: Cell, rng: np.random.Generator) -> Iterat
     some = min(10 * K, len(order) // 2)
     # A rejected answer is as lost as that of a straggler.
     plan = cm.plan(
-        call, inputs[order[:some]], workers=N, stragglers=byzantine, seed=int(rng.integers(2**31)), budget=5.0 if settings.quick else 60.0,
+        call, inputs[order[:some]], workers=N, stragglers=byzantine, seed=int(rng.integers(2**31)), budget=1.0 if settings.quick else 60.0,
         codes={f"spread {spread:g}": cm.KernelCode(K, N, byzantine, spread) for spread in SPREADS},
         engine=cm.testing.Scripted(N),
     )  # fmt: skip
