@@ -56,7 +56,7 @@ class Settings:
 
 def _configure(quick: bool) -> Settings:
     if quick:
-        return Settings(((3, 3), (3, 4)), 1, 3, (4, 6, 8), 1)
+        return Settings(((3, 3), (2, 4)), 1, 3, (4, 6, 8), 1)
     return Settings(((4, 4), (3, 6), (5, 3), (4, 5)), 5, 8, (8, 16, 32, 64), 3)
 
 

@@ -35,7 +35,7 @@ def inputs(rows: int, dtype=np.float64) -> np.ndarray:
 
 
 @every
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(rows=st.integers(1, 150), tasks=st.integers(1, 8))
 def test_any_number_of_rows_comes_back_in_order(row, rows, tasks):
     code = row.make(tasks, 3 * tasks + 2, 1)
