@@ -59,8 +59,13 @@ def test_all_other_lines_stay_where_they_are():
     assert (turned.line, turned.before, turned.after) == (7, "and b", "or b")
 
 
-def test_faults_of_the_package_compile():
-    every = [fault for _, _, fault in every_fault()]
+@pytest.fixture(scope="module")
+def every():
+    """All faults of the package."""
+    return [fault for _, _, fault in every_fault()]
+
+
+def test_faults_of_the_package_compile(every):
     assert len(every) == len(set(every)) > 5_000
     for fault in every[::100]:
         assert ast.dump(ast.parse(fault.source)) != ast.dump(
@@ -101,12 +106,12 @@ def test_it_fails_where_fewer_are_found_than_wanted(wanted, code, room, capsys):
     assert shown.splitlines()[-1].split()[:5] == ["all", "2", "1", "1", "50%"]
 
 
-def test_what_the_tables_name_is_there():
+def test_what_the_tables_name_is_there(every):
     for _, tests in ROWS:
         assert [t for t in tests.split() if not (ROOT / "tests" / t).exists()] == []
     known = equivalent((ROOT / "mutants" / "equivalent.txt").read_text())
     assert all(known.values())
-    stale = set(known) - {fault.key for _, _, fault in every_fault()}
+    stale = set(known) - {fault.key for fault in every}
     assert not stale, "these lines have changed: judge them again in mutants/equivalent.txt"
 
 

@@ -50,7 +50,8 @@ def test_rows_that_are_not_worth_their_time_are_estimated(slow):
     assert result.exact.sum() < 350
     assert (result.status <= cm.Status.ESTIMATED).all()
     assert (result.row_stderr()[~result.exact] > 0).all()
-    np.testing.assert_array_equal(result.values[result.exact], smooth(X[result.exact]))
+    # Products of matrices of another number of rows round differently.
+    np.testing.assert_allclose(result.values[result.exact], smooth(X[result.exact]), rtol=1e-12)
     assert error(result) < 0.05
     assert result.plan.choice in str(result)
 
