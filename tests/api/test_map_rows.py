@@ -273,6 +273,7 @@ def slow(row):
 
 def test_what_is_missing_at_the_deadline_is_estimated(local):
     inputs = np.random.default_rng(3).random((400, 2))
+    cm.map(cm.itemwise(slow), inputs[:4], engine=local)  # its workers may still be starting
     result = cm.map(cm.itemwise(slow), inputs, engine=local, deadline=2.0)
     estimated = result.status == cm.Status.ESTIMATED
     assert result.outcome is cm.Outcome.DEADLINE
