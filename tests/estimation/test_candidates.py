@@ -18,6 +18,7 @@ from codedmap.estimation.surrogate import (
     _inflation,
     _Known,
     _mean,
+    _plane,
     estimates,
 )
 from codedmap.estimation.transforms import transforms
@@ -38,6 +39,28 @@ def test_the_mean_without_an_answer_is_that_of_the_others():
     np.testing.assert_allclose(found.values, np.full(6, ANSWERS.mean()))
     for variance in (found.variance, found.left_variance):
         np.testing.assert_allclose(variance, ANSWERS.var() * (1 + 1 / 40))
+
+
+@pytest.mark.parametrize("columns", [35, 90])
+def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
+    rng = np.random.default_rng(columns)
+    points = rng.normal(size=(60, columns)) * 10.0 ** rng.integers(-6, 6, columns)
+    answers = points @ (rng.normal(size=columns) / points.std(axis=0)) + rng.normal(size=60)
+    seen = _Known(points, points[:3] + 0.0, 0, lambda: math.inf, thorough=True, each=map)
+    found = _plane(seen, answers, *seen.columns)
+
+    def left_out(penalty: float) -> np.ndarray:
+        unit = points.std(axis=0)
+        centred = (points - points.mean(axis=0)) / unit
+        system = centred.T @ centred + penalty * np.eye(columns)
+        hat = centred @ np.linalg.solve(system, centred.T) + 1 / 60
+        return (hat @ answers - np.diag(hat) * answers) / (1 - np.diag(hat))
+
+    largest = np.linalg.norm((points - points.mean(axis=0)) / points.std(axis=0), 2) ** 2
+    every = [left_out(largest * penalty) for penalty in surrogate._PENALTIES]
+    best = min(every, key=lambda left: ((left - answers) ** 2).sum())
+    np.testing.assert_allclose(found.left, best, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.variance, ((best - answers) ** 2).mean(), rtol=1e-5)
 
 
 def test_neighbours_count_by_one_over_their_distance():

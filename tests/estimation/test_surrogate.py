@@ -136,6 +136,17 @@ def test_many_columns_by_their_directions():
     assert error(found.values, answers[250:]) < 0.1
 
 
+def test_many_inputs_in_units_of_their_own():
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((300, 60))
+    points = hidden * 10.0 ** rng.integers(-6, 6, 60)
+    smooth, stepped = hidden[:, :5].sum(axis=1), np.where(hidden[:, 7] > 0, 3.0, 0.0)
+    answers = np.stack([smooth, stepped], axis=1)
+    found = estimates(points[:250], answers[:250], points[250:])
+    assert error(found.values[:, 0], smooth[250:]) < 0.01  # a plane
+    assert error(found.values[:, 1], stepped[250:]) < 0.5  # trees, which see the inputs themselves
+
+
 @pytest.mark.parametrize("rows", [2, 3, 4, 5, 7, 12])
 def test_few_answers(rows):
     points, answers, wanted, _ = split(wave)

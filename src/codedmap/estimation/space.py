@@ -18,13 +18,14 @@ class Space:
     """A map of inputs (n, d) to points (n, r).
 
     Each column that varies is divided by its deviation; one that is positive and spans orders of magnitude goes by its
-    logarithm if that is more even. Of more than 30 columns the principal components are taken, in one unit for all.
+    logarithm if that is more even. Of more than 30 columns the principal components are taken, in one unit for all,
+    unless their ranges differ by orders of magnitude.
     """
 
     columns: np.ndarray
     """(c,) int: those that vary."""
     units: np.ndarray
-    """(c,): powers of two about as large as the numbers in them, whose squares may be too large, or small, for one."""
+    """(c,): about as large as the numbers in them, whose squares may be too large, or small, for one."""
     logarithms: np.ndarray
     """(c,) bool."""
     centre: np.ndarray
@@ -44,8 +45,10 @@ class Space:
             logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
             moved = _moved(some, logarithms)
             return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))
-        # Their numbers are in one unit, which is that of the largest.
-        units = np.full(len(columns), units.max())
+        ranges = 0.5 * high[columns] - 0.5 * low[columns]  # half of them: a number, however large
+        few, most = np.quantile(ranges, [0.1, 0.9])
+        # Either each is in a unit of its own, or all are in one.
+        units = ranges if most > _ORDERS * few else np.full(len(columns), units.max())
         some = inputs[np.random.default_rng(0).permutation(len(inputs))[:_SAMPLE]]
         pixels = some[:, columns] / units
         centre = pixels.mean(axis=0)
@@ -56,6 +59,10 @@ class Space:
         none = np.zeros(len(columns), dtype=bool)
         return cls(columns, units, none, centre, np.array(unit), directions)
 
+    def scaled(self, inputs: np.ndarray) -> np.ndarray:
+        """The columns that vary, none of whose squares is too large for a number."""
+        return np.asarray(inputs[:, self.columns] / self.units)
+
     def seen(self, inputs: np.ndarray) -> np.ndarray:
         """The points of inputs."""
         if (
@@ -63,7 +70,7 @@ class Space:
         ):  # wide ones are not all copied at once
             parts = [inputs[at : at + _SAMPLE] for at in range(0, len(inputs), _SAMPLE)]
             return np.concatenate([self.seen(part) for part in parts])
-        moved = _moved(inputs[:, self.columns] / self.units, self.logarithms) - self.centre
+        moved = _moved(self.scaled(inputs), self.logarithms) - self.centre
         if self.directions is not None:
             moved = moved @ self.directions
         return np.asarray(moved / self.scale)

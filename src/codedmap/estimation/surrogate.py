@@ -44,6 +44,7 @@ _FAR = 1.5  # times the best error beyond which another method adds nothing to a
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
 _AROUND = 50  # answers that a spline takes
+_PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
 _OTHERS = 2.0  # seconds for these, and some for each estimate
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
@@ -188,6 +189,10 @@ class _Known:
     ) -> None:
         space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
+        self.columns: tuple[np.ndarray, np.ndarray] | None = None
+        """Inputs, known and wanted, if the points are fewer numbers than these."""
+        if space.directions is not None:
+            self.columns = space.scaled(points), space.scaled(wanted)
         self.time_left, self.thorough, self.each = time_left, thorough, each
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
@@ -265,6 +270,8 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
         process for model in chosen if (process := _process(known, scaled, model, seconds))
     ]
     candidates += _averages(known, scaled, best.kernel.scales)
+    if known.columns is not None and thorough:
+        candidates.append(_plane(known, scaled, *known.columns))
     least = min(candidate.error(targets) for candidate in candidates)
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
     thorough = thorough and known.time_left() / outputs > longest
@@ -415,6 +422,32 @@ def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candida
     return _Candidate(("neighbours",), scales, left, left_variance, values, variance)
 
 
+def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.ndarray) -> _Candidate:
+    """A plane over all inputs (n, c): ridge regression, with the penalty that answers left out choose."""
+    some = np.sort(known.order[:_EXACT])
+    deviations = inputs[some].std(axis=0)
+    deviations[deviations == 0.0] = 1.0
+    middle, mean = inputs[some].mean(axis=0), scaled[some].mean()
+    left, sizes, right = np.linalg.svd((inputs[some] - middle) / deviations, full_matrices=False)
+    along = left.T @ (scaled[some] - mean)
+
+    def residuals(penalty: float) -> np.ndarray:
+        shrunk = sizes**2 / (sizes**2 + penalty)
+        leverage = left**2 @ shrunk + 1.0 / len(some)
+        off = scaled[some] - mean - left @ (shrunk * along)
+        return np.asarray(off / np.maximum(1.0 - leverage, 1e-12))
+
+    penalties = sizes[0] ** 2 * _PENALTIES
+    off = [residuals(penalty) for penalty in penalties]
+    best = int(np.argmin([(one**2).sum() for one in off]))
+    slopes = right.T @ (sizes / (sizes**2 + penalties[best]) * along)
+    values = mean + (wanted - middle) / deviations @ slopes
+    at = off[best][np.searchsorted(some, known.sample)]
+    wide = [np.full(len(part), (at**2).mean()) for part in (at, values)]
+    ones = np.ones(known.points.shape[1])
+    return _Candidate(("plane",), ones, scaled[known.sample] - at, wide[0], values, wide[1])
+
+
 def _mean(known: _Known, scaled: np.ndarray) -> _Candidate:
     """The mean of all answers."""
     size, wanted = len(scaled), len(known.wanted)
@@ -461,11 +494,12 @@ def _others(
         spline = RBFInterpolator(points * scales, answers, neighbors=count, smoothing=1e-9)
         return np.asarray(spline(wanted * scales))
 
-    points, sample = known.points, known.sample
+    sample = known.sample
     folds = np.random.default_rng(0).permutation(len(scaled)) % _FOLDS
-    for name, fitted, metric in (
-        ("trees", trees, np.ones(len(scales))),
-        ("radial basis", splines, scales),
+    near = known.points, known.wanted
+    for name, fitted, metric, (points, wanted) in (
+        ("trees", trees, np.ones(len(scales)), known.columns or near),
+        ("radial basis", splines, scales, near),
     ):
         off = np.empty(len(sample))
         with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
@@ -476,7 +510,7 @@ def _others(
                 if np.sqrt((off[folds[sample] <= fold] ** 2).mean()) > most:
                     break
             else:
-                values, variance = fitted(points, scaled, known.wanted), float((off**2).mean())
+                values, variance = fitted(points, scaled, wanted), float((off**2).mean())
                 wide = [np.full(len(part), variance) for part in (off, values)]
                 yield _Candidate((name,), metric, scaled[sample] - off, wide[0], values, wide[1])
 
