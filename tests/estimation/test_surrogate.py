@@ -136,6 +136,16 @@ def test_many_columns_by_their_directions():
     assert error(found.values, answers[250:]) < 0.1
 
 
+def test_few_answers_of_many_inputs_of_which_some_matter():
+    points = np.random.default_rng(0).random((290, 20))
+    answers = np.sin(np.pi * points[:, :1] * points[:, 1:2]) + 2 * (points[:, 2:3] - 0.5) ** 2
+    answers += points[:, 3:4]
+    found = estimates(points[:90], answers[:90], points[90:])  # fewer than five an input
+    assert error(found.values, answers[90:]) < 0.3 * answers.std()
+    ratio = (found.values - answers[90:]) / found.stderr
+    assert 0.5 < np.sqrt((ratio**2).mean()) < 1.6
+
+
 def test_many_inputs_in_units_of_their_own():
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((300, 60))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
@@ -35,7 +35,7 @@ _EXACT, _EXACT_QUICKLY = 5000, 2000  # points that are solved for at once
 _LEFT_OUT = 1000  # points that are left out one by one
 _FEWEST = 5  # answers from which a process is fitted
 _FEW = 100  # answers whose residuals may be small by chance
-_EACH = 5  # answers for each dimension from which it has a length scale of its own,
+_EACH = 5  # answers for each dimension from which it surely has a length scale of its own,
 _SEVERAL = 40  # and answers from which several kinds of processes are compared
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
@@ -145,7 +145,9 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     left_out = np.zeros(len(unit))
     values[:, varied] = found.values
     targets = scaled[known.sample][:, varied]
-    few = _inflation(len(answers), known.points.shape[1])
+    dimensions = known.points.shape[1]
+    free = len(answers) >= _EACH * dimensions or found.scales.max() > found.scales.min()
+    few = _inflation(len(answers), dimensions if free else 1)
     stderr[:, varied] = few * calibrated(
         known.points[known.sample] * found.scales, targets - found.left, found.left_variance,
         known.wanted * found.scales, found.variance,
@@ -163,14 +165,13 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     )
 
 
-def _inflation(size: int, dimensions: int) -> float:
+def _inflation(size: int, lengths: int) -> float:
     """By how much standard errors are larger because few answers have chosen the process, and calibrated it.
 
     The answers have as many degrees of freedom less as the process has numbers, and Student's distribution has
     heavier tails.
     """
-    chosen = _FIXED + (dimensions if size >= _EACH * dimensions else 1)
-    freedom = max(2.0, float(size - chosen))
+    freedom = max(2.0, float(size - _FIXED - lengths))
     return float(np.sqrt(size / freedom) * stdtrit(freedom, 0.975) / _NORMAL)
 
 
@@ -294,7 +295,13 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
     go_on = known.within(seconds / 3.0)
 
     def model(
-        begin: list[Kernel], transform: Transform, smoothness: Smoothness, linear: bool, steps: int
+        begin: list[Kernel],
+        transform: Transform,
+        smoothness: Smoothness,
+        linear: bool,
+        steps: int,
+        *,
+        tied: bool = tied,
     ) -> _Model:
         moved = transform.there(answers)
         middle, unit = moved.mean(), moved.std()
@@ -335,6 +342,12 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         )
         yield other
         best = min(best, other, key=lambda m: m.error)
+    if tied and not hasty and len(points) > dimensions + _FIXED and go_on():
+        kernel = best.kernel
+        free = model([kernel], best.transform, kernel.smoothness, kernel.linear, _STEPS, tied=False)
+        # It has chosen as many numbers by the answers as there are dimensions.
+        chosen = math.sqrt(len(points) / (len(points) - dimensions - _FIXED))
+        yield replace(free, error=chosen * free.error)
 
 
 def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -> _Candidate | None:
