@@ -24,7 +24,8 @@ _WORKERS = 4  # one in so many workers, and of the single answers, may be reject
 _GROUPS = 3  # a worker is judged by so many groups, or more
 _SHARE, _WIDER, _LARGEST = 0.01, 3.0, 0.34  # of the others' answers that are further off
 _FEWEST = 3.0  # answers of the others in such a share
-_TWICE, _SURE = 2.0, 0.999  # as far off may correct workers be, or more with this confidence
+_TIMES = 2.0  # further off than the others a worker is that is rejected
+_UNLIKE, _SURE = 1.25, 0.999  # times that correct workers differ, or more with this confidence
 _SUSPECT = 1e-2  # chance from which a worker does not say what is usual
 _TAIL = 10  # one in so many answers is in the tail
 _IN_TAIL = 10  # or so many, where answers are few
@@ -126,6 +127,8 @@ def _leading(
     least = max(_SHARE, _FEWEST / len(usual))
     shares = [share for share in (least, _WIDER * least) if share <= _LARGEST]
     limits = [np.quantile(usual, 1.0 - share) * _unlike(logs[others]) for share in shares]
+    typical = np.nanmean(logs, axis=1)
+    enough = typical[others].mean() + math.log(_TIMES)
     for count, worker in enumerate(workers):
         own = sizes[worker][~np.isnan(sizes[worker])]
         beyond = [int((own > limit).sum()) for limit in limits]
@@ -134,7 +137,8 @@ def _leading(
             for k, share in zip(beyond, shares, strict=True)
             if k
         ]
-        if min(by_chance, default=1.0) * len(shares) * (len(workers) + len(others)) >= chance:
+        tests = len(shares) * (len(workers) + len(others))
+        if min(by_chance, default=1.0) * tests >= chance or typical[worker] < enough:
             return count
     return len(workers)
 
@@ -144,7 +148,7 @@ def _unlike(logs: np.ndarray) -> float:
     within = float((np.nanvar(logs, axis=1, ddof=1) / (~np.isnan(logs)).sum(axis=1)).mean())
     by_chance = within * (1.0 + math.sqrt(2.0 / (len(logs) - 1)))  # and a deviation of that
     variance = max(float(np.nanmean(logs, axis=1).var(ddof=1)) - by_chance, 0.0)
-    return max(_TWICE, math.exp(float(stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance)))
+    return max(_UNLIKE, math.exp(float(stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance)))
 
 
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
