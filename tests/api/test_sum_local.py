@@ -40,18 +40,6 @@ def gradient(rows, weights):
     return rows.T @ np.tanh(rows @ weights)
 
 
-class Counted:
-    pickled = 0
-
-    def __reduce__(self):
-        Counted.pickled += 1
-        return int, (2,)
-
-
-def scaled(rows, factor):
-    return rows.sum() * factor
-
-
 def pids(engine) -> list[int]:
     return [engine.submit(slot, pid, None).result(ANSWER) for slot in range(WORKERS)]
 
@@ -202,10 +190,3 @@ def test_nothing_is_left_behind():
         np.testing.assert_array_equal(result.value, 60.0)
     assert eventually(lambda: set(children()) <= before)
     assert shm_names(os.getpid()) == []
-
-
-def test_the_function_and_its_arguments_are_pickled_once_for_all_workers(local):
-    shards = cm.CodedParts(X, code=CODES[0], engine=local)
-    before = Counted.pickled
-    assert np.isclose(cm.sum(scaled, shards, args=(Counted(),)).value, 2 * X.sum())
-    assert Counted.pickled == before + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..contracts.inputs import array_of
-from ..engines.transport.parcel import dumps
 from ..errors import InvalidAnswer
 from .integers import (
     LARGEST_IN_FLOAT,
@@ -58,15 +56,7 @@ class CombinedFunction:
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._fn = fn
         self._args = args
-        self._pickled: tuple[Any, ...] = ()
         functools.update_wrapper(self, fn, updated=())  # errors of engines name the function
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled once for all workers, which takes longer than all else that the caller does for a call.
-        if not self._pickled:
-            buffers: list[pickle.PickleBuffer] = []
-            self._pickled = dumps((self._fn, self._args), buffers), *buffers
-        return _unpickled, tuple(map(pickle.PickleBuffer, self._pickled))
 
     def __call__(self, shard: Shard) -> PartialSum:
         total: np.ndarray | None = None
@@ -114,10 +104,6 @@ class CombinedFunction:
                         f"and {value.shape} for part {part}: all parts must give one shape to be added"
                     )
                 yield value, row
-
-
-def _unpickled(head: Any, *buffers: Any) -> CombinedFunction:
-    return CombinedFunction(*pickle.loads(head, buffers=buffers))
 
 
 def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:

@@ -72,7 +72,7 @@ def pack(value: Any, segment: str | None) -> Parcel:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        head = dumps(value, buffers)
+        head = _dumps(value, buffers)
     except Exception as error:
         raise CannotSend(unsendable_reason(error)) from error
     if segment is None:
@@ -86,7 +86,7 @@ def pack(value: Any, segment: str | None) -> Parcel:
     return Parcel(head, tuple(raw.tobytes() for raw in raws))
 
 
-def dumps(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _dumps(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     """Pickled, buffers apart; by pickle itself if it can, because cloudpickle takes ten times as long."""
     if not cloudpickle.list_registry_pickle_by_value():
         with contextlib.suppress(Exception):
