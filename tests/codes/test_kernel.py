@@ -354,6 +354,22 @@ def rows(count, seed=0):
     return np.random.default_rng(seed).standard_normal((count, 3))
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.float32])
+def test_inputs_of_small_dtypes_are_estimated_from_as_others(dtype):
+    least = 0 if dtype is np.uint8 else -128
+    inputs = np.random.default_rng(0).integers(least, least + 256, (6, 20, 2))
+
+    def decoded(inputs):
+        encoding = cm.KernelCode(6, 8, 2, spread=0.0).encode(inputs)
+        rows = inputs.astype(np.float64)
+        answers = np.sin(rows / 100).sum(axis=2, keepdims=True)
+        return encoding.decode({slot: answers[slot] for slot in range(5)})
+
+    found, expected = decoded(inputs.astype(dtype)), decoded(inputs.astype(np.float64))
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-6)
+    np.testing.assert_allclose(found.stderr, expected.stderr, rtol=1e-6)
+
+
 def test_exact_rows_of_a_call_help_the_next_one():
     X = rows(200)
     code = cm.KernelCode(10, 20, 5)

@@ -282,7 +282,7 @@ class _Decoding:
     def _estimated(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """Estimates of the tasks (K, B) that need one, from the answers (F, B) that are kept."""
         row, group = np.nonzero(kept)
-        points, answers = self._encoding.points(self._slots[row], group), self._flat[kept]
+        points, answers = self._points(self._slots[row], group), self._flat[kept]
         if self._encoding.known is not None:
             points, answers = self._encoding.known.joined(points, answers)
         if not len(points):
@@ -295,10 +295,14 @@ class _Decoding:
             return _Found(values, stderr, np.inf)
         task, group = np.nonzero(needed)
         some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
-        found = estimates(points, answers, self._encoding.points(*some), thorough=False)
+        found = estimates(points, answers, self._points(*some), thorough=False)
         values[task, group] = found.values[: len(task)]
         stderr[task, group] = _mean_square(found.stderr)[: len(task)]
         return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
+
+    def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        # Differences of small integers may be too large for their dtype.
+        return self._encoding.points(slots, groups).astype(np.float64)
 
     def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""

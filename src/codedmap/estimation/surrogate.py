@@ -191,8 +191,8 @@ class _Known:
         space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
         self.columns: tuple[np.ndarray, np.ndarray] | None = None
-        """Inputs, known and wanted, if the points are fewer numbers than these."""
-        if space.directions is not None:
+        """Inputs, known and wanted, if the points are fewer numbers than these; they take memory, and time."""
+        if thorough and space.directions is not None:
             self.columns = space.scaled(points), space.scaled(wanted)
         self.time_left, self.thorough, self.each = time_left, thorough, each
         self.order = order = np.random.default_rng(seed).permutation(len(points))
@@ -271,7 +271,7 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
         process for model in chosen if (process := _process(known, scaled, model, seconds))
     ]
     candidates += _averages(known, scaled, best.kernel.scales)
-    if known.columns is not None and thorough:
+    if thorough and known.columns is not None:
         candidates.append(_plane(known, scaled, *known.columns))
     least = min(candidate.error(targets) for candidate in candidates)
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
