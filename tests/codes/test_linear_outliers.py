@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap.coding.precision import MOST_TOGETHER, Precision, curve_precision
-from codedmap.detection.outliers import find_lies
+from codedmap.detection.outliers import find_outliers
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet5"
 K, N, S = 20, 60, 20
@@ -397,7 +397,7 @@ def test_residuals_are_those_of_leaving_one_out(n):
 
 def test_a_precision_without_freedom_rejects_no_answer():
     answers = np.random.default_rng(0).standard_normal((5, 1, 2))
-    assert find_lies(answers, Precision(np.zeros((1, 5, 5)), np.zeros(1), 5)) is None
+    assert find_outliers(answers, Precision(np.zeros((1, 5, 5)), np.zeros(1), 5)) is None
 
 
 # ---- the robust decoder

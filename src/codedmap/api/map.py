@@ -151,7 +151,7 @@ def map(
         ``name.stderr.npy`` beside it), .zarr (a group with an array for each leaf) or .parquet (a column for each
         leaf, text included); or an array with slice assignment and m rows.
     resume : bool
-        Go on with the job that the journal beside ``out`` tells of, if there is one. Rows that are exact are not
+        Go on with the job in the journal beside ``out``, if there is one. Rows that are exact are not
         computed again.
     version : str, optional
         Compared on resuming; change it when what ``fn`` computes changes in a way that its code does not show.

@@ -36,7 +36,7 @@ from ..detection.nonfinite import (
     rejection_reasons,
     selected_slots,
 )
-from ..detection.outliers import find_lies
+from ..detection.outliers import find_outliers
 from ..errors import NotEnoughAnswers
 
 Made = TypeVar("Made")
@@ -175,7 +175,7 @@ class LinearEncoding:
         """Estimates of all tasks; see `Encoding.decode`.
 
         An answer to a mixed payload with a non-finite entry is wrong, and so is an outlier among
-        the answers (`find_lies`). It is rejected in its group, and in all groups if the worker's
+        the answers (`find_outliers`). It is rejected in its group, and in all groups if the worker's
         answers are wrong in over half of them.
         """
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
@@ -237,7 +237,7 @@ class LinearEncoding:
         flat = stacked.reshape(*stacked.shape[:2], -1)
         if isinstance(precision, Precision) and precision.exact:
             return exact_outliers(flat, precision, order.rows)
-        return find_lies(flat, precision, order.rows)
+        return find_outliers(flat, precision, order.rows)
 
     def _estimate_with_rejection(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None

@@ -13,7 +13,7 @@ from scipy.linalg import solve_triangular
 from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
 from ..contracts.memory import check_room
-from ..detection.outliers import find_lies
+from ..detection.outliers import find_outliers
 from ..errors import WAIT, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
@@ -140,7 +140,7 @@ class MDSCode:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
         kind = np.result_type(dtype, np.complex64) if rows.dtype.kind == "c" else dtype
-        wrong = find_lies(rows[:, None].astype(kind), Precision.of_span(self._rows(slots)))
+        wrong = find_outliers(rows[:, None].astype(kind), Precision.of_span(self._rows(slots)))
         if wrong is None:
             return {}
         return {

@@ -20,7 +20,7 @@ from ..coding.precision import Windows, curve_precision
 from ..coding.spline import BandedSmoother, banded_smoother, smoother, smoothing_by_gcv
 from ..contracts.answers import matrix
 from ..contracts.code import Estimate, reject_frequent
-from ..detection.outliers import judged
+from ..detection.outliers import stepwise_outliers
 from ..detection.sketches import CLOSER, scaled, sketched
 from .linear import LinearEncoding
 
@@ -95,7 +95,7 @@ class RobustEncoding(LinearEncoding):
         suspects = np.zeros(len(rows), dtype=bool)
         if precision is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
-                suspects = judged(y, precision)
+                suspects = stepwise_outliers(y, precision)
         weights[rows], λ = bisquare_weights(self.beta[list(named)], y, self.smoothing, suspects)
         return weights, λ
 

@@ -19,7 +19,7 @@ from math import comb
 import numpy as np
 
 from ..coding.precision import TINY, Precision
-from .outliers import apart, convincing, find_lies
+from .outliers import find_outliers, rejection_factor, relative_distances
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ROUNDING = 4096.0
@@ -51,7 +51,7 @@ def exact_outliers(
     misfit = _misfit(sketched(answers, GLANCE, order), precision)
     if (misfit <= min(tolerance, least)).all():
         return None
-    outliers = find_lies(answers, precision, order)
+    outliers = find_outliers(answers, precision, order)
     outliers = np.zeros(answers.shape[:2], dtype=bool) if outliers is None else outliers
     rows = np.arange(len(answers)) if order is None else order
     found: list[np.ndarray] = []
@@ -110,8 +110,8 @@ def _clearly_wrong(
     variances = rest.matrices[0].diagonal()
     variances = np.maximum(variances, TINY * variances.max())
     standardised = rest.matrices[0] @ y[~wrong] / np.sqrt(variances)[:, None]
-    factor = convincing(rest.freedom, standardised, groups)
-    return bool((apart(y, precision.matrices[0], wrong, least) > factor).all())
+    factor = rejection_factor(rest.freedom, standardised, groups)
+    return bool((relative_distances(y, precision.matrices[0], wrong, least) > factor).all())
 
 
 def _candidates(

@@ -1,20 +1,18 @@
-"""Liars among answers that should fit together: who is not where the others say?
+"""Outliers among answers that should fit together, such as those along a curve.
 
-What honest answers look like is said by a symmetric matrix P, their inverse covariance up to a
-factor: yᵀPy is large for what is implausible, 0 for what is perfectly plausible. It tells how well
-the others predict each answer: the *leave-one-out residual* of y_i is (Py)_i / P_ii, its standard
-deviation is √(1 / P_ii) up to the same factor, and so (Py)_i / √P_ii is the *standardised* one, at
-no more than a matrix product (Dubrule 1983, Mathematical Geology 15; for least squares these are the
-deletion residuals of Cook and Weisberg 1982). Of several P, of curves with more noise or less,
-restricted likelihood chooses one.
+A symmetric matrix P, the inverse covariance of correct answers up to a factor, measures how plausible answers
+y are: yᵀPy is 0 where they fit perfectly. The *leave-one-out residual* of y_i, what it is off from what the others
+predict, is (Py)_i / P_ii; its standard deviation is √(1 / P_ii) up to the same factor, so that
+(Py)_i / √P_ii is the *standardised* residual, for no more than a matrix product (Dubrule 1983, Mathematical
+Geology 15; for least squares these are the deletion residuals of Cook and Weisberg 1982). Of several P, for
+curves with more noise or less, restricted likelihood chooses one.
 
-The answer with the largest residual is put aside, then the next, one by one, P chosen anew each
-time, since a lie makes all that is beside it look rough. Then the others are asked: those put aside
-are liars if each is further from what *the rest* predict than any of the rest is by a factor that no
-honest answers reach (`convincing`). The largest of the rest counts, not their median, because
-honest residuals have heavy tails, and come in pairs: where the function bends or workers are
-missing, an honest answer that is badly predicted has a neighbour that is as well. A lie has none.
-The more who were put aside are tried first, so that liars do not hide one another.
+The answer with the largest residual is set aside, then the next, and P is chosen anew each time, since an
+outlier makes all answers beside it look rough. Those set aside are outliers if each is further from what *the
+rest* predict than any of the rest is, by a factor that correct answers do not reach (`rejection_factor`). It is
+compared with the largest of the rest, not with their median, because correct residuals have heavy tails and
+come in pairs: where the function bends or workers are missing, an answer that is badly predicted has a neighbour
+that is as well. Larger sets are tested before smaller ones, so that outliers do not hide one another.
 """
 
 from __future__ import annotations
@@ -27,20 +25,20 @@ from .sketches import CLOSER, GLANCE, scaled, sketched
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _POOLED = 64  # groups that are judged together at most
 _COUNTED = 8.0  # outputs that may count as independent
-_AT_LEAST = 4.0  # times further off than any of the rest a liar is
-# Colluders raise the median that it is compared with.
-_FAR = 4.0  # times the median, from which residual on a group is looked at closely
+_AT_LEAST = 4.0  # times the largest residual of the rest that an outlier exceeds
+# Outliers that agree raise the median that they are compared with.
+_FAR = 4.0  # times the median: from this residual on a group is searched
 _FAR_IN_ALL = 2.0  # likewise for all groups together, whose residuals vary less
 
 
-def find_lies(
+def find_outliers(
     answers: np.ndarray, precision: Precision | Windows, order: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Who lies in which group, (F, B) bool; None if nobody does.
+    """Outliers, (F, B) bool; None if there are none.
 
-    At first a few sums of the outputs with random signs stand for them all, and only groups in
-    which one residual stands out are looked at more closely. A worker that lies all the time is
-    judged by all groups together, others group by group.
+    At first a few sums of the outputs with random signs stand for all outputs, and only groups in
+    which one residual stands out are searched. A worker with outliers in most groups is judged by
+    all groups together, others group by group.
 
     Parameters
     ----------
@@ -56,56 +54,56 @@ def find_lies(
         return None
     groups = answers.shape[1]
     with np.errstate(all="ignore"):
-        hints, everywhere = _hints(answers, precision, order)
-        if not hints.any() and not everywhere:
+        suspects, everywhere = _suspect_groups(answers, precision, order)
+        if not suspects.any() and not everywhere:
             return None
-        lies = np.zeros(answers.shape[:2], dtype=bool)
+        outliers = np.zeros(answers.shape[:2], dtype=bool)
         if groups > 1:
             order = np.arange(len(answers)) if order is None else order
-            whole = _always(answers, precision, order)
+            whole = _in_most_groups(answers, precision, order)
             if whole.any():
-                lies[order[whole]] = True
+                outliers[order[whole]] = True
                 order, precision = order[~whole], precision.without(whole)
-                hints, _ = _hints(answers, precision, order)
+                suspects, _ = _suspect_groups(answers, precision, order)
         least = _least(answers)
-        for group in np.flatnonzero(hints):
+        for group in np.flatnonzero(suspects):
             y = scaled(sketched(answers[:, group : group + 1], CLOSER, order)[:, 0])
-            lies[slice(None) if order is None else order, group] = judged(
+            outliers[slice(None) if order is None else order, group] = stepwise_outliers(
                 y, precision, least, groups, _FAR
             )
-    return lies if lies.any() else None
+    return outliers if outliers.any() else None
 
 
 def _window_by_window(
     answers: np.ndarray, windows: Windows, order: np.ndarray | None
 ) -> np.ndarray | None:
     order = np.arange(len(answers)) if order is None else order
-    lies = np.zeros(answers.shape[:2], dtype=bool)
+    outliers = np.zeros(answers.shape[:2], dtype=bool)
     for held, core, precision in windows.parts:
         rows = order[held]
-        found = find_lies(answers[rows], precision)
+        found = find_outliers(answers[rows], precision)
         if found is not None:
-            lies[rows[core]] = found[core]
-    return lies if lies.any() else None
+            outliers[rows[core]] = found[core]
+    return outliers if outliers.any() else None
 
 
-def judged(
+def stepwise_outliers(
     y: np.ndarray,
     precision: Precision | Windows,
     least: float = 0.0,
     groups: int = 1,
     far: float = _FAR_IN_ALL,
 ) -> np.ndarray:
-    """Which of these answers, (F, columns), are lies, (F,) bool.
+    """Outliers among answers (F, columns), (F,) bool.
 
-    ``least`` is the difference, root mean square over the columns, up to which there is no lie, and
-    ``groups`` how many are judged so: the more, the more convincing each judgement has to be.
-    Nobody is put aside any more when no residual is ``far`` times the median.
+    ``least`` is the difference, root mean square over the columns, up to which an answer is correct, and
+    ``groups`` the number of groups judged so: the more there are, the larger the factor. No answer is
+    set aside any more when no residual is ``far`` times the median.
     """
     if isinstance(precision, Windows):
         found = np.zeros(len(y), dtype=bool)
         for held, core, part in precision.parts:
-            found[held][core] = judged(y[held], part, least, groups, far)[core]
+            found[held][core] = stepwise_outliers(y[held], part, least, groups, far)[core]
         return found
     if precision.freedom < 2:
         return np.zeros(len(y), dtype=bool)
@@ -113,10 +111,10 @@ def judged(
     aside: list[int] = []
     stages = []
     last = np.empty(0)
-    for freedom in range(precision.freedom, precision.freedom - _most_liars(precision) - 1, -1):
+    for freedom in range(precision.freedom, precision.freedom - _most_outliers(precision) - 1, -1):
         weighted = matrices @ rest
         chosen = _chosen(logdets, (weighted * rest).sum(axis=(1, 2)) / y.shape[1], freedom)
-        # Without a lie answers are only smoother.
+        # Without an outlier answers are only smoother.
         matrices, logdets, weighted = (part[: chosen + 1] for part in (matrices, logdets, weighted))
         variances = matrices[chosen].diagonal()
         variances = np.maximum(variances, TINY * variances.max())
@@ -124,9 +122,9 @@ def judged(
         standardised = weighted[chosen] / np.sqrt(variances)[:, None]
         squares = (standardised**2).sum(axis=1)
         worst = int(squares.argmax())
-        # How far the one put aside last is from what those that were left predict of it.
+        # How far the answer set aside last is from what those left predict for it.
         if aside and last[chosen] ** 2 > _AT_LEAST**2 * squares[worst]:
-            factor = convincing(freedom, standardised, groups)
+            factor = rejection_factor(freedom, standardised, groups)
             if last[chosen] > factor * np.sqrt(squares[worst]):
                 stages.append((len(aside), chosen, factor))
         if not precision.exact and squares[worst] <= far**2 * _median(squares, len(aside)):
@@ -138,45 +136,47 @@ def judged(
         matrices[:, worst] = matrices[:, :, worst] = rest[worst] = 0.0
         logdets -= np.log(pivot)
         aside.append(worst)
-    for liars, chosen, factor in reversed(stages):
-        said = np.isin(np.arange(len(y)), aside[:liars])
+    for count, chosen, factor in reversed(stages):
+        outliers = np.isin(np.arange(len(y)), aside[:count])
         matrix = precision.matrices[chosen]
-        # Honest ones may have been put aside before the liars.
-        said[said] = apart(y, matrix, said, least) > factor
-        if said.any() and (apart(y, matrix, said, least) > factor).all():
-            return said
+        # Correct answers may have been set aside before the outliers.
+        outliers[outliers] = relative_distances(y, matrix, outliers, least) > factor
+        if outliers.any() and (relative_distances(y, matrix, outliers, least) > factor).all():
+            return outliers
     return np.zeros(len(y), dtype=bool)
 
 
-def apart(y: np.ndarray, matrix: np.ndarray, said: np.ndarray, least: float) -> np.ndarray:
-    """How many times further each of some is from what the rest predict than any of the rest is.
+def relative_distances(
+    y: np.ndarray, matrix: np.ndarray, outliers: np.ndarray, least: float
+) -> np.ndarray:
+    """Distance of each outlier from what the rest predict, over the largest residual of the rest.
 
-    0 where it is no further than what is no lie.
+    0 where the distance is at most ``least``.
     """
-    spread = np.linalg.inv(matrix[said][:, said])
-    moved = spread @ (matrix[said] @ y)
+    spread = np.linalg.inv(matrix[outliers][:, outliers])
+    moved = spread @ (matrix[outliers] @ y)
     distances = np.linalg.norm(moved, axis=1)
-    # Without them the rest have the residuals that all would have if those answered as predicted.
-    weighted = (matrix @ y - matrix[:, said] @ moved)[~said]
-    cross = matrix[~said][:, said]
-    variances = matrix.diagonal()[~said] - ((cross @ spread) * cross).sum(axis=1)
+    # The residuals of the rest are those of all answers with the outliers replaced by their predictions.
+    weighted = (matrix @ y - matrix[:, outliers] @ moved)[~outliers]
+    cross = matrix[~outliers][:, outliers]
+    variances = matrix.diagonal()[~outliers] - ((cross @ spread) * cross).sum(axis=1)
     variances = np.maximum(variances, TINY * variances.max())
     largest = (np.linalg.norm(weighted, axis=1) / np.sqrt(variances)).max()
     times = distances / (np.sqrt(spread.diagonal()) * largest)
     return np.where(distances > least * np.sqrt(y.shape[1]), times, 0.0)
 
 
-def _most_liars(precision: Precision) -> int:
-    # Each takes one degree of freedom to be left out, and one to be told from the others.
+def _most_outliers(precision: Precision) -> int:
+    # Each needs one degree of freedom to be left out, and one to be identified.
     return max(1, min(len(precision.matrices[0]) // 4, precision.freedom // 2, 50))
 
 
-def convincing(freedom: int, standardised: np.ndarray, groups: int) -> float:
-    """How many times further off than any of the rest, whose residuals these are, a liar must be.
+def rejection_factor(freedom: int, standardised: np.ndarray, groups: int) -> float:
+    """How many times the largest of the rest, whose standardised residuals are given, an outlier must exceed.
 
-    The first factor is what smooth functions need, the more so the fewer outputs, and the more
-    groups there are in which something rare may happen; the second is how the tail of a ratio of
-    residuals falls if these have so many degrees of freedom.
+    The first term is what smooth functions need; it grows with fewer outputs, and with more groups
+    in which something rare may happen. The last is how the tail of a ratio of residuals falls with
+    the degrees of freedom.
     """
     gram = standardised.T @ standardised
     square = (gram**2).sum()
@@ -191,17 +191,17 @@ def _chosen(logdets: np.ndarray, energies: np.ndarray, freedom: int) -> int:
     return int(np.argmax(logdets - freedom * misfit))
 
 
-def _hints(
+def _suspect_groups(
     answers: np.ndarray, precision: Precision, order: np.ndarray | None
 ) -> tuple[np.ndarray, bool]:
-    """In which groups one residual is far from the median, (B,) bool, and whether one is in their sum."""
+    """Groups in which one residual is far from the median, (B,) bool; True if one is in their sum."""
     count, groups = len(precision.matrices[0]), answers.shape[1]
     if groups == 1 and not precision.exact:  # the same as below, in half the time
         alone = _squares_of_one(sketched(answers, GLANCE, order), precision)
         # That the largest is below so many medians, without sorting them.
         if 2 * np.count_nonzero(alone > alone[alone.argmax()] / _FAR**2) >= count:
             return np.zeros(1, dtype=bool), False
-    hints = np.zeros(groups, dtype=bool)
+    suspects = np.zeros(groups, dtype=bool)
     sums = np.zeros(count)
     width = max(1, _ENTRIES // count)
     for start in range(0, groups, width):
@@ -215,11 +215,11 @@ def _hints(
             size = np.abs(sketch).max(axis=(0, 2)) * _least(answers)
             largest = (squares / diagonal).max(axis=0)
             far &= ~((largest <= size**2) & np.isfinite(largest))
-        hints[start : start + width] = far
+        suspects[start : start + width] = far
         if groups > 1:
             sums += (squares / np.where(medians > 0, medians, np.inf)).sum(axis=1)
     everywhere = groups > 1 and not sums.max() < _FAR_IN_ALL**2 * _median(sums)
-    return hints, bool(everywhere)
+    return suspects, bool(everywhere)
 
 
 def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]:
@@ -240,7 +240,7 @@ def _squares_of_one(sketch: np.ndarray, precision: Precision) -> np.ndarray:
 
 
 def _fitting(flat: np.ndarray, precision: Precision) -> tuple[int, slice]:
-    """The matrix by which answers (F, columns) are as probable as can be, given the others, and its
+    """The matrix by which answers (F, columns) are most probable, given the others, and its
     rows of `Precision.standardising`.
     """
     chosen, count = 0, len(flat)
@@ -256,17 +256,17 @@ def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:
     return np.asarray(np.partition(values, middle, axis=0)[middle])
 
 
-def _always(answers: np.ndarray, precision: Precision, order: np.ndarray) -> np.ndarray:
-    """Who lies in most groups, (F,) bool, judged by some groups as if they were outputs of one."""
+def _in_most_groups(answers: np.ndarray, precision: Precision, order: np.ndarray) -> np.ndarray:
+    """Answers that are outliers in most groups, (F,) bool, judged by some groups as if they were outputs of one."""
     step = -(-answers.shape[1] // _POOLED)
     sketch = scaled(sketched(answers[:, ::step], GLANCE, order).swapaxes(0, 1)).swapaxes(0, 1)
     squares, _ = _squares(sketch, precision)
     medians = _median(squares)
-    # Each in its own unit, so that all count alike; a unit is no smaller than what is no lie.
+    # Each in its own unit, so that all count alike; a unit is no smaller than rounding.
     units = np.maximum(np.sqrt(medians), _least(answers))
-    liars = judged((sketch / units[:, None]).reshape(len(sketch), -1), precision, 1.0)
+    outliers = stepwise_outliers((sketch / units[:, None]).reshape(len(sketch), -1), precision, 1.0)
     often = (squares > _FAR_IN_ALL**2 * medians).mean(axis=1) > 0.5
-    return np.asarray(liars & often)
+    return np.asarray(outliers & often)
 
 
 def _least(answers: np.ndarray) -> float:

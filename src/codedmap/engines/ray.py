@@ -52,7 +52,7 @@ class Ray(ClusterEngine):
     Four things that it cannot do, because Ray does not:
 
     * A worker that is killed between two calls is found dead by the next, which it costs.
-      A node that is lost then is noticed within a second after Ray knows.
+      A node that is lost then is noticed within a second after Ray reports it.
     * Processes that a function has started may outlive its worker.
     * A worker that the system has stopped (SIGSTOP) ends only 5 s after it was killed.
     * In the caller, Ray keeps a little of every actor that has died: megabytes after a thousand crashes.
@@ -224,7 +224,7 @@ class Ray(ClusterEngine):
             num_gpus=needs.pop("GPU", 0),
             memory=needs.pop("memory", None),
             resources=needs,
-            # What needs nothing fits on any node; else Ray knows where there is room.
+            # What needs nothing fits on any node; else Ray finds where there is room.
             scheduling_strategy="SPREAD" if self._needs else on,
             max_restarts=0,
             max_task_retries=0,

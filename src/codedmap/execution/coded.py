@@ -422,7 +422,7 @@ class _CodedWork(Work):
             estimate = rows.decode()
         except NotEnoughAnswers as error:
             reason = error
-        unused = frozenset(slot for slot in seen.answered if not rows.believed(slot))
+        unused = frozenset(slot for slot in seen.answered if not rows.usable(slot))
         again = bool(unused) and outcome is not Outcome.DEADLINE
         # All inputs may have an answer and rows not be exact, because answers differ.
         early = outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all()
@@ -500,7 +500,7 @@ class _CodedWork(Work):
         return bool(failures)
 
     def _pool_answers(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> Estimate:
-        """Keep what a chunk tells of others; its estimate, with those from all answers so far if they are made now."""
+        """Keep what a chunk shows of others; its estimate, with those from all answers so far if they are made now."""
         exact = np.flatnonzero(status == Status.EXACT)
         if self._early:
             numbers, values, stderr = chunk.numbers, estimate.values, estimate.stderr

@@ -15,7 +15,7 @@ from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, NotEnoughAnswers
 from .blocks import check_decodable, encoded, order_places, payload_of, raw_alone
-from .repeated import Heard, confronted, of_own_answers, overlaid
+from .received import Received, compared, of_own_answers, overlaid
 
 
 class Account(NamedTuple):
@@ -70,11 +70,11 @@ class EncodedRows:
         judging = isinstance(self._encoding, Judging) and not estimates
         self._decode = self._encoding.judge if judging else self._encoding.decode
         check_decodable(code, self._encoding, rows.dtype)
-        # A payload that takes from every input tells of them all, and is read in a fraction of the time.
+        # A payload that takes from every input shows what is not finite in any, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
             check_finite(rows, begin=begin)
         self._answers = Answers(code.workers)
-        self._heard = Heard()
+        self._received = Received()
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
         self._raw = _raw_slots(self._encoding)
@@ -84,7 +84,7 @@ class EncodedRows:
         if set(self.owner.values()) != set(range(code.tasks)):
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
-        self._lied: set[tuple[int, int]] = set()
+        self._rejected: set[tuple[int, int]] = set()
         self._raised: dict[tuple[int, int], frozenset[int]] = {}
         self._unfilled: set[int] = set()
         self.excluded: Set[Hashable] = frozenset()
@@ -116,11 +116,11 @@ class EncodedRows:
         """
         groups = frozenset(raised)
         if groups:
-            self._raised[slot, self._heard.count(slot)] = groups
-        if slot < self.code.workers and slot not in self._heard:
+            self._raised[slot, self._received.count(slot)] = groups
+        if slot < self.code.workers and slot not in self._received:
             self._answers.add(slot, answer)
             answer = None  # which is kept there
-        self._heard.add(slot, answer, slot if worker is None else worker, again=again)
+        self._received.add(slot, answer, slot if worker is None else worker, again=again)
         self._estimate = None
 
     def decodable(self, answered: frozenset[int]) -> bool:
@@ -144,16 +144,16 @@ class EncodedRows:
             As `Encoding.decode`.
         """
         if self._estimate is None:
-            self._heard.out.clear()
-            self._lied.clear()
+            self._received.left_out.clear()
+            self._rejected.clear()
             estimate = self._decoded()
-            while self._heard.doubts(self._lied):
+            while self._received.leave_out(self._rejected):
                 estimate = self._decoded()
             self._estimate = estimate
         return self._estimate
 
     def tried(self) -> Estimate | None:
-        """An estimate, or None while lies hinder it: others may still make up for those."""
+        """An estimate, or None while wrong answers prevent it: later answers may replace those."""
         try:
             return self.decode()
         except (NotEnoughAnswers, InvalidAnswer):
@@ -161,12 +161,12 @@ class EncodedRows:
 
     def salvage(self) -> Estimate:
         """What there is though it cannot be decoded: NaN where nothing is known."""
-        judged = set(self._lied)  # by the attempt to decode, which may know better
+        judged = set(self._rejected)  # by the attempt to decode
         estimate = self._salvaged()
-        self._lied |= judged
-        while self._heard.doubts(self._lied):
+        self._rejected |= judged
+        while self._received.leave_out(self._rejected):
             estimate = self._salvaged()
-            self._lied |= judged
+            self._rejected |= judged
         return estimate
 
     def forget(self) -> None:
@@ -176,11 +176,11 @@ class EncodedRows:
     @property
     def rejected_workers(self) -> set[int]:
         """Workers with an answer that the last decoding rejected."""
-        return {self._heard.worker(*lie) for lie in self._lied}
+        return {self._received.worker(*which) for which in self._rejected}
 
-    def believed(self, slot: int) -> bool:
+    def usable(self, slot: int) -> bool:
         """Whether the last decoding used an answer of this slot, or its worker is not known to answer wrongly."""
-        return bool(self._heard.believed(slot))
+        return bool(self._received.kept(slot))
 
     def is_raw(self, slot: int) -> bool:
         """Whether the payload of a slot is the own input of a task."""
@@ -201,10 +201,10 @@ class EncodedRows:
         by, groups = np.full(held.shape, -1), np.arange(self._groups)
         for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
             first = which.get(slot, 0)
-            for n, answer in self._heard.believed(slot):
+            for n, answer in self._received.kept(slot):
                 if n < first:
                     continue
-                worker, wrong = self._heard.worker(slot, n), (slot, n) in self._lied
+                worker, wrong = self._received.worker(slot, n), (slot, n) in self._rejected
                 kept = sheet[slot] if n == first and slot in sheet else np.asarray(answer)
                 if wrong and not _comparable(kept, sheet):
                     continue
@@ -253,7 +253,7 @@ class EncodedRows:
                 have[self._tasks_of(slot), groups] = True
         for slot, task in self.owner.items():
             if slot >= self.code.workers and any(
-                self._counts(slot, n) for n, _ in self._heard.believed(slot)
+                self._counts(slot, n) for n, _ in self._received.kept(slot)
             ):
                 have[task] = True
         rows = np.asarray(self._in_place(have))
@@ -262,7 +262,9 @@ class EncodedRows:
 
     def _counts(self, slot: int, n: int) -> bool:
         """Whether an answer is neither rejected nor that of a worker that is excluded."""
-        return (slot, n) not in self._lied and self._heard.worker(slot, n) not in self.excluded
+        return (slot, n) not in self._rejected and self._received.worker(
+            slot, n
+        ) not in self.excluded
 
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
@@ -287,16 +289,16 @@ class EncodedRows:
 
     @cached_property
     def _tasks_at(self) -> np.ndarray | None:
-        """The task at each place, (K, B); None if ``raw`` tells tasks, not places."""
+        """The task at each place, (K, B); None if ``raw`` holds tasks, not places."""
         return self._encoding.places if isinstance(self._encoding, Placing) else None
 
     def _decoded(self) -> Estimate:
         sheet: Sheet | None = None
         which: dict[int, int] = {}
-        lied: set[tuple[int, int]] = set()
+        rejected: set[tuple[int, int]] = set()
         self._unfilled, self.unanswered = set(), set()
         try:
-            sheet, which, lied = self._sheet()
+            sheet, which, rejected = self._sheet()
             sheet = self._filled(sheet, which)
             joint = self._decode(sheet)
         except NotEnoughAnswers:
@@ -307,57 +309,59 @@ class EncodedRows:
             if not alone.exact.all():
                 raise
             self._set_aside(alone)
-            if sheet:  # nor can it be decoded who lied, but some lies show in themselves
+            if sheet:  # wrong answers are not found by decoding, but some are not finite or of another form
                 broken = self._alone(sheet).rejected
-                lied |= {(slot, which.get(slot, 0)) for slot in broken}
+                rejected |= {(slot, which.get(slot, 0)) for slot in broken}
             sheet, joint = _NOTHING, alone
-        return self._joined(joint, sheet, which, lied)
+        return self._joined(joint, sheet, which, rejected)
 
     def _salvaged(self) -> Estimate:
         self._unfilled, self.unanswered = set(), set()
         try:
-            sheet, which, lied = self._sheet()
+            sheet, which, rejected = self._sheet()
             sheet = self._filled(sheet, which)
         except NotEnoughAnswers:
-            sheet, which, lied = _NOTHING, {}, set()
+            sheet, which, rejected = _NOTHING, {}, set()
         own = self._own()
         if not sheet and own:
             joint = of_own_answers(own, self.code.tasks, self._groups)
             self._set_aside(joint)
         else:
             joint = self._alone(sheet)
-        return self._joined(joint, sheet, which, lied)
+        return self._joined(joint, sheet, which, rejected)
 
     def _alone(self, sheet: Sheet) -> Estimate:
         return raw_alone(self._encoding, sheet, self.code.tasks, self._groups)
 
     def _own(self) -> dict[int, Any]:
-        """By task the first answer to its own input that is believed, where inputs have slots of their own."""
+        """By task the first answer to its own input that is not left out, where inputs have slots of their own."""
         return {
-            task: believed[0][1]
+            task: kept[0][1]
             for slot, task in self.owner.items()
-            if slot >= self.code.workers and (believed := self._heard.believed(slot))
+            if slot >= self.code.workers and (kept := self._received.kept(slot))
         }
 
     def _sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
         """Answers of the usual form; of which slots it is not the first; and answers of another form.
 
-        Where the first answer of a slot has another form, or is not believed, the next one replaces it.
+        Where the first answer of a slot has another form, or is left out, the next one replaces it.
         """
         sheet, others = self._answers.sheet(self._groups)
-        lied = {(slot, 0) for slot in others}
-        unbelieved = {slot for slot, answer in self._heard.out if answer == 0 and slot in sheet}
-        if not unbelieved and self._heard.several.isdisjoint(others):
-            return sheet, {}, lied
-        kept: dict[int, Any] = {s: row for s, row in sheet.items() if s not in unbelieved}
+        rejected = {(slot, 0) for slot in others}
+        without = {
+            slot for slot, answer in self._received.left_out if answer == 0 and slot in sheet
+        }
+        if not without and self._received.several.isdisjoint(others):
+            return sheet, {}, rejected
+        kept: dict[int, Any] = {s: row for s, row in sheet.items() if s not in without}
         which = {}
-        for slot in {*others, *unbelieved}:
-            later = [(n, answer) for n, answer in self._heard.believed(slot) if n > 0]
+        for slot in {*others, *without}:
+            later = [(n, answer) for n, answer in self._received.kept(slot) if n > 0]
             if later:
                 which[slot], kept[slot] = later[0]
         slots, block, others = matrix(kept, self._groups)
-        lied |= {(slot, which.get(slot, 0)) for slot in others}
-        return Sheet(slots, block), which, lied
+        rejected |= {(slot, which.get(slot, 0)) for slot in others}
+        return Sheet(slots, block), which, rejected
 
     def _filled(self, sheet: Sheet, which: Mapping[int, int]) -> Sheet:
         """Where ``fn`` raised for a row, the answer of another copy, if one has answered."""
@@ -412,34 +416,34 @@ class EncodedRows:
         joint: Estimate,
         sheet: Sheet,
         which: dict[int, int],
-        lied: set[tuple[int, int]],
+        rejected: set[tuple[int, int]],
     ) -> Estimate:
-        lied |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
+        rejected |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
         # A placeholder is no wrong answer.
-        lied -= {(slot, 0) for slot in self._unfilled}
+        rejected -= {(slot, 0) for slot in self._unfilled}
         for slot, task in self.owner.items() if self._blocks else ():
-            for n, own in self._heard.believed(slot):
+            for n, own in self._received.kept(slot):
                 for group in self._raised.get((slot, n), ()):
                     if not joint.exact[task, group]:
                         self._leave_unanswered(slot, group)
                 if overlaid(
                     joint, task, self._without_placeholders(slot, n, own, joint.values[task])
                 ):
-                    lied.add((slot, n))
-        for slot in filter(self.is_raw, self._heard.several.intersection(sheet)):
+                    rejected.add((slot, n))
+        for slot in filter(self.is_raw, self._received.several.intersection(sheet)):
             first, tasks = which.get(slot, 0), self._tasks_of(slot)
-            for n, later in self._heard.believed(slot):
+            for n, later in self._received.kept(slot):
                 if n > first:
                     second = self._without_placeholders(slot, n, later, sheet[slot])
-                    lies = confronted(joint, tasks, sheet[slot], second)
-                    lied |= {(slot, m) for m, lie in ((first, lies[0]), (n, lies[1])) if lie}
+                    wrong = compared(joint, tasks, sheet[slot], second)
+                    rejected |= {(slot, m) for m, out in ((first, wrong[0]), (n, wrong[1])) if out}
         # What is left out is not judged once more.
-        self._lied = lied | (self._lied & self._heard.out)
+        self._rejected = rejected | (self._rejected & self._received.left_out)
         return Estimate(
             self._in_place(joint.values),
             self._in_place(joint.exact),
             None if joint.stderr is None else self._in_place(joint.stderr),
-            tuple(sorted({slot for slot, _ in self._lied})),
+            tuple(sorted({slot for slot, _ in self._rejected})),
         )
 
     def _in_place(self, values: np.ndarray) -> np.ndarray:

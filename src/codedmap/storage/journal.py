@@ -52,7 +52,7 @@ _BEGUN = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} (\{[^\n]*)?")
 class Journal:
     """A line for what a job is, and one for each call that is written; each line has a checksum.
 
-    Nobody else can write to it meanwhile, where the system has file locks. ``job`` is what has to be the same to go on:
+    No other process can write to it meanwhile, where the system has file locks. ``job`` is what has to be the same to go on:
     names to pairs of what people are shown and a checksum, or to single values. Raises `InvalidArgument` if the file cannot
     be used, is in use, is damaged or holds another job.
     """

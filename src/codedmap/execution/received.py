@@ -1,4 +1,4 @@
-"""Answers that hedges brought, and what they make of an estimate."""
+"""Answers as they are received, those to hedges among them, and what a second answer changes in an estimate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..contracts.code import Estimate
 from ..detection.replicas import compare
 
 
-class Heard:
-    """Which answers of each slot have come, from whom, and which of those to hedges are believed.
+class Received:
+    """The answers of each slot, their workers, and which answers to hedges are left out.
 
-    An answer is told by its slot, and by how many of that slot had come before.
+    An answer is identified by its slot and its number among the answers of that slot.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class Heard:
         self._hedges: set[tuple[int, int]] = set()
         self.several: set[int] = set()
         """Slots with more than one answer."""
-        self.out: set[tuple[int, int]] = set()
-        """Answers that are not believed, because who made them has lied elsewhere."""
+        self.left_out: set[tuple[int, int]] = set()
+        """Answers to hedges whose worker has an answer rejected elsewhere."""
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._answers
 
     def add(self, slot: int, answer: Any, worker: int, *, again: bool) -> None:
-        """An answer that this worker made; ``again``: of a slot that was sent to it again."""
+        """Add an answer of this worker; ``again``: to a hedge or a retry."""
         before = len(self._answers.get(slot, ()))
         if before:
             self._answers[slot].append(answer)
@@ -44,39 +44,39 @@ class Heard:
             self._hedges.add((slot, before))
 
     def count(self, slot: int) -> int:
-        """How many answers of a slot have come."""
+        """How many answers of a slot have been received."""
         return len(self._answers.get(slot, ()))
 
-    def believed(self, slot: int) -> list[tuple[int, Any]]:
-        """The answers of a slot that are not left out, each with how many had come before."""
+    def kept(self, slot: int) -> list[tuple[int, Any]]:
+        """The answers of a slot that are not left out, each with its number."""
         answers = self._answers.get(slot, ())
-        return [(n, answer) for n, answer in enumerate(answers) if (slot, n) not in self.out]
+        return [(n, answer) for n, answer in enumerate(answers) if (slot, n) not in self.left_out]
 
     def worker(self, slot: int, which: int) -> int:
-        """Who made an answer."""
+        """The worker of an answer."""
         return self._workers.get((slot, which), slot)
 
-    def doubts(self, lied: Set[tuple[int, int]]) -> bool:
-        """Leave out what workers answered to hedges if another answer of theirs is a lie; whether any is new.
+    def leave_out(self, rejected: Set[tuple[int, int]]) -> bool:
+        """Leave out answers to hedges whose worker has another answer rejected; True if any is new.
 
-        If it is only this one that is thought a lie, it has been dealt with where that was found.
+        An answer that is the only rejected one of its worker is handled where it was rejected.
         """
-        if not self._hedges or not lied:
+        if not self._hedges or not rejected:
             return False
-        lies: dict[int, set[tuple[int, int]]] = {}
-        for which in lied:
-            lies.setdefault(self.worker(*which), set()).add(which)
+        of_worker: dict[int, set[tuple[int, int]]] = {}
+        for which in rejected:
+            of_worker.setdefault(self.worker(*which), set()).add(which)
         new = {
             which
-            for which in self._hedges - self.out
-            if not lies.get(self.worker(*which), set()) <= {which}
+            for which in self._hedges - self.left_out
+            if not of_worker.get(self.worker(*which), set()) <= {which}
         }
-        self.out |= new
+        self.left_out |= new
         return bool(new)
 
 
 def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
-    """What answers (B, *y) to tasks' own inputs tell without any other: NaN for other tasks.
+    """The estimate from answers (B, *y) to tasks' own inputs alone: NaN for other tasks.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
 
 
 def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
-    """Put an answer (B, *y) to a task's own input into an estimate; tell whether it is a lie.
+    """Put an answer (B, *y) to a task's own input into an estimate; True if the answer is rejected.
 
-    It is one if it has another form, or by `confronted` with a row that is exact already.
+    It is rejected if it has another form, or by `compared` with a row that is exact already.
     """
     array = convert_like(answer, estimate.values[task])
     if array is None:
@@ -111,15 +111,15 @@ def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
         estimate.stderr[task, unknown] = 0.0
     if not known.any():
         return False
-    # Where it was not known the two are the same by now.
-    return confronted(estimate, np.full(len(known), task), estimate.values[task].copy(), array)[1]
+    # Where no answer was known the two are equal now.
+    return compared(estimate, np.full(len(known), task), estimate.values[task].copy(), array)[1]
 
 
-def confronted(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -> tuple[bool, bool]:
-    """Look at a second answer to tasks' own inputs, and tell which of the two are lies.
+def compared(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -> tuple[bool, bool]:
+    """Compare a second answer to tasks' own inputs with the first: which of the two are rejected.
 
-    As with copies: where two answers differ the row is no longer exact, and its standard error is
-    at least their difference; where one of them is not finite, it is the other that counts.
+    As with copies: where the two differ the row is no longer exact, and its standard error is at
+    least their difference; where one of them is not finite the other is taken.
 
     Parameters
     ----------
