@@ -229,7 +229,7 @@ def test_with_a_code_estimates_are_from_all_answers(code, chunk):
     """A mean of a group, or one length scale for both inputs, would be off by more."""
     given = SQUARE[:500] * [1.0, 1e-3]
     with Scripted(6, {0: never()}) as engine:
-        stop = Tolerance(0.01) | Deadline(30)
+        stop = Tolerance(0.01) | Deadline(150)
         result = cm.map(
             squeezed, given, code=code, engine=engine, stop=stop, chunk=chunk, hedge=None
         )

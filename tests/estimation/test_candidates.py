@@ -47,7 +47,7 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
     points = rng.normal(size=(60, columns)) * 10.0 ** rng.integers(-6, 6, columns)
     answers = points @ (rng.normal(size=columns) / points.std(axis=0)) + rng.normal(size=60)
     seen = _Known(points, points[:3] + 0.0, 0, lambda: math.inf, thorough=True, each=map)
-    found = _plane(seen, answers, *seen.columns)
+    found = _plane(seen, answers[:, None], *seen.inputs).column(0)
 
     def left_out(penalty: float) -> np.ndarray:
         unit = points.std(axis=0)
@@ -201,7 +201,8 @@ def test_less_is_searched_in_less_time(seconds, sizes, searches):
 def test_one_search_for_each_kind_where_it_is_to_be_quick(outputs, searches):
     points, answers, wanted, truth = sample(200, outputs)
     found = estimates(points, answers, wanted, thorough=False)
-    assert [search[:3] for search in searches] == [(100, 1, "matern52"), (100, 1, "gaussian")]
+    assert [search[:3] for search in searches[:2]] == [(100, 1, "matern52"), (100, 1, "gaussian")]
+    assert [search[3] for search in searches] == [False, False, True]  # a plane for the mean
     assert len(found.methods) == outputs
     assert found.values.shape == found.stderr.shape == (20, outputs)
     if outputs > 50:  # they are not compared with others
@@ -210,6 +211,33 @@ def test_one_search_for_each_kind_where_it_is_to_be_quick(outputs, searches):
     assert (off < 0.3 * answers.std(axis=0)).all()
     ratio = np.sqrt((((found.values - truth) / found.stderr) ** 2).mean())
     assert 0.5 < ratio < 1.8
+
+
+def test_quick_estimates_of_many_inputs_try_free_length_scales_and_planes(searches):
+    """60 answers of 25 inputs, and a plane of 150: neither is near enough to be seen by one length scale."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(260, 25))
+    answers = np.sin(2 * points[:, :1])
+    estimates(points[:60], answers[:60], points[60:], thorough=False)
+    assert [search[4] for search in searches] == [True, True, False]
+    points = rng.normal(size=(300, 150))
+    answers = points @ rng.normal(size=(150, 3)) + rng.normal(size=3)
+    found = estimates(points[:200], answers[:200], points[200:], thorough=False)
+    np.testing.assert_allclose(found.values, answers[200:], atol=1e-5)
+    assert (found.stderr > 0).all()
+
+
+def test_a_quick_plane_of_very_many_inputs_is_fitted_to_fewer_answers():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 1500))
+    answers = points.mean(axis=1, keepdims=True) + 3.0
+    for thorough, most in ((True, 400), (False, 200)):
+        seen = _Known(points, points, 0, lambda: math.inf, thorough=thorough, each=map)
+        found = _plane(seen, answers, *seen.inputs)
+        # What an answer is estimated by without itself is what the plane is there, unless it has been fitted to it.
+        fitted = ~np.isclose(found.left, found.values[seen.sample], rtol=1e-9)
+        assert 0.5 * most < fitted.sum() <= most
+        assert np.sqrt(((found.left - answers[seen.sample]) ** 2).mean()) < answers.std()
 
 
 def test_in_a_hurry_noise_gets_the_mean():
@@ -307,7 +335,7 @@ def test_searches_begin_at_short_middling_and_long_scales(monkeypatch):
         begun[0], [np.full(3, 1 / (length * math.sqrt(3))) for length in (0.5, 2.0, 6.0)]
     )
     estimates(points, answers, wanted, thorough=False)
-    np.testing.assert_allclose(begun[-2], [np.full(3, 1 / (2.0 * math.sqrt(3)))])
+    np.testing.assert_allclose(begun[-3], [np.full(3, 1 / (2.0 * math.sqrt(3)))])
 
 
 @pytest.mark.parametrize(("seconds", "exactly"), [(3.0, False), (10.0, True)])

@@ -49,7 +49,7 @@ def test_where_a_row_can_only_be_estimated_a_rule_out_of_reach_ends_the_call():
 
 
 def test_a_rule_out_of_reach_does_not_end_a_job_before_it_can_be_decoded():
-    script = {0: fail(OSError(0))} | {slot: late(0.1) for slot in range(1, 6)}
+    script = {0: fail(OSError(0)), 5: late(3.0)} | {slot: late(0.1) for slot in range(1, 5)}
     X, result = called(script, code=cm.SplineCode(2, 6, 2))
     assert result.outcome is cm.Outcome.UNSATISFIABLE
     assert (result.status == cm.Status.ESTIMATED).all()

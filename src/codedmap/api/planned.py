@@ -85,7 +85,6 @@ class _Piloted(RowsJob):
         live = self.live
         # What is estimated in the end has the last tenth of the time.
         self._deadline = live.seconds + max(_ESTIMATING, live.seconds * (1.0 / _COMPUTING - 1.0))
-        self._thorough = True
         done, rows = live.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
         live.scheduler.job = replace(live.scheduler.job, stop=self._stop)

@@ -21,7 +21,13 @@ from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import Budget, LiveJob
-from ..execution.missing import Estimates, estimate_missing, warn_of_losses
+from ..execution.missing import (
+    Effort,
+    Estimates,
+    estimate_missing,
+    time_for_estimates,
+    warn_of_losses,
+)
 from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Job, Scheduler
 from ..results.calls import CallTable
@@ -60,7 +66,7 @@ class RowsJob(MapJob):
         known: Known | None = None,
         shuffled: bool | None = None,
     ) -> None:
-        self._deadline, self._thorough = deadline, deadline is not None
+        self._deadline = deadline
         self._known = None if known is None else (known.inputs, known.answers)
         self._stop, self._store = job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
@@ -104,7 +110,9 @@ class RowsJob(MapJob):
         if outcome is Outcome.TOLERANCE:
             estimates = self._looked[2]
         elif missing.any():
-            estimates = self._estimated(np.flatnonzero(missing), thorough=self._thorough)
+            estimates = self._estimated(
+                np.flatnonzero(missing), *time_for_estimates(live, self._deadline)
+            )
         if missing.any() and not self._rows.inputs.numbers:
             warnings.warn(
                 f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because the inputs are not "
@@ -143,18 +151,20 @@ class RowsJob(MapJob):
         return self._looked[1]
 
     def _largest(self, missing: np.ndarray) -> tuple[float | None, list[Estimates]]:
-        found = list(self._estimated(missing, thorough=False))
+        found = list(self._estimated(missing, "quick", self._time_left))
         worst = max((part.largest for part in found), default=None)
         return worst, found
 
-    def _estimated(self, missing: np.ndarray, *, thorough: bool) -> Iterator[Estimates]:
+    def _estimated(
+        self, missing: np.ndarray, effort: Effort, time_left: Callable[[], float]
+    ) -> Iterator[Estimates]:
         return estimate_missing(
             self._rows.inputs,
             np.flatnonzero(self._rows.status == Status.EXACT),
             missing,
             self._exact if self._store is None else self._store.read,
-            self._time_left,
-            thorough=thorough,
+            time_left,
+            effort=effort,
             sample=self._store is not None,
             more=self._known,
         )

@@ -44,6 +44,7 @@ _FAR = 1.5  # times the best error beyond which another method adds nothing to a
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
 _AROUND = 50  # answers that a spline takes
+_QUICK_PLANE = 5e7  # rows by columns by columns: a tenth of a second
 _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
 _OTHERS = 2.0  # seconds for these, and some for each estimate
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
@@ -102,7 +103,8 @@ def estimates(
     seed : int
         By which points are drawn where there are many.
     thorough : bool
-        If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time.
+        If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time; outputs may also
+        be near a plane, or a mean of neighbours.
     time_left : callable
         Seconds that there are still. What takes longer is left out: first a kernel for each output, then answers, then
         the process, and in the end everything but the mean.
@@ -114,6 +116,13 @@ def estimates(
         return _estimates(
             _Known(points, wanted, seed, time_left, thorough=thorough, each=each), answers
         )
+
+
+def seconds_to_be_thorough(answers: int, wanted: int, outputs: int) -> float:
+    """Seconds in which thorough estimates are better than quick ones, by which processes they can afford."""
+    estimated = wanted + min(answers, _LEFT_OUT)
+    solved = answers**2 * (answers + estimated) / _FLOPS if answers <= _EXACT else math.inf
+    return min(outputs, _OUTPUTS + 1) * (_SOME + 2.0 * min(solved, estimated * _NEAR))
 
 
 def import_what_is_used() -> None:
@@ -188,12 +197,10 @@ class _Known:
         thorough: bool,
         each: Callable[..., Iterable[_Candidate]],
     ) -> None:
-        space = Space.of(points)
+        self.space = space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
-        self.columns: tuple[np.ndarray, np.ndarray] | None = None
-        """Inputs, known and wanted, if the points are fewer numbers than these; they take memory, and time."""
-        if thorough and space.directions is not None:
-            self.columns = space.scaled(points), space.scaled(wanted)
+        self.inputs = (points, wanted) if space.directions is not None else None
+        """Known and wanted ones, if the points are fewer numbers than these."""
         self.time_left, self.thorough, self.each = time_left, thorough, each
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
@@ -271,8 +278,8 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
         process for model in chosen if (process := _process(known, scaled, model, seconds))
     ]
     candidates += _averages(known, scaled, best.kernel.scales)
-    if thorough and known.columns is not None:
-        candidates.append(_plane(known, scaled, *known.columns))
+    if thorough and known.inputs is not None:
+        candidates.append(_plane(known, scaled[:, None], *known.inputs).column(0))
     least = min(candidate.error(targets) for candidate in candidates)
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
     thorough = thorough and known.time_left() / outputs > longest
@@ -436,29 +443,47 @@ def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candida
 
 
 def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.ndarray) -> _Candidate:
-    """A plane over all inputs (n, c): ridge regression, with the penalty that answers left out choose."""
-    some = np.sort(known.order[:_EXACT])
-    deviations = inputs[some].std(axis=0)
+    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose.
+
+    If there is little time, of fewer answers.
+    """
+    size, width = min(len(inputs), _EXACT), len(known.space.columns)
+    while not known.thorough and min(size, width) ** 2 * max(size, width) > _QUICK_PLANE:
+        size = int(0.8 * size)
+    some = np.sort(known.order[:size])
+    rows = known.space.scaled(inputs[some])
+    middle, mean, deviations = rows.mean(axis=0), scaled[some].mean(axis=0), rows.std(axis=0)
     deviations[deviations == 0.0] = 1.0
-    middle, mean = inputs[some].mean(axis=0), scaled[some].mean()
-    left, sizes, right = np.linalg.svd((inputs[some] - middle) / deviations, full_matrices=False)
+    left, sizes, right = np.linalg.svd((rows - middle) / deviations, full_matrices=False)
     along = left.T @ (scaled[some] - mean)
+    penalties = sizes[0] ** 2 * _PENALTIES
+    squares, heights = np.empty((len(penalties), scaled.shape[1])), left**2
 
     def residuals(penalty: float) -> np.ndarray:
         shrunk = sizes**2 / (sizes**2 + penalty)
-        leverage = left**2 @ shrunk + 1.0 / len(some)
-        off = scaled[some] - mean - left @ (shrunk * along)
-        return np.asarray(off / np.maximum(1.0 - leverage, 1e-12))
+        off = scaled[some] - mean - left @ (shrunk[:, None] * along)
+        return np.asarray(off / np.maximum(1.0 - heights @ shrunk - 1.0 / size, 1e-12)[:, None])
 
-    penalties = sizes[0] ** 2 * _PENALTIES
-    off = [residuals(penalty) for penalty in penalties]
-    best = int(np.argmin([(one**2).sum() for one in off]))
-    slopes = right.T @ (sizes / (sizes**2 + penalties[best]) * along)
-    values = mean + (wanted - middle) / deviations @ slopes
-    at = off[best][np.searchsorted(some, known.sample)]
-    wide = [np.full(len(part), (at**2).mean()) for part in (at, values)]
+    for place, penalty in enumerate(penalties):
+        squares[place] = (residuals(penalty) ** 2).mean(axis=0)
+    best = squares.argmin(axis=0)
+    slopes = sizes[:, None] / (sizes[:, None] ** 2 + penalties[best]) * along
+
+    def at(inputs: np.ndarray) -> np.ndarray:
+        parts = [inputs[begin : begin + _EXACT] for begin in range(0, len(inputs), _EXACT)]
+        flat = [(known.space.scaled(part) - middle) / deviations @ right.T for part in parts]
+        return np.asarray(mean + np.concatenate(flat) @ slopes)
+
+    left_out = at(inputs[known.sample])
+    places, inside = np.searchsorted(some, known.sample), np.isin(known.sample, some)
+    for penalty in np.unique(best):
+        chosen = np.ix_(inside, best == penalty)
+        off = residuals(penalties[penalty])[places[inside]][:, best == penalty]
+        left_out[chosen] = scaled[known.sample][chosen] - off
+    error = squares[best, np.arange(len(best))]
+    wide = [np.broadcast_to(error, (rows, len(error))) for rows in (len(left_out), len(wanted))]
     ones = np.ones(known.points.shape[1])
-    return _Candidate(("plane",), ones, scaled[known.sample] - at, wide[0], values, wide[1])
+    return _Candidate(("plane",) * len(error), ones, left_out, wide[0], at(wanted), wide[1])
 
 
 def _mean(known: _Known, scaled: np.ndarray) -> _Candidate:
@@ -510,8 +535,9 @@ def _others(
     sample = known.sample
     folds = np.random.default_rng(0).permutation(len(scaled)) % _FOLDS
     near = known.points, known.wanted
+    every = near if known.inputs is None else tuple(map(known.space.scaled, known.inputs))
     for name, fitted, metric, (points, wanted) in (
-        ("trees", trees, np.ones(len(scales)), known.columns or near),
+        ("trees", trees, np.ones(len(scales)), every),
         ("radial basis", splines, scales, near),
     ):
         off = np.empty(len(sample))
@@ -579,11 +605,12 @@ def _averages(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> list[_Ca
 
 
 def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
-    """Several outputs (n, q) by one kernel, which takes the time of one: the better of two kinds."""
-    few, seconds = known.first[:_HASTY], known.time_left()
+    """Several outputs (n, q) by one kernel, which takes the time of one: the best of a few kinds."""
+    dimensions = known.points.shape[1]
+    few, seconds = known.first[: max(_HASTY, _EACH * dimensions)], known.time_left()
     points, answers = known.points[few], scaled[few]
-    dimensions = points.shape[1]
-    tied = len(points) < _EACH * dimensions
+    size = len(points)
+    fixed = size < _EACH * dimensions
     length, noise = _STARTS[1]
     kernel = Kernel(
         np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", False
@@ -593,31 +620,40 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
         return known.time_left() >= max(_SEARCHING, _SEARCHED * seconds)
 
     tried: list[tuple[float, Kernel]] = []
-    kinds: tuple[Smoothness, ...] = ("matern52", "gaussian")
-    for smoothness in kinds if len(points) >= _SEVERAL else kinds[:1]:
+    kinds: list[tuple[Smoothness | None, bool, bool]] = [("matern52", False, fixed)]
+    if size >= _SEVERAL:
+        kinds.append(("gaussian", False, fixed))
+        if size >= _PLANE * (dimensions + 1):
+            kinds.append((None, True, fixed))
+        if fixed and size > dimensions + _FIXED:
+            kinds.append((None, False, False))
+    for smoothness, linear, tied in kinds:
         if not go_on():
             break
         kernel = likeliest(
             points,
             answers,
             [kernel],
-            smoothness=smoothness,
-            linear=False,
+            smoothness=smoothness or kernel.smoothness,
+            linear=linear,
             steps=_HASTY_STEPS,
             tied=tied,
             go_on=go_on,
         )
         off = Fitted(points, answers, kernel).left_out()[0]
-        tried.append((float((off**2).sum()), kernel))
+        chosen = size / (size - dimensions - _FIXED) if fixed and not tied else 1.0
+        tried.append((chosen * float((off**2).sum()), kernel))
+        kernel = min(tried, key=lambda one: one[0])[1]  # with which the next kind begins
     ways: list[_Candidate] = []
     if tried:
-        kernel = min(tried, key=lambda one: one[0])[1]
         numbers = _conditioned(known, scaled, kernel, known.time_left())
         if numbers is not None:
             names = (_Model(0.0, NONE, kernel).name,) * scaled.shape[1]
             ways.append(_Candidate(names, kernel.scales, *numbers))
             if len(names) > _MANY:
                 return ways[0]
+    if known.inputs is not None and ways and go_on():
+        ways.append(_plane(known, scaled, *known.inputs))
     ways += _averages(known, scaled, kernel.scales)
     if len(ways) == 1:
         return _means(known, scaled)

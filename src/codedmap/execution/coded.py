@@ -30,7 +30,7 @@ from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, RowStore
 from .live import Budget, LiveJob, Work, patience_of
-from .missing import Estimates, estimate_missing
+from .missing import Effort, Estimates, estimate_missing, time_for_estimates
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
 from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
@@ -168,12 +168,10 @@ class CodedMap(MapJob):
         outcome = self.live.scheduler.outcome
         assert outcome is not None
         self._work.check_read(outcome)
-        deadline = self._settings.deadline
-
-        def time_left() -> float:
-            return math.inf if deadline is None else deadline - self.live.seconds
-
-        known = self._work.done(time_left)
+        effort, time_left = time_for_estimates(self.live, self._settings.deadline)
+        if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
+            effort = "quick"
+        known = self._work.done(effort, time_left)
         if outcome is Outcome.EXACT and (known.status > Status.EXACT).any():
             outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
         return self._result(known, outcome)
@@ -578,7 +576,9 @@ class _CodedWork(Work):
         found = self._estimates(chunk, estimate, status)
         return _Known.of(estimate, status, failures, chunk.encoded.rejected_workers, found)
 
-    def done(self, time_left: Callable[[], float] = lambda: math.inf) -> _Known:
+    def done(
+        self, effort: Effort = "quick", time_left: Callable[[], float] = lambda: math.inf
+    ) -> _Known:
         """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
         status, failures = self._status.copy(), dict(self._failures)
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
@@ -587,7 +587,7 @@ class _CodedWork(Work):
             if unsupported.any():
                 estimate = self._without(chunk, estimate, unsupported)
                 status[unsupported] = Status.ESTIMATED
-            found = self._estimates(chunk, estimate, status, time_left)
+            found = self._estimates(chunk, estimate, status, effort, time_left)
             _mark(status, unsupported, found)
             return _Known.of(estimate, status, failures, self._rejected, found)
         lost = self._lost
@@ -597,7 +597,7 @@ class _CodedWork(Work):
             lost = unsupported if self._early else lost | unsupported
         if self._store is not None:
             self._status[unsupported] = Status.MISSING
-            for part in self._of_all(lost, status, time_left):
+            for part in self._of_all(lost, status, effort, time_left):
                 self._store.put_estimates(part.rows, part.values, part.row_stderr)
             values, stderr = self._store.finish()
             return _Known(values, stderr, self._status.copy(), failures, self._rejected)
@@ -606,13 +606,13 @@ class _CodedWork(Work):
         if stderr is not None:
             stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
-        found = [*self._found, *self._of_all(lost, status, time_left)]
+        found = [*self._found, *self._of_all(lost, status, effort, time_left)]
         _mark(status, unsupported, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
 
     def _without(self, chunk: _Chunk, estimate: Estimate, unsupported: np.ndarray) -> Estimate:
         """The estimate of a chunk without rows that only rejected workers have answered."""
-        chunk.encoded.excluded, chunk.found = self._rejections.workers, (-1, [])
+        chunk.encoded.excluded, chunk.found = self._rejections.workers, (None, [])
         stderr = None if estimate.stderr is None else np.where(unsupported, np.inf, estimate.stderr)
         values = blanked(estimate.values, unsupported)
         return Estimate(values, estimate.exact & ~unsupported, stderr, estimate.rejected)
@@ -628,10 +628,11 @@ class _CodedWork(Work):
         chunk: _Chunk,
         estimate: Estimate,
         status: np.ndarray,
+        effort: Effort = "quick",
         time_left: Callable[[], float] = lambda: math.inf,
     ) -> list[Estimates]:
         """Estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
-        if chunk.found[0] != chunk.taken:
+        if chunk.found[0] != (chunk.taken, effort):
             found: list[Estimates] = []
             lost = self._unanswered(chunk, estimate, status)
             more = self._pool.joined(chunk.encoded.mixtures(_NUMBERS)) if lost.any() else None
@@ -641,7 +642,7 @@ class _CodedWork(Work):
             if lost.any() and answers < _FEWEST:  # one answer says nothing of others
                 values = estimate.values[lost]
                 found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
-            elif lost.any() and time_left() >= _SHORTEST:
+            elif lost.any() and (effort != "thorough" or time_left() >= _SHORTEST):
                 found = list(
                     estimate_missing(
                         InputRows(self._rows_of(chunk)),
@@ -649,18 +650,18 @@ class _CodedWork(Work):
                         np.flatnonzero(lost),
                         lambda at: estimate.values[at],
                         time_left,
-                        thorough=False,
+                        effort=effort,
                         more=more,
                     )
                 )
-            chunk.found = chunk.taken, found
+            chunk.found = (chunk.taken, effort), found
         return chunk.found[1]
 
     def _of_all(
-        self, lost: np.ndarray, status: np.ndarray, time_left: Callable[[], float]
+        self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
     ) -> Iterator[Estimates]:
         """Estimates of lost rows (m,) bool of all finished chunks, from those that are exact."""
-        if not lost.any() or time_left() < _SHORTEST:
+        if not lost.any() or (effort == "thorough" and time_left() < _SHORTEST):
             return iter(())
         source, store = self._input, self._store
         values = self._values.values(np.zeros(len(status), dtype=bool))
@@ -670,7 +671,7 @@ class _CodedWork(Work):
             np.flatnonzero(lost),
             (lambda at: values[at]) if store is None else store.read,
             time_left,
-            thorough=False,
+            effort=effort,
             sample=store is not None,
             more=self._pool.joined(),
         )
@@ -739,7 +740,7 @@ class _Chunk:
         self.encoded, self.rows, self.checksum = encoded, rows, checksum
         self.taken = 0
         self.looked: tuple[int, float | None] = (0, None)
-        self.found: tuple[int, list[Estimates]] = (0, [])
+        self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
         """Estimates of its rows, from so many of its answers."""
         self.errors: dict[int, BaseException] = {}
         """By slot, without an answer since."""

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..estimation.losses import dependence
-from ..estimation.surrogate import estimates
+from ..estimation.surrogate import estimates, seconds_to_be_thorough
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
+from .live import LiveJob
 
 _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time
+_SPARE = 0.1  # of the time of a job without a deadline, for thorough estimates
 _TESTED = 4000  # rows by which it is tested whether losses depend on the inputs
+
+
+Effort = Literal["quick", "thorough", "spare"]
+"""How estimates are made: quickly; as well as can be in the time that is left; or so if the time that is left is enough
+for better estimates than quick ones, and quickly otherwise, however long that takes."""
 
 
 class Estimates(NamedTuple):
@@ -52,7 +60,7 @@ def estimate_missing(
     answers: Callable[[np.ndarray], Any],
     time_left: Callable[[], float],
     *,
-    thorough: bool = True,
+    effort: Effort = "thorough",
     sample: bool = False,
     more: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Estimates]:
@@ -70,8 +78,7 @@ def estimate_missing(
         The answers of some rows.
     time_left : callable
         Seconds until estimates should be there.
-    thorough : bool
-        As for `estimates`.
+    effort : "quick", "thorough" or "spare"
     sample : bool
         Whether to use some of the answers only, so that they need not fit into memory.
     more : tuple of ndarray, optional
@@ -107,16 +114,22 @@ def estimate_missing(
             return
         later = 1.0 - len(rows) / (len(missing) - begin)
         until = later * time_left() if later else 0.0
-        found = estimates(
-            points, flat, wanted, thorough=thorough, each=on_cores,
-            time_left=partial(_until, time_left, until),
-        )  # fmt: skip
+        left: Callable[[], float] = partial(_until, time_left, until)
+        thorough = effort == "thorough"
+        if effort == "spare":
+            thorough = left() >= seconds_to_be_thorough(len(points), len(rows), flat.shape[1])
+            left = left if thorough else _unlimited
+        found = estimates(points, flat, wanted, thorough=thorough, each=on_cores, time_left=left)
         values, stderr = (_unflattened(flat, tree) for flat in (found.values, found.stderr))
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
 
 
 def _until(time_left: Callable[[], float], later: float) -> float:
     return time_left() - later
+
+
+def _unlimited() -> float:
+    return math.inf
 
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
@@ -130,6 +143,12 @@ def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         raise
     pool.shutdown()
     return done
+
+
+def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
+    """How rows are estimated at the end of a job, and the seconds left for it: to the deadline, or a tenth of its time."""
+    end = (1.0 + _SPARE) * live.seconds if deadline is None else deadline
+    return "spare" if deadline is None else "thorough", lambda: end - live.seconds
 
 
 def warn_of_losses(inputs: InputRows, status: np.ndarray) -> None:
