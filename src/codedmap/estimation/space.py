@@ -36,12 +36,12 @@ class Space:
     @classmethod
     def of(cls, inputs: np.ndarray) -> Space:
         """The space of known inputs (n, d)."""
-        low, high = inputs.min(axis=0), inputs.max(axis=0)
+        low, high = (end.astype(np.float64) for end in (inputs.min(axis=0), inputs.max(axis=0)))
         largest = np.maximum(np.abs(low), np.abs(high))
         columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
         if len(columns) <= _MOST:
-            some = inputs[:, columns] / units
+            some = inputs[:, columns].astype(np.float64) / units
             logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
             moved = _moved(some, logarithms)
             return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))
@@ -50,7 +50,7 @@ class Space:
         # Either each is in a unit of its own, or all are in one.
         units = ranges if most > _ORDERS * few else np.full(len(columns), units.max())
         some = inputs[np.random.default_rng(0).permutation(len(inputs))[:_SAMPLE]]
-        pixels = some[:, columns] / units
+        pixels = some[:, columns].astype(np.float64) / units
         centre = pixels.mean(axis=0)
         pixels -= centre
         directions = _principal(pixels)
@@ -61,7 +61,7 @@ class Space:
 
     def scaled(self, inputs: np.ndarray) -> np.ndarray:
         """The columns that vary, none of whose squares is too large for a number."""
-        return np.asarray(inputs[:, self.columns] / self.units)
+        return np.asarray(inputs[:, self.columns].astype(np.float64) / self.units)
 
     def seen(self, inputs: np.ndarray) -> np.ndarray:
         """The points of inputs."""

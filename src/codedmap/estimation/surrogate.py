@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
@@ -44,9 +45,10 @@ _FAR = 1.5  # times the best error beyond which another method adds nothing to a
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
 _AROUND = 50  # answers that a spline takes
-_QUICK_PLANE = 5e7  # rows by columns by columns: a tenth of a second
+_FLAT = 0.1  # seconds for a plane, or such a share of the time
 _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
-_OTHERS = 2.0  # seconds for these, and some for each estimate
+_OTHERS = 2.0  # seconds for these, and some for each estimate,
+_SPLIT = 5e-6  # and for each number of the inputs
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
 _FOLDS = 4
@@ -61,6 +63,10 @@ _SEARCHING, _SEARCHED = (
 )  # seconds, and share of them, that must be left when a kernel has been found
 _FLOPS = 3e9  # a second, of linear algebra
 _NEAR, _AVERAGE = 5e-4, 3e-5  # seconds an estimate by a process of the nearest points, and a mean
+_SCANNED, _SCANNED_FROM = (
+    6e-10,
+    10,
+)  # seconds a number of the points; in so many dimensions a tree must look at all
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _FEWEST_SOLVED = 30  # points from which a process is worth it
 _HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
@@ -204,7 +210,8 @@ class _Known:
         self.time_left, self.thorough, self.each = time_left, thorough, each
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
-        averages = _AVERAGE * (len(wanted) + min(len(points), _LEFT_OUT))
+        scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
+        averages = (_AVERAGE + _SCANNED * scanned) * (len(wanted) + min(len(points), _LEFT_OUT))
         self.hurried = averages > max(_NO_TIME, time_left())
         """Whether there is no time for means of neighbours."""
         self.sample = np.sort(order[: _HURRIED if self.hurried else _LEFT_OUT])
@@ -233,7 +240,7 @@ class _Candidate:
     def column(self, output: int) -> _Candidate:
         """The same of one of q outputs."""
         numbers = (self.left, self.left_variance, self.values, self.variance)
-        return _Candidate(self.names, self.scales, *(part[:, output] for part in numbers))
+        return _Candidate(self.names[:1], self.scales, *(part[:, output] for part in numbers))
 
     def error(self, answers: np.ndarray) -> float:
         return float(np.sqrt(((self.left - answers) ** 2).mean()))
@@ -255,11 +262,17 @@ class _Model:
 
 def _each(known: _Known, scaled: np.ndarray, shares: int) -> _Candidate:
     """The estimates of outputs (n, q); the time that is left is for so many shares."""
-    parts = known.each(_one, repeat(known), scaled.T, range(shares, 0, -1))
+    planes: Iterable[_Candidate | None] = repeat(None)
+    if known.inputs is not None and known.time_left() / shares >= _ENOUGH:
+        plane = _plane(known, scaled, *known.inputs)
+        planes = map(plane.column, range(scaled.shape[1]))
+    parts = known.each(_one, repeat(known), scaled.T, range(shares, 0, -1), planes)
     return _together(list(parts), known)
 
 
-def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
+def _one(
+    known: _Known, scaled: np.ndarray, outputs: int, plane: _Candidate | None = None
+) -> _Candidate:
     """The estimates of one output (n,); so many outputs share the time that is left."""
     seconds = known.time_left() / outputs
     if seconds < _LITTLE:
@@ -278,10 +291,10 @@ def _one(known: _Known, scaled: np.ndarray, outputs: int) -> _Candidate:
         process for model in chosen if (process := _process(known, scaled, model, seconds))
     ]
     candidates += _averages(known, scaled, best.kernel.scales)
-    if thorough and known.inputs is not None:
-        candidates.append(_plane(known, scaled[:, None], *known.inputs).column(0))
+    candidates += [plane] if plane is not None else []
     least = min(candidate.error(targets) for candidate in candidates)
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
+    longest += _SPLIT * len(scaled) * len(known.space.columns)
     thorough = thorough and known.time_left() / outputs > longest
     if least > _POOR and len(scaled) >= _TREES and thorough:
         # Neighbours on a line or a plane, as on a grid, determine no spline.
@@ -448,13 +461,14 @@ def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.nda
     If there is little time, of fewer answers.
     """
     size, width = min(len(inputs), _EXACT), len(known.space.columns)
-    while not known.thorough and min(size, width) ** 2 * max(size, width) > _QUICK_PLANE:
+    seconds = _FLAT * known.time_left() if known.thorough else _FLAT
+    while 4.0 * min(size, width) ** 2 * max(size, width) > seconds * _FLOPS and size > _FEWEST:
         size = int(0.8 * size)
     some = np.sort(known.order[:size])
     rows = known.space.scaled(inputs[some])
     middle, mean, deviations = rows.mean(axis=0), scaled[some].mean(axis=0), rows.std(axis=0)
     deviations[deviations == 0.0] = 1.0
-    left, sizes, right = np.linalg.svd((rows - middle) / deviations, full_matrices=False)
+    left, sizes, right = _decomposed((rows - middle) / deviations)
     along = left.T @ (scaled[some] - mean)
     penalties = sizes[0] ** 2 * _PENALTIES
     squares, heights = np.empty((len(penalties), scaled.shape[1])), left**2
@@ -484,6 +498,19 @@ def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.nda
     wide = [np.broadcast_to(error, (rows, len(error))) for rows in (len(left_out), len(wanted))]
     ones = np.ones(known.points.shape[1])
     return _Candidate(("plane",) * len(error), ones, left_out, wide[0], at(wanted), wide[1])
+
+
+def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The singular value decomposition of rows (n, c), without values below the rounding of their squares.
+
+    By the smaller of the Gram matrices, in a fraction of the time; penalties are larger than what that loses.
+    """
+    wide = rows.shape[0] < rows.shape[1]
+    squares, vectors = eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = squares > len(squares) * np.finfo(float).eps * squares[-1]
+    sizes, vectors = np.sqrt(squares[kept])[::-1], vectors[:, kept][:, ::-1]
+    others = (rows.T if wide else rows) @ vectors / sizes
+    return (vectors, sizes, others.T) if wide else (others, sizes, vectors.T)
 
 
 def _mean(known: _Known, scaled: np.ndarray) -> _Candidate:

@@ -119,13 +119,21 @@ class InputRows:
         return max(1, self.dtype.itemsize * int(np.prod(self.form[0][1], dtype=np.int64)))
 
     def points(self, at: np.ndarray) -> np.ndarray:
-        """Some rows of inputs that are numbers, as points (n, p)."""
+        """Some rows of inputs that are numbers, as points (n, p); an array of floating point keeps its dtype."""
         columns = [
-            np.asarray(part[name] if name is not None else part, np.float64).reshape(len(at), -1)
+            _floats(part[name] if name is not None else part).reshape(len(at), -1)
             for part in self.batch(at)
             for name in (part.columns if hasattr(part, "columns") else (None,))
         ]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+
+
+def _floats(part: Any) -> np.ndarray:
+    if (
+        isinstance(part, np.ndarray) and part.dtype.kind == "f"
+    ):  # a copy of many takes memory, and seconds
+        return part
+    return np.asarray(part, np.float64)
 
 
 def _numbers(form: list[Any]) -> int | None:

@@ -65,7 +65,7 @@ class Pilot:
         columns = [np.asarray(leaf)[rows] for leaf in leaves(values)] if len(rows) else []
         answers = numbers(columns, len(rows))
         nothing = np.zeros((0, 0))
-        points = inputs.points(rows) if inputs.numbers and len(rows) else nothing
+        points = inputs.points(rows).astype(np.float64) if inputs.numbers and len(rows) else nothing
         unseen = inputs.points(others) if inputs.numbers and len(others) else points[:0]
         finite = bool(np.isfinite(points).all() and np.isfinite(unseen).all())
         if answers is None or not finite or not len(points):
