@@ -487,6 +487,11 @@ class Options:
             raise InvalidArgument(
                 f'code={code!r} is {kind}: give one such as Replication(8, 16), or "auto"'
             )
+        if isinstance(inputs, tuple):
+            raise InvalidArgument(
+                f"a code takes one array of inputs, and a tuple is {len(inputs)} of them, one for each argument of fn: "
+                "put them side by side in one array (numpy.column_stack), or leave out the code"
+            )
         _check_fn(fn)
         started = time.monotonic()
         engine = checked_engine(engine, fn, code.workers, depth=5)
