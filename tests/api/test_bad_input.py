@@ -35,7 +35,9 @@ def test_inputs_of_wrong_rank_or_size():
 
 def test_several_inputs_with_a_code():
     for code in (cm.SplineCode(3, 6, 1), cm.Replication(3, 6)):
-        refused("takes one array.*a tuple is 2 of them.*leave out the code", inputs=(X, X), code=code)
+        refused(
+            "takes one array.*a tuple is 2 of them.*leave out the code", inputs=(X, X), code=code
+        )
 
 
 def test_inputs_of_more_axes_than_numpy_has_room_for():

@@ -439,3 +439,45 @@ def test_the_outcome_is_that_of_the_chunk_that_lacks_most():
         )
     assert not result.exact.all()
     assert result.outcome is not cm.Outcome.EXACT
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        cm.Uncoded(6),
+        cm.Uncoded(6, fill="mean"),
+        cm.Replication(3, 6),
+        cm.Replication(3, 6, fill="mean"),
+        cm.KernelCode(5, 6, 1),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_worker_that_never_answers_does_not_hold_up_rows_that_raise(code, share):
+    X = np.random.default_rng(0).uniform(size=(60, 3))
+
+    def raising(batch):
+        if batch[0, 0] < share:
+            raise ValueError("no")
+        return batch[:, 0]
+
+    with Scripted(6, {0: [never()] * 9}) as engine:
+        result = cm.map(raising, X, code=code, engine=engine, on_error="record")
+    assert result.seconds < 10
+    assert not result.exact.all()
+    np.testing.assert_array_equal(result.values[result.exact], X[result.exact, 0])
+
+
+def test_an_own_input_that_may_still_answer_is_waited_for_though_others_raised():
+    def raising(batch):
+        if (batch == 7.0).any():
+            raise ValueError("no")
+        return batch
+
+    X = np.arange(12.0)
+    with Scripted(6, {0: late(0.3)}) as engine:
+        result = cm.map(
+            raising, X, code=cm.Uncoded(6), engine=engine, on_error="record", hedge=None
+        )
+    assert result.exact.sum() == 10
+    assert (result.status == cm.Status.FAILED).sum() == 2  # those of the call that raised

@@ -475,6 +475,75 @@ def test_a_call_that_raised_waits_for_its_copy():
     assert decisions == [Take(hedge), Ended(Outcome.EXACT)]
 
 
+@pytest.mark.parametrize("partly", [False, True])
+def test_a_copy_of_a_call_that_raised_is_waited_for_as_long_again_as_it_has_run(partly):
+    """A call of 0.1 s is late after 0.325 s, and waited for four times as long at most."""
+    scheduler, hedge = hedged()
+    raised = CallFailed(60.0, hedge.number, Loss.RAISED)
+    assert scheduler.handle(Answered(60.0, hedge.number, 10.0, (0,)) if partly else raised) == []
+    assert 61.0 < scheduler.wake < 62.0 + 40.0 * partly  # where it answered, a call takes 10 s
+    assert scheduler.handle(Tick(60.9)) == []
+    decisions = scheduler.handle(Tick(scheduler.wake))
+    kinds = [Abandon, Take, FailRows, Ended] if partly else [Abandon, FailRows, Ended]
+    assert [type(d) for d in decisions] == kinds
+    assert decisions[-2].call is hedge
+    assert decisions[-1].outcome is Outcome.COMPLETE
+
+
+def test_a_copy_that_has_just_begun_has_the_time_of_a_usual_call():
+    scheduler, _ = hedged()
+    assert scheduler.handle(CallFailed(50.001, 0, Loss.RAISED)) == []
+    assert scheduler.wake > 50.1
+    assert scheduler.handle(Tick(scheduler.wake))[-1] == Ended(Outcome.COMPLETE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+def test_a_stopped_worker_holds_up_no_row_whatever_others_do(seed):
+    """Others crash, raise and are slow. At least one call answers, or nothing is known of how long calls take."""
+    rng = random.Random(seed)
+    rows, workers = rng.choice([30, 120]), rng.choice([2, 3, 5])
+    chance, share = rng.choice([0.0, 0.05, 0.2]), rng.choice([0.0, 0.1])
+    raising = {row for row in range(1, rows) if rng.random() < share}
+    begins, by_row = rng.choice([0.0, 0.05, 0.3]), rng.random() < 0.5
+
+    def ending(call, now):
+        bad = tuple(r - call.begin for r in range(call.begin, call.end) if r in raising)
+        if call.worker == workers - 1 and now >= begins:
+            return Ending(math.inf)
+        if call.begin and rng.random() < chance:
+            return Ending(0.01 * rng.random(), Loss.CRASHED)
+        if bad and not by_row:
+            return Ending(0.01 * call.groups, Loss.RAISED)
+        return Ending(0.01 * call.groups, None, bad)
+
+    timeline = run_virtually(Job(rows, hedge=1.0, ahead=rng.choice([0, 1])), workers, ending)
+    assert timeline.seconds < 1e3
+    taken, failed = outcome_of_rows(timeline, rows)
+    assert raising <= set(failed)
+    assert all(taken[row] == 1 for row in range(rows) if row not in failed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, st.sampled_from([0.1, 0.5, 1.0]))
+def test_rows_that_raise_beside_a_worker_that_has_stopped(seed, share):
+    rng = random.Random(seed)
+    rows, workers = rng.choice([5, 30, 120]), rng.choice([3, 5, 12])
+    raising = {row for row in range(rows) if rng.random() < share}
+    begins = rng.choice([0.0, 0.05])
+
+    def ending(call, now):
+        bad = tuple(r - call.begin for r in range(call.begin, call.end) if r in raising)
+        if call.worker == 0 and now >= begins:
+            return Ending(math.inf)
+        return Ending(0.01 * call.groups, Loss.RAISED) if bad else Ending(0.01 * call.groups)
+
+    timeline = run_virtually(Job(rows), workers, ending)
+    taken, failed = outcome_of_rows(timeline, rows)
+    assert set(failed) == raising
+    assert taken == [int(row not in raising) for row in range(rows)]
+
+
 def test_a_call_that_was_not_begun_may_go_to_the_same_worker_again():
     scheduler = Scheduler(Job(2, size=1, ahead=0))
     scheduler.handle(Joined(0.0, 0))

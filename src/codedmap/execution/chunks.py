@@ -170,7 +170,7 @@ class ChunkScheduler(Scheduler):
 
     # Events -------------------------------------------------------------------------------------------
 
-    def _accept(self, call: Call, raised: tuple[int, ...]) -> None:
+    def _accept(self, call: Call, raised: tuple[int, ...], now: float) -> None:
         chunk = self.chunks[call.chunk]
         chunk.answered.add(call.slot)
         chunk.failed.pop(call.slot, None)
@@ -178,6 +178,10 @@ class ChunkScheduler(Scheduler):
             chunk.decodable.clear()
         self._changed[chunk.number] = None
         self._out.append(Take(call))
+
+    def _unresolved(self, piece: Piece) -> bool:
+        chunk = self.chunks.get(piece.chunk)
+        return bool(piece.copies) and chunk is not None and piece.slot not in chunk.answered
 
     def _note_crash(self, call: Call) -> None:
         call.piece.crashes += 1
@@ -255,9 +259,7 @@ class ChunkScheduler(Scheduler):
                 wake = sooner(wake, None if after is None else now + after)
         if self._idle and self._hedges:
             wake = sooner(wake, self._hasten(now))
-        if self._timeouts:
-            wake = sooner(wake, self._timeouts[0][0])
-        self.wake = wake
+        self.wake = sooner(wake, self._due_tick())
         self._out += due
 
     def _give_up_waiting(self, now: float) -> None:
@@ -303,8 +305,12 @@ class ChunkScheduler(Scheduler):
         return Decode(chunk.number, outcome, final or not seen.running)
 
     def _all_own(self, slots: Iterable[int]) -> bool:
+        return self._own_tasks(slots) == self.job.tasks
+
+    def _own_tasks(self, slots: Iterable[int]) -> int:
+        """Of how many tasks the own input is among the payloads of these slots."""
         own = self.job.own
-        return len({own[slot] for slot in slots if slot in own}) == self.job.tasks
+        return len({own[slot] for slot in slots if slot in own})
 
     def _best(self, chunk: Chunk, seen: Progress, more: Iterable[int] = ()) -> Progress:
         """What is known in the end if all that runs, and these slots as well, have answered."""
@@ -330,10 +336,12 @@ class ChunkScheduler(Scheduler):
             return False
         if best.decodable and not seen.decodable:
             return False
-        # The rule is out of reach, which does not matter if every row may still come exact.
-        return (
-            not best.decodable or self._all_own(seen.answered) or not self._all_own(best.answered)
-        )
+        # The rule is out of reach, which does not matter if every row may still come exact, or rows that fail are
+        # no error and others may come.
+        now, then = (self._own_tasks(slots) for slots in (seen.answered, best.answered))
+        if self.job.partial and not best.decodable:
+            return now == then
+        return not best.decodable or now == self.job.tasks or then < self.job.tasks
 
     def _recover(self, chunk: Chunk, seen: Progress) -> None:
         """Make calls that crashed again, then send inputs of missing tasks, as many as the rule needs."""
@@ -523,8 +531,9 @@ class ChunkScheduler(Scheduler):
         needed = min(
             (pair for pair in counts if pair[0] is not None), default=None, key=lambda p: p[0] or 0
         )
-        if needed is not None:
-            self._send_again(chunk, needed[1][: needed[0]], budget, now)
+        # If the rule is out of reach, late calls are waited for because of the rows that they may give.
+        slots = sorted(late) if needed is None else needed[1][: needed[0]]
+        self._send_again(chunk, slots, budget, now)
         return wake
 
     def _late_at(self, chunk: Chunk, slot: int, patience: float) -> float:

@@ -22,6 +22,7 @@ class CallTimes:
         "_groups",
         "_high",
         "_overhead",
+        "_raised",
         "_seconds",
         "_stale",
         "largest",
@@ -30,6 +31,7 @@ class CallTimes:
 
     def __init__(self) -> None:
         self._each: deque[float] = deque(maxlen=_SAMPLES)
+        self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
         self._seconds = 0.0
         self._groups = 0
@@ -51,6 +53,12 @@ class CallTimes:
         self.nbytes = max(self.nbytes, nbytes / groups)
         self.largest = max(self.largest, groups)
 
+    def add_raised(self, groups: int, seconds: float) -> None:
+        """A call of so many groups has raised: that is how long calls take as long as none has an answer."""
+        if not self._each:
+            self._raised.append(seconds / groups)
+            self._stale = 0
+
     @property
     def mean(self) -> float:
         """Seconds a group, infinite before the first answer."""
@@ -62,17 +70,18 @@ class CallTimes:
         return 0.0 if self._overhead == math.inf else self._overhead
 
     def late(self, groups: int) -> float:
-        """Seconds after which a call of so many groups is late; infinite before the first answer.
+        """Seconds after which a call of so many groups is late; infinite before the first answer or exception.
 
         1.25 times the 95th percentile of what a group took, and more while few calls were seen: after
         one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
         56(2), 2013, hedge at the 95th percentile.
         """
-        if not self._each:
+        known = self._each or self._raised
+        if not known:
             return math.inf
         if self._stale <= 0:
-            ordered = sorted(self._each)
+            ordered = sorted(known)
             self._high = ordered[min(int(_SHARE * len(ordered)), len(ordered) - 1)]
             self._stale = min(_REFRESH, len(ordered))
-        usual = groups * self._high * (_FACTOR + _CAUTION / len(self._each))
+        usual = groups * self._high * (_FACTOR + _CAUTION / len(known))
         return max(usual, _LEAST) + _OVERHEADS * self.overhead

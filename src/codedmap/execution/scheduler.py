@@ -31,6 +31,9 @@ _ENOUGH = 100  # calls: were three crashes of a row chance, others of these woul
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _MANY = 1 << 62  # groups, more than any job has
+_LATE_AGAIN = (
+    4  # times what makes a call late, for which a copy of one without an answer is waited for
+)
 _QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
 
@@ -345,6 +348,8 @@ class Scheduler:
         self._late: dict[int, deque[Call]] | None = None
         """Once nothing is left to start: calls by their number of groups, the first to begin first."""
         self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
+        self._doubts: list[tuple[float, int, Call, Loss]] = []
+        """In order of time: until when other copies of a call without an answer are waited for."""
         self._times = CallTimes()
         self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
@@ -430,13 +435,14 @@ class Scheduler:
         self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
             call.piece.copies.remove(call)
-            self._accept(call, event.raised)
+            self._accept(call, event.raised, event.now)
 
-    def _accept(self, call: Call, raised: tuple[int, ...]) -> None:
+    def _accept(self, call: Call, raised: tuple[int, ...], now: float) -> None:
         """A wanted call has answered."""
         piece = call.piece
         if raised and piece.copies:
             piece.partial = call, raised
+            self._wait_for_copies(call, Loss.RAISED, now)
         else:
             self._take(piece, call, raised)
 
@@ -468,9 +474,24 @@ class Scheduler:
             loss = Loss.CRASHED
         if loss is Loss.CRASHED:
             self._note_crash(call)
+        elif loss is Loss.RAISED and not math.isnan(call.started):
+            self._times.add_raised(call.groups, event.now - call.started)
         if call.wanted:
             piece.copies.remove(call)
             self._lose(call, loss)
+            if self._unresolved(piece):
+                self._wait_for_copies(call, loss, event.now)
+
+    def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
+        """Another copy may answer where this call did not: wait for it as long again as it has run, within limits."""
+        since = min((c.started for c in call.piece.copies if c.started <= now), default=now)
+        late = self._times.late(call.groups)
+        until = now + min(max(now - since, late), _LATE_AGAIN * late)
+        insort(self._doubts, (until, call.number, call, loss))
+
+    def _unresolved(self, piece: Piece) -> bool:
+        """Whether a copy in flight decides what this comes to."""
+        return bool(piece.copies)
 
     def _requeue(self, call: Call) -> None:
         """A call had not begun: another worker may make it."""
@@ -513,6 +534,13 @@ class Scheduler:
                 self._give_up(call)
                 call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
+        while self._doubts and self._doubts[0][0] <= event.now:
+            _, _, call, loss = self._doubts.pop(0)
+            if self._unresolved(call.piece):
+                for copy in call.piece.copies:
+                    self._give_up(copy)
+                call.piece.copies.clear()
+                self._lose(call, loss)
 
     def _take_back(self, number: int, now: float) -> None:
         """A call that waits for one of another job, which may never end: once, another worker may have it."""
@@ -603,10 +631,8 @@ class Scheduler:
         piece, retries = call.piece, self.job.retries
         blamed = loss is Loss.CRASHED and self._to_blame(piece)
         if piece.copies and not blamed:
-            if self._late is not None:  # what still runs may be late, and is hedged again then
-                for copy in piece.copies:
-                    if not math.isnan(copy.started):
-                        self._late.setdefault(copy.groups, deque()).appendleft(copy)
+            if loss is not Loss.RAISED:
+                self._may_be_late(piece)
             return
         for copy in piece.copies:
             self._give_up(copy)
@@ -615,14 +641,22 @@ class Scheduler:
             self._take(piece, *piece.partial)
         elif retries and call.groups > 1:
             middle = (piece.begin + piece.end) // 2
+            # A worker on which fn raised may have the halves: it is not to blame.
+            held = set() if loss is Loss.RAISED else piece.held
             for begin, end in ((middle, piece.end), (piece.begin, middle)):
-                half = Piece(begin, end, held=set(piece.held), lineage=piece.lineage)
+                half = Piece(begin, end, held=set(held), lineage=piece.lineage or _Lineage())
                 self._waiting.appendleft(half)
         elif loss is Loss.CRASHED and not blamed:
             self._waiting.append(piece)
         else:
             self._left -= call.groups
             self._fail(call, piece.begin, piece.end, loss)
+
+    def _may_be_late(self, piece: Piece) -> None:
+        """What still runs after a copy was lost is hedged again when it is late."""
+        for copy in piece.copies:
+            if self._late is not None and not math.isnan(copy.started):
+                self._late.setdefault(copy.groups, deque()).appendleft(copy)
 
     def _to_blame(self, piece: Piece) -> bool:
         """Whether the groups of a call that has crashed are the cause, and not its worker."""
@@ -671,9 +705,12 @@ class Scheduler:
             wake = sooner(wake, self._hasten(now))
         elif self._waiting and not self._idle:
             self._make_room()
-        if self._timeouts:
-            wake = sooner(wake, self._timeouts[0][0])
-        self.wake = wake
+        self.wake = sooner(wake, self._due_tick())
+
+    def _due_tick(self) -> float | None:
+        """When a call has run too long, or a copy been waited for long enough."""
+        first = [waiting[0][0] for waiting in (self._timeouts, self._doubts) if waiting]
+        return min(first, default=None)
 
     def _without_workers(self, now: float) -> bool:
         """Whether there has been no worker, and no call, for longer than the job is to wait."""
@@ -717,6 +754,8 @@ class Scheduler:
         """Give calls to workers that are idle, then ahead to those that have one."""
         for room in (self._idle, self._single):
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
+                if room is self._single and self._stuck(name, now):
+                    continue
                 piece = self._piece_for(name, now)
                 if piece is not None:
                     again = piece.lineage or piece.crashes or piece.held
@@ -736,10 +775,33 @@ class Scheduler:
                 del self._waiting[at]
                 return piece
         if self._next == self.job.groups:
+            for at, piece in enumerate(self._waiting):
+                if self._only_stuck(piece, now):
+                    del self._waiting[at]
+                    return piece
             return None
         begin = self._next
         self._next = begin + self._size()
         return Piece(begin, self._next)
+
+    def _only_stuck(self, piece: Piece, now: float) -> bool:
+        """Whether all workers that have had no copy are stuck."""
+        return all(self._stuck(name, now) for name in self._workers.keys() - piece.held)
+
+    def _stuck(self, name: Hashable, now: float) -> bool:
+        """Whether a worker runs a call that is late, or not wanted any more: it may never end."""
+        running = next(iter(self._workers[name].calls), None)
+        if running is None:
+            return False
+        return not running.wanted or now > running.started + self._times.late(running.groups)
+
+    def _next_stuck(self, now: float) -> float | None:
+        """When the next worker is stuck, if it answers no more."""
+        running = (worker.calls[0] for worker in self._workers.values() if worker.calls)
+        late = (call.started + self._times.late(call.groups) for call in running)
+        after = min((time for time in late if time >= now), default=math.inf)
+        # Then it has been late for a moment.
+        return None if after == math.inf else math.nextafter(after, math.inf)
 
     def _size(self, *, unbounded: bool = False) -> int:
         """Groups of the next call: what takes long enough, and less towards the end of the job.
@@ -771,19 +833,22 @@ class Scheduler:
 
         Returns when the next call is late.
         """
-        if self._ahead:
-            free = list(self._idle)[len(self._withdrawn) :]
-            for number, call in self._ahead.items():
-                taker = next((name for name in free if name not in call.piece.held), None)
-                if taker is not None and number not in self._withdrawn and call.wanted:
-                    free.remove(taker)
-                    self._withdrawn.add(number)
-                    self._out.append(Withdraw(call))
-                if not free:
-                    break
+        free = list(self._idle)[len(self._withdrawn) :]
+        for number, call in self._ahead.items() if free else ():
+            taker = next((name for name in free if name not in call.piece.held), None)
+            if taker is None and self._stuck(call.worker, now):
+                taker = free[0]
+            if taker is not None and number not in self._withdrawn and call.wanted:
+                free.remove(taker)
+                self._withdrawn.add(number)
+                self._out.append(Withdraw(call))
+            if not free:
+                break
+        if self._withdrawn:
             return None
+        stuck = self._next_stuck(now) if self._ahead or self._waiting else None
         if self.job.hedge is None:
-            return None
+            return stuck
         if self._late is None:
             self._late = {}
             for running in sorted(self._calls.values(), key=lambda call: call.started):
@@ -792,13 +857,13 @@ class Scheduler:
         while self._idle and self.hedges < budget:
             due, late = self._latest(patience_after(self.hedges, budget))
             if late is None or due is None or due > now:
-                return due
-            name = self._other(late.piece)
+                return sooner(due, stuck)
+            name = self._other(late.piece, now)
             if name is None:
-                return None
+                return stuck
             self._late[late.groups].popleft()
             self._hedge(late.piece, name, now)
-        return None
+        return stuck
 
     def _budget(self, share: float) -> float:
         """Hedges that the job may make in all, by what it has started so far."""
@@ -822,8 +887,8 @@ class Scheduler:
                     first = due, calls[0]
         return first or (None, None)
 
-    def _other(self, piece: Piece) -> Hashable | None:
-        """An idle worker without a copy, of another failure domain if there is one."""
+    def _other(self, piece: Piece, now: float) -> Hashable | None:
+        """An idle worker without a copy, of another failure domain if there is one; one that lost a copy if all others are stuck."""
         domains = {self._workers[w].domain for w in piece.held if w in self._workers} - {None}
         found = None
         for name in self._idle:
@@ -831,6 +896,8 @@ class Scheduler:
                 if self._workers[name].domain not in domains:
                     return name
                 found = name if found is None else found
+        if found is None and self._only_stuck(piece, now):
+            return next(iter(self._idle))
         return found
 
     def _make_room(self) -> None:
@@ -839,6 +906,7 @@ class Scheduler:
         for hedge in spare[::-1][: len(self._waiting)]:
             hedge.piece.copies.remove(hedge)
             self._give_up(hedge)
+            self._may_be_late(hedge.piece)
 
 
 def patience_after(hedges: int, budget: float) -> float:
