@@ -481,3 +481,29 @@ def test_an_own_input_that_may_still_answer_is_waited_for_though_others_raised()
         )
     assert result.exact.sum() == 10
     assert (result.status == cm.Status.FAILED).sum() == 2  # those of the call that raised
+
+
+@pytest.mark.parametrize("code", [cm.SplineCode(5, 10, 2), cm.BerrutCode(5, 10, 2)], ids=repr)
+def test_inputs_are_sent_where_every_mixture_raises_for_some_row(code):
+    fn = cm.itemwise(lambda row: 1 / 0 if row[0] < 0.2 else row[1])
+    X = np.random.default_rng(0).uniform(size=(200, 3))
+    with Scripted(10) as engine:
+        result = cm.map(fn, X, code=code, engine=engine, on_error="record")
+    np.testing.assert_array_equal(result.status == cm.Status.FAILED, X[:, 0] < 0.2)
+    assert result.exact.sum() == (X[:, 0] >= 0.2).sum()
+
+
+def test_a_row_that_raises_in_a_call_of_its_own_has_failed():
+    def raising(batch):
+        if (batch > 0.8).any():
+            raise ValueError("no")
+        return batch
+
+    X = np.linspace(0, 1, 20)
+    with Scripted(6) as engine:
+        result = cm.map(
+            raising, X, code=cm.KernelCode(5, 6, 1), engine=engine, on_error="record", chunk=1
+        )
+    assert not (result.status[X > 0.8] == cm.Status.EXACT).any()
+    assert (result.status[X > 0.8] == cm.Status.FAILED).sum() >= 3
+    assert (result.status[X <= 0.8] < cm.Status.FAILED).all()

@@ -339,14 +339,15 @@ class ChunkScheduler(Scheduler):
         # The rule is out of reach, which does not matter if every row may still come exact, or rows that fail are
         # no error and others may come.
         now, then = (self._own_tasks(slots) for slots in (seen.answered, best.answered))
-        if self.job.partial and not best.decodable:
+        if self.job.partial:
             return now == then
         return not best.decodable or now == self.job.tasks or then < self.job.tasks
 
     def _recover(self, chunk: Chunk, seen: Progress) -> None:
         """Make calls that crashed again, then send inputs of missing tasks, as many as the rule needs."""
         again = self._crashed_slots(chunk)
-        if self.job.retries and chunk.answered:  # else it is the function that fails
+        # Without an answer it is the function that fails, which matters only if rows that fail are an error.
+        if self.job.retries and (chunk.answered or self.job.partial):
             again += self._missing(chunk)
         needed = self._fewest(chunk, seen, again)
         if needed is None:

@@ -395,7 +395,9 @@ class _CodedWork(Work):
             if loss is Loss.RAISED and chunk.encoded.is_raw(call.slot):
                 for group in range(call.groups):
                     row = chunk.encoded.row(call.slot, group)
-                    if row is not None:
+                    if row is not None and call.groups == 1 and self._settings.record:
+                        chunk.raised.setdefault(row, (call, error))
+                    elif row is not None:
                         chunk.batches.setdefault(row, error)
         return loss
 
