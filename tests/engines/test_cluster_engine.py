@@ -41,7 +41,7 @@ class Toys(ClusterEngine):
     def _is_open(self):
         return True
 
-    def _send(self, queue, request, count):
+    def _send(self, queue, request):
         answer: Future[object] = Future()
         if self.refused:
             answer.set_exception(cm.EngineError("nothing can be sent"))

@@ -1,19 +1,226 @@
-"""The base class of engines with a queue for each worker: submitting, abandoning and closing."""
+"""Engines with a queue of calls for each worker in the caller: what `Local` and those of clusters share."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
-from ..errors import EngineError, InvalidArgument
-from .calls import Answer, Calls, packed_setup
-from .transport.parcel import Parcel
+from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
+from .transport.failure import Failure
+from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
+from .transport.serve import KeptKey, Request
+
+
+class _Condition(threading.Condition):
+    # Entered and left by the methods of its lock, which are written in C; those of Condition are not.
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
+
+
+class Answer(Future[Any]):
+    """A future whose lock is released even if Ctrl-C interrupts the main thread while it holds it.
+
+    Parameters
+    ----------
+    queue : Calls
+        The queue of its call.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        super().__init__()
+        self._condition = _Condition()
+        self.queue = queue
+        self.begun: list[float] = []
+        """As `Engine.submit`."""
+        self.nbytes = 0
+        """As `Engine.submit`."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As `Future`; notes the time."""
+        self.begun.append(time.monotonic())
+        return super().set_running_or_notify_cancel()
+
+
+def packed_setup(fn: Callable[[], object]) -> Parcel:
+    """A function by which each worker is set up, pickled; raises `CannotSend` if it cannot be."""
+    try:
+        content = pack(fn, None)
+    except CannotSend as error:
+        raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+    # Buffers are the caller's own memory, which it may change before the next worker starts.
+    return Parcel(content.head, tuple(map(bytes, content.inline)))
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request on its way to the worker, and its future."""
+
+    request: Request
+    future: Answer
+    uses: tuple[Kept, ...] = ()
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the call with an error."""
+        with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
+            self.future.set_exception(error)
+
+
+C = TypeVar("C", bound=Call)
+
+
+class Calls(Generic[C]):
+    """A queue of calls, of which the worker gets one at a time.
+
+    A call is taken out of ``_waiting`` or ``_running`` under the lock. Its future is then completed without
+    the lock, because that runs the callbacks attached to it.
+    """
+
+    def __init__(self, engine: QueueEngine[Any], number: int) -> None:
+        self.engine, self.number = engine, number
+        self._run, self._setups = engine.run, engine.setups
+        self._set_up = 0  # how many of them the worker has been sent
+        self._lock = threading.RLock()
+        self._waiting: deque[C] = deque()
+        self._running: C | None = None
+        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
+        self._forget: deque[Any] = deque()
+        self._closed = False
+        self._counter = itertools.count(1)
+
+    def submit(self, fn: Any, payload: Any) -> Future[Any]:
+        """Queue ``fn(payload)``."""
+        uses, named = self._with_keys(fn, payload)
+        return self._queue(named, uses)
+
+    def keep(self, value: Any) -> Kept:
+        """Queue a value to be left on the worker."""
+        kept = Kept(self.number, (self._run, self.number, next(self._counter)))
+        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
+        self._queue(value, (kept,), keep=kept.key)
+        return kept
+
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        """Queue a function and its payload, or a value to keep."""
+        raise NotImplementedError
+
+    def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
+        """As `pack`; the error says what cannot be sent."""
+        try:
+            return pack(value, segment)
+        except CannotSend as error:
+            what = culprit_kept(value) if keep is not None else culprit(*value)
+            raise CannotSend(f"{what} {error}") from error.__cause__
+
+    def drop(self, future: Future[Any]) -> bool:
+        """Drop a call that has not begun; return whether the worker has it."""
+        with self._lock:
+            call = next((call for call in self._waiting if call.future is future), None)
+            if call is None:
+                return self.running(future) is not None
+            self._waiting.remove(call)
+        call.fail(Abandoned("the call was abandoned before it began"))
+        return False
+
+    def running(self, future: Future[Any]) -> C | None:
+        """The call of this future, if the worker has it."""
+        call = self._running
+        return call if call is not None and call.future is future else None
+
+    def _with_keys(self, *values: Any) -> tuple[tuple[Kept, ...], tuple[Any, ...]]:
+        """The kept values among a function and its payload, and both with keys in their place.
+
+        Raises
+        ------
+        EngineError
+            If it is kept elsewhere.
+        """
+        uses = tuple(value for value in values if isinstance(value, Kept))
+        for kept in uses:
+            if kept.worker != self.number or kept.key[0] != self._run:
+                raise EngineError(
+                    f"{kept!r} was given to worker {self.number} of an engine where it is not: a kept "
+                    "value stays on the worker where it was left"
+                )
+        return uses, tuple(KeptKey(v.key) if isinstance(v, Kept) else v for v in values)
+
+    def _next_setup(self) -> Request | None:
+        """What the worker is sent before its next call, if anything; returned once."""
+        if self._set_up == len(self._setups):
+            return None
+        self._set_up += 1
+        return Request(self._setups[self._set_up - 1], None, setup=self._run)
+
+    def _sent(self, request: Request) -> Request:
+        """A request as it is sent: with what the worker can forget, and must have been set up by."""
+        request.after = self._run if self._set_up and request.setup is None else None
+        request.forget = self._take_forgotten()
+        return request
+
+    def _lost_with(self, call: C) -> C:
+        """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
+        return self._waiting.popleft() if call.request.setup and self._waiting else call
+
+    def _take_forgotten(self) -> tuple[Any, ...]:
+        """Keys of values that the worker can drop; each is returned once."""
+        return tuple(self._forget.popleft() for _ in range(len(self._forget)))
+
+    def _note_kept(self, call: C) -> None:
+        """What a call uses is lost if the worker dies."""
+        for kept in call.uses:
+            if kept.key not in self._kept:  # an update takes longer
+                self._kept[kept.key] = kept
+
+    def _lose_kept(self) -> None:
+        for kept in self._kept.values():
+            kept.lost = True
+        self._kept.clear()
+
+    def refuse_if_closed(self) -> None:
+        if self._closed:
+            raise EngineError("the engine has been closed: create a new one")
+
+    def _close(self) -> tuple[C, ...]:
+        """Take no more calls; return those without an answer, for the caller to fail."""
+        self._closed = True
+        dropped = (*self._waiting, *([self._running] if self._running else []))
+        self._waiting.clear()
+        self._running = None
+        return dropped
+
+
+def complete(call: Call, reply: Any, error: BaseException | None = None) -> None:
+    """Give a call the answer in what a worker has sent, or an error."""
+    answer = None
+    try:
+        if isinstance(reply, Failure):
+            error = reply.to_exception()
+        elif error is None:
+            answer = receive(reply).unpack()
+            call.future.nbytes = call.request.content.nbytes + reply.nbytes
+    except BaseException as problem:  # an answer must not end the thread that delivers it
+        error = problem
+    if error is None:
+        call.future.set_result(answer)
+        return
+    if isinstance(error, KeptLost):
+        for kept in call.uses:
+            kept.lost = True
+    call.fail(error)
+
 
 Q = TypeVar("Q", bound=Calls[Any])
 
@@ -27,14 +234,18 @@ class QueueEngine(Closing, Generic[Q]):
     ----------
     grace : float or None
         Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
+    run : str
+        Names the engine, and with it what it keeps and its files.
     """
 
-    def __init__(self, grace: float | None) -> None:
+    def __init__(self, grace: float | None, run: str) -> None:
         if grace is not None and (not is_real(grace) or not grace >= 0):
             raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")
         self._grace = grace
+        self.run = run
         self._queues: dict[int, Q] = {}
-        self._setups: list[Parcel] = []
+        self.setups: list[Parcel] = []
+        """By which workers are set up."""
         self._owner = os.getpid()
         atexit.register(self._at_exit)
 
@@ -62,7 +273,7 @@ class QueueEngine(Closing, Generic[Q]):
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
-        self._setups.append(packed_setup(fn))
+        self.setups.append(packed_setup(fn))
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` on a worker; see `Engine.submit`.
