@@ -19,7 +19,7 @@ from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
 from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
-from ..execution.checked import checked_engine, checked_rule
+from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Placed
 from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
@@ -103,7 +103,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         array = checked_matrix(matrix)
         if symmetric:
             _check_symmetric(array)
-        self._engine = checked_engine(engine, None, self._code.workers, depth=3)
+        self._engine = engine_of_slots(engine, None, self._code.workers, depth=3)
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)
         check_blocks(blocks.nbytes, self._code.tasks, self._code.workers, sparse=blocks.sparse)

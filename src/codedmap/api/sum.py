@@ -17,7 +17,7 @@ from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
 from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers
-from ..execution.checked import checked_engine, checked_rule
+from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Ended, Placed, PlacedJob
 from ..execution.task import Measured
 from ..results.progress_bar import job_progress
@@ -156,7 +156,7 @@ class CodedParts:
             )
         self._parts = _cut(parts, code.workers)
         self._code = code
-        self._engine = checked_engine(engine, None, code.workers, depth=3)
+        self._engine = engine_of_slots(engine, None, code.workers, depth=3)
         if isinstance(engine, (Local, ProcessPoolExecutor)):
             sizes = [_bytes(part) for part in self._parts]
             held = builtins.sum(sizes[part] for n in range(code.workers) for part in code.held(n))

@@ -123,12 +123,12 @@ def engine_for(given: Any) -> str | None:
     return "codedmap.engines.Ray()" if getattr(given, "__name__", None) == "ray" else None
 
 
-def no_engine(given: Any, wanted: str = "no engine") -> InvalidArgument:
-    """The error for something that is given as an engine and is none; ``wanted``: what it is not."""
+def no_engine(given: Any) -> InvalidArgument:
+    """The error for something that is given as an engine and is none."""
     known = engine_for(given)
     if known is not None:
         return InvalidArgument(f"engine={given!r} is no engine itself: give {known}")
     return InvalidArgument(
-        f"engine={given!r} is {wanted}: give one such as codedmap.engines.Local(workers=8), or "
+        f"engine={given!r} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers=8), or "
         "codedmap.engines.FromExecutor(executor, workers=8)"
     )
