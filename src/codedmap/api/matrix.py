@@ -14,7 +14,7 @@ from ..codes import Replication, Uncoded
 from ..contracts.answers import all_finite
 from ..contracts.code import Code
 from ..contracts.inputs import array_of
-from ..contracts.matrix_code import Decoded, MatrixCode, Partial
+from ..contracts.matrix_code import Decoded, MatrixCode
 from ..contracts.memory import check_blocks
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
@@ -255,7 +255,7 @@ class _CopiesCode:
             )
         return Decoded(estimate.values[:, 0], dict.fromkeys(estimate.rejected, _OUTVOTED))
 
-    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Decoded:
         """Blocks of which enough copies agree; infinite standard errors for all others.
 
         A block with fewer copies than must agree keeps its value, as in `Replication`; where copies differ
@@ -273,7 +273,7 @@ class _CopiesCode:
         single = [task for task in answered if np.isinf(voted.stderr[task, 0])]
         values[exact + single] = voted.values[exact + single, 0]
         stderr[exact] = 0.0
-        return Partial(values, stderr, dict.fromkeys(voted.rejected, _OUTVOTED))
+        return Decoded(values, dict.fromkeys(voted.rejected, _OUTVOTED), stderr)
 
     def _unconfirmed(self, answered: frozenset[int]) -> list[int]:
         """Blocks with fewer answers than must agree."""

@@ -21,21 +21,11 @@ class Decoded:
     """The products of K blocks."""
 
     values: np.ndarray
-    """(K, *y)."""
-    rejected: Mapping[int, str] = field(default_factory=dict)
-    """What is wrong with rejected answers, by worker."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Partial:
-    """The products of K blocks as far as they can be decoded."""
-
-    values: np.ndarray
     """(K, *y), NaN where nothing is known."""
-    stderr: np.ndarray
-    """(K, *y): 0 where exact, infinite where a value is not confirmed."""
     rejected: Mapping[int, str] = field(default_factory=dict)
     """What is wrong with rejected answers, by worker."""
+    stderr: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    """(K, *y) or one number: 0 where exact, infinite where a value is not confirmed."""
 
 
 @runtime_checkable
@@ -114,7 +104,7 @@ class Anytime(Protocol):
 class Salvaging(Protocol):
     """A code that knows which blocks are certain when not all can be decoded."""
 
-    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Decoded:
         """The blocks that these answers, at least one, determine."""
         ...
 
