@@ -15,7 +15,7 @@ from ..contracts.answers import all_finite
 from ..contracts.code import Code
 from ..contracts.inputs import array_of
 from ..contracts.matrix_code import Decoded, MatrixCode
-from ..contracts.memory import check_blocks
+from ..contracts.memory import check_room, lacking, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
 from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
@@ -106,7 +106,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         self._engine = engine_of_slots(engine, None, self._code.workers, depth=3)
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)
-        check_blocks(blocks.nbytes, self._code.tasks, self._code.workers, sparse=blocks.sparse)
+        _check_room(blocks)
         self._placed = Placed(
             self._engine,
             map(Measured, blocks.encoded()),
@@ -291,6 +291,20 @@ def _checked_code(code: Any) -> MatrixCode:
         f"code={code!r} is {kind}: give one such as MDSCode(tasks=11, workers=16), PolarCode(12, 16), or "
         "Replication(8, 16)"
     )
+
+
+def _check_room(blocks: CodedBlocks) -> None:
+    """Raise `NotEnoughMemory` if the coded blocks, and their transport, exceed what is free."""
+    if lacking(2 * blocks.nbytes(at_most=True)) is not None:
+        coded, code = blocks.nbytes(), blocks.code
+        check_room(
+            2 * coded,
+            f"{code.workers} coded blocks of a matrix cut into {code.tasks}, which take {size(coded)}, and as much again "
+            "on the way to the workers,",
+            "Use Replication, whose blocks stay as sparse as the matrix is"
+            if blocks.sparse
+            else "Use fewer workers for as many tasks, or cast the matrix to float32",
+        )
 
 
 def _operator_or_number(x: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from scipy import sparse
 
 from ..contracts.code import Code
-from ..contracts.memory import check_parts
+from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
@@ -160,7 +160,14 @@ class CodedParts:
         if isinstance(engine, (Local, ProcessPoolExecutor)):
             sizes = [_bytes(part) for part in self._parts]
             held = builtins.sum(sizes[part] for n in range(code.workers) for part in code.held(n))
-            check_parts(held, builtins.sum(sizes), code.workers)
+            whole = builtins.sum(sizes)
+            check_room(
+                2 * held,
+                f"{code.workers} workers on this machine, which keep {held / max(whole, 1):.2f} times the parts' "
+                f"{size(whole)}, with as much on its way to them",
+                "Let each part be what fn opens on the worker, such as a path or a range of rows of a file, allow fewer "
+                "stragglers, or cast to float32",
+            )
         self._narrow = code.amplification <= _NARROW
         self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
         self._placed = Placed(self._engine, map(self._shard, range(code.workers)), self._shard)

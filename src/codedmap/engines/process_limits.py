@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from ..contracts.control_groups import group_limits
-from ..contracts.memory import free_memory
+from ..contracts.memory import free_memory, group_limits
 from ..errors import EngineError
 
 resource: ModuleType | None

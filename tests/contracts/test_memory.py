@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codedmap.contracts.control_groups import group_limits
+from codedmap.contracts.memory import group_limits
 
 
 @pytest.mark.parametrize(
