@@ -362,8 +362,9 @@ class Options:
             stop = _rule(given, code, share=_COMPUTING)
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
-            settings = given._settings(code, fn, engine, stop, record=record or stop is not None)
-            settings = replace(settings, known=known)
+            settings = given._settings(
+                code, fn, engine, stop, record=record or stop is not None, known=known
+            )
             return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
 
         question = Question(
@@ -388,9 +389,17 @@ class Options:
             Tolerance(self.tolerance)
 
     def _settings(
-        self, code: Code, fn: Any, engine: Engine, stop: StoppingRule | None, *, record: bool
+        self,
+        code: Code,
+        fn: Any,
+        engine: Engine,
+        stop: StoppingRule | None,
+        *,
+        record: bool,
+        known: Known | None,
+        size: int | None = None,
     ) -> Settings:
-        """How a job with a code is run; ``record``: whether rows may be missing in the end."""
+        """How a job with a code is run; ``record``: whether rows may be missing in the end; ``size``: groups of a chunk."""
         return Settings(
             code=code,
             tasks=self._tasks(fn, engine, checked=False),
@@ -401,8 +410,9 @@ class Options:
             record=self.on_error == "record",
             partial=record,
             bound=self.chunk == "all",
-            size=self.chunk if isinstance(self.chunk, int) else None,
+            size=size if self.chunk in (None, "all") else int(self.chunk),
             deadline=self.deadline,
+            known=known,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -481,12 +491,10 @@ class Options:
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
                 "it out, or take KernelCode"
             )
-        record = self.on_error == "record" or stop is not None
-        settings = replace(
-            self._settings(code, fn, engine, stop, record=record), known=self._known(width)
-        )
-        if settings.size is None:
-            settings = replace(settings, size=chunk)
+        settings = self._settings(
+            code, fn, engine, stop,
+            record=self.on_error == "record" or stop is not None, known=self._known(width), size=chunk,
+        )  # fmt: skip
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
