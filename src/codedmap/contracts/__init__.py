@@ -14,8 +14,3 @@ __all__ = [
     "StoppingRule",
     "SumCode",
 ]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation give the public path.
-    globals()[_name].__module__ = __name__
-del _name

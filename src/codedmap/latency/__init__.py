@@ -22,8 +22,3 @@ __all__ = [
     "Waits",
     "scheduled",
 ]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
-    globals()[_name].__module__ = __name__
-del _name

@@ -18,8 +18,3 @@ __all__ = [
     "Status",
     "SumResult",
 ]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation give the public path.
-    globals()[_name].__module__ = __name__
-del _name
