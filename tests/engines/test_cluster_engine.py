@@ -179,7 +179,7 @@ def test_a_dead_call_does_not_cost_a_worker_that_has_come_under_the_same_name():
         before = engine._queues[0]
         engine.leave("a")
         engine.join("a")
-        engine._found_dead(before, engine._crash_error("a"))
+        engine._soon(engine._end_dead, before, engine._crash_error("a"))
         engine.happen(lambda: None)
         assert engine.names() == {1: "a"}
 

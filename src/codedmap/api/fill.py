@@ -100,7 +100,8 @@ def fill(
         where = wanted[:, columns[0]]
         there = flat[np.ix_(usable, columns)]
         if len(there):
-            deviation[columns] = _deviation(there)
+            unit = np.maximum(np.abs(there).max(axis=0), np.finfo(float).tiny)
+            deviation[columns] = (there / unit).std(axis=0) * unit
         if not where.any() or len(there) < 2:
             methods[columns] = "too few answers" if where.any() else "nothing is missing"
             continue
@@ -299,8 +300,3 @@ def _alike(lost: np.ndarray) -> list[np.ndarray]:
     _, which = np.unique(lost, axis=1, return_inverse=True)
     which = which.reshape(-1)
     return [np.flatnonzero(which == one) for one in range(which.max() + 1)] if which.size else []
-
-
-def _deviation(answers: np.ndarray) -> np.ndarray:
-    unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
-    return np.asarray((answers / unit).std(axis=0) * unit)

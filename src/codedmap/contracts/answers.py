@@ -203,14 +203,6 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         return made if rounded or np.array_equal(made.astype(array.dtype), array) else None
 
 
-def too_many_axes(axes: int) -> str:
-    """The fault of answers with so many axes, and the next step."""
-    return (
-        f"arrays of {axes} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
-        "(for instance answer.reshape(len(answer), -1))"
-    )
-
-
 def _form_of(array: Any) -> _Form:
     if array is _MASKED:
         return _Form("masked array", None)
@@ -235,7 +227,11 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
             "tensor return its NumPy array (tensor.detach().cpu().numpy())"
         )
     if len(form.shape) > MOST_AXES:
-        return head + too_many_axes(len(form.shape))
+        return (
+            head
+            + f"arrays of {len(form.shape)} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
+            "(for instance answer.reshape(len(answer), -1))"
+        )
     if form.fits(rows):
         return (
             head

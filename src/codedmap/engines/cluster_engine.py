@@ -114,7 +114,7 @@ class RemoteQueue(Calls[Call]):
         except CancelledError:
             error = WorkerCrashed("the cluster dropped the call: is it still running?")
         if isinstance(error, WorkerCrashed):
-            self._cluster._found_dead(self, error)
+            self._cluster._soon(self._cluster._end_dead, self, error)
             return False
         with self._lock:
             if self._running is not call:  # ended or closed in the meantime
@@ -290,11 +290,8 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         for callback in watchers:
             callback()
 
-    def _found_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
-        """A call has failed because its worker is dead."""
-        self._soon(self._end_dead, queue, error)
-
     def _end_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
+        """A call has failed because its worker is dead."""
         if self._named.get(queue.name) is queue:
             self._leave(queue.name, error)
 
