@@ -10,6 +10,7 @@ import numpy as np
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..estimation.known import flat as as_columns
+from ..estimation.known import known_pair
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
 from ..execution.missing import on_cores
@@ -237,12 +238,7 @@ def _check_rows(rows: int, answers: _Table, first: str, second: str) -> None:
 
 
 def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        given, values = known
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(
-            f"known={known!r} must be a pair (X0, y0) of inputs and answers"
-        ) from error
+    given, values = known_pair(known)
     more, more_answers = _inputs(given, "known X0"), _answers(values)
     _check_rows(len(more.flat), more_answers, "known X0", "y0")
     for what, one, other in (

@@ -31,7 +31,7 @@ from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.executor import Inline
 from ..errors import InvalidArgument
-from ..estimation import Known
+from ..estimation.known import Known, known_pair
 from ..execution.checked import checked_engine, checked_rule, engine_of_slots
 from ..execution.coded import CodedMap, Settings
 from ..execution.hedge import Hedge, checked_hedge
@@ -430,13 +430,7 @@ class Options:
         """Answers from elsewhere, for inputs of so many numbers; None: for inputs that are no numbers."""
         if self.known is None:
             return None
-        try:
-            inputs, answers = self.known
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(
-                f"known={self.known!r} must be a pair (X0, y0) of inputs and answers"
-            ) from error
-        known = Known(inputs, answers)
+        known = Known(*known_pair(self.known))
         if width != known.inputs.shape[1]:
             raise InvalidArgument(
                 f"the known inputs have {known.inputs.shape[1]} numbers a row, and the inputs {width or 'no'}"

@@ -149,16 +149,7 @@ class _Piloted(RowsJob):
 
 
 class Sample(_Piloted):
-    """Rows of a sample, as many as there is time for, and a plan.
-
-    Parameters
-    ----------
-    job, engine, tasks, inputs, **rest
-        As for `RowsJob`.
-    question : Question
-    budget : float, optional
-        Seconds of planning.
-    """
+    """Rows of a sample, as many as there is time for, and a plan, which may take ``budget`` seconds."""
 
     def __init__(self, *given: Any, budget: float | None, **rest: Any) -> None:
         super().__init__(*given, **rest)
@@ -220,15 +211,8 @@ class Sample(_Piloted):
 class PlannedRows(_Piloted):
     """Rows on an engine until a plan, made anew as more of them are answered, says what to do with the others.
 
-    Plans are made in a thread, while calls run.
-
-    Parameters
-    ----------
-    job, engine, tasks, inputs, **rest
-        As for `RowsJob`.
-    question : Question
-    coded : callable
-        Makes a job for the rows that have no answer, of a code, these rows, answers to the others, and the plan.
+    Plans are made in a thread, while calls run. ``coded`` makes a job for the rows that have no answer, of a code, these
+    rows, answers to the others, and the plan.
     """
 
     def __init__(

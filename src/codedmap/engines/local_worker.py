@@ -50,17 +50,9 @@ def start_server() -> None:
 
 
 class Worker:
-    """A process, and the pipe through which it is called one call at a time.
+    """A process of the engine named ``run``, and the pipe through which it is called one call at a time.
 
-    Parameters
-    ----------
-    run : str
-        Names the engine.
-
-    Raises
-    ------
-    OSError
-        If no process or pipe can be created.
+    Raises `OSError` if no process or pipe can be created.
     """
 
     def __init__(self, run: str) -> None:

@@ -32,13 +32,7 @@ class _Condition(threading.Condition):
 
 
 class Answer(Future[Any]):
-    """A future whose lock is released even if Ctrl-C interrupts the main thread while it holds it.
-
-    Parameters
-    ----------
-    queue : Calls
-        The queue of its call.
-    """
+    """The future of a call in a queue, whose lock is released even if Ctrl-C comes while the main thread holds it."""
 
     def __init__(self, queue: Any) -> None:
         super().__init__()
@@ -267,8 +261,7 @@ class QueueEngine(Closing, Generic[Q]):
         EngineError
             If the engine was closed, or made by a process from which this one was forked.
         """
-        self._check_ours()
-        self._check_open()
+        self._check_usable()
         for queue in self._queues.values():
             queue.refuse_if_closed()
         if not callable(fn):
@@ -285,14 +278,12 @@ class QueueEngine(Closing, Generic[Q]):
         EngineError
             If the engine was closed, or made by a process from which this one was forked.
         """
-        self._check_ours()
-        self._check_open()
+        self._check_usable()
         return self._queue_of(worker).submit(fn, payload)
 
     def keep(self, worker: int, value: Any) -> Kept:
         """Leave a value on a worker; it is unpickled there once, at its first use."""
-        self._check_ours()
-        self._check_open()
+        self._check_usable()
         return self._queue_of(worker).keep(value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
@@ -319,12 +310,13 @@ class QueueEngine(Closing, Generic[Q]):
         """Whether this is the process that made the engine, and not a child that was forked off."""
         return os.getpid() == self._owner
 
-    def _check_ours(self) -> None:
+    def _check_usable(self) -> None:
         if not self._ours():
             raise EngineError(
                 f"the engine was made by process {self._owner}, from which this one was forked, and its workers "
                 "do not serve this one: create a new one here"
             )
+        self._check_open()
 
     def _at_exit(self) -> None:
         if self._ours():

@@ -6,34 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Protocol
+from typing import Any
 
 _OFTEN = 0.1  # seconds between two changes of a bar
 _STARTING = "starting workers"  # until the first answer: they import what the function needs
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
 
 
-class RunningJob(Protocol):
-    """What is shown; see `LiveJob`."""
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Done, failed, running, and hedges in flight."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        ...
-
-
 @contextmanager
 def job_progress(
     wanted: bool | None, total: int | None, unit: str = "rows"
-) -> Iterator[Callable[[RunningJob], None]]:
+) -> Iterator[Callable[[Any], None]]:
     """A function that shows a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
 
-    By default (None is ``wanted``) on a terminal and in a notebook only. ``total`` is of what `RunningJob.counts` counts,
+    By default (None is ``wanted``) on a terminal and in a notebook only. ``total`` is of what `LiveJob.counts` counts,
     in ``unit``; None: it is not known.
     """
     shown = _is_shown()
@@ -42,7 +28,7 @@ def job_progress(
         return
     seconds, due = (_OFTEN, 0.0) if shown else (_SELDOM, time.monotonic() + _SELDOM)
 
-    def show(job: RunningJob) -> None:
+    def show(job: Any) -> None:
         nonlocal due
         now = time.monotonic()
         if now >= due:
@@ -58,10 +44,10 @@ def _is_shown() -> bool:
     return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
 
 
-def _printed(total: int | None, unit: str) -> Callable[[RunningJob], None]:
+def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
     """A function that prints a line on a job."""
 
-    def show(job: RunningJob) -> None:
+    def show(job: Any) -> None:
         ended = sum(job.counts[:2])
         of = "" if total is None else f" of {total:,}"
         left = ""
@@ -73,7 +59,7 @@ def _printed(total: int | None, unit: str) -> Callable[[RunningJob], None]:
     return show
 
 
-def _described(job: RunningJob) -> str:
+def _described(job: Any) -> str:
     done, failed, running, hedged = job.counts
     if not done + failed:
         return _STARTING
@@ -86,7 +72,7 @@ def _described(job: RunningJob) -> str:
 
 
 @contextmanager
-def _bar(total: int | None, unit: str) -> Iterator[Callable[[RunningJob], None]]:
+def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     """A function that draws a job as a bar."""
     from rich.console import Console
     from rich.progress import (
