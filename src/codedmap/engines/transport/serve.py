@@ -118,7 +118,7 @@ def serve(request: Request) -> Parcel | Failure:
             if failed is not None:
                 return failed
         if request.keep is not None:
-            _kept[request.keep] = _Unopened(receive(request.content))
+            _kept[request.keep] = receive(request.content)
             return pack(None, request.answer)
         fn, payload = _open(receive(request.content))
         answer = _resolve(fn)(_resolve(payload))
@@ -163,13 +163,6 @@ def versions() -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Unopened:
-    """A kept value before its first use, so that what opening it raises reaches a caller."""
-
-    content: Received
-
-
 def _resolve(value: Any) -> Any:
     if not isinstance(value, KeptKey):
         return value
@@ -179,8 +172,8 @@ def _resolve(value: Any) -> Any:
         raise KeptLost(
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
-    if isinstance(kept, _Unopened):
-        kept = _kept[value.key] = _open(kept.content)
+    if isinstance(kept, Received):  # opened here, so that what this raises reaches a caller
+        kept = _kept[value.key] = _open(kept)
     return kept
 
 
