@@ -103,33 +103,25 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         array = checked_matrix(matrix)
         if symmetric:
             _check_symmetric(array)
-        self._engine = engine_of_slots(engine, None, self._code.workers, depth=3)
+        self.engine = engine_of_slots(engine, None, self._code.workers, depth=3)
+        """Where the coded blocks are."""
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)
         _check_room(blocks)
         self._placed = Placed(
-            self._engine,
+            self.engine,
             map(Measured, blocks.encoded()),
             lambda worker: Measured(blocks.encoded_again(worker)),
         )
         self._transposed: CodedMatrix | None = self if symmetric else None
-        self._last: MatrixResult | None = None
-        super().__init__(array.dtype, array.shape)
-
-    @property
-    def last(self) -> MatrixResult | None:
+        self.last: MatrixResult | None = None
         """How the last product was computed, also one with the transpose by this operator; None before."""
-        return self._last
+        super().__init__(array.dtype, array.shape)
 
     @property
     def code(self) -> MatrixCode | Uncoded | Replication:
         """How the matrix is coded."""
         return self._code.copies if isinstance(self._code, _CopiesCode) else self._code
-
-    @property
-    def engine(self) -> Engine:
-        """Where the coded blocks are."""
-        return self._engine
 
     def dot(self, x: Any) -> Any:
         """The product with a vector or columns, with another operator, or with a number."""
@@ -177,7 +169,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         if not columns.shape[1]:
             return np.zeros((self.shape[0], 0), columns.dtype)
         job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
-        values, self._last = job.run()
+        values, self.last = job.run()
         return values
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:
@@ -185,7 +177,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         product = self._transpose()._matmat(np.conj(X))
-        self._last = self._transpose()._last
+        self.last = self._transpose().last
         return np.asarray(np.conj(product))
 
     def _transpose(self) -> CodedMatrix:
@@ -194,7 +186,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             self._transposed = CodedMatrix(
                 self._matrix.T,
                 code=self.code,
-                engine=self._engine,
+                engine=self.engine,
                 stop=self._stop,
                 throw=self._throw,
             )

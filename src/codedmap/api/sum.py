@@ -155,8 +155,10 @@ class CodedParts:
                 f"code={code!r} is {kind}: give one for sums, such as FractionalRepetition(12, 2)"
             )
         self._parts = _cut(parts, code.workers)
-        self._code = code
-        self._engine = engine_of_slots(engine, None, code.workers, depth=3)
+        self.code = code
+        """Which worker holds which parts."""
+        self.engine = engine_of_slots(engine, None, code.workers, depth=3)
+        """Where the parts are."""
         if isinstance(engine, (Local, ProcessPoolExecutor)):
             sizes = [_bytes(part) for part in self._parts]
             held = builtins.sum(sizes[part] for n in range(code.workers) for part in code.held(n))
@@ -170,17 +172,7 @@ class CodedParts:
             )
         self._narrow = code.amplification <= _NARROW
         self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
-        self._placed = Placed(self._engine, map(self._shard, range(code.workers)), self._shard)
-
-    @property
-    def code(self) -> SumCode:
-        """Which worker holds which parts."""
-        return self._code
-
-    @property
-    def engine(self) -> Engine:
-        """Where the parts are."""
-        return self._engine
+        self.placed = Placed(self.engine, map(self._shard, range(code.workers)), self._shard)
 
     def __len__(self) -> int:
         """How many parts there are; runs of rows, for an array."""
@@ -193,15 +185,10 @@ class CodedParts:
         )
 
     def __repr__(self) -> str:
-        return f"<CodedParts: {len(self)} parts on {self._code.workers} workers by {self._code!r}>"
-
-    @property
-    def placed(self) -> Placed:
-        """What the workers keep."""
-        return self._placed
+        return f"<CodedParts: {len(self)} parts on {self.code.workers} workers by {self.code!r}>"
 
     def _shard(self, worker: int) -> Shard:
-        parts = tuple((part, self._parts[part]) for part in self._code.held(worker))
+        parts = tuple((part, self._parts[part]) for part in self.code.held(worker))
         return Shard(worker, parts, self.coefficients[worker], self._narrow)
 
 

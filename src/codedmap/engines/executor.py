@@ -44,12 +44,8 @@ class FromExecutor:
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor
-        self._workers = check_whole("workers", workers, 1)
-
-    @property
-    def workers(self) -> int:
+        self.workers = check_whole("workers", workers, 1)
         """As stated."""
-        return self._workers
 
     @property
     def in_process(self) -> bool:
