@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import cmath
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,26 +17,13 @@ _MASKED = object()
 """In place of an array with masked entries, which have no value."""
 
 
-class Sheet(Mapping[int, np.ndarray]):
+class Sheet(dict[int, np.ndarray]):
     """Answers by slot, of equal shape and side by side in one array, (slots, B, *y)."""
 
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
+        super().__init__(zip(slots, block, strict=True))
         self.slots = slots
         self.block = block
-
-    @cached_property
-    def _row(self) -> dict[int, int]:
-        return {slot: row for row, slot in enumerate(self.slots)}
-
-    def __getitem__(self, slot: int) -> np.ndarray:
-        answer: np.ndarray = self.block[self._row[slot]]
-        return answer
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.slots)
-
-    def __len__(self) -> int:
-        return len(self.slots)
 
 
 class Answers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -101,6 +102,27 @@ class Engine(Protocol):
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Give up these calls. Returns at once, and ends no worker by itself."""
         ...
+
+
+class Watched:
+    """What an engine whose workers join and leave has besides `members`."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._watchers: list[Callable[[], object]] = []
+
+    def watch(self, callback: Callable[[], object]) -> None:
+        """From now on call this, in any thread, when ``members()`` has changed."""
+        self._watchers.append(callback)
+
+    def unwatch(self, callback: Callable[[], object]) -> None:
+        """No more."""
+        with suppress(ValueError):
+            self._watchers.remove(callback)
+
+    def _changed(self) -> None:
+        for callback in tuple(self._watchers):
+            callback()
 
 
 def members_of(engine: Engine) -> Mapping[int, Member]:

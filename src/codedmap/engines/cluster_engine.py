@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
-from ..contracts.engine import Kept, Member
+from ..contracts.engine import Kept, Member, Watched
 from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
 from .failure_domains import spread
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
@@ -130,7 +130,7 @@ def _fail_unsent(call: Call, error: BaseException) -> None:
     call.fail(error)
 
 
-class ClusterEngine(QueueEngine[RemoteQueue]):
+class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     """The base class of engines whose workers are processes of a cluster, each with a queue in the caller.
 
     A subclass connects to the cluster, calls `_begin`, and from then on `_join`, `_leave` and `_lose` in the event loop.
@@ -159,23 +159,12 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         self._given = 0  # numbers
         self._named: dict[str, RemoteQueue] = {}
         self._spare: dict[str, Member] = {}
-        self._watchers: list[Callable[[], object]] = []
         self._doing: set[asyncio.Future[None]] = set()
 
     def members(self) -> Mapping[int, Member]:
         """The living workers by their numbers, which are never used again."""
         with self._lock:
             return {number: queue.member for number, queue in self._queues.items()}
-
-    def watch(self, callback: Callable[[], object]) -> None:
-        """From now on call this, in another thread, when `members` has changed."""
-        with self._lock:
-            self._watchers.append(callback)
-
-    def unwatch(self, callback: Callable[[], object]) -> None:
-        """No more."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._watchers.remove(callback)
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
@@ -283,12 +272,6 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         self._changed()
         for queue in queues:
             queue.leave(EngineError(why), partial(EngineError, why))
-
-    def _changed(self) -> None:
-        with self._lock:
-            watchers = tuple(self._watchers)
-        for callback in watchers:
-            callback()
 
     def _end_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
         """A call has failed because its worker is dead."""

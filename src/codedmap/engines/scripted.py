@@ -24,7 +24,7 @@ from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
 from ..contracts.closing import Closing
-from ..contracts.engine import Engine, Kept, Member, Reply
+from ..contracts.engine import Engine, Kept, Member, Reply, Watched
 from ..errors import Abandoned, InvalidArgument, KeptLost, NotStarted, WorkerCrashed
 
 
@@ -187,7 +187,7 @@ class Scripted(Closing):
         return deliver
 
 
-class ScriptedCluster(Scripted):
+class ScriptedCluster(Watched, Scripted):
     """A `Scripted` engine whose workers join and leave. One that crashes has left, and none takes its place.
 
     Parameters
@@ -201,7 +201,6 @@ class ScriptedCluster(Scripted):
     def __init__(self, domains: Sequence[Hashable], script: Script | None = None) -> None:
         super().__init__(len(domains), script)
         self._living = {number: Member(domain) for number, domain in enumerate(domains)}
-        self._watchers: list[Callable[[], object]] = []
 
     @property
     def workers(self) -> int:
@@ -211,14 +210,6 @@ class ScriptedCluster(Scripted):
     def members(self) -> Mapping[int, Member]:
         """The workers that there are now."""
         return dict(self._living)
-
-    def watch(self, callback: Callable[[], object]) -> None:
-        """From now on call this when `members` has changed."""
-        self._watchers.append(callback)
-
-    def unwatch(self, callback: Callable[[], object]) -> None:
-        """No more."""
-        self._watchers.remove(callback)
 
     def join(self, domain: Hashable = None) -> int:
         """A worker joins; its number."""
@@ -253,10 +244,6 @@ class ScriptedCluster(Scripted):
         super()._die(worker)
         if self._living.pop(worker, None) is not None:
             self._changed()
-
-    def _changed(self) -> None:
-        for callback in tuple(self._watchers):
-            callback()
 
 
 class Faulty:
