@@ -11,24 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 from ..errors import InvalidArgument
 
 
+@dataclass(slots=True, eq=False, repr=False, weakref_slot=True)
 class Kept:
-    """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload.
+    """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload."""
 
-    Parameters
-    ----------
-    worker : int
-        The worker that holds the value.
-    key : object
-        By which the engine finds it.
-    """
-
-    __slots__ = ("__weakref__", "key", "lost", "worker")
-
-    def __init__(self, worker: int, key: Any) -> None:
-        self.worker = worker
-        self.key = key
-        self.lost = False
-        """True after the engine has found that the worker died."""
+    worker: int
+    """The worker that holds the value."""
+    key: Any
+    """By which the engine finds it."""
+    lost: bool = False
+    """True after the engine has found that the worker died."""
 
     def __repr__(self) -> str:
         return f"<Kept on worker {self.worker}{', lost' if self.lost else ''}>"
