@@ -538,18 +538,14 @@ def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
     elif engine is None:
         engine = Inline() if in_worker() else stack.enter_context(Local())
     if isinstance(engine, Executor):
-        engine = FromExecutor(engine, _executor_workers(engine))
+        workers = getattr(engine, "_max_workers", None)
+        if not isinstance(workers, int):
+            raise InvalidArgument(
+                f"engine={engine!r} does not say how many calls it runs at the same time: give "
+                "codedmap.engines.FromExecutor(executor, workers=8), say"
+            )
+        engine = FromExecutor(engine, workers)
     return checked_engine(engine, fn)
-
-
-def _executor_workers(executor: Executor) -> int:
-    workers = getattr(executor, "_max_workers", None)
-    if not isinstance(workers, int):
-        raise InvalidArgument(
-            f"engine={executor!r} does not say how many calls it runs at the same time: give "
-            "codedmap.engines.FromExecutor(executor, workers=8), say"
-        )
-    return workers
 
 
 def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | None:

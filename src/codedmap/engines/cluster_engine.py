@@ -22,7 +22,7 @@ from .transport.serve import Request, versions
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
-class RemoteQueue(Calls[Call]):
+class RemoteQueue(Calls):
     """A queue of calls, of which the worker gets one at a time.
 
     A worker that dies therefore costs one call, and calls queued behind an abandoned one can still be dropped.

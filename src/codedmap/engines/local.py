@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -172,23 +171,7 @@ class Local(QueueEngine["_LocalQueue"]):
                 self.loop.end()
 
 
-@dataclass(slots=True, eq=False)
-class _Call(Call):
-    restarted: bool = False
-    """Whether a worker has ended without receiving it."""
-
-    def fail(self, error: BaseException) -> None:
-        """Complete the call with an error, and remove its shared segments."""
-        self.discard()
-        Call.fail(self, error)
-
-    def discard(self) -> None:
-        for segment in (self.request.content.segment, self.request.answer):
-            if segment is not None:
-                discard(segment)
-
-
-class _LocalQueue(Calls[_Call]):
+class _LocalQueue(Calls):
     """A queue of calls and the worker process that serves them one at a time.
 
     The process is replaced whenever it dies or is ended, and its pipe with it: nothing that it leaves there may reach
@@ -199,7 +182,7 @@ class _LocalQueue(Calls[_Call]):
         super().__init__(engine, number)
         self._local, self._loop = engine, engine.loop
         self._worker: Worker | None = None
-        self._ending: dict[Worker, _Call | None] = {}  # killed, and the calls that they had
+        self._ending: dict[Worker, Call | None] = {}  # killed, and the calls that they had
 
     @property
     def pids(self) -> list[int]:
@@ -232,7 +215,7 @@ class _LocalQueue(Calls[_Call]):
         try:
             content = self._pack(value, f"{name}-payload", keep)
             self.refuse_if_closed()
-            call = _Call(Request(content, f"{name}-answer", keep), future, uses)
+            call = Call(Request(content, f"{name}-answer", keep), future, uses)
             self._loop.do(self._append, call)
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
@@ -240,7 +223,7 @@ class _LocalQueue(Calls[_Call]):
             raise
         return future
 
-    def _append(self, call: _Call) -> None:
+    def _append(self, call: Call) -> None:
         if self._closed:
             call.fail(Abandoned("the engine was closed"))
         else:
@@ -251,13 +234,13 @@ class _LocalQueue(Calls[_Call]):
         """Give an idle worker its next call."""
         while self._running is None and self._waiting:
             setup = self._next_setup()
-            call = self._waiting.popleft() if setup is None else _Call(setup, Answer(self))
+            call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
             if call.future.running() or call.future.set_running_or_notify_cancel():
                 self._begin(call)
             else:
                 call.discard()
 
-    def _begin(self, call: _Call) -> None:
+    def _begin(self, call: Call) -> None:
         """Send a call to the worker, or fail it."""
         problem = None if self._worker is not None else self._start()
         if any(kept.lost for kept in call.uses):
@@ -340,7 +323,7 @@ class _LocalQueue(Calls[_Call]):
         self._advance()  # before the answer is opened, which may take longer
         complete(call, reply)
 
-    def _end_worker(self, call: _Call | None = None) -> None:
+    def _end_worker(self, call: Call | None = None) -> None:
         """Kill the worker, which may have had a call."""
         worker, self._worker = self._worker, None
         self._set_up = 0

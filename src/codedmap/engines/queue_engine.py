@@ -21,7 +21,7 @@ from ..contracts.closing import Closing
 from ..contracts.engine import Kept
 from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
-from .transport.parcel import Parcel, culprit, culprit_kept, pack, receive
+from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
 
 
@@ -66,17 +66,23 @@ class Call:
     request: Request
     future: Answer
     uses: tuple[Kept, ...] = ()
+    restarted: bool = False
+    """Whether a worker has ended without receiving it."""
+
+    def discard(self) -> None:
+        """Remove its shared segments, if it has any."""
+        for segment in (self.request.content.segment, self.request.answer):
+            if segment is not None:
+                discard(segment)
 
     def fail(self, error: BaseException) -> None:
         """Complete the call with an error."""
+        self.discard()
         with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
             self.future.set_exception(error)
 
 
-C = TypeVar("C", bound=Call)
-
-
-class Calls(Generic[C]):
+class Calls:
     """A queue of calls, of which the worker gets one at a time.
 
     A call is taken out of ``_waiting`` or ``_running`` under the lock. Its future is then completed without
@@ -88,8 +94,8 @@ class Calls(Generic[C]):
         self._run, self._setups = engine.run, engine.setups
         self._set_up = 0  # how many of them the worker has been sent
         self._lock = threading.RLock()
-        self._waiting: deque[C] = deque()
-        self._running: C | None = None
+        self._waiting: deque[Call] = deque()
+        self._running: Call | None = None
         self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
         self._forget: deque[Any] = deque()
         self._closed = False
@@ -129,7 +135,7 @@ class Calls(Generic[C]):
         call.fail(Abandoned("the call was abandoned before it began"))
         return False
 
-    def running(self, future: Future[Any]) -> C | None:
+    def running(self, future: Future[Any]) -> Call | None:
         """The call of this future, if the worker has it."""
         call = self._running
         return call if call is not None and call.future is future else None
@@ -164,7 +170,7 @@ class Calls(Generic[C]):
         request.forget = self._take_forgotten()
         return request
 
-    def _lost_with(self, call: C) -> C:
+    def _lost_with(self, call: Call) -> Call:
         """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
         return self._waiting.popleft() if call.request.setup and self._waiting else call
 
@@ -172,7 +178,7 @@ class Calls(Generic[C]):
         """Keys of values that the worker can drop; each is returned once."""
         return tuple(self._forget.popleft() for _ in range(len(self._forget)))
 
-    def _note_kept(self, call: C) -> None:
+    def _note_kept(self, call: Call) -> None:
         """What a call uses is lost if the worker dies."""
         for kept in call.uses:
             if kept.key not in self._kept:  # an update takes longer
@@ -187,7 +193,7 @@ class Calls(Generic[C]):
         if self._closed:
             raise EngineError("the engine has been closed: create a new one")
 
-    def _close(self) -> tuple[C, ...]:
+    def _close(self) -> tuple[Call, ...]:
         """Take no more calls; return those without an answer, for the caller to fail."""
         self._closed = True
         dropped = (*self._waiting, *([self._running] if self._running else []))
@@ -216,7 +222,7 @@ def complete(call: Call, reply: Any, error: BaseException | None = None) -> None
     call.fail(error)
 
 
-Q = TypeVar("Q", bound=Calls[Any])
+Q = TypeVar("Q", bound=Calls)
 
 
 class QueueEngine(Closing, Generic[Q]):

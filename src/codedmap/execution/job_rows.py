@@ -112,8 +112,8 @@ class JobRows:
 
     def read(self, rows: int) -> Future[Any]:
         """Have so many rows more of an iterator read, unless it ends before; `add` takes what it comes to."""
-        assert self.inputs.growing is not None
-        return self.inputs.growing.read(rows)
+        reading: Future[Any] = self.inputs.growing.read(rows)
+        return reading
 
     def add(self, read: Any) -> None:
         """Take rows that were read."""
