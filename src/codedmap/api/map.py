@@ -26,6 +26,7 @@ from ..contracts.stopping import (
     StoppingRule,
     Tolerance,
     asks_stderr,
+    is_rule,
 )
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
@@ -376,7 +377,7 @@ class Options:
             shortest=0.5,  # where it stops by itself, estimates have 0.2 s at least
             coded=self.seed is None and self.call_timeout is None,
         )
-        return PlannedRows(job, engine, tasks, rows, question, coded=coded, **common)
+        return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
 
     def _check_auto(self, rows: InputRows) -> None:
         """Raise `InvalidArgument` for what a plan cannot be made for."""
@@ -553,7 +554,7 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
     stop, deadline, tolerance = options.stop, options.deadline, options.tolerance
     rules: list[StoppingRule] = []
     if stop is not None:
-        if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+        if not is_rule(stop):
             raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Deadline(20)")
         if not isinstance(code, Code) and _counts_slots(stop):
             none = "there is no code" if code is None else f"code={code!r} may use none"

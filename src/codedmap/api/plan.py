@@ -146,7 +146,7 @@ def plan(
             used,
             KeptTasks(fn, used),
             inputs,
-            question,
+            question=question,
             record=False,
             started=time.monotonic(),
             show=show,

@@ -16,15 +16,11 @@ import numpy as np
 from ..contracts.code import Code
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Share
-from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation.surrogate import import_what_is_used
-from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import LiveJob
-from ..execution.rows import KeptTasks
-from ..execution.scheduler import Job
 from ..execution.task import Batch
 from ..planning.pilot import Pilot, Timed
 from ..planning.ways import Question, budget_of, planned
@@ -49,17 +45,9 @@ _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may 
 class _Piloted(RowsJob):
     """Rows in a random order, whose answers and times tell how to run the job."""
 
-    def __init__(
-        self,
-        job: Job,
-        engine: Engine,
-        tasks: KeptTasks,
-        inputs: InputRows,
-        question: Question,
-        **rest: Any,
-    ) -> None:
-        super().__init__(job, engine, tasks, inputs, shuffled=True, **rest)
-        self._engine, self._tasks, self._question = engine, tasks, question
+    def __init__(self, *given: Any, question: Question, **rest: Any) -> None:
+        super().__init__(*given, shuffled=True, **rest)
+        self._question = question
         self._first: float | None = None
         self._again: tuple[int, Future[Reply]] | None = None
 

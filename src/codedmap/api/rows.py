@@ -68,7 +68,7 @@ class RowsJob(MapJob):
     ) -> None:
         self._deadline = deadline
         self._known = None if known is None else (known.inputs, known.answers)
-        self._stop, self._store = job.stop, store
+        self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         self._shuffled = shuffled = job.stop is not None if shuffled is None else shuffled
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled)

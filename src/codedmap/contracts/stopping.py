@@ -80,13 +80,14 @@ class StoppingRule(Protocol):
         return None
 
     def __or__(self, other: StoppingRule) -> StoppingRule:
-        return AnyOf(self, other) if _is_rule(other) else NotImplemented
+        return AnyOf(self, other) if is_rule(other) else NotImplemented
 
     def __and__(self, other: StoppingRule) -> StoppingRule:
-        return AllOf(self, other) if _is_rule(other) else NotImplemented
+        return AllOf(self, other) if is_rule(other) else NotImplemented
 
 
-def _is_rule(other: Any) -> bool:
+def is_rule(other: Any) -> bool:
+    """Whether this is a stopping rule, and not its class."""
     if isinstance(other, type):
         return False
     return all(callable(getattr(other, name, None)) for name in ("verdict", "wake_after"))

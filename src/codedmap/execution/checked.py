@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from ..contracts.engine import no_engine
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case, is_rule
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from .coded import no_stderr
@@ -42,7 +42,7 @@ def engine_of_slots(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
 def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
-    if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+    if not is_rule(stop):
         raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
