@@ -199,39 +199,32 @@ def _form_of(array: Any) -> _Form:
 
 
 def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
-    head = f"{votes} of {total} workers returned "
-    if form.shape is None:
-        if form.kind == "masked array":
-            return (
-                head + "a masked array, entries of which have no value: fill them in fn (with "
-                "answer.filled(0.0), say), or leave their columns out"
-            )
-        return (
-            head
-            + f"a {form.kind}, but fn must return one array with a row per row of its payload: "
-            "return one of them, or concatenate them along the last axis and split after map; of a "
-            "tensor return its NumPy array (tensor.detach().cpu().numpy())"
+    if form.kind == "masked array":
+        what = (
+            "a masked array, entries of which have no value: fill them in fn (with answer.filled(0.0), say), or leave "
+            "their columns out"
         )
-    if len(form.shape) > MOST_AXES:
-        return (
-            head
-            + f"arrays of {len(form.shape)} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
+    elif form.shape is None:
+        what = (
+            f"a {form.kind}, but fn must return one array with a row per row of its payload: return one of them, or "
+            "concatenate them along the last axis and split after map; of a tensor return its NumPy array "
+            "(tensor.detach().cpu().numpy())"
+        )
+    elif len(form.shape) > MOST_AXES:
+        what = (
+            f"arrays of {len(form.shape)} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
             "(for instance answer.reshape(len(answer), -1))"
         )
-    if form.fits(rows):
-        return (
-            head
-            + f"arrays of shape {form.shape}, which hold nothing: return at least one output a row"
+    elif form.fits(rows):
+        what = f"arrays of shape {form.shape}, which hold nothing: return at least one output a row"
+    elif not form.shape:
+        what = (
+            f"a single {'number' if form.kind in ('real', 'c') else 'value'}, but fn must return one row per row of its "
+            "payload: wrap a function of one input in codedmap.itemwise"
         )
-    if not form.shape:
-        return (
-            head
-            + f"a single {'number' if form.kind in ('real', 'c') else 'value'}, but fn must return "
-            "one row per row of its payload: wrap a function of one input in codedmap.itemwise"
+    else:
+        what = (
+            f"{form.shape[0]} rows (shape {form.shape}) for a payload of {rows} rows, but fn must return one row per "
+            "row: check for filtering or reshaping in fn, or wrap a function of one input in codedmap.itemwise"
         )
-    return (
-        head
-        + f"{form.shape[0]} rows (shape {form.shape}) for a payload of {rows} rows, but fn must "
-        "return one row per row: check for filtering or reshaping in fn, or wrap a function of one "
-        "input in codedmap.itemwise"
-    )
+    return f"{votes} of {total} workers returned {what}"
