@@ -49,16 +49,6 @@ class Answer(Future[Any]):
         return super().set_running_or_notify_cancel()
 
 
-def packed_setup(fn: Callable[[], object]) -> Parcel:
-    """A function by which each worker is set up, pickled; raises `CannotSend` if it cannot be."""
-    try:
-        content = pack(fn, None)
-    except CannotSend as error:
-        raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
-    # Buffers are the caller's own memory, which it may change before the next worker starts.
-    return Parcel(content.head, tuple(map(bytes, content.inline)))
-
-
 @dataclass(slots=True, eq=False)
 class Call:
     """A request on its way to the worker, and its future."""
@@ -102,9 +92,16 @@ class Calls:
         self._counter = itertools.count(1)
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
-        """Queue ``fn(payload)``."""
-        uses, named = self._with_keys(fn, payload)
-        return self._queue(named, uses)
+        """Queue ``fn(payload)``; raises `EngineError` if one of them is kept elsewhere."""
+        uses = tuple(value for value in (fn, payload) if isinstance(value, Kept))
+        for kept in uses:
+            if kept.worker != self.number or kept.key[0] != self._run:
+                raise EngineError(
+                    f"{kept!r} was given to worker {self.number} of an engine where it is not: a kept "
+                    "value stays on the worker where it was left"
+                )
+        named = (KeptKey(v.key) if isinstance(v, Kept) else v for v in (fn, payload))
+        return self._queue(tuple(named), uses)
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
@@ -140,23 +137,6 @@ class Calls:
         call = self._running
         return call if call is not None and call.future is future else None
 
-    def _with_keys(self, *values: Any) -> tuple[tuple[Kept, ...], tuple[Any, ...]]:
-        """The kept values among a function and its payload, and both with keys in their place.
-
-        Raises
-        ------
-        EngineError
-            If it is kept elsewhere.
-        """
-        uses = tuple(value for value in values if isinstance(value, Kept))
-        for kept in uses:
-            if kept.worker != self.number or kept.key[0] != self._run:
-                raise EngineError(
-                    f"{kept!r} was given to worker {self.number} of an engine where it is not: a kept "
-                    "value stays on the worker where it was left"
-                )
-        return uses, tuple(KeptKey(v.key) if isinstance(v, Kept) else v for v in values)
-
     def _next_setup(self) -> Request | None:
         """What the worker is sent before its next call, if anything; returned once."""
         if self._set_up == len(self._setups):
@@ -167,16 +147,12 @@ class Calls:
     def _sent(self, request: Request) -> Request:
         """A request as it is sent: with what the worker can forget, and must have been set up by."""
         request.after = self._run if self._set_up and request.setup is None else None
-        request.forget = self._take_forgotten()
+        request.forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
         return request
 
     def _lost_with(self, call: Call) -> Call:
         """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
         return self._waiting.popleft() if call.request.setup and self._waiting else call
-
-    def _take_forgotten(self) -> tuple[Any, ...]:
-        """Keys of values that the worker can drop; each is returned once."""
-        return tuple(self._forget.popleft() for _ in range(len(self._forget)))
 
     def _note_kept(self, call: Call) -> None:
         """What a call uses is lost if the worker dies."""
@@ -272,7 +248,12 @@ class QueueEngine(Closing, Generic[Q]):
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
-        self.setups.append(packed_setup(fn))
+        try:
+            content = pack(fn, None)
+        except CannotSend as error:
+            raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+        # Buffers are the caller's own memory, which it may change before the next worker starts.
+        self.setups.append(Parcel(content.head, tuple(map(bytes, content.inline))))
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` on a worker; see `Engine.submit`.

@@ -114,7 +114,10 @@ class Store(Closing):
 
     def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
         """Write rows that are exact, and note that they are; raises `InvalidAnswer` or `OutputError`."""
-        self._note(self._write(at, count, answer), at, inputs)
+        written = self._write(at, count, answer)
+        if self._journal is not None:
+            self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
+            self._noted = True
         self.status[at] = Status.EXACT
         if time.monotonic() > self._synced + _OFTEN:
             self.sync()
@@ -242,11 +245,6 @@ class Store(Closing):
                 "shape and the same keys for every row"
             )
         return self._output.write(runs_of(at), columns)
-
-    def _note(self, written: dict[str, Any], at: slice | np.ndarray, inputs: str) -> None:
-        if self._journal is not None:
-            self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
-            self._noted = True
 
     # Resuming -----------------------------------------------------------------------------------------
 
