@@ -51,8 +51,7 @@ from ..results.summary import given_as
 from ..storage.digest import fingerprint
 from ..storage.source import opened
 from ..storage.store import Store, store_for
-from .planned import PlannedRows
-from .rows import RowsJob
+from .rows import PlannedRows, RowsJob
 
 P = ParamSpec("P")
 R = TypeVar("R")

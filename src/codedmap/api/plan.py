@@ -22,7 +22,7 @@ from ..results.plan import Plan
 from ..results.progress_bar import job_progress
 from ..storage.source import opened
 from .map import engine_of
-from .planned import Sample
+from .rows import Sample
 
 Codes = Mapping[str, Code] | Iterable[Code]
 

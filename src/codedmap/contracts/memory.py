@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import NotEnoughMemory
 
@@ -17,17 +16,11 @@ _LITTLE = 32 << 20  # finding out what is free takes longer than many a small jo
 _EACH = 100  # bytes held of each worker and task at least: its number, point, payload and call
 
 
-class GroupLimit(NamedTuple):
-    """What one group may use, and uses."""
+def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int, int, Path]]:
+    """Of the groups that hold this process, and of those that hold them: what one may use and uses, and the file that says so.
 
-    limit: int
-    used: int
-    file: Path
-    """That states the limit, below the root of the file system."""
-
-
-def group_limits(controller: str, root: Path = Path("/")) -> Iterator[GroupLimit]:
-    """Of the groups that hold this process, and of those that hold them; none where there is no limit."""
+    None where there is no limit. Files are below ``root``.
+    """
     groups = {(_FOLDER, False), (_FOLDER / controller, True)}
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
@@ -40,7 +33,7 @@ def group_limits(controller: str, root: Path = Path("/")) -> Iterator[GroupLimit
         files = f"{controller}.max", f"{controller}.current"
         limit, used = _V1_FILES.get(controller, files) if first_version else files
         with suppress(OSError, ValueError):  # no such group, or "max"
-            yield GroupLimit(
+            yield (
                 int((root / folder / limit).read_text()),
                 int((root / folder / used).read_text()),
                 folder / limit,
@@ -49,7 +42,7 @@ def group_limits(controller: str, root: Path = Path("/")) -> Iterator[GroupLimit
 
 def free_memory() -> int | None:
     """Bytes that this process may still use: the machine's, or its control group's; None if unknown."""
-    known = [max(0, group.limit - group.used) for group in group_limits("memory")]
+    known = [max(0, limit - used) for limit, used, _ in group_limits("memory")]
     machine = _machine()
     return min(known if machine is None else [*known, machine], default=None)
 

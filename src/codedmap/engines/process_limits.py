@@ -102,8 +102,8 @@ def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
     """For each limit: how many workers it allows, and what they need and it allows, in words."""
     each = f"{_THREADS} processes and threads each, and "
     found = [
-        (group.limit - group.used, group.limit, f"the control group (/{group.file})")
-        for group in group_limits("pids", _ROOT)
+        (limit - used, limit, f"the control group (/{file})")
+        for limit, used, file in group_limits("pids", _ROOT)
     ]
     with contextlib.suppress(OSError, ValueError, IndexError):
         used = int((_ROOT / "proc/loadavg").read_text().split()[3].partition("/")[2])
