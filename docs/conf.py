@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 import codedmap
-from codedmap.cli.commands import cli
+from codedmap.cli import cli
 
 project = "codedmap"
 author = "The codedmap developers"

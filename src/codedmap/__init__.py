@@ -95,8 +95,10 @@ __all__ = [
     "training",
 ]
 
-for _name in __all__:
-    # Tracebacks, reprs and the documentation show the name under which users import it.
-    if hasattr(globals()[_name], "__qualname__"):
-        globals()[_name].__module__ = __name__
-del _name
+_faces = (codes, contracts, engines, estimation, latency, results, testing, topology, training)
+for _names in (*(vars(_face) for _face in _faces), globals()):
+    for _name in _names["__all__"]:
+        # Tracebacks, pickles, reprs and the documentation show the name under which users import it.
+        if hasattr(_names.get(_name), "__qualname__"):
+            _names[_name].__module__ = _names["__name__"]
+del _faces, _names, _name

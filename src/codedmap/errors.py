@@ -28,27 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = [
-    "Abandoned",
-    "CallTimeout",
-    "CannotSend",
-    "CodedmapError",
-    "EngineError",
-    "InvalidAnswer",
-    "InvalidArgument",
-    "KeptLost",
-    "MissingMainGuard",
-    "NotEnoughAnswers",
-    "NotEnoughMemory",
-    "NotStarted",
-    "OutputError",
-    "RowFailed",
-    "Unreachable",
-    "WorkerCrashed",
-    "WorkerLost",
-]
-
-
 WAIT = "wait longer"
 """The step that helps only while a call is still running."""
 
@@ -163,3 +142,10 @@ class CallTimeout(WorkerLost, TimeoutError):
 
 class KeptLost(WorkerLost):
     """The value kept on a worker was lost with that worker: keep it again."""
+
+
+__all__ = [
+    name
+    for name, it in list(globals().items())
+    if isinstance(it, type) and it.__module__ == __name__
+]

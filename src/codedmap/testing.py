@@ -13,19 +13,4 @@ from .engines.scripted import fail as fail
 from .engines.scripted import late as late
 from .engines.scripted import never as never
 
-__all__ = [
-    "Act",
-    "Faulty",
-    "Scripted",
-    "ScriptedCluster",
-    "corrupt",
-    "crash",
-    "fail",
-    "late",
-    "never",
-]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
-    globals()[_name].__module__ = __name__
-del _name
+__all__ = [name for name in list(globals()) if not name.startswith("_") and name != "engines"]

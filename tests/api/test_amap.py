@@ -8,13 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from inspect import signature
-from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.api.map import Arguments, Written
 from codedmap.storage.output import NpyOutput
 from codedmap.testing import Scripted, crash, never
 
@@ -35,9 +33,11 @@ def one_seven(batch):
 
 
 def test_it_takes_what_map_takes():
-    taken = set(signature(cm.map).parameters) - {"fn", "inputs"}
-    assert set(get_type_hints(Written)) == taken
-    assert set(get_type_hints(Arguments)) == taken - {"out", "resume", "version"}
+    taken = {name: one.default for name, one in signature(cm.map).parameters.items()}
+    del taken["fn"], taken["inputs"]
+    with Scripted(1) as engine:
+        result = asyncio.run(cm.amap(np.sin, X, **taken | {"engine": engine}))
+    np.testing.assert_array_equal(result.values, np.sin(X))
     for given in ({"out": "answers.npy"}, {"dead_line": 3}):
         with pytest.raises(TypeError, match=f"no argument {next(iter(given))}"):
             cm.stream(np.sin, X, **given)

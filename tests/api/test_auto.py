@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.api import planned
+from codedmap.api import rows as jobs
 from codedmap.results import progress_bar
 from codedmap.testing import Scripted, never
 
@@ -86,13 +86,13 @@ def test_a_deadline_is_kept(slow):
 
 def forced(monkeypatch, code):
     """Have plans recommend a code."""
-    real = planned.planned
+    real = jobs.planned
 
     def with_code(*given, **named):
         plan = real(*given, **named)
         return replace(plan, rows=(replace(plan.rows[0], scheme="forced", code=code), *plan.rows))
 
-    monkeypatch.setattr(planned, "planned", with_code)
+    monkeypatch.setattr(jobs, "planned", with_code)
 
 
 @pytest.mark.parametrize(

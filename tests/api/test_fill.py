@@ -152,8 +152,8 @@ def test_a_picture_shows_what_is_estimated():
             "column 'soil' of X has no numbers.*get_dummies",
         ),
         ((np.where(X > 0.99, np.nan, X), Y), "NaN or infinite .the first is x. of row"),
-        ((X, ["a"] * 80), "y has dtype"),
-        ((X, 3.0), "y has dtype"),
+        ((X, ["a"] * 80), "y has no numbers, but dtype"),
+        ((X, 3.0), r"y of shape \(\) must have a row for each run"),
         ((np.zeros(0), np.zeros(0)), "row for each run"),
     ],
 )

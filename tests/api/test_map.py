@@ -633,3 +633,11 @@ def test_an_arrangement_that_would_lose_rows_is_refused(order):
         with pytest.raises(cm.InvalidArgument, match="each of the numbers 0 to 5 once"):
             cm.map(affine, inputs(6), code=code, engine=engine)
         assert not engine.calls
+
+
+def test_a_number_of_numpy_is_a_chunk_as_well():
+    with Scripted(4) as engine:
+        result = cm.map(
+            np.sin, np.arange(12.0), code=cm.Replication(2, 4), engine=engine, chunk=np.int64(2)
+        )
+    assert {call.chunk for call in result.calls} == {0, 1, 2}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import calls
+from codedmap.engines import queue_engine
 from codedmap.testing import Faulty, crash, fail, late
 
 from ..processes import ANSWER, children, eventually, kill_and_wait, pid, shm_names
@@ -114,7 +114,7 @@ def test_workers_send_a_part_of_the_sum(reduction, kind, local, monkeypatch):
     """Bytes that arrive from the workers, pickled, as the engine unpacks them."""
     arrived = []
 
-    def counting(parcel, receive=calls.receive):
+    def counting(parcel, receive=queue_engine.receive):
         received = receive(parcel)
         arrived.append(len(received.head) + sum(len(buffer) for buffer in received.buffers))
         return received
@@ -124,7 +124,7 @@ def test_workers_send_a_part_of_the_sum(reduction, kind, local, monkeypatch):
         kind(6, 1, reduction) if kind is cm.codes.PolynomialGradientCode else kind(6, 6, reduction)
     )
     shards = cm.CodedParts(range(6), code=code, engine=local)
-    monkeypatch.setattr(calls, "receive", counting)
+    monkeypatch.setattr(queue_engine, "receive", counting)
     result = cm.sum(lambda part: np.full(numbers, part + 0.5), shards, stop=cm.Everyone())
     assert len(result.answered) == 6
     np.testing.assert_allclose(result.value, 18.0, rtol=1e-9)

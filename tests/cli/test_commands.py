@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 import codedmap as cm
-from codedmap.cli.commands import cli
+from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
-from codedmap.cli.names import CODES, codes_in
+from codedmap.cli.names import CODES, NAMES, code_named, codes_in, options_of, summary_of
 from codedmap.testing import Scripted, crash, fail, never
 
 from ..processes import started
@@ -167,21 +167,22 @@ def test_every_code_and_its_default_tasks(folder, scripted, name, budget, more, 
 
 
 def test_every_code_of_map_is_offered_and_none_of_sums_and_matrices():
-    assert set(CODES) >= {
+    assert set(NAMES) >= {
         "auto", "berrut", "kernel", "lagrange", "replication", "spline", "uncoded"
     }  # fmt: skip
-    assert not {"mds", "polar", "cyclicgradient", "fractionalrepetition"} & set(CODES)
+    assert not {"mds", "polar", "cyclicgradient", "fractionalrepetition"} & set(NAMES)
 
 
-def test_a_new_code_is_offered_with_the_options_that_it_has():
+def test_a_new_code_is_offered_with_the_options_that_it_has(monkeypatch):
     class NewCode(cm.BerrutCode):
         """A new code."""
 
     names = {"NewCode": NewCode, "LinearCode": cm.codes.LinearCode, "MDSCode": cm.codes.MDSCode}
-    rows = codes_in(SimpleNamespace(__all__=list(names), **names))
-    assert list(rows) == ["new"]
-    assert rows["new"].build(tasks=3, workers=5, stragglers=1, order="path").workers == 5
-    assert (rows["new"].options, rows["new"].summary) == (("order",), "A new code.")
+    codes = codes_in(SimpleNamespace(__all__=list(names), **names))
+    assert codes == {"new": NewCode}
+    monkeypatch.setitem(CODES, "new", NewCode)
+    assert (options_of("new"), summary_of("new")) == (["order"], "A new code.")
+    assert code_named("new", 5, 1, None, {"order": "path"}) == NewCode(4, 5, 1, order="path")
 
 
 def test_options_of_the_spline(folder, scripted):
@@ -359,7 +360,7 @@ def test_a_budget_that_cannot_work(folder, scripted):
     assert not scripted
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", NAMES)
 def test_options_of_other_codes_are_refused(folder, scripted, code):
     values = {
         "fill": "mean",
@@ -368,7 +369,7 @@ def test_options_of_other_codes_are_refused(folder, scripted, code):
         "encoder_smoothing": "0.1",
         "decoder_smoothing": "gcv",
     }
-    for option in values.keys() - set(CODES[code].options):
+    for option in values.keys() - set(options_of(code)):
         flag = f"--{option.replace('_', '-')}"
         message = refused(*words(code=code), flag, values[option])
         assert f"{flag} is an option of " in message

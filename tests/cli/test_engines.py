@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from codedmap.cli.commands import cli
+from codedmap.cli import cli
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from codedmap.cli.commands import cli
+from codedmap.cli import cli
 
 from ..processes import started
 from .test_commands import processes_of, refused, wait_until, words

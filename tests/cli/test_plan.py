@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import codedmap as cm
-from codedmap.cli.commands import cli
+from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
 from codedmap.testing import Scripted, never
 

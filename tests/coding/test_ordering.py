@@ -18,7 +18,6 @@ from codedmap.coding.ordering import (
     short_paths,
     squared_distances,
 )
-from codedmap.contracts.code import Arranging, Salvageable
 
 lawful = settings(max_examples=50, deadline=None)
 
@@ -331,7 +330,7 @@ def test_a_row_is_exact_where_its_own_input_was_a_payload_in_each_group_another(
     code = cm.SplineCode(6, 9, 2, order="path")
     inputs = gaussian(6, 30, 2)
     encoding = code.encode(inputs)
-    assert isinstance(encoding, Salvageable)
+    assert hasattr(encoding, "salvage")
     raw = {slot: place for slot, place in enumerate(encoding.raw) if place is not None}
     assert raw
     assert len(raw) < 6
@@ -359,7 +358,7 @@ def test_a_wrong_answer_is_rejected_as_without_an_order():
 @of_each
 def test_only_with_an_order_is_it_chosen_which_rows_share_a_group(make):
     rows = gaussian(50, 3)
-    assert isinstance(make(), Arranging)
+    assert hasattr(make(), "arranged")
     assert make().arranged(rows) is None
     np.testing.assert_array_equal(make(order="path").arranged(rows), neighbours_together(rows, 6))
 

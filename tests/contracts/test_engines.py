@@ -170,7 +170,7 @@ class LetGo(Faulty):
         self._path = path
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
-        act = self._script.next(worker)
+        act = next(self._acts.get(worker, iter(())), Act())
         if act.seconds >= STRAGGLER:
             return self._engine.submit(worker, Held(fn, self._path), payload)
         return Faulty(self._engine, {worker: act}).submit(worker, fn, payload)

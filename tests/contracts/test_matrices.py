@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap.api.matrix import _checked_code
-from codedmap.contracts.matrix_code import Anytime, AtOnce, MatrixCode
+from codedmap.contracts.matrix_code import MatrixCode
 
 from .matrix_codes import ROWS
 
@@ -164,7 +164,7 @@ def test_blocks_coded_at_once_are_those_coded_one_by_one(row, size, seed):
     code, values, answers, _ = case(row, size, seed)
     assert isinstance(code, MatrixCode)
     assert np.isfinite(answers).all()
-    if isinstance(code, AtOnce):
+    if hasattr(code, "coded"):
         np.testing.assert_allclose(code.coded(values), answers, atol=1e-12)
 
 
@@ -199,7 +199,7 @@ def test_only_answers_of_wrong_workers_are_rejected(row, size, seed):
 @given(sizes(), st.integers(0, 2**31), st.sampled_from(DTYPES))
 def test_estimates_have_errors_and_all_answers_give_the_product(row, size, seed, dtype):
     code, values, answers, rng = case(row, size, seed, dtype)
-    assert isinstance(code, Anytime)
+    assert hasattr(code, "estimate")
     workers = order(code, rng)
     for count in range(code.workers + 1):
         estimate = code.estimate(some(answers, workers[:count])) if count else None

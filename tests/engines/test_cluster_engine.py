@@ -41,7 +41,7 @@ class Toys(ClusterEngine):
     def _is_open(self):
         return True
 
-    def _send(self, queue, request, count):
+    def _send(self, queue, request):
         answer: Future[object] = Future()
         if self.refused:
             answer.set_exception(cm.EngineError("nothing can be sent"))
@@ -179,7 +179,7 @@ def test_a_dead_call_does_not_cost_a_worker_that_has_come_under_the_same_name():
         before = engine._queues[0]
         engine.leave("a")
         engine.join("a")
-        engine._found_dead(before, engine._crash_error("a"))
+        engine._soon(engine._end_dead, before, engine._crash_error("a"))
         engine.happen(lambda: None)
         assert engine.names() == {1: "a"}
 

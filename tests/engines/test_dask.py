@@ -440,7 +440,7 @@ def test_an_answer_that_comes_twice_is_sent_on_once_and_has_the_same_next_call()
 def test_tasks_are_forgotten_after_their_answers_have_come(client):
     with cm.engines.Dask(client, workers=1) as engine:
         assert engine.submit(0, same, 1).result(ANSWER) == 1
-        run = engine._run
+        run = engine.run
         assert eventually(lambda: not [key for key in client.futures if run in str(key)])
 
 
@@ -449,7 +449,7 @@ def test_no_task_is_left_of_a_worker_that_was_ended_with_the_engine(client):
     with cm.engines.Dask(client, workers=1, grace=60.0) as engine:
         running = engine.submit(0, nap, 150.0)
         assert eventually(lambda: any(client.processing().values()))
-        run = engine._run
+        run = engine.run
 
     def left(dask_scheduler):
         return [str(key) for key in dask_scheduler.tasks if run in str(key)]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from typing import Any, Unpack
+from typing import Any
 
 from ..engines import Resident
 from ..execution.job import MapJob
 from ..results.map_result import MapResult
-from .map import Arguments, Written, parted
+from .map import WRITTEN, map, options_of, takes_the_same
 
 
-async def amap(
-    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[Written]
-) -> MapResult:
+@takes_the_same(map)
+async def amap(fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Any) -> MapResult:
     """`map` in an event loop, which goes on while calls run.
 
     Cancelling the task abandons its calls. Many jobs on one engine take turns: each worker computes their calls in the
@@ -49,12 +48,13 @@ async def amap(
     >>> asyncio.run(main())
     [[0.0, 1.0, 1.4142135623730951], [0.0, 2.0, 2.8284271247461903]]
     """
-    async with _job(fn, inputs, arguments, Written) as job:
+    async with _job(fn, inputs, arguments) as job:
         return await job.arun()
 
 
+@takes_the_same(map)
 async def astream(
-    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Unpack[Arguments]
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Any
 ) -> AsyncGenerator[MapResult, None]:
     """`stream` in an event loop, which goes on while calls run.
 
@@ -73,21 +73,22 @@ async def astream(
     MapResult
         As `stream`.
     """
-    async with _job(fn, inputs, arguments, Arguments) as job, aclosing(job.astream()) as results:
+    async with _job(fn, inputs, arguments, WRITTEN) as job, aclosing(job.astream()) as results:
         async for result in results:
             yield result
 
 
 @asynccontextmanager
-async def _job(fn: Any, inputs: Any, arguments: Arguments, kind: type) -> AsyncIterator[MapJob]:
+async def _job(
+    fn: Any, inputs: Any, arguments: Mapping[str, Any], without: Collection[str] = ()
+) -> AsyncIterator[MapJob]:
     """A job, with the engine that was made for it; both are made and closed in other threads."""
     stack = ExitStack()
     made, left = threading.Event(), threading.Event()
 
     def make() -> MapJob:
         try:
-            options, code, engine = parted(arguments, kind)
-            return options.job(fn, inputs, code, engine, stack)
+            return options_of(arguments, without).job(fn, inputs, stack)
         finally:
             made.set()
             if left.is_set():  # the task was cancelled meanwhile

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
+from ..estimation.known import flat as as_columns
+from ..estimation.known import known_pair
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates
 from ..execution.missing import on_cores
@@ -75,9 +77,9 @@ def fill(
     10
     """
     inputs, answers = _inputs(X, "X"), _answers(y)
-    rows = len(inputs.points)
+    rows = len(inputs.flat)
     _check_rows(rows, answers, "X", "y")
-    points, flat, lost = inputs.points, answers.flat, answers.lost
+    points, flat, lost = inputs.flat, answers.flat, answers.lost
     out = np.zeros(rows, dtype=bool)
     if failed is not None:
         out = _failed(failed, rows)
@@ -99,7 +101,8 @@ def fill(
         where = wanted[:, columns[0]]
         there = flat[np.ix_(usable, columns)]
         if len(there):
-            deviation[columns] = _deviation(there)
+            unit = np.maximum(np.abs(there).max(axis=0), np.finfo(float).tiny)
+            deviation[columns] = (there / unit).std(axis=0) * unit
         if not where.any() or len(there) < 2:
             methods[columns] = "too few answers" if where.any() else "nothing is missing"
             continue
@@ -114,14 +117,14 @@ def fill(
     status[unknown.any(axis=1)] = Status.MISSING
     status[out] = Status.FAILED
     gone = np.asarray(lost.any(axis=1))
-    losses = dependence(inputs.points, gone, inputs.names, seed)
+    losses = dependence(inputs.flat, gone, inputs.names, seed)
     if losses is not None:
         warnings.warn(
             f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
             "and may be biased",
             stacklevel=2,
         )
-    noise = _noise(inputs.points, answers, lost)
+    noise = _noise(inputs.flat, answers, lost)
     if noise is not None:
         warnings.warn(noise, stacklevel=2)
     return FillResult(
@@ -134,28 +137,29 @@ def fill(
         losses=losses,
         outputs=answers.names,
         inputs=inputs.names,
-        _points=inputs.points,
+        _points=inputs.flat,
         _flat=values,
         _errors=errors,
     )
 
 
-class _Inputs(NamedTuple):
-    points: np.ndarray
-    names: tuple[str, ...]
-
-
-class _Answers(NamedTuple):
-    """Answers as rows of real numbers, and what they were."""
+class _Table(NamedTuple):
+    """Rows of real numbers, and what they were."""
 
     flat: np.ndarray
-    """(m, q) float64."""
-    lost: np.ndarray
-    """(m, q) bool."""
+    """(m, q) float64, complex numbers as pairs."""
     names: tuple[str, ...]
     given: Any
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+    @property
+    def lost(self) -> np.ndarray:
+        """(m, q) bool."""
+        lost: np.ndarray = np.isnan(self.flat)
+        if self.dtype.kind == "c":
+            lost = np.repeat(lost[:, ::2] | lost[:, 1::2], 2, axis=1)
+        return lost
 
     def like(self, flat: np.ndarray) -> Any:
         """Numbers (m, q) in the form in which the answers were given."""
@@ -174,85 +178,58 @@ class _Answers(NamedTuple):
         return flat.reshape(self.shape).astype(dtype)
 
 
-def _inputs(given: Any, name: str) -> _Inputs:
-    check_unmasked(given, name)
+def _table(given: Any, name: str, letter: str) -> _Table:
+    array = np.asarray(given.filled(np.nan) if np.ma.isMaskedArray(given) else given)
     if hasattr(given, "columns"):
         names = tuple(map(str, given.columns))
-        columns = [
-            _column(given[column], f"column {str(column)!r} of {name}") for column in given.columns
-        ]
-        points = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
-    else:
-        array = np.asarray(given)
-        if array.ndim == 0 or array.size == 0:
-            raise InvalidArgument(f"{name} of shape {array.shape} must have a row for each run")
-        if array.dtype.kind == "c":
-            array = np.ascontiguousarray(array.reshape(len(array), -1)).view(array.real.dtype)
-        points = _column(array.reshape(len(array), -1), name)
-        names = tuple(f"x{k}" for k in range(points.shape[1]))
-    bad = ~np.isfinite(points)
+        columns = [_numbers(given[c], f"column {str(c)!r} of {name}") for c in given.columns]
+        array = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
+        return _Table(as_columns(array), names, given, array.shape, array.dtype)
+    array = _numbers(array, name)
+    if array.size == 0 or array.ndim == 0:
+        raise InvalidArgument(f"{name} of shape {array.shape} must have a row for each run")
+    rows = as_columns(array)
+    names = tuple(f"{letter}{k}" for k in range(rows.shape[1]))
+    if len(names) == 1 and letter == "y":
+        names = (str(getattr(given, "name", None) or "y"),)
+    return _Table(rows, names, given, array.shape, array.dtype)
+
+
+def _numbers(given: Any, name: str) -> np.ndarray:
+    array = np.asarray(given)
+    if array.dtype.kind in "biufc":
+        return array
+    try:
+        if array.dtype.kind != "O":
+            raise TypeError
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"{name} has no numbers, but dtype {array.dtype}: give numbers, which text and categories become by "
+            "pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
+        ) from error
+
+
+def _inputs(given: Any, name: str) -> _Table:
+    check_unmasked(given, name)
+    inputs = _table(given, name, "x")
+    bad = ~np.isfinite(inputs.flat)
     if bad.any():
         row, column = (int(at[0]) for at in np.nonzero(bad))
         raise InvalidArgument(
-            f"{name} has {bad.sum():,} entries that are NaN or infinite (the first is {names[column]} of row "
+            f"{name} has {bad.sum():,} entries that are NaN or infinite (the first is {inputs.names[column]} of row "
             f"{row}): give the inputs of all rows, also of those that were lost"
         )
-    return _Inputs(points, names)
+    return inputs
 
 
-def _column(column: Any, name: str) -> np.ndarray:
-    array = np.asarray(column)
-    if array.dtype.kind not in "biuf":
-        try:
-            if array.dtype.kind != "O":
-                raise TypeError
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(
-                f"{name} has no numbers, by which inputs are near to each other or not: encode it, for example with "
-                "pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
-            ) from error
-    return np.asarray(array, dtype=np.float64)
+def _answers(given: Any) -> _Table:
+    if np.ma.isMaskedArray(given) and given.dtype.kind in "biu":
+        given = given.astype(np.float64)
+    return _table(given, "y", "y")
 
 
-def _answers(given: Any) -> _Answers:
-    frame = hasattr(given, "columns")
-    if frame:
-        names = tuple(map(str, given.columns))
-        array = np.stack(
-            [_column(given[c], f"column {str(c)!r} of y") for c in given.columns], axis=1
-        )
-    else:
-        masked = np.ma.getmaskarray(given) if np.ma.isMaskedArray(given) else None
-        array = np.asarray(given.filled(0) if masked is not None else given)
-        if array.dtype.kind == "O":
-            array = _column(array, "y")
-        if array.dtype.kind not in "biufc" or array.ndim == 0:
-            raise InvalidArgument(
-                f"y has dtype {array.dtype} and shape {array.shape}: give numbers, a row for each run, NaN where "
-                "there is none"
-            )
-        if masked is not None:
-            if array.dtype.kind in "biu":
-                array = array.astype(np.float64)
-            array[masked] = np.nan
-        names = ()
-    shape, dtype = array.shape, array.dtype
-    flat = array.reshape(len(array), -1)
-    if dtype.kind == "c":
-        flat = np.ascontiguousarray(flat, dtype=np.complex128).view(np.float64)
-    flat = flat.astype(np.float64)
-    if not names:
-        label = getattr(given, "name", None)
-        count = flat.shape[1]
-        names = (str(label or "y"),) if count == 1 else tuple(f"y{k}" for k in range(count))
-    lost = np.isnan(flat)
-    if dtype.kind == "c":
-        lost = np.repeat(lost[:, ::2] | lost[:, 1::2], 2, axis=1)
-    return _Answers(flat, lost, names, given, shape, dtype)
-
-
-def _check_rows(rows: int, answers: _Answers, first: str, second: str) -> None:
+def _check_rows(rows: int, answers: _Table, first: str, second: str) -> None:
     if rows != len(answers.flat):
         raise InvalidArgument(
             f"{first} has {rows:,} rows and {second} {len(answers.flat):,}: give a row of each for every run, NaN in "
@@ -260,26 +237,21 @@ def _check_rows(rows: int, answers: _Answers, first: str, second: str) -> None:
         )
 
 
-def _known(known: Any, inputs: _Inputs, answers: _Answers) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        given, values = known
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(
-            f"known={known!r} must be a pair (X0, y0) of inputs and answers"
-        ) from error
+def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.ndarray]:
+    given, values = known_pair(known)
     more, more_answers = _inputs(given, "known X0"), _answers(values)
-    _check_rows(len(more.points), more_answers, "known X0", "y0")
+    _check_rows(len(more.flat), more_answers, "known X0", "y0")
     for what, one, other in (
-        ("inputs", more.points, inputs.points), ("answers", more_answers.flat, answers.flat),
+        ("inputs", more.flat, inputs.flat), ("answers", more_answers.flat, answers.flat),
     ):  # fmt: skip
         if one.shape[1] != other.shape[1]:
             raise InvalidArgument(
                 f"the known {what} have {one.shape[1]} numbers a row, and the others {other.shape[1]}"
             )
-    return more.points, more_answers.flat
+    return more.flat, more_answers.flat
 
 
-def _noise(points: np.ndarray, answers: _Answers, lost: np.ndarray) -> str | None:
+def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
     """By how much answers to equal inputs differ, in words; None if they do not."""
     kept = np.isfinite(answers.flat).all(axis=1) & ~lost.any(axis=1)
     _, which, counts = np.unique(points[kept], axis=0, return_inverse=True, return_counts=True)
@@ -324,8 +296,3 @@ def _alike(lost: np.ndarray) -> list[np.ndarray]:
     _, which = np.unique(lost, axis=1, return_inverse=True)
     which = which.reshape(-1)
     return [np.flatnonzero(which == one) for one in range(which.max() + 1)] if which.size else []
-
-
-def _deviation(answers: np.ndarray) -> np.ndarray:
-    unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
-    return np.asarray((answers / unit).std(axis=0) * unit)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import reduce
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
-from ..contracts.engine import no_engine
 from ..contracts.inputs import shaped_rows
 from ..contracts.stopping import (
     AllOf,
@@ -27,13 +26,14 @@ from ..contracts.stopping import (
     StoppingRule,
     Tolerance,
     asks_stderr,
+    is_rule,
 )
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.executor import Inline
 from ..errors import InvalidArgument
-from ..estimation import Known
-from ..execution.checked import checked_engine, checked_rule
+from ..estimation.known import Known, known_pair
+from ..execution.checked import checked_engine, checked_rule, engine_of_slots
 from ..execution.coded import CodedMap, Settings
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
@@ -51,12 +51,16 @@ from ..results.summary import given_as
 from ..storage.digest import fingerprint
 from ..storage.source import opened
 from ..storage.store import Store, store_for
-from .planned import PlannedRows
-from .rows import RowsJob
+from .rows import PlannedRows, RowsJob
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
+WRITTEN = ("out", "resume", "version")
+"""Arguments of `map` that `stream` does not take."""
 
 
 def map(
@@ -191,6 +195,8 @@ def map(
     array([0.        , 1.        , 1.41421356, 1.73205081, 2.        ])
     """
     options = Options(
+        code=code,
+        engine=engine,
         deadline=deadline,
         tolerance=tolerance,
         stop=stop,
@@ -202,46 +208,23 @@ def map(
         seed=seed,
         known=known,
         chunk=chunk,
-        progress=progress,
         out=out,
         resume=resume,
         version=version,
+        progress=progress,
     )
     with ExitStack() as stack:
-        return options.job(fn, inputs, code, engine, stack).run()
+        return options.job(fn, inputs, stack).run()
 
 
-class Arguments(TypedDict, total=False):
-    """The keyword arguments of `stream`, as for `map`."""
-
-    code: Code | Literal["auto"] | None
-    engine: Engine | Executor | None
-    deadline: float | None
-    tolerance: float | None
-    stop: StoppingRule | None
-    hedge: Hedge | None
-    retries: int
-    call_timeout: float | None
-    on_error: Literal["raise", "record"]
-    kwargs: Mapping[str, Any] | None
-    seed: int | None
-    known: tuple[Any, Any] | None
-    chunk: int | Literal["all"] | None
-    progress: bool | None
+def takes_the_same(other: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function with keyword arguments the signature of another, for type checkers."""
+    return lambda function: function
 
 
-class Written(Arguments, total=False):
-    """Those that `stream` does not take."""
-
-    out: Any
-    resume: bool
-    version: str | None
-
-
+@takes_the_same(map)
 def stream(
-    fn: Callable[..., Any] | Resident,
-    inputs: Any,
-    **arguments: Unpack[Arguments],
+    fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Any
 ) -> Generator[MapResult, None, None]:
     """Run ``fn`` on every row of ``inputs``, and give results that improve as answers come.
 
@@ -271,29 +254,21 @@ def stream(
     CodedmapError
         As `map`, in place of the last result.
     """
-    options, code, engine = parted(arguments, Arguments)
+    options = options_of(arguments, WRITTEN)
     stack = ExitStack()
     try:
-        return options.job(fn, inputs, code, engine, stack).stream(stack)
+        return options.job(fn, inputs, stack).stream(stack)
     except BaseException:
         stack.close()
         raise
 
 
-def parted(arguments: Any, kind: type) -> tuple[Options, Any, Any]:
-    """Keyword arguments of a kind as options, code and engine."""
-    options = dict(arguments)
-    unknown = options.keys() - kind.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
-    code, engine = options.pop("code", None), options.pop("engine", None)
-    return Options(**options), code, engine
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The arguments of `map` besides the function, the inputs and what they are run with."""
+    """The arguments of `map` besides the function and the inputs."""
 
+    code: Code | Literal["auto"] | None = None
+    engine: Engine | Executor | None = None
     deadline: float | None = None
     tolerance: float | None = None
     stop: StoppingRule | None = None
@@ -327,15 +302,13 @@ class Options:
         if self.on_error not in ("raise", "record"):
             raise InvalidArgument(f'on_error={self.on_error!r} must be "raise" or "record"')
 
-    def job(self, fn: Any, inputs: Any, code: Any, engine: Any, stack: ExitStack) -> MapJob:
+    def job(self, fn: Any, inputs: Any, stack: ExitStack) -> MapJob:
         """The job; the stack closes an engine that is made for it."""
-        if code is None or (isinstance(code, str) and code == "auto"):
-            return self._rows_job(fn, inputs, engine, stack, auto=code is not None)
-        return self._coded_job(fn, inputs, code, engine, stack)
+        if self.code is None or (isinstance(self.code, str) and self.code == "auto"):
+            return self._rows_job(fn, inputs, stack, auto=self.code is not None)
+        return self._coded_job(fn, inputs, stack)
 
-    def _rows_job(
-        self, fn: Any, inputs: Any, engine: Any, stack: ExitStack, *, auto: bool
-    ) -> RowsJob:
+    def _rows_job(self, fn: Any, inputs: Any, stack: ExitStack, *, auto: bool) -> RowsJob:
         started = time.monotonic()
         _check_fn(fn)
         hedge = self.hedge
@@ -360,7 +333,7 @@ class Options:
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None
         show = stack.enter_context(job_progress(self.progress, total))
-        engine = engine_of(engine, fn, stack)
+        engine = engine_of(self.engine, fn, stack)
         job = Job(
             rows.rows,
             hedge=None if hedge is None else hedge.budget,
@@ -389,8 +362,9 @@ class Options:
             stop = _rule(given, code, share=_COMPUTING)
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
-            settings = given._settings(code, fn, engine, stop, record=record or stop is not None)
-            settings = replace(settings, known=known)
+            settings = given._settings(
+                code, fn, engine, stop, record=record or stop is not None, known=known
+            )
             return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
 
         question = Question(
@@ -402,7 +376,7 @@ class Options:
             shortest=0.5,  # where it stops by itself, estimates have 0.2 s at least
             coded=self.seed is None and self.call_timeout is None,
         )
-        return PlannedRows(job, engine, tasks, rows, question, coded=coded, **common)
+        return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
 
     def _check_auto(self, rows: InputRows) -> None:
         """Raise `InvalidArgument` for what a plan cannot be made for."""
@@ -415,9 +389,17 @@ class Options:
             Tolerance(self.tolerance)
 
     def _settings(
-        self, code: Code, fn: Any, engine: Engine, stop: StoppingRule | None, *, record: bool
+        self,
+        code: Code,
+        fn: Any,
+        engine: Engine,
+        stop: StoppingRule | None,
+        *,
+        record: bool,
+        known: Known | None,
+        size: int | None = None,
     ) -> Settings:
-        """How a job with a code is run; ``record``: whether rows may be missing in the end."""
+        """How a job with a code is run; ``record``: whether rows may be missing in the end; ``size``: groups of a chunk."""
         return Settings(
             code=code,
             tasks=self._tasks(fn, engine, checked=False),
@@ -428,8 +410,9 @@ class Options:
             record=self.on_error == "record",
             partial=record,
             bound=self.chunk == "all",
-            size=self.chunk if isinstance(self.chunk, int) else None,
+            size=size if self.chunk in (None, "all") else int(self.chunk),
             deadline=self.deadline,
+            known=known,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -447,13 +430,7 @@ class Options:
         """Answers from elsewhere, for inputs of so many numbers; None: for inputs that are no numbers."""
         if self.known is None:
             return None
-        try:
-            inputs, answers = self.known
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(
-                f"known={self.known!r} must be a pair (X0, y0) of inputs and answers"
-            ) from error
-        known = Known(inputs, answers)
+        known = Known(*known_pair(self.known))
         if width != known.inputs.shape[1]:
             raise InvalidArgument(
                 f"the known inputs have {known.inputs.shape[1]} numbers a row, and the inputs {width or 'no'}"
@@ -473,11 +450,10 @@ class Options:
                 "out the code"
             )
 
-    def _coded_job(
-        self, fn: Any, inputs: Any, code: Any, engine: Any, stack: ExitStack
-    ) -> CodedMap:
+    def _coded_job(self, fn: Any, inputs: Any, stack: ExitStack) -> CodedMap:
         """A job with a code."""
         self._check_coded()
+        code = self.code
         pooled = getattr(code, "job_estimates", False)
         stop = _rule(self, code, share=_COMPUTING if pooled else 1.0)
         source = opened(inputs, stack)
@@ -494,7 +470,7 @@ class Options:
             )
         _check_fn(fn)
         started = time.monotonic()
-        engine = checked_engine(engine, fn, code.workers, depth=5)
+        engine = engine_of_slots(self.engine, fn, code.workers, depth=5)
         work: JobRows | np.ndarray
         if lazy:
             work = self._lazy_rows(fn, source, code, stop, stack)
@@ -509,12 +485,10 @@ class Options:
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
                 "it out, or take KernelCode"
             )
-        record = self.on_error == "record" or stop is not None
-        settings = replace(
-            self._settings(code, fn, engine, stop, record=record), known=self._known(width)
-        )
-        if settings.size is None:
-            settings = replace(settings, size=chunk)
+        settings = self._settings(
+            code, fn, engine, stop,
+            record=self.on_error == "record" or stop is not None, known=self._known(width), size=chunk,
+        )  # fmt: skip
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
@@ -542,6 +516,14 @@ class Options:
         return JobRows(inputs, store)
 
 
+def options_of(arguments: Mapping[str, Any], without: Collection[str] = ()) -> Options:
+    """Keyword arguments of `map`, or of a function that takes all but some of them."""
+    unknown = arguments.keys() - ({one.name for one in fields(Options)} - set(without))
+    if unknown:
+        raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
+    return Options(**arguments)
+
+
 def _growing(rule: StoppingRule) -> str:
     return (
         f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
@@ -553,34 +535,17 @@ def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
     """Where ``fn`` runs; the stack closes an engine that is made for it."""
     if engine is None and isinstance(fn, Resident):
         engine = fn.engine
-    found = _engine(engine, stack)
-    if isinstance(fn, Resident) and fn.engine is not found:
-        raise InvalidArgument("fn is resident on another engine than the one given")
-    return found
-
-
-def _engine(engine: Any, stack: ExitStack) -> Engine:
-    if engine is None:
-        if in_worker():
-            return Inline()
-        return stack.enter_context(Local())
+    elif engine is None:
+        engine = Inline() if in_worker() else stack.enter_context(Local())
     if isinstance(engine, Executor):
-        return FromExecutor(engine, _executor_workers(engine))
-    if isinstance(engine, type) or not isinstance(engine, Engine):
-        raise no_engine(engine, "neither an engine nor an Executor")
-    if engine.workers < 1:
-        raise InvalidArgument(f"engine={engine!r} has no workers: start some, or leave engine out")
-    return engine
-
-
-def _executor_workers(executor: Executor) -> int:
-    workers = getattr(executor, "_max_workers", None)
-    if not isinstance(workers, int):
-        raise InvalidArgument(
-            f"engine={executor!r} does not say how many calls it runs at the same time: give "
-            "codedmap.engines.FromExecutor(executor, workers=8), say"
-        )
-    return workers
+        workers = getattr(engine, "_max_workers", None)
+        if not isinstance(workers, int):
+            raise InvalidArgument(
+                f"engine={engine!r} does not say how many calls it runs at the same time: give "
+                "codedmap.engines.FromExecutor(executor, workers=8), say"
+            )
+        engine = FromExecutor(engine, workers)
+    return checked_engine(engine, fn)
 
 
 def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | None:
@@ -588,7 +553,7 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
     stop, deadline, tolerance = options.stop, options.deadline, options.tolerance
     rules: list[StoppingRule] = []
     if stop is not None:
-        if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+        if not is_rule(stop):
             raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Deadline(20)")
         if not isinstance(code, Code) and _counts_slots(stop):
             none = "there is no code" if code is None else f"code={code!r} may use none"

@@ -14,12 +14,12 @@ from ..codes import Replication, Uncoded
 from ..contracts.answers import all_finite
 from ..contracts.code import Code
 from ..contracts.inputs import array_of
-from ..contracts.matrix_code import Decoded, MatrixCode, Partial
-from ..contracts.memory import check_blocks
+from ..contracts.matrix_code import Decoded, MatrixCode
+from ..contracts.memory import check_room, lacking, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
 from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
-from ..execution.checked import checked_engine, checked_rule
+from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Placed
 from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
@@ -103,33 +103,25 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         array = checked_matrix(matrix)
         if symmetric:
             _check_symmetric(array)
-        self._engine = checked_engine(engine, None, self._code.workers, depth=3)
+        self.engine = engine_of_slots(engine, None, self._code.workers, depth=3)
+        """Where the coded blocks are."""
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)
-        check_blocks(blocks.nbytes, self._code.tasks, self._code.workers, sparse=blocks.sparse)
+        _check_room(blocks)
         self._placed = Placed(
-            self._engine,
+            self.engine,
             map(Measured, blocks.encoded()),
             lambda worker: Measured(blocks.encoded_again(worker)),
         )
         self._transposed: CodedMatrix | None = self if symmetric else None
-        self._last: MatrixResult | None = None
-        super().__init__(array.dtype, array.shape)
-
-    @property
-    def last(self) -> MatrixResult | None:
+        self.last: MatrixResult | None = None
         """How the last product was computed, also one with the transpose by this operator; None before."""
-        return self._last
+        super().__init__(array.dtype, array.shape)
 
     @property
     def code(self) -> MatrixCode | Uncoded | Replication:
         """How the matrix is coded."""
         return self._code.copies if isinstance(self._code, _CopiesCode) else self._code
-
-    @property
-    def engine(self) -> Engine:
-        """Where the coded blocks are."""
-        return self._engine
 
     def dot(self, x: Any) -> Any:
         """The product with a vector or columns, with another operator, or with a number."""
@@ -177,7 +169,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         if not columns.shape[1]:
             return np.zeros((self.shape[0], 0), columns.dtype)
         job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
-        values, self._last = job.run()
+        values, self.last = job.run()
         return values
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:
@@ -185,7 +177,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         product = self._transpose()._matmat(np.conj(X))
-        self._last = self._transpose()._last
+        self.last = self._transpose().last
         return np.asarray(np.conj(product))
 
     def _transpose(self) -> CodedMatrix:
@@ -194,7 +186,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             self._transposed = CodedMatrix(
                 self._matrix.T,
                 code=self.code,
-                engine=self._engine,
+                engine=self.engine,
                 stop=self._stop,
                 throw=self._throw,
             )
@@ -255,7 +247,7 @@ class _CopiesCode:
             )
         return Decoded(estimate.values[:, 0], dict.fromkeys(estimate.rejected, _OUTVOTED))
 
-    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
+    def salvage(self, answers: Mapping[int, np.ndarray]) -> Decoded:
         """Blocks of which enough copies agree; infinite standard errors for all others.
 
         A block with fewer copies than must agree keeps its value, as in `Replication`; where copies differ
@@ -273,7 +265,7 @@ class _CopiesCode:
         single = [task for task in answered if np.isinf(voted.stderr[task, 0])]
         values[exact + single] = voted.values[exact + single, 0]
         stderr[exact] = 0.0
-        return Partial(values, stderr, dict.fromkeys(voted.rejected, _OUTVOTED))
+        return Decoded(values, dict.fromkeys(voted.rejected, _OUTVOTED), stderr)
 
     def _unconfirmed(self, answered: frozenset[int]) -> list[int]:
         """Blocks with fewer answers than must agree."""
@@ -291,6 +283,20 @@ def _checked_code(code: Any) -> MatrixCode:
         f"code={code!r} is {kind}: give one such as MDSCode(tasks=11, workers=16), PolarCode(12, 16), or "
         "Replication(8, 16)"
     )
+
+
+def _check_room(blocks: CodedBlocks) -> None:
+    """Raise `NotEnoughMemory` if the coded blocks, and their transport, exceed what is free."""
+    if lacking(2 * blocks.nbytes(at_most=True)) is not None:
+        coded, code = blocks.nbytes(), blocks.code
+        check_room(
+            2 * coded,
+            f"{code.workers} coded blocks of a matrix cut into {code.tasks}, which take {size(coded)}, and as much again "
+            "on the way to the workers,",
+            "Use Replication, whose blocks stay as sparse as the matrix is"
+            if blocks.sparse
+            else "Use fewer workers for as many tasks, or cast the matrix to float32",
+        )
 
 
 def _operator_or_number(x: Any) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from typing import Any
 
-from ..contracts.arguments import check_whole, is_real
+from ..contracts.arguments import check_number, check_whole
 from ..contracts.code import Code, check_budget
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
@@ -23,7 +22,7 @@ from ..results.plan import Plan
 from ..results.progress_bar import job_progress
 from ..storage.source import opened
 from .map import engine_of
-from .planned import Sample
+from .rows import Sample
 
 Codes = Mapping[str, Code] | Iterable[Code]
 
@@ -110,11 +109,10 @@ def plan(
     for name, value in (("workers", workers), ("rows", rows), ("tasks", tasks)):
         if value is not None:
             check_whole(name, value, 1)
-    if not is_real(error) or not 0.0 <= error < math.inf:
-        raise InvalidArgument(f"error={error!r} must be at least 0 deviations of the outputs")
+    check_number("error", error)
     for name, seconds in (("budget", budget), ("deadline", deadline)):
-        if seconds is not None and not (is_real(seconds) and 0.0 < seconds < math.inf):
-            raise InvalidArgument(f"{name}={seconds!r} must be more than 0 seconds")
+        if seconds is not None:
+            check_number(name, seconds, above=True)
     if isinstance(latency, type) or not isinstance(latency, LatencyModel | None):
         raise InvalidArgument(
             f"latency={latency!r} is no latency model: give one of codedmap.latency, such as "
@@ -148,7 +146,7 @@ def plan(
             used,
             KeptTasks(fn, used),
             inputs,
-            question,
+            question=question,
             record=False,
             started=time.monotonic(),
             show=show,

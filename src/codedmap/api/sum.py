@@ -12,12 +12,12 @@ from typing import Any
 from scipy import sparse
 
 from ..contracts.code import Code
-from ..contracts.memory import check_parts
+from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
 from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers
-from ..execution.checked import checked_engine, checked_rule
+from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Ended, Placed, PlacedJob
 from ..execution.task import Measured
 from ..results.progress_bar import job_progress
@@ -155,25 +155,24 @@ class CodedParts:
                 f"code={code!r} is {kind}: give one for sums, such as FractionalRepetition(12, 2)"
             )
         self._parts = _cut(parts, code.workers)
-        self._code = code
-        self._engine = checked_engine(engine, None, code.workers, depth=3)
+        self.code = code
+        """Which worker holds which parts."""
+        self.engine = engine_of_slots(engine, None, code.workers, depth=3)
+        """Where the parts are."""
         if isinstance(engine, (Local, ProcessPoolExecutor)):
             sizes = [_bytes(part) for part in self._parts]
             held = builtins.sum(sizes[part] for n in range(code.workers) for part in code.held(n))
-            check_parts(held, builtins.sum(sizes), code.workers)
+            whole = builtins.sum(sizes)
+            check_room(
+                2 * held,
+                f"{code.workers} workers on this machine, which keep {held / max(whole, 1):.2f} times the parts' "
+                f"{size(whole)}, with as much on its way to them",
+                "Let each part be what fn opens on the worker, such as a path or a range of rows of a file, allow fewer "
+                "stragglers, or cast to float32",
+            )
         self._narrow = code.amplification <= _NARROW
         self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
-        self._placed = Placed(self._engine, map(self._shard, range(code.workers)), self._shard)
-
-    @property
-    def code(self) -> SumCode:
-        """Which worker holds which parts."""
-        return self._code
-
-    @property
-    def engine(self) -> Engine:
-        """Where the parts are."""
-        return self._engine
+        self.placed = Placed(self.engine, map(self._shard, range(code.workers)), self._shard)
 
     def __len__(self) -> int:
         """How many parts there are; runs of rows, for an array."""
@@ -186,15 +185,10 @@ class CodedParts:
         )
 
     def __repr__(self) -> str:
-        return f"<CodedParts: {len(self)} parts on {self._code.workers} workers by {self._code!r}>"
-
-    @property
-    def placed(self) -> Placed:
-        """What the workers keep."""
-        return self._placed
+        return f"<CodedParts: {len(self)} parts on {self.code.workers} workers by {self.code!r}>"
 
     def _shard(self, worker: int) -> Shard:
-        parts = tuple((part, self._parts[part]) for part in self._code.held(worker))
+        parts = tuple((part, self._parts[part]) for part in self.code.held(worker))
         return Shard(worker, parts, self.coefficients[worker], self._narrow)
 
 

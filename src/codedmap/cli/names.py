@@ -6,10 +6,10 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,114 +29,84 @@ CODE_OPTIONS = (
 """Parameters of codes that are options of the command line."""
 
 
-def _uncoded(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.contracts.Code:
-    if tasks != workers:
-        raise cm.InvalidArgument(
-            f"uncoded gives each task one worker, so {tasks} tasks cannot use {workers} workers: "
-            "leave --tasks out, or choose another code"
-        )
-    if stragglers and fill is None:
-        raise cm.InvalidArgument(
-            "uncoded gives each task one worker, so no answer may be missing: use --stragglers 0, "
-            "--fill mean to estimate lost answers by the mean, or another code"
-        )
-    return cm.Uncoded(tasks, fill)
-
-
-def _replication(tasks: int, workers: int, stragglers: int, fill: Any = None) -> cm.contracts.Code:
-    code = cm.Replication(tasks, workers, fill)
-    if stragglers > code.stragglers and fill is None:
-        raise cm.InvalidArgument(
-            f"{workers} workers for {tasks} tasks leave some with {workers // tasks} in all, and "
-            f"{stragglers} stragglers may be just these: use --tasks "
-            f"{workers // (stragglers + 1)} or fewer, --workers {tasks * (stragglers + 1)} or more, "
-            "or --fill mean to estimate lost answers by the mean"
-        )
-    return code
-
-
-def _lagrange(
-    tasks: int, workers: int, stragglers: int, degree: int | None = None
-) -> cm.contracts.Code:
-    if degree is None:
-        raise cm.InvalidArgument(
-            "lagrange is for polynomials: say with --degree which total degree MODEL has in its "
-            "inputs, or use spline for any smooth function"
-        )
-    return cm.LagrangeCode(tasks, workers, stragglers, degree)
-
-
-def _auto(tasks: int, workers: int, stragglers: int) -> cm.contracts.Code:
-    """A placeholder for the code that will be chosen: of as many workers, with standard errors."""
-    return cm.KernelCode(tasks, workers, stragglers, 0.0)
-
-
-class CodeRow(NamedTuple):
-    """A code of the command line."""
-
-    build: Callable[..., cm.contracts.Code]
-    """Called with tasks, workers, stragglers and those of the options that were given."""
-    options: tuple[str, ...]
-    """Those of `CODE_OPTIONS` that it has."""
-    summary: str
-    """A sentence for the help."""
-    tasks: Callable[[int, int, Mapping[str, Any]], int]
-    """Default number of tasks, from workers, stragglers and options."""
-
-
-_BUILT_BY = {"uncoded": _uncoded, "replication": _replication, "lagrange": _lagrange}
-"""For codes that do not take tasks, workers and stragglers, or need an option."""
 _DEFAULT_TASKS: dict[str, Callable[[int, int, Mapping[str, Any]], int]] = {
     "uncoded": lambda n, s, options: n,
     "replication": lambda n, s, options: n // (s + 1),
     "lagrange": lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1,
 }
-"""For codes whose default is not N - S."""
+"""From workers, stragglers and options, for codes whose default is not N - S."""
 
 
-def codes_in(module: Any) -> dict[str, CodeRow]:
+def codes_in(module: Any) -> dict[str, Any]:
     """The codes of `map` in a module's ``__all__``, by their class names in lower case without "code"."""
-    rows = {}
-    for name in module.__all__:
-        code = getattr(module, name)
-        if hasattr(code, "encode") and not inspect.isabstract(code):
-            word = name.removesuffix("Code").lower()
-            taken = inspect.signature(code).parameters
-            rows[word] = CodeRow(
-                _BUILT_BY.get(word, code),
-                tuple(option for option in CODE_OPTIONS if option in taken),
-                (inspect.getdoc(code) or "").partition("\n")[0].replace("`", ""),
-                _DEFAULT_TASKS.get(word, lambda n, s, options: n - s),
+    codes = {name.removesuffix("Code").lower(): getattr(module, name) for name in module.__all__}
+    return {
+        name: code
+        for name, code in codes.items()
+        if hasattr(code, "encode") and not inspect.isabstract(code)
+    }
+
+
+CODES = codes_in(cm.codes)
+NAMES = ["auto", *CODES]
+
+
+def options_of(name: str) -> list[str]:
+    """Those of `CODE_OPTIONS` that a code has."""
+    taken = inspect.signature(CODES[name]).parameters if name in CODES else ()
+    return [option for option in CODE_OPTIONS if option in taken]
+
+
+def summary_of(name: str) -> str:
+    """A sentence on a code for the help."""
+    if name == "auto":
+        return (
+            "Plans by the first answers whether to wait for all rows, estimate the last, or use a code; S is "
+            "not used."
+        )
+    return (inspect.getdoc(CODES[name]) or "").partition("\n")[0].replace("`", "")
+
+
+def check_options(name: str, workers: int, stragglers: int, options: Collection[str]) -> None:
+    """Raise `InvalidArgument` for a code that has no such option, or numbers that fit none."""
+    check_budget(1, workers, stragglers)
+    for option in options:
+        if option not in options_of(name):
+            users = " and ".join(user for user in CODES if option in options_of(user))
+            raise cm.InvalidArgument(
+                f"--{option.replace('_', '-')} is an option of {users}: leave it out for {name}"
             )
-    return rows
-
-
-CODES = {
-    "auto": CodeRow(
-        _auto,
-        (),
-        "Plans by the first answers whether to wait for all rows, estimate the last, or use a code; S is not used.",
-        lambda n, s, options: 1,
-    ),
-    **codes_in(cm.codes),
-}
 
 
 def code_named(
     name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
 ) -> cm.contracts.Code:
-    """The code of this name, with a default for tasks; raises `InvalidArgument` if it has no such option or value."""
-    row = CODES[name]
-    check_budget(1, workers, stragglers)
-    for option in options:
-        if option not in row.options:
-            users = " and ".join(user for user, other in CODES.items() if option in other.options)
+    """The code of this name, with a default for tasks; raises `InvalidArgument` if a value does not fit."""
+    own = _DEFAULT_TASKS.get(name)
+    default = workers - stragglers if own is None else own(workers, stragglers, options)
+    tasks = default if tasks is None else tasks
+    given = {"tasks": tasks, "workers": workers, "stragglers": stragglers, **options}
+    taken = inspect.signature(CODES[name]).parameters
+    for one in taken.values():
+        if one.default is one.empty and one.name not in given:
             raise cm.InvalidArgument(
-                f"--{option.replace('_', '-')} is an option of {users}: leave it out for {name}"
+                f"{name} has no default for the {one.name}: say with --{one.name} what it is, or choose another code"
             )
-    if tasks is None:
-        tasks = row.tasks(workers, stragglers, options)
-    return row.build(tasks=tasks, workers=workers, stragglers=stragglers, **options)
+    code: cm.contracts.Code = CODES[name](
+        **{one: value for one, value in given.items() if one in taken}
+    )
+    if code.workers != workers:
+        raise cm.InvalidArgument(
+            f"{name} gives {tasks} tasks {code.workers} workers, not {workers}: leave --tasks out, or choose another code"
+        )
+    if code.stragglers < stragglers and "fill" not in options:
+        others = f"--tasks {default} or fewer, --workers {tasks * (stragglers + 1)} or more, "
+        raise cm.InvalidArgument(
+            f"by {name} {tasks} tasks on {workers} workers can do without {code.stragglers} answers, whichever they are, "
+            f"and not without {stragglers}: use --stragglers {code.stragglers}, {others if default < tasks else ''}"
+            "--fill mean to estimate lost answers by the mean, or another code"
+        )
+    return code
 
 
 def rule_named(

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,24 +116,12 @@ def plan(**options: Any) -> int:
 
 
 def _planned(options: PlanOptions) -> cm.Plan:
-    latency = options.latency
+    taken = inspect.signature(cm.plan).parameters.keys() & set(dir(options))
+    given: Any = {name: getattr(options, name) for name in taken}
     fn, rows = model_named(options.model, rows_in(options.inputs, options.key), options.note)
     with engine_named("local", 1)() as pool:
         try:
-            return cm.plan(
-                cm.engines.Resident(fn, pool),
-                rows,
-                workers=options.workers,
-                rows=options.rows,
-                error=options.error,
-                deadline=options.deadline,
-                tasks=options.tasks,
-                stragglers=options.stragglers,
-                latency=latency,
-                budget=options.budget,
-                seed=options.seed,
-                engine=pool,
-            )
+            return cm.plan(cm.engines.Resident(fn, pool), rows, engine=pool, **given)
         except cm.errors.RowFailed as error:
             cause, where = error.__cause__, f"for row {error.row} of {options.inputs}"
             if isinstance(cause, cm.errors.WorkerLost):

@@ -17,7 +17,16 @@ import codedmap as cm
 from ..storage.store import output_at
 from .engines import engine_named
 from .files import archive_of, check_apart, rows_in, written
-from .names import CODE_OPTIONS, CODES, code_named, hedge_named, model_named, rule_named
+from .names import (
+    CODE_OPTIONS,
+    NAMES,
+    check_options,
+    code_named,
+    hedge_named,
+    model_named,
+    rule_named,
+    summary_of,
+)
 from .options import COUNT, PATH, SharedOptions, flag, option, parameters
 from .shell import EPILOG, Command, print_error, print_result, with_traceback
 
@@ -34,10 +43,10 @@ class RunOptions(SharedOptions):
     """Arguments and options of `run`."""
 
     code: str = option(
-        click.Choice(list(CODES)),
+        click.Choice(NAMES),
         "CODE",
         "How work is spread so that answers may be missing. "
-        + " ".join(f"{name}: {row.summary}" for name, row in CODES.items()),
+        + " ".join(f"{name}: {summary_of(name)}" for name in NAMES),
         required=True,
     )
     stragglers: int = option(
@@ -138,13 +147,12 @@ class RunOptions(SharedOptions):
         """Arguments of `codedmap.map`."""
         given = {name: getattr(self, name) for name in CODE_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
-        code = code_named(self.code, self.workers, self.stragglers, self.tasks, given)
+        check_options(self.code, self.workers, self.stragglers, given)
         common = {
             "chunk": self.chunk,
             "progress": not self.quiet,
             "on_error": "record" if self.partial else "raise",
         }
-        hedge = hedge_named(code, self.hedge_after)
         if self.code == "auto":
             for name in ("tasks", "quorum", "hedge_after"):
                 if getattr(self, name) is not None:
@@ -153,6 +161,8 @@ class RunOptions(SharedOptions):
                     )
             limits = {"deadline": self.deadline, "tolerance": self.tolerance}
             return {"code": "auto", **limits, **common}
+        code = code_named(self.code, self.workers, self.stragglers, self.tasks, given)
+        hedge = hedge_named(code, self.hedge_after)
         stop = rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline)
         return {"code": code, "stop": stop, "hedge": hedge, **common}
 

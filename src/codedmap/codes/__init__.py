@@ -19,8 +19,3 @@ from .replication import Uncoded as Uncoded
 from .spline import SplineCode as SplineCode
 
 __all__ = [name for name, it in list(globals().items()) if isinstance(it, type)]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
-    globals()[_name].__module__ = __name__
-del _name

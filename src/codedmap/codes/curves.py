@@ -127,7 +127,7 @@ class OrderedEncoding:
         return self._in_given_order(self.encoding.decode(answers))
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
-        """Tasks with an answer of their own, in the order given; see `Salvageable.salvage`."""
+        """Tasks with an answer of their own, in the order given; see `Encoding`."""
         return self._in_given_order(self.encoding.salvage(answers))
 
     def _in_given_order(self, estimate: Estimate) -> Estimate:

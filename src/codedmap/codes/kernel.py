@@ -82,7 +82,7 @@ class KernelCode:
             object.__setattr__(self, "known", Known(inputs, answers))
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """An order in which rows that are alike share a group; see `Arranging`."""
+        """An order in which rows that are alike share a group; see `Code`."""
         return neighbours_together(rows, self.tasks) if rows.dtype.kind in "fc" else None
 
     def encode(self, inputs: np.ndarray) -> KernelEncoding:

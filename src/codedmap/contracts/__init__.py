@@ -1,21 +1,11 @@
 """The interfaces of codes, engines and stopping rules, and the checks of inputs and answers."""
 
-from .code import Code, Encoding, Estimate
-from .matrix_code import MatrixCode
-from .stopping import Progress, StoppingRule
-from .sum_code import SumCode
+from .code import Code as Code
+from .code import Encoding as Encoding
+from .code import Estimate as Estimate
+from .matrix_code import MatrixCode as MatrixCode
+from .stopping import Progress as Progress
+from .stopping import StoppingRule as StoppingRule
+from .sum_code import SumCode as SumCode
 
-__all__ = [
-    "Code",
-    "Encoding",
-    "Estimate",
-    "MatrixCode",
-    "Progress",
-    "StoppingRule",
-    "SumCode",
-]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation give the public path.
-    globals()[_name].__module__ = __name__
-del _name
+__all__ = [name for name, it in list(globals().items()) if callable(it)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import cmath
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,26 +17,13 @@ _MASKED = object()
 """In place of an array with masked entries, which have no value."""
 
 
-class Sheet(Mapping[int, np.ndarray]):
+class Sheet(dict[int, np.ndarray]):
     """Answers by slot, of equal shape and side by side in one array, (slots, B, *y)."""
 
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
+        super().__init__(zip(slots, block, strict=True))
         self.slots = slots
         self.block = block
-
-    @cached_property
-    def _row(self) -> dict[int, int]:
-        return {slot: row for row, slot in enumerate(self.slots)}
-
-    def __getitem__(self, slot: int) -> np.ndarray:
-        answer: np.ndarray = self.block[self._row[slot]]
-        return answer
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.slots)
-
-    def __len__(self) -> int:
-        return len(self.slots)
 
 
 class Answers:
@@ -203,14 +189,6 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         return made if rounded or np.array_equal(made.astype(array.dtype), array) else None
 
 
-def too_many_axes(axes: int) -> str:
-    """The fault of answers with so many axes, and the next step."""
-    return (
-        f"arrays of {axes} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
-        "(for instance answer.reshape(len(answer), -1))"
-    )
-
-
 def _form_of(array: Any) -> _Form:
     if array is _MASKED:
         return _Form("masked array", None)
@@ -221,35 +199,32 @@ def _form_of(array: Any) -> _Form:
 
 
 def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
-    head = f"{votes} of {total} workers returned "
-    if form.shape is None:
-        if form.kind == "masked array":
-            return (
-                head + "a masked array, entries of which have no value: fill them in fn (with "
-                "answer.filled(0.0), say), or leave their columns out"
-            )
-        return (
-            head
-            + f"a {form.kind}, but fn must return one array with a row per row of its payload: "
-            "return one of them, or concatenate them along the last axis and split after map; of a "
-            "tensor return its NumPy array (tensor.detach().cpu().numpy())"
+    if form.kind == "masked array":
+        what = (
+            "a masked array, entries of which have no value: fill them in fn (with answer.filled(0.0), say), or leave "
+            "their columns out"
         )
-    if len(form.shape) > MOST_AXES:
-        return head + too_many_axes(len(form.shape))
-    if form.fits(rows):
-        return (
-            head
-            + f"arrays of shape {form.shape}, which hold nothing: return at least one output a row"
+    elif form.shape is None:
+        what = (
+            f"a {form.kind}, but fn must return one array with a row per row of its payload: return one of them, or "
+            "concatenate them along the last axis and split after map; of a tensor return its NumPy array "
+            "(tensor.detach().cpu().numpy())"
         )
-    if not form.shape:
-        return (
-            head
-            + f"a single {'number' if form.kind in ('real', 'c') else 'value'}, but fn must return "
-            "one row per row of its payload: wrap a function of one input in codedmap.itemwise"
+    elif len(form.shape) > MOST_AXES:
+        what = (
+            f"arrays of {len(form.shape)} axes, and {MOST_AXES} are the most that can be decoded: combine some in fn "
+            "(for instance answer.reshape(len(answer), -1))"
         )
-    return (
-        head
-        + f"{form.shape[0]} rows (shape {form.shape}) for a payload of {rows} rows, but fn must "
-        "return one row per row: check for filtering or reshaping in fn, or wrap a function of one "
-        "input in codedmap.itemwise"
-    )
+    elif form.fits(rows):
+        what = f"arrays of shape {form.shape}, which hold nothing: return at least one output a row"
+    elif not form.shape:
+        what = (
+            f"a single {'number' if form.kind in ('real', 'c') else 'value'}, but fn must return one row per row of its "
+            "payload: wrap a function of one input in codedmap.itemwise"
+        )
+    else:
+        what = (
+            f"{form.shape[0]} rows (shape {form.shape}) for a payload of {rows} rows, but fn must return one row per "
+            "row: check for filtering or reshaping in fn, or wrap a function of one input in codedmap.itemwise"
+        )
+    return f"{votes} of {total} workers returned {what}"

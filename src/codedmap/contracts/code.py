@@ -20,7 +20,8 @@ class Code(Protocol):
     A code may have an attribute ``has_stderr: bool``, False if its estimates have no standard
     errors. A `Tolerance` is then refused at once, else only after the first estimate. With an attribute
     ``job_estimates`` that is true, rows without an answer of their own are estimated in the end from all answers of
-    the job, to mixtures too, where inputs and answers are real numbers.
+    the job, to mixtures too, where inputs and answers are real numbers. With a method ``arranged(rows)`` it chooses which
+    rows (m, *x) share a group: the order, (m,) int, in which they are cut into groups; None for the order given.
     """
 
     @property
@@ -44,7 +45,16 @@ class Code(Protocol):
 
 
 class Encoding(Protocol):
-    """Inputs encoded by a code, and how to decode the answers."""
+    """Inputs encoded by a code, and how to decode the answers.
+
+    It may have more than it must:
+
+    * ``raw``: for each slot the task whose own input is its payload, or None for a mixture; and ``salvage(answers)``: an
+      `Estimate` of the answers to raw inputs, where all other tasks are NaN, with an infinite standard error;
+    * ``places``, (K, B) int, if ``raw`` numbers places, at which each group has its own task: the task at each place;
+    * ``payload(slot)``, (B, *x): makes a payload when it is sent, so that not all of them are in memory;
+    * ``judge(answers)``: as `decode`, but lost tasks may get the mean of the answers, with their spread as its error.
+    """
 
     @property
     def payloads(self) -> np.ndarray:
@@ -65,57 +75,6 @@ class Encoding(Protocol):
         InvalidAnswer
             If most answers are not one array with B rows.
         """
-        ...
-
-
-@runtime_checkable
-class Salvageable(Protocol):
-    """An encoding with raw inputs among its payloads, whose answers need no decoding."""
-
-    @property
-    def raw(self) -> tuple[int | None, ...]:
-        """For each slot the task whose own input is its payload, or None for a mixture."""
-        ...
-
-    def salvage(self, answers: Mapping[int, np.ndarray]) -> Estimate:
-        """Answers to raw inputs; all other tasks are NaN, with an infinite standard error."""
-        ...
-
-
-@runtime_checkable
-class OnDemand(Protocol):
-    """An encoding that makes a payload when it is sent, so that not all of them are in memory."""
-
-    def payload(self, slot: int) -> np.ndarray:
-        """The payload of one slot, (B, *x)."""
-        ...
-
-
-@runtime_checkable
-class Judging(Protocol):
-    """An encoding that can judge answers without estimating from them."""
-
-    def judge(self, answers: Mapping[int, np.ndarray]) -> Estimate:
-        """As `Encoding.decode`, but lost tasks may get the mean of the answers, with their spread as its error."""
-        ...
-
-
-@runtime_checkable
-class Placing(Protocol):
-    """A `Salvageable` encoding whose ``raw`` numbers places, at which each group has its own task."""
-
-    @property
-    def places(self) -> np.ndarray:
-        """The task at each place, (K, B) int."""
-        ...
-
-
-@runtime_checkable
-class Arranging(Protocol):
-    """A code that chooses which rows share a group, before they are cut into groups."""
-
-    def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """The order, (m,) int, in which rows (m, *x) are cut into groups; None for the order given."""
         ...
 
 

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidArgument
 
 
+@dataclass(slots=True, eq=False, repr=False, weakref_slot=True)
 class Kept:
-    """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload.
+    """A reference to a value that stays on one worker, for `Engine.submit` as fn or payload."""
 
-    Parameters
-    ----------
-    worker : int
-        The worker that holds the value.
-    key : object
-        By which the engine finds it.
-    """
-
-    __slots__ = ("__weakref__", "key", "lost", "worker")
-
-    def __init__(self, worker: int, key: Any) -> None:
-        self.worker = worker
-        self.key = key
-        self.lost = False
-        """True after the engine has found that the worker died."""
+    worker: int
+    """The worker that holds the value."""
+    key: Any
+    """By which the engine finds it."""
+    lost: bool = False
+    """True after the engine has found that the worker died."""
 
     def __repr__(self) -> str:
         return f"<Kept on worker {self.worker}{', lost' if self.lost else ''}>"
@@ -103,6 +96,27 @@ class Engine(Protocol):
         ...
 
 
+class Watched:
+    """What an engine whose workers join and leave has besides `members`."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._watchers: list[Callable[[], object]] = []
+
+    def watch(self, callback: Callable[[], object]) -> None:
+        """From now on call this, in any thread, when ``members()`` has changed."""
+        self._watchers.append(callback)
+
+    def unwatch(self, callback: Callable[[], object]) -> None:
+        """No more."""
+        with suppress(ValueError):
+            self._watchers.remove(callback)
+
+    def _changed(self) -> None:
+        for callback in tuple(self._watchers):
+            callback()
+
+
 def members_of(engine: Engine) -> Mapping[int, Member]:
     """The living workers of an engine."""
     members: Callable[[], Mapping[int, Member]] | None = getattr(engine, "members", None)
@@ -123,12 +137,12 @@ def engine_for(given: Any) -> str | None:
     return "codedmap.engines.Ray()" if getattr(given, "__name__", None) == "ray" else None
 
 
-def no_engine(given: Any, wanted: str = "no engine") -> InvalidArgument:
-    """The error for something that is given as an engine and is none; ``wanted``: what it is not."""
+def no_engine(given: Any) -> InvalidArgument:
+    """The error for something that is given as an engine and is none."""
     known = engine_for(given)
     if known is not None:
         return InvalidArgument(f"engine={given!r} is no engine itself: give {known}")
     return InvalidArgument(
-        f"engine={given!r} is {wanted}: give one such as codedmap.engines.Local(workers=8), or "
+        f"engine={given!r} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers=8), or "
         "codedmap.engines.FromExecutor(executor, workers=8)"
     )

@@ -21,21 +21,11 @@ class Decoded:
     """The products of K blocks."""
 
     values: np.ndarray
-    """(K, *y)."""
-    rejected: Mapping[int, str] = field(default_factory=dict)
-    """What is wrong with rejected answers, by worker."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Partial:
-    """The products of K blocks as far as they can be decoded."""
-
-    values: np.ndarray
     """(K, *y), NaN where nothing is known."""
-    stderr: np.ndarray
-    """(K, *y): 0 where exact, infinite where a value is not confirmed."""
     rejected: Mapping[int, str] = field(default_factory=dict)
     """What is wrong with rejected answers, by worker."""
+    stderr: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    """(K, *y) or one number: 0 where exact, infinite where a value is not confirmed."""
 
 
 @runtime_checkable
@@ -43,7 +33,12 @@ class MatrixCode(Protocol):
     """K blocks of rows in, N coded blocks out; products of some of them in, products of the K out.
 
     Worker n keeps one linear combination of the blocks, and answers with its product. Decoded
-    products are exact up to rounding.
+    products are exact up to rounding. A code may have three more methods:
+
+    * ``coded(blocks)``: all coded blocks, (N, *x), from blocks (K, *x), faster than one by one;
+    * ``estimate(answers)``: before the product can be decoded, estimates of the products of K blocks, (K, *y), and the
+      standard error of each entry, 1.96 of which hold the true value in 95 % of cases; None if the answers are too few;
+    * ``salvage(answers)``: a `Decoded` of the blocks that these answers, at least one, determine.
     """
 
     @property
@@ -85,37 +80,6 @@ class MatrixCode(Protocol):
         InvalidAnswer
             If the answers contradict one another, and it cannot be found which are wrong.
         """
-        ...
-
-
-@runtime_checkable
-class AtOnce(Protocol):
-    """A code that computes all coded blocks together faster than one by one."""
-
-    def coded(self, blocks: np.ndarray) -> np.ndarray:
-        """All coded blocks, (N, *x), from blocks (K, *x)."""
-        ...
-
-
-@runtime_checkable
-class Anytime(Protocol):
-    """A code that can estimate the product before it can be decoded."""
-
-    def estimate(self, answers: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Estimates of the products of K blocks, (K, *y), and the standard error of each entry.
-
-        In 95 % of cases the true value is within 1.96 standard errors. None if the answers are too
-        few to estimate an error.
-        """
-        ...
-
-
-@runtime_checkable
-class Salvaging(Protocol):
-    """A code that knows which blocks are certain when not all can be decoded."""
-
-    def salvage(self, answers: Mapping[int, np.ndarray]) -> Partial:
-        """The blocks that these answers, at least one, determine."""
         ...
 
 

@@ -33,10 +33,6 @@ class Outcome(enum.Enum):
     WAITING = "more answers may still come"
 
 
-def _no_stderr() -> float | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What is known while waiting, the input of stopping rules."""
@@ -51,7 +47,7 @@ class Progress:
     """Since the first payload was sent."""
     decodable: bool
     """Whether the code can decode from ``answered``."""
-    stderr: Callable[[], float | None] = field(default=_no_stderr, compare=False, repr=False)
+    stderr: Callable[[], float | None] = field(default=lambda: None, compare=False, repr=False)
     """The largest standard error of an estimate from the answers so far. It decodes, for at most 5 %
     of the elapsed time. None if the code has no standard errors, if nothing can be decoded yet, or if
     decoding now would exceed that share: the rule is evaluated again as soon as it does not, and when no
@@ -80,13 +76,14 @@ class StoppingRule(Protocol):
         return None
 
     def __or__(self, other: StoppingRule) -> StoppingRule:
-        return AnyOf(self, other) if _is_rule(other) else NotImplemented
+        return AnyOf(self, other) if is_rule(other) else NotImplemented
 
     def __and__(self, other: StoppingRule) -> StoppingRule:
-        return AllOf(self, other) if _is_rule(other) else NotImplemented
+        return AllOf(self, other) if is_rule(other) else NotImplemented
 
 
-def _is_rule(other: Any) -> bool:
+def is_rule(other: Any) -> bool:
+    """Whether this is a stopping rule, and not its class."""
     if isinstance(other, type):
         return False
     return all(callable(getattr(other, name, None)) for name in ("verdict", "wake_after"))
@@ -223,7 +220,8 @@ class AnyOf(StoppingRule):
         return Outcome.DEADLINE if Outcome.DEADLINE in (first, second) else first or second
 
     def wake_after(self, seen: Progress) -> float | None:
-        return _sooner(self.first.wake_after(seen), self.second.wake_after(seen))
+        both = self.first.wake_after(seen), self.second.wake_after(seen)
+        return min((seconds for seconds in both if seconds is not None), default=None)
 
     def __str__(self) -> str:
         return f"{self.first} | {self.second}"
@@ -285,8 +283,3 @@ def _cheap_first(pair: AnyOf | AllOf) -> tuple[StoppingRule, StoppingRule]:
     if asks_stderr(pair.first):
         return pair.second, pair.first
     return pair.first, pair.second
-
-
-def _sooner(*seconds: float | None) -> float | None:
-    known = [s for s in seconds if s is not None]
-    return min(known) if known else None

@@ -19,6 +19,10 @@ class SumCode(Protocol):
     Worker n holds some of the parts. It cuts the function's value at each part into ``reduction``
     slices of equal length, and answers with one linear combination of all these slices. The sum of
     each slice is a weighted sum of the answers.
+
+    A code that can check answers against each other, when there are more than it needs, has a method
+    ``parity(answered)``: random weights by worker with which correct answers add up to 0, exactly if weights and answers
+    are integers; empty if any answers are possible.
     """
 
     @property
@@ -65,18 +69,6 @@ class SumCode(Protocol):
         ------
         NotEnoughAnswers
             Where `decodable` is false.
-        """
-        ...
-
-
-@runtime_checkable
-class Redundant(Protocol):
-    """A code that can check answers against each other when there are more than it needs."""
-
-    def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Random weights with which correct answers add up to 0; empty if any answers are possible.
-
-        If weights and answers are integers, they add up to 0 exactly.
         """
         ...
 

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dask", "Engine", "FromExecutor", "Kept", "Local", "Ray", "Resident"]
 
-for _public in (Engine, FromExecutor, Kept, Local, Resident):
-    _public.__module__ = __name__
-del _public
-
 
 def __getattr__(name: str) -> Any:
     """Load the engine of a cluster when it is first asked for, because its library is an extra."""

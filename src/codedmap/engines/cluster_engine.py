@@ -7,23 +7,130 @@ import atexit
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
-from ..contracts.engine import Member
-from ..errors import Abandoned, EngineError, NotStarted, WorkerCrashed
+from ..contracts.engine import Kept, Member, Watched
+from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
 from .failure_domains import spread
-from .queue_engine import QueueEngine
-from .remote_queue import RemoteQueue
+from .queue_engine import Answer, Call, Calls, QueueEngine, complete
 from .transport.serve import Request, versions
 
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
-class ClusterEngine(QueueEngine[RemoteQueue]):
+class RemoteQueue(Calls):
+    """A queue of calls, of which the worker gets one at a time.
+
+    A worker that dies therefore costs one call, and calls queued behind an abandoned one can still be dropped.
+    """
+
+    def __init__(self, engine: ClusterEngine, number: int, name: str, member: Member) -> None:
+        super().__init__(engine, number)
+        self._cluster = engine
+        self.name, self.member = name, member
+        self.begun = 0
+        """Calls that the worker has been sent."""
+        self._left: Callable[[], BaseException] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is with the worker."""
+        return self._running is not None
+
+    def leave(self, error: BaseException, waiting: Callable[[], BaseException]) -> None:
+        """The worker has gone: the call there fails with the error, those that wait or come with another each."""
+        with self._lock:
+            self._left = waiting
+            running, self._running = self._running, None
+            lost = None if running is None else self._lost_with(running)
+            dropped = tuple(self._waiting)
+            self._waiting.clear()
+            self._lose_kept()
+        if lost is not None:
+            lost.fail(error)
+        for call in dropped:
+            _fail_unsent(call, waiting())
+
+    def close(self) -> None:
+        """Take no more calls; fail all that have no answer yet."""
+        with self._lock:
+            dropped = self._close()
+        for call in dropped:
+            call.fail(Abandoned("the engine was closed"))
+
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        content = self._pack(value, None, keep)
+        call = Call(Request(content, None, keep), Answer(self), uses)
+        with self._lock:
+            self.refuse_if_closed()
+            left = self._left
+            if left is None:
+                self._waiting.append(call)
+        if left is not None:
+            _fail_unsent(call, left())
+        self._advance()
+        return call.future
+
+    def _advance(self) -> None:
+        """Give an idle worker its next call."""
+        while True:
+            with self._lock:
+                if self._running is not None or not self._waiting:
+                    return
+                setup = self._next_setup()
+                call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
+                if not call.future.set_running_or_notify_cancel():
+                    continue
+                missing = any(kept.lost for kept in call.uses)
+                if not missing:
+                    self._running = call
+                    self.begun += 1
+                    self._note_kept(call)
+                    request = self._sent(call.request)
+            if missing:
+                call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
+                continue
+            sent = self._cluster._send(self, request)
+            if not sent.done():
+                sent.add_done_callback(partial(self._arrived, call))
+                return
+            if not self._complete(
+                call, sent
+            ):  # here, because callbacks would be nested once a call
+                return
+
+    def _arrived(self, call: Call, inner: Future[Any]) -> None:
+        if self._complete(call, inner):
+            self._advance()
+
+    def _complete(self, call: Call, inner: Future[Any]) -> bool:
+        """Give a call what has become of it; return whether the worker is free then."""
+        try:
+            error = inner.exception()
+        except CancelledError:
+            error = WorkerCrashed("the cluster dropped the call: is it still running?")
+        if isinstance(error, WorkerCrashed):
+            self._cluster._soon(self._cluster._end_dead, self, error)
+            return False
+        with self._lock:
+            if self._running is not call:  # ended or closed in the meantime
+                return False
+            self._running = None
+        complete(call, inner.result() if error is None else None, error)
+        return True
+
+
+def _fail_unsent(call: Call, error: BaseException) -> None:
+    for kept in call.uses:
+        kept.lost = True
+    call.fail(error)
+
+
+class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     """The base class of engines whose workers are processes of a cluster, each with a queue in the caller.
 
     A subclass connects to the cluster, calls `_begin`, and from then on `_join`, `_leave` and `_lose` in the event loop.
@@ -45,31 +152,19 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         self, workers: int | None, grace: float | None, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._most = None if workers is None else check_whole("workers", workers, 1)
-        super().__init__(grace)
+        super().__init__(grace, secrets.token_hex(4))
         self._loop = loop
-        self._run = secrets.token_hex(4)
         self._lock = threading.Lock()
         self._closed = self._released = False
         self._given = 0  # numbers
         self._named: dict[str, RemoteQueue] = {}
         self._spare: dict[str, Member] = {}
-        self._watchers: list[Callable[[], object]] = []
         self._doing: set[asyncio.Future[None]] = set()
 
     def members(self) -> Mapping[int, Member]:
         """The living workers by their numbers, which are never used again."""
         with self._lock:
             return {number: queue.member for number, queue in self._queues.items()}
-
-    def watch(self, callback: Callable[[], object]) -> None:
-        """From now on call this, in another thread, when `members` has changed."""
-        with self._lock:
-            self._watchers.append(callback)
-
-    def unwatch(self, callback: Callable[[], object]) -> None:
-        """No more."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._watchers.remove(callback)
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
@@ -95,7 +190,7 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         if queue is None:
             check_worker(worker, self._given)
             # It had gone before the caller could know.
-            queue = self._new_queue(worker, "", Member())
+            queue = RemoteQueue(self, worker, "", Member())
             queue.leave(EngineError(), partial(_not_started, worker))
             if self._closed:
                 queue.close()
@@ -111,8 +206,8 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         """Whether the caller is connected to it."""
         raise NotImplementedError
 
-    def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
-        """See `RemoteQueue`."""
+    def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
+        """Send a request to a worker; the future fails with `WorkerCrashed` if the worker dies."""
         raise NotImplementedError
 
     def _dismiss(self, name: str) -> None:
@@ -146,7 +241,7 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
             if self._most is not None and len(self._queues) >= self._most:
                 self._spare[name] = member
                 return
-            queue = self._new_queue(self._given, name, member)
+            queue = RemoteQueue(self, self._given, name, member)
             self._given += 1
             self._queues[queue.number] = self._named[name] = queue
         self._changed()
@@ -178,27 +273,8 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         for queue in queues:
             queue.leave(EngineError(why), partial(EngineError, why))
 
-    def _changed(self) -> None:
-        with self._lock:
-            watchers = tuple(self._watchers)
-        for callback in watchers:
-            callback()
-
-    def _new_queue(self, number: int, name: str, member: Member) -> RemoteQueue:
-        return RemoteQueue(
-            number,
-            self._run,
-            self._setups,
-            name=name,
-            member=member,
-            send=self._send,
-            died=self._found_dead,
-        )
-
-    def _found_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
-        self._soon(self._end_dead, queue, error)
-
     def _end_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
+        """A call has failed because its worker is dead."""
         if self._named.get(queue.name) is queue:
             self._leave(queue.name, error)
 
@@ -207,7 +283,7 @@ class ClusterEngine(QueueEngine[RemoteQueue]):
         future.add_done_callback(lambda _: self._soon(timer.cancel))
 
     def _end_now(self, queue: RemoteQueue, future: Future[object]) -> None:
-        if queue.runs(future):
+        if queue.running(future) is not None:
             name = queue.name
             self._leave(name, Abandoned(f"worker {queue.number} was ended: its call was abandoned"))
             self._do(self._end(name))

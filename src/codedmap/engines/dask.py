@@ -19,10 +19,9 @@ from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
 from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost
-from .cluster_engine import ClusterEngine, check_versions
+from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
-from .remote_queue import RemoteQueue
 from .transport.serve import Request, forget, serve, versions
 
 _PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
@@ -109,7 +108,7 @@ class Dask(ClusterEngine):
         self._check_open()
         loop: Any = client.loop
         super().__init__(workers, grace, loop.asyncio_loop)
-        self._topic = f"codedmap-{self._run}"
+        self._topic = f"codedmap-{self.run}"
         self._domains = failure_domains
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
@@ -265,7 +264,7 @@ class Dask(ClusterEngine):
             with contextlib.suppress(OSError, TimeoutError):
                 holding = self._client.run_on_scheduler(hold_running, keys=keys)
                 await asyncio.wait_for(holding, _SOON)
-        await self._run_on(forget, list(self._named), self._run)
+        await self._run_on(forget, list(self._named), self.run)
 
     async def _run_on(
         self, fn: Callable[..., None], addresses: list[str], *arguments: Any, nanny: bool = False
@@ -279,14 +278,14 @@ class Dask(ClusterEngine):
 
     # Calls.
 
-    def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
+    def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
         answer: Future[Any] = Future()
         try:
             self._check_open()
         except EngineError as error:
             answer.set_exception(error)
         else:
-            name = f"codedmap-call{count}-worker{queue.number}-{self._run}"
+            name = f"codedmap-call{queue.begun}-worker{queue.number}-{self.run}"
             offering = self._offer(queue, request, name, answer)
             asyncio.run_coroutine_threadsafe(offering, self._loop)
         return answer

@@ -44,12 +44,8 @@ class FromExecutor:
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor
-        self._workers = check_whole("workers", workers, 1)
-
-    @property
-    def workers(self) -> int:
+        self.workers = check_whole("workers", workers, 1)
         """As stated."""
-        return self._workers
 
     @property
     def in_process(self) -> bool:
@@ -96,32 +92,23 @@ class FromExecutor:
                 future.cancel()
 
 
-class Inline:
-    """One worker that computes each call when it is submitted.
+class Inline(Executor):
+    """An executor that computes each call when it is submitted.
 
     `codedmap.map` without ``engine`` runs so inside a worker. Nothing is isolated: a call that ends its process
     ends the caller.
     """
 
-    workers = 1
-    in_process = True
+    _max_workers = 1
 
-    def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` now."""
-        fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Compute the call now."""
         future: Future[Any] = Future()
         try:
-            future.set_result(fn(payload))
+            future.set_result(fn(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future
-
-    def keep(self, worker: int, value: Any) -> Kept:
-        """Keep a value."""
-        return Kept(worker, value)
-
-    def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Do nothing: every call has ended."""
 
 
 class _Cloudpickled:

@@ -7,6 +7,7 @@ narrowest, such as ``("rack 1", "host 7")``.
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,9 @@ def spread(domains: Sequence[Hashable]) -> list[int]:
 
 
 def _interleave(paths: Sequence[_Path], level: int) -> list[_Path]:
-    groups = _group(paths, level)
+    groups: defaultdict[Hashable, list[_Path]] = defaultdict(list)
+    for path in paths:
+        groups[path[level]].append(path)
     if level == len(paths[0]) - 1:
         return _merge(list(groups.values()))
     return _merge([_interleave(group, level + 1) for group in groups.values()])
@@ -100,10 +103,3 @@ def _merge(groups: list[list[_Path]]) -> list[_Path]:
         order.append(groups[last][len(groups[last]) - left[last]])
         left[last] -= 1
     return order
-
-
-def _group(paths: Sequence[_Path], level: int) -> dict[Hashable, list[_Path]]:
-    groups: dict[Hashable, list[_Path]] = {}
-    for path in paths:
-        groups.setdefault(path[level], []).append(path)
-    return groups

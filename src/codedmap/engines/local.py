@@ -7,27 +7,34 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 from typing import Any
 
 from ..contracts.arguments import check_whole
-from ..errors import EngineError, InvalidArgument, MissingMainGuard
+from ..contracts.engine import Kept
+from ..errors import (
+    Abandoned,
+    EngineError,
+    InvalidArgument,
+    KeptLost,
+    MissingMainGuard,
+    WorkerCrashed,
+)
 from .limits import Limits
-from .local_queue import LocalQueue
+from .local_worker import Worker
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
-from .queue_engine import QueueEngine
-from .transport.descendants import end_descendants
-from .transport.parcel import discard_all
-from .transport.serve import hello, serve
+from .queue_engine import Answer, Call, Calls, QueueEngine, complete
+from .transport.parcel import discard, discard_all
+from .transport.serve import Request, end_descendants, hello, serve
 
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 
 
-class Local(QueueEngine[LocalQueue]):
+class Local(QueueEngine["_LocalQueue"]):
     """N worker processes on this machine, each with a pipe of its own, so that they fail alone.
 
     * One crash costs one answer; a new process takes the worker's place.
@@ -100,10 +107,9 @@ class Local(QueueEngine[LocalQueue]):
         self.memory_limit = None if limits is None else limits.bytes
         allow_open_files(workers)
         check_process_limits(workers, self.memory_limit)
-        self._run = f"codedmap-{os.getpid()}-{secrets.token_hex(4)}"
         self._closing = False
-        self._loop = Loop()
-        super().__init__(grace)
+        self.loop = Loop()
+        super().__init__(grace, f"codedmap-{os.getpid()}-{secrets.token_hex(4)}")
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
         try:
@@ -115,32 +121,21 @@ class Local(QueueEngine[LocalQueue]):
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forget calls that have not begun; end those that still run after ``grace``."""
         if self._ours():
-            self._loop.do(super().abandon, list(futures))
+            self.loop.do(super().abandon, list(futures))
 
     def close(self) -> None:
         """End all workers now, also busy ones."""
         if self._ours():
-            self._loop.do(self._close)
-            self._loop.join()
+            self.loop.do(self._close)
+            self.loop.join()
             atexit.unregister(self._at_exit)
 
     def _begin(self, workers: int) -> None:
         try:
-            self._loop.start()
+            self.loop.start()
         except (OSError, RuntimeError) as error:
             raise EngineError(f"the thread of the engine cannot be started ({error})") from error
-        abandon = super().abandon
-        self._queues = {
-            number: LocalQueue(
-                number,
-                self._run,
-                self._setups,
-                loop=self._loop,
-                abandon=abandon,
-                ended=self._end_if_closed,
-            )
-            for number in range(workers)
-        }
+        self._queues = {number: _LocalQueue(self, number) for number in range(workers)}
         for call in [queue.submit(hello, None) for queue in self._queues.values()]:
             failure = call.exception()
             if failure is not None:
@@ -151,27 +146,219 @@ class Local(QueueEngine[LocalQueue]):
 
     # From here on everything runs in the loop.
 
-    def _end_later(self, grace: float, queue: LocalQueue, future: Future[Any]) -> None:
-        self._loop.later(future, grace, partial(queue.end, future))
+    def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
+        self.loop.later(future, grace, partial(queue.end, future))
 
     def _close(self) -> None:
         if self._closing:
             return
         self._closing = True
         end_descendants(
-            f"{self._run}:", [pid for queue in self._queues.values() for pid in queue.pids]
+            f"{self.run}:", [pid for queue in self._queues.values() for pid in queue.pids]
         )
         for queue in self._queues.values():
             queue.close()
-        self._end_if_closed()
+        self.end_if_closed()
 
-    def _end_if_closed(self) -> None:
+    def end_if_closed(self) -> None:
+        """End the loop when the engine was closed, and no process is left."""
         if self._closing and not any(queue.pids for queue in self._queues.values()):
             try:
-                end_descendants(f"{self._run}:")  # what was started in the meantime
-                discard_all(self._run)
+                end_descendants(f"{self.run}:")  # what was started in the meantime
+                discard_all(self.run)
             finally:
-                self._loop.end()
+                self.loop.end()
+
+
+class _LocalQueue(Calls):
+    """A queue of calls and the worker process that serves them one at a time.
+
+    The process is replaced whenever it dies or is ended, and its pipe with it: nothing that it leaves there may reach
+    a later call. `submit` and `keep` may be called in any thread, everything else only in the engine's loop.
+    """
+
+    def __init__(self, engine: Local, number: int) -> None:
+        super().__init__(engine, number)
+        self._local, self._loop = engine, engine.loop
+        self._worker: Worker | None = None
+        self._ending: dict[Worker, Call | None] = {}  # killed, and the calls that they had
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all its processes that have not ended."""
+        workers = (*self._ending, *([self._worker] if self._worker else []))
+        return [worker.pid for worker in workers]
+
+    def end(self, future: Future[Any]) -> None:
+        """End the worker if it is still busy with this call."""
+        call = self.running(future)
+        if call is None:
+            return
+        self._running = None
+        self._end_worker(call)
+        self._start()
+        self._advance()
+        call.fail(Abandoned(f"worker {self.number} was ended: its call was abandoned"))
+
+    def close(self) -> None:
+        """Take no more calls, and kill the worker; what it has started is not searched for."""
+        running, dropped = self._running, self._close()
+        self._end_worker(running)
+        for call in dropped:
+            self._loop.do(call.fail, Abandoned("the engine was closed"))
+
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        self.refuse_if_closed()
+        name = f"{self._run}-{self.number}-{next(self._counter)}"
+        future = Answer(self)
+        try:
+            content = self._pack(value, f"{name}-payload", keep)
+            self.refuse_if_closed()
+            call = Call(Request(content, f"{name}-answer", keep), future, uses)
+            self._loop.do(self._append, call)
+        except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
+            discard(f"{name}-payload")
+            self._local.abandon([future])
+            raise
+        return future
+
+    def _append(self, call: Call) -> None:
+        if self._closed:
+            call.fail(Abandoned("the engine was closed"))
+        else:
+            self._waiting.append(call)
+            self._advance()
+
+    def _advance(self) -> None:
+        """Give an idle worker its next call."""
+        while self._running is None and self._waiting:
+            setup = self._next_setup()
+            call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
+            if call.future.running() or call.future.set_running_or_notify_cancel():
+                self._begin(call)
+            else:
+                call.discard()
+
+    def _begin(self, call: Call) -> None:
+        """Send a call to the worker, or fail it."""
+        problem = None if self._worker is not None else self._start()
+        if any(kept.lost for kept in call.uses):
+            self._loop.do(call.fail, KeptLost(f"{call.uses!r} died with its worker: keep it again"))
+            return
+        if self._worker is None:
+            error = WorkerCrashed(
+                f"worker {self.number} has ended and no new one can be started ({problem}): "
+                "is there memory left, are too many files open?"
+            )
+            self._loop.do(call.fail, error)
+            return
+        self._running = call
+        self._note_kept(call)
+        try:
+            if not self._worker.send(self._sent(call.request)):
+                self._loop.watch_writing(self._worker.pipe, True)
+        except OSError:
+            self._begin_again()
+        except Exception as error:  # such as MemoryError
+            self._running = None
+            self._loop.do(call.fail, error)
+
+    def _begin_again(self) -> None:
+        """Have the call sent to a new worker, because the old one has ended and not received it."""
+        call, self._running = self._running, None
+        if call is not None and call.request.keep is not None:
+            self._kept.pop(call.request.keep, None)  # not lost: it is sent again
+        self._end_worker()
+        if call is None:
+            return
+        call = self._lost_with(call)
+        if not call.restarted:
+            call.restarted = True
+            self._waiting.appendleft(call)
+            return
+        error = WorkerCrashed(f"worker {self.number} ends whenever it is started, before its call")
+        self._loop.do(call.fail, error)
+
+    def _start(self) -> Exception | None:
+        """Start a worker, where what an earlier one kept is lost; return what prevents that."""
+        self._lose_kept()
+        try:
+            worker = Worker(self._run)
+        except Exception as error:
+            return error
+        self._worker = worker
+        self._loop.watch(worker.pipe, self._ready)
+        self._loop.watch(worker.sentinel, partial(self._finish, worker))
+        return None
+
+    def _ready(self) -> None:
+        reply = self._receive()
+        if reply is not None:
+            self._answer(reply)
+
+    def _receive(self) -> Any:
+        """Go on writing to the worker; return what it has sent, or None."""
+        worker, call = self._worker, self._running
+        assert worker is not None
+        try:
+            self._loop.watch_writing(worker.pipe, not worker.flush())
+            reply = worker.receive()
+        except ConnectionError:
+            self._begin_again()
+            self._advance()
+        except Exception:  # the end of the connection, or what cannot be read
+            self._end_worker(call)  # how the process ends is not known yet
+        else:
+            if call is not None:
+                return reply
+            if reply is not None:
+                self._end_worker()
+        return None
+
+    def _answer(self, reply: Any) -> None:
+        call, self._running = self._running, None
+        assert call is not None
+        self._loop.cancel(call.future)
+        self._advance()  # before the answer is opened, which may take longer
+        complete(call, reply)
+
+    def _end_worker(self, call: Call | None = None) -> None:
+        """Kill the worker, which may have had a call."""
+        worker, self._worker = self._worker, None
+        self._set_up = 0
+        if worker is None:
+            return
+        self._ending[worker] = call
+        self._loop.forget(worker.pipe)
+        worker.pipe.close()
+        worker.kill(descendants=not self._closed)
+
+    def _finish(self, worker: Worker) -> None:
+        """Clean up after a process that has ended."""
+        reply = None
+        if worker is self._worker:
+            reply = self._receive()  # it may have answered before
+            if worker is self._worker:
+                self._end_worker(self._running if reply is None else None)
+        call = self._ending.pop(worker)
+        setup = call is not None and call.request.setup
+        error = worker.crash_error(self.number, "its setup" if setup else "the call")
+        if not self._closed:
+            worker.end_descendants()
+        self._loop.forget(worker.sentinel)
+        worker.close()
+        if reply is not None:
+            self._answer(reply)
+        elif call is not None and call is self._running:
+            self._running = None
+            self._loop.cancel(call.future)
+            call = self._lost_with(call)
+            self._start()
+            self._advance()
+            self._loop.do(call.fail, error)
+        elif call is not None:
+            call.discard()
+        self._local.end_if_closed()
 
 
 def _refuse_inside_import() -> None:

@@ -16,8 +16,7 @@ from multiprocessing.context import set_spawning_popen
 from typing import Any
 
 from ..errors import WorkerCrashed
-from .transport.descendants import end_descendants
-from .transport.serve import HEADER, Request, hello, work, worker_name
+from .transport.serve import HEADER, Request, end_descendants, hello, work, worker_name
 
 if sys.platform != "win32":
     from multiprocessing import forkserver, resource_tracker
@@ -50,17 +49,9 @@ def start_server() -> None:
 
 
 class Worker:
-    """A process, and the pipe through which it is called one call at a time.
+    """A process of the engine named ``run``, and the pipe through which it is called one call at a time.
 
-    Parameters
-    ----------
-    run : str
-        Names the engine.
-
-    Raises
-    ------
-    OSError
-        If no process or pipe can be created.
+    Raises `OSError` if no process or pipe can be created.
     """
 
     def __init__(self, run: str) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from ..contracts.control_groups import group_limits
-from ..contracts.memory import free_memory
+from ..contracts.memory import free_memory, group_limits
 from ..errors import EngineError
 
 resource: ModuleType | None
@@ -102,10 +101,21 @@ def _open_files() -> int:
 def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
     """For each limit: how many workers it allows, and what they need and it allows, in words."""
     each = f"{_THREADS} processes and threads each, and "
-    for left, limit, name in _limits():
+    found = [
+        (limit - used, limit, f"the control group (/{file})")
+        for limit, used, file in group_limits("pids", _ROOT)
+    ]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        used = int((_ROOT / "proc/loadavg").read_text().split()[3].partition("/")[2])
+        for name in ("threads-max", "pid_max"):
+            path = Path("/proc/sys/kernel", name)
+            with contextlib.suppress(OSError, ValueError):
+                limit = int((_ROOT / path.relative_to("/")).read_text())
+                found.append((limit - used, limit, str(path)))
+    for left, limit, where in found:
         yield (
             max(0, left) // _THREADS,
-            f"{each}{name} allows {limit}, {max(0, left)} more than there are",
+            f"{each}{where} allows {limit}, {max(0, left)} more than there are",
         )
     if resource is not None and hasattr(os, "geteuid") and os.geteuid() != 0:
         soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
@@ -114,16 +124,3 @@ def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
     free = free_memory()
     if free is not None:
         yield free // memory, f"{memory >> 20:,} MB of memory each, and {free >> 20:,} MB are free"
-
-
-def _limits() -> Iterator[tuple[int, int, str]]:
-    """Limits on the number of processes and threads: what is left, the limit, and its name."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        used = int((_ROOT / "proc/loadavg").read_text().split()[3].partition("/")[2])
-        for name in ("threads-max", "pid_max"):
-            path = Path("/proc/sys/kernel", name)
-            with contextlib.suppress(OSError, ValueError):
-                limit = int((_ROOT / path.relative_to("/")).read_text())
-                yield limit - used, limit, str(path)
-    for group in group_limits("pids", _ROOT):
-        yield group.limit - group.used, group.limit, f"the control group (/{group.file})"

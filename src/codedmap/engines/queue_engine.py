@@ -1,21 +1,204 @@
-"""The base class of engines with a queue for each worker: submitting, abandoning and closing."""
+"""Engines with a queue of calls for each worker in the caller: what `Local` and those of clusters share."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
-from ..errors import EngineError, InvalidArgument
-from .calls import Answer, Calls, packed_setup
-from .transport.parcel import Parcel
+from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
+from .transport.failure import Failure
+from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
+from .transport.serve import KeptKey, Request
 
-Q = TypeVar("Q", bound=Calls[Any])
+
+class _Condition(threading.Condition):
+    # Entered and left by the methods of its lock, which are written in C; those of Condition are not.
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
+
+
+class Answer(Future[Any]):
+    """The future of a call in a queue, whose lock is released even if Ctrl-C comes while the main thread holds it."""
+
+    def __init__(self, queue: Any) -> None:
+        super().__init__()
+        self._condition = _Condition()
+        self.queue = queue
+        self.begun: list[float] = []
+        """As `Engine.submit`."""
+        self.nbytes = 0
+        """As `Engine.submit`."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As `Future`; notes the time."""
+        self.begun.append(time.monotonic())
+        return super().set_running_or_notify_cancel()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request on its way to the worker, and its future."""
+
+    request: Request
+    future: Answer
+    uses: tuple[Kept, ...] = ()
+    restarted: bool = False
+    """Whether a worker has ended without receiving it."""
+
+    def discard(self) -> None:
+        """Remove its shared segments, if it has any."""
+        for segment in (self.request.content.segment, self.request.answer):
+            if segment is not None:
+                discard(segment)
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the call with an error."""
+        self.discard()
+        with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
+            self.future.set_exception(error)
+
+
+class Calls:
+    """A queue of calls, of which the worker gets one at a time.
+
+    A call is taken out of ``_waiting`` or ``_running`` under the lock. Its future is then completed without
+    the lock, because that runs the callbacks attached to it.
+    """
+
+    def __init__(self, engine: QueueEngine[Any], number: int) -> None:
+        self.engine, self.number = engine, number
+        self._run, self._setups = engine.run, engine.setups
+        self._set_up = 0  # how many of them the worker has been sent
+        self._lock = threading.RLock()
+        self._waiting: deque[Call] = deque()
+        self._running: Call | None = None
+        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
+        self._forget: deque[Any] = deque()
+        self._closed = False
+        self._counter = itertools.count(1)
+
+    def submit(self, fn: Any, payload: Any) -> Future[Any]:
+        """Queue ``fn(payload)``; raises `EngineError` if one of them is kept elsewhere."""
+        uses = tuple(value for value in (fn, payload) if isinstance(value, Kept))
+        for kept in uses:
+            if kept.worker != self.number or kept.key[0] != self._run:
+                raise EngineError(
+                    f"{kept!r} was given to worker {self.number} of an engine where it is not: a kept "
+                    "value stays on the worker where it was left"
+                )
+        named = (KeptKey(v.key) if isinstance(v, Kept) else v for v in (fn, payload))
+        return self._queue(tuple(named), uses)
+
+    def keep(self, value: Any) -> Kept:
+        """Queue a value to be left on the worker."""
+        kept = Kept(self.number, (self._run, self.number, next(self._counter)))
+        weakref.finalize(kept, self._forget.append, kept.key).atexit = False
+        self._queue(value, (kept,), keep=kept.key)
+        return kept
+
+    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        """Queue a function and its payload, or a value to keep."""
+        raise NotImplementedError
+
+    def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
+        """As `pack`; the error says what cannot be sent."""
+        try:
+            return pack(value, segment)
+        except CannotSend as error:
+            what = culprit_kept(value) if keep is not None else culprit(*value)
+            raise CannotSend(f"{what} {error}") from error.__cause__
+
+    def drop(self, future: Future[Any]) -> bool:
+        """Drop a call that has not begun; return whether the worker has it."""
+        with self._lock:
+            call = next((call for call in self._waiting if call.future is future), None)
+            if call is None:
+                return self.running(future) is not None
+            self._waiting.remove(call)
+        call.fail(Abandoned("the call was abandoned before it began"))
+        return False
+
+    def running(self, future: Future[Any]) -> Call | None:
+        """The call of this future, if the worker has it."""
+        call = self._running
+        return call if call is not None and call.future is future else None
+
+    def _next_setup(self) -> Request | None:
+        """What the worker is sent before its next call, if anything; returned once."""
+        if self._set_up == len(self._setups):
+            return None
+        self._set_up += 1
+        return Request(self._setups[self._set_up - 1], None, setup=self._run)
+
+    def _sent(self, request: Request) -> Request:
+        """A request as it is sent: with what the worker can forget, and must have been set up by."""
+        request.after = self._run if self._set_up and request.setup is None else None
+        request.forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
+        return request
+
+    def _lost_with(self, call: Call) -> Call:
+        """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
+        return self._waiting.popleft() if call.request.setup and self._waiting else call
+
+    def _note_kept(self, call: Call) -> None:
+        """What a call uses is lost if the worker dies."""
+        for kept in call.uses:
+            if kept.key not in self._kept:  # an update takes longer
+                self._kept[kept.key] = kept
+
+    def _lose_kept(self) -> None:
+        for kept in self._kept.values():
+            kept.lost = True
+        self._kept.clear()
+
+    def refuse_if_closed(self) -> None:
+        if self._closed:
+            raise EngineError("the engine has been closed: create a new one")
+
+    def _close(self) -> tuple[Call, ...]:
+        """Take no more calls; return those without an answer, for the caller to fail."""
+        self._closed = True
+        dropped = (*self._waiting, *([self._running] if self._running else []))
+        self._waiting.clear()
+        self._running = None
+        return dropped
+
+
+def complete(call: Call, reply: Any, error: BaseException | None = None) -> None:
+    """Give a call the answer in what a worker has sent, or an error."""
+    answer = None
+    try:
+        if isinstance(reply, Failure):
+            error = reply.to_exception()
+        elif error is None:
+            answer = receive(reply).unpack()
+            call.future.nbytes = call.request.content.nbytes + reply.nbytes
+    except BaseException as problem:  # an answer must not end the thread that delivers it
+        error = problem
+    if error is None:
+        call.future.set_result(answer)
+        return
+    if isinstance(error, KeptLost):
+        for kept in call.uses:
+            kept.lost = True
+    call.fail(error)
+
+
+Q = TypeVar("Q", bound=Calls)
 
 
 class QueueEngine(Closing, Generic[Q]):
@@ -27,14 +210,18 @@ class QueueEngine(Closing, Generic[Q]):
     ----------
     grace : float or None
         Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
+    run : str
+        Names the engine, and with it what it keeps and its files.
     """
 
-    def __init__(self, grace: float | None) -> None:
+    def __init__(self, grace: float | None, run: str) -> None:
         if grace is not None and (not is_real(grace) or not grace >= 0):
             raise InvalidArgument(f"grace={grace!r} must be at least 0 seconds")
         self._grace = grace
+        self.run = run
         self._queues: dict[int, Q] = {}
-        self._setups: list[Parcel] = []
+        self.setups: list[Parcel] = []
+        """By which workers are set up."""
         self._owner = os.getpid()
         atexit.register(self._at_exit)
 
@@ -56,13 +243,17 @@ class QueueEngine(Closing, Generic[Q]):
         EngineError
             If the engine was closed, or made by a process from which this one was forked.
         """
-        self._check_ours()
-        self._check_open()
+        self._check_usable()
         for queue in self._queues.values():
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
-        self._setups.append(packed_setup(fn))
+        try:
+            content = pack(fn, None)
+        except CannotSend as error:
+            raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+        # Buffers are the caller's own memory, which it may change before the next worker starts.
+        self.setups.append(Parcel(content.head, tuple(map(bytes, content.inline))))
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` on a worker; see `Engine.submit`.
@@ -74,14 +265,12 @@ class QueueEngine(Closing, Generic[Q]):
         EngineError
             If the engine was closed, or made by a process from which this one was forked.
         """
-        self._check_ours()
-        self._check_open()
+        self._check_usable()
         return self._queue_of(worker).submit(fn, payload)
 
     def keep(self, worker: int, value: Any) -> Kept:
         """Leave a value on a worker; it is unpickled there once, at its first use."""
-        self._check_ours()
-        self._check_open()
+        self._check_usable()
         return self._queue_of(worker).keep(value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
@@ -108,12 +297,13 @@ class QueueEngine(Closing, Generic[Q]):
         """Whether this is the process that made the engine, and not a child that was forked off."""
         return os.getpid() == self._owner
 
-    def _check_ours(self) -> None:
+    def _check_usable(self) -> None:
         if not self._ours():
             raise EngineError(
                 f"the engine was made by process {self._owner}, from which this one was forked, and its workers "
                 "do not serve this one: create a new one here"
             )
+        self._check_open()
 
     def _at_exit(self) -> None:
         if self._ours():

@@ -18,10 +18,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.engine import Member
 from ..errors import CodedmapError, EngineError, InvalidArgument
-from .cluster_engine import ClusterEngine, check_versions
+from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of, spread
 from .limits import Limits
-from .remote_queue import RemoteQueue
 from .transport.failure import Failure
 from .transport.parcel import Parcel
 from .transport.serve import Request, Terminated, serve, versions
@@ -212,7 +211,7 @@ class Ray(ClusterEngine):
 
     def _start(self, node: str) -> tuple[str, Future[Any]]:
         """Start an actor on a node: its name, which is never used again, and its greeting."""
-        name = f"codedmap-{self._run}-{self._started}"
+        name = f"codedmap-{self.run}-{self._started}"
         self._started += 1
         needs = dict(self._needs)
         # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
@@ -315,7 +314,7 @@ class Ray(ClusterEngine):
 
     # Calls.
 
-    def _send(self, queue: RemoteQueue, request: Request, count: int) -> Future[Any]:
+    def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
         answer: Future[Any] = Future()
         handle = self._handles.get(queue.name)
         try:
@@ -323,7 +322,7 @@ class Ray(ClusterEngine):
             if handle is None:  # killed just now
                 raise self._crash_error(queue.name)
             # Not a name for each call, because Ray keeps statistics of every name.
-            name = f"codedmap-worker{queue.number}-{self._run}"
+            name = f"codedmap-worker{queue.number}-{self.run}"
             call = handle.serve.options(name=name).remote(request)
         except CodedmapError as error:
             answer.set_exception(error)

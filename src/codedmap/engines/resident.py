@@ -23,19 +23,11 @@ class Resident:
     """
 
     def __init__(self, fn: Any, engine: Engine) -> None:
-        self._fn = fn
-        self._engine = engine
-        self._kept: dict[tuple[int, Any], Kept] = {}
-
-    @property
-    def fn(self) -> Any:
+        self.fn = fn
         """The function itself."""
-        return self._fn
-
-    @property
-    def engine(self) -> Engine:
+        self.engine = engine
         """Where the function is kept."""
-        return self._engine
+        self._kept: dict[tuple[int, Any], Kept] = {}
 
     def on(self, worker: int, made: Callable[[Any], Any] | None = None) -> Kept:
         """The handle of the function on this worker, to which it is sent if it is not there yet.
@@ -48,6 +40,6 @@ class Resident:
         """
         kept = self._kept.get((worker, made))
         if kept is None or kept.lost:
-            value = self._fn if made is None else made(self._fn)
-            kept = self._kept[worker, made] = self._engine.keep(worker, value)
+            value = self.fn if made is None else made(self.fn)
+            kept = self._kept[worker, made] = self.engine.keep(worker, value)
         return kept

@@ -16,14 +16,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
 from ..contracts.closing import Closing
-from ..contracts.engine import Engine, Kept, Member, Reply
+from ..contracts.engine import Engine, Kept, Member, Reply, Watched
 from ..errors import Abandoned, InvalidArgument, KeptLost, NotStarted, WorkerCrashed
 
 
@@ -69,20 +70,9 @@ def corrupt(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
 Script = Mapping[int, "Act | Sequence[Act]"]
 
 
-class _Script:
-    """Which act the next call of each worker follows."""
-
-    def __init__(self, script: Script) -> None:
-        self._acts = dict(script)
-        self._calls: dict[int, int] = {}
-
-    def next(self, worker: int) -> Act:
-        act = self._acts.get(worker, Act())
-        if isinstance(act, Act):
-            return act
-        call = self._calls.get(worker, 0)
-        self._calls[worker] = call + 1
-        return act[call] if call < len(act) else Act()
+def _acts(script: Script) -> dict[int, Iterator[Act]]:
+    """The acts of the next calls of each worker."""
+    return {w: repeat(acts) if isinstance(acts, Act) else iter(acts) for w, acts in script.items()}
 
 
 class Scripted(Closing):
@@ -105,7 +95,7 @@ class Scripted(Closing):
 
     def __init__(self, workers: int, script: Script | None = None) -> None:
         self._workers = check_whole("workers", workers, 1)
-        self._script = _Script(script or {})
+        self._acts = _acts(script or {})
         self._kept: dict[int, list[Kept]] = {}
         self._pending: dict[Future[Any], tuple[int, threading.Timer | None]] = {}
         self.calls: list[tuple[int, Any]] = []
@@ -121,7 +111,7 @@ class Scripted(Closing):
         check_worker(worker, self._workers)
         future: Future[Any] = Future()
         self.calls.append((worker, payload))
-        act = self._script.next(worker)
+        act = next(self._acts.get(worker, iter(())), Act())
         if any(isinstance(value, Kept) and value.lost for value in (fn, payload)):
             future.set_exception(KeptLost("the kept value died with its worker: keep it again"))
             return future
@@ -197,7 +187,7 @@ class Scripted(Closing):
         return deliver
 
 
-class ScriptedCluster(Scripted):
+class ScriptedCluster(Watched, Scripted):
     """A `Scripted` engine whose workers join and leave. One that crashes has left, and none takes its place.
 
     Parameters
@@ -211,7 +201,6 @@ class ScriptedCluster(Scripted):
     def __init__(self, domains: Sequence[Hashable], script: Script | None = None) -> None:
         super().__init__(len(domains), script)
         self._living = {number: Member(domain) for number, domain in enumerate(domains)}
-        self._watchers: list[Callable[[], object]] = []
 
     @property
     def workers(self) -> int:
@@ -221,14 +210,6 @@ class ScriptedCluster(Scripted):
     def members(self) -> Mapping[int, Member]:
         """The workers that there are now."""
         return dict(self._living)
-
-    def watch(self, callback: Callable[[], object]) -> None:
-        """From now on call this when `members` has changed."""
-        self._watchers.append(callback)
-
-    def unwatch(self, callback: Callable[[], object]) -> None:
-        """No more."""
-        self._watchers.remove(callback)
 
     def join(self, domain: Hashable = None) -> int:
         """A worker joins; its number."""
@@ -264,10 +245,6 @@ class ScriptedCluster(Scripted):
         if self._living.pop(worker, None) is not None:
             self._changed()
 
-    def _changed(self) -> None:
-        for callback in tuple(self._watchers):
-            callback()
-
 
 class Faulty:
     """Another engine whose workers really sleep, die, raise and return wrong answers, as a script says.
@@ -283,7 +260,7 @@ class Faulty:
 
     def __init__(self, engine: Engine, script: Script) -> None:
         self._engine = engine
-        self._script = _Script(script)
+        self._acts = _acts(script)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("members", "watch", "unwatch", "setup", "memory_limit"):
@@ -304,7 +281,7 @@ class Faulty:
         """Send the call with its act, which the worker performs."""
         if not hasattr(self._engine, "members"):
             check_worker(worker, self.workers)
-        act = self._script.next(worker)
+        act = next(self._acts.get(worker, iter(())), Act())
         kept = isinstance(fn, Kept), isinstance(payload, Kept)
         if act == Act() and kept != (False, True):
             return self._engine.submit(worker, fn, payload)

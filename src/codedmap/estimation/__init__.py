@@ -3,5 +3,3 @@
 from .known import Known as Known
 
 __all__ = ["Known"]
-
-Known.__module__ = __name__

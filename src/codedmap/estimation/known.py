@@ -103,6 +103,17 @@ class Known:
         self.inputs.flags.writeable = self.answers.flags.writeable = False
 
 
+def known_pair(known: Any) -> tuple[Any, Any]:
+    """Inputs and answers as ``known=`` is given; raises `InvalidArgument` if these are no pair."""
+    try:
+        inputs, answers = known
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"known={known!r} must be a pair (X0, y0) of inputs and answers"
+        ) from error
+    return inputs, answers
+
+
 def flat(array: np.ndarray) -> np.ndarray:
     """An array (n, ...) as (n, columns) of float64, complex numbers as pairs of columns."""
     rows = array.reshape(len(array), -1)

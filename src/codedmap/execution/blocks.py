@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import Sheet
-from ..contracts.code import Code, Encoding, Estimate, OnDemand, Salvageable
+from ..contracts.code import Code, Encoding, Estimate
 from ..errors import InvalidArgument
 
 
@@ -40,15 +40,18 @@ def encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
     return [code.encode(np.concatenate(blocks, axis=1))]
 
 
-def payload_of(encoding: Encoding, slot: int) -> np.ndarray:
-    """The payload of a slot, (B, *x)."""
-    return encoding.payload(slot) if isinstance(encoding, OnDemand) else encoding.payloads[slot]
+def payload_of(encoding: Any, slot: int) -> np.ndarray:
+    """The payload of a slot of an `Encoding`, (B, *x)."""
+    payload: np.ndarray
+    payload = encoding.payload(slot) if hasattr(encoding, "payload") else encoding.payloads[slot]
+    return payload
 
 
 def raw_alone(encoding: Any, sheet: Sheet, tasks: int, groups: int) -> Estimate:
-    """What there is without decoding: see `Salvageable.salvage`."""
-    if isinstance(encoding, Salvageable) and sheet:
-        return encoding.salvage(sheet)
+    """What there is without decoding: see `Encoding`."""
+    if hasattr(encoding, "salvage") and sheet:
+        found: Estimate = encoding.salvage(sheet)
+        return found
     return Estimate(
         np.full((tasks, groups, *sheet.block.shape[2:]), np.nan),
         np.zeros((tasks, groups), dtype=bool),

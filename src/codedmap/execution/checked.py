@@ -7,35 +7,42 @@ from concurrent.futures import Executor
 from typing import Any
 
 from ..contracts.engine import no_engine
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case
+from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case, is_rule
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from .coded import no_stderr
 
 
-def checked_engine(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
-    if isinstance(engine, Executor):
-        engine = FromExecutor(engine, slots)
+def checked_engine(engine: Any, fn: Any) -> Engine:
+    """The engine, if it is one and ``fn`` can run there."""
     # A class has the attributes of its engines, so it passes for one.
     if isinstance(engine, type) or not isinstance(engine, Engine):
-        raise no_engine(engine, "neither an engine nor an Executor")
+        raise no_engine(engine)
     if isinstance(fn, Resident) and fn.engine is not engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
     if engine.workers < 1:
         raise InvalidArgument(f"engine={engine!r} has no workers: start some")
-    if engine.workers < slots:
+    return engine
+
+
+def engine_of_slots(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
+    """The engine of a code with so many workers, which an executor is made; warns if it has fewer."""
+    if isinstance(engine, Executor):
+        engine = FromExecutor(engine, slots)
+    found = checked_engine(engine, fn)
+    if found.workers < slots:
         warnings.warn(
-            f"the code has {slots} workers and the engine {engine.workers}: one lost or slow "
+            f"the code has {slots} workers and the engine {found.workers}: one lost or slow "
             "worker takes several answers with it, which the code's stragglers do not allow for",
             stacklevel=depth,
         )
-    return engine
+    return found
 
 
 def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
-    if isinstance(stop, type) or not (hasattr(stop, "verdict") and hasattr(stop, "wake_after")):
+    if not is_rule(stop):
         raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)

@@ -28,7 +28,7 @@ from .encoded import EncodedRows
 from .hedge import Hedge
 from .inputs import InputRows
 from .job import MapJob
-from .job_rows import JobRows, RowStore
+from .job_rows import JobRows
 from .live import Budget, LiveJob, Work, patience_of
 from .missing import Effort, Estimates, estimate_missing, time_for_estimates
 from .rejections import Rejections
@@ -518,9 +518,7 @@ class _CodedWork(Work):
         self._pool.add(*chunk.encoded.mixtures(_NUMBERS))
         return estimate
 
-    def _write(
-        self, store: RowStore, chunk: _Chunk, estimate: Estimate, status: np.ndarray
-    ) -> None:
+    def _write(self, store: Any, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> None:
         assert isinstance(self._input, JobRows)
         self._status[chunk.rows] = status
         exact, estimated = (status == one for one in (Status.EXACT, Status.ESTIMATED))

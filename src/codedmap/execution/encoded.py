@@ -10,7 +10,7 @@ import numpy as np
 
 from ..coding.groups import cut, joined
 from ..contracts.answers import Answers, Sheet, all_finite, matrix
-from ..contracts.code import Arranging, Code, Estimate, Judging, Placing, Salvageable
+from ..contracts.code import Code, Estimate
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, NotEnoughAnswers
@@ -57,7 +57,7 @@ class EncodedRows:
         first = getattr(code, "looks_at_inputs", True)
         if first:
             check_finite(rows, begin=begin)
-        order = code.arranged(rows) if isinstance(code, Arranging) else None
+        order = code.arranged(rows) if hasattr(code, "arranged") else None
         self._place = None if order is None else order_places(code, order, len(rows))
         self._rows = len(rows)
         self._groups = -(-len(rows) // code.tasks)
@@ -67,7 +67,7 @@ class EncodedRows:
             blocks = [rows[np.concatenate(blocks, axis=1)]]
         self._encodings = encoded(code, blocks)
         self._encoding = self._encodings[0]
-        judging = isinstance(self._encoding, Judging) and not estimates
+        judging = hasattr(self._encoding, "judge") and not estimates
         self._decode = self._encoding.judge if judging else self._encoding.decode
         check_decodable(code, self._encoding, rows.dtype)
         # A payload that takes from every input shows what is not finite in any, and is read in a fraction of the time.
@@ -290,7 +290,7 @@ class EncodedRows:
     @cached_property
     def _tasks_at(self) -> np.ndarray | None:
         """The task at each place, (K, B); None if ``raw`` holds tasks, not places."""
-        return self._encoding.places if isinstance(self._encoding, Placing) else None
+        return getattr(self._encoding, "places", None)
 
     def _decoded(self) -> Estimate:
         sheet: Sheet | None = None
@@ -461,7 +461,7 @@ def _comparable(answer: np.ndarray, sheet: Sheet) -> bool:
 
 
 def _raw_slots(encoding: Any) -> dict[int, int]:
-    raw = encoding.raw if isinstance(encoding, Salvageable) else ()
+    raw = getattr(encoding, "raw", ())
     return {slot: task for slot, task in enumerate(raw) if task is not None}
 
 

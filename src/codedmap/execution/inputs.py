@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +14,12 @@ _REAL = ("float", "double", "int", "uint", "bool")  # how types of columns begin
 
 @runtime_checkable
 class RowSource(Protocol):
-    """Rows that are read when they are needed."""
+    """Rows that are read when they are needed.
+
+    A source whose number of rows is known in the end only has more: ``ended``, whether ``rows`` is the number of all;
+    ``read(rows)``, a future by which at least so many rows more are read, unless it ends before; ``add(read)``, which takes
+    what that has come to, and returns how many rows; and ``done(at)``, for rows that are not needed any more.
+    """
 
     rows: int
     form: Any
@@ -23,26 +27,6 @@ class RowSource(Protocol):
 
     def take(self, at: slice | np.ndarray) -> Any:
         """Some rows, in memory."""
-        ...
-
-
-@runtime_checkable
-class GrowingSource(RowSource, Protocol):
-    """Rows whose number is known in the end only."""
-
-    ended: bool
-    """Whether ``rows`` is the number of all."""
-
-    def read(self, rows: int) -> Future[Any]:
-        """Have at least so many rows more read, unless it ends before."""
-        ...
-
-    def add(self, read: Any) -> int:
-        """Take what `read` has come to; how many rows."""
-        ...
-
-    def done(self, at: slice | np.ndarray) -> None:
-        """Rows that are not needed any more."""
         ...
 
 
@@ -74,7 +58,9 @@ class InputRows:
         self.lazy = any(isinstance(part, RowSource) for part in self._parts)
         """Whether rows are read when they are needed."""
         first = self._parts[0]
-        self.growing = first if isinstance(first, GrowingSource) else None
+        self.growing: Any = (
+            first if isinstance(first, RowSource) and hasattr(first, "ended") else None
+        )
         if lengths[0] == 0:
             raise InvalidArgument("the inputs are empty: there is nothing to compute")
 

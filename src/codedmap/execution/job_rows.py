@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,45 +16,14 @@ from .order import Order
 _BLOCKS = 4096  # runs of rows that are started in a random order, where they are read from or written to a file
 
 
-class RowStore(Protocol):
-    """Where answers are kept, if not in memory."""
-
-    status: np.ndarray
-    """(m,) int8: of all rows; those that are EXACT need not be computed."""
-
-    def resize(self, status: np.ndarray) -> None:
-        """There are more rows than were said, with this status, which is corrected for rows that are EXACT."""
-        ...
-
-    def checksum(self, parts: tuple[Any, ...]) -> str:
-        """Of inputs."""
-        ...
-
-    def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
-        """Rows are exact; ``inputs`` is the checksum of theirs."""
-        ...
-
-    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> None:
-        """Rows are estimated, with a standard error each."""
-        ...
-
-    def read(self, rows: np.ndarray) -> Any:
-        """The answers of some rows, by their numbers in ascending order."""
-        ...
-
-    def finish(self) -> tuple[Any, Any]:
-        """Values and standard errors, opened for reading."""
-        ...
-
-
 class JobRows:
     """Rows by their places in a job, which computes those that are not done.
 
     Parameters
     ----------
     inputs : InputRows
-    store : RowStore, optional
-        Where answers are kept, by default in memory.
+    store : Store, optional
+        Of `codedmap.storage`: where answers are kept, by default in memory.
     shuffled : bool
         Whether rows are started in a random order.
     status : ndarray, shape (m,), optional
@@ -64,7 +33,7 @@ class JobRows:
     def __init__(
         self,
         inputs: InputRows,
-        store: RowStore | None = None,
+        store: Any = None,
         *,
         shuffled: bool = False,
         status: np.ndarray | None = None,
@@ -112,8 +81,8 @@ class JobRows:
 
     def read(self, rows: int) -> Future[Any]:
         """Have so many rows more of an iterator read, unless it ends before; `add` takes what it comes to."""
-        assert self.inputs.growing is not None
-        return self.inputs.growing.read(rows)
+        reading: Future[Any] = self.inputs.growing.read(rows)
+        return reading
 
     def add(self, read: Any) -> None:
         """Take rows that were read."""

@@ -9,21 +9,12 @@
 True
 """
 
-from .measured import Empirical
-from .models import Bimodal, LatencyModel, Pareto, ShiftedExponential
-from .scheduled import Waits, scheduled
+from .measured import Empirical as Empirical
+from .models import Bimodal as Bimodal
+from .models import LatencyModel as LatencyModel
+from .models import Pareto as Pareto
+from .models import ShiftedExponential as ShiftedExponential
+from .scheduled import Waits as Waits
+from .scheduled import scheduled as scheduled
 
-__all__ = [
-    "Bimodal",
-    "Empirical",
-    "LatencyModel",
-    "Pareto",
-    "ShiftedExponential",
-    "Waits",
-    "scheduled",
-]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
-    globals()[_name].__module__ = __name__
-del _name
+__all__ = [name for name, it in list(globals().items()) if callable(it)]

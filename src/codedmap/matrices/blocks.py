@@ -14,7 +14,7 @@ from scipy.sparse.linalg import norm
 
 from ..contracts.answers import all_finite
 from ..contracts.inputs import array_of
-from ..contracts.matrix_code import AtOnce, MatrixCode
+from ..contracts.matrix_code import MatrixCode
 from ..errors import InvalidArgument
 
 
@@ -88,7 +88,7 @@ class CodedBlocks:
 
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""
-        if isinstance(self.code, AtOnce) and not self.sparse:
+        if hasattr(self.code, "coded") and not self.sparse:
             stack = np.stack([self._padded(task) for task in range(self.code.tasks)])
             yield from map(CodedBlock, self.code.coded(stack))
             return

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from ..contracts.answers import all_finite
-from ..contracts.matrix_code import Anytime, Salvaging, disputed, rounding
+from ..contracts.matrix_code import disputed, rounding
 from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..engines import Engine, Kept
 from ..errors import InvalidAnswer, NotEnoughAnswers
@@ -108,7 +108,7 @@ class ProductDecoder:
         """Whether there is an estimate with a standard error, or the product itself."""
         if self.decodable(answered):
             return True
-        return isinstance(self._code, Anytime) and len(answered - self.rejected.keys()) > 1
+        return hasattr(self._code, "estimate") and len(answered - self.rejected.keys()) > 1
 
     def decode(self) -> np.ndarray:
         """The products of all blocks, one below the other, (K·b, c); raises as `MatrixCode.decode`."""
@@ -190,7 +190,7 @@ class ProductDecoder:
             estimate = self._estimated()
             if estimate is not None:
                 values, stderr = estimate
-            elif isinstance(self._code, Salvaging):
+            elif hasattr(self._code, "salvage"):
                 partial = self._code.salvage(self._answers)
                 values, stderr = partial.values, partial.stderr
                 self.rejected |= partial.rejected
@@ -209,7 +209,7 @@ class ProductDecoder:
             values[task], stderr[task] = self._answers[workers[row]], 0.0
 
     def _estimated(self) -> tuple[np.ndarray, np.ndarray] | None:
-        if self._estimate is None and isinstance(self._code, Anytime):
+        if self._estimate is None and hasattr(self._code, "estimate"):
             self._estimate = self._code.estimate(self._answers)
         return self._estimate
 

@@ -1,25 +1,13 @@
 """Results of the entry points."""
 
-from .calls import CallRecord, CallTable
-from .fill_result import FillResult
-from .map_result import MapResult
-from .plan import Plan, PlanRow
-from .status import Status
-from .sum_result import MatrixResult, SumResult
+from .calls import CallRecord as CallRecord
+from .calls import CallTable as CallTable
+from .fill_result import FillResult as FillResult
+from .map_result import MapResult as MapResult
+from .plan import Plan as Plan
+from .plan import PlanRow as PlanRow
+from .status import Status as Status
+from .sum_result import MatrixResult as MatrixResult
+from .sum_result import SumResult as SumResult
 
-__all__ = [
-    "CallRecord",
-    "CallTable",
-    "FillResult",
-    "MapResult",
-    "MatrixResult",
-    "Plan",
-    "PlanRow",
-    "Status",
-    "SumResult",
-]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation give the public path.
-    globals()[_name].__module__ = __name__
-del _name
+__all__ = [name for name, it in list(globals().items()) if callable(it)]

@@ -114,7 +114,7 @@ class MapResult:
             return self._of_rows()
         running = "running" if self.outcome is Outcome.WAITING else "abandoned"
         lines = [
-            heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome),
+            heading(self),
             f"  rows       {self._rows()}",
             *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
             *workers_lines({running: self.abandoned, "rejected": self.rejected}, self.failed),

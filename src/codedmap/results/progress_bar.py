@@ -5,74 +5,38 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 _OFTEN = 0.1  # seconds between two changes of a bar
 _STARTING = "starting workers"  # until the first answer: they import what the function needs
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
 
 
-class RunningJob(Protocol):
-    """What is shown; see `LiveJob`."""
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Done, failed, running, and hedges in flight."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        ...
-
-
 @contextmanager
 def job_progress(
     wanted: bool | None, total: int | None, unit: str = "rows"
-) -> Iterator[Callable[[RunningJob], None]]:
+) -> Iterator[Callable[[Any], None]]:
     """A function that shows a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
 
-    By default (None is ``wanted``) on a terminal and in a notebook only. ``total`` is of what `RunningJob.counts` counts,
+    By default (None is ``wanted``) on a terminal and in a notebook only. ``total`` is of what `LiveJob.counts` counts,
     in ``unit``; None: it is not known.
     """
-    if wanted is False or not (wanted or _is_shown()):
+    shown = _is_shown()
+    if wanted is False or not (wanted or shown):
         yield lambda job: None
-    elif _is_shown():
-        of = "" if total is None else f"/{total:,}"
-        with _bar(f"{{task.completed:,.0f}}{of} {unit}", total) as update:
-            update(rest=_STARTING)
-            often = _Seldom(_OFTEN, at_once=True)
+        return
+    seconds, due = (_OFTEN, 0.0) if shown else (_SELDOM, time.monotonic() + _SELDOM)
 
-            def show(job: RunningJob) -> None:
-                if often.due():
-                    done, failed, _, _ = job.counts
-                    update(completed=done + failed, rest=_described(job))
-
-            yield show
-    else:
-        seldom = _Seldom(_SELDOM)
-
-        def tell(job: RunningJob) -> None:
-            if seldom.due():
-                print(_line(job, total, unit), file=sys.stderr, flush=True)
-
-        yield tell
-
-
-class _Seldom:
-    """Says whether so many seconds have passed since it last said so."""
-
-    def __init__(self, seconds: float, *, at_once: bool = False) -> None:
-        self._seconds = seconds
-        self._due = 0.0 if at_once else time.monotonic() + seconds
-
-    def due(self) -> bool:
+    def show(job: Any) -> None:
+        nonlocal due
         now = time.monotonic()
-        if now < self._due:
-            return False
-        self._due = now + self._seconds
-        return True
+        if now >= due:
+            due = now + seconds
+            print_or_draw(job)
+
+    with _bar(total, unit) if shown else nullcontext(_printed(total, unit)) as print_or_draw:
+        yield show
 
 
 def _is_shown() -> bool:
@@ -80,20 +44,22 @@ def _is_shown() -> bool:
     return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
 
 
-def _line(job: RunningJob, total: int | None, unit: str) -> str:
-    done, failed, _, _ = job.counts
-    left = ""
-    if total is None:
-        return f"codedmap: {done:,} {unit} after {job.seconds:.0f} s, {_described(job)}"
-    if done + failed:
-        seconds = job.seconds * (total - done - failed) / (done + failed)
-        left = f", about {seconds:.0f} s left"
-    return (
-        f"codedmap: {done:,} of {total:,} {unit} after {job.seconds:.0f} s, {_described(job)}{left}"
-    )
+def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
+    """A function that prints a line on a job."""
+
+    def show(job: Any) -> None:
+        ended = sum(job.counts[:2])
+        of = "" if total is None else f" of {total:,}"
+        left = ""
+        if total is not None and ended:
+            left = f", about {job.seconds * (total - ended) / ended:.0f} s left"
+        line = f"codedmap: {job.counts[0]:,}{of} {unit} after {job.seconds:.0f} s, {_described(job)}{left}"
+        print(line, file=sys.stderr, flush=True)
+
+    return show
 
 
-def _described(job: RunningJob) -> str:
+def _described(job: Any) -> str:
     done, failed, running, hedged = job.counts
     if not done + failed:
         return _STARTING
@@ -106,20 +72,27 @@ def _described(job: RunningJob) -> str:
 
 
 @contextmanager
-def _bar(label: str, total: int | None) -> Iterator[Callable[..., Any]]:
+def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
+    """A function that draws a job as a bar."""
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
+    of = "" if total is None else f"/{total:,}"
     columns = (
-        TextColumn(label),
+        TextColumn(f"{{task.completed:,.0f}}{of} {unit}"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[rest]}"),
         TimeElapsedColumn(),
         *((TimeRemainingColumn(),) if total is not None else ()),
     )
     shown = console.is_terminal or console.is_jupyter
-    with Bar(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task("", total=total, rest="")
-        yield lambda **changes: bar.update(task, **changes)
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("", total=total, rest=_STARTING)
+        yield lambda job: bar.update(task, completed=sum(job.counts[:2]), rest=_described(job))

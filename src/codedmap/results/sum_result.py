@@ -36,8 +36,7 @@ class _Answered:
             "rejected": tuple(self.rejected),
             "repaired": self.repaired,
         }
-        head = heading(self.answered, self.abandoned, self.failed, self.seconds, self.outcome)
-        return "\n".join([head, what, *workers_lines(groups, self.failed)])
+        return "\n".join([heading(self), what, *workers_lines(groups, self.failed)])
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -20,16 +20,11 @@ from ..errors import (
 _LONG = 500  # characters of an exception that are repeated
 
 
-def heading(
-    answered: Sequence[int],
-    abandoned: Sequence[int],
-    failed: Mapping[int, BaseException],
-    seconds: float,
-    outcome: Outcome,
-) -> str:
+def heading(result: Any) -> str:
     """The first line of a result."""
-    workers = len(answered) + len(abandoned) + len(failed)
-    return f"{len(answered)} of {workers} workers answered in {seconds:.2f} s: {outcome.value}"
+    answered = len(result.answered)
+    workers = answered + len(result.abandoned) + len(result.failed)
+    return f"{answered} of {workers} workers answered in {result.seconds:.2f} s: {result.outcome.value}"
 
 
 def workers_lines(

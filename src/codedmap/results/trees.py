@@ -20,7 +20,9 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     Raises `InvalidAnswer` if the trees have not the same parts.
     """
     for other in others:
-        if type(other) is not type(tree) and _is_branch(tree, other):
+        if type(other) is not type(tree) and any(
+            isinstance(one, dict | tuple) or _is_dataclass(one) for one in (tree, other)
+        ):
             raise InvalidAnswer(
                 f"fn returned a {type(tree).__name__} for some rows and a {type(other).__name__} for "
                 "others: return the same kind for every row"
@@ -63,10 +65,6 @@ def leaves(tree: Any) -> list[Any]:
 
 def _is_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def _is_branch(*values: Any) -> bool:
-    return any(isinstance(value, dict | tuple) or _is_dataclass(value) for value in values)
 
 
 def stacked(answers: Sequence[Any]) -> Any:
@@ -149,7 +147,11 @@ class Rows:
                     f"{part.shape[1:]} for others: return the same shape for every row"
                 )
             if part.dtype != column.dtype:
-                column = self._columns[number] = column.astype(_common(column.dtype, part.dtype))
+                try:
+                    common = np.result_type(column.dtype, part.dtype)
+                except TypeError:
+                    common = np.dtype(object)
+                column = self._columns[number] = column.astype(common)
             column[at] = part
 
     def resize(self, rows: int) -> None:
@@ -167,13 +169,6 @@ class Rows:
             return np.full(self._rows, np.nan)
         columns = iter([blanked(column[: self._rows], missing) for column in self._columns])
         return map_leaves(lambda _: next(columns), self._tree)
-
-
-def _common(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
-    try:
-        return np.result_type(first, second)
-    except TypeError:
-        return np.dtype(object)
 
 
 def blanked(column: np.ndarray, missing: np.ndarray) -> np.ndarray:

@@ -21,23 +21,28 @@ class RowsDigest:
     """A checksum of rows that may come a few at a time."""
 
     def __init__(self) -> None:
-        self._made: Any = hashlib.blake2b(digest_size=8)
+        self._made: list[Any] = []  # for each part or column
 
     def add(self, parts: Iterable[Any]) -> RowsDigest:
         """Take the next rows: arrays, lists or data frames of the same length."""
-        for part in parts:
-            if hasattr(part, "columns"):
-                self.add(np.asarray(part[name]) for name in part.columns)
-            elif isinstance(part, np.ndarray) and not part.dtype.hasobject:
-                self._made.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        columns = [
+            np.asarray(part[name]) if hasattr(part, "columns") else part
+            for part in parts
+            for name in getattr(part, "columns", (None,))
+        ]
+        self._made += [hashlib.blake2b(digest_size=8) for _ in columns[len(self._made) :]]
+        for made, column in zip(self._made, columns, strict=True):
+            if isinstance(column, np.ndarray) and not column.dtype.hasobject:
+                made.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
             else:
-                for row in part:
-                    _feed(self._made, row, {})
+                for row in column:
+                    _feed(made, row, {})
         return self
 
     def hex(self) -> str:
         """The checksum."""
-        return str(self._made.hexdigest())
+        whole = b"".join(made.digest() for made in self._made)
+        return hashlib.blake2b(whole, digest_size=8).hexdigest()
 
 
 def checksum(parts: Iterable[Any]) -> str:

@@ -114,7 +114,10 @@ class Store(Closing):
 
     def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
         """Write rows that are exact, and note that they are; raises `InvalidAnswer` or `OutputError`."""
-        self._note(self._write(at, count, answer), at, inputs)
+        written = self._write(at, count, answer)
+        if self._journal is not None:
+            self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
+            self._noted = True
         self.status[at] = Status.EXACT
         if time.monotonic() > self._synced + _OFTEN:
             self.sync()
@@ -243,11 +246,6 @@ class Store(Closing):
             )
         return self._output.write(runs_of(at), columns)
 
-    def _note(self, written: dict[str, Any], at: slice | np.ndarray, inputs: str) -> None:
-        if self._journal is not None:
-            self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
-            self._noted = True
-
     # Resuming -----------------------------------------------------------------------------------------
 
     def _restore(self, records: list[dict[str, Any]]) -> None:
@@ -280,11 +278,10 @@ class Store(Closing):
             if kept:
                 good.append((line["rows"], line["inputs"], RowsDigest()))
         if growing:
-            self._restored, self._coming = status, sorted(good, key=lambda line: line[0][0])
-            self._check_coming(0, len(self.status))
-            self.status[:] = status[: len(self.status)]
-        else:
-            self._check_inputs(good)
+            self._restored = status
+        self._coming = sorted(good, key=lambda line: line[0][0])
+        self._check_coming(0, len(self.status))
+        self.status[:] = status[: len(self.status)]
 
     def _is_kept(self, line: dict[str, Any]) -> bool:
         try:
@@ -292,15 +289,8 @@ class Store(Closing):
         except Exception:  # as above
             return False
 
-    def _check_inputs(self, lines: list[tuple[Runs, str, RowsDigest]]) -> None:
-        for runs, inputs, _ in lines:
-            at = np.concatenate([np.arange(b, e) for b, e in runs])
-            parts = self._inputs.batch(slice(*runs[0]) if len(runs) == 1 else at)
-            if checksum(parts) != inputs:
-                raise self._changed(runs)
-
     def _check_coming(self, begin: int, end: int) -> None:
-        """Compare the rows that an iterator has given with those that were computed."""
+        """Compare rows, all or those that an iterator has just given, with those that were computed."""
         left = []
         for number, (runs, inputs, digest) in enumerate(self._coming):
             if runs[0][0] >= end:

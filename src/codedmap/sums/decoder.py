@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.sum_code import Redundant, SumCode
+from ..contracts.sum_code import SumCode
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .integers import (
     LARGEST_IN_FLOAT,
@@ -166,7 +166,7 @@ class SumDecoder:
 
     def _inconsistent(self, workers: frozenset[int]) -> bool:
         """Whether a combination of these answers that must be 0 differs from 0 by more than rounding."""
-        if not isinstance(self._code, Redundant):
+        if not hasattr(self._code, "parity"):
             return False
         weights = self._code.parity(workers)
         if not weights:

@@ -18,8 +18,3 @@ from .sketch import CountSketch
 from .sketched import SketchedAMSGrad
 
 __all__ = ["AMSGrad", "CountSketch", "SketchedAMSGrad", "Step"]
-
-for _name in __all__:
-    # Pickles, reprs and the documentation name things where people find them.
-    globals()[_name].__module__ = __name__
-del _name

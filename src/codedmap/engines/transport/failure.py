@@ -38,10 +38,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Pickle the exception, or describe it if it cannot be pickled and unpickled."""
         description = "".join(traceback.format_exception_only(error)).strip()
-        pickled = _pickled(error, error)
-        if pickled is None:
-            pickled = _pickled(_Parts.of(error), error)
-        return cls(pickled, description, "".join(traceback.format_exception(error)))
+        return cls(_pickled(error), description, "".join(traceback.format_exception(error)))
 
     def to_exception(self) -> BaseException:
         """The exception, or a RuntimeError that describes it if it cannot be unpickled."""
@@ -60,34 +57,23 @@ class Failure:
         return failed
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What an exception is made of, where its constructor does not take its ``args``."""
-
-    kind: type[BaseException]
-    args: tuple[Any, ...]
-    state: dict[str, Any]
-
-    @classmethod
-    def of(cls, error: BaseException) -> _Parts:
-        return cls(type(error), error.args, {**vars(error)})
-
-    def rebuild(self) -> BaseException:
-        error = self.kind.__new__(self.kind, *self.args)
-        error.args = self.args
-        vars(error).update(self.state)
-        return error
-
-
-def _pickled(value: BaseException | _Parts, error: BaseException) -> bytes | None:
+def _pickled(error: BaseException) -> bytes | None:
     """Pickled so that unpickling gives an error with the same message, or None if that is impossible."""
-    try:
-        pickled: bytes = cloudpickle.dumps(value)
-        # A constructor called with its own formatted message may format it again: "no no such key".
-        return pickled if str(_rebuilt_exception(pickle.loads(pickled))) == str(error) else None
-    except Exception:
-        return None
+    # A constructor may not take its ``args``, or, called with its own formatted message, format it again.
+    for value in (error, (type(error), error.args, {**vars(error)})):
+        with contextlib.suppress(Exception):
+            pickled: bytes = cloudpickle.dumps(value)
+            if str(_rebuilt_exception(pickle.loads(pickled))) == str(error):
+                return pickled
+    return None
 
 
-def _rebuilt_exception(made: BaseException | _Parts) -> BaseException:
-    return made.rebuild() if isinstance(made, _Parts) else made
+def _rebuilt_exception(made: Any) -> BaseException:
+    """An exception, or the one that is made of its type, ``args`` and state."""
+    if isinstance(made, BaseException):
+        return made
+    kind, args, state = made
+    error: BaseException = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error

@@ -10,18 +10,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 import threadpoolctl
 
 from ...errors import CannotSend, KeptLost
-from .descendants import end_descendants, mark
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
+_MARK = "CODEDMAP_WORKER"  # in the environment of all that a worker starts
+_PROC = Path("/proc")
 HEADER = 8
 """Bytes in which the length of a reply stands before it."""
 
@@ -72,7 +74,7 @@ def _prepare(run: str) -> threading.Thread:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
     # A group of its own and a mark, so that what a function starts can be ended with it.
     os.setpgrp()
-    mark(worker_name(run, os.getpid()))
+    os.environ[_MARK] = worker_name(run, os.getpid())
     # SIGHUP of a terminal does not reach this group. Processes that a function starts must find neither blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
     # N workers with a thread per core each would compete for the cores.
@@ -118,7 +120,7 @@ def serve(request: Request) -> Parcel | Failure:
             if failed is not None:
                 return failed
         if request.keep is not None:
-            _kept[request.keep] = _Unopened(receive(request.content))
+            _kept[request.keep] = receive(request.content)
             return pack(None, request.answer)
         fn, payload = _open(receive(request.content))
         answer = _resolve(fn)(_resolve(payload))
@@ -163,13 +165,6 @@ def versions() -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Unopened:
-    """A kept value before its first use, so that what opening it raises reaches a caller."""
-
-    content: Received
-
-
 def _resolve(value: Any) -> Any:
     if not isinstance(value, KeptKey):
         return value
@@ -179,8 +174,8 @@ def _resolve(value: Any) -> Any:
         raise KeptLost(
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
-    if isinstance(kept, _Unopened):
-        kept = _kept[value.key] = _open(kept.content)
+    if isinstance(kept, Received):  # opened here, so that what this raises reaches a caller
+        kept = _kept[value.key] = _open(kept)
     return kept
 
 
@@ -204,3 +199,30 @@ def _end_with(caller: int, run: str) -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
+
+
+def end_descendants(name: str, pids: Collection[int] = ()) -> None:
+    """Kill all descendants of these processes, and all processes whose mark begins with this name.
+
+    A process in a session of its own is still a descendant of the one that started it, until that one ends; then it is
+    found by its mark. Does nothing where there is no ``/proc``.
+    """
+    marked = f"\0{_MARK}={name}".encode()
+    children: dict[int, list[int]] = {}
+    found = []
+    entries: list[Path] = []
+    with contextlib.suppress(OSError):  # too many open files: found when the engine is closed
+        entries = list(_PROC.glob("[0-9]*"))
+    for entry in entries:
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+            if marked in b"\0" + (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    for pid in pids:
+        found += children.get(pid, ())
+    for pid in found:  # which grows
+        found += children.pop(pid, ())
+    for pid in set(found) - {os.getpid()}:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)

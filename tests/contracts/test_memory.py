@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codedmap.contracts.control_groups import group_limits
+from codedmap.contracts.memory import group_limits
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_limits_of_the_groups_around_this_process_are_found(tmp_path, controller
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     limits = list(group_limits(controller, tmp_path))
-    assert [(one.limit, one.used) for one in limits] == found
-    assert all((tmp_path / one.file).exists() for one in limits)
+    assert [(limit, used) for limit, used, _ in limits] == found
+    assert all((tmp_path / file).exists() for _, _, file in limits)
 
 
 def test_a_system_without_control_groups_has_no_limits(tmp_path):
