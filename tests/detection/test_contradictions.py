@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.coding.precision import Precision
+from codedmap.detection.contradictions import exact_outliers
 from codedmap.testing import Scripted, corrupt
 
 X = np.random.default_rng(0).standard_normal((8, 2))
@@ -137,3 +140,117 @@ def test_correct_answers_of_polynomials_are_never_rejected(dtype):
                     assert encoding.decode(answers).rejected == ()
                     decoded += 1
     assert decoded > 40
+
+
+# ---- the set that is found, against all sets
+
+
+def combined(rng: np.random.Generator, count: int, needed: int, groups: int, outputs: int):
+    """Answers (F, B, outputs) that some of them determine, and their precision."""
+    columns = rng.standard_normal((count, needed))
+    exact = np.einsum("fr,rbo->fbo", columns, rng.standard_normal((needed, groups, outputs)))
+    return exact, columns, Precision.of_span(columns)
+
+
+def smallest_set(columns: np.ndarray, answers: np.ndarray, most: int) -> list[int]:
+    """The first of the smallest sets without which the rest are combinations of the columns."""
+    for size in range(most + 1):
+        for out in combinations(range(len(answers)), size):
+            rest = np.setdiff1d(np.arange(len(answers)), out)
+            fit = columns[rest] @ np.linalg.lstsq(columns[rest], answers[rest], rcond=None)[0]
+            if np.abs(fit - answers[rest]).max() < 1e-9 * np.abs(answers).max():
+                return list(out)
+    return []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize(("needed", "most"), [(1, 1), (4, 1), (1, 2), (3, 2), (1, 3), (4, 3)])
+def test_the_smallest_set_that_explains_a_group_is_found_in_it(needed, most, dtype):
+    for seed in range(5):
+        rng = np.random.default_rng([seed, needed, most])
+        count = needed + 2 * most
+        answers, columns, precision = combined(rng, count, needed, 7, 3)
+        # Wrong at random; by little; and on another combination of the same columns.
+        for group, size in ((1, 1.0), (2, 1e3 * np.finfo(dtype).eps ** 0.5), (3, 0.0)):
+            wrong = rng.permutation(count)[:most]
+            if group == 3:
+                answers[wrong, group] = columns[wrong] @ rng.standard_normal((needed, 3))
+            answers[wrong, group] += size * rng.uniform(1, 2, (most, 3))
+        answers *= 10.0 ** rng.integers(*((-15, 15) if dtype is np.float32 else (-250, 250)))
+        given = answers.astype(dtype) * dtype(1 + 0.5j if dtype is np.complex128 else 1)
+        expected = np.zeros((count, 7), dtype=bool)
+        for group in range(7):
+            expected[smallest_set(columns, answers[:, group], most), group] = True
+        assert (expected.sum(axis=0) == [0, most, most, most, 0, 0, 0]).all()
+        np.testing.assert_array_equal(exact_outliers(given, precision), expected)
+        order = rng.permutation(count)
+        shuffled = np.empty_like(given)
+        shuffled[order] = given
+        np.testing.assert_array_equal(exact_outliers(shuffled, precision, order)[order], expected)
+
+
+@pytest.mark.parametrize(("count", "needed", "wrong"), [(24, 4, 10), (30, 6, 10), (40, 10, 12)])
+def test_more_than_a_quarter_are_found_though_there_are_too_many_sets_to_try(count, needed, wrong):
+    for seed in range(5):
+        rng = np.random.default_rng([seed, count])
+        answers, _, precision = combined(rng, count, needed, 1, 3)
+        expected = np.isin(np.arange(count), rng.permutation(count)[:wrong])
+        answers[expected] += rng.standard_normal((wrong, 1, 3))
+        np.testing.assert_array_equal(exact_outliers(answers, precision)[:, 0], expected)
+
+
+def test_answers_may_be_off_by_the_slack_of_their_precision():
+    rng = np.random.default_rng(0)
+    answers, columns, _ = combined(rng, 9, 3, 2, 4)
+    answers += 1e-5 * rng.standard_normal(answers.shape)
+    precision = Precision.of_span(columns, slack=1e-3)
+    assert exact_outliers(answers, precision) is None
+    answers[4, 1] += 1.0
+    expected = np.zeros((9, 2), dtype=bool)
+    expected[4, 1] = True
+    np.testing.assert_array_equal(exact_outliers(answers, precision), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64])
+def test_what_may_be_rounding_contradicts_nothing(dtype):
+    eps = float(np.finfo(dtype).eps)
+    rng = np.random.default_rng(0)
+    for size, found in ((10.0 * eps, False), (0.1 * eps**0.5, False), (100.0 * eps**0.5, True)):
+        answers, _, precision = combined(rng, 12, 3, 2, 4)
+        answers /= np.abs(answers).max()
+        answers[5, 1] += size
+        got = exact_outliers(answers.astype(dtype), precision)
+        assert (got is not None) == found
+        assert got is None or np.argwhere(got).tolist() == [[5, 1]]
+
+
+def test_of_noisy_answers_none_is_rejected():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        answers, _, precision = combined(rng, 11, 3, 2, 1 + seed % 4)
+        answers += 10.0 ** rng.uniform(-6, 0) * rng.standard_normal(answers.shape)
+        assert exact_outliers(answers, precision) is None
+
+
+@pytest.mark.parametrize(("needed", "each"), [(1, 2), (1, 4), (2, 4), (3, 5), (4, 6)])
+def test_of_two_functions_that_as_many_answers_agree_with_neither_is_rejected(needed, each):
+    for seed in range(5):
+        rng = np.random.default_rng([seed, needed])
+        answers, columns, precision = combined(rng, 2 * each, needed, 1, 3)
+        answers[each:, 0] = columns[each:] @ rng.standard_normal((needed, 3))
+        assert exact_outliers(answers, precision) is None
+        # One more of the first decides, if enough are spare.
+        columns = np.concatenate([rng.standard_normal((needed, needed)), columns])
+        first = columns[needed : needed + each]
+        kept = np.linalg.lstsq(first, answers[:each, 0], rcond=None)[0]
+        more = np.concatenate([columns[:needed] @ kept, answers[:, 0]])[:, None]
+        found = exact_outliers(more, Precision.of_span(columns))
+        assert np.flatnonzero(found[:, 0]).tolist() == list(range(needed + each, needed + 2 * each))
+
+
+def test_with_fewer_than_two_spare_answers_none_is_rejected():
+    rng = np.random.default_rng(0)
+    for spare in (0, 1):
+        answers, _, precision = combined(rng, 5 + spare, 5, 2, 3)
+        answers[2] += 10.0
+        assert exact_outliers(answers, precision) is None

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from codedmap.detection.residuals import (
+    OFF,
     far_off,
+    relative_sizes,
     residuals,
     set_aside,
     wrong_workers,
@@ -52,6 +54,70 @@ def test_wrong_answers_are_set_aside_and_few_others():
     kept = set_aside(precision(points), answers, np.ones(40, dtype=bool))
     assert not kept[[5, 17, 30]].any()
     assert kept.sum() >= 26  # a third is set aside at most
+
+
+def test_the_answer_furthest_off_from_those_kept_is_set_aside_until_none_is_far():
+    stopped = 0
+    for seed in range(45):
+        rng = np.random.default_rng(seed)
+        points = np.sort(rng.uniform(0, 10, 30))
+        answers = np.stack([np.sin(points), np.cos(points)], axis=1)
+        answers += 1e-2 * rng.standard_normal((30, 2))
+        wrong = rng.permutation(30)[: seed % 15]
+        answers[wrong] += 10.0 ** rng.uniform(-1, 6, (len(wrong), 1)) * rng.choice([-1, 1], 2)
+        kept = ~np.isin(np.arange(30), ([], [0, 11], np.arange(0, 30, 3))[seed % 3])
+        # The residuals are worked out anew for each set that is kept, and the unit does not matter.
+        expected = kept.copy()
+        while (~expected).sum() < 10:
+            sizes = relative_sizes(residuals(precision(points), answers, expected), expected)
+            if sizes[expected].max() <= OFF * np.median(sizes[expected]):
+                stopped += 1
+                break
+            expected[np.flatnonzero(expected)[sizes[expected].argmax()]] = False
+        for unit in (1.0, 1e10):
+            before = kept.copy()
+            found = set_aside(precision(points) / unit**2, unit * answers, kept)
+            assert found.tolist() == expected.tolist()
+            assert kept.tolist() == before.tolist()
+    assert 0 < stopped < 30  # in a third of them so many are set aside from the start
+
+
+def test_answers_that_the_others_do_not_determine_are_no_reason():
+    # The last two are known by a value of their own: no other answer says anything of them.
+    matrix = np.zeros((14, 14))
+    matrix[:12, :12] = precision(np.arange(12.0))
+    answers = np.sin(np.arange(14.0))[:, None] * np.ones(2)
+    answers[5] += 50.0
+    answers[12:] = 1e6
+    everyone = np.ones(14, dtype=bool)
+    assert not set_aside(matrix, answers, everyone)[5]
+    assert set_aside(matrix, answers, everyone)[12:].all()
+    some = np.arange(14) != 12
+    assert (set_aside(matrix, answers, some) == (set_aside(matrix, answers, everyone) & some)).all()
+    found = residuals(matrix, answers, everyone)
+    assert (found[12:] == 0.0).all()
+    np.testing.assert_allclose(found[:12], residuals(matrix[:12, :12], answers[:12], everyone[:12]))
+
+
+def test_sizes_are_in_units_of_what_is_usual_in_each_output():
+    rng = np.random.default_rng(0)
+    found, kept = rng.standard_normal((41, 3)), np.arange(41) < 31
+    units = np.array([1e-6, 1.0, 1e6])
+    by_hand = found / np.median(np.abs(found[kept]), axis=0)
+    expected = np.sqrt((by_hand**2).sum(axis=1) / 3)
+    np.testing.assert_allclose(relative_sizes(units * found, kept), expected)
+    # Most are nearly 0, as of an output that is constant but for a few answers: these give the unit.
+    found[:25, 1] *= 1e-9
+    tenth = np.sort(np.abs(found[kept, 1]))[27]
+    one = relative_sizes(found[:, 1:2], kept)
+    np.testing.assert_allclose(one, np.abs(found[:, 1]) / (0.1 * tenth))
+    # And the least is no smaller than rounding.
+    np.testing.assert_allclose(
+        relative_sizes(found[:, 1:2], kept, 10.0), np.abs(found[:, 1]) / 10.0
+    )
+    for size in (0.0, 1e-15):
+        got = relative_sizes(np.full((9, 2), size), np.ones(9, dtype=bool))
+        np.testing.assert_allclose(got, size / 1e-12)
 
 
 @pytest.mark.parametrize("draw", ["standard_normal", "standard_cauchy", "lognormal"])
@@ -122,3 +188,71 @@ def test_a_single_answer_is_far_off_only_if_the_tail_of_the_others_is_light():
     several[:3, 0] = 20.0 * several.max(), 30.0 * several.max(), 40.0 * several.max()
     assert np.argwhere(far_off(several, 1e-3, 15.0)).tolist() == [[0, 0], [1, 0], [2, 0]]
     assert not far_off(several, 1e-3, 100.0).any()
+
+
+def test_three_groups_are_enough_to_judge_a_worker_and_four_workers_to_say_what_is_usual():
+    rng = np.random.default_rng(0)
+    sizes = np.abs(rng.standard_normal((60, 3)))
+    sizes[7] += 100.0
+    assert np.flatnonzero(wrong_workers(sizes, 1e-3, np.zeros(60))).tolist() == [7]
+    assert not wrong_workers(sizes[:, :2], 1e-3, np.zeros(60)).any()
+    sizes = np.abs(rng.standard_normal((4, 100)))
+    sizes[2] += 100.0
+    assert np.flatnonzero(wrong_workers(sizes, 1e-3, np.zeros(4))).tolist() == [2]
+    assert not wrong_workers(sizes[1:], 1e-3, np.zeros(3)).any()
+
+
+def test_a_quarter_of_the_workers_may_be_rejected_whatever_the_unit():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sizes = np.abs(rng.standard_normal((24, 30)))
+        wrong = rng.permutation(24)[:6]
+        sizes[wrong] += 30.0
+        for unit in (1e-9, 1.0, 1e9):
+            found = wrong_workers(unit * sizes, 1e-4, np.zeros(24))
+            assert np.flatnonzero(found).tolist() == sorted(wrong.tolist())
+        sizes[np.setdiff1d(np.arange(24), wrong)[0]] += 30.0
+        assert wrong_workers(sizes, 1e-4, np.zeros(24)).sum() <= 6
+
+
+def test_a_worker_off_less_than_twice_as_much_as_others_is_not_rejected():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sizes = np.abs(rng.standard_normal((24, 3000)))
+        sizes[5] *= 1.8
+        assert not wrong_workers(sizes, 1e-4, np.zeros(24)).any()
+        sizes[5] *= 1.5
+        assert np.flatnonzero(wrong_workers(sizes, 1e-4, np.zeros(24))).tolist() == [5]
+
+
+def test_an_answer_is_far_off_about_as_often_as_the_chance_says_whatever_power_sizes_fall_by():
+    # Of 21 answers only one can have twenty others.
+    draws = np.random.default_rng(0).pareto(2.0, (4000, 21, 1)) + 1.0
+    found = [far_off(sizes, 0.1, 1.0) for sizes in draws]
+    assert abs(np.mean([one.any() for one in found]) - 0.15) < 0.025
+    for sizes, one in zip(draws[:200], found, strict=False):
+        for power in (0.25, 4.0):
+            np.testing.assert_array_equal(far_off(sizes**power, 0.1, 1.0), one)
+
+
+def test_answers_are_far_off_from_some_times_the_largest_of_twenty_others_on():
+    others = np.linspace(1.0, 2.0, 20)
+
+    def found(*some: float, rest: np.ndarray = others) -> list[int]:
+        sizes = np.concatenate([rest, some])[:, None]
+        return np.flatnonzero(far_off(sizes, 1e-2, 15.0)).tolist()
+
+    for unit in (1e-9, 1.0, 1e9):
+        assert found(29.9 * unit, rest=others * unit) == []
+        assert found(30.1 * unit, rest=others * unit) == [20]
+    assert found(1e3, rest=others[1:]) == []
+    # Their geometric mean is, and each is by the root of that.
+    assert found(7.8, 150.0) == [20, 21]
+    assert found(7.8, 110.0) == []
+    assert found(7.6, 150.0) == [21]
+    # A quarter at most.
+    assert found(*np.full(6, 1e3)) == [20, 21, 22, 23, 24, 25]
+    assert found(*np.full(7, 1e3)) == []
+    # NaN is no answer.
+    assert found(np.nan, 1e3) == [21]
+    assert found(np.nan, 1e3, rest=others[1:]) == []

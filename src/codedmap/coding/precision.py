@@ -72,18 +72,17 @@ class Precision:
 
     @cached_property
     def standardising(self) -> np.ndarray:
-        """Gives the standardised residuals of answers by each matrix, one below another, (J·F, F).
+        """Gives the standardised residuals of answers by each matrix, (J, F, F).
 
         In single precision, since residuals as small as its rounding errors are never rejected.
         """
         roots = np.sqrt(self._diagonals)
-        return np.concatenate(self.matrices / roots[:, :, None]).astype(np.float32)
+        return np.asarray((self.matrices / roots[:, :, None]).astype(np.float32))
 
     @cached_property
     def choosing(self) -> np.ndarray:
         """The rows of `standardising` for every third answer: enough to choose a matrix by."""
-        each = self.standardising.reshape(len(self.matrices), -1, self.matrices.shape[2])
-        return np.ascontiguousarray(each[:, ::_CHOOSING]).reshape(-1, each.shape[2])
+        return np.concatenate(self.standardising[:, ::_CHOOSING])
 
     @cached_property
     def scales(self) -> np.ndarray:

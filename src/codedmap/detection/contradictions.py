@@ -45,7 +45,7 @@ def exact_outliers(
     order : ndarray, shape (F,), optional
         Sorts the answers as ``precision`` has them.
     """
-    if precision.freedom < 1 or not answers.size:
+    if precision.freedom < 2:
         return None
     tolerance, least = _tolerance(answers, precision), _half_precision(answers)
     misfit = _misfit(sketched(answers, GLANCE, order), precision)
@@ -57,7 +57,7 @@ def exact_outliers(
     found: list[np.ndarray] = []
     with np.errstate(all="ignore"):
         for group in np.flatnonzero(~(misfit <= tolerance)):
-            sketch = sketched(answers[:, group : group + 1], CLOSER, order)
+            sketch = sketched(answers[:, [group]], CLOSER, order)
             wrong = outliers[rows, group]
             if wrong.any() and _rest_fits(sketch, precision, wrong, tolerance):
                 continue
@@ -97,9 +97,8 @@ def _tolerance(answers: np.ndarray, precision: Precision) -> float:
 def _rest_fits(
     sketch: np.ndarray, precision: Precision, wrong: np.ndarray, tolerance: float
 ) -> bool:
-    """Whether the answers without the wrong ones are more than needed, and fit."""
-    rest = precision.without(wrong)
-    return rest.freedom > 0 and bool(_misfit(sketch[~wrong], rest)[0] <= tolerance)
+    """Whether the answers without the wrong ones fit."""
+    return bool(_misfit(sketch[~wrong], precision.without(wrong))[0] <= tolerance)
 
 
 def _clearly_wrong(
@@ -145,8 +144,6 @@ def _sparse_errors(y: np.ndarray, precision: Precision) -> np.ndarray:
         weighted = basis * weights[:, None]
         inner = basis.T @ weighted + _RIDGE * np.eye(len(left))
         sizes = np.linalg.norm(weighted @ np.linalg.solve(inner, left), axis=1)
-        if not sizes.max() > 0:
-            break
         sizes = sizes / sizes.max()
         nothing *= _SHARPER
         weights = (sizes**2 + nothing**2) ** 0.75

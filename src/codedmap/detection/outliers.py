@@ -23,6 +23,7 @@ from ..coding.precision import TINY, Precision, Windows
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
+_CHOOSING = 8  # groups by which a matrix is chosen for all
 _POOLED = 64  # groups that are judged together at most
 _COUNTED = 8.0  # outputs that may count as independent
 _AT_LEAST = 4.0  # times the largest residual of the rest that an outlier exceeds
@@ -50,7 +51,7 @@ def find_outliers(
     """
     if isinstance(precision, Windows):
         return _window_by_window(answers, precision, order)
-    if precision.freedom < 2 or not answers.size:
+    if not answers.size:
         return None
     groups = answers.shape[1]
     with np.errstate(all="ignore"):
@@ -67,7 +68,7 @@ def find_outliers(
                 suspects, _ = _suspect_groups(answers, precision, order)
         least = _least(answers)
         for group in np.flatnonzero(suspects):
-            y = scaled(sketched(answers[:, group : group + 1], CLOSER, order)[:, 0])
+            y = scaled(sketched(answers[:, [group]], CLOSER, order)[:, 0])
             outliers[slice(None) if order is None else order, group] = stepwise_outliers(
                 y, precision, least, groups, _FAR
             )
@@ -113,12 +114,11 @@ def stepwise_outliers(
     last = np.empty(0)
     for freedom in range(precision.freedom, precision.freedom - _most_outliers(precision) - 1, -1):
         weighted = matrices @ rest
-        chosen = _chosen(logdets, (weighted * rest).sum(axis=(1, 2)) / y.shape[1], freedom)
+        chosen = _chosen(logdets, (weighted * rest).sum(axis=(1, 2)), freedom)
         # Without an outlier answers are only smoother.
         matrices, logdets, weighted = (part[: chosen + 1] for part in (matrices, logdets, weighted))
         variances = matrices[chosen].diagonal()
         variances = np.maximum(variances, TINY * variances.max())
-        variances[aside] = np.inf
         standardised = weighted[chosen] / np.sqrt(variances)[:, None]
         squares = (standardised**2).sum(axis=1)
         worst = int(squares.argmax())
@@ -186,7 +186,7 @@ def rejection_factor(freedom: int, standardised: np.ndarray, groups: int) -> flo
 
 
 def _chosen(logdets: np.ndarray, energies: np.ndarray, freedom: int) -> int:
-    """Which matrix has the largest restricted likelihood, given the mean yᵀPy of an output, (J,)."""
+    """Which matrix has the largest restricted likelihood, given the sum of yᵀPy over the outputs, (J,)."""
     misfit = np.log(np.maximum(energies, np.finfo(float).tiny))
     return int(np.argmax(logdets - freedom * misfit))
 
@@ -196,58 +196,34 @@ def _suspect_groups(
 ) -> tuple[np.ndarray, bool]:
     """Groups in which one residual is far from the median, (B,) bool; True if one is in their sum."""
     count, groups = len(precision.matrices[0]), answers.shape[1]
-    if groups == 1 and not precision.exact:  # the same as below, in half the time
-        alone = _squares_of_one(sketched(answers, GLANCE, order), precision)
-        # That the largest is below so many medians, without sorting them.
-        if 2 * np.count_nonzero(alone > alone[alone.argmax()] / _FAR**2) >= count:
-            return np.zeros(1, dtype=bool), False
     suspects = np.zeros(groups, dtype=bool)
     sums = np.zeros(count)
-    width = max(1, _ENTRIES // count)
+    width = -(-_ENTRIES // count)
     for start in range(0, groups, width):
-        sketch = sketched(answers[:, start : start + width], GLANCE, order)
+        part = slice(start, start + width)
+        sketch = sketched(answers[:, part], GLANCE, order)
         squares, chosen = _squares(sketch, precision)
         medians = _median(squares)
         # "Not less", so that an overflow is a hint.
         far = precision.exact | ~(squares.max(axis=0) < _FAR**2 * medians)
         if far.any():  # unless it is rounding
-            diagonal = precision.matrices[chosen].diagonal()[:, None]
             size = np.abs(sketch).max(axis=(0, 2)) * _least(answers)
-            largest = (squares / diagonal).max(axis=0)
+            largest = (squares / precision.matrices[chosen].diagonal()[:, None]).max(axis=0)
             far &= ~((largest <= size**2) & np.isfinite(largest))
-        suspects[start : start + width] = far
-        if groups > 1:
-            sums += (squares / np.where(medians > 0, medians, np.inf)).sum(axis=1)
-    everywhere = groups > 1 and not sums.max() < _FAR_IN_ALL**2 * _median(sums)
-    return suspects, bool(everywhere)
+        suspects[part] = far
+        sums += (squares / np.where(medians > 0, medians, np.inf)).sum(axis=1)
+    return suspects, bool(not sums.max() < _FAR_IN_ALL**2 * _median(sums))
 
 
 def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]:
-    """Squares of the standardised residuals, (F, B), and by which matrix."""
+    """Squares of the standardised residuals, (F, B), and by which matrix: a few groups choose it for all."""
     count, groups, outputs = sketch.shape
     flat = sketch.reshape(count, -1).astype(np.float32, copy=False)
-    # One of the matrices for all groups, as a few of them want it.
-    chosen, rows = _fitting(flat[:, : 8 * outputs], precision)
-    residuals = precision.standardising[rows] @ flat
+    # That by which answers are most probable, given the others.
+    some = (precision.choosing @ flat[:, : _CHOOSING * outputs]).reshape(len(precision.scales), -1)
+    chosen = int((np.vecdot(some, some) * precision.scales).argmin())
+    residuals = precision.standardising[chosen] @ flat
     return (residuals * residuals).reshape(count, groups, outputs).sum(axis=2), chosen
-
-
-def _squares_of_one(sketch: np.ndarray, precision: Precision) -> np.ndarray:
-    """What `_squares` gives for a single group, (F,)."""
-    flat = sketch[:, 0].astype(np.float32, copy=False)
-    residuals = precision.standardising[_fitting(flat, precision)[1]] @ flat
-    return np.asarray(np.vecdot(residuals, residuals))
-
-
-def _fitting(flat: np.ndarray, precision: Precision) -> tuple[int, slice]:
-    """The matrix by which answers (F, columns) are most probable, given the others, and its
-    rows of `Precision.standardising`.
-    """
-    chosen, count = 0, len(flat)
-    if len(precision.matrices) > 1:
-        some = (precision.choosing @ flat).reshape(len(precision.matrices), -1)
-        chosen = int((np.vecdot(some, some) * precision.scales).argmin())
-    return chosen, slice(chosen * count, (chosen + 1) * count)
 
 
 def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:
@@ -257,16 +233,26 @@ def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:
 
 
 def _in_most_groups(answers: np.ndarray, precision: Precision, order: np.ndarray) -> np.ndarray:
-    """Answers that are outliers in most groups, (F,) bool, judged by some groups as if they were outputs of one."""
+    """Answers that are outliers in most groups, (F,) bool.
+
+    Some groups are judged as if they were outputs of one. A gross error in a single group is
+    found so too, hence the second look at each of them.
+    """
     step = -(-answers.shape[1] // _POOLED)
-    sketch = scaled(sketched(answers[:, ::step], GLANCE, order).swapaxes(0, 1)).swapaxes(0, 1)
-    squares, _ = _squares(sketch, precision)
-    medians = _median(squares)
+    least = _least(answers)
+    by_group = scaled(sketched(answers[:, ::step], GLANCE, order).swapaxes(0, 1))
+    sketch = by_group.swapaxes(0, 1)
     # Each in its own unit, so that all count alike; a unit is no smaller than rounding.
-    units = np.maximum(np.sqrt(medians), _least(answers))
-    outliers = stepwise_outliers((sketch / units[:, None]).reshape(len(sketch), -1), precision, 1.0)
-    often = (squares > _FAR_IN_ALL**2 * medians).mean(axis=1) > 0.5
-    return np.asarray(outliers & often)
+    units = np.maximum(np.sqrt(_median(_squares(sketch, precision)[0])), least)
+    y = (sketch / units[:, None]).reshape(len(sketch), -1)
+    outliers = stepwise_outliers(y, precision, 1.0)
+    if outliers.any():
+        rest, right = precision.without(outliers), y[~outliers]
+        energies = ((rest.matrices @ right) * right).sum(axis=(1, 2))
+        matrix = precision.matrices[_chosen(rest.logdets, energies, rest.freedom)]
+        times = [relative_distances(one, matrix, outliers, least) for one in by_group]
+        outliers[outliers] = (np.array(times) > _FAR_IN_ALL).mean(axis=0) > 0.5
+    return outliers
 
 
 def _least(answers: np.ndarray) -> float:

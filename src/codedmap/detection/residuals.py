@@ -28,7 +28,7 @@ _TIMES = 2.0  # further off than the others a worker is that is rejected
 _UNLIKE, _SURE = 1.25, 0.999  # times that correct workers differ, or more with this confidence
 _SUSPECT = 1e-2  # chance from which a worker does not say what is usual
 _TAIL = 10  # one in so many answers is in the tail
-_IN_TAIL = 10  # or so many, where answers are few
+_IN_TAIL = 10  # or so many, if these are more
 _ROUNDING = 1e-12  # of the largest precision: the others do not determine an answer
 
 
@@ -179,10 +179,11 @@ def _explained(some: np.ndarray, rest: np.ndarray) -> float:
     """The chance that answers are as far off, (n,), as some are, if the others, (m,) descending, are like them.
 
     If sizes fall by a power, their logarithms exceed the largest of the others by an exponential variable, whose mean
-    is the index of the tail (Hill 1975). Of few it is not well known: what they exceed it by, over the index, has an F
-    distribution.
+    is the index of the tail (Hill 1975). Of few it is not well known: what they exceed it by, over the index, has about
+    an F distribution. The index knows nothing of those that are tested, and is a little low: where a chance of 0.1 is
+    asked for, it is 0.15.
     """
-    tail = max(min(_IN_TAIL, len(rest) // 2), len(rest) // _TAIL)
+    tail = max(_IN_TAIL, len(rest) // _TAIL)
     least = 1e-300
     index = np.log(np.maximum(rest[:tail], least) / max(rest[tail], least)).mean()
     beyond = np.log(np.maximum(some, least) / max(rest[0], least)).mean()
