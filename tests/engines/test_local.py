@@ -916,7 +916,8 @@ def test_what_is_attached_to_an_answer_may_ask_to_end_the_program(error, monkeyp
         raise error
 
     with Local(1) as engine:
-        engine.submit(0, same, 1).add_done_callback(then)
+        # Attached to an answer that is there it would run here.
+        engine.submit(0, nap, 1).add_done_callback(then)
         assert engine.submit(0, same, 2).result(ANSWER) == 2
         engine.submit(0, nap, 60).add_done_callback(then)
         waiting = engine.submit(0, same, 3)
