@@ -507,3 +507,20 @@ def test_a_row_that_raises_in_a_call_of_its_own_has_failed():
     assert not (result.status[X > 0.8] == cm.Status.EXACT).any()
     assert (result.status[X > 0.8] == cm.Status.FAILED).sum() >= 3
     assert (result.status[X <= 0.8] < cm.Status.FAILED).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_only_calls_that_raised_had_are_failed_and_never_missing(seed):
+    X = np.random.default_rng(seed).uniform(size=(60, 3))
+
+    def raising(batch):
+        if (batch[:, 0] < 0.2).any():
+            raise ValueError("no")
+        return batch[:, 1]
+
+    for code in (cm.Replication(2, 4, fill="mean"), cm.Uncoded(4, fill="mean")):
+        with Scripted(4) as engine:
+            result = cm.map(raising, X, code=code, engine=engine, on_error="record", chunk=3)
+        assert (result.status != cm.Status.MISSING).all()
+        assert set(result.failures) == set(np.flatnonzero(result.status == cm.Status.FAILED))
+        assert all(isinstance(error, ValueError) for error in result.failures.values())

@@ -543,7 +543,7 @@ class _CodedWork(Work):
             if place in chunk.encoded.unanswered or status[place] != Status.EXACT:
                 failed[place] = error
         for place, error in chunk.batches.items():
-            if status[place] == Status.MISSING and _is_nothing(estimate.values[place]):
+            if status[place] == Status.MISSING:
                 failed.setdefault(place, error)
         status[list(failed)] = Status.FAILED
         lost = status == Status.FAILED
@@ -807,12 +807,6 @@ def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np
     whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
     whole[np.delete(np.arange(groups), raised)] = answer
     return whole
-
-
-def _is_nothing(value: Any) -> bool:
-    """Whether this stands for a row of which nothing is known."""
-    array = np.asarray(value)
-    return bool(np.isnan(array).all()) if array.dtype.kind in "fc" else value is None
 
 
 def _status(estimate: Estimate) -> np.ndarray:
