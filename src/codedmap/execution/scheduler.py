@@ -786,7 +786,7 @@ class Scheduler:
 
     def _only_stuck(self, piece: Piece, now: float) -> bool:
         """Whether all workers that have had no copy are stuck."""
-        return all(self._stuck(name, now) for name in self._workers.keys() - piece.held)
+        return all(self._stuck(name, now) for name in self._workers if name not in piece.held)
 
     def _stuck(self, name: Hashable, now: float) -> bool:
         """Whether a worker runs a call that is late, or not wanted any more: it may never end."""
