@@ -38,7 +38,7 @@ class MatrixCode(Protocol):
     * ``coded(blocks)``: all coded blocks, (N, *x), from blocks (K, *x), faster than one by one;
     * ``estimate(answers)``: before the product can be decoded, estimates of the products of K blocks, (K, *y), and the
       standard error of each entry, 1.96 of which hold the true value in 95 % of cases; None if the answers are too few;
-    * ``salvage(answers)``: a `Decoded` of the blocks that these answers, at least one, determine.
+    * ``salvage(answers)``: as `decode`, of the blocks that these answers, at least one, determine.
     """
 
     @property
