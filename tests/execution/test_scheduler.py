@@ -490,6 +490,21 @@ def test_a_copy_of_a_call_that_raised_is_waited_for_as_long_again_as_it_has_run(
     assert decisions[-1].outcome is Outcome.COMPLETE
 
 
+@pytest.mark.parametrize("budget", [0.05, 0.0])
+def test_where_a_copy_crashed_the_other_goes_on_beside_a_new_one(budget):
+    scheduler, hedge = hedged(6)
+    if not budget:  # the hedges are used up
+        scheduler.hedges = 4
+    decisions = scheduler.handle(CallFailed(60.0, hedge.number, Loss.CRASHED))
+    decisions += scheduler.handle(Tick(65.0))
+    assert {type(d) for d in decisions} == {Start}  # row 0 is not given up where it runs
+    again = decisions[0].call
+    assert (again.begin, again.kind) == (0, Kind.HEDGE if budget else Kind.RETRY)
+    decisions = scheduler.handle(Answered(100.0, 0, 100.0))
+    assert [d.call.number for d in decisions if isinstance(d, Take)] == [0]
+    assert decisions[-1] == Ended(Outcome.EXACT)
+
+
 def test_a_copy_that_has_just_begun_has_the_time_of_a_usual_call():
     scheduler, _ = hedged()
     assert scheduler.handle(CallFailed(50.001, 0, Loss.RAISED)) == []

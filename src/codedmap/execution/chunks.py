@@ -179,6 +179,10 @@ class ChunkScheduler(Scheduler):
         self._changed[chunk.number] = None
         self._out.append(Take(call))
 
+    def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
+        if loss is Loss.RAISED:  # other copies are hedged when they are late
+            super()._wait_for_copies(call, loss, now)
+
     def _unresolved(self, piece: Piece) -> bool:
         chunk = self.chunks.get(piece.chunk)
         return bool(piece.copies) and chunk is not None and piece.slot not in chunk.answered

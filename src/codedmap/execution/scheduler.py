@@ -31,9 +31,7 @@ _ENOUGH = 100  # calls: were three crashes of a row chance, others of these woul
 _MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 4
 _MANY = 1 << 62  # groups, more than any job has
-_LATE_AGAIN = (
-    4  # times what makes a call late, for which a copy of one without an answer is waited for
-)
+_LATE_AGAIN = 4  # times what makes a call late: for so long a copy of one that failed is waited for
 _QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
 
@@ -299,6 +297,8 @@ class Piece:
     crashes: int = 0
     """Of calls that held this one group."""
     never_begun: int = 0
+    again: bool = False
+    """Whether it waits to be sent again although a copy is in flight."""
     partial: tuple[Call, tuple[int, ...]] | None = None
     """An answer in which groups raised, while another copy may still answer for these."""
 
@@ -349,7 +349,7 @@ class Scheduler:
         """Once nothing is left to start: calls by their number of groups, the first to begin first."""
         self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
         self._doubts: list[tuple[float, int, Call, Loss]] = []
-        """In order of time: until when other copies of a call without an answer are waited for."""
+        """In order of time: until when copies of a call that failed are waited for."""
         self._times = CallTimes()
         self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
@@ -447,9 +447,7 @@ class Scheduler:
             self._take(piece, call, raised)
 
     def _take(self, piece: Piece, call: Call, raised: tuple[int, ...]) -> None:
-        for copy in piece.copies:
-            self._give_up(copy)
-        piece.copies.clear()
+        self._drop_copies(piece)
         if piece.crashes >= _SUSPECT:
             self._suspected -= piece.crashes
             self._suspect(piece.lineage, suspected=False)
@@ -489,6 +487,25 @@ class Scheduler:
         until = now + min(max(now - since, late), _LATE_AGAIN * late)
         insort(self._doubts, (until, call.number, call, loss))
 
+    def _wait_no_longer(self, call: Call, loss: Loss) -> None:
+        """Where a call raised its copies are given up; where it crashed it is sent again, and they may still answer."""
+        piece = call.piece
+        if loss is not Loss.CRASHED:
+            self._drop_copies(piece)
+            self._lose(call, loss)
+        elif not piece.again:
+            piece.again = True
+            self._waiting.append(piece)
+
+    def _drop_copies(self, piece: Piece) -> None:
+        """Nothing that computes this piece is wanted any more."""
+        for copy in piece.copies:
+            self._give_up(copy)
+        piece.copies.clear()
+        if piece.again:
+            piece.again = False
+            self._waiting.remove(piece)
+
     def _unresolved(self, piece: Piece) -> bool:
         """Whether a copy in flight decides what this comes to."""
         return bool(piece.copies)
@@ -497,7 +514,7 @@ class Scheduler:
         """A call had not begun: another worker may make it."""
         piece = call.piece
         piece.held.discard(call.worker)
-        if not piece.copies:
+        if not piece.copies and not piece.again:
             self._waiting.appendleft(piece)
 
     def _note_crash(self, call: Call) -> None:
@@ -537,10 +554,7 @@ class Scheduler:
         while self._doubts and self._doubts[0][0] <= event.now:
             _, _, call, loss = self._doubts.pop(0)
             if self._unresolved(call.piece):
-                for copy in call.piece.copies:
-                    self._give_up(copy)
-                call.piece.copies.clear()
-                self._lose(call, loss)
+                self._wait_no_longer(call, loss)
 
     def _take_back(self, number: int, now: float) -> None:
         """A call that waits for one of another job, which may never end: once, another worker may have it."""
@@ -611,6 +625,7 @@ class Scheduler:
         self._calls[call.number] = call
         piece.copies.append(call)
         piece.held.add(name)
+        piece.again = False
         worker = self._workers[name]
         worker.calls.append(call)
         if len(worker.calls) == 1:
@@ -634,9 +649,7 @@ class Scheduler:
             if loss is not Loss.RAISED:
                 self._may_be_late(piece)
             return
-        for copy in piece.copies:
-            self._give_up(copy)
-        piece.copies.clear()
+        self._drop_copies(piece)
         if piece.partial is not None:
             self._take(piece, *piece.partial)
         elif retries and call.groups > 1:
