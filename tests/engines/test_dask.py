@@ -326,7 +326,9 @@ def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
         assert engine.submit(0, same, 1).result(ANSWER) == 1
         running = engine.submit(0, nap, 60.0)
     with client:
-        assert isinstance(running.exception(ANSWER), cm.EngineError | cm.WorkerCrashed)
+        # On a busy machine the call may not have begun when its worker ended.
+        lost_call = cm.EngineError | cm.WorkerCrashed | cm.errors.NotStarted
+        assert isinstance(running.exception(ANSWER), lost_call)
         with pytest.raises(cm.EngineError, match=lost):
             engine.submit(0, same, 2)
         where = ("--host", "127.0.0.1", "--port", address.rpartition(":")[2])
