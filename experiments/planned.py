@@ -380,8 +380,8 @@ trained functions, three of them held out; call times that are even, of which so
 six are slow, and measured on AWS Lambda; jobs of 400 to 600 rows on 8 to 16 workers, planned from 60 and from 300 rows
 and their times, with a budget of {budget:g} s. Each way of a plan's table was then run on other draws of the times, {jobs} for
 jobs without a code, and of which rows are lost. {live} cells are live, at a fiftieth of these times: 400 rows on 8 workers with a budget of 3 s, and 1,200 on
-12 with the usual one. There each way was run by `codedmap.map` twice, and so was `code="auto"`. All ran on two cores
-beside other work, which took most of them.
+12 with the usual one. There each way was run by `codedmap.map` twice, and so was `code="auto"`. All ran on two
+cores.
 
 **Measure.** The error of a way is the root mean square over all rows, in deviations of the outputs; what happens is the
 root mean square over several draws. Where a plan gives one number, the factor is the larger of the two over the
