@@ -784,12 +784,15 @@ class Scheduler:
         for at, piece in enumerate(self._waiting):
             if early and piece.crashes >= _SUSPECT:
                 continue
+            if piece.again and any(copy.worker == name for copy in piece.copies):
+                continue
             if name not in piece.held or piece.held.issuperset(self._workers):
                 del self._waiting[at]
                 return piece
         if self._next == self.job.groups:
             for at, piece in enumerate(self._waiting):
-                if self._only_stuck(piece, now):
+                runs_here = any(copy.worker == name for copy in piece.copies)
+                if not runs_here and self._only_stuck(piece, now):
                     del self._waiting[at]
                     return piece
             return None
