@@ -45,10 +45,10 @@ _FAR = 1.5  # times the best error beyond which another method adds nothing to a
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
 _AROUND = 50  # answers that a spline takes
-_FLAT = 0.1  # seconds for a plane, or such a share of the time
+_PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
 _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
 _OTHERS = 2.0  # seconds for these, and some for each estimate,
-_SPLIT = 5e-6  # and for each number of the inputs
+_TREE_SECONDS = 5e-6  # and for each number of the inputs
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _AVERAGED = 8  # neighbours
 _FOLDS = 4
@@ -125,7 +125,7 @@ def estimates(
 
 
 def seconds_to_be_thorough(answers: int, wanted: int, outputs: int) -> float:
-    """Seconds in which thorough estimates are better than quick ones, by which processes they can afford."""
+    """Seconds from which thorough estimates are better than quick ones: enough to find a kernel for each output and use it."""
     estimated = wanted + min(answers, _LEFT_OUT)
     solved = answers**2 * (answers + estimated) / _FLOPS if answers <= _EXACT else math.inf
     return min(outputs, _OUTPUTS + 1) * (_SOME + 2.0 * min(solved, estimated * _NEAR))
@@ -294,7 +294,7 @@ def _one(
     candidates += [plane] if plane is not None else []
     least = min(candidate.error(targets) for candidate in candidates)
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
-    longest += _SPLIT * len(scaled) * len(known.space.columns)
+    longest += _TREE_SECONDS * len(scaled) * len(known.space.columns)
     thorough = thorough and known.time_left() / outputs > longest
     if least > _POOR and len(scaled) >= _TREES and thorough:
         # Neighbours on a line or a plane, as on a grid, determine no spline.
@@ -461,7 +461,7 @@ def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.nda
     If there is little time, of fewer answers.
     """
     size, width = min(len(inputs), _EXACT), len(known.space.columns)
-    seconds = _FLAT * known.time_left() if known.thorough else _FLAT
+    seconds = _PLANE_SECONDS * known.time_left() if known.thorough else _PLANE_SECONDS
     while 4.0 * min(size, width) ** 2 * max(size, width) > seconds * _FLOPS and size > _FEWEST:
         size = int(0.8 * size)
     some = np.sort(known.order[:size])

@@ -262,9 +262,8 @@ class EncodedRows:
 
     def _counts(self, slot: int, n: int) -> bool:
         """Whether an answer is neither rejected nor that of a worker that is excluded."""
-        return (slot, n) not in self._rejected and self._received.worker(
-            slot, n
-        ) not in self.excluded
+        worker = self._received.worker(slot, n)
+        return (slot, n) not in self._rejected and worker not in self.excluded
 
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
@@ -309,7 +308,9 @@ class EncodedRows:
             if not alone.exact.all():
                 raise
             self._set_aside(alone)
-            if sheet:  # wrong answers are not found by decoding, but some are not finite or of another form
+            if (
+                sheet
+            ):  # some answers are not finite, or of another form, which shows without decoding
                 broken = self._alone(sheet).rejected
                 rejected |= {(slot, which.get(slot, 0)) for slot in broken}
             sheet, joint = _NOTHING, alone
@@ -348,14 +349,12 @@ class EncodedRows:
         """
         sheet, others = self._answers.sheet(self._groups)
         rejected = {(slot, 0) for slot in others}
-        without = {
-            slot for slot, answer in self._received.left_out if answer == 0 and slot in sheet
-        }
-        if not without and self._received.several.isdisjoint(others):
+        out = {slot for slot, answer in self._received.left_out if answer == 0 and slot in sheet}
+        if not out and self._received.several.isdisjoint(others):
             return sheet, {}, rejected
-        kept: dict[int, Any] = {s: row for s, row in sheet.items() if s not in without}
+        kept: dict[int, Any] = {s: row for s, row in sheet.items() if s not in out}
         which = {}
-        for slot in {*others, *without}:
+        for slot in {*others, *out}:
             later = [(n, answer) for n, answer in self._received.kept(slot) if n > 0]
             if later:
                 which[slot], kept[slot] = later[0]

@@ -118,7 +118,7 @@ def estimate_missing(
         thorough = effort == "thorough"
         if effort == "spare":
             thorough = left() >= seconds_to_be_thorough(len(points), len(rows), flat.shape[1])
-            left = left if thorough else _unlimited
+            left = left if thorough else lambda: math.inf
         found = estimates(points, flat, wanted, thorough=thorough, each=on_cores, time_left=left)
         values, stderr = (_unflattened(flat, tree) for flat in (found.values, found.stderr))
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
@@ -126,10 +126,6 @@ def estimate_missing(
 
 def _until(time_left: Callable[[], float], later: float) -> float:
     return time_left() - later
-
-
-def _unlimited() -> float:
-    return math.inf
 
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:

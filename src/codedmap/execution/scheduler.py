@@ -781,20 +781,17 @@ class Scheduler:
         """What this worker computes next: what is sent again first, but not where it was before."""
         # A row that may have caused its crashes waits until it is known how many calls crash by chance.
         early = self._answered + self._crashed < _ENOUGH and self._next < self.job.groups
+        none_left = self._next == self.job.groups
         for at, piece in enumerate(self._waiting):
             if early and piece.crashes >= _SUSPECT:
                 continue
-            if piece.again and any(copy.worker == name for copy in piece.copies):
+            if any(copy.worker == name for copy in piece.copies):
                 continue
-            if name not in piece.held or piece.held.issuperset(self._workers):
+            elsewhere = name not in piece.held or piece.held.issuperset(self._workers)
+            if elsewhere or (none_left and self._only_stuck(piece, now)):
                 del self._waiting[at]
                 return piece
-        if self._next == self.job.groups:
-            for at, piece in enumerate(self._waiting):
-                runs_here = any(copy.worker == name for copy in piece.copies)
-                if not runs_here and self._only_stuck(piece, now):
-                    del self._waiting[at]
-                    return piece
+        if none_left:
             return None
         begin = self._next
         self._next = begin + self._size()
