@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import codedmap as cm
 
@@ -50,3 +52,11 @@ def test_every_error_is_the_librarys_and_what_people_catch():
     assert issubclass(cm.InvalidAnswer, ValueError)
     assert issubclass(cm.errors.NotEnoughMemory, MemoryError)
     assert issubclass(cm.errors.CannotSend, TypeError)
+
+
+def test_importing_it_imports_no_large_part_of_other_libraries():
+    optional = "pandas xarray joblib sklearn matplotlib rich click distributed ray zarr pyarrow onnxruntime"
+    large = [f"scipy.{part}" for part in ("linalg", "sparse", "special", "optimize", "spatial")]
+    code = f"import codedmap, sys; print(*{{*sys.modules}} & {{*{[*optional.split(), *large]}}})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

@@ -8,6 +8,9 @@
 True
 """
 
+import typing as _typing
+from importlib import import_module as _import_module
+
 from . import (
     codes,
     contracts,
@@ -23,7 +26,6 @@ from . import (
 from .api.amap import amap, astream
 from .api.fill import fill
 from .api.map import map, stream
-from .api.matrix import CodedMatrix
 from .api.onnx import OnnxModel
 from .api.plan import plan
 from .api.sum import CodedParts, sum
@@ -41,6 +43,9 @@ from .errors import (
 from .execution.hedge import Hedge
 from .execution.task import itemwise
 from .results import FillResult, MapResult, MatrixResult, Plan, Status, SumResult
+
+if _typing.TYPE_CHECKING:
+    from .api.matrix import CodedMatrix
 
 __version__ = "0.1.0"
 
@@ -102,3 +107,16 @@ for _names in (*(vars(_face) for _face in _faces), globals()):
         if hasattr(_names.get(_name), "__qualname__"):
             _names[_name].__module__ = _names["__name__"]
 del _faces, _names, _name
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """Load `CodedMatrix` when it is first asked for, because it imports much of SciPy."""
+    if name != "CodedMatrix":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = _import_module(".api.matrix", __name__).CodedMatrix
+    found.__module__ = __name__
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
-from scipy import sparse
+import scipy
 
 from ..contracts.code import Code
 from ..contracts.memory import check_room, size
@@ -309,7 +309,7 @@ def _bytes(item: Any) -> int:
         return builtins.sum(map(_bytes, item.values()))
     if isinstance(item, (bytes, bytearray)):
         return len(item)
-    if sparse.issparse(item):
+    if scipy.sparse.issparse(item):
         names = ("data", "indices", "indptr", "coords")
         return builtins.sum(_bytes(getattr(item, name, ())) for name in names)
     size = getattr(item, "nbytes", 0)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.polynomial import chebyshev
-from scipy.linalg import solve_triangular
 
 from ..coding.operators import Operator
 from ..coding.points import barycentric, task_points, worker_points
@@ -128,7 +128,7 @@ class LagrangeCode(LinearCode):
     def _decoder(self, answered: tuple[int, ...]) -> np.ndarray:
         read = chebyshev.chebvander(task_points(self.tasks), self.threshold - 1)
         basis, upper = np.linalg.qr(self._fit(answered))
-        coefficients = solve_triangular(upper, read.T, trans="T", lower=False)
+        coefficients = scipy.linalg.solve_triangular(upper, read.T, trans="T", lower=False)
         result: np.ndarray = coefficients.T @ basis.T
         return result
 

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
+import scipy
 
 from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
@@ -127,7 +127,7 @@ class MDSCode:
         if missing:
             turned, upper = np.linalg.qr(self._parity_of(slots)[:, missing])
             if np.abs(np.diag(upper)).min() > _SINGULAR:
-                inverse = solve_triangular(upper, turned.T)
+                inverse = scipy.linalg.solve_triangular(upper, turned.T)
             # Not smaller than the 2-norm, much faster to have, and like it never larger of more rows.
             growth = np.inf if inverse is None else max(1.0, float(np.linalg.norm(inverse)))
         return growth, missing, inverse

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
@@ -173,7 +173,7 @@ class PolarCode:
         rounding = (tasks * _COARSE) ** 2 + tasks * np.finfo(rows.dtype).eps
         stderr: np.ndarray = unit * np.sqrt(np.where(deviations > rounding * square, own, mean))
         # Of few answers the variance is itself uncertain, so that 1.96 standard errors would not do.
-        stderr *= float(stdtrit(mixtures - 1, 0.975)) / _NORMAL
+        stderr *= float(scipy.special.stdtrit(mixtures - 1, 0.975)) / _NORMAL
         # Where all of them are 0 there is no spread to be seen: what is largest elsewhere may be there.
         known = size > tasks * _COARSE * size.max(initial=0.0)
         stderr[:, ~known] = stderr[:, known].max() if known.any() else np.inf

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from scipy.linalg import cho_solve_banded, cholesky_banded
+import scipy
 
 MOST_ANSWERS = 2_000
 """Among more answers outliers are not searched for: it would take more memory than decoding."""
@@ -134,9 +134,11 @@ def curve_precision(positions: np.ndarray) -> Precision | Windows | None:
     band[1, :, :-1] = h[1:-1] / 6.0
     band[1, :, :-1] += smoothing * (middle[:-1] * first[1:] + last[:-1] * middle[1:])
     band[2, :, :-2] = smoothing * last[:-2] * first[2:]
-    factor = cholesky_banded(band.reshape(3, -1), lower=True, check_finite=False)
+    factor = scipy.linalg.cholesky_banded(band.reshape(3, -1), lower=True, check_finite=False)
     right = np.tile(columns, (len(smoothing), 1))
-    inner = cho_solve_banded((factor, True), right, overwrite_b=True, check_finite=False)
+    inner = scipy.linalg.cho_solve_banded(
+        (factor, True), right, overwrite_b=True, check_finite=False
+    )
     inner = inner.reshape(len(smoothing), n - 2, n)
     matrices = np.zeros((len(smoothing), n, n))
     for offset, entries in enumerate((first, middle, last)):

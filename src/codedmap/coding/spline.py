@@ -15,8 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
-from scipy.sparse import csr_array
+import scipy
 
 from ..errors import InvalidArgument
 
@@ -65,7 +64,7 @@ class BandedSmoother:
     """A smoothing spline as banded factors that are applied to columns: ``self @ y``."""
 
     _system: _System
-    _readout: csr_array
+    _readout: scipy.sparse.csr_array
     _weights: np.ndarray | None = None
 
     @property
@@ -140,7 +139,7 @@ class _System:
         beside = -scale[:-1] * scale[1:] * r1
         put(curvatures[:-1], curvatures[1:], beside)
         put(curvatures[1:], curvatures[:-1], beside)
-        factors, pivots, _ = lapack.dgbtrf(band, _BAND, _BAND, overwrite_ab=True)
+        factors, pivots, _ = scipy.linalg.lapack.dgbtrf(band, _BAND, _BAND, overwrite_ab=True)
         return cls(factors, pivots, values, curvatures, scale / root)
 
     @property
@@ -148,11 +147,13 @@ class _System:
         return len(self.values) + len(self.curvatures)
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        solved, _ = lapack.dgbtrs(self.factors, _BAND, _BAND, right, self.pivots, overwrite_b=True)
+        solved, _ = scipy.linalg.lapack.dgbtrs(
+            self.factors, _BAND, _BAND, right, self.pivots, overwrite_b=True
+        )
         result: np.ndarray = solved
         return result
 
-    def readout(self, knots: np.ndarray, at: np.ndarray) -> csr_array:
+    def readout(self, knots: np.ndarray, at: np.ndarray) -> scipy.sparse.csr_array:
         """The sparse matrix (positions, unknowns) that evaluates the spline: four entries a row."""
         n = len(knots)
         i = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, n - 2)
@@ -174,7 +175,7 @@ class _System:
         entries = np.stack([before / h, after / h, left * gamma[i], right * gamma[i + 1]], axis=1)
         rows = np.repeat(np.arange(len(at)), 4)
         keep = entries.ravel() != 0.0
-        return csr_array(
+        return scipy.sparse.csr_array(
             (entries.ravel()[keep], (rows[keep], columns.ravel()[keep])),
             shape=(len(at), self.order),
         )
@@ -205,8 +206,10 @@ def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     # The penalty's eigenvalues 1/c span twenty decades, and the smooth modes with the smallest
     # ones matter most. So the eigenproblem is solved for c, of which they are the largest.
     basis, upper = np.linalg.qr(q)
-    half = lapack.dtrtrs(upper, r, lower=0, trans=1)[0]
-    c, modes = np.linalg.eigh(lapack.dtrtrs(upper, np.asfortranarray(half.T), lower=0, trans=1)[0])
+    half = scipy.linalg.lapack.dtrtrs(upper, r, lower=0, trans=1)[0]
+    c, modes = np.linalg.eigh(
+        scipy.linalg.lapack.dtrtrs(upper, np.asfortranarray(half.T), lower=0, trans=1)[0]
+    )
     c = np.maximum(c, np.finfo(float).tiny)
     sizes = np.abs((basis @ modes).T @ y)
     largest = sizes.max(initial=0.0)  # y is scaled, as its square may overflow

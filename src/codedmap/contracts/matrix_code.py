@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from ..errors import WAIT, InvalidAnswer, InvalidArgument
 from .arguments import check_whole
@@ -134,5 +134,7 @@ def disputed(
     if not wrong.any():
         return wrong
     # An answer is in doubt if such combinations connect it with a wrong one.
-    component = connected_components(np.abs(checks) > _DEPENDENT, directed=False)[1]
+    component = scipy.sparse.csgraph.connected_components(
+        np.abs(checks) > _DEPENDENT, directed=False
+    )[1]
     return np.isin(component, component[wrong])

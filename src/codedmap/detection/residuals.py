@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import bdtrc, fdtrc, stdtrit
+import scipy
 
 OFF = 4.0
 """Times the median size from which an answer is set aside."""
@@ -133,7 +133,7 @@ def _leading(
         own = sizes[worker][~np.isnan(sizes[worker])]
         beyond = [int((own > limit).sum()) for limit in limits]
         by_chance = [
-            float(bdtrc(k - 1, len(own), share))
+            float(scipy.special.bdtrc(k - 1, len(own), share))
             for k, share in zip(beyond, shares, strict=True)
             if k
         ]
@@ -148,7 +148,9 @@ def _unlike(logs: np.ndarray) -> float:
     within = float((np.nanvar(logs, axis=1, ddof=1) / (~np.isnan(logs)).sum(axis=1)).mean())
     by_chance = within * (1.0 + math.sqrt(2.0 / (len(logs) - 1)))  # and a deviation of that
     variance = max(float(np.nanmean(logs, axis=1).var(ddof=1)) - by_chance, 0.0)
-    return max(_UNLIKE, math.exp(float(stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance)))
+    return max(
+        _UNLIKE, math.exp(float(scipy.special.stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance))
+    )
 
 
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
@@ -187,7 +189,7 @@ def _explained(some: np.ndarray, rest: np.ndarray) -> float:
     least = 1e-300
     index = np.log(np.maximum(rest[:tail], least) / max(rest[tail], least)).mean()
     beyond = np.log(np.maximum(some, least) / max(rest[0], least)).mean()
-    return float(fdtrc(2 * len(some), 2 * tail, max(beyond, 0.0) / max(index, least)))
+    return float(scipy.special.fdtrc(2 * len(some), 2 * tail, max(beyond, 0.0) / max(index, least)))
 
 
 def _standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:

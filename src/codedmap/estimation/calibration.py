@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
+import scipy
 
 from .nearest import nearest
 
@@ -56,9 +56,9 @@ def calibrated(
     return np.asarray(np.sqrt(np.maximum(variances * factors, np.finfo(float).tiny)))
 
 
-def _means(near: np.ndarray, of: int) -> csr_array:
+def _means(near: np.ndarray, of: int) -> scipy.sparse.csr_array:
     """The operator that takes means over those near each point."""
     count = near.shape[1]
     weights = np.full(near.size, 1.0 / count)
     rows = np.arange(0, near.size + 1, count)
-    return csr_array((weights, near.ravel(), rows), shape=(len(near), of))
+    return scipy.sparse.csr_array((weights, near.ravel(), rows), shape=(len(near), of))

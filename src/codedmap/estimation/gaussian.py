@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs, solve_triangular
+import scipy
 
 _SHORTEST, _LONGEST = 0.02, 100.0
 """Length scales that are tried, in deviations of an input."""
@@ -90,7 +90,7 @@ class _Singular(Exception):
 
 
 def _cholesky(matrix: np.ndarray) -> np.ndarray:
-    (potrf,) = get_lapack_funcs(("potrf",), (matrix,))
+    (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (matrix,))
     # Of a symmetric matrix: its transpose is in the order that LAPACK wants.
     lower, info = potrf(matrix.T, lower=True, clean=True, overwrite_a=True)
     if info:
@@ -100,7 +100,7 @@ def _cholesky(matrix: np.ndarray) -> np.ndarray:
 
 def _inverse(lower: np.ndarray) -> np.ndarray:
     """The inverse of a matrix with this factor, which is overwritten."""
-    (potri,) = get_lapack_funcs(("potri",), (lower,))
+    (potri,) = scipy.linalg.get_lapack_funcs(("potri",), (lower,))
     inverse, _ = potri(lower, lower=True, overwrite_c=True)
     inverse += inverse.T  # above the diagonal there are zeros
     inverse[np.diag_indices(len(inverse))] *= 0.5
@@ -125,7 +125,7 @@ def _loss(
         inner = np.linalg.cholesky(basis.T @ solved)
     except (_Singular, np.linalg.LinAlgError):
         return _NEVER, np.zeros_like(place)
-    half = solve_triangular(inner, solved.T, lower=True)
+    half = scipy.linalg.solve_triangular(inner, solved.T, lower=True)
     projected -= half.T @ half
     logdet += 2.0 * float(np.log(np.diag(inner)).sum())
     weighted = projected @ answers
@@ -158,8 +158,6 @@ def likeliest(
 
     ``tied``: one length scale for all dimensions. ``go_on``: asked after each step whether there is time for more.
     """
-    from scipy.optimize import minimize  # noqa: PLC0415  a tenth of a second to import
-
     dimensions = points.shape[1]
     usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
 
@@ -181,7 +179,7 @@ def likeliest(
             raise StopIteration
 
     def descended(place: np.ndarray, most: int) -> Any:
-        return minimize(
+        return scipy.optimize.minimize(
             loss,
             place,
             jac=True,
@@ -224,16 +222,16 @@ class Fitted:
                 noise = max(10.0 * noise, 1e-12)
         self.noise = noise
         basis = kernel.basis(points)
-        self._half_basis = solve_triangular(self._lower, basis, lower=True)
+        self._half_basis = scipy.linalg.solve_triangular(self._lower, basis, lower=True)
         self._orthogonal, self._upper = np.linalg.qr(self._half_basis)
-        half = solve_triangular(self._lower, answers, lower=True)
+        half = scipy.linalg.solve_triangular(self._lower, answers, lower=True)
         along = self._orthogonal.T @ half
         self._slopes = np.linalg.lstsq(self._upper, along, rcond=None)[0]
         rest = half - self._orthogonal @ along
         free = max(1, len(points) - basis.shape[1])
         self.variance = np.maximum((rest**2).sum(axis=0) / free, 1e-300)
         """(q,): s²."""
-        self._weights = solve_triangular(self._lower, rest, lower=True, trans="T")
+        self._weights = scipy.linalg.solve_triangular(self._lower, rest, lower=True, trans="T")
 
     def predict(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m, q) at points (m, d), and variances (m,) of answers there in units of s²."""
@@ -244,7 +242,7 @@ class Fitted:
             cross = self.kernel.correlations(some, self.points)
             basis = self.kernel.basis(some)
             means[begin : begin + 1000] = cross @ self._weights + basis @ self._slopes
-            half = solve_triangular(self._lower, cross.T, lower=True)
+            half = scipy.linalg.solve_triangular(self._lower, cross.T, lower=True)
             variance = 1.0 + self.noise - (half**2).sum(axis=0)
             short = basis - half.T @ self._half_basis
             across = np.linalg.lstsq(self._upper.T, short.T, rcond=None)[0]
@@ -257,14 +255,14 @@ class Fitted:
         Of all, or of a sample (l,) int.
         """
         size = len(self.points)
-        across = solve_triangular(self._lower, self._orthogonal, lower=True, trans="T")
+        across = scipy.linalg.solve_triangular(self._lower, self._orthogonal, lower=True, trans="T")
         if sample is None or 3 * len(sample) > size:
             sharpness = np.diag(_inverse(self._lower.copy())) - (across**2).sum(axis=1)
             sharpness = sharpness if sample is None else sharpness[sample]
         else:
             units = np.zeros((size, len(sample)))
             units[sample, np.arange(len(sample))] = 1.0
-            half = solve_triangular(self._lower, units, lower=True)
+            half = scipy.linalg.solve_triangular(self._lower, units, lower=True)
             sharpness = (half**2).sum(axis=0) - (across[sample] ** 2).sum(axis=1)
         sharpness = np.maximum(sharpness, 1e-300)
         weights = self._weights if sample is None else self._weights[sample]

@@ -7,6 +7,7 @@ with the number of estimates alone.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 
 from .gaussian import Kernel, sloped
 
@@ -88,13 +89,11 @@ def nearest(
 
     Of many points not always the nearest ones: others may be up to half as far again, or twice as far in many dimensions.
     """
-    from scipy.spatial import cKDTree  # noqa: PLC0415  a tenth of a second to import
-
     if not points.shape[1]:
         points, wanted = np.zeros((len(points), 1)), np.zeros((len(wanted), 1))
     slack = _SLACK if points.shape[1] <= _MANY else _MUCH_SLACK
     slack = slack if len(points) > _EXACTLY else 0.0
-    tree = cKDTree(points, leafsize=_LEAF, balanced_tree=False)
+    tree = scipy.spatial.cKDTree(points, leafsize=_LEAF, balanced_tree=False)
     if own is None:
         return np.asarray(tree.query(wanted, k=np.arange(1, count + 1), eps=slack)[1])
     found = np.asarray(tree.query(wanted, k=np.arange(1, count + 2), eps=slack)[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
+import scipy
 
 _MOST = 30  # dimensions that each have a length scale
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
@@ -85,7 +85,7 @@ def _principal(rows: np.ndarray) -> np.ndarray:
     wide = rows.shape[0] < rows.shape[1]
     gram = rows @ rows.T if wide else rows.T @ rows
     last = len(gram) - 1
-    variances, vectors = eigh(gram, subset_by_index=[max(0, last - _MOST + 1), last])
+    variances, vectors = scipy.linalg.eigh(gram, subset_by_index=[max(0, last - _MOST + 1), last])
     varied = variances > _NONE * variances[-1]
     vectors = vectors[:, varied][:, ::-1]
     if not wide:

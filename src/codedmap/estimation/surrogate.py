@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.special import stdtrit
+import scipy
 from threadpoolctl import threadpool_limits
 
 from .calibration import calibrated
@@ -132,9 +131,9 @@ def seconds_to_be_thorough(answers: int, wanted: int, outputs: int) -> float:
 
 
 def import_what_is_used() -> None:
-    """Import what takes a tenth of a second, and what quick estimates need."""
-    import scipy.optimize  # noqa: PLC0415
-    import scipy.spatial  # noqa: F401, PLC0415
+    """Have SciPy import the parts that quick estimates need, which it does at their first use and takes some tenths of a second."""
+    for part in ("linalg", "optimize", "sparse", "spatial", "special"):
+        getattr(scipy, part)
 
 
 def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
@@ -187,7 +186,7 @@ def _inflation(size: int, lengths: int) -> float:
     heavier tails.
     """
     freedom = max(2.0, float(size - _FIXED - lengths))
-    return float(np.sqrt(size / freedom) * stdtrit(freedom, 0.975) / _NORMAL)
+    return float(np.sqrt(size / freedom) * scipy.special.stdtrit(freedom, 0.975) / _NORMAL)
 
 
 class _Known:
@@ -506,7 +505,7 @@ def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     By the smaller of the Gram matrices, in a fraction of the time; penalties are larger than what that loses.
     """
     wide = rows.shape[0] < rows.shape[1]
-    squares, vectors = eigh(rows @ rows.T if wide else rows.T @ rows)
+    squares, vectors = scipy.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
     kept = squares > len(squares) * np.finfo(float).eps * squares[-1]
     sizes, vectors = np.sqrt(squares[kept])[::-1], vectors[:, kept][:, ::-1]
     others = (rows.T if wide else rows) @ vectors / sizes
@@ -545,7 +544,6 @@ def _others(
     Neither has standard errors: each is judged by answers left out a fourth at a time, and left out if it is off by more
     than ``most``.
     """
-    from scipy.interpolate import RBFInterpolator  # noqa: PLC0415  a tenth of a second to import
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
 
     def trees(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -556,7 +554,9 @@ def _others(
     def splines(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         count = min(max(_AROUND, 2 * points.shape[1]), len(points))
         # Without smoothing equal points would make the spline singular.
-        spline = RBFInterpolator(points * scales, answers, neighbors=count, smoothing=1e-9)
+        spline = scipy.interpolate.RBFInterpolator(
+            points * scales, answers, neighbors=count, smoothing=1e-9
+        )
         return np.asarray(spline(wanted * scales))
 
     sample = known.sample
@@ -583,13 +583,11 @@ def _others(
 
 def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
     """The best candidate, or a weighted mean of several if that is better."""
-    from scipy.optimize import nnls  # noqa: PLC0415  a tenth of a second to import
-
     best = min(candidates, key=lambda candidate: candidate.error(targets))
     lefts = np.stack([candidate.left for candidate in candidates], axis=1)
     heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
     system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
-    weights, _ = nnls(system, np.append(targets, heavy))
+    weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
     weights /= weights.sum()
     left = lefts @ weights
     if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):

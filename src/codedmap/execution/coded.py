@@ -17,6 +17,7 @@ from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
 from ..estimation import Known
+from ..estimation.surrogate import import_what_is_used
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -157,6 +158,10 @@ class CodedMap(MapJob):
         live = LiveJob(scheduler, settings.engine, work, started=started, log=log)
         super().__init__(live, show)
         work.joins(scheduler, live)
+
+    def happened(self, live: LiveJob) -> None:
+        super().happened(live)
+        import_what_is_used()  # while calls run, and not when answers are decoded
 
     def so_far(self) -> MapResult | None:
         """What can be decoded by now."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import minimum_spanning_tree
+import scipy
 
 from .inner import IMPROVED, Objective, climb_feeds, climb_pairs
 from .selection import Problem, Selection, Structure
@@ -155,7 +154,9 @@ class Climb:
         # Weights are positive, because the tree would ignore a weight of zero.
         weight = np.where(kept, 1.0, 2.0 + self._rank[between])
         shape = (len(nodes), len(nodes))
-        tree = minimum_spanning_tree(coo_array((weight, ends.T), shape).tocsr()).tocoo()
+        tree = scipy.sparse.csgraph.minimum_spanning_tree(
+            scipy.sparse.coo_array((weight, ends.T), shape).tocsr()
+        ).tocoo()
         if tree.nnz < len(nodes) - 1:
             return None
         number = dict(zip(map(frozenset, ends.tolist()), between.tolist(), strict=True))
