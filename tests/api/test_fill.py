@@ -167,6 +167,7 @@ def test_bad_input_is_one_clear_error(arguments, said):
     [
         ({"failed": [1]}, "row 1 is failed, and has an answer"),
         ({"failed": [80]}, "names row 80 of 80"),
+        ({"failed": [3, -1]}, "names row -1 of 80"),
         ({"failed": [0.5]}, "numbers of rows"),
         ({"known": X}, "must be a pair"),
         ({"known": (X, Y[:, 0])}, "1 numbers a row, and the others 2"),

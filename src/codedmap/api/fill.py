@@ -283,8 +283,9 @@ def _failed(failed: Any, rows: int) -> np.ndarray:
         return given.copy()
     if given.dtype.kind not in "iu" and given.size:
         raise InvalidArgument(f"failed must be {rows} of True and False, or numbers of rows")
-    if given.size and (given.min() < 0 or given.max() >= rows):
-        raise InvalidArgument(f"failed names row {given.max()} of {rows} rows, counted from 0")
+    outside = given[(given < 0) | (given >= rows)]
+    if outside.size:
+        raise InvalidArgument(f"failed names row {outside[0]} of {rows} rows, counted from 0")
     out[given.astype(int)] = True
     return out
 
