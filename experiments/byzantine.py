@@ -41,7 +41,7 @@ class Settings:
 
 def _configure(quick: bool) -> Settings:
     if quick:
-        return Settings(("tanh-network", "lenet-mnist"), ((24, 8, 3), (15, 12, 1)), 2, 3, quick)
+        return Settings(("tanh-network", "lenet-mnist"), ((24, 8, 3), (15, 12, 1)), 1, 3, quick)
     names = (
         "tanh-network",
         "tanh-5",

@@ -54,7 +54,7 @@ class Settings:
 
 def _configure(quick: bool) -> Settings:
     if quick:
-        return Settings(12, 4_000, 50, gradients_live.Config(unit=0.004, waves=3))
+        return Settings(12, 4_000, 50, gradients_live.Config(unit=0.004, waves=2))
     return Settings(12, 100_000, 1_000, gradients_live.Config(unit=0.015, waves=20))
 
 

@@ -199,7 +199,9 @@ def test_a_row_beyond_the_timeout_fails(local):
             time.sleep(60.0)
         return row.sum()
 
-    result = cm.map(cm.itemwise(hangs), X, engine=local, on_error="record", call_timeout=1.0)
+    result = cm.map(
+        cm.itemwise(hangs), X, engine=local, on_error="record", call_timeout=1.0, chunk=2
+    )
     assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [4]
     assert isinstance(result.failures[4], CallTimeout)
     assert isinstance(result.failures[4], TimeoutError)

@@ -122,7 +122,7 @@ def test_sparse_matrices_stay_sparse_on_the_workers(code):
     np.testing.assert_allclose(A.T @ np.eye(53), S.T.toarray(), atol=1e-12)
 
 
-def test_a_product_without_columns_asks_nobody():
+def test_a_product_without_columns_asks_no_worker():
     A = placed(matrix(), cm.codes.MDSCode(2, 3))
     product = A @ np.empty((30, 0))
     assert product.shape == (50, 0)
@@ -393,11 +393,11 @@ def test_a_contradiction_that_cannot_be_resolved_raises(code):
 
 
 def test_copies_that_differ_are_settled_by_a_third():
-    lies = {0: cm.testing.corrupt(lambda a: a + 1)}
-    A = placed(matrix(), cm.Replication(3, 6), lies, stop=cm.Everyone())
+    script = {0: cm.testing.corrupt(lambda a: a + 1)}
+    A = placed(matrix(), cm.Replication(3, 6), script, stop=cm.Everyone())
     with pytest.raises(cm.NotEnoughAnswers, match="no majority"):
         A @ np.ones(30)
-    A = placed(matrix(), cm.Replication(3, 9), lies, stop=cm.Everyone())
+    A = placed(matrix(), cm.Replication(3, 9), script, stop=cm.Everyone())
     np.testing.assert_array_equal(A @ np.ones(30), placed(matrix(), cm.Uncoded(3)) @ np.ones(30))
     assert set(A.last.rejected) == {0}
 

@@ -178,11 +178,11 @@ def test_standard_errors_survive_squares_that_would_not(scale):
     np.testing.assert_allclose(large, plain * scale)
 
 
-# Which lies a polar code can notice.
+# Which wrong answers a polar code can notice.
 
 
 @pytest.mark.parametrize("size", [(5, 8), (6, 8), (12, 16)])
-def test_a_lie_is_noticed_wherever_the_answers_can_contradict_it(size):
+def test_a_wrong_answer_is_noticed_wherever_the_answers_can_contradict_it(size):
     code = cm.codes.PolarCode(*size)
     values = np.random.default_rng(0).standard_normal((code.tasks, 3))
     weights = np.stack([code.weights(n) for n in range(code.workers)])

@@ -1,4 +1,4 @@
-"""Where a product cancels out, what rounding has left of it contradicts nobody."""
+"""Where a product cancels out, what rounding has left of it contradicts no answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def multiplied(M, v, code, script=None, **rest):
 @pytest.mark.parametrize("code", CODES, ids=repr)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize("shape", [(40, 40), (30, 13)])
-def test_products_that_cancel_out_contradict_nobody(code, dtype, shape):
+def test_products_that_cancel_out_contradict_no_answer(code, dtype, shape):
     M, v = smooth(*shape, dtype)
     found, told = multiplied(M, v, code)
     off = np.abs(found - M.astype(complex) @ v).max()
@@ -70,7 +70,7 @@ def test_of_any_size(unit):
     "code", [cm.codes.MDSCode(4, 5), cm.codes.MDSCode(4, 7), cm.codes.PolarCode(6, 8)], ids=repr
 )
 @pytest.mark.parametrize("byzantine", [0, 4])
-def test_a_lie_in_what_has_cancelled_out_is_noticed_none_the_less(code, byzantine):
+def test_a_wrong_answer_in_what_has_cancelled_out_is_noticed_none_the_less(code, byzantine):
     M, v = smooth(40, 40, np.float64)
 
     def wrong(answer):
@@ -82,7 +82,7 @@ def test_a_lie_in_what_has_cancelled_out_is_noticed_none_the_less(code, byzantin
         multiplied(M, v[:, 1:], code, {byzantine: corrupt(wrong)})
 
 
-def test_a_small_lie_among_large_numbers_is_left_out_as_before():
+def test_a_small_wrong_answer_among_large_numbers_is_left_out_as_before():
     rng = np.random.default_rng(0)
     M, v = rng.standard_normal((12, 7)), rng.standard_normal(7)
     wrong = corrupt(lambda answer: answer + 1e-6)
@@ -93,7 +93,7 @@ def test_a_small_lie_among_large_numbers_is_left_out_as_before():
 
 @pytest.mark.parametrize(("large", "small"), [(1e200, 1e-100), (1e-100, 1e200)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_squares_that_are_no_numbers_do_not_hide_a_lie(large, small, dtype):
+def test_squares_that_are_no_numbers_do_not_hide_a_wrong_answer(large, small, dtype):
     if dtype == np.float32:
         large, small = large**0.15, small**0.15
     rng = np.random.default_rng(0)

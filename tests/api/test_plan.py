@@ -133,7 +133,7 @@ def test_a_function_that_ends_its_process_is_one_clear_error():
         cm.engines.Local(2) as engine,
         pytest.raises(RowFailed, match="ended its worker") as caught,
     ):
-        cm.plan(ends, X, engine=engine)
+        cm.plan(ends, X[:5], engine=engine)
     assert isinstance(caught.value.__cause__, WorkerCrashed)
 
 

@@ -122,7 +122,7 @@ def test_a_result_on_the_way_says_who_still_runs():
     assert "abandoned" not in text
 
 
-def test_a_lie_that_comes_first_hinders_until_others_outvote_it():
+def test_a_wrong_answer_that_comes_first_counts_until_others_outvote_it():
     engine, results = begun(cm.SplineCode(2, 6, 1))
     engine.answer(3, change=lambda answer: None)
     timer = threading.Timer(0.2, engine.answer, (0, 1, 2))
@@ -203,7 +203,7 @@ def test_a_warning_names_the_line_of_the_call(door):
 # Leaving
 
 
-def test_the_last_result_comes_when_nobody_works_any_more():
+def test_the_last_result_comes_when_no_call_runs_any_more():
     engine, results = begun(stop=cm.Quorum(4))
     engine.answer(0, 1, 2, 5)
     assert next(results).outcome is Outcome.QUORUM
@@ -249,7 +249,7 @@ def test_leaving_a_loop_leaves_the_stream(error):
     assert eventually(lambda: not threads() - before)
 
 
-def test_a_stream_that_nobody_wants_abandons_its_calls():
+def test_a_stream_that_is_not_used_any_more_abandons_its_calls():
     engine, results = begun()
     del results
     gc.collect()

@@ -1,4 +1,4 @@
-"""The door `sum`: parts, stop rules, failures, lies and results, on scripted engines."""
+"""`sum`: parts, stop rules, failures, wrong answers and results, on scripted engines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def off(result: cm.SumResult, true: np.ndarray = TRUE) -> float:
 
 
 def changed(change):
-    """A lie in the numbers of an answer."""
+    """A wrong answer, in its numbers."""
     return corrupt(lambda piece: replace(piece, values=change(piece.values)))
 
 
@@ -322,7 +322,7 @@ def test_two_shapes_that_are_equally_frequent_are_an_error():
     ids=repr,
 )
 @pytest.mark.parametrize("byzantine", [0, 7])
-def test_a_lie_is_found_where_more_have_answered_than_the_code_needs(code, byzantine):
+def test_a_wrong_answer_is_found_where_more_have_answered_than_the_code_needs(code, byzantine):
     lied = changed(lambda values: values + 0.01 * np.abs(values).max())
     with Scripted(code.workers, {byzantine: lied}) as engine:
         shards = cm.CodedParts(X, code=code, engine=engine)
@@ -331,7 +331,7 @@ def test_a_lie_is_found_where_more_have_answered_than_the_code_needs(code, byzan
     assert off(result) < 1e-9
 
 
-def test_a_lie_that_could_be_that_of_several_is_an_error_until_more_answers_tell():
+def test_a_wrong_answer_that_could_be_that_of_several_is_an_error_until_more_answers_tell():
     lied = changed(lambda values: 1.5 * values)
     code = cm.codes.CyclicGradientCode(11, 3)
     script = {4: lied, 8: never(), 9: never()}
@@ -542,10 +542,10 @@ def test_a_result_pickles():
     assert str(pickle.loads(pickle.dumps(result))) == str(result)
 
 
-def equal(stragglers: int = 2, liars: tuple[int, ...] = (7,), silent: tuple[int, ...] = ()):
-    """A sum by a cyclic code of equal coefficients, with liars and silent workers."""
+def equal(stragglers: int = 2, wrong: tuple[int, ...] = (7,), silent: tuple[int, ...] = ()):
+    """A sum by a cyclic code of equal coefficients, with Byzantine and silent workers."""
     code = cm.codes.CyclicGradientCode(12, stragglers)
-    script = {n: changed(lambda values, n=n: values + 3.0 + n) for n in liars}
+    script = {n: changed(lambda values, n=n: values + 3.0 + n) for n in wrong}
     script |= {n: fail(OSError("no network")) for n in silent}
     with Scripted(12, script) as engine:
         return cm.sum(
@@ -553,9 +553,9 @@ def equal(stragglers: int = 2, liars: tuple[int, ...] = (7,), silent: tuple[int,
         )
 
 
-def test_a_lie_among_equal_coefficients_is_narrowed_down_and_the_sum_right():
+def test_a_wrong_answer_among_equal_coefficients_is_narrowed_down_and_the_sum_right():
     for byzantine in range(12):
-        result = equal(liars=(byzantine,))
+        result = equal(wrong=(byzantine,))
         assert off(result) < 1e-12
         assert result.exact
         suspects = {n for n in range(12) if n % 3 == byzantine % 3}
@@ -564,21 +564,21 @@ def test_a_lie_among_equal_coefficients_is_narrowed_down_and_the_sum_right():
         assert set(result.rejected.values()) == {said}
 
 
-def test_several_lies_in_one_such_group_are_left_out_with_it():
-    result = equal(liars=(1, 4, 10))
+def test_several_wrong_answers_in_one_such_group_are_left_out_with_it():
+    result = equal(wrong=(1, 4, 10))
     assert set(result.rejected) == {1, 4, 7, 10}
     assert off(result) < 1e-12
 
 
-def test_lies_in_two_such_groups_or_too_few_groups_raise():
+def test_wrong_answers_in_two_such_groups_or_too_few_groups_raise():
     with pytest.raises(cm.NotEnoughAnswers, match="more than one must be wrong"):
-        equal(liars=(1, 2))
+        equal(wrong=(1, 2))
     # Of two sums that differ nothing tells which is wrong.
-    for options in ({"stragglers": 1, "liars": (5,)}, {"liars": (5,), "silent": (0,)}):
+    for options in ({"stragglers": 1, "wrong": (5,)}, {"wrong": (5,), "silent": (0,)}):
         with pytest.raises(cm.NotEnoughAnswers, match="contradict each other, and one of workers"):
             equal(**options)
     # With four of them one may be incomplete.
-    result = equal(stragglers=3, liars=(5,), silent=(0,))
+    result = equal(stragglers=3, wrong=(5,), silent=(0,))
     assert set(result.rejected) == {1, 5, 9}
     assert off(result) < 1e-12
 

@@ -1,4 +1,4 @@
-"""Rounding is no lie, however little of what was added up is left of it; and what is not rounded has to be equal."""
+"""Rounding is no wrong answer, however little of what was added up is left of it; what is not rounded has to be equal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def total(fn, code, script=None, args=()):
 
 
 @pytest.mark.parametrize("code", CODES, ids=repr)
-def test_gradients_that_cancel_out_at_the_minimum_are_no_lies(code):
+def test_gradients_that_cancel_out_at_the_minimum_are_no_wrong_answers(code):
     rng = np.random.default_rng(0)
     X, noise = rng.standard_normal((600, 4)), rng.standard_normal(600)
     y = X @ [1.0, -2.0, 0.5, 3.0] + noise
@@ -59,7 +59,7 @@ def test_values_of_any_size_that_cancel_out_in_every_worker(code, unit):
 
 
 @pytest.mark.parametrize("byzantine", range(3))
-def test_a_lie_among_what_cancelled_out_is_found(byzantine):
+def test_a_wrong_answer_among_what_cancelled_out_is_found(byzantine):
     code = cm.codes.CyclicGradientCode(3, 2)
     wrong = corrupt(lambda piece: replace(piece, values=piece.values + 1e-6))
     result = total(lambda j: np.cos(2 * np.pi * j / 3) * np.ones(2), code, {byzantine: wrong})
@@ -102,10 +102,10 @@ def test_answers_that_would_enlarge_rounding_too_much_wait_for_one_more_and_say_
     assert np.abs(total(lambda j: np.ones(2) * j, code, crashed).value - 55).max() < 1e-9
 
 
-def test_what_is_added_without_signs_may_be_infinite_and_hides_no_lie():
+def test_what_is_added_without_signs_may_be_infinite_and_hides_no_wrong_answer():
     values = np.array([1, -1, 1, -1, 1, -1, 0]) * 7.5e307
     wrong = corrupt(lambda piece: replace(piece, values=piece.values / 2 + 1e307))
     code = cm.codes.CyclicGradientCode(7, 5)
-    liars = {0: wrong, 3: wrong}
+    script = {0: wrong, 3: wrong}
     with np.errstate(over="raise"), pytest.raises(cm.NotEnoughAnswers, match="contradict each"):
-        total(lambda j: values[j], code, liars)
+        total(lambda j: values[j], code, script)

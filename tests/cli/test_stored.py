@@ -288,7 +288,7 @@ def test_a_terminal_shows_how_many_rows_are_done():
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_ended_resumes(folder, number):
     line = [*words("slow", workers=4, stragglers=0)[:-1], "3"]  # 12 rows a chunk
     Path("hang").touch()

@@ -148,7 +148,7 @@ class Tally:
     """Sizes of wrong answers not found, root mean square in deviations."""
 
 
-def tally(name, kind, count=3, **options) -> Tally:
+def tally(name, kind, count=2, **options) -> Tally:
     found, accused, squares, missed = 0, 0, [], []
     for seed in range(count):
         one = wave(name, seed, **options)
@@ -187,7 +187,7 @@ def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind)
 def test_six_who_answer_zero_which_is_near_many_right_answers_are_nearly_all_found(name):
     scores = tally(name, zeros, groups=6)
     large = [size for size in scores.missed if size > 0.5]
-    assert len(large) <= 0.05 * 3 * 6
+    assert len(large) <= 0.05 * 2 * 6
     assert scores.accused < 0.3
     assert scores.error < 0.1
 
@@ -201,7 +201,7 @@ def test_with_a_single_output_gross_byzantine_workers_are_found():
 
 @pytest.mark.parametrize("kind", [flipped, swapped, stale])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name, kind):
+def test_plausible_answers_in_different_cells_are_found_unless_they_are_nearly_right(name, kind):
     scores = tally(name, kind, apart=True, groups=6)
     large = [size for size in scores.missed if size > 0.5]
     assert len(large) == 0
@@ -213,7 +213,7 @@ def test_plausible_lies_in_different_cells_are_found_unless_they_are_small(name,
 def test_with_a_quarter_more_workers_than_tasks_three_gross_byzantine_workers_of_four_are_found(
     name,
 ):
-    scores = tally(name, gross, count=5, wrong_workers=1, workers=25, groups=6)
+    scores = tally(name, gross, count=4, wrong_workers=1, workers=25, groups=6)
     assert scores.caught >= 0.75
     assert scores.accused < 0.3
 
@@ -227,8 +227,8 @@ def test_answers_of_another_shape_or_kind_are_always_found(odd):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_infinity_is_a_lie_in_a_mixture_and_an_answer_on_a_raw_input(name):
-    for seed in range(3):
+def test_infinity_is_wrong_of_a_mixture_and_an_answer_to_a_raw_input(name):
+    for seed in range(2):
         one = wave(name, seed, groups=3)
         for n in one.byzantine:
             one.answers[n] = np.full_like(one.answers[n], np.inf)
@@ -240,8 +240,8 @@ def test_infinity_is_a_lie_in_a_mixture_and_an_answer_on_a_raw_input(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_nan_is_a_lie_wherever_a_mixture_of_that_input_is_finite(name):
-    for seed in range(3):
+def test_nan_is_wrong_wherever_a_mixture_of_that_input_is_finite(name):
+    for seed in range(2):
         one = wave(name, seed, groups=3)
         for n in one.byzantine:
             one.answers[n][..., -1] = np.nan
@@ -260,7 +260,7 @@ def test_nan_is_a_lie_wherever_a_mixture_of_that_input_is_finite(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_with_confirm_what_is_not_finite_is_estimated_instead(name):
-    for seed in range(3):
+    for seed in range(2):
         one = wave(name, seed, groups=3, confirm=2)
         for n in one.byzantine:
             one.answers[n] = one.answers[n] * np.nan
@@ -313,16 +313,16 @@ def test_a_small_bias_spoils_no_more_than_itself(name):
 def test_two_workers_wrong_alike_in_one_cell_are_found_by_other_cells(name):
     # They confirm each other, and contradict the correct third one, in every group.
     right = 0
-    for seed in range(6):
+    for seed in range(3):
         one = wave(name, seed, groups=5)
         for n in (5, 25):
             one.answers[n] = -one.answers[n]
         rejected = set(one.encoding.decode(one.answers).rejected)
         right += {5, 25} <= rejected and 45 not in rejected
-    assert right == 6
+    assert right == 3
 
 
-def test_a_lie_about_an_isolated_input_is_not_found_and_confirm_states_no_certainty():
+def test_a_wrong_answer_to_an_isolated_input_is_not_found_and_confirm_states_no_certainty():
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((20, 1, 3))
     inputs[7] += 1000.0
@@ -359,7 +359,7 @@ def test_where_outputs_take_a_few_values_no_answer_is_rejected_and_confirm_state
 @pytest.mark.parametrize("name", SEVERAL)
 def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
     ratios = []
-    for seed in range(10):
+    for seed in range(5):
         one = wave(name, seed, wrong_workers=0, confirm=2)
         estimate = one.encoding.decode(one.answers)
         assert not estimate.exact.any()

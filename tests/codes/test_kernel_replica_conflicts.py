@@ -22,7 +22,7 @@ def test_conflicts_between_copies_are_decided_by_the_answers_to_other_inputs(nam
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_of_two_copies_that_differ_the_gross_one_is_the_lie(name):
+def test_of_two_copies_that_differ_the_gross_one_is_the_wrong_answer(name):
     caught = 0
     for seed in range(8):
         one = wave(name, seed, wrong_workers=0, workers=40, groups=3, spread=0.0)

@@ -133,7 +133,7 @@ def test_one_nan_and_another_shape_do_not_hide_a_byzantine_worker(case):
 
 
 @every
-def test_a_lie_in_one_group_is_left_out_of_that_group_only(case):
+def test_a_wrong_answer_in_one_group_is_left_out_of_that_group_only(case):
     encoding, answers, _ = answered(case, 5)
     byzantine_worker = sorted(answers)[20]
     right = encoding.decode(answers)
@@ -238,7 +238,7 @@ def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make,
     assert found == tuple(sorted(byzantine))
 
 
-def test_lies_on_neighbouring_rounding_errors_of_a_constant_are_none():
+def test_wrong_answers_on_neighbouring_rounding_errors_of_a_constant_are_none():
     code = cm.SplineCode(5, 30, 5)
     encoding = code.encode(np.ones((5, 4, 2)))
     rng = np.random.default_rng(0)
@@ -249,7 +249,7 @@ def test_lies_on_neighbouring_rounding_errors_of_a_constant_are_none():
     assert encoding.decode(answers).rejected == (7,)
 
 
-def test_a_raw_answer_that_the_others_contradict_is_a_lie_and_its_task_an_estimate():
+def test_a_raw_answer_that_the_others_contradict_is_a_wrong_answer_and_its_task_an_estimate():
     code = cm.SplineCode(5, 31, 5)  # both have a point in the middle
     encoding = code.encode(sweep(5, 2))
     task, slot = next((t, n) for n, t in enumerate(encoding.raw) if t is not None)
@@ -482,7 +482,7 @@ def test_a_bisquare_finds_gross_errors_without_noise_and_no_others(shape, seed):
 
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("smoothing", [1e-8, "gcv"])
-def test_a_bisquare_rejects_lies_and_leaves_out_who_lies_often(smoothing, groups):
+def test_a_bisquare_rejects_wrong_answers_and_leaves_out_who_wrong_answers_often(smoothing, groups):
     code = cm.SplineCode(K, N, S, decoder_smoothing=smoothing, decoder_loss="bisquare")
     inputs = sweep(K, groups)
     encoding = code.encode(inputs)

@@ -200,7 +200,7 @@ POOL = {
     "a_number_is_the_same_worker_while_it_lives": NOT_PINNED,
     "calls_of_one_worker_run_one_at_a_time_in_order": NOT_PINNED,
     "healthy_workers_survive_what_happens_to_others": NOT_PINNED,
-    "abandoning_kills_nobody_before_grace": NOT_PINNED,
+    "abandoning_kills_no_worker_before_grace": NOT_PINNED,
     "abandoned_stragglers_do_not_hold_their_workers": HOLDS,
     "stragglers_do_not_delay_leaving_the_block": HOLDS,
     "stragglers_do_not_delay_the_end_of_the_program": JOINS,
@@ -558,7 +558,7 @@ def test_every_future_is_done_when_the_block_has_been_left(row):
 
 
 @law
-def test_abandoning_kills_nobody_before_grace(row):
+def test_abandoning_kills_no_worker_before_grace(row):
     with row(2, {0: [Act(), late(0.5)]}, grace=STRAGGLER) as engine:
         before = [engine.submit(worker, who, None).result(ANSWER) for worker in (0, 1)]
         kept = [engine.keep(worker, [worker]) for worker in (0, 1)]

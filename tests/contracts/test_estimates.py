@@ -174,7 +174,7 @@ def test_no_row_of_a_worker_that_the_others_contradict_is_exact_in_any_group(row
         0: cm.testing.corrupt(lambda a: 50 * np.sin(7 * np.arange(a.size).reshape(a.shape) + 1))
     }
     hedge = cm.Hedge(after=cm.Quorum(11)) if hedged else None
-    for seed in range(12):
+    for seed in range(5):
         X = np.random.default_rng(seed).standard_normal((rows, 6)) / 2
         with cm.testing.Scripted(12, script) as engine:
             for result in cm.stream(

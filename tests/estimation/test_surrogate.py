@@ -70,7 +70,7 @@ def test_it_is_as_good_as_the_best_of_others(fn):
 @pytest.mark.parametrize("fn", FUNCTIONS)
 def test_standard_errors_hold(fn):
     ratios = []
-    for seed in range(4):
+    for seed in range(3):
         points, answers, wanted, truth = split(fn, seed=seed)
         found = estimates(points, answers, wanted)
         ratios.append((found.values - truth) / found.stderr)
@@ -307,7 +307,7 @@ def test_a_search_ends_when_its_share_of_the_time_is_over(monkeypatch):
     assert math.isfinite(found.left_out[0])
 
 
-@pytest.mark.parametrize("outputs", [1, 4, 30])
+@pytest.mark.parametrize("outputs", [1, 30])
 def test_in_a_fifth_of_the_time_there_are_cheaper_estimates(outputs):
     rng = np.random.default_rng(0)
     inputs = rng.uniform(size=(6000, 5))

@@ -503,14 +503,14 @@ def test_two_answers_that_differ_are_an_estimate_with_that_difference(hedge_firs
 
 @pytest.mark.parametrize("hedge_first", [True, False])
 @pytest.mark.parametrize("lie", [lambda a: a * np.nan, lambda a: a[:, :1], lambda a: None])
-def test_of_two_answers_one_that_cannot_be_is_the_hedging_workers_lie(hedge_first, lie):
+def test_of_two_answers_one_that_cannot_be_is_the_hedging_workers_wrong_answer(hedge_first, lie):
     last, _, truth = two_answers(lie, hedge_first)
     assert last.rejected == (1,)
     assert last.exact.all()
     np.testing.assert_array_equal(last.values, truth)
 
 
-def test_a_straggler_that_lies_in_the_end_is_found_out_by_its_hedge():
+def test_a_straggler_that_wrong_answers_in_the_end_is_found_out_by_its_hedge():
     hedge = cm.Hedge(cm.Quorum(2))
     engine, results = begun(cm.Uncoded(4, fill="mean"), hedge=hedge, stop=cm.Everyone())
     engine.answer(0, 1)
@@ -524,7 +524,7 @@ def test_a_straggler_that_lies_in_the_end_is_found_out_by_its_hedge():
     assert last.exact.all()
 
 
-def test_a_raw_answer_of_another_form_is_a_lie_among_mixtures():
+def test_a_raw_answer_of_another_form_is_a_wrong_answer_among_mixtures():
     hedge, stop = cm.Hedge(0.0, 1), cm.Everyone() | cm.Deadline(60)
     engine, results = begun(cm.SplineCode(3, 6, 2), hedge=hedge, stop=stop)
     engine.answer(0)

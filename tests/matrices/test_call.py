@@ -34,7 +34,7 @@ def test_but_not_beyond_the_time_that_the_rule_allows():
         product(5.0, cm.Quorum(3) | cm.Deadline(0.1))
 
 
-def test_nor_where_nobody_is_left():
+def test_nor_where_no_worker_is_left():
     with Scripted(6, dict.fromkeys(range(4), corrupt(lambda answer: answer * np.nan))) as engine:
         A = cm.CodedMatrix(MATRIX, code=MDSCode(3, 6), engine=engine, stop=cm.Quorum(3))
         with pytest.raises(cm.NotEnoughAnswers, match="6 of 6 workers answered"):

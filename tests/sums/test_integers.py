@@ -117,10 +117,10 @@ def test_floats_among_integers_make_a_sum_of_floats():
     assert result.value.dtype == np.float64
 
 
-def test_a_lie_among_large_integers_is_outvoted():
-    liar = {4: corrupt(lambda piece: replace(piece, values=-piece.values))}
+def test_a_wrong_answer_among_large_integers_is_outvoted():
+    script = {4: corrupt(lambda piece: replace(piece, values=-piece.values))}
     result = total(
-        [np.int64(2**58)] * 6, cm.codes.FractionalRepetition(6, 2), liar, stop=cm.Everyone()
+        [np.int64(2**58)] * 6, cm.codes.FractionalRepetition(6, 2), script, stop=cm.Everyone()
     )
     assert int(result.value) == 6 * 2**58
     assert set(result.rejected) == {4}
