@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from codedmap.execution.scheduler import Call, Decision, Event, Job, Scheduler
+from codedmap.execution.events import Call, Decision, Event, Job
+from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.virtual import Ending, run_virtually
 
 __all__: list[str] = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codedmap.contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum
 from codedmap.execution.chunks import ChunkScheduler, CodedJob
-from codedmap.execution.scheduler import (
+from codedmap.execution.events import (
     Abandon,
     Answered,
     CallFailed,

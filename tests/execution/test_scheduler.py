@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codedmap.contracts.stopping import Deadline, Outcome, Share
-from codedmap.execution.scheduler import (
+from codedmap.execution.events import (
     Abandon,
     Added,
     Answered,
@@ -25,13 +25,13 @@ from codedmap.execution.scheduler import (
     Left,
     Loss,
     More,
-    Scheduler,
     Start,
     Stop,
     Take,
     Tick,
     Withdraw,
 )
+from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.virtual import Ending, run_virtually
 
 seeds = st.integers(0, 10_000)

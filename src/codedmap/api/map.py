@@ -35,13 +35,13 @@ from ..errors import InvalidArgument
 from ..estimation.known import Known, known_pair
 from ..execution.checked import checked_engine, checked_rule, engine_of_slots
 from ..execution.coded import CodedMap, Settings
+from ..execution.events import Job
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
-from ..execution.scheduler import Job
 from ..execution.task import Itemwise, in_worker
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult

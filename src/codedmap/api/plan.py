@@ -12,10 +12,10 @@ from ..contracts.arguments import check_number, check_whole
 from ..contracts.code import Code, check_budget
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
+from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
-from ..execution.scheduler import Job
 from ..latency import LatencyModel
 from ..planning.ways import ERROR, Question
 from ..results.plan import Plan

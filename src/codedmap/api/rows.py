@@ -23,6 +23,7 @@ from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
 from ..estimation.surrogate import import_what_is_used
+from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -31,11 +32,12 @@ from ..execution.missing import (
     Effort,
     Estimates,
     estimate_missing,
+    import_while_calls_run,
     time_for_estimates,
     warn_of_losses,
 )
 from ..execution.rows import KeptTasks, RowsWork
-from ..execution.scheduler import Job, Scheduler
+from ..execution.scheduler import Scheduler
 from ..execution.task import Batch
 from ..planning.pilot import Pilot, Timed
 from ..planning.ways import Question, budget_of, planned
@@ -90,7 +92,9 @@ class RowsJob(MapJob):
         self._known = None if known is None else (known.inputs, known.answers)
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
-        self._shuffled = shuffled = job.stop is not None if shuffled is None else shuffled
+        shuffled = job.stop is not None if shuffled is None else shuffled
+        if shuffled:  # what estimates import must not take the time that they have
+            import_while_calls_run()
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop) or 0.0
@@ -104,11 +108,6 @@ class RowsJob(MapJob):
         job = replace(job, groups=rows.count, more=not rows.ended, stderr=worst)
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
         self._looking = Budget(self.live, _LOOKING)
-
-    def happened(self, live: LiveJob) -> None:
-        super().happened(live)
-        if self._shuffled:  # what estimates import must not take the time that they have
-            import_what_is_used()
 
     def so_far(self) -> MapResult:
         """The rows answered so far."""
@@ -230,6 +229,7 @@ class _Piloted(RowsJob):
     """Rows in a random order, whose answers and times tell how to run the job."""
 
     def __init__(self, *given: Any, question: Question, **rest: Any) -> None:
+        import_what_is_used()  # which a plan has no time for
         super().__init__(*given, shuffled=True, **rest)
         self._question = question
         self._first: float | None = None
@@ -337,7 +337,6 @@ class Sample(_Piloted):
         RowFailed
             If a row failed.
         """
-        import_what_is_used()
         try:
             for _ in self.live.run(self.happened):
                 pass

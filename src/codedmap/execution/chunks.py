@@ -8,21 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
-from .scheduler import (
-    Call,
-    Decision,
-    Decode,
-    Decoded,
-    Event,
-    Job,
-    Loss,
-    Piece,
-    Scheduler,
-    Take,
-    Tick,
-    patience_after,
-    sooner,
-)
+from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
+from .scheduler import Scheduler, patience_after, sooner
 
 _OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
 _FIRST = 2  # times the longest overhead of a first call that another worker's may take

@@ -17,7 +17,6 @@ from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
 from ..estimation import Known
-from ..estimation.surrogate import import_what_is_used
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -26,15 +25,15 @@ from ..results.summary import undecoded
 from ..results.trees import Rows, blanked, map_leaves
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
+from .events import Call, Decode, Decoded, Event, Kind, Loss, More
 from .hedge import Hedge
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows
 from .live import Budget, LiveJob, Work, patience_of
-from .missing import Effort, Estimates, estimate_missing, time_for_estimates
+from .missing import Effort, Estimates, estimate_missing, import_while_calls_run, time_for_estimates
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
-from .scheduler import Call, Decode, Decoded, Event, Kind, Loss, More
 from .task import Batch, Itemwise
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
@@ -133,6 +132,7 @@ class CodedMap(MapJob):
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
+        import_while_calls_run()
         self._settings, self._plan = settings, plan
         self._work = work = _CodedWork(settings, rows, given=given)
         if answers is not None:
@@ -158,10 +158,6 @@ class CodedMap(MapJob):
         live = LiveJob(scheduler, settings.engine, work, started=started, log=log)
         super().__init__(live, show)
         work.joins(scheduler, live)
-
-    def happened(self, live: LiveJob) -> None:
-        super().happened(live)
-        import_what_is_used()  # while calls run, and not when answers are decoded
 
     def so_far(self) -> MapResult | None:
         """What can be decoded by now."""

@@ -21,7 +21,7 @@ from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
-from .scheduler import (
+from .events import (
     Abandon,
     Added,
     Answered,
@@ -36,13 +36,13 @@ from .scheduler import (
     Left,
     Loss,
     More,
-    Scheduler,
     Start,
     Stop,
     Take,
     Tick,
     Withdraw,
 )
+from .scheduler import Scheduler
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits

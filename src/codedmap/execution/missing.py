@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Thread
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..estimation.losses import dependence
-from ..estimation.surrogate import estimates, seconds_to_be_thorough
+from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_be_thorough
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
@@ -145,6 +146,11 @@ def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, C
     """How rows are estimated at the end of a job, and the seconds left for it: to the deadline, or a tenth of its time."""
     end = (1.0 + _SPARE) * live.seconds if deadline is None else deadline
     return "spare" if deadline is None else "thorough", lambda: end - live.seconds
+
+
+def import_while_calls_run() -> None:
+    """`import_what_is_used` in a thread, so that neither calls nor answers wait for it."""
+    Thread(target=import_what_is_used, daemon=True).start()
 
 
 def warn_of_losses(inputs: InputRows, status: np.ndarray) -> None:

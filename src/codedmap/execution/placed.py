@@ -13,8 +13,8 @@ from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
 from ..errors import KeptLost
 from .chunks import ChunkScheduler, CodedJob
+from .events import Call, Decode, Decoded, Loss
 from .live import Budget, LiveJob, Work, in_order, patience_of
-from .scheduler import Call, Decode, Decoded, Loss
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 

@@ -13,9 +13,9 @@ from ..engines import Resident
 from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
 from ..results.status import Status
 from ..results.trees import Rows
+from .events import Call, FailRows, Loss, More
 from .job_rows import JobRows
 from .live import Work
-from .scheduler import Call, FailRows, Loss, More
 from .task import Batch, Itemwise, RowsTask, on_resident
 
 

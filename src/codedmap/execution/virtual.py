@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..contracts.stopping import Outcome
 from .chunks import ChunkScheduler, CodedJob
-from .scheduler import (
+from .events import (
     Abandon,
     Added,
     Answered,
@@ -25,12 +25,12 @@ from .scheduler import (
     Left,
     Loss,
     More,
-    Scheduler,
     Start,
     Take,
     Tick,
     Withdraw,
 )
+from .scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)

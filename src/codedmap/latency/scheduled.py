@@ -15,8 +15,8 @@ from ..errors import InvalidArgument
 from ..execution.checked import checked_rule
 from ..execution.coded import coded_job
 from ..execution.encoded import EncodedRows
+from ..execution.events import Call, Job
 from ..execution.hedge import Hedge, checked_hedge
-from ..execution.scheduler import Call, Job
 from ..execution.virtual import Ending, run_virtually
 from .models import check_share, order_statistic
 

@@ -13,8 +13,9 @@ import numpy as np
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
 from ..execution.chunks import CodedJob
+from ..execution.events import Call, Decision, Event, Job, Take
 from ..execution.hedge import Hedge
-from ..execution.scheduler import Call, Decision, Event, Job, Scheduler, Take
+from ..execution.scheduler import Scheduler
 from ..execution.virtual import Ending, run_virtually
 from ..latency.scheduled import job_in_virtual_time
 from .times import Drawn, Measured, Times

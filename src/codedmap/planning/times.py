@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
-from ..execution.scheduler import Call
+from ..execution.events import Call
 from ..execution.virtual import Ending
 from ..latency import LatencyModel
 from ..latency.scheduled import in_turn
