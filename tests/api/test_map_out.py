@@ -290,6 +290,12 @@ def test_an_iterator_that_gives_other_rows_or_fewer():
     assert Path("out.parquet").read_bytes() == before
 
 
+def test_an_iterator_may_cut_its_rows_in_another_way():
+    big = X.astype(">f8")
+    mapped(inputs=iter(np.split(big, [33])), chunk=20)
+    assert mapped(inputs=iter(np.split(big, [7, 23, 120])), resume=True).exact.all()
+
+
 def test_what_is_there_is_not_overwritten():
     mapped()
     with pytest.raises(cm.InvalidArgument, match="begun before: go on with it by resume=True"):

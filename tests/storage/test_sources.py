@@ -83,6 +83,16 @@ def test_only_the_rows_of_a_call_are_read(tmp_path):
     assert source.most == 10
 
 
+def test_rows_in_the_other_order_of_bytes_stay_so():
+    """What fn gets, and the checksum of rows, must not depend on how an iterator cuts them."""
+    big = X.astype(">f8")
+    with ExitStack() as stack:
+        for source in (iter(np.split(big, [20])), Watched(big)):
+            [part] = InputRows(opened(source, stack)).batch(np.array([3, 4, 18]))
+            assert part.dtype == big.dtype
+            np.testing.assert_array_equal(part, X[[3, 4, 18]])
+
+
 def test_several_inputs_of_which_some_are_read_later(tmp_path):
     with Scripted(2) as engine:
         result = cm.map(lambda a, b: a[:, 0] + b, (Watched(X), np.arange(40)), engine=engine)

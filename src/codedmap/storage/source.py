@@ -78,6 +78,11 @@ def _reading(error: Exception, begin: int) -> InvalidArgument:
     )
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    # By itself NumPy would give the machine's order of bytes, and the checksum of other inputs.
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=parts[0].dtype)
+
+
 class _ArrayRows:
     """Rows of anything with shape, dtype and slices: a memory map, a Zarr or Dask array, an HDF5 data set."""
 
@@ -111,8 +116,7 @@ class _ArrayRows:
             if self._file is not None:
                 rows = self._mapped(at)
             else:
-                parts = [np.asarray(self._array[begin:end]) for begin, end in runs]
-                rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                rows = _joined([np.asarray(self._array[begin:end]) for begin, end in runs])
         except Exception as error:
             raise _reading(error, runs[0][0]) from error
         check_unmasked(rows)
@@ -217,8 +221,7 @@ class Batches(Closing):
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows that are not done."""
-        parts = [held[1][start : start + count] for held, start, count in self._pieces(at)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return _joined([held[1][start : start + n] for held, start, n in self._pieces(at)])
 
     def done(self, at: slice | np.ndarray) -> None:
         """Rows that are not needed any more."""
