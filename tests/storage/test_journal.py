@@ -153,5 +153,14 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
         patch.setattr(os, "write", full)
         with pytest.raises(cm.errors.OutputError, match=r"No space left on device\): make room"):
             journal.add(RECORDS[1])
-    journal.close()
+        with pytest.raises(cm.errors.OutputError, match="No space left on device"):
+            Journal(tmp_path / "new", JOB)
+        journal.close()
+        written = (tmp_path / "journal").read_bytes()
+        (tmp_path / "journal").write_bytes(written[:-1])
+        with pytest.raises(cm.errors.OutputError, match="No space left on device"):
+            reopened(tmp_path / "journal")
+    assert not (tmp_path / "new").exists(), "it need not be resumed"
+    with (tmp_path / "journal").open("a") as file:
+        file.write("\n")
     assert reopened(tmp_path / "journal") == RECORDS[:1]

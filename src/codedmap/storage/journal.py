@@ -110,8 +110,13 @@ class Journal:
         with os.fdopen(os.dup(self._file), "rb") as file:
             content = file.read()
         if _BEGUN.fullmatch(content):  # it came to nothing
-            os.ftruncate(self._file, 0)
-            self.add({"codedmap": job})
+            try:
+                with writing(self.path):
+                    os.ftruncate(self._file, 0)
+                self.add({"codedmap": job})
+            except BaseException:
+                self.path.unlink(missing_ok=True)  # or it would have to be resumed
+                raise
             self.new = True
             return []
         lines = content.splitlines(keepends=True)
@@ -126,7 +131,8 @@ class Journal:
             if was != now:
                 raise InvalidArgument(self._other(name, was, now))
         if not content.endswith(b"\n"):
-            os.write(self._file, b"\n")
+            with writing(self.path):
+                os.write(self._file, b"\n")
         return [record for line in lines[1:] if (record := _record(line)) is not None]
 
     def _other(self, name: str, was: Any, now: Any) -> str:
