@@ -242,6 +242,15 @@ def test_a_job_goes_on_where_it_ended_and_computes_nothing_twice(out, iterator, 
     np.testing.assert_array_equal(content(out), X**2)
 
 
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
+def test_answers_without_numbers_are_not_computed_again(out):
+    def fn(x):
+        return np.zeros((len(x), 0))
+
+    mapped(fn, out=out)
+    assert not len(mapped(fn, out=out, resume=True).calls)
+
+
 def test_resume_begins_where_there_is_nothing():
     assert mapped(resume=True).exact.all()
 
@@ -538,6 +547,25 @@ def test_a_full_disk_is_one_error_and_what_was_written_is_kept(monkeypatch, afte
     result = mapped(resume=True)
     np.testing.assert_array_equal(np.load("out.npy"), X**2)
     assert sum(len(record.rows) for record in result.calls) == 200 - 5 * after
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_disk_that_is_full_when_a_job_is_resumed_loses_nothing(monkeypatch, suffix):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = f"out{suffix}"
+    done = half_done(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(output_module.os, "pwrite", full)
+        patch.setattr(os, "replace", full)
+        with pytest.raises(cm.errors.OutputError, match="No space left on device"):
+            mapped(cm.itemwise(Counted(fails=range(100, 110))), out=out, resume=True)
+    again = Counted(fails=range(100, 110))
+    again.rows = [0.0] * 1000
+    mapped(cm.itemwise(again), out=out, resume=True)
+    np.testing.assert_array_equal(content(out), X**2)
+    assert len(again.rows) == 1000 + 200 - done
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a small disk")

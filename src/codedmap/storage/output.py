@@ -203,9 +203,9 @@ class _NpyFile:
         self._write(memoryview(data), self._begin + at.start * self._row)
 
     def __getitem__(self, at: slice) -> np.ndarray:
-        size = (at.stop - at.start) * self._row
-        data = os.pread(self._file, size, self._begin + at.start * self._row)
-        return np.frombuffer(data, self.dtype).reshape(-1, *self._shape)
+        rows = at.stop - at.start
+        data = os.pread(self._file, rows * self._row, self._begin + at.start * self._row)
+        return np.frombuffer(data, self.dtype).reshape(rows, *self._shape)
 
     def _write(self, data: memoryview, at: int) -> None:
         while data.nbytes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.closing import Closing
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import InvalidAnswer, InvalidArgument, OutputError
 from ..execution.inputs import InputRows
 from ..execution.order import runs_of
 from ..results.status import Status
@@ -267,6 +267,8 @@ class Store(Closing):
             # If a line is lost its rows are to be computed, and only with all others can they be written.
             self._sealed = later[-1:] == [{"seal": self._output.seal(), "of": int(noted.sum())}]
             self._output.open(form, len(status), new=False)
+        except OutputError:  # what is finished must not be begun anew because a disk is full
+            raise
         except Exception:  # whatever a library raises for what is damaged
             self._output.form = None
             return
