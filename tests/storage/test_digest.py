@@ -11,6 +11,7 @@ from types import FunctionType
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import codedmap as cm
@@ -149,8 +150,18 @@ def test_it_is_the_same_in_another_process():
     assert found == {" ".join(map(fingerprint, here)) + "\n"}
 
 
+FRAME = {"a": [1, None, 3, 4, 5, 6], "b": ["x", "long", None, "y", "z", "z"], "c": [0.5] * 6}
+ROWS = [
+    np.arange(12.0).reshape(6, 2),
+    ["a", "b", "c", {"d": 1}, None, (1, 2)],
+    pd.DataFrame(FRAME),
+    pd.DataFrame(FRAME).astype({"a": "Int64", "b": "category"}),
+    pl.DataFrame(FRAME),
+]
+
+
 def test_rows_have_the_same_checksum_however_they_are_cut():
-    for rows in (np.arange(12.0).reshape(6, 2), ["a", "b", "c", {"d": 1}, None, (1, 2)]):
+    for rows in ROWS:
         whole = checksum([rows])
         digest = RowsDigest()
         for begin, end in ((0, 1), (1, 4), (4, 6)):

@@ -25,11 +25,7 @@ class RowsDigest:
 
     def add(self, parts: Iterable[Any]) -> RowsDigest:
         """Take the next rows: arrays, lists or data frames of the same length."""
-        columns = [
-            np.asarray(part[name]) if hasattr(part, "columns") else part
-            for part in parts
-            for name in getattr(part, "columns", (None,))
-        ]
+        columns = [column for part in parts for column in _columns(part)]
         self._made += [hashlib.blake2b(digest_size=8) for _ in columns[len(self._made) :]]
         for made, column in zip(self._made, columns, strict=True):
             if isinstance(column, np.ndarray) and not column.dtype.hasobject:
@@ -48,6 +44,23 @@ class RowsDigest:
 def checksum(parts: Iterable[Any]) -> str:
     """The checksum of rows."""
     return RowsDigest().add(parts).hex()
+
+
+def _columns(part: Any) -> Iterable[Any]:
+    """Arrays and lists whose kind does not depend on which rows are taken together."""
+    if not hasattr(part, "columns"):
+        yield part
+        return
+    for column in (part[name] for name in part.columns):
+        if isinstance(column.dtype, np.dtype):
+            yield np.asarray(column)
+        elif hasattr(column, "fill_null") and (
+            column.dtype.is_integer() or column.dtype.is_float()
+        ):
+            yield column.is_null().to_numpy()  # integers would be floats beside a null
+            yield column.fill_null(0).to_numpy()
+        else:
+            yield column.to_list()
 
 
 def fingerprint(*values: Any) -> str:
