@@ -23,6 +23,7 @@ import zarr
 
 import codedmap as cm
 from codedmap.storage import output as output_module
+from codedmap.storage import zarr as zarr_module
 from codedmap.testing import Scripted, crash, never
 
 X = np.random.default_rng(0).normal(size=(200, 3))
@@ -504,6 +505,47 @@ def test_outputs_that_are_zeroed_truncated_or_removed_are_computed_again(suffix,
     result = mapped(cm.itemwise(again), out=out, resume=True)
     assert result.exact.all()
     np.testing.assert_array_equal(content(out), X**2)
+
+
+def test_a_chunk_that_can_be_read_is_kept_beside_one_that_cannot(monkeypatch):
+    """Of what the chunk holds the journal may have said before that it is done."""
+    monkeypatch.setattr(zarr_module, "_CHUNK", 10 * X[0].nbytes)
+    mapped(out="out.zarr", chunk=7)
+    journal = Path("out.zarr.journal")
+    first, form, *lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([first, form, *reversed(lines)]))
+    Path("out.zarr/values/c/1/0").write_bytes(b"damaged")
+    result = mapped(out="out.zarr", resume=True)
+    np.testing.assert_array_equal(content("out.zarr"), X**2)
+    assert sum(len(record.rows) for record in result.calls) == 14
+
+
+def test_chunks_of_estimates_that_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(zarr_module, "_CHUNK", 10 * X[0].nbytes)
+    mapped(out="out.zarr", stop=cm.Share(0.05))
+    for path in Path("out.zarr/values/c").glob("*/0"):
+        path.write_bytes(b"damaged")
+    Path("out.zarr/stderr/zarr.json").write_bytes(b"damaged")
+    assert mapped(out="out.zarr", resume=True).exact.all()
+    np.testing.assert_array_equal(content("out.zarr"), X**2)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_output_that_cannot_be_read_for_now_is_not_computed_again(monkeypatch, suffix):
+    def fails(*args, **options):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    out = f"out{suffix}"
+    done = half_done(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fails)
+        patch.setattr(zarr.Array, "__getitem__", fails)
+        with pytest.raises(cm.errors.OutputError, match="Input/output error"):
+            mapped(cm.itemwise(Counted(fails=range(100, 110))), out=out, resume=True)
+    again = Counted(fails=range(100, 110))
+    again.rows = [0.0] * 1000
+    assert mapped(cm.itemwise(again), out=out, resume=True).exact.all()
+    assert len(again.rows) == 1000 + 200 - done
 
 
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,17 @@ def test_more_rows_than_were_said(tmp_path, suffix):
     output.finish(np.zeros(40, np.int8), None)
     output.close()
     np.testing.assert_array_equal(content(path), VALUES)
+
+
+def test_a_group_that_cannot_grow(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    output = ZarrOutput(tmp_path / "out.zarr")
+    output.open(form_of({"values": VALUES}), 10, new=True)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(cm.errors.OutputError, match="No space left on device"):
+        output.resize(40)
 
 
 def test_a_npy_file_is_one_that_numpy_would_have_written(tmp_path):

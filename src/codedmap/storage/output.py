@@ -98,6 +98,9 @@ class Output:
         """Whether rows are still what was written; raises anything if they are damaged."""
         return checksum(self._read(runs).values()) == str(record["values"])
 
+    def clear(self, runs: Runs) -> None:
+        """Make rows ready to be written that are not what was written."""
+
     def read(self, rows: np.ndarray) -> Columns:
         """Some rows that were written, by their numbers in ascending order."""
         return self._read(runs_of(rows))

@@ -20,7 +20,7 @@ from ..execution.order import runs_of
 from ..results.status import Status
 from ..results.trees import leaf_rows
 from .digest import RowsDigest, checksum
-from .journal import Journal
+from .journal import Journal, writing
 from .output import Columns, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
@@ -279,6 +279,8 @@ class Store(Closing):
                 status[begin:end] = Status.EXACT if kept else Status.MISSING
             if kept:
                 good.append((line["rows"], line["inputs"], RowsDigest()))
+        with writing(*self._output.paths[:1]):
+            self._output.clear(runs_of(np.flatnonzero(status != Status.EXACT)))
         if growing:
             self._restored = status
         self._coming = sorted(good, key=lambda line: line[0][0])
@@ -287,7 +289,10 @@ class Store(Closing):
 
     def _is_kept(self, line: dict[str, Any]) -> bool:
         try:
-            return self._output.check(line["rows"], line)
+            with writing(*self._output.paths[:1]):
+                return self._output.check(line["rows"], line)
+        except OutputError:
+            raise
         except Exception:  # as above
             return False
 

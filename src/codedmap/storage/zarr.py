@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +64,20 @@ class ZarrOutput(Output):
         self._group.create_array(name, data=array, overwrite=True)
 
     def resize(self, rows: int) -> None:
-        for array in self.arrays.values():
-            array.resize((rows, *array.shape[1:]))
+        with writing(self.paths[0]):
+            for array in self.arrays.values():
+                array.resize((rows, *array.shape[1:]))
 
-    def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        try:
-            return super().check(runs, record)
-        except Exception:  # whatever a codec raises
-            self._remove_chunks(runs)
-            return False
-
-    def _remove_chunks(self, runs: Runs) -> None:
+    def clear(self, runs: Runs) -> None:
         """Remove chunks that cannot be read, or none of their rows could be written again."""
         for name, array in self.arrays.items():
-            for begin, end in runs:
-                for chunk in range(begin // array.chunks[0], -(-end // array.chunks[0])):
+            size = array.chunks[0]
+            for chunk in {n for begin, end in runs for n in range(begin // size, -(-end // size))}:
+                try:
+                    array[chunk * size : (chunk + 1) * size]
+                except OSError:
+                    raise
+                except Exception:  # whatever a codec raises
                     key = array.metadata.encode_chunk_key((chunk, *[0] * (array.ndim - 1)))
                     (self.paths[0] / name / key).unlink(missing_ok=True)
 
@@ -93,8 +92,8 @@ class ZarrOutput(Output):
         with writing(self.paths[0]):
             if stderr is not None:
                 self._put("stderr", stderr)
-            elif "stderr" in self._group:
-                del self._group["stderr"]
+            elif (self.paths[0] / "stderr").exists():
+                shutil.rmtree(self.paths[0] / "stderr")  # Zarr would read it first
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
                 partial.unlink()
         group = self._zarr.open_group(self.paths[0], mode="r")
