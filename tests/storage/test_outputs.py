@@ -159,10 +159,10 @@ def test_answers_that_an_output_cannot_hold(tmp_path, kind, columns, message):
 
 def test_an_object_that_arrow_does_not_know(tmp_path):
     output = ParquetOutput(tmp_path / "out.parquet")
-    column = np.array([object()], object)
-    output.open(form_of({"values": column}), 1, new=True)
-    with pytest.raises(cm.InvalidAnswer, match="that Parquet cannot hold"):
-        output.write([(0, 1)], {"values": column})
+    output.open({"values": ["|O", []]}, 1, new=True)
+    for it in (object(), 10**30, "\ud800"):
+        with pytest.raises(cm.InvalidAnswer, match="that Parquet cannot hold"):
+            output.write([(0, 1)], {"values": np.array([it], object)})
 
 
 def test_text_that_pandas_lacks_is_null_in_parquet(tmp_path):

@@ -521,7 +521,6 @@ class _CodedWork(Work):
 
     def _write(self, store: Any, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> None:
         assert isinstance(self._input, JobRows)
-        self._status[chunk.rows] = status
         exact, estimated = (status == one for one in (Status.EXACT, Status.ESTIMATED))
         if exact.all():
             store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
@@ -532,6 +531,7 @@ class _CodedWork(Work):
         if estimated.any():
             stderr = None if estimate.stderr is None else estimate.stderr[estimated]
             store.put_estimates(chunk.numbers[estimated], estimate.values[estimated], stderr)
+        self._status[chunk.rows] = status  # not before they are written
         self._input.done(chunk.rows)
 
     def _judged(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -232,13 +233,17 @@ class _NpyFile:
 
 
 def _write_npy(path: Path, array: np.ndarray) -> None:
-    file = _NpyFile(path, array.dtype, array.shape[1:], len(array), new=False)
+    """Write a file as a whole, or not: what is not written would be zeros, which say that rows are exact."""
+    part = path.with_name(path.name + ".part")
     try:
         with writing(path):
-            file[0 : len(array)] = array
-        file.flush()
+            file = _NpyFile(part, array.dtype, array.shape[1:], len(array), new=True)
+            with closing(file):
+                file[0 : len(array)] = array
+                file.flush()
+            part.replace(path)
     finally:
-        file.close()
+        part.unlink(missing_ok=True)
 
 
 def check_one_array(form: Form, holds: str) -> None:

@@ -99,7 +99,7 @@ class ParquetOutput(Output):
             for size in reversed(column.shape[1:]):
                 rows = pa.FixedSizeListArray.from_arrays(rows, size)
             return rows
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
             raise InvalidAnswer(
                 f"fn returned {name} with values that Parquet cannot hold ({error}): return numbers or text"
             ) from error

@@ -43,7 +43,7 @@ class ZarrOutput(Output):
                         "status and stderr: return such, or give a path ending in .parquet"
                     )
                 self.arrays[name] = self._array(name, dtype, (rows, *shape))
-            self._put("status", np.full(rows, Status.MISSING, np.int8))
+            self._put("status", np.full(rows, Status.MISSING, np.int8), Status.MISSING)
 
     def _array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         if name in self._group:
@@ -60,8 +60,9 @@ class ZarrOutput(Output):
             name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill
         )
 
-    def _put(self, name: str, array: np.ndarray) -> None:
-        self._group.create_array(name, data=array, overwrite=True)
+    def _put(self, name: str, array: np.ndarray, nothing: float) -> None:
+        """Write all of an array; ``nothing`` is what a part of it is that was not written."""
+        self._group.create_array(name, data=array, fill_value=nothing, overwrite=True)
 
     def resize(self, rows: int) -> None:
         with writing(self.paths[0]):
@@ -85,13 +86,13 @@ class ZarrOutput(Output):
         """Write the status; the files of chunks are not synchronised, and found by their checksums if lost."""
         if self._group is not None:
             with writing(self.paths[0]):
-                self._put("status", status)
+                self._put("status", status, Status.MISSING)
 
     def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
         self.sync(status)
         with writing(self.paths[0]):
             if stderr is not None:
-                self._put("stderr", stderr)
+                self._put("stderr", stderr, np.inf)
             elif (self.paths[0] / "stderr").exists():
                 shutil.rmtree(self.paths[0] / "stderr")  # Zarr would read it first
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
