@@ -16,6 +16,7 @@ import zarr
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
+from codedmap.storage.digest import RowsDigest, checksum
 from codedmap.storage.source import Batches, opened
 from codedmap.testing import Scripted
 
@@ -116,6 +117,18 @@ def test_parquet_gives_frames(tmp_path, grouped):
     with Scripted(2) as engine:
         result = cm.map(fn, str(tmp_path / "x.parquet"), engine=engine, chunk=6)
     assert result.values.tolist() == [f"{i}n{i}" for i in range(40)]
+
+
+def test_nulls_in_a_row_group_change_the_dtype_of_all(tmp_path):
+    """A job that had computed rows of several row groups together could not be resumed."""
+    columns = {"i": [1, 2, None, 4], "b": [True, False, None, True], "n": [1, 2, 3, 4]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=2)
+    rows = InputRows(opened_now(tmp_path / "x.parquet"))
+    parts = [rows.batch(at)[0] for at in (slice(0, 2), slice(2, 4), np.array([0, 3]))]
+    assert [str(dtype) for dtype in parts[0].dtypes] == ["float64", "object", "int64"]
+    assert all(part.dtypes.equals(parts[0].dtypes) for part in parts)
+    cut = RowsDigest().add([parts[0][:1]]).add([parts[1][1:]])
+    assert checksum([parts[2]]) == cut.hex()
 
 
 def batches(sizes):

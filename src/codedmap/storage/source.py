@@ -162,6 +162,14 @@ class _ParquetRows:
         self._firsts = [0, *np.cumsum(sizes).tolist()]
         self.rows = int(self._firsts[-1])
         self.form = [[field.name, str(field.type)] for field in self._file.schema_arrow]
+        # Beside a null pandas has floats for integers, and would so only in the row groups that have one.
+        groups = [data.row_group(group) for group in range(data.num_row_groups)]
+        columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+        found = [(c.path_in_schema, c.statistics) for c in columns]
+        nulls = {name for name, known in found if known is None or known.null_count != 0}
+        wider = {"int": np.float64, "uint": np.float64, "bool": object}
+        kinds = [(name, wider.get(kind.rstrip("0123456789"))) for name, kind in self.form]
+        self._wider = {name: kind for name, kind in kinds if kind and name in nulls}
         self._group = lru_cache(maxsize=2)(self._read_group)
 
     def take(self, at: slice | np.ndarray) -> Any:
@@ -177,7 +185,9 @@ class _ParquetRows:
 
     def _read_group(self, number: int) -> Any:
         try:
-            return self._file.read_row_group(number).to_pandas()
+            frame = self._file.read_row_group(number).to_pandas()
+            plain = {name for name in frame.columns if isinstance(frame[name].dtype, np.dtype)}
+            return frame.astype({n: kind for n, kind in self._wider.items() if n in plain})
         except Exception as error:
             raise _reading(error, self._firsts[number]) from error
 
