@@ -457,6 +457,7 @@ def test_arguments_that_a_code_does_not_take(arguments, message):
         ((X, X[:3]), "20, 3 rows"),
         ((), "empty tuple"),
         (np.ma.masked_equal([1, 2, 3], 2), "masked"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "several columns .* are called 'a'"),
     ],
 )
 def test_bad_inputs(pool, inputs, message):
@@ -488,6 +489,8 @@ def test_an_engine_without_workers():
         (lambda b: b.sum(), "a single value for a batch of 1: .*itemwise"),
         (lambda b: None, "a single value"),
         (lambda b: {"a": b, "b": 3.0}, "a single value"),
+        (lambda b: np.ma.masked_less(b, np.inf), "2 of 2 numbers of what fn returned are masked"),
+        (cm.itemwise(lambda row: np.ma.masked), "1 of 1 numbers of what fn returned are masked"),
     ],
 )
 def test_a_function_that_returns_another_number_of_rows(pool, fn, message, on_error):

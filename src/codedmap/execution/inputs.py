@@ -136,6 +136,12 @@ def _part(part: Any) -> Any:
         return part
     check_unmasked(part)
     if hasattr(part, "iloc") or (hasattr(part, "slice") and hasattr(part, "columns")):
+        names = list(getattr(part, "columns", ()))
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise InvalidArgument(
+                f"several columns of the data frame are called {twice.pop()!r}: give each a name of its own"
+            )
         return part  # a pandas frame or series, or a polars frame
     if isinstance(part, list):
         return _from_list(part)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..contracts.answers import cast_values
 from ..contracts.arguments import MOST_AXES
+from ..contracts.inputs import check_unmasked
 from ..errors import InvalidAnswer
 
 
@@ -68,8 +69,9 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def stacked(answers: Sequence[Any]) -> Any:
-    """One tree of arrays from the answers to single inputs, each leaf with a row for each of them."""
+    """One tree of arrays from the answers to single inputs, each leaf with a row for each of them; raises `InvalidAnswer`."""
     if isinstance(answers[0], bool | int | float | complex | np.generic | np.ndarray):
+        _check_unmasked(answers)
         with contextlib.suppress(ValueError):  # of different shapes, which is said below
             together = np.array(answers)
             if together.dtype.kind in "biufc":
@@ -77,7 +79,14 @@ def stacked(answers: Sequence[Any]) -> Any:
     return map_leaves(lambda *parts: _stack(parts), *answers)
 
 
+def _check_unmasked(parts: Sequence[Any]) -> None:
+    for part in parts:
+        if isinstance(part, np.ma.MaskedArray):
+            check_unmasked(part, "what fn returned", InvalidAnswer)
+
+
 def _stack(parts: Sequence[Any]) -> np.ndarray:
+    _check_unmasked(parts)
     arrays = [np.asarray(part) if not isinstance(part, str | bytes) else None for part in parts]
     first = arrays[0]
     if first is not None and first.dtype.kind in "biufcmM":
@@ -100,6 +109,7 @@ def _objects(parts: Sequence[Any]) -> np.ndarray:
 
 def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     """A leaf of the answer to a batch as an array with a row for each row of the batch; raises `InvalidAnswer` if it has not."""
+    _check_unmasked([leaf])
     array = _numbers(leaf) if isinstance(leaf, list) else np.asarray(leaf)
     if array.ndim == 0 or len(array) != rows:
         got = "a single value" if array.ndim == 0 else f"{len(array)} rows"
