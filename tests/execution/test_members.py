@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import pytest
 import codedmap as cm
 from codedmap.contracts.engine import Kept, Member
 from codedmap.contracts.stopping import Outcome
-from codedmap.errors import NotEnoughAnswers, WorkerCrashed
+from codedmap.errors import NotEnoughAnswers, NotStarted, WorkerCrashed
 from codedmap.execution import live
 from codedmap.execution.live import in_order
 from codedmap.execution.rows import RowsWork
@@ -161,6 +161,70 @@ def test_sums_and_products_without_any_worker_say_so(monkeypatch):
         matrix @ np.ones(4)
 
 
+def all_leave(engine: Changing, join_after: float | None = None) -> list[threading.Timer]:
+    """All workers leave at the first call; another joins later."""
+    timers = [] if join_after is None else [threading.Timer(join_after, engine.join)]
+
+    def change(worker: int) -> None:
+        engine.before_call = lambda worker: None
+        for name in tuple(engine.members()):
+            engine.leave(name)
+        for timer in timers:
+            timer.start()
+
+    engine.before_call = change
+    return timers
+
+
+def test_sums_and_products_go_on_with_a_worker_that_joins_when_all_have_left():
+    engine, code = Changing([None] * 3), cm.codes.CyclicGradientCode(3, 1)
+    shards = cm.CodedParts(np.arange(3.0), code=code, engine=engine)
+    matrix = cm.CodedMatrix(np.eye(4), code=cm.codes.MDSCode(2, 3), engine=engine)
+    timers = all_leave(engine, join_after=0.05)
+    result = cm.sum(np.sum, shards, stop=cm.Everyone())
+    assert (round(float(result.value), 12), result.answered) == (3.0, (0, 1, 2))
+    timers += all_leave(engine, join_after=0.05)
+    np.testing.assert_allclose(matrix @ np.arange(4.0), np.arange(4.0), atol=1e-12)
+    for timer in timers:
+        timer.join()
+
+
+def test_a_deadline_ends_a_job_without_workers():
+    engine, code = Changing([None] * 3), cm.codes.CyclicGradientCode(3, 1)
+    shards = cm.CodedParts(np.arange(3.0), code=code, engine=engine)
+    all_leave(engine)
+    for _ in range(2):  # they leave during the first sum, and have left before the second
+        result = cm.sum(np.sum, shards, stop=cm.Deadline(0.1), throw=False)
+        assert result.outcome is Outcome.DEADLINE
+        assert result.seconds < 5
+
+
+def test_a_deadline_ends_a_job_whose_workers_leave_when_all_its_chunks_are_decoded():
+    engine, calls = Changing([None] * 3), itertools.count(1)
+
+    def identity(x):
+        for name in tuple(engine.members()) if next(calls) == 5 else ():
+            engine.leave(name)
+        return x
+
+    options: dict = {"code": cm.KernelCode(2, 3, 1), "chunk": 1, "deadline": 0.1}
+    result = cm.map(identity, np.arange(40.0), engine=engine, **options)
+    assert result.outcome is Outcome.DEADLINE
+    assert result.seconds < 5
+
+
+def test_workers_that_could_not_be_called_have_failed(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine = Changing([None])
+    code = cm.codes.FractionalRepetition(3, 0)
+    with pytest.warns(UserWarning, match="engine 1"):
+        shards = cm.CodedParts(np.arange(3.0), code=code, engine=engine)
+    engine.leave(0)
+    result = cm.sum(np.sum, shards, throw=False)
+    assert set(result.failed) == {0, 1, 2}
+    assert all(isinstance(error, NotStarted) for error in result.failed.values())
+
+
 def engine_again() -> Changing:
     engine = Changing([None] * 4)
     engine.before_call = lambda worker: (
@@ -206,7 +270,7 @@ def test_neighbours_in_the_order_of_workers_are_in_different_domains():
     order = in_order(members)
     domains = [members[n].domain for n in order]
     assert sorted(order) == list(range(12))
-    assert all(one != other for one, other in pairwise(domains))
+    assert all(one != other for one, other in itertools.pairwise(domains))
     assert in_order({3: Member(), 1: Member()}) == [1, 3]
 
 

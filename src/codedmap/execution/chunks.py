@@ -224,8 +224,10 @@ class ChunkScheduler(Scheduler):
 
     def _go_on(self, now: float) -> None:
         stuck = self._without_workers(now)
-        if stuck:
-            self._give_up_waiting(now)
+        if self._alone is not None:
+            self._open_without_workers(now)
+        for open_chunk in self.chunks.values() if stuck else ():  # slots that wait have failed
+            open_chunk.failed.update(dict.fromkeys(open_chunk.running(), Loss.NOT_STARTED))
         due: list[Decode] = []
         for number in list(self.chunks if stuck else self._changed):
             chunk = self.chunks.get(number)
@@ -253,17 +255,17 @@ class ChunkScheduler(Scheduler):
         self.wake = sooner(wake, self._due_tick())
         self._out += due
 
-    def _give_up_waiting(self, now: float) -> None:
-        """No worker is left: slots that wait have failed, and what has not begun is decoded from nothing, once."""
+    def _open_without_workers(self, now: float) -> None:
+        """Without a chunk no rule, such as a deadline, would be evaluated; one is decoded from nothing at most."""
         worst = self._worst or Outcome.EXACT
         if (
             not self.chunks
+            and not self._ending
             and self._next < self.job.groups
             and _severity(worst) < _severity(Outcome.NONE_RUNNING)
         ):
+            self._changed[self._opened] = None
             self._open(now)
-        for chunk in self.chunks.values():
-            chunk.failed.update(dict.fromkeys(chunk.running(), Loss.NOT_STARTED))
 
     def _judged(self, chunk: Chunk, now: float, *, stuck: bool) -> Decode | None:
         """Whether a chunk is to be decoded now; sends again what its rule cannot be satisfied without."""

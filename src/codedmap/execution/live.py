@@ -104,8 +104,8 @@ class LiveJob:
         When `map` was called, by `time.monotonic`.
     log : list, optional
         Gets every event, so that the job can be replayed.
-    left : callable, optional
-        Called when workers have left, before the scheduler hears of it.
+    changed : callable, optional
+        Called when workers have joined or left, before the scheduler hears of it.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class LiveJob:
         *,
         started: float | None = None,
         log: list[Event] | None = None,
-        left: Callable[[], None] = lambda: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.scheduler = scheduler
         self.calls: list[CallRecord] = []
@@ -124,7 +124,7 @@ class LiveJob:
         self.worker_seconds = 0.0
         self.answers = 0
         """Calls whose answer was taken."""
-        self._engine, self._work, self._log, self._left = engine, work, log, left
+        self._engine, self._work, self._log, self._changed = engine, work, log, changed
         self._start = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | More, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
@@ -215,6 +215,8 @@ class LiveJob:
     def _begin(self) -> None:
         getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
+        if not self._members:
+            self._handle(Tick(self.seconds))
 
     def _end(self) -> None:
         getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
@@ -231,10 +233,9 @@ class LiveJob:
     def _update_members(self) -> None:
         members = dict(members_of(self._engine))
         before, self._members = self._members, members
-        left = before.keys() - members.keys()
-        if left:
-            self._left()
-        for worker in sorted(left):
+        if before.keys() != members.keys():
+            self._changed()
+        for worker in sorted(before.keys() - members.keys()):
             self._handle(Left(self.seconds, worker))
         joined = {worker: member for worker, member in members.items() if worker not in before}
         for place, worker in enumerate(in_order(joined), start=1):

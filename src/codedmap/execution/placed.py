@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
-from ..errors import KeptLost
+from ..errors import KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
 from .live import Budget, LiveJob, Work, in_order, patience_of
@@ -171,7 +171,7 @@ class PlacedJob(Generic[R]):
             patience=patience_of(placed.engine),
         )
         scheduler = ChunkScheduler(job)
-        live = LiveJob(scheduler, placed.engine, work, left=placed.move)
+        live = LiveJob(scheduler, placed.engine, work, changed=placed.move)
         work.joins(scheduler, live)
         for _ in live.run(show):
             pass
@@ -229,16 +229,19 @@ class _Work(Work):
                 loss = Loss.CRASHED
             else:
                 self.repaired[call.slot] = None
-        if call.wanted and loss is not Loss.NOT_STARTED:
+        if call.wanted:
             self.failures[call.slot] = error
         return loss
 
     def decode(self, decision: Decode) -> Decoded:
         """Make the result."""
         seconds = self.live.seconds
+        seen = self.scheduler.seen(decision.chunk, seconds)
+        for slot in sorted(seen.failed - self.failures.keys()):
+            self.failures[slot] = NotStarted("no worker was left that could make the call")
         ended = Ended(
             decision.outcome,
-            self.scheduler.seen(decision.chunk, seconds),
+            seen,
             decision.final,
             dict(self.failures),
             tuple(self.repaired),
