@@ -213,6 +213,15 @@ def test_a_rule_out_of_reach_does_not_keep_a_sum_that_is_there():
     assert off(result) < 1e-12
 
 
+@pytest.mark.parametrize("stop", [cm.Quorum(3), cm.Everyone()], ids=str)
+def test_a_call_that_crashed_is_made_again_where_the_rule_is_satisfied_but_no_sum_is_there(stop):
+    with Scripted(6, {3: [crash()]}) as engine:
+        code = cm.codes.FractionalRepetition(6, 0)
+        result = cm.sum(gradient, cm.CodedParts(X, code=code, engine=engine), args=(W,), stop=stop)
+    assert off(result) < 1e-12
+    assert result.repaired == (3,)
+
+
 def test_a_worker_that_crashed_and_is_asked_again_is_not_abandoned_too():
     script = {0: [*[late(0.0)] * 4, never(), crash(), crash()]}
     with Scripted(1, script) as engine:

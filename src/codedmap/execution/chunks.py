@@ -295,7 +295,9 @@ class ChunkScheduler(Scheduler):
             return None
         chunk.decoding = True
         chunk.outcome = outcome
-        return Decode(chunk.number, outcome, final or not seen.running)
+        return Decode(
+            chunk.number, outcome, final or not (seen.running or self._crashed_slots(chunk))
+        )
 
     def _all_own(self, slots: Iterable[int]) -> bool:
         return self._own_tasks(slots) == self.job.tasks
