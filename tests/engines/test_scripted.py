@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.testing import Act, Faulty, Scripted, corrupt, crash, fail, late, never
+from codedmap.testing import (
+    Act,
+    Faulty,
+    Scripted,
+    ScriptedCluster,
+    corrupt,
+    crash,
+    fail,
+    late,
+    never,
+)
 
 from ..processes import ANSWER, children, eventually, pid, same, threads
 
@@ -137,6 +147,15 @@ def test_what_is_kept_is_lost_when_its_slot_crashes_and_not_before():
         assert kept.lost
         assert isinstance(engine.submit(0, abs, kept).exception(0), cm.errors.KeptLost)
         assert engine.submit(1, other, 2).result(0) == -2
+
+
+def test_a_crash_takes_the_other_calls_of_a_worker_that_is_not_replaced():
+    with ScriptedCluster([None] * 2, {0: [never(), crash()]}) as engine:
+        calls = [engine.submit(worker, abs, -3) for worker in (0, 0, 1)]
+        for lost in calls[:2]:
+            with pytest.raises(cm.WorkerCrashed):
+                lost.result(ANSWER)
+        assert calls[2].result(ANSWER) == 3
 
 
 def test_a_future_may_be_cancelled_by_its_owner():

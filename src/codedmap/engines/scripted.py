@@ -222,8 +222,6 @@ class ScriptedCluster(Watched, Scripted):
     def leave(self, worker: int) -> None:
         """A worker dies, and with it its calls and what it kept."""
         self._die(worker)
-        calls = [future for future, (at, _) in tuple(self._pending.items()) if at == worker]
-        self._end(calls, WorkerCrashed(f"worker {worker} has left, as its script says"))
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Follow the script of this worker, if it has not left."""
@@ -244,6 +242,8 @@ class ScriptedCluster(Watched, Scripted):
         super()._die(worker)
         if self._living.pop(worker, None) is not None:
             self._changed()
+            calls = [future for future, (at, _) in tuple(self._pending.items()) if at == worker]
+            self._end(calls, WorkerCrashed(f"worker {worker} has left, as its script says"))
 
 
 class Faulty:
