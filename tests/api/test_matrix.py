@@ -236,6 +236,15 @@ def test_a_repaired_block_is_that_of_the_matrix_as_it_was():
         A.T @ np.ones(50)
 
 
+def test_a_block_kept_in_this_process_is_that_of_the_matrix_as_it_was():
+    M = matrix()
+    true = M @ np.ones(30)
+    with ThreadPoolExecutor(2) as pool:
+        A = cm.CodedMatrix(M, code=cm.codes.MDSCode(5, 6), engine=pool)
+        M[:] += 1.0
+        np.testing.assert_allclose(A @ np.ones(30), true, atol=1e-11)
+
+
 def test_nothing_is_left_on_workers_when_the_matrix_is_gone():
     with cm.testing.Scripted(4) as engine:
         kept = []

@@ -129,7 +129,7 @@ class CodedBlocks:
     def _combined(self, weights: np.ndarray) -> Any:
         tasks = np.flatnonzero(weights)
         if len(tasks) == 1 and weights[tasks[0]] == 1.0:
-            return self._padded(int(tasks[0]))
+            return self._padded(int(tasks[0])).copy()  # an engine may keep it in this process
         total = None
         for task in tasks:
             weight = self._matrix.dtype.type(weights[task])
