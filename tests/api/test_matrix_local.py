@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -10,7 +12,7 @@ from scipy.sparse import linalg
 
 import codedmap as cm
 
-from ..processes import eventually, kill_and_wait, pid, run_script, shm_names
+from ..processes import alive, eventually, kill_and_wait, pid, run_script, shm_names
 
 WORKERS = 5
 
@@ -55,6 +57,19 @@ def test_what_an_idle_worker_kept_is_placed_again_after_it_was_killed(local):
     assert not A.last.failed
     right(A, np.arange(40.0))
     assert A.last.repaired == ()
+
+
+def test_a_worker_that_hangs_before_it_has_its_block_is_replaced():
+    with cm.engines.Local(workers=3, grace=0.1) as engine:
+        stopped = engine.submit(0, pid, None).result(30)
+        os.kill(stopped, signal.SIGSTOP)
+        A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 3), engine=engine)
+        right(A, np.ones(40))
+        assert A.last.abandoned == (0,)
+        eventually(lambda: not alive(stopped))
+        A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 3), engine=engine, stop=cm.Everyone())
+        right(A, np.ones(40))
+        assert A.last.answered == (0, 1, 2)
 
 
 def test_the_product_comes_even_when_all_workers_were_killed(local):

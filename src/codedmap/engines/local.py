@@ -189,6 +189,13 @@ class _LocalQueue(Calls):
         workers = (*self._ending, *([self._worker] if self._worker else []))
         return [worker.pid for worker in workers]
 
+    def drop(self, future: Future[Any]) -> Future[Any] | None:
+        """As `Calls`; or the value to be kept that the call waits for, which only a worker that hangs does not take at once."""
+        held, running = super().drop(future), self._running
+        if held is None and running is not None and running.request.keep is not None:
+            return running.future
+        return held
+
     def end(self, future: Future[Any]) -> None:
         """End the worker if it is still busy with this call."""
         call = self.running(future)

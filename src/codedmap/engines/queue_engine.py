@@ -122,15 +122,15 @@ class Calls:
             what = culprit_kept(value) if keep is not None else culprit(*value)
             raise CannotSend(f"{what} {error}") from error.__cause__
 
-    def drop(self, future: Future[Any]) -> bool:
-        """Drop a call that has not begun; return whether the worker has it."""
+    def drop(self, future: Future[Any]) -> Future[Any] | None:
+        """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""
         with self._lock:
             call = next((call for call in self._waiting if call.future is future), None)
             if call is None:
-                return self.running(future) is not None
+                return None if self.running(future) is None else future
             self._waiting.remove(call)
         call.fail(Abandoned("the call was abandoned before it began"))
-        return False
+        return None
 
     def running(self, future: Future[Any]) -> Call | None:
         """The call of this future, if the worker has it."""
@@ -279,8 +279,9 @@ class QueueEngine(Closing, Generic[Q]):
             if isinstance(future, Answer):
                 queue = future.queue
                 here = self._queues.get(queue.number) is queue
-                if here and queue.drop(future) and self._grace is not None:
-                    self._end_later(self._grace, queue, future)
+                held = queue.drop(future) if here else None
+                if held is not None and self._grace is not None:
+                    self._end_later(self._grace, queue, held)
 
     def _queue_of(self, worker: int) -> Q:
         check_worker(worker, len(self._queues))
