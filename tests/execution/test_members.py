@@ -12,9 +12,10 @@ import pytest
 import codedmap as cm
 from codedmap.contracts.engine import Kept, Member
 from codedmap.contracts.stopping import Outcome
-from codedmap.errors import NotEnoughAnswers, NotStarted, WorkerCrashed
+from codedmap.errors import EngineError, NotEnoughAnswers, NotStarted, WorkerCrashed
 from codedmap.execution import live
 from codedmap.execution.live import in_order
+from codedmap.execution.placed import Placed
 from codedmap.execution.rows import RowsWork
 from codedmap.testing import ScriptedCluster
 
@@ -159,6 +160,33 @@ def test_sums_and_products_without_any_worker_say_so(monkeypatch):
         cm.sum(lambda part: part, shards)
     with pytest.raises(NotEnoughAnswers, match="0 of 4 workers answered"):
         matrix @ np.ones(4)
+
+
+def test_what_another_job_has_moved_is_called_where_it_is():
+    engine, code = Changing([None] * 3), cm.codes.CyclicGradientCode(3, 1)
+    shards = cm.CodedParts(np.arange(3.0), code=code, engine=engine)
+    misplaced = []
+    submit = engine.submit
+
+    def checked(worker, fn, payload):
+        misplaced.extend([payload] if payload.worker != worker else [])
+        return submit(worker, fn, payload)
+
+    def change(worker: int) -> None:
+        engine.before_call = lambda worker: None
+        engine.leave(1)
+        cm.sum(np.sum, shards)  # as one in another thread
+
+    engine.submit, engine.before_call = checked, change
+    assert round(float(cm.sum(np.sum, shards, stop=cm.Everyone()).value), 12) == 3.0
+    assert misplaced == []
+
+
+def test_workers_that_have_left_when_values_are_placed_are_an_error():
+    engine = Changing([None])
+    engine.leave(0)
+    with pytest.raises(EngineError, match="have left: start some"):
+        Placed(engine, [1, 2], str)
 
 
 def all_leave(engine: Changing, join_after: float | None = None) -> list[threading.Timer]:

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
-from ..errors import KeptLost, NotStarted
+from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
 from .live import Budget, LiveJob, Work, in_order, patience_of
@@ -36,6 +36,8 @@ class Placed:
         self._engine = engine
         self._again = again
         self._living = in_order(members_of(engine))
+        if not self._living:
+            raise EngineError(f"all workers of {engine!r} have left: start some")
         self._where: list[int] = []
         self._kept: list[Kept] = []
         for number, value in enumerate(values):
@@ -212,8 +214,8 @@ class _Work(Work):
         if self._placed.lost(call.slot):
             self.repaired[call.slot] = None
         self.failures.pop(call.slot, None)
-        worker: Any = call.worker
-        return self._job.send(engine, worker, self._placed.on(call.slot))
+        kept = self._placed.on(call.slot)  # a job of another thread may have moved it just now
+        return self._job.send(engine, kept.worker, kept)
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
         """Take the answer."""
