@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -136,11 +137,10 @@ def _part(part: Any) -> Any:
         return part
     check_unmasked(part)
     if hasattr(part, "iloc") or (hasattr(part, "slice") and hasattr(part, "columns")):
-        names = list(getattr(part, "columns", ()))
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
+        name, count = next(iter(Counter(getattr(part, "columns", ())).most_common(1)), ("", 0))
+        if count > 1:
             raise InvalidArgument(
-                f"several columns of the data frame are called {twice.pop()!r}: give each a name of its own"
+                f"{count} columns of the data frame are called {name!r}: give each a name of its own"
             )
         return part  # a pandas frame or series, or a polars frame
     if isinstance(part, list):
