@@ -663,7 +663,13 @@ def test_what_cannot_be_estimated_is_missing_and_why_is_said(fn, inputs):
 
 
 @pytest.mark.parametrize(
-    "fn", [lambda b: np.full(len(b), np.nan), lambda b: np.full(len(b), "a")], ids=["nan", "text"]
+    "fn",
+    [
+        lambda b: np.full(len(b), np.nan),
+        lambda b: np.full(len(b), "a"),
+        lambda b: np.zeros((len(b), 0)),
+    ],
+    ids=["nan", "text", "nothing"],
 )
 def test_answers_from_which_nothing_can_be_estimated(fn):
     result = stopped(fn, SQUARE)

@@ -67,8 +67,8 @@ def estimate_missing(
 ) -> Iterator[Estimates]:
     """Estimate rows that are missing from exact ones, some at a time.
 
-    Nothing if nothing can be estimated: the inputs are not finite numbers, an output is not a number, or too few rows
-    are exact.
+    Nothing if nothing can be estimated: the inputs are not finite numbers, an output is not a number, there is none, or
+    too few rows are exact.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def estimate_missing(
     usable = np.isfinite(flat).all(axis=1)
     if not usable.all():
         points, flat = points[usable], flat[usable]
-    if len(points) < 2:
+    if len(points) < 2 or not flat.shape[1]:
         return
     for begin in range(0, len(missing), _BLOCK):
         rows = missing[begin : begin + _BLOCK]
