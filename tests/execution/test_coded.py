@@ -524,3 +524,19 @@ def test_rows_that_only_calls_that_raised_had_are_failed_and_never_missing(seed)
         assert (result.status != cm.Status.MISSING).all()
         assert set(result.failures) == set(np.flatnonzero(result.status == cm.Status.FAILED))
         assert all(isinstance(error, ValueError) for error in result.failures.values())
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_answers_of_several_parts_are_refused_where_rows_raise_too(kind):
+    """All rows held the dict of all."""
+
+    @cm.itemwise
+    def fn(row):
+        return {"a": 1 / row[0], "b": row[1]} if kind is dict else (1 / row[0], row[1])
+
+    rows = np.arange(12.0).reshape(6, 2)
+    with (
+        Scripted(2) as engine,
+        pytest.raises(cm.InvalidAnswer, match=f"returned a {kind.__name__}"),
+    ):
+        cm.map(fn, rows, code=cm.Uncoded(2), engine=engine, on_error="record")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import as_array
 from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
@@ -375,7 +376,9 @@ class _CodedWork(Work):
             first: BaseException = next(iter(errors.values()))
             if answer is None or not chunk.encoded.is_raw(call.slot):
                 return first
-            answer = _with_placeholders(np.asarray(answer), call.groups, list(errors))
+            answer = as_array(answer)
+            if isinstance(answer, np.ndarray):  # what is none is said when it is decoded
+                answer = _with_placeholders(answer, call.groups, list(errors))
         # Here and not in `take`: the scheduler asks about standard errors in between.
         worker: Any = call.worker
         again = call.kind is not Kind.FIRST
