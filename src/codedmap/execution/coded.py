@@ -600,7 +600,7 @@ class _CodedWork(Work):
             status[unsupported], self._pool = Status.MISSING, _Pool(self._before)
             lost = unsupported if self._early else lost | unsupported
         if self._store is not None:
-            self._status[unsupported] = Status.MISSING
+            self._store.withdraw(np.flatnonzero(unsupported))
             for part in self._of_all(lost, status, effort, time_left):
                 self._store.put_estimates(part.rows, part.values, part.row_stderr)
             values, stderr = self._store.finish()

@@ -122,6 +122,12 @@ class Store(Closing):
         if time.monotonic() > self._synced + _OFTEN:
             self.sync()
 
+    def withdraw(self, rows: np.ndarray) -> None:
+        """Rows that were put turn out not to be exact."""
+        self.status[rows] = Status.MISSING
+        if len(rows) and self._journal is not None:  # no output has this checksum
+            self._journal.add({"rows": runs_of(rows), "inputs": "", "values": ""})
+
     def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> None:
         """Write rows that are estimated, with a standard error each; they are computed again if the job is resumed."""
         self._write(rows, len(rows), answer)
