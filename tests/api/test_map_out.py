@@ -306,6 +306,18 @@ def test_an_iterator_may_cut_its_rows_in_another_way():
     assert mapped(inputs=iter(np.split(big, [7, 23, 120])), resume=True).exact.all()
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_iterator_that_ends_before_rows_that_are_damaged(suffix):
+    out = f"out{suffix}"
+    mapped(squares, iter([X]), out=out, chunk=70)
+    for path in [path for path in Path().rglob("*") if path.suffix != ".journal"]:
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-20])
+    result = mapped(squares, iter([X[:140]]), out=out, resume=True)
+    assert result.exact.all()
+    np.testing.assert_array_equal(content(out), X[:140] ** 2)
+
+
 def test_what_is_there_is_not_overwritten():
     mapped()
     with pytest.raises(cm.InvalidArgument, match="begun before: go on with it by resume=True"):

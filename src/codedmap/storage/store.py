@@ -169,10 +169,10 @@ class Store(Closing):
                 f"the iterator ended after {len(self.status):,} rows, and {len(lost):,} rows after these were computed "
                 "before: give the same rows, or remove the journal and the outputs to begin anew"
             )
-        if (
-            self._output.form is None
-        ):  # no row has an answer, and what one would look like is not known
+        if self._output.form is None:  # no row has an answer, and what one would be is not known
             self._output.open({"values": ["<f8", []]}, len(self.status), new=True)
+        elif len(self._restored) > len(self.status):  # what was there of them is damaged
+            self._output.resize(len(self.status))
         stderr = None
         if self._errors:
             stderr = np.where(self.status == Status.EXACT, 0.0, np.inf)
