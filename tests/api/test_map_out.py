@@ -156,6 +156,13 @@ def test_an_array_that_is_given(make, code):
     assert list(map(str, Path().iterdir())) == (["o.npy"] if make == "memmap" else [])
 
 
+def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
+    options = {"code": cm.KernelCode(4, 6, 1), "stop": cm.Quorum(5), "on_error": "record"}
+    out = np.empty((210, 3))
+    result = mapped(out=out, script={1: crash()}, hedge=None, retries=0, chunk=10, **options)
+    assert result.stderr.shape == (200, 3)
+
+
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
 def test_rows_that_fail_are_recorded_and_computed_again_on_resuming(out):
     result = mapped(cm.itemwise(Counted(fails=(3, 50))), out=out, on_error="record")

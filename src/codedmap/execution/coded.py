@@ -776,7 +776,8 @@ def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
     """Standard errors of rows as those of each of their outputs; read-only then, because they take no memory."""
     if stderr is None or not isinstance(values, np.ndarray) or stderr.ndim == values.ndim:
         return stderr
-    return np.broadcast_to(stderr.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+    shape = (len(stderr), *values.shape[1:])  # an array that was given may have more rows
+    return np.broadcast_to(stderr.reshape(-1, *[1] * (values.ndim - 1)), shape)
 
 
 def _real(*pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
