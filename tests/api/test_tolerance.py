@@ -210,6 +210,25 @@ def test_without_a_code_few_answers_are_not_believed():
     assert 20 <= result.exact.sum() < 40
 
 
+def test_without_a_code_a_row_that_fails_at_last_is_no_estimate():
+    """The estimates that meet the tolerance are looked at before what happened last counts."""
+    calls = []
+
+    def seventh(batch):
+        calls.append(batch)
+        if len(calls) > 20:
+            raise ValueError("seventh")
+        return batch.sum(axis=1)
+
+    with Scripted(1) as engine:
+        result = cm.map(
+            seventh, SQUARE[:40], engine=engine, tolerance=1.0, chunk=1, on_error="record"
+        )
+    assert result.outcome is Outcome.TOLERANCE
+    assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [*result.failures]
+    assert len(result.failures) == len(calls) - 20 > 0
+
+
 def test_without_a_code_it_is_written(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         result = cm.map(unhurried, SQUARE, engine=pool, tolerance=0.01, out=tmp_path / "y.npy")

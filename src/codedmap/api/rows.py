@@ -127,7 +127,9 @@ class RowsJob(MapJob):
         self._rows.check_read(outcome)
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
-            estimates = self._looked[2]
+            # Since it was looked at them, rows may have been answered or have failed.
+            looked = self._looked[2]
+            estimates = [found.of(missing) for found in looked if missing[found.rows].any()]
         elif missing.any():
             estimates = self._estimated(
                 np.flatnonzero(missing), *time_for_estimates(live, self._deadline)

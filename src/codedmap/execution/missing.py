@@ -48,6 +48,12 @@ class Estimates(NamedTuple):
         flat = [leaf.reshape(len(leaf), -1) for leaf in leaves(self.stderr)]
         return np.asarray(np.sqrt((np.concatenate(flat, axis=1) ** 2).mean(axis=1)))
 
+    def of(self, wanted: np.ndarray) -> Estimates:
+        """Those of the rows that are wanted, (m,) bool."""
+        some = wanted[self.rows]
+        values, stderr = (map_leaves(lambda leaf: leaf[some], one) for one in self[1:])
+        return Estimates(self.rows[some], values, stderr)
+
     @property
     def largest(self) -> float:
         """Of all standard errors."""
