@@ -9,7 +9,13 @@ import sys
 import textwrap
 import threading
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 
 import numpy as np
 import pandas as pd
@@ -176,6 +182,23 @@ def test_rows_that_raise_cost_only_themselves(pool, lift):
     assert isinstance(result.failures[7], KeyError)
     with pytest.raises(cm.NotEnoughAnswers, match=r"1 of 20 rows failed .*row 7"):
         result.check()
+
+
+@pytest.mark.parametrize(
+    "error", [CancelledError, BrokenExecutor, WorkerCrashed, cm.errors.EngineError], ids=str
+)
+@pytest.mark.parametrize("where", ["pool", "local"])
+def test_what_fn_raises_for_workers_of_its_own_is_not_said_of_these(where, error, request):
+    def fn(batch):
+        if 2.0 in batch:
+            raise error("of fn's own workers")
+        return batch
+
+    engine = request.getfixturevalue(where)
+    result = cm.map(fn, np.arange(5.0), engine=engine, on_error="record")
+    assert [type(reason) for reason in result.failures.values()] == [error]
+    assert [*result.failures] == [2]
+    assert result.calls.count("crashed") == result.calls.count("not started") == 0
 
 
 def test_rows_that_end_their_worker_cost_only_themselves(local):

@@ -43,6 +43,7 @@ from .events import (
     Withdraw,
 )
 from .scheduler import Scheduler
+from .task import raised_by_fn
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
@@ -402,6 +403,8 @@ def _unwatched(callback: Callable[[], None]) -> None:
 
 
 def _loss(call: Call, error: BaseException) -> Loss:
+    if raised_by_fn(error):
+        return Loss.RAISED
     if isinstance(error, Abandoned | CancelledError | NotStarted | KeptLost):
         return Loss.NOT_STARTED if call.wanted else Loss.ABANDONED
     if isinstance(error, WorkerCrashed):

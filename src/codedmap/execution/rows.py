@@ -16,7 +16,7 @@ from ..results.trees import Rows
 from .events import Call, FailRows, Loss, More
 from .job_rows import JobRows
 from .live import Work
-from .task import Batch, Itemwise, RowsTask, on_resident
+from .task import Batch, Itemwise, RowsTask, on_resident, raised_by_fn
 
 
 class KeptTasks:
@@ -117,12 +117,13 @@ class RowsWork(Work):
         EngineError, InvalidAnswer
             If no other worker could do better.
         """
-        if isinstance(error, BrokenExecutor):
+        own = raised_by_fn(error)
+        if isinstance(error, BrokenExecutor) and not own:
             raise EngineError(
                 f"the executor broke during call {call.number} ({error}): a crash in a "
                 "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
             ) from error
-        if isinstance(error, InvalidAnswer | EngineError):
+        if isinstance(error, InvalidAnswer | EngineError) and not own:
             raise error
         self._errors[call.number] = error
         self._checksums.pop(call.number, None)

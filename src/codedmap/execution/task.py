@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..contracts.engine import Reply
 from ..engines.transport.failure import Failure
+from ..errors import CodedmapError
 from ..results.trees import leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # characters of output that a call sends back
@@ -25,6 +27,11 @@ _running = threading.local()
 def in_worker() -> bool:
     """Whether this thread runs a call of `codedmap.map`."""
     return getattr(_running, "depth", 0) > 0
+
+
+def raised_by_fn(error: BaseException) -> bool:
+    """Whether ``fn`` has raised this, such as for an engine of its own, and not what runs it."""
+    return getattr(error, "_of_fn", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,11 @@ class RowsTask:
             return _one_by_one(self.fn.fn, batch, keywords, rng)
         if rng is not None:
             keywords["rng"] = rng
-        values = self.fn(*batch.parts, **keywords)
+        try:
+            values = self.fn(*batch.parts, **keywords)
+        except (CodedmapError, BrokenExecutor, CancelledError) as error:
+            error._of_fn = True  # type: ignore[union-attr]
+            raise
         if not self.checked:
             return values, {}
         values = _plain(values)
