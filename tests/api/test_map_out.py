@@ -735,6 +735,31 @@ def test_a_process_may_die_before_any_step(monkeypatch, suffix, call):
     assert died or (call, suffix) in {("pwrite", ".parquet"), ("ftruncate", ".parquet")}
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_process_may_die_while_it_removes_what_came_to_nothing(monkeypatch, suffix, after):
+    write, unlink, count = os.write, os.unlink, 0
+
+    def full(file, data):
+        if b'"values":"' in data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data)
+
+    def dying(*args, **options):
+        nonlocal count
+        count += 1
+        if count > after:
+            raise Died
+        return unlink(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(os, "unlink", dying)
+        with pytest.raises((Died, cm.errors.OutputError)):
+            mapped(out=f"out{suffix}")
+    assert mapped(out=f"out{suffix}", resume=True).exact.all()
+
+
 KILLED = """
 import os, sys, time
 import numpy as np

@@ -226,7 +226,8 @@ class Store(Closing):
         )
 
     def _remove(self, journal: Path) -> None:
-        for path in (journal, *(self._output.paths if self._output.form is not None else ())):
+        # The journal last: without it what is left could not be resumed.
+        for path in (*(self._output.paths if self._output.form is not None else ()), journal):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
