@@ -144,8 +144,12 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
     [
         (NpyOutput, {"a": VALUES, "b": VALUES}, "a dict of a, b, and a .npy file holds one array"),
         (NpyOutput, {"values": VALUES.astype(object)}, "are Python objects, which a .npy file"),
-        (ZarrOutput, {"values": np.array(["a"])}, "values of dtype <U1, and a Zarr group holds"),
-        (ZarrOutput, {"status": VALUES}, "under any name but status"),
+        (ZarrOutput, {"values": np.array(["a"])}, "'values' of dtype <U1, and a Zarr group holds"),
+        (ZarrOutput, {"status": VALUES}, "under names of folders other than status"),
+        (ZarrOutput, {"": VALUES}, "under names of folders other than status"),
+        (ZarrOutput, {"..": VALUES}, "under names of folders other than status"),
+        (ZarrOutput, {"a\\b": VALUES}, "under names of folders other than status"),
+        (ParquetOutput, {"\ud800": VALUES}, "that Parquet cannot hold"),
         (ZarrOutput, {"values": np.ones(3, np.longdouble)}, "numbers of at most 64 bits"),
         (ParquetOutput, {"status": VALUES}, "a column status, which the output needs"),
     ],
@@ -155,6 +159,17 @@ def test_answers_that_an_output_cannot_hold(tmp_path, kind, columns, message):
     output = kind(tmp_path / f"out{suffix}")
     with pytest.raises(cm.InvalidAnswer, match=message):
         output.open(form_of(columns), 40, new=True)
+
+
+@pytest.mark.parametrize("dtype", ["M8[3s]", "m8[7ms]", "M8[D]"])
+def test_times_in_steps_of_several_units_are_what_they_were(tmp_path, dtype):
+    times = np.array([1, 2], dtype)
+    output = ParquetOutput(tmp_path / "out.parquet")
+    output.open(form_of({"values": times}), 2, new=True)
+    output.write([(0, 2)], {"values": times})
+    output.finish(np.zeros(2, np.int8), None)
+    found = pq.read_table(tmp_path / "out.parquet")["values"].to_numpy()
+    np.testing.assert_array_equal(found, times)
 
 
 def test_an_object_that_arrow_does_not_know(tmp_path):

@@ -91,8 +91,11 @@ class ParquetOutput(Output):
             ) from error
 
     def _arrow(self, name: str, column: np.ndarray) -> Any:
-        pa = self._pa
+        pa, kind = self._pa, column.dtype.kind
+        if kind in "mM":  # Arrow takes steps of 3 s for seconds
+            column = column.astype(f"{kind}8[{np.datetime_data(column.dtype)[0]}]")
         try:
+            name.encode()
             if column.ndim == 1:
                 return pa.array(column, from_pandas=column.dtype.hasobject)
             rows = pa.array(np.ascontiguousarray(column).reshape(-1))

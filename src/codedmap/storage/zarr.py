@@ -16,6 +16,8 @@ from .source import extra
 
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
+_TAKEN = "status", "stderr", "zarr.json", "", ".", ".."
+
 
 class ZarrOutput(Output):
     """A Zarr group with an array for each leaf of the answers, "status", and "stderr" if rows are estimated."""
@@ -35,12 +37,13 @@ class ZarrOutput(Output):
                 if (
                     dtype.kind not in "biufc"
                     or dtype.char in "gG"
-                    or name in ("status", "stderr")
-                    or "/" in name
+                    or name in _TAKEN
+                    or not name.isprintable()
+                    or set(name) & {"/", "\\"}
                 ):
                     raise InvalidAnswer(
-                        f"fn returned {name} of dtype {dtype}, and a Zarr group holds numbers of at most 64 bits, under any name but "
-                        "status and stderr: return such, or give a path ending in .parquet"
+                        f"fn returned {name!r} of dtype {dtype}, and a Zarr group holds numbers of at most 64 bits, under names "
+                        "of folders other than status and stderr: return such, or give a path ending in .parquet"
                     )
                 self.arrays[name] = self._array(name, dtype, (rows, *shape))
             self._put("status", np.full(rows, Status.MISSING, np.int8), Status.MISSING)
