@@ -211,6 +211,42 @@ def test_estimated_rows_of_a_code_are_computed_again_on_resuming():
     assert (np.load("out.stderr.npy")[estimated] > 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["i8", "?", "f4"])
+@pytest.mark.parametrize("code", [CODE, cm.Uncoded(4, fill="mean")], ids=repr)
+def test_rows_beside_one_that_fails_keep_their_dtype(dtype, code):
+    """With a code their group had been made floats, or objects, which the output did not hold."""
+
+    def fn(x):
+        if x[0] == X[107, 0]:
+            raise ValueError("no")
+        return np.int64(100 * x[0]).astype(dtype)
+
+    result = mapped(cm.itemwise(fn), code=code, on_error="record")
+    assert list(result.failures) == [107]
+    kept = result.exact
+    assert kept.sum() == 199
+    expected = np.int64(100 * X[kept, 0]).astype(dtype)
+    np.testing.assert_array_equal(np.load("out.npy")[kept], expected)
+    assert np.load("out.npy").dtype == expected.dtype
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
+@pytest.mark.parametrize("code", [None, cm.KernelCode(4, 6, 2, spread=0)], ids=["rows", "coded"])
+def test_estimates_that_the_output_does_not_hold_are_missing(out, code):
+    def fn(x):
+        return np.int64(100 * x[:, 0])
+
+    stop = cm.Share(0.5) if code is None else cm.Quorum(3) & cm.Decodable()
+    script = dict.fromkeys(range(3), never()) if code else {}
+    with pytest.warns(UserWarning, match="are MISSING, because estimates are floating-point"):
+        result = mapped(fn, out=out, code=code, stop=stop, script=script, hedge=None)
+    assert set(result.status) == {cm.Status.EXACT, cm.Status.MISSING}
+    stop = None if code is None else cm.Quorum(6)
+    result = mapped(fn, out=out, code=code, stop=stop, resume=True)
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values[:], np.int64(100 * X[:, 0]))
+
+
 def test_rows_that_are_missing_are_nan(monkeypatch):
     result = mapped(lambda x: x[:, 0] > 0, script={n: [never()] for n in range(4)}, deadline=0.3)
     assert (result.status == cm.Status.MISSING).all()

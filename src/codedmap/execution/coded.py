@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import as_array
+from ..contracts.answers import as_array, cast_values
 from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
@@ -380,6 +380,9 @@ class _CodedWork(Work):
             if isinstance(answer, np.ndarray):  # what is none is said when it is decoded
                 answer = _with_placeholders(answer, call.groups, list(errors))
         # Here and not in `take`: the scheduler asks about standard errors in between.
+        array = as_array(answer)
+        if isinstance(array, np.ndarray) and chunk.encoded.is_raw(call.slot):
+            chunk.dtypes.add(array.dtype)
         worker: Any = call.worker
         again = call.kind is not Kind.FIRST
         chunk.encoded.take(call.slot, answer, worker, again=again, raised=reply.raised)
@@ -530,10 +533,12 @@ class _CodedWork(Work):
         elif exact.any():
             rows = chunk.numbers[exact]
             inputs = store.checksum(self._input.inputs.batch(rows))
-            store.put(rows, len(rows), estimate.values[exact], inputs)
+            store.put(rows, len(rows), _narrowed(estimate.values[exact], chunk.dtypes), inputs)
         if estimated.any():
             stderr = None if estimate.stderr is None else estimate.stderr[estimated]
-            store.put_estimates(chunk.numbers[estimated], estimate.values[estimated], stderr)
+            numbers, values = chunk.numbers[estimated], estimate.values[estimated]
+            if not store.put_estimates(numbers, values, stderr):
+                status[estimated] = Status.MISSING
         self._status[chunk.rows] = status  # not before they are written
         self._input.done(chunk.rows)
 
@@ -743,6 +748,8 @@ class _Chunk:
     def __init__(self, encoded: EncodedRows, rows: np.ndarray | slice, checksum: str = "") -> None:
         self.encoded, self.rows, self.checksum = encoded, rows, checksum
         self.taken = 0
+        self.dtypes: set[np.dtype[Any]] = set()
+        """Of answers to own inputs."""
         self.looked: tuple[int, float | None] = (0, None)
         self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
         """Estimates of its rows, from so many of its answers."""
@@ -812,6 +819,15 @@ def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np
     whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
     whole[np.delete(np.arange(groups), raised)] = answer
     return whole
+
+
+def _narrowed(values: np.ndarray, dtypes: set[np.dtype[Any]]) -> np.ndarray:
+    """Answers in their own type, where rows beside them that have none have made it a wider one."""
+    try:
+        made = cast_values(values, np.result_type(*dtypes)) if dtypes else None
+    except TypeError:  # they have nothing in common
+        made = None
+    return values if made is None else made
 
 
 def _status(estimate: Estimate) -> np.ndarray:

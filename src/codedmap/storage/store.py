@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -128,12 +129,24 @@ class Store(Closing):
         if len(rows) and self._journal is not None:  # no output has this checksum
             self._journal.add({"rows": runs_of(rows), "inputs": "", "values": ""})
 
-    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> None:
-        """Write rows that are estimated, with a standard error each; they are computed again if the job is resumed."""
-        self._write(rows, len(rows), answer)
+    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> bool:
+        """Write rows that are estimated, with a standard error each; they are computed again if the job is resumed.
+
+        Whether the output can hold them; if not, a warning says so.
+        """
+        try:
+            self._write(rows, len(rows), answer)
+        except InvalidAnswer as error:
+            warnings.warn(
+                f"{len(rows):,} rows without an answer are MISSING, because estimates are floating-point numbers: let fn "
+                f"return such to have them written ({error})",
+                stacklevel=2,
+            )
+            return False
         self.status[rows] = Status.ESTIMATED
         if stderr is not None:
             self._errors.append((rows, stderr))
+        return True
 
     def read(self, rows: np.ndarray) -> Any:
         """The answers of some rows, by their numbers in ascending order."""
