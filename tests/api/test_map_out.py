@@ -350,6 +350,24 @@ def test_an_iterator_may_cut_its_rows_in_another_way():
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("cuts", [[], [60], [140]])
+def test_an_iterator_that_gives_more_than_a_finished_job_had(suffix, cuts):
+    """A finished Parquet file holds all rows that there can be: others were null then, and said to be exact."""
+    out = f"out{suffix}"
+    mapped(inputs=iter([X[:140]]), out=out)
+    more = iter(np.split(X, cuts))
+    if suffix != ".parquet":
+        assert mapped(inputs=more, out=out, resume=True).exact.all()
+        np.testing.assert_array_equal(content(out), X**2)
+        return
+    with pytest.raises(cm.InvalidArgument, match="was finished with 140 rows"):
+        mapped(inputs=more, out=out, resume=True)
+    np.testing.assert_array_equal(content(out), X[:140] ** 2)
+    assert not Path(f"{out}.spool").exists()
+    assert not len(mapped(inputs=iter([X[:140]]), out=out, resume=True).calls)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_iterator_that_ends_before_rows_that_are_damaged(suffix):
     out = f"out{suffix}"
     mapped(squares, iter([X]), out=out, chunk=70)

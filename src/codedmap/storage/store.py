@@ -98,7 +98,7 @@ class Store(Closing):
         self._errors: list[tuple[np.ndarray, np.ndarray]] = []
         self._noted = journal is not None and not journal.new
         """Whether there is anything to go on with."""
-        self._sealed = False  # whether it had been finished, and rows cannot be written any more
+        self._sealed = 0  # rows with which it had been finished, if no more can be written
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
         self._restored = self.status[:0]
@@ -159,11 +159,6 @@ class Store(Closing):
         Raises `InvalidArgument` if they are not those that were computed before.
         """
         begin, end = len(self.status), len(status)
-        if self._sealed and end > len(self._restored):
-            raise InvalidArgument(
-                f"the job was finished with {len(self._restored):,} rows, and the iterator gives more now: give the "
-                "same rows, or remove the journal and the outputs to begin anew"
-            )
         self._check_coming(begin, end)
         known = self._restored[begin:end]
         status[begin : begin + len(known)] = known
@@ -215,6 +210,8 @@ class Store(Closing):
     def close(self) -> None:
         """Close the files."""
         self._output.close()
+        if self._sealed:
+            self._output.discard()
         if self._journal is not None:
             self._journal.close()
 
@@ -285,7 +282,9 @@ class Store(Closing):
                 noted[begin:end] = True
         try:
             # If a line is lost its rows are to be computed, and only with all others can they be written.
-            self._sealed = later[-1:] == [{"seal": self._output.seal(), "of": int(noted.sum())}]
+            done = int(noted.sum())
+            if later[-1:] == [{"seal": self._output.seal(), "of": done}]:
+                self._sealed = done
             self._output.open(form, len(status), new=False)
         except OutputError:  # what is finished must not be begun anew because a disk is full
             raise
@@ -294,7 +293,7 @@ class Store(Closing):
             return
         good = []
         for line in lines:
-            kept = self._sealed or self._is_kept(line)
+            kept = bool(self._sealed) or self._is_kept(line)
             for begin, end in line["rows"]:
                 status[begin:end] = Status.EXACT if kept else Status.MISSING
             if kept:
@@ -318,6 +317,11 @@ class Store(Closing):
 
     def _check_coming(self, begin: int, end: int) -> None:
         """Compare rows, all or those that an iterator has just given, with those that were computed."""
+        if self._sealed and end > self._sealed:
+            raise InvalidArgument(
+                f"the job was finished with {self._sealed:,} rows, and the iterator gives more now: give the same rows, "
+                "or remove the journal and the outputs to begin anew"
+            )
         left = []
         for number, (runs, inputs, digest) in enumerate(self._coming):
             if runs[0][0] >= end:
