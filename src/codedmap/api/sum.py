@@ -109,7 +109,7 @@ class CodedParts:
 
     Each worker is sent the parts that the code assigns to it, and keeps them. A worker that is lost
     is sent its parts again in the next sum, or in the same one if the loss shows only then; for this
-    the parts stay referenced here as well.
+    the parts stay referenced here as well, and must not be changed.
 
     Parameters
     ----------
