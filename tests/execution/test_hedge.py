@@ -55,6 +55,22 @@ def test_an_uncoded_task_that_is_late_is_sent_once_more_and_the_first_answer_cou
     assert "hedges     1" in str(result)
 
 
+def test_where_rows_raised_no_mixture_that_is_late_is_waited_for():
+    """Every input has been answered or has raised, and the hedges are for inputs only."""
+
+    def one(row):
+        if row[0] == 1.0:
+            raise ValueError("one")
+        return row
+
+    given = {"code": cm.KernelCode(5, 9, 0), "hedge": cm.Hedge(after=0.02), "on_error": "record"}
+    with Scripted(9, {7: never()}) as engine:
+        result = cm.map(cm.itemwise(one), np.arange(10.0)[:, None], engine=engine, **given)
+    assert result.outcome is Outcome.COMPLETE
+    assert [*result.failures] == [1]
+    assert result.exact.sum() == 9
+
+
 def test_without_a_time_calls_are_late_that_take_longer_than_the_others():
     with Scripted(4, {2: never()}) as engine:
         result = cm.map(affine, inputs(8), code=cm.Uncoded(4), engine=engine)

@@ -431,8 +431,11 @@ class _CodedWork(Work):
             reason = error
         unused = frozenset(slot for slot in seen.answered if not rows.usable(slot))
         again = bool(unused) and outcome is not Outcome.DEADLINE
-        # All inputs may have an answer and rows not be exact, because answers differ.
+        # All inputs may have an answer and rows not be exact, because answers differ; or because they raised.
         early = outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all()
+        if early and estimate is not None and not any(map(rows.is_raw, seen.running)):
+            status = self._judged(chunk, estimate)[1]
+            early = not np.isin(status, (Status.EXACT, Status.FAILED)).all()
         if again or (not final and (estimate is None or early)):
             rejected = frozenset(rows.rejected_workers)
             now = self._live.seconds
