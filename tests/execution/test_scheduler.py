@@ -505,6 +505,18 @@ def test_where_a_copy_crashed_the_other_goes_on_beside_a_new_one(budget):
     assert decisions[-1] == Ended(Outcome.EXACT)
 
 
+@pytest.mark.parametrize("budget", [0.05, 0.0])
+def test_where_a_copy_had_not_begun_the_other_is_not_waited_for_alone(budget):
+    """Its worker left, say; the first call may never end."""
+    scheduler, hedge = hedged(6)
+    if not budget:
+        scheduler.hedges = 4
+    scheduler.handle(Left(60.0, hedge.worker))
+    decisions = scheduler.handle(CallFailed(60.0, hedge.number, Loss.NOT_STARTED))
+    decisions += scheduler.handle(Tick(65.0))
+    assert {(type(d), d.call.begin) for d in decisions} == {(Start, 0)}
+
+
 def test_a_copy_that_has_just_begun_has_the_time_of_a_usual_call():
     scheduler, _ = hedged()
     assert scheduler.handle(CallFailed(50.001, 0, Loss.RAISED)) == []
@@ -713,6 +725,25 @@ def test_of_calls_sent_ahead_as_many_are_taken_back_as_workers_are_free():
     own = next(c for c in scheduler._calls.values() if c.started == 0.1)
     decisions = scheduler.handle(Answered(0.2, own.number, 0.1))
     assert [type(d) for d in decisions] == [Take, Withdraw]
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_call_that_began_before_it_could_be_taken_back_delays_no_hedge(crashes):
+    scheduler = Scheduler(Job(6, size=1, ahead=1))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 2, 0.1))
+    decisions = scheduler.handle(Answered(0.2, 3, 0.1))  # worker 1 is free
+    assert [d.call.number for d in decisions if isinstance(d, Withdraw)] == [1]
+    scheduler.handle(Answered(0.2, 0, 0.1))  # which was before it
+    scheduler.handle(Answered(0.2, 4, 0.1))
+    if crashes:  # and call 5 never ends
+        (again,) = scheduler.handle(CallFailed(0.3, 1, Loss.CRASHED))
+        scheduler.handle(Answered(0.4, again.call.number, 0.1))
+    else:  # it never ends
+        scheduler.handle(Answered(0.3, 5, 0.1))
+    scheduler.handle(Tick(9.0))
+    assert scheduler.hedges == 1
 
 
 def test_a_job_without_workers_waits_as_long_as_it_is_to():

@@ -177,9 +177,9 @@ class ChunkScheduler(Scheduler):
     def _note_crash(self, call: Call) -> None:
         call.piece.crashes += 1
 
-    def _requeue(self, call: Call) -> None:
+    def _requeue(self, call: Call, now: float) -> None:
         self.chunks[call.chunk].workers.discard(call.worker)
-        super()._requeue(call)
+        super()._requeue(call, now)
 
     def _lose(self, call: Call, loss: Loss) -> None:
         chunk, piece = self.chunks[call.chunk], call.piece

@@ -99,7 +99,7 @@ class Scheduler:
         self._single: dict[Hashable, None] = {}  # with room for a call sent ahead
         self._calls: dict[int, Call] = {}
         self._ahead: dict[int, Call] = {}
-        self._withdrawn: set[int] = set()
+        self._withdrawn: set[int] = set()  # calls taken back, until they begin or end
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
         self._late: dict[int, deque[Call]] | None = None
         """Once nothing is left to start: calls by their number of groups, the first to begin first."""
@@ -213,17 +213,17 @@ class Scheduler:
             self._fail(call, call.begin + group, call.begin + group + 1, Loss.RAISED)
 
     def _on_failure(self, event: CallFailed) -> None:
+        withdrawn = event.call in self._withdrawn
         call = self._end(event.call, event.now)
         if call is None:
             return
         piece, loss = call.piece, event.loss
         if loss is Loss.NOT_STARTED:
             piece.never_begun += 1
-            if event.call in self._withdrawn or piece.never_begun < _NEVER_BEGUN:
-                self._withdrawn.discard(event.call)
+            if withdrawn or piece.never_begun < _NEVER_BEGUN:
                 if call.wanted:
                     piece.copies.remove(call)
-                    self._requeue(call)
+                    self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
         if loss is Loss.CRASHED:
@@ -266,11 +266,14 @@ class Scheduler:
         """Whether a copy in flight decides what this comes to."""
         return bool(piece.copies)
 
-    def _requeue(self, call: Call) -> None:
-        """A call had not begun: another worker may make it."""
+    def _requeue(self, call: Call, now: float) -> None:
+        """A call had not begun: another worker may make it, unless a copy is in flight that answers."""
         piece = call.piece
         piece.held.discard(call.worker)
-        if not piece.copies and not piece.again:
+        if piece.copies:
+            self._may_be_late(piece)
+            self._wait_for_copies(call, Loss.CRASHED, now)
+        elif not piece.again:
             self._waiting.appendleft(piece)
 
     def _note_crash(self, call: Call) -> None:
@@ -299,6 +302,8 @@ class Scheduler:
             self._began(number, when)
             if when == event.now:
                 self._take_back(number, when)
+            else:
+                self._withdrawn.discard(number)
         timeout = self.job.call_timeout
         while self._timeouts and self._timeouts[0][0] <= event.now:
             number = self._timeouts.popleft()[1]
@@ -348,6 +353,7 @@ class Scheduler:
         if call is None:
             return None
         self._ahead.pop(number, None)
+        self._withdrawn.discard(number)
         self._hedged.pop(number, None)
         worker = self._workers.get(call.worker)
         if worker is not None:
@@ -370,6 +376,7 @@ class Scheduler:
     def _begin(self, call: Call, now: float) -> None:
         call.started = now
         self._ahead.pop(call.number, None)
+        self._withdrawn.discard(call.number)
         if self.job.call_timeout < math.inf:
             self._timeouts.append((now + self.job.call_timeout, call.number))
         if self._late is not None:
