@@ -14,7 +14,9 @@ import pytest
 import codedmap as cm
 from codedmap.api import rows as jobs
 from codedmap.results import progress_bar
-from codedmap.testing import Scripted, never
+from codedmap.testing import Scripted, ScriptedCluster, never
+
+from ..processes import eventually
 
 RNG = np.random.default_rng(3)
 WEIGHTS = RNG.normal(size=(3, 1)) / 3
@@ -41,6 +43,44 @@ def slow():
 
 def error(result):
     return np.sqrt((((result.values - smooth(X)) / smooth(X).std()) ** 2).mean())
+
+
+class Silent(Scripted):
+    """Does not answer the call by which two answers of a row are compared."""
+
+    def submit(self, worker, fn, payload):
+        if any(row in batch.numbers for _, batch in self.calls for row in payload.numbers):
+            self._acts = {worker: iter([never()])}
+        return super().submit(worker, fn, payload)
+
+
+def test_the_comparison_ends_with_a_job_that_fails():
+    def fn(batch):
+        if len(engine.calls) > 60:
+            raise ValueError("a row")
+        return smooth(batch)
+
+    with Silent(3) as engine:
+        with pytest.raises(cm.errors.RowFailed):
+            cm.map(fn, X, code="auto", engine=engine, chunk=1)
+        assert engine._acts  # it was compared
+        assert not engine._pending
+    assert eventually(lambda: "codedmap-plan" not in {t.name for t in threading.enumerate()})
+
+
+def test_a_first_answer_may_be_the_last_of_all_workers():
+    with ScriptedCluster([None] * 2) as engine:
+
+        def fn(batch):
+            if len(engine.calls) == 1:
+                for worker in engine.members():
+                    threading.Timer(0.05, engine.leave, [worker]).start()
+                time.sleep(0.2)
+                threading.Timer(0.2, engine.join).start()
+            return smooth(batch)
+
+        result = cm.map(fn, X[:40], code="auto", engine=engine)
+    assert result.exact.all()
 
 
 def test_rows_that_are_not_worth_their_time_are_estimated(slow):

@@ -61,6 +61,7 @@ _CLOSE = 1.05  # times the rows that there are: for so few more it does not go o
 _COMPUTING, _ESTIMATING = 0.9, 0.2  # of the time; the rest is for estimates, or so many seconds
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
+_UNPLANNED = {None, Outcome.EXACT, Outcome.UNSATISFIABLE}  # nothing is left, or nobody waits for it
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
 
 
@@ -236,13 +237,14 @@ class _Piloted(RowsJob):
         self._question = question
         self._first: float | None = None
         self._again: tuple[int, Future[Reply]] | None = None
+        """A row that has an answer, and the same by another worker."""
 
     def happened(self, live: LiveJob) -> None:
         super().happened(live)
         if live.counts[0] and live.scheduler.outcome is None:
             if self._first is None:
                 self._first = max(0.0, live.seconds - max(call.seconds for call in live.calls))
-                self._again = self._computed_again()
+                self._compute_again()
             self._look(live)
 
     def _look(self, live: LiveJob) -> None:
@@ -264,15 +266,19 @@ class _Piloted(RowsJob):
         live.scheduler.job = replace(live.scheduler.job, stop=self._stop)
         live.wake_at(live.seconds)
 
-    def _computed_again(self) -> tuple[int, Future[Reply]]:
-        """A row that has an answer, and the same by another worker, if there is one."""
+    def _compute_again(self) -> None:
+        """Have a row that has an answer computed by another worker, if there is one."""
         row = int(np.flatnonzero(self._rows.status == Status.EXACT)[0])
         before = {call.worker for call in self.live.calls if row in call.rows}
         names = sorted(members_of(self._engine))
+        if not names:
+            return
         worker = next((name for name in reversed(names) if name not in before), names[-1])
         at = slice(row, row + 1)
         batch = Batch(self._rows.inputs.batch(at), 1, range(row, row + 1))
-        return row, self._engine.submit(worker, self._tasks.on(self._engine, worker), batch)
+        future = self._engine.submit(worker, self._tasks.on(self._engine, worker), batch)
+        self._again = row, future
+        self.live.beside.append(future)
 
     def _pilot(self) -> Pilot:
         """What is known by now."""
@@ -317,10 +323,6 @@ class _Piloted(RowsJob):
                     )
         return ""
 
-    def _close(self) -> None:
-        if self._again is not None and not self._again[1].done():
-            self._engine.abandon([self._again[1]])
-
 
 class Sample(_Piloted):
     """Rows of a sample, as many as there is time for, and a plan, which may take ``budget`` seconds."""
@@ -339,29 +341,26 @@ class Sample(_Piloted):
         RowFailed
             If a row failed.
         """
-        try:
-            for _ in self.live.run(self.happened):
-                pass
-            outcome, answered = self.live.scheduler.outcome, self.live.counts[0]
-            if not answered or outcome is Outcome.NONE_RUNNING:
-                assert outcome is not None
-                raise NotEnoughAnswers(
-                    f"{answered} of {len(self._rows.status)} rows of the sample were answered, because {outcome.value}: "
-                    "start more workers, or call fn on these rows to see what is wrong"
-                )
-            begun, calls = time.perf_counter(), self._elapsed
-            budget = self._allowed(answered)
-            if self._again is not None:
-                with suppress(Exception):  # it is only looked at if it has come
-                    self._again[1].result(timeout=max(0.0, budget - calls) / 4.0)
-            return planned(
-                self._question,
-                self._pilot(),
-                budget=budget,
-                spent=lambda: calls + time.perf_counter() - begun,
+        for _ in self.live.run(self.happened):
+            pass
+        outcome, answered = self.live.scheduler.outcome, self.live.counts[0]
+        if not answered or outcome is Outcome.NONE_RUNNING:
+            assert outcome is not None
+            raise NotEnoughAnswers(
+                f"{answered} of {len(self._rows.status)} rows of the sample were answered, because {outcome.value}: "
+                "start more workers, or call fn on these rows to see what is wrong"
             )
-        finally:
-            self._close()
+        begun, calls = time.perf_counter(), self._elapsed
+        budget = self._allowed(answered)
+        if self._again is not None:
+            with suppress(Exception):  # it is only looked at if it has come
+                self._again[1].result(timeout=max(0.0, budget - calls) / 4.0)
+        return planned(
+            self._question,
+            self._pilot(),
+            budget=budget,
+            spent=lambda: calls + time.perf_counter() - begun,
+        )
 
     def _allowed(self, answered: int) -> float:
         """Seconds of planning."""
@@ -397,16 +396,13 @@ class PlannedRows(_Piloted):
         self._planning: Future[Plan] | None = None
         self._next = max(_FEWEST, math.ceil(_FIRST * self._question.rows))
         self._code: Code | None = None
-        self._over = False
 
     def then(self) -> MapJob | None:
         """A job with a code, if the plan says so."""
         if self._planning is None and self._plan is None and self.live.counts[0]:
             self._planning = self._start()
-        self._over = self.live.scheduler.outcome is Outcome.EXACT
         if self._planning is not None and self._plan is None:
             self._plan = self._planning.result()
-        self._close()
         if self._code is None:
             return None
         status = self._rows.status
@@ -434,12 +430,13 @@ class PlannedRows(_Piloted):
 
     def _start(self) -> Future[Plan]:
         answered, begun = self.live.counts[0], time.perf_counter()
-        ask, pilot = self._question, self._pilot()
+        ask, pilot, live = self._question, self._pilot(), self.live
         expected = ask.rows * self._elapsed / max(1, answered)
         budget = max(budget_of(0, 1, 0.0), _LOOK * expected)
 
         def spent() -> float:
-            return math.inf if self._over else time.perf_counter() - begun
+            unused = live.ended and live.scheduler.outcome in _UNPLANNED
+            return math.inf if unused else time.perf_counter() - begun
 
         return _in_thread(lambda: planned(ask, pilot, budget=budget, spent=spent))
 

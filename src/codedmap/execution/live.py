@@ -125,6 +125,9 @@ class LiveJob:
         self.worker_seconds = 0.0
         self.answers = 0
         """Calls whose answer was taken."""
+        self.ended = False
+        self.beside: list[Future[Any]] = []
+        """Further calls, given up at the end as the job's own."""
         self._engine, self._work, self._log, self._changed = engine, work, log, changed
         self._start = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | More, Future[Any]] | None] = SimpleQueue()
@@ -220,10 +223,11 @@ class LiveJob:
             self._handle(Tick(self.seconds))
 
     def _end(self) -> None:
+        self.ended = True
         getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
         for call in self._calls.values():
             self._note(call, max(0.0, self.seconds - call.started), "abandoned")
-        left = [future for future in self._futures.values() if not future.done()]
+        left = [f for f in (*self._futures.values(), *self.beside) if not f.done()]
         if left:
             self._engine.abandon(left)
 
