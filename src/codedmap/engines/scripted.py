@@ -145,7 +145,7 @@ class Scripted(Closing):
         timers = [timer for _, timer in tuple(self._pending.values()) if timer is not None]
         self.abandon(tuple(self._pending))
         for timer in timers:
-            if timer is not threading.current_thread():
+            if timer.is_alive() and timer is not threading.current_thread():
                 timer.join()
 
     def _end(self, futures: Iterable[Future[Any]], error: BaseException) -> None:
