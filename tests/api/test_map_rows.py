@@ -160,6 +160,22 @@ def test_the_first_row_that_raises_is_named(pool):
     assert isinstance(caught.value, cm.NotEnoughAnswers)
 
 
+def test_an_error_is_named_whatever_its_text(pool):
+    class Textless(ValueError):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    def fn(batch):
+        raise Textless if 0.0 in batch else ValueError("much " * 10_000)
+
+    with pytest.raises(RowFailed, match="with Textless, whose text"):
+        cm.map(fn, [0.0], engine=pool)
+    with pytest.raises(RowFailed, match="and 49,500 characters more"):
+        cm.map(fn, [1.0], engine=pool)
+    recorded = cm.map(fn, [0.0], engine=pool, on_error="record")
+    assert "Textless" in str(recorded)
+
+
 def test_where_fn_takes_one_input_the_error_says_how_to_lift_it(pool):
     with pytest.raises(RowFailed, match=r"no attribute 'upper'. .*lift .*codedmap.itemwise\(fn\)"):
         cm.map(lambda word: word.upper(), ["a", "b"], engine=pool)

@@ -12,6 +12,7 @@ from ..contracts.engine import Engine, Kept, Reply
 from ..engines import Resident
 from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
 from ..results.status import Status
+from ..results.summary import short
 from ..results.trees import Rows
 from .events import Call, FailRows, Loss, More
 from .job_rows import JobRows
@@ -214,10 +215,10 @@ def row_failed(row: int, call: Call, error: BaseException, *, itemwise: bool) ->
     step = "Correct fn or this input"
     if not itemwise:
         step += ", lift a function of one input with codedmap.itemwise(fn)"
-    if isinstance(error, ValueError) and "read-only" in str(error):
+    if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     failed = RowFailed(
-        f"row {row} failed on worker {call.worker} with {type(error).__name__}: {error}. {step}, or go on "
+        f"row {row} failed on worker {call.worker} with {short(error)}. {step}, or go on "
         'without such rows with on_error="record"',
         row=row,
     )

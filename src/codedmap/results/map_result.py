@@ -14,7 +14,7 @@ from ..errors import NotEnoughAnswers
 from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .status import Status, counts_in_words
-from .summary import heading, workers_lines
+from .summary import heading, short, workers_lines
 from .trees import leaves
 
 
@@ -131,7 +131,7 @@ class MapResult:
         ]
         if self.failures:
             row, error = next(iter(self.failures.items()))
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            reason = short(error).splitlines()[0][:120]
             lines.append(
                 f"  failed     {len(self.failures):,}; the first, row {row}, with {reason}"
             )

@@ -36,7 +36,7 @@ def workers_lines(
     ]
     if failed:
         first, error = next(iter(failed.items()))
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        reason = short(error).splitlines()[0][:120]
         lines.append(
             f"  failed     {len(failed)}: {listed(tuple(failed))}; the first, {first}, with {reason}"
         )
@@ -146,12 +146,16 @@ def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) ->
         counts.append(f"{len(seen.running)} still running")
     if failures:
         worker, first = next(iter(failures.items()))
-        counts.append(f"{len(failures)} failed, worker {worker} first with {_short(first)}")
+        counts.append(f"{len(failures)} failed, worker {worker} first with {short(first)}")
     return ", ".join(counts)
 
 
-def _short(error: BaseException) -> str:
-    text = str(error)
+def short(error: BaseException) -> str:
+    """The type of an error, and its text, of which much is left out."""
+    try:
+        text = str(error)
+    except Exception:
+        return f"{type(error).__name__}, whose text raises an exception itself"
     left = len(text) - _LONG
     if left > 0:  # the cause holds all of it
         text = f"{text[:_LONG]} ... and {left:,} characters more"
