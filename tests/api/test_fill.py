@@ -82,6 +82,13 @@ def test_frames_come_back_as_frames():
     assert isinstance(cm.fill(X, polars.Series("flow", lossy()[:, 0])).values, polars.Series)
 
 
+def test_labels_of_a_frame_may_be_equal():
+    result = cm.fill(pd.DataFrame(X, columns=["a"] * 3), pd.DataFrame(lossy(), columns=["y", "y"]))
+    np.testing.assert_array_equal(result.values, cm.fill(X, lossy()).values)
+    assert list(result.values.columns) == ["y", "y"]
+    assert result.inputs == ("a", "a", "a")
+
+
 def test_known_answers_help():
     few = np.where(np.arange(80) < 8, Y[:, 0], np.nan)
     alone = cm.fill(X, few)

@@ -182,7 +182,10 @@ def _table(given: Any, name: str, letter: str) -> _Table:
     array = np.asarray(given.filled(np.nan) if np.ma.isMaskedArray(given) else given)
     if hasattr(given, "columns"):
         names = tuple(map(str, given.columns))
-        columns = [_numbers(given[c], f"column {str(c)!r} of {name}") for c in given.columns]
+        one_of = given.iloc if hasattr(given, "iloc") else given  # labels of pandas may be equal
+        columns = [
+            _numbers(one_of[:, k], f"column {one!r} of {name}") for k, one in enumerate(names)
+        ]
         array = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
         return _Table(as_columns(array), names, given, array.shape, array.dtype)
     array = _numbers(array, name)
