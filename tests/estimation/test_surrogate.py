@@ -185,6 +185,47 @@ def test_constant_outputs_and_equal_inputs():
     np.testing.assert_allclose(found.stderr, answers.std(), rtol=0.1)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("lost", [2, 6])
+def test_a_level_without_an_answer_is_not_known_from_copies_of_others(lost, noise):
+    rng = np.random.default_rng(lost)
+    levels = np.repeat(np.arange(7.0), 20)[:, None]
+    answers = levels**2 + noise * rng.standard_normal((140, 1))
+    kept = levels[:, 0] != lost
+    found = estimates(levels[kept], answers[kept], np.array([[float(lost)], [3.0]]))
+    off = np.abs(found.values[:, 0] - [lost**2, 9.0])
+    assert (off < 3.0 * found.stderr[:, 0]).all()
+    assert off[1] < 0.1
+
+
+def test_repeats_without_a_pattern_are_known_from_their_copies_alone():
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 3, size=(300, 3)).astype(float)
+    truth = rng.standard_normal(27)[levels.astype(int) @ [1, 3, 9]]
+    answers = np.stack([truth, truth + 0.1 * rng.standard_normal(300)], axis=1)
+    found = estimates(levels[:200], answers[:200], levels[200:])
+    off = found.values - answers[200:]
+    assert np.sqrt((off[:, 0] ** 2).mean()) < 0.01
+    assert 0.7 < np.sqrt(((off / found.stderr)[:, 1] ** 2).mean()) < 1.4
+    assert found.left_out[0] < 0.01
+    assert 0.08 < found.left_out[1] < 0.13
+
+
+def test_few_answers_that_differ_from_all_others_may_not_be_among_those_that_choose():
+    points = np.random.default_rng(0).uniform(size=(420, 2))
+    answers = np.zeros((400, 1))
+    answers[np.random.default_rng(0).permutation(400)[-1]] = 1.0
+    found = estimates(points[:400], answers, points[400:])
+    assert np.abs(found.values).max() < 0.5
+    assert (found.stderr > 0).all()
+
+
+def test_constant_outputs_of_many_inputs():
+    points = np.random.default_rng(0).uniform(size=(60, 40))
+    found = estimates(points, np.full((60, 1), 7.0), points + 0.1)
+    assert found.methods == ("constant",)
+
+
 def test_a_spline_that_is_singular_is_left_out(monkeypatch):
     asked = []
 
@@ -263,6 +304,12 @@ def test_errors_are_calibrated_around_a_point():
     assert high > 3 * low
     even = calibrated(points, rng.standard_normal((800, 1)), said, wanted, wide)
     np.testing.assert_allclose(even, 1.0, rtol=0.15)
+
+
+def test_residuals_of_nothing_are_no_obstacle():
+    points = np.random.default_rng(0).uniform(size=(80, 1))
+    said = np.ones((80, 1))
+    assert (calibrated(points, np.zeros((80, 1)), said, points[:5], said[:5]) > 0).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

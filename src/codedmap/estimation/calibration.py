@@ -47,7 +47,7 @@ def calibrated(
         there = _means(nearest(points, wanted, count), len(points)) @ ratios
         for trust in _TRUST:
             local = (trust * mean + count * around) / (trust + count)
-            factor = (ratios / local).mean(axis=0)
+            factor = np.maximum((ratios / local).mean(axis=0), least)
             score = np.log(local * factor).mean(axis=0) + 1.0
             better = score < best
             best = np.where(better, score, best)

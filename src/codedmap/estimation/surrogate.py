@@ -4,6 +4,7 @@ For each output the ways to estimate it are compared by what they give for answe
 processes with a length scale for each dimension (`gaussian`, and for many points `nearest`), of the output or of its
 logarithm; means of neighbours; boosted trees where these do poorly; the mean. The best is taken, or a weighted mean
 of several. The same residuals calibrate the standard errors. Of many outputs the principal components are estimated.
+Answers to equal points are left out together, or a copy would tell what is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import repeat
 
 import numpy as np
@@ -116,11 +118,80 @@ def estimates(
     each : callable
         As `map`, by which outputs are estimated, perhaps at the same time.
     """
+    first, which = _places(points)
+    repeated = 1 < len(first) < len(points)
+
+    def known() -> _Known:
+        some = points[first] if repeated else points
+        return _Known(some, wanted, seed, time_left, thorough=thorough, each=each)
+
     # The matrices are too small for several threads to help, and waiting for each other costs them most.
     with threadpool_limits(1, user_api="blas"):
-        return _estimates(
-            _Known(points, wanted, seed, time_left, thorough=thorough, each=each), answers
-        )
+        if not repeated:
+            return _estimates(known(), answers)
+        return _of_repeats(known, answers, which, _at(points[first], wanted))
+
+
+def _digests(points: np.ndarray) -> list[bytes]:
+    rows = (np.add(row, 0.0, dtype=np.float64) for row in points)  # so that -0.0 is 0.0
+    return [blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+
+
+def _places(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of all that are equal, (u,) int, ascending, and for each point which of these it equals, (n,)."""
+    seen: dict[bytes, int] = {}
+    which = np.array([seen.setdefault(digest, len(seen)) for digest in _digests(points)])
+    return np.unique(which, return_index=True)[1], which
+
+
+def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which place (u, d) each wanted point (m, d) equals, (m,) int; -1 if none."""
+    number = {digest: at for at, digest in enumerate(_digests(places))}
+    return np.array([number.get(digest, -1) for digest in _digests(wanted)], dtype=int)
+
+
+def _of_repeats(
+    known: Callable[[], _Known], answers: np.ndarray, which: np.ndarray, at: np.ndarray
+) -> Estimates:
+    """Estimates from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
+
+    Parameters
+    ----------
+    known : callable
+        The u distinct points.
+    answers : ndarray, shape (n, q)
+    which : ndarray, shape (n,) int
+        The distinct point of each answer.
+    at : ndarray, shape (m,) int
+        That which a wanted point equals; -1 if none.
+    """
+    unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
+    scaled, counts = answers / unit, np.bincount(which)[:, None]
+    order, begins = np.argsort(which, kind="stable"), np.cumsum(counts) - counts[:, 0]
+    means = np.add.reduceat(scaled[order], begins, axis=0) / counts
+    off, repeats = scaled - means[which], len(answers) - len(counts)
+    noise = (off**2).sum(axis=0) / repeats
+    found = _estimates(known(), means * unit)
+    values, errors, left_out = found.values / unit, found.stderr / unit, found.left_out / unit
+    # The next repeat may differ, though none did: one in so many, by as much as estimates are off.
+    usual = np.maximum(left_out, errors.min(axis=0))
+    here = np.flatnonzero(at >= 0)
+    own = (noise * repeats + usual**2) / (repeats + 1.0) / counts[at[here]]
+    far = np.maximum(errors[here], 1e-150) ** 2
+    trust = far / (far + own)
+    values[here] = trust * means[at[here]] + (1.0 - trust) * values[here]
+    variance = errors**2 + noise * (1.0 - (1.0 / counts).mean())
+    variance[here] = trust * own + noise
+    alone = counts[which] == 1
+    squares = np.where(
+        alone, left_out**2, (off * counts[which] / np.maximum(counts[which] - 1, 1)) ** 2
+    )
+    return Estimates(
+        unit * values,
+        np.maximum(unit * np.maximum(np.sqrt(variance), _STDERR * usual), np.finfo(float).tiny),
+        unit * np.sqrt(squares.mean(axis=0)),
+        found.methods,
+    )
 
 
 def seconds_to_be_thorough(answers: int, wanted: int, outputs: int) -> float:
@@ -145,11 +216,9 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     spread[~varied] = 1.0
     scaled = (scaled - middle) / spread
     outputs = int(varied.sum())
-    if len(answers) < _FEWEST or not known.points.shape[1]:
+    if len(answers) < _FEWEST or not known.points.shape[1] or not outputs:
         found = _means(known, scaled[:, varied])
-    elif outputs and (
-        not known.thorough or known.time_left() < _LITTLE * min(outputs, _OUTPUTS + 1)
-    ):
+    elif not known.thorough or known.time_left() < _LITTLE * min(outputs, _OUTPUTS + 1):
         found = _jointly(known, scaled[:, varied])
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
@@ -323,7 +392,7 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
         tied: bool = tied,
     ) -> _Model:
         moved = transform.there(answers)
-        middle, unit = moved.mean(), moved.std()
+        middle, unit = moved.mean(), moved.std() or 1.0  # these few may all be equal
         there = ((moved - middle) / unit)[:, None]
         kernel = likeliest(
             points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied,
@@ -609,8 +678,6 @@ def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
 
 def _together(parts: list[_Candidate], known: _Known) -> _Candidate:
     """Outputs beside each other."""
-    if not parts:
-        return _means(known, np.zeros((len(known.points), 0)))
     scales = np.exp(np.mean([np.log(part.scales) for part in parts], axis=0))
     return _Candidate(
         tuple(part.names[0] for part in parts),
