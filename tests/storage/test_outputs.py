@@ -52,6 +52,17 @@ def test_rows_in_any_order_are_checked_and_read_again(tmp_path, suffix):
     np.testing.assert_array_equal(content(path), VALUES)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_rows_that_the_system_reads_in_parts_are_not_damaged(tmp_path, monkeypatch, suffix):
+    output, pread = KINDS[suffix](tmp_path / f"out{suffix}"), os.pread
+    output.open(form_of({"values": VALUES}), 40, new=True)
+    line = output.write([(0, 40)], {"values": VALUES})
+    monkeypatch.setattr(os, "pread", lambda file, size, begin: pread(file, min(size, 99), begin))
+    assert output.check([(0, 40)], line)
+    output.finish(np.zeros(40, np.int8), None)
+    np.testing.assert_array_equal(content(tmp_path / f"out{suffix}"), VALUES)
+
+
 @pytest.mark.parametrize("suffix", KINDS)
 def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"

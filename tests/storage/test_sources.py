@@ -94,6 +94,15 @@ def test_rows_in_the_other_order_of_bytes_stay_so():
             np.testing.assert_array_equal(part, X[[3, 4, 18]])
 
 
+def test_text_of_a_source_is_never_cut_off():
+    class Narrow(Watched):
+        def __getitem__(self, at):
+            return np.array(super().__getitem__(at).tolist())  # as wide as its longest
+
+    rows = InputRows(opened_now(Narrow(np.array(["a", "b", "c", "longer"]))))
+    assert rows.batch(np.array([0, 3]))[0].tolist() == ["a", "longer"]
+
+
 def test_several_inputs_of_which_some_are_read_later(tmp_path):
     with Scripted(2) as engine:
         result = cm.map(lambda a, b: a[:, 0] + b, (Watched(X), np.arange(40)), engine=engine)

@@ -208,7 +208,7 @@ class _NpyFile:
 
     def __getitem__(self, at: slice) -> np.ndarray:
         rows = at.stop - at.start
-        data = os.pread(self._file, rows * self._row, self._begin + at.start * self._row)
+        data = read_at(self._file, rows * self._row, self._begin + at.start * self._row)
         return np.frombuffer(data, self.dtype).reshape(rows, *self._shape)
 
     def _write(self, data: memoryview, at: int) -> None:
@@ -230,6 +230,15 @@ class _NpyFile:
         header = {"descr": descr, "fortran_order": False, "shape": (rows, *self._shape)}
         np.lib.format.write_array_header_2_0(made, header)
         return made.getvalue()
+
+
+def read_at(file: int, size: int, begin: int) -> bytes:
+    """So many bytes of a file, or what there is of them; one call of the system reads 2 GB at most."""
+    parts = []
+    while data := os.pread(file, size, begin):
+        parts.append(data)
+        size, begin = size - len(data), begin + len(data)
+    return b"".join(parts)
 
 
 def _write_npy(path: Path, array: np.ndarray) -> None:

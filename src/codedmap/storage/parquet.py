@@ -14,7 +14,7 @@ from ..errors import InvalidAnswer
 from ..results.status import Status
 from .digest import checksum
 from .journal import writing
-from .output import Columns, Form, Output, Runs
+from .output import Columns, Form, Output, Runs, read_at
 from .source import extra
 
 _GROUP = 1 << 17  # rows written together
@@ -109,7 +109,7 @@ class ParquetOutput(Output):
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         begin, size = record["at"]
-        data = os.pread(self._file, size, begin)
+        data = read_at(self._file, size, begin)
         good = _checksum(data) == str(record["values"])
         if good:
             self._unify(self._pa.ipc.open_stream(data).schema)
@@ -152,7 +152,7 @@ class ParquetOutput(Output):
     def _table(self, number: int) -> Any:
         if number not in self._loaded:
             begin, size = self._pieces[number][1]
-            data = os.pread(self._file, size, begin)
+            data = read_at(self._file, size, begin)
             self._loaded[number] = self._pa.ipc.open_stream(data).read_all()
             while len(self._loaded) > 1 and sum(t.nbytes for t in self._loaded.values()) > _KEPT:
                 del self._loaded[next(iter(self._loaded))]

@@ -79,8 +79,11 @@ def _reading(error: Exception, begin: int) -> InvalidArgument:
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    if len(parts) == 1:
+        return parts[0]
     # By itself NumPy would give the machine's order of bytes, and the checksum of other inputs.
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=parts[0].dtype)
+    dtypes = {part.dtype for part in parts}
+    return np.concatenate(parts, dtype=dtypes.pop() if len(dtypes) == 1 else None)
 
 
 class _ArrayRows:
