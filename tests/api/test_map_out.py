@@ -156,6 +156,17 @@ def test_an_array_that_is_given(make, code):
     assert list(map(str, Path().iterdir())) == (["o.npy"] if make == "memmap" else [])
 
 
+def test_rows_that_fail_are_none_in_an_array_of_objects():
+    def fn(x):
+        if x[0] == X[3, 0]:
+            raise ValueError("no")
+        return "text"
+
+    out = np.full(200, "before", object)
+    mapped(cm.itemwise(fn), out=out, on_error="record")
+    assert out.tolist() == ["text"] * 3 + [None] + ["text"] * 196
+
+
 def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
     options = {"code": cm.KernelCode(4, 6, 1), "stop": cm.Quorum(5), "on_error": "record"}
     out = np.empty((210, 3))

@@ -89,10 +89,11 @@ class Output:
         """Write to rows of which nothing is known."""
         assert self.form is not None
         columns = {}
+        nothing: dict[str, Any] = {"f": np.nan, "c": np.nan, "m": "NaT", "M": "NaT", "O": None}
         for name, (descr, shape) in self.form.items():
             columns[name] = np.zeros((len(rows), *shape), np.lib.format.descr_to_dtype(descr))
-            if columns[name].dtype.kind in "fcmM":
-                columns[name][...] = np.nan if columns[name].dtype.kind in "fc" else "NaT"
+            if columns[name].dtype.kind in nothing:
+                columns[name][...] = nothing[columns[name].dtype.kind]
         self.write(runs_of(rows), columns)
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
