@@ -648,10 +648,10 @@ def wave(batch):
     return np.sin(3 * batch[:, 0]) + batch[:, 1]
 
 
-def stopped(fn, inputs):
+def stopped(fn, inputs, **options):
     """Half of the rows are computed."""
     with ThreadPoolExecutor(1) as pool:
-        return cm.map(fn, inputs, engine=pool, chunk=1, hedge=None, stop=cm.Share(0.5))
+        return cm.map(fn, inputs, engine=pool, chunk=1, hedge=None, stop=cm.Share(0.5), **options)
 
 
 @pytest.mark.parametrize(
@@ -714,6 +714,14 @@ def test_answers_from_which_nothing_can_be_estimated(fn):
     result = stopped(fn, SQUARE)
     assert (result.status == cm.Status.MISSING).sum() == 30
     assert np.isinf(result.stderr[result.status == cm.Status.MISSING]).all()
+
+
+def test_standard_errors_of_estimated_rows_are_never_0(tmp_path):
+    """Where all answers are equal they are so small that their squares are 0."""
+    for out in (None, tmp_path / "out.npy"):
+        result = stopped(lambda b: np.zeros((len(b), 2)), SQUARE, out=out)
+        np.testing.assert_array_equal(result.row_stderr() == 0, result.exact)
+        assert (np.asarray(result.stderr)[~result.exact] > 0).all()
 
 
 def test_estimates_keep_to_their_tenth_of_the_deadline(monkeypatch):

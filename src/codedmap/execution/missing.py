@@ -16,7 +16,7 @@ import numpy as np
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_be_thorough
 from ..results.status import Status
-from ..results.trees import leaves, map_leaves
+from ..results.trees import leaves, map_leaves, row_means
 from .inputs import InputRows
 from .live import LiveJob
 
@@ -45,8 +45,7 @@ class Estimates(NamedTuple):
     @property
     def row_stderr(self) -> np.ndarray:
         """(e,): root mean square over the outputs of each row."""
-        flat = [leaf.reshape(len(leaf), -1) for leaf in leaves(self.stderr)]
-        return np.asarray(np.sqrt((np.concatenate(flat, axis=1) ** 2).mean(axis=1)))
+        return row_means(self.stderr)
 
     def of(self, wanted: np.ndarray) -> Estimates:
         """Those of the rows that are wanted, (m,) bool."""

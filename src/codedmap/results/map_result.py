@@ -15,7 +15,7 @@ from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .status import Status, counts_in_words
 from .summary import heading, short, workers_lines
-from .trees import leaves
+from .trees import row_means
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,10 +65,7 @@ class MapResult:
 
     def row_stderr(self) -> np.ndarray | None:
         """(m,): of each row the root mean square of the standard errors of its outputs; None if there are none."""
-        if self.stderr is None:
-            return None
-        flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves(self.stderr)]
-        return np.asarray(np.sqrt((np.concatenate(flat, axis=1) ** 2).mean(axis=1)))
+        return None if self.stderr is None else row_means(self.stderr)
 
     def check(self) -> MapResult:
         """The same result, if every row is exact or estimated.

@@ -64,6 +64,15 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
+def row_means(tree: Any) -> np.ndarray:
+    """(m,): the root mean square of all numbers of a row, none of which is below 0; above 0 where one of them is."""
+    flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves(tree)]
+    numbers = np.concatenate(flat, axis=1)
+    largest = numbers.max(axis=1, initial=0.0)
+    unit = np.where(np.isfinite(largest) & (largest > 0.0), largest, 1.0)  # or squares would be 0
+    return np.asarray(unit * np.sqrt(((numbers / unit[:, None]) ** 2).mean(axis=1)))
+
+
 def _is_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
