@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,14 @@ from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
-from ..errors import CodedmapError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
+from ..errors import (
+    CodedmapError,
+    EngineError,
+    InvalidArgument,
+    NotEnoughAnswers,
+    RowFailed,
+    WorkerLost,
+)
 from ..estimation import Known
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
@@ -35,7 +42,7 @@ from .live import Budget, LiveJob, Work, patience_of
 from .missing import Effort, Estimates, estimate_missing, import_while_calls_run, time_for_estimates
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
-from .task import Batch, Itemwise
+from .task import Batch, Itemwise, raised_by_fn
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _FEWEST = 2  # answers from which others are estimated
@@ -399,7 +406,8 @@ class _CodedWork(Work):
             chunk.errors.setdefault(call.slot, error)
             if call.slot < self._settings.code.workers and loss is not Loss.NOT_STARTED:
                 self.slot_failures.setdefault(call.slot, error)
-            if loss is Loss.RAISED and chunk.encoded.is_raw(call.slot):
+            own = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
+            if loss is Loss.RAISED and own and chunk.encoded.is_raw(call.slot):
                 for group in range(call.groups):
                     row = chunk.encoded.row(call.slot, group)
                     if row is not None and call.groups == 1 and self._settings.record:
