@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -798,6 +799,41 @@ def test_a_process_may_die_before_any_step(monkeypatch, suffix, call):
         np.testing.assert_array_equal(content(f"out{suffix}"), inputs**2)
         assert len(first.rows) + len(second.rows) <= 30 + 4 * 5, "but for the calls in flight"
     assert died or (call, suffix) in {("pwrite", ".parquet"), ("ftruncate", ".parquet")}
+
+
+def test_what_zarr_still_writes_beside_an_error_is_removed_too(monkeypatch):
+    begun, write = [], zarr.storage.LocalStore.set
+
+    async def slow(self, key, value, **options):
+        if key == "status/zarr.json":
+            begun.append(key)
+            await asyncio.sleep(0.2)
+        await write(self, key, value, **options)
+
+    async def full(*args, **options):
+        if begun:  # beside it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.storage.LocalStore, "set", slow)
+        patch.setattr(zarr.storage.LocalStore, "set_if_not_exists", full)
+        with pytest.raises(cm.errors.OutputError, match="No space left"):
+            mapped(out="out.zarr")
+    time.sleep(0.3)
+    assert not list(Path().iterdir())
+
+
+def test_what_cannot_be_removed_can_be_resumed(monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *args, **options: None)
+        patch.setattr(zarr.Array, "__setitem__", full)
+        with pytest.raises(cm.errors.OutputError, match="No space left"):
+            mapped(out="out.zarr")
+    assert Path("out.zarr").exists()
+    assert mapped(out="out.zarr", resume=True).exact.all()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

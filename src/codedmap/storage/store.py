@@ -228,6 +228,7 @@ class Store(Closing):
         with suppress(Exception):  # the error that there is says more
             self.sync()
         if not self._noted:
+            self._output.close()
             self._remove(journal)
             return
         error.add_note(
@@ -236,12 +237,14 @@ class Store(Closing):
         )
 
     def _remove(self, journal: Path) -> None:
-        # The journal last: without it what is left could not be resumed.
-        for path in (*(self._output.paths if self._output.form is not None else ()), journal):
+        outputs = self._output.paths if self._output.form is not None else ()
+        for path in outputs:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        if not any(path.exists() for path in outputs):  # without it they could not be resumed
+            journal.unlink(missing_ok=True)
 
     # Writing ------------------------------------------------------------------------------------------
 

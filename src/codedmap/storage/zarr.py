@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .source import extra
 
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
+_SETTLING = 5.0  # seconds
 _TAKEN = "status", "stderr", "zarr.json", "", ".", ".."
 
 
@@ -109,4 +111,13 @@ class ZarrOutput(Output):
         return whole, None if stderr is None else group["stderr"]
 
     def close(self) -> None:
+        if self._group is not None:
+            self._zarr.core.sync.sync(_settled())
         self._group, self.arrays = None, {}
+
+
+async def _settled() -> None:
+    """Return when what Zarr still writes beside what has failed is written."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=_SETTLING)
