@@ -212,6 +212,13 @@ def test_blocks_without_which_it_could_not_go_on_are_placed_again_at_once(code):
     assert A.last.exact
 
 
+def test_a_block_that_only_the_call_finds_lost_is_placed_again():
+    lost = cm.testing.fail(cm.errors.KeptLost("the process is a new one"))
+    A = placed(matrix(), cm.codes.MDSCode(5, 5), {1: [lost]})
+    np.testing.assert_allclose(A @ np.ones(30), matrix() @ np.ones(30), atol=1e-11)
+    assert A.last.repaired == (1,)
+
+
 def test_a_worker_that_always_dies_is_tried_once_a_product():
     script = {n: cm.testing.crash() for n in range(4)}
     A = placed(matrix(), cm.codes.MDSCode(6, 9), script)

@@ -65,7 +65,7 @@ class Placed:
             if keeper not in load and load:
                 self._where[worker] = other = min(load, key=load.__getitem__)
                 load[other] += 1
-                self._kept[worker].lost = True
+                self.lose(worker)
 
     @property
     def engine(self) -> Engine:
@@ -75,6 +75,10 @@ class Placed:
     def lost(self, worker: int) -> bool:
         """Whether it is known that this worker's value is gone."""
         return self._kept[worker].lost
+
+    def lose(self, worker: int) -> None:
+        """Note that this worker's value is gone."""
+        self._kept[worker].lost = True
 
     def on(self, worker: int) -> Kept:
         """What stands for this worker's value; sends it there once more if it was lost."""
@@ -227,10 +231,9 @@ class _Work(Work):
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; a call of what was lost is made again, if it is needed."""
         if isinstance(error, KeptLost):
+            self._placed.lose(call.slot)
             if self._job.costly or call.slot in self.repaired:
                 loss = Loss.CRASHED
-            else:
-                self.repaired[call.slot] = None
         if call.wanted:
             self.failures[call.slot] = error
         return loss
