@@ -393,6 +393,19 @@ def test_inside_a_worker_rows_run_there(local):
     assert cm.map(cm.itemwise(nested), X, engine=local).values.all()
 
 
+def test_inside_a_worker_a_row_may_raise_what_ends_a_program(local):
+    def inner(batch):
+        if 1.0 in batch:
+            raise SystemExit(2)
+        return batch
+
+    def outer(batch):
+        return cm.map(inner, np.arange(3.0), chunk=1, on_error="record").status[None]
+
+    result = cm.map(outer, [0], engine=local)
+    assert result.values.tolist() == [[cm.Status.EXACT, cm.Status.FAILED, cm.Status.EXACT]]
+
+
 def test_a_process_pool():
     with ProcessPoolExecutor(2) as executor:
         result = cm.map(cm.itemwise(lambda row: row.sum()), X, engine=executor)

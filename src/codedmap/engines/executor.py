@@ -20,6 +20,7 @@ from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
 from ..errors import CannotSend, EngineError
 from .transport.parcel import culprit, unsendable_reason
+from .transport.serve import Terminated
 
 
 class FromExecutor:
@@ -106,7 +107,9 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except (KeyboardInterrupt, Terminated):  # are not fn's
+            raise
+        except BaseException as error:
             future.set_exception(error)
         return future
 
