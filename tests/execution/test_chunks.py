@@ -26,6 +26,7 @@ from codedmap.execution.events import (
     Start,
     Take,
     Tick,
+    Withdraw,
 )
 from codedmap.execution.virtual import Ending, run_virtually
 
@@ -328,6 +329,18 @@ def test_an_answer_that_is_not_used_counts_no_more_and_its_slot_is_sent_elsewher
     [start] = out
     assert start.call.slot == 3
     assert start.call.worker != calls[3].worker
+
+
+def test_a_call_that_is_taken_back_does_not_go_to_the_same_worker_again():
+    """Which has stopped, before it had the function."""
+    scheduler, calls = started(coded(1, 3, 3, 3), 3)
+    for call in (calls[0], calls[2]):
+        scheduler.handle(Answered(0.1, call.number, 0.1))
+    decisions = scheduler.handle(Tick(2.1, ((calls[1].number, 2.1),)))
+    assert decisions == [Withdraw(calls[1])]
+    (again,) = scheduler.handle(CallFailed(2.2, calls[1].number, Loss.NOT_STARTED))
+    assert again.call.slot == calls[1].slot
+    assert again.call.worker != calls[1].worker
 
 
 def test_a_call_that_had_not_begun_runs_on_any_worker():

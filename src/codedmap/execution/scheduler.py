@@ -223,6 +223,8 @@ class Scheduler:
             if withdrawn or piece.never_begun < _NEVER_BEGUN:
                 if call.wanted:
                     piece.copies.remove(call)
+                    if not withdrawn or math.isnan(call.started):  # else its worker may be stuck
+                        piece.held.discard(call.worker)
                     self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
@@ -269,7 +271,6 @@ class Scheduler:
     def _requeue(self, call: Call, now: float) -> None:
         """A call had not begun: another worker may make it, unless a copy is in flight that answers."""
         piece = call.piece
-        piece.held.discard(call.worker)
         if piece.copies:
             self._may_be_late(piece)
             self._wait_for_copies(call, Loss.CRASHED, now)
