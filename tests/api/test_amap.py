@@ -290,3 +290,24 @@ def test_a_task_cancelled_while_its_output_is_completed_waits_for_that(tmp_path,
     with Scripted(2) as engine:
         asyncio.run(main(engine))
     assert events == ["finished", "closed"]
+
+
+def test_what_is_cancelled_while_it_closes_is_closed_nevertheless():
+    def batches():
+        while True:
+            yield X[:1]
+
+    async def main(engine) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        results = cm.astream(np.sin, batches(), engine=engine)
+        await anext(results)
+        loop.run_in_executor(None, time.sleep, 0.2)
+        closing = asyncio.ensure_future(results.aclose())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        await asyncio.wait([closing])
+
+    with Scripted(2) as engine:
+        asyncio.run(main(engine))
+    assert eventually(lambda: all("_read" not in t.name for t in threading.enumerate()))

@@ -96,8 +96,9 @@ async def _job(
 
     async def close(*raised: Any) -> None:
         left.set()
-        if made.is_set():
-            await asyncio.to_thread(stack.__exit__, *raised)
+        if made.is_set():  # also if this is cancelled, or the loop ends, before a thread is free
+            leave = asyncio.get_running_loop().run_in_executor(None, stack.__exit__, *raised)
+            await asyncio.shield(leave)
 
     try:
         yield await asyncio.to_thread(make)
