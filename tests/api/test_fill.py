@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 import codedmap as cm
 from codedmap import Status
+from codedmap.estimation.surrogate import Estimates
 
 rng = np.random.default_rng(0)
 X = rng.uniform(size=(80, 3))
@@ -87,6 +89,26 @@ def test_labels_of_a_frame_may_be_equal():
     np.testing.assert_array_equal(result.values, cm.fill(X, lossy()).values)
     assert list(result.values.columns) == ["y", "y"]
     assert result.inputs == ("a", "a", "a")
+
+
+def test_outputs_that_are_lost_in_many_ways_are_estimated_quickly(monkeypatch):
+    thorough = []
+
+    def recorded(points, answers, wanted, **options):
+        thorough.append(options["thorough"])
+        return Estimates(np.zeros((len(wanted), 1)), np.ones((len(wanted), 1)), np.ones(1), ("m",))
+
+    monkeypatch.setattr(sys.modules["codedmap.api.fill"], "estimates", recorded)
+    for outputs in (20, 150):
+        answers = np.random.default_rng(0).uniform(size=(80, outputs))
+        answers[np.arange(outputs) % 80, np.arange(outputs)] = np.nan
+        answers[(np.arange(outputs) + 1 + np.arange(outputs) // 80) % 80, np.arange(outputs)] = (
+            np.nan
+        )
+        thorough.clear()
+        cm.fill(X, answers)
+        assert len(thorough) == outputs
+        assert all(thorough) == (outputs < 100)
 
 
 def test_known_answers_help():

@@ -12,11 +12,12 @@ from ..errors import InvalidArgument
 from ..estimation.known import flat as as_columns
 from ..estimation.known import known_pair
 from ..estimation.losses import dependence
-from ..estimation.surrogate import estimates
+from ..estimation.surrogate import estimates, seconds_to_be_thorough
 from ..execution.missing import on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
 
+_LONG = 120.0  # seconds beyond which outputs that are each lost in other rows are estimated quickly
 _ROUNDING = 1e-9  # of the largest answer: less is no difference
 
 
@@ -32,7 +33,8 @@ def fill(
 
     For each output Gaussian processes with a length scale for each input, means of neighbours, boosted trees and the
     mean are compared by what they give for answers that are left out, and the best, or a weighted mean of several, is
-    taken. The same residuals calibrate the standard errors.
+    taken. The same residuals calibrate the standard errors. Outputs that are lost in the same rows are estimated
+    together; if they are lost in so many different ways that this would take minutes, one process is tried for each.
 
     Parameters
     ----------
@@ -95,7 +97,10 @@ def fill(
     values, errors = answers.flat.copy(), np.where(lost, np.inf, 0.0)
     methods = np.full(flat.shape[1], "", dtype=object)
     left_out, deviation = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
-    for columns in _alike(lost):
+    groups = _alike(lost)
+    each = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
+    thorough = len(groups) == 1 or sum(each) <= _LONG
+    for columns in groups:
         usable = np.isfinite(flat[:, columns]).all(axis=1)
         usable[:rows] &= ~lost[:, columns[0]]
         where = wanted[:, columns[0]]
@@ -106,7 +111,9 @@ def fill(
         if not where.any() or len(there) < 2:
             methods[columns] = "too few answers" if where.any() else "nothing is missing"
             continue
-        found = estimates(points[usable], there, points[:rows][where], seed=seed, each=on_cores)
+        found = estimates(
+            points[usable], there, points[:rows][where], seed=seed, thorough=thorough, each=on_cores
+        )
         limits = np.finfo(answers.dtype if answers.dtype.kind in "fc" else np.float64)
         values[np.ix_(where, columns)] = np.clip(found.values, limits.min, limits.max)
         errors[np.ix_(where, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
