@@ -524,3 +524,39 @@ def test_map_estimates_what_is_late_and_says_how_well():
     assert 0.5 < np.sqrt(((error[lost] / result.row_stderr()[lost]) ** 2).mean()) < 1.5
     assert np.sqrt((error**2).mean()) < 0.05 * fn(X).std()
     assert result.rejected == ()
+
+
+def test_nan_that_is_not_confirmed_has_no_standard_error():
+    code = cm.KernelCode(10, 12, 2, confirm=2)
+    encoding = code.encode(np.random.default_rng(0).uniform(size=(10, 1, 2)))
+    right = {slot: np.sin(payload) for slot, payload in enumerate(encoding.payloads)}
+    for task in range(10):
+        wrong = {encoding.raw.index(task): np.full((1, 2), np.nan)}
+        estimate = encoding.decode(right | wrong)
+        lost = np.isnan(estimate.values).any(axis=2)
+        assert np.isinf(estimate.stderr[lost]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_estimates_are_no_larger_than_the_largest_number_of_their_dtype(dtype):
+    inputs = np.arange(10.0)[:, None, None]
+    encoding = cm.KernelCode(10, 10, 0, spread=0.0).encode(inputs)
+    largest = np.finfo(dtype).max
+    answers = {k: (inputs[k] / 7.0 * largest).astype(dtype) for k in range(8)}
+    estimate = encoding.decode(answers)
+    assert estimate.values.dtype == dtype
+    assert np.isfinite(estimate.values).all()
+    assert estimate.values[9] > 0.9 * largest
+    assert (estimate.stderr[8:] > 0).all()
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3])
+def test_copies_of_the_largest_number_are_rejected(wrong):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        encoding = cm.KernelCode(30, 60, 28, spread=0.0).encode(rng.uniform(size=(30, 5, 1)))
+        slots = rng.permutation(60)[:40].tolist()
+        answers = {slot: np.sin(3 * encoding.payload(slot)) for slot in slots}
+        for slot in slots[:wrong]:
+            answers[slot] = np.full((5, 1), 1e308)
+        assert encoding.decode(answers).rejected == tuple(sorted(slots[:wrong]))

@@ -78,3 +78,10 @@ def test_a_mean_fills_what_has_no_copy_with_the_error_of_a_new_value():
     alone = encoding.decode({0: seen[:1]})
     assert alone.values[:, 0].tolist() == [1.0] * 4
     assert np.isinf(alone.stderr[1:]).all()
+
+
+def test_a_mean_leaves_out_infinite_complex_answers():
+    answers = {0: np.array([[np.inf + 0j]]), 1: np.array([[1.0 + 1j]]), 2: np.array([[3.0 + 1j]])}
+    estimate = Replication(4, 4, fill="mean").encode(np.zeros((4, 1, 1))).decode(answers)
+    assert estimate.values[3, 0] == 2.0 + 1j
+    assert 0 < estimate.stderr[3, 0] < 3

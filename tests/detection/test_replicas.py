@@ -88,3 +88,11 @@ def test_answers_are_equal_up_to_half_of_the_digits_of_the_largest_entry_of_thei
 
 def test_answers_without_an_entry_agree():
     assert compare(np.zeros((3, 2, 0))).votes.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_copies_may_differ_by_more_than_a_square_can_hold(dtype):
+    copies = np.array([[[0.0, 0.3]], [[0.0, -0.3]]], dtype=dtype) * np.finfo(dtype).max
+    found = compare(copies)
+    np.testing.assert_array_equal(found.votes, 0)
+    assert found.stderr > 0.1 * np.finfo(dtype).max

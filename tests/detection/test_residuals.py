@@ -256,3 +256,9 @@ def test_answers_are_far_off_from_some_times_the_largest_of_twenty_others_on():
     # NaN is no answer.
     assert found(np.nan, 1e3) == [21]
     assert found(np.nan, 1e3, rest=others[1:]) == []
+
+
+def test_sizes_that_differ_by_hundreds_of_orders_are_no_obstacle():
+    sizes = np.random.default_rng(0).uniform(1.0, 2.0, size=(12, 6))
+    sizes[:7] *= 1e-250
+    wrong_workers(sizes, 1e-3, np.zeros(12))

@@ -155,3 +155,13 @@ def test_many_points_are_as_good_by_their_nearest():
     ]
     assert errors[1] < 2.0 * errors[0]
     assert errors[1] < 0.01
+
+
+def test_a_point_that_alone_has_a_coefficient_is_left_out_without_overflow():
+    points = np.random.default_rng(0).uniform(size=(20, 2))
+    points[:, 1] = 0.0
+    points[3, 1] = 1.0
+    fitted = Fitted(points, points[:, :1] ** 2, Kernel(np.ones(2), 1e-6, "matern52", True))
+    off, variance = fitted.left_out()
+    assert np.isfinite(off**2).all()
+    assert variance[3] > 1e6 * np.median(variance)

@@ -11,7 +11,8 @@ import numpy as np
 from ..coding.cells import Cells
 from ..contracts.answers import matrix
 from ..contracts.code import Estimate, check_interpolable, reject_frequent
-from ..detection.replicas import compare
+from ..detection.nonfinite import nonfinite_answers
+from ..detection.replicas import compare, root_mean_square
 from ..detection.residuals import OFF
 from ..errors import WAIT, NotEnoughAnswers
 from ..estimation.judging import Judgement, judged
@@ -176,6 +177,7 @@ class _Decoding:
             values[better] = _like(found.values[better], values)
             stderr[better] = found.stderr[better]
         stderr = np.where(exact, 0.0, np.maximum(stderr, _rounding(values)))
+        stderr[~exact & nonfinite_answers(values)] = np.inf
         rejected = {*vote.rejected, *self._slots[wrong.any(axis=1)].tolist()}
         return Estimate(values, exact, stderr, tuple(sorted(rejected)))
 
@@ -297,8 +299,8 @@ class _Decoding:
         some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
         found = estimates(points, answers, self._points(*some), thorough=False)
         values[task, group] = found.values[: len(task)]
-        stderr[task, group] = _mean_square(found.stderr)[: len(task)]
-        return _Found(values, stderr, float(_mean_square(found.left_out[None])[0]))
+        stderr[task, group] = root_mean_square(found.stderr)[: len(task)]
+        return _Found(values, stderr, float(root_mean_square(found.left_out[None])[0]))
 
     def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
         # Differences of small integers may be too large for their dtype.
@@ -312,7 +314,7 @@ class _Decoding:
         shape = (*needed.shape, answers.shape[1])
         with np.errstate(over="ignore"):
             mean = np.broadcast_to(answers.mean(axis=0), shape)
-            spread = float(_mean_square(answers.std(axis=0, ddof=1)[None])[0])
+            spread = float(root_mean_square(answers.std(axis=0, ddof=1)[None])[0])
         return _Found(mean, np.full(needed.shape, spread), spread)
 
 
@@ -328,12 +330,6 @@ class _Found:
     """By how much answers are off from estimates without them, likewise."""
 
 
-def _mean_square(errors: np.ndarray) -> np.ndarray:
-    """Root mean square over the last axis, none of whose squares overflows."""
-    unit = np.maximum(errors.max(axis=-1, keepdims=True), np.finfo(float).tiny)
-    return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
-
-
 def _columns(array: np.ndarray) -> np.ndarray:
     """An array (F, B, ...) as real columns, (F, B, q) float64."""
     rows, groups = array.shape[:2]
@@ -341,7 +337,10 @@ def _columns(array: np.ndarray) -> np.ndarray:
 
 
 def _like(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Real columns (n, q) as values (n, *y)."""
+    """Real columns (n, q) as values (n, *y), none of them infinite in their dtype."""
+    if values.dtype.kind in "fc":
+        limits = np.finfo(values.dtype)
+        columns = np.clip(columns, limits.min, limits.max)
     if values.dtype.kind == "c":
         columns = np.ascontiguousarray(columns).view(np.complex128)
     return columns.reshape(-1, *values.shape[2:])

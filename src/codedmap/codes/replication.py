@@ -246,10 +246,10 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     # In a unit in which neither sums nor squares overflow; a power of two loses no digit.
     largest = np.abs(np.where(finite, known, 0)).max(initial=0)
     unit = np.ldexp(largest.dtype.type(1), np.frexp(largest)[1] - 1)
-    known = known / unit
+    known = np.where(finite, known, 0) / unit
     count = finite.sum(axis=0)
     enough = np.maximum(count, 1)
-    mean = np.where(finite, known, 0).sum(axis=0) / enough
+    mean = known.sum(axis=0) / enough
     variance = (np.abs(np.where(finite, known, mean) - mean) ** 2).sum(axis=0)
     # One answer has no spread, and none has no mean.
     variance = np.where(count > 1, variance / np.maximum(count - 1, 1) * (1 + 1 / enough), np.inf)

@@ -78,9 +78,16 @@ def _majority(
     winner = np.where(majority, best, voting.argmax(axis=0))
     outliers = np.where(majority, ~agree[best, :, here].T, ~voting)
     votes = np.where(majority, support[best, here], 0)
-    size = np.sqrt(np.mean(spread**2, axis=1)) if rows.shape[2] else np.zeros(groups)
+    size = root_mean_square(spread) if rows.shape[2] else np.zeros(groups)
     stderr = np.where(majority, 0.0, np.where(np.isfinite(size), size, np.inf))
     return winner, votes, stderr, outliers
+
+
+def root_mean_square(errors: np.ndarray) -> np.ndarray:
+    """Over the last axis, of which none of the squares overflows."""
+    unit = errors.max(axis=-1, keepdims=True)
+    unit = np.where(np.isfinite(unit), np.maximum(unit, np.finfo(float).tiny), 1.0)
+    return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
 
 
 def _as_finite_as_any(rows: np.ndarray) -> np.ndarray:
@@ -101,7 +108,7 @@ def _rows_agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind not in "fc" or equal.all():
         return np.asarray(equal.all(axis=-1))
     equal |= np.isnan(a) & np.isnan(b)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         size = np.maximum(np.abs(a), np.abs(b))
         largest = np.where(np.isfinite(size), size, 0).max(axis=-1, keepdims=True, initial=0)
         close = np.abs(a - b) <= np.sqrt(np.finfo(a.dtype).eps) * largest
@@ -112,7 +119,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind not in "biufc":
         return np.full(a.shape, np.inf)
     wide = np.result_type(a.dtype, float)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return np.asarray(np.abs(a.astype(wide) - b.astype(wide)))
 
 

@@ -30,6 +30,7 @@ _SUSPECT = 1e-2  # chance from which a worker does not say what is usual
 _TAIL = 10  # one in so many answers is in the tail
 _IN_TAIL = 10  # or so many, if these are more
 _ROUNDING = 1e-12  # of the largest precision: the others do not determine an answer
+_FURTHEST = 300.0  # a logarithm of a size that is still a number, also times others
 
 
 def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -148,9 +149,8 @@ def _unlike(logs: np.ndarray) -> float:
     within = float((np.nanvar(logs, axis=1, ddof=1) / (~np.isnan(logs)).sum(axis=1)).mean())
     by_chance = within * (1.0 + math.sqrt(2.0 / (len(logs) - 1)))  # and a deviation of that
     variance = max(float(np.nanmean(logs, axis=1).var(ddof=1)) - by_chance, 0.0)
-    return max(
-        _UNLIKE, math.exp(float(scipy.special.stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance))
-    )
+    away = float(scipy.special.stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance)
+    return max(_UNLIKE, math.exp(min(away, _FURTHEST)))
 
 
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:

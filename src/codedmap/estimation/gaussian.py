@@ -264,6 +264,7 @@ class Fitted:
             units[sample, np.arange(len(sample))] = 1.0
             half = scipy.linalg.solve_triangular(self._lower, units, lower=True)
             sharpness = (half**2).sum(axis=0) - (across[sample] ** 2).sum(axis=1)
-        sharpness = np.maximum(sharpness, 1e-300)
+        # Without a point that alone has a coefficient of the plane nothing is known there.
+        sharpness = np.maximum(sharpness, 1e-100)
         weights = self._weights if sample is None else self._weights[sample]
         return weights / sharpness[:, None], 1.0 / sharpness

@@ -44,6 +44,7 @@ _CELL = 3  # answers of a cell, of which one or two may be rejected
 _QUIETEST = 1e-8  # noise with which equal payloads may have answers that differ by rounding
 _CUT = 4.0  # deviations beyond which answers tell nothing of the process at first
 _LARGE = 1e4  # deviations beyond which the squares of an answer lose the digits of others
+_WIDEST = 1e20  # usual deviations that the unit may be
 _LEVELS = 8  # values that an output has for which answers can be expected
 _MOSTLY = 0.8  # share of answers with one value from which another one is an event
 
@@ -291,7 +292,10 @@ def _scaled(answers: np.ndarray) -> np.ndarray:
     """Answers (n, q) in deviations that a minority of wrong ones does not change, and none too large."""
     off = answers - np.median(answers, axis=0)
     size = np.abs(off)
-    unit = np.maximum(1.4826 * np.median(size, axis=0), 0.1 * np.quantile(size, 0.9, axis=0))
+    usual, most = np.median(size, axis=0), 0.1 * np.quantile(size, 0.9, axis=0)
+    # The squares of the usual ones must not vanish beside those of wrong ones.
+    most = np.where(usual > most / _WIDEST, most, np.where(usual > 0.0, _WIDEST * usual, most))
+    unit = np.maximum(1.4826 * usual, most)
     unit = np.where(unit > 0.0, unit, np.maximum(size.max(axis=0), np.finfo(float).tiny))
     return np.asarray(np.clip(np.nan_to_num(off / unit, nan=_LARGE), -_LARGE, _LARGE))
 

@@ -186,10 +186,11 @@ def _of_repeats(
     squares = np.where(
         alone, left_out**2, (off * counts[which] / np.maximum(counts[which] - 1, 1)) ** 2
     )
+    errors = np.maximum(np.sqrt(variance), _STDERR * usual)
     return Estimates(
-        unit * values,
-        np.maximum(unit * np.maximum(np.sqrt(variance), _STDERR * usual), np.finfo(float).tiny),
-        unit * np.sqrt(squares.mean(axis=0)),
+        _numbers(unit, values),
+        np.maximum(_numbers(unit, errors), np.finfo(float).tiny),
+        _numbers(unit, np.sqrt(squares.mean(axis=0))),
         found.methods,
     )
 
@@ -241,11 +242,18 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     # The next answer may be another, though all are the same: one in so many.
     stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
-        unit * (middle + spread * values),
-        np.maximum(unit * stderr, np.finfo(float).tiny),
-        unit * spread * left_out,
+        _numbers(unit, middle + spread * values),
+        np.maximum(_numbers(unit, stderr), np.finfo(float).tiny),
+        _numbers(unit, spread * left_out),
         tuple(next(methods) if one else "constant" for one in varied),
     )
+
+
+def _numbers(unit: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """A unit times numbers, or the largest that is no infinity."""
+    largest = np.finfo(float).max
+    with np.errstate(over="ignore"):
+        return np.asarray(np.clip(unit * times, -largest, largest))
 
 
 def _inflation(size: int, lengths: int) -> float:

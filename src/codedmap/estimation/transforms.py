@@ -38,7 +38,7 @@ class Transform:
         if self.name == "none":
             return means, variances
         small = np.minimum(variances, _WIDE)
-        means = np.clip(means, -300.0, 300.0)
+        means = np.clip(means, -100.0, 100.0)
         if self.name == "logarithm":
             middle = np.exp(means + small / 2.0)
             return middle + self.shift, np.expm1(small) * middle**2 * (variances / small)
