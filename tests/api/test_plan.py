@@ -198,3 +198,9 @@ def test_arguments_that_cannot_work(change, why):
         with pytest.raises(cm.InvalidArgument, match=why):
             cm.plan(given.pop("fn"), given.pop("sample"), **given)
         assert not engine.calls
+
+
+def test_answers_may_be_as_large_as_numbers_can_be():
+    with ThreadPoolExecutor(2) as pool:
+        found = cm.plan(lambda x: 1e300 * np.sin(x), np.linspace(0, 3, 40)[:, None], engine=pool)
+    assert "inf" not in str(found)

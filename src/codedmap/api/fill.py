@@ -9,8 +9,8 @@ import numpy as np
 
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
+from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
-from ..estimation.known import known_pair
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, seconds_to_be_thorough
 from ..execution.missing import on_cores
@@ -106,8 +106,7 @@ def fill(
         where = wanted[:, columns[0]]
         there = flat[np.ix_(usable, columns)]
         if len(there):
-            unit = np.maximum(np.abs(there).max(axis=0), np.finfo(float).tiny)
-            deviation[columns] = (there / unit).std(axis=0) * unit
+            deviation[columns] = deviations(there)
         if not where.any() or len(there) < 2:
             methods[columns] = "too few answers" if where.any() else "nothing is missing"
             continue

@@ -461,8 +461,11 @@ def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:
     """By how much two answers differ, in words; None if they do not."""
     if one.shape != two.shape or one.dtype.kind not in "biufc" or two.dtype.kind not in "biufc":
         return None if np.array_equal(one, two) else ""
-    spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(one))
-    off = float(np.max(np.abs(one - two) / np.where(spread > 0.0, spread, 1.0), initial=0.0))
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # answers may be as large as numbers can be, or infinite
+        spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(one))
+        off = float(np.max(np.abs(one - two) / np.where(spread > 0.0, spread, 1.0), initial=0.0))
     return f" by {off:.2g} deviations of the outputs" if off > _ALIKE else None
 
 

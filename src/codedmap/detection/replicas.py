@@ -85,7 +85,7 @@ def _majority(
 
 def root_mean_square(errors: np.ndarray) -> np.ndarray:
     """Over the last axis, of which none of the squares overflows."""
-    unit = errors.max(axis=-1, keepdims=True)
+    unit = errors.max(axis=-1, keepdims=True, initial=0.0)
     unit = np.where(np.isfinite(unit), np.maximum(unit, np.finfo(float).tiny), 1.0)
     return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
 

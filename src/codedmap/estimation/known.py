@@ -103,6 +103,12 @@ class Known:
         self.inputs.flags.writeable = self.answers.flags.writeable = False
 
 
+def deviations(answers: np.ndarray) -> np.ndarray:
+    """The standard deviation of each output (n, q), whose squares may be too large, or small, for a number."""
+    unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
+    return np.asarray((answers / unit).std(axis=0) * unit)
+
+
 def known_pair(known: Any) -> tuple[Any, Any]:
     """Inputs and answers as ``known=`` is given; raises `InvalidArgument` if these are no pair."""
     try:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..contracts.code import Code
+from ..detection.replicas import root_mean_square
 from ..errors import CodedmapError
+from ..estimation.known import deviations
 from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from .pilot import Pilot
@@ -77,10 +79,10 @@ class Errors:
         self._seconds = _ESTIMATING * seconds if seconds < math.inf else 0.0
         self._seed, self._time_left = seed, time_left
         some = len(self._answers) > 0
-        spread = self._answers.std(axis=0) if some else np.zeros(self._answers.shape[1])
+        spread = deviations(self._answers) if some else np.zeros(self._answers.shape[1])
         self._varied = spread > 1e-12 * np.abs(self._answers).max(axis=0, initial=0.0)
         self._spread = spread[self._varied]
-        self.deviation = float(np.sqrt((spread**2).mean())) if some else math.nan
+        self.deviation = float(root_mean_square(spread)) if some else math.nan
         self.replayed = 0
         """Answers that were left out and estimated."""
         self.fewest = 0.0
