@@ -75,7 +75,9 @@ class RobustEncoding(LinearEncoding):
             chosen = tuple(slot for slot, good in zip(slots, kept, strict=True) if good)
             self._check(chosen, stacked.dtype, ", the others left out because they are wrong")
             operator = smoother(self.beta[list(chosen)], self.alpha, λ, weights[kept])
-            values[:, group] = apply(operator, flat[kept, group]).reshape(values[:, group].shape)
+            with np.errstate(over="ignore", invalid="ignore"):  # estimates may be infinite
+                estimates = apply(operator, flat[kept, group])
+            values[:, group] = estimates.reshape(values[:, group].shape)
         wrong_slots = (slots[row] for row in np.flatnonzero(wrong.any(axis=1)))
         exact = np.zeros(values.shape[:2], dtype=bool)
         return Estimate(values, exact, None, tuple(sorted({*rejected, *wrong_slots})))

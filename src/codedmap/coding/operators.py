@@ -58,13 +58,8 @@ def cast_operator(operator: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
     """``operator @ columns`` in the dtype of the columns; infinite where that is beyond it."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _applied(operator, columns)
-
-
-def _applied(operator: Operator, columns: np.ndarray) -> np.ndarray:
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
-        return _applied(operator, columns.astype(np.float32)).astype(np.float16)
+        return apply(operator, columns.astype(np.float32)).astype(np.float16)
     if not isinstance(operator, np.ndarray):
         result: np.ndarray = operator @ columns
         return result

@@ -244,7 +244,7 @@ def read_at(file: int, size: int, begin: int) -> bytes:
 
 def _write_npy(path: Path, array: np.ndarray) -> None:
     """Write a file as a whole, or not: what is not written would be zeros, which say that rows are exact."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_suffix(".part")  # no longer than the name of the journal
     try:
         with writing(path):
             file = _NpyFile(part, array.dtype, array.shape[1:], len(array), new=True)
