@@ -265,16 +265,16 @@ def test_many_outputs_that_have_little_in_common_are_estimated_as_well(searches)
 def test_how_skewed_and_heavy_an_output_must_be_to_change_its_scale():
     half = np.abs(np.random.default_rng(0).standard_t(2, 300))
     even = np.concatenate([half, -half])
-    [heavy] = transforms(even)
+    [heavy] = transforms(even, 0.0)
     assert heavy.name == "asinh"
     low, middle, high = np.quantile(even, [0.25, 0.5, 0.75])
     assert (heavy.shift, heavy.width) == (middle, pytest.approx((high - low) / 2))
     skewed = np.exp(np.random.default_rng(0).standard_normal(300))
-    assert [one.name for one in transforms(skewed)] == ["logarithm", "asinh"]
-    assert [one.name for one in transforms(-skewed)] == ["asinh"]
-    assert [one.name for one in transforms(skewed - 1.0)] == ["asinh"]
-    assert [one.name for one in transforms(skewed + 100.0)] == ["asinh"]
-    assert not list(transforms(np.random.default_rng(0).uniform(size=300)))
+    assert [one.name for one in transforms(skewed, 0.0)] == ["logarithm", "asinh"]
+    assert [one.name for one in transforms(-skewed, 0.0)] == ["asinh"]
+    assert [one.name for one in transforms(skewed - 1.0, 0.0)] == ["asinh"]
+    assert [one.name for one in transforms(skewed + 100.0, 0.0)] == ["asinh"]
+    assert not list(transforms(np.random.default_rng(0).uniform(size=300), 0.0))
 
 
 def test_with_few_residuals_standard_errors_are_not_made_smaller():

@@ -288,9 +288,9 @@ def test_means_and_variances_come_back_from_another_scale(transform):
 
 def test_other_scales_are_tried_for_skewed_outputs_only():
     rng = np.random.default_rng(0)
-    assert [t.name for t in transforms(rng.standard_normal(500))] == []
-    assert "logarithm" in [t.name for t in transforms(np.exp(2 * rng.standard_normal(500)))]
-    assert [t.name for t in transforms(rng.standard_t(2, 500))] == ["asinh"]
+    assert [t.name for t in transforms(rng.standard_normal(500), 0.0)] == []
+    assert "logarithm" in [t.name for t in transforms(np.exp(2 * rng.standard_normal(500)), 0.0)]
+    assert [t.name for t in transforms(rng.standard_t(2, 500), 0.0)] == ["asinh"]
 
 
 def test_errors_are_calibrated_around_a_point():
@@ -375,3 +375,14 @@ def test_in_a_fifth_of_the_time_there_are_cheaper_estimates(outputs):
     took, values = min((seconds(whole / 5.0) for _ in range(3)), key=lambda one: one[0])
     assert took < whole / 2.0
     assert error(values, answers[3000:]) < 0.2 * answers.std()
+
+
+def test_a_positive_output_of_many_orders_is_estimated_by_its_logarithm():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(size=(200, 3))
+    answers = np.exp(4.0 * np.sin(3.0 * inputs[:, :1]) + 3.0 * inputs[:, 1:2])
+    for shift in (0.0, -answers.min()):
+        found = estimates(inputs[:150], answers[:150] + shift, inputs[150:])
+        assert ("of the logarithm" in found.methods[0]) == (shift == 0.0)
+    found = estimates(inputs[:150], answers[:150], inputs[150:])
+    assert error(found.values, answers[150:]) < 1e-4 * answers.std()

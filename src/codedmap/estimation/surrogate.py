@@ -224,7 +224,7 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
     else:
-        found = _each(known, scaled[:, varied], outputs)
+        found = _each(known, scaled[:, varied], outputs, (-middle / spread)[varied])
     values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
     left_out = np.zeros(len(unit))
     values[:, varied] = found.values
@@ -336,26 +336,28 @@ class _Model:
         return f"{kind} process{self.transform.of}"
 
 
-def _each(known: _Known, scaled: np.ndarray, shares: int) -> _Candidate:
-    """The estimates of outputs (n, q); the time that is left is for so many shares."""
+def _each(
+    known: _Known, scaled: np.ndarray, shares: int, zeros: Iterable[float] = repeat(math.nan)
+) -> _Candidate:
+    """The estimates of outputs (n, q), in which 0 has become ``zeros``; the time that is left is for so many shares."""
     planes: Iterable[_Candidate | None] = repeat(None)
     if known.inputs is not None and known.time_left() / shares >= _ENOUGH:
         plane = _plane(known, scaled, *known.inputs)
         planes = map(plane.column, range(scaled.shape[1]))
-    parts = known.each(_one, repeat(known), scaled.T, range(shares, 0, -1), planes)
+    parts = known.each(_one, repeat(known), scaled.T, zeros, range(shares, 0, -1), planes)
     return _together(list(parts), known)
 
 
 def _one(
-    known: _Known, scaled: np.ndarray, outputs: int, plane: _Candidate | None = None
+    known: _Known, scaled: np.ndarray, zero: float, outputs: int, plane: _Candidate | None = None
 ) -> _Candidate:
-    """The estimates of one output (n,); so many outputs share the time that is left."""
+    """The estimates of one output (n,), where ``zero`` is what 0 was; so many outputs share the time that is left."""
     seconds = known.time_left() / outputs
     if seconds < _LITTLE:
         return _jointly(known, scaled[:, None]).column(0)
     thorough = seconds >= _ENOUGH
     targets = scaled[known.sample]
-    models = sorted(_models(known, scaled, seconds), key=lambda model: model.error)
+    models = sorted(_models(known, scaled, zero, seconds), key=lambda model: model.error)
     best = models[0]
     chosen = [best]
     if thorough:
@@ -379,7 +381,7 @@ def _one(
     return _combined(candidates, targets)
 
 
-def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Model]:
+def _models(known: _Known, scaled: np.ndarray, zero: float, seconds: float) -> Iterator[_Model]:
     """Processes of several kinds, each likeliest by a few of the answers, while there is time."""
     hasty = seconds < _SOME
     few = known.first[:_HASTY] if hasty else known.first
@@ -424,7 +426,7 @@ def _models(known: _Known, scaled: np.ndarray, seconds: float) -> Iterator[_Mode
     if not several:
         return
     kinds: list[tuple[Transform | None, Smoothness | None, bool]] = [(None, "gaussian", plane)]
-    kinds += [(transform, None, plane) for transform in transforms(scaled)]
+    kinds += [(transform, None, plane) for transform in transforms(scaled, zero)]
     kinds += [(None, None, False)] if plane else []
     for transform, smoothness, linear in kinds:
         if not go_on():

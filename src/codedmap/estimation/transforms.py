@@ -51,16 +51,16 @@ class Transform:
 NONE = Transform("none")
 
 
-def transforms(values: np.ndarray) -> Iterator[Transform]:
-    """Changes of scale that may help with these values (n,)."""
+def transforms(values: np.ndarray, zero: float) -> Iterator[Transform]:
+    """Changes of scale that may help with these values (n,), among which 0 has become ``zero``."""
     centred = values - values.mean()
     deviation = values.std()
     skewness = float((centred**3).mean() / deviation**3)
     kurtosis = float((centred**4).mean() / deviation**4) - 3.0
     if abs(skewness) < _SKEWED and kurtosis < _HEAVY:
         return
-    if values.min() > 0.0 and skewness > 0.0 and values.max() > 3.0 * values.min():
-        yield Transform("logarithm")
+    if values.min() > zero and skewness > 0.0 and values.max() - zero > 3.0 * (values.min() - zero):
+        yield Transform("logarithm", zero)
     width = float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 2.0
     if width > 1e-3 * deviation:
         yield Transform("asinh", float(np.median(values)), width)
