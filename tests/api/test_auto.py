@@ -29,11 +29,11 @@ def smooth(batch):
 
 @pytest.fixture
 def slow():
-    """A function of rows that take 20 ms, an engine of threads, and the rows computed."""
+    """A function of rows that take 40 ms, an engine of threads, and the rows computed."""
     computed = []
 
     def fn(batch):
-        time.sleep(0.02 * len(batch))
+        time.sleep(0.04 * len(batch))
         computed.extend(batch[:, 0].tolist())
         return smooth(batch)
 

@@ -642,3 +642,12 @@ def test_a_number_of_numpy_is_a_chunk_as_well():
             np.sin, np.arange(12.0), code=cm.Replication(2, 4), engine=engine, chunk=np.int64(2)
         )
     assert {call.chunk for call in result.calls} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("code", [cm.SplineCode(4, 8, 1), "auto"])
+def test_what_is_imported_takes_none_of_the_time_until_the_deadline(code, monkeypatch):
+    monkeypatch.setattr("codedmap.api.map.import_what_is_used", lambda: time.sleep(2.0))
+    with Scripted(8, {2: never()}) as engine:
+        result = cm.map(np.sin, np.arange(12.0), code=code, engine=engine, deadline=1.0)
+    assert (result.status <= cm.Status.ESTIMATED).all()
+    assert result.seconds < 2.0

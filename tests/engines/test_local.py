@@ -786,7 +786,7 @@ def test_many_workers_that_ignore_all_signals_end_as_fast_as_one(way, tmp_path):
     """Waiting three seconds for each to heed SIGTERM would be too long."""
     engine = Local(6, grace=0.1)
     calls = [engine.submit(slot, deaf, tmp_path / str(slot)) for slot in range(6)]
-    assert eventually(lambda: len(list(tmp_path.iterdir())) == 6)
+    assert eventually(lambda: len(list(tmp_path.iterdir())) == 6, 60.0)  # they import this file
     began = time.monotonic()
     if way == "abandoned":
         engine.abandon(calls)

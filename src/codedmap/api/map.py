@@ -33,6 +33,7 @@ from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.executor import Inline
 from ..errors import InvalidArgument
 from ..estimation.known import Known, known_pair
+from ..estimation.surrogate import import_what_is_used
 from ..execution.checked import checked_engine, checked_rule, engine_of_slots
 from ..execution.coded import CodedMap, Settings
 from ..execution.events import Job
@@ -304,6 +305,8 @@ class Options:
 
     def job(self, fn: Any, inputs: Any, stack: ExitStack) -> MapJob:
         """The job; the stack closes an engine that is made for it."""
+        if self.code is not None:  # before the clock starts, which deadlines go by
+            import_what_is_used()
         if self.code is None or (isinstance(self.code, str) and self.code == "auto"):
             return self._rows_job(fn, inputs, stack, auto=self.code is not None)
         return self._coded_job(fn, inputs, stack)

@@ -12,6 +12,7 @@ from ..contracts.arguments import check_number, check_whole
 from ..contracts.code import Code, check_budget
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument
+from ..estimation.surrogate import import_what_is_used
 from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.live import patience_of
@@ -141,6 +142,7 @@ def plan(
         )  # fmt: skip
         job = Job(inputs.rows, ahead=int(hasattr(used, "members")), patience=patience_of(used))
         show = stack.enter_context(job_progress(progress, inputs.rows, "rows of the sample"))
+        import_what_is_used()  # which a plan has no time for
         return Sample(
             job,
             used,

@@ -22,7 +22,6 @@ from ..contracts.stopping import Outcome, Share, tolerance_of
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
-from ..estimation.surrogate import import_what_is_used
 from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
@@ -232,7 +231,6 @@ class _Piloted(RowsJob):
     """Rows in a random order, whose answers and times tell how to run the job."""
 
     def __init__(self, *given: Any, question: Question, **rest: Any) -> None:
-        import_what_is_used()  # which a plan has no time for
         super().__init__(*given, shuffled=True, **rest)
         self._question = question
         self._first: float | None = None

@@ -39,7 +39,7 @@ from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows
 from .live import Budget, LiveJob, Work, patience_of
-from .missing import Effort, Estimates, estimate_missing, import_while_calls_run, time_for_estimates
+from .missing import Effort, Estimates, estimate_missing, time_for_estimates
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
 from .task import Batch, Itemwise, raised_by_fn
@@ -140,7 +140,6 @@ class CodedMap(MapJob):
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
-        import_while_calls_run()
         self._settings, self._plan = settings, plan
         self._work = work = _CodedWork(settings, rows, given=given)
         if answers is not None:
