@@ -75,6 +75,15 @@ def mapped(fn=squares, inputs=X, *, out="out.npy", script=None, code=None, **opt
         return cm.map(fn, inputs, engine=engine, out=out, code=code, **{"chunk": 5, **options})
 
 
+def raising(number):
+    """What the system raises with this errno, whatever it is called with."""
+
+    def raises(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    return raises
+
+
 def half_done(out, **options):
     """A job that ends after about half of its rows; which they are."""
     fn = Counted(fails=range(100, 110))
@@ -617,9 +626,7 @@ def test_chunks_of_estimates_that_cannot_be_read(monkeypatch):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_output_that_cannot_be_read_for_now_is_not_computed_again(monkeypatch, suffix):
-    def fails(*args, **options):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
+    fails = raising(errno.EIO)
     out = f"out{suffix}"
     done = half_done(out)
     with monkeypatch.context() as patch:
@@ -710,9 +717,7 @@ def test_the_status_is_true_where_a_disk_is_full(monkeypatch, out, code, after):
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
 def test_a_disk_that_is_full_when_a_job_is_resumed_loses_nothing(monkeypatch, suffix):
-    def full(*args, **options):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = raising(errno.ENOSPC)
     out = f"out{suffix}"
     done = half_done(out)
     with monkeypatch.context() as patch:
@@ -750,9 +755,7 @@ def test_a_disk_that_is_really_full(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_folder_that_cannot_be_written(monkeypatch, suffix):
-    def refused(*args, **kwargs):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
+    refused = raising(errno.EROFS)
     monkeypatch.setattr(os, "open", refused)
     fn = Counted()
     with pytest.raises(cm.InvalidArgument, match=r"Read-only file system\): choose another name"):
@@ -824,9 +827,7 @@ def test_what_zarr_still_writes_beside_an_error_is_removed_too(monkeypatch):
 
 
 def test_what_cannot_be_removed_can_be_resumed(monkeypatch):
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = raising(errno.ENOSPC)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *args, **options: None)
         patch.setattr(zarr.Array, "__setitem__", full)

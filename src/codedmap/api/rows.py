@@ -60,7 +60,11 @@ _CLOSE = 1.05  # times the rows that there are: for so few more it does not go o
 _COMPUTING, _ESTIMATING = 0.9, 0.2  # of the time; the rest is for estimates, or so many seconds
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
-_UNPLANNED = {None, Outcome.EXACT, Outcome.UNSATISFIABLE}  # nothing is left, or nobody waits for it
+_NO_PLAN_AFTER = {
+    None,
+    Outcome.EXACT,
+    Outcome.UNSATISFIABLE,
+}  # no rows are left to plan for, or the job has stopped
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
 
 
@@ -433,7 +437,7 @@ class PlannedRows(_Piloted):
         budget = max(budget_of(0, 1, 0.0), _LOOK * expected)
 
         def spent() -> float:
-            unused = live.ended and live.scheduler.outcome in _UNPLANNED
+            unused = live.ended and live.scheduler.outcome in _NO_PLAN_AFTER
             return math.inf if unused else time.perf_counter() - begun
 
         return _in_thread(lambda: planned(ask, pilot, budget=budget, spent=spent))
@@ -459,9 +463,8 @@ def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:
     """By how much two answers differ, in words; None if they do not."""
     if one.shape != two.shape or one.dtype.kind not in "biufc" or two.dtype.kind not in "biufc":
         return None if np.array_equal(one, two) else ""
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # answers may be as large as numbers can be, or infinite
+    # Answers may be as large as numbers can be, or infinite.
+    with np.errstate(over="ignore", invalid="ignore"):
         spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(one))
         off = float(np.max(np.abs(one - two) / np.where(spread > 0.0, spread, 1.0), initial=0.0))
     return f" by {off:.2g} deviations of the outputs" if off > _ALIKE else None

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..coding.cells import Cells
-from ..contracts.answers import matrix
+from ..contracts.answers import matrix, root_mean_square
 from ..contracts.code import Estimate, check_interpolable, reject_frequent
 from ..detection.nonfinite import nonfinite_answers
-from ..detection.replicas import compare, root_mean_square
+from ..detection.replicas import compare
 from ..detection.residuals import OFF
 from ..errors import WAIT, NotEnoughAnswers
 from ..estimation.judging import Judgement, judged

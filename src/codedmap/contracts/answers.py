@@ -228,3 +228,10 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
             "row: check for filtering or reshaping in fn, or wrap a function of one input in codedmap.itemwise"
         )
     return f"{votes} of {total} workers returned {what}"
+
+
+def root_mean_square(errors: np.ndarray) -> np.ndarray:
+    """That of numbers that are not below 0, over the last axis; no square overflows, or becomes 0."""
+    unit = errors.max(axis=-1, keepdims=True, initial=0.0)
+    unit = np.where(np.isfinite(unit), np.maximum(unit, np.finfo(float).tiny), 1.0)
+    return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])

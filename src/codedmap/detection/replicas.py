@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..contracts.answers import root_mean_square
+
 
 class Verdict(NamedTuple):
     """The common value of c answers to the same B inputs."""
@@ -81,13 +83,6 @@ def _majority(
     size = root_mean_square(spread) if rows.shape[2] else np.zeros(groups)
     stderr = np.where(majority, 0.0, np.where(np.isfinite(size), size, np.inf))
     return winner, votes, stderr, outliers
-
-
-def root_mean_square(errors: np.ndarray) -> np.ndarray:
-    """Over the last axis, of which none of the squares overflows."""
-    unit = errors.max(axis=-1, keepdims=True, initial=0.0)
-    unit = np.where(np.isfinite(unit), np.maximum(unit, np.finfo(float).tiny), 1.0)
-    return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
 
 
 def _as_finite_as_any(rows: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_be_thorough
 from ..results.status import Status
-from ..results.trees import leaves, map_leaves, row_means
+from ..results.trees import leaves, map_leaves, row_errors
 from .inputs import InputRows
 from .live import LiveJob
 
@@ -45,7 +45,7 @@ class Estimates(NamedTuple):
     @property
     def row_stderr(self) -> np.ndarray:
         """(e,): root mean square over the outputs of each row."""
-        return row_means(self.stderr)
+        return row_errors(self.stderr)
 
     def of(self, wanted: np.ndarray) -> Estimates:
         """Those of the rows that are wanted, (m,) bool."""

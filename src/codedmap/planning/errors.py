@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..contracts.answers import root_mean_square
 from ..contracts.code import Code
-from ..detection.replicas import root_mean_square
 from ..errors import CodedmapError
 from ..estimation.known import deviations
 from ..estimation.surrogate import estimates

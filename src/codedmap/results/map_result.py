@@ -15,7 +15,7 @@ from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .status import Status, counts_in_words
 from .summary import heading, short, workers_lines
-from .trees import row_means
+from .trees import row_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,7 @@ class MapResult:
 
     def row_stderr(self) -> np.ndarray | None:
         """(m,): of each row the root mean square of the standard errors of its outputs; None if there are none."""
-        return None if self.stderr is None else row_means(self.stderr)
+        return None if self.stderr is None else row_errors(self.stderr)
 
     def check(self) -> MapResult:
         """The same result, if every row is exact or estimated.

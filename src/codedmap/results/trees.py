@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import cast_values
+from ..contracts.answers import cast_values, root_mean_square
 from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidAnswer
@@ -64,13 +64,10 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
-def row_means(tree: Any) -> np.ndarray:
-    """(m,): the root mean square of all numbers of a row, none of which is below 0; above 0 where one of them is."""
-    flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves(tree)]
-    numbers = np.concatenate(flat, axis=1)
-    largest = numbers.max(axis=1, initial=0.0)
-    unit = np.where(np.isfinite(largest) & (largest > 0.0), largest, 1.0)  # or squares would be 0
-    return np.asarray(unit * np.sqrt(((numbers / unit[:, None]) ** 2).mean(axis=1)))
+def row_errors(stderr: Any) -> np.ndarray:
+    """(m,): the root mean square of all standard errors of a row."""
+    flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves(stderr)]
+    return root_mean_square(np.concatenate(flat, axis=1))
 
 
 def _is_dataclass(value: Any) -> bool:
