@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 
 import codedmap as cm
@@ -75,7 +76,6 @@ def test_frames_come_back_as_frames():
     series = cm.fill(X, frame["flow"])
     assert series.values.name == "flow"
     np.testing.assert_allclose(series.values, result.values["flow"])
-    polars = pytest.importorskip("polars")
     other = cm.fill(
         polars.DataFrame(dict(zip("abc", X.T, strict=True))),
         polars.DataFrame({"flow": lossy()[:, 0]}),

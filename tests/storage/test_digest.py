@@ -11,7 +11,7 @@ from types import FunctionType
 
 import numpy as np
 import pandas as pd
-import polars as pl
+import polars
 import pytest
 
 import codedmap as cm
@@ -156,7 +156,7 @@ ROWS = [
     ["a", "b", "c", {"d": 1}, None, (1, 2)],
     pd.DataFrame(FRAME),
     pd.DataFrame(FRAME).astype({"a": "Int64", "b": "category"}),
-    pl.DataFrame(FRAME),
+    polars.DataFrame(FRAME),
 ]
 
 
