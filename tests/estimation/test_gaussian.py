@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codedmap.estimation.gaussian import Fitted, Kernel, _loss, likeliest
+from codedmap.estimation.gaussian import Deviance, Fitted, Kernel, likeliest
 from codedmap.estimation.nearest import Nearest, nearest
 
 KINDS = ["matern52", "gaussian"]
@@ -47,21 +47,24 @@ def dense(kernel: Kernel, points: np.ndarray, answers: np.ndarray, wanted: np.nd
 
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("smoothness", KINDS)
-def test_the_gradient_is_that_of_the_loss(smoothness, linear):
-    points, answers = drawn()
+@pytest.mark.parametrize("rows", [40, 150])
+def test_the_gradient_is_that_of_the_deviance(smoothness, linear, rows):
+    points, answers = drawn(rows)
+    deviance = Deviance(points, answers, smoothness, linear)
     place = np.log([0.7, 0.2, 1.5, 1e-3])
-    _, gradient = _loss(place, points, answers, smoothness, linear)
+    _, gradient = deviance(place)
     for k in range(4):
         step = np.zeros(4)
         step[k] = 1e-5
-        up, down = (_loss(place + s, points, answers, smoothness, linear)[0] for s in (step, -step))
+        up, down = (deviance(place + s)[0] for s in (step, -step))
         assert gradient[k] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("smoothness", KINDS)
-def test_estimates_are_those_of_the_textbook(smoothness, linear):
-    points, answers = drawn()
+@pytest.mark.parametrize("rows", [40, 150])
+def test_estimates_are_those_of_the_textbook(smoothness, linear, rows):
+    points, answers = drawn(rows)
     wanted = drawn(rows=7, seed=1)[0]
     kernel = Kernel(np.array([0.7, 0.2, 1.5]), 1e-2, smoothness, linear)
     means, variances, scale = dense(kernel, points, answers, wanted)

@@ -340,14 +340,14 @@ def test_losses_at_random_are_not_remarked():
 def test_a_search_ends_when_its_share_of_the_time_is_over(monkeypatch):
     points, answers, wanted, _ = split(wave, rows=1500)
     clock, steps = [100.0], []
-    loss = gaussian._loss
 
-    def slow(*given):
-        steps.append(clock[0])
-        clock[0] -= 10.0
-        return loss(*given)
+    class Slow(gaussian.Deviance):
+        def __call__(self, place):
+            steps.append(clock[0])
+            clock[0] -= 10.0
+            return super().__call__(place)
 
-    monkeypatch.setattr(gaussian, "_loss", slow)
+    monkeypatch.setattr(gaussian, "Deviance", Slow)
     found = estimates(points, answers, wanted, time_left=lambda: clock[0])
     assert len(steps) <= 12
     assert np.isfinite(found.values).all()

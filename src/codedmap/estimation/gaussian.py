@@ -24,6 +24,8 @@ _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
 _BEGIN = 15
 """Steps from each of several starts."""
+_BLOCK = 64
+"""Rows of a triangular matrix that are inverted at once."""
 _NEVER = 1e10
 """Stands for an infinite loss, which the line search could not leave."""
 
@@ -55,92 +57,118 @@ class Kernel:
         return np.hstack([ones, points]) if self.linear else ones
 
 
-def sloped(squares: np.ndarray, smoothness: Smoothness) -> tuple[np.ndarray, np.ndarray]:
-    """Correlations at these squared distances, in length scales, and their derivatives by them; overwrites them."""
+def sloped(
+    squares: np.ndarray, smoothness: Smoothness, work: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations at these squared distances, in length scales, and their derivatives by them; overwrites them.
+
+    ``work``: two arrays of the same shape, which hold the derivatives afterwards.
+    """
+    slopes, decay = np.empty((2, *squares.shape)) if work is None else work
     if smoothness == "gaussian":
         squares *= -0.5
-        alike = np.exp(squares, out=squares)
-        return alike, -0.5 * alike
+        np.exp(squares, out=squares)
+        return squares, np.multiply(squares, -0.5, out=slopes)
     squares *= 5.0
-    away = np.sqrt(squares)
-    decay = np.exp(-away)
-    away += 1.0
-    slopes = away * decay
+    np.sqrt(squares, out=slopes)
+    np.negative(slopes, out=decay)
+    np.exp(decay, out=decay)
+    slopes += 1.0
+    slopes *= decay
     squares /= 3.0
-    squares += away
     squares *= decay
+    squares += slopes
     slopes *= -5.0 / 6.0
     return squares, slopes
 
 
-def squared(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+def squared(
+    one: np.ndarray, other: np.ndarray | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Squared distances (n, m) between points."""
     same = other is None
     other = one if other is None else other
-    size = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)
-    size -= 2.0 * (one @ other.T)
+    size = np.matmul(-2.0 * one, other.T, out=out)
+    size += (one**2).sum(axis=1)[:, None]
+    size += (other**2).sum(axis=1)
     np.maximum(size, 0.0, out=size)
     if same:
         np.fill_diagonal(size, 0.0)
     return np.asarray(size)
 
 
-class _Singular(Exception):
-    """A covariance is singular to working precision."""
+def _factors(covariance: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """The inverse of the Cholesky factor of a covariance, and the logarithm of its determinant.
+
+    By NumPy, which lets other threads go on meanwhile. SciPy's LAPACK does not.
+    """
+    lower = np.linalg.cholesky(covariance)
+    inverse = np.empty_like(lower) if out is None else out
+    inverse.fill(0.0)
+    _invert(lower, inverse)
+    return inverse, 2.0 * float(np.log(np.diag(lower)).sum())
 
 
-def _cholesky(matrix: np.ndarray) -> np.ndarray:
-    (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (matrix,))
-    # Of a symmetric matrix: its transpose is in the order that LAPACK wants.
-    lower, info = potrf(matrix.T, lower=True, clean=True, overwrite_a=True)
-    if info:
-        raise _Singular
-    return np.asarray(lower)
+def _invert(lower: np.ndarray, inverse: np.ndarray) -> None:
+    """Invert a lower triangular matrix, by halves (Higham 2002, section 14.2.2)."""
+    half = len(lower) // 2
+    if len(lower) <= _BLOCK:
+        inverse[:] = scipy.linalg.lapack.dtrtri(lower, lower=True)[0]
+        return
+    first, last = (slice(None, half),) * 2, (slice(half, None),) * 2
+    _invert(lower[first], inverse[first])
+    _invert(lower[last], inverse[last])
+    below = slice(half, None), slice(None, half)
+    np.matmul(-inverse[last] @ lower[below], inverse[first], out=inverse[below])
 
 
-def _inverse(lower: np.ndarray) -> np.ndarray:
-    """The inverse of a matrix with this factor, which is overwritten."""
-    (potri,) = scipy.linalg.get_lapack_funcs(("potri",), (lower,))
-    inverse, _ = potri(lower, lower=True, overwrite_c=True)
-    inverse += inverse.T  # above the diagonal there are zeros
-    inverse[np.diag_indices(len(inverse))] *= 0.5
-    return np.asarray(inverse.T)  # in the usual order
+class Deviance:
+    """Minus twice the log likelihood of answers (n, q) at points (n, d), and its gradient.
 
+    Both by the logarithms of scales and noise. The arrays are kept: to fill new memory takes as long as the arithmetic.
+    """
 
-def _loss(
-    place: np.ndarray, points: np.ndarray, answers: np.ndarray, smoothness: Smoothness, linear: bool
-) -> tuple[float, np.ndarray]:
-    """Minus twice the log likelihood of answers (n, q), and its gradient by the logarithms of scales and noise."""
-    kernel = Kernel(np.exp(place[:-1]), float(np.exp(place[-1])), smoothness, linear)
-    moved = points * kernel.scales
-    correlations, slopes = sloped(squared(moved), smoothness)
-    size, outputs = answers.shape
-    correlations[np.diag_indices(size)] += kernel.noise
-    try:
-        lower = _cholesky(correlations)
-        logdet = 2.0 * float(np.log(np.diag(lower)).sum())
-        projected = _inverse(lower)
-        basis = kernel.basis(points)
-        solved = projected @ basis
-        inner = np.linalg.cholesky(basis.T @ solved)
-    except (_Singular, np.linalg.LinAlgError):
-        return _NEVER, np.zeros_like(place)
-    half = scipy.linalg.solve_triangular(inner, solved.T, lower=True)
-    projected -= half.T @ half
-    logdet += 2.0 * float(np.log(np.diag(inner)).sum())
-    weighted = projected @ answers
-    power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
-    free = size - basis.shape[1]
-    away = place[:-1]
-    score = free * np.log(power).sum() + outputs * (logdet + away @ away / _SPREAD**2)
-    projected *= outputs
-    projected -= (weighted * (free / power)) @ weighted.T
-    trace = float(np.trace(projected))
-    weights = np.multiply(projected, slopes, out=projected)
-    # Sum of weights_ij (x_ik - x_jk)² for each k, twice over because of the logarithm.
-    steepness = 4.0 * (weights.sum(axis=1) @ moved**2 - ((weights @ moved) * moved).sum(axis=0))
-    steepness += outputs * 2.0 * away / _SPREAD**2
-    return float(score), np.append(steepness, kernel.noise * trace)
+    def __init__(
+        self, points: np.ndarray, answers: np.ndarray, smoothness: Smoothness, linear: bool
+    ) -> None:
+        self.points, self.answers = points, answers
+        self.smoothness, self.linear = smoothness, linear
+        self._work = np.empty((4, len(points), len(points)))
+
+    def __call__(self, place: np.ndarray) -> tuple[float, np.ndarray]:
+        answers, (size, outputs) = self.answers, self.answers.shape
+        kernel = Kernel(np.exp(place[:-1]), float(np.exp(place[-1])), self.smoothness, self.linear)
+        moved = self.points * kernel.scales
+        correlations, slopes = sloped(
+            squared(moved, out=self._work[0]), self.smoothness, self._work[1:3]
+        )
+        correlations[np.diag_indices(size)] += kernel.noise
+        basis = kernel.basis(self.points)
+        try:
+            factor, logdet = _factors(correlations, self._work[3])
+            lifted = factor @ basis
+            inner = np.linalg.cholesky(lifted.T @ lifted)
+        except np.linalg.LinAlgError:
+            return _NEVER, np.zeros_like(place)
+        half = scipy.linalg.solve_triangular(inner, (factor.T @ lifted).T, lower=True)
+        logdet += 2.0 * float(np.log(np.diag(inner)).sum())
+        weighted = factor.T @ (factor @ answers) - half.T @ (half @ answers)
+        power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
+        free = size - basis.shape[1]
+        away = place[:-1]
+        score = free * np.log(power).sum() + outputs * (logdet + away @ away / _SPREAD**2)
+        # The derivative by each correlation.
+        weights = np.matmul(factor.T, factor, out=self._work[0])
+        fitted = np.vstack([half, weighted.T])
+        parts = np.append(np.full(len(half), outputs), free / power)
+        weights *= outputs
+        weights -= np.matmul(fitted.T * parts, fitted, out=self._work[2])
+        trace = float(np.trace(weights))
+        weights *= slopes
+        # Sum of weights_ij (x_ik - x_jk)² for each k, twice over because of the logarithm.
+        steepness = 4.0 * (weights.sum(axis=1) @ moved**2 - ((weights @ moved) * moved).sum(axis=0))
+        steepness += outputs * 2.0 * away / _SPREAD**2
+        return float(score), np.append(steepness, kernel.noise * trace)
 
 
 def likeliest(
@@ -160,12 +188,13 @@ def likeliest(
     """
     dimensions = points.shape[1]
     usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
+    deviance = Deviance(points, answers, smoothness, linear)
 
     def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
         if not tied:
-            return _loss(place, points, answers, smoothness, linear)
+            return deviance(place)
         whole = np.append(np.full(dimensions, place[0]), place[1])
-        score, gradient = _loss(whole, points, answers, smoothness, linear)
+        score, gradient = deviance(whole)
         away = (place[0] - usual) / _TIED_SPREAD
         pull = np.array([gradient[:-1].sum() + 2.0 * away / _TIED_SPREAD, gradient[-1]])
         return score + away**2, pull
@@ -216,22 +245,22 @@ class Fitted:
             correlations = kernel.correlations(points)
             correlations[np.diag_indices(len(points))] += noise
             try:
-                self._lower = _cholesky(correlations)
+                self._factor = _factors(correlations)[0]
                 break
-            except _Singular:
+            except np.linalg.LinAlgError:
                 noise = max(10.0 * noise, 1e-12)
         self.noise = noise
         basis = kernel.basis(points)
-        self._half_basis = scipy.linalg.solve_triangular(self._lower, basis, lower=True)
+        self._half_basis = self._factor @ basis
         self._orthogonal, self._upper = np.linalg.qr(self._half_basis)
-        half = scipy.linalg.solve_triangular(self._lower, answers, lower=True)
+        half = self._factor @ answers
         along = self._orthogonal.T @ half
         self._slopes = np.linalg.lstsq(self._upper, along, rcond=None)[0]
         rest = half - self._orthogonal @ along
         free = max(1, len(points) - basis.shape[1])
         self.variance = np.maximum((rest**2).sum(axis=0) / free, 1e-300)
         """(q,): s²."""
-        self._weights = scipy.linalg.solve_triangular(self._lower, rest, lower=True, trans="T")
+        self._weights = self._factor.T @ rest
 
     def predict(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m, q) at points (m, d), and variances (m,) of answers there in units of s²."""
@@ -242,9 +271,9 @@ class Fitted:
             cross = self.kernel.correlations(some, self.points)
             basis = self.kernel.basis(some)
             means[begin : begin + 1000] = cross @ self._weights + basis @ self._slopes
-            half = scipy.linalg.solve_triangular(self._lower, cross.T, lower=True)
-            variance = 1.0 + self.noise - (half**2).sum(axis=0)
-            short = basis - half.T @ self._half_basis
+            half = cross @ self._factor.T
+            variance = 1.0 + self.noise - (half**2).sum(axis=1)
+            short = basis - half @ self._half_basis
             across = np.linalg.lstsq(self._upper.T, short.T, rcond=None)[0]
             variances[begin : begin + 1000] = variance + (across**2).sum(axis=0)
         return means, np.maximum(variances, self.noise)
@@ -254,17 +283,9 @@ class Fitted:
 
         Of all, or of a sample (l,) int.
         """
-        size = len(self.points)
-        across = scipy.linalg.solve_triangular(self._lower, self._orthogonal, lower=True, trans="T")
-        if sample is None or 3 * len(sample) > size:
-            sharpness = np.diag(_inverse(self._lower.copy())) - (across**2).sum(axis=1)
-            sharpness = sharpness if sample is None else sharpness[sample]
-        else:
-            units = np.zeros((size, len(sample)))
-            units[sample, np.arange(len(sample))] = 1.0
-            half = scipy.linalg.solve_triangular(self._lower, units, lower=True)
-            sharpness = (half**2).sum(axis=0) - (across[sample] ** 2).sum(axis=1)
+        some = slice(None) if sample is None else sample
+        across = self._factor[:, some].T @ self._orthogonal
+        sharpness = (self._factor[:, some] ** 2).sum(axis=0) - (across**2).sum(axis=1)
         # Without a point that alone has a coefficient of the plane nothing is known there.
         sharpness = np.maximum(sharpness, 1e-100)
-        weights = self._weights if sample is None else self._weights[sample]
-        return weights / sharpness[:, None], 1.0 / sharpness
+        return self._weights[some] / sharpness[:, None], 1.0 / sharpness
