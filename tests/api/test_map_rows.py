@@ -739,13 +739,13 @@ def test_standard_errors_of_estimated_rows_are_never_0(tmp_path):
 
 def test_estimates_keep_to_their_tenth_of_the_deadline(monkeypatch):
     """Searches of 50 steps for each of eight outputs would take 20 s, and the tenth is 0.2 s."""
-    loss = gaussian._loss
 
-    def slow(*given):
-        time.sleep(0.05)
-        return loss(*given)
+    class Slow(gaussian.Deviance):
+        def __call__(self, place):
+            time.sleep(0.05)
+            return super().__call__(place)
 
-    monkeypatch.setattr(gaussian, "_loss", slow)
+    monkeypatch.setattr(gaussian, "Deviance", Slow)
     inputs = np.random.default_rng(0).uniform(size=(400, 3))
     weights = np.random.default_rng(1).normal(size=(3, 8))
     with Scripted(4, {3: never()}) as engine:

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codedmap.contracts.stopping import Deadline, Outcome, Share
@@ -186,7 +186,7 @@ def test_extra_calls_stay_within_the_budget(seed):
     world.hedge = 0.05
     timeline = run_virtually(world.job(), world.workers, world.ending, watch=watch)
     others = timeline.calls - timeline.hedges
-    assert timeline.hedges <= max(4, 0.05 * others + 1)
+    assert timeline.hedges <= max(8, 0.05 * others + 1)
     started = [d for ds in watch.decisions for d in ds if d[0] == "Start"]
     assert timeline.hedges == sum(d[5] is Kind.HEDGE for d in started)
 
@@ -477,12 +477,12 @@ def test_a_call_that_raised_waits_for_its_copy():
 
 @pytest.mark.parametrize("partly", [False, True])
 def test_a_copy_of_a_call_that_raised_is_waited_for_as_long_again_as_it_has_run(partly):
-    """A call of 0.1 s is late after 0.325 s, and waited for four times as long at most."""
+    """A call of 0.1 s is late after 0.525 s, and waited for four times as long at most."""
     scheduler, hedge = hedged()
     raised = CallFailed(60.0, hedge.number, Loss.RAISED)
     assert scheduler.handle(Answered(60.0, hedge.number, 10.0, (0,)) if partly else raised) == []
-    assert 61.0 < scheduler.wake < 62.0 + 40.0 * partly  # where it answered, a call takes 10 s
-    assert scheduler.handle(Tick(60.9)) == []
+    assert 61.5 < scheduler.wake < 62.2 + 40.0 * partly  # where it answered, a call takes 10 s
+    assert scheduler.handle(Tick(61.5)) == []
     decisions = scheduler.handle(Tick(scheduler.wake))
     kinds = [Abandon, Take, FailRows, Ended] if partly else [Abandon, FailRows, Ended]
     assert [type(d) for d in decisions] == kinds
@@ -494,7 +494,7 @@ def test_a_copy_of_a_call_that_raised_is_waited_for_as_long_again_as_it_has_run(
 def test_where_a_copy_crashed_the_other_goes_on_beside_a_new_one(budget):
     scheduler, hedge = hedged(6)
     if not budget:  # the hedges are used up
-        scheduler.hedges = 4
+        scheduler.hedges = 8
     decisions = scheduler.handle(CallFailed(60.0, hedge.number, Loss.CRASHED))
     decisions += scheduler.handle(Tick(65.0))
     assert {type(d) for d in decisions} == {Start}  # row 0 is not given up where it runs
@@ -510,7 +510,7 @@ def test_where_a_copy_had_not_begun_the_other_is_not_waited_for_alone(budget):
     """Its worker left, say; the first call may never end."""
     scheduler, hedge = hedged(6)
     if not budget:
-        scheduler.hedges = 4
+        scheduler.hedges = 8
     scheduler.handle(Left(60.0, hedge.worker))
     decisions = scheduler.handle(CallFailed(60.0, hedge.number, Loss.NOT_STARTED))
     decisions += scheduler.handle(Tick(65.0))
@@ -520,8 +520,11 @@ def test_where_a_copy_had_not_begun_the_other_is_not_waited_for_alone(budget):
 def test_a_copy_that_has_just_begun_has_the_time_of_a_usual_call():
     scheduler, _ = hedged()
     assert scheduler.handle(CallFailed(50.001, 0, Loss.RAISED)) == []
-    assert scheduler.wake > 50.1
-    assert scheduler.handle(Tick(scheduler.wake))[-1] == Ended(Outcome.COMPLETE)
+    while scheduler.outcome is None:
+        assert scheduler.wake > 50.5
+        decisions = scheduler.handle(Tick(scheduler.wake))
+    assert decisions[-1] == Ended(Outcome.COMPLETE)
+    assert scheduler.hedges <= 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -549,6 +552,25 @@ def test_a_stopped_worker_holds_up_no_row_whatever_others_do(seed):
     taken, failed = outcome_of_rows(timeline, rows)
     assert raising <= set(failed)
     assert all(taken[row] == 1 for row in range(rows) if row not in failed)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds, st.sampled_from([0, 2]), st.sampled_from([1, 3]))
+def test_a_row_that_always_crashes_is_not_made_again_for_ever(seed, retries, size):
+    """Its copies run so long that there is always another one."""
+    rng = random.Random(seed)
+
+    def ending(call, now):
+        if call.begin <= 5 < call.end:
+            return Ending(rng.uniform(0.5, 5.0), Loss.CRASHED)
+        return Ending(0.01 * call.groups)
+
+    job = Job(12, hedge=rng.choice([0.05, 1.0, 20.0]), retries=retries, size=size, ahead=0)
+    timeline = run_virtually(job, rng.choice([3, 8, 12]), ending)
+    _, failed = outcome_of_rows(timeline, 12)
+    assert 5 in failed
+    assert len(failed) <= (size if not retries else 1)
+    assert timeline.calls - timeline.hedges < 60
 
 
 @settings(max_examples=200, deadline=None)
@@ -623,10 +645,10 @@ def test_the_last_hedges_wait_longer():
             begun.append(now)
         return Ending(math.inf if call.begin >= 16 and call.kind is Kind.FIRST else 0.1)
 
-    timeline = run_virtually(Job(20, size=1, ahead=0), 20, ending)
+    timeline = run_virtually(Job(24, size=1, ahead=0), 24, ending)
     assert timeline.outcome is Outcome.EXACT
-    late = 0.1 * (1.25 + 4.0 / 16)
-    assert begun == pytest.approx([late * (1 + used / 8) for used in range(4)], abs=0.02)
+    late = 0.1 * (1.25 + 8.0 / 16)
+    assert begun == pytest.approx([late] * 5 + [late * 4 / 3, late * 2, late * 4], rel=0.1)
 
 
 def test_a_hedge_goes_to_another_failure_domain():
@@ -764,7 +786,7 @@ def test_a_call_that_waits_for_those_of_other_jobs_is_neither_late_nor_timed_out
     for now in (0.9, 1.8, 2.7):
         assert scheduler.handle(Tick(now, ((0, now), (1, now)))) == []
     scheduler.handle(Answered(2.8, 0, 0.1, began=2.7))
-    hedge, *others = scheduler.handle(Tick(3.3))  # call 1 runs since 2.7, and 0.1 s is usual
+    hedge, *others = scheduler.handle(Tick(3.65))  # call 1 runs since 2.7, and 0.1 s is usual
     assert isinstance(hedge, Start)
     assert hedge.call.kind is Kind.HEDGE
     assert not others
@@ -819,6 +841,7 @@ class Found:
 
 @settings(max_examples=300, deadline=None)
 @given(seeds)
+@example(1157)  # a call of three rows, one of which crashes
 def test_a_job_that_grows_ends_when_all_rows_have_and_not_before(seed):
     world, watch = World(seed), GrowingWatch()
     found = Found(world, seed)

@@ -43,7 +43,7 @@ class Job:
     groups: int
     """Of tasks; without a code a group is one row."""
     hedge: float | None = 0.05
-    """Extra calls, as a share of the others, for late ones; None: no hedges. At least 4 a job."""
+    """Extra calls, as a share of the others, for late ones; None: no hedges. At least 8 a job."""
     retries: int = 2
     """How often a row that runs alone may crash, and be sent again, before it can be FAILED."""
     call_timeout: float = math.inf

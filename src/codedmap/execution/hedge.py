@@ -31,7 +31,7 @@ class Hedge:
         90th percentile of this very chunk; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds. By
         default calls are late when they take longer than the others.
     budget : float, optional
-        The share of calls that are made once more at most, by default 0.05 (of few calls, 4). With
+        The share of calls that are made once more at most, by default 0.05 (of few calls, 8). With
         ``after``, how many inputs are sent in a chunk at most, a whole number; by default all.
 
     Notes

@@ -52,7 +52,9 @@ _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused the
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
 _MOST_CRASHES = 20  # of one row, however often other calls crash
-_LEAST_HEDGES = 4
+_LEAST_HEDGES = 8
+_SPARED = 0.5  # of the hedges, for calls that are later the fewer are left,
+_LATEST = 8.0  # times what makes the first one late, at most
 _MANY = 1 << 62  # groups, more than any job has
 _LATE_AGAIN = 4  # times what makes a call late: for so long a copy of one that failed is waited for
 _QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
@@ -246,9 +248,10 @@ class Scheduler:
         insort(self._doubts, (until, call.number, call, loss))
 
     def _wait_no_longer(self, call: Call, loss: Loss) -> None:
-        """Where a call raised its copies are given up; where it crashed it is sent again, and they may still answer."""
+        """Where a row crashed its call is made again, and its copies may still answer; otherwise they are given up."""
         piece = call.piece
-        if loss is not Loss.CRASHED:
+        # A call that is made again whole would crash for ever by the same row of it.
+        if loss is not Loss.CRASHED or (call.groups > 1 and self.job.retries):
             self._drop_copies(piece)
             self._lose(call, loss)
         elif not piece.again:
@@ -438,7 +441,8 @@ class Scheduler:
     def _to_blame(self, piece: Piece) -> bool:
         """Whether the groups of a call that has crashed are the cause, and not its worker."""
         if not self.job.retries:
-            return not piece.copies
+            crashes = piece.lineage.crashes if piece.lineage else piece.crashes
+            return not piece.copies or crashes >= _MOST_CRASHES
         if piece.crashes <= self.job.retries:
             return False
         crashed = self._crashed - self._suspected
@@ -687,8 +691,9 @@ class Scheduler:
 
 
 def patience_after(hedges: int, budget: float) -> float:
-    """The fewer hedges are left, the later a call must be, or none is left for calls that never end."""
-    return 1.0 + hedges / (2 * budget)
+    """How many times as late a call must be: more the fewer hedges are left, or none is left for calls that never end."""
+    left = (1.0 - hedges / budget) / _SPARED
+    return 1.0 / min(max(left, 1.0 / _LATEST), 1.0)
 
 
 def sooner(first: float | None, second: float | None) -> float | None:
