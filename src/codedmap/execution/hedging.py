@@ -9,7 +9,7 @@ _SAMPLES = 256
 _REFRESH = 16  # answers after which quantiles are taken anew
 _SHARE = 0.95
 _FACTOR = 1.25
-_CAUTION = 8.0  # divided by the number of calls seen
+_CAUTION = 4.0  # divided by the number of calls seen
 _LEAST = 0.01  # seconds: what takes less is noise
 _OVERHEADS = 4
 
@@ -73,7 +73,7 @@ class CallTimes:
         """Seconds after which a call of so many groups is late; infinite before the first answer or exception.
 
         1.25 times the 95th percentile of what a group took, and more while few calls were seen: after
-        one call nine times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
+        one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
         56(2), 2013, hedge at the 95th percentile.
         """
         known = self._each or self._raised
