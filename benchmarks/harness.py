@@ -20,7 +20,6 @@ Row = dict[str, object]
 _SAMPLE = 3e-3  # shorter calls are repeated within a sample, to exceed the resolution of the clock
 _SHORT = 1e-2  # shorter calls are preceded by an untimed one, which fills the caches
 _SLOW = 0.25  # longer calls take part in few rounds
-_TOO_SLOW = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,13 @@ def interleaved(
     quick: bool = False,
     rounds: int = 31,
     few: int = 7,
+    longest: float = 2.0,
     settle: float = 0.0,
 ) -> Timings:
     """Time calls in rounds, each in another random order.
 
     Calls shorter than a few milliseconds are repeated within a round, and their mean is taken. Calls
-    longer than a quarter of a second take part in few rounds, calls longer than two seconds in none.
+    longer than a quarter of a second take part in few rounds, calls longer than `longest` in none.
     The result of a call is kept until its time is taken, so that its output is fresh memory.
 
     Parameters
@@ -90,6 +90,8 @@ def interleaved(
         Rounds of calls that are not slow.
     few : int
         Rounds of slow calls.
+    longest : float
+        Seconds.
     settle : float
         Seconds to wait before each sample, for background work of the previous one.
     """
@@ -97,7 +99,7 @@ def interleaved(
     skipped, repeats, parts, warm = {}, {}, {}, {}
     for name, call in calls.items():
         once = _sample(call, 1)
-        if once > _TOO_SLOW:
+        if once > longest:
             skipped[name] = once
             continue
         once = min(_sample(call, 1) for _ in range(2 if once > _SHORT else 5))

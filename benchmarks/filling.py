@@ -1,0 +1,101 @@
+"""`fill`: rows that were lost, estimated from those that are there. *smooth* is a sine of a mixture of 12 inputs, and
+*rough* one of three times as many waves, with a jump; 17 % of the rows are lost. *error* is the root mean square on the
+lost rows, in standard deviations of the output, over all outputs.
+
+| column | what is timed |
+|---|---|
+| radial basis | `RBFInterpolator` of SciPy, thin plates through 50 neighbours; it gives no standard errors |
+| Gaussian process | that of scikit-learn for each output, with a length scale for each input: fitted to 600 rows from 4 starts, predicting from all |
+| fill | `fill` in a process that has called it before |
+| fill, first | `fill` in a new process, with all that is imported |
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+import codedmap as cm
+
+from .harness import Row, interleaved
+
+__all__ = ["run"]
+
+_COLUMNS, _LOST = 12, 0.17
+_FITTED, _STARTS = 600, 4
+_BASELINE = "radial basis"
+_LONGEST = 300.0  # seconds of a call
+_CASES = (
+    ("smooth", 2_000, 4),
+    ("rough", 2_000, 4),
+    ("smooth", 2_000, 1_000),
+    ("smooth", 100_000, 4),
+)
+_QUICK = (("smooth", 300, 2),)
+
+
+def run(*, quick: bool = False) -> list[Row]:
+    """Rows of the table."""
+    return [row for case in (_QUICK if quick else _CASES) for row in _rows(*case, quick=quick)]
+
+
+def data(kind: str, rows: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs (rows, 12), outputs (rows, outputs), and the outputs with NaN in rows that are lost."""
+    random = np.random.default_rng(0)
+    inputs = random.random((rows, _COLUMNS))
+    mixed = inputs @ random.standard_normal((_COLUMNS, outputs))
+    answers = np.sin(mixed) if kind == "smooth" else np.sin(3.0 * mixed) + 0.1 * (mixed > 0.0)
+    lossy = answers.copy()
+    lossy[random.random(rows) < _LOST] = np.nan
+    return inputs, answers, lossy
+
+
+def _rows(kind: str, rows: int, outputs: int, *, quick: bool) -> Iterator[Row]:
+    inputs, answers, lossy = data(kind, rows, outputs)
+    lost = np.isnan(lossy[:, 0])
+    known = inputs[~lost], answers[~lost]
+    first = f"import codedmap; from benchmarks.filling import data; X, _, y = data({kind!r}, {rows}, {outputs}); codedmap.fill(X, y)"
+    estimates: Mapping[str, Callable[[], np.ndarray]] = {
+        _BASELINE: lambda: _interpolated(*known, inputs[lost]),
+        "fill": lambda: cm.fill(inputs, lossy).values[lost],
+    }
+    if rows <= _CASES[0][1] and outputs <= _CASES[0][2]:
+        estimates["Gaussian process"] = lambda: _predicted(*known, inputs[lost])
+    calls: dict[str, Callable[[], object]] = dict(estimates)
+    calls["fill, first"] = lambda: subprocess.run([sys.executable, "-c", first], check=True)
+    timings = interleaved(calls, quick=quick, few=3, longest=_LONGEST)
+    case: Row = {"function": kind, "rows": rows, "outputs": outputs}
+    for row in timings.rows(case, _BASELINE):
+        if (estimate := estimates.get(str(row["call"]))) is not None:
+            off = estimate() - answers[lost]
+            row["error"] = float(np.sqrt((off**2).mean() / answers.var(axis=0).mean()))
+        yield row
+
+
+def _interpolated(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    from scipy.interpolate import RBFInterpolator  # noqa: PLC0415  slow to import
+
+    return np.asarray(RBFInterpolator(points, answers, neighbors=50)(wanted))
+
+
+def _predicted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: PLC0415  slow to import
+    from sklearn.gaussian_process.kernels import Matern, WhiteKernel  # noqa: PLC0415
+
+    some = np.random.default_rng(0).permutation(len(points))[:_FITTED]
+    columns = []
+    for answer in answers.T:
+        kernel = Matern(np.ones(points.shape[1]), nu=2.5) + WhiteKernel(1e-6)
+        search = GaussianProcessRegressor(
+            kernel, normalize_y=True, n_restarts_optimizer=_STARTS - 1, random_state=0
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of lengths at the end of their range
+            kernel = search.fit(points[some], answer[some]).kernel_
+            whole = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True)
+            columns.append(whole.fit(points, answer).predict(wanted))
+    return np.stack(columns, axis=1)
