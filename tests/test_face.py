@@ -7,7 +7,7 @@ import sys
 import codedmap as cm
 
 FACE = """
-map stream amap astream fill sum plan itemwise CodedMatrix CodedParts OnnxModel
+map stream amap astream fill sum plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
 FillResult MapResult MatrixResult Plan Status SumResult
 Deadline Decodable Everyone Hedge Limits Outcome Quorum Share Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded

@@ -28,6 +28,7 @@ from .api.fill import fill
 from .api.map import map, stream
 from .api.onnx import OnnxModel
 from .api.plan import plan
+from .api.pool import Pool
 from .api.sum import CodedParts, sum
 from .codes import BerrutCode, KernelCode, LagrangeCode, Replication, SplineCode, Uncoded
 from .contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Tolerance
@@ -45,6 +46,7 @@ from .execution.task import itemwise
 from .results import FillResult, MapResult, MatrixResult, Plan, Status, SumResult
 
 if _typing.TYPE_CHECKING:
+    from .api.joblib_backend import JoblibBackend
     from .api.matrix import CodedMatrix
 
 __version__ = "0.1.0"
@@ -62,6 +64,7 @@ __all__ = [
     "Hedge",
     "InvalidAnswer",
     "InvalidArgument",
+    "JoblibBackend",
     "KernelCode",
     "LagrangeCode",
     "Limits",
@@ -71,6 +74,7 @@ __all__ = [
     "OnnxModel",
     "Outcome",
     "Plan",
+    "Pool",
     "Quorum",
     "Replication",
     "Share",
@@ -109,14 +113,13 @@ for _names in (*(vars(_face) for _face in _faces), globals()):
 del _faces, _names, _name
 
 
+_LATER = {"CodedMatrix": "matrix", "JoblibBackend": "joblib_backend"}
+
+
 def __getattr__(name: str) -> _typing.Any:
-    """Load `CodedMatrix` when it is first asked for, because it imports much of SciPy."""
-    if name != "CodedMatrix":
+    """Load what imports much of other libraries when it is first asked for."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = _import_module(".api.matrix", __name__).CodedMatrix
+    found = globals()[name] = getattr(_import_module(f".api.{_LATER[name]}", __name__), name)
     found.__module__ = __name__
     return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -315,11 +315,7 @@ class Options:
         started = time.monotonic()
         _check_fn(fn)
         hedge = self.hedge
-        if hedge is not None and hedge.after is not None:
-            raise InvalidArgument(
-                f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
-                "take longer than the others: give Hedge() or Hedge(budget=0.1)"
-            )
+        check_hedge_of_rows(hedge)
         rows = InputRows(opened(inputs, stack))
         if auto:
             self._check_auto(rows)
@@ -577,6 +573,15 @@ def _counts_slots(rule: Any) -> bool:
     if isinstance(rule, AllOf | AnyOf):
         return _counts_slots(rule.first) or _counts_slots(rule.second)
     return isinstance(rule, Quorum | Decodable)
+
+
+def check_hedge_of_rows(hedge: Hedge | None) -> None:
+    """Raise `InvalidArgument` for what works with a code only."""
+    if hedge is not None and hedge.after is not None:
+        raise InvalidArgument(
+            f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
+            "take longer than the others: give Hedge() or Hedge(budget=0.1)"
+        )
 
 
 def _check_fn(fn: Any) -> None:

@@ -1,0 +1,334 @@
+"""`Pool`: workers behind the interface of ``multiprocessing.Pool``, for libraries that take one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, closing
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..engines import Engine
+from ..errors import InvalidArgument, RowFailed
+from ..execution.hedge import Hedge
+from ..execution.task import itemwise
+from ..results.map_result import MapResult
+from .amap import amap
+from .map import Options, check_hedge_of_rows, engine_of, map, stream
+
+HEDGE = Hedge()
+
+
+class Pool:
+    """Workers with the methods of ``multiprocessing.Pool``: a list of answers, each exact, or an exception.
+
+    Each call is a job of `codedmap.map`: what crashes is made again, and what is late is sent to a second worker.
+    Nothing is ever estimated. Functions take one input and return anything that can be pickled; lambdas and
+    functions of a notebook can be sent, too. They may run more than once for an input.
+
+    SciPy, emcee, dynesty and other libraries take a pool, or its `map`; the pool itself may be called in its place.
+
+    Parameters
+    ----------
+    engine : Engine or concurrent.futures.Executor, optional
+        Where calls run; it is not closed with the pool. By default worker processes on the cores of this machine,
+        which end with the pool.
+    hedge : Hedge, optional
+        How late calls are sent again; None: never.
+    retries : int
+        How often an input that runs alone may end its worker and be sent again.
+    call_timeout : float, optional
+        Seconds that a function may run; then `CallTimeout` is raised.
+
+    Raises
+    ------
+    InvalidArgument
+        If an argument is invalid.
+
+    Examples
+    --------
+    >>> import codedmap as cm
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(4) as executor, cm.Pool(executor) as pool:
+    ...     pool.map(abs, [-2, 3]), pool.starmap(pow, [(2, 3), (3, 2)]), pool.submit(sum, [1, 2]).result()
+    ([2, 3], [8, 9], 3)
+    """
+
+    def __init__(
+        self,
+        engine: Engine | Executor | None = None,
+        *,
+        hedge: Hedge | None = HEDGE,
+        retries: int = 2,
+        call_timeout: float | None = None,
+    ) -> None:
+        if isinstance(engine, int):
+            raise InvalidArgument(
+                f"Pool({engine!r}) takes an engine: give codedmap.engines.Local({engine!r}) for so many processes"
+            )
+        Options(hedge=hedge, retries=retries, call_timeout=call_timeout)
+        check_hedge_of_rows(hedge)
+        self._stack = ExitStack()
+        self._engine = engine_of(engine, None, self._stack)
+        self._given: dict[str, Any] = {
+            "engine": self._engine,
+            "hedge": hedge,
+            "retries": retries,
+            "call_timeout": call_timeout,
+            "progress": False,
+        }
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """The number of workers."""
+        return int(self._engine.workers)
+
+    def map(
+        self,
+        fn: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+    ) -> list[Any]:
+        """The answers to all inputs, in their order.
+
+        Parameters
+        ----------
+        fn : callable
+            Of one input.
+        iterable : iterable
+            The inputs. All are read before the first is computed.
+        chunksize : int, optional
+            Inputs of a call. By default calls take about 0.2 s, by what was seen.
+        callback : callable, optional
+            Called here with each answer, in the order of their arrival.
+
+        Returns
+        -------
+        list
+
+        Raises
+        ------
+        Exception
+            What ``fn`` raised, with a note that names the input; the calls of all others are abandoned.
+        WorkerCrashed
+            If an input ends its workers.
+        CallTimeout
+            If one runs longer than ``call_timeout``.
+        """
+        return self._map(_Task(fn), iterable, chunksize, callback)
+
+    def __call__(self, fn: Callable[[Any], Any], iterable: Iterable[Any]) -> list[Any]:
+        """As `map`."""
+        return self.map(fn, iterable)
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+    ) -> list[Any]:
+        """As `map`, of a function of several arguments: each input is an iterable of them."""
+        return self._map(
+            _Task(fn, star=True), [tuple(item) for item in iterable], chunksize, callback
+        )
+
+    def imap(
+        self, fn: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        """The answers in the order of the inputs, each as soon as it and all before it are there.
+
+        All inputs are read, and calls are sent, at once. Closing the iterator abandons the calls that still run.
+        """
+        return _in_order(self._arrivals(_Task(fn), list(iterable), chunksize))
+
+    def imap_unordered(
+        self, fn: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        """As `imap`, in the order in which answers arrive."""
+        return (answer for _, answer in self._arrivals(_Task(fn), list(iterable), chunksize))
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Compute ``fn(*args, **kwargs)`` on a worker.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Cancelling it abandons the call, also one that runs.
+        """
+        with self._lock:
+            self._check_open()
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_serve, args=(self._loop,), daemon=True).start()
+            task = _Task(partial(fn, *args, **kwargs), star=True)
+            return asyncio.run_coroutine_threadsafe(self._one(task), self._loop)
+
+    def close(self) -> None:
+        """Wait for the calls that were submitted, and end the workers that the pool has started."""
+        self._close(cancel=False)
+
+    join = close
+
+    def terminate(self) -> None:
+        """Abandon the calls that were submitted, and end the workers that the pool has started."""
+        self._close(cancel=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close(cancel=error is not None)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Pool cannot be pickled, as it would be to send it to a worker: the function that a worker computes must "
+            "not hold one"
+        )
+
+    def _close(self, *, cancel: bool) -> None:
+        with self._lock:
+            self._closed = True
+            loop, self._loop = self._loop, None
+        try:
+            if loop is not None:
+                asyncio.run_coroutine_threadsafe(_ended(cancel=cancel), loop).result()
+        finally:
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+            self._stack.close()
+
+    def _map(
+        self,
+        task: _Task,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: Callable[[Any], object] | None,
+    ) -> list[Any]:
+        items = list(iterable)
+        if callback is None:
+            self._check_open()
+            if not items:
+                return []
+            return _answers(
+                lambda: map(*self._job(task, items), chunk=chunksize, **self._given), len(items)
+            )
+        answers = [None] * len(items)
+        for place, answer in self._arrivals(task, items, chunksize):
+            answers[place] = answer
+            callback(answer)
+        return answers
+
+    def _arrivals(
+        self, task: _Task, items: list[Any], chunksize: int | None
+    ) -> Iterator[tuple[int, Any]]:
+        """The place of each answer and the answer, as they arrive; the calls are sent now."""
+        self._check_open()
+        if not items:
+            return iter(())
+        results = stream(*self._job(task, items), chunk=chunksize, **self._given)
+        return _arriving(results, len(items))
+
+    async def _one(self, task: _Task) -> Any:
+        try:
+            result = await amap(*self._job(task, [()]), **self._given)
+        except RowFailed as failed:
+            cause = _cause(failed, 1)
+            raise cause from cause.__cause__
+        return result.values[0].value
+
+    def _job(self, task: _Task, items: list[Any]) -> tuple[Any, list[_Sealed]]:
+        return itemwise(task), [_Sealed(item) for item in items]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidArgument("the pool is closed: make another one")
+
+
+class _Sealed:
+    """An input or an answer, which nothing on the way may turn into an array."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Task:
+    """The caller's function, from what is sealed to what is sealed."""
+
+    def __init__(self, fn: Callable[..., Any], *, star: bool = False) -> None:
+        self.fn, self.star = fn, star
+
+    def __call__(self, item: _Sealed) -> _Sealed:
+        return _Sealed(self.fn(*item.value) if self.star else self.fn(item.value))
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the jobs of calls that were submitted."""
+    loop.run_forever()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+async def _ended(*, cancel: bool) -> None:
+    """Wait until all other tasks of this event loop have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks if cancel else ():
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _answers(run: Callable[[], MapResult], items: int) -> list[Any]:
+    try:
+        return [sealed.value for sealed in run().values]
+    except RowFailed as failed:
+        cause = _cause(failed, items)
+        raise cause from cause.__cause__
+
+
+def _arriving(results: Iterator[MapResult], items: int) -> Iterator[tuple[int, Any]]:
+    seen = np.zeros(items, dtype=bool)
+    with closing(results):  # type: ignore[type-var]
+        try:
+            for result in results:
+                for place in np.flatnonzero(result.exact & ~seen):
+                    yield int(place), result.values[place].value
+                seen |= result.exact
+        except RowFailed as failed:
+            cause = _cause(failed, items)
+            raise cause from cause.__cause__
+
+
+def _in_order(arrivals: Iterator[tuple[int, Any]]) -> Iterator[Any]:
+    waiting: dict[int, Any] = {}
+    due = 0
+    for place, answer in arrivals:
+        waiting[place] = answer
+        while due in waiting:
+            yield waiting.pop(due)
+            due += 1
+
+
+def _cause(failed: RowFailed, items: int) -> BaseException:
+    """What ``fn`` raised, or how it ended its worker."""
+    cause = failed.__cause__
+    if not isinstance(cause, Exception):  # such as SystemExit, which would end the caller
+        return failed
+    if items > 1:
+        cause.add_note(f"for input {failed.row} of {items}")
+    return cause

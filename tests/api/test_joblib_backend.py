@@ -1,0 +1,67 @@
+"""joblib and scikit-learn on an engine."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
+
+import codedmap as cm
+from codedmap.testing import Scripted, crash
+
+
+def test_searches_and_forests_of_scikit_learn():
+    X, y = make_classification(120, 6, random_state=0)
+    search = GridSearchCV(SVC(), {"C": [0.1, 1.0]}, cv=3)
+    forest = RandomForestClassifier(6, random_state=0)
+    alone = search.fit(X, y).cv_results_["mean_test_score"], forest.fit(X, y).predict_proba(X)
+    with cm.engines.Local(2) as engine, joblib.parallel_config(backend=cm.JoblibBackend(engine)):
+        found = search.fit(X, y).cv_results_["mean_test_score"], forest.fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(found[0], alone[0])
+    np.testing.assert_array_equal(found[1], alone[1])
+
+
+def test_a_crash_costs_one_call():
+    with Scripted(2, {0: [crash()]}) as engine, joblib.parallel_config(cm.JoblibBackend(engine)):
+        assert Parallel()(delayed(abs)(-x) for x in range(6)) == list(range(6))
+
+
+def test_what_a_call_raises_is_raised():
+    with ThreadPoolExecutor(2) as executor, joblib.parallel_config(cm.JoblibBackend(executor)):
+        with pytest.raises(ZeroDivisionError):
+            Parallel()(delayed(divmod)(1, x) for x in (1, 0, 2))
+        assert Parallel()([delayed(abs)(-1)]) == [1]
+
+
+def test_generators_and_nested_calls():
+    def inner(x):
+        return Parallel(n_jobs=2)(delayed(pow)(x, k) for k in range(3))
+
+    with ThreadPoolExecutor(2) as executor, joblib.parallel_config(cm.JoblibBackend(executor)):
+        assert Parallel()(delayed(inner)(x) for x in range(3)) == [[1, 0, 0], [1, 1, 1], [1, 2, 4]]
+        assert list(Parallel(return_as="generator")(delayed(abs)(-x) for x in range(4))) == [
+            0,
+            1,
+            2,
+            3,
+        ]
+
+
+@pytest.mark.parametrize(("asked", "jobs"), [(None, 3), (-1, 3), (-2, 2), (-9, 1), (2, 2), (8, 3)])
+def test_as_many_jobs_as_there_are_workers(asked, jobs):
+    with Scripted(3) as engine:
+        assert cm.JoblibBackend(engine).effective_n_jobs(asked) == jobs
+
+
+def test_what_cannot_be_used():
+    with Scripted(3) as engine, pytest.raises(ValueError, match="no meaning"):
+        cm.JoblibBackend(engine).effective_n_jobs(0)
+    with pytest.raises(cm.InvalidArgument, match=r"give codedmap\.engines\.Local"):
+        cm.JoblibBackend(None)

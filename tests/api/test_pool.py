@@ -1,0 +1,225 @@
+"""Pools: the interface of multiprocessing.Pool, with exact results only."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.testing import Scripted, crash
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(3) as executor, cm.Pool(executor) as made:
+        yield made
+
+
+ANYTHING = [
+    1, 2.5, True, None, "text", b"bytes", np.float32(3.0), np.ones(2), [1, 2], (1, 2), {"a": 1}, {3}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["map", "imap", "called", "starmap", "submit", "callback"])
+def test_answers_are_what_the_function_returned(pool, way):
+    ways = {
+        "map": lambda: pool.map(lambda x: x, ANYTHING),
+        "imap": lambda: list(pool.imap(lambda x: x, iter(ANYTHING))),
+        "called": lambda: pool(lambda x: x, ANYTHING),
+        "starmap": lambda: pool.starmap(lambda _, x: x, enumerate(ANYTHING)),
+        "submit": lambda: [pool.submit(lambda x: x, item).result() for item in ANYTHING],
+        "callback": lambda: pool.map(lambda x: x, ANYTHING, callback=lambda x: None),
+    }
+    answers = ways[way]()
+    assert list(map(type, answers)) == list(map(type, ANYTHING))
+    np.testing.assert_array_equal(answers.pop(7), np.ones(2))
+    assert answers == ANYTHING[:7] + ANYTHING[8:]
+
+
+def test_answers_may_have_different_shapes(pool):
+    assert [a.shape for a in pool.map(np.ones, [(1,), (2, 3), ()])] == [(1,), (2, 3), ()]
+
+
+def test_without_inputs_nothing_is_computed(pool):
+    for found in (pool.map(print, []), pool.starmap(print, ()), list(pool.imap(print, []))):
+        assert found == []
+
+
+def test_arguments_of_submit_may_have_any_name(pool):
+    assert pool.submit(dict, fn=1, self=2, task=3).result() == {"fn": 1, "self": 2, "task": 3}
+
+
+def test_a_callback_gets_each_answer_in_the_order_of_arrival():
+    """The first input waits for all others."""
+    done, seen = threading.Event(), []
+
+    def wait(x):
+        assert x or done.wait(60)
+        return x
+
+    def note(x):
+        seen.append(x)
+        if len(seen) == 4:
+            done.set()
+
+    with ThreadPoolExecutor(2) as executor, cm.Pool(executor, hedge=None) as pool:
+        assert pool.map(wait, range(5), chunksize=1, callback=note) == [0, 1, 2, 3, 4]
+    assert seen[-1] == 0
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+def test_answers_come_while_others_are_computed():
+    go_on = threading.Event()
+
+    def wait(x):
+        assert x != 3 or go_on.wait(60)
+        return x
+
+    with ThreadPoolExecutor(2) as executor, cm.Pool(executor, hedge=None) as pool:
+        answers = pool.imap(wait, range(5), chunksize=1)
+        assert [next(answers) for _ in range(3)] == [0, 1, 2]
+        go_on.set()
+        assert list(answers) == [3, 4]
+        go_on.clear()
+        answers = pool.imap_unordered(wait, range(5), chunksize=1)
+        assert sorted(next(answers) for _ in range(4)) == [0, 1, 2, 4]
+        go_on.set()
+        assert list(answers) == [3]
+
+
+class Odd(Exception):
+    def __init__(self, number):
+        super().__init__(f"{number} is odd")
+        self.number = number
+
+
+def even(x):
+    if x % 2:
+        raise Odd(x)
+    return x
+
+
+@pytest.mark.parametrize("way", ["map", "imap", "submit", "callback"])
+def test_what_the_function_raises_is_raised(way):
+    with cm.engines.Local(2) as engine, cm.Pool(engine) as pool:
+        with pytest.raises(Odd, match="3 is odd") as caught:
+            {
+                "map": lambda: pool.map(even, [0, 2, 3, 4]),
+                "imap": lambda: list(pool.imap(even, [0, 2, 3, 4])),
+                "submit": lambda: pool.submit(even, 3).result(60),
+                "callback": lambda: pool.map(even, [0, 2, 3, 4], callback=lambda x: None),
+            }[way]()
+        assert caught.value.number == 3
+        notes = getattr(caught.value, "__notes__", [])
+        assert any("input 2 of 4" in note for note in notes) is (way != "submit")
+        assert any("in even" in str(part) for part in (*notes, caught.value.__cause__))
+
+
+def test_what_would_end_the_caller_is_an_error(pool):
+    def leave(x):
+        raise SystemExit(x)
+
+    with pytest.raises(cm.errors.RowFailed, match="SystemExit"):
+        pool.map(leave, [3])
+
+
+def test_a_crash_costs_a_call_and_a_row_that_always_crashes_is_named():
+    with Scripted(2, {0: [crash()]}) as engine, cm.Pool(engine) as pool:
+        assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
+    with cm.engines.Local(2) as engine, cm.Pool(engine, retries=1) as pool:
+        with pytest.raises(cm.WorkerCrashed, match="row 1 ended its worker 2 times"):
+            pool.map(lambda x: os._exit(3) if x else x, [0, 1])
+        assert pool.map(abs, [-1]) == [1]
+
+
+def test_a_call_may_take_so_long():
+    with cm.engines.Local(1, grace=0.0) as engine, cm.Pool(engine, call_timeout=0.5) as pool:
+        with pytest.raises(cm.errors.CallTimeout, match="row 0"):
+            pool.map(time.sleep, [60.0])
+        with pytest.raises(cm.errors.CallTimeout, match="row 0"):
+            pool.submit(time.sleep, 60.0).result(30)
+
+
+def test_leaving_waits_for_calls_and_an_exception_abandons_them():
+    with cm.Pool(cm.engines.Local(1, grace=0.0)) as pool:
+        call = pool.submit(time.sleep, 0.3)
+    assert call.done()
+    assert call.result() is None
+    calls = []
+
+    def leave():
+        with cm.Pool() as pool:
+            assert 1 <= pool.size <= os.cpu_count()
+            calls.append(pool.submit(time.sleep, 60.0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        leave()
+    assert calls[0].cancelled()
+    with cm.Pool() as pool:
+        call = pool.submit(time.sleep, 60.0)
+        pool.terminate()
+        with pytest.raises(CancelledError):
+            call.result(0)
+
+
+def test_a_closed_pool_computes_nothing():
+    pool = cm.Pool()
+    pool.close()
+    pool.close()
+    for use in (
+        lambda: pool.map(abs, [1]),
+        lambda: pool.map(abs, []),
+        lambda: pool.imap(abs, [1]),
+        lambda: pool.submit(abs, 1),
+    ):
+        with pytest.raises(cm.InvalidArgument, match="the pool is closed"):
+            use()
+
+
+def test_no_thread_is_left():
+    before = threading.active_count()
+    with cm.Pool() as pool:
+        assert [call.result() for call in [pool.submit(abs, -x) for x in range(20)]] == list(
+            range(20)
+        )
+    for _ in range(100):
+        if threading.active_count() <= before:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{threading.enumerate()}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"engine": 4}, r"give codedmap.engines.Local\(4\)"),
+        ({"retries": -1}, "retries"),
+        ({"call_timeout": 0}, "call_timeout"),
+        ({"hedge": 3}, "hedge"),
+        ({"hedge": cm.Hedge(after=1.0)}, "without a code"),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, said):
+    with pytest.raises(cm.InvalidArgument, match=said):
+        cm.Pool(**arguments)
+
+
+def test_a_pool_is_not_sent_to_a_worker(pool):
+    with pytest.raises(TypeError, match="must not hold one"):
+        pickle.dumps(pool)
+
+
+def test_inside_a_worker_it_computes_there():
+    def nested(x):
+        with cm.Pool() as pool:
+            return pool.map(abs, [-x]), pool.size
+
+    with cm.engines.Local(1) as engine, cm.Pool(engine) as pool:
+        assert pool.map(nested, [2]) == [([2], 1)]
