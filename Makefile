@@ -1,6 +1,6 @@
 # make demo   sets up and runs the demonstration
 # make test   sets up and runs everything that CI runs
-# make slow   the tests that take longer, and the examples that start clusters
+# make slow   the tests that take longer, those of other libraries, and the examples that start clusters
 # make bench  the benchmarks
 # make chaos  real faults on every engine, of whole hosts, and a thousand jobs with them
 # make mutants  small random faults in the package, and which of them the tests find
@@ -22,7 +22,7 @@ test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest -n 3  # on two cores: the tests of engines mostly wait
 	$(MAKE) docs
 
-slow: $(VENV)/dev.stamp
+slow: $(VENV)/dev.stamp $(VENV)/peers.stamp
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/dev.stamp
