@@ -9,7 +9,7 @@ import codedmap as cm
 FACE = """
 map stream amap astream fill sum plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
 FillResult MapResult MatrixResult Plan Status SumResult
-Deadline Decodable Everyone Hedge Limits Outcome Quorum Share Tolerance
+Deadline Decodable Everyone Hedge Limits Outcome Quorum Share Slower Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded
 CodedmapError EngineError InvalidAnswer InvalidArgument NotEnoughAnswers WorkerCrashed
 """.split()

@@ -31,7 +31,16 @@ from .api.plan import plan
 from .api.pool import Pool
 from .api.sum import CodedParts, sum
 from .codes import BerrutCode, KernelCode, LagrangeCode, Replication, SplineCode, Uncoded
-from .contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Tolerance
+from .contracts.stopping import (
+    Deadline,
+    Decodable,
+    Everyone,
+    Outcome,
+    Quorum,
+    Share,
+    Slower,
+    Tolerance,
+)
 from .engines.limits import Limits
 from .errors import (
     CodedmapError,
@@ -78,6 +87,7 @@ __all__ = [
     "Quorum",
     "Replication",
     "Share",
+    "Slower",
     "SplineCode",
     "Status",
     "SumResult",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap import Deadline, Decodable, Everyone, Outcome, Quorum, Tolerance
+from codedmap import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Slower, Tolerance
 from codedmap.contracts import Progress
 from codedmap.contracts.stopping import asks_stderr
 
@@ -18,6 +18,8 @@ RULES = (
     (Decodable(), "Decodable()"),
     (Everyone(), "Everyone()"),
     (Tolerance(0.1), "Tolerance(0.1)"),
+    (Slower(1.25), "Slower(1.25)"),
+    (Share(0.5) & Slower(1.25), "Share(0.5) & Slower(1.25)"),
     (Quorum(3) | Deadline(2.0), "Quorum(3) | Deadline(2)"),
     (Quorum(3) & Decodable(), "Quorum(3) & Decodable()"),
     ((Quorum(3) | Deadline(2.0)) & Decodable(), "(Quorum(3) | Deadline(2)) & Decodable()"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codedmap.contracts.stopping import Deadline, Outcome, Share
+from codedmap.contracts.stopping import Deadline, Outcome, Share, Slower
 from codedmap.execution.events import (
     Abandon,
     Added,
@@ -659,6 +659,33 @@ def test_a_hedge_goes_to_another_failure_domain():
         scheduler.handle(Answered(0.1, row, 0.1))
     [start] = scheduler.handle(Tick(50.0))
     assert (start.call.begin, start.call.worker) == (0, 3)
+
+
+@pytest.mark.parametrize("hedge", [None, 0.05])
+@pytest.mark.parametrize("size", [1, 2])
+def test_rows_that_are_left_get_so_many_times_the_mean(hedge, size):
+    """Of 20 rows on four workers 18 take 0.1 s, and two that are among the last never end."""
+
+    def ending(call, now):
+        return Ending(math.inf if call.begin >= 18 else 0.1 * call.groups)
+
+    for times in (0.5, 1.25, 3.0):
+        stop = Share(0.9) & Slower(times)
+        job = Job(20, size=size, ahead=0, hedge=hedge, stop=stop)
+        timeline = run_virtually(job, 4, ending)
+        assert timeline.outcome is Outcome.SLOWER
+        # The last calls begin at 0.4 s; where they have two rows, 0.5 times their time is over with the others'.
+        assert timeline.seconds == pytest.approx(0.4 + max(times, 1.0) * 0.1 * size)
+        assert sum(call.groups for call in timeline.taken) == 18
+
+
+def test_rows_that_have_not_begun_are_waited_for():
+    def ending(call, now):
+        return Ending(1.0 if call.begin < 2 else 0.1)
+
+    timeline = run_virtually(Job(12, size=1, ahead=1, stop=Slower(0.2)), 2, ending)
+    assert timeline.outcome is Outcome.SLOWER
+    assert len(timeline.taken) == 10
 
 
 def test_progress_counts_rows():

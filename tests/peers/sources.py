@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from types import ModuleType
 
+import cloudpickle
 import pytest
 
 
@@ -61,6 +62,7 @@ def module(library: str, path: str) -> ModuleType:
         found = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = found
         spec.loader.exec_module(found)
+        cloudpickle.register_pickle_by_value(found)  # workers cannot import it
     finally:
         sys.path.remove(str(file.parent))
     return found

@@ -27,8 +27,9 @@ def test_the_tests_of_joblib(tmp_path):
         "tests.peers.joblib_backend",
     ]
     command += ["--pyargs", "joblib.test.test_parallel", "-k", chosen]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
         capture_output=True, text=True, timeout=580, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]

@@ -6,6 +6,7 @@ They are pure functions of a `Progress`, which also holds the time: there is no 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ class Outcome(enum.Enum):
     TOLERANCE = "every standard error was within the tolerance"
     DEADLINE = "the deadline passed"
     SHARE = "enough rows were done"
+    SLOWER = "the rows that were left took longer than the others"
     COMPLETE = "every row is exact or has failed"
     EXACT = "every row was exact"
     SATISFIED = "the stopping rule was satisfied"
@@ -57,6 +59,11 @@ class Progress:
     """Of the whole job."""
     done: int = 0
     """Rows of the job that are exact or have failed."""
+    slower_in: Callable[[float], float | None] = field(
+        default=lambda times: None, compare=False, repr=False
+    )
+    """Seconds until every row without an answer has run so many times as long as a row takes on average, at most 0
+    if each has; None as long as some have not begun, or none is answered. Without a code only."""
 
     @property
     def running(self) -> frozenset[int]:
@@ -202,6 +209,38 @@ class Share(StoppingRule):
 
     def __str__(self) -> str:
         return f"Share({self.share:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Slower(StoppingRule):
+    """Stop when all rows that are left take longer than the others; for `map` without a code.
+
+    Every row must have begun, and each that has no answer have run for ``times`` the mean time of those answered. Of
+    a late row that was sent a second time the first call counts. ``Share(0.95) & Slower(1.25)`` is how ensembles
+    of reservoir models are often stopped: once 95 % are done, the rest get a quarter more than the mean time.
+
+    Parameters
+    ----------
+    times : float
+        More than 0.
+    """
+
+    times: float
+
+    def __post_init__(self) -> None:
+        if not is_real(self.times) or not 0 < self.times < math.inf:
+            raise InvalidArgument(f"Slower({self.times!r}) must be more than 0 times the mean")
+
+    def verdict(self, seen: Progress) -> Outcome | None:
+        left = seen.slower_in(self.times)
+        return None if left is None or left > 0.0 else Outcome.SLOWER
+
+    def wake_after(self, seen: Progress) -> float | None:
+        left = seen.slower_in(self.times)
+        return None if left is None else max(0.0, left)
+
+    def __str__(self) -> str:
+        return f"Slower({self.times:g})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -521,7 +521,19 @@ class Scheduler:
             lambda: self.job.stderr(0, not self._calls),
             rows=self.job.groups,
             done=self.job.groups - self._left,
+            slower_in=lambda times: self._slower_in(times, now),
         )
+
+    def _slower_in(self, times: float, now: float) -> float | None:
+        """As `Progress.slower_in`."""
+        if not self._answered or self._waiting or self._next < self.job.groups or self._more:
+            return None
+        left = 0.0
+        for piece in (call.piece for call in self._calls.values() if call.wanted):
+            begun = min((call.started for call in piece.copies if call.started <= now), default=now)
+            usual = self._times.mean * (piece.end - piece.begin)
+            left = max(left, begun + times * usual - now)
+        return left
 
     def _finish(self, outcome: Outcome) -> None:
         for call in self._calls.values():
