@@ -41,6 +41,7 @@ reproduce: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments surrogates $(if $(QUICK),--quick)
 	$(BIN)/python -m experiments mixtures $(if $(QUICK),--quick)
 	$(BIN)/python -m experiments honest $(if $(QUICK),--quick)
+	$(BIN)/python -m experiments sweeps $(if $(QUICK),--quick)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import honest, mixtures, report, surrogates, times
+from . import honest, mixtures, report, surrogates, sweeps, times
 from .data import MissingData
 from .harness import check, run, store
 from .registry import EXPERIMENTS
@@ -23,6 +23,8 @@ def run_named() -> int:
         return surrogates.main(sys.argv[2:])
     if sys.argv[1:2] == ["honest"]:
         return honest.main(sys.argv[2:])
+    if sys.argv[1:2] == ["sweeps"]:
+        return sweeps.main(sys.argv[2:])
     if sys.argv[1:2] == ["mixtures"]:
         return mixtures.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
@@ -31,7 +33,7 @@ def run_named() -> int:
     parser.add_argument(
         "names", nargs="+", metavar="NAME",
         help=f"{', '.join(EXPERIMENTS)}; all; or report: figures and page again, from the tables; "
-        "surrogates, mixtures and honest have options of their own: surrogates --help",
+        "surrogates, mixtures, honest and sweeps have options of their own: surrogates --help",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="small settings; data from pip packages only"
