@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import codedmap as cm
 from codedmap import Outcome, Replication, Status
 from codedmap.results import CallRecord, CallTable, MapResult, MatrixResult, SumResult
+from codedmap.testing import Scripted, fail
 
 FAILED = {7: ValueError("negative\nand more"), 8: OSError("gone")}
 
@@ -180,3 +182,24 @@ def test_a_sum(value, exact, state):
     assert lines_of(result) == {
         "sum": f"{state}, of 6,000 parts: shape ({len(value)},), float64; 1,024 bytes received"
     }
+
+
+def test_a_notebook_shows_a_table_and_never_the_arrays():
+    inputs = np.linspace(0.0, 1.0, 40).reshape(20, 2)
+    with Scripted(4, {1: fail(ValueError("<no>"))}) as engine:
+        result = cm.map(
+            np.sin, inputs, code=cm.Replication(2, 4), engine=engine, hedge=None, retries=0
+        )
+    with Scripted(4) as engine:
+        plan = cm.plan(np.sin, inputs, engine=engine, budget=5.0)
+        parts = cm.CodedParts(list(inputs), code=cm.codes.FractionalRepetition(4, 1), engine=engine)
+        total = cm.sum(np.sum, parts)
+    filled = cm.fill(inputs, np.where(np.arange(20) == 3, np.nan, inputs.sum(axis=1)))
+    for shown in (result, plan, total, filled):
+        assert repr(shown) == str(shown)
+        page = shown._repr_html_()
+        assert "array(" not in page
+        assert page.count("<tr>") == sum(line.startswith("  ") for line in str(shown).splitlines())
+        assert "<no>" not in page
+    assert "<td>rows</td>" in result._repr_html_()
+    assert "<td>exact with hedging</td>" in plan._repr_html_()

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from .calls import new_figure
+from .shown import Shown
 from .status import counts_in_words
 
 _PANELS = 6  # inputs that are drawn
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FillResult:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FillResult(Shown):
     """Answers without gaps, and what is known of each; print it for a summary."""
 
     values: Any

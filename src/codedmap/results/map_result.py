@@ -13,13 +13,14 @@ from ..contracts.stopping import Outcome
 from ..errors import NotEnoughAnswers
 from .calls import CallTable, draw_timeline
 from .plan import Plan
+from .shown import Shown
 from .status import Status, counts_in_words
 from .summary import heading, short, workers_lines
 from .trees import row_errors
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MapResult:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class MapResult(Shown):
     """The values of all m rows and what is known of each; print it for a summary."""
 
     values: Any

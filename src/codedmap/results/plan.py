@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.code import Code
+from .shown import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +47,8 @@ class PlanRow:
     """Errors between which that of 95 of 100 jobs is, where too few rows were answered to give one number."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Plan(Shown):
     """Ways to run a job: how long each takes, how exact it is, and which one to use. Print it for the table.
 
     Made by `plan`.

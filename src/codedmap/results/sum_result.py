@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contracts.stopping import Outcome
+from .shown import Shown
 from .summary import heading, workers_lines
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Answered:
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class _Answered(Shown):
     """Which workers answered; print it for a summary."""
 
     answered: tuple[int, ...]
@@ -39,7 +40,7 @@ class _Answered:
         return "\n".join([heading(self), what, *workers_lines(groups, self.failed)])
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class SumResult(_Answered):
     """The sum, and which workers answered; print it for a summary."""
 
@@ -63,7 +64,7 @@ class SumResult(_Answered):
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class MatrixResult(_Answered):
     """The record of the last product of a `CodedMatrix`; print it for a summary."""
 
