@@ -7,8 +7,8 @@ import sys
 import codedmap as cm
 
 FACE = """
-map stream amap astream fill sum plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
-FillResult MapResult MatrixResult Plan Status SumResult
+map stream amap astream fill sum sweep plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
+FillResult MapResult MatrixResult Plan Status SumResult SweepResult
 Deadline Decodable Everyone Hedge Limits Outcome Quorum Share Slower Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded
 CodedmapError EngineError InvalidAnswer InvalidArgument NotEnoughAnswers WorkerCrashed

@@ -30,6 +30,7 @@ from .api.onnx import OnnxModel
 from .api.plan import plan
 from .api.pool import Pool
 from .api.sum import CodedParts, sum
+from .api.sweep import sweep
 from .codes import BerrutCode, KernelCode, LagrangeCode, Replication, SplineCode, Uncoded
 from .contracts.stopping import (
     Deadline,
@@ -52,7 +53,7 @@ from .errors import (
 )
 from .execution.hedge import Hedge
 from .execution.task import itemwise
-from .results import FillResult, MapResult, MatrixResult, Plan, Status, SumResult
+from .results import FillResult, MapResult, MatrixResult, Plan, Status, SumResult, SweepResult
 
 if _typing.TYPE_CHECKING:
     from .api.joblib_backend import JoblibBackend
@@ -91,6 +92,7 @@ __all__ = [
     "SplineCode",
     "Status",
     "SumResult",
+    "SweepResult",
     "Tolerance",
     "Uncoded",
     "WorkerCrashed",
@@ -109,6 +111,7 @@ __all__ = [
     "results",
     "stream",
     "sum",
+    "sweep",
     "testing",
     "topology",
     "training",

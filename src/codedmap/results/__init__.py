@@ -9,5 +9,6 @@ from .plan import PlanRow as PlanRow
 from .status import Status as Status
 from .sum_result import MatrixResult as MatrixResult
 from .sum_result import SumResult as SumResult
+from .sweep_result import SweepResult as SweepResult
 
 __all__ = [name for name, it in list(globals().items()) if callable(it)]

@@ -1,0 +1,645 @@
+"""`sweep`: a function over the rows of a design, and its outputs beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..contracts.inputs import check_unmasked
+from ..contracts.stopping import StoppingRule
+from ..engines import Engine, Resident
+from ..errors import InvalidAnswer, InvalidArgument
+from ..execution.hedge import Hedge
+from ..execution.task import Itemwise, itemwise
+from ..results.map_result import MapResult
+from ..results.status import Status
+from ..results.summary import short
+from ..results.sweep_result import SweepResult, entries
+from ..results.trees import blanked
+from ..storage.source import extra
+from .map import Options
+
+_HEDGE = Hedge()
+_OURS = "status", "error"
+_LIST = 12  # names that are listed in a message
+_NUMBER = re.compile(r"\s*[-+]?\.?\d")
+_NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+
+
+def sweep(
+    fn: Callable[..., Any],
+    design: Any,
+    *,
+    frame: bool = False,
+    unique: bool = False,
+    engine: Engine | Executor | None = None,
+    deadline: float | None = None,
+    tolerance: float | None = None,
+    stop: StoppingRule | None = None,
+    hedge: Hedge | None = _HEDGE,
+    retries: int = 2,
+    call_timeout: float | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    version: str | None = None,
+    progress: bool | None = None,
+) -> SweepResult:
+    """Run ``fn`` on every row of a design, and put its outputs beside the inputs.
+
+    Rows are computed as by `map` with ``on_error="record"``. Without ``deadline``, ``tolerance`` and ``stop`` every row
+    is exact or FAILED. With one of these, rows without an answer are estimated, if all columns of the design are
+    numbers.
+
+    Parameters
+    ----------
+    fn : callable
+        Called with the values of a row by name, ``fn(a=..., b=...)``. It returns a number, an array, or a dict or
+        dataclass of numbers, text and arrays, the same for each row. A number or an array is called ``y``, and parts of
+        a tuple ``y_0``, ``y_1`` and so on.
+    design : data frame, xarray.Dataset, dict, SALib.ProblemSpec or tuple
+        m >= 1 rows.
+
+        - A pandas or polars frame, or a dict of columns, each (m,).
+        - A Dataset: its data variables and those coordinates that ``fn`` takes by name, broadcast against each other;
+          without data variables all coordinates, which is a full grid. Its dimensions are kept.
+        - A sample of SALib's: a ``ProblemSpec`` that has one, or a tuple of the problem and the sample.
+    frame : bool
+        Call ``fn`` with the columns of many rows instead: a frame if the design is one, else a dict of arrays, each
+        (b,). It returns an array (b, *y), or a dict or frame of these.
+    unique : bool
+        Compute rows that are equal once.
+    engine : Engine or concurrent.futures.Executor, optional
+        Where calls run. By default worker processes on the cores of this machine.
+    deadline, tolerance, stop, hedge, retries, call_timeout, kwargs, seed, version, progress
+        As for `map`. ``kwargs`` are arguments that are the same for all rows.
+    out : path, optional
+        Where exact outputs are written as they come: .zarr or .parquet. Without ``deadline``, ``tolerance`` and
+        ``stop`` only.
+    resume : bool
+        Go on with the sweep in the journal beside ``out``, if there is one.
+
+    Returns
+    -------
+    SweepResult
+        ``table`` is the design with its outputs.
+
+    Raises
+    ------
+    InvalidArgument
+        If an argument is invalid; nothing has been computed then. Among others if the design is empty, has NaN, a
+        number with a unit among numbers, or columns of different length, or if its columns are not the arguments of
+        ``fn``.
+    InvalidAnswer
+        If ``fn`` returns different outputs for different rows, or one that has the name of an input.
+    CodedmapError
+        As `map`.
+
+    Examples
+    --------
+    >>> import codedmap as cm
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> def area(width, height):
+    ...     return {"area": width * height}
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     result = cm.sweep(area, {"width": [1, 2, 3], "height": [0.5, 0.5, 2.0]}, engine=pool)
+    >>> result.table["area"]
+    array([0.5, 1. , 6. ])
+    >>> result.table["status"].tolist()
+    ['EXACT', 'EXACT', 'EXACT']
+    """
+    _check_given(fn, out, estimating=(deadline, tolerance, stop) != (None, None, None))
+    options = Options(
+        engine=engine,
+        deadline=deadline,
+        tolerance=tolerance,
+        stop=stop,
+        hedge=hedge,
+        retries=retries,
+        call_timeout=call_timeout,
+        on_error="record",
+        kwargs=kwargs,
+        seed=seed,
+        out=out,
+        resume=resume,
+        version=version,
+        progress=progress,
+    )
+    takes = None if frame else _taken(fn)
+    rows = _rows(design, takes)
+    _check(rows)
+    if takes is not None:
+        _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
+    columns, at, inverse = rows.columns, slice(None), None
+    if unique:
+        at, inverse = _distinct(columns)
+    inputs: Any = tuple(column[at] for column in columns.values())
+    if frame and rows.framed:
+        inputs = rows.table.iloc[at] if hasattr(rows.table, "iloc") else rows.table[at]
+    task: Any = _Task(fn, tuple(columns), (*rows.taken, *_OURS), frame, rows.framed)
+    with ExitStack() as stack:
+        run = options.job(task if frame else itemwise(task), inputs, stack).run()
+    return _result(run, rows, inverse)
+
+
+# The design ---------------------------------------------------------------------------------------------
+
+
+class _Rows(NamedTuple):
+    """The rows of a design."""
+
+    columns: dict[str, np.ndarray]
+    """Each (m,)."""
+    table: Any
+    """What outputs are put beside."""
+    dims: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    """Of a Dataset."""
+    problem: Mapping[str, Any] | None = None
+    """SALib's."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the table is a dict."""
+        return isinstance(self.table, dict)
+
+    @property
+    def framed(self) -> bool:
+        """Whether the table is a frame, whose columns are one-dimensional."""
+        return hasattr(self.table, "columns")
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """All names in the table."""
+        if self.shape is None:
+            return tuple(self.columns)
+        return (*self.table.variables, *self.table.dims)
+
+
+def _rows(design: Any, takes: _Takes | None) -> _Rows:
+    """Take a design apart; raises `InvalidArgument` if it is none."""
+    if isinstance(design, dict) and hasattr(design, "samples"):
+        sample: Any = design.samples
+        if sample is None:
+            raise InvalidArgument(
+                "the ProblemSpec has no sample: make one first, such as by design.sample_sobol(64)"
+            )
+        return _sampled(design, sample)
+    if isinstance(design, tuple):
+        if len(design) != 2 or not isinstance(design[0], Mapping) or "names" not in design[0]:
+            raise InvalidArgument(
+                "a tuple is a problem of SALib's and its sample, and this one is not: give (problem, sample)"
+            )
+        return _sampled(*design)
+    if hasattr(design, "data_vars"):
+        return _grid(design, takes)
+    if hasattr(design, "get_column") or (hasattr(design, "iloc") and hasattr(design, "columns")):
+        names = list(design.columns)
+        _check_names(names)
+        return _Rows({name: design[name].to_numpy() for name in names}, design)
+    if isinstance(design, Mapping):
+        if {"names", "bounds"} <= set(design):
+            raise InvalidArgument(
+                "the design is a problem of SALib's without a sample: give (problem, sample)"
+            )
+        _check_names(list(design))
+        columns = {name: _column(name, given) for name, given in design.items()}
+        return _Rows(columns, columns)
+    raise InvalidArgument(
+        f"the design is a {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
+        "SALib's; of an array of numbers (m, p) a frame, pandas.DataFrame(array, columns=['a', 'b'])"
+    )
+
+
+def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:
+    names, array = list(problem["names"]), np.asarray(sample)
+    if array.ndim != 2 or array.shape[1] != len(names):
+        raise InvalidArgument(
+            f"the problem has {len(names)} names and the sample the shape {array.shape}: give a row for each run and a "
+            "column for each name"
+        )
+    table = extra("pandas", "a sample of SALib's").DataFrame(array, columns=names)
+    return _rows(table, None)._replace(problem=problem)
+
+
+def _grid(design: Any, takes: _Takes | None) -> _Rows:
+    coordinates, names = list(design.coords), list(design.data_vars)
+    if not names:
+        names = coordinates
+    elif takes is not None:
+        names += [name for name in coordinates if name in takes.names]
+    _check_names(list({*design.variables, *design.dims}))
+    arrays = extra("xarray", "a Dataset").broadcast(*(design[name] for name in names))
+    dims, shape = (arrays[0].dims, arrays[0].shape) if names else ((), ())
+    columns = {
+        name: array.transpose(*dims).to_numpy().reshape(-1)
+        for name, array in zip(names, arrays, strict=True)
+    }
+    return _Rows(columns, design, dims, shape)
+
+
+def _column(name: str, given: Any) -> np.ndarray:
+    if (np.ndim(given) == 0 and not hasattr(given, "__len__")) or isinstance(given, str | bytes):
+        raise InvalidArgument(
+            f"column {name!r} of the design is a single {type(given).__name__}: give an entry for each row, or leave it "
+            f"out and give kwargs={{{name!r}: ...}} for an argument that is the same for all rows"
+        )
+    check_unmasked(given, f"column {name!r}")
+    array = None
+    with suppress(ValueError):  # rows of different lengths
+        array = given.to_numpy() if hasattr(given, "to_numpy") else np.asarray(given)
+    if array is None or array.ndim != 1:
+        shape = "ragged" if array is None else f"of shape {array.shape}"
+        raise InvalidArgument(
+            f"column {name!r} of the design is {shape}: a column is one-dimensional, with an entry for each row"
+        )
+    if array.dtype.kind in "US":  # NumPy would make text of numbers that stand beside text
+        kept = np.empty(len(array), dtype=object)
+        kept[:] = list(given)
+        return kept
+    return array
+
+
+def _check_names(names: Sequence[Any]) -> None:
+    for name, count in Counter(names).items():
+        if not isinstance(name, str):
+            raise InvalidArgument(
+                f"a column of the design is called {name!r}, which is no text: fn gets values by name, so rename it"
+            )
+        if count > 1:
+            raise InvalidArgument(
+                f"{count} columns of the design are called {name!r}: give each a name of its own"
+            )
+        if name in _OURS:
+            raise InvalidArgument(
+                f"a column of the design is called {name!r}, as one that sweep adds: rename it"
+            )
+
+
+def _check(rows: _Rows) -> None:
+    """Raise `InvalidArgument` if rows cannot be computed."""
+    columns = rows.columns
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        usual = Counter(lengths.values()).most_common(1)[0][0]
+        odd = next(name for name, length in lengths.items() if length != usual)
+        raise InvalidArgument(
+            f"column {odd!r} of the design has {lengths[odd]:,} entries and others {usual:,}: give an entry for each row"
+        )
+    if not columns or not next(iter(lengths.values())):
+        raise InvalidArgument(
+            f"the design has {len(columns)} columns and {max(lengths.values(), default=0)} rows: there is nothing to "
+            "compute"
+        )
+    for name, column in columns.items():
+        lost = _lost(column)
+        if lost.any():
+            raise InvalidArgument(
+                f"column {name!r} of the design has no value in {lost.sum():,} rows (the first is row {lost.argmax()}): "
+                f"give values, or leave these rows out"
+            )
+        if column.dtype == object:
+            _check_units(name, column)
+
+
+def _lost(column: np.ndarray) -> np.ndarray:
+    """(m,) bool: NaN, NaT or None."""
+    if column.dtype.kind in "fc":
+        return np.asarray(np.isnan(column))
+    if column.dtype.kind in "mM":
+        return np.asarray(np.isnat(column))
+    if column.dtype != object:
+        return np.zeros(len(column), bool)
+    return np.array([_is_lost(value) for value in column])
+
+
+def _is_lost(value: Any) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+        or type(value).__name__ in ("NAType", "NaTType")
+    )
+
+
+def _check_units(name: str, column: np.ndarray) -> None:
+    """Raise `InvalidArgument` if text that begins like a number stands among numbers."""
+    numbers = np.array([_is_number(value) for value in column])
+    if not numbers.any():
+        return
+    for row in np.flatnonzero(~numbers):
+        if isinstance(column[row], str) and _NUMBER.match(column[row]):
+            raise InvalidArgument(
+                f"column {name!r} of the design has {numbers.sum():,} numbers, and {column[row]!r} in row {row}: give "
+                "numbers of one unit"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, int | float | np.number)
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
+    """The first of each rows that are equal, and for each row which of these it equals."""
+    # As bytes, because fn may tell -0.0 from 0.0; and 1 from True among objects.
+    parts: list[Iterator[Any]] = [
+        ((type(v), v) for v in column) if column.dtype == object else (v.tobytes() for v in column)
+        for column in columns.values()
+    ]
+    found: dict[Any, int] = {}
+    first: list[int] = []
+    inverse: list[int] = []
+    try:
+        for row, key in enumerate(zip(*parts, strict=True)):
+            if key not in found:
+                found[key] = len(first)
+                first.append(row)
+            inverse.append(found[key])
+    except TypeError as error:
+        raise InvalidArgument(
+            f"unique=True compares rows, and the design has objects that cannot be compared ({error}): leave it out"
+        ) from error
+    return np.array(first), np.array(inverse)
+
+
+# The function -------------------------------------------------------------------------------------------
+
+
+class _Takes(NamedTuple):
+    """The arguments of a function."""
+
+    names: tuple[str, ...]
+    needed: tuple[str, ...]
+    all: bool
+    """Whether it takes any name."""
+    unnamed: str | None
+    """An argument that cannot be given by name."""
+
+
+def _check_given(fn: Any, out: Any, *, estimating: bool) -> None:
+    if isinstance(fn, Itemwise | Resident):
+        raise InvalidArgument(
+            f"fn is a {type(fn).__name__}, and sweep calls fn for each row by itself: give the function that it was made "
+            "of"
+        )
+    if not callable(fn):
+        raise InvalidArgument(f"fn={fn!r} cannot be called")
+    if out is None:
+        return
+    if not isinstance(out, str | Path) or Path(out).suffix not in (".zarr", ".parquet"):
+        raise InvalidArgument(
+            f"out={str(out)!r} must be a path that ends in .zarr or .parquet, which hold a column for each output"
+        )
+    if estimating:
+        raise InvalidArgument(
+            "out keeps one standard error for each row, not for each output: leave it out, or leave out deadline, "
+            "tolerance and stop, and go on later by resume=True"
+        )
+
+
+def _taken(fn: Callable[..., Any]) -> _Takes | None:
+    """The arguments of ``fn``; None if they are not known."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    names = tuple(p.name for p in parameters if p.kind in _NAMED)
+    needed = tuple(p.name for p in parameters if p.kind in _NAMED and p.default is p.empty)
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    return _Takes(names, needed, takes_all, next(iter(unnamed), None))
+
+
+def _check_call(takes: _Takes, rows: _Rows, fixed: Sequence[str]) -> None:
+    """Raise `InvalidArgument` if the columns, and what is the same for all rows, are not the arguments of ``fn``."""
+    columns = list(rows.columns)
+    twice = [name for name in fixed if name in columns]
+    if twice:
+        raise InvalidArgument(
+            f"{_listed(twice)} is a column of the design, and is given for all rows too (kwargs, or rng by seed): leave "
+            "out one of them"
+        )
+    if takes.unnamed is not None:
+        raise InvalidArgument(
+            f"fn takes {takes.unnamed!r} by position only, and sweep gives values by name: give a function of named "
+            f"arguments, such as lambda {takes.unnamed}: fn({takes.unnamed})"
+        )
+    missing = [name for name in takes.needed if name not in (*columns, *fixed)]
+    if missing:
+        raise InvalidArgument(
+            f"fn takes {_listed(missing)}, and the design has only {_listed(columns)}: add a column, or give it for all "
+            "rows as kwargs"
+        )
+    unknown = [name for name in (*columns, *fixed) if name not in takes.names]
+    if unknown and not takes.all:
+        raise InvalidArgument(
+            f"fn does not take {_listed(unknown)}, only {_listed(takes.names)}: leave it out of the design or the "
+            "arguments, or let fn take it, as **others"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_LIST])) or "no columns"
+    return shown + (f" and {len(names) - _LIST:,} more" if len(names) > _LIST else "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Task:
+    """Calls ``fn`` with columns by name, and returns its outputs as a dict."""
+
+    fn: Callable[..., Any]
+    names: tuple[str, ...]
+    taken: tuple[str, ...]
+    """Names that no column of an output may have."""
+    frame: bool
+    apart: bool
+    """Whether entries of arrays become columns."""
+
+    def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
+        given: Any = dict(zip(self.names, parts, strict=False))
+        if not self.frame:
+            answer = self.fn(**given, **keywords)
+        else:
+            answer = self.fn(parts[0] if hasattr(parts[0], "columns") else given, **keywords)
+        outputs = _outputs(answer, self.frame)
+        wrong = self._wrong(answer, outputs)
+        return outputs if wrong is None else {"y": _Refused(wrong)}
+
+    def _wrong(self, answer: Any, outputs: Mapping[Any, Any]) -> str | None:
+        if answer is None or not outputs:
+            return f"fn returned {answer!r}: return a number, an array, or a dict of these"
+        for name, value in outputs.items():
+            if not isinstance(name, str):
+                return f"fn returned an output that is called {name!r}: give it a name that is text"
+            if isinstance(value, dict | tuple) or dataclasses.is_dataclass(value):
+                return (
+                    f"fn returned a {type(value).__name__} as its output {name!r}: return one dict of numbers, text and "
+                    "arrays"
+                )
+            axes = max(0, _axes(value) - self.frame) if self.apart else 0
+            made = re.compile(re.escape(name) + r"(_\d+)" * axes + "(_stderr)?")
+            for other in (*self.taken, *(other for other in outputs if other != name)):
+                if str(other).startswith(name) and made.fullmatch(other):
+                    return (
+                        f"fn returned the output {name!r}, and there is {other!r} beside it in the table: return it by "
+                        "another name, in a dict such as {'result': value}"
+                    )
+        return None
+
+
+def _axes(value: Any) -> int:
+    try:
+        return np.ndim(value)
+    except ValueError:  # of different lengths
+        return 1
+
+
+class _Refused:
+    """An answer that ends the job: what fn raises costs its row, and this the sweep."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise InvalidAnswer(self._message)
+
+
+def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
+    """An answer as a dict."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    if frame and hasattr(answer, "columns"):
+        return {name: answer[name].to_numpy() for name in answer.columns}
+    if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
+        return {one.name: getattr(answer, one.name) for one in dataclasses.fields(answer)}
+    if isinstance(answer, tuple):
+        named = answer._asdict() if hasattr(answer, "_asdict") else None
+        return named or {f"y_{place}": part for place, part in enumerate(answer)}
+    if not frame and hasattr(answer, "items"):  # a pandas series
+        return dict(answer.items())
+    return {"y": answer.to_numpy() if hasattr(answer, "to_numpy") else answer}
+
+
+# The table ----------------------------------------------------------------------------------------------
+
+
+def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None) -> SweepResult:
+    """The result for all rows; ``inverse``: which of the distinct rows each is."""
+    each = slice(None) if inverse is None else inverse
+    values, status = _values(run), run.status[each]
+    stderr = {
+        name: (run.stderr[name] if isinstance(run.stderr, dict) else _unknown(run, output))[each]
+        for name, output in values.items()
+        if output.dtype.kind in "biufc"
+    }
+    stderr = {name: np.where(np.isinf(errors), np.nan, errors) for name, errors in stderr.items()}
+    values = {name: output[each] for name, output in values.items()}
+    failures = run.failures
+    if inverse is not None:
+        failed = np.flatnonzero(status == Status.FAILED).tolist()
+        failures = {row: run.failures[int(inverse[row])] for row in failed}
+    return SweepResult(
+        table=_table(rows, values, stderr, status, failures),
+        values=values,
+        stderr=stderr,
+        status=status,
+        failures=failures,
+        run=run,
+        _inputs=rows.columns,
+        _problem=rows.problem,
+    )
+
+
+def _values(run: MapResult) -> dict[str, np.ndarray]:
+    """Outputs in memory; none if no row was answered."""
+    if isinstance(run.values, np.ndarray):
+        return {}
+    if isinstance(run.values, dict) and all(isinstance(v, np.ndarray) for v in run.values.values()):
+        return run.values
+    exact = run.status == Status.EXACT
+    outputs = {}
+    for name, part in _written(run.values, exact).items():
+        whole = np.empty((len(exact), *part.shape[1:]), part.dtype)
+        whole[exact] = part
+        outputs[name] = blanked(whole, ~exact)
+    return outputs
+
+
+def _written(values: Any, exact: np.ndarray) -> dict[str, np.ndarray]:
+    """Exact rows of what was written."""
+    if not hasattr(values, "read"):  # Zarr
+        arrays = values if isinstance(values, dict) else {"values": values}
+        return {name: array[:][exact] for name, array in arrays.items()}
+    table = values.read().take(np.flatnonzero(exact))
+    outputs = {}
+    for name in table.column_names:
+        column, shape = table[name].combine_chunks(), []
+        while hasattr(column.type, "list_size"):
+            shape.append(column.type.list_size)
+            column = column.flatten()
+        if name != "status":
+            array = column.to_numpy(zero_copy_only=False)
+            outputs[name] = array.reshape(len(table), *shape)
+    return outputs
+
+
+def _unknown(run: MapResult, output: np.ndarray) -> np.ndarray:
+    """Standard errors (m, *y) where none is estimated."""
+    errors = np.where(run.status == Status.EXACT, 0.0, np.nan)
+    return np.broadcast_to(errors.reshape(-1, *[1] * (output.ndim - 1)), output.shape)
+
+
+def _table(
+    rows: _Rows,
+    values: Mapping[str, np.ndarray],
+    stderr: Mapping[str, np.ndarray],
+    status: np.ndarray,
+    failures: Mapping[int, BaseException],
+) -> Any:
+    """The design with further columns."""
+    more = {"status": np.array([one.name for one in Status])[status]}
+    if failures:
+        more["error"] = np.full(len(status), "" if rows.shape is not None else None, dtype=object)
+        for row, error in failures.items():
+            more["error"][row] = short(error)
+    kinds = [(values, ""), (stderr, "_stderr"), (more, "")]
+    if rows.shape is not None:
+        return rows.table.assign(
+            {
+                name + end: (
+                    (*rows.dims, *(f"{name}_dim_{k}" for k in range(output.ndim - 1))),
+                    output.reshape(*rows.shape, *output.shape[1:]),
+                )
+                for outputs, end in kinds
+                for name, output in outputs.items()
+            }
+        )
+    if rows.plain:
+        return rows.table | {name + end: it for some, end in kinds for name, it in some.items()}
+    columns = {
+        column + end: output[at]
+        for outputs, end in kinds
+        for name, output in outputs.items()
+        for column, at in entries(name, output)
+    }
+    if hasattr(rows.table, "iloc"):
+        pandas = extra("pandas", "a frame")
+        made = pandas.DataFrame(columns, index=rows.table.index)
+        return pandas.concat([rows.table, made], axis=1)
+    lists = {n: c.tolist() if c.dtype == object else c for n, c in columns.items()}
+    return rows.table.hstack(type(rows.table)(lists))

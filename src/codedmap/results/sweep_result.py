@@ -1,0 +1,190 @@
+"""The result of `sweep`, and Sobol indices of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..contracts.arguments import check_whole
+from ..errors import InvalidArgument, NotEnoughAnswers
+from .map_result import MapResult
+from .status import Status, counts_in_words
+from .summary import short
+
+_INDICES = "S1", "ST", "S2"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SweepResult:
+    """The outputs of all m rows of a design beside it, and what is known of each; print it for a summary."""
+
+    table: Any
+    """The design with a column for each output, ``<output>_stderr`` for each output that is a number, ``status``, and
+    ``error`` if a row failed. Of the kind of the design; of a sample of SALib's a pandas frame. Standard errors are 0
+    where a row is exact, and NaN where it has no value."""
+    values: dict[str, np.ndarray]
+    """(m, *y) for each output: NaN, or None among objects, where a row is FAILED or MISSING. Without any answer there
+    are no outputs."""
+    stderr: dict[str, np.ndarray]
+    """(m, *y) for each output that is a number, as in the table."""
+    status: np.ndarray
+    """(m,) int8: a `Status` for each row."""
+    failures: Mapping[int, BaseException]
+    """By row, counted from 0: why it is FAILED, with the worker's traceback."""
+    run: MapResult
+    """The job: its calls and times. With ``unique=True`` its rows are the distinct ones."""
+    _inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    _problem: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.status):,} rows"
+        if len(self.run.status) < len(self.status):
+            rows += f" ({len(self.run.status):,} distinct)"
+        lines = [
+            f"{rows} in {self.run.seconds:.2f} s: {counts_in_words(self.status)}",
+            f"  inputs     {', '.join(self._inputs)}",
+            f"  outputs    {', '.join(self.values) or 'none'}",
+        ]
+        if self.failures:
+            row, error = next(iter(self.failures.items()))
+            reason = short(error).splitlines()[0][:120]
+            lines.append(
+                f"  failed     {len(self.failures):,}; the first, row {row}, with {reason}"
+            )
+        return "\n".join(lines)
+
+    def sobol(
+        self,
+        problem: Mapping[str, Any] | None = None,
+        *,
+        calc_second_order: bool = True,
+        draws: int = 50,
+        seed: int = 1,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Sobol indices of each output that is a real number, by ``SALib.analyze.sobol``.
+
+        Rows that are estimated add to the uncertainty of the indices: they are drawn from normal distributions with
+        their standard errors, independently of each other, and the indices computed for each draw.
+
+        Parameters
+        ----------
+        problem : dict, optional
+            Of SALib. By default that of the design.
+        calc_second_order : bool
+            As for ``SALib.sample.sobol``, with which the sample was made.
+        draws : int
+            How often estimated rows are drawn; at least 2.
+        seed : int
+            Of the draws and of SALib's bootstrap; at least 1.
+        **options
+            Of ``SALib.analyze.sobol.analyze``, such as ``conf_level``.
+
+        Returns
+        -------
+        dict
+            For each output SALib's result: for each index ``S1``, ``ST`` and ``S2`` its value, ``S1_conf`` and so on its
+            confidence half-width, and in addition ``S1_std`` and so on its standard deviation over the draws, 0 if no
+            row is estimated.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no problem, or the rows are not a sample of ``SALib.sample.sobol`` for it, in its order.
+        NotEnoughAnswers
+            If a row is FAILED or MISSING, or an output is not finite.
+        ImportError
+            If SALib is not installed.
+        """
+        check_whole("draws", draws, 2)
+        check_whole("seed", seed, 1)
+        problem = self._problem if problem is None else problem
+        if problem is None:
+            raise InvalidArgument(
+                "the design did not come from SALib: give the problem of which it is a sample, as problem="
+            )
+        analyze = importlib.import_module("SALib.analyze.sobol").analyze
+        self._check_sampled(problem, calc_second_order)
+        options |= {"calc_second_order": calc_second_order, "seed": seed}
+        few = {**options, "num_resamples": 2}  # the half-widths of a draw are not used
+        outputs = list(self._outputs())
+        if not outputs:
+            raise InvalidArgument(
+                "no output is a real number: there are no indices of text and objects"
+            )
+        rng = np.random.default_rng(seed)
+        found: dict[str, Any] = {}
+        for name, values, stderr in outputs:
+            indices = found[name] = analyze(problem, values, **options)
+            drawn = [
+                analyze(problem, values + stderr * rng.standard_normal(len(values)), **few)
+                for _ in range(draws if stderr.any() else 1)
+            ]
+            for index in _INDICES:
+                if index in indices:
+                    indices[f"{index}_std"] = np.std([one[index] for one in drawn], axis=0)
+        return found
+
+    def _outputs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Each number of the outputs: its name, values and standard errors (m,)."""
+        lost = [int((self.status == one).sum()) for one in (Status.FAILED, Status.MISSING)]
+        if any(lost):
+            raise NotEnoughAnswers(
+                f"{lost[0]:,} of {len(self.status):,} rows failed and {lost[1]:,} are missing, and Sobol indices need all: "
+                "estimate them from the others by codedmap.fill(X, y), and give SALib what it returns, or have rows that "
+                "are late estimated, by sweep(..., deadline=)"
+            )
+        for name, output in self.values.items():
+            if output.dtype.kind not in "biuf":
+                continue
+            for column, at in entries(name, output):
+                values = output[at].astype(np.float64)
+                odd = ~np.isfinite(values)
+                if odd.any():
+                    raise NotEnoughAnswers(
+                        f"{column} is not finite in {odd.sum():,} rows (the first is row {odd.argmax()}), and Sobol "
+                        "indices need all: let fn return finite numbers, or leave it out"
+                    )
+                yield column, values, self.stderr[name][at]
+
+    def _check_sampled(self, problem: Mapping[str, Any], second: bool) -> None:
+        """Raise `InvalidArgument` if the rows are not a Saltelli sample, of which the indices would be meaningless."""
+        names = list(problem["names"])
+        unknown = [name for name in names if name not in self._inputs]
+        if unknown:
+            raise InvalidArgument(
+                f"the problem names {', '.join(map(repr, unknown))}, and the design has the columns "
+                f"{', '.join(self._inputs)}: give the problem of which it is a sample"
+            )
+        groups, count = importlib.import_module("SALib.util").extract_group_names(problem)
+        of = list(problem.get("groups") or names)
+        member = np.array([[group == one for one in of] for group in groups])
+        rows, step = len(self.status), (2 if second else 1) * count + 2
+        points = np.stack([self._inputs[name] for name in names], axis=1)
+        wrong = None
+        if rows % step:
+            wrong = f"{rows:,} rows, and such a sample has a multiple of {step}"
+        else:
+            block = points.reshape(-1, step, len(names))
+            first, last = block[:, :1], block[:, -1:]
+            made = [first, np.where(member, last, first)]
+            made += [np.where(member, first, last)] * second + [last]
+            differ = (np.concatenate(made, axis=1) != block).any(axis=2).ravel()
+            if differ.any():
+                wrong = f"row {differ.argmax()} is not what such a sample has there"
+        if wrong is not None:
+            raise InvalidArgument(
+                f"the design is no sample of SALib.sample.sobol for {count} parameters or groups with "
+                f"calc_second_order={second}: {wrong}. Give the sample as it is, in its order, and calc_second_order as it "
+                "was made"
+            )
+
+
+def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The columns that an output (m, *y) is in a table, and the place of each."""
+    for at in np.ndindex(output.shape[1:]):
+        yield "_".join([name, *map(str, at)]), (slice(None), *at)
