@@ -19,7 +19,7 @@ ROWS = [
     ("contracts/answers.py contracts/inputs.py", "contracts/test_answers.py api/test_bad_input.py api/test_map.py contracts/test_estimates.py"),
     ("contracts/stopping.py", "contracts/test_stopping.py api/test_map.py api/test_tolerance.py"),
     ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_memory.py contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
-    ("results/*_result.py results/summary.py", "results/test_printed.py api/test_map.py api/test_sum.py api/test_matrix.py"),
+    ("results/*_result.py results/summary.py", "results/test_printed.py api/test_sweep.py api/test_map.py api/test_sum.py api/test_matrix.py"),
     ("results/plan.py", "results/test_plan.py"),
     ("coding/ordering.py coding/two_opt.py", "coding/test_ordering.py"),
     ("coding/points.py coding/spline.py coding/precision.py", "contracts/test_codes.py coding/test_spline.py codes/test_linear_outliers.py"),
@@ -50,6 +50,7 @@ ROWS = [
     ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
     ("api/sum.py", "api/test_sum_given.py api/test_sum.py"),
     ("api/plan.py", "api/test_plan.py api/test_auto.py"),
+    ("api/sweep.py", "api/test_sweep.py"),
     ("topology/*.py", "topology/test_topology.py"),
     ("training/*.py", "training/test_training.py"),
 ]  # fmt: skip

@@ -43,7 +43,7 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
-from ..execution.task import Itemwise, in_worker
+from ..execution.task import in_worker
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -416,7 +416,9 @@ class Options:
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
         """Where answers are written."""
-        named = fn.fn if isinstance(fn, Resident | Itemwise) else fn
+        named = fn
+        while hasattr(named, "fn"):  # a function that is lifted, kept or called by name
+            named = named.fn
         name = getattr(named, "__qualname__", type(named).__qualname__)
         job = {
             "fn": [name, fingerprint(fn, dict(self.kwargs or {}), self.seed)],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,7 @@ def sweep(
     call_timeout: float | None = None,
     kwargs: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    chunk: int | Literal["all"] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     version: str | None = None,
@@ -81,7 +82,7 @@ def sweep(
         Compute rows that are equal once.
     engine : Engine or concurrent.futures.Executor, optional
         Where calls run. By default worker processes on the cores of this machine.
-    deadline, tolerance, stop, hedge, retries, call_timeout, kwargs, seed, version, progress
+    deadline, tolerance, stop, hedge, retries, call_timeout, kwargs, seed, chunk, version, progress
         As for `map`. ``kwargs`` are arguments that are the same for all rows.
     out : path, optional
         Where exact outputs are written as they come: .zarr or .parquet. Without ``deadline``, ``tolerance`` and
@@ -130,6 +131,7 @@ def sweep(
         on_error="record",
         kwargs=kwargs,
         seed=seed,
+        chunk=chunk,
         out=out,
         resume=resume,
         version=version,
@@ -229,7 +231,7 @@ def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:
             "column for each name"
         )
     table = extra("pandas", "a sample of SALib's").DataFrame(array, columns=names)
-    return _rows(table, None)._replace(problem=problem)
+    return _rows(table, None)._replace(problem=dict(problem))
 
 
 def _grid(design: Any, takes: _Takes | None) -> _Rows:
@@ -249,10 +251,10 @@ def _grid(design: Any, takes: _Takes | None) -> _Rows:
 
 
 def _column(name: str, given: Any) -> np.ndarray:
-    if (np.ndim(given) == 0 and not hasattr(given, "__len__")) or isinstance(given, str | bytes):
+    if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
         raise InvalidArgument(
-            f"column {name!r} of the design is a single {type(given).__name__}: give an entry for each row, or leave it "
-            f"out and give kwargs={{{name!r}: ...}} for an argument that is the same for all rows"
+            f"column {name!r} of the design is a {type(given).__name__}, which has no rows: give an array or a list, or "
+            f"leave it out and give kwargs={{{name!r}: ...}} for an argument that is the same for all rows"
         )
     check_unmasked(given, f"column {name!r}")
     array = None
@@ -305,10 +307,10 @@ def _check(rows: _Rows) -> None:
         lost = _lost(column)
         if lost.any():
             raise InvalidArgument(
-                f"column {name!r} of the design has no value in {lost.sum():,} rows (the first is row {lost.argmax()}): "
-                f"give values, or leave these rows out"
+                f"column {name!r} of the design has no value in {lost.sum():,} of {len(column):,} rows (the first "
+                f"is row {lost.argmax()}): give values, or leave these rows out"
             )
-        if column.dtype == object:
+        if column.dtype.kind in "OU":
             _check_units(name, column)
 
 
@@ -339,7 +341,7 @@ def _check_units(name: str, column: np.ndarray) -> None:
     for row in np.flatnonzero(~numbers):
         if isinstance(column[row], str) and _NUMBER.match(column[row]):
             raise InvalidArgument(
-                f"column {name!r} of the design has {numbers.sum():,} numbers, and {column[row]!r} in row {row}: give "
+                f"column {name!r} of the design has {numbers.sum():,} numbers, and {str(column[row])!r} in row {row}: give "
                 "numbers of one unit"
             )
 
@@ -394,7 +396,7 @@ class _Takes(NamedTuple):
 def _check_given(fn: Any, out: Any, *, estimating: bool) -> None:
     if isinstance(fn, Itemwise | Resident):
         raise InvalidArgument(
-            f"fn is a {type(fn).__name__}, and sweep calls fn for each row by itself: give the function that it was made "
+            f"fn is of type {type(fn).__name__}, and sweep calls fn for each row by itself: give the function that it was made "
             "of"
         )
     if not callable(fn):
@@ -549,10 +551,8 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None) -> SweepRes
     }
     stderr = {name: np.where(np.isinf(errors), np.nan, errors) for name, errors in stderr.items()}
     values = {name: output[each] for name, output in values.items()}
-    failures = run.failures
-    if inverse is not None:
-        failed = np.flatnonzero(status == Status.FAILED).tolist()
-        failures = {row: run.failures[int(inverse[row])] for row in failed}
+    failed = np.flatnonzero(status == Status.FAILED).tolist()
+    failures = {row: run.failures[row if inverse is None else int(inverse[row])] for row in failed}
     return SweepResult(
         table=_table(rows, values, stderr, status, failures),
         values=values,
@@ -572,6 +572,8 @@ def _values(run: MapResult) -> dict[str, np.ndarray]:
     if isinstance(run.values, dict) and all(isinstance(v, np.ndarray) for v in run.values.values()):
         return run.values
     exact = run.status == Status.EXACT
+    if not exact.any():
+        return {}
     outputs = {}
     for name, part in _written(run.values, exact).items():
         whole = np.empty((len(exact), *part.shape[1:]), part.dtype)

@@ -1,0 +1,402 @@
+"""Designs: what they may be, what comes back beside them, and what is said of those that cannot be computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import polars
+import pytest
+
+import codedmap as cm
+from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
+
+DESIGN = {"a": np.arange(6.0), "b": np.array([3, 1, 4, 1, 5, 9])}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pool():
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def sweep(pool):
+    return lambda *args, **options: cm.sweep(*args, engine=pool, **options)
+
+
+def product(a, b):
+    return {"product": a * b, "count": 2, "label": f"{b}"}
+
+
+def picky(a, b):
+    if b == 1:
+        raise ValueError("one is too few")
+    return product(a, b)
+
+
+def test_outputs_stand_beside_the_rows_of_a_pandas_frame(sweep):
+    design = pd.DataFrame(DESIGN, index=[5, 5, "x", "y", "z", "w"])
+    result = sweep(product, design)
+    pd.testing.assert_frame_equal(result.table[["a", "b"]], design)
+    assert list(result.table.columns[2:]) == [
+        "product", "count", "label", "product_stderr", "count_stderr", "status",
+    ]  # fmt: skip
+    assert (result.table["product"] == design["a"] * design["b"]).all()
+    assert result.table["count"].dtype == np.int64
+    assert (result.table["product_stderr"] == 0).all()
+    assert (result.table["status"] == "EXACT").all()
+    assert list(design) == ["a", "b"]
+    assert repr(result).startswith("6 rows in ")
+    assert "6 exact\n  inputs     a, b\n  outputs    product, count, label" in repr(result)
+
+
+def test_a_row_that_fails_carries_its_reason_and_no_numbers(sweep):
+    result = sweep(picky, pd.DataFrame(DESIGN))
+    failed = DESIGN["b"] == 1
+    np.testing.assert_array_equal(result.status, np.where(failed, Status.FAILED, Status.EXACT))
+    table = result.table
+    assert (table["error"][failed] == "ValueError: one is too few").all()
+    assert table["error"][~failed].isna().all()
+    assert table["product"][failed].isna().all()
+    assert table["product_stderr"][failed].isna().all()
+    assert list(result.failures) == [1, 3]
+    assert "2 failed" in repr(result)
+    assert "the first, row 1, with ValueError: one is too few" in repr(result)
+    again = pickle.loads(pickle.dumps(result))
+    pd.testing.assert_frame_equal(again.table, table)
+
+
+def test_where_every_row_fails_there_are_no_outputs(sweep):
+    result = sweep(lambda a, b: {"c": 1 / 0}, DESIGN)
+    assert list(result.table) == ["a", "b", "status", "error"]
+    assert result.values == {}
+
+
+def test_a_dict_comes_back_as_a_dict_with_arrays_in_one_piece(sweep):
+    result = sweep(lambda a, b: {"pair": [a, b]}, {name: list(c) for name, c in DESIGN.items()})
+    assert list(result.table) == ["a", "b", "pair", "pair_stderr", "status"]
+    assert result.table["pair"].shape == result.table["pair_stderr"].shape == (6, 2)
+    assert result.table["b"].dtype == np.int64
+
+
+def test_in_frames_each_entry_of_an_array_is_a_column(sweep):
+    table = sweep(lambda a, b: np.array([[a], [b]]), pd.DataFrame(DESIGN)).table
+    np.testing.assert_array_equal(table["y_1_0"], DESIGN["b"])
+    assert {"y_0_0", "y_0_0_stderr", "y_1_0_stderr"} < set(table)
+
+
+def test_a_polars_frame_comes_back_as_one(sweep):
+    design = polars.DataFrame({**DESIGN, "kind": list("abcabc")})
+    table = sweep(lambda a, b, kind: {"n": b, "kinds": kind * b}, design).table
+    assert table.select("a", "b", "kind").equals(design)
+    assert table["n"].dtype == polars.Int64
+    assert table["kinds"][1] == "b"
+    assert table["status"].to_list() == ["EXACT"] * 6
+
+
+@dataclasses.dataclass
+class Pair:
+    low: float
+    high: float
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        (lambda a, b: a, ["y"]),
+        (lambda a, b: (a, b), ["y_0", "y_1"]),
+        (lambda a, b: Pair(low=a, high=b), ["low", "high"]),
+        (lambda a, b: pd.Series({"u": a, "v": b}), ["u", "v"]),
+    ],
+)
+def test_answers_of_any_kind_have_names(sweep, answer, names):
+    assert list(sweep(answer, DESIGN).values) == names
+
+
+def test_values_keep_their_kind_on_the_way_to_the_function(sweep):
+    kinds = []
+    design = {"n": [1, 2], "x": np.array([1, 2], np.float32), "t": ["u", "v"], "o": [1, "w"]}
+    sweep(lambda n, x, t, o: kinds.append((type(n), type(x), type(t), type(o))) or 0, design)
+    assert set(kinds) == {
+        (np.int64, np.float32, str, int), (np.int64, np.float32, str, str),
+    }  # fmt: skip
+
+
+def test_a_function_of_the_whole_batch_gets_columns_of_the_kind_of_the_design(sweep):
+    seen = []
+
+    def batch(given):
+        seen.append(type(given))
+        return {"c": given["a"] + given["b"]}
+
+    for design, kind in (
+        (DESIGN, dict), (pd.DataFrame(DESIGN), pd.DataFrame), (polars.DataFrame(DESIGN), polars.DataFrame),
+    ):  # fmt: skip
+        result = sweep(batch, design, frame=True)
+        np.testing.assert_array_equal(result.values["c"], DESIGN["a"] + DESIGN["b"])
+        assert seen[-1] is kind
+
+
+def test_a_frame_is_an_answer_to_a_batch(sweep):
+    design = pd.DataFrame(DESIGN)
+    result = sweep(lambda rows: pd.DataFrame({"d": rows["a"] * 2}), design, frame=True, unique=True)
+    np.testing.assert_array_equal(result.table["d"], DESIGN["a"] * 2)
+
+
+def test_equal_rows_are_computed_once(sweep):
+    calls = []
+
+    def once(a, b):
+        calls.append(a)
+        if a == 2:
+            raise ValueError("two")
+        return np.copysign(1.0, a) + b
+
+    design = {"a": [0.0, -0.0, 2.0, 0.0, 2.0], "b": [True, 1, 1, True, 1]}
+    design["b"] = np.array(design["b"], dtype=object)
+    result = sweep(once, design, unique=True)
+    assert len(calls) == 3
+    np.testing.assert_array_equal(result.table["y"], [2, 0, np.nan, 2, np.nan])
+    assert list(result.failures) == [2, 4]
+    assert "5 rows (3 distinct)" in repr(result)
+
+
+def test_rows_without_an_answer_are_estimated_if_it_is_asked_for(sweep):
+    rng = np.random.default_rng(0)
+    design = pd.DataFrame({"a": rng.random(60), "b": rng.integers(0, 5, 60)})
+    result = sweep(
+        lambda a, b: {"s": a + b, "n": int(b)}, design, stop=cm.Share(0.5), chunk=1, hedge=None
+    )
+    estimated = result.status == Status.ESTIMATED
+    table = result.table
+    assert estimated.any()
+    assert (table["s_stderr"][estimated] > 0).all()
+    assert (table["s_stderr"][~estimated] == 0).all()
+    assert (table["status"][estimated] == "ESTIMATED").all()
+    assert np.abs(table["s"] - design["a"] - design["b"]).max() < 0.01
+    assert "estimated" in repr(result)
+
+
+def test_rows_of_text_are_missing_and_a_warning_says_so(sweep):
+    design = {"a": np.arange(60.0), "kind": ["u", "v"] * 30}
+    with pytest.warns(UserWarning, match="not numbers"):
+        result = sweep(lambda a, kind: a, design, stop=cm.Share(0.5), chunk=1)
+    missing = result.status == Status.MISSING
+    assert missing.any()
+    assert np.isnan(result.table["y_stderr"][missing]).all()
+
+
+def test_what_is_the_same_for_all_rows_is_given_once(sweep):
+    result = sweep(lambda a, b, *, scale, rng: a * scale + 0 * rng.random(), DESIGN,
+                   kwargs={"scale": 10}, seed=3)  # fmt: skip
+    np.testing.assert_array_equal(result.table["y"], DESIGN["a"] * 10)
+
+
+CALLS = []
+
+
+def fragile(a, b):
+    CALLS.append(a)
+    if b == 1:
+        raise ValueError("one is too few")
+    return {"n": int(b), "pair": np.array([a, b])}
+
+
+@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+def test_a_sweep_that_is_written_goes_on_with_the_rows_that_failed(sweep, tmp_path, kind):
+    design, out = pd.DataFrame(DESIGN), tmp_path / f"runs.{kind}"
+    first = sweep(fragile, design, out=out)
+    assert first.table["n"].isna().tolist() == (DESIGN["b"] == 1).tolist()
+    assert first.table["pair_1"].dtype == np.float64
+    CALLS.clear()
+    second = sweep(fragile, design, out=out, resume=True)
+    assert sorted(CALLS) == [1.0, 3.0]
+    pd.testing.assert_frame_equal(first.table, second.table)
+    with pytest.raises(InvalidArgument, match=r"with the function fragile"):
+        sweep(product, design, out=out, resume=True)
+    failed = sweep(lambda a, b: 1 / 0, design, out=tmp_path / f"none.{kind}")
+    assert list(failed.table) == ["a", "b", "status", "error"]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        ({"a": [1.0, NAN, NAN], "b": [1, 2, 3]}, r"'a' .* no value in 2 of 3 rows .* row 1"),
+        ({"a": ["u", None], "b": [1, 2]}, r"'a' .* no value in 1 of 2 rows .* row 1"),
+        (pd.DataFrame({"a": pd.array([None, 1], dtype="Int64"), "b": [1, 2]}), "'a' .* row 0"),
+        ({"a": [1, 2], "b": [1, 2, 3], "c": [1, 2, 3]}, "'a' .* 2 entries and others 3"),
+        ({"a": [], "b": []}, "2 columns and 0 rows"),
+        (pd.DataFrame(), "0 columns and 0 rows"),
+        ({"a": [1.0, 2.0, "3 mm"], "b": [1, 2, 3]}, "'a' .* 2 numbers, and '3 mm' in row 2"),
+        (pd.DataFrame({"a": ["3,5", "2"], "b": [1, 2]}), "'a' .* '3,5' in row 0"),
+        ({"a": 1, "b": [1, 2]}, r"'a' .* int.* kwargs=\{'a'"),
+        ({"a": [[1, 2], [3]], "b": [1, 2]}, "'a' .* ragged"),
+        ({"a": np.ones((2, 2)), "b": [1, 2]}, r"'a' .* shape \(2, 2\)"),
+        ({"status": [1], "a": [1], "b": [1]}, "'status'"),
+        (pd.DataFrame([[1, 2]]), "called 0, which is no text"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "2 columns .* 'a'"),
+        ({"names": ["a", "b"], "bounds": [[0, 1]] * 2}, "without a sample"),
+        (({"names": ["a", "b"]}, np.ones((3, 3))), r"2 names and the sample the shape \(3, 3\)"),
+        (np.ones((3, 2)), "ndarray: give a data frame"),
+        (DESIGN | {"c": np.ones(6)}, "fn does not take 'c', only 'a', 'b'"),
+        ({"a": [1]}, "fn takes 'b', and the design has only 'a'"),
+    ],
+)
+def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
+    def never(a, b):
+        raise AssertionError
+
+    with pytest.raises(InvalidArgument, match=message):
+        sweep(never, design)
+
+
+@pytest.mark.parametrize(
+    ("fn", "options", "message"),
+    [
+        (product, {"kwargs": {"a": 1}}, "'a' is a column"),
+        (product, {"kwargs": {"c": 1}}, "does not take 'c'"),
+        (product, {"seed": 1}, "does not take 'rng'"),
+        (lambda a, b, /: a, {}, "by position only"),
+        (cm.itemwise(product), {}, "of type Itemwise"),
+        (product, {"out": "runs.npy"}, "zarr or .parquet"),
+        (product, {"out": "runs.zarr", "deadline": 1.0}, "one standard error for each row"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):
+    with pytest.raises(InvalidArgument, match=message):
+        sweep(fn, DESIGN, **options)
+
+
+def test_text_beside_numbers_and_units_everywhere_are_no_mistake(sweep):
+    assert sweep(lambda a: 1, {"a": ["scott", 0.5]}).status.tolist() == [0, 0]
+    assert sweep(lambda a: 1, {"a": ["3 mm", "4 mm"]}).status.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda a, b: {"a": 1}, "output 'a', and there is 'a'"),
+        (lambda a, b: {"status": 1}, "output 'status'"),
+        (lambda a, b: {"u": 1, "u_stderr": 1}, "output 'u', and there is 'u_stderr'"),
+        (lambda a, b: {"u": [1, 2], "u_1": 1}, "output 'u', and there is 'u_1'"),
+        (lambda a, b: {"u": 1} if a < 3 else {"v": 1}, "keys"),
+        (lambda a, b: {"u": {"v": 1}}, "a dict as its output 'u'"),
+        (lambda a, b: {3: 1}, "called 3"),
+        (lambda a, b: None, "returned None"),
+        (lambda a, b: {}, "returned {}"),
+    ],
+)
+def test_outputs_that_fit_into_no_table_end_the_sweep(sweep, answer, message):
+    with pytest.raises(InvalidAnswer, match=message):
+        sweep(answer, pd.DataFrame(DESIGN))
+
+
+def test_an_output_of_a_batch_with_the_name_of_an_input_ends_the_sweep(sweep):
+    with pytest.raises(InvalidAnswer, match="output 'a', and there is 'a'"):
+        sweep(lambda rows: {"a": rows["b"]}, DESIGN, frame=True)
+
+
+def test_the_name_of_an_input_may_begin_like_a_number_of_an_array(sweep):
+    assert sweep(lambda y_0: y_0, pd.DataFrame({"y_0": [1, 2]})).table["y"].tolist() == [1, 2]
+
+
+def test_a_dataset_of_coordinates_is_a_grid_and_keeps_its_dimensions(sweep):
+    xarray = pytest.importorskip("xarray")
+    grid = xarray.Dataset(coords={"k": [1.0, 2.0, 4.0], "d": [0.0, 1.0], "m": ["u", "v"]})
+
+    def fn(k, d, m):
+        if m == "v" and k == 4:
+            raise ValueError("diverged")
+        return {"x": k * 10 + d, "path": np.array([k, d, 0])}
+
+    table = sweep(fn, grid).table
+    assert table["x"].dims == ("k", "d", "m")
+    assert float(table["x"].sel(k=2, d=1, m="v")) == 21
+    assert table["path"].dims == ("k", "d", "m", "path_dim_0")
+    assert table["path_stderr"].dims == table["path"].dims
+    assert str(table["status"].sel(k=4, d=0, m="v").item()) == "FAILED"
+    assert table["error"].sel(k=4, d=0, m="v").item() == "ValueError: diverged"
+    assert table["error"].sel(k=1, d=0, m="v").item() == ""
+
+
+def test_a_dataset_of_variables_varies_them_and_coordinates_by_name(sweep):
+    xarray = pytest.importorskip("xarray")
+    field = xarray.Dataset({"T": (("lat", "lon"), [[1.0, 2.0], [3.0, 4.0]])},
+                           coords={"lat": [10.0, 20.0], "lon": [0, 1]})  # fmt: skip
+    np.testing.assert_array_equal(sweep(lambda T: T, field).table["y"], field["T"])
+    added = sweep(lambda T, lat: T + lat, field).table["y"]
+    xarray.testing.assert_equal(added, (field["T"] + field["lat"]).rename("y"))
+    with pytest.raises(InvalidAnswer, match="output 'lon'"):
+        sweep(lambda T: {"lon": T}, field)
+
+
+PROBLEM = {"names": ["x", "z"], "bounds": [[-1.0, 1.0]] * 2, "num_vars": 2}
+
+
+def sobol_sample(seed=1, **options):
+    sampler = pytest.importorskip("SALib.sample.sobol")
+    return sampler.sample(PROBLEM, 32, seed=seed, **options)
+
+
+def model(x, z):
+    return {"u": np.sin(x) + z**2, "text": "t"}
+
+
+def test_sobol_indices_are_those_of_salib_and_estimates_add_to_them(sweep):
+    sample = sobol_sample()
+    analyze = pytest.importorskip("SALib.analyze.sobol").analyze
+    result = sweep(model, (PROBLEM, sample))
+    assert list(result.table.columns[:3]) == ["x", "z", "u"]
+    indices = result.sobol(seed=5)
+    for name, value in analyze(PROBLEM, result.values["u"], seed=5).items():
+        np.testing.assert_array_equal(indices["u"][name], value)
+    assert (indices["u"]["S1_std"] == 0).all()
+    lossy = sweep(lambda x, z: np.sin(x) + z**2, (PROBLEM, sample), stop=cm.Share(0.6), chunk=1)
+    assert (lossy.status == Status.ESTIMATED).any()
+    one, two, other = (lossy.sobol(draws=10, seed=s)["y"]["ST_std"] for s in (1, 1, 2))
+    assert (one > 0).all()
+    np.testing.assert_array_equal(one, two)
+    assert (one != other).all()
+
+
+def test_sobol_indices_of_a_frame_need_the_problem(sweep):
+    sample = sobol_sample(calc_second_order=False)
+    result = sweep(model, pd.DataFrame(sample, columns=["x", "z"]))
+    with pytest.raises(InvalidArgument, match="problem="):
+        result.sobol()
+    assert "S2" not in result.sobol(PROBLEM, calc_second_order=False)["u"]
+
+
+def test_sobol_indices_of_other_samples_and_of_gaps_are_refused(sweep):
+    sample = sobol_sample()
+    with pytest.raises(InvalidArgument, match="row 1 is not"):
+        sweep(model, (PROBLEM, np.random.default_rng(0).random(sample.shape))).sobol()
+    with pytest.raises(InvalidArgument, match="multiple of 6"):
+        sweep(model, (PROBLEM, sample[:-1])).sobol()
+
+    def gappy(x, z):
+        if x > 0.5:
+            raise ValueError("too large")
+        return x
+
+    result = sweep(gappy, (PROBLEM, sample))
+    with pytest.raises(NotEnoughAnswers, match=r"of 192 rows failed and 0 are missing.*fill"):
+        result.sobol()
+    with pytest.raises(NotEnoughAnswers, match="y is not finite in 192 rows"):
+        sweep(lambda x, z: NAN, (PROBLEM, sample)).sobol()
+
+
+def test_a_problem_of_salib_is_a_design_once_it_has_a_sample(sweep):
+    salib = pytest.importorskip("SALib")
+    spec = salib.ProblemSpec({"names": ["x", "z"], "bounds": [[-1.0, 1.0]] * 2})
+    with pytest.raises(InvalidArgument, match="no sample"):
+        sweep(model, spec)
+    result = sweep(model, spec.sample_sobol(32, seed=1))
+    assert set(result.sobol()) == {"u"}
