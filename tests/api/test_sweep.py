@@ -244,6 +244,7 @@ NAN = float("nan")
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "2 columns .* 'a'"),
         ({"names": ["a", "b"], "bounds": [[0, 1]] * 2}, "without a sample"),
         (({"names": ["a", "b"]}, np.ones((3, 3))), r"2 names and the sample the shape \(3, 3\)"),
+        ((1, 2), r"give \(problem, sample\)"),
         (np.ones((3, 2)), "ndarray: give a data frame"),
         (DESIGN | {"c": np.ones(6)}, "fn does not take 'c', only 'a', 'b'"),
         ({"a": [1]}, "fn takes 'b', and the design has only 'a'"),
@@ -272,6 +273,17 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
 def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):
     with pytest.raises(InvalidArgument, match=message):
         sweep(fn, DESIGN, **options)
+
+
+def test_a_function_of_any_names_takes_any_columns(sweep):
+    assert sweep(lambda a, **others: a + others["b"], DESIGN).table["y"].tolist() == [
+        3,
+        2,
+        6,
+        4,
+        9,
+        14,
+    ]
 
 
 def test_text_beside_numbers_and_units_everywhere_are_no_mistake(sweep):
