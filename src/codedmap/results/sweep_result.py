@@ -12,6 +12,7 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, NotEnoughAnswers
 from .map_result import MapResult
+from .shown import Shown
 from .status import Status, counts_in_words
 from .summary import short
 
@@ -19,7 +20,7 @@ _INDICES = "S1", "ST", "S2"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SweepResult:
+class SweepResult(Shown):
     """The outputs of all m rows of a design beside it, and what is known of each; print it for a summary."""
 
     table: Any
@@ -40,7 +41,7 @@ class SweepResult:
     _inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     _problem: Mapping[str, Any] | None = None
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         rows = f"{len(self.status):,} rows"
         if len(self.run.status) < len(self.status):
             rows += f" ({len(self.run.status):,} distinct)"
