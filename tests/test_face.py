@@ -46,7 +46,7 @@ def test_every_public_object_is_documented():
 
 def test_every_error_is_the_librarys_and_what_people_catch():
     errors = [getattr(cm.errors, name) for name in cm.errors.__all__]
-    assert len(errors) == 17
+    assert len(errors) == 18
     assert all(issubclass(error, cm.CodedmapError) for error in errors)
     assert issubclass(cm.InvalidArgument, ValueError)
     assert issubclass(cm.InvalidAnswer, ValueError)

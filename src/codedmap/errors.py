@@ -6,6 +6,7 @@
     ├── InvalidArgument (ValueError)      an argument that cannot work; nothing was computed
     ├── Unreachable (ValueError)          no selection of a cluster's nodes meets the targets
     ├── InvalidAnswer (ValueError)        what fn returned is not one array with a row per payload row
+    ├── CommandFailed (RuntimeError)      a program could not be started, or ended by a signal or an exit code other than 0
     ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stopping rule needs
     │   └── RowFailed                     a row raised, ended its workers or ran too long
     ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory
@@ -79,6 +80,15 @@ class Unreachable(CodedmapError, ValueError):
 
 class InvalidAnswer(CodedmapError, ValueError):
     """What ``fn`` returned is not one array with one row per row of its payload."""
+
+
+class CommandFailed(CodedmapError, RuntimeError):
+    """A program could not be started, or a signal or an exit code other than 0 ended it."""
+
+    def __init__(self, problem: str = "", *steps: str, returncode: int | None = None) -> None:
+        super().__init__(problem, *steps)
+        self.returncode = returncode
+        """The exit code; minus the number of a signal; None if it was not started."""
 
 
 class NotEnoughAnswers(CodedmapError, RuntimeError):

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
@@ -93,6 +94,15 @@ def _prepare(run: str) -> threading.Thread:
 def worker_name(run: str, pid: int) -> str:
     """The name by which the descendants of a worker are found."""
     return f"{run}:{pid}:"
+
+
+def environment_of_its_own() -> tuple[str, dict[str, str]]:
+    """A name for `end_descendants`, and an environment that gives it to all that is started with it.
+
+    In a worker the name begins with that of the worker, so that what is started ends with it.
+    """
+    name = f"{os.environ.get(_MARK, '')}{uuid.uuid4().hex}:"
+    return name, {**os.environ, _MARK: name}
 
 
 def hello(_: object = None) -> None:

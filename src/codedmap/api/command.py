@@ -1,0 +1,399 @@
+"""`Command`: a program as a function of the values of a row."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import string
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contracts.arguments import is_real
+from ..engines.transport.serve import end_descendants, environment_of_its_own
+from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
+
+_LINES, _CHARACTERS = 5, 500  # of stderr, at most, that an error repeats
+_SHOWN = 60  # characters that an error repeats of what cannot be read
+_FILES = (".json", ".csv", ".txt")
+WHY = "error.txt"
+"""In the directory of a run that has failed: why."""
+
+_Piece = tuple[str, str | None, str]
+"""A text, and after it a column and its format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program, called with the values of a row as keyword arguments: ``command(a=1.0, b=2)``.
+
+    Each run has a directory of its own, in which the program runs, and in which its ``stdout`` and ``stderr`` are kept as
+    files. The directory of a run that fails is kept, with the reason in ``error.txt``. No shell is used: a value is
+    always one part of one word.
+
+    Parameters
+    ----------
+    template : str
+        The command line. Each ``{name}`` is replaced by a value, floats by their shortest text that gives the same
+        number; a format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A program with a relative path is that of
+        the directory in which the command is made.
+    read : str
+        What a run returns: ``"stdout.json"``, a JSON object, list or number on stdout; ``"stdout"``, numbers, or lines
+        ``name=value``; or the path of a file ending in .json, .csv or .txt that the program writes, relative to the
+        directory of the run.
+    timeout : float, optional
+        Seconds after which the program is ended, with all that it has started.
+    runs : path, optional
+        Where the directories of runs are made; by default in that for temporary files.
+    keep : bool
+        Whether to keep the directories of runs that succeed.
+
+    Raises
+    ------
+    InvalidArgument
+        If the template is malformed, there is no such program, or another argument is invalid.
+
+    Examples
+    --------
+    >>> command = Command("printf {a:.1f}", read="stdout")
+    >>> command(a=2)
+    2.0
+    """
+
+    template: str
+    read: str = "stdout.json"
+    _: KW_ONLY
+    timeout: float | None = None
+    runs: str | Path | None = None
+    keep: bool = False
+    _words: tuple[tuple[_Piece, ...], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        words = tuple(tuple(_pieces(word)) for word in _split(self.template))
+        program = words[0]
+        if all(name is None for _, name, _ in program):
+            words = (((_found("".join(text for text, *_ in program)), None, ""),), *words[1:])
+        object.__setattr__(self, "_words", words)
+        if self.timeout is not None and not (is_real(self.timeout) and self.timeout > 0):
+            raise InvalidArgument(
+                f"timeout={self.timeout!r} must be more than 0 seconds, or None for no limit"
+            )
+        if self.read not in ("stdout", "stdout.json") and (
+            Path(self.read).suffix not in _FILES or Path(self.read).is_absolute()
+        ):
+            raise InvalidArgument(
+                f"read={self.read!r} must be stdout.json, stdout, or the path of a file ending in {', '.join(_FILES)}, "
+                "relative to the directory of a run"
+            )
+        if self.runs is not None:
+            object.__setattr__(self, "runs", Path(self.runs).absolute())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The values that it takes."""
+        found = (name for word in self._words for _, name, _ in word if name is not None)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def fixed(self) -> list[str | None]:
+        """The words of the command line, None for those that have values; a relative path of the program is absolute."""
+        return [
+            None if any(name is not None for _, name, _ in word) else "".join(t for t, *_ in word)
+            for word in self._words
+        ]
+
+    def __call__(self, /, **values: Any) -> Any:
+        """Run the program, and return what it gives: a number, an array, or a dict of these and of text.
+
+        Raises
+        ------
+        InvalidArgument
+            If a value is missing or cannot be part of a command line.
+        CommandFailed
+            If it cannot be started, or a signal or an exit code other than 0 ended it.
+        CallTimeout
+            If it ran longer than ``timeout``.
+        InvalidAnswer
+            If what it gives cannot be read.
+        """
+        return self.run(values)
+
+    def run(self, values: Mapping[str, Any], name: str | None = None) -> Any:
+        """As a call, in a directory of this name below ``runs``; if there is one, with ``.2`` after it, and so on."""
+        words = self.line(values)
+        place = self._directory(name)
+        try:
+            _run(words, place, self.timeout)
+            answer = _read(place, self.read)
+        except CodedmapError as error:
+            error.args = (f"{error}; see {place}",)
+            with contextlib.suppress(OSError):
+                (place / WHY).write_text(f"{error}\n\n{shlex.join(words)}\n")
+            raise
+        if not self.keep:
+            shutil.rmtree(place, ignore_errors=True)
+        return answer
+
+    def line(self, values: Mapping[str, Any]) -> list[str]:
+        """The words of the command line for these values."""
+        missing = [name for name in self.names if name not in values]
+        if missing:
+            raise InvalidArgument(
+                f"the command takes {{{missing[0]}}}, and there is no value of this name, but {', '.join(values) or 'none'}:"
+                " correct the name, or write {{ for a brace"
+            )
+        try:
+            words = [
+                "".join(t if n is None else t + _text(values[n], spec) for t, n, spec in word)
+                for word in self._words
+            ]
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"a value cannot be written in {self.template!r}: {error}"
+            ) from error
+        if any("\0" in word for word in words):
+            raise InvalidArgument("a value has a NUL character, which no command line can hold")
+        return words
+
+    def _directory(self, name: str | None) -> Path:
+        if self.runs is None:
+            return Path(tempfile.mkdtemp(prefix="codedmap-run-"))
+        runs = Path(self.runs)
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            if name is None:
+                return Path(tempfile.mkdtemp(prefix="run-", dir=runs))
+            number, place = 1, runs / name
+            while True:  # two workers may run the same row
+                with contextlib.suppress(FileExistsError):
+                    place.mkdir()
+                    return place
+                number += 1
+                place = runs / f"{name}.{number}"
+        except OSError as error:
+            raise CommandFailed(
+                f"no directory can be made in {runs} ({error.strerror}): make room or allow writing there"
+            ) from error
+
+
+def _split(template: str) -> list[str]:
+    try:
+        words = shlex.split(template)
+    except (ValueError, AttributeError) as error:
+        raise InvalidArgument(
+            f"the command {template!r} cannot be split into words ({error})"
+        ) from error
+    if not words:
+        raise InvalidArgument(
+            "the command is empty: give a program and its arguments, such as './model --a {a}'"
+        )
+    return words
+
+
+def _pieces(word: str) -> list[_Piece]:
+    hint = "name a column, as in {a}, or write {{ and }} for braces"
+    try:
+        parsed = list(string.Formatter().parse(word))
+    except ValueError as error:
+        raise InvalidArgument(f"{word!r} in the command is malformed ({error}): {hint}") from error
+    for _, name, spec, conversion in parsed:
+        if name == "" or conversion or "{" in (spec or ""):
+            raise InvalidArgument(f"{word!r} in the command is malformed: {hint}")
+    return [(text, name, spec or "") for text, name, spec, _ in parsed]
+
+
+def _found(program: str) -> str:
+    """A program, with an absolute path if it was given with one."""
+    if os.sep not in program:
+        if shutil.which(program) is None:
+            here = " (one of this directory begins with ./)" if Path(program).exists() else ""
+            raise InvalidArgument(
+                f"there is no program {program!r} on the PATH: install it, or give its path{here}"
+            )
+        return program
+    path = Path(program).absolute()
+    if not path.is_file():
+        raise InvalidArgument(f"there is no program {path}: correct the path, or build it first")
+    if not os.access(path, os.X_OK):
+        raise InvalidArgument(f"{path} may not be executed: allow it with chmod +x {program}")
+    return str(path)
+
+
+def _text(value: Any, spec: str) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if spec:
+        return format(value, spec)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+# Running --------------------------------------------------------------------------------------------------
+
+
+def _run(words: list[str], place: Path, timeout: float | None) -> None:
+    name, environment = environment_of_its_own()
+    with (place / "stdout").open("wb") as out, (place / "stderr").open("wb") as err:
+        try:
+            process = subprocess.Popen(
+                words,
+                cwd=place,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**environment, "PWD": str(place)},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandFailed(
+                f"cannot be started ({error.strerror}): {shlex.join(words)[:_CHARACTERS]}"
+            ) from error
+    ended = False
+    try:
+        ended = _has_ended(process, timeout)
+    finally:
+        if not ended:  # while it is there to be found as the parent of others
+            end_descendants(name, [process.pid])
+        with contextlib.suppress(
+            OSError
+        ):  # before it is waited for: then its number may be another's
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        if not ended or code:
+            end_descendants(name)  # also what was just being started
+    if not ended:
+        raise CallTimeout(f"ran longer than {timeout:g} s and was ended{_last_lines(place)}")
+    if code:
+        raise CommandFailed(f"{_how(code)}{_last_lines(place)}", returncode=code)
+
+
+def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
+    """Wait for a process; where the system can, without taking its exit code, so that its number stays its own."""
+    if not hasattr(os, "pidfd_open"):
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+    handle = os.pidfd_open(process.pid)
+    try:
+        return bool(wait([handle], timeout))
+    finally:
+        os.close(handle)
+
+
+def _how(code: int) -> str:
+    number = -code if code < 0 else code - 128  # which a shell makes of a signal
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+    return f"ended by {name}" if code < 0 else f"exit code {code}, which is {name} of a child"
+
+
+def _last_lines(place: Path) -> str:
+    with contextlib.suppress(OSError), (place / "stderr").open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - _CHARACTERS))
+        lines = file.read().decode(errors="replace").strip().splitlines()[-_LINES:]
+        return ": " + "\n".join(lines) if lines else ""
+    return ""
+
+
+# Reading --------------------------------------------------------------------------------------------------
+
+
+def _read(place: Path, read: str) -> Any:
+    path = place / read.removesuffix(".json") if read.startswith("stdout") else place / read
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InvalidAnswer(f"{read} cannot be read ({error.strerror})") from error
+    kind = {".json": _from_json, ".csv": _from_csv}.get(Path(read).suffix, _from_text)
+    try:
+        return kind(text)
+    except (ValueError, RecursionError) as error:
+        begin = text[:_SHOWN] + ("..." if len(text) > _SHOWN else "")
+        shown = f"it begins {begin!r}" if text.strip() else "it is empty"
+        raise InvalidAnswer(f"{read} cannot be read: {error}; {shown}") from error
+
+
+def _from_json(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON (line {error.lineno}: {error.msg})") from error
+    if isinstance(value, dict):
+        if not value:
+            raise ValueError("the object has no values")
+        return {name: _value(one, name) for name, one in value.items()}
+    if isinstance(value, str):
+        raise ValueError("it is a text, and must be an object, a list or a number")
+    return _value(value, "it")
+
+
+def _value(value: Any, name: str) -> Any:
+    """A number, text or array of numbers."""
+    if value is None:
+        return float("nan")
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list) and value:
+        made = np.array(value)  # raises ValueError if it is ragged
+        if made.dtype.kind in "iuf":
+            return made
+    raise ValueError(f"{name} is neither a number, nor text, nor a list of numbers")
+
+
+def _from_text(text: str) -> Any:
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    if any("=" in line for line in lines):
+        found: dict[str, Any] = {}
+        for line in lines:
+            name, equals, value = (part.strip() for part in line.partition("="))
+            if not (equals and name and value) or name in found:
+                raise ValueError(f"{line[:_SHOWN]!r} is no further line name=value")
+            found[name] = _number(value, value)
+        return found
+    numbers = [_number(word) for line in lines for word in line.split()]
+    if not numbers:
+        raise ValueError("there is no number")
+    return numbers[0] if len(numbers) == 1 else np.array(numbers)
+
+
+def _from_csv(text: str) -> Any:
+    rows = [row for row in csv.reader(text.splitlines()) if row]
+    if not rows:
+        raise ValueError("there is no number")
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("its lines differ in the number of their values")
+    try:
+        table = np.array([[float(cell) for cell in row] for row in rows])
+    except ValueError:
+        names = [name.strip() for name in rows[0]]
+        if len(rows) == 1 or len(set(names)) < len(names):
+            raise ValueError("its first line is neither numbers nor names above others") from None
+        columns = zip(names, zip(*rows[1:], strict=True), strict=True)
+        if len(rows) == 2:
+            return {name: _number(cells[0], cells[0]) for name, cells in columns}
+        return {name: np.array([_number(cell) for cell in cells]) for name, cells in columns}
+    return table.squeeze() if table.size > 1 else float(table[0, 0])
+
+
+def _number(text: str, otherwise: str | None = None) -> Any:
+    try:
+        return float(text.replace("_", " _"))  # 1_000 is no number, except for Python
+    except ValueError:
+        if otherwise is None:
+            raise ValueError(f"{text[:_SHOWN]!r} is no number") from None
+        return otherwise

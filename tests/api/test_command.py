@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.api.command import WHY, Command
+from codedmap.errors import CallTimeout, CommandFailed
+
+from ..processes import alive, eventually
+
+
+def sh(script, **given):
+    return Command(f"sh -c '{script}'", "stdout", **given)
+
+
+def test_a_value_is_part_of_one_word_and_no_shell_sees_it():
+    command = Command("echo --a={a} '{b c}'")
+    values = {"a": "x y; $(rm -rf /) '\"", "b c": "*"}
+    assert command.line(values) == ["echo", "--a=x y; $(rm -rf /) '\"", "*"]
+    assert command.names == ("a", "b c")
+
+
+def test_floats_are_written_so_that_they_are_read_back_the_same():
+    command = Command("echo {a} {b} {c:.2f} {{{d}}}")
+    values = {"a": np.float32(0.1), "b": 1 / 3, "c": 2, "d": np.int64(3)}
+    _, a, b, c, d = command.line(values)
+    assert float(a) == float(np.float32(0.1))
+    assert float(b) == 1 / 3
+    assert (c, d) == ("2.00", "{3}")
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("", "the command is empty"),
+        ("echo 'x", "cannot be split into words"),
+        ("echo {", "write {{ and }} for braces"),
+        ("echo {}", "name a column"),
+        ("echo {a!r}", "name a column"),
+        ("echo '{\"a\": {a}}'", "write {{ and }} for braces"),
+        ("no-such-program {a}", "no program 'no-such-program' on the PATH"),
+        ("./no-such-program {a}", "correct the path, or build it first"),
+        (f"{__file__} {{a}}", "chmod"),
+    ],
+)
+def test_a_malformed_command_is_refused_when_it_is_made(template, says):
+    with pytest.raises(cm.InvalidArgument) as error:
+        Command(template)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{"read": "out.npy"}, {"read": "/x.json"}, {"timeout": 0}, {"timeout": "1"}]
+)
+def test_invalid_arguments_are_refused(given):
+    with pytest.raises(cm.InvalidArgument, match=next(iter(given))):
+        Command("echo", **given)
+
+
+def test_a_value_that_is_missing_is_an_error_before_anything_runs(tmp_path):
+    command = Command("touch {a} {b}", "stdout", runs=tmp_path)
+    with pytest.raises(cm.InvalidArgument, match=r"takes \{b\}, and there is no value"):
+        command(a="x")
+    with pytest.raises(cm.InvalidArgument, match="NUL"):
+        command(a="x", b="\0")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
+    tmp_path, monkeypatch
+):
+    program = tmp_path / "model"
+    program.write_text("#!/bin/sh\necho $1; pwd > place.txt; test $PWD = $(pwd) || exit 4\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    command = Command("./model {a}", "stdout", runs="runs", keep=True)
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(command)).run({"a": 0.1}, "7") == 0.1
+    place = tmp_path / "runs" / "7"
+    assert (place / "place.txt").read_text().strip() == str(place)
+    assert (place / "stdout").read_text() == "0.1\n"
+    assert command.run({"a": 2}, "7") == 2.0  # by another worker, at the same time perhaps
+    assert (tmp_path / "runs" / "7.2").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        ("stdout.json", '{"y": 1, "name": "x", "ok": true, "none": null, "v": [1, 2.5]}',
+         {"y": 1, "name": "x", "ok": True, "none": np.nan, "v": np.array([1, 2.5])}),
+        ("stdout.json", "1e-3\n", 0.001),
+        ("stdout.json", "[1, 2]", np.array([1, 2])),
+        ("stdout", " 1.5\n", 1.5),
+        ("stdout", "1 2\n3", np.array([1.0, 2.0, 3.0])),
+        ("stdout", "y = 2\n\nname=a=b\n", {"y": 2.0, "name": "a=b"}),
+        ("out.txt", "inf", np.inf),
+        ("out.json", '{"y": 2}', {"y": 2}),
+        ("out.csv", "y,name\n2,a\n", {"y": 2.0, "name": "a"}),
+        ("out.csv", "t,y\n0,2\n1,3\n", {"t": np.array([0.0, 1.0]), "y": np.array([2.0, 3.0])}),
+        ("out.csv", "1,2\n3,4\n", np.array([[1.0, 2.0], [3.0, 4.0]])),
+    ],
+)  # fmt: skip
+def test_what_is_read(tmp_path, read, text, value):
+    (tmp_path / "text").write_text(text)
+    into = "" if read.startswith("stdout") else f" > {read}"
+    command = Command(f"sh -c 'cat {tmp_path / 'text'}{into}'", read)
+    np.testing.assert_equal(command(), value)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "says"),
+    [
+        ("stdout.json", "Segmentation faul", "no JSON .*it begins 'Segmentation faul'"),
+        ("stdout.json", "", "it is empty"),
+        ("stdout.json", "{}", "no values"),
+        ("stdout.json", '{"y": {"z": 1}}', "y is neither a number"),
+        ("stdout.json", '{"y": [[1], [1, 2]]}', "inhomogeneous"),
+        ("stdout.json", "[" * 100_000, "cannot be read"),
+        ("stdout", "x" * 1000, r"is no number; it begins 'x{60}\.\.\.'"),
+        ("stdout", "1_000", "is no number"),
+        ("stdout", "y=1\ny=2", "'y=2' is no further line"),
+        ("stdout", "banner\ny=2", "'banner' is no further line"),
+        ("out.json", "", "out.json cannot be read .No such file"),
+        ("out.csv", "a,b\n1\n", "differ in the number"),
+        ("out.csv", "a,b\n", "neither numbers nor names"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read, text, says):
+    (tmp_path / "text").write_text(text)
+    into = "" if read in ("stdout", "stdout.json", "out.json") else f" > {read}"
+    command = Command(f"sh -c 'cat {tmp_path / 'text'}{into}'", read, runs=tmp_path)
+    with pytest.raises(cm.InvalidAnswer, match=says):
+        command()
+
+
+def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
+    command = sh("echo one >&2; echo bad {a} >&2; exit 3", runs=tmp_path)
+    with pytest.raises(CommandFailed) as error:
+        command.run({"a": 5}, "1")
+    place = tmp_path / "1"
+    assert str(error.value) == f"exit code 3: one\nbad 5; see {place}"
+    assert error.value.returncode == 3
+    assert (place / WHY).read_text().startswith("exit code 3")
+    assert (place / "stderr").read_text() == "one\nbad 5\n"
+    sh("echo {a}", runs=tmp_path).run({"a": 5}, "2")
+    assert not (tmp_path / "2").exists()
+
+
+def test_a_signal_is_named(tmp_path):
+    with pytest.raises(CommandFailed, match=r"^ended by SIGSEGV; see ") as error:
+        sh("kill -SEGV $$", runs=tmp_path)()
+    assert error.value.returncode == -11
+    with pytest.raises(CommandFailed, match=r"^exit code 139, which is SIGSEGV of a child"):
+        sh("exit 139", runs=tmp_path)()
+
+
+def test_a_file_that_is_no_program_is_an_error_of_the_run(tmp_path):
+    program = tmp_path / "model"
+    program.write_bytes(b"\x7fELF nothing")
+    program.chmod(0o755)
+    with pytest.raises(CommandFailed, match=r"cannot be started .Exec format error"):
+        Command(str(program), runs=tmp_path)()
+
+
+# It starts a child in its session, and one in a session of its own without the mark of its worker.
+FAMILY = (
+    'sleep 61 & echo $! > pids; env -i setsid sh -c "sleep 62 & echo \\$! > own; wait" & '
+    "while ! test -s own; do sleep 0.01; done; cat own >> pids; echo $$ >> pids; mv pids {path}; sleep 63"
+)
+
+
+def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_path):
+    command = sh(FAMILY, timeout=1.0, runs=tmp_path)
+    with pytest.raises(CallTimeout, match=r"^ran longer than 1 s and was ended; see "):
+        command(path=tmp_path / "pids")
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 3
+    assert eventually(lambda: not any(map(alive, pids)))
+
+
+def test_what_a_program_leaves_in_its_session_ends_with_it(tmp_path):
+    command = sh("sleep 61 > /dev/null 2>&1 & echo $!")
+    pid = int(command())
+    assert eventually(lambda: not alive(pid))
+
+
+def test_a_program_and_its_children_end_with_the_worker(tmp_path):
+    command = sh(FAMILY, runs=tmp_path)
+    with cm.engines.Local(1) as engine:
+        engine.submit(0, lambda path: command(path=path), tmp_path / "pids")
+        assert eventually((tmp_path / "pids").exists, 20.0)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 3
+    assert eventually(lambda: not any(map(alive, pids)))
+
+
+def test_a_row_that_fails_is_recorded_with_the_reason(tmp_path):
+    command = sh("test {a} -ne 2 || exit 3; echo {a}", runs=tmp_path)
+
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(
+            cm.itemwise(lambda a: command(a=int(a))), np.arange(4), engine=pool, on_error="record"
+        )
+    assert result.status.tolist() == [0, 0, 2, 0]
+    assert str(result.failures[2]).startswith("exit code 3; see ")
+    assert pickle.loads(pickle.dumps(result.failures[2])).returncode == 3
