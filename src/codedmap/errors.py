@@ -6,7 +6,7 @@
     ├── InvalidArgument (ValueError)      an argument that cannot work; nothing was computed
     ├── Unreachable (ValueError)          no selection of a cluster's nodes meets the targets
     ├── InvalidAnswer (ValueError)        what fn returned is not one array with a row per payload row
-    ├── CommandFailed (RuntimeError)      a program could not be started, or ended by a signal or an exit code other than 0
+    ├── CommandFailed (RuntimeError)      a program could not be started, or ended by a signal or exit code
     ├── NotEnoughAnswers (RuntimeError)   fewer answers than the code or the stopping rule needs
     │   └── RowFailed                     a row raised, ended its workers or ran too long
     ├── NotEnoughMemory (MemoryError)     the payloads do not fit into the free memory

@@ -9,11 +9,12 @@ import codedmap as cm
 from .plan import plan
 from .run import run
 from .shell import Commands, print_result, run_as_program
+from .sweep import sweep
 
 
 @click.group(
     cls=Commands,
-    commands=[run, plan],
+    commands=[run, plan, sweep],
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -15,9 +15,9 @@ COUNT = click.IntRange(1)
 PATH = click.Path(path_type=Path)
 
 
-def argument(kind: Any = None) -> Any:
+def argument(kind: Any = None, **extra: Any) -> Any:
     """A field that is a positional argument."""
-    return field(metadata={"parameter": lambda name: click.Argument([name], type=kind)})
+    return field(metadata={"parameter": lambda name: click.Argument([name], type=kind, **extra)})
 
 
 def option(kind: Any, metavar: str | None, text: str, **extra: Any) -> Any:

@@ -74,12 +74,7 @@ class Journal:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a record; it outlives this process at once, and the machine after `sync`."""
-        text = json.dumps(record, separators=(",", ":")).encode()
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
-        with writing(self.path):
-            written = os.write(self._file, line)
-            if written < len(line):  # the rest may fit no more, and half a line counts for nothing
-                os.write(self._file, line[written:])
+        _append(self._file, self.path, record)
 
     def sync(self) -> None:
         """Return when all records will outlive the machine."""
@@ -133,7 +128,7 @@ class Journal:
         if not content.endswith(b"\n"):
             with writing(self.path):
                 os.write(self._file, b"\n")
-        return [record for line in lines[1:] if (record := _record(line)) is not None]
+        return _records(lines[1:])
 
     def _other(self, name: str, was: Any, now: Any) -> str:
         shown, given = (
@@ -145,6 +140,34 @@ class Journal:
                 f"{self.path} is of a job with {shown}, which is made of something else now: {end}"
             )
         return f"{self.path} is of a job with {shown}, and this one has {given}: {end}"
+
+
+def add_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a record to a journal that another process, which has it open, will read."""
+    with writing(path):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        _append(file, path, record)
+    finally:
+        os.close(file)
+
+
+def records_in(path: Path) -> list[dict[str, Any]]:
+    """The records of a journal after its first line; damaged ones are left out."""
+    return _records(path.read_bytes().splitlines(keepends=True)[1:])
+
+
+def _append(file: int, path: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    line = b"%08x %s\n" % (zlib.crc32(text), text)
+    with writing(path):
+        written = os.write(file, line)
+        if written < len(line):  # the rest may fit no more, and half a line counts for nothing
+            os.write(file, line[written:])
+
+
+def _records(lines: list[bytes]) -> list[dict[str, Any]]:
+    return [record for line in lines if (record := _record(line)) is not None]
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

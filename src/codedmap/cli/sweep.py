@@ -1,0 +1,651 @@
+"""The command ``sweep``: a program, or a function of a row's values, on every row of a table."""
+
+# ruff: noqa: RUF009  options are fields, also those that hold a Path
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import shutil
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import click
+import numpy as np
+
+import codedmap as cm
+
+from ..api.command import WHY
+from ..api.command import Command as Program
+from ..estimation.surrogate import import_what_is_used
+from ..execution.inputs import InputRows
+from ..execution.missing import estimate_missing, warn_of_losses
+from ..results.summary import short
+from ..storage.digest import fingerprint
+from ..storage.journal import Journal, add_record, records_in
+from .engines import engine_named
+from .files import check_apart, written
+from .names import model_named
+from .options import COUNT, PATH, argument, flag, option, parameters
+from .shell import Command, print_error, print_result, with_traceback
+from .tables import Table, check_table, is_number, read_table, table_writer
+
+_COMPUTING = 0.9  # of the deadline; the rest is for estimates
+_TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
+_REASONS = 5  # that the summary lists
+_OWN = ("status", "error")
+"""Columns that are added to those of the design and the outputs."""
+
+EPILOG = """
+\b
+Exit codes:
+  0    every row is exact, or estimated
+       as --deadline allows
+  1    rows have failed, or are missing
+  2    bad usage, input or output
+  3    workers cannot start, or MODEL
+       cannot be sent to them
+  129  its terminal was closed
+  130  interrupted by Ctrl-C
+  143  terminated
+
+Rows that were done stay in the journal beside the output, also after kill -9: the same command with --resume
+goes on.
+"""
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(s|m|h)?", text.strip())
+    seconds = float(match[1]) * {"m": 60.0, "h": 3600.0}.get(match[2], 1.0) if match else 0.0
+    if seconds <= 0.0:
+        raise click.BadParameter(
+            f"{text!r} is no time above 0, such as 30, 30s, 10m or 2h", param_hint=None
+        )
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Arguments and options of `sweep`."""
+
+    given: tuple[str, ...] = argument(nargs=-1, required=True, metavar="[MODEL] DESIGN")
+    command: str | None = option(
+        str,
+        "TEXT",
+        "A program and its arguments, in place of MODEL. {name} is replaced by the row's value in the column of "
+        "this name, {{ is a brace. No shell is used, and each run has a directory of its own.",
+    )
+    read: str | None = option(
+        str,
+        "WHAT",
+        "What a run of the program gives: stdout.json (the default), a JSON object, list or number on stdout; "
+        "stdout, numbers or lines name=value; or a file that it writes in its directory, ending in .json, .csv or "
+        ".txt.",
+    )
+    out: Path = option(
+        PATH, "FILE", "File for the table of results: .csv, .jsonl or .parquet.", required=True
+    )
+    workers: int | None = option(
+        COUNT, "N", "How many runs at the same time; by default as many as there are cores."
+    )
+    deadline: float | None = option(
+        _seconds,
+        "TIME",
+        "Stop after this time, such as 10m, and estimate the rows that are missing, with standard errors. Without it "
+        "nothing is estimated.",
+    )
+    timeout: float | None = option(
+        _seconds,
+        "TIME",
+        "How long a run may take; then it is ended, with all that it has started, and the row has failed.",
+    )
+    retries: int = option(
+        click.IntRange(0),
+        "N",
+        "How often a run that a signal ended, or whose worker died, is made again. Those that end by an exit code "
+        "are not.",
+        default=2,
+        show_default=True,
+    )
+    keep_runs: Path | None = option(
+        PATH,
+        "DIR",
+        "Keep the directories of all runs here, DIR/0 for the first row. By default those of runs that failed are kept, "
+        "in a directory named like the output with .runs after it.",
+    )
+    resume: bool = flag("Go on with a sweep that was interrupted; failed rows are run again.")
+    force: bool = flag("Replace an output that exists, and forget what was done before.")
+    quiet: bool = flag("Print nothing but errors.")
+    traceback: bool = flag("Print errors in full.")
+
+    def note(self, text: str) -> None:
+        """Print a note on the error stream, unless ``quiet``."""
+        if not self.quiet:
+            print_error(f"codedmap: note: {text}")
+
+    @property
+    def design(self) -> Path:
+        """The table of inputs."""
+        return Path(self.given[-1])
+
+    @property
+    def journal(self) -> Path:
+        """Of what is done."""
+        return self.out.with_name(self.out.name + ".journal")
+
+    @property
+    def runs(self) -> Path:
+        """Where the directories of runs are."""
+        return self.keep_runs or self.out.with_name(self.out.name + ".runs")
+
+
+@click.command(cls=Command, params=parameters(SweepOptions), epilog=EPILOG)
+def sweep(**options: Any) -> int:
+    """Run a program, or a Python function, once for every row of a table.
+
+    DESIGN is a table of inputs: .csv, .jsonl (JSON lines) or .parquet. MODEL is file.py:function or
+    module:function; it takes the values of a row by the names of the columns, and returns a number, or a
+    dict of several. With --command it is left out.
+
+    The output has the columns of DESIGN, the outputs, and for every row its "status" (exact, estimated,
+    failed or missing) and the "error" for which it failed; with --deadline also a standard error for each
+    output, such as "y_stderr".
+
+    \b
+    Examples:
+      codedmap sweep design.csv \\
+        --command "./model --a {a} --b {b}" \\
+        --read stdout.json --out runs.csv \\
+        --timeout 30
+    \b
+      codedmap sweep model.py:simulate \\
+        design.csv --out runs.parquet
+    """  # noqa: D301  click wants the backspace itself
+    given = SweepOptions(**options)
+    with with_traceback(given.traceback):
+        return _Sweep(given).run()
+
+
+# What runs in a worker -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Computes a row by its number, and writes its outputs to the journal: nothing that is done is lost."""
+
+    fn: Callable[..., Any]
+    columns: Table
+    """Those that it takes."""
+    journal: Path
+    retries: int
+
+    def __call__(self, number: str) -> float:
+        row, began = int(number), time.perf_counter()
+        values = {name: column[row] for name, column in self.columns.items()}
+        if isinstance(self.fn, Program):
+            answer = self._of_program(self.fn, values, str(row))
+        else:
+            answer = self.fn(**values)
+        outputs = dict(_flat(answer))
+        if not outputs:
+            raise cm.InvalidAnswer("no outputs were returned: return a number, or a dict of them")
+        seconds = time.perf_counter() - began
+        record = {"row": row, "inputs": _digest(values), "seconds": seconds, "outputs": outputs}
+        add_record(self.journal, record)
+        return seconds
+
+    def _of_program(self, program: Program, values: Mapping[str, Any], name: str) -> Any:
+        for left in range(self.retries, -1, -1):
+            try:
+                return program.run(values, name)
+            except cm.errors.CommandFailed as error:
+                if left == 0 or error.returncode is None or error.returncode > 0:
+                    raise
+        raise AssertionError  # the last has returned or raised
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _flat(answer: Any, name: str = "") -> Iterable[tuple[str, Any]]:
+    """The outputs of an answer by name: "y" is a number alone, and "y_0" the first of several."""
+    if is_dataclass(answer) and not isinstance(answer, type):
+        answer = asdict(answer)
+    if hasattr(answer, "to_dict"):  # of pandas
+        answer = answer.to_dict()
+    if isinstance(answer, np.ndarray | np.generic):
+        answer = answer.tolist()
+    if isinstance(answer, Mapping):
+        for key, value in answer.items():
+            yield from _flat(value, f"{name}_{key}" if name else str(key))
+    elif isinstance(answer, list | tuple):
+        for place, value in enumerate(answer):
+            yield from _flat(value, f"{name or 'y'}_{place}")
+    elif answer is None or isinstance(answer, bool | int | float | str):
+        yield name or "y", answer
+    else:
+        raise cm.InvalidAnswer(
+            f"an output is a {type(answer).__name__}: return numbers and text, alone or in dicts and lists"
+        )
+
+
+# The command ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sweep:
+    """A sweep: its table, what is done of it, and what is known of each row."""
+
+    options: SweepOptions
+    done: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Records of rows that are exact."""
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    """By row that has failed: why."""
+    result: cm.MapResult | None = None
+
+    def run(self) -> int:
+        """Compute the rows, write the table and print a summary; the exit code."""
+        self.begun = time.monotonic()
+        options = self.options
+        self._check_files()
+        self.table = read_table("design", options.design)
+        self.rows = len(next(iter(self.table.values())))
+        self.fn, shown = self._function()
+        self.columns = self._columns()
+        with written("output", options.out, options.force or options.resume):
+            pass  # it can be
+        job = {
+            "version": cm.__version__,
+            "fn": [shown, fingerprint(*self._made_of())],
+            "row": list(self.columns),
+        }
+        if options.force and not options.resume:
+            options.journal.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            journal = Journal(options.journal, job)
+            stack.callback(journal.close)
+            self._restore(journal)
+            try:
+                self._compute()
+            except BaseException:
+                self._leave(journal)
+                raise
+            journal.sync()
+            columns = self._results()
+            with written("output", options.out, force=True) as write:
+                write(table_writer(options.out, columns))
+        kept = self._tidy()
+        if not options.quiet:
+            print_result(self._summary(kept), required=False)
+        return int(bool(self.errors or "missing" in self.status))
+
+    def _check_files(self) -> None:
+        options = self.options
+        program = options.command is not None
+        if len(options.given) != (1 if program else 2):
+            raise click.UsageError(
+                f"with --command there is one argument, DESIGN, and without it there are two, MODEL and DESIGN: "
+                f"{len(options.given)} {'was' if len(options.given) == 1 else 'were'} given with"
+                f"{'' if program else 'out'} it",
+                click.get_current_context(),
+            )
+        if options.command is None:
+            for name in ("read", "keep_runs"):
+                if getattr(options, name) is not None:
+                    raise cm.InvalidArgument(
+                        f"--{name.replace('_', '-')} is for programs: leave it out, or give one by --command"
+                    )
+        check_table("output", options.out)
+        check_apart(options.out, *options.given)
+        if options.resume and options.force:
+            raise cm.InvalidArgument(
+                "--resume goes on, and --force begins anew: leave out one of them"
+            )
+        there = options.journal.exists()
+        if there and not (options.resume or options.force):
+            raise cm.InvalidArgument(
+                f"{options.journal} is the journal of a sweep that was begun before: go on with --resume, or begin "
+                "anew with --force"
+            )
+        if options.resume and not there:
+            if options.out.exists():
+                raise cm.InvalidArgument(
+                    f"{options.out} exists, and no journal {options.journal.name} to resume from: choose another name, or "
+                    "replace it with --force"
+                )
+            options.note(f"there is no {options.journal} to resume from, so this sweep begins")
+
+    def _function(self) -> tuple[Callable[..., Any], str]:
+        """What is run, and its name."""
+        options = self.options
+        if options.command is None:
+            name = options.given[0]
+            return _function_named(name, options.note), name
+        program = Program(
+            options.command,
+            options.read or "stdout.json",
+            timeout=options.timeout,
+            runs=options.runs,
+            keep=options.keep_runs is not None,
+        )
+        for word in filter(None, program.fixed[1:]):
+            if not Path(word).is_absolute() and Path(word).is_file():
+                options.note(
+                    f"{word} is a file here, and each run has a directory of its own: if the program reads it, give "
+                    f"its path, {Path(word).absolute()}"
+                )
+        return program, f"{options.command} (read from {program.read})"
+
+    def _made_of(self) -> tuple[Any, ...]:
+        """What has to be the same when the sweep goes on."""
+        if not isinstance(self.fn, Program):
+            return (self.fn,)
+        first = Path(self.fn.fixed[0] or "")
+        own = first.is_absolute() and first.is_file()
+        content = hashlib.blake2b(first.read_bytes()).hexdigest() if own else ""
+        return self.fn.template, self.fn.read, content
+
+    def _columns(self) -> Table:
+        """The columns that the function takes."""
+        options, table = self.options, self.table
+        own = [name for name in table if name in _OWN]
+        if own:
+            raise cm.InvalidArgument(
+                f"design {options.design} has a column {own[0]!r}, which is one of the output's: rename it"
+            )
+        if isinstance(self.fn, Program):
+            wanted = taken = list(self.fn.names)
+        else:
+            wanted, taken = _arguments(self.fn, table)
+        missing = [name for name in wanted if name not in table]
+        if missing:
+            raise cm.InvalidArgument(
+                f"design {options.design} has no column {missing[0]!r}, but {', '.join(table)}: rename one, or correct "
+                + ("--command (a brace is written {{)" if options.command else "the arguments")
+            )
+        columns = {name: table[name] for name in taken}
+        for name, column in columns.items():
+            if None in column:
+                raise cm.InvalidArgument(
+                    f"row {column.index(None)} of design {options.design} (counted from 0) has no {name!r}: fill it in, "
+                    "or remove the row"
+                )
+            if options.deadline is not None and not all(
+                is_number(cell) and np.isfinite(cell) for cell in column
+            ):
+                raise cm.InvalidArgument(
+                    f"--deadline estimates rows from columns that are finite numbers, and {name!r} of design "
+                    f"{options.design} has others: encode them, or leave out --deadline"
+                )
+        return columns
+
+    # Computing ---------------------------------------------------------------------------------------------
+
+    def _restore(self, journal: Journal) -> None:
+        """Take what was done before."""
+        for record in journal.records:
+            row = record["row"]
+            if row < self.rows:
+                values = {name: column[row] for name, column in self.columns.items()}
+                if record["inputs"] == _digest(values):
+                    continue
+            raise cm.InvalidArgument(
+                f"{journal.path} has row {row} with other values than design {self.options.design}: go on with the "
+                "design as it was (rows may be added at its end), or begin anew with --force"
+            )
+        self._take(journal.records)
+
+    def _take(self, records: Iterable[dict[str, Any]]) -> None:
+        """Records of rows; those without an output that most rows have are failed."""
+        self.done = {}
+        for record in records:
+            self.done.setdefault(record["row"], record)
+        counts = Counter(name for record in self.done.values() for name in record["outputs"])
+        common = [name for name, count in counts.items() if 2 * count > len(self.done)]
+        for row, record in tuple(self.done.items()):
+            absent = [name for name in common if name not in record["outputs"]]
+            if absent:
+                del self.done[row]
+                self.errors[row] = cm.InvalidAnswer(
+                    f"there is no output {absent[0]}: most rows have it, and this one {', '.join(record['outputs'])}"
+                )
+
+    def _compute(self) -> None:
+        """Run the rows that are not done."""
+        options = self.options
+        self.before = len(self.done)
+        left = [str(row) for row in range(self.rows) if row not in self.done]
+        self.errors = {}
+        self._tidy(failed=False)
+        if left:
+            run = _Run(self.fn, self.columns, options.journal.absolute(), options.retries)
+            if options.deadline is not None:  # while rows are computed, and not after
+                Thread(target=import_what_is_used, daemon=True).start()
+            with engine_named("local", options.workers)() as engine, _without_warning():  # type: ignore[arg-type]
+                self.result = cm.map(
+                    cm.itemwise(run),
+                    left,
+                    engine=engine,
+                    deadline=self._time_left(_COMPUTING),
+                    retries=options.retries,
+                    call_timeout=options.timeout if options.command is None else None,
+                    on_error="record",
+                    progress=not options.quiet,
+                )
+            self.errors = {int(left[at]): e for at, e in self.result.failures.items()}
+        for error in self.errors.values():
+            if isinstance(error, cm.errors.OutputError):
+                raise error
+        self._take(records_in(options.journal))
+        for row in self.done:
+            self.errors.pop(row, None)
+
+    def _time_left(self, share: float = 1.0) -> float | None:
+        deadline = self.options.deadline
+        if deadline is None:
+            return None
+        return max(0.05, share * deadline - (time.monotonic() - self.begun))
+
+    def _leave(self, journal: Journal) -> None:
+        """Say how to go on, or if nothing is done, leave nothing."""
+        try:
+            done = len({record["row"] for record in records_in(journal.path)})
+        except OSError:
+            return
+        if done:
+            print_error(
+                f"codedmap: {done:,} rows are done and in {journal.path}: the same command with --resume goes on from there"
+            )
+        elif journal.new:
+            journal.path.unlink(missing_ok=True)
+        self._tidy()
+
+    # Results -----------------------------------------------------------------------------------------------
+
+    def _results(self) -> dict[str, list[Any]]:
+        """The table of results; rows without an answer are estimated if there is a deadline."""
+        rows, done = range(self.rows), self.done
+        names = list(dict.fromkeys(n for record in done.values() for n in record["outputs"]))
+        outputs = {
+            n: [done[r]["outputs"].get(n) if r in done else None for r in rows] for n in names
+        }
+        stderr: dict[str, list[Any]] = {}
+        self.status = [
+            "exact" if r in done else "failed" if r in self.errors else "missing" for r in rows
+        ]
+        if self.options.deadline is not None:
+            stderr = self._estimate(outputs)
+        table: dict[str, list[Any]] = dict(self.table)
+        taken = {*table, *_OWN}
+        for name in names:
+            shown = name if name not in taken else f"{name}_out"
+            table[shown] = outputs[name]
+            if name in stderr:
+                table[f"{shown}_stderr"] = stderr[name]
+        table["status"] = self.status
+        lines = {row: " ".join(short(error).split()) for row, error in self.errors.items()}
+        table["error"] = [lines.get(row) for row in rows]
+        return table
+
+    def _estimate(self, outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Estimate numbers of rows that are missing, in their place; the standard errors of all rows."""
+        done = np.array(sorted(self.done), dtype=int)
+        missing = np.array([r for r, status in enumerate(self.status) if status == "missing"], int)
+        numbers = [n for n, cells in outputs.items() if all(is_number(cells[r]) for r in self.done)]
+        stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
+        if not (numbers and self.columns):
+            return stderr
+        points = np.column_stack([np.array(c, dtype=float) for c in self.columns.values()])
+        answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
+        inputs = InputRows(points)
+        before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)
+        for found in estimate_missing(
+            inputs, done, missing, lambda rows: answers[rows], lambda: self._time_left() or 0.0
+        ):
+            for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
+                self.status[row] = "estimated"
+                for name, value, error in zip(numbers, values, errors, strict=True):
+                    outputs[name][row], stderr[name][row] = float(value), float(error)
+        if "estimated" in self.status and (self._time_left() or 0.0) > _TESTING:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                warn_of_losses(inputs, before)
+            for warning in warned:
+                self.options.note(str(warning.message))
+        return stderr
+
+    def _tidy(self, *, failed: bool = True) -> bool:
+        """Remove directories of runs that are not to be kept, those of rows that ``failed`` are; whether there are some."""
+        options = self.options
+        if options.command is None or options.keep_runs is not None:
+            return bool(options.keep_runs)
+        for place in options.runs.glob("*"):
+            row = place.name.partition(".")[0]
+            if not row.isdecimal():
+                continue
+            if not (failed and int(row) not in self.done and (place / WHY).exists()):
+                shutil.rmtree(place, ignore_errors=True)
+        try:
+            options.runs.rmdir()
+        except OSError:  # there are some, or there were none
+            return options.runs.exists()
+        return False
+
+    def _summary(self, kept: bool) -> str:
+        options = self.options
+        counts = Counter(self.status)
+        words = ("exact", "estimated", "failed", "missing")
+        parts = [f"{counts[word]:,} {word}" for word in words if counts[word]]
+        before = f" ({self.before:,} of them before)" if self.before else ""
+        lines = [
+            f"{self.rows:,} rows in {time.monotonic() - self.begun:.2f} s: {', '.join(parts)}{before}"
+        ]
+        if self.result is not None:
+            lines.append(f"  calls      {self.result.calls}")
+        lines += _reasons(self.errors)
+        if self.done:
+            slowest = max(self.done.values(), key=lambda record: record["seconds"])
+            lines.append(f"  slowest    row {slowest['row']}, {slowest['seconds']:.2f} s")
+        lines.append(f"  output     {options.out}")
+        if kept:
+            which = "all runs" if options.keep_runs else "the runs that failed"
+            lines.append(f"  runs       {options.runs}/ has the files of {which}")
+        return "\n".join([*lines, *(f"  next       {step}" for step in self._next(counts))])
+
+    def _next(self, counts: Mapping[str, int]) -> list[str]:
+        """What can be done about rows that are not exact."""
+        steps = []
+        late = sum(isinstance(error, cm.errors.CallTimeout) for error in self.errors.values())
+        if late:
+            steps.append(f"{late:,} rows ran too long: allow more with --timeout and --resume")
+        if counts["failed"] > late:
+            steps.append(
+                "see the column error; --resume runs the failed rows again, if the cause is outside the program"
+            )
+        if counts["missing"] or counts["estimated"]:
+            steps.append("--resume and a later --deadline, or none, make the rest exact")
+        return steps
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """`map` sees the numbers of rows only, and warns that it cannot estimate any."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")
+        yield
+
+
+def _function_named(name: str, note: Callable[[str], None]) -> Callable[..., Any]:
+    """The function that file.py:function or module:function names."""
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise cm.InvalidArgument(
+            f"MODEL {name!r} is not file.py:function or module:function; a program is given by --command"
+        )
+    path = Path(module)
+    if path.suffix != ".py":
+        return model_named(name, np.zeros(0), note)[0]
+    if not path.is_file():
+        raise cm.InvalidArgument(f"there is no file {path.absolute()} for MODEL: check the path")
+    sys.path.insert(0, str(path.parent.absolute()))  # workers are started with this process's path
+    fn = model_named(f"{path.stem}:{attribute}", np.zeros(0), note)[0]
+    found = Path(getattr(sys.modules[path.stem], "__file__", None) or "")
+    if found.absolute() != path.absolute():
+        raise cm.InvalidArgument(
+            f"another module is named {path.stem!r} ({found}): give {path} another name"
+        )
+    return fn
+
+
+def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[str]]:
+    """The columns that a function must have, and those that it takes."""
+    try:
+        given = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return [], list(table)
+    if any(one.kind is one.POSITIONAL_ONLY for one in given):
+        raise cm.InvalidArgument(
+            f"{fn!r} has arguments that cannot be given by name: write a function with the columns as its arguments"
+        )
+    named = [one for one in given if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    wanted = [one.name for one in named if one.default is one.empty]
+    if any(one.kind is one.VAR_KEYWORD for one in given):
+        return wanted, list(table)
+    return wanted, [one.name for one in named if one.name in table]
+
+
+def _reasons(errors: Mapping[int, BaseException]) -> list[str]:
+    """A line for each of the most frequent reasons for which rows have failed."""
+    groups: dict[str, list[int]] = {}
+    for row, error in sorted(errors.items()):
+        groups.setdefault(_reason(error), []).append(row)
+    most = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [
+        f"{len(rows):,}: {reason} (row {rows[0]}{', ...' if len(rows) > 1 else ''})"
+        for reason, rows in most[:_REASONS]
+    ]
+    if len(most) > _REASONS:
+        rest = sum(len(rows) for _, rows in most[_REASONS:])
+        lines.append(f"{rest:,} for {len(most) - _REASONS:,} other reasons")
+    return [f"  {'failed' if k == 0 else '':<10} {line}" for k, line in enumerate(lines)]
+
+
+def _reason(error: BaseException) -> str:
+    """Why a row has failed, in words that are the same for rows that failed alike."""
+    if isinstance(error, cm.errors.WorkerCrashed):
+        return "ended its worker"
+    if isinstance(error, cm.CodedmapError):
+        return re.split(r"[:;]", str(error), maxsplit=1)[0].splitlines()[0]
+    text = short(error).splitlines()[0]
+    return re.sub(r"-?\d+(\.\d+)?(e[+-]?\d+)?", "#", text)[:100]

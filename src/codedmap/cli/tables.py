@@ -1,0 +1,178 @@
+"""Tables in files: CSV, JSON lines and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import codedmap as cm
+
+from ..storage.source import extra
+
+Table = dict[str, list[Any]]
+"""Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
+
+
+def check_table(name: str, path: Path) -> None:
+    """Raise `InvalidArgument` if the name of a file does not say what kind of table it is."""
+    if path.suffix not in _KINDS:
+        raise cm.InvalidArgument(
+            f"{name} {path} must end in {', '.join(_KINDS)}, which says how a table is kept in it"
+        )
+    if path.suffix == ".parquet":
+        _parquet(f"{name} {path}")
+
+
+def read_table(name: str, path: Path) -> Table:
+    """The table in a file; raises `InvalidArgument` if there is none, or it has no rows."""
+    check_table(name, path)
+    try:
+        with path.open("rb") as file:
+            table = _KINDS[path.suffix][0](file)
+    except OSError as error:
+        raise cm.InvalidArgument(
+            f"{name} {path} cannot be read ({error.strerror or error}): check the path"
+        ) from error
+    except Exception as error:  # a damaged file may raise anything
+        raise cm.InvalidArgument(f"{name} {path} cannot be read: {error}") from error
+    if not table or not next(iter(table.values())):
+        raise cm.InvalidArgument(
+            f"{name} {path} has no rows: give a line with the names of columns, and a line for each run"
+        )
+    return table
+
+
+def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO[bytes]], None]:
+    """A function that writes a table as the name of the file says."""
+    return lambda file: _KINDS[path.suffix][1](file, table)
+
+
+def is_number(value: Any) -> bool:
+    """Whether an entry is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# CSV ------------------------------------------------------------------------------------------------------
+
+
+def _read_csv(file: IO[bytes]) -> Table:
+    text = io.StringIO(file.read().decode("utf-8-sig"), newline="")
+    lines = csv.reader(text, strict=True)
+    rows = ((lines.line_num, row) for row in lines if row)
+    names = [name.strip() for name in next(rows, (0, []))[1]]
+    _check_names(names)
+    columns: list[list[str]] = [[] for _ in names]
+    for number, row in rows:
+        if len(row) != len(names):
+            raise ValueError(f"line {number} has {len(row)} entries, and the first {len(names)}")
+        for column, cell in zip(columns, row, strict=True):
+            column.append(cell.strip())
+    return dict(zip(names, map(_parsed, columns), strict=True))
+
+
+def _parsed(cells: list[str]) -> list[Any]:
+    """The entries of a column, as whole numbers, numbers or text: the first that fits all."""
+    for kind in (_whole, _decimal):
+        try:
+            return [kind(cell) if cell else None for cell in cells]
+        except ValueError:
+            continue
+    return [cell or None for cell in cells]
+
+
+def _whole(cell: str) -> int:
+    number = int(cell)
+    if str(number) != cell:  # 007 is a name, and 1_000 a text
+        raise ValueError
+    return number
+
+
+def _decimal(cell: str) -> float:
+    if "_" in cell:  # which Python reads as a number
+        raise ValueError
+    return float(cell)
+
+
+def _write_csv(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(table)
+    lines.writerows(zip(*table.values(), strict=True))
+    text.flush()
+    text.detach()  # the file is not ours to close
+
+
+# JSON lines -----------------------------------------------------------------------------------------------
+
+
+def _read_lines(file: IO[bytes]) -> Table:
+    rows = []
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    _check_names(names)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _write_lines(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
+    for row in zip(*table.values(), strict=True):
+        cells = {
+            name: None if isinstance(cell, float) and math.isnan(cell) else cell
+            for name, cell in zip(table, row, strict=True)
+        }
+        file.write(json.dumps(cells).encode() + b"\n")
+
+
+# Parquet --------------------------------------------------------------------------------------------------
+
+
+def _parquet(what: str = "a table") -> tuple[Any, Any]:
+    return extra("pyarrow", what), extra("pyarrow.parquet", what)
+
+
+def _read_parquet(file: IO[bytes]) -> Table:
+    # Threads of pyarrow that still end when a short program ends would abort it.
+    opened = _parquet()[1].ParquetFile(file, pre_buffer=False)
+    table: Table = opened.read(use_threads=False).to_pydict()
+    return table
+
+
+def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
+    pa, parquet = _parquet()
+    columns = {}
+    for name, column in table.items():
+        present = {type(cell) for cell in column if cell is not None}
+        if len(present) > 1 and not present <= {int, float}:
+            column = [None if cell is None else str(cell) for cell in column]  # noqa: PLW2901
+        elif present == {int, float}:
+            column = [None if cell is None else float(cell) for cell in column]  # noqa: PLW2901
+        columns[name] = pa.array(column)
+    parquet.write_table(pa.table(columns), file)
+
+
+def _check_names(names: list[str]) -> None:
+    if "" in names:
+        raise ValueError(f"column {names.index('') + 1} has no name in the first line")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"two columns are named {twice[0]}")
+
+
+_KINDS: dict[
+    str,
+    tuple[Callable[[IO[bytes]], Table], Callable[[IO[bytes], Mapping[str, Sequence[Any]]], None]],
+] = {
+    ".csv": (_read_csv, _write_csv),
+    ".jsonl": (_read_lines, _write_lines),
+    ".parquet": (_read_parquet, _write_parquet),
+}

@@ -1,0 +1,392 @@
+"""The command ``sweep``: in this process on a scripted engine, and as a program on real workers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from codedmap.cli import cli
+from codedmap.cli.engines import ENGINES
+from codedmap.cli.tables import read_table, table_writer
+from codedmap.testing import Scripted, crash
+
+from ..processes import alive, eventually, started
+
+MODEL = """
+import time
+
+class Odd(Exception):
+    pass
+
+def simulate(a, b=0):
+    if a == 3:
+        raise Odd(f"row with a={a}\\nis odd")
+    return {"y": a * a + b, "v": [a, b], "name": f"n{a}"}
+
+def varies(a):
+    return {"y": a, **({"note": "far"} if a == 1 else {})} if a != 2 else {"note": "no y"}
+
+def slow(a, b):
+    time.sleep(0.05)
+    return a + 2.0 * b
+
+def same(**row):
+    return row
+
+def nothing(a):
+    return object()
+
+def by_place(a, /):
+    return a
+"""
+
+# Rows of its kinds: answers, hangs, ends by a signal, by an exit code, prints garbage. Each starts a child in a session
+# of its own, which writes down its number.
+PROGRAM = """#!/bin/sh
+setsid sh -c 'echo $$ >> "$1"; touch ready; exec sleep 100' sh "{pids}" > /dev/null 2>&1 &
+echo $$ >> "{pids}"
+while ! test -e ready; do sleep 0.01; done
+case $(($1 % 8)) in
+    1) sleep 100 ;;
+    3) kill -SEGV $$ ;;
+    5) echo "no convergence" >&2; exit 3 ;;
+    7) echo garbage; exit ;;
+esac
+echo "{{\\"y\\": $1, \\"z\\": $2}}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with functions, a program and a design of 16 rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "sweep_model", raising=False)
+    Path("sweep_model.py").write_text(MODEL)
+    Path("program").write_text(PROGRAM.format(pids=tmp_path / "pids"))
+    Path("program").chmod(0o755)
+    Path("design.csv").write_text(
+        "a,b\n" + "".join(f"{a},{a / 10}\n" for a in range(16)), encoding="utf-8"
+    )
+    yield tmp_path
+    sys.modules.pop("sweep_model", None)
+
+
+def words(model="sweep_model.py:simulate", design="design.csv", out="runs.csv"):
+    return ["sweep", *([model] if model else []), design, "--out", out, "--workers", "3"]
+
+
+def echo(text, **given):
+    """A command whose runs print this."""
+    return [*words(model=None, **given), "--command", f"echo '{text}'"]
+
+
+def ran(*line, exit_code=0):
+    result = CliRunner().invoke(cli, line)
+    assert result.exit_code == exit_code, result.output
+    return result.output
+
+
+def refused(*line):
+    before = sorted(Path().rglob("*"))
+    result = CliRunner().invoke(cli, line)
+    assert result.exit_code == 2, result.output
+    assert result.output.startswith("codedmap: error: ")
+    assert result.output.count("\n") == 1
+    assert [path for path in sorted(Path().rglob("*")) if "__pycache__" not in path.parts] == before
+    return result.output
+
+
+def table(path="runs.csv"):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(name, path="runs.csv"):
+    return [row[name] for row in table(path)]
+
+
+# What is written and printed
+
+
+def test_the_output_has_the_design_the_outputs_and_what_is_known_of_each_row(folder, scripted):
+    printed = ran(*words(), exit_code=1)
+    rows = table()
+    assert list(rows[0]) == ["a", "b", "y", "v_0", "v_1", "name", "status", "error"]
+    assert rows[2] == {
+        "a": "2", "b": "0.2", "y": "4.2", "v_0": "2", "v_1": "0.2", "name": "n2", "status": "exact", "error": "",
+    }  # fmt: skip
+    assert rows[3]["status"] == "failed"
+    assert rows[3]["y"] == ""
+    assert rows[3]["error"] == "Odd: row with a=3 is odd"
+    assert column("status").count("exact") == 15
+    assert "16 rows in " in printed
+    assert "15 exact, 1 failed" in printed
+    assert "failed     1: Odd: row with a=# (row 3)" in printed
+    assert "output     runs.csv" in printed
+
+
+def test_rows_that_failed_are_run_again_on_resuming_and_no_others(folder, scripted):
+    ran(*words(), exit_code=1)
+    printed = ran(*words(), "--resume", exit_code=1)
+    assert "(15 of them before)" in printed
+    numbers = [row for engine in scripted[1:] for _, sent in engine.calls for row in sent.parts[0]]
+    assert set(numbers) == {"3"}
+
+
+def test_all_three_kinds_of_tables_hold_the_same(folder, scripted):
+    pytest.importorskip("pyarrow")
+    Path("a.jsonl").write_text(
+        '{"n": 1, "x": 0.1, "t": "é, \\"x\\""}\n\n{"n": 2, "x": 1e300, "t": "007"}\n'
+    )
+    ran(*words("sweep_model.py:same", "a.jsonl", "b.csv"), "--quiet")
+    for old, new in [("b.csv", "c.parquet"), ("c.parquet", "d.jsonl")]:
+        rows = ["--command", "echo 1", "--read", "stdout"]
+        renamed = Path(f"design{Path(old).suffix}")
+        _without(old, renamed)
+        ran(*words(None, str(renamed), new), *rows, "--quiet")
+    found = [json.loads(line) for line in Path("d.jsonl").read_text().splitlines()]
+    assert found == [
+        {"n": 1, "x": 0.1, "t": 'é, "x"', "y": 1.0, "status": "exact", "error": None},
+        {"n": 2, "x": 1e300, "t": "007", "y": 1.0, "status": "exact", "error": None},
+    ]
+
+
+def _without(old, new):
+    """The three columns of the design alone."""
+    kept = {name: cells for name, cells in read_table("", Path(old)).items() if name in "nxt"}
+    with new.open("wb") as file:
+        table_writer(new, kept)(file)
+
+
+def test_outputs_named_like_a_column_of_the_design_do_not_replace_it(folder, scripted):
+    ran(*words("sweep_model.py:same"))
+    assert column("a_out") == column("a") == [str(a) for a in range(16)]
+
+
+def test_a_row_without_an_output_that_most_have_has_failed(folder, scripted):
+    ran(*words("sweep_model.py:varies"), exit_code=1)
+    rows = table()
+    assert rows[1]["note"] == "far"
+    assert rows[1]["status"] == rows[4]["status"] == "exact"
+    assert rows[2]["status"] == "failed"
+    assert rows[2]["error"].startswith("InvalidAnswer: there is no output y")
+    assert rows[2]["y"] == ""
+
+
+def test_an_answer_that_is_no_output_fails_its_row(folder, scripted):
+    ran(*words("sweep_model.py:nothing"), exit_code=1)
+    assert set(column("error")) == {
+        "InvalidAnswer: an output is a object: return numbers and text, alone or in dicts and lists"
+    }
+
+
+def test_with_a_deadline_rows_that_are_missing_are_estimated(folder, scripted):
+    Path("many.csv").write_text(
+        "a,b\n" + "".join(f"{k / 60},{k * k % 7}\n" for k in range(60)), encoding="utf-8"
+    )
+    printed = ran(*words("sweep_model.py:slow", "many.csv"), "--deadline", "1s")
+    rows = table()
+    assert {row["status"] for row in rows} == {"exact", "estimated"}
+    for row in rows:
+        exact = float(row["a"]) + 2.0 * float(row["b"])
+        if row["status"] == "exact":
+            assert float(row["y"]) == exact
+            assert float(row["y_stderr"]) == 0.0
+        else:
+            assert float(row["y_stderr"]) > 0.0
+            assert abs(float(row["y"]) - exact) < 5.0
+    assert "--resume" in printed
+    ran(*words("sweep_model.py:slow", "many.csv"), "--resume")
+    assert set(column("status")) == {"exact"}
+    assert "y_stderr" not in table()[0]
+
+
+def test_a_run_that_a_signal_ended_is_made_again_and_one_with_an_exit_code_is_not(folder, scripted):
+    count = f"echo {{a}} >> {folder}/count; if test {{a}} = 1; then kill -9 $$; fi; exit 3"
+    line = [*words(None), "--command", f"sh -c '{count}'", "--retries", "1"]
+    ran(*line, exit_code=1)
+    counts = Path("count").read_text().split()
+    assert counts.count("1") == 2
+    assert counts.count("2") == 1
+    assert "ended by SIGKILL" in column("error")[1]
+    assert sorted(path.name for path in Path("runs.csv.runs").glob("1*") if path.name[:2] in ("1", "1.")) == ["1", "1.2"]  # fmt: skip
+
+
+def test_a_row_that_crashes_its_worker_says_so(folder, monkeypatch):
+    monkeypatch.setitem(
+        ENGINES, "local", lambda workers: Scripted(3, {n: [crash()] * 9 for n in range(3)})
+    )
+    printed = ran(*words(), "--retries", "0", exit_code=1)
+    assert "ended its worker" in printed
+
+
+def test_directories_of_runs_are_kept_if_they_failed_or_are_wanted(folder, scripted):
+    fails = "if test {a} = 1; then exit 3; fi; echo 1"
+    line = [*words(None), "--command", f"sh -c '{fails}'", "--read", "stdout"]
+    printed = ran(*line, exit_code=1)
+    assert [path.name for path in Path("runs.csv.runs").iterdir()] == ["1"]
+    assert "runs.csv.runs/ has the files of the runs that failed" in printed
+    ran(*line, "--force", "--keep-runs", "all", exit_code=1)
+    assert sorted(path.name for path in Path("all").iterdir()) == sorted(map(str, range(16)))
+    ran(*echo("{a}"), "--force")
+    assert not Path("runs.csv.runs").exists()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("design", "says"),
+    [
+        (None, "No such file"),
+        ("", "has no rows"),
+        ("a,b\n", "has no rows"),
+        ("b\n1\n", "no column 'a', but b"),
+        ("a,b\n1,2\n1\n", "line 3 has 1 entries, and the first 2"),
+        ("a,b\n1,2\n,2\n", "row 1 of design x.csv .* has no 'a'"),
+        ("a,a\n1,2\n", "two columns are named a"),
+        ("a,\n1,2\n", "column 2 has no name"),
+        ("a,status\n1,2\n", "has a column 'status'"),
+        ('a,b\n1,"2\n', "unexpected end of data"),
+    ],
+)
+def test_a_design_that_cannot_be_used_is_refused(folder, scripted, design, says):
+    if design is not None:
+        Path("x.csv").write_text(design)
+    assert re.search(says, refused(*words(design="x.csv")))
+    assert not scripted
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (words(design="design.txt"), "must end in .csv, .jsonl, .parquet"),
+        (words(out="runs.npy"), "must end in .csv, .jsonl, .parquet"),
+        (words(out="no/runs.csv"), "there is no directory no"),
+        (words(out="design.csv"), "is the file that is read"),
+        (words(None), "without it there are two"),
+        ([*words(), "--command", "echo"], "with --command there is one"),
+        ([*words(), "--read", "stdout"], "--read is for programs"),
+        ([*words(), "--resume", "--force"], "leave out one"),
+        ([*words(), "--deadline", "soon"], "'soon' is no time above 0"),
+        ([*words(), "--timeout", "0"], "'0' is no time above 0"),
+        (words("sweep_model"), "file.py:function"),
+        (words("no.py:f"), "there is no file"),
+        (words("sweep_model.py:f"), "has no 'f'"),
+        (words("sweep_model.py:by_place"), "cannot be given by name"),
+        (echo("{c}"), "no column 'c', but a, b"),
+        (echo("{"), "write {{ and }} for braces"),
+        ([*words(None), "--command", ""], "the command is empty"),
+        ([*words(None), "--command", "./none {a}"], "there is no program"),
+        ([*echo("{a}"), "--read", "x.npy"], "read='x.npy'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(folder, scripted, line, says):
+    assert says in refused(*line)
+    assert not scripted
+
+
+def test_a_column_of_text_cannot_be_estimated_from(folder, scripted):
+    Path("x.csv").write_text("a,b\nx,1\n")
+    assert "'a' of design x.csv has others" in refused(*words(design="x.csv"), "--deadline", "1m")
+
+
+def test_an_output_that_exists_and_a_journal_are_not_replaced(folder, scripted):
+    Path("runs.csv").write_text("mine")
+    assert "exists" in refused(*words())
+    assert "no journal" in refused(*words(), "--resume")
+    ran(*words(), "--force", exit_code=1)
+    assert "go on with --resume" in refused(*words())
+
+
+def test_a_sweep_of_other_inputs_or_another_program_is_not_resumed(folder, scripted):
+    ran(*echo("{a}"))
+    assert "is of a job with the function echo" in refused(*echo("{b}"), "--resume")
+    with Path("design.csv").open("a") as file:
+        file.write("16,1.6\n")
+    assert "17 exact (16 of them before)" in ran(*echo("{a}"), "--resume")
+    text = Path("design.csv").read_text().replace("3,0.3", "3.5,0.3")
+    Path("design.csv").write_text(text)
+    assert "has row 0 with other values" in refused(*echo("{a}"), "--resume")
+
+
+def test_a_program_that_is_changed_is_another(folder, scripted):
+    Path("p").write_text("#!/bin/sh\necho 1\n")
+    Path("p").chmod(0o755)
+    line = [*words(None), "--command", "./p {a}"]
+    ran(*line)
+    Path("p").write_text("#!/bin/sh\necho 2\n")
+    assert "made of something else now" in refused(*line, "--resume")
+
+
+# As a program on real workers
+
+
+def left(folder):
+    """What is alive of all processes that have written down their numbers."""
+    return [pid for pid in map(int, (folder / "pids").read_text().split()) if alive(pid)]
+
+
+def test_every_row_is_accounted_for_and_nothing_is_left_running(folder):
+    line = [*words(None), "--command", "./program {a} {b}", "--timeout", "1", "--retries", "0"]
+    with started(*line) as sweep:
+        printed, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 1, errors
+    says = [None, "ran longer than 1 s", None, "ended by SIGSEGV", None, "exit code 3: no convergence", None, "begins 'garbage"]  # fmt: skip
+    for number, row in enumerate(table()):
+        reason = says[number % 8]
+        if reason is None:
+            assert row["status"] == "exact"
+            assert (float(row["y"]), float(row["z"])) == (number, number / 10)
+        else:
+            assert row["status"] == "failed"
+            assert reason in row["error"]
+            assert row["y"] == ""
+    assert "8 exact, 8 failed" in printed
+    assert "2: exit code 3 (row 5, ...)" in printed
+    assert len((folder / "pids").read_text().split()) >= 32
+    assert eventually(lambda: not left(folder))
+
+
+def test_a_sweep_that_is_ended_goes_on_where_it_was(folder):
+    program = folder / "waits"
+    program.write_text(
+        f"#!/bin/sh\necho $$ >> {folder}/pids\n"
+        f"test $1 -lt 5 -o $1 -lt 8 -a -e {folder}/8 -o -e {folder}/16 || sleep 100\necho $1\n"
+    )
+    program.chmod(0o755)
+    line = [*words(None), "--command", "./waits {a}", "--quiet"]
+    journal = folder / "runs.csv.journal"
+
+    def ended(number, rows, *more):
+        with started(*line, *more) as sweep:
+            assert eventually(
+                lambda: journal.exists() and journal.read_bytes().count(b'"row":') >= rows, 30.0
+            )
+            os.kill(sweep.pid, number)
+            errors = sweep.communicate(timeout=30)[1]
+        assert eventually(lambda: not left(folder))
+        return sweep.returncode, errors
+
+    code, errors = ended(signal.SIGINT, 5)
+    assert code == 130
+    assert "5 rows are done and in runs.csv.journal" in errors
+    (folder / "8").touch()
+    assert ended(signal.SIGKILL, 8, "--resume")[0] == -9
+    assert not (folder / "runs.csv").exists()
+    with journal.open("ab") as file:
+        file.write(b"00000000 {half a li")  # as a machine that fails leaves it
+    (folder / "16").touch()
+    with started(*line[:-1], "--resume") as sweep:
+        printed, _ = sweep.communicate(timeout=60)
+    assert "16 exact (8 of them before)" in printed
+    assert column("y") == [str(a) for a in range(16)]
