@@ -41,6 +41,12 @@ def slow(a, b):
 def same(**row):
     return row
 
+def like_columns(a, b):
+    return {"y": a + b, "y_stderr": 7.0, "status": 8, "a": 9}
+
+def twice(a):
+    return {"y": [a], "y_0": 1}
+
 def nothing(a):
     return object()
 
@@ -170,6 +176,22 @@ def _without(old, new):
 def test_outputs_named_like_a_column_of_the_design_do_not_replace_it(folder, scripted):
     ran(*words("sweep_model.py:same"))
     assert column("a_out") == column("a") == [str(a) for a in range(16)]
+
+
+def test_no_output_replaces_a_column_that_the_sweep_adds(folder, scripted):
+    ran(*words("sweep_model.py:like_columns"), "--deadline", "1m")
+    assert column("status") == ["exact"] * 16
+    assert column("y_stderr") == ["0.0"] * 16
+    assert column("y_stderr_out") == ["7.0"] * 16
+    assert column("status_out") == ["8"] * 16
+    assert column("a_out") == ["9"] * 16
+    ran(*words("sweep_model.py:twice"), "--force", exit_code=1)
+    assert set(column("error")) == {"InvalidAnswer: two outputs are named y_0: rename one"}
+
+
+def test_files_of_this_directory_that_a_program_may_not_find_are_noted(folder, scripted):
+    printed = ran(*words(None), "--command", "sh -c 'echo 1' sweep_model.py {a}")
+    assert f"give its path, {folder / 'sweep_model.py'}" in printed
 
 
 def test_a_row_without_an_output_that_most_have_has_failed(folder, scripted):

@@ -6,6 +6,7 @@ import click
 
 import codedmap as cm
 
+from .fill import fill
 from .plan import plan
 from .run import run
 from .shell import Commands, print_result, run_as_program
@@ -14,7 +15,7 @@ from .sweep import sweep
 
 @click.group(
     cls=Commands,
-    commands=[run, plan, sweep],
+    commands=[run, plan, sweep, fill],
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

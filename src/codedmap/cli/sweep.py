@@ -195,9 +195,7 @@ class _Run:
             answer = self._of_program(self.fn, values, str(row))
         else:
             answer = self.fn(**values)
-        outputs = dict(_flat(answer))
-        if not outputs:
-            raise cm.InvalidAnswer("no outputs were returned: return a number, or a dict of them")
+        outputs = _outputs(answer)
         seconds = time.perf_counter() - began
         record = {"row": row, "inputs": _digest(values), "seconds": seconds, "outputs": outputs}
         add_record(self.journal, record)
@@ -216,6 +214,17 @@ class _Run:
 def _digest(values: Mapping[str, Any]) -> str:
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _outputs(answer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in _flat(answer):
+        if name in found:
+            raise cm.InvalidAnswer(f"two outputs are named {name}: rename one")
+        found[name] = value
+    if not found:
+        raise cm.InvalidAnswer("no outputs were returned: return a number, or a dict of them")
+    return found
 
 
 def _flat(answer: Any, name: str = "") -> Iterable[tuple[str, Any]]:
@@ -278,13 +287,13 @@ class _Sweep:
             self._restore(journal)
             try:
                 self._compute()
+                journal.sync()
+                columns = self._results()
+                with written("output", options.out, force=True) as write:
+                    write(table_writer(options.out, columns))
             except BaseException:
                 self._leave(journal)
                 raise
-            journal.sync()
-            columns = self._results()
-            with written("output", options.out, force=True) as write:
-                write(table_writer(options.out, columns))
         kept = self._tidy()
         if not options.quiet:
             print_result(self._summary(kept), required=False)
@@ -487,9 +496,12 @@ class _Sweep:
         if self.options.deadline is not None:
             stderr = self._estimate(outputs)
         table: dict[str, list[Any]] = dict(self.table)
-        taken = {*table, *_OWN}
+        taken = {*table, *_OWN, *(f"{name}_stderr" for name in stderr)}
         for name in names:
-            shown = name if name not in taken else f"{name}_out"
+            shown = name
+            while shown in taken:
+                shown += "_out"
+            taken.add(shown)
             table[shown] = outputs[name]
             if name in stderr:
                 table[f"{shown}_stderr"] = stderr[name]

@@ -1,0 +1,210 @@
+"""The command ``fill``: estimates of what is missing in a table."""
+
+# ruff: noqa: RUF009  options are fields, also those that hold a Path
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import codedmap as cm
+
+from .files import check_apart, written
+from .options import PATH, argument, flag, option, parameters
+from .shell import Command, print_error, print_result, with_traceback
+from .tables import Table, check_table, is_number, read_table, table_writer
+
+_STDERR = "_stderr"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names:
+        raise click.BadParameter(f"{text!r} must be names of columns, such as a,b,c")
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    """Arguments and options of `fill`."""
+
+    table: Path = argument(PATH)
+    inputs: tuple[str, ...] = option(
+        _names,
+        "NAMES",
+        "The columns from which others are estimated, such as a,b,c.",
+        required=True,
+    )
+    outputs: tuple[str, ...] | None = option(
+        _names,
+        "NAMES",
+        "The columns to fill; by default all other columns of numbers of which entries are missing.",
+    )
+    out: Path = option(
+        PATH, "FILE", "File for the filled table: .csv, .jsonl or .parquet.", required=True
+    )
+    failed: bool = flag(
+        "Estimate rows with status failed as well: if they failed for reasons that have nothing to do with their inputs."
+    )
+    force: bool = flag("Replace a file that exists.")
+    quiet: bool = flag("Print nothing but errors.")
+    traceback: bool = flag("Print errors in full.")
+
+    def note(self, text: str) -> None:
+        """Print a note on the error stream, unless ``quiet``."""
+        if not self.quiet:
+            print_error(f"codedmap: note: {text}")
+
+
+@click.command(cls=Command, params=parameters(FillOptions))
+def fill(**options: Any) -> int:
+    """Estimate the entries that are missing in a table of runs, with standard errors.
+
+    TABLE is .csv, .jsonl or .parquet; an entry that is empty or NaN is missing. So is one that was estimated
+    before, because its standard error in "y_stderr" is not 0. Rows whose "status" is failed, as
+    codedmap sweep writes it, are left as they are.
+
+    The output has the same columns, a standard error for each that was filled, such as "y_stderr" (0 where
+    nothing was missing), and the "status" of each row. The exit code is 1 if something is still missing.
+
+    \b
+    Example:
+      codedmap fill runs.csv \\
+        --inputs a,b --out filled.csv
+    """  # noqa: D301  click wants the backspace itself
+    given = FillOptions(**options)
+    with with_traceback(given.traceback):
+        check_table("output", given.out)
+        check_apart(given.out, given.table)
+        table = read_table("table", given.table)
+        outputs = _outputs(given, table)
+        status = _status(given, table)
+        with written("output", given.out, given.force) as write:
+            result = _filled(given, table, outputs, status)
+            write(table_writer(given.out, _with(result, table, outputs)))
+        if not given.quiet:
+            print_result(f"{result}\noutput {given.out}", required=False)
+        return int((result.status > cm.Status.ESTIMATED).any())
+
+
+def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
+    """The columns to fill; raises `InvalidArgument` if columns are not there or hold no numbers."""
+    for name in (*options.inputs, *(options.outputs or ())):
+        if name not in table:
+            raise cm.InvalidArgument(
+                f"table {options.table} has no column {name!r}, but {', '.join(table)}: correct the name"
+            )
+    rest = [n for n in table if n not in (*options.inputs, "status", "error")]
+    numbers = [n for n in rest if all(c is None or is_number(c) for c in table[n])]
+    holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
+    outputs = options.outputs or tuple(holed)
+    for name in options.inputs:
+        bad = [k for k, c in enumerate(table[name]) if not (is_number(c) and np.isfinite(c))]
+        if bad:
+            raise cm.InvalidArgument(
+                f"row {bad[0]} of table {options.table} (counted from 0) has {table[name][bad[0]]!r} as {name!r}: inputs "
+                "must be finite numbers, also of rows that were lost"
+            )
+    wrong = [name for name in outputs if name not in numbers]
+    if wrong or not outputs:
+        what = f"{wrong[0]!r} is an input, or holds no numbers" if wrong else "no number is missing"
+        raise cm.InvalidArgument(
+            f"there is nothing to fill in table {options.table}, because {what}: name columns of numbers by --outputs"
+        )
+    unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
+    if unsaid and "estimated" in table.get("status", ()):
+        raise cm.InvalidArgument(
+            f"rows of table {options.table} have the status estimated, and there is no column {unsaid[0]}{_STDERR} that "
+            f"says which entries of {unsaid[0]!r} are: give the table with its standard errors"
+        )
+    return outputs
+
+
+def _missing(table: Table, name: str) -> np.ndarray:
+    """(m,) bool: the entries of a column that are missing, or were estimated."""
+    errors = table.get(f"{name}{_STDERR}", [0.0] * len(table[name]))
+    known = [
+        cell is not None and cell == cell and error == 0.0  # noqa: PLR0124  NaN
+        for cell, error in zip(table[name], errors, strict=True)
+    ]
+    return ~np.array(known)
+
+
+def _status(options: FillOptions, table: Table) -> list[str]:
+    """Of each row; exact where the table does not say."""
+    known = {status.name.lower() for status in cm.Status}
+    status = table.get("status", ["exact"] * len(table[options.inputs[0]]))
+    odd = [(row, one) for row, one in enumerate(status) if one not in known]
+    if odd:
+        raise cm.InvalidArgument(
+            f"row {odd[0][0]} of table {options.table} (counted from 0) has the status {odd[0][1]!r}, which is none of "
+            f"{', '.join(sorted(known))}: correct it, or rename the column"
+        )
+    return status
+
+
+class _Columns:
+    """Columns of numbers by name, as `fill` takes data frames."""
+
+    def __init__(self, names: tuple[str, ...], array: np.ndarray) -> None:
+        self.columns, self._array = names, array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        return self._array[at]  # type: ignore[no-any-return]
+
+    def __array__(self, *given: Any, **more: Any) -> np.ndarray:
+        return self._array
+
+
+def _filled(
+    options: FillOptions, table: Table, outputs: tuple[str, ...], status: list[str]
+) -> cm.FillResult:
+    def columns(names: tuple[str, ...]) -> np.ndarray:
+        return np.array([table[name] for name in names], dtype=np.float64).T
+
+    answers = columns(outputs)
+    for k, name in enumerate(outputs):
+        answers[_missing(table, name), k] = np.nan
+    failed = np.array([one == "failed" and not options.failed for one in status])
+    failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        result = cm.fill(
+            _Columns(options.inputs, columns(options.inputs)),
+            _Columns(outputs, answers),
+            failed=failed,
+        )
+    for warning in warned:
+        options.note(str(warning.message))
+    return result
+
+
+def _with(result: cm.FillResult, table: Table, outputs: tuple[str, ...]) -> dict[str, list[Any]]:
+    """The table with what was filled."""
+    made: dict[str, list[Any]] = {}
+    added = {f"{name}{_STDERR}" for name in outputs}
+    for name, cells in table.items():
+        if name in outputs:
+            k = outputs.index(name)
+            known = result.stderr[:, k] == 0.0
+            new = result.values[:, k].tolist()
+            made[name] = [
+                c if is_known else None if np.isnan(value) else value
+                for c, is_known, value in zip(cells, known, new, strict=True)
+            ]
+            made[f"{name}{_STDERR}"] = [
+                s if np.isfinite(s) else None for s in result.stderr[:, k].tolist()
+            ]
+        elif name not in added and name not in ("status", "error"):
+            made[name] = cells
+    made["status"] = [cm.Status(one).name.lower() for one in result.status.tolist()]
+    if "error" in table:
+        made["error"] = table["error"]
+    return made

@@ -1,0 +1,85 @@
+"""The command ``fill``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from codedmap.cli import cli
+
+# Of 40 rows: row 3 failed, row 5 is missing, row 7 was estimated badly.
+STATUS = {3: "failed", 5: "missing", 7: "estimated"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Path("runs.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["a", "b", "k", "y", "y_stderr", "note", "status", "error"])
+        for k in range(40):
+            a, b = k / 40, k * 7 % 40 / 40
+            y, stderr = {3: ("", ""), 5: ("", ""), 7: (99.0, 5.0)}.get(k, (a + 2 * b, 0.0))
+            error = "exit code 3" if k == 3 else ""
+            rows.writerow([a, b, k, y, stderr, "n", STATUS.get(k, "exact"), error])
+    return tmp_path
+
+
+def filled(*line, exit_code=0):
+    result = CliRunner().invoke(cli, ["fill", "runs.csv", "--out", "filled.csv", *line])
+    assert result.exit_code == exit_code, result.output
+    if exit_code == 2:
+        assert result.output.startswith("codedmap: error: ")
+        assert not Path("filled.csv").exists()
+        return result.output, []
+    with Path("filled.csv").open(newline="") as file:
+        return result.output, list(csv.DictReader(file))
+
+
+def test_what_is_missing_or_was_estimated_is_estimated_and_all_else_kept(folder):
+    printed, rows = filled("--inputs", "a,b", exit_code=1)
+    assert "37 exact, 2 estimated, 1 failed" in printed
+    with Path("runs.csv").open(newline="") as file:
+        for k, (old, new) in enumerate(zip(csv.DictReader(file), rows, strict=True)):
+            assert list(new) == list(old)
+            if k in (5, 7):
+                assert new["status"] == "estimated"
+                assert abs(float(new["y"]) - (float(new["a"]) + 2 * float(new["b"]))) < 0.2
+                assert float(new["y_stderr"]) > 0
+                assert new["k"] == old["k"]
+            elif k == 3:
+                assert new == old
+            else:
+                assert {**new, "y": float(new["y"])} == {**old, "y": float(old["y"])}
+
+
+def test_rows_that_failed_are_filled_on_request(folder):
+    _, rows = filled("--inputs", "a,b", "--failed")
+    assert rows[3]["status"] == "estimated"
+    assert rows[3]["error"] == "exit code 3"
+    assert float(rows[3]["y_stderr"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (("--inputs", "a,c"), "has no column 'c'"),
+        (("--inputs", "a,,b"), "must be names of columns"),
+        (("--inputs", "a,note"), "row 0 of table runs.csv (counted from 0) has 'n' as 'note'"),
+        (("--inputs", "b,y"), "has None as 'y'"),
+        (("--inputs", "a", "--outputs", "note"), "holds no numbers"),
+        (("--inputs", "a", "--outputs", "a"), "is an input"),
+        (("--inputs", "a", "--outputs", "k"), "no column k_stderr that says which"),
+        (("--inputs", "a", "--out", "runs.csv"), "which would be lost"),
+    ],
+)
+def test_what_cannot_be_filled_is_refused(folder, line, says):
+    assert says in filled(*line, exit_code=2)[0]
+
+
+def test_a_table_without_holes_has_nothing_to_fill(folder):
+    Path("runs.csv").write_text("a,y\n1,2\n3,4\n")
+    assert "no number is missing" in filled("--inputs", "a", exit_code=2)[0]
