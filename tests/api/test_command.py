@@ -182,6 +182,14 @@ def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_
     assert eventually(lambda: not any(map(alive, pids)))
 
 
+def test_what_a_program_that_fails_leaves_in_a_session_of_its_own_ends_with_it(tmp_path):
+    own = 'setsid sh -c "echo \\$$ > {path}; exec sleep 61" > /dev/null 2>&1 &'
+    command = sh(f"{own} while ! test -s {{path}}; do sleep 0.01; done; exit 3", runs=tmp_path)
+    with pytest.raises(CommandFailed, match="exit code 3"):
+        command(path=tmp_path / "pid")
+    assert eventually(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
 def test_what_a_program_leaves_in_its_session_ends_with_it(tmp_path):
     command = sh("sleep 61 > /dev/null 2>&1 & echo $!")
     pid = int(command())

@@ -279,13 +279,14 @@ def _run(words: list[str], place: Path, timeout: float | None) -> None:
 
 def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
     """Wait for a process; where the system can, without taking its exit code, so that its number stays its own."""
-    if not hasattr(os, "pidfd_open"):
+    try:
+        handle = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # the system has none
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             return False
         return True
-    handle = os.pidfd_open(process.pid)
     try:
         return bool(wait([handle], timeout))
     finally:
