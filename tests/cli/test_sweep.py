@@ -36,7 +36,7 @@ def varies(a):
 
 def slow(a, b):
     time.sleep(0.05)
-    return a + 2.0 * b
+    return {"y": a + 2.0 * b, "text": "x"}
 
 def same(**row):
     return row
@@ -225,8 +225,10 @@ def test_with_a_deadline_rows_that_are_missing_are_estimated(folder, scripted):
             assert float(row["y_stderr"]) == 0.0
         else:
             assert float(row["y_stderr"]) > 0.0
+            assert row["text"] == ""
             assert abs(float(row["y"]) - exact) < 5.0
     assert "--resume" in printed
+    assert "text cannot be estimated, and is empty" in printed
     ran(*words("sweep_model.py:slow", "many.csv"), "--resume")
     assert set(column("status")) == {"exact"}
     assert "y_stderr" not in table()[0]

@@ -529,6 +529,11 @@ class _Sweep:
                 self.status[row] = "estimated"
                 for name, value, error in zip(numbers, values, errors, strict=True):
                     outputs[name][row], stderr[name][row] = float(value), float(error)
+        texts = [name for name in outputs if name not in numbers]
+        if "estimated" in self.status and texts:
+            self.options.note(
+                f"{', '.join(texts)} cannot be estimated, and {'are' if len(texts) > 1 else 'is'} empty in rows that are"
+            )
         if "estimated" in self.status and (self._time_left() or 0.0) > _TESTING:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
