@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from codedmap.cli import cli
 
 # Of 40 rows: row 3 failed, row 5 is missing, row 7 was estimated badly.
-STATUS = {3: "failed", 5: "missing", 7: "estimated"}
+STATUS = {3: "FAILED", 5: "MISSING", 7: "ESTIMATED"}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
             a, b = k / 40, k * 7 % 40 / 40
             y, stderr = {3: ("", ""), 5: ("", ""), 7: (99.0, 5.0)}.get(k, (a + 2 * b, 0.0))
             error = "exit code 3" if k == 3 else ""
-            rows.writerow([a, b, k, y, stderr, "n", STATUS.get(k, "exact"), error])
+            rows.writerow([a, b, k, y, stderr, "n", STATUS.get(k, "EXACT"), error])
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def test_what_is_missing_or_was_estimated_is_estimated_and_all_else_kept(folder)
         for k, (old, new) in enumerate(zip(csv.DictReader(file), rows, strict=True)):
             assert list(new) == list(old)
             if k in (5, 7):
-                assert new["status"] == "estimated"
+                assert new["status"] == "ESTIMATED"
                 assert abs(float(new["y"]) - (float(new["a"]) + 2 * float(new["b"]))) < 0.2
                 assert float(new["y_stderr"]) > 0
                 assert new["k"] == old["k"]
@@ -58,7 +58,7 @@ def test_what_is_missing_or_was_estimated_is_estimated_and_all_else_kept(folder)
 
 def test_rows_that_failed_are_filled_on_request(folder):
     _, rows = filled("--inputs", "a,b", "--failed")
-    assert rows[3]["status"] == "estimated"
+    assert rows[3]["status"] == "ESTIMATED"
     assert rows[3]["error"] == "exit code 3"
     assert float(rows[3]["y_stderr"]) > 0
 

@@ -128,12 +128,12 @@ def test_the_output_has_the_design_the_outputs_and_what_is_known_of_each_row(fol
     rows = table()
     assert list(rows[0]) == ["a", "b", "y", "v_0", "v_1", "name", "status", "error"]
     assert rows[2] == {
-        "a": "2", "b": "0.2", "y": "4.2", "v_0": "2", "v_1": "0.2", "name": "n2", "status": "exact", "error": "",
+        "a": "2", "b": "0.2", "y": "4.2", "v_0": "2", "v_1": "0.2", "name": "n2", "status": "EXACT", "error": "",
     }  # fmt: skip
-    assert rows[3]["status"] == "failed"
+    assert rows[3]["status"] == "FAILED"
     assert rows[3]["y"] == ""
     assert rows[3]["error"] == "Odd: row with a=3 is odd"
-    assert column("status").count("exact") == 15
+    assert column("status").count("EXACT") == 15
     assert "16 rows in " in printed
     assert "15 exact, 1 failed" in printed
     assert "failed     1: Odd: row with a=# (row 3)" in printed
@@ -161,8 +161,8 @@ def test_all_three_kinds_of_tables_hold_the_same(folder, scripted):
         ran(*words(None, str(renamed), new), *rows, "--quiet")
     found = [json.loads(line) for line in Path("d.jsonl").read_text().splitlines()]
     assert found == [
-        {"n": 1, "x": 0.1, "t": 'é, "x"', "y": 1.0, "status": "exact", "error": None},
-        {"n": 2, "x": 1e300, "t": "007", "y": 1.0, "status": "exact", "error": None},
+        {"n": 1, "x": 0.1, "t": 'é, "x"', "y": 1.0, "status": "EXACT", "error": None},
+        {"n": 2, "x": 1e300, "t": "007", "y": 1.0, "status": "EXACT", "error": None},
     ]
 
 
@@ -180,7 +180,7 @@ def test_outputs_named_like_a_column_of_the_design_do_not_replace_it(folder, scr
 
 def test_no_output_replaces_a_column_that_the_sweep_adds(folder, scripted):
     ran(*words("sweep_model.py:like_columns"), "--deadline", "1m")
-    assert column("status") == ["exact"] * 16
+    assert column("status") == ["EXACT"] * 16
     assert column("y_stderr") == ["0.0"] * 16
     assert column("y_stderr_out") == ["7.0"] * 16
     assert column("status_out") == ["8"] * 16
@@ -198,8 +198,8 @@ def test_a_row_without_an_output_that_most_have_has_failed(folder, scripted):
     ran(*words("sweep_model.py:varies"), exit_code=1)
     rows = table()
     assert rows[1]["note"] == "far"
-    assert rows[1]["status"] == rows[4]["status"] == "exact"
-    assert rows[2]["status"] == "failed"
+    assert rows[1]["status"] == rows[4]["status"] == "EXACT"
+    assert rows[2]["status"] == "FAILED"
     assert rows[2]["error"].startswith("InvalidAnswer: there is no output y")
     assert rows[2]["y"] == ""
 
@@ -217,10 +217,10 @@ def test_with_a_deadline_rows_that_are_missing_are_estimated(folder, scripted):
     )
     printed = ran(*words("sweep_model.py:slow", "many.csv"), "--deadline", "1s")
     rows = table()
-    assert {row["status"] for row in rows} == {"exact", "estimated"}
+    assert {row["status"] for row in rows} == {"EXACT", "ESTIMATED"}
     for row in rows:
         exact = float(row["a"]) + 2.0 * float(row["b"])
-        if row["status"] == "exact":
+        if row["status"] == "EXACT":
             assert float(row["y"]) == exact
             assert float(row["y_stderr"]) == 0.0
         else:
@@ -230,7 +230,7 @@ def test_with_a_deadline_rows_that_are_missing_are_estimated(folder, scripted):
     assert "--resume" in printed
     assert "text cannot be estimated, and is empty" in printed
     ran(*words("sweep_model.py:slow", "many.csv"), "--resume")
-    assert set(column("status")) == {"exact"}
+    assert set(column("status")) == {"EXACT"}
     assert "y_stderr" not in table()[0]
 
 
@@ -369,10 +369,10 @@ def test_every_row_is_accounted_for_and_nothing_is_left_running(folder):
     for number, row in enumerate(table()):
         reason = says[number % 8]
         if reason is None:
-            assert row["status"] == "exact"
+            assert row["status"] == "EXACT"
             assert (float(row["y"]), float(row["z"])) == (number, number / 10)
         else:
-            assert row["status"] == "failed"
+            assert row["status"] == "FAILED"
             assert reason in row["error"]
             assert row["y"] == ""
     assert "8 exact, 8 failed" in printed

@@ -116,7 +116,7 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             f"there is nothing to fill in table {options.table}, because {what}: name columns of numbers by --outputs"
         )
     unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
-    if unsaid and "estimated" in table.get("status", ()):
+    if unsaid and "ESTIMATED" in table.get("status", ()):
         raise cm.InvalidArgument(
             f"rows of table {options.table} have the status estimated, and there is no column {unsaid[0]}{_STDERR} that "
             f"says which entries of {unsaid[0]!r} are: give the table with its standard errors"
@@ -136,8 +136,8 @@ def _missing(table: Table, name: str) -> np.ndarray:
 
 def _status(options: FillOptions, table: Table) -> list[str]:
     """Of each row; exact where the table does not say."""
-    known = {status.name.lower() for status in cm.Status}
-    status = table.get("status", ["exact"] * len(table[options.inputs[0]]))
+    known = {status.name for status in cm.Status}
+    status = table.get("status", ["EXACT"] * len(table[options.inputs[0]]))
     odd = [(row, one) for row, one in enumerate(status) if one not in known]
     if odd:
         raise cm.InvalidArgument(
@@ -172,7 +172,7 @@ def _filled(
     answers = columns(outputs)
     for k, name in enumerate(outputs):
         answers[_missing(table, name), k] = np.nan
-    failed = np.array([one == "failed" and not options.failed for one in status])
+    failed = np.array([one == "FAILED" and not options.failed for one in status])
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
@@ -204,7 +204,7 @@ def _with(result: cm.FillResult, table: Table, outputs: tuple[str, ...]) -> dict
             ]
         elif name not in added and name not in ("status", "error"):
             made[name] = cells
-    made["status"] = [cm.Status(one).name.lower() for one in result.status.tolist()]
+    made["status"] = [cm.Status(one).name for one in result.status.tolist()]
     if "error" in table:
         made["error"] = table["error"]
     return made

@@ -156,8 +156,8 @@ def sweep(**options: Any) -> int:
     module:function; it takes the values of a row by the names of the columns, and returns a number, or a
     dict of several. With --command it is left out.
 
-    The output has the columns of DESIGN, the outputs, and for every row its "status" (exact, estimated,
-    failed or missing) and the "error" for which it failed; with --deadline also a standard error for each
+    The output has the columns of DESIGN, the outputs, and for every row its "status" (EXACT, ESTIMATED,
+    FAILED or MISSING) and the "error" for which it failed; with --deadline also a standard error for each
     output, such as "y_stderr".
 
     \b
@@ -297,7 +297,7 @@ class _Sweep:
         kept = self._tidy()
         if not options.quiet:
             print_result(self._summary(kept), required=False)
-        return int(bool(self.errors or "missing" in self.status))
+        return int(bool(self.errors or "MISSING" in self.status))
 
     def _check_files(self) -> None:
         options = self.options
@@ -491,7 +491,7 @@ class _Sweep:
         }
         stderr: dict[str, list[Any]] = {}
         self.status = [
-            "exact" if r in done else "failed" if r in self.errors else "missing" for r in rows
+            "EXACT" if r in done else "FAILED" if r in self.errors else "MISSING" for r in rows
         ]
         if self.options.deadline is not None:
             stderr = self._estimate(outputs)
@@ -513,7 +513,7 @@ class _Sweep:
     def _estimate(self, outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Estimate numbers of rows that are missing, in their place; the standard errors of all rows."""
         done = np.array(sorted(self.done), dtype=int)
-        missing = np.array([r for r, status in enumerate(self.status) if status == "missing"], int)
+        missing = np.array([r for r, status in enumerate(self.status) if status == "MISSING"], int)
         numbers = [n for n, cells in outputs.items() if all(is_number(cells[r]) for r in self.done)]
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
@@ -526,15 +526,15 @@ class _Sweep:
             inputs, done, missing, lambda rows: answers[rows], lambda: self._time_left() or 0.0
         ):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
-                self.status[row] = "estimated"
+                self.status[row] = "ESTIMATED"
                 for name, value, error in zip(numbers, values, errors, strict=True):
                     outputs[name][row], stderr[name][row] = float(value), float(error)
         texts = [name for name in outputs if name not in numbers]
-        if "estimated" in self.status and texts:
+        if "ESTIMATED" in self.status and texts:
             self.options.note(
                 f"{', '.join(texts)} cannot be estimated, and {'are' if len(texts) > 1 else 'is'} empty in rows that are"
             )
-        if "estimated" in self.status and (self._time_left() or 0.0) > _TESTING:
+        if "ESTIMATED" in self.status and (self._time_left() or 0.0) > _TESTING:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 warn_of_losses(inputs, before)
@@ -562,8 +562,8 @@ class _Sweep:
     def _summary(self, kept: bool) -> str:
         options = self.options
         counts = Counter(self.status)
-        words = ("exact", "estimated", "failed", "missing")
-        parts = [f"{counts[word]:,} {word}" for word in words if counts[word]]
+        words = ("EXACT", "ESTIMATED", "FAILED", "MISSING")
+        parts = [f"{counts[word]:,} {word.lower()}" for word in words if counts[word]]
         before = f" ({self.before:,} of them before)" if self.before else ""
         lines = [
             f"{self.rows:,} rows in {time.monotonic() - self.begun:.2f} s: {', '.join(parts)}{before}"
@@ -586,11 +586,11 @@ class _Sweep:
         late = sum(isinstance(error, cm.errors.CallTimeout) for error in self.errors.values())
         if late:
             steps.append(f"{late:,} rows ran too long: allow more with --timeout and --resume")
-        if counts["failed"] > late:
+        if counts["FAILED"] > late:
             steps.append(
                 "see the column error; --resume runs the failed rows again, if the cause is outside the program"
             )
-        if counts["missing"] or counts["estimated"]:
+        if counts["MISSING"] or counts["ESTIMATED"]:
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
 
