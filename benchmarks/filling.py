@@ -5,7 +5,6 @@ lost rows, in standard deviations of the output, over all outputs.
 | column | what is timed |
 |---|---|
 | radial basis | `RBFInterpolator` of SciPy, thin plates through 50 neighbours; it gives no standard errors |
-| Gaussian process | that of scikit-learn for each output, with a length scale for each input: fitted to 600 rows from 4 starts, predicting from all |
 | fill | `fill` in a process that has called it before |
 | fill, first | `fill` in a new process, with all that is imported |
 """
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -26,7 +24,6 @@ from .harness import Row, interleaved
 __all__ = ["run"]
 
 _COLUMNS, _LOST = 12, 0.17
-_FITTED, _STARTS = 600, 4
 _BASELINE = "radial basis"
 _LONGEST = 300.0  # seconds of a call
 _CASES = (
@@ -63,10 +60,9 @@ def _rows(kind: str, rows: int, outputs: int, *, quick: bool) -> Iterator[Row]:
         _BASELINE: lambda: _interpolated(*known, inputs[lost]),
         "fill": lambda: cm.fill(inputs, lossy).values[lost],
     }
-    if rows <= _CASES[0][1] and outputs <= _CASES[0][2]:
-        estimates["Gaussian process"] = lambda: _predicted(*known, inputs[lost])
     calls: dict[str, Callable[[], object]] = dict(estimates)
-    calls["fill, first"] = lambda: subprocess.run([sys.executable, "-c", first], check=True)
+    if outputs == _CASES[0][2] and rows == _CASES[0][1]:
+        calls["fill, first"] = lambda: subprocess.run([sys.executable, "-c", first], check=True)
     timings = interleaved(calls, quick=quick, few=3, longest=_LONGEST)
     case: Row = {"function": kind, "rows": rows, "outputs": outputs}
     for row in timings.rows(case, _BASELINE):
@@ -80,22 +76,3 @@ def _interpolated(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -
     from scipy.interpolate import RBFInterpolator  # noqa: PLC0415  slow to import
 
     return np.asarray(RBFInterpolator(points, answers, neighbors=50)(wanted))
-
-
-def _predicted(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: PLC0415  slow to import
-    from sklearn.gaussian_process.kernels import Matern, WhiteKernel  # noqa: PLC0415
-
-    some = np.random.default_rng(0).permutation(len(points))[:_FITTED]
-    columns = []
-    for answer in answers.T:
-        kernel = Matern(np.ones(points.shape[1]), nu=2.5) + WhiteKernel(1e-6)
-        search = GaussianProcessRegressor(
-            kernel, normalize_y=True, n_restarts_optimizer=_STARTS - 1, random_state=0
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of lengths at the end of their range
-            kernel = search.fit(points[some], answer[some]).kernel_
-            whole = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True)
-            columns.append(whole.fit(points, answer).predict(wanted))
-    return np.stack(columns, axis=1)
