@@ -756,3 +756,24 @@ def test_estimates_keep_to_their_tenth_of_the_deadline(monkeypatch):
         assert time.monotonic() - begun < 4.0
     assert 0 < result.exact.sum() < 400
     assert (result.status <= cm.Status.ESTIMATED).all()
+
+
+def test_batches_grow_where_a_call_takes_a_time_of_its_own():
+    def model(batch):
+        time.sleep(0.06)
+        return 2 * batch
+
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(model, np.arange(200.0), engine=pool)
+    np.testing.assert_array_equal(result.values, 2 * np.arange(200.0))
+    assert len(result.calls) < 60
+
+
+def test_inputs_that_are_computed_one_by_one_are_not_tried_together():
+    def slow(number):
+        time.sleep(0.06)
+        return number
+
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(cm.itemwise(slow), np.arange(50.0), engine=pool)
+    assert {len(call.rows) for call in result.calls} == {1}

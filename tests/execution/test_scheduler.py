@@ -930,3 +930,40 @@ def test_a_job_without_a_row_yet_goes_on_when_there_are_some():
     assert timeline.outcome is Outcome.EXACT
     assert timeline.seconds == pytest.approx(12.0, abs=1.1)
     assert sum(call.groups for call in timeline.taken) == 3
+
+
+def own_time(
+    call: float, group: float, rows: int, *, batches: bool = True, stops: float = math.inf
+):
+    """A job on three workers whose calls take a time of their own, and how many rows each had."""
+    sizes: list[int] = []
+
+    def ending(piece: Call, now: float) -> Ending:
+        sizes.append(piece.groups)
+        hangs = piece.worker == 0 and now >= stops
+        return Ending(math.inf if hangs else call + group * piece.groups)
+
+    job = Job(rows, batches=batches)
+    return run_virtually(job, 3, ending, overhead=0.0005), sizes
+
+
+@pytest.mark.parametrize(("call", "group"), [(0.03, 5e-6), (0.1, 0.0), (1.0, 1e-3)])
+def test_calls_that_take_a_time_of_their_own_grow(call, group):
+    timeline, sizes = own_time(call, group, 3000)
+    assert timeline.seconds < 40 * call  # rows one by one: 1000 calls a worker
+    assert max(sizes) <= 1000
+    assert sum(sizes) == 3000
+
+
+def test_calls_whose_time_is_that_of_their_rows_stay_short():
+    timeline, sizes = own_time(0.0, 0.1, 300)
+    assert sorted(sizes)[-2:] == [1, 2]  # one to see whether it takes longer
+    assert timeline.seconds < 10.2
+    assert max(own_time(0.1, 0.0, 300, batches=False)[1]) == 1
+
+
+def test_a_large_call_is_late_by_the_time_of_its_own():
+    timeline, _ = own_time(0.03, 5e-6, 3000, stops=0.4)
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.hedges >= 1
+    assert timeline.seconds < 2.0  # by seconds a row of the first calls: more than 10

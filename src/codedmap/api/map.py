@@ -147,7 +147,8 @@ def map(
         (X0, y0): inputs and answers from elsewhere, from which rows are estimated too. With a code that estimates from
         all answers of the job, such as `KernelCode`, or without one.
     chunk : int or "all", optional
-        Rows of a call. By default calls take about 0.2 s, by what was seen. With a code by default all rows are one
+        Rows of a call. By default calls take 0.05 to 0.2 s, by what was seen, and longer where most of that
+        is not spent on the rows, as in a model that needs 0.1 s for any batch. With a code by default all rows are one
         chunk; "all" also binds payload n to worker n, as in the papers. Chunks are decoded apart, so that a slow
         call holds up its own only, and wrong answers are judged within theirs.
     out : path or array-like, optional
@@ -343,6 +344,7 @@ class Options:
             size=rows.rows if self.chunk == "all" else self.chunk,
             patience=patience_of(engine),
             memory=call_memory(engine),
+            batches=not auto and not isinstance(fn, Itemwise),
         )
         record = self.on_error == "record"
         known = self._known(rows.numbers)

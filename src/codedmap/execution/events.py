@@ -59,6 +59,8 @@ class Job:
     """Seconds for which a job whose workers have all left waits for another."""
     memory: float = math.inf
     """Bytes that payload and answer of a call may take together."""
+    batches: bool = False
+    """Whether a call may take a time of its own, however few groups it has: ``fn`` computes them together."""
     more: bool = False
     """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
     stderr: Callable[[int, bool], float | None] = _no_stderr

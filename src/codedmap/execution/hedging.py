@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import islice
 
 _SAMPLES = 256
 _REFRESH = 16  # answers after which quantiles are taken anew
@@ -12,15 +13,19 @@ _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
 _LEAST = 0.01  # seconds: what takes less is noise
 _OVERHEADS = 4
+_FITTED = 64  # last calls from which the time of a call itself is told from that of its groups
 
 
 class CallTimes:
     """Seconds a group and overheads of the last calls, and what follows for the next ones."""
 
     __slots__ = (
+        "_calls",
         "_each",
+        "_fit",
         "_groups",
         "_high",
+        "_judged",
         "_overhead",
         "_raised",
         "_seconds",
@@ -29,8 +34,11 @@ class CallTimes:
         "nbytes",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, batches: bool = False) -> None:
+        self._calls: deque[tuple[int, float]] | None = deque(maxlen=_SAMPLES) if batches else None
         self._each: deque[float] = deque(maxlen=_SAMPLES)
+        self._fit: tuple[float, float] | None = None
+        self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
         self._seconds = 0.0
@@ -47,6 +55,8 @@ class CallTimes:
         self._each.append(seconds / groups)
         if overhead is not None:
             self._overhead = min(overhead, self._overhead)
+            if self._calls is not None:
+                self._calls.append((groups, seconds))
         self._seconds += seconds
         self._groups += groups
         self._stale -= 1
@@ -69,10 +79,28 @@ class CallTimes:
         """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
         return 0.0 if self._overhead == math.inf else self._overhead
 
+    def fit(self) -> tuple[float, float] | None:
+        """Seconds that a call takes by itself, and that each of its groups adds; None while calls had one size.
+
+        Least squares of seconds a group, because what disturbs calls is in proportion to their time. A worker's first
+        call, which imports what ``fn`` needs, is left out.
+        """
+        last = list(islice(reversed(self._calls or ()), _FITTED))
+        shares = [1.0 / groups for groups, _ in last]
+        if not last or min(shares) == max(shares):
+            return self._fit
+        each = [seconds / groups for groups, seconds in last]
+        share, mean = sum(shares) / len(last), sum(each) / len(last)
+        spread = sum((x - share) ** 2 for x in shares)
+        rise = sum((x - share) * (y - mean) for x, y in zip(shares, each, strict=True)) / spread
+        call = min(max(rise, 0.0), mean / share)
+        self._fit = call, max(mean - call * share, 0.0)
+        return self._fit
+
     def late(self, groups: int) -> float:
         """Seconds after which a call of so many groups is late; infinite before the first answer or exception.
 
-        1.25 times the 95th percentile of what a group took, and more while few calls were seen: after
+        1.25 times the 95th percentile of what a group took (of `fit` where there is one), and more while few calls were seen: after
         one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
         56(2), 2013, hedge at the 95th percentile.
         """
@@ -80,8 +108,15 @@ class CallTimes:
         if not known:
             return math.inf
         if self._stale <= 0:
-            ordered = sorted(known)
+            fit = self.fit()
+            self._judged = call, group = fit if fit and sum(fit) else (0.0, 1.0)
+            ordered = sorted(
+                (seconds / (call + group * n) for n, seconds in self._calls)
+                if call and self._calls
+                else known
+            )
             self._high = ordered[min(int(_SHARE * len(ordered)), len(ordered) - 1)]
             self._stale = min(_REFRESH, len(ordered))
-        usual = groups * self._high * (_FACTOR + _CAUTION / len(known))
+        call, group = self._judged
+        usual = (call + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
         return max(usual, _LEAST) + _OVERHEADS * self.overhead

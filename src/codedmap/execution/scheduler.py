@@ -47,6 +47,7 @@ _LONG = 0.2  # seconds, because rows wait for slow ones of their call,
 _DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
 _SHARES = 8  # calls that each worker could still get when a call is cut,
 _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
+_OWN = 4  # times what a call takes by itself, at least
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
@@ -108,7 +109,8 @@ class Scheduler:
         self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
         self._doubts: list[tuple[float, int, Call, Loss]] = []
         """In order of time: until when copies of a call that failed are waited for."""
-        self._times = CallTimes()
+        self._times = CallTimes(batches=job.batches)
+        self._tried = False  # whether a call was made larger to see whether it takes longer
         self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
         self._crashed = 0
@@ -617,9 +619,29 @@ class Scheduler:
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
+        if self.job.batches and not unbounded:
+            most = max(most, self._together(left, fair))
         if times.nbytes * most > self.job.memory:
             most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
+
+    def _together(self, left: int, fair: int) -> int:
+        """Groups of a call that takes most of its time for them, and not for itself: found by doubling."""
+        times = self._times
+        fit = times.fit()
+        if fit is None:
+            # One call of twice as many groups shows whether calls take a time of their own.
+            most = 2 * times.largest
+            if self._tried or self._answered < 2 * len(self._workers) or most > fair:
+                return 1
+            self._tried = True
+            call, group = 0.0, times.mean
+        else:
+            call, group = fit
+            enough = math.ceil(min(_OWN * call / group, left)) if group else left
+            most = min(enough, 2 * times.largest, -(-left // len(self._workers)))
+        timeout = self.job.call_timeout / 4
+        return most if call + group * most <= timeout else 1
 
     def _hasten(self, now: float) -> float | None:
         """With nothing left to start: take calls sent ahead back, and send late ones again.
