@@ -220,6 +220,15 @@ def test_fewer_workers_than_tasks_cannot_hold_the_raw_inputs(folder, scripted):
     assert "4 workers cannot hold the raw input of each of 5 tasks" in message
 
 
+@pytest.mark.parametrize("name", ["auto", "uncoded"])
+def test_stragglers_are_asked_for_only_where_they_are_used(folder, scripted, name):
+    line = [word for word in words(code=name, workers=4) if word not in ("--stragglers", "2")]
+    _, arrays = ran(*line)
+    np.testing.assert_array_equal(arrays["values"], X**2)
+    line[line.index(name)] = "kernel"
+    assert "--code kernel needs --stragglers S" in refused(*line, "--force")
+
+
 def test_the_quorum_is_waited_for_instead_of_all_but_the_stragglers(folder, scripted):
     _, arrays = ran(*words(), "--quorum", "6")
     assert len(arrays["answered"]) == 6

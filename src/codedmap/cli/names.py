@@ -61,8 +61,7 @@ def summary_of(name: str) -> str:
     """A sentence on a code for the help."""
     if name == "auto":
         return (
-            "Plans by the first answers whether to wait for all rows, estimate the last, or use a code; S is "
-            "not used."
+            "Plans by the first answers whether to wait for all rows, estimate the last, or use a code."
         )
     return (inspect.getdoc(CODES[name]) or "").partition("\n")[0].replace("`", "")
 

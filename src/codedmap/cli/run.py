@@ -49,12 +49,11 @@ class RunOptions(SharedOptions):
         + " ".join(f"{name}: {summary_of(name)}" for name in NAMES),
         required=True,
     )
-    stragglers: int = option(
+    stragglers: int | None = option(
         click.IntRange(0),
         "S",
         "How many workers may be slow or lost: the command stops waiting once N - S have answered, if "
-        "the code can decode.",
-        required=True,
+        "the code can decode. Not needed for auto and uncoded.",
     )
     output: Path = option(
         PATH,
@@ -147,7 +146,7 @@ class RunOptions(SharedOptions):
         """Arguments of `codedmap.map`."""
         given = {name: getattr(self, name) for name in CODE_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
-        check_options(self.code, self.workers, self.stragglers, given)
+        check_options(self.code, self.workers, self.lost, given)
         common = {
             "chunk": self.chunk,
             "progress": not self.quiet,
@@ -161,10 +160,19 @@ class RunOptions(SharedOptions):
                     )
             limits = {"deadline": self.deadline, "tolerance": self.tolerance}
             return {"code": "auto", **limits, **common}
-        code = code_named(self.code, self.workers, self.stragglers, self.tasks, given)
+        code = code_named(self.code, self.workers, self.lost, self.tasks, given)
         hedge = hedge_named(code, self.hedge_after)
-        stop = rule_named(code, self.stragglers, self.quorum, self.tolerance, self.deadline)
+        stop = rule_named(code, self.lost, self.quorum, self.tolerance, self.deadline)
         return {"code": code, "stop": stop, "hedge": hedge, **common}
+
+    @property
+    def lost(self) -> int:
+        """S; raises `InvalidArgument` if it is not given for a code that needs it."""
+        if self.stragglers is None and self.code not in ("auto", "uncoded"):
+            raise cm.InvalidArgument(
+                f"--code {self.code} needs --stragglers S, how many workers may be slow or lost; --code auto does not"
+            )
+        return self.stragglers or 0
 
     def note(self, text: str) -> None:
         """Print a note, unless ``quiet``."""
@@ -261,11 +269,11 @@ def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
     """1 if rows are missing, or the stopping rule was not satisfied; notes estimates without error bars."""
     if result.exact.all():
         return 0
-    promised = options.workers - options.stragglers
+    promised = options.workers - options.lost
     if result.stderr is None and len(result.answered) < promised:
         options.note(
             f"only {len(result.answered)} of the {promised} answers that --stragglers "
-            f"{options.stragglers} counts on had come: {options.code} has no error bars, and these "
+            f"{options.lost} counts on had come: {options.code} has no error bars, and these "
             "estimates may be far off"
         )
     unknown = bool((result.status >= cm.Status.FAILED).any())

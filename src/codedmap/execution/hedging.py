@@ -100,8 +100,8 @@ class CallTimes:
     def late(self, groups: int) -> float:
         """Seconds after which a call of so many groups is late; infinite before the first answer or exception.
 
-        1.25 times the 95th percentile of what a group took (of `fit` where there is one), and more while few calls were seen: after
-        one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
+        1.25 times the 95th percentile of what a group took, or of `fit`, and more while few calls were seen:
+        after one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
         56(2), 2013, hedge at the 95th percentile.
         """
         known = self._each or self._raised
