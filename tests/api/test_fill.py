@@ -176,6 +176,8 @@ def test_a_picture_shows_what_is_estimated():
     ("arguments", "said"),
     [
         ((X[:10], Y), "X has 10 rows and y 80"),
+        ((pd.DataFrame(X), pd.Series(Y[:, 0])[::-1]), "the same index in another order"),
+        ((X, pd.DataFrame({"s": ["a"] * 80})), "column 's' of y has no numbers.*: give numbers$"),
         (
             (pd.DataFrame({"soil": ["clay", "sand"] * 40}), Y),
             "column 'soil' of X has no numbers.*get_dummies",

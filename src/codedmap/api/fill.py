@@ -81,6 +81,7 @@ def fill(
     inputs, answers = _inputs(X, "X"), _answers(y)
     rows = len(inputs.flat)
     _check_rows(rows, answers, "X", "y")
+    _check_order(X, y)
     points, flat, lost = inputs.flat, answers.flat, answers.lost
     out = np.zeros(rows, dtype=bool)
     if failed is not None:
@@ -213,10 +214,10 @@ def _numbers(given: Any, name: str) -> np.ndarray:
             raise TypeError
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(
-            f"{name} has no numbers, but dtype {array.dtype}: give numbers, which text and categories become by "
-            "pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
-        ) from error
+        step = "give numbers"
+        if array.dtype.kind in "OUST" and not name.endswith("y"):
+            step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
+        raise InvalidArgument(f"{name} has no numbers, but dtype {array.dtype}: {step}") from error
 
 
 def _inputs(given: Any, name: str) -> _Table:
@@ -230,6 +231,19 @@ def _inputs(given: Any, name: str) -> _Table:
             f"{row}): give the inputs of all rows, also of those that were lost"
         )
     return inputs
+
+
+def _check_order(X: Any, y: Any) -> None:
+    """Raise `InvalidArgument` if pandas objects have the same labels of rows in another order: rows go by their place."""
+    first: Any = getattr(X, "index", None)
+    second: Any = getattr(y, "index", None)
+    if not hasattr(first, "sort_values") or not hasattr(second, "sort_values"):
+        return
+    if not first.equals(second) and first.is_unique and first.symmetric_difference(second).empty:
+        raise InvalidArgument(
+            "X and y have the same index in another order, and row k of y has to be that of row k of X: give "
+            "y.reindex(X.index)"
+        )
 
 
 def _answers(given: Any) -> _Table:
