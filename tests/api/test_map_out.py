@@ -329,8 +329,8 @@ def test_resume_begins_where_there_is_nothing():
         ({"inputs": X.astype(np.float32)}, "inputs of the form"),
         ({"inputs": X + np.eye(200, 3, -100)}, "the inputs of rows 100 to 104 are not those"),
         ({"code": CODE}, "a job with code=None, and this one has code=Replication"),
-        ({"seed": 1}, "the function squares, which is made of something else now"),
-        ({"kwargs": {"a": 1}}, "the function squares, which is made of something else now"),
+        ({"seed": 1}, "the function squares, which is not the same now"),
+        ({"kwargs": {"a": 1}}, "the function squares, which is not the same now"),
         ({"version": "2"}, "a job with version=1, and this one has version=2"),
     ],
 )

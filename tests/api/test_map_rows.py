@@ -474,6 +474,9 @@ def test_a_resident_function(local):
         ({"stop": cm.Quorum(3)}, "there is no code"),
         ({"stop": cm.Deadline}, "is no stop rule"),
         ({"code": 3}, "is no code"),
+        ({"kwargs": [1]}, r"kwargs=\[1\] must be a mapping of names to values"),
+        ({"known": (np.ones(999),)}, r"^known is of type tuple, and must be a pair"),
+        ({"engine": None, "code": cm.Uncoded(4)}, "an engine is needed"),
         ({"engine": 8}, "neither an engine nor an Executor"),
         ({"engine": cm.engines.Local}, "neither an engine nor an Executor"),
     ],
@@ -504,7 +507,9 @@ def test_arguments_that_a_code_does_not_take(arguments, message):
         (np.empty((0, 3)), "empty"),
         (3.0, "float"),
         (np.float64(3.0), "single"),
-        ({"a": [1, 2]}, "dict"),
+        (100, r"type int, such as range\(100\)"),
+        ((1, 2), "one for each argument of fn, and not of type int"),
+        ({"a": [1, 2]}, r"type dict, such as pandas.DataFrame\(inputs\)"),
         ("text", r"path must be that of a \.parquet file"),
         ((X, X[:3]), "20, 3 rows"),
         ((), "empty tuple"),
@@ -561,6 +566,12 @@ def test_a_function_that_cannot_be_sent(local):
     lock = threading.Lock()
     with pytest.raises(CannotSend, match="lock"):
         cm.map(lambda b: (lock, b)[1], X, engine=local)
+
+    def holds(x):
+        return lock, x
+
+    with pytest.raises(CannotSend, match=r"the function .*holds cannot be sent"):
+        cm.map(cm.itemwise(holds), X, engine=local)
 
 
 def test_a_closed_engine():
@@ -697,6 +708,32 @@ def test_what_is_missing_is_estimated(fn, inputs):
     assert np.isfinite(result.values.astype(float)).all()
     assert (result.stderr[estimated] > 0).all()
     assert np.isfinite(result.stderr).all()
+
+
+def test_dicts_of_numbers_are_estimated_as_a_data_frame():
+    dicts = [{"a": a, "b": b} for a, b in zip(SQUARE[:, 0].tolist(), range(60), strict=True)]
+    fn = cm.itemwise(lambda point: point["a"] + point["b"])
+    with pytest.warns(
+        UserWarning, match=r"MISSING.*list of dicts.*give pandas.DataFrame\(inputs\)"
+    ):
+        assert stopped(fn, dicts).exact.sum() == 30
+    assert (stopped(fn, pd.DataFrame(dicts)).status == cm.Status.ESTIMATED).sum() == 30
+
+
+def test_failures_are_in_the_order_of_rows():
+    def fails(number):
+        time.sleep(0.03 if number == 0 else 0.0)
+        raise ValueError if number == 0 else KeyError("x" * 300)
+
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(cm.itemwise(fails), range(4), engine=pool, chunk=1, on_error="record")
+    assert list(result.failures) == [0, 1, 2, 3]
+    assert str(result).endswith("failed     4; the first, row 0, with ValueError")
+    with (
+        ThreadPoolExecutor(2) as pool,
+        pytest.raises(RowFailed, match=r"with ValueError\. Correct"),
+    ):
+        cm.map(cm.itemwise(fails), [0], engine=pool)
 
 
 @pytest.mark.parametrize(

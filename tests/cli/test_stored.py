@@ -243,7 +243,7 @@ def test_another_run_is_not_resumed(scripted, change):
         Path("stored_jobs.py").write_text(JOBS.replace(change, f"{change} + 1"))
         shutil.rmtree("__pycache__", ignore_errors=True)
         del sys.modules["stored_jobs"]
-        message = "which is made of something else now"
+        message = "which is not the same now"
     result = CliRunner().invoke(cli, [*line, "--resume"])
     assert result.exit_code == 2
     assert message in result.output

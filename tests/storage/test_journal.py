@@ -98,7 +98,7 @@ def test_another_file_is_refused_and_kept(tmp_path, content):
     [
         ({**JOB, "rows": 11}, "of a job with 10 rows, and this one has 11 rows"),
         ({**JOB, "fn": ["g", "abc"]}, "the function f, and this one has the function g"),
-        ({**JOB, "fn": ["f", "abd"]}, "the function f, which is made of something else now"),
+        ({**JOB, "fn": ["f", "abd"]}, "the function f, which is not the same now"),
     ],
 )
 def test_another_job_is_refused_with_the_difference(written, job, message):

@@ -301,6 +301,10 @@ class Options:
             check_whole("seed", self.seed, 0)
         if self.chunk not in (None, "all"):
             check_whole("chunk", self.chunk, 1)
+        if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
+            raise InvalidArgument(
+                f"kwargs={self.kwargs!r:.80} must be a mapping of names to values, such as {{'rtol': 1e-6}}"
+            )
         if self.on_error not in ("raise", "record"):
             raise InvalidArgument(f'on_error={self.on_error!r} must be "raise" or "record"')
 
@@ -327,8 +331,7 @@ class Options:
         if rule is not None and asks_stderr(rule) and not rows.numbers:
             raise InvalidArgument(
                 f"{rule} asks for standard errors of rows without an answer, which are estimated from inputs that are "
-                "numbers, and these are not: encode them, for example with pandas.get_dummies(X), or stop by Deadline "
-                "or Share"
+                f"numbers, and these are not. {rows.encoding}, or stop by Deadline or Share"
             )
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None

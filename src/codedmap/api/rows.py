@@ -141,7 +141,7 @@ class RowsJob(MapJob):
         if missing.any() and not self._rows.inputs.numbers:
             warnings.warn(
                 f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because the inputs are not "
-                "numbers. Encode them, for example with pandas.get_dummies(X)",
+                f"numbers. {self._rows.inputs.encoding}",
                 stacklevel=4,
             )
         before = status.copy()
@@ -221,7 +221,7 @@ class RowsJob(MapJob):
             values=values,
             stderr=stderr,
             status=status,
-            failures=dict(self._work.failures),
+            failures=dict(sorted(self._work.failures.items())),
             rejected=(),
             outcome=outcome,
             seconds=live.seconds,

@@ -60,9 +60,7 @@ def options_of(name: str) -> list[str]:
 def summary_of(name: str) -> str:
     """A sentence on a code for the help."""
     if name == "auto":
-        return (
-            "Plans by the first answers whether to wait for all rows, estimate the last, or use a code."
-        )
+        return "Plans by the first answers whether to wait for all rows, estimate the last, or use a code."
     return (inspect.getdoc(CODES[name]) or "").partition("\n")[0].replace("`", "")
 
 

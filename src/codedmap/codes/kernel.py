@@ -77,7 +77,7 @@ class KernelCode:
                 inputs, answers = self.known
             except (TypeError, ValueError):
                 raise InvalidArgument(
-                    f"known={self.known!r} must be a pair (X0, y0) of inputs and answers"
+                    f"known is of type {type(self.known).__name__}, and must be a pair (X0, y0) of inputs and answers"
                 ) from None
             object.__setattr__(self, "known", Known(inputs, answers))
 

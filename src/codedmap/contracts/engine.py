@@ -142,6 +142,10 @@ def no_engine(given: Any) -> InvalidArgument:
     known = engine_for(given)
     if known is not None:
         return InvalidArgument(f"engine={given!r} is no engine itself: give {known}")
+    if given is None:
+        return InvalidArgument(
+            "an engine is needed: give one, such as engine=codedmap.engines.Local(workers=8)"
+        )
     return InvalidArgument(
         f"engine={given!r} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers=8), or "
         "codedmap.engines.FromExecutor(executor, workers=8)"

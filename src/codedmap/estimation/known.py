@@ -115,7 +115,7 @@ def known_pair(known: Any) -> tuple[Any, Any]:
         inputs, answers = known
     except (TypeError, ValueError) as error:
         raise InvalidArgument(
-            f"known={known!r} must be a pair (X0, y0) of inputs and answers"
+            f"known is of type {type(known).__name__}, and must be a pair (X0, y0) of inputs and answers"
         ) from error
     return inputs, answers
 

@@ -94,6 +94,17 @@ class InputRows:
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
+    def encoding(self) -> str:
+        """How inputs that are no numbers may become some, for a message."""
+        if all(
+            isinstance(part, list) and isinstance(part[0], dict)
+            for part in self._parts
+            if len(part)
+        ):
+            return "A list of dicts of numbers is estimated as a data frame: give pandas.DataFrame(inputs)"
+        return "Encode them, for example with pandas.get_dummies(X)"
+
+    @property
     def stackable(self) -> bool:
         """Whether they are in memory as one array or list, as codes that copy take them."""
         part = self._parts[0]
@@ -158,10 +169,16 @@ def _part(part: Any) -> Any:
         and not isinstance(part, str | bytes | dict)
     ):
         return _from_list([part[i] for i in range(len(part))])
-    hint = "list(inputs)" if hasattr(part, "__iter__") else "[inputs]"
+    hint = ""
+    if isinstance(part, dict):
+        hint = ", such as pandas.DataFrame(inputs) of a dict of columns"
+    elif hasattr(part, "__iter__"):
+        hint = ", such as list(inputs)"
+    elif isinstance(part, int):
+        hint = f", such as range({part})"
     raise InvalidArgument(
-        f"inputs are a {type(part).__name__}: give an array, a list, a data frame, or a tuple of these, such as "
-        f"{hint}"
+        f"inputs must be an array, a list, a data frame, or a tuple of these with one for each argument of fn, and not "
+        f"of type {type(part).__name__}{hint}"
     )
 
 

@@ -15,7 +15,7 @@ from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .shown import Shown
 from .status import Status, counts_in_words
-from .summary import heading, short, workers_lines
+from .summary import first_line, heading, workers_lines
 from .trees import row_errors
 
 
@@ -129,9 +129,8 @@ class MapResult(Shown):
         ]
         if self.failures:
             row, error = next(iter(self.failures.items()))
-            reason = short(error).splitlines()[0][:120]
             lines.append(
-                f"  failed     {len(self.failures):,}; the first, row {row}, with {reason}"
+                f"  failed     {len(self.failures):,}; the first, row {row}, with {first_line(error)}"
             )
         return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from ..errors import (
 )
 
 _LONG = 500  # characters of an exception that are repeated
+_LINE = 160  # characters
 
 
 def heading(result: Any) -> str:
@@ -36,9 +37,8 @@ def workers_lines(
     ]
     if failed:
         first, error = next(iter(failed.items()))
-        reason = short(error).splitlines()[0][:120]
         lines.append(
-            f"  failed     {len(failed)}: {listed(tuple(failed))}; the first, {first}, with {reason}"
+            f"  failed     {len(failed)}: {listed(tuple(failed))}; the first, {first}, with {first_line(error)}"
         )
     return lines
 
@@ -159,4 +159,10 @@ def short(error: BaseException) -> str:
     left = len(text) - _LONG
     if left > 0:  # the cause holds all of it
         text = f"{text[:_LONG]} ... and {left:,} characters more"
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of `short`, for a line of a summary."""
+    line = short(error).partition("\n")[0]
+    return line if len(line) <= _LINE else f"{line[:_LINE]} ..."

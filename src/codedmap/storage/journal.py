@@ -137,7 +137,8 @@ class Journal:
         end = "go on with what it was, or remove the journal and the outputs to begin anew"
         if shown == given:
             return (
-                f"{self.path} is of a job with {shown}, which is made of something else now: {end}"
+                f"{self.path} is of a job with {shown}, which is not the same now (its code, what it uses, kwargs, "
+                f"seed or parameters): {end}"
             )
         return f"{self.path} is of a job with {shown}, and this one has {given}: {end}"
 

@@ -152,7 +152,9 @@ def _unsendable(fn: Any) -> str:
     try:
         cloudpickle.dumps(fn)
     except Exception:
-        return f"the function {getattr(fn, '__qualname__', None) or type(fn).__qualname__}"
+        lifted = getattr(fn, "fn", fn)  # by itemwise
+        name = getattr(fn, "__qualname__", None) or getattr(lifted, "__qualname__", None)
+        return f"the function {name or type(fn).__qualname__}"
     return ""
 
 
