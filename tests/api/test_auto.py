@@ -239,3 +239,14 @@ def test_a_function_that_raises_is_named_with_its_row():
     with Scripted(4) as engine, pytest.raises(cm.errors.RowFailed) as caught:
         cm.map(lambda batch: 1 // 0, X, code="auto", engine=engine)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_batches_grow_where_a_call_takes_a_time_of_its_own():
+    def model(batch):
+        time.sleep(0.06)
+        return smooth(batch)
+
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(model, X, engine=pool, code="auto", tolerance=1e-9)
+    np.testing.assert_allclose(result.values, smooth(X), rtol=1e-12)
+    assert len(result.calls) < 100

@@ -347,7 +347,7 @@ class Options:
             size=rows.rows if self.chunk == "all" else self.chunk,
             patience=patience_of(engine),
             memory=call_memory(engine),
-            batches=not auto and not isinstance(fn, Itemwise),
+            batches=not isinstance(fn, Itemwise),
         )
         record = self.on_error == "record"
         known = self._known(rows.numbers)
