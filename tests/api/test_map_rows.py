@@ -330,7 +330,7 @@ def test_what_is_missing_at_the_deadline_is_estimated(local):
 
 
 def test_what_cannot_be_estimated_is_missing():
-    with Scripted(2, {1: never()}) as engine:
+    with Scripted(2, {1: never()}) as engine, pytest.warns(UserWarning, match="answers are not"):
         result = cm.map(cm.itemwise(str), [1, 2], engine=engine, deadline=0.2, hedge=None)
     assert result.status.tolist() == [cm.Status.EXACT, cm.Status.MISSING]
     assert result.values[0] == "1"
@@ -710,6 +710,17 @@ def test_what_is_missing_is_estimated(fn, inputs):
     assert np.isfinite(result.stderr).all()
 
 
+@pytest.mark.parametrize("out", [None, "out.parquet"])
+def test_answers_that_cannot_be_estimated_are_missing_and_why_is_said(out, tmp_path):
+    def fn(point):
+        return {"a": point[0], "size": "big" if point[1] > 0.5 else "small"}
+
+    path = None if out is None else tmp_path / out
+    with pytest.warns(UserWarning, match=r"30 rows without an answer are MISSING.*dtype object"):
+        result = stopped(cm.itemwise(fn), SQUARE, out=path)
+    assert (result.status == cm.Status.MISSING).sum() == 30
+
+
 def test_dicts_of_numbers_are_estimated_as_a_data_frame():
     dicts = [{"a": a, "b": b} for a, b in zip(SQUARE[:, 0].tolist(), range(60), strict=True)]
     fn = cm.itemwise(lambda point: point["a"] + point["b"])
@@ -755,7 +766,10 @@ def test_what_cannot_be_estimated_is_missing_and_why_is_said(fn, inputs):
     "fn",
     [
         lambda b: np.full(len(b), np.nan),
-        lambda b: np.full(len(b), "a"),
+        pytest.param(
+            lambda b: np.full(len(b), "a"),
+            marks=pytest.mark.filterwarnings("ignore:30 rows without an answer"),
+        ),
         lambda b: np.zeros((len(b), 0)),
     ],
     ids=["nan", "text", "nothing"],

@@ -138,10 +138,9 @@ class RowsJob(MapJob):
             estimates = self._estimated(
                 np.flatnonzero(missing), *time_for_estimates(live, self._deadline)
             )
-        if missing.any() and not self._rows.inputs.numbers:
+        if missing.any() and (reason := self._not_estimated()):
             warnings.warn(
-                f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because the inputs are not "
-                f"numbers. {self._rows.inputs.encoding}",
+                f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because {reason}",
                 stacklevel=4,
             )
         before = status.copy()
@@ -193,6 +192,20 @@ class RowsJob(MapJob):
             sample=self._store is not None,
             more=self._known,
         )
+
+    def _not_estimated(self) -> str:
+        """Why rows cannot be estimated from the others, and the next step; empty if they can."""
+        if not self._rows.inputs.numbers:
+            return f"the inputs are not numbers. {self._rows.inputs.encoding}"
+        found: list[np.dtype[Any]] = []
+        answered = np.flatnonzero(self._rows.status == Status.EXACT)[:1]
+        if len(answered):
+            read = self._exact if self._store is None else self._store.read
+            map_leaves(lambda leaf: found.append(leaf.dtype), read(answered))
+        other = [str(dtype) for dtype in found if dtype.kind not in "biufc"]
+        if not other:
+            return ""
+        return f"the answers are not numbers, or not all, but of dtype {other[0]}. Let fn return numbers"
 
     def _exact(self, rows: np.ndarray) -> Any:
         values = self._work.answers.values(self._rows.status != Status.EXACT)
