@@ -43,7 +43,7 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
-from ..execution.task import in_worker
+from ..execution.task import Itemwise, in_worker
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.plan import Plan
