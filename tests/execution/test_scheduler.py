@@ -842,6 +842,21 @@ def test_time_in_the_queue_of_other_jobs_is_no_overhead(began, overhead):
     assert scheduler._times.overhead == pytest.approx(overhead)
 
 
+def test_a_call_that_its_worker_takes_along_is_not_taken_back():
+    """The only free worker has had it, and the loss of the call is reported after that of its worker."""
+    scheduler = Scheduler(Job(3, size=1, ahead=1, hedge=None))
+    scheduler.handle(Joined(0.0, 0))  # runs row 0, and holds row 1
+    scheduler.handle(Joined(0.0, 1))  # runs row 2
+    (withdraw,) = scheduler.handle(CallFailed(0.1, 2, Loss.CRASHED))
+    starts = scheduler.handle(CallFailed(0.1, withdraw.call.number, Loss.NOT_STARTED))
+    assert [(d.call.begin, d.call.worker) for d in starts] == [(1, 1), (2, 0)]
+    scheduler.handle(Answered(0.2, starts[0].call.number, 0.1))
+    assert scheduler.handle(Left(0.3, 0)) == []
+    scheduler.handle(CallFailed(0.3, 0, Loss.CRASHED))
+    scheduler.handle(CallFailed(0.3, starts[1].call.number, Loss.NOT_STARTED))
+    assert {call.worker for call in scheduler._calls.values()} == {1}
+
+
 # Groups that are found while the job runs
 
 

@@ -585,7 +585,8 @@ class Scheduler:
 
     def _stuck(self, name: Hashable, now: float) -> bool:
         """Whether a worker runs a call that is late, or not wanted any more: it may never end."""
-        running = next(iter(self._workers[name].calls), None)
+        worker = self._workers.get(name)  # None: gone, and its calls will be reported
+        running = next(iter(worker.calls), None) if worker is not None else None
         if running is None:
             return False
         return not running.wanted or now > running.started + self._times.late(running.groups)
