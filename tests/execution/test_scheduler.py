@@ -857,6 +857,26 @@ def test_a_call_that_its_worker_takes_along_is_not_taken_back():
     assert {call.worker for call in scheduler._calls.values()} == {1}
 
 
+def test_of_hedges_that_give_way_one_remains_where_nothing_else_computes_the_row():
+    scheduler = Scheduler(Job(4, size=1, ahead=0))
+    for worker in range(5):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 3, 0.1))
+    for row in (1, 2):
+        scheduler.handle(CallFailed(0.3, row, Loss.CRASHED))
+    rows = {call.begin: call for call in scheduler._calls.values()}
+    first = scheduler.handle(Tick(0.53))
+    scheduler.handle(Left(0.6, 0))
+    scheduler.handle(CallFailed(0.6, 0, Loss.CRASHED))
+    second = scheduler.handle(Tick(1.06))
+    assert [(d.call.kind, d.call.begin) for d in first + second] == [(Kind.HEDGE, 0)] * 2
+    for row in (1, 2):
+        scheduler.handle(Left(1.1, rows[row].worker))
+    scheduler.handle(CallFailed(1.1, rows[1].number, Loss.CRASHED, more=True))
+    decisions = scheduler.handle(CallFailed(1.1, rows[2].number, Loss.CRASHED))
+    assert decisions == [Abandon(second[0].call)]
+
+
 # Groups that are found while the job runs
 
 

@@ -718,11 +718,13 @@ class Scheduler:
 
     def _make_room(self) -> None:
         """End hedges that hold workers which calls sent again need."""
-        spare = [hedge for hedge in self._hedged.values() if len(hedge.piece.copies) > 1]
-        for hedge in spare[::-1][: len(self._waiting)]:
-            hedge.piece.copies.remove(hedge)
-            self._give_up(hedge)
-            self._may_be_late(hedge.piece)
+        room = len(self._waiting)
+        for hedge in list(self._hedged.values())[::-1]:
+            if room and len(hedge.piece.copies) > 1:
+                room -= 1
+                hedge.piece.copies.remove(hedge)
+                self._give_up(hedge)
+                self._may_be_late(hedge.piece)
 
 
 def patience_after(hedges: int, budget: float) -> float:
