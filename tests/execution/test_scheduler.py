@@ -857,6 +857,22 @@ def test_a_call_that_its_worker_takes_along_is_not_taken_back():
     assert {call.worker for call in scheduler._calls.values()} == {1}
 
 
+def test_a_late_call_is_sent_again_where_it_was_once_all_others_are_late():
+    scheduler = Scheduler(Job(6, size=1, ahead=0))
+    for worker in range(3):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 2, 0.1))  # its worker runs row 3
+    scheduler.handle(CallFailed(0.15, 0, Loss.CRASHED))  # and this one row 4
+    _, again = scheduler.handle(Answered(0.2, 3, 0.1))
+    assert (again.call.begin, again.call.worker) == (0, 2)  # it never ends
+    scheduler.handle(Answered(0.25, 1, 0.1))  # its worker runs row 5, which never ends
+    scheduler.handle(Answered(0.3, 4, 0.1))
+    while scheduler.wake < 0.25 + 0.1 * (1.25 + 4.0 / 4):
+        assert scheduler.handle(Tick(scheduler.wake)) == []
+    (hedge, *_) = scheduler.handle(Tick(scheduler.wake))
+    assert (hedge.call.kind, hedge.call.begin, hedge.call.worker) == (Kind.HEDGE, 0, 0)
+
+
 def test_of_hedges_that_give_way_one_remains_where_nothing_else_computes_the_row():
     scheduler = Scheduler(Job(4, size=1, ahead=0))
     for worker in range(5):

@@ -676,7 +676,7 @@ class Scheduler:
                 return sooner(due, stuck)
             name = self._other(late.piece, now)
             if name is None:
-                return stuck
+                return self._next_stuck(now)
             self._late[late.groups].popleft()
             self._hedge(late.piece, name, now)
         return stuck
