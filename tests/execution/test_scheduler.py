@@ -893,6 +893,22 @@ def test_of_hedges_that_give_way_one_remains_where_nothing_else_computes_the_row
     assert decisions == [Abandon(second[0].call)]
 
 
+def test_hedges_of_several_rows_that_crash_do_not_use_up_the_budget():
+    """The first call of theirs runs on a worker that has stopped."""
+
+    def ending(call, now):
+        if call.worker == 1:
+            return Ending(math.inf)
+        if call.begin <= 3 < call.end:
+            return Ending(0.01, Loss.CRASHED)
+        return Ending(0.05)
+
+    timeline = run_virtually(Job(100, hedge=1.0, size=2, ahead=0), 3, ending)
+    _, failed = outcome_of_rows(timeline, 100)
+    assert {row: f.loss for row, f in failed.items()} == {3: Loss.CRASHED}
+    assert timeline.hedges < 8
+
+
 # Groups that are found while the job runs
 
 

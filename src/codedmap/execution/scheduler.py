@@ -445,6 +445,8 @@ class Scheduler:
         if not self.job.retries:
             crashes = piece.lineage.crashes if piece.lineage else piece.crashes
             return not piece.copies or crashes >= _MOST_CRASHES
+        if piece.end - piece.begin > 1:  # then it is halved
+            return piece.lineage is not None and piece.lineage.crashes > self.job.retries
         if piece.crashes <= self.job.retries:
             return False
         crashed = self._crashed - self._suspected
