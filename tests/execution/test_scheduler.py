@@ -893,6 +893,27 @@ def test_of_hedges_that_give_way_one_remains_where_nothing_else_computes_the_row
     assert decisions == [Abandon(second[0].call)]
 
 
+def test_a_row_that_always_takes_too_long_is_not_hedged_for_ever():
+    timeline = run_virtually(
+        Job(100, hedge=20.0, size=1, call_timeout=5.0),
+        4,
+        lambda call, now: Ending(math.inf if call.begin == 33 else 0.1),
+    )
+    _, failed = outcome_of_rows(timeline, 100)
+    assert {row: f.loss for row, f in failed.items()} == {33: Loss.TIMED_OUT}
+    assert timeline.hedges <= 2 * 4
+    assert timeline.seconds < 3.0 + 2 * 5.0
+
+
+def test_a_copy_that_began_before_a_timeout_has_its_own():
+    def ending(call, now):
+        slow = call.begin == 5
+        return Ending(math.inf if slow and call.kind is Kind.FIRST else 4.0 if slow else 1.0)
+
+    timeline = run_virtually(Job(6, size=1, ahead=0, call_timeout=6.0), 6, ending)
+    assert timeline.outcome is Outcome.EXACT
+
+
 def test_hedges_of_several_rows_that_crash_do_not_use_up_the_budget():
     """The first call of theirs runs on a worker that has stopped."""
 

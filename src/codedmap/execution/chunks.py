@@ -167,7 +167,7 @@ class ChunkScheduler(Scheduler):
         self._out.append(Take(call))
 
     def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
-        if loss is Loss.RAISED:  # other copies are hedged when they are late
+        if loss is not Loss.CRASHED:  # other copies are hedged when they are late
             super()._wait_for_copies(call, loss, now)
 
     def _unresolved(self, piece: Piece) -> bool:

@@ -243,10 +243,16 @@ class Scheduler:
                 self._wait_for_copies(call, loss, event.now)
 
     def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
-        """Another copy may answer where this call did not: wait for it as long again as it has run, within limits."""
-        since = min((c.started for c in call.piece.copies if c.started <= now), default=now)
-        late = self._times.late(call.groups)
-        until = now + min(max(now - since, late), _LATE_AGAIN * late)
+        """Another copy may answer where this call did not: wait for it as long again as it has run, within limits.
+
+        After a timeout those that run have their own, and copies made later no more.
+        """
+        begun = [c.started for c in call.piece.copies if c.started <= now] or [now]
+        if loss is Loss.TIMED_OUT:
+            until = max(begun) + self.job.call_timeout
+        else:
+            late = self._times.late(call.groups)
+            until = now + min(max(now - min(begun), late), _LATE_AGAIN * late)
         insort(self._doubts, (until, call.number, call, loss))
 
     def _wait_no_longer(self, call: Call, loss: Loss) -> None:
@@ -318,6 +324,8 @@ class Scheduler:
                 self._give_up(call)
                 call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
+                if self._unresolved(call.piece):
+                    self._wait_for_copies(call, Loss.TIMED_OUT, event.now)
         while self._doubts and self._doubts[0][0] <= event.now:
             _, _, call, loss = self._doubts.pop(0)
             if self._unresolved(call.piece):
