@@ -820,7 +820,7 @@ def test_a_call_that_waits_for_those_of_other_jobs_is_neither_late_nor_timed_out
     assert [type(d) for d in scheduler.handle(Tick(3.71, ((2, 3.71),)))] == [Abandon]
 
 
-def test_a_call_behind_one_of_another_job_is_taken_back_once_for_a_worker_that_is_free():
+def test_a_call_behind_one_of_another_job_is_taken_back_for_a_worker_that_is_free():
     scheduler = Scheduler(Job(1, hedge=None, size=1))
     (start,) = scheduler.handle(Joined(0.0, 0))
     assert scheduler.handle(Tick(1.0, ((0, 1.0),))) == []
@@ -830,7 +830,11 @@ def test_a_call_behind_one_of_another_job_is_taken_back_once_for_a_worker_that_i
     assert scheduler.handle(Tick(2.1, ((0, 2.1),))) == []
     (again,) = scheduler.handle(CallFailed(2.2, 0, Loss.NOT_STARTED))
     assert again.call.worker == 1
-    assert scheduler.handle(Tick(3.0, ((1, 3.0),))) == []
+    for now in (3.0, 6.1):  # twice as long as before
+        assert scheduler.handle(Tick(now, ((1, now),))) == []
+    assert scheduler.handle(Tick(6.2, ((1, 6.2),))) == [Withdraw(again.call)]
+    (again,) = scheduler.handle(CallFailed(6.2, 1, Loss.NOT_STARTED))
+    assert again.call.worker == 0
 
 
 @pytest.mark.parametrize(("began", "overhead"), [(None, 9.99), (10.0, 0.0)])

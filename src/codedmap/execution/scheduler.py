@@ -332,11 +332,11 @@ class Scheduler:
                 self._wait_no_longer(call, loss)
 
     def _take_back(self, number: int, now: float) -> None:
-        """A call that waits for one of another job, which may never end: once, another worker may have it."""
+        """A call that waits for one of another job, which may never end: another worker may have it, later each time."""
         call = self._calls.get(number)
-        if call is None or call.piece.never_begun or number in self._withdrawn or not call.wanted:
+        if call is None or number in self._withdrawn or not call.wanted:
             return
-        if now - call.sent < _QUEUED:
+        if now - call.sent < _QUEUED * 2**call.piece.never_begun:
             return
         if any(self._may_take(name, call.piece) for name in self._idle):
             self._withdrawn.add(number)
@@ -344,7 +344,7 @@ class Scheduler:
 
     def _may_take(self, name: Hashable, piece: Piece) -> bool:
         """Whether a worker may compute this, which is on its way to another."""
-        return name not in piece.held
+        return name not in piece.held or piece.held.issuperset(self._workers)
 
     def _began(self, number: int, when: float) -> None:
         """A call begins only now."""
