@@ -174,6 +174,25 @@ def test_with_retries_crashes_cost_no_chunk(seed, raw):
     assert watch.groups == 30
 
 
+@pytest.mark.parametrize("loss", [Loss.CRASHED, Loss.TIMED_OUT])
+def test_a_slot_that_never_answers_is_not_hedged_for_ever(loss):
+    """Its first call never ends, and all others are lost, after so long that there is always another one."""
+
+    def ending(call, now):
+        if call.slot:
+            return Ending(0.05)
+        lost = call.kind is not Kind.FIRST and loss is Loss.CRASHED
+        return Ending(0.5 * (call.number % 3 + 1), loss) if lost else Ending(math.inf)
+
+    job = coded(1, 2, 4, 4, hedge=200.0)
+    if loss is Loss.TIMED_OUT:
+        job = replace(job, call_timeout=5.0)
+    timeline = run_virtually(job, 4, ending)
+    assert timeline.outcome in (Outcome.NONE_RUNNING, Outcome.UNSATISFIABLE)
+    assert timeline.hedges < 30
+    assert timeline.seconds < 30.0
+
+
 @pytest.mark.parametrize("need", [4, 6])
 def test_without_retries_a_crash_is_a_missing_answer(need):
     def ending(call, now):

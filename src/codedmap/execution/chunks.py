@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
-from .scheduler import Scheduler, patience_after, sooner
+from .scheduler import MOST_CRASHES, Scheduler, patience_after, sooner
 
 _OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
 _FIRST = 2  # times the longest overhead of a first call that another worker's may take
@@ -184,7 +184,11 @@ class ChunkScheduler(Scheduler):
     def _lose(self, call: Call, loss: Loss) -> None:
         chunk, piece = self.chunks[call.chunk], call.piece
         self._changed[chunk.number] = None
-        if piece.copies or call.slot in chunk.answered:
+        if call.slot in chunk.answered:
+            return
+        if piece.crashes >= MOST_CRASHES:
+            self._drop_copies(piece)
+        if piece.copies:
             return
         if loss is Loss.CRASHED and piece.crashes <= self.job.retries and not self.job.bound:
             self._waiting.append(piece)

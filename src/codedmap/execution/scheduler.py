@@ -52,7 +52,7 @@ _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
-_MOST_CRASHES = 20  # of one row, however often other calls crash
+MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 8
 _SPARED = 0.5  # of the hedges, for calls that are later the fewer are left,
 _LATEST = 8.0  # times what makes the first one late, at most
@@ -452,7 +452,7 @@ class Scheduler:
         """Whether the groups of a call that has crashed are the cause, and not its worker."""
         if not self.job.retries:
             crashes = piece.lineage.crashes if piece.lineage else piece.crashes
-            return not piece.copies or crashes >= _MOST_CRASHES
+            return not piece.copies or crashes >= MOST_CRASHES
         if piece.end - piece.begin > 1:  # then it is halved
             return piece.lineage is not None and piece.lineage.crashes > self.job.retries
         if piece.crashes <= self.job.retries:
@@ -461,9 +461,7 @@ class Scheduler:
         others = self._answered + crashed
         share = crashed / others if others > 0 else 0.0
         return (
-            self._answered == 0
-            or piece.crashes >= _MOST_CRASHES
-            or share**piece.crashes < _UNLIKELY
+            self._answered == 0 or piece.crashes >= MOST_CRASHES or share**piece.crashes < _UNLIKELY
         )
 
     def _fail(self, call: Call, begin: int, end: int, loss: Loss) -> None:
