@@ -336,7 +336,7 @@ class Scheduler:
         call = self._calls.get(number)
         if call is None or number in self._withdrawn or not call.wanted:
             return
-        if now - call.sent < _QUEUED * 2**call.piece.never_begun:
+        if now - call.sent < _QUEUED * 2 ** min(call.piece.never_begun, _NEVER_BEGUN):
             return
         if any(self._may_take(name, call.piece) for name in self._idle):
             self._withdrawn.add(number)
