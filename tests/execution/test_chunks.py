@@ -174,6 +174,29 @@ def test_with_retries_crashes_cost_no_chunk(seed, raw):
     assert watch.groups == 30
 
 
+@pytest.mark.parametrize("often", [1, 99])
+def test_a_worker_that_has_had_a_task_gets_it_again_once_all_others_are_late(often):
+    """Of four workers three have stopped, and the other has raised for the second of two tasks."""
+    raised = []
+
+    def ending(call, now):
+        if call.worker != 1:
+            return Ending(math.inf)
+        if call.slot % 2 and len(raised) < often:
+            raised.append(call)
+            return Ending(0.01, Loss.RAISED)
+        return Ending(0.01)
+
+    job = replace(
+        coded(1, 2, 4, 4, rule=Decodable(), hedge=0.05),
+        own={slot: slot % 2 for slot in range(4)},
+        decodable=lambda chunk, slots: len({slot % 2 for slot in slots}) == 2,
+    )
+    timeline = run_virtually(job, 4, ending)
+    assert timeline.outcome is (Outcome.DECODABLE if often == 1 else Outcome.NONE_RUNNING)
+    assert timeline.seconds < 10.0
+
+
 @pytest.mark.parametrize("loss", [Loss.CRASHED, Loss.TIMED_OUT])
 def test_a_slot_that_never_answers_is_not_hedged_for_ever(loss):
     """Its first call never ends, and all others are lost, after so long that there is always another one."""

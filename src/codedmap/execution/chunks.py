@@ -533,8 +533,7 @@ class ChunkScheduler(Scheduler):
         )
         # If the rule is out of reach, late calls are waited for because of the rows that they may give.
         slots = sorted(late) if needed is None else needed[1][: needed[0]]
-        self._send_again(chunk, slots, budget, now)
-        return wake
+        return sooner(wake, self._send_again(chunk, slots, budget, now))
 
     def _late_at(self, chunk: Chunk, slot: int, patience: float) -> float:
         """When a slot is late: by its last call, or by those of the workers that may take it."""
@@ -569,8 +568,7 @@ class ChunkScheduler(Scheduler):
         done = {own[slot] for slot in chunk.answered | chunk.hedged if slot in own}
         missing = [slot for task, slot in self._own_slot.items() if task not in done]
         most = math.inf if self.job.most is None else self.job.most
-        self._send_again(chunk, missing, self.hedges + most - len(chunk.hedged), now)
-        return None
+        return self._send_again(chunk, missing, self.hedges + most - len(chunk.hedged), now)
 
     def _call_due(self, chunk: Chunk, now: float) -> float:
         """Every row is exact, and no call that is late is waited for."""
@@ -578,13 +576,20 @@ class ChunkScheduler(Scheduler):
         self._changed[chunk.number] = None
         return now
 
-    def _send_again(self, chunk: Chunk, slots: Sequence[int], budget: float, now: float) -> None:
+    def _send_again(
+        self, chunk: Chunk, slots: Sequence[int], budget: float, now: float
+    ) -> float | None:
+        """Make calls of these slots on idle workers; returns when others are late, if none of them may have one."""
+        wake = None
         for slot in slots:
             if self.hedges >= budget:
-                return
+                return None
             piece = chunk.pieces.get(slot) or Piece(chunk.begin, chunk.end, chunk.number, slot)
             holders = self._holders(chunk, piece) | self._rejected
             able = [name for name in self._idle if name not in holders]
+            if self._idle and not able:
+                able = self._had_it(piece, holders, now)
+                wake = wake if able else self._next_stuck(now)
             if able:
                 near = self._near(piece.held)
                 name = next((name for name in able if name not in near), able[0])
@@ -592,3 +597,12 @@ class ChunkScheduler(Scheduler):
                 chunk.hedged.add(slot)
                 chunk.failed.pop(slot, None)
                 self._hedge(piece, name, now)
+        return wake
+
+    def _had_it(self, piece: Piece, holders: set[Hashable], now: float) -> list[Hashable]:
+        """Idle workers that have had a copy, if all others are late, and none has failed that is waited for."""
+        if any(call.piece is piece for _, _, call, _ in self._doubts):
+            return []
+        if not all(self._stuck(name, now) for name in self._workers if name not in holders):
+            return []
+        return [name for name in self._idle if name not in self._rejected]

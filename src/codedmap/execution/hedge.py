@@ -20,8 +20,8 @@ class Hedge:
     Without a code: once nothing is left to start, calls that take longer than the others are made once
     more. With a code: once its stopping rule cannot be satisfied by calls that are about to end, the inputs
     of tasks without an answer of their own are sent, or late payloads once more, whichever are fewer. A row whose
-    own input is answered is exact. No call is sent to a worker whose answer was rejected, nor to one that has
-    had the same input.
+    own input is answered is exact. No call is sent to a worker whose answer was rejected, nor, unless all others
+    are late, to one that has had the same input.
 
     Parameters
     ----------
