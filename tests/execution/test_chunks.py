@@ -174,6 +174,22 @@ def test_with_retries_crashes_cost_no_chunk(seed, raw):
     assert watch.groups == 30
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_where_answers_were_not_enough_after_all_late_calls_are_hedged(raw):
+    scheduler = ChunkScheduler(coded(1, 1, 4, 2, raw=raw, rule=Decodable(), hedge=0.05))
+    for worker in range(5):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 1, 0.1))
+    assert scheduler.handle(Answered(0.1, 2, 0.1))[-1] == Decode(0, Outcome.DECODABLE, False)
+    assert scheduler.handle(Decoded(0.1, 0, enough=False)) == []
+    decisions = []
+    while not decisions:
+        decisions = scheduler.handle(Tick(scheduler.wake))
+    (hedge,) = decisions
+    assert hedge.call.slot == (0 if raw else 4)
+    assert scheduler.handle(Answered(9.0, hedge.call.number, 0.1))[-1].chunk == 0
+
+
 @pytest.mark.parametrize("often", [1, 99])
 def test_a_worker_that_has_had_a_task_gets_it_again_once_all_others_are_late(often):
     """Of four workers three have stopped, and the other has raised for the second of two tasks."""

@@ -519,7 +519,7 @@ class ChunkScheduler(Scheduler):
             return wake
         seen = self.seen(chunk.number, now)
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
-        if self._met(chunk, soon):
+        if self._met(chunk, soon) and chunk.refused != soon.answered | soon.running:
             return wake
         if self._all_own(chunk.answered) and chunk.refused != seen.answered:
             return self._call_due(chunk, now)
@@ -533,6 +533,7 @@ class ChunkScheduler(Scheduler):
         )
         # If the rule is out of reach, late calls are waited for because of the rows that they may give.
         slots = sorted(late) if needed is None else needed[1][: needed[0]]
+        slots = slots or inputs[:1] or sorted(late)[:1]  # what there is was refused: one more
         return sooner(wake, self._send_again(chunk, slots, budget, now))
 
     def _late_at(self, chunk: Chunk, slot: int, patience: float) -> float:
