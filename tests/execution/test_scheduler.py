@@ -31,6 +31,7 @@ from codedmap.execution.events import (
     Tick,
     Withdraw,
 )
+from codedmap.execution.hedging import CallTimes
 from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.virtual import Ending, run_virtually
 
@@ -686,6 +687,16 @@ def test_rows_that_have_not_begun_are_waited_for():
     timeline = run_virtually(Job(12, size=1, ahead=1, stop=Slower(0.2)), 2, ending)
     assert timeline.outcome is Outcome.SLOWER
     assert len(timeline.taken) == 10
+
+
+def test_a_call_that_has_not_ended_says_nothing_of_the_time_of_calls():
+    times = CallTimes(batches=True)
+    for groups, seconds in ((1, 0.3), (2, 0.4), (4, 0.6)):
+        times.add(groups, seconds, 0.0)
+    call, group = times.fit()
+    assert (call, group) == pytest.approx((0.2, 0.1))
+    times.add(1, math.inf, 0.0)
+    assert times.fit() == (call, group)
 
 
 def test_progress_counts_rows():

@@ -55,7 +55,7 @@ class CallTimes:
         self._each.append(seconds / groups)
         if overhead is not None:
             self._overhead = min(overhead, self._overhead)
-            if self._calls is not None:
+            if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
         self._seconds += seconds
         self._groups += groups
