@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -354,3 +358,28 @@ def test_what_takes_too_long_to_solve_is_estimated_from_the_nearest(
     points, answers, wanted, _ = sample(1500)
     estimates(points, answers, wanted, time_left=lambda: seconds)
     assert (1500 in made) is exactly
+
+
+def test_blas_has_one_thread_also_where_scipy_is_imported_only_now():
+    """SciPy brings a BLAS of its own, whose threads would wait for each other."""
+    code = textwrap.dedent(
+        """
+        import numpy as np
+        from threadpoolctl import threadpool_info
+        from codedmap.estimation import surrogate
+
+        seen = []
+
+        def each(fn, *given):
+            done = list(map(fn, *given))
+            seen.append([one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"])
+            return done
+
+        points = np.random.default_rng(0).random((60, 2))
+        surrogate.estimates(points, points[:, :1] ** 2, points[:5] + 0.1, each=each)
+        assert len(seen[-1]) > 1, "SciPy has been imported"
+        assert all(set(threads) == {1} for threads in seen), seen
+        """
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "4"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

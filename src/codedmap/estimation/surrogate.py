@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import scipy
@@ -97,7 +98,7 @@ def estimates(
     seed: int = 0,
     thorough: bool = True,
     time_left: Callable[[], float] = lambda: math.inf,
-    each: Callable[..., Iterable[_Candidate]] = map,
+    each: Callable[..., Iterable[Any]] = map,
 ) -> Estimates:
     """Estimate outputs at points from those at others.
 
@@ -125,7 +126,9 @@ def estimates(
         some = points[first] if repeated else points
         return _Known(some, wanted, seed, time_left, thorough=thorough, each=each)
 
-    # The matrices are too small for several threads to help, and waiting for each other costs them most.
+    # The matrices are too small for several threads to help, and waiting for each other costs them most. What is
+    # imported later brings a BLAS of its own, which would have them.
+    import_what_is_used()
     with threadpool_limits(1, user_api="blas"):
         if not repeated:
             return _estimates(known(), answers)
@@ -277,7 +280,7 @@ class _Known:
         time_left: Callable[[], float],
         *,
         thorough: bool,
-        each: Callable[..., Iterable[_Candidate]],
+        each: Callable[..., Iterable[Any]],
     ) -> None:
         self.space = space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
@@ -344,17 +347,25 @@ def _each(
     if known.inputs is not None and known.time_left() / shares >= _ENOUGH:
         plane = _plane(known, scaled, *known.inputs)
         planes = map(plane.column, range(scaled.shape[1]))
-    parts = known.each(_one, repeat(known), scaled.T, zeros, range(shares, 0, -1), planes)
-    return _together(list(parts), known)
+    left = range(shares, 0, -1)
+    ways: list[tuple[list[_Candidate], np.ndarray | None]]
+    ways = list(known.each(_ways, repeat(known), scaled.T, zeros, left, planes))
+    if any(scales is not None for _, scales in ways):
+        # It imports much. Beside threads that compute, each would wait for the other.
+        import sklearn.ensemble  # noqa: F401, PLC0415
+    return _together(list(known.each(_best, repeat(known), scaled.T, ways, left)), known)
 
 
-def _one(
+def _ways(
     known: _Known, scaled: np.ndarray, zero: float, outputs: int, plane: _Candidate | None = None
-) -> _Candidate:
-    """The estimates of one output (n,), where ``zero`` is what 0 was; so many outputs share the time that is left."""
+) -> tuple[list[_Candidate], np.ndarray | None]:
+    """Ways to estimate an output (n,), and if splines and trees are to be tried as well the scales (d,) of splines.
+
+    ``zero`` is what 0 was; so many outputs share the time that is left.
+    """
     seconds = known.time_left() / outputs
     if seconds < _LITTLE:
-        return _jointly(known, scaled[:, None]).column(0)
+        return [_jointly(known, scaled[:, None]).column(0)], None
     thorough = seconds >= _ENOUGH
     targets = scaled[known.sample]
     models = sorted(_models(known, scaled, zero, seconds), key=lambda model: model.error)
@@ -371,14 +382,26 @@ def _one(
     candidates += _averages(known, scaled, best.kernel.scales)
     candidates += [plane] if plane is not None else []
     least = min(candidate.error(targets) for candidate in candidates)
+    poor = least > _POOR and len(scaled) >= _TREES and thorough
+    return candidates, best.kernel.scales if poor else None
+
+
+def _best(
+    known: _Known,
+    scaled: np.ndarray,
+    ways: tuple[list[_Candidate], np.ndarray | None],
+    outputs: int,
+) -> _Candidate:
+    """The best way to estimate an output (n,), or a mean of several."""
+    (candidates, scales), targets = ways, scaled[known.sample]
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
     longest += _TREE_SECONDS * len(scaled) * len(known.space.columns)
-    thorough = thorough and known.time_left() / outputs > longest
-    if least > _POOR and len(scaled) >= _TREES and thorough:
+    if scales is not None and known.time_left() / outputs > longest:
+        most = _FAR * min(candidate.error(targets) for candidate in candidates)
         # Neighbours on a line or a plane, as on a grid, determine no spline.
         with suppress(np.linalg.LinAlgError):
-            candidates.extend(_others(known, scaled, best.kernel.scales, _FAR * least))
-    return _combined(candidates, targets)
+            candidates.extend(_others(known, scaled, scales, most))
+    return _combined(candidates, targets) if len(candidates) > 1 else candidates[0]
 
 
 def _models(known: _Known, scaled: np.ndarray, zero: float, seconds: float) -> Iterator[_Model]:
