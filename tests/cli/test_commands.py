@@ -229,6 +229,23 @@ def test_stragglers_are_asked_for_only_where_they_are_used(folder, scripted, nam
     assert "--code kernel needs --stragglers S" in refused(*line, "--force")
 
 
+def test_without_a_code_every_row_is_exact_beside_a_worker_that_hangs(folder, monkeypatch):
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {0: never()}))
+    line = ["run", "cli_jobs:square", "x.npy", "--workers", "3", "--output", "out.npz"]
+    output, arrays = ran(*line)
+    assert "20 exact; every row was exact" in output
+    np.testing.assert_array_equal(arrays["values"], X**2)
+    for option in (
+        ["--stragglers", "1"],
+        ["--tasks", "2"],
+        ["--hedge-after", "1"],
+        ["--fill", "mean"],
+    ):
+        assert f"{option[0]} is for codes: leave it out, or name a code" in refused(
+            *line, *option, "--force"
+        )
+
+
 def test_the_quorum_is_waited_for_instead_of_all_but_the_stragglers(folder, scripted):
     _, arrays = ran(*words(), "--quorum", "6")
     assert len(arrays["answered"]) == 6

@@ -42,18 +42,17 @@ def _smoothing(text: str) -> float | Literal["gcv"]:
 class RunOptions(SharedOptions):
     """Arguments and options of `run`."""
 
-    code: str = option(
+    code: str | None = option(
         click.Choice(NAMES),
         "CODE",
-        "How work is spread so that answers may be missing. "
-        + " ".join(f"{name}: {summary_of(name)}" for name in NAMES),
-        required=True,
+        "How work is spread so that answers may be missing; by default rows go to whichever worker is free, and "
+        "all are exact. " + " ".join(f"{name}: {summary_of(name)}" for name in NAMES),
     )
     stragglers: int | None = option(
         click.IntRange(0),
         "S",
         "How many workers may be slow or lost: the command stops waiting once N - S have answered, if "
-        "the code can decode. Not needed for auto and uncoded.",
+        "the code can decode. Not needed for auto and uncoded, and without a code.",
     )
     output: Path = option(
         PATH,
@@ -146,20 +145,25 @@ class RunOptions(SharedOptions):
         """Arguments of `codedmap.map`."""
         given = {name: getattr(self, name) for name in CODE_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
-        check_options(self.code, self.workers, self.lost, given)
         common = {
             "chunk": self.chunk,
             "progress": not self.quiet,
             "on_error": "record" if self.partial else "raise",
         }
-        if self.code == "auto":
-            for name in ("tasks", "quorum", "hedge_after"):
-                if getattr(self, name) is not None:
+        if self.code is None:
+            given = {"stragglers": self.stragglers, **given}
+        else:
+            check_options(self.code, self.workers, self.lost, given)
+        if self.code in (None, "auto"):
+            chosen = {name: getattr(self, name) for name in ("tasks", "quorum", "hedge_after")}
+            for name, value in {**given, **chosen}.items():
+                if value is not None:
+                    why = "is for codes" if self.code is None else "is what --code auto chooses"
                     raise cm.InvalidArgument(
-                        f"--{name.replace('_', '-')} is what --code auto chooses: leave it out, or name a code"
+                        f"--{name.replace('_', '-')} {why}: leave it out, or name a code"
                     )
             limits = {"deadline": self.deadline, "tolerance": self.tolerance}
-            return {"code": "auto", **limits, **common}
+            return {"code": self.code, **limits, **common}
         code = code_named(self.code, self.workers, self.lost, self.tasks, given)
         hedge = hedge_named(code, self.hedge_after)
         stop = rule_named(code, self.lost, self.quorum, self.tolerance, self.deadline)
@@ -168,7 +172,7 @@ class RunOptions(SharedOptions):
     @property
     def lost(self) -> int:
         """S; raises `InvalidArgument` if it is not given for a code that needs it."""
-        if self.stragglers is None and self.code not in ("auto", "uncoded"):
+        if self.stragglers is None and self.code not in (None, "auto", "uncoded"):
             raise cm.InvalidArgument(
                 f"--code {self.code} needs --stragglers S, how many workers may be slow or lost; --code auto does not"
             )
@@ -194,6 +198,9 @@ def run(**options: Any) -> int:
 
     \b
     Examples:
+      codedmap run net.onnx images.npy \\
+        --workers 8 --output out.npz
+    \b
       codedmap run net.onnx images.npy \\
         --code spline --workers 24 \\
         --stragglers 4 --output out.npz
@@ -258,8 +265,8 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
 def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
     start, call = engine_named(options.engine, options.workers), options.call()
     fn, rows = model_named(options.model, rows, options.note, remote=options.engine != "local")
-    if call["code"] != "auto":
-        code = call["code"]
+    code = call["code"]
+    if isinstance(code, cm.contracts.Code):
         code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
     with start() as pool:
         return cm.map(cm.engines.Resident(fn, pool), rows, engine=pool, **call, **stored)
@@ -270,7 +277,7 @@ def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
     if result.exact.all():
         return 0
     promised = options.workers - options.lost
-    if result.stderr is None and len(result.answered) < promised:
+    if options.code is not None and result.stderr is None and len(result.answered) < promised:
         options.note(
             f"only {len(result.answered)} of the {promised} answers that --stragglers "
             f"{options.lost} counts on had come: {options.code} has no error bars, and these "
