@@ -536,7 +536,7 @@ def test_a_matrix_that_is_not_symmetric_is_no_symmetric_one():
 
 
 def test_other_arguments_are_checked():
-    with pytest.raises(cm.InvalidArgument, match="neither an engine nor an Executor"):
+    with pytest.raises(cm.InvalidArgument, match="an engine is needed"):
         cm.CodedMatrix(np.eye(4), code=cm.codes.MDSCode(2, 3), engine=None)
     for stop in (3, cm.Quorum, cm.Quorum(4)):
         with pytest.raises(cm.InvalidArgument, match="stop rule"):

@@ -147,9 +147,10 @@ def test_a_call_may_take_so_long():
 
 
 def test_leaving_waits_for_calls_and_an_exception_abandons_them():
-    with cm.Pool(cm.engines.Local(1, grace=0.0)) as pool:
-        call = pool.submit(time.sleep, 0.3)
-    assert call.done()
+    with cm.engines.Local(1) as engine:
+        with cm.Pool(engine) as pool:
+            call = pool.submit(time.sleep, 0.3)
+        assert call.done()
     assert call.result() is None
     calls = []
 
