@@ -42,7 +42,8 @@ def test_no_scheme_but_two_copies_sends_more_calls_than_the_code():
     calls = some_calls(200, 20, np.random.default_rng(0))
     for way in ways(20, 25):
         sent = way.simulated(calls, 20).calls
-        assert sent.max() <= (40 if way.name == "copies x2" else 20 + 8)  # 8 hedges at most
+        most = {"copies x2": 40, "exact, hedged": 20 + 8}  # 8 hedges at most, and few on average
+        assert sent.max() <= most.get(way.name, 25)
         assert sent.mean() <= (40 if way.name == "copies x2" else 25)
 
 

@@ -14,7 +14,7 @@ from ..execution.hedge import Hedge
 from .pool import HEDGE, Pool
 
 
-class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     """A backend of joblib whose calls crash alone, are made again, and are hedged.
 
     With it scikit-learn's searches, cross-validation and forests run on an engine. Parallel calls inside of a call run

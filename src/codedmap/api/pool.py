@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, closing
 from functools import partial
@@ -301,9 +301,9 @@ def _answers(run: Callable[[], MapResult], items: int) -> list[Any]:
         raise cause from cause.__cause__
 
 
-def _arriving(results: Iterator[MapResult], items: int) -> Iterator[tuple[int, Any]]:
+def _arriving(results: Generator[MapResult, None, None], items: int) -> Iterator[tuple[int, Any]]:
     seen = np.zeros(items, dtype=bool)
-    with closing(results):  # type: ignore[type-var]
+    with closing(results):
         try:
             for result in results:
                 for place in np.flatnonzero(result.exact & ~seen):

@@ -27,8 +27,8 @@ from ..results.sweep_result import SweepResult, entries
 from ..results.trees import blanked
 from ..storage.source import extra
 from .map import Options
+from .pool import HEDGE
 
-_HEDGE = Hedge()
 _OURS = "status", "error"
 _LIST = 12  # names that are listed in a message
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")
@@ -45,7 +45,7 @@ def sweep(
     deadline: float | None = None,
     tolerance: float | None = None,
     stop: StoppingRule | None = None,
-    hedge: Hedge | None = _HEDGE,
+    hedge: Hedge | None = HEDGE,
     retries: int = 2,
     call_timeout: float | None = None,
     kwargs: Mapping[str, Any] | None = None,
@@ -358,7 +358,7 @@ def _is_number(value: Any) -> bool:
 
 def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
     """The first of each rows that are equal, and for each row which of these it equals."""
-    # As bytes, because fn may tell -0.0 from 0.0; and 1 from True among objects.
+    # As bytes, because fn may distinguish -0.0 from 0.0, and 1 from True among objects.
     parts: list[Iterator[Any]] = [
         ((type(v), v) for v in column) if column.dtype == object else (v.tobytes() for v in column)
         for column in columns.values()

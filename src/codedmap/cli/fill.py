@@ -157,7 +157,7 @@ class _Columns:
         return len(self._array)
 
     def __getitem__(self, at: Any) -> np.ndarray:
-        return self._array[at]  # type: ignore[no-any-return]
+        return np.asarray(self._array[at])
 
     def __array__(self, *given: Any, **more: Any) -> np.ndarray:
         return self._array

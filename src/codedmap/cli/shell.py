@@ -25,17 +25,20 @@ _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.EngineError, cm.errors.CannotSend), 3),
     ((cm.CodedmapError,), 2),
 )
-EPILOG = """
-\b
-Exit codes:
-  0    all rows decoded and written
-  1    not enough (usable) answers
+ENDINGS = """\
   2    bad usage, input or output
   3    workers cannot start, or MODEL
        cannot be sent to them
   129  its terminal was closed
   130  interrupted by Ctrl-C
-  143  terminated
+  143  terminated"""
+"""Exit codes that all commands have."""
+EPILOG = f"""
+\b
+Exit codes:
+  0    all rows decoded and written
+  1    not enough (usable) answers
+{ENDINGS}
 
 Unless the exit code is 0, no .npz output is left, except with --partial; a .npy output keeps the
 rows that are done.

@@ -36,7 +36,7 @@ from .engines import engine_named
 from .files import check_apart, written
 from .names import model_named
 from .options import COUNT, PATH, argument, flag, option, parameters
-from .shell import Command, print_error, print_result, with_traceback
+from .shell import ENDINGS, Command, print_error, print_result, with_traceback
 from .tables import Table, check_table, is_number, read_table, table_writer
 
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
@@ -45,18 +45,13 @@ _REASONS = 5  # that the summary lists
 _OWN = ("status", "error")
 """Columns that are added to those of the design and the outputs."""
 
-EPILOG = """
+EPILOG = f"""
 \b
 Exit codes:
   0    every row is exact, or estimated
        as --deadline allows
   1    rows have failed, or are missing
-  2    bad usage, input or output
-  3    workers cannot start, or MODEL
-       cannot be sent to them
-  129  its terminal was closed
-  130  interrupted by Ctrl-C
-  143  terminated
+{ENDINGS}
 
 Rows that were done stay in the journal beside the output, also after kill -9: the same command with --resume
 goes on.

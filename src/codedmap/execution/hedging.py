@@ -13,7 +13,7 @@ _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
 _LEAST = 0.01  # seconds: what takes less is noise
 _OVERHEADS = 4
-_FITTED = 64  # last calls from which the time of a call itself is told from that of its groups
+_FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
 
 
 class CallTimes:
