@@ -23,6 +23,7 @@ import pytest
 import zarr
 
 import codedmap as cm
+from codedmap.results.trees import error_leaves
 from codedmap.storage import output as output_module
 from codedmap.storage import zarr as zarr_module
 from codedmap.testing import Scripted, crash, never
@@ -130,7 +131,9 @@ def test_rows_without_an_answer_are_estimated_from_all_others(out, code, iterato
     np.testing.assert_array_equal(values[~estimated], X[~estimated] ** 2)
     off = np.abs(values - X**2)[estimated]
     assert np.sqrt((off**2).mean()) < 0.5
-    assert (np.asarray(result.stderr[:])[estimated] > 0).all()
+    (stderr,) = error_leaves(result.stderr)
+    assert (stderr[estimated] > 0).all()
+    assert (stderr[~estimated] == 0).all()
 
 
 def test_dicts_and_text():
@@ -184,6 +187,42 @@ def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
     assert result.stderr.shape == (200, 3)
 
 
+@pytest.mark.parametrize("out", ["out.zarr", "out.parquet"])
+def test_each_output_has_its_own_standard_errors(out):
+    def fn(x):
+        return {"sine": np.sin(x).astype(np.float32), "noise": np.sin(1e6 * x[:, 0])}
+
+    script = {2: [never()], 3: [never()]}
+    result = mapped(fn, out=out, script=script, deadline=2.5, hedge=None)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert estimated.any()
+    assert (result.row_stderr()[estimated] > 0).all()
+    assert (result.row_stderr()[~estimated] == 0).all()
+    if out == "out.zarr":
+        group = zarr.open_group(out, mode="r")
+        sine, noise = group["sine_stderr"][:], group["noise_stderr"][:]
+        assert set(result.stderr) == {"sine", "noise"}
+    else:
+        table = pq.read_table(out)
+        sine, noise = (np.array(table[f"{n}_stderr"].to_pylist()) for n in ("sine", "noise"))
+        assert table.schema.field("sine_stderr").type.value_type == "float"
+    assert sine.shape == (200, 3)
+    assert noise.shape == (200,)
+    assert (noise[~estimated] == 0).all()
+    assert (noise[estimated] > 0.3).all()
+    assert (sine[estimated].max(axis=1) < noise[estimated]).mean() > 0.5
+    result = mapped(fn, out=out, deadline=60.0, resume=True)
+    assert result.exact.all()
+    assert result.stderr is None
+
+
+@pytest.mark.parametrize("names", [["status"], ["a", "a_stderr"]])
+@pytest.mark.parametrize("out", ["out.zarr", "out.parquet"])
+def test_columns_that_the_output_has_itself_are_refused(out, names):
+    with pytest.raises(cm.InvalidAnswer, match=f"a column {names[-1]}, which the output needs"):
+        mapped(lambda x: dict.fromkeys(names, x), out=out)
+
+
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
 def test_rows_that_fail_are_recorded_and_computed_again_on_resuming(out):
     result = mapped(cm.itemwise(Counted(fails=(3, 50))), out=out, on_error="record")
@@ -206,7 +245,7 @@ def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
     result = mapped(fn, out=out, script=script, deadline=2.5, hedge=None)
     estimated = result.status == cm.Status.ESTIMATED
     assert 5 <= estimated.sum() <= 10
-    stderr = np.asarray(result.stderr)
+    (stderr,) = error_leaves(result.stderr)
     assert (stderr[estimated] > 0).all()
     assert (stderr[~estimated] == 0).all()
     if out == "out.npy":

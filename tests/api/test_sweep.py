@@ -222,6 +222,40 @@ def test_a_sweep_that_is_written_goes_on_with_the_rows_that_failed(sweep, tmp_pa
     assert list(failed.table) == ["a", "b", "status", "error"]
 
 
+@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+def test_estimates_are_written_and_made_exact_on_resuming(sweep, tmp_path, kind):
+    rng, out = np.random.default_rng(0), tmp_path / f"runs.{kind}"
+    design = pd.DataFrame({"a": rng.random(60), "b": rng.integers(0, 5, 60)})
+
+    def fn(a, b):
+        return {"s": a + b, "pair": np.array([a, -a])}
+
+    first = sweep(fn, design, out=out, stop=cm.Share(0.5), chunk=1, hedge=None)
+    estimated = first.status == Status.ESTIMATED
+    assert estimated.any()
+    assert (first.table["pair_1_stderr"][estimated] > 0).all()
+    assert (first.table["s_stderr"][~estimated] == 0).all()
+    if kind == "parquet":
+        file = pd.read_parquet(out)
+        assert list(file) == ["a", "b", "s", "pair", "status", "s_stderr", "pair_stderr"]
+        pd.testing.assert_frame_equal(file[["a", "b"]], design)
+        np.testing.assert_array_equal(file["s_stderr"], first.table["s_stderr"])
+        np.testing.assert_array_equal(file["status"], first.status)
+    second = sweep(fn, design, out=out, resume=True)
+    assert (second.status == Status.EXACT).all()
+    assert sum(len(call.rows) for call in second.run.calls) == estimated.sum()
+    np.testing.assert_array_equal(second.table["pair_1"], -design["a"])
+
+
+def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, tmp_path):
+    design = {"a": [1.0, 2.0], "b": np.array([1, "u"], dtype=object)}
+    CALLS.clear()
+    with pytest.raises(InvalidArgument, match="column 'b' of the design cannot be written to runs"):
+        sweep(fragile, design, out=tmp_path / "runs.parquet")
+    assert not CALLS
+    assert not list(tmp_path.iterdir())
+
+
 NAN = float("nan")
 
 
@@ -267,7 +301,6 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
         (lambda a, b, /: a, {}, "by position only"),
         (cm.itemwise(product), {}, "of type Itemwise"),
         (product, {"out": "runs.npy"}, "zarr or .parquet"),
-        (product, {"out": "runs.zarr", "deadline": 1.0}, "one standard error for each row"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):

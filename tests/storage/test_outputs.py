@@ -14,6 +14,7 @@ import zarr
 
 import codedmap as cm
 from codedmap.execution.order import Order, runs_of
+from codedmap.results.trees import error_leaves
 from codedmap.storage.output import NpyOutput, Output, cast, form_of
 from codedmap.storage.parquet import ParquetOutput
 from codedmap.storage.zarr import ZarrOutput
@@ -47,7 +48,7 @@ def test_rows_in_any_order_are_checked_and_read_again(tmp_path, suffix):
     assert not again.check(lines[0][0], {**lines[0][1], "values": lines[1][1]["values"]})
     some = np.array([2, 3, 19, 39])
     np.testing.assert_array_equal(again.read(some)["values"], VALUES[some])
-    again.finish(status, None)
+    again.finish(status)
     again.close()
     np.testing.assert_array_equal(content(path), VALUES)
 
@@ -59,7 +60,7 @@ def test_rows_that_the_system_reads_in_parts_are_not_damaged(tmp_path, monkeypat
     line = output.write([(0, 40)], {"values": VALUES})
     monkeypatch.setattr(os, "pread", lambda file, size, begin: pread(file, min(size, 99), begin))
     assert output.check([(0, 40)], line)
-    output.finish(np.zeros(40, np.int8), None)
+    output.finish(np.zeros(40, np.int8))
     np.testing.assert_array_equal(content(tmp_path / f"out{suffix}"), VALUES)
 
 
@@ -67,11 +68,14 @@ def test_rows_that_the_system_reads_in_parts_are_not_damaged(tmp_path, monkeypat
 def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     output = KINDS[suffix](path)
-    status = np.array([0] * 38 + [1, 3], np.int8)
-    stderr = np.array([0.0] * 38 + [0.5, np.inf])
+    status = np.array([0] * 36 + [1, 0, 1, 3], np.int8)
+    stderr = np.zeros_like(VALUES)
+    stderr[[36, 38]], stderr[39] = [[0.5, 0.25], [2.0, 3.0]], np.inf
     output.open(form_of({"values": VALUES}), 40, new=True)
     output.write([(0, 40)], {"values": VALUES})
-    _, spread = output.finish(status, stderr)
+    output.write_errors([(36, 37), (38, 39)], {"values": stderr[[36, 38]]})
+    output.blank(np.array([39]))
+    _, spread = output.finish(status)
     output.close()
     if suffix == ".npy":
         found = np.load(tmp_path / "out.status.npy"), np.load(tmp_path / "out.stderr.npy")
@@ -80,11 +84,11 @@ def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
         found = group["status"][:], group["stderr"][:]
     else:
         table = pq.read_table(path)
-        found = table["status"].to_numpy(), table["stderr"].to_numpy()
+        found = table["status"].to_numpy(), np.array(table["stderr"].to_pylist())
         assert table["values"].null_count == 1, "nothing is known of the last row"
     np.testing.assert_array_equal(found[0], status)
     np.testing.assert_array_equal(found[1], stderr)
-    np.testing.assert_array_equal(np.asarray(spread), stderr)
+    np.testing.assert_array_equal(error_leaves(spread)[0], stderr)
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -95,7 +99,7 @@ def test_more_rows_than_were_said(tmp_path, suffix):
     output.write([(0, 10)], {"values": VALUES[:10]})
     output.resize(40)
     output.write([(10, 40)], {"values": VALUES[10:]})
-    output.finish(np.zeros(40, np.int8), None)
+    output.finish(np.zeros(40, np.int8))
     output.close()
     np.testing.assert_array_equal(content(path), VALUES)
 
@@ -115,7 +119,7 @@ def test_a_npy_file_is_one_that_numpy_would_have_written(tmp_path):
     output = NpyOutput(tmp_path / "out.npy")
     output.open(form_of({"values": VALUES}), 40, new=True)
     output.write([(0, 40)], {"values": VALUES})
-    output.finish(np.zeros(40, np.int8), None)
+    output.finish(np.zeros(40, np.int8))
     output.close()
     with (tmp_path / "numpy.npy").open("wb") as file:
         np.lib.format.write_array(file, VALUES, version=(2, 0))
@@ -141,7 +145,7 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
     output.open(form_of({**columns, "name": columns["name"][:1]}), 4, new=True)
     output.write([(0, 1), (2, 4)], {name: c[[0, 2, 3]] for name, c in columns.items()})
     output.write([(1, 2)], {name: c[1:2] for name, c in columns.items()})
-    output.finish(np.zeros(4, np.int8), None)
+    output.finish(np.zeros(4, np.int8))
     table = pq.read_table(tmp_path / "out.parquet").to_pydict()
     assert table["name"] == ["a", None, "ü", "d"], "a piece of None only has no type of its own"
     assert table["flag"] == [True, False, True, True]
@@ -156,13 +160,11 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
         (NpyOutput, {"a": VALUES, "b": VALUES}, "a dict of a, b, and a .npy file holds one array"),
         (NpyOutput, {"values": VALUES.astype(object)}, "are Python objects, which a .npy file"),
         (ZarrOutput, {"values": np.array(["a"])}, "'values' of dtype <U1, and a Zarr group holds"),
-        (ZarrOutput, {"status": VALUES}, "under names of folders other than status"),
-        (ZarrOutput, {"": VALUES}, "under names of folders other than status"),
-        (ZarrOutput, {"..": VALUES}, "under names of folders other than status"),
-        (ZarrOutput, {"a\\b": VALUES}, "under names of folders other than status"),
+        (ZarrOutput, {"": VALUES}, "under names of folders"),
+        (ZarrOutput, {"..": VALUES}, "under names of folders"),
+        (ZarrOutput, {"a\\b": VALUES}, "under names of folders"),
         (ParquetOutput, {"\ud800": VALUES}, "that Parquet cannot hold"),
         (ZarrOutput, {"values": np.ones(3, np.longdouble)}, "numbers of at most 64 bits"),
-        (ParquetOutput, {"status": VALUES}, "a column status, which the output needs"),
     ],
 )
 def test_answers_that_an_output_cannot_hold(tmp_path, kind, columns, message):
@@ -178,7 +180,7 @@ def test_times_in_steps_of_several_units_are_what_they_were(tmp_path, dtype):
     output = ParquetOutput(tmp_path / "out.parquet")
     output.open(form_of({"values": times}), 2, new=True)
     output.write([(0, 2)], {"values": times})
-    output.finish(np.zeros(2, np.int8), None)
+    output.finish(np.zeros(2, np.int8))
     found = pq.read_table(tmp_path / "out.parquet")["values"].to_numpy()
     np.testing.assert_array_equal(found, times)
 
@@ -196,7 +198,7 @@ def test_text_that_pandas_lacks_is_null_in_parquet(tmp_path):
     column = pd.Series(["a", None, np.nan, pd.NA], dtype=object).to_numpy()
     output.open(form_of({"values": column}), 4, new=True)
     output.write([(0, 4)], {"values": column})
-    output.finish(np.zeros(4, np.int8), None)
+    output.finish(np.zeros(4, np.int8))
     assert pq.read_table(tmp_path / "out.parquet")["values"].to_pylist() == ["a", None, None, None]
 
 
@@ -208,7 +210,7 @@ def test_types_that_one_column_of_parquet_cannot_hold(tmp_path):
         output.write([(1, 2)], {"values": np.array(["a"])})
     output.write([(1, 2)], {"values": np.array([0.5])})
     with pytest.raises(cm.InvalidAnswer, match="do not fit into the type of their column"):
-        output.finish(np.zeros(2, np.int8), None)
+        output.finish(np.zeros(2, np.int8))
 
 
 @pytest.mark.parametrize(

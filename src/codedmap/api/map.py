@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -286,6 +286,8 @@ class Options:
     out: Any = None
     resume: bool = False
     version: str | None = None
+    before: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Columns (m,) that are written before the answers; of `sweep` only."""
 
     def __post_init__(self) -> None:
         if self.resume and self.out is None:
@@ -430,7 +432,7 @@ class Options:
             "code": [repr(code), fingerprint(code)],
             "given": self.version,
         }
-        return store_for(self.out, rows, job, resume=self.resume)
+        return store_for(self.out, rows, job, dict(self.before), resume=self.resume)
 
     def _known(self, width: int | None) -> Known | None:
         """Answers from elsewhere, for inputs of so many numbers; None: for inputs that are no numbers."""
@@ -524,7 +526,7 @@ class Options:
 
 def options_of(arguments: Mapping[str, Any], without: Collection[str] = ()) -> Options:
     """Keyword arguments of `map`, or of a function that takes all but some of them."""
-    unknown = arguments.keys() - ({one.name for one in fields(Options)} - set(without))
+    unknown = arguments.keys() - ({one.name for one in fields(Options)} - {*without, "before"})
     if unknown:
         raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)

@@ -148,7 +148,7 @@ class RowsJob(MapJob):
             result = self._result(outcome, list(estimates))
         else:
             for found in estimates:
-                self._store.put_estimates(found.rows, found.values, found.row_stderr)
+                self._store.put_estimates(found.rows, found.values, found.stderr)
             values, stderr = self._store.finish()
             result = self._made(values, stderr, status, outcome)
         estimated = (result.status == Status.ESTIMATED).any()

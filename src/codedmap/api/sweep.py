@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.summary import short
 from ..results.sweep_result import SweepResult, entries
-from ..results.trees import blanked
+from ..results.trees import blanked, read_columns
 from ..storage.source import extra
 from .map import Options
 from .pool import HEDGE
@@ -85,8 +85,8 @@ def sweep(
     deadline, tolerance, stop, hedge, retries, call_timeout, kwargs, seed, chunk, version, progress
         As for `map`. ``kwargs`` are arguments that are the same for all rows.
     out : path, optional
-        Where exact outputs are written as they come: .zarr or .parquet. Without ``deadline``, ``tolerance`` and
-        ``stop`` only.
+        Where outputs are written as they come. A path ending in .parquet, for a table of the design, the outputs,
+        ``status`` and, if rows are estimated, standard errors; or in .zarr, for an array of each output.
     resume : bool
         Go on with the sweep in the journal beside ``out``, if there is one.
 
@@ -119,7 +119,17 @@ def sweep(
     >>> result.table["status"].tolist()
     ['EXACT', 'EXACT', 'EXACT']
     """
-    _check_given(fn, out, estimating=(deadline, tolerance, stop) != (None, None, None))
+    _check_given(fn, out)
+    takes = None if frame else _taken(fn)
+    rows = _rows(design, takes)
+    _check(rows)
+    if takes is not None:
+        _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
+    at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
+    columns = {name: column[at] for name, column in rows.columns.items()}
+    inputs: Any = tuple(columns.values())
+    if frame and rows.framed:
+        inputs = rows.table.iloc[at] if hasattr(rows.table, "iloc") else rows.table[at]
     options = Options(
         engine=engine,
         deadline=deadline,
@@ -135,19 +145,9 @@ def sweep(
         out=out,
         resume=resume,
         version=version,
+        before=columns,
         progress=progress,
     )
-    takes = None if frame else _taken(fn)
-    rows = _rows(design, takes)
-    _check(rows)
-    if takes is not None:
-        _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
-    columns, at, inverse = rows.columns, slice(None), None
-    if unique:
-        at, inverse = _distinct(columns)
-    inputs: Any = tuple(column[at] for column in columns.values())
-    if frame and rows.framed:
-        inputs = rows.table.iloc[at] if hasattr(rows.table, "iloc") else rows.table[at]
     task: Any = _Task(fn, tuple(columns), (*rows.taken, *_OURS), frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()
@@ -393,7 +393,7 @@ class _Takes(NamedTuple):
     """An argument that cannot be given by name."""
 
 
-def _check_given(fn: Any, out: Any, *, estimating: bool) -> None:
+def _check_given(fn: Any, out: Any) -> None:
     if isinstance(fn, Itemwise | Resident):
         raise InvalidArgument(
             f"fn is of type {type(fn).__name__}, and sweep calls fn for each row by itself: give the function that it was made "
@@ -406,11 +406,6 @@ def _check_given(fn: Any, out: Any, *, estimating: bool) -> None:
     if not isinstance(out, str | Path) or Path(out).suffix not in (".zarr", ".parquet"):
         raise InvalidArgument(
             f"out={str(out)!r} must be a path that ends in .zarr or .parquet, which hold a column for each output"
-        )
-    if estimating:
-        raise InvalidArgument(
-            "out keeps one standard error for each row, not for each output: leave it out, or leave out deadline, "
-            "tolerance and stop, and go on later by resume=True"
         )
 
 
@@ -543,14 +538,11 @@ def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
 def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None) -> SweepResult:
     """The result for all rows; ``inverse``: which of the distinct rows each is."""
     each = slice(None) if inverse is None else inverse
-    values, status = _values(run), run.status[each]
-    stderr = {
-        name: (run.stderr[name] if isinstance(run.stderr, dict) else _unknown(run, output))[each]
-        for name, output in values.items()
-        if output.dtype.kind in "biufc"
-    }
-    stderr = {name: np.where(np.isinf(errors), np.nan, errors) for name, errors in stderr.items()}
-    values = {name: output[each] for name, output in values.items()}
+    status = run.status[each]
+    values, stderr = (
+        {name: output[each] for name, output in outputs.items()}
+        for outputs in _outputs_of(run, rows.columns)
+    )
     failed = np.flatnonzero(status == Status.FAILED).tolist()
     failures = {row: run.failures[row if inverse is None else int(inverse[row])] for row in failed}
     return SweepResult(
@@ -565,39 +557,38 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None) -> SweepRes
     )
 
 
-def _values(run: MapResult) -> dict[str, np.ndarray]:
-    """Outputs in memory; none if no row was answered."""
-    if isinstance(run.values, np.ndarray):
-        return {}
-    if isinstance(run.values, dict) and all(isinstance(v, np.ndarray) for v in run.values.values()):
-        return run.values
-    exact = run.status == Status.EXACT
-    if not exact.any():
-        return {}
-    outputs = {}
-    for name, part in _written(run.values, exact).items():
-        whole = np.empty((len(exact), *part.shape[1:]), part.dtype)
-        whole[exact] = part
-        outputs[name] = blanked(whole, ~exact)
-    return outputs
+def _outputs_of(
+    run: MapResult, inputs: Collection[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Outputs (m, *y) in memory, none if no row was answered; and the standard errors of those that are numbers."""
+    known, values, stderr = run.status < Status.FAILED, run.values, run.stderr
+    if not known.any():
+        return {}, {}
+    if stderr is None:
+        stderr = {}
+    if hasattr(values, "read"):
+        values = read_columns(values, np.flatnonzero(known), without=inputs)
+        stderr = read_columns(stderr, errors=True) if stderr else {}
+    elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
+        values = {name: array[:][known] for name, array in values.items()}
+        stderr = {name: array[:] for name, array in stderr.items()}
+    values = {name: _whole(part, known) for name, part in values.items()}
+    return values, {
+        name: np.where(np.isinf(stderr[name]), np.nan, stderr[name])
+        if name in stderr
+        else _unknown(run, output)
+        for name, output in values.items()
+        if output.dtype.kind in "biufc"
+    }
 
 
-def _written(values: Any, exact: np.ndarray) -> dict[str, np.ndarray]:
-    """Exact rows of what was written."""
-    if not hasattr(values, "read"):  # Zarr
-        arrays = values if isinstance(values, dict) else {"values": values}
-        return {name: array[:][exact] for name, array in arrays.items()}
-    table = values.read().take(np.flatnonzero(exact))
-    outputs = {}
-    for name in table.column_names:
-        column, shape = table[name].combine_chunks(), []
-        while hasattr(column.type, "list_size"):
-            shape.append(column.type.list_size)
-            column = column.flatten()
-        if name != "status":
-            array = column.to_numpy(zero_copy_only=False)
-            outputs[name] = array.reshape(len(table), *shape)
-    return outputs
+def _whole(part: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """An output of all rows, from that of those that are known; as it is if it has all."""
+    if len(part) == len(known):
+        return part
+    whole = np.empty((len(known), *part.shape[1:]), part.dtype)
+    whole[known] = part
+    return blanked(whole, ~known)
 
 
 def _unknown(run: MapResult, output: np.ndarray) -> np.ndarray:

@@ -521,11 +521,16 @@ class _CodedWork(Work):
         exact = np.flatnonzero(status == Status.EXACT)
         if self._early:
             numbers, values, stderr = chunk.numbers, estimate.values, estimate.stderr
+            if self._store is not None:
+                stderr = _like(values, stderr)
             for found in self._estimates(chunk, estimate, status):
                 values, stderr = np.array(values), np.array(stderr)
-                values[found.rows], stderr[found.rows] = found.values, found.row_stderr
+                values[found.rows] = found.values
                 if self._store is None:
+                    stderr[found.rows] = found.row_stderr
                     self._found.append(found._replace(rows=numbers[found.rows]))
+                else:
+                    stderr[found.rows] = found.stderr
             estimate = replace(estimate, values=values, stderr=stderr)
             self._pool.add(self._rows_of(chunk)[exact], values[exact])
         else:
@@ -617,7 +622,7 @@ class _CodedWork(Work):
         if self._store is not None:
             self._store.withdraw(np.flatnonzero(unsupported))
             for part in self._of_all(lost, status, effort, time_left):
-                self._store.put_estimates(part.rows, part.values, part.row_stderr)
+                self._store.put_estimates(part.rows, part.values, part.stderr)
             values, stderr = self._store.finish()
             return _Known(values, stderr, self._status.copy(), failures, self._rejected)
         values = self._values.values(status >= Status.FAILED)

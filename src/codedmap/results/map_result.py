@@ -16,7 +16,7 @@ from .plan import Plan
 from .shown import Shown
 from .status import Status, counts_in_words
 from .summary import first_line, heading, workers_lines
-from .trees import row_errors
+from .trees import error_leaves, row_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -29,8 +29,8 @@ class MapResult(Shown):
     what was written there, opened for reading: a memory map, Zarr arrays, or a ``pyarrow.parquet.ParquetFile``;
     integers are 0 where nothing is known."""
     stderr: Any
-    """Standard errors, like ``values``: 0 where exact, infinite where nothing is known. None if the code has none.
-    With ``out`` (m,), as `row_stderr`, or None if no row was estimated with one."""
+    """Standard errors, like ``values``: 0 where exact, infinite where nothing is known. None if the code has none, and
+    with ``out`` if no row was estimated with one. In a Parquet file they are columns named ``<column>_stderr``."""
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
@@ -141,7 +141,8 @@ class MapResult(Shown):
         if estimated and self.stderr is None:
             parts.append(f"{estimated:,} estimated (this code has no standard errors)")
         elif estimated:
-            worst = np.asarray(self.stderr)[self.status == Status.ESTIMATED].max()
+            rows = self.status == Status.ESTIMATED
+            worst = max(leaf[rows].max() for leaf in error_leaves(self.stderr))
             parts.append(f"{estimated:,} estimated (standard error up to {worst:.3g})")
         if failed:
             parts.append(f"{failed:,} failed")

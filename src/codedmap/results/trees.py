@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,14 +64,47 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
+def read_columns(
+    file: Any,
+    rows: np.ndarray | None = None,
+    *,
+    without: Collection[str] = (),
+    errors: bool = False,
+) -> dict[str, np.ndarray]:
+    """Values of some rows, or the standard errors of all, in a ``pyarrow.parquet.ParquetFile`` that was written as output."""
+    every = file.schema_arrow.names
+    of = {"stderr": "values"} | {f"{name}_stderr": name for name in every}
+    found = {}
+    for name in every:
+        if name not in ("status", *without) and errors == (of.get(name) in every):
+            table = file.read([name])
+            column = (table if rows is None else table.take(rows))[name].combine_chunks()
+            shape = [len(column)]
+            while hasattr(column.type, "list_size"):
+                shape.append(column.type.list_size)
+                column = column.flatten()
+            found[of[name] if errors else name] = column.to_numpy(zero_copy_only=False).reshape(
+                shape
+            )
+    return found
+
+
 def row_errors(stderr: Any) -> np.ndarray:
     """(m,): the root mean square of all standard errors of a row."""
-    flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves(stderr)]
+    flat = [leaf.reshape(len(leaf), -1) for leaf in error_leaves(stderr)]
     return root_mean_square(np.concatenate(flat, axis=1))
 
 
+def error_leaves(stderr: Any) -> list[np.ndarray]:
+    """Standard errors (m, *y) of each leaf, in memory, also of a file."""
+    tree = read_columns(stderr, errors=True) if hasattr(stderr, "read") else stderr
+    return [np.asarray(leaf) for leaf in leaves(tree)]
+
+
 def _is_dataclass(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+    # Zarr's arrays are dataclasses.
+    is_one = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return is_one and not hasattr(value, "__array__")
 
 
 def stacked(answers: Sequence[Any]) -> Any:

@@ -24,6 +24,11 @@ Runs = Sequence[tuple[int, int]]
 """Rows, as `runs_of` gives them."""
 
 
+def errors_name(name: str) -> str:
+    """What the standard errors of a column are called."""
+    return "stderr" if name == "values" else f"{name}_stderr"
+
+
 def form_of(columns: Columns) -> Form:
     """What columns look like, as JSON can hold it."""
     return {
@@ -47,6 +52,15 @@ class Output:
     def __init__(self, values: Any = None) -> None:
         self.arrays: dict[str, Any] = {} if values is None else {"values": values}
         """By the names of columns; empty until `open`, if it is in files."""
+        self._rows = 0
+        self.errors: dict[str, Any] = {}
+        """Standard errors, likewise; empty until one is written, then 0 where none is."""
+
+    def put_before(self, columns: Columns) -> None:
+        """Keep these columns of all rows before the answers, where an output is a table.
+
+        Raises `InvalidArgument` if it cannot hold them.
+        """
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         """Make ready for so many rows of this form; what is there is kept unless ``new``."""
@@ -61,7 +75,7 @@ class Output:
 
     def resize(self, rows: int) -> None:
         """There are so many rows."""
-        array = self.arrays["values"]
+        array, self._rows = self.arrays["values"], rows
         if not getattr(getattr(array, "flags", None), "writeable", True):
             raise InvalidArgument(
                 "out cannot be written to: give a copy, or open its file with mode r+"
@@ -85,6 +99,21 @@ class Output:
                     at += end - begin
         return {"values": checksum(made)} if self.paths else {}
 
+    def write_errors(self, runs: Runs, errors: Columns) -> None:
+        """Write the standard errors of rows that are estimated."""
+        with writing(*self.paths[:1]):
+            if not self.errors:
+                self.errors = {name: self._errors(name, column) for name, column in errors.items()}
+            for name, values in errors.items():
+                at = 0
+                for begin, end in runs:
+                    self.errors[name][begin:end] = values[at : at + end - begin]
+                    at += end - begin
+
+    def _errors(self, name: str, like: np.ndarray) -> Any:
+        """Room for the standard errors of all rows of a column, each 0."""
+        return np.zeros((self._rows, *like.shape[1:]), like.dtype)
+
     def blank(self, rows: np.ndarray) -> None:
         """Write to rows of which nothing is known."""
         assert self.form is not None
@@ -95,6 +124,9 @@ class Output:
             if columns[name].dtype.kind in nothing:
                 columns[name][...] = nothing[columns[name].dtype.kind]
         self.write(runs_of(rows), columns)
+        if self.errors:
+            infinite = {n: np.full(c.shape, np.inf, c.dtype) for n, c in columns.items()}
+            self.write_errors(runs_of(rows), infinite)
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         """Whether rows are still what was written; raises anything if they are damaged."""
@@ -118,10 +150,10 @@ class Output:
         for array in self.arrays.values():
             getattr(array, "flush", lambda: None)()
 
-    def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
-        """Complete the output; its values and standard errors, opened for reading."""
+    def finish(self, status: np.ndarray) -> tuple[Any, Any]:
+        """Complete the output; its values, and standard errors if there are some, opened for reading."""
         self.sync(status)
-        return self.arrays["values"], stderr
+        return self.arrays["values"], self.errors.get("values")
 
     def seal(self) -> str:
         """A checksum of the finished output, if rows cannot be checked any more after `discard`; else nothing."""
@@ -140,7 +172,6 @@ class NpyOutput(Output):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.paths = (path, path.with_suffix(".status.npy"), path.with_suffix(".stderr.npy"))
-        self._rows = 0
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         check_one_array(form, "a .npy file holds one array")
@@ -156,29 +187,37 @@ class NpyOutput(Output):
         }
 
     def resize(self, rows: int) -> None:
-        self.arrays["values"].resize(rows)
+        for array in (*self.arrays.values(), *self.errors.values()):
+            array.resize(rows)
 
     def sync(self, status: np.ndarray) -> None:
+        for array in (*self.arrays.values(), *self.errors.values()):
+            array.flush()
         if self.arrays:
-            self.arrays["values"].flush()
             _write_npy(self.paths[1], status)
 
-    def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
+    def _errors(self, name: str, like: np.ndarray) -> Any:
+        rows, shape = self.arrays[name].rows, like.shape[1:]
+        return _NpyFile(_part(self.paths[2]), like.dtype, shape, rows, new=True)
+
+    def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         self.sync(status)
-        if stderr is None:
-            self.paths[2].unlink(missing_ok=True)
-        else:
-            _write_npy(self.paths[2], stderr)
         with writing(self.paths[0]):
-            values = np.load(self.paths[0], mmap_mode="r", allow_pickle=False)
-            if stderr is not None:
-                stderr = np.load(self.paths[2], mmap_mode="r", allow_pickle=False)
+            if self.errors:
+                _part(self.paths[2]).replace(self.paths[2])
+            else:
+                for path in (self.paths[2], _part(self.paths[2])):  # of an earlier call
+                    path.unlink(missing_ok=True)
+            values, stderr = (
+                np.load(path, mmap_mode="r", allow_pickle=False) if there else None
+                for path, there in ((self.paths[0], True), (self.paths[2], self.errors))
+            )
         return values, stderr
 
     def close(self) -> None:
-        for array in self.arrays.values():
+        for array in (*self.arrays.values(), *self.errors.values()):
             array.close()
-        self.arrays = {}
+        self.arrays, self.errors = {}, {}
 
 
 class _NpyFile:
@@ -199,6 +238,7 @@ class _NpyFile:
             raise
 
     def resize(self, rows: int) -> None:
+        self.rows = rows
         with writing(self._path):
             os.ftruncate(self._file, self._begin + rows * self._row)
             self._write(memoryview(self._header(rows)), 0)
@@ -242,9 +282,14 @@ def read_at(file: int, size: int, begin: int) -> bytes:
     return b"".join(parts)
 
 
+def _part(path: Path) -> Path:
+    """Where a file is written until it is whole; its name is no longer than that of the journal."""
+    return path.with_suffix(".part")
+
+
 def _write_npy(path: Path, array: np.ndarray) -> None:
     """Write a file as a whole, or not: what is not written would be zeros, which say that rows are exact."""
-    part = path.with_suffix(".part")  # no longer than the name of the journal
+    part = _part(path)
     try:
         with writing(path):
             file = _NpyFile(part, array.dtype, array.shape[1:], len(array), new=True)

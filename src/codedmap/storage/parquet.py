@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidAnswer
+from ..errors import InvalidAnswer, InvalidArgument
 from ..results.status import Status
 from .digest import checksum
 from .journal import writing
-from .output import Columns, Form, Output, Runs, read_at
+from .output import Columns, Form, Output, Runs, errors_name, read_at
 from .source import extra
 
 _GROUP = 1 << 17  # rows written together
@@ -22,7 +23,7 @@ _KEPT = 32 << 20  # bytes of the spool that are in memory while the file is writ
 
 
 class ParquetOutput(Output):
-    """A Parquet file with a column for each leaf of the answers, "status", and "stderr" if rows are estimated.
+    """A Parquet file with a column for each leaf of the answers, "status", and standard errors if rows are estimated.
 
     Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
     """
@@ -37,13 +38,10 @@ class ParquetOutput(Output):
         self._schema: Any = None  # of all pieces: columns without a value have no type of their own
         self._pieces: list[tuple[Runs, tuple[int, int]]] = []
         self._loaded: dict[int, Any] = {}
+        self._estimated: list[tuple[np.ndarray, Columns]] = []
+        self._before: Any = None
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
-        wrong = {"status", "stderr"} & set(form)
-        if wrong:
-            raise InvalidAnswer(
-                f"fn returned a column {wrong.pop()}, which the output needs for itself: give it another name"
-            )
         self.form = form
         empty = {
             name: np.zeros((0, *shape), np.lib.format.descr_to_dtype(descr))
@@ -59,6 +57,22 @@ class ParquetOutput(Output):
 
     def blank(self, rows: np.ndarray) -> None:
         """They are null."""
+
+    def put_before(self, columns: Columns) -> None:
+        made = {}
+        for name, column in columns.items():
+            try:
+                made[name] = self._arrow(name, column)
+            except InvalidAnswer as error:
+                raise InvalidArgument(
+                    f"column {name!r} of the design cannot be written to {self.paths[0].name} ({error.__cause__}): give "
+                    "numbers, or text, in all rows, or a path ending in .zarr"
+                ) from error
+        self._before = self._pa.table(made) if made else None
+
+    def write_errors(self, runs: Runs, errors: Columns) -> None:
+        rows = np.concatenate([np.arange(begin, end) for begin, end in runs])
+        self._estimated.append((rows, errors))
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
         data = self._encoded(columns)
@@ -163,33 +177,51 @@ class ParquetOutput(Output):
             if self._file >= 0:
                 os.fsync(self._file)
 
-    def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
+    def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         if not self._pieces and not status.any():  # it was finished before
-            return self._pq.ParquetFile(self.paths[0]), stderr
+            return self._pq.ParquetFile(self.paths[0]), None
         part = self.paths[0].with_name(self.paths[0].name + ".part")
         with writing(self.paths[0]):
             try:
-                self._write_file(part, status, stderr)
+                self._write_file(part, status)
                 part.replace(self.paths[0])
             finally:
                 part.unlink(missing_ok=True)
-        return self._pq.ParquetFile(self.paths[0]), stderr
+        values = self._pq.ParquetFile(self.paths[0])
+        return values, values if self._estimated else None
 
-    def _write_file(self, part: Path, status: np.ndarray, stderr: np.ndarray | None) -> None:
-        pa = self._pa
+    def _write_file(self, part: Path, status: np.ndarray) -> None:
         piece, place = self._index(len(status))
         piece[status > Status.ESTIMATED] = -1
-        more = {"status": status, **({} if stderr is None else {"stderr": stderr})}
-        whole = self._schema
-        for name, column in more.items():
-            whole = whole.append(pa.field(name, pa.from_numpy_dtype(column.dtype)))
-        with self._pq.ParquetWriter(part, whole) as writer:
-            for begin in range(0, len(status), _GROUP):
+        with ExitStack() as stack:
+            writer = None
+            for begin in range(0, max(1, len(status)), _GROUP):
                 some = slice(begin, begin + _GROUP)
                 table = self._taken(piece, place, some)
-                for name, column in more.items():
-                    table = table.append_column(name, pa.array(column[some]))
+                for name, column in self._beside(status, begin).items():
+                    table = table.append_column(name, self._arrow(name, column))
+                if self._before is not None:
+                    table = self._pa.table({**_columns(self._before[some]), **_columns(table)})
+                if writer is None:
+                    writer = stack.enter_context(self._pq.ParquetWriter(part, table.schema))
                 writer.write_table(table)
+
+    def _beside(self, status: np.ndarray, begin: int) -> Columns:
+        """The status of a group of rows, and the standard errors of each column if there are some."""
+        status = status[begin : begin + _GROUP]
+        columns = {"status": status}
+        if self._estimated:
+            like = self._estimated[0][1]
+            unknown = status > Status.ESTIMATED
+            for name, first in like.items():
+                made = columns[errors_name(name)] = np.zeros(
+                    (len(status), *first.shape[1:]), first.dtype
+                )
+                made[unknown] = np.inf
+                for rows, errors in self._estimated:
+                    there = (rows >= begin) & (rows < begin + _GROUP)
+                    made[rows[there] - begin] = errors[name][there]
+        return columns
 
     def seal(self) -> str:
         if not self.paths[0].exists():
@@ -205,6 +237,10 @@ class ParquetOutput(Output):
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+
+def _columns(table: Any) -> dict[str, Any]:
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _checksum(data: bytes) -> str:

@@ -22,7 +22,7 @@ from ..results.status import Status
 from ..results.trees import leaf_rows
 from .digest import RowsDigest, checksum
 from .journal import Journal, writing
-from .output import Columns, NpyOutput, Output, Runs, form_of
+from .output import Columns, NpyOutput, Output, Runs, errors_name, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
@@ -35,10 +35,12 @@ _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
 }
 
 
-def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bool) -> Store:
+def store_for(
+    out: Any, inputs: InputRows, job: Mapping[str, Any], before: Columns, *, resume: bool
+) -> Store:
     """The store of a job, which is described as for `Journal`; ``resume`` goes on with what is there.
 
-    Raises `InvalidArgument` if nothing can be written there, or something is there already that is not to be, or cannot be,
+    A table has the columns ``before`` those of the answers. Raises `InvalidArgument` if nothing can be written there, or something is there already that is not to be, or cannot be,
     resumed.
     """
     if not isinstance(out, str | Path):
@@ -55,6 +57,7 @@ def store_for(out: Any, inputs: InputRows, job: Mapping[str, Any], *, resume: bo
             output.resize(inputs.rows)
         return Store(output, None, inputs)
     output, journal = output_at(Path(out), resume=resume)
+    output.put_before(before)
     rows = None if inputs.growing is not None else inputs.rows
     installed = sys.modules[__package__.partition(".")[0]].__version__
     same = {"version": installed, "rows": rows, "row": inputs.form, **job, "out": Path(out).name}
@@ -95,7 +98,9 @@ class Store(Closing):
     def __init__(self, output: Output, journal: Journal | None, inputs: InputRows) -> None:
         self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         self._output, self._journal, self._inputs = output, journal, inputs
-        self._errors: list[tuple[np.ndarray, np.ndarray]] = []
+        self._without_stderr: list[np.ndarray] = []
+        self._errors: Columns = {}
+        """The first standard errors that were written; none if there are none."""
         self._noted = journal is not None and not journal.new
         """Whether there is anything to go on with."""
         self._sealed = 0  # rows with which it had been finished, if no more can be written
@@ -129,10 +134,10 @@ class Store(Closing):
         if len(rows) and self._journal is not None:  # no output has this checksum
             self._journal.add({"rows": runs_of(rows), "inputs": "", "values": ""})
 
-    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: np.ndarray | None) -> bool:
-        """Write rows that are estimated, with a standard error each; they are computed again if the job is resumed.
+    def put_estimates(self, rows: np.ndarray, answer: Any, stderr: Any) -> bool:
+        """Write rows that are estimated; they are computed again if the job is resumed.
 
-        Whether the output can hold them; if not, a warning says so.
+        ``stderr`` is like ``answer``, or (e,) for an array, or None. Whether the output can hold them; if not, a warning says so.
         """
         try:
             self._write(rows, len(rows), answer)
@@ -144,8 +149,13 @@ class Store(Closing):
             )
             return False
         self.status[rows] = Status.ESTIMATED
-        if stderr is not None:
-            self._errors.append((rows, stderr))
+        if stderr is None:
+            self._without_stderr.append(rows)
+        else:
+            values = _columns(answer, len(rows))
+            errors = {n: _as_errors(e, values[n]) for n, e in _columns(stderr, len(rows)).items()}
+            self._errors = self._errors or errors
+            self._output.write_errors(runs_of(rows), errors)
         return True
 
     def read(self, rows: np.ndarray) -> Any:
@@ -181,16 +191,17 @@ class Store(Closing):
             self._output.open({"values": ["<f8", []]}, len(self.status), new=True)
         elif len(self._restored) > len(self.status):  # what was there of them is damaged
             self._output.resize(len(self.status))
-        stderr = None
-        if self._errors:
-            stderr = np.where(self.status == Status.EXACT, 0.0, np.inf)
-            for rows, errors in self._errors:
-                stderr[rows] = errors
+        for rows in self._without_stderr:
+            infinite = {
+                n: np.full((len(rows), *e.shape[1:]), np.inf, e.dtype)
+                for n, e in self._errors.items()
+            }
+            self._output.write_errors(runs_of(rows), infinite)
         # What was there before was estimated, or is damaged.
         unknown = np.flatnonzero(self.status > Status.ESTIMATED)
         for begin in range(0, len(unknown), _TOGETHER):
             self._output.blank(unknown[begin : begin + _TOGETHER])
-        values, stderr = self._output.finish(self.status, stderr)
+        values, stderr = self._output.finish(self.status)
         if self._journal is not None:
             seal = self._output.seal() if (self.status == Status.EXACT).all() else ""
             if seal:
@@ -252,6 +263,11 @@ class Store(Closing):
         columns = _columns(answer, count)
         form = form_of(columns)
         if self._output.form is None:
+            taken = {"status", *map(errors_name, form)} & set(form)
+            if taken:
+                raise InvalidAnswer(
+                    f"fn returned a column {taken.pop()}, which the output needs for itself: give it another name"
+                )
             self._output.open(form, len(self.status), new=True)
             if self._journal is not None:
                 self._journal.add({"form": form})
@@ -346,6 +362,12 @@ class Store(Closing):
             f"the inputs of rows {rows} are not those that were computed before: give the same inputs, or remove the "
             "journal and the outputs to begin anew"
         )
+
+
+def _as_errors(errors: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Standard errors (e, *y) for values, of the same dtype; from (e,) each row's for all its entries."""
+    errors = errors.reshape(len(errors), *[1] * (values.ndim - errors.ndim), *errors.shape[1:])
+    return np.broadcast_to(errors, values.shape).astype(values.dtype)
 
 
 def _columns(answer: Any, count: int) -> Columns:

@@ -12,17 +12,17 @@ import numpy as np
 from ..errors import InvalidAnswer
 from ..results.status import Status
 from .journal import writing
-from .output import Form, Output, Runs
+from .output import Form, Output, Runs, errors_name
 from .source import extra
 
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
 _SETTLING = 5.0  # seconds
-_TAKEN = "status", "stderr", "zarr.json", "", ".", ".."
+_TAKEN = "zarr.json", "", ".", ".."
 
 
 class ZarrOutput(Output):
-    """A Zarr group with an array for each leaf of the answers, "status", and "stderr" if rows are estimated."""
+    """A Zarr group with an array for each leaf of the answers, "status", and standard errors if rows are estimated."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ZarrOutput(Output):
                 ):
                     raise InvalidAnswer(
                         f"fn returned {name!r} of dtype {dtype}, and a Zarr group holds numbers of at most 64 bits, under names "
-                        "of folders other than status and stderr: return such, or give a path ending in .parquet"
+                        "of folders: return such, or give a path ending in .parquet"
                     )
                 self.arrays[name] = self._array(name, dtype, (rows, *shape))
             self._put("status", np.full(rows, Status.MISSING, np.int8), Status.MISSING)
@@ -71,8 +71,18 @@ class ZarrOutput(Output):
 
     def resize(self, rows: int) -> None:
         with writing(self.paths[0]):
-            for array in self.arrays.values():
+            for array in (*self.arrays.values(), *self.errors.values()):
                 array.resize((rows, *array.shape[1:]))
+
+    def _errors(self, name: str, like: np.ndarray) -> Any:
+        shape = (self.arrays[name].shape[0], *like.shape[1:])
+        return self._group.create_array(
+            errors_name(name),
+            shape=shape,
+            chunks=self.arrays[name].chunks,
+            dtype=like.dtype,
+            overwrite=True,
+        )
 
     def clear(self, runs: Runs) -> None:
         """Remove chunks that cannot be read, or none of their rows could be written again."""
@@ -93,13 +103,13 @@ class ZarrOutput(Output):
             with writing(self.paths[0]):
                 self._put("status", status, Status.MISSING)
 
-    def finish(self, status: np.ndarray, stderr: np.ndarray | None) -> tuple[Any, Any]:
+    def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         self.sync(status)
         with writing(self.paths[0]):
-            if stderr is not None:
-                self._put("stderr", stderr, np.inf)
-            elif (self.paths[0] / "stderr").exists():
-                shutil.rmtree(self.paths[0] / "stderr")  # Zarr would read it first
+            for name in () if self.errors else self.arrays:
+                old = self.paths[0] / errors_name(name)
+                if old.exists():
+                    shutil.rmtree(old)  # Zarr would read it first
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
                 partial.unlink()
         group = self._zarr.open_group(self.paths[0], mode="r")
@@ -107,13 +117,15 @@ class ZarrOutput(Output):
             if not all(name in group for name in self.arrays):
                 raise FileNotFoundError("it was removed meanwhile")
         values = {name: group[name] for name in self.arrays}
-        whole = values["values"] if set(values) == {"values"} else values
-        return whole, None if stderr is None else group["stderr"]
+        stderr = {name: group[errors_name(name)] for name in self.errors}
+        if set(values) == {"values"}:
+            return values["values"], stderr.get("values")
+        return values, stderr or None
 
     def close(self) -> None:
         if self._group is not None:
             self._zarr.core.sync.sync(_settled())
-        self._group, self.arrays = None, {}
+        self._group, self.arrays, self.errors = None, {}, {}
 
 
 async def _settled() -> None:
