@@ -181,6 +181,21 @@ def test_rows_without_an_answer_are_estimated_if_it_is_asked_for(sweep):
     assert "estimated" in repr(result)
 
 
+def test_a_warning_of_losses_that_are_not_random_names_the_column(sweep):
+    rng = np.random.default_rng(0)
+    design = pd.DataFrame({"a": rng.random(200), "depth": rng.random(200)})
+
+    def fn(a, depth):
+        if depth > 0.8:
+            raise ValueError("too deep")
+        return a + depth
+
+    with pytest.warns(
+        UserWarning, match=r"not missing at random: of the rows with depth > 0\.[78]"
+    ):
+        sweep(fn, design, stop=cm.Share(0.7), chunk=1, hedge=None)
+
+
 def test_rows_of_text_are_missing_and_a_warning_says_so(sweep):
     design = {"a": np.arange(60.0), "kind": ["u", "v"] * 30}
     with pytest.warns(UserWarning, match="not numbers"):

@@ -323,7 +323,7 @@ class Options:
         _check_fn(fn)
         hedge = self.hedge
         check_hedge_of_rows(hedge)
-        rows = InputRows(opened(inputs, stack))
+        rows = InputRows(opened(inputs, stack), self.before)
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it

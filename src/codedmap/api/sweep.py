@@ -23,8 +23,8 @@ from ..execution.task import Itemwise, itemwise
 from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.summary import short
-from ..results.sweep_result import SweepResult, entries
-from ..results.trees import blanked, read_columns
+from ..results.sweep_result import SweepResult
+from ..results.trees import entries, read_columns, read_errors, whole_column
 from ..storage.source import extra
 from .map import Options
 from .pool import HEDGE
@@ -567,12 +567,10 @@ def _outputs_of(
     if stderr is None:
         stderr = {}
     if hasattr(values, "read"):
-        values = read_columns(values, np.flatnonzero(known), without=inputs)
-        stderr = read_columns(stderr, errors=True) if stderr else {}
+        values, stderr = read_columns(values, known, without=inputs), read_errors(stderr)
     elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
-        values = {name: array[:][known] for name, array in values.items()}
+        values = {name: whole_column(array[:][known], known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}
-    values = {name: _whole(part, known) for name, part in values.items()}
     return values, {
         name: np.where(np.isinf(stderr[name]), np.nan, stderr[name])
         if name in stderr
@@ -580,15 +578,6 @@ def _outputs_of(
         for name, output in values.items()
         if output.dtype.kind in "biufc"
     }
-
-
-def _whole(part: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """An output of all rows, from that of those that are known; as it is if it has all."""
-    if len(part) == len(known):
-        return part
-    whole = np.empty((len(known), *part.shape[1:]), part.dtype)
-    whole[known] = part
-    return blanked(whole, ~known)
 
 
 def _unknown(run: MapResult, output: np.ndarray) -> np.ndarray:

@@ -515,7 +515,7 @@ class _Sweep:
             return stderr
         points = np.column_stack([np.array(c, dtype=float) for c in self.columns.values()])
         answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
-        inputs = InputRows(points)
+        inputs = InputRows(points, self.columns)
         before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)
         for found in estimate_missing(
             inputs, done, missing, lambda rows: answers[rows], lambda: self._time_left() or 0.0

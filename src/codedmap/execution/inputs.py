@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +38,8 @@ class InputRows:
     Parameters
     ----------
     inputs : array-like, list, pandas or polars frame, RowSource, or tuple of these
+    names : iterable of str
+        Of the numbers of a row; those of a frame have the names of its columns, and others a number.
 
     Raises
     ------
@@ -44,7 +47,8 @@ class InputRows:
         If there are no rows, several inputs differ in length, or it is none of these.
     """
 
-    def __init__(self, inputs: Any) -> None:
+    def __init__(self, inputs: Any, names: Iterable[str] = ()) -> None:
+        self._names = list(names)
         self.several = isinstance(inputs, tuple) and not hasattr(inputs, "_fields")
         """Whether ``fn`` takes several arguments."""
         self._parts = [_part(part) for part in (inputs if self.several else (inputs,))]
@@ -115,6 +119,12 @@ class InputRows:
         """Of inputs that are one array."""
         assert self.dtype is not None
         return max(1, self.dtype.itemsize * int(np.prod(self.form[0][1], dtype=np.int64)))
+
+    def names(self, count: int) -> list[str]:
+        """Of the numbers of a row, of which there are so many."""
+        frames = [[name for name, _ in form] for form in self.form if isinstance(form[0], list)]
+        names = self._names or (frames[0] if len(frames) == len(self._parts) == 1 else [])
+        return names if len(names) == count else [f"input {k}" for k in range(count)]
 
     def points(self, at: np.ndarray) -> np.ndarray:
         """Some rows of inputs that are numbers, as points (n, p); an array of floating point keeps its dtype."""

@@ -164,7 +164,7 @@ def warn_of_losses(inputs: InputRows, status: np.ndarray) -> None:
     points = inputs.points(rows)
     if not np.isfinite(points).all():
         return
-    names = [f"input {k}" for k in range(points.shape[1])]
+    names = inputs.names(points.shape[1])
     losses = dependence(points, status[rows] >= Status.FAILED, names, seed=0)
     if losses is not None:
         warnings.warn(

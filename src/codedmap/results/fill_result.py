@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .calls import new_figure
+from .scatter import chosen, draw_rows
 from .shown import Shown
-from .status import counts_in_words
-
-_PANELS = 6  # inputs that are drawn
+from .status import Status, counts_in_words
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -58,7 +56,7 @@ class FillResult(Shown):
         return "\n".join(lines)
 
     def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
-        """Draw an output against the inputs: what was known, and what is estimated, with standard errors.
+        """Draw an output against the inputs: what was known, what is estimated, with standard errors, and where rows failed.
 
         Parameters
         ----------
@@ -78,33 +76,11 @@ class FillResult(Shown):
         ImportError
             If matplotlib is not installed.
         """
-        column = self.outputs.index(output) if isinstance(output, str) else output
+        name = chosen(dict.fromkeys(self.outputs), output)
+        column = self.outputs.index(name)
         values, errors = self._flat[:, column], self._errors[:, column]
         known, estimated = errors == 0.0, (errors > 0.0) & np.isfinite(errors)
-        shown = _strongest(self._points[known], values[known])[: len(axes) if axes else _PANELS]
-        if axes is None:
-            rows = -(-len(shown) // 3)
-            figure = new_figure(width=3.2 * min(3, len(shown)) + 0.6, height=2.6 * rows + 0.4)
-            axes = [figure.add_subplot(rows, min(3, len(shown)), k + 1) for k in range(len(shown))]
-        for panel, feature in zip(axes, shown, strict=False):
-            along = self._points[:, feature]
-            panel.plot(along[known], values[known], ".", color="0.7", markersize=3, label="known")
-            panel.errorbar(
-                along[estimated], values[estimated], errors[estimated], fmt=".", color="C0",
-                markersize=4, elinewidth=0.8, label="estimated",
-            )  # fmt: skip
-            panel.set(xlabel=self.inputs[feature], ylabel=self.outputs[column])
-        axes[0].legend(loc="best", frameon=False, fontsize="small")
-        return axes[0].figure
-
-
-def _strongest(points: np.ndarray, values: np.ndarray) -> list[int]:
-    """Inputs, those first with which the means of an output over tenths of the rows vary most."""
-    if len(values) < 2:
-        return list(range(points.shape[1]))
-    order = np.argsort(points, axis=0)
-    parts = np.array_split(np.arange(len(values)), min(10, len(values)))
-    means = np.array(
-        [[values[order[part, k]].mean() for part in parts] for k in range(points.shape[1])]
-    )
-    return [int(k) for k in np.argsort(-means.std(axis=1), kind="stable")]
+        lost = np.where(self.status == Status.FAILED, Status.FAILED, Status.MISSING)
+        status = np.select([known, estimated], [Status.EXACT, Status.ESTIMATED], lost)
+        inputs = dict(zip(self.inputs, self._points.T, strict=True))
+        return draw_rows(inputs, name, values, errors, status=status, axes=axes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
-from ..errors import NotEnoughAnswers
+from ..errors import InvalidArgument, NotEnoughAnswers
 from .calls import CallTable, draw_timeline
 from .plan import Plan
+from .scatter import chosen, columns_of, draw_rows
 from .shown import Shown
 from .status import Status, counts_in_words
 from .summary import first_line, heading, workers_lines
-from .trees import error_leaves, row_errors
+from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -106,6 +107,50 @@ class MapResult(Shown):
             If matplotlib is not installed.
         """
         return draw_timeline(self.calls, axes)
+
+    def plot(self, inputs: Any, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
+        """Draw an output against the inputs: what is exact, what is estimated, with standard errors, and where rows failed.
+
+        Parameters
+        ----------
+        inputs : array, data frame, dict or tuple
+            The inputs of the job, with m rows.
+        output : int or str
+            Its number, or its name: that of a key or field, with the place of an entry after it, such as "flow_2"; of an
+            array "y", "y_0" and so on.
+        axes : sequence of matplotlib.axes.Axes, optional
+            One for each input that is drawn. By default those of a new figure, for the inputs with which the output
+            varies most, at most six.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no such output, it is no real number, or the inputs have other than m rows.
+        ImportError
+            If matplotlib is not installed.
+        """
+        columns = columns_of(inputs)
+        odd = [len(column) for column in columns.values() if len(column) != len(self.status)]
+        if odd:
+            raise InvalidArgument(
+                f"the result has {len(self.status):,} rows and the inputs have {odd[0]:,}: give the inputs of this job"
+            )
+        values, stderr = self.values, read_errors(self.stderr)
+        if hasattr(values, "read"):
+            values = read_columns(values, self.status <= Status.ESTIMATED, without=columns)
+            values, stderr = (
+                tree.get("values", tree) if tree else tree for tree in (values, stderr)
+            )
+        outputs, errors = entries_of(values), {} if stderr is None else entries_of(stderr)
+        name = chosen(outputs, output)
+        return draw_rows(
+            columns, name, outputs[name], errors.get(name), status=self.status, axes=axes
+        )
 
     def __str__(self) -> str:
         if self.code is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, NotEnoughAnswers
 from .map_result import MapResult
+from .scatter import chosen, draw_rows
 from .shown import Shown
 from .status import Status, counts_in_words
 from .summary import short
+from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
 
@@ -57,6 +59,35 @@ class SweepResult(Shown):
                 f"  failed     {len(self.failures):,}; the first, row {row}, with {reason}"
             )
         return "\n".join(lines)
+
+    def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
+        """Draw an output against the inputs: what is exact, what is estimated, with standard errors, and where rows failed.
+
+        Parameters
+        ----------
+        output : int or str
+            Its number, or its name in a frame, such as "flow", or "flow_2" for an entry of an array.
+        axes : sequence of matplotlib.axes.Axes, optional
+            One for each input that is drawn. By default those of a new figure, for the inputs with which the output
+            varies most, at most six.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no such output, or it is no real number.
+        ImportError
+            If matplotlib is not installed.
+        """
+        outputs, errors = entries_of(self.values), entries_of(self.stderr)
+        name = chosen(outputs, output)
+        return draw_rows(
+            self._inputs, name, outputs[name], errors.get(name), status=self.status, axes=axes
+        )
 
     def sobol(
         self,
@@ -183,9 +214,3 @@ class SweepResult(Shown):
                 f"calc_second_order={second}: {wrong}. Give the sample as it is, in its order, and calc_second_order as it "
                 "was made"
             )
-
-
-def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The columns that an output (m, *y) is in a table, and the place of each."""
-    for at in np.ndindex(output.shape[1:]):
-        yield "_".join([name, *map(str, at)]), (slice(None), *at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,29 +64,35 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
-def read_columns(
-    file: Any,
-    rows: np.ndarray | None = None,
-    *,
-    without: Collection[str] = (),
-    errors: bool = False,
-) -> dict[str, np.ndarray]:
-    """Values of some rows, or the standard errors of all, in a ``pyarrow.parquet.ParquetFile`` that was written as output."""
-    every = file.schema_arrow.names
-    of = {"stderr": "values"} | {f"{name}_stderr": name for name in every}
-    found = {}
-    for name in every:
-        if name not in ("status", *without) and errors == (of.get(name) in every):
-            table = file.read([name])
-            column = (table if rows is None else table.take(rows))[name].combine_chunks()
-            shape = [len(column)]
-            while hasattr(column.type, "list_size"):
-                shape.append(column.type.list_size)
-                column = column.flatten()
-            found[of[name] if errors else name] = column.to_numpy(zero_copy_only=False).reshape(
-                shape
-            )
-    return found
+def read_columns(file: Any, known: np.ndarray, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Values (m, *y) in a ``pyarrow.parquet.ParquetFile`` that was written as output, of the rows ``known`` (m,) bool."""
+    rows = np.flatnonzero(known)
+    names = [name for name in _columns(file) if name not in without]
+    return {n: whole_column(_numpy(file.read([n])[n].take(rows)), known) for n in names}
+
+
+def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A column with NaN, NaT or None in rows that are not ``known`` (m,) bool, from the others."""
+    whole = np.empty((len(known), *part.shape[1:]), part.dtype)
+    whole[known] = part
+    return blanked(whole, ~known)
+
+
+def _columns(file: Any) -> dict[str, str]:
+    """The columns of answers in a Parquet file, and what those of their standard errors are called."""
+    names = file.schema_arrow.names
+    errors = {name: "stderr" if name == "values" else f"{name}_stderr" for name in names}
+    rest = {"status", *errors.values()}
+    return {name: errors[name] for name in names if name not in rest}
+
+
+def _numpy(column: Any) -> np.ndarray:
+    column = column.combine_chunks()
+    shape = [len(column)]
+    while hasattr(column.type, "list_size"):
+        shape.append(column.type.list_size)
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 def row_errors(stderr: Any) -> np.ndarray:
@@ -97,8 +103,16 @@ def row_errors(stderr: Any) -> np.ndarray:
 
 def error_leaves(stderr: Any) -> list[np.ndarray]:
     """Standard errors (m, *y) of each leaf, in memory, also of a file."""
-    tree = read_columns(stderr, errors=True) if hasattr(stderr, "read") else stderr
-    return [np.asarray(leaf) for leaf in leaves(tree)]
+    return [np.asarray(leaf) for leaf in leaves(read_errors(stderr))]
+
+
+def read_errors(stderr: Any) -> Any:
+    """Standard errors, those in a Parquet file as a dict of arrays (m, *y)."""
+    if not hasattr(stderr, "read"):
+        return stderr
+    there = stderr.schema_arrow.names
+    found = {n: error for n, error in _columns(stderr).items() if error in there}
+    return {name: _numpy(stderr.read([error])[error]) for name, error in found.items()}
 
 
 def _is_dataclass(value: Any) -> bool:
@@ -167,6 +181,31 @@ def _numbers(leaf: list[Any]) -> np.ndarray:
     except ValueError:  # of different shapes
         return _objects(leaf)
     return array if array.dtype.kind in "biufc" else _objects(leaf)
+
+
+def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The columns that an output (m, *y) is in a table, and the place of each."""
+    for at in np.ndindex(output.shape[1:]):
+        yield "_".join([name, *map(str, at)]), (slice(None), *at)
+
+
+def entries_of(tree: Any) -> dict[str, np.ndarray]:
+    """Each entry (m,) of a tree of arrays (m, *y), by its name: that of a key or field, or "y"."""
+    if _is_dataclass(tree):
+        tree = {one.name: getattr(tree, one.name) for one in dataclasses.fields(tree)}
+    elif isinstance(tree, tuple):
+        tree = tree._asdict() if hasattr(tree, "_asdict") else dict(enumerate(tree))
+        tree = {f"y_{n}" if isinstance(n, int) else n: part for n, part in tree.items()}
+    elif not isinstance(tree, dict):
+        tree = {"y": tree}
+    found: dict[str, np.ndarray] = {}
+    for name, part in tree.items():
+        if isinstance(part, dict | tuple) or _is_dataclass(part):
+            found |= {f"{name}_{below}": one for below, one in entries_of(part).items()}
+        else:
+            array = np.asarray(part)
+            found |= {column: array[at] for column, at in entries(str(name), array)}
+    return found
 
 
 class Rows:

@@ -1,0 +1,127 @@
+"""Pictures of an output against the inputs: what is exact, what is estimated, and where rows failed or are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidArgument
+from .calls import new_figure
+from .status import Status
+
+_PANELS = 6  # inputs that are drawn
+_ROWS = 4000  # that are drawn, at most, of those that are exact, and of others
+_CATEGORIES = 12  # that are named at an axis
+
+
+def draw_rows(
+    inputs: Mapping[str, np.ndarray],
+    name: str,
+    values: np.ndarray,
+    stderr: np.ndarray | None,
+    *,
+    status: np.ndarray,
+    axes: Sequence[Any] | None,
+) -> Any:
+    """A panel for each of the inputs (m,) with which an output varies most, and in it the rows; the figure.
+
+    Rows that failed or are missing have no value, and are marked at the lower edge.
+    """
+    if values.dtype.kind not in "biuf":
+        raise InvalidArgument(
+            f"output {name!r} is of dtype {values.dtype}, and only real numbers are drawn: choose another as output="
+        )
+    rng = np.random.default_rng(0)
+    some = np.zeros(len(status), dtype=bool)
+    for rows in (np.flatnonzero(status == 0), np.flatnonzero(status != 0)):
+        some[rng.permutation(rows)[:_ROWS]] = True
+    along = {label: _positions(column[some]) for label, column in inputs.items()}
+    values, status = values[some].astype(np.float64), status[some]
+    stderr = np.zeros(len(values)) if stderr is None else stderr[some]
+    status = np.where((status <= Status.ESTIMATED) & ~np.isfinite(values), Status.MISSING, status)
+    exact, estimated, failed, missing = (status == one for one in Status)
+    order = _strongest([at for at, _ in along.values()], values, exact)
+    shown = order[: _PANELS if axes is None else len(axes)]
+    if axes is None:
+        wide = min(3, len(shown))
+        high = -(-len(shown) // wide)
+        figure = new_figure(width=3.2 * wide + 0.6, height=2.6 * high + 0.6)
+        axes = [figure.add_subplot(high, wide, k + 1) for k in range(len(shown))]
+    for panel, label in zip(axes, [list(along)[k] for k in shown], strict=False):
+        at, categories = along[label]
+        panel.plot(at[exact], values[exact], ".", color="0.7", markersize=3, label="exact")
+        if estimated.any():
+            bars = np.where(np.isfinite(stderr), stderr, 0.0)[estimated]
+            panel.errorbar(
+                at[estimated], values[estimated], bars, fmt=".", color="C0", markersize=4, elinewidth=0.8,
+                label="estimated",
+            )  # fmt: skip
+        edge = panel.get_xaxis_transform()
+        for rows, colour, text in ((failed, "C3", "failed"), (missing, "C1", "missing")):
+            if rows.any():
+                low = np.zeros(rows.sum())
+                panel.plot(
+                    at[rows], low, "|", color=colour, transform=edge, clip_on=False, label=text
+                )
+        panel.set(xlabel=label, ylabel=name)
+        if categories:
+            panel.set_xticks(range(len(categories)), [one[:20] for one in categories])
+    axes[0].legend(loc="best", frameon=False, fontsize="small")
+    return axes[0].figure
+
+
+def _positions(column: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Where rows are along an axis; and the names of places, if the input is none of numbers."""
+    if column.dtype.kind in "biufmM":
+        return column, []
+    text = np.array([str(value) for value in column])
+    categories, places = np.unique(text, return_inverse=True)
+    return places, categories.tolist() if len(categories) <= _CATEGORIES else []
+
+
+def _strongest(inputs: Sequence[np.ndarray], values: np.ndarray, known: np.ndarray) -> list[int]:
+    """Inputs, those first with which the means of an output over tenths of the rows vary most."""
+    values = values[known]
+    if len(values) < 2:
+        return list(range(len(inputs)))
+    spread = []
+    for at in inputs:
+        parts = np.array_split(values[np.argsort(at[known], kind="stable")], min(10, len(values)))
+        spread.append(np.std([part.mean() for part in parts]))
+    return [int(k) for k in np.argsort(-np.array(spread), kind="stable")]
+
+
+def columns_of(inputs: Any) -> dict[str, np.ndarray]:
+    """The inputs of a job as columns (m,): those of a frame, a dict or a tuple of inputs, or the numbers of each row."""
+    if isinstance(inputs, tuple):
+        parts = [columns_of(part) for part in inputs]
+        return {f"{k}: {name}": c for k, part in enumerate(parts) for name, c in part.items()}
+    if isinstance(inputs, Mapping) or hasattr(inputs, "columns"):
+        names = list(inputs if isinstance(inputs, Mapping) else inputs.columns)
+        return {str(name): np.asarray(inputs[name]) for name in names}
+    try:
+        array = np.asarray(inputs)
+    except ValueError:  # rows of different shapes
+        array = np.zeros(0, dtype=object)
+    if array.ndim == 0 or not array.size:
+        raise InvalidArgument(
+            f"inputs of type {type(inputs).__name__} cannot be drawn: give an array, a frame or a dict of columns, with a "
+            "row for each row of the result"
+        )
+    flat = array.reshape(len(array), -1)
+    return {f"input {k}": flat[:, k] for k in range(flat.shape[1])}
+
+
+def chosen(outputs: Mapping[str, Any], output: int | str) -> str:
+    """The name of an output that was chosen by its name or number; raises `InvalidArgument`."""
+    names = list(outputs)
+    if isinstance(output, str) and output in outputs:
+        return output
+    if isinstance(output, int) and -len(names) <= output < len(names):
+        return names[output]
+    raise InvalidArgument(
+        f"output={output!r} is none of the outputs, {', '.join(names[:12]) or 'of which there are none'}"
+        f"{f' and {len(names) - 12:,} more' if len(names) > 12 else ''}: give one of these names, or a number"
+    )

@@ -1,0 +1,110 @@
+"""Pictures of outputs against inputs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import codedmap as cm
+from codedmap.results.scatter import columns_of
+
+pytest.importorskip("matplotlib").use("agg")
+RNG = np.random.default_rng(0)
+DESIGN = pd.DataFrame({"noise": RNG.random(80), "depth": RNG.random(80)})
+
+
+def model(noise, depth):
+    if depth > 0.9:
+        raise ValueError("too deep")
+    return {"flow": depth + 1e-3 * noise, "pair": np.array([noise, depth]), "word": "w"}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with ThreadPoolExecutor(2) as engine:
+        yield engine
+
+
+def drawn(panel):
+    """How many points each label has in a panel."""
+    counts = {line.get_label(): len(line.get_xdata()) for line in panel.get_lines()}
+    counts |= {c.get_label(): len(c.lines[0].get_xdata()) for c in panel.containers}
+    return {label: n for label, n in counts.items() if not label.startswith("_")}
+
+
+def test_a_sweep_is_drawn_against_the_inputs_that_matter_first(engine):
+    result = cm.sweep(model, DESIGN, engine=engine)
+    figure = result.plot("flow")
+    assert [panel.get_xlabel() for panel in figure.axes] == ["depth", "noise"]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    failed = int((DESIGN.depth > 0.9).sum())
+    assert drawn(figure.axes[0]) == {"exact": 80 - failed, "failed": failed}
+    marks = next(x for x in figure.axes[0].get_lines() if x.get_label() == "failed")
+    np.testing.assert_array_equal(
+        np.sort(marks.get_xdata()), np.sort(DESIGN.depth[DESIGN.depth > 0.9])
+    )
+    assert result.plot("pair_0").axes[0].get_xlabel() == "noise"
+    assert result.plot(-2).axes[0].get_ylabel() == "pair_1"
+
+
+@pytest.mark.parametrize("output", ["pair", 4, None, "word"])
+def test_an_output_that_cannot_be_drawn_is_refused(engine, output):
+    message = "only real numbers are drawn" if output == "word" else "flow, pair_0, pair_1, word"
+    with pytest.raises(cm.InvalidArgument, match=message):
+        cm.sweep(model, DESIGN, engine=engine).plot(output)
+
+
+def test_estimates_have_bars_and_missing_rows_are_marked(engine):
+    X = RNG.random((60, 8))
+    result = cm.map(np.sin, X, engine=engine, stop=cm.Share(0.5), chunk=2, hedge=None)
+    estimated = int((result.status == cm.Status.ESTIMATED).sum())
+    figure = result.plot(X, "y_3")
+    assert len(figure.axes) == 6
+    assert figure.axes[0].get_xlabel() == "input 3"
+    assert drawn(figure.axes[0]) == {"exact": 60 - estimated, "estimated": estimated}
+    words = ["even" if k % 2 else "odd" for k in range(60)]
+    with pytest.warns(UserWarning, match="MISSING"):
+        result = cm.map(
+            cm.itemwise(len), words, engine=engine, stop=cm.Share(0.5), chunk=1, hedge=None
+        )
+    (panel,) = result.plot(words).axes
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["even", "odd"]
+    assert drawn(panel) == {"exact": int(result.exact.sum()), "missing": int((~result.exact).sum())}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr", ".parquet"])
+def test_what_was_written_is_drawn(engine, tmp_path, suffix):
+    X = RNG.random((40, 2))
+    out = tmp_path / f"out{suffix}"
+    result = cm.map(np.sin, X, engine=engine, stop=cm.Share(0.5), chunk=2, hedge=None, out=out)
+    estimated = int((result.status == cm.Status.ESTIMATED).sum())
+    assert estimated
+    panel = result.plot(X, "y_1").axes[0]
+    assert drawn(panel) == {"exact": 40 - estimated, "estimated": estimated}
+
+
+def test_trees_are_drawn_by_the_names_of_their_parts(engine):
+    X = RNG.random((30, 2))
+    result = cm.map(lambda x: (x, {"a": x[:, 0]}), X, engine=engine)
+    for name, values in (("y_0_1", X[:, 1]), ("y_1_a", X[:, 0])):
+        panel = result.plot(X, name).axes[0]
+        np.testing.assert_array_equal(panel.get_lines()[0].get_ydata(), values)
+
+
+def test_inputs_are_columns():
+    assert list(columns_of((DESIGN, np.ones((80, 2))))) == [
+        "0: noise", "0: depth", "1: input 0", "1: input 1",
+    ]  # fmt: skip
+    assert columns_of({"a": [1, 2]})["a"].tolist() == [1, 2]
+    for inputs in ("text", [], [[1], [1, 2]], 3):
+        with pytest.raises(cm.InvalidArgument, match="cannot be drawn"):
+            columns_of(inputs)
+
+
+def test_inputs_of_another_job_are_refused(engine):
+    result = cm.map(np.sin, np.ones((5, 2)), engine=engine)
+    with pytest.raises(cm.InvalidArgument, match="has 5 rows and the inputs have 6"):
+        result.plot(np.ones((6, 2)))
