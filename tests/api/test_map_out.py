@@ -487,17 +487,33 @@ def test_bad_outputs(options, message):
     assert not list(Path().iterdir())
 
 
-def test_answers_that_change_their_dtype_or_shape():
-    for change in (lambda x: x[:, :2], lambda x: x.astype(np.complex128)):
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x: x[:, :2], cm.errors.RowFailed, "row 100 failed .* the same shape"),
+        (lambda x: x.astype(np.complex128), cm.InvalidAnswer, "return the same dtype"),
+    ],
+    ids=["shape", "dtype"],
+)
+def test_answers_that_change_their_dtype_or_shape(change, error, message):
+    def fn(x):
+        return change(x) if x[0, 0] == X[100, 0] else x
 
-        def fn(x, change=change):
-            return change(x) if x[0, 0] == X[100, 0] else x
+    with pytest.raises(error, match=message):
+        mapped(fn)
+    assert (np.load("out.status.npy") == 0).sum() >= 50, "what was finished stays finished"
 
-        with pytest.raises(cm.InvalidAnswer, match=r"return the same (shape|dtype)"):
-            mapped(fn)
-        assert (np.load("out.status.npy") == 0).sum() >= 50, "what was finished stays finished"
-        for path in Path().iterdir():
-            path.unlink()
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_a_row_whose_answer_is_unlike_the_others_fails_alone(out):
+    def fn(x):
+        return np.ones(2 if x[0] == X[100, 0] else 3)
+
+    result = mapped(cm.itemwise(fn), out=out, on_error="record")
+    assert "shape {'values': (3,)} for some inputs" in str(result.failures[100]) or (
+        "shapes (2,) and (3,)" in str(result.failures[100])
+    )
+    assert np.flatnonzero(~result.exact).tolist() == [100]
 
 
 def test_columns_of_the_same_name():

@@ -555,11 +555,53 @@ def test_a_function_that_returns_another_number_of_rows(pool, fn, message, on_er
         cm.map(fn, X, engine=pool, on_error=on_error)
 
 
-def test_a_function_whose_rows_differ_in_shape(pool):
-    with pytest.raises(cm.InvalidAnswer, match="shape"):
-        cm.map(cm.itemwise(lambda row: np.ones(2 if row[0] else 3)), X, engine=pool)
-    with pytest.raises(cm.InvalidAnswer, match="keys"):
-        cm.map(cm.itemwise(lambda row: {"a" if row[0] else "b": 1}), X, engine=pool)
+def shaped(row):
+    return np.ones(3 if row[0] in (X[7, 0], X[8, 0]) else 2)
+
+
+def keyed(row):
+    return {"error": 1.0} if row[0] in (X[7, 0], X[8, 0]) else {"a": row[0], "b": 2.0}
+
+
+@pytest.mark.parametrize("chunk", [1, 4, None])
+@pytest.mark.parametrize(("fn", "word"), [(shaped, "shape"), (keyed, "keys")])
+def test_a_row_whose_answer_is_unlike_the_others_fails(pool, fn, word, chunk):
+    result = cm.map(cm.itemwise(fn), X, engine=pool, chunk=chunk, on_error="record")
+    assert sorted(result.failures) == [7, 8]
+    assert result.exact.sum() == len(X) - 2
+    for error in result.failures.values():
+        assert isinstance(error, cm.InvalidAnswer)
+        assert word in str(error)
+    with pytest.raises(cm.errors.RowFailed, match=f"row [78] failed .*{word}") as raised:
+        cm.map(cm.itemwise(fn), X, engine=pool, chunk=chunk)
+    assert isinstance(raised.value.__cause__, cm.InvalidAnswer)
+
+
+def test_where_most_answers_are_unlike_the_first_the_job_ends(pool):
+    calls = []
+
+    def fn(row):
+        calls.append(row[0])
+        return np.ones(3 if row[0] == X[0, 0] else 2)
+
+    with pytest.raises(cm.InvalidAnswer, match=r"row [1-9]: fn returned rows of shape"):
+        cm.map(cm.itemwise(fn), X, engine=pool, chunk=1, on_error="record")
+    assert len(calls) <= 10
+
+
+@pytest.mark.parametrize("on_error", ["raise", "record"])
+def test_a_batch_function_that_returns_too_few_rows_ends_the_job_at_once(pool, on_error):
+    with pytest.raises(cm.InvalidAnswer, match="a single value for a batch"):
+        cm.map(np.sum, X, engine=pool, on_error=on_error)
+
+
+def test_a_batch_that_has_too_few_rows_is_cut_until_its_row_is_found(pool):
+    def fn(batch):
+        return batch[:-1] if (batch == X[-3]).all(axis=1).any() else batch
+
+    result = cm.map(fn, X, engine=pool, chunk=4, on_error="record")
+    assert list(result.failures) == [len(X) - 3]
+    assert result.exact.sum() == len(X) - 1
 
 
 def test_a_function_that_cannot_be_sent(local):

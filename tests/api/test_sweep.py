@@ -346,7 +346,6 @@ def test_text_beside_numbers_and_units_everywhere_are_no_mistake(sweep):
         (lambda a, b: {"status": 1}, "output 'status'"),
         (lambda a, b: {"u": 1, "u_stderr": 1}, "output 'u', and there is 'u_stderr'"),
         (lambda a, b: {"u": [1, 2], "u_1": 1}, "output 'u', and there is 'u_1'"),
-        (lambda a, b: {"u": 1} if a < 3 else {"v": 1}, "keys"),
         (lambda a, b: {"u": {"v": 1}}, "a dict as its output 'u'"),
         (lambda a, b: {3: 1}, "called 3"),
         (lambda a, b: None, "returned None"),
@@ -356,6 +355,16 @@ def test_text_beside_numbers_and_units_everywhere_are_no_mistake(sweep):
 def test_outputs_that_fit_into_no_table_end_the_sweep(sweep, answer, message):
     with pytest.raises(InvalidAnswer, match=message):
         sweep(answer, pd.DataFrame(DESIGN))
+
+
+@pytest.mark.parametrize("chunk", [1, 6, None])
+def test_a_row_with_other_outputs_fails_alone(sweep, chunk):
+    answers = {3: {"v": 1}, 4: None}
+    result = sweep(lambda a, b: answers.get(a, {"u": a}), pd.DataFrame(DESIGN), chunk=chunk)
+    assert result.status.tolist() == [0, 0, 0, 2, 2, 0]
+    assert "keys ['u'] for some rows and ['v']" in result.table["error"][3]
+    assert "returned None" in result.table["error"][4]
+    assert list(result.values) == ["u"]
 
 
 def test_an_output_of_a_batch_with_the_name_of_an_input_ends_the_sweep(sweep):

@@ -185,7 +185,8 @@ def map(
     EngineError
         If the engine was closed or has broken down.
     InvalidAnswer
-        If ``fn`` does not return a row for each row of its batch.
+        If ``fn`` does not return a row for each row of its batch. A row whose answer has another shape, or other keys,
+        than the others has failed, as if ``fn`` had raised; this is raised if that are more rows than not.
 
     Examples
     --------

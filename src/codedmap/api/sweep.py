@@ -102,7 +102,8 @@ def sweep(
         number with a unit among numbers, or columns of different length, or if its columns are not the arguments of
         ``fn``.
     InvalidAnswer
-        If ``fn`` returns different outputs for different rows, or one that has the name of an input.
+        If ``fn`` returns an output that has the name of an input, or what is no output. If only some rows have such
+        outputs, or others than most rows, these are FAILED.
     CodedmapError
         As `map`.
 

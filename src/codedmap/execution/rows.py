@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from concurrent.futures import BrokenExecutor, Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..contracts.engine import Engine, Kept, Reply
 from ..engines import Resident
+from ..engines.transport.failure import Failure
 from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
 from ..results.status import Status
 from ..results.summary import short
@@ -88,6 +90,7 @@ class RowsWork(Work):
         self._replies: dict[int, Reply] = {}
         self._errors: dict[int, BaseException] = {}
         self._checksums: dict[int, str] = {}
+        self._odd = 0  # rows with an answer that cannot stand beside others
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Send the rows of a call."""
@@ -103,12 +106,32 @@ class RowsWork(Work):
         return self._numbers(call), call.number, 0
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
-        """Keep a reply; which of its rows raised."""
+        """Keep a reply; which of its rows raised, or have an answer that cannot stand beside others.
+
+        Raises `InvalidAnswer` if more rows have such an answer than have not.
+        """
         if call.wanted:
-            self._replies[call.number] = reply
+            reply = self._replies[call.number] = self._alike(call, reply)
         else:
             self._checksums.pop(call.number, None)
         return tuple(sorted(reply.raised))
+
+    def _alike(self, call: Call, reply: Reply) -> Reply:
+        good = call.groups - len(reply.raised)
+        try:
+            if good:
+                (self.answers if self._store is None else self._store).check_alike(reply.values)
+        except InvalidAnswer as error:
+            if self._record and self._mostly_odd(good):
+                raise InvalidAnswer(f"row {self._numbers(call)[0]}: {error}") from None
+            odd = dict.fromkeys(range(call.groups), Failure.of(error))
+            return replace(reply, values=None, raised={**odd, **reply.raised})
+        return reply
+
+    def _mostly_odd(self, more: int) -> bool:
+        """Whether more rows have answers that cannot stand beside others than have not: then fn is to blame."""
+        self._odd += more
+        return self._odd > int((self._rows.status == Status.EXACT).sum())
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason.
@@ -124,7 +147,10 @@ class RowsWork(Work):
                 f"the executor broke during call {call.number} ({error}): a crash in a "
                 "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
             ) from error
-        if isinstance(error, InvalidAnswer | EngineError) and not own:
+        if isinstance(error, InvalidAnswer) and not own:
+            if not self._record or self._mostly_odd(call.groups):
+                raise error
+        elif isinstance(error, EngineError) and not own:
             raise error
         self._errors[call.number] = error
         self._checksums.pop(call.number, None)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..contracts.engine import Reply
 from ..engines.transport.failure import Failure
-from ..errors import CodedmapError
+from ..errors import CodedmapError, InvalidAnswer
 from ..results.trees import leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # characters of output that a call sends back
@@ -158,20 +158,47 @@ def _one_by_one(
     keywords: dict[str, Any],
     rng: Sequence[np.random.Generator] | None,
 ) -> tuple[Any, dict[int, Failure]]:
-    answers: list[Any] = []
+    answers: dict[int, Any] = {}
     raised: dict[int, Failure] = {}
     for place, item in enumerate(zip(*map(_items, batch.parts), strict=True)):
         if rng is not None:
             keywords["rng"] = rng[place]
         try:
-            answers.append(fn(*item, **keywords))
+            answers[place] = _plain(fn(*item, **keywords))
         except Exception as error:
             raised[place] = Failure.of(error)
     if not answers:
         return None, raised
-    if hasattr(answers[0], "to_numpy"):
-        answers = [_plain(answer) for answer in answers]
-    return stacked(answers), raised
+    try:
+        return stacked(list(answers.values())), raised
+    except InvalidAnswer:
+        alike, odd = _alike(answers)
+        return stacked(alike), {**raised, **odd}
+
+
+def _alike(answers: Mapping[int, Any]) -> tuple[list[Any], dict[int, Failure]]:
+    """Of answers by place those that most are like, and why each other is not like them."""
+    groups: list[list[int]] = [[]]
+    odd = {place: _differs(answer, answer) for place, answer in answers.items()}
+    for place in (place for place, error in odd.items() if error is None):
+        for group in groups:
+            if not group or _differs(answers[group[0]], answers[place]) is None:
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    most = max(groups, key=len) or list(answers)
+    odd |= {p: odd[p] or _differs(answers[most[0]], answers[p]) for p in answers}
+    reasons = {place: Failure.of(error) for place, error in odd.items() if error is not None}
+    return [answers[place] for place in most], reasons
+
+
+def _differs(usual: Any, other: Any) -> InvalidAnswer | None:
+    try:
+        stacked([usual, other])
+    except InvalidAnswer as error:
+        return error
+    return None
 
 
 def _stream(seed: int, row: int) -> np.random.Generator:

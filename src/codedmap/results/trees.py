@@ -225,15 +225,9 @@ class Rows:
         if not self._columns:
             self._tree = map_leaves(lambda leaf: None, answer)
             self._columns = [np.empty((self._rows, *p.shape[1:]), p.dtype) for p in parts]
-        else:
-            map_leaves(lambda *pair: None, self._tree, answer)
+        self.check_alike(answer)
         for number, part in enumerate(parts):
             column = self._columns[number]
-            if part.shape[1:] != column.shape[1:]:
-                raise InvalidAnswer(
-                    f"fn returned rows of shape {column.shape[1:]} for some inputs and of shape "
-                    f"{part.shape[1:]} for others: return the same shape for every row"
-                )
             if part.dtype != column.dtype:
                 try:
                     common = np.result_type(column.dtype, part.dtype)
@@ -241,6 +235,18 @@ class Rows:
                     common = np.dtype(object)
                 column = self._columns[number] = column.astype(common)
             column[at] = part
+
+    def check_alike(self, answer: Any) -> None:
+        """Raise `InvalidAnswer` if an answer has other parts, or rows of another shape, than earlier ones."""
+        if not self._columns:
+            return
+        map_leaves(lambda *pair: None, self._tree, answer)
+        for column, part in zip(self._columns, leaves(answer), strict=True):
+            if np.shape(part)[1:] != column.shape[1:]:
+                raise InvalidAnswer(
+                    f"fn returned rows of shape {column.shape[1:]} for some inputs and of shape "
+                    f"{np.shape(part)[1:]} for others: return the same shape for every row"
+                )
 
     def resize(self, rows: int) -> None:
         """There are more rows than were said."""

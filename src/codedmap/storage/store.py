@@ -19,10 +19,10 @@ from ..errors import InvalidAnswer, InvalidArgument, OutputError
 from ..execution.inputs import InputRows
 from ..execution.order import runs_of
 from ..results.status import Status
-from ..results.trees import leaf_rows
+from ..results.trees import leaf_rows, leaves
 from .digest import RowsDigest, checksum
 from .journal import Journal, writing
-from .output import Columns, NpyOutput, Output, Runs, errors_name, form_of
+from .output import Columns, Form, NpyOutput, Output, Runs, errors_name, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
@@ -271,16 +271,25 @@ class Store(Closing):
             self._output.open(form, len(self.status), new=True)
             if self._journal is not None:
                 self._journal.add({"form": form})
+        self._check_form(form)
+        return self._output.write(runs_of(at), columns)
+
+    def check_alike(self, answer: Any) -> None:
+        """Raise `InvalidAnswer` if an answer has other parts, or rows of another shape, than earlier ones."""
+        if self._output.form is not None:
+            count = len(next(iter(leaves(answer)), ()))
+            self._check_form(form_of(_columns(answer, count)))
+
+    def _check_form(self, form: Form) -> None:
         shapes, found = (
             {n: tuple(shape) for n, (_, shape) in one.items()}
             for one in (self._output.form or form, form)
         )
         if shapes != found:
             raise InvalidAnswer(
-                f"fn returned rows of shape {found} for some inputs and of shape {shapes} for others: return the same "
+                f"fn returned rows of shape {shapes} for some inputs and of shape {found} for others: return the same "
                 "shape and the same keys for every row"
             )
-        return self._output.write(runs_of(at), columns)
 
     # Resuming -----------------------------------------------------------------------------------------
 
