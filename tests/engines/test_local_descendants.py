@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -144,3 +145,44 @@ def test_when_the_caller_is_killed(tmp_path):
         running.process.kill()
         assert ended(started)
         assert running.nothing_is_left(), running.processes()
+
+
+def one_after_the_other(folder):
+    word = f"60.{os.getppid()}{os.getpid()}"
+    (Path(folder) / "word").write_text(word)
+    while True:
+        subprocess.Popen(["sleep", word], start_new_session=True)
+        time.sleep(0.001)
+
+
+def running_with(word):
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cmdline").read_bytes().split(b"\0")[1:2] == [word.encode()]:
+                found.append(int(entry.name))
+    return found
+
+
+def test_what_is_being_started_while_the_caller_is_killed(tmp_path):
+    source = """
+        sys.path.insert(0, sys.argv[1])
+        from tests.engines.test_local_descendants import one_after_the_other
+        # main
+        engine = cm.engines.Local(1)
+        engine.submit(0, one_after_the_other, sys.argv[2])
+        time.sleep(60)
+        """
+    for attempt in range(2):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with script(folder, source, str(Path(__file__).parents[2]), str(folder)) as running:
+            assert eventually((folder / "word").exists, ANSWER)
+            word = (folder / "word").read_text()
+            assert eventually(lambda word=word: running_with(word), ANSWER)
+            running.process.kill()
+            try:
+                assert eventually(lambda word=word: not running_with(word))
+            finally:
+                for pid in running_with(word):
+                    kill(pid)

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..contracts.arguments import is_real
-from ..engines.transport.serve import end_descendants, environment_of_its_own
+from ..engines.transport.descendants import end_descendants
+from ..engines.transport.serve import environment_of_its_own
 from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
 
 _LINES, _CHARACTERS = 5, 500  # of stderr, at most, that an error repeats

@@ -28,8 +28,9 @@ from .local_worker import Worker
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
+from .transport.descendants import end_descendants
 from .transport.parcel import discard, discard_all
-from .transport.serve import Request, end_descendants, hello, serve
+from .transport.serve import Request, hello, serve
 
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 

@@ -16,7 +16,8 @@ from multiprocessing.context import set_spawning_popen
 from typing import Any
 
 from ..errors import WorkerCrashed
-from .transport.serve import HEADER, Request, end_descendants, hello, work, worker_name
+from .transport.descendants import end_descendants
+from .transport.serve import HEADER, Request, hello, work, worker_name
 
 if sys.platform != "win32":
     from multiprocessing import forkserver, resource_tracker

@@ -11,20 +11,19 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 import threadpoolctl
 
 from ...errors import CannotSend, KeptLost
+from . import descendants
+from .descendants import MARK, end_descendants
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
-_MARK = "CODEDMAP_WORKER"  # in the environment of all that a worker starts
-_PROC = Path("/proc")
 HEADER = 8
 """Bytes in which the length of a reply stands before it."""
 
@@ -75,7 +74,7 @@ def _prepare(run: str) -> threading.Thread:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
     # A group of its own and a mark, so that what a function starts can be ended with it.
     os.setpgrp()
-    os.environ[_MARK] = worker_name(run, os.getpid())
+    os.environ[MARK] = worker_name(run, os.getpid())
     # SIGHUP of a terminal does not reach this group. Processes that a function starts must find neither blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
     # N workers with a thread per core each would compete for the cores.
@@ -101,8 +100,8 @@ def environment_of_its_own() -> tuple[str, dict[str, str]]:
 
     In a worker the name begins with that of the worker, so that what is started ends with it.
     """
-    name = f"{os.environ.get(_MARK, '')}{uuid.uuid4().hex}:"
-    return name, {**os.environ, _MARK: name}
+    name = f"{os.environ.get(MARK, '')}{uuid.uuid4().hex}:"
+    return name, {**os.environ, MARK: name}
 
 
 def hello(_: object = None) -> None:
@@ -205,34 +204,9 @@ def _end_with(caller: int, run: str) -> None:
     # with what their functions have started, and leave no segment behind.
     wait([caller])
     discard_all(run)
-    end_descendants(worker_name(run, os.getpid()), [os.getpid()])
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
+    name = worker_name(run, os.getpid())
+    end_descendants(name, [os.getpid()])
+    # What the function has just started is found by a program in place of this one: it starts nothing more.
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, "-I", "-S", descendants.__file__, name])
     os._exit(1)
-
-
-def end_descendants(name: str, pids: Collection[int] = ()) -> None:
-    """Kill all descendants of these processes, and all processes whose mark begins with this name.
-
-    A process in a session of its own is still a descendant of the one that started it, until that one ends; then it is
-    found by its mark. Does nothing where there is no ``/proc``.
-    """
-    marked = f"\0{_MARK}={name}".encode()
-    children: dict[int, list[int]] = {}
-    found = []
-    entries: list[Path] = []
-    with contextlib.suppress(OSError):  # too many open files: found when the engine is closed
-        entries = list(_PROC.glob("[0-9]*"))
-    for entry in entries:
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.name))
-            if marked in b"\0" + (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    for pid in pids:
-        found += children.get(pid, ())
-    for pid in found:  # which grows
-        found += children.pop(pid, ())
-    for pid in set(found) - {os.getpid()}:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
