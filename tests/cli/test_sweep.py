@@ -6,8 +6,11 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -422,3 +425,65 @@ def test_a_sweep_that_is_ended_goes_on_where_it_was(folder):
         printed, _ = sweep.communicate(timeout=60)
     assert "16 exact (8 of them before)" in printed
     assert column("y") == [str(a) for a in range(16)]
+
+
+MODEL = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int main(int count, char **words) {
+    int k = atoi(words[1]);
+    FILE *runs = fopen(words[2], "a");
+    fprintf(runs, "%d %d\n", k, getpid());
+    fclose(runs);
+    usleep(20000);
+    if (k % 50 == 7) {  /* hangs, and so does its child */
+        if (fork() == 0) setsid();
+        for (;;) sleep(1000);
+    }
+    if (k % 50 == 13) abort();
+    printf("{\"square\": %d}\n", k * k);
+    return 0;
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_thousand_runs_of_which_some_hang_and_crash_while_the_caller_is_killed(folder):
+    Path("model.c").write_text(MODEL)
+    subprocess.run(["cc", "-o", "model", "model.c"], check=True)
+    Path("k.csv").write_text("k\n" + "".join(f"{k}\n" for k in range(1000)))
+    runs = folder / "runs"
+    runs.touch()
+    line = ["sweep", "--command", f"./model {{k}} {runs}", "k.csv", "--out", "runs.csv"]
+    line += ["--timeout", "2", "--retries", "0", "--workers", "8", "--quiet"]
+
+    def begun():
+        return [tuple(map(int, one.split())) for one in runs.read_text().splitlines()]
+
+    def processes():
+        return [pid for _, pid in begun() if alive(pid)]
+
+    for many in (100, 300, 500, 700):
+        resume = ["--resume"] if Path("runs.csv.journal").exists() else []
+        with started(*line, *resume) as sweep:
+            assert eventually(lambda many=many: len(begun()) >= many, 100.0)
+            sweep.kill()
+            sweep.wait()
+        assert eventually(lambda: not processes())
+    with started(*line, "--resume") as sweep:
+        sweep.communicate(timeout=300)
+    assert sweep.returncode == 1
+    assert eventually(lambda: not processes())
+    for k, row in enumerate(table()):
+        reason = {7: "ran longer than 2 s", 13: "ended by SIGABRT"}.get(k % 50, "")
+        assert (row["status"], row["square"]) == (
+            ("FAILED", "") if reason else ("EXACT", str(k * k))
+        )
+        assert reason in row["error"]
+    counts = Counter(k for k, _ in begun())
+    again = [k for k, count in counts.items() if count > 1 and k % 50 not in (7, 13)]
+    assert len(again) <= 4 * 16, "but for the calls in flight"
