@@ -196,6 +196,11 @@ def test_no_output_replaces_a_column_that_the_sweep_adds(folder, scripted):
     assert set(column("error")) == {"InvalidAnswer: two outputs are named y_0: rename one"}
 
 
+def test_rows_that_are_equal_are_noted(folder, scripted):
+    Path("x.csv").write_text("a,b\n1,2\n1,2\n1,3\n")
+    assert "1 of the rows equal earlier ones" in ran(*words(design="x.csv"))
+
+
 def test_files_of_this_directory_that_a_program_may_not_find_are_noted(folder, scripted):
     printed = ran(*words(None), "--command", "sh -c 'echo 1' sweep_model.py {a}")
     assert f"give its path, {folder / 'sweep_model.py'}" in printed
@@ -283,7 +288,9 @@ def test_directories_of_runs_are_kept_if_they_failed_or_are_wanted(folder, scrip
         ("a,b\n", "has no rows"),
         ("b\n1\n", "no column 'a', but b"),
         ("a,b\n1,2\n1\n", "line 3 has 1 entries, and the first 2"),
-        ("a,b\n1,2\n,2\n", "row 1 of design x.csv .* has no 'a'"),
+        ("a,b\n1,2\n,2\n", "column 'a' of the design has no value in 1 of 2 rows .* row 1"),
+        ("a,b\n1,nan\n1,2\n", "column 'b' of the design has no value in 1 of 2 rows .* row 0"),
+        ("a,b\n1,2\n1,3 mm\n", "column 'b' of the design has 1 numbers, and '3 mm' in row 1"),
         ("a,a\n1,2\n", "two columns are named a"),
         ("a,\n1,2\n", "column 2 has no name"),
         ("a,status\n1,2\n", "has a column 'status'"),
@@ -427,7 +434,7 @@ def test_a_sweep_that_is_ended_goes_on_where_it_was(folder):
     assert column("y") == [str(a) for a in range(16)]
 
 
-MODEL = r"""
+PROGRAM_IN_C = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -453,7 +460,7 @@ int main(int count, char **words) {
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_a_thousand_runs_of_which_some_hang_and_crash_while_the_caller_is_killed(folder):
-    Path("model.c").write_text(MODEL)
+    Path("model.c").write_text(PROGRAM_IN_C)
     subprocess.run(["cc", "-o", "model", "model.c"], check=True)
     Path("k.csv").write_text("k\n" + "".join(f"{k}\n" for k in range(1000)))
     runs = folder / "runs"

@@ -31,6 +31,7 @@ from .pool import HEDGE
 
 _OURS = "status", "error"
 _LIST = 12  # names that are listed in a message
+_COMPARED = 100_000  # rows that are compared with each other to say that some are equal
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
@@ -123,7 +124,7 @@ def sweep(
     _check_given(fn, out)
     takes = None if frame else _taken(fn)
     rows = _rows(design, takes)
-    _check(rows)
+    check_columns(rows.columns)
     if takes is not None:
         _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
@@ -152,7 +153,8 @@ def sweep(
     task: Any = _Task(fn, tuple(columns), (*rows.taken, *_OURS), frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()
-    return _result(run, rows, inverse)
+    equal = 0 if unique else count_equal(columns)
+    return _result(run, rows, inverse, equal)
 
 
 # The design ---------------------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ def _rows(design: Any, takes: _Takes | None) -> _Rows:
                 "the design is a problem of SALib's without a sample: give (problem, sample)"
             )
         _check_names(list(design))
-        columns = {name: _column(name, given) for name, given in design.items()}
+        columns = {name: column_of(name, given) for name, given in design.items()}
         return _Rows(columns, columns)
     raise InvalidArgument(
         f"the design is a {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
@@ -251,7 +253,8 @@ def _grid(design: Any, takes: _Takes | None) -> _Rows:
     return _Rows(columns, design, dims, shape)
 
 
-def _column(name: str, given: Any) -> np.ndarray:
+def column_of(name: str, given: Any) -> np.ndarray:
+    """A column of a design (m,); raises `InvalidArgument`."""
     if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
         raise InvalidArgument(
             f"column {name!r} of the design is a {type(given).__name__}, which has no rows: give an array or a list, or "
@@ -289,9 +292,8 @@ def _check_names(names: Sequence[Any]) -> None:
             )
 
 
-def _check(rows: _Rows) -> None:
-    """Raise `InvalidArgument` if rows cannot be computed."""
-    columns = rows.columns
+def check_columns(columns: Mapping[str, np.ndarray]) -> None:
+    """Raise `InvalidArgument` if the rows of a design cannot be computed."""
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         usual = Counter(lengths.values()).most_common(1)[0][0]
@@ -355,6 +357,14 @@ def _is_number(value: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def count_equal(columns: Mapping[str, np.ndarray]) -> int:
+    """How many rows equal an earlier one, for a note; 0 if that would take long to find."""
+    rows = len(next(iter(columns.values())))
+    with suppress(InvalidArgument):  # they cannot be compared
+        return rows - len(_distinct(columns)[0]) if rows <= _COMPARED else 0
+    return 0
 
 
 def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
@@ -536,7 +546,7 @@ def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
 # The table ----------------------------------------------------------------------------------------------
 
 
-def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None) -> SweepResult:
+def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int) -> SweepResult:
     """The result for all rows; ``inverse``: which of the distinct rows each is."""
     each = slice(None) if inverse is None else inverse
     status = run.status[each]
@@ -555,6 +565,7 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None) -> SweepRes
         run=run,
         _inputs=rows.columns,
         _problem=rows.problem,
+        _equal=equal,
     )
 
 

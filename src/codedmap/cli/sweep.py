@@ -26,6 +26,7 @@ import codedmap as cm
 
 from ..api.command import WHY
 from ..api.command import Command as Program
+from ..api.sweep import check_columns, column_of, count_equal
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -379,12 +380,13 @@ class _Sweep:
                 + ("--command (a brace is written {{)" if options.command else "the arguments")
             )
         columns = {name: table[name] for name in taken}
+        arrays = {name: column_of(name, column) for name, column in columns.items()}
+        if arrays:
+            check_columns(arrays)
+            equal = count_equal(arrays)
+            if equal:
+                options.note(f"{equal:,} of the rows equal earlier ones, and are run as well")
         for name, column in columns.items():
-            if None in column:
-                raise cm.InvalidArgument(
-                    f"row {column.index(None)} of design {options.design} (counted from 0) has no {name!r}: fill it in, "
-                    "or remove the row"
-                )
             if options.deadline is not None and not all(
                 is_number(cell) and np.isfinite(cell) for cell in column
             ):

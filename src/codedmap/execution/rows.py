@@ -105,28 +105,33 @@ class RowsWork(Work):
         """Each call is a chunk of its own."""
         return self._numbers(call), call.number, 0
 
-    def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
+    def answered(self, call: Call, reply: Reply) -> tuple[int, ...] | BaseException:
         """Keep a reply; which of its rows raised, or have an answer that cannot stand beside others.
 
-        Raises `InvalidAnswer` if more rows have such an answer than have not.
+        An error if it is not known which of them have. Raises `InvalidAnswer` if more rows have such an answer than have not.
         """
-        if call.wanted:
-            reply = self._replies[call.number] = self._alike(call, reply)
-        else:
+        if not call.wanted:
             self._checksums.pop(call.number, None)
+        else:
+            good = call.groups - len(reply.raised)
+            error = self._unlike(reply) if good else None
+            if error is not None and good > 1:  # of which some may be like the others
+                error._of_fn = True  # type: ignore[attr-defined]
+                return error
+            if error is not None:
+                if self._record and self._mostly_odd(1):
+                    raise InvalidAnswer(f"row {self._numbers(call)[0]}: {error}")
+                odd = dict.fromkeys(range(call.groups), Failure.of(error))
+                reply = replace(reply, values=None, raised={**odd, **reply.raised})
+            self._replies[call.number] = reply
         return tuple(sorted(reply.raised))
 
-    def _alike(self, call: Call, reply: Reply) -> Reply:
-        good = call.groups - len(reply.raised)
+    def _unlike(self, reply: Reply) -> InvalidAnswer | None:
         try:
-            if good:
-                (self.answers if self._store is None else self._store).check_alike(reply.values)
+            (self.answers if self._store is None else self._store).check_alike(reply.values)
         except InvalidAnswer as error:
-            if self._record and self._mostly_odd(good):
-                raise InvalidAnswer(f"row {self._numbers(call)[0]}: {error}") from None
-            odd = dict.fromkeys(range(call.groups), Failure.of(error))
-            return replace(reply, values=None, raised={**odd, **reply.raised})
-        return reply
+            return error
+        return None
 
     def _mostly_odd(self, more: int) -> bool:
         """Whether more rows have answers that cannot stand beside others than have not: then fn is to blame."""

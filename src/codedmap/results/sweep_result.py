@@ -42,6 +42,7 @@ class SweepResult(Shown):
     """The job: its calls and times. With ``unique=True`` its rows are the distinct ones."""
     _inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     _problem: Mapping[str, Any] | None = None
+    _equal: int = 0
 
     def __str__(self) -> str:
         rows = f"{len(self.status):,} rows"
@@ -52,6 +53,10 @@ class SweepResult(Shown):
             f"  inputs     {', '.join(self._inputs)}",
             f"  outputs    {', '.join(self.values) or 'none'}",
         ]
+        if self._equal:
+            lines.append(
+                f"  note       {self._equal:,} of the rows equal earlier ones: unique=True computes equal rows once"
+            )
         if self.failures:
             row, error = next(iter(self.failures.items()))
             reason = short(error).splitlines()[0][:120]
