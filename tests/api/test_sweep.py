@@ -204,12 +204,40 @@ def test_a_warning_of_losses_that_are_not_random_names_the_column(sweep):
 
 
 def test_rows_of_text_are_missing_and_a_warning_says_so(sweep):
-    design = {"a": np.arange(60.0), "kind": ["u", "v"] * 30}
+    design = {"a": np.arange(60.0), "name": [f"run {k}" for k in range(60)]}
     with pytest.warns(UserWarning, match="not numbers"):
-        result = sweep(lambda a, kind: a, design, stop=cm.Share(0.5), chunk=1)
+        result = sweep(lambda a, name: a, design, stop=cm.Share(0.5), chunk=1)
     missing = result.status == Status.MISSING
     assert missing.any()
     assert np.isnan(result.table["y_stderr"][missing]).all()
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_rows_are_estimated_from_text_of_few_kinds(sweep, frame, tmp_path):
+    rng = np.random.default_rng(0)
+    design = {"a": rng.random(120), "soil": rng.choice(["clay", "sand", "peat"], 120)}
+    level = {"clay": 1.0, "sand": 5.0, "peat": 9.0}
+
+    def fn(a, soil):
+        return a**2 + level[soil]
+
+    def of_frame(columns):
+        assert columns["soil"].shape == columns["a"].shape
+        return np.array(
+            [fn(a, soil) for a, soil in zip(columns["a"], columns["soil"], strict=True)]
+        )
+
+    options = {"stop": cm.Share(0.5), "chunk": 1, "hedge": None, "frame": frame}
+    out = tmp_path / "runs.parquet"
+    result = sweep(of_frame if frame else fn, design, out=out, **options)
+    estimated = result.status == Status.ESTIMATED
+    assert estimated.sum() > 30
+    truth = np.array([fn(a, soil) for a, soil in zip(design["a"], design["soil"], strict=True)])
+    assert np.abs(result.table["y"] - truth).max() < 0.5
+    assert pd.read_parquet(out)["soil"].tolist() == design["soil"].tolist()
+    del options["stop"]
+    result = sweep(of_frame if frame else fn, design, out=out, resume=True, **options)
+    np.testing.assert_array_equal(result.table["y"], truth)
 
 
 def test_what_is_the_same_for_all_rows_is_given_once(sweep):
@@ -263,7 +291,7 @@ def test_estimates_are_written_and_made_exact_on_resuming(sweep, tmp_path, kind)
         pd.testing.assert_frame_equal(file[["a", "b"]], design)
         np.testing.assert_array_equal(file["s_stderr"], first.table["s_stderr"])
         np.testing.assert_array_equal(file["status"], first.status)
-    second = sweep(fn, design, out=out, resume=True)
+    second = sweep(fn, design, out=out, resume=True, hedge=None)
     assert (second.status == Status.EXACT).all()
     assert sum(len(call.rows) for call in second.run.calls) == estimated.sum()
     np.testing.assert_array_equal(second.table["pair_1"], -design["a"])

@@ -334,7 +334,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(folder, scripted, line
 
 
 def test_a_column_of_text_cannot_be_estimated_from(folder, scripted):
-    Path("x.csv").write_text("a,b\nx,1\n")
+    Path("x.csv").write_text("a,b\nx,1\ny,1\nz,1\n")
     assert "'a' of design x.csv has others" in refused(*words(design="x.csv"), "--deadline", "1m")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
@@ -266,6 +266,9 @@ def stream(
         raise
 
 
+_OF_SWEEP = "before", "names"  # which no other entry point takes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The arguments of `map` besides the function and the inputs."""
@@ -288,7 +291,9 @@ class Options:
     resume: bool = False
     version: str | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Columns (m,) that are written before the answers; of `sweep` only."""
+    """Columns (m,) that are written before the answers."""
+    names: Sequence[str] = ()
+    """Of the numbers of a row."""
 
     def __post_init__(self) -> None:
         if self.resume and self.out is None:
@@ -324,7 +329,7 @@ class Options:
         _check_fn(fn)
         hedge = self.hedge
         check_hedge_of_rows(hedge)
-        rows = InputRows(opened(inputs, stack), self.before)
+        rows = InputRows(opened(inputs, stack), self.names)
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it
@@ -527,7 +532,8 @@ class Options:
 
 def options_of(arguments: Mapping[str, Any], without: Collection[str] = ()) -> Options:
     """Keyword arguments of `map`, or of a function that takes all but some of them."""
-    unknown = arguments.keys() - ({one.name for one in fields(Options)} - {*without, "before"})
+    taken = {one.name for one in fields(Options)} - {*without, *_OF_SWEEP}
+    unknown = arguments.keys() - taken
     if unknown:
         raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)

@@ -31,6 +31,7 @@ from .pool import HEDGE
 
 _OURS = "status", "error"
 _LIST = 12  # names that are listed in a message
+_CATEGORIES = 20  # at most, of a column of text from which rows are estimated
 _COMPARED = 100_000  # rows that are compared with each other to say that some are equal
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -61,7 +62,7 @@ def sweep(
 
     Rows are computed as by `map` with ``on_error="record"``. Without ``deadline``, ``tolerance`` and ``stop`` every row
     is exact or FAILED. With one of these, rows without an answer are estimated, if all columns of the design are
-    numbers.
+    numbers, or text of at most 20 kinds.
 
     Parameters
     ----------
@@ -129,9 +130,20 @@ def sweep(
         _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
-    inputs: Any = tuple(columns.values())
+    categories: dict[str, list[Any]] = {}
     if frame and rows.framed:
         inputs = rows.table.iloc[at] if hasattr(rows.table, "iloc") else rows.table[at]
+    else:
+        found = {name: categories_of(column) for name, column in columns.items()}
+        categories = {name: some for name, some in found.items() if some}
+        inputs = tuple(
+            flags_of(c, categories[n]) if n in categories else c for n, c in columns.items()
+        )
+    names = [
+        f"{name} = {one}" if name in categories else name
+        for name in columns
+        for one in categories.get(name, [""])
+    ]
     options = Options(
         engine=engine,
         deadline=deadline,
@@ -148,9 +160,11 @@ def sweep(
         resume=resume,
         version=version,
         before=columns,
+        names=names,
         progress=progress,
     )
-    task: Any = _Task(fn, tuple(columns), (*rows.taken, *_OURS), frame, rows.framed)
+    taken = (*rows.taken, *_OURS)
+    task: Any = _Task(fn, tuple(columns), categories, taken, frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()
     equal = 0 if unique else count_equal(columns)
@@ -390,6 +404,26 @@ def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
     return np.array(first), np.array(inverse)
 
 
+def categories_of(column: np.ndarray) -> list[Any]:
+    """The values of a column of text, in the order of their first rows; none if they are many, or of numbers."""
+    if column.dtype.kind not in "OUS" or not all(isinstance(v, str | bytes) for v in column):
+        return []
+    found = list(dict.fromkeys(column.tolist()))
+    return found if len(found) <= min(_CATEGORIES, max(1, len(column) // 2)) else []
+
+
+def flags_of(column: np.ndarray, categories: Sequence[Any]) -> np.ndarray:
+    """(m, c) bool: which of the categories each row has. As numbers, so that rows can be estimated."""
+    places = {value: place for place, value in enumerate(categories)}
+    at = np.fromiter((places[value] for value in column.tolist()), np.intp, len(column))
+    return np.asarray(np.arange(len(categories)) == at[:, None])
+
+
+def _unflagged(flags: np.ndarray, categories: Sequence[Any]) -> Any:
+    at = flags.argmax(axis=-1)
+    return categories[int(at)] if at.ndim == 0 else np.array([categories[k] for k in at], object)
+
+
 # The function -------------------------------------------------------------------------------------------
 
 
@@ -472,6 +506,8 @@ class _Task:
 
     fn: Callable[..., Any]
     names: tuple[str, ...]
+    categories: Mapping[str, list[Any]]
+    """Of columns that come as flags."""
     taken: tuple[str, ...]
     """Names that no column of an output may have."""
     frame: bool
@@ -480,6 +516,8 @@ class _Task:
 
     def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
         given: Any = dict(zip(self.names, parts, strict=False))
+        for name, categories in self.categories.items():
+            given[name] = _unflagged(given[name], categories)
         if not self.frame:
             answer = self.fn(**given, **keywords)
         else:

@@ -26,7 +26,7 @@ import codedmap as cm
 
 from ..api.command import WHY
 from ..api.command import Command as Program
-from ..api.sweep import check_columns, column_of, count_equal
+from ..api.sweep import categories_of, check_columns, column_of, count_equal, flags_of
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -386,13 +386,11 @@ class _Sweep:
             equal = count_equal(arrays)
             if equal:
                 options.note(f"{equal:,} of the rows equal earlier ones, and are run as well")
-        for name, column in columns.items():
-            if options.deadline is not None and not all(
-                is_number(cell) and np.isfinite(cell) for cell in column
-            ):
+        for name, column in arrays.items():
+            if options.deadline is not None and _numbers(column) is None:
                 raise cm.InvalidArgument(
-                    f"--deadline estimates rows from columns that are finite numbers, and {name!r} of design "
-                    f"{options.design} has others: encode them, or leave out --deadline"
+                    f"--deadline estimates rows from columns that are finite numbers, or text of at most 20 kinds, and "
+                    f"{name!r} of design {options.design} has others: encode them, or leave out --deadline"
                 )
         return columns
 
@@ -515,7 +513,7 @@ class _Sweep:
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
             return stderr
-        points = np.column_stack([np.array(c, dtype=float) for c in self.columns.values()])
+        points = np.column_stack([_numbers(column_of(n, c)) for n, c in self.columns.items()])  # type: ignore[misc]
         answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
         inputs = InputRows(points, self.columns)
         before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)
@@ -590,6 +588,14 @@ class _Sweep:
         if counts["MISSING"] or counts["ESTIMATED"]:
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
+
+
+def _numbers(column: np.ndarray) -> np.ndarray | None:
+    """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
+    if column.dtype.kind in "iuf":
+        return column.astype(np.float64) if np.isfinite(column).all() else None
+    categories = categories_of(column)
+    return flags_of(column, categories).astype(np.float64) if categories else None
 
 
 @contextmanager

@@ -115,14 +115,13 @@ class RowsWork(Work):
         else:
             good = call.groups - len(reply.raised)
             error = self._unlike(reply) if good else None
-            if error is not None and good > 1:  # of which some may be like the others
+            if error is not None and call.groups > 1:  # of which some may be like the others
                 error._of_fn = True  # type: ignore[attr-defined]
                 return error
             if error is not None:
                 if self._record and self._mostly_odd(1):
                     raise InvalidAnswer(f"row {self._numbers(call)[0]}: {error}")
-                odd = dict.fromkeys(range(call.groups), Failure.of(error))
-                reply = replace(reply, values=None, raised={**odd, **reply.raised})
+                reply = replace(reply, values=None, raised={0: Failure.of(error)})
             self._replies[call.number] = reply
         return tuple(sorted(reply.raised))
 
