@@ -245,6 +245,27 @@ def test_where_every_call_crashes_rows_fail_after_their_retries():
     assert [f.crashes for f in timeline.failed] == [3] * 5
 
 
+@pytest.mark.parametrize(("rows", "workers"), [(2, 2), (2, 3), (5, 12), (20, 4)])
+def test_a_worker_that_hangs_is_found_where_all_other_calls_crash(rows, workers):
+    def ending(call, now):
+        hangs = call.worker == workers - 1
+        return Ending(math.inf if hangs else 0.05, None if hangs else Loss.CRASHED)
+
+    timeline = run_virtually(Job(rows, stop=Deadline(1e6)), workers, ending)
+    assert timeline.outcome is Outcome.COMPLETE
+    assert timeline.seconds < 5.0
+    assert [f.crashes for f in timeline.failed] == [3] * rows
+
+
+def test_a_crash_soon_after_its_start_makes_no_other_call_late():
+    def ending(call, now):
+        return Ending(0.1, Loss.CRASHED) if call.number == 3 else Ending(60.0)
+
+    timeline = run_virtually(Job(12, size=1, ahead=0), 24, ending)
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.hedges == 0
+
+
 def test_without_retries_no_row_is_sent_twice():
     calls = []
 
@@ -727,6 +748,31 @@ def test_a_hedge_that_is_late_itself_is_sent_again():
     timeline = run_virtually(Job(20, size=1, ahead=0), 20, ending)
     assert timeline.outcome is Outcome.EXACT
     assert begun == [Kind.FIRST, Kind.HEDGE, Kind.HEDGE]
+
+
+def copies_of_row_30(last: float, hangs) -> list[float]:
+    """When copies of a row of a job of 60 rows of 0.2 s begin, if this says which of them hang."""
+    begun: list[float] = []
+
+    def ending(call, now):
+        if call.begin == 30:
+            begun.append(now)
+            return Ending(math.inf if hangs(len(begun)) else 0.2)
+        return Ending(0.2)
+
+    run_virtually(Job(60, size=1, stop=Deadline(last)), 12, ending)
+    return begun
+
+
+def test_a_row_that_hangs_does_not_take_all_workers():
+    assert len(copies_of_row_30(5.0, lambda copy: True)) == 4
+    assert len(copies_of_row_30(60.0, lambda copy: True)) == 5
+
+
+def test_a_row_whose_copies_hang_because_of_their_workers_ends():
+    begun = copies_of_row_30(math.inf, lambda copy: copy < 6)
+    assert len(begun) == 6
+    assert begun[-1] < 100.0
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.15, 1), (0.05, 4), (0.01, 20)])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
-from .scheduler import MOST_CRASHES, Scheduler, patience_after, sooner
+from .scheduler import MOST_CRASHES, Scheduler, patience_after, rarer, sooner
 
 _OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
 _FIRST = 2  # times the longest overhead of a first call that another worker's may take
@@ -174,7 +174,7 @@ class ChunkScheduler(Scheduler):
         chunk = self.chunks.get(piece.chunk)
         return bool(piece.copies) and chunk is not None and piece.slot not in chunk.answered
 
-    def _note_crash(self, call: Call) -> None:
+    def _note_crash(self, call: Call, now: float) -> None:
         call.piece.crashes += 1
 
     def _requeue(self, call: Call, now: float) -> None:
@@ -540,6 +540,7 @@ class ChunkScheduler(Scheduler):
         """When a slot is late: by its last call, or by those of the workers that may take it."""
         piece = chunk.pieces[slot]
         if piece.copies:
+            patience *= rarer(len(piece.copies))
             return max(self._due(call, patience) for call in piece.copies)
         able = (w for name, w in self._workers.items() if w.calls and self._may_run(name, piece))
         return min((self._due(w.calls[0], patience) for w in able), default=math.inf)

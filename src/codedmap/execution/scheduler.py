@@ -56,6 +56,8 @@ MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 8
 _SPARED = 0.5  # of the hedges, for calls that are later the fewer are left,
 _LATEST = 8.0  # times what makes the first one late, at most
+_COPIES = 4  # of a row that run without an answer: rather the row hangs than all of their workers,
+_RARER = 16.0  # and each further copy waits so many times as long
 _MANY = 1 << 62  # groups, more than any job has
 _LATE_AGAIN = 4  # times what makes a call late: for so long a copy of one that failed is waited for
 _QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
@@ -104,8 +106,8 @@ class Scheduler:
         self._ahead: dict[int, Call] = {}
         self._withdrawn: set[int] = set()  # calls taken back, until they begin or end
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
-        self._late: dict[int, deque[Call]] | None = None
-        """Once nothing is left to start: calls by their number of groups, the first to begin first."""
+        self._late: dict[tuple[int, int], deque[Call]] | None = None
+        """Once nothing is left to start: calls by their groups and copies, the first to begin first."""
         self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
         self._doubts: list[tuple[float, int, Call, Loss]] = []
         """In order of time: until when copies of a call that failed are waited for."""
@@ -233,7 +235,7 @@ class Scheduler:
                 return
             loss = Loss.CRASHED
         if loss is Loss.CRASHED:
-            self._note_crash(call)
+            self._note_crash(call, event.now)
         elif loss is Loss.RAISED and not math.isnan(call.started):
             self._times.add_raised(call.groups, event.now - call.started)
         if call.wanted:
@@ -288,9 +290,11 @@ class Scheduler:
         elif not piece.again:
             self._waiting.appendleft(piece)
 
-    def _note_crash(self, call: Call) -> None:
+    def _note_crash(self, call: Call, now: float) -> None:
         piece = call.piece
         self._crashed += 1
+        if not math.isnan(call.started):
+            self._times.add_crashed(call.groups, now - call.started)
         if call.groups == 1:
             self._crashed_alone(piece)
         else:
@@ -354,10 +358,10 @@ class Scheduler:
         call.started = when
         if self.job.call_timeout < math.inf:
             insort(self._timeouts, (when + self.job.call_timeout, number))
-        late = (self._late or {}).get(call.groups)
-        if late is not None and call in late:
-            late.remove(call)
-            insort(late, call, key=lambda c: c.started)
+        for late in (self._late or {}).values():
+            if call in late:
+                late.remove(call)
+                insort(late, call, key=lambda c: c.started)
 
     # Calls --------------------------------------------------------------------------------------------
 
@@ -393,8 +397,7 @@ class Scheduler:
         self._withdrawn.discard(call.number)
         if self.job.call_timeout < math.inf:
             self._timeouts.append((now + self.job.call_timeout, call.number))
-        if self._late is not None:
-            self._late.setdefault(call.groups, deque()).append(call)
+        self._late_as_others(call).append(call)
 
     def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
         call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now)
@@ -445,8 +448,14 @@ class Scheduler:
     def _may_be_late(self, piece: Piece) -> None:
         """What still runs after a copy was lost is hedged again when it is late."""
         for copy in piece.copies:
-            if self._late is not None and not math.isnan(copy.started):
-                self._late.setdefault(copy.groups, deque()).appendleft(copy)
+            if not math.isnan(copy.started):
+                self._late_as_others(copy).appendleft(copy)
+
+    def _late_as_others(self, call: Call) -> deque[Call]:
+        """Calls that are late after the same time as this one; none is noted while groups are left to start."""
+        if self._late is None:
+            return deque()
+        return self._late.setdefault((call.groups, len(call.piece.copies)), deque())
 
     def _to_blame(self, piece: Piece) -> bool:
         """Whether the groups of a call that has crashed are the cause, and not its worker."""
@@ -671,12 +680,13 @@ class Scheduler:
         if self._withdrawn:
             return None
         stuck = self._next_stuck(now) if self._ahead or self._waiting else None
-        if self.job.hedge is None:
+        # Before the first answer or failed row at most crashes are known, which may be quicker than a call.
+        if self.job.hedge is None or not (self._answered or self._failed):
             return stuck
         if self._late is None:
             self._late = {}
             for running in sorted(self._calls.values(), key=lambda call: call.started):
-                self._late.setdefault(running.groups, deque()).append(running)
+                self._late_as_others(running).append(running)
         budget = self._budget(self.job.hedge)
         while self._idle and self.hedges < budget:
             due, late = self._latest(patience_after(self.hedges, budget))
@@ -685,7 +695,7 @@ class Scheduler:
             name = self._other(late.piece, now)
             if name is None:
                 return self._next_stuck(now)
-            self._late[late.groups].popleft()
+            self._late_as_others(late).popleft()
             self._hedge(late.piece, name, now)
         return stuck
 
@@ -702,11 +712,15 @@ class Scheduler:
     def _latest(self, patience: float) -> tuple[float | None, Call | None]:
         """The running call that is late first, and when; ``patience`` as `patience_after` gives it."""
         first: tuple[float, Call] | None = None
-        for groups, calls in (self._late or {}).items():
-            while calls and (calls[0].number not in self._calls or not calls[0].wanted):
+        for (groups, copies), calls in (self._late or {}).items():
+            while calls and (
+                calls[0].number not in self._calls
+                or not calls[0].wanted
+                or len(calls[0].piece.copies) != copies
+            ):
                 calls.popleft()
             if calls:
-                due = calls[0].started + patience * self._times.late(groups)
+                due = calls[0].started + rarer(copies) * patience * self._times.late(groups)
                 if first is None or due < first[0]:
                     first = due, calls[0]
         return first or (None, None)
@@ -739,6 +753,11 @@ def patience_after(hedges: int, budget: float) -> float:
     """How many times as late a call must be: more the fewer hedges are left, or none is left for calls that never end."""
     left = (1.0 - hedges / budget) / _SPARED
     return 1.0 / min(max(left, 1.0 / _LATEST), 1.0)
+
+
+def rarer(copies: int) -> float:
+    """How many times as long a call is waited for of which so many copies run."""
+    return _RARER ** max(0, copies - _COPIES + 1)
 
 
 def sooner(first: float | None, second: float | None) -> float | None:
