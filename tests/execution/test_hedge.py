@@ -88,6 +88,24 @@ def test_a_code_whose_rule_is_about_to_be_satisfied_is_not_hedged():
     assert result.hedges == 0
 
 
+@pytest.mark.parametrize("code", [cm.SplineCode(4, 6, 2), cm.Replication(3, 6)])
+@pytest.mark.parametrize("chunk", [None, "all"])
+def test_a_worker_that_never_answers_does_not_hold_up_everyone(code, chunk):
+    """And as before copies are waited for where each row is exact without them."""
+    with Scripted(6, {2: never()}) as engine:
+        result = cm.map(
+            affine,
+            inputs(12),
+            code=code,
+            engine=engine,
+            stop=cm.Everyone() | cm.Deadline(60.0),
+            chunk=chunk,
+        )
+    assert result.outcome is Outcome.EVERYONE
+    assert result.hedges == 1
+    assert result.answered == tuple(range(6))
+
+
 def test_nothing_is_sent_again_before_its_time():
     with Scripted(4, {2: late(0.2)}) as engine:
         result = cm.map(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=cm.Hedge(60.0))

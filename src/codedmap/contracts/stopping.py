@@ -154,7 +154,10 @@ class Decodable(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class Everyone(StoppingRule):
-    """Stop when every worker has answered or failed: stragglers are waited for."""
+    """Stop when every payload has an answer or failed: stragglers are waited for.
+
+    One that is late is sent to another worker as well, unless ``hedge=None``; the first answer counts.
+    """
 
     def verdict(self, seen: Progress) -> Outcome | None:
         return None if seen.running else Outcome.EVERYONE

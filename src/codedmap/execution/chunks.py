@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
@@ -520,6 +520,11 @@ class ChunkScheduler(Scheduler):
         seen = self.seen(chunk.number, now)
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
         if self._met(chunk, soon) and chunk.refused != soon.answered | soon.running:
+            best = replace(self._best(chunk, soon), asked=seen.asked)
+            if self.job.rule.verdict(best) is None:  # it waits for whatever runs, as `Everyone`
+                wake = sooner(
+                    wake, self._send_again(chunk, sorted(late), budget, now, enough=False)
+                )
             return wake
         if self._all_own(chunk.answered) and chunk.refused != seen.answered:
             return self._call_due(chunk, now)
@@ -579,9 +584,18 @@ class ChunkScheduler(Scheduler):
         return now
 
     def _send_again(
-        self, chunk: Chunk, slots: Sequence[int], budget: float, now: float
+        self,
+        chunk: Chunk,
+        slots: Sequence[int],
+        budget: float,
+        now: float,
+        *,
+        enough: bool = True,
     ) -> float | None:
-        """Make calls of these slots on idle workers; returns when others are late, if none of them may have one."""
+        """Make calls of these slots on idle workers; returns when others are late, if none of them may have one.
+
+        ``enough``: whether from now on it is enough that every row is exact.
+        """
         wake = None
         for slot in slots:
             if self.hedges >= budget:
@@ -596,7 +610,8 @@ class ChunkScheduler(Scheduler):
                 near = self._near(piece.held)
                 name = next((name for name in able if name not in near), able[0])
                 piece = self._piece(chunk, slot)
-                chunk.hedged.add(slot)
+                if enough:
+                    chunk.hedged.add(slot)
                 chunk.failed.pop(slot, None)
                 self._hedge(piece, name, now)
         return wake
