@@ -184,13 +184,15 @@ def test_a_dead_call_does_not_cost_a_worker_that_has_come_under_the_same_name():
         assert engine.names() == {1: "a"}
 
 
-def test_after_grace_a_worker_that_still_runs_an_abandoned_call_is_ended():
-    with Toys("a", "b", grace=0.1) as engine:
+@pytest.mark.parametrize(("grace", "give_up"), [(0.1, "abandon"), (600.0, "end")])
+def test_after_grace_a_worker_that_still_runs_an_abandoned_call_is_ended(grace, give_up):
+    """`end` gives no grace."""
+    with Toys("a", "b", grace=grace) as engine:
         go = engine.hold("a")
         abandoned, behind = engine.submit(0, str, ""), engine.submit(0, str, "")
         over = engine.submit(1, str, "")
         assert over.result(ANSWER) == "b"
-        engine.abandon([abandoned, over])
+        getattr(engine, give_up)([abandoned, over])
         assert isinstance(abandoned.exception(ANSWER), cm.errors.Abandoned)
         assert isinstance(behind.exception(ANSWER), NotStarted)
         assert eventually(lambda: engine.ended) == ["a"]

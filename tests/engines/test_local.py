@@ -735,6 +735,17 @@ def test_without_grace_an_abandoned_call_is_ended_at_once(tmp_path):
         assert engine.submit(0, pid, None).result(SOON) != victim
 
 
+def test_a_call_that_ran_too_long_has_no_grace():
+    with Local(2, grace=600.0) as engine:
+        stuck = engine.submit(0, nap, 60.0)
+        engine.end([stuck])
+        assert isinstance(stuck.exception(SOON), cm.errors.Abandoned)
+        rows = [0, 60, 0, 60, 60, 0]
+        result = cm.map(cm.itemwise(nap), rows, engine=engine, call_timeout=1.0, on_error="record")
+        assert sorted(result.failures) == [1, 3, 4]
+        assert result.seconds < 60.0  # and not 600
+
+
 def test_with_endless_grace_an_abandoned_call_is_never_ended():
     with Local(1, grace=float("inf")) as engine:
         slow = engine.submit(0, nap, 0.3)

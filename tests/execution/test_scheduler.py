@@ -966,6 +966,15 @@ def test_a_row_that_always_takes_too_long_is_not_hedged_for_ever():
     assert timeline.seconds < 3.0 + 2 * 5.0
 
 
+def test_calls_that_run_too_long_have_no_grace():
+    def ending(call, now):
+        return Ending(math.inf)
+
+    timeline = run_virtually(Job(10, size=1, call_timeout=2.0), 2, ending, grace=50.0)
+    assert {f.loss for f in timeline.failed} == {Loss.TIMED_OUT}
+    assert timeline.seconds == pytest.approx(5 * 2.0)
+
+
 def test_a_copy_that_began_before_a_timeout_has_its_own():
     def ending(call, now):
         slow = call.begin == 5

@@ -68,7 +68,8 @@ class Engine(Protocol):
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
     * ``unwatch(callback)``: no more.
 
-    One whose workers' memory is limited may have ``memory_limit``, bytes of each worker, by which calls are sized.
+    One whose workers' memory is limited may have ``memory_limit``, bytes of each worker, by which calls are sized. One
+    that can end a call may have ``end(futures)``, which is ``abandon`` without any grace: for calls beyond their timeout.
     """
 
     @property

@@ -119,10 +119,9 @@ class Local(QueueEngine["_LocalQueue"]):
             self.close()
             raise
 
-    def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Forget calls that have not begun; end those that still run after ``grace``."""
+    def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
         if self._ours():
-            self.loop.do(super().abandon, list(futures))
+            self.loop.do(super()._drop, list(futures), grace)
 
     def close(self) -> None:
         """End all workers now, also busy ones."""

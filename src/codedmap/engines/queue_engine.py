@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import math
 import os
 import threading
 import time
@@ -275,13 +276,21 @@ class QueueEngine(Closing, Generic[Q]):
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forget calls that have not begun; end those that still run after ``grace``."""
+        self._drop(futures, self._grace)
+
+    def end(self, futures: Iterable[Future[Any]]) -> None:
+        """As `abandon`, but end those that run at once, unless ``grace`` has no limit."""
+        limited = self._grace is not None and self._grace < math.inf
+        self._drop(futures, 0.0 if limited else None)
+
+    def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
         for future in futures:
             if isinstance(future, Answer):
                 queue = future.queue
                 here = self._queues.get(queue.number) is queue
                 held = queue.drop(future) if here else None
-                if held is not None and self._grace is not None:
-                    self._end_later(self._grace, queue, held)
+                if held is not None and grace is not None:
+                    self._end_later(grace, queue, held)
 
     def _queue_of(self, worker: int) -> Q:
         check_worker(worker, len(self._queues))

@@ -302,6 +302,10 @@ class Faulty:
         """As the engine does."""
         self._engine.abandon(futures)
 
+    def end(self, futures: Iterable[Future[Any]]) -> None:
+        """As the engine does."""
+        getattr(self._engine, "end", self._engine.abandon)(futures)
+
 
 @dataclass(frozen=True, slots=True)
 class _With:

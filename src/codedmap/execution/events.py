@@ -208,6 +208,8 @@ class Abandon(NamedTuple):
     """Give up this call, which may have begun; its end is still to be reported."""
 
     call: Call
+    at_once: bool = False
+    """Whether it has run for too long, and has no grace."""
 
 
 class Take(NamedTuple):

@@ -308,8 +308,11 @@ class LiveJob:
                 self._work.take(call)
             case Withdraw(call):
                 self._futures[call.number].cancel()
-            case Abandon(call):
-                self._engine.abandon([self._futures[call.number]])
+            case Abandon(call, at_once):
+                abandon = self._engine.abandon
+                if at_once:
+                    abandon = getattr(self._engine, "end", abandon)
+                abandon([self._futures[call.number]])
             case FailRows():
                 self._work.fail(decision)
             case Decode():

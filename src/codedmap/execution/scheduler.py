@@ -325,7 +325,7 @@ class Scheduler:
             number = self._timeouts.popleft()[1]
             call = self._calls.get(number)
             if call is not None and call.wanted and call.started + timeout <= event.now:
-                self._give_up(call)
+                self._give_up(call, at_once=True)
                 call.piece.copies.remove(call)
                 self._lose(call, Loss.TIMED_OUT)
                 if self._unresolved(call.piece):
@@ -415,11 +415,11 @@ class Scheduler:
         self._set_room(name, worker)
         self._out.append(Start(call))
 
-    def _give_up(self, call: Call) -> None:
+    def _give_up(self, call: Call, *, at_once: bool = False) -> None:
         call.wanted = False
         self._hedged.pop(call.number, None)
         self._single.pop(call.worker, None)  # it is busy for longer than its calls are wanted
-        self._out.append(Abandon(call))
+        self._out.append(Abandon(call, at_once))
 
     def _lose(self, call: Call, loss: Loss) -> None:
         """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""

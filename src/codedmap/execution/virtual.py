@@ -173,8 +173,10 @@ class _Clock:
                     self.result.taken.append(call)
                 case FailRows():
                     self.result.failed.append(decision)
-                case Abandon(call) | Withdraw(call):
-                    self._drop(call)
+                case Abandon(call, at_once):
+                    self._drop(call, 0.0 if at_once else self._grace)
+                case Withdraw(call):
+                    self._drop(call, self._grace)
                 case More() if self._more is not None:
                     seconds, groups, last = self._more(decision.groups)
                     self.push(self._now + seconds, Added(self._now + seconds, groups, last))
@@ -200,7 +202,7 @@ class _Clock:
         self._ends[call.number] = at
         self.push(at, event, call)
 
-    def _drop(self, call: Call) -> None:
+    def _drop(self, call: Call, grace: float) -> None:
         """Lose a call that has not begun at once, and one that runs and is not wanted after the grace."""
         queue = self._queues.get(call.worker)
         if queue is None or call not in queue:
@@ -208,8 +210,8 @@ class _Clock:
         if queue[0] is not call:
             queue.remove(call)
             self.push(self._now, CallFailed(self._now, call.number, Loss.NOT_STARTED), call)
-        elif not call.wanted and self._now + self._grace < self._ends[call.number]:
-            at = self._now + self._grace
+        elif not call.wanted and self._now + grace < self._ends[call.number]:
+            at = self._now + grace
             self.push(at, CallFailed(at, call.number, Loss.ABANDONED), call)
 
     def _next(self, call: Call) -> None:
