@@ -13,6 +13,8 @@ _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
 _LEAST = 0.01  # seconds: what takes less is noise
 _OVERHEADS = 4
+_NOISE = 0.1  # share of their time by which calls differ at least, as if known
+_KNOWN = 2  # from so many others
 _FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
 
 
@@ -38,7 +40,7 @@ class CallTimes:
     def __init__(self, *, batches: bool = False) -> None:
         self._calls: deque[tuple[int, float]] | None = deque(maxlen=_SAMPLES) if batches else None
         self._each: deque[float] = deque(maxlen=_SAMPLES)
-        self._fit: tuple[float, float] | None = None
+        self._fit: tuple[float, float, float, float] | None = None
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._crashed: deque[float] = deque(maxlen=_SAMPLES)
@@ -87,23 +89,29 @@ class CallTimes:
         """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
         return 0.0 if self._overhead == math.inf else self._overhead
 
-    def fit(self) -> tuple[float, float] | None:
+    def fit(self, errors: float = 0.0) -> tuple[float, float] | None:
         """Seconds that a call takes by itself, and that each of its groups adds; None while calls had one size.
 
         Least squares of seconds a group, because what disturbs calls is in proportion to their time. A worker's first
-        call, which imports what ``fn`` needs, is left out.
+        call, which imports what ``fn`` needs, is left out. Of what a call takes by itself so many standard ``errors``
+        are given to its groups.
         """
         last = list(islice(reversed(self._calls or ()), _FITTED))
         shares = [1.0 / groups for groups, _ in last]
-        if not last or min(shares) == max(shares):
-            return self._fit
-        each = [seconds / groups for groups, seconds in last]
-        share, mean = sum(shares) / len(last), sum(each) / len(last)
-        spread = sum((x - share) ** 2 for x in shares)
-        rise = sum((x - share) * (y - mean) for x, y in zip(shares, each, strict=True)) / spread
-        call = min(max(rise, 0.0), mean / share)
-        self._fit = call, max(mean - call * share, 0.0)
-        return self._fit
+        if last and min(shares) != max(shares):
+            each = [seconds / groups for groups, seconds in last]
+            share, mean = sum(shares) / len(last), sum(each) / len(last)
+            spread = sum((x - share) ** 2 for x in shares)
+            pairs = [(x - share, y - mean) for x, y in zip(shares, each, strict=True)]
+            rise = sum(x * y for x, y in pairs) / spread
+            noise = _KNOWN * (_NOISE * mean) ** 2 + sum((y - rise * x) ** 2 for x, y in pairs)
+            error = math.sqrt(noise / (len(last) - 2 + _KNOWN) / spread)
+            self._fit = rise, error, share, mean
+        if self._fit is None:
+            return None
+        rise, error, share, mean = self._fit
+        call = min(max(rise - errors * error, 0.0), mean / share)
+        return call, max(mean - call * share, 0.0)
 
     def late(self, groups: int) -> float:
         """Seconds after which a call of so many groups is late; infinite before the first one has ended.

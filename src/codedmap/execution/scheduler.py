@@ -48,6 +48,8 @@ _DRIVER = 0.004  # and seconds for each worker, because one driver serves all of
 _SHARES = 8  # calls that each worker could still get when a call is cut,
 _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _OWN = 4  # times what a call takes by itself, at least
+_TRIED = 4  # groups of every other call, until it is known what a call takes by itself
+_ERRORS = 2.0  # of that, which are not relied on
 _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
@@ -112,7 +114,6 @@ class Scheduler:
         self._doubts: list[tuple[float, int, Call, Loss]] = []
         """In order of time: until when copies of a call that failed are waited for."""
         self._times = CallTimes(batches=job.batches)
-        self._tried = False  # whether a call was made larger to see whether it takes longer
         self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
         self._crashed = 0
@@ -565,6 +566,8 @@ class Scheduler:
     def _send(self, now: float) -> None:
         """Give calls to workers that are idle, then ahead to those that have one."""
         for room in (self._idle, self._single):
+            if room is self._single and self._trying:
+                return
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 if room is self._single and self._stuck(name, now):
                     continue
@@ -638,26 +641,31 @@ class Scheduler:
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
         if self.job.batches and not unbounded:
-            most = max(most, self._together(left, fair))
+            most = max(most, self._together(left))
         if times.nbytes * most > self.job.memory:
             most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
 
-    def _together(self, left: int, fair: int) -> int:
-        """Groups of a call that takes most of its time for them, and not for itself: found by doubling."""
+    @property
+    def _trying(self) -> bool:
+        """Whether it is not known yet what a call takes by itself: one sent ahead would be too small."""
+        return self.job.batches and self.job.size is None and self._times.fit() is None
+
+    def _together(self, left: int) -> int:
+        """Groups of a call that takes most of its time for them, and not for itself."""
         times = self._times
-        fit = times.fit()
+        fit = times.fit(_ERRORS)
+        workers = len(self._workers)
         if fit is None:
-            # One call of twice as many groups shows whether calls take a time of their own.
-            most = 2 * times.largest
-            if self._tried or self._answered < 2 * len(self._workers) or most > fair:
-                return 1
-            self._tried = True
+            # Calls of two sizes show whether calls take a time of their own.
+            most = min(_TRIED, -(-left // workers) - 1) if self.started % 2 else 1
             call, group = 0.0, times.mean
         else:
             call, group = fit
-            enough = math.ceil(min(_OWN * call / group, left)) if group else left
-            most = min(enough, 2 * times.largest, -(-left // len(self._workers)))
+            own = min(call / group, left) if group else left
+            # To share out what is left in ever smaller parts would take longer than what these save.
+            most = max(-(-left // workers), math.ceil(own / _OWN))
+            most = min(most, math.ceil(_OWN * own), _GROWTH * times.largest, left)
         timeout = self.job.call_timeout / 4
         return most if call + group * most <= timeout else 1
 
