@@ -179,6 +179,34 @@ def test_workers_end_by_themselves_when_the_caller_is_killed(tmp_path):
         assert running.nothing_is_left(), (running.processes(), running.shm_names())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_workers_that_are_stopped_end_when_the_caller_is_killed(tmp_path):
+    source = """
+        import numpy as np
+
+        def stop(x): os.kill(os.getpid(), signal.SIGSTOP)
+        # main
+        engine = cm.engines.Local(3)
+        for slot in range(2):
+            engine.submit(slot, stop, np.ones(1 << 20))
+        print(engine.submit(2, abs, -1).result())
+        time.sleep(60)
+        """
+    with script(tmp_path, source) as running:
+        assert running.line() == "1"
+        assert eventually(lambda: sum(stopped(pid) for pid in running.processes()) == 2)
+        running.process.kill()
+        assert running.nothing_is_left(), (running.processes(), running.shm_names())
+
+
+def stopped(number: int) -> bool:
+    """Whether a process is stopped by a signal."""
+    try:
+        return Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_workers_end_when_the_caller_is_terminated(tmp_path, number):
     source = """

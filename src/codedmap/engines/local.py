@@ -46,10 +46,10 @@ class Local(QueueEngine["_LocalQueue"]):
     * Functions travel by cloudpickle (lambdas, closures and notebook functions work); arrays
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
-    * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies; processes
-      that a function has started (a simulator, say) end with its worker, on Linux also in a session
-      of their own. Only a daemon whose parent has ended may outlive it: if it was forked without an
-      exec, or does not have the worker's environment.
+    * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies, on Linux
+      also if they are stopped; processes that a function has started (a simulator, say) end with
+      its worker, on Linux also in a session of their own. Only a daemon whose parent has ended may
+      outlive it: if it was forked without an exec, or does not have the worker's environment.
 
     Two things it cannot do, because multiprocessing does not: if the fork server is killed, every
     worker counts as crashed; and a worker in C code that holds the interpreter lock outlives a caller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -24,6 +25,10 @@ from .descendants import MARK, end_descendants
 from .failure import Failure
 from .parcel import Parcel, Received, discard_all, pack, receive
 
+if sys.platform == "linux":
+    from multiprocessing import forkserver
+
+_PR_SET_PDEATHSIG = 1  # of prctl, in Linux: a signal to this process when its parent ends
 HEADER = 8
 """Bytes in which the length of a reply stands before it."""
 
@@ -60,6 +65,7 @@ class Terminated(SystemExit):
 
 def work(pipe: socket.socket, run: str) -> None:
     """Serve the calls that arrive through a pipe, until the caller ends."""
+    _continue_with_server()
     watching = _prepare(run)
     pipe.set_inheritable(False)
     ended = EOFError, ConnectionError, pickle.UnpicklingError  # the last in the middle of a request
@@ -67,6 +73,16 @@ def work(pipe: socket.socket, run: str) -> None:
         while True:
             _answer(pickle.load(requests), pipe)
     watching.join()
+
+
+def _continue_with_server() -> None:
+    """Have this process continue, if it is stopped, when the fork server ends, which it does with the caller."""
+    if sys.platform == "linux":
+        # Every process that it forks has this, and starts a server of its own if it needs one; it would keep ours alive.
+        server: Any = forkserver._forkserver
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
 def _prepare(run: str) -> threading.Thread:
