@@ -710,6 +710,36 @@ def test_rows_that_have_not_begun_are_waited_for():
     assert len(timeline.taken) == 10
 
 
+def test_nothing_is_looked_at_again_and_again_while_a_row_waits_behind_one_that_hangs():
+    ticks = []
+
+    def ending(call, now):
+        return Ending(math.inf if call.begin >= 8 else 1e-5)
+
+    def watch(scheduler, event, decisions):
+        ticks.append(event)
+        assert len(ticks) < 1000
+
+    stop = Slower(2.0) | Deadline(60.0)
+    timeline = run_virtually(Job(12, size=1, hedge=None, stop=stop), 2, ending, watch=watch)
+    assert timeline.outcome is Outcome.DEADLINE
+
+
+def test_rows_that_all_workers_were_sent_last_are_late_too():
+    def ending(call, now):
+        return Ending(math.inf if call.begin >= 8 else 0.1)
+
+    job = Job(10, size=1, ahead=0, hedge=None, stop=Slower(2.0) | Deadline(60.0))
+    timeline = run_virtually(job, 2, ending)
+    assert timeline.outcome is Outcome.SLOWER
+    assert timeline.seconds == pytest.approx(0.4 + 2 * 0.1)
+
+
+def test_calls_that_take_no_time_end():
+    timeline = run_virtually(Job(500), 3, lambda call, now: Ending(0.0), overhead=1e-3)
+    assert timeline.outcome is Outcome.EXACT
+
+
 def test_a_call_that_has_not_ended_says_nothing_of_the_time_of_calls():
     times = CallTimes(batches=True)
     for groups, seconds in ((1, 0.3), (2, 0.4), (4, 0.6)):

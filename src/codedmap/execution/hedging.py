@@ -13,6 +13,7 @@ _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
 _LEAST = 0.01  # seconds: what takes less is noise
 _OVERHEADS = 4
+_SHORTEST = 1e-9  # seconds, of a call
 _NOISE = 0.1  # share of their time by which calls differ at least, as if known
 _KNOWN = 2  # from so many others
 _FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
@@ -61,7 +62,7 @@ class CallTimes:
             self._overhead = min(overhead, self._overhead)
             if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
-        self._seconds += seconds
+        self._seconds += max(seconds, _SHORTEST)
         self._groups += groups
         self._stale -= 1
         self.nbytes = max(self.nbytes, nbytes / groups)

@@ -482,31 +482,33 @@ class Scheduler:
 
     def _go_on(self, now: float) -> None:
         stop = self.job.stop
-        wake = None
         if self._left == 0 and not self._more:
             self._finish(Outcome.COMPLETE if self._failed else Outcome.EXACT)
             return
-        if stop is not None:
-            seen = self._seen(now)
-            outcome = stop.verdict(seen)
-            if outcome is not None:
-                self._finish(outcome)
-                return
-            after = stop.wake_after(seen)
-            wake = None if after is None else now + after
+        outcome = None if stop is None else stop.verdict(self._seen(now))
+        if outcome is not None:
+            self._finish(outcome)
+            return
         if self._without_workers(now):
             self._finish(Outcome.NONE_RUNNING)
             return
         if self._alone is not None:
-            self.wake = sooner(wake, self._alone + self.job.patience)
+            self.wake = sooner(self._due_stop(now), self._alone + self.job.patience)
             return
         self._send(now)
         self._ask_for_more()
+        wake = self._due_stop(now)
         if self._idle and self._next == self.job.groups and not self._more:
             wake = sooner(wake, self._hasten(now))
         elif self._waiting and not self._idle:
             self._make_room()
         self.wake = sooner(wake, self._due_tick())
+
+    def _due_stop(self, now: float) -> float | None:
+        """When the stopping rule is to be evaluated again, if nothing happens before."""
+        stop = self.job.stop
+        after = None if stop is None else stop.wake_after(self._seen(now))
+        return None if after is None else now + after
 
     def _due_tick(self) -> float | None:
         """When a call has run too long, or a copy been waited for long enough."""
@@ -550,9 +552,11 @@ class Scheduler:
             return None
         left = 0.0
         for piece in (call.piece for call in self._calls.values() if call.wanted):
-            begun = min((call.started for call in piece.copies if call.started <= now), default=now)
+            begun = [call.started for call in piece.copies if call.started <= now]
+            if not begun:
+                return None
             usual = self._times.mean * (piece.end - piece.begin)
-            left = max(left, begun + times * usual - now)
+            left = max(left, min(begun) + times * usual - now)
         return left
 
     def _finish(self, outcome: Outcome) -> None:
@@ -584,13 +588,18 @@ class Scheduler:
         # A row that may have caused its crashes waits until it is known how many calls crash by chance.
         early = self._answered + self._crashed < _ENOUGH and self._next < self.job.groups
         none_left = self._next == self.job.groups
+        others = None  # that are not stuck, once they are needed
         for at, piece in enumerate(self._waiting):
             if early and piece.crashes >= _SUSPECT:
                 continue
             if any(copy.worker == name for copy in piece.copies):
                 continue
-            elsewhere = name not in piece.held or piece.held.issuperset(self._workers)
-            if elsewhere or (none_left and self._only_stuck(piece, now)):
+            may = name not in piece.held or piece.held.issuperset(self._workers)
+            if none_left and not may:
+                if others is None:
+                    others = [other for other in self._workers if not self._stuck(other, now)]
+                may = piece.held.issuperset(others)
+            if may:
                 del self._waiting[at]
                 return piece
         if none_left:
