@@ -435,3 +435,13 @@ def test_a_job_that_grows_decodes_every_group_once(seed, size):
         assert taken == set(range(world.groups))
     short = world.groups % size
     assert set(sizes) <= {size, short}, "a chunk waits until it is whole, but for the last"
+
+
+@pytest.mark.parametrize("rule", [Everyone(), Quorum(4)])
+def test_a_hedge_whose_worker_has_stopped_too_is_sent_again(rule):
+    def ending(call, now):
+        return Ending(math.inf if call.worker in (0, 4) else 0.1)
+
+    timeline = run_virtually(coded(1, 4, 4, 4, rule=rule), 6, ending)
+    assert timeline.hedges == 2
+    assert timeline.seconds < 1.0

@@ -592,14 +592,14 @@ class ChunkScheduler(Scheduler):
         *,
         enough: bool = True,
     ) -> float | None:
-        """Make calls of these slots on idle workers; returns when others are late, if none of them may have one.
+        """Make calls of these slots on idle workers; returns when these, or others that hold up a slot, are late.
 
         ``enough``: whether from now on it is enough that every row is exact.
         """
         wake = None
         for slot in slots:
             if self.hedges >= budget:
-                return None
+                break
             piece = chunk.pieces.get(slot) or Piece(chunk.begin, chunk.end, chunk.number, slot)
             holders = self._holders(chunk, piece) | self._rejected
             able = [name for name in self._idle if name not in holders]
@@ -614,6 +614,8 @@ class ChunkScheduler(Scheduler):
                     chunk.hedged.add(slot)
                 chunk.failed.pop(slot, None)
                 self._hedge(piece, name, now)
+                due = self._late_at(chunk, slot, 1.0)
+                wake = sooner(wake, due if due < math.inf else None)
         return wake
 
     def _had_it(self, piece: Piece, holders: set[Hashable], now: float) -> list[Hashable]:
