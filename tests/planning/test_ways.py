@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.execution.events import Job
 from codedmap.execution.inputs import InputRows
+from codedmap.execution.virtual import Ending, run_virtually
 from codedmap.planning.errors import Errors
 from codedmap.planning.pilot import Pilot, Timed
 from codedmap.planning.replays import Exact, every_set, exact_share, run_exact
@@ -272,10 +274,46 @@ def test_a_way_has_a_range_of_errors_if_its_ends_are_far_apart():
 def test_rows_that_run_have_not_been_answered():
     """Eight workers, rows of a second: after two of them there are 16 answers, and after three 24."""
     timed = [Timed(n % 8, 1, 1.0) for n in range(400)]
-    jobs = Exact(400, 8.0, 4.0)
+    jobs = Exact(400, running=4.0)
     run_exact(jobs, Measured(timed, 8, 0, 0, 0.0), 0)
     assert 2.0 <= jobs.answered(0.04)[0] < 3.0
     assert jobs.answered(1.0)[0] == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("call", "row"), [(0.3, 0.0), (0.3, 1e-3), (0.02, 2e-3)])
+def test_calls_of_batches_that_take_a_time_of_their_own(call, row):
+    """A model's predict takes about as long for 100 rows as for one."""
+
+    def seconds(rows):
+        return call + row * rows
+
+    rng = np.random.default_rng(0)
+    sizes = np.repeat([1, 1, 2, 4, 8], 16)
+    timed = [Timed(n % 8, r, seconds(r) * rng.uniform(0.95, 1.05)) for n, r in enumerate(sizes)]
+    times = Measured(timed, 8, 0, 0, 0.0, batches=True)
+    assert times.batches
+    jobs = Exact(4000)
+    for number in range(20):
+        run_exact(jobs, times, number)
+    job = run_virtually(Job(4000, batches=True), 8, lambda c, now: Ending(seconds(c.groups)))
+    assert np.median(jobs.seconds) == pytest.approx(job.seconds, rel=0.15)
+    assert np.mean(jobs.calls) < 1.1
+    assert jobs.answered(0.5).max() < min(jobs.seconds)
+    # Calls of a few rows leave open what hundreds take.
+    larger = Exact(20_000)
+    for number in range(12):
+        run_exact(larger, times, number)
+    job = run_virtually(Job(20_000, batches=True), 8, lambda c, now: Ending(seconds(c.groups)))
+    assert 0.9 * min(larger.seconds) < job.seconds < 1.1 * max(larger.seconds)
+
+
+def test_calls_in_proportion_to_their_rows_take_no_time_of_their_own():
+    rng = np.random.default_rng(0)
+    sizes = np.repeat([1, 2, 4, 8], 40)
+    timed = [Timed(n % 8, r, 0.1 * rng.lognormal(0, 0.3, r).sum()) for n, r in enumerate(sizes)]
+    times, plain = (Measured(timed, 8, 0, 0, 0.0, batches=batches) for batches in (True, False))
+    assert not times.batches
+    assert times.mean == plain.mean
 
 
 def test_there_is_room_for_slow_rows_of_which_none_was_timed():

@@ -17,6 +17,7 @@ from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
+from ..execution.task import Itemwise
 from ..latency import LatencyModel
 from ..planning.ways import ERROR, Question
 from ..results.plan import Plan
@@ -140,7 +141,12 @@ def plan(
             rows=rows or inputs.rows, workers=workers, error=error, deadline=deadline, tasks=tasks,
             stragglers=stragglers, latency=latency, codes=compared, seed=seed,
         )  # fmt: skip
-        job = Job(inputs.rows, ahead=int(hasattr(used, "members")), patience=patience_of(used))
+        job = Job(
+            inputs.rows,
+            ahead=int(hasattr(used, "members")),
+            patience=patience_of(used),
+            batches=not isinstance(fn, Itemwise),
+        )
         show = stack.enter_context(job_progress(progress, inputs.rows, "rows of the sample"))
         import_what_is_used()  # which a plan has no time for
         return Sample(

@@ -316,6 +316,7 @@ class _Piloted(RowsJob):
             timed,
             overhead=self.live.scheduler.overhead,
             remarks=(differ,) if differ else (),
+            batches=self.live.scheduler.job.batches,
         )
         return replace(pilot, copied=False, mixed=False) if differ else pilot
 

@@ -45,6 +45,8 @@ class Pilot:
     overhead: float = 0.0
     """Seconds of a call that are not spent in ``fn``."""
     remarks: tuple[str, ...] = ()
+    batches: bool = False
+    """Whether calls may take a time of their own, whatever their rows."""
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class Pilot:
         *,
         overhead: float = 0.0,
         remarks: tuple[str, ...] = (),
+        batches: bool = False,
     ) -> Pilot:
         """Of a job whose rows ``exact`` (m,) bool have answers, ``values`` (m, *y) or a tree of these."""
         rng = np.random.default_rng(0)
@@ -88,6 +91,7 @@ class Pilot:
             and len(points) > 0,
             overhead=overhead,
             remarks=remarks,
+            batches=batches,
         )
 
 

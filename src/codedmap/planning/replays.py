@@ -24,6 +24,8 @@ CALL = 0.05
 """Seconds that calls take at least, if rows take less."""
 _CALLS = 4
 """Calls of each worker in virtual time; the rows before them take as long as all workers need for so many."""
+_MANY = 100_000
+"""Rows in virtual time, at most, where calls grow."""
 _SETS = 10_000
 """Straggler sets up to which all are looked at."""
 
@@ -33,7 +35,8 @@ class Exact:
     """Jobs without a code: when they have ended, and when a share of their rows had an answer."""
 
     rows: int
-    rate: float
+    rate: float = 0.0
+    """Rows a second, before the last ones."""
     running: float = 0.0
     """Rows that are computed and not answered at a time."""
     seconds: list[float] = field(default_factory=list)
@@ -74,7 +77,8 @@ class Coded:
 
 def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
     """Add a job: its last calls in virtual time, after rows that are started at an even rate."""
-    rows = min(found.rows, _CALLS * times.workers * max(1, round(CALL / times.mean)))
+    most = _CALLS * times.workers * max(1, round(CALL / times.mean))
+    rows = min(found.rows, _MANY if times.batches else most)  # calls of batches grow
     ends: list[float] = []
 
     def watch(scheduler: Scheduler, event: Event, decisions: list[Decision]) -> None:
@@ -83,7 +87,9 @@ def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
                 ends.extend([event.now] * decision.call.groups)
 
     ending, sent = _counted(times.replay(number))
-    timeline = run_virtually(Job(rows), times.workers, ending, overhead=times.overhead, watch=watch)
+    job = Job(rows, batches=times.batches)
+    timeline = run_virtually(job, times.workers, ending, overhead=times.overhead, watch=watch)
+    found.rate = times.rate(max(sent))
     before = (found.rows - rows) / found.rate
     lost = timeline.outcome is Outcome.NONE_RUNNING
     ends += [math.inf] * (rows - len(ends))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import numpy as np
 
 from ..execution.events import Call
+from ..execution.hedging import CallTimes
 from ..execution.virtual import Ending
 from ..latency import LatencyModel
 from ..latency.scheduled import in_turn
@@ -17,6 +18,8 @@ _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
 _SLOWER, _UNSEEN = 10.0, 3.0
 """Times a usual row, and how many such rows there may be among as many as were timed, though none was (95 of 100)."""
+_ERRORS = 2.0
+"""Standard errors from which calls take a time of their own."""
 _SPREAD = 1.4826
 """Of a normal distribution, over its median absolute deviation."""
 
@@ -26,8 +29,9 @@ Times = Callable[[Call, float], Ending]
 class Measured:
     """Times of calls that were timed: each worker at its own speed, and calls as slow or fast as some that was.
 
-    A call that runs longer than its rows explain has one that takes twice as long as the rest of its time. What workers differ by beyond chance is their
-    speed; medians of a few calls are shrunk towards that of all.
+    A call that runs longer than its rows explain has one that takes twice as long as the rest of its time. What workers
+    differ by beyond chance is their speed; medians of a few calls are shrunk towards that of all. Calls of batches may take
+    a time of their own, whatever their rows, as a model's do; then it is calls that are drawn, and else rows.
 
     Parameters
     ----------
@@ -40,29 +44,48 @@ class Measured:
     seed : int
     overhead : float
         Seconds of a call that are not spent in the function.
+    batches : bool
+        Whether calls may take a time of their own.
     """
 
     def __init__(
-        self, timed: Sequence[Timed], workers: int, lost: int, seed: int, overhead: float
+        self,
+        timed: Sequence[Timed],
+        workers: int,
+        lost: int,
+        seed: int,
+        overhead: float,
+        *,
+        batches: bool = False,
     ) -> None:
         self.overhead = overhead
         ended = [call for call in timed if call.ended]
-        each = np.array([max(call.seconds, 1e-9) / call.rows for call in ended])
-        known = [*ended, *_running(timed, each)]
-        each = np.append(each, [call.seconds for call in known[len(ended) :]])
-        self._rows = np.array([float(call.rows) for call in known])
+        self._call, self._row = _fitted(_after_first(ended), _ERRORS) if batches else (0.0, 1.0)
+        self.batches = self._call > 0.0
+        """Whether calls take a time of their own."""
+        each = np.array([max(call.seconds, 1e-9) / self._usual(call.rows) for call in ended])
+        known = [*ended, *_running(timed, each, self._usual)]
+        each = np.append(
+            each, [call.seconds / self._usual(call.rows) for call in known[len(ended) :]]
+        )
+        self._known = known
+        self._rows = np.array([1.0 if self.batches else float(call.rows) for call in known])
         self._speeds, own = _speeds([call.worker for call in known], each)
         self._each = each / own
         self.workers, self._lost, self._seed = workers, lost, seed
-        self.mean = float((self._each * self._rows).sum() / self._rows.sum())
-        """Seconds a row."""
-        self.doubt = 2.0 * float(self._each.std()) / self.mean / math.sqrt(len(known))
+        mean = float((self._each * self._rows).sum() / self._rows.sum())
+        self.mean = max(mean * self._row, 1e-9)
+        """Seconds that a row adds to a call."""
+        self.doubt = 2.0 * float(self._each.std()) / mean / math.sqrt(len(known))
         """Two standard errors of it, as a share."""
-        slow = _SLOWER * float(np.quantile(self._each, 0.9)) / self.mean
+        slow = _SLOWER * float(np.quantile(self._each, 0.9)) / mean
         self.unseen = _UNSEEN * slow / (self._rows.sum() + _UNSEEN)
         """By which it would be more if there were rows ten times as slow as usual ones, and none was timed."""
-        self.rate = (workers - lost) * float((1.0 / self._speeds).mean()) / self.mean
-        """Rows a second, of all workers."""
+        self._answering = (workers - lost) * float((1.0 / self._speeds).mean()) / mean
+
+    def rate(self, rows: int) -> float:
+        """Rows a second, of all workers, in calls of so many rows."""
+        return self._answering * rows / self._usual(rows)
 
     def replay(self, number: int) -> Times:
         """Times of one job. Each job has its own resample of the calls, so that jobs differ by what few calls leave open."""
@@ -70,16 +93,28 @@ class Measured:
         size = len(self._each)
         calls = rng.integers(size, size=size)
         each, rows = self._each[calls], self._rows[calls]
+        own, row = self._call, self._row
+        if self.batches:  # few calls, or calls of a few rows, leave open what larger ones take
+            own, row = _fitted([self._known[k] for k in calls], 0.0)
+            each = each / [
+                (own + row * self._known[k].rows) / self._usual(self._known[k].rows) for k in calls
+            ]
         share = np.cumsum(rows / rows.sum())
         enough = len(self._speeds) >= self.workers
         speeds = rng.choice(self._speeds, self.workers, replace=not enough)
         speeds[rng.permutation(self.workers)[: self._lost]] = np.inf
 
         def ending(call: Call, now: float) -> Ending:
-            drawn = each[np.minimum(np.searchsorted(share, rng.random(call.groups)), size - 1)]
-            return Ending(float(drawn.sum() * speeds[call.worker]))  # type: ignore[call-overload]
+            count = 1 if self.batches else call.groups
+            drawn = each[np.minimum(np.searchsorted(share, rng.random(count)), size - 1)]
+            usual = own + row * call.groups if self.batches else 1.0
+            return Ending(float(drawn.sum() * usual * speeds[call.worker]))  # type: ignore[call-overload]
 
         return ending
+
+    def _usual(self, rows: int) -> float:
+        """What a call is compared with: its usual time, or where calls take none of their own, its rows."""
+        return self._call + self._row * rows
 
 
 class Drawn:
@@ -99,19 +134,41 @@ class Drawn:
         self.overhead = 0.0
         self._calls = latency.calls(rng, jobs, workers, _EACH)
         self.mean = float(self._calls[np.isfinite(self._calls)].mean())
-        self.workers, self.rate = workers, workers / self.mean
+        self.workers = workers
+        self.batches = False
+
+    def rate(self, rows: int) -> float:
+        """As `Measured.rate`."""
+        return self.workers / self.mean
 
     def replay(self, number: int) -> Times:
         """Times of one job."""
         return in_turn(self._calls[:, number % self._calls.shape[1]])[0]
 
 
-def _running(timed: Sequence[Timed], each: np.ndarray) -> Iterator[Timed]:
+def _after_first(calls: Sequence[Timed]) -> list[Timed]:
+    """Calls but for the first of each worker, which imports what it needs."""
+    first = {call.worker: at for at, call in reversed(list(enumerate(calls)))}
+    return [call for at, call in enumerate(calls) if first[call.worker] != at]
+
+
+def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
+    """Seconds that a call takes by itself, if by so many standard errors, and that each of its rows adds; else (0, 1)."""
+    times = CallTimes(batches=True)
+    for call in calls:
+        times.add(call.rows, call.seconds, 0.0)
+    fit, least = times.fit(), times.fit(errors)
+    return fit if fit and least and least[0] > 0.0 else (0.0, 1.0)
+
+
+def _running(
+    timed: Sequence[Timed], each: np.ndarray, usual: Callable[[int], float]
+) -> Iterator[Timed]:
     """The slow rows of calls that have not ended, if they have any."""
-    usual, most = (float(np.median(each)), float(each.max())) if len(each) else (0.0, 0.0)
+    middle, most = (float(np.median(each)), float(each.max())) if len(each) else (0.0, 0.0)
     for call in timed:
-        rest = call.seconds - (call.rows - 1) * usual
-        if not call.ended and rest > most:
+        rest = call.seconds - (usual(call.rows) - usual(1)) * middle
+        if not call.ended and rest > most * usual(1):
             yield Timed(call.worker, 1, 2.0 * rest)
 
 

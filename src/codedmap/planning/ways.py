@@ -111,7 +111,9 @@ class _Ways:
         self.late = lost if lost is not None else -(-ask.workers // _LATE) * (ask.workers > 1)
         self.times: Measured | Drawn
         if ask.latency is None:
-            self.times = Measured(pilot.timed, ask.workers, lost or 0, ask.seed, pilot.overhead)
+            self.times = Measured(
+                pilot.timed, ask.workers, lost or 0, ask.seed, pilot.overhead, batches=pilot.batches
+            )
         else:
             self.times = Drawn(ask.latency, ask.workers, ask.seed, _MOST)
         self.timed = sum(call.ended for call in pilot.timed)
@@ -120,7 +122,7 @@ class _Ways:
         )
         # On average half of a call has been computed.
         running = 0.5 * ask.workers * max(1.0, CALL / self.times.mean)
-        self.jobs = Exact(ask.rows, self.times.rate, running)
+        self.jobs = Exact(ask.rows, running=running)
         self.unseen: list[str] = []
         self.remarks = list(pilot.remarks)
 
