@@ -18,8 +18,8 @@ _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
 _SLOWER, _UNSEEN = 10.0, 3.0
 """Times a usual row, and how many such rows there may be among as many as were timed, though none was (95 of 100)."""
-_ERRORS = 2.0
-"""Standard errors from which calls take a time of their own."""
+_ERRORS, _PART = 2.0, 0.1
+"""Standard errors from which calls take a time of their own, if it is more than this part of a row's."""
 _SPREAD = 1.4826
 """Of a normal distribution, over its median absolute deviation."""
 
@@ -153,12 +153,13 @@ def _after_first(calls: Sequence[Timed]) -> list[Timed]:
 
 
 def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
-    """Seconds that a call takes by itself, if by so many standard errors, and that each of its rows adds; else (0, 1)."""
+    """Seconds that a call takes by itself, if more than a part of a row's by so many standard errors, and that each of its
+    rows adds; else (0, 1)."""
     times = CallTimes(batches=True)
     for call in calls:
         times.add(call.rows, call.seconds, 0.0)
     fit, least = times.fit(), times.fit(errors)
-    return fit if fit and least and least[0] > 0.0 else (0.0, 1.0)
+    return fit if fit and least and least[0] > _PART * least[1] else (0.0, 1.0)
 
 
 def _running(
