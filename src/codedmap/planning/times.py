@@ -154,7 +154,8 @@ def _after_first(calls: Sequence[Timed]) -> list[Timed]:
 
 def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
     """Seconds that a call takes by itself, if more than a part of a row's by so many standard errors, and that each of its
-    rows adds; else (0, 1)."""
+    rows adds; else (0, 1).
+    """
     times = CallTimes(batches=True)
     for call in calls:
         times.add(call.rows, call.seconds, 0.0)
