@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 import codedmap as cm
 from codedmap.testing import Scripted, crash
@@ -125,8 +126,49 @@ def test_what_would_end_the_caller_is_an_error(pool):
     def leave(x):
         raise SystemExit(x)
 
-    with pytest.raises(cm.errors.RowFailed, match="SystemExit"):
+    with pytest.raises(cm.errors.RowFailed, match="the input raised SystemExit: 3") as caught:
         pool.map(leave, [3])
+    assert "on_error" not in str(caught.value)  # which pools do not have
+    with pytest.raises(cm.errors.RowFailed, match="input 0 of 2 raised SystemExit: 3") as caught:
+        list(pool.imap(leave, [3, 3], chunksize=2))
+    assert caught.value.row == 0
+    assert isinstance(caught.value.__cause__, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda pool, fn: optimize.brute(fn, [(0, 1)] * 2, Ns=3, workers=pool.map),
+        lambda pool, fn: optimize.differential_evolution(
+            fn, [(0, 1)] * 2, workers=pool.map, updating="deferred", seed=0
+        ),
+    ],
+)
+def test_an_objective_that_returns_none_is_said_with_its_input(pool, use):
+    with pytest.raises(cm.errors.RowFailed, match=r"returned None for input \d+ of \d+: let it"):
+        use(pool, lambda x: None if x[0] > 0.3 else 1.0)
+
+
+def test_other_functions_may_return_none(pool):
+    def write(x):
+        return None
+
+    write.__module__ = "scipy.io"
+    assert pool.map(write, [1, 2]) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda pool: pool.map(max, [1], [2]), r"give pool.starmap\(fn, zip"),
+        (lambda pool: pool.imap(max, [1], [2]), r"give pool.starmap\(fn, zip"),
+        (lambda pool: pool.map(abs, [1], 0), "chunksize=0 must be a whole number"),
+        (lambda pool: pool.starmap(max, [(1, 2), 3]), "input 1 of starmap is of type int"),
+    ],
+)
+def test_inputs_that_cannot_be_used(pool, use, said):
+    with pytest.raises(cm.InvalidArgument, match=said):
+        use(pool)
 
 
 def test_a_crash_costs_a_call_and_a_row_that_always_crashes_is_named():

@@ -13,11 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..contracts.arguments import check_whole
 from ..engines import Engine
 from ..errors import InvalidArgument, RowFailed
 from ..execution.hedge import Hedge
 from ..execution.task import itemwise
 from ..results.map_result import MapResult
+from ..results.summary import short
 from .amap import amap
 from .map import Options, check_hedge_of_rows, engine_of, map, stream
 
@@ -119,6 +121,8 @@ class Pool:
         ------
         Exception
             What ``fn`` raised, with a note that names the input; the calls of all others are abandoned.
+        RowFailed
+            If ``fn`` raised what would end the caller, such as SystemExit, or an objective of SciPy's returned None.
         WorkerCrashed
             If an input ends its workers.
         CallTimeout
@@ -138,9 +142,7 @@ class Pool:
         callback: Callable[[Any], object] | None = None,
     ) -> list[Any]:
         """As `map`, of a function of several arguments: each input is an iterable of them."""
-        return self._map(
-            _Task(fn, star=True), [tuple(item) for item in iterable], chunksize, callback
-        )
+        return self._map(_Task(fn, star=True), _arguments(iterable), chunksize, callback)
 
     def imap(
         self, fn: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
@@ -222,6 +224,7 @@ class Pool:
         items = list(iterable)
         if callback is None:
             self._check_open()
+            _check_chunksize(chunksize)
             if not items:
                 return []
             return _answers(
@@ -238,6 +241,7 @@ class Pool:
     ) -> Iterator[tuple[int, Any]]:
         """The place of each answer and the answer, as they arrive; the calls are sent now."""
         self._check_open()
+        _check_chunksize(chunksize)
         if not items:
             return iter(())
         results = stream(*self._job(task, items), chunk=chunksize, **self._given)
@@ -275,7 +279,38 @@ class _Task:
         self.fn, self.star = fn, star
 
     def __call__(self, item: _Sealed) -> _Sealed:
-        return _Sealed(self.fn(*item.value) if self.star else self.fn(item.value))
+        answer = self.fn(*item.value) if self.star else self.fn(item.value)
+        # An objective in a wrapper of SciPy's, which would only say "'<' not supported between NoneType and float".
+        if answer is None and type(self.fn).__module__.startswith("scipy."):
+            raise _NoNumber
+        return _Sealed(answer)
+
+
+class _NoNumber(Exception):
+    """An objective returned None."""
+
+
+def _check_chunksize(chunksize: Any) -> None:
+    if chunksize is None:
+        return
+    if np.iterable(chunksize):
+        raise InvalidArgument(
+            "a pool takes one iterable of inputs, and this is a second one: for a function of several arguments give "
+            "pool.starmap(fn, zip(first, second))"
+        )
+    check_whole("chunksize", chunksize, 1)
+
+
+def _arguments(iterable: Iterable[Iterable[Any]]) -> list[tuple[Any, ...]]:
+    items: list[tuple[Any, ...]] = []
+    for item in iterable:
+        if not np.iterable(item):
+            raise InvalidArgument(
+                f"input {len(items)} of starmap is of type {type(item).__name__}, and must be a tuple of the arguments "
+                "of fn: give (x,) for one argument, or take map"
+            )
+        items.append(tuple(item))
+    return items
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -327,8 +362,22 @@ def _in_order(arrivals: Iterator[tuple[int, Any]]) -> Iterator[Any]:
 def _cause(failed: RowFailed, items: int) -> BaseException:
     """What ``fn`` raised, or how it ended its worker."""
     cause = failed.__cause__
-    if not isinstance(cause, Exception):  # such as SystemExit, which would end the caller
-        return failed
+    assert cause is not None
+    name = f"input {failed.row} of {items}" if items > 1 else "the input"
+    if isinstance(cause, _NoNumber):
+        return RowFailed(
+            f"the function that SciPy was given returned None for {name}",
+            "let it return a number",
+            row=failed.row,
+        )
+    if not isinstance(cause, Exception):
+        ended = RowFailed(
+            f"{name} raised {short(cause)}, which is not raised here because it may end the program",
+            "correct the function or this input",
+            row=failed.row,
+        )
+        ended.__cause__ = cause
+        return ended
     if items > 1:
-        cause.add_note(f"for input {failed.row} of {items}")
+        cause.add_note(f"for {name}")
     return cause
