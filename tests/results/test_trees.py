@@ -70,6 +70,41 @@ def test_numbers_that_differ_in_shape_cannot_be_stacked(parts):
         stacked(parts)
 
 
+LARGE = [
+    (2**53 + 1, 0.5), (0.5, 2**53 + 1), (2**63 + 3, -1), (np.int64(2**60 + 1), np.float32(1)), (2**60 + 1, 1j)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", LARGE)
+def test_large_whole_numbers_among_others_are_not_rounded(pair):
+    together, tree = stacked(pair), stacked([{"a": one} for one in pair])
+    apart = Rows(3)
+    for place, one in enumerate(pair):
+        apart.put(slice(place + 1, place + 2), 1, np.array([one]))
+    column = apart.values(np.array([True, False, False]))
+    assert column[0] is None
+    for found in (together, tree["a"], column[1:]):
+        assert list(found) == list(pair)
+
+
+def test_whole_numbers_become_floats_where_that_rounds_nothing():
+    assert stacked([1, 0.5]).dtype == float
+    assert stacked([2**60, 0.5]).dtype == float
+    found = Rows(3)
+    found.put(slice(0, 1), 1, np.array([7]))
+    found.put(slice(1, 2), 1, np.array([0.5]))
+    found.put(slice(2, 3), 1, np.array([2**60]))
+    assert found.values(np.zeros(3, dtype=bool)).tolist() == [7.0, 0.5, 2.0**60]
+
+
+def test_records_are_stacked():
+    kind = [("x", float), ("n", int)]
+    rows = np.array([(0.5, 1), (1.5, 2)], kind)
+    np.testing.assert_array_equal(stacked(list(rows)), rows)
+    other = np.array([(1, "a")], [("n", int), ("s", "U1")])
+    assert stacked([rows[0], other[0]]).dtype == object
+
+
 def test_objects_may_be_anything():
     ragged = stacked([[1, "x"], None])
     assert ragged.tolist() == [[1, "x"], None]

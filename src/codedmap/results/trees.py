@@ -14,6 +14,8 @@ from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidAnswer
 
+_WHOLE = 2.0**53  # below it all whole numbers are floats
+
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees.
@@ -127,7 +129,8 @@ def stacked(answers: Sequence[Any]) -> Any:
         _check_unmasked(answers)
         with contextlib.suppress(ValueError):  # of different shapes, which is said below
             together = np.array(answers)
-            if together.dtype.kind in "biufc":
+            kind = together.dtype.kind
+            if kind in "biu" or (kind in "fc" and not _may_be_rounded(together)):
                 return together
     return map_leaves(lambda *parts: _stack(parts), *answers)
 
@@ -142,15 +145,50 @@ def _stack(parts: Sequence[Any]) -> np.ndarray:
     _check_unmasked(parts)
     arrays = [np.asarray(part) if not isinstance(part, str | bytes) else None for part in parts]
     first = arrays[0]
-    if first is not None and first.dtype.kind in "biufcmM":
+    if first is not None and first.dtype.kind in "biufcmMV":
         if all(a is not None and a.shape == first.shape for a in arrays):
-            return np.stack(arrays)  # type: ignore[arg-type]
+            return _alike(arrays)  # type: ignore[arg-type]
         shapes = sorted({str(None if a is None else a.shape) for a in arrays})
         raise InvalidAnswer(
             f"fn returned answers of shapes {' and '.join(shapes)}: return the same shape for every row, "
             "or an object such as a list of arrays in a dict of objects"
         )
     return _objects(parts)
+
+
+def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of equal shape, stacked; as objects if a number would be rounded, or they have no dtype in common."""
+    if len({array.dtype for array in arrays}) > 1:
+        dtype = _common(arrays)
+        arrays = [array.astype(dtype, copy=False) for array in arrays]
+    return np.stack(arrays)
+
+
+def _common(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
+    """The dtype that holds all of these, of different dtypes, as they are."""
+    try:
+        dtype = np.result_type(*{array.dtype for array in arrays})
+    except TypeError:
+        return np.dtype(object)
+    if dtype.kind in "fc":
+        real = np.finfo(dtype).dtype
+        whole = (array for array in arrays if array.dtype.kind in "iu")
+        if any(cast_values(array, real) is None for array in whole):
+            return np.dtype(object)
+    return dtype
+
+
+def _may_be_rounded(array: np.ndarray) -> bool:
+    """Whether floats may have been made from whole numbers that they cannot hold."""
+    with np.errstate(all="ignore"):
+        return bool((np.abs(array) >= _WHOLE).any())
+
+
+def _blank(rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Room for rows; of whole numbers 0, because those that are read before they are written may be cast."""
+    if dtype.kind in "iu":
+        return np.zeros((rows, *shape), dtype)
+    return np.empty((rows, *shape), dtype)
 
 
 def _objects(parts: Sequence[Any]) -> np.ndarray:
@@ -224,16 +262,12 @@ class Rows:
         parts = [leaf_rows(leaf, count) for leaf in leaves(answer)]
         if not self._columns:
             self._tree = map_leaves(lambda leaf: None, answer)
-            self._columns = [np.empty((self._rows, *p.shape[1:]), p.dtype) for p in parts]
+            self._columns = [_blank(self._rows, p.shape[1:], p.dtype) for p in parts]
         self.check_alike(answer)
         for number, part in enumerate(parts):
             column = self._columns[number]
             if part.dtype != column.dtype:
-                try:
-                    common = np.result_type(column.dtype, part.dtype)
-                except TypeError:
-                    common = np.dtype(object)
-                column = self._columns[number] = column.astype(common)
+                column = self._columns[number] = column.astype(_common([column, part]), copy=False)
             column[at] = part
 
     def check_alike(self, answer: Any) -> None:
@@ -253,7 +287,7 @@ class Rows:
         self._rows = rows
         for number, column in enumerate(self._columns):
             if len(column) < rows:
-                larger = np.empty((max(rows, 2 * len(column)), *column.shape[1:]), column.dtype)
+                larger = _blank(max(rows, 2 * len(column)), column.shape[1:], column.dtype)
                 larger[: len(column)] = column
                 self._columns[number] = larger
 
