@@ -9,7 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import polars
+import pyarrow
 import pytest
+import xarray
+from scipy import sparse
 
 import codedmap as cm
 from codedmap import codes
@@ -31,6 +35,34 @@ def test_inputs_of_wrong_rank_or_size():
     refused("a row per input.*single float", inputs=np.float64(3))
     refused(r"shape \(0, 3\) are empty", inputs=np.ones((0, 3)))
     refused(r"shape \(4, 0\) are empty", inputs=np.ones((4, 0)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "step"),
+    [
+        (polars.DataFrame(X).lazy(), r"polars.LazyFrame: give inputs.collect\(\)"),
+        (pyarrow.table({"a": X[:, 0]}), r"pyarrow.Table: give inputs.to_pandas\(\)"),
+        (xarray.Dataset({"a": ("n", X[:, 0])}), r"xarray.Dataset: give inputs.to_dataframe\(\)"),
+        (sparse.csr_array(X), r"scipy.csr_array: give inputs.toarray\(\)"),
+        (np.array(["a"], np.dtypes.StringDType()), r"StringDType: give inputs.astype\(str\)"),
+        (zip(X, X, strict=True), r"zip gives single rows.*give list\(inputs\)"),
+        (enumerate(X), "enumerate gives single rows"),
+    ],
+)
+def test_inputs_that_are_like_rows_and_are_none(inputs, step):
+    refused(step, inputs=inputs)
+    with Scripted(2) as engine:
+        with pytest.raises(cm.InvalidArgument, match=step):
+            cm.map(np.sin, inputs, engine=engine)
+        assert not engine.calls
+
+
+def test_a_function_that_is_async():
+    async def sin(x):
+        return np.sin(x)
+
+    for fn in (sin, cm.itemwise(sin)):
+        refused("fn is async.*asyncio.run", fn=fn)
 
 
 def test_several_inputs_with_a_code():

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 
 import codedmap as cm
@@ -82,6 +83,15 @@ def test_frames_come_back_as_frames():
     )
     np.testing.assert_allclose(other.values["flow"], result.values["flow"])
     assert isinstance(cm.fill(X, polars.Series("flow", lossy()[:, 0])).values, polars.Series)
+
+
+def test_what_pandas_marks_as_absent_is_lost():
+    kept = np.where(LOST, None, X[:, 0] > 0.5)
+    given = pd.Series(kept, dtype="boolean")
+    result = cm.fill(X, given)
+    np.testing.assert_array_equal(result.status == cm.Status.ESTIMATED, LOST)
+    objects = cm.fill(X, given.astype(object))
+    np.testing.assert_array_equal(objects.values, result.values)
 
 
 def test_labels_of_a_frame_may_be_equal():
@@ -184,6 +194,10 @@ def test_a_picture_shows_what_is_estimated():
         ),
         ((np.where(X > 0.99, np.nan, X), Y), "NaN or infinite .the first is x. of row"),
         ((X, ["a"] * 80), "y has no numbers, but dtype"),
+        ((X, np.full(80, "2026-01-01", "M8[D]")), "y has no numbers.*the days since the first"),
+        ((X, {"s": [1.0] * 80}), r"y is a dict, and has no rows: give pandas.DataFrame\(y\)"),
+        ((polars.DataFrame(X).lazy(), Y), r"not polars.LazyFrame: give X.collect\(\)"),
+        ((X, pyarrow.table({"s": Y[:, 0]})), r"not pyarrow.Table: give y.to_pandas\(\)"),
         ((X, 3.0), r"y of shape \(\) must have a row for each run"),
         ((np.zeros(0), np.zeros(0)), "row for each run"),
     ],
@@ -200,6 +214,8 @@ def test_bad_input_is_one_clear_error(arguments, said):
         ({"failed": [80]}, "names row 80 of 80"),
         ({"failed": [3, -1]}, "names row -1 of 80"),
         ({"failed": [0.5]}, "numbers of rows"),
+        ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+        ({"seed": "a"}, "seed='a' must be a whole number"),
         ({"known": X}, "must be a pair"),
         ({"known": (X, Y[:, 0])}, "1 numbers a row, and the others 2"),
         ({"known": (X[:, :2], Y)}, "the known inputs have 2 numbers a row"),

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contracts.inputs import check_unmasked
+from ..contracts.arguments import check_whole
+from ..contracts.inputs import check_kind, check_unmasked
 from ..errors import InvalidArgument
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
@@ -78,6 +79,7 @@ def fill(
     >>> int((result.status == cm.Status.ESTIMATED).sum())
     10
     """
+    seed = check_whole("seed", seed, 0)
     inputs, answers = _inputs(X, "X"), _answers(y)
     rows = len(inputs.flat)
     _check_rows(rows, answers, "X", "y")
@@ -186,6 +188,11 @@ class _Table(NamedTuple):
 
 
 def _table(given: Any, name: str, letter: str) -> _Table:
+    check_kind(given, name)
+    if isinstance(given, dict):
+        raise InvalidArgument(
+            f"{name} is a dict, and has no rows: give pandas.DataFrame({name}), say"
+        )
     array = np.asarray(given.filled(np.nan) if np.ma.isMaskedArray(given) else given)
     if hasattr(given, "columns"):
         names = tuple(map(str, given.columns))
@@ -212,12 +219,20 @@ def _numbers(given: Any, name: str) -> np.ndarray:
     try:
         if array.dtype.kind != "O":
             raise TypeError
-        return array.astype(np.float64)
+        return _without_na(array).astype(np.float64)
     except (TypeError, ValueError) as error:
         step = "give numbers"
+        if array.dtype.kind in "Mm":
+            step += ", such as the days since the first"
         if array.dtype.kind in "OUST" and not name.endswith("y"):
             step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
         raise InvalidArgument(f"{name} has no numbers, but dtype {array.dtype}: {step}") from error
+
+
+def _without_na(array: np.ndarray) -> np.ndarray:
+    """Objects with NaN in place of pandas.NA, which is no number."""
+    absent = np.array([type(one).__name__ == "NAType" for one in array.flat], dtype=bool)
+    return np.where(absent.reshape(array.shape), np.nan, array)
 
 
 def _inputs(given: Any, name: str) -> _Table:

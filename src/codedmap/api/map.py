@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import time
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
-from ..contracts.inputs import shaped_rows
+from ..contracts.inputs import check_kind, shaped_rows
 from ..contracts.stopping import (
     AllOf,
     AnyOf,
@@ -307,6 +308,8 @@ class Options:
             raise InvalidArgument(f"call_timeout={timeout!r} must be more than 0 seconds, or None")
         if self.seed is not None:
             check_whole("seed", self.seed, 0)
+        if isinstance(self.chunk, str) and self.chunk != "all":
+            raise InvalidArgument(f'chunk={self.chunk!r} must be a number of rows or "all"')
         if self.chunk not in (None, "all"):
             check_whole("chunk", self.chunk, 1)
         if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
@@ -327,6 +330,7 @@ class Options:
     def _rows_job(self, fn: Any, inputs: Any, stack: ExitStack, *, auto: bool) -> RowsJob:
         started = time.monotonic()
         _check_fn(fn)
+        _check_kind(inputs)
         hedge = self.hedge
         check_hedge_of_rows(hedge)
         rows = InputRows(opened(inputs, stack), self.names)
@@ -470,6 +474,7 @@ class Options:
         code = self.code
         pooled = getattr(code, "job_estimates", False)
         stop = _rule(self, code, share=_COMPUTING if pooled else 1.0)
+        _check_kind(inputs)
         source = opened(inputs, stack)
         lazy = self.out is not None or isinstance(source, RowSource)
         if not isinstance(code, Code):
@@ -602,4 +607,18 @@ def check_hedge_of_rows(hedge: Hedge | None) -> None:
 
 def _check_fn(fn: Any) -> None:
     if not callable(fn) and not isinstance(fn, Resident):
-        raise InvalidArgument(f"fn={fn!r} cannot be called")
+        raise InvalidArgument(f"fn={fn!r:.80} cannot be called")
+    if inspect.iscoroutinefunction(fn.fn if isinstance(fn, Itemwise | Resident) else fn):
+        raise InvalidArgument(
+            "fn is async, and workers call ordinary functions: give one that runs it by asyncio.run"
+        )
+
+
+def _check_kind(inputs: Any) -> None:
+    """Raise `InvalidArgument` for what looks like rows, and is none."""
+    if isinstance(inputs, zip | enumerate):
+        raise InvalidArgument(
+            f"{type(inputs).__name__} gives single rows, and an iterator must give batches of them: give list(inputs)"
+        )
+    for part in inputs if isinstance(inputs, tuple) else (inputs,):
+        check_kind(part)

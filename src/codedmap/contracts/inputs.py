@@ -10,6 +10,28 @@ from ..errors import CodedmapError, InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
+_OTHER_KINDS = {
+    "polars.LazyFrame": "{}.collect()",
+    "pyarrow.Table": "{}.to_pandas()",
+    "xarray.Dataset": "{}.to_dataframe()",
+}
+"""How what is no array or data frame becomes one."""
+
+
+def check_kind(given: Any, name: str = "inputs") -> None:
+    """Raise `InvalidArgument` for what is like an array or a data frame, and is none."""
+    kind = type(given)
+    full = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    step = _OTHER_KINDS.get(full)
+    if hasattr(given, "nnz") and hasattr(given, "toarray"):
+        step = "{}.toarray()"
+    elif isinstance(given, np.ndarray) and given.dtype.char == "T":
+        full, step = "an array of StringDType", "{}.astype(str)"
+    if step is not None:
+        raise InvalidArgument(
+            f"{name} must be an array, a list or a data frame, and not {full}: give {step.format(name)}"
+        )
+
 
 def check_unmasked(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
