@@ -308,7 +308,9 @@ def test_estimates_that_the_output_does_not_hold_are_missing(out, code):
 
 
 def test_rows_that_are_missing_are_nan(monkeypatch):
-    result = mapped(lambda x: x[:, 0] > 0, script={n: [never()] for n in range(4)}, deadline=0.3)
+    late = {n: [never()] for n in range(4)}
+    with pytest.warns(UserWarning, match=r"200 rows .* are MISSING.* no row was answered in 0\."):
+        result = mapped(lambda x: x[:, 0] > 0, script=late, deadline=0.3)
     assert (result.status == cm.Status.MISSING).all()
     assert np.isnan(np.load("out.npy")).all()
     result = mapped(lambda x: x[:, 0] > 0, deadline=60, resume=True)

@@ -16,6 +16,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ import pytest
 import codedmap as cm
 from codedmap.errors import CallTimeout, CannotSend, RowFailed, WorkerCrashed
 from codedmap.estimation import gaussian
-from codedmap.testing import Faulty, Scripted, crash, fail, late, never
+from codedmap.testing import Act, Faulty, Scripted, crash, fail, late, never
 
 from ..results.test_trees import Box, Pair
 
@@ -337,6 +338,23 @@ def test_what_cannot_be_estimated_is_missing():
     assert result.values[1] is None
     with pytest.raises(cm.NotEnoughAnswers, match="1 are missing"):
         result.check()
+
+
+@pytest.mark.parametrize(("answered", "said"), [(0, "no row"), (1, "only one row")])
+def test_without_answers_in_time_rows_are_missing_and_why_is_said(answered, said):
+    script = {0: [Act()] * answered + [never()]}
+    said += r" was answered in 0\.\d+ s, which includes the start of workers"
+    with Scripted(1, script) as engine, pytest.warns(UserWarning, match=f"MISSING.*{said}"):
+        result = cm.map(np.sin, np.arange(4.0), engine=engine, deadline=0.3, hedge=None, chunk=1)
+    assert result.exact.sum() == answered
+
+
+@pytest.mark.parametrize("row", range(5))
+def test_inputs_that_are_not_finite_are_why_rows_are_missing(row):
+    inputs = SQUARE.copy()
+    inputs[row, 1] = np.nan
+    with pytest.warns(UserWarning, match="MISSING.*because inputs are NaN or infinite"):
+        stopped(lambda b: b[:, 0], inputs)
 
 
 def test_a_share_of_the_rows_is_enough():
@@ -805,19 +823,18 @@ def test_what_cannot_be_estimated_is_missing_and_why_is_said(fn, inputs):
 
 
 @pytest.mark.parametrize(
-    "fn",
+    ("fn", "reason"),
     [
-        lambda b: np.full(len(b), np.nan),
-        pytest.param(
-            lambda b: np.full(len(b), "a"),
-            marks=pytest.mark.filterwarnings("ignore:30 rows without an answer"),
-        ),
-        lambda b: np.zeros((len(b), 0)),
+        (lambda b: np.full(len(b), np.nan), "answers are NaN or infinite"),
+        (lambda b: np.full(len(b), "a"), "dtype object. Let fn return numbers"),
+        (lambda b: 1j * b[:, 0], "dtype complex128. Let fn return real and imaginary parts"),
+        (lambda b: np.zeros((len(b), 0)), None),
     ],
-    ids=["nan", "text", "nothing"],
+    ids=["nan", "text", "complex", "nothing"],
 )
-def test_answers_from_which_nothing_can_be_estimated(fn):
-    result = stopped(fn, SQUARE)
+def test_answers_from_which_nothing_can_be_estimated(fn, reason):
+    with nullcontext() if reason is None else pytest.warns(UserWarning, match=reason):
+        result = stopped(fn, SQUARE)
     assert (result.status == cm.Status.MISSING).sum() == 30
     assert np.isinf(result.stderr[result.status == cm.Status.MISSING]).all()
 

@@ -50,7 +50,8 @@ from ..storage.store import Store
 _TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _ENOUGH = 20  # answers from which standard errors are believed
-_SOME = 1000  # missing rows whose standard errors are looked at before those of all
+_FEW = 2  # answers from which anything is estimated
+_SOME = 1000  # rows that are looked at before all, or in place of all
 _CALLS = 0.4  # of the budget, for calls
 _PLENTY, _PLENTY_CALLS = 1000, 200  # rows and calls that are enough for any plan
 _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is made;
@@ -138,11 +139,6 @@ class RowsJob(MapJob):
             estimates = self._estimated(
                 np.flatnonzero(missing), *time_for_estimates(live, self._deadline)
             )
-        if missing.any() and (reason := self._not_estimated()):
-            warnings.warn(
-                f"{missing.sum():,} rows without an answer are MISSING: they are not estimated, because {reason}",
-                stacklevel=4,
-            )
         before = status.copy()
         if self._store is None:
             result = self._result(outcome, list(estimates))
@@ -151,6 +147,12 @@ class RowsJob(MapJob):
                 self._store.put_estimates(found.rows, found.values, found.stderr)
             values, stderr = self._store.finish()
             result = self._made(values, stderr, status, outcome)
+        left = np.count_nonzero(result.status == Status.MISSING)
+        if left and (reason := self._not_estimated(before)):
+            warnings.warn(
+                f"{left:,} rows without an answer are MISSING: they are not estimated, because {reason}",
+                stacklevel=4,
+            )
         estimated = (result.status == Status.ESTIMATED).any()
         if estimated and self._time_left() > _TESTING:
             warn_of_losses(self._rows.inputs, before)
@@ -193,19 +195,32 @@ class RowsJob(MapJob):
             more=self._known,
         )
 
-    def _not_estimated(self) -> str:
-        """Why rows cannot be estimated from the others, and the next step; empty if they can."""
-        if not self._rows.inputs.numbers:
-            return f"the inputs are not numbers. {self._rows.inputs.encoding}"
-        found: list[np.dtype[Any]] = []
-        answered = np.flatnonzero(self._rows.status == Status.EXACT)[:1]
-        if len(answered):
-            read = self._exact if self._store is None else self._store.read
-            map_leaves(lambda leaf: found.append(leaf.dtype), read(answered))
-        other = [str(dtype) for dtype in found if dtype.kind not in "biufc"]
-        if not other:
-            return ""
-        return f"the answers are not numbers, or not all, but of dtype {other[0]}. Let fn return numbers"
+    def _not_estimated(self, status: np.ndarray) -> str:
+        """Why rows that are missing cannot be estimated from those that are exact, and the next step; empty if they can."""
+        inputs = self._rows.inputs
+        answered, missing = (
+            np.flatnonzero(status == one)[:_SOME] for one in (Status.EXACT, Status.MISSING)
+        )
+        if not inputs.numbers:
+            return f"the inputs are not numbers. {inputs.encoding}"
+        read = self._exact if self._store is None else self._store.read
+        columns = leaves(read(answered)) if len(answered) else []
+        other = [column.dtype for column in columns if column.dtype.kind not in "biuf"]
+        if other:
+            kinds = "real and imaginary parts" if other[0].kind == "c" else "numbers"
+            return f"the answers are not real numbers, or not all, but of dtype {other[0]}. Let fn return {kinds}"
+        if len(answered) < _FEW:
+            rows = "only one row was answered" if len(answered) else "no row was answered"
+            return (
+                f"{rows} in {self.live.seconds:.2g} s, which includes the start of workers. Allow more time, or give an "
+                "engine that has started"
+            )
+        if not all(np.isfinite(inputs.points(rows)).all() for rows in (answered, missing)):
+            return "inputs are NaN or infinite. Give numbers, or leave these rows out"
+        finite = [np.isfinite(one.reshape(len(one), -1)).all(axis=1) for one in columns]
+        if np.logical_and.reduce(finite).sum() < _FEW:
+            return "answers are NaN or infinite. Let fn return numbers"
+        return ""
 
     def _exact(self, rows: np.ndarray) -> Any:
         values = self._work.answers.values(self._rows.status != Status.EXACT)
