@@ -668,6 +668,17 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(pool, capsys, m
     assert capsys.readouterr().err == ""
 
 
+def test_a_notebook_without_widgets_has_lines_in_place_of_a_bar(pool, capsys, monkeypatch):
+    """Rich would warn at every change of the bar that ipywidgets are not installed."""
+    from codedmap.results import progress_bar
+
+    monkeypatch.setattr(progress_bar, "_SELDOM", 0.0)
+    monkeypatch.setattr(progress_bar, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    cm.map(np.sin, X, engine=pool)
+    assert re.match(r"codedmap: 20 of 20 rows", capsys.readouterr().err.splitlines()[-1])
+
+
 def test_a_script_without_a_main_guard(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -163,8 +163,8 @@ def map(
     version : str, optional
         Compared on resuming; change it when what ``fn`` computes changes in a way that its code does not show.
     progress : bool, optional
-        Whether to show progress on the error stream: as a bar on a terminal, elsewhere a line every 10 s.
-        By default on a terminal and in a notebook.
+        Whether to show progress on the error stream: as a bar on a terminal, and in a notebook that has ipywidgets;
+        elsewhere a line every 10 s. By default on a terminal and in a notebook.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; elsewhere nothing is shown."""
+"""Progress of a job: a bar on a terminal and in a notebook, or lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 _OFTEN = 0.1  # seconds between two changes of a bar
@@ -19,14 +20,15 @@ def job_progress(
 ) -> Iterator[Callable[[Any], None]]:
     """A function that shows a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
 
-    By default (None is ``wanted``) on a terminal and in a notebook only. ``total`` is of what `LiveJob.counts` counts,
-    in ``unit``; None: it is not known.
+    Rich draws bars in a notebook by ipywidgets; without it there are lines. By default (None is ``wanted``) on a terminal
+    and in a notebook only. ``total`` is of what `LiveJob.counts` counts, in ``unit``; None: it is not known.
     """
     shown = _is_shown()
     if wanted is False or not (wanted or shown):
         yield lambda job: None
         return
-    seconds, due = (_OFTEN, 0.0) if shown else (_SELDOM, time.monotonic() + _SELDOM)
+    drawn = shown and ("ipykernel" not in sys.modules or find_spec("ipywidgets") is not None)
+    seconds, due = (_OFTEN, 0.0) if drawn else (_SELDOM, time.monotonic() + _SELDOM)
 
     def show(job: Any) -> None:
         nonlocal due
@@ -35,7 +37,7 @@ def job_progress(
             due = now + seconds
             print_or_draw(job)
 
-    with _bar(total, unit) if shown else nullcontext(_printed(total, unit)) as print_or_draw:
+    with _bar(total, unit) if drawn else nullcontext(_printed(total, unit)) as print_or_draw:
         yield show
 
 
@@ -93,6 +95,14 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
         *((TimeRemainingColumn(),) if total is not None else ()),
     )
     shown = console.is_terminal or console.is_jupyter
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+    apart = console.is_jupyter  # what workers print is then no part of the bar
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not shown,
+        redirect_stdout=not apart,
+        redirect_stderr=not apart,
+    ) as bar:
         task = bar.add_task("", total=total, rest=_STARTING)
         yield lambda job: bar.update(task, completed=sum(job.counts[:2]), rest=_described(job))
