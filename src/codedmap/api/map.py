@@ -120,7 +120,8 @@ def map(
         Where calls run. With a code it has to be given. By default worker processes on the cores of this
         machine, for this call; inside a call of `map`, the same process.
     deadline : float, optional
-        Seconds from the call after which to stop, the same as ``stop=Deadline(deadline)``.
+        Seconds from the call after which to stop, the start of workers included. Calls run for nine tenths of it; the
+        last one is for estimates.
     tolerance : float, optional
         Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``. Rows without an answer are
         estimated then, so inputs have to be numbers, and a code, if there is one, has to have standard errors.
