@@ -130,6 +130,22 @@ def test_known_answers_help():
     assert len(helped.values) == 40
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame])
+def test_known_columns_in_another_order_are_refused(frame):
+    """By their place they would be taken for each other, and nothing said."""
+    given = frame(dict(zip("abc", X.T, strict=True)))
+    runs = frame({"flow": lossy()[:, 0], "snow": lossy()[:, 1]})
+    known = frame({"a": X[:9, 0], "b": X[:9, 1], "c": X[:9, 2]})
+    more = frame({"flow": Y[:9, 0], "snow": Y[:9, 1]})
+    assert (cm.fill(given, runs, known=(known, more)).status < Status.FAILED).all()
+    with pytest.raises(cm.InvalidArgument, match=r"in another order.*give X0\[X.columns\]"):
+        cm.fill(given, runs, known=(known[["b", "a", "c"]], more))
+    with pytest.raises(cm.InvalidArgument, match=r"in another order.*give y0\[y.columns\]"):
+        cm.fill(given, runs, known=(known, more[["snow", "flow"]]))
+    with pytest.raises(cm.InvalidArgument, match=r"give X0\[inputs.columns\]"):
+        cm.map(lambda b: b["a"], given, deadline=9.0, known=(known[["b", "a", "c"]], Y[:9, 0]))
+
+
 def test_rows_that_failed_are_not_filled():
     flags = np.zeros(80, dtype=bool)
     flags[[0, 7]] = True

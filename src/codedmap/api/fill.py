@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.inputs import check_kind, check_unmasked
+from ..contracts.inputs import check_columns, check_kind, check_unmasked
 from ..errors import InvalidArgument
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
@@ -277,6 +277,8 @@ def _check_rows(rows: int, answers: _Table, first: str, second: str) -> None:
 
 def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.ndarray]:
     given, values = known_pair(known)
+    check_columns(inputs.given, given, "X", "X0")
+    check_columns(answers.given, values, "y", "y0")
     more, more_answers = _inputs(given, "known X0"), _answers(values)
     _check_rows(len(more.flat), more_answers, "known X0", "y0")
     for what, one, other in (

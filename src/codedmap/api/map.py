@@ -17,7 +17,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
-from ..contracts.inputs import check_kind, shaped_rows
+from ..contracts.inputs import check_columns, check_kind, shaped_rows
 from ..contracts.stopping import (
     AllOf,
     AnyOf,
@@ -363,7 +363,7 @@ class Options:
             batches=not isinstance(fn, Itemwise),
         )
         record = self.on_error == "record"
-        known = self._known(rows.numbers)
+        known = self._known(rows.numbers, inputs)
         common: dict[str, Any] = {
             "record": record,
             "started": started,
@@ -445,11 +445,13 @@ class Options:
         }
         return store_for(self.out, rows, job, dict(self.before), resume=self.resume)
 
-    def _known(self, width: int | None) -> Known | None:
+    def _known(self, width: int | None, inputs: Any) -> Known | None:
         """Answers from elsewhere, for inputs of so many numbers; None: for inputs that are no numbers."""
         if self.known is None:
             return None
-        known = Known(*known_pair(self.known))
+        pair = known_pair(self.known)
+        check_columns(inputs, pair[0])
+        known = Known(*pair)
         if width != known.inputs.shape[1]:
             raise InvalidArgument(
                 f"the known inputs have {known.inputs.shape[1]} numbers a row, and the inputs {width or 'no'}"
@@ -507,7 +509,7 @@ class Options:
             )
         settings = self._settings(
             code, fn, engine, stop,
-            record=self.on_error == "record" or stop is not None, known=self._known(width), size=chunk,
+            record=self.on_error == "record" or stop is not None, known=self._known(width, inputs), size=chunk,
         )  # fmt: skip
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))

@@ -33,6 +33,15 @@ def check_kind(given: Any, name: str = "inputs") -> None:
         )
 
 
+def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0") -> None:
+    """Raise `InvalidArgument` for two data frames with the same columns in another order: columns go by their place."""
+    one, two = (list(getattr(frame, "columns", ())) for frame in (given, known))
+    if one != two and sorted(map(str, one)) == sorted(map(str, two)):
+        raise InvalidArgument(
+            f"{name} and {other} have the same columns in another order, {one} and {two}: give {other}[{name}.columns]"
+        )
+
+
 def check_unmasked(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:
