@@ -316,6 +316,7 @@ class Growing(Watched):
         (lambda: iter([X, X[:, :2]]), r"rows of shape \(2,\) and dtype float64 after others"),
         (lambda: iter([X, X.astype(np.float32)]), "dtype float32 after others"),
         (lambda: iter([X, 3.0]), "gave a float, and it must give batches"),
+        (lambda: (pair for pair in [(0, 1), (2, 3)]), "gave a tuple, and it must give batches"),
         (lambda: iter([X, None, X]), "gave a NoneType, and it must give batches"),
         (lambda: iter([X, pd.DataFrame(X)]), r"gave a DataFrame.*give\s+frame\.to_numpy"),
         (lambda: iter([]), "empty"),

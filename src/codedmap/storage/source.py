@@ -285,9 +285,12 @@ def _read(batches: Iterator[Any], requests: SimpleQueue[tuple[int, Future[_Read]
 
 
 def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
-    """A batch as an array of the form of the first; a copy, because an iterator may write into what it gave."""
+    """A batch as an array of the form of the first; a copy, because an iterator may write into what it gave.
+
+    A tuple is no batch: elsewhere it is several inputs, and iterators give one for each row more often than for a batch.
+    """
     check_unmasked(batch)
-    array = None if hasattr(batch, "columns") else np.array(batch)
+    array = None if hasattr(batch, "columns") or isinstance(batch, tuple) else np.array(batch)
     if array is None or array.ndim == 0 or array.dtype.hasobject:
         raise InvalidArgument(
             f"the iterator gave a {type(batch).__name__}, and it must give batches, each an array of rows: for "
