@@ -334,7 +334,7 @@ class Options:
         _check_kind(inputs)
         hedge = self.hedge
         check_hedge_of_rows(hedge)
-        rows = InputRows(opened(inputs, stack), self.names)
+        rows = InputRows(opened(inputs, stack), self.names, items=isinstance(fn, Itemwise))
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it

@@ -124,7 +124,7 @@ def plan(
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     compared = None if codes is None else _named_codes(codes)
     with ExitStack() as stack:
-        inputs = InputRows(opened(sample, stack))
+        inputs = InputRows(opened(sample, stack), items=isinstance(fn, Itemwise))
         if inputs.growing is not None:
             raise InvalidArgument(
                 "the sample is an iterator: give some of its rows as an array or a list, and rows= for how many there are"

@@ -40,6 +40,9 @@ class InputRows:
     inputs : array-like, list, pandas or polars frame, RowSource, or tuple of these
     names : iterable of str
         Of the numbers of a row; those of a frame have the names of its columns, and others a number.
+    items : bool
+        Whether ``fn`` takes single inputs. Numbers of a list or range are then those of Python, and not of NumPy, whose
+        whole numbers overflow.
 
     Raises
     ------
@@ -47,11 +50,16 @@ class InputRows:
         If there are no rows, several inputs differ in length, or it is none of these.
     """
 
-    def __init__(self, inputs: Any, names: Iterable[str] = ()) -> None:
+    def __init__(self, inputs: Any, names: Iterable[str] = (), *, items: bool = False) -> None:
         self._names = list(names)
         self.several = isinstance(inputs, tuple) and not hasattr(inputs, "_fields")
         """Whether ``fn`` takes several arguments."""
-        self._parts = [_part(part) for part in (inputs if self.several else (inputs,))]
+        given = inputs if self.several else (inputs,)
+        self._parts = [_part(part) for part in given]
+        self._batched = [
+            one if items and isinstance(one, list | range) and _is_row_of_numbers(part) else part
+            for one, part in zip(given, self._parts, strict=True)
+        ]
         if not self._parts:
             raise InvalidArgument("inputs=() is an empty tuple: give at least one array")
         lengths = [p.rows if isinstance(p, RowSource) else len(p) for p in self._parts]
@@ -82,7 +90,7 @@ class InputRows:
 
     def batch(self, at: slice | np.ndarray) -> tuple[Any, ...]:
         """The arguments of ``fn`` for some rows."""
-        return tuple(_take(part, at) for part in self._parts)
+        return tuple(_take(part, at) for part in self._batched)
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
@@ -130,7 +138,7 @@ class InputRows:
         """Some rows of inputs that are numbers, as points (n, p); an array of floating point keeps its dtype."""
         columns = [
             _floats(part[name] if name is not None else part).reshape(len(at), -1)
-            for part in self.batch(at)
+            for part in (_take(part, at) for part in self._parts)
             for name in (part.columns if hasattr(part, "columns") else (None,))
         ]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
@@ -151,6 +159,10 @@ def _numbers(form: list[Any]) -> int | None:
     columns = [column for column in form if isinstance(column, list)]
     real = all(kind.lower().startswith(_REAL) for _, kind in columns)
     return len(columns) if columns and real else None
+
+
+def _is_row_of_numbers(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.ndim == 1
 
 
 def _part(part: Any) -> Any:
@@ -216,6 +228,6 @@ def _take(part: Any, at: slice | np.ndarray) -> Any:
         return part.take(at)
     if isinstance(part, np.ndarray):
         return part[at]
-    if isinstance(part, list):
-        return part[at] if isinstance(at, slice) else [part[i] for i in at]
+    if isinstance(part, list | range):
+        return list(part[at]) if isinstance(at, slice) else [part[i] for i in at]
     return part.iloc[at] if hasattr(part, "iloc") else part[at]
