@@ -802,6 +802,45 @@ def test_dicts_of_numbers_are_estimated_as_a_data_frame():
     assert (stopped(fn, pd.DataFrame(dicts)).status == cm.Status.ESTIMATED).sum() == 30
 
 
+@pytest.mark.parametrize(
+    ("fn", "inputs"),
+    [
+        (lambda n: 2**n, [10, 70]),
+        (lambda n: n**20, range(99, 102)),
+        (lambda n: type(n).__name__, [True, False]),
+        (lambda x: type(x).__name__, [1.5, 2.5]),
+    ],
+)
+def test_numbers_of_a_list_are_those_of_python_where_fn_takes_one(pool, fn, inputs):
+    """Those of NumPy overflow: 2**70 was 0, and exact."""
+    result = cm.map(cm.itemwise(fn), inputs, engine=pool)
+    assert result.values.tolist() == [fn(one) for one in inputs]
+    double = cm.map(lambda batch: 2 * batch, list(inputs), engine=pool)  # a batch is an array
+    assert double.values.tolist() == [2 * one for one in inputs]
+    mixed = cm.map(cm.itemwise(lambda a, b: (a, b)), (inputs, np.arange(len(inputs))), engine=pool)
+    assert mixed.values[0].tolist() == list(inputs)
+
+
+def test_numbers_of_a_list_are_points_from_which_rows_are_estimated():
+    result = stopped(cm.itemwise(lambda x: 2 * x), list(range(60)))
+    assert (result.status == cm.Status.ESTIMATED).sum() == 30
+    np.testing.assert_allclose(result.values, 2.0 * np.arange(60), atol=0.1)
+
+
+def test_messages_of_rows_that_fail_are_sentences(pool):
+    def fails(x):
+        raise ValueError("It did not converge.")
+
+    with pytest.raises(RowFailed, match=r"with ValueError: It did not converge\. Correct"):
+        cm.map(cm.itemwise(fails), [1.0], engine=pool)
+
+
+def test_an_answer_that_cannot_be_sent_is_named():
+    said = "the answer, a ndarray, cannot be sent"
+    with cm.engines.Local(1) as engine, pytest.raises(RowFailed, match=said):
+        cm.map(cm.itemwise(lambda x: threading.Lock()), [1.0], engine=engine)
+
+
 def test_failures_are_in_the_order_of_rows():
     def fails(number):
         time.sleep(0.03 if number == 0 else 0.0)

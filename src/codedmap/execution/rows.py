@@ -248,7 +248,7 @@ def row_failed(row: int, call: Call, error: BaseException, *, itemwise: bool) ->
     if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     failed = RowFailed(
-        f"row {row} failed on worker {call.worker} with {short(error)}. {step}, or go on "
+        f"row {row} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or go on "
         'without such rows with on_error="record"',
         row=row,
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 import threadpoolctl
 
+from ...contracts.engine import Reply
 from ...errors import CannotSend, KeptLost
 from . import descendants
 from .descendants import MARK, end_descendants
@@ -152,7 +153,8 @@ def serve(request: Request) -> Parcel | Failure:
         try:
             return pack(answer, request.answer)
         except CannotSend as error:
-            raise CannotSend(f"the answer, a {type(answer).__name__}, {error}") from error
+            kind = type(answer.values if isinstance(answer, Reply) else answer).__name__
+            raise CannotSend(f"the answer, a {kind}, {error}") from error
     except Terminated:
         raise
     except BaseException as error:  # also SystemExit: fn must not end the worker
