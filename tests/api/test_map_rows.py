@@ -841,6 +841,22 @@ def test_an_answer_that_cannot_be_sent_is_named():
         cm.map(cm.itemwise(lambda x: threading.Lock()), [1.0], engine=engine)
 
 
+def test_rows_of_a_frame_that_come_back_in_another_order_are_refused(pool):
+    """By their place they were the answers of each other's inputs."""
+    frame = pd.DataFrame({"a": SQUARE[:, 0]})
+    for fn in (lambda d: d.sort_values("a"), lambda d: d.sort_values("a")["a"]):
+        with pytest.raises(cm.InvalidAnswer, match=r"another order.*answer.loc\[batch.index\]"):
+            cm.map(fn, frame, engine=pool, chunk=20)
+    for fn in (
+        lambda d: d.sort_values("a")["a"].loc[d.index],
+        lambda d: pd.Series(d["a"].to_numpy()),
+        lambda d: d["a"].set_axis(d["a"]),
+    ):
+        for share in (None, cm.Share(1.0)):  # in the given and in a random order
+            result = cm.map(fn, frame, engine=pool, chunk="all", stop=share)
+            np.testing.assert_array_equal(result.values, SQUARE[:, 0])
+
+
 def test_failures_are_in_the_order_of_rows():
     def fails(number):
         time.sleep(0.03 if number == 0 else 0.0)

@@ -108,6 +108,7 @@ class RowsTask:
             raise
         if not self.checked:
             return values, {}
+        _check_order(batch.parts[0], values)
         values = _plain(values)
         return map_leaves(lambda leaf: leaf_rows(leaf, batch.rows), values), {}
 
@@ -213,6 +214,20 @@ def _items(part: Any) -> Iterator[Any]:
     if hasattr(part, "iter_rows"):
         return iter(part.iter_rows(named=True))
     return iter(part)
+
+
+def _check_order(batch: Any, values: Any) -> None:
+    """Raise `InvalidAnswer` if a pandas answer has the labels of its batch in another order: rows go by their place."""
+    given: Any = getattr(batch, "index", None)
+    got: Any = getattr(values, "index", None)
+    if not hasattr(given, "sort_values") or not hasattr(got, "sort_values"):
+        return
+    if type(got).__name__ == "RangeIndex" or got.equals(given) or not given.is_unique:
+        return
+    if given.symmetric_difference(got).empty:
+        raise InvalidAnswer(
+            "fn returned the rows of its batch in another order, by their index: return answer.loc[batch.index]"
+        )
 
 
 def _plain(values: Any) -> Any:
