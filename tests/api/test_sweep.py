@@ -121,9 +121,9 @@ def test_values_keep_their_kind_on_the_way_to_the_function(sweep):
     kinds = []
     design = {"n": [1, 2], "x": np.array([1, 2], np.float32), "t": ["u", "v"], "o": [1, "w"]}
     sweep(lambda n, x, t, o: kinds.append((type(n), type(x), type(t), type(o))) or 0, design)
-    assert set(kinds) == {
-        (np.int64, np.float32, str, int), (np.int64, np.float32, str, str),
-    }  # fmt: skip
+    assert set(kinds) == {(int, np.float32, str, int), (int, np.float32, str, str)}
+    powers = sweep(lambda n, flag: str(2**n) if flag is True else "", {"n": [70], "flag": [True]})
+    assert powers.table["y"][0] == str(2**70)
 
 
 def test_a_function_of_the_whole_batch_gets_columns_of_the_kind_of_the_design(sweep):

@@ -67,7 +67,7 @@ def sweep(
     Parameters
     ----------
     fn : callable
-        Called with the values of a row by name, ``fn(a=..., b=...)``. It returns a number, an array, or a dict or
+        Called with the values of a row by name, ``fn(a=..., b=...)``; whole numbers are Python's own. It returns a number, an array, or a dict or
         dataclass of numbers, text and arrays, the same for each row. A number or an array is called ``y``, and parts of
         a tuple ``y_0``, ``y_1`` and so on.
     design : data frame, xarray.Dataset, dict, SALib.ProblemSpec or tuple
@@ -519,7 +519,9 @@ class _Task:
         for name, categories in self.categories.items():
             given[name] = _unflagged(given[name], categories)
         if not self.frame:
-            answer = self.fn(**given, **keywords)
+            # Python's own whole numbers, which do not overflow.
+            whole = {n: v.item() for n, v in given.items() if isinstance(v, np.integer | np.bool_)}
+            answer = self.fn(**{**given, **whole}, **keywords)
         else:
             answer = self.fn(parts[0] if hasattr(parts[0], "columns") else given, **keywords)
         outputs = _outputs(answer, self.frame)
