@@ -349,12 +349,24 @@ def test_without_answers_in_time_rows_are_missing_and_why_is_said(answered, said
     assert result.exact.sum() == answered
 
 
-@pytest.mark.parametrize("row", range(5))
-def test_inputs_that_are_not_finite_are_why_rows_are_missing(row):
-    inputs = SQUARE.copy()
-    inputs[row, 1] = np.nan
+def first(batch):
+    return batch[:, 0] ** 2
+
+
+def test_of_inputs_that_are_not_finite_nothing_is_estimated_and_the_others_are(pool):
+    inputs = np.random.default_rng(0).random((80, 2))
+    odd = np.arange(80) % 8 == 0
+    inputs[odd, 1] = np.nan
     with pytest.warns(UserWarning, match="MISSING.*because inputs are NaN or infinite"):
-        stopped(lambda b: b[:, 0], inputs)
+        result = cm.map(first, inputs, engine=pool, stop=cm.Share(0.5), chunk=1, hedge=None)
+    missing, estimated = (result.status == s for s in (cm.Status.MISSING, cm.Status.ESTIMATED))
+    assert missing.any()
+    assert odd[missing].all()
+    assert estimated.any()
+    assert not odd[estimated].any()
+    np.testing.assert_allclose(result.values[~missing], first(inputs)[~missing], atol=0.05)
+    result = cm.map(first, inputs, engine=pool, tolerance=0.1, chunk=1, hedge=None)
+    assert result.exact[odd].all()
 
 
 def test_a_share_of_the_rows_is_enough():

@@ -178,8 +178,9 @@ class RowsJob(MapJob):
 
     def _largest(self, missing: np.ndarray) -> tuple[float | None, list[Estimates]]:
         found = list(self._estimated(missing, "quick", self._time_left))
-        worst = max((part.largest for part in found), default=None)
-        return worst, found
+        if sum(len(part.rows) for part in found) < len(missing):
+            return None, found  # some can only be computed
+        return max((part.largest for part in found), default=None), found
 
     def _estimated(
         self, missing: np.ndarray, effort: Effort, time_left: Callable[[], float]

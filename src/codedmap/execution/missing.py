@@ -72,8 +72,8 @@ def estimate_missing(
 ) -> Iterator[Estimates]:
     """Estimate rows that are missing from exact ones, some at a time.
 
-    Nothing if nothing can be estimated: the inputs are not finite numbers, an output is not a number, there is none, or
-    too few rows are exact.
+    Nothing if nothing can be estimated: the inputs are not numbers, an output is not a number, there is none, or too few
+    rows are exact. Rows whose inputs are not finite are left out.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def estimate_missing(
         return
     points, tree = inputs.points(exact), map_leaves(_as_floats, answers(exact))
     columns = leaves(tree)
-    if not np.isfinite(points).all() or any(column.dtype.kind != "f" for column in columns):
+    if any(column.dtype.kind != "f" for column in columns):
         return
     flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
     flat = flat.astype(np.float64)
@@ -108,7 +108,7 @@ def estimate_missing(
         )
     elif more is not None and len(more[0]):
         points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
-    usable = np.isfinite(flat).all(axis=1)
+    usable = np.isfinite(points).all(axis=1) & np.isfinite(flat).all(axis=1)
     if not usable.all():
         points, flat = points[usable], flat[usable]
     if len(points) < 2 or not flat.shape[1]:
@@ -116,9 +116,12 @@ def estimate_missing(
     for begin in range(0, len(missing), _BLOCK):
         rows = missing[begin : begin + _BLOCK]
         wanted = inputs.points(rows)
-        if not np.isfinite(wanted).all():
-            return
         later = 1.0 - len(rows) / (len(missing) - begin)
+        there = np.isfinite(wanted).all(axis=1)
+        if not there.all():
+            rows, wanted = rows[there], wanted[there]
+        if not len(rows):
+            continue
         until = later * time_left() if later else 0.0
         left: Callable[[], float] = partial(_until, time_left, until)
         thorough = effort == "thorough"
