@@ -13,6 +13,7 @@ import pytest
 
 import codedmap as cm
 from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
+from codedmap.results.sweep_result import drawn_rows
 
 DESIGN = {"a": np.arange(6.0), "b": np.array([3, 1, 4, 1, 5, 9])}
 
@@ -468,6 +469,31 @@ def test_sobol_indices_are_those_of_salib_and_estimates_add_to_them(sweep):
     assert (one > 0).all()
     np.testing.assert_array_equal(one, two)
     assert (one != other).all()
+
+
+def test_the_uncertainty_of_an_index_holds_what_estimates_are_off_in_all(sweep):
+    """The output does not depend on z, and estimates that are off make it seem to, in every draw."""
+    sample = sobol_sample(calc_second_order=False)
+    result = sweep(lambda x, z: x, (PROBLEM, sample))
+    only_z = np.arange(len(sample)) % 4 == 2
+    doubtful = dataclasses.replace(result, stderr={"y": np.where(only_z, 0.3, 0.0)})
+    indices = doubtful.sobol(calc_second_order=False)["y"]
+    assert indices["ST"][1] == 0.0
+    variance, doubted = result.values["y"].var(), 0.3**2
+    assert indices["ST_std"][1] > doubted / (2.0 * variance) * 5.0 / 3.0
+
+
+def test_estimates_of_a_draw_are_too_far_off_together():
+    values, stderr = np.zeros(2000), np.repeat([0.0, 1.0], 1000)
+    drawn = np.array(list(drawn_rows(values, stderr, 200, np.random.default_rng(0))))
+    assert (drawn[:, :1000] == 0.0).all()
+    squares = (drawn[:, 1000:] ** 2).mean(axis=1)
+    low, high = np.quantile(squares, [0.05, 0.95])
+    assert 0.4 < low < 0.5
+    assert 4.0 < high < 4.8
+    assert (
+        abs(np.corrcoef(drawn[:, 1000:1500].sum(axis=1), drawn[:, 1500:].sum(axis=1))[0, 1]) < 0.2
+    )
 
 
 def test_sobol_indices_of_a_frame_need_the_problem(sweep):

@@ -39,7 +39,11 @@ def test_six_ways_are_compared():
         assert set(some.way) >= ways
         assert set(some.warned) == {kind == "region"}
     assert (rows.error > 0).all()
-    assert rows[rows.way == "fill"].covered.between(0, 1).all()
+    own = rows[rows.way == "fill"]
+    assert own[["covered", "normal", "alike", "small"]].stack().between(0, 1).all()
+    assert (own.covered >= own.normal).all()
+    assert (own.square > 0).all()
+    assert rows[(rows.way == "median") & (rows.kind == "random")].sure.max() < -2
     text = report(rows)
     assert "| random | 10% |" in text
     assert "| region | 10% |" in text

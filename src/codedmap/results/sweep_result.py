@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, NotEnoughAnswers
@@ -19,6 +20,7 @@ from .summary import short
 from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
+_FREEDOM = 5  # degrees of freedom of the scale that errors share
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -105,8 +107,9 @@ class SweepResult(Shown):
     ) -> dict[str, Any]:
         """Sobol indices of each output that is a real number, by ``SALib.analyze.sobol``.
 
-        Rows that are estimated add to the uncertainty of the indices: they are drawn from normal distributions with
-        their standard errors, independently of each other, and the indices computed for each draw.
+        Rows that are estimated add to the uncertainty of the indices: they are drawn with their standard errors, and the
+        indices computed for each draw. The errors of a draw share a scale, because standard errors are not known
+        exactly either: together they have Student's distribution with 5 degrees of freedom.
 
         Parameters
         ----------
@@ -125,8 +128,8 @@ class SweepResult(Shown):
         -------
         dict
             For each output SALib's result: for each index ``S1``, ``ST`` and ``S2`` its value, ``S1_conf`` and so on its
-            confidence half-width, and in addition ``S1_std`` and so on its standard deviation over the draws, 0 if no
-            row is estimated.
+            confidence half-width, and in addition ``S1_std`` and so on the root mean square of what the draws are off
+            from it, 0 if no row is estimated.
 
         Raises
         ------
@@ -157,13 +160,12 @@ class SweepResult(Shown):
         found: dict[str, Any] = {}
         for name, values, stderr in outputs:
             indices = found[name] = analyze(problem, values, **options)
-            drawn = [
-                analyze(problem, values + stderr * rng.standard_normal(len(values)), **few)
-                for _ in range(draws if stderr.any() else 1)
-            ]
+            count = draws if stderr.any() else 1
+            drawn = [analyze(problem, one, **few) for one in drawn_rows(values, stderr, count, rng)]
             for index in _INDICES:
                 if index in indices:
-                    indices[f"{index}_std"] = np.std([one[index] for one in drawn], axis=0)
+                    off = np.array([one[index] for one in drawn]) - indices[index]
+                    indices[f"{index}_std"] = np.sqrt((off**2).mean(axis=0))
         return found
 
     def _outputs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -219,3 +221,18 @@ class SweepResult(Shown):
                 f"calc_second_order={second}: {wrong}. Give the sample as it is, in its order, and calc_second_order as it "
                 "was made"
             )
+
+
+def drawn_rows(
+    values: np.ndarray, stderr: np.ndarray, draws: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Values as they may be, given their standard errors, of the same shape.
+
+    How far the estimates of an output are off in all is less certain than each standard error is, so that the errors of
+    a draw share a scale. That decides whether intervals of Sobol indices hold; that neighbours' errors are alike does
+    not (results/sweeps.md).
+    """
+    # Quantiles in place of draws: of a few draws the largest would decide the standard deviation.
+    shares = (np.arange(draws) + 0.5) / draws
+    for scale in np.sqrt(_FREEDOM / scipy.special.chdtri(_FREEDOM, shares)):
+        yield values + scale * stderr * rng.standard_normal(values.shape)
