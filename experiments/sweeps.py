@@ -272,13 +272,14 @@ def report(table: pd.DataFrame) -> str:
     }
     far = (ratio("fill", errors_of["median"]) > 0.5) | (ratio("fill", errors_of.nearest) > 0.5)
     missed = ratio("fill", chosen(errors_of)) > 1.05
+    small = losses[losses.way == "fill"].set_index(keys).small.reindex(errors_of.index)
     lines += [
         "",
         f"*Surely*: the mean squared error of the lost rows differs by more than {SURELY} standard errors. An error of indices comes "
         "from the few rows with the largest errors, and the better of two is known afterwards only: of the radial basis "
         f"{alone['radial basis']:.0%}, and of the Gaussian process {alone['Gaussian process']:.0%}, of the errors are at most 1.05 times the "
         f"better of the other and `fill`. `fill` is surely worse in {(chosen(sure_of)[missed] > SURELY).sum()} of the {missed.sum()} cells above "
-        f"1.05{_listed(missed & (chosen(sure_of) > SURELY))}. It is above half of the median or nearest{_listed(far)}.",
+        f"1.05{_listed(missed & (chosen(sure_of) > SURELY))}.{_hard(far, small)}",
         "",
         _coverage(losses),
         f"Where runs of a region are lost, `fill` warned in {regions.groupby(['name', 'share']).warned.first().mean():.0%} of the cells.",
@@ -370,6 +371,16 @@ def _coverage(losses: pd.DataFrame) -> str:
             "scales are 0.45 to 4.4 in nine of ten.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _hard(far: pd.Series, small: pd.Series) -> str:
+    """Of cells in which `fill` is not far better than nothing, which they are, in words."""
+    if not far.any() or far.all():
+        return ""
+    return (
+        f" It is above half of the median or nearest where little can be said of a lost row: {small[far].mean():.0%} of the rows have a "
+        f"standard error of at most 5 % of the deviation there, and {small[~far].mean():.0%} elsewhere{_listed(far)}."
+    )
 
 
 def _listed(cells: pd.Series) -> str:
