@@ -245,18 +245,6 @@ def test_where_every_call_crashes_rows_fail_after_their_retries():
     assert [f.crashes for f in timeline.failed] == [3] * 5
 
 
-@pytest.mark.parametrize(("rows", "workers"), [(2, 2), (2, 3), (5, 12), (20, 4)])
-def test_a_worker_that_hangs_is_found_where_all_other_calls_crash(rows, workers):
-    def ending(call, now):
-        hangs = call.worker == workers - 1
-        return Ending(math.inf if hangs else 0.05, None if hangs else Loss.CRASHED)
-
-    timeline = run_virtually(Job(rows, stop=Deadline(1e6)), workers, ending)
-    assert timeline.outcome is Outcome.COMPLETE
-    assert timeline.seconds < 5.0
-    assert [f.crashes for f in timeline.failed] == [3] * rows
-
-
 def test_a_crash_soon_after_its_start_makes_no_other_call_late():
     def ending(call, now):
         return Ending(0.1, Loss.CRASHED) if call.number == 3 else Ending(60.0)
@@ -264,6 +252,19 @@ def test_a_crash_soon_after_its_start_makes_no_other_call_late():
     timeline = run_virtually(Job(12, size=1, ahead=0), 24, ending)
     assert timeline.outcome is Outcome.EXACT
     assert timeline.hedges == 0
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("broken", [1, 2])
+def test_rows_of_workers_that_crash_at_once_wait_for_those_that_compute(ahead, broken):
+    """As long as nothing is answered those may hang as well, but crashes say nothing of how long a call takes."""
+
+    def ending(call, now):
+        return Ending(0.1, Loss.CRASHED) if call.worker < broken else Ending(3600.0)
+
+    timeline = run_virtually(Job(4, ahead=ahead), 4, ending)
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.seconds == pytest.approx(2 * 3600.0, abs=1.0)
 
 
 def test_without_retries_no_row_is_sent_twice():

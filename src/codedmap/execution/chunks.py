@@ -174,7 +174,7 @@ class ChunkScheduler(Scheduler):
         chunk = self.chunks.get(piece.chunk)
         return bool(piece.copies) and chunk is not None and piece.slot not in chunk.answered
 
-    def _note_crash(self, call: Call, now: float) -> None:
+    def _note_crash(self, call: Call) -> None:
         call.piece.crashes += 1
 
     def _requeue(self, call: Call, now: float) -> None:

@@ -24,7 +24,6 @@ class CallTimes:
 
     __slots__ = (
         "_calls",
-        "_crashed",
         "_each",
         "_fit",
         "_groups",
@@ -44,7 +43,6 @@ class CallTimes:
         self._fit: tuple[float, float, float, float] | None = None
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
-        self._crashed: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
         self._seconds = 0.0
         self._groups = 0
@@ -72,12 +70,6 @@ class CallTimes:
         """A call of so many groups has raised: that is how long calls take as long as none has an answer."""
         if not self._each:
             self._raised.append(seconds / groups)
-            self._stale = 0
-
-    def add_crashed(self, groups: int, seconds: float) -> None:
-        """A call of so many groups has crashed: all that is known as long as none has an answer or raised."""
-        if not self._each and not self._raised:
-            self._crashed.append(seconds / groups)
             self._stale = 0
 
     @property
@@ -115,13 +107,13 @@ class CallTimes:
         return call, max(mean - call * share, 0.0)
 
     def late(self, groups: int) -> float:
-        """Seconds after which a call of so many groups is late; infinite before the first one has ended.
+        """Seconds after which a call of so many groups is late; infinite before the first answer or exception.
 
         1.25 times the 95th percentile of what a group took, or of `fit`, and more while few calls were seen:
         after one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
         56(2), 2013, hedge at the 95th percentile.
         """
-        known = self._each or self._raised or self._crashed
+        known = self._each or self._raised
         if not known:
             return math.inf
         if self._stale <= 0:

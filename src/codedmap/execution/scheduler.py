@@ -236,7 +236,7 @@ class Scheduler:
                 return
             loss = Loss.CRASHED
         if loss is Loss.CRASHED:
-            self._note_crash(call, event.now)
+            self._note_crash(call)
         elif loss is Loss.RAISED and not math.isnan(call.started):
             self._times.add_raised(call.groups, event.now - call.started)
         if call.wanted:
@@ -291,11 +291,9 @@ class Scheduler:
         elif not piece.again:
             self._waiting.appendleft(piece)
 
-    def _note_crash(self, call: Call, now: float) -> None:
+    def _note_crash(self, call: Call) -> None:
         piece = call.piece
         self._crashed += 1
-        if not math.isnan(call.started):
-            self._times.add_crashed(call.groups, now - call.started)
         if call.groups == 1:
             self._crashed_alone(piece)
         else:
@@ -697,8 +695,7 @@ class Scheduler:
         if self._withdrawn:
             return None
         stuck = self._next_stuck(now) if self._ahead or self._waiting else None
-        # Before the first answer or failed row at most crashes are known, which may be quicker than a call.
-        if self.job.hedge is None or not (self._answered or self._failed):
+        if self.job.hedge is None:
             return stuck
         if self._late is None:
             self._late = {}
