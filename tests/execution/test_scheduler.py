@@ -1180,6 +1180,18 @@ def test_calls_of_rows_that_differ_widely_do_not_grow(seed):
     assert together < 1.25 * apart
 
 
+def test_batches_that_may_have_one_row_are_sent_ahead_as_others_are():
+    """Four rows, by which it would be seen what a call takes by itself, take too much of ``call_timeout``."""
+    ahead = []
+
+    def watch(scheduler, event, decisions):
+        ahead.append(len(scheduler._ahead))
+
+    job = Job(100, batches=True, call_timeout=1.0)
+    run_virtually(job, 3, lambda call, now: Ending(0.2 * call.groups), overhead=0.01, watch=watch)
+    assert ahead.count(3) > 50
+
+
 def test_a_large_call_is_late_by_the_time_of_its_own():
     timeline, _ = own_time(0.03, 5e-6, 3000, stops=0.2)
     assert timeline.outcome is Outcome.EXACT

@@ -655,8 +655,9 @@ class Scheduler:
 
     @property
     def _trying(self) -> bool:
-        """Whether it is not known yet what a call takes by itself: one sent ahead would be too small."""
-        return self.job.batches and self.job.size is None and self._times.fit() is None
+        """Whether what a call takes by itself may soon be known: one sent ahead would be too small."""
+        first = self.started < _TRIED * len(self._workers)
+        return first and self.job.batches and self.job.size is None and self._times.fit() is None
 
     def _together(self, left: int) -> int:
         """Groups of a call that takes most of its time for them, and not for itself."""
