@@ -267,6 +267,29 @@ def test_rows_of_workers_that_crash_at_once_wait_for_those_that_compute(ahead, b
     assert timeline.seconds == pytest.approx(2 * 3600.0, abs=1.0)
 
 
+@pytest.mark.parametrize(("broken", "workers", "rows"), [(3, 6, 6), (4, 12, 300), (30, 70, 100)])
+@pytest.mark.parametrize("size", [1, None])
+def test_workers_that_always_crash_fail_no_row(broken, workers, rows, size):
+    """They take call after call, before the others have answered their first."""
+
+    def ending(call, now):
+        return Ending(0.1, Loss.CRASHED) if call.worker < broken else Ending(10.0)
+
+    timeline = run_virtually(Job(rows, size=size), workers, ending)
+    assert timeline.outcome is Outcome.EXACT
+    assert timeline.seconds < 10.0 * (rows / (workers - broken) + 3)
+
+
+def test_rows_that_crash_fail_beside_workers_that_always_do():
+    def ending(call, now):
+        crashes = call.worker < 3 or call.begin == 20
+        return Ending(0.1, Loss.CRASHED) if crashes else Ending(10.0)
+
+    timeline = run_virtually(Job(60, size=1), 8, ending)
+    _, failed = outcome_of_rows(timeline, 60)
+    assert {row: f.loss for row, f in failed.items()} == {20: Loss.CRASHED}
+
+
 def test_without_retries_no_row_is_sent_twice():
     calls = []
 

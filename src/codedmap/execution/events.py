@@ -278,6 +278,8 @@ class Piece:
     """Of the calls that held these groups and others, if one has crashed."""
     crashes: int = 0
     """Of calls that held this one group."""
+    excused: int = 0
+    """Of these, on workers that have never answered and had crashed before."""
     never_begun: int = 0
     again: bool = False
     """Whether it waits to be sent again although a copy is in flight."""

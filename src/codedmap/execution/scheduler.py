@@ -54,6 +54,7 @@ _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
+_OUTLASTS = 2  # times as long as any call that crashed
 MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 8
 _SPARED = 0.5  # of the hedges, for calls that are later the fewer are left,
@@ -71,6 +72,8 @@ class _Worker:
     domain: Hashable
     calls: deque[Call] = field(default_factory=deque)
     """In flight; the first is running."""
+    crashes: int = 0
+    """Of its calls; where it has never answered and crashed before, its next crash says nothing of the row."""
     ready: bool = False
     """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
 
@@ -117,14 +120,16 @@ class Scheduler:
         self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
         self._crashed = 0
+        self._longest_crash = 0.0  # seconds until a call crashed
         self._suspected = 0  # crashes of groups that seem to cause them
         self._alone: float | None = None  # since when there has been no worker
         self._out: list[Decision] = []
+        self._now = 0.0
 
     def handle(self, event: Event) -> list[Decision]:
         """What is to be done now that this has happened."""
         out: list[Decision] = []
-        self._out = out
+        self._out, self._now = out, event.now
         if self.outcome is not None:
             return out
         match event:
@@ -211,8 +216,8 @@ class Scheduler:
 
     def _take(self, piece: Piece, call: Call, raised: tuple[int, ...]) -> None:
         self._drop_copies(piece)
-        if piece.crashes >= _SUSPECT:
-            self._suspected -= piece.crashes
+        if piece.crashes - piece.excused >= _SUSPECT:
+            self._suspected -= piece.crashes - piece.excused
             self._suspect(piece.lineage, suspected=False)
         self._out.append(Take(call))
         self._left -= call.groups
@@ -236,6 +241,7 @@ class Scheduler:
                 return
             loss = Loss.CRASHED
         if loss is Loss.CRASHED:
+            self._longest_crash = max(self._longest_crash, event.now - call.started)
             self._note_crash(call)
         elif loss is Loss.RAISED and not math.isnan(call.started):
             self._times.add_raised(call.groups, event.now - call.started)
@@ -292,7 +298,13 @@ class Scheduler:
             self._waiting.appendleft(piece)
 
     def _note_crash(self, call: Call) -> None:
-        piece = call.piece
+        piece, worker = call.piece, self._workers.get(call.worker)
+        if worker is not None:
+            worker.crashes += 1
+            if call.groups == 1 and worker.crashes > 1 and not worker.ready:
+                piece.crashes += 1
+                piece.excused += 1
+                return
         self._crashed += 1
         if call.groups == 1:
             self._crashed_alone(piece)
@@ -303,8 +315,9 @@ class Scheduler:
 
     def _crashed_alone(self, piece: Piece) -> None:
         piece.crashes += 1
-        if piece.crashes >= _SUSPECT:
-            self._suspected += _SUSPECT if piece.crashes == _SUSPECT else 1
+        counted = piece.crashes - piece.excused
+        if counted >= _SUSPECT:
+            self._suspected += _SUSPECT if counted == _SUSPECT else 1
             self._suspect(piece.lineage, suspected=True)
 
     def _suspect(self, lineage: Lineage | None, *, suspected: bool) -> None:
@@ -465,12 +478,20 @@ class Scheduler:
             return piece.lineage is not None and piece.lineage.crashes > self.job.retries
         if piece.crashes <= self.job.retries:
             return False
+        counted = piece.crashes - piece.excused
+        if counted >= MOST_CRASHES or piece.crashes >= max(MOST_CRASHES, len(self._workers)):
+            return True
+        if not self._answered:
+            return not self._outlasting()
         crashed = self._crashed - self._suspected
-        others = self._answered + crashed
-        share = crashed / others if others > 0 else 0.0
-        return (
-            self._answered == 0 or piece.crashes >= MOST_CRASHES or share**piece.crashes < _UNLIKELY
-        )
+        share: float = crashed / (self._answered + crashed)
+        return counted > self.job.retries and share**counted < _UNLIKELY
+
+    def _outlasting(self) -> bool:
+        """Whether a call runs for longer than those that crashed: then it is some workers that crash, not all calls."""
+        since = self._now - _OUTLASTS * self._longest_crash
+        running = (worker.calls[0] for worker in self._workers.values() if worker.calls)
+        return any(call.started <= since and not call.piece.crashes for call in running)
 
     def _fail(self, call: Call, begin: int, end: int, loss: Loss) -> None:
         self._failed += end - begin
