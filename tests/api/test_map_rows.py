@@ -663,7 +663,7 @@ def test_no_function():
 
 def test_decisions_are_logged(pool, caplog):
     with caplog.at_level("DEBUG", logger="codedmap"):
-        cm.map(np.sin, X[:3], engine=pool)
+        cm.map(np.sin, X[:3], engine=pool, hedge=None)
     starts = [r for r in caplog.records if "Start" in r.getMessage()]
     assert len(starts) == 3
 
