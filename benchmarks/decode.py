@@ -5,8 +5,7 @@ float64 only). The product is timed twice; the second ratio shows the noise. The
 | column | what is timed |
 |---|---|
 | decode, no outlier search | a code without a search for outliers: little more than the product |
-| decode, as in map | answers were copied side by side as they arrived, in random order |
-| decode, new order | the same responders in another order each time, as in successive waves |
+| decode, as in map | answers are side by side already |
 | decode, plain dict | separate arrays, which decoding must gather first |
 | decode, among rivals | in one run with SciPy and csaps, which evict the caches; all others run with the product alone |
 
@@ -17,13 +16,12 @@ millisecond or more. Below, the overhead of the interpreter dominates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import cycle
 
 import numpy as np
 
 import codedmap as cm
 from codedmap.coding.points import task_points, worker_points
-from codedmap.contracts.answers import Answers, Sheet
+from codedmap.contracts.answers import Answers
 
 from .encode import COLUMNS, SMOOTHING
 from .harness import Row, interleaved, thread_counts, threads
@@ -60,12 +58,9 @@ def _case(
     slots = [int(slot) for slot in random.permutation(100)[:answered]]
     apart = {slot: random.standard_normal((1, columns)).astype(dtype) for slot in slots}
     # `map` collects answers in this class; the public interface has no cheaper way to do so.
-    arrived = Answers(100)
+    arrived = Answers()
     for slot, answer in apart.items():
         arrived.add(slot, answer)
-
-    block = arrived.sheet(1)[0].block
-    orders = cycle([tuple(random.permutation(slots).tolist()) for _ in range(64)])
 
     ascending = tuple(sorted(slots))
     Y = np.concatenate([apart[slot] for slot in ascending])
@@ -77,7 +72,6 @@ def _case(
         "D @ Y again": lambda: D @ Y,
         "decode, no outlier search": lambda: without_search.decode(arrived.sheet(1)[0]),
         "decode, as in map": lambda: encoding.decode(arrived.sheet(1)[0]),
-        "decode, new order": lambda: encoding.decode(Sheet(next(orders), block)),
         "decode, plain dict": lambda: encoding.decode(apart),
     }
     case: Row = {

@@ -14,8 +14,6 @@ def test_few_outputs_are_kept_as_they_are(outputs):
     np.testing.assert_array_equal(sketched(answers, 4), answers)
     twice = sketched(answers * (1 + 2j), 2 * outputs)
     np.testing.assert_allclose(twice[..., ::2] + 1j * twice[..., 1::2], answers * (1 + 2j))
-    order = np.array([3, 0, 4, 1, 2])
-    np.testing.assert_array_equal(sketched(answers, 4, order), answers[order])
 
 
 @pytest.mark.parametrize("directions", [4, 16])
@@ -29,8 +27,6 @@ def test_sums_have_random_signs_of_outputs_all_over_an_answer(directions, output
     assert np.abs(balance - np.eye(directions)).max() < 0.9
     if outputs > 16 * directions:
         assert set(used * 8 // outputs) == set(range(8))
-    order = np.random.default_rng(0).permutation(outputs)
-    np.testing.assert_array_equal(sketched(np.eye(outputs)[:, None], directions, order)[:, 0], sums[order])  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.complex64])

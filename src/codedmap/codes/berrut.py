@@ -38,7 +38,6 @@ class BerrutCode(CurveCode):
     N >= 3K, within 40 % at N >= 1.25K; exactly where an α_k and a β_n coincide.
     """
 
-    looks_at_answers = False
     tasks: int
     workers: int
     stragglers: int

@@ -56,7 +56,6 @@ class LagrangeCode(LinearCode):
 
     determined = True
     looks_at_inputs = False
-    looks_at_answers = False
     tasks: int
     workers: int
     stragglers: int

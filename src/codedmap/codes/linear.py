@@ -14,7 +14,6 @@ from ..coding.operators import (
     Memory,
     Operator,
     apply,
-    cast_operator,
     dense_row,
     unit_columns,
     values_dtype,
@@ -40,23 +39,6 @@ from ..detection.outliers import find_outliers
 from ..errors import NotEnoughAnswers
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Slots in the order in which their answers arrived, and ascending, as decoders need them."""
-
-    slots: tuple[int, ...]
-    ascending: tuple[int, ...]
-    rows: np.ndarray | None
-    """Sorts the arrivals; None if they are sorted."""
-
-    @classmethod
-    def of(cls, slots: tuple[int, ...]) -> _Order:
-        given = np.array(slots, dtype=np.intp)
-        rows = given.argsort()
-        ascending = tuple(given[rows].tolist())
-        return cls(slots, ascending, None if ascending == slots else rows)
 
 
 class LinearCode(abc.ABC):
@@ -99,11 +81,6 @@ class LinearCode(abc.ABC):
     @property
     def looks_at_inputs(self) -> bool:
         """True if `encoder` or the order of the rows depends on the inputs. Then NaN is searched for first."""
-        return True
-
-    @property
-    def looks_at_answers(self) -> bool:
-        """True if `decoder` depends on the answers. Then they are sorted for it, which copies them."""
         return True
 
     def encode(self, inputs: np.ndarray) -> LinearEncoding:
@@ -180,11 +157,10 @@ class LinearEncoding:
         """
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
-        order = _Order.of(slots)
         usable = all_finite(stacked)
-        outliers = self._outliers(order, stacked) if usable else None
+        outliers = self._outliers(slots, stacked) if usable else None
         if usable and outliers is None:
-            values, exact = self._estimate(order, stacked)
+            values, exact = self._estimate(slots, stacked)
         else:
             values, exact, wrong = self._estimate_with_rejection(slots, stacked, outliers)
             rejected = tuple(sorted({*rejected, *wrong}))
@@ -205,22 +181,15 @@ class LinearEncoding:
         rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(wrong.any(axis=1)))}))
         return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
 
-    def _estimate(self, order: _Order, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _estimate(
+        self, slots: tuple[int, ...], stacked: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Values, and which of them are exact."""
-        if order.rows is not None and self.code.looks_at_answers:
-            order, stacked = _Order(order.ascending, order.ascending, None), stacked[order.rows]
-        slots, (_, groups, *outputs) = order.slots, stacked.shape
         columns = stacked.reshape(len(slots), -1)
-        operator = self.code.decoder(order.ascending, columns)
-        if isinstance(operator, np.ndarray):
-            operator = cast_operator(operator, columns.dtype)
-            if order.rows is not None:
-                operator = operator.take(order.rows.argsort(), axis=1)
-        elif order.rows is not None:
-            columns = columns[order.rows]
+        operator = self.code.decoder(slots, columns)
         with np.errstate(invalid="ignore", over="ignore"):
             values = apply(operator, columns)
-        values = values.reshape(self.code.tasks, groups, *outputs)
+        values = values.reshape(self.code.tasks, *stacked.shape[1:])
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
             # Rows of the decoder that copy one raw answer.
@@ -229,15 +198,15 @@ class LinearEncoding:
                     values[task], exact[task] = stacked[column], True
         return values, exact
 
-    def _outliers(self, order: _Order, stacked: np.ndarray) -> np.ndarray | None:
+    def _outliers(self, slots: tuple[int, ...], stacked: np.ndarray) -> np.ndarray | None:
         """Outliers, (F, B) bool; None if there are none."""
-        precision = self.code.cached_precision(order.ascending) if order.slots else None
+        precision = self.code.cached_precision(slots) if slots else None
         if precision is None:
             return None
         flat = stacked.reshape(*stacked.shape[:2], -1)
         if isinstance(precision, Precision) and precision.exact:
-            return exact_outliers(flat, precision, order.rows)
-        return find_outliers(flat, precision, order.rows)
+            return exact_outliers(flat, precision)
+        return find_outliers(flat, precision)
 
     def _estimate_with_rejection(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
@@ -251,7 +220,7 @@ class LinearEncoding:
             outliers = np.zeros_like(broken)
             for pattern, where in column_patterns(~reject_frequent(broken)):
                 kept = selected_slots(slots, pattern)
-                found = self._outliers(_Order.of(kept), stacked[pattern][:, where])
+                found = self._outliers(kept, stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
         rejected = reject_frequent(nonfinite | outliers)
@@ -272,7 +241,7 @@ class LinearEncoding:
             kept = selected_slots(slots, pattern)
             without = f", {len(slots) - len(kept)} left out because {why}"
             self._check(kept, stacked.dtype, without, remedy)
-            part = self._estimate(_Order.of(kept), stacked[pattern][:, where])
+            part = self._estimate(kept, stacked[pattern][:, where])
             values[:, where], exact[:, where] = part
         for task, row, where in passed:
             values[task, where], exact[task, where] = stacked[row, where], True

@@ -59,8 +59,6 @@ class RobustEncoding(LinearEncoding):
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         groups = stacked.shape[1]
         self._check(slots, stacked.dtype)
-        order = np.argsort(slots)
-        slots, stacked = tuple(slots[row] for row in order), stacked[order]
         flat = stacked.reshape(len(slots), groups, -1)
         finite = np.isfinite(flat).all(axis=2)
         usable = ~reject_frequent(~finite)

@@ -90,11 +90,6 @@ class SplineCode(CurveCode):
         """With ``encoder_smoothing="gcv"``, ``order`` or ``clip``."""
         return self.encoder_smoothing == "gcv" or super().looks_at_inputs
 
-    @property
-    def looks_at_answers(self) -> bool:
-        """With ``decoder_smoothing="gcv"``."""
-        return self.decoder_smoothing == "gcv"
-
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) smoothing spline from α to β."""
         λ = self.encoder_smoothing

@@ -51,11 +51,6 @@ def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind in "fc" else np.dtype(np.float64)
 
 
-def cast_operator(operator: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """A dense operator in the dtype in which columns of this dtype are summed."""
-    return operator.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
-
-
 def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
     """``operator @ columns`` in the dtype of the columns; infinite where that is beyond it."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in

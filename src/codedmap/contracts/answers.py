@@ -18,7 +18,7 @@ _MASKED = object()
 
 
 class Sheet(dict[int, np.ndarray]):
-    """Answers by slot, of equal shape and side by side in one array, (slots, B, *y)."""
+    """Answers by slot, ascending, of equal shape and side by side in one array, (slots, B, *y)."""
 
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
         super().__init__(zip(slots, block, strict=True))
@@ -27,50 +27,25 @@ class Sheet(dict[int, np.ndarray]):
 
 
 class Answers:
-    """Answers as they arrive, copied at once into one block if they have equal shape and dtype.
+    """Answers as they arrive, and those that can be decoded together, side by side."""
 
-    So they are side by side, as they are decoded, and in memory once. There may be as many as workers.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._block: np.ndarray | None = None
-        self._slots: list[int] = []
-        self._apart: dict[int, Any] = {}
+    def __init__(self) -> None:
+        self._given: dict[int, Any] = {}
+        self._sheet: tuple[Sheet, tuple[int, ...]] | None = None
 
     def add(self, slot: int, answer: Any) -> None:
         """Add the answer of one slot, at most once for each slot."""
-        array = as_array(answer)
-        if not isinstance(array, np.ndarray) or array.ndim == 0:
-            self._apart[slot] = array
-            return
-        if self._block is None:
-            try:
-                self._block = np.empty((self._workers, *array.shape), array.dtype)
-            except (MemoryError, ValueError):  # more than all workers can have meant to send
-                self._apart[slot] = array
-                return
-        if array.shape == self._block.shape[1:] and array.dtype == self._block.dtype:
-            self._block[len(self._slots)] = array
-            self._slots.append(slot)
-        else:
-            self._apart[slot] = array
+        self._given[slot] = as_array(answer)
+        self._sheet = None
 
     def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
         """All usable answers, and the slots of the others; see `usable_answers`."""
-        usable = (
-            self._block is not None
-            and self._block.shape[1] == rows
-            and self._block.size
-            and self._block.ndim <= MOST_AXES + 1
-        )
-        if self._block is not None and usable and not self._apart:
-            return Sheet(tuple(self._slots), self._block[: len(self._slots)]), ()
-        everything = dict(self._apart)
-        if self._block is not None:
-            everything |= zip(self._slots, self._block, strict=False)
-        slots, block, others = matrix(everything, rows)
-        return Sheet(slots, block), others
+        if self._sheet is None:
+            slots, block, others = matrix(self._given, rows)
+            self._sheet = Sheet(slots, block), others
+            if all(self._given[slot].dtype == block.dtype for slot in slots):
+                self._given |= self._sheet[0]  # so that they are in memory once
+        return self._sheet
 
 
 def all_finite(array: np.ndarray) -> bool:

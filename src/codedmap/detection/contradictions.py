@@ -31,9 +31,7 @@ _RIDGE = 1e-14  # keeps the system regular when most weights are almost 0
 _SHARPER = 0.7  # factor per sweep of the size that counts as 0
 
 
-def exact_outliers(
-    answers: np.ndarray, precision: Precision, order: np.ndarray | None = None
-) -> np.ndarray | None:
+def exact_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:
     """Wrong answers, (F, B) bool; None if there are none or they cannot be identified.
 
     Parameters
@@ -42,23 +40,20 @@ def exact_outliers(
         Real or complex floating point, finite.
     precision : Precision
         An exact one.
-    order : ndarray, shape (F,), optional
-        Sorts the answers as ``precision`` has them.
     """
     if precision.freedom < 2:
         return None
     tolerance, least = _tolerance(answers, precision), _half_precision(answers)
-    misfit = _misfit(sketched(answers, GLANCE, order), precision)
+    misfit = _misfit(sketched(answers, GLANCE), precision)
     if (misfit <= min(tolerance, least)).all():
         return None
-    outliers = find_outliers(answers, precision, order)
+    outliers = find_outliers(answers, precision)
     outliers = np.zeros(answers.shape[:2], dtype=bool) if outliers is None else outliers
-    rows = np.arange(len(answers)) if order is None else order
     found: list[np.ndarray] = []
     with np.errstate(all="ignore"):
         for group in np.flatnonzero(~(misfit <= tolerance)):
-            sketch = sketched(answers[:, [group]], CLOSER, order)
-            wrong = outliers[rows, group]
+            sketch = sketched(answers[:, [group]], CLOSER)
+            wrong = outliers[:, group]
             if wrong.any() and _rest_fits(sketch, precision, wrong, tolerance):
                 continue
             y = scaled(sketch[:, 0])
@@ -67,7 +62,7 @@ def exact_outliers(
                     y, precision, wrong, least, answers.shape[1]
                 ):
                     found.insert(0, wrong)
-                    outliers[rows, group] = wrong
+                    outliers[:, group] = wrong
                     break
     return outliers if outliers.any() else None
 

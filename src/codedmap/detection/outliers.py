@@ -32,9 +32,7 @@ _FAR = 4.0  # times the median: from this residual on a group is searched
 _FAR_IN_ALL = 2.0  # likewise for all groups together, whose residuals vary less
 
 
-def find_outliers(
-    answers: np.ndarray, precision: Precision | Windows, order: np.ndarray | None = None
-) -> np.ndarray | None:
+def find_outliers(answers: np.ndarray, precision: Precision | Windows) -> np.ndarray | None:
     """Outliers, (F, B) bool; None if there are none.
 
     At first a few sums of the outputs with random signs stand for all outputs, and only groups in
@@ -46,45 +44,37 @@ def find_outliers(
     answers : ndarray, shape (F, B, outputs)
         Real or complex floating point, finite.
     precision : Precision or Windows
-    order : ndarray, shape (F,), optional
-        Puts the answers into the order in which ``precision`` has them.
     """
     if isinstance(precision, Windows):
-        return _window_by_window(answers, precision, order)
+        return _window_by_window(answers, precision)
     if not answers.size:
         return None
     groups = answers.shape[1]
     with np.errstate(all="ignore"):
-        suspects, everywhere = _suspect_groups(answers, precision, order)
+        suspects, everywhere = _suspect_groups(answers, precision)
         if not suspects.any() and not everywhere:
             return None
         outliers = np.zeros(answers.shape[:2], dtype=bool)
+        rows = np.arange(len(answers))
         if groups > 1:
-            order = np.arange(len(answers)) if order is None else order
-            whole = _in_most_groups(answers, precision, order)
+            whole = _in_most_groups(answers, precision)
             if whole.any():
-                outliers[order[whole]] = True
-                order, precision = order[~whole], precision.without(whole)
-                suspects, _ = _suspect_groups(answers, precision, order)
+                outliers[whole] = True
+                rows, answers, precision = rows[~whole], answers[~whole], precision.without(whole)
+                suspects, _ = _suspect_groups(answers, precision)
         least = _least(answers)
         for group in np.flatnonzero(suspects):
-            y = scaled(sketched(answers[:, [group]], CLOSER, order)[:, 0])
-            outliers[slice(None) if order is None else order, group] = stepwise_outliers(
-                y, precision, least, groups, _FAR
-            )
+            y = scaled(sketched(answers[:, [group]], CLOSER)[:, 0])
+            outliers[rows, group] = stepwise_outliers(y, precision, least, groups, _FAR)
     return outliers if outliers.any() else None
 
 
-def _window_by_window(
-    answers: np.ndarray, windows: Windows, order: np.ndarray | None
-) -> np.ndarray | None:
-    order = np.arange(len(answers)) if order is None else order
+def _window_by_window(answers: np.ndarray, windows: Windows) -> np.ndarray | None:
     outliers = np.zeros(answers.shape[:2], dtype=bool)
     for held, core, precision in windows.parts:
-        rows = order[held]
-        found = find_outliers(answers[rows], precision)
+        found = find_outliers(answers[held], precision)
         if found is not None:
-            outliers[rows[core]] = found[core]
+            outliers[held][core] = found[core]
     return outliers if outliers.any() else None
 
 
@@ -191,9 +181,7 @@ def _chosen(logdets: np.ndarray, energies: np.ndarray, freedom: int) -> int:
     return int(np.argmax(logdets - freedom * misfit))
 
 
-def _suspect_groups(
-    answers: np.ndarray, precision: Precision, order: np.ndarray | None
-) -> tuple[np.ndarray, bool]:
+def _suspect_groups(answers: np.ndarray, precision: Precision) -> tuple[np.ndarray, bool]:
     """Groups in which one residual is far from the median, (B,) bool; True if one is in their sum."""
     count, groups = len(precision.matrices[0]), answers.shape[1]
     suspects = np.zeros(groups, dtype=bool)
@@ -201,7 +189,7 @@ def _suspect_groups(
     width = -(-_ENTRIES // count)
     for start in range(0, groups, width):
         part = slice(start, start + width)
-        sketch = sketched(answers[:, part], GLANCE, order)
+        sketch = sketched(answers[:, part], GLANCE)
         squares, chosen = _squares(sketch, precision)
         medians = _median(squares)
         # "Not less", so that an overflow is a hint.
@@ -232,7 +220,7 @@ def _median(values: np.ndarray, zeros: int = 0) -> np.ndarray:
     return np.asarray(np.partition(values, middle, axis=0)[middle])
 
 
-def _in_most_groups(answers: np.ndarray, precision: Precision, order: np.ndarray) -> np.ndarray:
+def _in_most_groups(answers: np.ndarray, precision: Precision) -> np.ndarray:
     """Answers that are outliers in most groups, (F,) bool.
 
     Some groups are judged as if they were outputs of one. A gross error in a single group is
@@ -240,7 +228,7 @@ def _in_most_groups(answers: np.ndarray, precision: Precision, order: np.ndarray
     """
     step = -(-answers.shape[1] // _POOLED)
     least = _least(answers)
-    by_group = scaled(sketched(answers[:, ::step], GLANCE, order).swapaxes(0, 1))
+    by_group = scaled(sketched(answers[:, ::step], GLANCE).swapaxes(0, 1))
     sketch = by_group.swapaxes(0, 1)
     # Each in its own unit, so that all count alike; a unit is no smaller than rounding.
     units = np.maximum(np.sqrt(_median(_squares(sketch, precision)[0])), least)

@@ -15,7 +15,7 @@ _EACH = 2  # outputs in such a block for each sum
 _LARGE = 1e4  # larger answers are cut off here, in units of a middling one
 
 
-def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = None) -> np.ndarray:
+def sketched(answers: np.ndarray, directions: int) -> np.ndarray:
     """Sums of the outputs with random signs, (F, B, directions), which keep distances up to a factor."""
     answers = _real(answers)
     count, groups, outputs = answers.shape
@@ -25,7 +25,7 @@ def sketched(answers: np.ndarray, directions: int, order: np.ndarray | None = No
         # As one matrix, or every row would be a product of its own.
         flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
         answers = flat.reshape(count, groups, directions)
-    return answers if order is None else answers.take(order, axis=0)
+    return answers
 
 
 def _some(answers: np.ndarray, directions: int) -> np.ndarray:

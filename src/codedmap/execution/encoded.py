@@ -73,7 +73,7 @@ class EncodedRows:
         # A payload that takes from every input shows what is not finite in any, and is read in a fraction of the time.
         if not (first or all(map(_surely_finite, self._encodings))):
             check_finite(rows, begin=begin)
-        self._answers = Answers(code.workers)
+        self._answers = Answers()
         self._received = Received()
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
