@@ -301,7 +301,7 @@ def test_a_code_of_more_workers_or_tasks_than_memory_holds(make):
             "degree 999 at 3000 points.*72 MB.*SplineCode",
         ),
         (
-            lambda: cm.SplineCode(2_000, 3, 0, order="path").encode(np.zeros((2_000, 1, 1))),
+            lambda: cm.SplineCode(2_000, 3, 0, order="path").arranged(np.zeros((2_000, 1))),
             "distances between 2000 tasks.*64 MB.*fewer tasks",
         ),
         (

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 import codedmap as cm
 from codedmap.coding.groups import cut
 from codedmap.coding.ordering import (
+    along_paths,
     centred_gram,
     neighbours_together,
     paths_through,
@@ -295,72 +296,39 @@ CODES = [
 of_each = pytest.mark.parametrize("make", CODES, ids=["spline", "berrut", "smooth"])
 
 
-@of_each
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128])
-def test_a_code_with_an_order_codes_the_inputs_in_that_order(make, dtype):
-    if dtype is np.complex128 and make is CODES[2]:
-        pytest.skip("complex numbers have no bounds")
-    inputs = gaussian(6, 5, 2, 3).astype(dtype)
-    paths = paths_through(inputs.reshape(6, 5, 6).swapaxes(0, 1))
-    ours = make(order="path").encode(inputs)
-    slots = [1, 2, 4, 6, 7, 8, 9, 11, 12]
-    estimate = ours.decode({n: np.sin(ours.payloads[n]) for n in slots})
-    for group, path in enumerate(paths):
-        plain = make().encode(inputs[path, group : group + 1])
-        np.testing.assert_allclose(ours.payloads[:, group], plain.payloads[:, 0], atol=1e-6)
-        alone = plain.decode({n: np.sin(plain.payloads[n]) for n in slots})
-        np.testing.assert_allclose(estimate.values[path, group], alone.values[:, 0], atol=1e-5)
-    assert ours.payloads.dtype == estimate.values.dtype == dtype
+@pytest.mark.parametrize("count", [4, 6, 23, 60, 62])
+def test_rows_of_a_group_follow_each_other_along_a_short_path(count, dtype):
+    rows = gaussian(count, 2, 3).astype(dtype)
+    rows = rows * dtype(1 + 0.5j) if dtype is np.complex128 else rows
+    order, together = along_paths(rows, 6), neighbours_together(rows, 6)
+    assert sorted(order) == list(range(count))
+    groups = -(-count // 6)
+    for group in range(groups):
+        members = together[group::groups]
+        path = paths_through(rows[members].reshape(1, len(members), 6))[0]
+        np.testing.assert_array_equal(order[group::groups], members[path])
+
+
+@of_each
+def test_only_with_an_order_is_it_chosen_how_rows_are_cut_into_groups(make):
+    rows = gaussian(50, 3)
+    assert hasattr(make(), "arranged")
+    assert make().arranged(rows) is None
+    np.testing.assert_array_equal(make(order="path").arranged(rows), along_paths(rows, 6))
 
 
 @of_each
 def test_the_order_of_the_inputs_does_not_matter(make):
-    inputs, mixed = gaussian(6, 4, 2), np.array([3, 0, 5, 1, 4, 2])
-    code = make(order="path")
+    X, mixed = gaussian(24, 2), np.random.default_rng(1).permutation(24)
     values = []
-    for some in (inputs, inputs[mixed]):
-        encoding = code.encode(some)
-        answers = {n: encoding.payloads[n] ** 2 for n in range(13)}
-        values.append(encoding.decode(answers).values)
+    for some in (X, X[mixed]):
+        with cm.testing.Scripted(13) as engine:
+            stop = cm.Everyone()
+            result = cm.map(np.square, some, code=make(order="path"), engine=engine, stop=stop)
+        values.append(result.values)
     # A path may be walked from either end: the points are alike from both.
     np.testing.assert_allclose(values[1], values[0][mixed], atol=1e-8)
-
-
-def test_a_row_is_exact_where_its_own_input_was_a_payload_in_each_group_another():
-    code = cm.SplineCode(6, 9, 2, order="path")
-    inputs = gaussian(6, 30, 2)
-    encoding = code.encode(inputs)
-    assert hasattr(encoding, "salvage")
-    raw = {slot: place for slot, place in enumerate(encoding.raw) if place is not None}
-    assert raw
-    assert len(raw) < 6
-    answers = {n: np.cos(encoding.payloads[n]) for n in range(9)}
-    estimate = encoding.decode(answers)
-    assert estimate.exact.sum(axis=0).tolist() == [len(raw)] * 30
-    assert 0 < estimate.exact.sum(axis=1).min() <= estimate.exact.sum(axis=1).max() < 30
-    np.testing.assert_array_equal(estimate.values[estimate.exact], np.cos(inputs)[estimate.exact])
-    assert not np.isclose(estimate.values, np.cos(inputs)).all(axis=2)[~estimate.exact].all()
-    saved = encoding.salvage({n: answers[n] for n in raw})
-    np.testing.assert_array_equal(saved.exact, estimate.exact)
-    np.testing.assert_array_equal(saved.values[saved.exact], np.cos(inputs)[saved.exact])
-    assert np.isnan(saved.values[~saved.exact]).all()
-    np.testing.assert_array_equal(saved.stderr, np.where(saved.exact, 0.0, np.inf))
-
-
-def test_a_wrong_answer_is_rejected_as_without_an_order():
-    encoding = cm.SplineCode(4, 12, 3, order="path").encode(gaussian(4, 6, 2))
-    answers = {n: encoding.payloads[n].copy() for n in range(12)}
-    mixture = encoding.raw.index(None)
-    answers[mixture][2] = np.nan
-    assert encoding.decode(answers).rejected == (mixture,)
-
-
-@of_each
-def test_only_with_an_order_is_it_chosen_which_rows_share_a_group(make):
-    rows = gaussian(50, 3)
-    assert hasattr(make(), "arranged")
-    assert make().arranged(rows) is None
-    np.testing.assert_array_equal(make(order="path").arranged(rows), neighbours_together(rows, 6))
 
 
 @of_each

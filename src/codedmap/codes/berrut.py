@@ -29,8 +29,8 @@ class BerrutCode(CurveCode):
     clip : (float, float), optional
         Payloads are kept within these bounds.
     order : {"path"}, optional
-        The curve follows a short path through the inputs of a group, and neighbouring rows share a
-        group, as in `SplineCode`.
+        Neighbouring rows share a group, and the curve follows a short path through them, as in
+        `SplineCode`.
 
     Notes
     -----

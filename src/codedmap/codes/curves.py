@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from ..coding.ordering import neighbours_together, paths_through
+from ..coding.ordering import along_paths
 from ..coding.precision import Precision, Windows, curve_precision
 from ..contracts.arguments import is_real
-from ..contracts.code import Estimate, check_budget
+from ..contracts.code import check_budget
 from ..errors import InvalidArgument
 from .linear import LinearCode, LinearEncoding
 
@@ -40,25 +38,13 @@ class CurveCode(LinearCode):
             )
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
-        """With ``order``, the order of rows (m, *x) in which neighbours share a group."""
-        return None if self.order is None else neighbours_together(rows, self.tasks)
+        """With ``order``, the order of rows (m, *x) in which neighbours share a group, along a short path."""
+        if self.order is None or rows.dtype.kind not in "fc":
+            return None
+        return along_paths(rows, self.tasks)
 
-    def encode(  # type: ignore[override]  # another `Encoding` suffices
-        self, inputs: np.ndarray
-    ) -> LinearEncoding | OrderedEncoding:
-        """Encode B groups of K tasks, (K, B, *x); see `LinearCode.encode`.
-
-        With ``order`` the inputs are copied.
-        """
-        mixed = inputs.ndim >= 2 and inputs.dtype.kind in "fc" and inputs.size
-        if self.order is None or not mixed:
-            return self._encoded(inputs)  # raises for a dtype that cannot be mixed
-        tasks, groups = inputs.shape[:2]
-        path = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1)).T
-        return OrderedEncoding(self._encoded(inputs[path, np.arange(groups)]), path)
-
-    def _encoded(self, inputs: np.ndarray) -> LinearEncoding:
-        """The encoding along the curve, with its payloads clipped in place."""
+    def encode(self, inputs: np.ndarray) -> LinearEncoding:
+        """Encode B groups of K tasks, (K, B, *x), in the order given; see `LinearCode.encode`."""
         encoding = super().encode(inputs)
         if self.clip is None:
             return encoding
@@ -88,57 +74,3 @@ class CurveCode(LinearCode):
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""
         return None if answered else "it needs at least one answer"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OrderedEncoding:
-    """Inputs encoded along one path per group; estimates are in the order given.
-
-    Parameters
-    ----------
-    encoding : LinearEncoding
-        Encoding of the inputs along the path.
-    places : ndarray, shape (K, B), int
-        Task at each position of the path.
-    """
-
-    encoding: LinearEncoding
-    places: np.ndarray
-
-    @property
-    def payloads(self) -> np.ndarray:
-        """Payloads, (N, B, *x)."""
-        return self.encoding.payloads
-
-    @property
-    def raw(self) -> tuple[int | None, ...]:
-        """For each slot the position on the path whose input is its payload; None for a mixture.
-
-        The task at a position differs between groups. Slots with all positions have all tasks.
-        """
-        return self.encoding.raw
-
-    def decodable(self, answered: frozenset[int]) -> bool:
-        """Whether answers of these slots can be decoded."""
-        return self.encoding.decodable(answered)
-
-    def decode(self, answers: Mapping[int, Any]) -> Estimate:
-        """Estimates of all tasks, in the order given; see `Encoding.decode`."""
-        return self._in_given_order(self.encoding.decode(answers))
-
-    def salvage(self, answers: Mapping[int, Any]) -> Estimate:
-        """Tasks with an answer of their own, in the order given; see `Encoding`."""
-        return self._in_given_order(self.encoding.salvage(answers))
-
-    def _in_given_order(self, estimate: Estimate) -> Estimate:
-        def reorder(along_path: np.ndarray) -> np.ndarray:
-            given = np.empty_like(along_path)
-            given[self.places, np.arange(self.places.shape[1])] = along_path
-            return given
-
-        return replace(
-            estimate,
-            values=reorder(estimate.values),
-            exact=reorder(estimate.exact),
-            stderr=None if estimate.stderr is None else reorder(estimate.stderr),
-        )

@@ -45,9 +45,9 @@ class SplineCode(CurveCode):
     clip : (float, float), optional
         Payloads are kept within these bounds; a spline overshoots the range of its inputs.
     order : {"path"}, optional
-        By default the curve takes the inputs of a group in the order given. With ``"path"`` it
-        follows a short path through them, and neighbouring rows share a group; estimates are in the
-        order given. Takes 16·K² bytes.
+        By default the curve takes the inputs of a group in the order given. With ``"path"``
+        neighbouring rows share a group, and the curve follows a short path through them (`arranged`
+        says which); `map` returns estimates in the order given. Takes 16·K² bytes.
     decoder_loss : {"square", "bisquare"}
         Loss of an answer's distance from the decoder's curve. ``"bisquare"`` is constant beyond some
         standard deviations of the rest: gross errors have no influence, even where many answers are
@@ -77,8 +77,9 @@ class SplineCode(CurveCode):
         self._check_loss()
         task_points(1, self.points)
 
-    def _encoded(self, inputs: np.ndarray) -> LinearEncoding:
-        encoding = super()._encoded(inputs)
+    def encode(self, inputs: np.ndarray) -> LinearEncoding:
+        """Encode B groups of K tasks, (K, B, *x), in the order given; see `LinearCode.encode`."""
+        encoding = super().encode(inputs)
         if self.decoder_loss == "square":
             return encoding
         return RobustEncoding(

@@ -129,6 +129,21 @@ def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
     return near
 
 
+def along_paths(rows: np.ndarray, tasks: int) -> np.ndarray:
+    """As `neighbours_together`, with the rows of each group along a short path."""
+    order = neighbours_together(rows, tasks)
+    count = len(rows)
+    groups = -(-count // tasks)
+    flat, (size, larger) = rows.reshape(count, -1), divmod(count, groups)
+    for some, length in ((range(larger), size + 1), (range(larger, groups), size)):
+        if some:
+            place = np.arange(length)[:, None] * groups + np.array(some)
+            members = order[place]
+            paths = paths_through(flat[members].swapaxes(0, 1))
+            order[place] = np.take_along_axis(members, paths.T, axis=0)
+    return order
+
+
 def _real_copy(numbers: np.ndarray) -> np.ndarray:
     """A copy in float64, in which a complex number is two along the last axis."""
     if numbers.dtype.kind == "c":
