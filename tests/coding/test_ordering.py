@@ -187,22 +187,12 @@ def to_the_nearest(squared: np.ndarray) -> list[int]:
     return path
 
 
-@pytest.mark.parametrize(
-    ("groups", "tasks"), [(20, 20), (20, 32), (20, 33), (10, 60), (3, 400), (1, 2_000)]
-)
+@pytest.mark.parametrize(("groups", "tasks"), [(20, 20), (20, 32), (10, 60), (3, 100)])
 def test_paths_are_much_shorter_than_those_to_the_nearest_neighbour(groups, tasks):
     squared = squared_distances(gaussian(groups, tasks, 2))
     nearest = np.array([to_the_nearest(group) for group in squared])
     ours = lengths(squared, short_paths(squared)).mean()
     assert ours < 0.9 * lengths(squared, nearest).mean()
-
-
-def test_the_search_among_near_neighbours_is_about_as_good_as_that_among_all(monkeypatch):
-    squared = squared_distances(gaussian(30, 30, 4))
-    all_changes = lengths(squared, short_paths(squared)).mean()
-    monkeypatch.setattr("codedmap.coding.ordering._FEW", 0)
-    near_ones = lengths(squared, short_paths(squared)).mean()
-    assert near_ones < 1.03 * all_changes
 
 
 def together(rows: np.ndarray, order: np.ndarray, tasks: int) -> float:

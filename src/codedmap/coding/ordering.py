@@ -5,17 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..contracts.memory import check_room
-from .two_opt import (
-    improve_path,
-    improve_paths,
-    least_gain,
-    nearest_neighbour_paths,
-    path_lengths,
-)
+from .two_opt import improve_paths, least_gain, nearest_neighbour_paths, path_lengths
 
 _COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
 _SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
-_FEW = 32  # points up to which all changes of a path are compared
+_FEW = 100  # points up to which paths are improved, which takes 5 ms a group there
 _STEEP = 400  # powers of two beyond which squares may be too large, or too small, for a number
 _DIRECTIONS = 8  # principal directions in which rows are compared
 _SAMPLE = 512  # rows from which these directions are computed
@@ -83,12 +77,11 @@ def paths_through(points: np.ndarray) -> np.ndarray:
 def short_paths(squared: np.ndarray) -> np.ndarray:
     """For each group an order of its points (B, K) in which the path through them is short, by squared distances (B, K, K).
 
-    The first path goes to the nearest neighbour, or is the order given if that is shorter. Then
-    stretches are reversed (2-opt) or up to three points moved (or-opt) as long as the path becomes
-    shorter: for up to 32 points the best of all such changes, in all groups at once, in about B·K³ time; for more
-    points, reversals that bring near neighbours together, in about B·K². So no path is longer than the order given,
-    and rows along a line stay in order. Paths start at the end that is given first. A group in which distances are
-    not finite keeps its order.
+    The first path goes to the nearest neighbour, or is the order given if that is shorter. Then, of up to 100 points,
+    stretches are reversed (2-opt) or up to three points moved (or-opt) as long as the path becomes shorter: the best of
+    all such changes, in all groups at once, in about B·K³ time. So no path is longer than the order given, and rows along
+    a line stay in order. Paths start at the end that is given first. A group in which distances are not finite keeps
+    its order.
     """
     groups, tasks = squared.shape[:2]
     paths = np.tile(np.arange(tasks), (groups, 1))
@@ -103,9 +96,6 @@ def short_paths(squared: np.ndarray) -> np.ndarray:
     paths[shorter] = start[shorter]
     if tasks <= _FEW:
         paths = improve_paths(apart, paths)
-    else:
-        for between, path in zip(apart, paths, strict=True):
-            path[:] = improve_path(between, path)
     back = paths[:, 0] > paths[:, -1]
     paths[back] = paths[back, ::-1]
     return paths

@@ -1,23 +1,16 @@
 """Paths made shorter by reversing stretches (2-opt) and by moving a few points (or-opt).
 
-There are two searches. `improve_paths` compares all changes of up to 32 points, in all groups at once:
-with the other search the encoding of 1,000 groups of 20 tasks takes four times as long (1.2 s to
-0.3). `improve_path` looks at near neighbours of one path, because the time of the former grows as K³; it reverses
-only, and moving points too would make its paths 2 % shorter in 2 dimensions.
-
 Distances ``apart`` are (K + 1, K + 1): the last point has distance 0 to all others and stands at both
 ends of every path, so that the ends need no special case.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from functools import lru_cache
 
 import numpy as np
 
 _MOVED = 3  # points that move together, at most
-_NEAR = 10  # neighbours of a point that `improve_path` looks at
 
 
 def path_lengths(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
@@ -113,59 +106,3 @@ def _moves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     new = [to * size + head, tail * size + to + 1, (first - 1) * size + last + 1]
     old = [to * size + to + 1, (first - 1) * size + first, last * size + last + 1]
     return moves, np.stack(new), np.stack(old)
-
-
-def improve_path(apart: np.ndarray, path: np.ndarray) -> list[int]:
-    """One path (K,) after reversals that bring near neighbours together; K is at least 12.
-
-    Each puts a point a next to c, which is nearer to it than its neighbour b. Points beside a change are looked at
-    again.
-    """
-    side = len(apart)
-    distance = apart.reshape(-1).data
-    near = _nearest(apart)
-    walk = [len(path), *path.tolist(), len(path)]
-    place = (path.argsort() + 1).tolist()
-    least = float(least_gain(apart[None])[0])
-
-    def reverse(a: int) -> tuple[int, ...]:
-        """Make the first reversal that helps, if any: a follows c, and b the point after c; returns these points."""
-        here = place[a]
-        for way in (1, -1):
-            b = walk[here + way]
-            for c in near[a]:
-                saved = distance[a * side + b] - distance[a * side + c]
-                if saved <= least:
-                    break
-                there = place[c]
-                d = walk[there + way]
-                if saved + distance[c * side + d] - distance[b * side + d] > least:
-                    first, last = sorted((here, there))
-                    stretch = slice(first + 1, last + 1) if way == 1 else slice(first, last)
-                    walk[stretch] = walk[stretch][::-1]
-                    for at in range(stretch.start, stretch.stop):
-                        place[walk[at]] = at
-                    return a, b, c, d
-        return ()
-
-    queue = deque(walk[1:-1])
-    waits = [True] * side  # the point at both ends is never looked at
-    while queue:
-        a = queue.popleft()
-        waits[a] = False
-        while changed := reverse(a):
-            for point in changed:
-                if not waits[point]:
-                    waits[point] = True
-                    queue.append(point)
-    return walk[1:-1]
-
-
-def _nearest(apart: np.ndarray) -> list[list[int]]:
-    """The nearest neighbours of each point, in order."""
-    others = apart[:-1, :-1].copy()
-    np.fill_diagonal(others, np.inf)
-    near = others.argpartition(_NEAR, axis=1)[:, :_NEAR]
-    each = np.arange(len(others))[:, None]
-    nearest: list[list[int]] = near[each, others[each, near].argsort(axis=1)].tolist()
-    return nearest
