@@ -62,11 +62,6 @@ class CurveCode(LinearCode):
         np.clip(encoding.payloads, *self.clip, out=encoding.payloads)
         return encoding
 
-    @property
-    def looks_at_inputs(self) -> bool:
-        """With ``order`` or ``clip``."""
-        return self.order is not None or self.clip is not None
-
     def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
         """Precision of a curve over the worker numbers, along which roughness is even."""
         return curve_precision(np.array(answered, float))

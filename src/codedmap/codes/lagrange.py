@@ -55,7 +55,6 @@ class LagrangeCode(LinearCode):
     """
 
     determined = True
-    looks_at_inputs = False
     tasks: int
     workers: int
     stragglers: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -14,7 +14,6 @@ from ..coding.operators import (
     Memory,
     Operator,
     apply,
-    dense_row,
     unit_columns,
     values_dtype,
 )
@@ -78,11 +77,6 @@ class LinearCode(abc.ABC):
         """
         return None
 
-    @property
-    def looks_at_inputs(self) -> bool:
-        """True if `encoder` or the order of the rows depends on the inputs. Then NaN is searched for first."""
-        return True
-
     def encode(self, inputs: np.ndarray) -> LinearEncoding:
         """Encode B groups of K tasks.
 
@@ -103,12 +97,9 @@ class LinearCode(abc.ABC):
         raw: tuple[int | None, ...] = (None,) * self.workers
         if isinstance(operator, np.ndarray):
             raw = unit_columns(operator)
-        dense = dense_row(operator)
         with np.errstate(invalid="ignore"):  # infinite inputs are reported elsewhere
             payloads = apply(operator, columns)
-        payloads = payloads.reshape(self.workers, *inputs.shape[1:])
-        dense_payload = None if dense is None else payloads[dense]
-        return LinearEncoding(self, payloads, raw, dense_payload=dense_payload)
+        return LinearEncoding(self, payloads.reshape(self.workers, *inputs.shape[1:]), raw)
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
         """Result of ``build``, such as an operator, cached by ``key`` while this code object lives."""
@@ -141,8 +132,6 @@ class LinearEncoding:
     raw: tuple[int | None, ...]
     decodes_any_groups: ClassVar[bool] = True
     """Answers of a `Sheet` may be to any number of groups, since decoding does not depend on the inputs."""
-    dense_payload: np.ndarray | None = field(default=None, kw_only=True)
-    """A payload, (B, *x), that mixes all inputs, so that NaN or infinity in any shows in it; None if there is none."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""

@@ -86,11 +86,6 @@ class SplineCode(CurveCode):
             self, encoding.payloads, encoding.raw, self._alpha, self._beta, self.decoder_smoothing
         )
 
-    @property
-    def looks_at_inputs(self) -> bool:
-        """With ``encoder_smoothing="gcv"``, ``order`` or ``clip``."""
-        return self.encoder_smoothing == "gcv" or super().looks_at_inputs
-
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) smoothing spline from α to β."""
         λ = self.encoder_smoothing

@@ -77,12 +77,6 @@ def column_width(operator: np.ndarray) -> int:
     return max(1, _ONE_THREAD // operator.size) if 0 < operator.size <= _SMALL else sys.maxsize
 
 
-def dense_row(operator: Operator) -> int | None:
-    """A row without zeros, whose result NaN in any input would show in; None if there is none."""
-    full = operator.all(axis=1) if isinstance(operator, np.ndarray) else np.zeros(1, dtype=bool)
-    return int(full.argmax()) if full.any() else None
-
-
 def unit_columns(operator: np.ndarray) -> tuple[int | None, ...]:
     """For each row the column of its 1 if all else is 0, or None."""
     single = (operator != 0).sum(axis=1) == 1
