@@ -11,7 +11,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..coding.operators import (
-    Memory,
     Operator,
     apply,
     unit_columns,
@@ -38,6 +37,7 @@ from ..detection.outliers import find_outliers
 from ..errors import NotEnoughAnswers
 
 Made = TypeVar("Made")
+_OPERATORS = 100
 
 
 class LinearCode(abc.ABC):
@@ -102,25 +102,37 @@ class LinearCode(abc.ABC):
         return LinearEncoding(self, payloads.reshape(self.workers, *inputs.shape[1:]), raw)
 
     def kept(self, key: Hashable, build: Callable[[], Made]) -> Made:
-        """Result of ``build``, such as an operator, cached by ``key`` while this code object lives."""
-        made: Made = self._memory.get(key, build)
+        """Result of ``build``, such as an operator, cached by ``key``: the last 100, while this code object lives."""
+        made: Made = _cached(self._memory[0], key, build, _OPERATORS)
         return made
 
     def cached_precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
-        """`precision`, cached for the last slots only, since it takes F² numbers."""
-        slots, precision = self._memory.witness
-        if slots != answered:
+        """`precision`, cached for the last slots only, since it takes F² numbers.
+
+        Without this cache *decode* takes 1.9 to 3.5 times as long.
+        """
+
+        def build() -> Precision | Windows | None:
             made = self.precision(answered)
-            precision = Precision.of(made) if isinstance(made, np.ndarray) else made
-            self._memory.witness = answered, precision
-        return precision
+            return Precision.of(made) if isinstance(made, np.ndarray) else made
+
+        found: Precision | Windows | None = _cached(self._memory[1], answered, build, 1)
+        return found
 
     @cached_property
-    def _memory(self) -> Memory:
-        return Memory()
+    def _memory(self) -> tuple[dict[Hashable, Any], dict[Hashable, Any]]:
+        return {}, {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_memory"}
+
+
+def _cached(memory: dict[Hashable, Any], key: Hashable, build: Callable[[], Any], most: int) -> Any:
+    if key not in memory:
+        if len(memory) >= most:
+            memory.pop(next(iter(memory)), None)
+        memory[key] = build()
+    return memory[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,19 +1,14 @@
-"""Linear maps of columns: how they are applied, and what is remembered for their next use."""
+"""Linear maps of columns, and how they are applied."""
 
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import numpy as np
 
-from .precision import Precision, Windows
-
 _SMALL = 512  # entries of an operator up to which it is applied to blocks of columns
 _ONE_THREAD = (1 << 19) - 1  # real multiplications up to which OpenBLAS uses one thread
-_OPERATORS = 100
 
 
 class Operator(Protocol):
@@ -23,27 +18,6 @@ class Operator(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def __matmul__(self, columns: Any, /) -> Any: ...
-
-
-class Memory:
-    """What a code remembers for its next use: its most recent operators, and the last precision.
-
-    Without ``witness`` *decode* takes 1.9 to 3.5 times as long.
-    """
-
-    def __init__(self) -> None:
-        self.witness: tuple[tuple[int, ...], Precision | Windows | None] = ((), None)
-        self._operators: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """What ``build`` makes, remembered by ``key`` while that is among the last 100."""
-        operator = self._operators.pop(key, None)
-        if operator is None:
-            operator = build()
-        self._operators[key] = operator
-        while len(self._operators) > _OPERATORS:
-            self._operators.popitem(last=False)
-        return operator
 
 
 def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
