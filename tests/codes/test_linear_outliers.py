@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.coding.precision import MOST_TOGETHER, Precision, curve_precision
+from codedmap.coding.precision import MOST_TOGETHER, Precision, curve_precision, windows
 from codedmap.detection.outliers import find_outliers
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet5"
@@ -329,12 +329,11 @@ def test_a_precision_may_be_one_plain_matrix():
 
 @pytest.mark.parametrize("answers", [129, 150, 700])
 def test_windows_judge_every_answer_once_and_hold_its_neighbours(answers):
-    windows = curve_precision(np.arange(float(answers)))
     judged_by = np.zeros(answers, dtype=int)
-    for held, core, precision in windows.parts:
+    for held, core in windows(answers):
         rows = np.arange(answers)[held]
         judged_by[rows[core]] += 1
-        assert len(rows) == len(precision.matrices[0]) <= MOST_TOGETHER
+        assert len(rows) <= MOST_TOGETHER
         for row in rows[core][[0, -1]]:
             near = np.arange(max(0, row - 8), min(answers, row + 9))
             assert set(near) <= set(rows)
@@ -370,7 +369,11 @@ def test_a_robust_curve_stands_byzantine_workers_among_many_hundreds_of_noisy_an
 
 def test_of_three_answers_or_of_very_many_none_is_rejected():
     assert curve_precision(np.arange(3.0)) is None
-    assert curve_precision(np.arange(2001.0)) is None
+    wrong = np.zeros((2001, 1, 1))
+    wrong[7] = 1.0
+    code = cm.SplineCode(2, 2001, 0)
+    assert code.outliers(tuple(range(2001)), wrong) is None
+    assert code.outliers(tuple(range(2000)), wrong[:2000]).nonzero()[0].tolist() == [7]
 
 
 @pytest.mark.parametrize("n", [5, 12, 40])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+import codedmap as cm
 from codedmap.coding.precision import Precision, curve_precision
 from codedmap.detection.outliers import (
     find_outliers,
@@ -374,18 +375,15 @@ def test_what_may_be_rounding_is_no_outlier(dtype, groups):
 
 def test_of_many_answers_each_is_compared_with_its_neighbours():
     rng = np.random.default_rng(0)
-    answers, precision = noisy_curves(rng, 700, 3, 4)
+    answers, _ = noisy_curves(rng, 700, 3, 4)
+    code, slots = cm.SplineCode(4, 700, 0), tuple(range(700))
     wrong = np.arange(5, 700, 30)
     expected = np.zeros((700, 3), dtype=bool)
     expected[wrong, rng.integers(0, 3, len(wrong))] = True
     answers[expected] += 5.0
-    np.testing.assert_array_equal(find_outliers(answers, precision), expected)
-    for group in range(3):
-        got = stepwise_outliers(answers[:, group], precision)
-        np.testing.assert_array_equal(got, expected[:, group])
+    np.testing.assert_array_equal(code.outliers(slots, answers), expected)
     answers[expected] -= 5.0
-    assert find_outliers(answers, precision) is None
-    assert not stepwise_outliers(answers[:, 0], precision).any()
+    assert code.outliers(slots, answers) is None
 
 
 def test_answers_without_outputs_have_no_outliers():

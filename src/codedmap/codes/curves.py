@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..coding.ordering import along_paths
-from ..coding.precision import Precision, Windows, curve_precision
+from ..coding.precision import MOST_ANSWERS, Precision, curve_precision, windows
 from ..contracts.arguments import is_real
 from ..contracts.code import check_budget
 from ..errors import InvalidArgument
@@ -62,9 +62,18 @@ class CurveCode(LinearCode):
         np.clip(encoding.payloads, *self.clip, out=encoding.payloads)
         return encoding
 
-    def precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
+    def precision(self, answered: tuple[int, ...]) -> Precision | None:
         """Precision of a curve over the worker numbers, along which roughness is even."""
         return curve_precision(np.array(answered, float))
+
+    def outliers(self, answered: tuple[int, ...], answers: np.ndarray) -> np.ndarray | None:
+        """As in `LinearCode`, of many answers some neighbours at a time; None of more than 2,000."""
+        found = np.zeros(answers.shape[:2], dtype=bool)
+        for held, core in windows(len(answered)) if len(answered) <= MOST_ANSWERS else ():
+            some = super().outliers(answered[held], answers[held])
+            if some is not None:
+                found[held][core] = some[core]
+        return found if found.any() else None
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """None from one answer on."""

@@ -16,7 +16,7 @@ from ..coding.operators import (
     unit_columns,
     values_dtype,
 )
-from ..coding.precision import Precision, Windows
+from ..coding.precision import Precision
 from ..contracts.answers import all_finite, matrix
 from ..contracts.code import (
     Estimate,
@@ -38,6 +38,7 @@ from ..errors import NotEnoughAnswers
 
 Made = TypeVar("Made")
 _OPERATORS = 100
+_PRECISIONS = 32  # windows of 2,000 answers
 
 
 class LinearCode(abc.ABC):
@@ -68,7 +69,7 @@ class LinearCode(abc.ABC):
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         """Why answers of these slots and this dtype cannot be decoded, or None if they can."""
 
-    def precision(self, answered: tuple[int, ...]) -> np.ndarray | Precision | Windows | None:
+    def precision(self, answered: tuple[int, ...]) -> np.ndarray | Precision | None:
         """Precision matrix of answers of these slots, ascending: symmetric (F, F), or None.
 
         P is the inverse covariance of correct answers y, up to a factor: positive semidefinite, with
@@ -106,18 +107,25 @@ class LinearCode(abc.ABC):
         made: Made = _cached(self._memory[0], key, build, _OPERATORS)
         return made
 
-    def cached_precision(self, answered: tuple[int, ...]) -> Precision | Windows | None:
+    def cached_precision(self, answered: tuple[int, ...]) -> Precision | None:
         """`precision`, cached for the last slots only, since it takes F² numbers.
 
         Without this cache *decode* takes 1.9 to 3.5 times as long.
         """
 
-        def build() -> Precision | Windows | None:
+        def build() -> Precision | None:
             made = self.precision(answered)
             return Precision.of(made) if isinstance(made, np.ndarray) else made
 
-        found: Precision | Windows | None = _cached(self._memory[1], answered, build, 1)
+        found: Precision | None = _cached(self._memory[1], answered, build, _PRECISIONS)
         return found
+
+    def outliers(self, answered: tuple[int, ...], answers: np.ndarray) -> np.ndarray | None:
+        """Outliers among answers (F, B, outputs) of these slots, (F, B) bool; None if there are none."""
+        precision = self.cached_precision(answered)
+        if precision is None:
+            return None
+        return (exact_outliers if precision.exact else find_outliers)(answers, precision)
 
     @cached_property
     def _memory(self) -> tuple[dict[Hashable, Any], dict[Hashable, Any]]:
@@ -201,13 +209,7 @@ class LinearEncoding:
 
     def _outliers(self, slots: tuple[int, ...], stacked: np.ndarray) -> np.ndarray | None:
         """Outliers, (F, B) bool; None if there are none."""
-        precision = self.code.cached_precision(slots) if slots else None
-        if precision is None:
-            return None
-        flat = stacked.reshape(*stacked.shape[:2], -1)
-        if isinstance(precision, Precision) and precision.exact:
-            return exact_outliers(flat, precision)
-        return find_outliers(flat, precision)
+        return self.code.outliers(slots, stacked.reshape(*stacked.shape[:2], -1)) if slots else None
 
     def _estimate_with_rejection(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None

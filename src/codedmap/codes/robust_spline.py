@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..coding.operators import apply, values_dtype
-from ..coding.precision import Windows, curve_precision
+from ..coding.precision import curve_precision, windows
 from ..coding.spline import BandedSmoother, banded_smoother, smoother, smoothing_by_gcv
 from ..contracts.answers import matrix
 from ..contracts.code import Estimate, reject_frequent
@@ -91,11 +91,12 @@ class RobustEncoding(LinearEncoding):
         with np.errstate(over="ignore", invalid="ignore"):
             y = scaled(sketched(flat[:, group : group + 1], CLOSER)[rows, 0])
         named = tuple(slots[row] for row in rows)
-        precision = self.code.cached_precision(named)
         suspects = np.zeros(len(rows), dtype=bool)
-        if precision is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                suspects = stepwise_outliers(y, precision)
+        for held, core in windows(len(rows)):
+            precision = self.code.cached_precision(named[held])
+            if precision is not None:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    suspects[held][core] = stepwise_outliers(y[held], precision)[core]
         weights[rows], λ = bisquare_weights(self.beta[list(named)], y, self.smoothing, suspects)
         return weights, λ
 
@@ -177,14 +178,12 @@ def _together(knots: np.ndarray, y: np.ndarray, kept: np.ndarray, most: float) -
 def _alone(knots: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far each answer is from what an interpolant of the others predicts, (n,)."""
     off = np.zeros(len(knots))
-    precision = curve_precision(knots)
-    whole = slice(None)
-    parts = precision.parts if isinstance(precision, Windows) else ((whole, whole, precision),)
-    for held, core, part in parts if precision is not None else ():
-        assert part is not None
-        matrix = part.matrices[0]
-        residuals = matrix @ y[held] / matrix.diagonal()[:, None]
-        off[held][core] = np.linalg.norm(residuals, axis=1)[core]
+    for held, core in windows(len(knots)):
+        precision = curve_precision(knots[held])
+        if precision is not None:
+            matrix = precision.matrices[0]
+            residuals = matrix @ y[held] / matrix.diagonal()[:, None]
+            off[held][core] = np.linalg.norm(residuals, axis=1)[core]
     return off
 
 

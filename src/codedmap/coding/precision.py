@@ -112,15 +112,14 @@ class Precision:
         return replace(self, matrices=rest, logdets=logdets)
 
 
-def curve_precision(positions: np.ndarray) -> Precision | Windows | None:
-    """The precision of answers on a curve at these positions, (F,) ascending; None if they are too few or many."""
+def curve_precision(positions: np.ndarray) -> Precision | None:
+    """The precision of answers on a curve at these positions, (F,) ascending; None of fewer than 4.
+
+    Two determine a line, and two more are needed to identify an outlier.
+    """
     n = len(positions)
-    if (
-        not 4 <= n <= MOST_ANSWERS
-    ):  # two determine a line, and two more are needed to identify an outlier
+    if n < 4:
         return None
-    if n > MOST_TOGETHER:
-        return Windows.along(positions)
     h = np.diff(positions)
     first, last = 1.0 / h[:-1], 1.0 / h[1:]
     middle = -first - last
@@ -147,27 +146,19 @@ def curve_precision(positions: np.ndarray) -> Precision | Windows | None:
     return Precision(matrices, logdets, 2)
 
 
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """The precision of many answers on a curve, some neighbours at a time.
+def windows(count: int) -> list[tuple[slice, slice]]:
+    """Runs of neighbours among so many answers on a curve, and which answers of a run are tested; all up to 128.
 
-    Answers far away have no influence on a residual. Time and memory are linear in the answers.
+    They overlap, so that each answer is tested with neighbours on either side. Answers far away have no influence on a
+    residual. So time and memory are linear in the answers.
     """
-
-    parts: tuple[tuple[slice, slice, Precision], ...]
-    """For each window its answers, (F,) ascending; which of these it tests; their precision."""
-
-    @classmethod
-    def along(cls, positions: np.ndarray) -> Windows:
-        """Overlapping windows, so that each answer is tested with neighbours on either side."""
-        n = len(positions)
-        many = -(-(n - 2 * _MARGIN) // _CORE)
-        edges = np.linspace(_MARGIN, n - _MARGIN, many + 1).astype(int)
-        edges[0], edges[-1] = 0, n
-        parts = []
-        for start, stop in pairwise(edges.tolist()):
-            low, high = max(0, start - _MARGIN), min(n, stop + _MARGIN)
-            precision = curve_precision(positions[low:high])
-            assert isinstance(precision, Precision)
-            parts.append((slice(low, high), slice(start - low, stop - low), precision))
-        return cls(tuple(parts))
+    if count <= MOST_TOGETHER:
+        return [(slice(0, count), slice(0, count))]
+    many = -(-(count - 2 * _MARGIN) // _CORE)
+    edges = np.linspace(_MARGIN, count - _MARGIN, many + 1).astype(int)
+    edges[0], edges[-1] = 0, count
+    found = []
+    for start, stop in pairwise(edges.tolist()):
+        low, high = max(0, start - _MARGIN), min(count, stop + _MARGIN)
+        found.append((slice(low, high), slice(start - low, stop - low)))
+    return found

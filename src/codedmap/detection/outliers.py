@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..coding.precision import TINY, Precision, Windows
+from ..coding.precision import TINY, Precision
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
@@ -32,7 +32,7 @@ _FAR = 4.0  # times the median: from this residual on a group is searched
 _FAR_IN_ALL = 2.0  # likewise for all groups together, whose residuals vary less
 
 
-def find_outliers(answers: np.ndarray, precision: Precision | Windows) -> np.ndarray | None:
+def find_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:
     """Outliers, (F, B) bool; None if there are none.
 
     At first a few sums of the outputs with random signs stand for all outputs, and only groups in
@@ -43,10 +43,8 @@ def find_outliers(answers: np.ndarray, precision: Precision | Windows) -> np.nda
     ----------
     answers : ndarray, shape (F, B, outputs)
         Real or complex floating point, finite.
-    precision : Precision or Windows
+    precision : Precision
     """
-    if isinstance(precision, Windows):
-        return _window_by_window(answers, precision)
     if not answers.size:
         return None
     groups = answers.shape[1]
@@ -69,18 +67,9 @@ def find_outliers(answers: np.ndarray, precision: Precision | Windows) -> np.nda
     return outliers if outliers.any() else None
 
 
-def _window_by_window(answers: np.ndarray, windows: Windows) -> np.ndarray | None:
-    outliers = np.zeros(answers.shape[:2], dtype=bool)
-    for held, core, precision in windows.parts:
-        found = find_outliers(answers[held], precision)
-        if found is not None:
-            outliers[held][core] = found[core]
-    return outliers if outliers.any() else None
-
-
 def stepwise_outliers(
     y: np.ndarray,
-    precision: Precision | Windows,
+    precision: Precision,
     least: float = 0.0,
     groups: int = 1,
     far: float = _FAR_IN_ALL,
@@ -91,11 +80,6 @@ def stepwise_outliers(
     ``groups`` the number of groups judged so: the more there are, the larger the factor. No answer is
     set aside any more when no residual is ``far`` times the median.
     """
-    if isinstance(precision, Windows):
-        found = np.zeros(len(y), dtype=bool)
-        for held, core, part in precision.parts:
-            found[held][core] = stepwise_outliers(y[held], part, least, groups, far)[core]
-        return found
     if precision.freedom < 2:
         return np.zeros(len(y), dtype=bool)
     rest, matrices, logdets = y.copy(), precision.matrices.copy(), precision.logdets.copy()
