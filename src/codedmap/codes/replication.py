@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..contracts.arguments import check_whole
 from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
+from ..results.trees import blanked
 
 Fill = Literal["mean"] | None
 
@@ -161,15 +162,8 @@ class CopyEncoding:
         """Tasks that have an answer; others are NaN, with an infinite standard error."""
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         estimate = self.majority(slots, stacked, rejected)
-        values = estimate.values
-        lost = sorted(set(range(self.tasks)) - {self.raw[slot] for slot in slots})
-        if values.dtype.kind in "mM":
-            values[lost] = np.array("NaT", values.dtype)
-        else:
-            values[lost] = 0 if values.dtype.kind in "biu" else values[lost]
-            values = _with_nan(values)
-            values[lost] = np.nan
-        return Estimate(values, estimate.exact, estimate.stderr, estimate.rejected)
+        lost = ~np.isin(np.arange(self.tasks), [self.raw[slot] for slot in slots])
+        return replace(estimate, values=blanked(estimate.values, lost))
 
     def majority(
         self,
@@ -214,14 +208,6 @@ class CopyEncoding:
             else "give each task more than one worker (Replication)",
             'fill the gap with fill="mean"',
         )
-
-
-def _with_nan(values: np.ndarray) -> np.ndarray:
-    """The same values in a dtype that has NaN, none of them rounded."""
-    if values.dtype.kind in "fcO":
-        return values
-    real = cast_values(values, np.dtype(float)) if values.dtype.kind in "biu" else None
-    return values.astype(object) if real is None else real
 
 
 def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
