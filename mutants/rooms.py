@@ -21,7 +21,7 @@ ROWS = [
     ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_memory.py contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
     ("results/*_result.py results/summary.py", "results/test_printed.py api/test_sweep.py api/test_map.py api/test_sum.py api/test_matrix.py"),
     ("results/plan.py", "results/test_plan.py"),
-    ("coding/ordering.py coding/two_opt.py", "coding/test_ordering.py"),
+    ("coding/ordering.py", "coding/test_ordering.py"),
     ("coding/points.py coding/spline.py coding/precision.py", "contracts/test_codes.py coding/test_spline.py codes/test_linear_outliers.py"),
     ("coding/operators.py coding/groups.py", "coding/test_groups.py api/test_map.py coding/test_operators.py"),
     ("coding/gradient.py", "contracts/test_sums.py api/test_sum.py"),
