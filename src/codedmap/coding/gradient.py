@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -19,7 +19,6 @@ TOLERANCE = 1e-9
 _DRAWS = 8
 _ACCEPTED = 1e3  # length of weights from which on no other draw is tried
 _TRIED = 500  # sets of stragglers that are looked at, if there are more
-_REMEMBERED = 1024  # sets of answers whose weights are kept
 _EPS = float(np.finfo(np.float64).eps)
 _DEPENDENT = 1e-9  # relative size below which a direction counts as rounding error
 
@@ -46,7 +45,6 @@ class DrawnCode:
         self._inverse = (right[:rank].T / singular[:rank]) @ left[:, :rank].T
         self._whole = target @ self._inverse
         self._free = left[:, rank:].T
-        self.weights = lru_cache(_REMEMBERED)(self._weights)
         sets = straggler_sets(n, n - rank)
         lengths = self._lengths(sets)
         worst = int(lengths.argmax())
@@ -63,7 +61,7 @@ class DrawnCode:
                 f"stragglers, and miss the sum by {self.off:.0e} of it: use {instead}"
             )
 
-    def _weights(self, answered: frozenset[int]) -> np.ndarray | None:
+    def weights(self, answered: frozenset[int]) -> np.ndarray | None:
         """Weights (m, n) of these rows, or None if they miss the target or enlarge rounding too much."""
         weights, off = self.solve(self._missing(answered))
         return weights if off <= TOLERANCE else None
