@@ -279,3 +279,8 @@ def test_the_expected_slowest_of_unequal_nodes_is_what_draws_say():
     # Five standard errors of the draws.
     assert mean == pytest.approx(drawn.max(axis=1).mean(), abs=5 * drawn.max(axis=1).std() / 632)
     assert shares == pytest.approx(np.bincount(drawn.argmax(axis=1)) / 400_000, abs=0.005)
+
+
+def test_where_no_term_depends_on_samples_a_node_without_any_counts_too():
+    model = cm.topology.ErrorModel(0.0, statistical=0.0, optimisation=1.0)
+    np.testing.assert_array_equal(model.iterations(0.1, np.array([0.0, 5.0]), 1.0), [100.0, 100.0])

@@ -60,40 +60,26 @@ class ErrorModel:
     def iterations(self, target: float, samples: np.ndarray, gap: float) -> np.ndarray:
         """The fewest whole iterations to an error of at most ``target``, by samples; infinite if never."""
         samples = np.asarray(samples, float)
+        found = np.full(samples.shape, np.inf)
+        most = target * (1.0 + 1e-12)  # rounding must not make it one too many
         if target <= self.floor or gap <= 0.0:
-            return np.full(samples.shape, np.inf)
-        able = samples > 0.0 if self.statistical else np.full(samples.shape, True)
-        exponent = self._log_iterations(target - self.floor, np.where(able, samples, 1.0), gap)
-        finite = able & (exponent < np.log(_MOST))
-        count = np.where(finite, np.ceil(np.exp(np.minimum(exponent, 40.0))), np.inf)
-        count = np.maximum(count, 1.0)
-        if finite.any():  # rounding may have made it one too few or too many
-            most, some, found = target * (1.0 + 1e-12), samples[finite], count[finite]
-            found += self.error(some, gap, found) > most
-            found -= (found > 1.0) & (self.error(some, gap, np.maximum(found - 1.0, 1.0)) <= most)
-            count[finite] = found
-        return count
+            return found
 
-    def _log_iterations(self, error: float, samples: np.ndarray, gap: float) -> np.ndarray:
-        """The logarithm of the iterations after which the second and third term add up to ``error``.
+        def after(error: float) -> np.ndarray:
+            """Iterations after which neither the second nor the third term is above this."""
+            with np.errstate(divide="ignore", over="ignore"):
+                first = np.float64(self.statistical / error) ** (1.0 / self.exponent)
+                second = np.float64(self.optimisation / error) ** 2 / gap
+                return np.maximum(first / samples if self.statistical else 0.0 * samples, second)
 
-        Each term is a line in it on a logarithmic scale, so the logarithm of their sum is convex, and
-        Newton's method from the left of the root approaches it monotonically.
-        """
-        with np.errstate(divide="ignore"):
-            first = np.log(self.statistical) - self.exponent * np.log(samples)
-            second = np.log(self.optimisation) - 0.5 * np.log(gap)
-        goal = np.log(error)
-        at: np.ndarray = np.maximum((first - goal) / self.exponent, (second - goal) / 0.5)
-        at = np.maximum(at, 0.0)
-        for _ in range(40):
-            one, two = first - self.exponent * at, np.full(samples.shape, second) - 0.5 * at
-            height = np.logaddexp(one, two)
-            if not np.isfinite(height).any():  # both terms are switched off: one iteration suffices
-                break
-            share = np.exp(one - height)
-            step = (height - goal) / (share * self.exponent + (1.0 - share) * 0.5)
-            at = at + np.maximum(step, 0.0)
-            if (step <= 1e-13).all():
-                break
-        return at
+        # The error is larger while one term alone is, and small enough once neither is above half.
+        low = np.maximum(np.floor(after(most - self.floor) * (1.0 - 1e-9)) - 1.0, 0.0)
+        able = low < _MOST
+        high = np.clip(np.ceil(after((most - self.floor) / 2.0)), 1.0, 2.0 * _MOST)[able]
+        low, samples = low[able], samples[able]
+        while (high - low > 1.0).any():
+            middle = np.floor((low + high) / 2.0)
+            enough = self.error(samples, gap, middle) <= most
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        found[able] = np.where(high < _MOST, high, np.inf)
+        return found

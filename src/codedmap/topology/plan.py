@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,8 @@ from .inner import Objective
 from .outer import Climb
 from .selection import Problem, Selection
 
-_PRICES = 4
-"""Prices of a second that are tried between none and one at which the time is short enough."""
+_PRICES = 1.0, 0.25, 4.0
+"""Of a second, as shares of that at which the cheapest and the fastest selection are as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +135,9 @@ def plan_cluster(
     - The steps. The outer climb starts from single learning nodes, and from all with a spanning tree. It goes
       to the best of the structures that differ in a node (one more, one less, one exchanged) or
       in a link (one more, one less), and stops where none is better. Rankings choose which changes are tried. For each
-      structure the inner climb does the same with information nodes. Both minimise the cost plus a price
-      times the seconds. The price is 0 first. If that takes too long, the least price at which it does not
-      is searched for by bisection; a last climb minimises the cost among the selections in time.
+      structure the inner climb does the same with information nodes. Both minimise the cost. If that takes too long, they
+      minimise the seconds, and then the cost plus the seconds times three prices about that at which both selections
+      are as good; a last climb minimises the cost among the selections in time.
 
     It finds a local optimum, without a proven bound. ``python -m experiments clusters`` compares it with
     all selections of small clusters, and measures how its run time grows.
@@ -226,10 +225,10 @@ def _search(problem: Problem, seconds: float) -> tuple[Selection, list[Selection
         return min(climb.tried, key=climb.value)
 
     def cheapest() -> Selection:
-        return min(in_time(), key=lambda one: (one.cost, one.seconds))
-
-    def in_time() -> list[Selection]:
-        return [one for one in evaluated if one.seconds <= seconds and np.isfinite(one.iterations)]
+        in_time = [
+            one for one in evaluated if one.seconds <= seconds and np.isfinite(one.iterations)
+        ]
+        return min(in_time, key=lambda one: (one.cost, one.seconds))
 
     cheap = climb(lambda cost, _: cost)
     if np.isinf(cheap.iterations):  # no selection reaches the error: all costs are infinite
@@ -239,32 +238,12 @@ def _search(problem: Problem, seconds: float) -> tuple[Selection, list[Selection
         fast = min(evaluated, key=lambda one: (one.seconds, one.cost))
         if fast.seconds > seconds:
             return fast, evaluated
-        _bisect_price(climb, cheap, fast, seconds)
-    best = cheapest()
-    for _ in range(_PRICES):
-        climb(lambda cost, took: np.where(took <= seconds, cost, np.inf), best)
-        then = cheapest()
-        if then.cost >= best.cost:
-            break
-        best = then
-    return best, evaluated
-
-
-def _bisect_price(
-    climb: Callable[[Objective], Selection], cheap: Selection, fast: Selection, seconds: float
-) -> None:
-    """Climb at several prices of a second, towards the least at which the time target holds."""
-    # Above this price the fast selection has the lower objective of the two.
-    price = (fast.cost - cheap.cost) / max(cheap.seconds - fast.seconds, 1e-300)
-    low, high = 0.0, np.inf
-    for _ in range(_PRICES):
-        if price <= 0.0 or not np.isfinite(price):
-            return
-        if climb(_priced(price)).seconds <= seconds:
-            high = price
-        else:
-            low = price
-        price = 4.0 * low if np.isinf(high) else (low + high) / 2.0 if low else high / 4.0
+        # Above this price of a second the fast selection has the lower objective of the two.
+        price = (fast.cost - cheap.cost) / (cheap.seconds - fast.seconds)
+        for share in _PRICES if price > 0.0 else ():
+            climb(_priced(share * price))
+    climb(lambda cost, took: np.where(took <= seconds, cost, np.inf), cheapest())
+    return cheapest(), evaluated
 
 
 def _priced(price: float) -> Objective:
