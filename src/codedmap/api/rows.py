@@ -212,10 +212,11 @@ class RowsJob(MapJob):
             return f"the answers are not real numbers, or not all, but of dtype {other[0]}. Let fn return {kinds}"
         if len(answered) < _FEW:
             rows = "only one row was answered" if len(answered) else "no row was answered"
-            if self.live.scheduler.outcome is Outcome.NONE_RUNNING:
-                return f"{rows} before the workers were gone. Start more"
-            return (
-                f"{rows} in {self.live.seconds:.2g} s, which includes the start of workers. Allow more time, or give an "
+            gone = self.live.scheduler.outcome is Outcome.NONE_RUNNING
+            return f"{rows} " + (
+                "before the workers were gone. Start more"
+                if gone
+                else f"in {self.live.seconds:.2g} s, which includes the start of workers. Allow more time, or give an "
                 "engine that has started"
             )
         if not all(np.isfinite(inputs.points(rows)).all() for rows in (answered, missing)):
