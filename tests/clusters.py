@@ -9,15 +9,43 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from .processes import APART, alive, children, eventually
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 START = 60.0
 """Seconds within which a cluster stands, on a machine however busy."""
+DASK = {
+    # Nannies that fork from a server start a worker in a tenth of the time.
+    "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver",
+    # An idle cluster of four workers takes 4 % of a core; where it profiles itself, 14 %.
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+}
+"""Configuration of Dask, in the environment."""
+RAY = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+"""Configuration of Ray, in the environment: no worker starts that no test uses."""
+_stack = ExitStack()
+_standing: dict[str, object] = {}
+
+
+def standing(name: str, start: Callable[[], AbstractContextManager[T]]) -> T:
+    """What ``start`` gives, started once and shared by all tests that follow until `end_clusters`."""
+    if name not in _standing:
+        _standing[name] = _stack.enter_context(start())
+    return _standing[name]
+
+
+def end_clusters() -> None:
+    """End all that stands, the last one first."""
+    _standing.clear()
+    _stack.close()
 
 
 @contextmanager
@@ -54,7 +82,7 @@ def dask_scheduler(folder: Path) -> Iterator[str]:
     """A Dask scheduler; its address."""
     file = folder / "scheduler.json"
     where = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
-    with command(folder, "dask", "scheduler", *where, "--scheduler-file", str(file)):
+    with command(folder, "dask", "scheduler", *where, "--scheduler-file", str(file), **DASK):
         assert eventually(lambda: file.exists() and file.read_text(), START)
         yield json.loads(file.read_text())["address"]
 
@@ -73,9 +101,7 @@ def dask_workers(
         str(folder),
     )
     count = ("--nworkers", str(workers), "--nthreads", "1")
-    # Nannies that fork from a server start a worker in a tenth of the time.
-    quick = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
-    with command(folder, "dask", "worker", address, *where, *count, *options, **quick) as process:
+    with command(folder, "dask", "worker", address, *where, *count, *options, **DASK) as process:
         yield process
 
 
@@ -90,6 +116,6 @@ def ray_head(folder: Path, cpus: int) -> Iterator[str]:
             "include-dashboard": "false", "include-log-monitor": "false",
         }  # fmt: skip
         words = [f"--{name}={value}" for name, value in options.items()]
-        with command(folder, "ray", "start", "--head", "--block", *words):
+        with command(folder, "ray", "start", "--head", "--block", *words, **RAY):
             assert eventually(lambda: file.exists() and file.read_text(), START)
             yield file.read_text()
