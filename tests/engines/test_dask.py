@@ -125,7 +125,7 @@ def test_without_grace_a_straggler_keeps_its_worker(client):
 def test_a_worker_that_an_abandoned_call_holds_is_not_waited_for_by_the_next_job(client, tmp_path):
     with (
         cm.engines.Dask(client, workers=5) as engine,
-        dask_workers(tmp_path, client.scheduler.address, 1),
+        dask_workers(tmp_path, client.scheduler.address, 1, "--no-nanny"),
     ):
         assert eventually(lambda: 4 in engine.members(), START)
         straggler = engine.submit(4, nap, 150.0)
@@ -151,7 +151,7 @@ def test_only_workers_that_have_what_a_call_needs_are_used(client, tmp_path):
     needs = cm.Limits(memory="1 GB", licences={"matlab": 2})
     with pytest.raises(cm.EngineError, match="no worker of the Dask cluster has what Limits"):
         cm.engines.Dask(client, limits=needs)
-    options = ("--resources", "matlab=2", "--memory-limit", "2GB")
+    options = ("--resources", "matlab=2", "--memory-limit", "2GB", "--no-nanny")
     with dask_workers(tmp_path, client.scheduler.address, 1, *options):
         client.wait_for_workers(5, START)
         with cm.engines.Dask(client, limits=needs) as engine:
@@ -223,7 +223,7 @@ def test_a_job_uses_workers_that_join_and_outlives_those_that_leave(client, tmp_
     X = np.arange(400.0)
     with (
         cm.engines.Dask(client, workers=2) as engine,
-        dask_workers(tmp_path, client.scheduler.address, 1),
+        dask_workers(tmp_path, client.scheduler.address, 1, "--no-nanny"),
     ):
         changing = threading.Thread(target=change)
         changing.start()
@@ -319,7 +319,7 @@ def test_a_cluster_without_workers_is_an_error(tmp_path):
 
 def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
     lost = r"the connection to the Dask scheduler at tcp://127.* was lost, .*: make a new engine"
-    with dask_scheduler(tmp_path) as address, dask_workers(tmp_path, address, 1):
+    with dask_scheduler(tmp_path) as address, dask_workers(tmp_path, address, 1, "--no-nanny"):
         client = distributed.Client(address, set_as_default=False)
         client.wait_for_workers(1, START)
         engine = cm.engines.Dask(client)
@@ -471,7 +471,7 @@ def test_a_worker_that_the_scheduler_has_just_lost_is_ended_already(client):
 def test_a_worker_whose_versions_differ_is_not_used_when_it_joins(client, tmp_path, monkeypatch):
     with Dask(client) as engine:
         monkeypatch.setattr(cm, "__version__", "9.9")
-        with dask_workers(tmp_path, client.scheduler.address, 1):
+        with dask_workers(tmp_path, client.scheduler.address, 1, "--no-nanny"):
             client.wait_for_workers(5, START)
             time.sleep(1.0)
             assert set(engine.members()) == {0, 1, 2, 3}

@@ -12,6 +12,7 @@ import pytest
 
 import codedmap as cm
 
+from ..clusters import standing
 from ..processes import ANSWER, alive, eventually, pid, run_script, same
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("ray_cluster")]
@@ -89,9 +90,14 @@ def test_an_actor_reserves_what_a_call_needs():
         cm.engines.Ray(1, limits=cm.Limits(gpu=1, licences={"matlab": 2}))
 
 
-def test_calls_are_named_by_their_worker_for_the_dashboard():
-    with cm.engines.Ray(1) as engine:
-        names = {engine.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
+@pytest.fixture
+def one(ray_cluster):
+    """An engine of one actor for tests that do not end it: to start one takes a second."""
+    return standing("one actor", lambda: cm.engines.Ray(1))
+
+
+def test_calls_are_named_by_their_worker_for_the_dashboard(one):
+    names = {one.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
     # One name, because Ray keeps statistics of every name.
     assert [name.rpartition("-")[0] for name in names] == ["codedmap-worker0"]
 
@@ -115,14 +121,13 @@ def test_closing_ends_the_actors_whatever_they_are_doing():
     assert eventually(lambda: not any(map(alive, workers)))
 
 
-def test_large_payloads_can_be_written_and_large_answers_too():
+def test_large_payloads_can_be_written_and_large_answers_too(one):
     def negate_in_place(batch):
         np.negative(batch, out=batch)
         return batch
 
-    with cm.engines.Ray(1) as engine:
-        payload = np.ones(1 << 20)
-        answer = engine.submit(0, negate_in_place, payload).result(ANSWER)
+    payload = np.ones(1 << 20)
+    answer = one.submit(0, negate_in_place, payload).result(ANSWER)
     answer += 1
     assert (answer == 0).all()
     assert (payload == 1).all()
@@ -164,13 +169,12 @@ def test_workers_that_cannot_run_codedmap_are_an_error(tmp_path, monkeypatch):
         cm.engines.Ray(1)
 
 
-def test_what_the_workers_cannot_import_is_told(tmp_path, monkeypatch):
+def test_what_the_workers_cannot_import_is_told(one, tmp_path, monkeypatch):
     (tmp_path / "only_here.py").write_text("def fn(batch):\n    return batch\n")
     monkeypatch.syspath_prepend(tmp_path)
     import only_here
 
-    with cm.engines.Ray(1) as engine:
-        error = engine.submit(0, only_here.fn, 1).exception(ANSWER)
+    error = one.submit(0, only_here.fn, 1).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
     assert "No module named 'only_here'): install the module where the workers run" in str(error)
 
