@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "extend.md"
 def copy(tmp_path_factory):
     """A copy of the project with that code."""
     place = tmp_path_factory.mktemp("project") / "copy"
-    left_out = shutil.ignore_patterns(".*", "_build", "__pycache__", "weights")
+    left_out = shutil.ignore_patterns(".*", "_build", "weights")
     shutil.copytree(ROOT, place, ignore=left_out)
     code, *lines = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     [base] = [line for line in lines if re.fullmatch(r"from \..* import LinearCode\n", line)]

@@ -103,8 +103,9 @@ except cm.errors.MissingMainGuard as error: print("refused", error)
     assert 'if __name__ == "__main__":' in message
 
 
-@pytest.mark.parametrize("module", ["unguarded", "created", "chained"])
-@pytest.mark.parametrize("output", ["o.npz", "o.npy"])
+@pytest.mark.parametrize(
+    ("module", "output"), [("unguarded", "o.npz"), ("created", "o.npy"), ("chained", "o.npz")]
+)
 def test_the_command_line_says_so_too(folder, module, output):
     budget = "--code spline --workers 4 --stragglers 1".split()
     line = ["run", f"{module}:predict", "x.npy", *budget, "--output", output]

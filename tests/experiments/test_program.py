@@ -300,11 +300,12 @@ def test_ctrl_c_is_one_line_from_the_first_moment_on(monkeypatch, capsys):
     assert capsys.readouterr().err.strip().startswith("interrupted: the finished cells are stored")
 
 
-def test_an_unknown_experiment_is_named():
-    command = [sys.executable, "-m", "experiments", "tabel"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "no experiment is called tabel: choose from" in done.stderr
+def test_an_unknown_experiment_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiments", "tabel"])
+    with pytest.raises(SystemExit) as error:
+        start.main()
+    assert error.value.code == 2
+    assert "no experiment is called tabel: choose from" in capsys.readouterr().err
 
 
 def test_rows_are_cut_as_map_cuts_them():
