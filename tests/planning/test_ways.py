@@ -67,21 +67,23 @@ def test_where_nothing_can_be_estimated_every_row_is_computed():
 
 
 def test_an_error_of_0_asks_for_exact_rows():
-    found = plan(pilot(), error=0.0)
+    found = plan(pilot(), error=0.0, codes=[])
     assert found.rows[0].exact == 1.0
 
 
 def test_a_tolerance_is_of_estimated_rows_in_their_unit():
     deviation = np.sqrt((SMOOTH.std(axis=0) ** 2).mean())
-    loose, tight = (plan(pilot(), tolerance=share * deviation) for share in (0.2, 1e-9))
+    known = pilot()
+    loose, tight = (plan(known, tolerance=share * deviation, codes=[]) for share in (0.2, 1e-9))
     assert loose.rows[0].scheme == "estimates at a deadline"
     assert tight.rows[0].exact == 1.0
 
 
 def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
     exact = way(plan(pilot(), codes=[]), "exact with hedging")
-    assert plan(pilot(), deadline=2 * exact.p99).rows[0].scheme == "exact with hedging"
-    found = plan(pilot(), deadline=0.6 * exact.seconds)
+    slow = plan(pilot(), deadline=2 * exact.p99, codes=[])
+    assert slow.rows[0].scheme == "exact with hedging"
+    found = plan(pilot(), deadline=0.6 * exact.seconds, codes=[])
     assert found.options == {"deadline": 0.6 * exact.seconds}
     assert found.rows[0].exact == pytest.approx(0.54, abs=0.08)
 
@@ -179,7 +181,7 @@ def test_a_constant_has_no_error():
 def test_answers_that_are_not_finite_are_left_out_and_counted():
     answers = SMOOTH.copy()
     answers[::10] = np.nan
-    found = plan(pilot(rows=400, answers=answers))
+    found = plan(pilot(rows=400, answers=answers), codes=[])
     assert any("40 of 400 answers are not finite" in text for text in found.remarks)
     assert way(found, "estimates at a deadline").error < 0.1
 
@@ -263,7 +265,7 @@ def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
 
 
 def test_a_way_has_a_range_of_errors_if_its_ends_are_far_apart():
-    few = way(plan(pilot(rows=40, answers=WAVY), rows=4000), "estimates at a deadline")
+    few = way(plan(pilot(rows=40, answers=WAVY), rows=4000, codes=[]), "estimates at a deadline")
     low, high = few.errors
     assert low < few.error < high
     known = pilot(rows=400, answers=NOISE)
@@ -318,7 +320,7 @@ def test_calls_in_proportion_to_their_rows_take_no_time_of_their_own():
 
 def test_there_is_room_for_slow_rows_of_which_none_was_timed():
     rng = np.random.default_rng(0)
-    found = plan(pilot(rows=60, seconds=rng.uniform(0.9, 1.1, 60)))
+    found = plan(pilot(rows=60, seconds=rng.uniform(0.9, 1.1, 60)), codes=[])
     slow = 1.0 + 0.03 * 10.0  # 3 in 100 are ten times slower; of 60 none is with a chance of 0.16
     assert way(found, "exact with hedging").range[1] > slow * 400 / 8
 
@@ -326,5 +328,5 @@ def test_there_is_room_for_slow_rows_of_which_none_was_timed():
 @pytest.mark.parametrize(("shortest", "estimated"), [(2.0, False), (0.5, True)])
 def test_short_jobs_have_no_time_for_estimates(shortest, estimated):
     """400 rows of 30 ms on eight workers take 1.5 s."""
-    found = plan(pilot(seconds=np.full(200, 0.03)), shortest=shortest)
+    found = plan(pilot(seconds=np.full(200, 0.03)), shortest=shortest, codes=[])
     assert ("estimates at a deadline" in {row.scheme for row in found.rows}) is estimated
