@@ -35,7 +35,7 @@ def inputs(rows: int, dtype=np.float64) -> np.ndarray:
 
 
 @every
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(rows=st.integers(1, 150), tasks=st.integers(1, 8))
 def test_any_number_of_rows_comes_back_in_order(row, rows, tasks):
     code = row.make(tasks, 3 * tasks + 2, 1)
@@ -524,7 +524,7 @@ def test_a_first_answer_of_absurd_size_is_a_byzantine_workers():
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_the_order_of_arrival_is_irrelevant(row, seed):
     code = row.make(4, 14, 2)

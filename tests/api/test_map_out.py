@@ -112,9 +112,17 @@ def test_values_are_what_was_written(out, code):
     assert not Path(f"{out}.spool").exists()
 
 
-@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
-@pytest.mark.parametrize("iterator", [False, True], ids=["array", "iterator"])
-@pytest.mark.parametrize("code", [cm.Uncoded(4, fill="mean"), cm.KernelCode(4, 6, 1)], ids=repr)
+@pytest.mark.parametrize(
+    ("code", "iterator", "out"),
+    [
+        (cm.Uncoded(4, fill="mean"), False, "out.npy"),
+        (cm.Uncoded(4, fill="mean"), True, "out.zarr"),
+        (cm.Uncoded(4, fill="mean"), False, "out.parquet"),
+        (cm.KernelCode(4, 6, 1), True, "out.npy"),
+        (cm.KernelCode(4, 6, 1), False, "out.zarr"),
+        (cm.KernelCode(4, 6, 1), True, "out.parquet"),
+    ],
+)
 def test_rows_without_an_answer_are_estimated_from_all_others(out, code, iterator):
     """Their squares vary by 1.4, and a group of four says little of them."""
     options = {"chunk": 10, "hedge": None, "retries": 0}

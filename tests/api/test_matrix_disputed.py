@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 
 import numpy as np
 import pytest
@@ -120,7 +120,8 @@ def test_no_estimate_is_wrong_and_says_that_it_is_not(size, kind):
     }[kind]
     inside = []
     for count in (2, 3, 4):
-        for slots in combinations(range(code.workers), count):
+        every = combinations(range(code.workers), count)
+        for slots in islice(every, 0, None, 5 if code.workers > 8 else 1):
             if code.decodable(frozenset(slots)):
                 continue
             made, stderr = code.estimate(honest(code, values, slots))

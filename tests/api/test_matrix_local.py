@@ -85,8 +85,8 @@ def test_workers_killed_again_and_again_do_not_stop_a_solver(local):
     M = matrix(120, 120)
     M = M @ M.T / 120 + np.eye(120)
     script = {
-        2: [cm.testing.Act(), cm.testing.crash()] * 100,
-        4: [cm.testing.Act(), cm.testing.Act(), cm.testing.crash()] * 100,
+        2: [*4 * [cm.testing.Act()], cm.testing.crash()] * 100,
+        4: [*6 * [cm.testing.Act()], cm.testing.crash()] * 100,
     }
     engine = cm.testing.Faulty(local, script)
     A = cm.CodedMatrix(
