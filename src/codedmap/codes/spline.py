@@ -46,8 +46,8 @@ class SplineCode(CurveCode):
         Payloads are kept within these bounds; a spline overshoots the range of its inputs.
     order : {"path"}, optional
         By default the curve takes the inputs of a group in the order given. With ``"path"``
-        neighbouring rows share a group, and the curve follows a short path through them (`arranged`
-        says which); `map` returns estimates in the order given. Takes 16·K² bytes.
+        neighbouring rows share a group, and the curve follows a short path through them (the
+        method ``arranged`` says which); `map` returns estimates in the order given. Takes 16·K² bytes.
     decoder_loss : {"square", "bisquare"}
         Loss of an answer's distance from the decoder's curve. ``"bisquare"`` is constant beyond some
         standard deviations of the rest: gross errors have no influence, even where many answers are
