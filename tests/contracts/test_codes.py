@@ -16,7 +16,7 @@ from .codes import ROWS, Row
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 linear = pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)
-lawful = settings(max_examples=12, deadline=None)
+lawful = settings(max_examples=25, deadline=None)
 
 
 def test_every_code_is_in_a_table():
