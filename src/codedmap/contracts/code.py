@@ -51,7 +51,6 @@ class Encoding(Protocol):
 
     * ``raw``: for each slot the task whose own input is its payload, or None for a mixture; and ``salvage(answers)``: an
       `Estimate` of the answers to raw inputs, where all other tasks are NaN, with an infinite standard error;
-    * ``places``, (K, B) int, if ``raw`` numbers places, at which each group has its own task: the task at each place;
     * ``payload(slot)``, (B, *x): makes a payload when it is sent, so that not all of them are in memory;
     * ``judge(answers)``: as `decode`, but lost tasks may get the mean of the answers, with their spread as its error.
     """

@@ -193,7 +193,7 @@ class EncodedRows:
         found: dict[Hashable, Account] = {}
         places: dict[Hashable, int] = {}
         held = np.zeros((self.code.tasks, self._groups), dtype=int)
-        by, groups = np.full(held.shape, -1), np.arange(self._groups)
+        by = np.full(held.shape, -1)
         for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
             first = which.get(slot, 0)
             for n, answer in self._received.kept(slot):
@@ -203,16 +203,16 @@ class EncodedRows:
                 kept = sheet[slot] if n == first and slot in sheet else np.asarray(answer)
                 if wrong and not _comparable(kept, sheet):
                     continue
-                at = (self._tasks_of(slot), groups) if self.is_raw(slot) else None
-                lost = int((~own[at]).sum()) if at else self._groups
+                task = self._task_of(slot) if self.is_raw(slot) else None
+                lost = self._groups if task is None else int((~own[task]).sum())
                 places.setdefault(worker, len(places))
                 before = found.get(worker, Account(worker, 0, 0))
                 found[worker] = Account(
                     worker, before.answers + self._groups, before.rejected + wrong * lost
                 )
-                if at and not wrong:
-                    held[at] += 1
-                    by[at] = places[worker]
+                if task is not None and not wrong:
+                    held[task] += 1
+                    by[task] = places[worker]
         by[held != 1] = -1
         return np.asarray(self._in_place(by)), list(found.values())
 
@@ -242,10 +242,9 @@ class EncodedRows:
         """Rows (m,) bool with an answer to their own input, of a slot without a rejected one."""
         sheet, which, _ = self._sheet()
         have = np.zeros((self.code.tasks, self._groups), dtype=bool)
-        groups = np.arange(self._groups)
         for slot in sheet:
             if self.is_raw(slot) and self._counts(slot, which.get(slot, 0)):
-                have[self._tasks_of(slot), groups] = True
+                have[self._task_of(slot)] = True
         for slot, task in self.owner.items():
             if slot >= self.code.workers and any(
                 self._counts(slot, n) for n, _ in self._received.kept(slot)
@@ -264,7 +263,7 @@ class EncodedRows:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
         if not self.is_raw(slot):
             return None
-        place = int(self._tasks_of(slot)[group]) * self._groups + group
+        place = self._task_of(slot) * self._groups + group
         if place >= self._rows:
             return None
         return place if self._place is None else int(self._row_at[place])
@@ -274,17 +273,9 @@ class EncodedRows:
         """The row at each place, where groups have an order of their own."""
         return np.argsort(self._place if self._place is not None else np.arange(self._rows))
 
-    def _tasks_of(self, slot: int) -> np.ndarray:
-        """Which task a slot with a raw payload computes in each group, (B,)."""
-        own = self._raw if slot < self.code.workers else self.owner
-        if slot < self.code.workers and self._tasks_at is not None:
-            return np.asarray(self._tasks_at[own[slot]])
-        return np.full(self._groups, own[slot])
-
-    @cached_property
-    def _tasks_at(self) -> np.ndarray | None:
-        """The task at each place, (K, B); None if ``raw`` holds tasks, not places."""
-        return getattr(self._encoding, "places", None)
+    def _task_of(self, slot: int) -> int:
+        """Which task a slot with a raw payload computes."""
+        return (self._raw if slot < self.code.workers else self.owner)[slot]
 
     def _decoded(self) -> Estimate:
         sheet: Sheet | None = None
@@ -370,12 +361,12 @@ class EncodedRows:
         at = {slot: place for place, slot in enumerate(sheet.slots)}
         raw = [slot for slot in at if self.is_raw(slot)]
         for slot, groups in raised.items():
+            task = self._task_of(slot)
             for group in groups:
-                task = self._tasks_of(slot)[group]
                 good = (
                     other
                     for other in raw
-                    if group not in raised.get(other, ()) and self._tasks_of(other)[group] == task
+                    if group not in raised.get(other, ()) and self._task_of(other) == task
                 )
                 copy = next(good, None)
                 if copy is not None:
@@ -425,11 +416,11 @@ class EncodedRows:
                 ):
                     rejected.add((slot, n))
         for slot in filter(self.is_raw, self._received.several.intersection(sheet)):
-            first, tasks = which.get(slot, 0), self._tasks_of(slot)
+            first, task = which.get(slot, 0), self._task_of(slot)
             for n, later in self._received.kept(slot):
                 if n > first:
                     second = self._without_placeholders(slot, n, later, sheet[slot])
-                    wrong = compared(joint, tasks, sheet[slot], second)
+                    wrong = compared(joint, task, sheet[slot], second)
                     rejected |= {(slot, m) for m, out in ((first, wrong[0]), (n, wrong[1])) if out}
         # What is left out is not judged once more.
         self._rejected = rejected | (self._rejected & self._received.left_out)

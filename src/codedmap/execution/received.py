@@ -112,11 +112,11 @@ def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
     if not known.any():
         return False
     # Where no answer was known the two are equal now.
-    return compared(estimate, np.full(len(known), task), estimate.values[task].copy(), array)[1]
+    return compared(estimate, task, estimate.values[task].copy(), array)[1]
 
 
-def compared(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -> tuple[bool, bool]:
-    """Compare a second answer to tasks' own inputs with the first: which of the two are rejected.
+def compared(estimate: Estimate, task: int, first: Any, second: Any) -> tuple[bool, bool]:
+    """Compare a second answer to a task's own inputs with the first: which of the two are rejected.
 
     As with copies: where the two differ the row is no longer exact, and its standard error is at
     least their difference; where one of them is not finite the other is taken.
@@ -125,20 +125,19 @@ def compared(estimate: Estimate, tasks: np.ndarray, first: Any, second: Any) -> 
     ----------
     estimate : Estimate
         Made with the first answer only; changed.
-    tasks : ndarray, shape (B,), int
-        Whose input it is, in each group.
+    task : int
+        Whose input it is.
     first, second : array-like, shape (B, *y)
     """
     second = convert_like(second, first)
     if second is None:
         return False, True
     verdict = compare(np.stack([first, second]))
-    groups = np.arange(len(tasks))
-    exact = estimate.exact[tasks, groups] & (verdict.votes > 0)
-    estimate.exact[tasks, groups] = exact
+    exact = estimate.exact[task] & (verdict.votes > 0)
+    estimate.exact[task] = exact
     if estimate.stderr is not None:
-        apart = np.maximum(estimate.stderr[tasks, groups], verdict.stderr)
-        estimate.stderr[tasks, groups] = apart
+        apart = np.maximum(estimate.stderr[task], verdict.stderr)
+        estimate.stderr[task] = apart
     better = verdict.outliers[0] & exact
-    estimate.values[tasks[better], groups[better]] = verdict.values[better]
+    estimate.values[task][better] = verdict.values[better]
     return bool(verdict.outliers[0].any()), bool(verdict.outliers[1].any())
