@@ -250,9 +250,9 @@ def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
         return np.sin(x.sum(axis=1))
 
     script = {2: [never()], 3: [never()]}
-    result = mapped(fn, out=out, script=script, deadline=2.5, hedge=None)
+    result = mapped(fn, out=out, script=script, stop=cm.Share(0.95), hedge=None)
     estimated = result.status == cm.Status.ESTIMATED
-    assert 5 <= estimated.sum() < 100  # two workers are stuck; a busy machine is late with others
+    assert 5 <= estimated.sum() <= 10
     (stderr,) = error_leaves(result.stderr)
     assert (stderr[estimated] > 0).all()
     assert (stderr[~estimated] == 0).all()

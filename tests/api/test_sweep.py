@@ -264,8 +264,8 @@ def test_a_sweep_that_is_written_goes_on_with_the_rows_that_failed(sweep, tmp_pa
     assert first.table["n"].isna().tolist() == (DESIGN["b"] == 1).tolist()
     assert first.table["pair_1"].dtype == np.float64
     CALLS.clear()
-    second = sweep(fragile, design, out=out, resume=True)
-    assert set(CALLS) == {1.0, 3.0}  # on a busy machine late rows are hedged
+    second = sweep(fragile, design, out=out, resume=True, hedge=None)
+    assert sorted(CALLS) == [1.0, 3.0]
     pd.testing.assert_frame_equal(first.table, second.table)
     with pytest.raises(InvalidArgument, match=r"with the function fragile"):
         sweep(product, design, out=out, resume=True)

@@ -513,7 +513,8 @@ class _Sweep:
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
             return stderr
-        points = np.column_stack([_numbers(column_of(n, c)) for n, c in self.columns.items()])  # type: ignore[misc]
+        columns = (_numbers(column_of(name, cells)) for name, cells in self.columns.items())
+        points = np.column_stack([column for column in columns if column is not None])  # as all are
         answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
         inputs = InputRows(points, self.columns)
         before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)

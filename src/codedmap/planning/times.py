@@ -60,7 +60,8 @@ class Measured:
     ) -> None:
         self.overhead = overhead
         ended = [call for call in timed if call.ended]
-        self._call, self._row = _fitted(_after_first(ended), _ERRORS) if batches else (0.0, 1.0)
+        self._later = _after_first(ended)
+        self._call, self._row = _fitted(self._later, _ERRORS) if batches else (0.0, 1.0)
         self.batches = self._call > 0.0
         """Whether calls take a time of their own."""
         each = np.array([max(call.seconds, 1e-9) / self._usual(call.rows) for call in ended])
@@ -95,7 +96,8 @@ class Measured:
         each, rows = self._each[calls], self._rows[calls]
         own, row = self._call, self._row
         if self.batches:  # few calls, or calls of a few rows, leave open what larger ones take
-            own, row = _fitted([self._known[k] for k in calls], 0.0)
+            again = rng.integers(len(self._later), size=len(self._later))
+            own, row = _fitted([self._later[k] for k in again], 0.0)
             each = each / [
                 (own + row * self._known[k].rows) / self._usual(self._known[k].rows) for k in calls
             ]

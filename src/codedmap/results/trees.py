@@ -80,10 +80,15 @@ def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
     return blanked(whole, ~known)
 
 
+def errors_name(name: str) -> str:
+    """What the standard errors of a column of an output are called."""
+    return "stderr" if name == "values" else f"{name}_stderr"
+
+
 def _columns(file: Any) -> dict[str, str]:
     """The columns of answers in a Parquet file, and what those of their standard errors are called."""
     names = file.schema_arrow.names
-    errors = {name: "stderr" if name == "values" else f"{name}_stderr" for name in names}
+    errors = {name: errors_name(name) for name in names}
     rest = {"status", *errors.values()}
     return {name: errors[name] for name in names if name not in rest}
 

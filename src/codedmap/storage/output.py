@@ -24,11 +24,6 @@ Runs = Sequence[tuple[int, int]]
 """Rows, as `runs_of` gives them."""
 
 
-def errors_name(name: str) -> str:
-    """What the standard errors of a column are called."""
-    return "stderr" if name == "values" else f"{name}_stderr"
-
-
 def form_of(columns: Columns) -> Form:
     """What columns look like, as JSON can hold it."""
     return {

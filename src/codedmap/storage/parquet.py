@@ -13,9 +13,10 @@ import numpy as np
 
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.status import Status
+from ..results.trees import errors_name
 from .digest import checksum
 from .journal import writing
-from .output import Columns, Form, Output, Runs, errors_name, read_at
+from .output import Columns, Form, Output, Runs, read_at
 from .source import extra
 
 _GROUP = 1 << 17  # rows written together

@@ -19,10 +19,10 @@ from ..errors import InvalidAnswer, InvalidArgument, OutputError
 from ..execution.inputs import InputRows
 from ..execution.order import runs_of
 from ..results.status import Status
-from ..results.trees import leaf_rows, leaves
+from ..results.trees import errors_name, leaf_rows, leaves
 from .digest import RowsDigest, checksum
 from .journal import Journal, writing
-from .output import Columns, Form, NpyOutput, Output, Runs, errors_name, form_of
+from .output import Columns, Form, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 

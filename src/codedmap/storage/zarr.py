@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import InvalidAnswer
 from ..results.status import Status
+from ..results.trees import errors_name
 from .journal import writing
-from .output import Form, Output, Runs, errors_name
+from .output import Form, Output, Runs
 from .source import extra
 
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
