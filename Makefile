@@ -18,9 +18,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
 
-test: $(VENV)/dev.stamp lint
+test: $(VENV)/dev.stamp
+	$(MAKE) -j2 -Oline lint docs  # each on one core
 	$(BIN)/python -m pytest -n 3  # on two cores: the tests of engines mostly wait
-	$(MAKE) docs
 
 slow: $(VENV)/dev.stamp $(VENV)/peers.stamp
 	$(BIN)/python -m pytest -m slow
