@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from statistics import NormalDist
 
 import pytest
 from hypothesis import example, given, settings
@@ -772,6 +773,17 @@ def test_a_call_that_has_not_ended_says_nothing_of_the_time_of_calls():
     assert (call, group) == pytest.approx((0.2, 0.1))
     times.add(1, math.inf, 0.0)
     assert times.fit() == (call, group)
+
+
+def test_a_call_is_late_where_a_second_one_would_mostly_end_sooner():
+    usual, slow = [1.0 + i / 1000 for i in range(90)], [4.0 + i / 1000 for i in range(10)]
+    times, alike = CallTimes(), CallTimes()
+    for second in usual + slow:
+        times.add(1, second, 0.0)
+    for i in range(100):
+        alike.add(1, math.exp(0.5 * NormalDist().inv_cdf((i + 0.5) / 100)), 0.0)
+    assert times.late(1) < 1.5  # the 95th percentile is 4
+    assert alike.late(1) == pytest.approx(1.29 * math.exp(0.5 * NormalDist().inv_cdf(0.955)))
 
 
 def test_progress_counts_rows():

@@ -11,6 +11,7 @@ _REFRESH = 16  # answers after which quantiles are taken anew
 _SHARE = 0.95
 _FACTOR = 1.25
 _CAUTION = 4.0  # divided by the number of calls seen
+_BEYOND = 4  # longer times at least, for a time to be judged by them
 _LEAST = 0.01  # seconds: what takes less is noise
 _OVERHEADS = 4
 _SHORTEST = 1e-9  # seconds, of a call
@@ -111,7 +112,7 @@ class CallTimes:
 
         1.25 times the 95th percentile of what a group took, or of `fit`, and more while few calls were seen:
         after one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
-        56(2), 2013, hedge at the 95th percentile.
+        56(2), 2013, hedge at the 95th percentile. Sooner if a second call would mostly end before the first.
         """
         known = self._each or self._raised
         if not known:
@@ -124,8 +125,25 @@ class CallTimes:
                 if call and self._calls
                 else known
             )
-            self._high = ordered[min(int(_SHARE * len(ordered)), len(ordered) - 1)]
+            self._high = _late_after(ordered)
             self._stale = min(_REFRESH, len(ordered))
         call, group = self._judged
         usual = (call + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
         return max(usual, _LEAST) + _OVERHEADS * self.overhead
+
+
+def _late_after(ordered: list[float]) -> float:
+    """Of times in order, the 95th percentile, or the first after which a second call would mostly end sooner.
+
+    That is the shortest above the median, with at least four longer ones, whose median is longer by another median.
+    """
+    usual, last = ordered[len(ordered) // 2], len(ordered) - 1
+    percentile = min(int(_SHARE * len(ordered)), last)
+    return next(
+        (
+            ordered[place]
+            for place in range(len(ordered) // 2, min(percentile, last - _BEYOND))
+            if ordered[(place + 1 + last) // 2] >= _FACTOR * ordered[place] + usual
+        ),
+        ordered[percentile],
+    )
