@@ -544,6 +544,7 @@ def test_arguments_that_a_code_does_not_take(arguments, message):
         ((X, X[:3]), "20, 3 rows"),
         ((), "empty tuple"),
         (np.ma.masked_equal([1, 2, 3], 2), "masked"),
+        (iter([np.ma.masked_equal([[1, 2, 3]], 2)]), "masked"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "2 columns .* are called 'a'"),
     ],
 )

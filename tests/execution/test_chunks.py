@@ -389,6 +389,36 @@ def test_an_answer_that_is_not_used_counts_no_more_and_its_slot_is_sent_elsewher
     assert start.call.worker != calls[3].worker
 
 
+def test_a_slot_whose_answers_are_not_used_is_sent_again_as_often_as_one_that_crashes():
+    scheduler, calls = started(coded(1, 2, 4, 4, hedge=None, retries=1), 6)
+    for call in calls[:4]:
+        scheduler.handle(Answered(0.1, call.number, 0.1))
+    [again] = scheduler.handle(Decoded(0.2, 0, enough=False, unused=frozenset({3})))
+    scheduler.handle(Answered(0.3, again.call.number, 0.1))
+    out = scheduler.handle(Decoded(0.4, 0, enough=False, unused=frozenset({3})))
+    assert [type(decision) for decision in out] == [Decode]
+    assert out[0].final
+
+
+def test_what_a_chunk_was_decoded_to_may_be_another_outcome():
+    scheduler, calls = started(coded(1, 2, 4, 2, hedge=None), 4)
+    for slot in (0, 1):
+        scheduler.handle(Answered(0.1, calls[slot].number, 0.1))
+    out = scheduler.handle(Decoded(0.2, 0, enough=True, outcome=Outcome.EXACT))
+    assert out[-1].outcome is Outcome.EXACT
+
+
+def test_slots_that_are_at_workers_run_there():
+    seen = []
+
+    def ending(call, now):
+        seen.append((call.slot, call.worker))
+        return Ending(0.1)
+
+    run_virtually(coded(1, 2, 4, 4, where=lambda slot: 3 - slot), 4, ending)
+    assert sorted(seen) == [(0, 3), (1, 2), (2, 1), (3, 0)]
+
+
 def test_a_call_that_is_taken_back_does_not_go_to_the_same_worker_again():
     """Which has stopped, before it had the function."""
     scheduler, calls = started(coded(1, 3, 3, 3), 3)
