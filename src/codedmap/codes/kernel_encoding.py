@@ -304,7 +304,7 @@ class _Decoding:
 
     def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
         # Differences of small integers may be too large for their dtype.
-        return self._encoding.points(slots, groups).astype(np.float64)
+        return self._encoding.points(slots, groups).astype(np.float64, copy=False)
 
     def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""

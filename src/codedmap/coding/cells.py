@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+_COPIED = 1 << 22  # numbers that are mixed at a time: 32 MB
+
 
 @dataclass(frozen=True, eq=False)
 class Cells:
@@ -46,15 +48,14 @@ class Cells:
         rows = inputs[self.home[slots, groups], groups]
         weight = self.weight[slots, groups]
         mixed = np.flatnonzero(weight)
-        if len(mixed):
-            slots, groups = slots[mixed], groups[mixed]
-            weight = weight[mixed].astype(inputs.real.dtype)
+        many = max(1, _COPIED // max(1, rows[:1].size))
+        for part in (mixed[begin : begin + many] for begin in range(0, len(mixed), many)):
             # In this form a mixture of two equal inputs is that input to the last bit, and none
             # leaves the range of the two.
-            off = inputs[self.neighbour[slots, groups], groups]
-            off -= rows[mixed]
-            off *= weight.reshape(-1, *(1,) * (rows.ndim - 1))
-            rows[mixed] += off
+            off = inputs[self.neighbour[slots[part], groups[part]], groups[part]]
+            off -= rows[part]
+            off *= weight[part].astype(off.real.dtype).reshape(-1, *(1,) * (rows.ndim - 1))
+            rows[part] += off
         return np.asarray(rows)
 
 

@@ -27,10 +27,9 @@ from ..detection.residuals import (
 )
 from ..detection.sketches import CLOSER, sketched
 from .gaussian import Kernel, likeliest
-from .space import Space
+from .space import Space, rows_at_once
 
 _TOGETHER = 300  # answers that predict each other, of neighbouring groups
-_SPACE = 2000  # by which inputs are scaled
 _SAMPLE = 150  # by which a process is chosen
 _STEPS = 20  # of the search for it
 _ROUNDS = 3  # in which it is chosen
@@ -183,23 +182,28 @@ def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray
 
 
 class _Points:
-    """Points (n, r) of payloads, made when they are needed: payloads may be wide, and many."""
+    """Points (n, r) of payloads: kept if they are fewer numbers than these, else made when they are needed."""
 
     def __init__(self, points_of: PointsOf, slots: np.ndarray, groups: np.ndarray) -> None:
         self._points_of, self._slots, self._groups = points_of, slots, groups
-        some: slice | np.ndarray = slice(None)
-        if len(slots) > _SPACE:
-            some = np.random.default_rng(0).permutation(len(slots))[:_SPACE]
-        self._space = Space.of(self._at(some))
+        self._many = rows_at_once(points_of(slots[:1], groups[:1]))
+        some = np.random.default_rng(0).permutation(len(slots))[: self._many]
+        self._space = Space.of(self._points_of(slots[some], groups[some]))
+        wide = self._space.directions is not None
+        self._seen = self._made(slice(None)) if wide else None
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        return self._space.seen(self._at(at))
+        return self._made(at) if self._seen is None else self._seen[at]
 
-    def _at(self, at: slice | np.ndarray) -> np.ndarray:
-        return self._points_of(self._slots[at], self._groups[at]).astype(np.float64)
+    def _made(self, at: slice | np.ndarray) -> np.ndarray:
+        slots, groups = self._slots[at], self._groups[at]
+        parts = [slice(i, i + self._many) for i in range(0, max(1, len(slots)), self._many)]
+        return np.concatenate(
+            [self._space.seen(self._points_of(slots[part], groups[part])) for part in parts]
+        )
 
 
 class _Answers:

@@ -9,7 +9,11 @@ import scipy
 
 _MOST = 30  # dimensions that each have a length scale
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
-_SAMPLE = 2000  # wide rows that are looked at, or moved at a time
+_SAMPLE, _WIDE = (
+    2000,
+    1 << 23,
+)  # rows, and numbers of wide ones, that are looked at, or moved at a time,
+_FEWEST = 250  # but so many rows
 _NONE = 1e-12  # of the largest variance: rounding
 
 
@@ -49,8 +53,10 @@ class Space:
         few, most = np.quantile(ranges, [0.1, 0.9])
         # Either each is in a unit of its own, or all are in one.
         units = ranges if most > _ORDERS * few else np.full(len(columns), units.max())
-        some = inputs[np.random.default_rng(0).permutation(len(inputs))[:_SAMPLE]]
-        pixels = some[:, columns].astype(np.float64) / units
+        some = inputs[np.random.default_rng(0).permutation(len(inputs))[: rows_at_once(inputs)]]
+        pixels = some[:, columns].astype(np.float64)
+        del some  # wide ones are not copied twice
+        pixels /= units
         centre = pixels.mean(axis=0)
         pixels -= centre
         directions = _principal(pixels)
@@ -61,19 +67,27 @@ class Space:
 
     def scaled(self, inputs: np.ndarray) -> np.ndarray:
         """The columns that vary, none of whose squares is too large for a number."""
-        return np.asarray(inputs[:, self.columns].astype(np.float64) / self.units)
+        columns = inputs[:, self.columns].astype(np.float64, copy=False)  # indices have copied
+        columns /= self.units
+        return np.asarray(columns)
 
     def seen(self, inputs: np.ndarray) -> np.ndarray:
         """The points of inputs."""
-        if (
-            self.directions is not None and len(inputs) > _SAMPLE
-        ):  # wide ones are not all copied at once
-            parts = [inputs[at : at + _SAMPLE] for at in range(0, len(inputs), _SAMPLE)]
+        many = rows_at_once(inputs)
+        if self.directions is not None and len(inputs) > many:
+            parts = [inputs[at : at + many] for at in range(0, len(inputs), many)]
             return np.concatenate([self.seen(part) for part in parts])
-        moved = _moved(self.scaled(inputs), self.logarithms) - self.centre
+        moved = _moved(self.scaled(inputs), self.logarithms)
+        moved -= self.centre
         if self.directions is not None:
             moved = moved @ self.directions
         return np.asarray(moved / self.scale)
+
+
+def rows_at_once(inputs: np.ndarray) -> int:
+    """How many rows of inputs (n, d) are copied at a time: of wide ones 64 MB."""
+    width: int = max(1, inputs.shape[1])
+    return min(_SAMPLE, max(_FEWEST, _WIDE // width))
 
 
 def _principal(rows: np.ndarray) -> np.ndarray:
@@ -95,9 +109,8 @@ def _principal(rows: np.ndarray) -> np.ndarray:
 
 
 def _moved(inputs: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
-    inputs = np.asarray(inputs, np.float64)
+    """The same array (n, c), with some columns replaced by their logarithms."""
     if logarithms.any():
-        inputs = inputs.copy()
         inputs[:, logarithms] = np.log(np.maximum(inputs[:, logarithms], np.finfo(float).tiny))
     return inputs
 

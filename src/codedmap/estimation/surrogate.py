@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from .calibration import calibrated
 from .gaussian import Fitted, Kernel, Smoothness, likeliest
 from .nearest import Nearest, nearest
-from .space import Space
+from .space import Space, rows_at_once
 from .transforms import NONE, Transform, transforms
 
 _FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
@@ -569,7 +569,8 @@ def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.nda
     rows = known.space.scaled(inputs[some])
     middle, mean, deviations = rows.mean(axis=0), scaled[some].mean(axis=0), rows.std(axis=0)
     deviations[deviations == 0.0] = 1.0
-    left, sizes, right = _decomposed((rows - middle) / deviations)
+    left, sizes, right = _decomposed(_standard(rows, middle, deviations))
+    del rows  # which may be large
     along = left.T @ (scaled[some] - mean)
     penalties = sizes[0] ** 2 * _PENALTIES
     squares, heights = np.empty((len(penalties), scaled.shape[1])), left**2
@@ -584,12 +585,13 @@ def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.nda
     best = squares.argmin(axis=0)
     slopes = sizes[:, None] / (sizes[:, None] ** 2 + penalties[best]) * along
 
-    def at(inputs: np.ndarray) -> np.ndarray:
-        parts = [inputs[begin : begin + _EXACT] for begin in range(0, len(inputs), _EXACT)]
-        flat = [(known.space.scaled(part) - middle) / deviations @ right.T for part in parts]
-        return np.asarray(mean + np.concatenate(flat) @ slopes)
+    def at(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        many = rows_at_once(inputs)
+        parts = (inputs[rows[begin : begin + many]] for begin in range(0, len(rows), many))
+        each = (_standard(known.space.scaled(part), middle, deviations) for part in parts)
+        return np.asarray(mean + np.concatenate([part @ right.T for part in each]) @ slopes)
 
-    left_out = at(inputs[known.sample])
+    left_out = at(inputs, known.sample)
     places, inside = np.searchsorted(some, known.sample), np.isin(known.sample, some)
     for penalty in np.unique(best):
         chosen = np.ix_(inside, best == penalty)
@@ -598,7 +600,21 @@ def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.nda
     error = squares[best, np.arange(len(best))]
     wide = [np.broadcast_to(error, (rows, len(error))) for rows in (len(left_out), len(wanted))]
     ones = np.ones(known.points.shape[1])
-    return _Candidate(("plane",) * len(error), ones, left_out, wide[0], at(wanted), wide[1])
+    return _Candidate(
+        ("plane",) * len(error),
+        ones,
+        left_out,
+        wide[0],
+        at(wanted, np.arange(len(wanted))),
+        wide[1],
+    )
+
+
+def _standard(rows: np.ndarray, middle: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """The same rows (n, c), less their means, and in their deviations."""
+    rows -= middle
+    rows /= deviations
+    return rows
 
 
 def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
