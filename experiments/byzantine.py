@@ -141,7 +141,6 @@ def _codes(cell: Cell, planned: cm.contracts.Code | None) -> dict[str, cm.contra
         "KernelCode": cm.KernelCode(K, N, 0),
         "planned": planned or cm.KernelCode(K, N, byzantine, 0.0),
         "SplineCode": cm.SplineCode(K, N, 0),
-        "bisquare": cm.SplineCode(K, N, 0, decoder_smoothing="gcv", decoder_loss="bisquare"),
         "BerrutCode": cm.BerrutCode(K, N, 0),
         "copies": cm.Replication(K, N, fill="mean"),
     }

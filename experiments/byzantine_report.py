@@ -16,7 +16,6 @@ NAMES = {
     "KernelCode": "KernelCode",
     "planned": "planned",
     "SplineCode": "SplineCode",
-    "bisquare": 'SplineCode, "bisquare"',
     "BerrutCode": "BerrutCode",
     "LagrangeCode": "LagrangeCode (quadratic)",
     "copies": "Replication x 3",
@@ -183,8 +182,8 @@ def _meaning(many: pd.DataFrame) -> str:
         "the correct answer of some functions. Check `numpy.isfinite(result.values)`.\n"
         "- Two copies that disagree do not show which one is wrong. The row is estimated and no worker is rejected, so "
         "planned copies correct more rows than the rejected workers suggest.\n"
-        f"- Without Byzantine workers KernelCode rejects {honest['KernelCode'].mean():.2f} honest workers per wave, "
-        f'planned codes {honest["planned"].mean():.2f}, and `decoder_loss="bisquare"` {honest["bisquare"].mean():.2f}.'
+        f"- Without Byzantine workers KernelCode rejects {honest['KernelCode'].mean():.2f} honest workers per wave, and "
+        f"planned codes {honest['planned'].mean():.2f}."
     )
 
 
@@ -219,8 +218,7 @@ def _heat(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11)
-    names = [NAMES[code].replace(" (quadratic)", "").replace('SplineCode, "bisquare"', "bisquare")
-             for code in grid]  # fmt: skip
+    names = [NAMES[code].replace(" (quadratic)", "") for code in grid]
     axis.set_xticks(range(len(names)), names, fontsize=10, rotation=20)
     axis.set_yticks(range(len(grid)), grid.index, fontsize=11)
     axis.set_title(title)

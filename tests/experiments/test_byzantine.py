@@ -59,7 +59,7 @@ def test_answers_that_no_function_gives_are_rejected(table: pd.DataFrame) -> Non
 
 
 def test_honest_workers_are_not_rejected(table: pd.DataFrame) -> None:
-    honest = table[(table["fault"] == "none") & (table["code"] != "bisquare")]
+    honest = table[table["fault"] == "none"]
     assert len(honest) > 10
     assert (honest["honest_rejected"] < 0.5).all()
     assert (honest["wrongly_exact"] == 0.0).all()

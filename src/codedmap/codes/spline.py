@@ -13,12 +13,9 @@ from ..coding.spline import smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
 from ..errors import InvalidArgument
 from .curves import CurveCode, Order
-from .linear import LinearEncoding
-from .robust_spline import RobustEncoding
 
 _STIFFEST = 1e100
 Smoothing = float | Literal["gcv"]
-Loss = Literal["square", "bisquare"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +45,6 @@ class SplineCode(CurveCode):
         By default the curve takes the inputs of a group in the order given. With ``"path"``
         neighbouring rows share a group, and the curve follows a short path through them (the
         method ``arranged`` says which); `map` returns estimates in the order given. Takes 16·K² bytes.
-    decoder_loss : {"square", "bisquare"}
-        Loss of an answer's distance from the decoder's curve. ``"bisquare"`` is constant beyond some
-        standard deviations of the rest: gross errors have no influence, even where many answers are
-        wrong and the others noisy. It needs a ``decoder_smoothing`` above 0 and some milliseconds a
-        group, and may reject correct answers where the function bends sharply.
 
     Notes
     -----
@@ -68,23 +60,12 @@ class SplineCode(CurveCode):
     decoder_smoothing: Smoothing = 0.0
     clip: tuple[float, float] | None = None
     order: Order | None = None
-    decoder_loss: Loss = "square"
 
     def __post_init__(self) -> None:
         self.check()
         _check_smoothing("encoder_smoothing", self.encoder_smoothing)
         _check_smoothing("decoder_smoothing", self.decoder_smoothing)
-        self._check_loss()
         task_points(1, self.points)
-
-    def encode(self, inputs: np.ndarray) -> LinearEncoding:
-        """Encode B groups of K tasks, (K, B, *x), in the order given; see `LinearCode.encode`."""
-        encoding = super().encode(inputs)
-        if self.decoder_loss == "square":
-            return encoding
-        return RobustEncoding(
-            self, encoding.payloads, encoding.raw, self._alpha, self._beta, self.decoder_smoothing
-        )
 
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) smoothing spline from α to β."""
@@ -101,18 +82,6 @@ class SplineCode(CurveCode):
         return self.kept(
             (answered, λ), lambda: smoother(self._beta[list(answered)], self._alpha, λ)
         )
-
-    def _check_loss(self) -> None:
-        if self.decoder_loss not in ("square", "bisquare"):
-            raise InvalidArgument(
-                f'decoder_loss={self.decoder_loss!r} is unknown: choose "square" or "bisquare"'
-            )
-        if self.decoder_loss == "bisquare" and self.decoder_smoothing == 0:
-            raise InvalidArgument(
-                'decoder_loss="bisquare" weighs how far answers are from the curve, but with '
-                "decoder_smoothing=0 the curve passes through all of them: give a number above 0, "
-                'or "gcv"'
-            )
 
     @property
     def _alpha(self) -> np.ndarray:

@@ -29,15 +29,13 @@ _GCV_KNOTS = 2_000  # the eigenproblem takes 2.7 s and 256 MB there, and grows a
 _BLOCK_BYTES = 8 << 20  # working memory of one block of columns
 
 
-def smoother(
-    knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
-) -> np.ndarray | BandedSmoother:
+def smoother(knots: np.ndarray, at: np.ndarray, smoothing: float) -> np.ndarray | BandedSmoother:
     """The operator (p, n) from values at ``knots`` (n,), ascending, to values of the smoothing spline ``at`` (p,).
 
     Positions may be outside the knots; 1 knot gives the constant, 2 the line. ``smoothing`` is λ >= 0 of the objective
     above, with its 1/n; SciPy's ``make_smoothing_spline`` calls nλ ``lam``. 0 interpolates, infinity is the
-    least-squares line. ``weights`` (n,) are positive factors of the squares in the sum. Where p·n exceeds
-    `DENSE_ENTRIES` the operator is banded; then time and memory are linear in p + n.
+    least-squares line. Where p·n exceeds `DENSE_ENTRIES` the operator is banded; then time and memory are linear in
+    p + n.
     """
     n = len(knots)
     if n == 1:
@@ -45,18 +43,11 @@ def smoother(
     if n == 2:
         right = (at - knots[0]) / (knots[1] - knots[0])
         return np.stack([1.0 - right, right], axis=1)
-    banded = banded_smoother(knots, at, smoothing, weights)
+    system = _System.of(knots, smoothing)
+    banded = BandedSmoother(system, system.readout(knots, at))
     if len(at) * n > DENSE_ENTRIES:
         return banded
     return banded.dense()
-
-
-def banded_smoother(
-    knots: np.ndarray, at: np.ndarray, smoothing: float, weights: np.ndarray | None = None
-) -> BandedSmoother:
-    """`smoother` for at least 3 knots as factors, which take less time than the matrix."""
-    system = _System.of(knots, smoothing, weights)
-    return BandedSmoother(system, system.readout(knots, at), weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +56,6 @@ class BandedSmoother:
 
     _system: _System
     _readout: scipy.sparse.csr_array
-    _weights: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,11 +82,11 @@ class BandedSmoother:
         solved = self._system.solve(self._readout.toarray().T)[self._system.values]
         operator = np.ascontiguousarray(solved.T)
         operator[np.abs(operator) < _NOTHING] = 0.0
-        return operator if self._weights is None else operator * self._weights
+        return operator
 
     def _apply(self, y: np.ndarray) -> np.ndarray:
         right = np.zeros((self._system.order, y.shape[1]), order="F")
-        right[self._system.values] = y if self._weights is None else y * self._weights[:, None]
+        right[self._system.values] = y
         solved: np.ndarray = self._readout @ self._system.solve(right)
         return solved
 
@@ -112,7 +102,7 @@ class _System:
     to_gamma: np.ndarray  # scale / root
 
     @classmethod
-    def of(cls, knots: np.ndarray, smoothing: float, weights: np.ndarray | None) -> _System:
+    def of(cls, knots: np.ndarray, smoothing: float) -> _System:
         n = len(knots)
         h = np.diff(knots)
         weight = max(n * smoothing, _TINY)
@@ -130,7 +120,7 @@ class _System:
         def put(rows: np.ndarray, columns: np.ndarray, entries: np.ndarray | float) -> None:
             band[2 * _BAND + rows - columns, columns] = entries
 
-        put(values, values, 1.0 if weights is None else weights)
+        put(values, values, 1.0)
         for offset, q in enumerate((q0, q1, q2)):
             rows, entries = values[offset : offset + n - 2], root * scale * q
             put(rows, curvatures, entries)
