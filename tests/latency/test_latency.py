@@ -327,31 +327,3 @@ def test_a_file_that_is_no_text_is_no_csv(tmp_path):
         Empirical.from_csv(tmp_path / "times.csv")
     with pytest.raises(FileNotFoundError):
         Empirical.from_csv(tmp_path / "other.csv")
-
-
-def test_archives_of_one_and_of_several_arrays(tmp_path):
-    one, two = np.ones((2, 3)), np.full((4, 5), 2.0)
-    np.savez(tmp_path / "one.npz", only=one)
-    np.savez(tmp_path / "two.npz", calm=one, wild=two)
-    np.save(tmp_path / "bare.npy", one)
-    assert Empirical.from_npz(tmp_path / "one.npz") == Empirical(one)
-    assert Empirical.from_npz(tmp_path / "two.npz", "wild", session=3) == Empirical(two, 3)
-    with pytest.raises(cm.InvalidArgument, match=r"key=None names none of the 2 .*'calm', 'wild'"):
-        Empirical.from_npz(tmp_path / "two.npz")
-    with pytest.raises(cm.InvalidArgument, match="key='mild' names none"):
-        Empirical.from_npz(tmp_path / "two.npz", "mild")
-    with pytest.raises(cm.InvalidArgument, match="one array, no archive"):
-        Empirical.from_npz(tmp_path / "bare.npy")
-
-
-def test_archives_that_cannot_be_read(tmp_path):
-    np.savez(tmp_path / "one.npz", only=np.ones((50, 2)))
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:500])
-    (tmp_path / "empty.npz").write_bytes(b"")
-    (tmp_path / "text.npz").write_text("1,2\n3,4\n")
-    for name in ("cut", "empty", "text"):
-        with pytest.raises(cm.InvalidArgument, match=rf"{name}.npz is no whole .npz archive"):
-            Empirical.from_npz(tmp_path / f"{name}.npz")
-    np.savez(tmp_path / "objects.npz", only=np.array([[1.0, None]], object))
-    with pytest.raises(cm.InvalidArgument, match=r"array 'only' of .* cannot be read"):
-        Empirical.from_npz(tmp_path / "objects.npz")

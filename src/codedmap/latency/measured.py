@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
-import zlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -61,45 +59,6 @@ class Empirical(LatencyModel):
         and is left out.
         """
         return cls(_table(Path(path)), session, reuse)
-
-    @classmethod
-    def from_npz(
-        cls,
-        path: str | PathLike[str],
-        key: str | None = None,
-        *,
-        session: int = 20,
-        reuse: bool = False,
-    ) -> Empirical:
-        """Read one array, (rounds, workers), of a NumPy archive; ``key`` chooses among several."""
-        with Path(path).open("rb") as file:
-            try:
-                loaded = np.load(file, allow_pickle=False)
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise InvalidArgument(
-                    f"{path} is no whole .npz archive ({error}): save the times with numpy.savez, or read a "
-                    "CSV file with from_csv"
-                ) from error
-            if isinstance(loaded, np.ndarray):
-                raise InvalidArgument(
-                    f"{path} is one array, no archive: give numpy.load of it as times"
-                )
-            names = list(loaded.files)
-            if key is None and len(names) == 1:
-                key = names[0]
-            if key not in names:
-                some = ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
-                raise InvalidArgument(
-                    f"key={key!r} names none of the {len(names)} arrays of {path}: choose from {some}"
-                )
-            try:
-                times = loaded[key]
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise InvalidArgument(
-                    f"array {key!r} of {path} cannot be read ({error}): save the times as floating point "
-                    "once more"
-                ) from error
-            return cls(times, session, reuse)
 
     @property
     def rounds(self) -> int:
