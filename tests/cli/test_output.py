@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def line(fn="square", output="out.npz"):
-    return [*words(f"output_jobs:{fn}", code="replication", stragglers=1)[:-1], output]
+    return [*words(f"output_jobs:{fn}", code="Replication", stragglers=1)[:-1], output]
 
 
 def program(*line, out, errors=subprocess.PIPE, **extra):

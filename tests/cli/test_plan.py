@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import codedmap as cm
 from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
 from codedmap.testing import Scripted, never
@@ -145,30 +144,13 @@ def test_errors_in_full():
 def test_run_plans(monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {1: never()}))
     line = ["run", "plan_jobs:smooth", "x.npy", "--code", "auto", "--workers", "8"]
-    text = printed(*line, "--stragglers", "2", "--output", "out.npz")
+    text = printed(*line, "--output", "out.npz")
     assert "plan       " in text
     with np.load("out.npz") as archive:
         assert np.sqrt(np.mean((archive["values"] - np.tanh(X)) ** 2)) < 0.1
-    printed(*line, "--stragglers", "1", "--tolerance", "1", "--output", "two.npz")
+    printed(*line, "--tolerance", "1", "--output", "two.npz")
     line[1] = "plan_jobs:labels"
-    printed(*line, "--stragglers", "2", "--output", "labels.npz")
-
-
-def test_run_refuses_options_that_auto_does_not_have(monkeypatch):
-    monkeypatch.setitem(ENGINES, "local", Scripted)
-    line = ["run", "plan_jobs:smooth", "x.npy", "--code", "auto", "--workers", "8"]
-    line += ["--stragglers", "2", "--output", "out.npz"]
-    assert "leave it out for auto" in refused(*line, "--fill", "mean")
-    for more in (("--tasks", "4"), ("--quorum", "4"), ("--hedge-after", "1")):
-        assert "is what --code auto chooses" in refused(*line, *more)
-
-
-def test_run_with_a_kernel_code(monkeypatch):
-    monkeypatch.setitem(ENGINES, "local", Scripted)
-    line = ["run", "plan_jobs:smooth", "x.npy", "--code", "kernel", "--workers", "8"]
-    printed(*line, "--stragglers", "2", "--spread", "0.5", "--output", "out.npz")
-    with np.load("out.npz") as archive:
-        assert str(archive["code"]) == repr(cm.KernelCode(6, 8, 2, 0.5))
+    printed(*line, "--output", "labels.npz")
 
 
 # As a program

@@ -20,7 +20,7 @@ from codedmap.cli.names import CODES
 from codedmap.testing import Scripted, never
 
 from ..processes import started
-from .test_commands import LENET, processes_of, program, refused, wait_until
+from .test_commands import LENET, code_of, processes_of, program, refused, wait_until
 
 JOBS = """
 import os, time
@@ -64,9 +64,10 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("stored_jobs", None)
 
 
-def words(fn="double", code="replication", workers=6, stragglers=1, inputs="x.npy", model=None):
-    budget = ["--workers", str(workers), "--stragglers", str(stragglers)]
-    line = ["run", model or f"stored_jobs:{fn}", inputs, "--code", code, *budget]
+def words(fn="double", code="Replication", workers=6, stragglers=1, inputs="x.npy", model=None):
+    if code in CODES:
+        code = code_of(code, workers, stragglers)
+    line = ["run", model or f"stored_jobs:{fn}", inputs, "--code", code]
     return [*line, "--output", "out.npy", "--chunk", "4"]
 
 
@@ -112,16 +113,15 @@ def test_chunks_have_a_default(scripted):
 
 def test_outputs_take_the_options_of_map(monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {2: never()}))
-    options = ["--quorum", "5", "--hedge-after", "0.05"]
-    printed = ran(*words(code="uncoded", stragglers=0)[:-2], *options)
+    options = ["--stop", "Quorum(6)", "--hedge", "Hedge(0.05)"]
+    printed = ran(*words(code="Uncoded")[:-2], *options)
     assert "hedges     1" in printed
     np.testing.assert_array_equal(np.load("out.npy"), 2 * X)
 
 
-@pytest.mark.parametrize("code", [name for name in CODES if name != "auto"])
+@pytest.mark.parametrize("code", CODES)
 def test_outputs_and_archives_have_the_same_code(scripted, code):
     line = words(code=code, stragglers=0)[:-2]  # one chunk, for the same groups of rows
-    line += ["--degree", "1"] if code == "lagrange" else []
     ran(*line)
     begun = json.loads(Path("out.npy.journal").read_text().splitlines()[0][9:])["codedmap"]
     line[line.index("out.npy")] = "out.npz"
@@ -154,8 +154,8 @@ def test_inputs_are_mapped_and_cast_a_chunk_at_a_time(scripted, monkeypatch):
 def test_fewer_answers_than_promised_and_no_error_bars(monkeypatch):
     script = dict.fromkeys(range(3), never())
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
-    printed = ran(*words(code="spline")[:-2], "--deadline", "0.2")
-    assert "only 3 of the 5 answers that --stragglers 1 counts on had come" in printed
+    printed = ran(*words(code="SplineCode")[:-2], "--deadline", "0.2", "--hedge", "Hedge(9)")
+    assert "only 3 of the 5 answers that SplineCode(tasks=5, workers=6, stragglers=1" in printed
     assert not Path("out.stderr.npy").exists()
 
 
@@ -233,7 +233,7 @@ def test_another_run_is_not_resumed(scripted, change):
         np.save("x.npy", X + 1)
         message = "the inputs of rows 0 to 11 are not those"
     elif change == "code":
-        line = [*line, "--tasks", "2"]
+        line = words(code="Replication(2, 6)")
         message = "a job with code=Replication"
     elif change == "name":
         line = words("slow")
@@ -260,7 +260,7 @@ def test_nothing_to_resume_is_a_note(scripted):
 def test_rows_that_are_missing_are_computed_again_on_resuming(monkeypatch):
     script = dict.fromkeys((0, 1, 2, 3, 4), never())  # two of three tasks have lost both copies
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
-    line = words()[:-2]
+    line = [*words()[:-2], "--hedge", "Hedge(40)"]
     ran(*line, "--partial", "--deadline", "0.3", exit_code=1)
     known = np.load("out.status.npy") == 0
     assert 0 < known.sum() < len(X)

@@ -107,8 +107,15 @@ except cm.errors.MissingMainGuard as error: print("refused", error)
     ("module", "output"), [("unguarded", "o.npz"), ("created", "o.npy"), ("chained", "o.npz")]
 )
 def test_the_command_line_says_so_too(folder, module, output):
-    budget = "--code spline --workers 4 --stragglers 1".split()
-    line = ["run", f"{module}:predict", "x.npy", *budget, "--output", output]
+    line = [
+        "run",
+        f"{module}:predict",
+        "x.npy",
+        "--code",
+        "SplineCode(3, 4, 1)",
+        "--output",
+        output,
+    ]
     run = ended(folder, "-m", "codedmap", *line)
     assert run.process.returncode == (2 if module == "unguarded" else 3)
     assert run.err.startswith("codedmap: error: ")

@@ -24,7 +24,7 @@ _TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worke
 
 
 @contextmanager
-def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
+def _dask(workers: int | None, address: str = "") -> Iterator[cm.engines.Engine]:
     engine = cm.engines.Dask  # says how to install the extra if it is missing
     from distributed import Client  # noqa: PLC0415  an extra
 
@@ -51,7 +51,7 @@ def _dask(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
 
 
 @contextmanager
-def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
+def _ray(workers: int | None, address: str = "") -> Iterator[cm.engines.Engine]:
     engine = cm.engines.Ray  # likewise
     import ray  # noqa: PLC0415  an extra
 
@@ -79,7 +79,7 @@ def _ray(workers: int, address: str = "") -> Iterator[cm.engines.Engine]:
         ray.shutdown()
 
 
-def _local(workers: int) -> cm.engines.Local:
+def _local(workers: int | None) -> cm.engines.Local:
     flush_output()  # multiprocessing does so before it starts a process, and would fail there
     start_server()
     return cm.engines.Local(workers)
@@ -92,7 +92,7 @@ ENGINES: dict[str, Callable[..., AbstractContextManager[Any]]] = {
 }
 
 
-def engine_named(words: str, workers: int) -> Callable[[], AbstractContextManager[Any]]:
+def engine_named(words: str, workers: int | None) -> Callable[[], AbstractContextManager[Any]]:
     """A function that starts workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786"."""
     name, _, address = words.partition(":")
     if name not in ENGINES or (name == "local" and address):

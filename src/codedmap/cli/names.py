@@ -1,12 +1,12 @@
-"""Codes, stopping rules, hedges and functions by their names on the command line."""
+"""Codes, stopping rules, hedges and functions as they are written on the command line."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
-import math
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -15,31 +15,10 @@ import numpy as np
 
 import codedmap as cm
 
-from ..contracts.code import check_budget
-
-CODE_OPTIONS = (
-    "fill",
-    "spread",
-    "degree",
-    "points",
-    "encoder_smoothing",
-    "decoder_smoothing",
-    "order",
-)
-"""Parameters of codes that are options of the command line."""
-
-
-_DEFAULT_TASKS: dict[str, Callable[[int, int, Mapping[str, Any]], int]] = {
-    "uncoded": lambda n, s, options: n,
-    "replication": lambda n, s, options: n // (s + 1),
-    "lagrange": lambda n, s, options: (n - s - 1) // options.get("degree", 1) + 1,
-}
-"""From workers, stragglers and options, for codes whose default is not N - S."""
-
 
 def codes_in(module: Any) -> dict[str, Any]:
-    """The codes of `map` in a module's ``__all__``, by their class names in lower case without "code"."""
-    codes = {name.removesuffix("Code").lower(): getattr(module, name) for name in module.__all__}
+    """The codes of `map` in a module's ``__all__``, by name."""
+    codes = {name: getattr(module, name) for name in module.__all__}
     return {
         name: code
         for name, code in codes.items()
@@ -48,105 +27,50 @@ def codes_in(module: Any) -> dict[str, Any]:
 
 
 CODES = codes_in(cm.codes)
-NAMES = ["auto", *CODES]
-
-
-def options_of(name: str) -> list[str]:
-    """Those of `CODE_OPTIONS` that a code has."""
-    taken = inspect.signature(CODES[name]).parameters if name in CODES else ()
-    return [option for option in CODE_OPTIONS if option in taken]
+RULES = {
+    name: getattr(cm, name)
+    for name in ("Deadline", "Decodable", "Everyone", "Quorum", "Share", "Slower", "Tolerance")
+}
+HEDGES = {"Hedge": cm.Hedge, **RULES}
 
 
 def summary_of(name: str) -> str:
     """A sentence on a code for the help."""
-    if name == "auto":
-        return "Plans by the first answers whether to wait for all rows, estimate the last, or use a code."
     return (inspect.getdoc(CODES[name]) or "").partition("\n")[0].replace("`", "")
 
 
-def check_options(name: str, workers: int, stragglers: int, options: Collection[str]) -> None:
-    """Raise `InvalidArgument` for a code that has no such option, or numbers that fit none."""
-    check_budget(1, workers, stragglers)
-    for option in options:
-        if option not in options_of(name):
-            users = " and ".join(user for user in CODES if option in options_of(user))
-            raise cm.InvalidArgument(
-                f"--{option.replace('_', '-')} is an option of {users}: leave it out for {name}"
-            )
+def in_python(option: str, text: str, names: Mapping[str, Any], like: str) -> Any:
+    """What a text is in Python that, ``like`` this one, consists of calls of these names with numbers and texts.
 
+    Nothing else is evaluated. Raises `InvalidArgument`, also where what is called does.
+    """
 
-def code_named(
-    name: str, workers: int, stragglers: int, tasks: int | None, options: Mapping[str, Any]
-) -> cm.contracts.Code:
-    """The code of this name, with a default for tasks; raises `InvalidArgument` if a value does not fit."""
-    own = _DEFAULT_TASKS.get(name)
-    default = workers - stragglers if own is None else own(workers, stragglers, options)
-    tasks = default if tasks is None else tasks
-    given = {"tasks": tasks, "workers": workers, "stragglers": stragglers, **options}
-    taken = inspect.signature(CODES[name]).parameters
-    for one in taken.values():
-        if one.default is one.empty and one.name not in given:
-            raise cm.InvalidArgument(
-                f"{name} has no default for the {one.name}: say with --{one.name} what it is, or choose another code"
-            )
-    code: cm.contracts.Code = CODES[name](
-        **{one: value for one, value in given.items() if one in taken}
-    )
-    if code.workers != workers:
-        raise cm.InvalidArgument(
-            f"{name} gives {tasks} tasks {code.workers} workers, not {workers}: leave --tasks out, or choose another code"
-        )
-    if code.stragglers < stragglers and "fill" not in options:
-        others = f"--tasks {default} or fewer, --workers {tasks * (stragglers + 1)} or more, "
-        raise cm.InvalidArgument(
-            f"by {name} {tasks} tasks on {workers} workers can do without {code.stragglers} answers, whichever they are, "
-            f"and not without {stragglers}: use --stragglers {code.stragglers}, {others if default < tasks else ''}"
-            "--fill mean to estimate lost answers by the mean, or another code"
-        )
-    return code
+    def made(node: ast.AST) -> Any:
+        match node:
+            case ast.Constant(value):
+                return value
+            case ast.UnaryOp(ast.USub(), operand):
+                return -made(operand)
+            case ast.Tuple(parts):
+                return tuple(map(made, parts))
+            case ast.BinOp(left, ast.BitOr(), right):
+                return made(left) | made(right)
+            case ast.BinOp(left, ast.BitAnd(), right):
+                return made(left) & made(right)
+            case ast.Call(ast.Name(name), given, named) if name in names:
+                return names[name](
+                    *map(made, given), **{str(one.arg): made(one.value) for one in named}
+                )
+        raise TypeError(f"{ast.unparse(node)} is no call of {', '.join(names)}")
 
-
-def rule_named(
-    code: cm.contracts.Code,
-    stragglers: int,
-    quorum: int | None,
-    tolerance: float | None,
-    deadline: float | None,
-) -> cm.contracts.StoppingRule:
-    """Wait for a quorum that can be decoded, or until every standard error is small enough, or a deadline."""
-    workers = code.workers
-    if quorum is not None and quorum > workers:
-        raise cm.InvalidArgument(f"--quorum {quorum} is more than the {workers} workers can give")
-    rule: cm.contracts.StoppingRule
-    if tolerance is None:
-        rule = cm.Quorum(quorum or workers - stragglers) & cm.Decodable()
-    elif not getattr(code, "has_stderr", True):
-        raise cm.InvalidArgument(
-            f"--tolerance is for standard errors, and {type(code).__name__} has none: use "
-            "--code kernel or --code replication --fill mean, or wait by --quorum and --deadline"
-        )
-    else:
-        rule = cm.Tolerance(tolerance)
-        rule = rule if quorum is None else cm.Quorum(quorum) & rule
-    return rule if deadline is None else rule | cm.Deadline(deadline)
-
-
-def hedge_named(code: cm.contracts.Code, when: str | None) -> cm.Hedge | None:
-    """After some seconds, such as 0.5, or once a share of the workers has answered, such as 90%."""
-    if when is None:
-        return None
     try:
-        number = float(when.removesuffix("%"))
-    except ValueError:
-        number = math.nan
-    if when.endswith("%") and 0 < number < 100:
-        answers = math.ceil(number * code.workers / 100 - 1e-9)
-        return cm.Hedge(cm.Quorum(max(1, min(answers, code.workers - 1))))  # one is still late
-    if when.endswith("%") or not 0 <= number < math.inf:
+        return made(ast.parse(text.strip(), mode="eval").body)
+    except cm.InvalidArgument:
+        raise
+    except (SyntaxError, TypeError, ValueError, RecursionError) as error:
         raise cm.InvalidArgument(
-            f"--hedge-after {when} must be seconds, such as 0.5, or a share of the workers, such as 90%"
-        )
-    return cm.Hedge(number)
+            f"{option} {text!r} cannot be made ({error}): write it as in Python, such as {like!r}"
+        ) from error
 
 
 def model_named(

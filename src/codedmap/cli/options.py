@@ -48,7 +48,6 @@ class SharedOptions:
 
     model: str = argument()
     inputs: Path = argument(PATH)
-    workers: int = option(COUNT, "N", "Number of workers.", required=True)
     key: str | None = option(
         str, "NAME", "Which array of INPUTS, if it is an .npz file with several."
     )

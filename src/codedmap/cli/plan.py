@@ -27,6 +27,7 @@ _FORMATS = (".png", ".pdf", ".svg")
 class PlanOptions(SharedOptions):
     """Arguments and options of `plan`."""
 
+    workers: int = option(COUNT, "N", "Number of workers.", required=True)
     rows: int | None = option(
         COUNT, "M", "How many inputs the job has; by default as many as INPUTS."
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import numpy as np
@@ -17,25 +17,9 @@ import codedmap as cm
 from ..storage.store import output_at
 from .engines import engine_named
 from .files import archive_of, check_apart, rows_in, written
-from .names import (
-    CODE_OPTIONS,
-    NAMES,
-    check_options,
-    code_named,
-    hedge_named,
-    model_named,
-    rule_named,
-    summary_of,
-)
+from .names import CODES, HEDGES, RULES, in_python, model_named, summary_of
 from .options import COUNT, PATH, SharedOptions, flag, option, parameters
 from .shell import EPILOG, Command, print_error, print_result, with_traceback
-
-
-def _smoothing(text: str) -> float | Literal["gcv"]:
-    try:
-        return "gcv" if text == "gcv" else float(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is neither a number nor gcv") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +27,17 @@ class RunOptions(SharedOptions):
     """Arguments and options of `run`."""
 
     code: str | None = option(
-        click.Choice(NAMES),
+        str,
         "CODE",
-        "How work is spread so that answers may be missing; by default rows go to whichever worker is free, and "
-        "all are exact. " + " ".join(f"{name}: {summary_of(name)}" for name in NAMES),
+        "How work is spread so that answers may be missing: as in Python, such as 'SplineCode(20, 24, 4)', of K tasks "
+        "on N workers, S of which may be slow or lost; or auto: what is planned by the first answers. By default rows "
+        "go to whichever worker is free, and all are exact. "
+        + " ".join(f"{name}: {summary_of(name)}" for name in CODES),
     )
-    stragglers: int | None = option(
-        click.IntRange(0),
-        "S",
-        "How many workers may be slow or lost: the command stops waiting once N - S have answered, if "
-        "the code can decode. Not needed for auto and uncoded, and without a code.",
+    workers: int | None = option(
+        COUNT,
+        "N",
+        "Number of workers; by default as many as the code has, or as there are cores.",
     )
     output: Path = option(
         PATH,
@@ -67,47 +52,6 @@ class RunOptions(SharedOptions):
         "outputs that are written as answers come as many as take 32 MB.",
     )
     resume: bool = flag("Continue a run that was interrupted; not for .npz.")
-    tasks: int | None = option(
-        COUNT,
-        "K",
-        "How many inputs are coded together. By default N - S; for replication N // (S + 1), so that "
-        "any S workers may be lost; for uncoded N; for lagrange as many as the degree allows; "
-        "not for auto.",
-    )
-    fill: str | None = option(
-        click.Choice(["mean"]),
-        "mean",
-        "uncoded, replication: estimate lost answers by the mean of the others, instead of waiting "
-        "for them.",
-    )
-    spread: float | None = option(
-        click.FloatRange(0, 1),
-        "SHARE",
-        "kernel: how far mixtures reach towards their neighbours, from 0 (copies) to 1 (an even "
-        "path); default 0.2.",
-    )
-    degree: int | None = option(
-        COUNT, "D", "lagrange: total degree of MODEL as a polynomial of its inputs."
-    )
-    points: str | None = option(
-        click.Choice(["chebyshev", "uniform"]), "NAME", "spline: chebyshev (default) or uniform."
-    )
-    encoder_smoothing: float | Literal["gcv"] | None = option(
-        _smoothing,
-        "LAMBDA",
-        "spline: a number (default 0: interpolate), or gcv to choose it from the inputs.",
-    )
-    decoder_smoothing: float | Literal["gcv"] | None = option(
-        _smoothing,
-        "LAMBDA",
-        "spline: a number (default 0), or gcv to choose it from the answers; for noisy ones.",
-    )
-    order: str | None = option(
-        click.Choice(["path"]),
-        "path",
-        "spline, berrut: order the rows along a short path through the inputs, if they have no order "
-        "of their own.",
-    )
     engine: str = option(
         str,
         "NAME[:ADDRESS]",
@@ -116,12 +60,17 @@ class RunOptions(SharedOptions):
         default="local",
         show_default=True,
     )
-    quorum: int | None = option(COUNT, "Q", "Wait for this many answers instead of N - S.")
+    stop: str | None = option(
+        str,
+        "RULE",
+        "When to stop waiting, as in Python, such as 'Quorum(20) | Deadline(2)'; with a code by default "
+        "'Quorum(N - S) & Decodable()'. " + ", ".join(RULES) + ".",
+    )
     tolerance: float | None = option(
         click.FloatRange(0),
         "STDERR",
-        "Wait until every standard error is at most this, in the units of the outputs, instead of "
-        "for N - S answers; for codes that have standard errors.",
+        "Stop when every standard error is at most this, in the units of the outputs; for codes that have standard "
+        "errors, and without a code.",
     )
     deadline: float | None = option(
         click.FloatRange(0, min_open=True),
@@ -129,11 +78,11 @@ class RunOptions(SharedOptions):
         "Wait no longer than this, and decode the answers that have come. Without it, the command "
         "waits for a worker that hangs if it needs its answer.",
     )
-    hedge_after: str | None = option(
+    hedge: str | None = option(
         str,
-        "WHEN",
-        "Send tasks without an answer once more, to idle workers, and take the first answer: after "
-        "so many seconds, such as 0.5, or once a share of the workers has answered, such as 90%.",
+        "HEDGE",
+        "How late calls are sent again, as in Python, such as 'Hedge(budget=0.1)', or with a code "
+        "'Hedge(after=Quorum(20))'.",
     )
     partial: bool = flag(
         "When there are not enough answers, write those that came (NaN for the rest) before exiting "
@@ -143,40 +92,21 @@ class RunOptions(SharedOptions):
 
     def call(self) -> dict[str, Any]:
         """Arguments of `codedmap.map`."""
-        given = {name: getattr(self, name) for name in CODE_OPTIONS}
-        given = {name: value for name, value in given.items() if value is not None}
-        common = {
+        given: dict[str, Any] = {
+            "code": self.code,
+            "deadline": self.deadline,
+            "tolerance": self.tolerance,
             "chunk": self.chunk,
             "progress": not self.quiet,
             "on_error": "record" if self.partial else "raise",
         }
-        if self.code is None:
-            given = {"stragglers": self.stragglers, **given}
-        else:
-            check_options(self.code, self.workers, self.lost, given)
-        if self.code in (None, "auto"):
-            chosen = {name: getattr(self, name) for name in ("tasks", "quorum", "hedge_after")}
-            for name, value in {**given, **chosen}.items():
-                if value is not None:
-                    why = "is for codes" if self.code is None else "is what --code auto chooses"
-                    raise cm.InvalidArgument(
-                        f"--{name.replace('_', '-')} {why}: leave it out, or name a code"
-                    )
-            limits = {"deadline": self.deadline, "tolerance": self.tolerance}
-            return {"code": self.code, **limits, **common}
-        code = code_named(self.code, self.workers, self.lost, self.tasks, given)
-        hedge = hedge_named(code, self.hedge_after)
-        stop = rule_named(code, self.lost, self.quorum, self.tolerance, self.deadline)
-        return {"code": code, "stop": stop, "hedge": hedge, **common}
-
-    @property
-    def lost(self) -> int:
-        """S; raises `InvalidArgument` if it is not given for a code that needs it."""
-        if self.stragglers is None and self.code not in (None, "auto", "uncoded"):
-            raise cm.InvalidArgument(
-                f"--code {self.code} needs --stragglers S, how many workers may be slow or lost; --code auto does not"
-            )
-        return self.stragglers or 0
+        if self.code not in (None, "auto"):
+            given["code"] = in_python("--code", str(self.code), CODES, "SplineCode(20, 24, 4)")
+        if self.stop is not None:
+            given["stop"] = in_python("--stop", self.stop, RULES, "Quorum(20) | Deadline(2)")
+        if self.hedge is not None:
+            given["hedge"] = in_python("--hedge", self.hedge, HEDGES, "Hedge(budget=0.1)")
+        return given
 
     def note(self, text: str) -> None:
         """Print a note, unless ``quiet``."""
@@ -202,12 +132,12 @@ def run(**options: Any) -> int:
         --workers 8 --output out.npz
     \b
       codedmap run net.onnx images.npy \\
-        --code spline --workers 24 \\
-        --stragglers 4 --output out.npz
+        --code "SplineCode(20, 24, 4)" \\
+        --output out.npz
     \b
       codedmap run physics:energy x.npy \\
-        --code replication --workers 9 \\
-        --stragglers 2 --output out.npz
+        --code "Replication(3, 9)" \\
+        --output out.npz
     """  # noqa: D301  click wants the backspace itself
     given = RunOptions(**options)
     with with_traceback(given.traceback):
@@ -263,9 +193,10 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
 
 
 def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
-    start, call = engine_named(options.engine, options.workers), options.call()
-    fn, rows = model_named(options.model, rows, options.note, remote=options.engine != "local")
+    call = options.call()
     code = call["code"]
+    start = engine_named(options.engine, options.workers or getattr(code, "workers", None))
+    fn, rows = model_named(options.model, rows, options.note, remote=options.engine != "local")
     if isinstance(code, cm.contracts.Code):
         code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
     with start() as pool:
@@ -276,12 +207,11 @@ def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
     """1 if rows are missing, or the stopping rule was not satisfied; notes estimates without error bars."""
     if result.exact.all():
         return 0
-    promised = options.workers - options.lost
-    if options.code is not None and result.stderr is None and len(result.answered) < promised:
+    code, answered = result.code, len(result.answered)
+    if code is not None and result.stderr is None and answered < code.workers - code.stragglers:
         options.note(
-            f"only {len(result.answered)} of the {promised} answers that --stragglers "
-            f"{options.lost} counts on had come: {options.code} has no error bars, and these "
-            "estimates may be far off"
+            f"only {answered} of the {code.workers - code.stragglers} answers that {code!r} counts on had come: it has "
+            "no error bars, and these estimates may be far off"
         )
     unknown = bool((result.status >= cm.Status.FAILED).any())
     ended = result.outcome is cm.Outcome.NONE_RUNNING and options.deadline is None

@@ -47,7 +47,6 @@ rows that are done.
 # The library's errors name its arguments; these are the options for them.
 _OPTIONS = (
     ('on_error="record"', "--partial"),
-    ('fill="mean"', "--fill mean"),
     ("resume=True", "--resume"),
 )
 

@@ -436,7 +436,7 @@ class _Sweep:
             run = _Run(self.fn, self.columns, options.journal.absolute(), options.retries)
             if options.deadline is not None:  # while rows are computed, and not after
                 Thread(target=import_what_is_used, daemon=True).start()
-            with engine_named("local", options.workers)() as engine, _without_warning():  # type: ignore[arg-type]
+            with engine_named("local", options.workers)() as engine, _without_warning():
                 self.result = cm.map(
                     cm.itemwise(run),
                     left,
