@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.sums.integers import LARGEST_IN_FLOAT, add, largest_magnitude, narrow, weighted_sums
+from codedmap.sums.shard import LARGEST_IN_FLOAT
 from codedmap.testing import Scripted, corrupt, never
 
 COPIES = cm.codes.FractionalRepetition(6, 1)
@@ -34,43 +32,37 @@ def test_integers_beyond_what_floats_hold_stay_exact(dtype, script):
     result = total(values, script=script, stop=cm.Decodable())
     assert result.exact
     assert result.value.tolist() == [6 * (2**60 + 1)] * 2
-    assert result.value.dtype == np.dtype(dtype).newbyteorder("=")
+    assert result.value.dtype == np.int64
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (np.int64(2**62), "int64"),
-        (np.int64(2**61), "int64"),  # each worker's share fits
-        (np.int64(-(2**62)), "int64"),
-        (np.uint64(2**63), "uint64"),
-        (np.uint64(2**62), "uint64"),
-    ],
-)
-def test_an_integer_sum_beyond_its_range_is_an_error_with_numbers(value, kind):
-    with pytest.raises(cm.InvalidAnswer, match=rf"exceeds the range of {kind}, .*float64"):
+    "value", [np.int64(2**62), np.int64(2**61), np.int64(-(2**62)), np.int64(-(2**63)), np.uint64(2**63)]
+)  # fmt: skip
+def test_an_integer_sum_beyond_its_range_is_an_error_with_numbers(value):
+    with pytest.raises(cm.InvalidAnswer, match=r"exceeds the range of int64, .*float64"):
         total([value] * 6)
     assert total([np.float64(value)] * 6).value == 6 * float(value)
 
 
-@pytest.mark.parametrize(("edge", "dtype"), [(2**63 - 1, np.int64), (2**64 - 1, np.uint64)])
-def test_the_last_integer_of_a_range_is_one_and_the_next_is_not(edge, dtype):
-    values = [dtype(edge - 5), *[dtype(1)] * 5]
-    assert int(total(values).value) == edge
+def test_the_last_integer_of_the_range_is_one_and_the_next_is_not():
+    edge = 2**63 - 1
+    assert int(total([np.int64(edge - 5), *[np.int64(1)] * 5]).value) == edge
     with pytest.raises(cm.InvalidAnswer, match="exceeds the range"):
-        total([dtype(edge - 4), *[dtype(1)] * 5])
+        total([np.int64(edge - 4), *[np.int64(1)] * 5])
 
 
-def test_large_integers_that_cancel_are_exact():
-    values = [np.array([2**62, -(2**63), 5]), np.array([-(2**62), 2**63 - 1, 5])] * 3
+def test_large_integers_that_cancel_are_exact_or_refused():
+    values = [np.array([2**59, -(2**60), 5]), np.array([-(2**59), 2**60 - 1, 5])] * 3
     assert total(values, cm.codes.FractionalRepetition(6, 5)).value.tolist() == [0, -3, 30]
+    with pytest.raises(cm.InvalidAnswer, match="what its absolute values may add up to"):
+        total([np.int64(2**62), np.int64(-(2**62))] * 3)
 
 
 def test_signed_and_unsigned_integers_together_stay_integers():
     values = [np.int64(-5), np.uint64(2**60 + 1)] * 3
     result = total(values)
     assert int(result.value) == 3 * (2**60 - 4)
-    assert result.value.dtype.kind in "iu"
+    assert result.value.dtype == np.int64
     assert int(total([np.int64(-5), np.uint64(1)] * 3).value) == -12
 
 
@@ -124,22 +116,3 @@ def test_a_wrong_answer_among_large_integers_is_outvoted():
     )
     assert int(result.value) == 6 * 2**58
     assert set(result.rejected) == {4}
-
-
-large = st.one_of(st.integers(-(2**63), 2**64 - 1), st.integers(-9, 9))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(large, min_size=2, max_size=6), st.lists(st.integers(-3, 3), min_size=6, max_size=6)
-)
-def test_integers_are_added_as_pythons_are(numbers, weights):
-    arrays = [narrow(np.array([number], object)) for number in numbers]
-    so_far = arrays[0]
-    for array in arrays[1:]:
-        so_far = add(so_far, array)
-    assert int(so_far[0]) == sum(numbers)
-    assert largest_magnitude(so_far) == abs(sum(numbers))
-    row = np.array([weights[: len(numbers)]])
-    made = weighted_sums(row, np.array(numbers, object)[:, None])
-    assert int(made[0, 0]) == sum(w * n for w, n in zip(weights, numbers, strict=False))

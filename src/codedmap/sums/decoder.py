@@ -11,16 +11,7 @@ import numpy as np
 
 from ..contracts.sum_code import SumCode
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
-from .integers import (
-    LARGEST_IN_FLOAT,
-    all_integers,
-    fit,
-    largest_magnitude,
-    stack,
-    sum_dtype,
-    weighted_sums,
-)
-from .shard import PartialSum
+from .shard import LARGEST, LARGEST_IN_FLOAT, PartialSum, are_integers, sum_dtype
 
 _EXACT = 1e-6
 """Weights that miss the sum by more than this make an estimate; by less, it is rounding."""
@@ -77,17 +68,21 @@ class SumDecoder:
         weights = self._code.weights(self._usable(answered))
         partial = [self._answers[worker] for worker in weights]
         matrix = np.stack(list(weights.values()), axis=1)
-        if all_integers(matrix, *(one.values for one in partial)):
-            slices = weighted_sums(matrix, stack([one.values for one in partial]))
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                slices = matrix @ _stack(partial, matrix)
+        with np.errstate(over="ignore", invalid="ignore"):
+            slices = matrix @ _stack(partial, matrix)
         shape = partial[0].shape
         value: np.ndarray = slices.reshape(-1)[: int(np.prod(shape, dtype=int))].reshape(shape)
         exact = self._is_exact(weights)
-        dtype = sum_dtype(*(one.dtype for one in partial))
-        if dtype.kind not in "fc":
-            return self._as_integers(value, dtype, partial, exact=exact), exact
+        dtype = sum_dtype([one.dtype for one in partial])
+        if are_integers(dtype):
+            if exact:
+                size = sum(
+                    int(np.abs(w).sum()) * self._answers[worker].absolute
+                    for worker, w in weights.items()
+                    if are_integers(w)
+                )
+                self._check_integers(value, size, max(one.rounded for one in partial))
+            return value, exact
         with np.errstate(over="ignore"):
             value = value.astype(np.result_type(dtype, np.float32))
         if not np.isfinite(value).all():
@@ -112,33 +107,27 @@ class SumDecoder:
             if worker not in self._answers or [self._answers[worker].shape] == frequent
         )
 
-    def _as_integers(
-        self, value: np.ndarray, dtype: np.dtype[Any], partial: list[PartialSum], *, exact: bool
-    ) -> np.ndarray:
-        """A sum of integers in their own dtype, or in floating point if the code's weights are."""
-        are_integers = all_integers(value)
-        fitted = fit(value, dtype) if are_integers else None
-        if fitted is not None:
-            return fitted
-        largest = (
-            largest_magnitude(value) if are_integers else float(np.abs(value).max(initial=0.0))
-        )
-        rounded = max(one.rounded for one in partial)
-        if not are_integers and (not exact or (largest <= LARGEST_IN_FLOAT and not rounded)):
-            return value
-        found = f"{max(largest, rounded):.3e} is the largest number in it, or in what a worker has added up"
-        if all(all_integers(coefficients) for coefficients in self._coefficients):
-            kind = "uint64" if dtype == np.uint64 else "int64"
+    def _check_integers(self, value: np.ndarray, size: float, rounded: int) -> None:
+        """Raise `InvalidAnswer` if integers have been rounded, or have overflown, in a sum.
+
+        ``size`` is a bound of what a code whose weights are integers has added up.
+        """
+        if all(map(are_integers, self._coefficients)):
+            if not are_integers(value) or size > LARGEST:
+                raise InvalidAnswer(
+                    f"the sum exceeds the range of int64, which ends at {LARGEST:.3e}: {size:.3e} is what its absolute values may add up to. Let fn "
+                    "return float64, which rounds, or several smaller integers, such as quotients and remainders by "
+                    "2**32"
+                )
+            return
+        largest = max(float(np.abs(value).max(initial=0.0)), rounded)
+        if largest > LARGEST_IN_FLOAT:
             raise InvalidAnswer(
-                f"the sum exceeds the range of {kind}, which ends at {np.iinfo(kind).max:.3e}: {found}. Let fn "
-                "return float64, which rounds, or several smaller integers, such as quotients and "
-                "remainders by 2**32"
+                f"the sum exceeds the range in which float64, in which {type(self._code).__name__} adds, holds "
+                f"all integers, which ends at {LARGEST_IN_FLOAT:.3e}: {largest:.3e} is the largest number in it, or in "
+                "what a worker has added up. Use FractionalRepetition, with which integers stay integers, or let fn "
+                "return float64 if rounding does no harm"
             )
-        raise InvalidAnswer(
-            f"the sum exceeds the range in which float64, in which {type(self._code).__name__} adds, holds "
-            f"all integers, which ends at {LARGEST_IN_FLOAT:.3e}: {found}. Use FractionalRepetition, with which "
-            "integers stay integers, or let fn return float64 if rounding does no harm"
-        )
 
     def _reject_outlier(self, answered: frozenset[int]) -> None:
         """Reject the answer that contradicts the others; raise if it is not clear which.
@@ -173,9 +162,9 @@ class SumDecoder:
             return False
         partial = [self._answers[worker] for worker in weights]
         row = np.array(list(weights.values()))
-        if all_integers(row, *(one.values for one in partial)):
-            return bool(weighted_sums(row[None], stack([one.values for one in partial])).any())
         values = _stack(partial, row)
+        if are_integers(row, values):  # what overflows is 0 in the end only if it adds up to 0
+            return bool((row @ values).any())
         scale = float(np.abs(values).max(initial=0.0))
         if scale == 0:
             return False

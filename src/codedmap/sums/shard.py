@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,16 @@ import numpy as np
 
 from ..contracts.inputs import array_of
 from ..errors import InvalidAnswer
-from .integers import (
-    LARGEST_IN_FLOAT,
-    add,
-    all_integers,
-    largest_magnitude,
-    sum_dtype,
-    weighted_sums,
-)
+
+LARGEST = int(np.iinfo(np.int64).max)
+"""The largest integer in a sum of integers, which is an int64."""
+LARGEST_IN_FLOAT = 2**53
+"""The largest number up to which float64 holds every integer."""
+
+
+def are_integers(*arrays: Any) -> bool:
+    """Whether all of these arrays, or dtypes, are of integers or booleans."""
+    return all(getattr(array, "dtype", array).kind in "biu" for array in arrays)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +48,8 @@ class PartialSum:
     """Of the function's values."""
     rounded: int = 0
     """The largest magnitude of an integer that was rounded to floating point; 0 if none was."""
-    absolute: float = 0.0
-    """An upper bound of the sum of absolute values that were added in any one entry."""
+    absolute: float = 0
+    """An upper bound of the sum of absolute values that were added in any one entry; of integers a whole number."""
 
 
 class CombinedFunction:
@@ -59,27 +61,24 @@ class CombinedFunction:
         functools.update_wrapper(self, fn, updated=())  # errors of engines name the function
 
     def __call__(self, shard: Shard) -> PartialSum:
-        total: np.ndarray | None = None
+        total: Any = None
         dtypes = set()
-        largest, absolute = 0, 0.0
+        # Python's integers, which do not overflow.
+        largest, absolute = 0, 0
         for value, row in self._values(shard):
             dtypes.add(value.dtype)
-            slices = _slices(value, len(row))
-            integers = all_integers(slices)
+            size = _largest(value)
+            absolute += np.abs(row).sum().item() * size
+            exactly = are_integers(value, row) and absolute <= LARGEST
+            if are_integers(value) and not exactly:
+                largest = max(largest, size)
+            slices = _slices(value, len(row), np.int64 if exactly else np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
-                size = largest_magnitude(slices) if integers else np.abs(slices).max(initial=0.0)
-                absolute += float(np.abs(row).sum()) * float(size)
-                if integers and all_integers(row):
-                    combined = weighted_sums(row[None], slices)[0]
-                else:
-                    largest = max(largest, size) if integers else largest
-                    combined = row @ slices
-                total = combined if total is None else add(total, combined)
+                combined = row @ slices
+                total = combined if total is None else total + combined
         assert total is not None
-        dtype = sum_dtype(*dtypes)
-        if total.dtype.kind == "O":
-            largest, total = largest_magnitude(total), total.astype(np.float64)
-        rounded = largest if largest > LARGEST_IN_FLOAT and dtype.kind not in "fc" else 0
+        dtype = sum_dtype(dtypes)
+        rounded = largest if largest > LARGEST_IN_FLOAT and are_integers(dtype) else 0
         if shard.narrow and dtype.kind in "fc":
             with np.errstate(over="ignore"):  # raises below
                 total = total.astype(np.result_type(dtype, np.float32))
@@ -124,12 +123,25 @@ def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:
     return value
 
 
-def _slices(value: np.ndarray, count: int) -> np.ndarray:
-    """A value as (m, ceil(l / m)) in the widest precision of its kind, the last slice padded with 0."""
+def sum_dtype(dtypes: Collection[np.dtype[Any]]) -> np.dtype[Any]:
+    """The dtype of a sum of numbers of these; of integers int64, where NumPy may have uint64 or float64."""
+    return np.dtype(np.int64) if are_integers(*dtypes) else np.result_type(*dtypes)
+
+
+def _largest(value: np.ndarray) -> Any:
+    """The largest magnitude, of integers as Python's, because NumPy's may overflow."""
+    if not value.size:
+        return 0
+    if are_integers(value):
+        return max(int(value.max()), -int(value.min()))
+    with np.errstate(over="ignore"):
+        return float(np.abs(value).max())
+
+
+def _slices(value: np.ndarray, count: int, least: type[np.generic]) -> np.ndarray:
+    """A value as (m, ceil(l / m)) in this precision or a wider one of its kind, the last slice padded with 0."""
     flat = value.reshape(-1)
-    wide = np.result_type(flat.dtype, np.float64)
-    if flat.dtype.kind in "biu":  # NumPy would widen uint64 and int64 to float64
-        wide = flat.dtype.newbyteorder("=") if flat.dtype.itemsize == 8 else np.dtype(np.int64)
+    wide = np.dtype(least) if are_integers(value) else np.result_type(flat.dtype, np.float64)
     length = -(-flat.size // count)
     if length * count == flat.size:
         return flat.astype(wide, copy=False).reshape(count, length)
