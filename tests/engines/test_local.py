@@ -111,6 +111,20 @@ def test_a_function_that_leaves_its_process_costs_one_answer(leave, code):
         assert engine.submit(0, pid, None).result(ANSWER) != victim
 
 
+def fork_and_come_out_later(pid):
+    if not os.fork():
+        time.sleep(0.1)
+        raise ValueError("of a child")
+    return pid
+
+
+def test_a_process_that_a_function_has_forked_off_does_not_answer_the_next_call(shared):
+    here = shared.submit(0, pid, None).result(ANSWER)
+    calls = [(fork_and_come_out_later, here), (nap, 0.3), (same, 1)]
+    answers = [shared.submit(0, fn, payload) for fn, payload in calls]
+    assert [answer.result(ANSWER) for answer in answers] == [here, 0.3, 1]
+
+
 def leave_later(code):
     threading.Timer(0.05, os._exit, (code,)).start()
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..contracts.engine import Reply
 from ..engines.transport.failure import Failure
+from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
 from ..results.trees import leaf_rows, map_leaves, stacked
 
@@ -128,7 +129,7 @@ def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bo
     began, start = time.time(), time.perf_counter()
     _running.depth = getattr(_running, "depth", 0) + 1
     try:
-        with _captured() if capture else contextlib.nullcontext() as output:
+        with OnlyHere(), _captured() if capture else contextlib.nullcontext() as output:
             values, raised = compute()
     finally:
         _running.depth -= 1
@@ -161,11 +162,14 @@ def _one_by_one(
 ) -> tuple[Any, dict[int, Failure]]:
     answers: dict[int, Any] = {}
     raised: dict[int, Failure] = {}
+    here = OnlyHere()
     for place, item in enumerate(zip(*map(_items, batch.parts), strict=True)):
         if rng is not None:
             keywords["rng"] = rng[place]
         try:
-            answers[place] = _plain(fn(*item, **keywords))
+            with here:
+                answer = fn(*item, **keywords)
+            answers[place] = _plain(answer)
         except Exception as error:
             raised[place] = Failure.of(error)
     if not answers:

@@ -149,7 +149,8 @@ def serve(request: Request) -> Parcel | Failure:
             _kept[request.keep] = receive(request.content)
             return pack(None, request.answer)
         fn, payload = _open(receive(request.content))
-        answer = _resolve(fn)(_resolve(payload))
+        with OnlyHere():
+            answer = _resolve(fn)(_resolve(payload))
         try:
             return pack(answer, request.answer)
         except CannotSend as error:
@@ -161,6 +162,18 @@ def serve(request: Request) -> Parcel | Failure:
         return Failure.of(error)
 
 
+class OnlyHere:
+    """Ends a process that a function called in the ``with`` block has forked off, where it comes out: it must not answer."""
+
+    def __enter__(self) -> None:
+        self._here = os.getpid()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if os.getpid() != self._here:
+            failed = error is not None and (not isinstance(error, SystemExit) or error.code)
+            os._exit(bool(failed))
+
+
 def _set_up_for(run: str, content: Parcel) -> None:
     """Call a function that sets this worker up, unless an earlier one has failed."""
     if _set_up.setdefault(run, None) is not None:
@@ -169,7 +182,8 @@ def _set_up_for(run: str, content: Parcel) -> None:
     try:
         fn = _open(receive(content))
         name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-        fn()
+        with OnlyHere():
+            fn()
     except Terminated:
         raise
     except BaseException as error:
