@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import subprocess
@@ -469,6 +471,38 @@ def test_what_workers_print_reaches_the_caller(local, capsys):
     assert "] hello" in out.out
     assert "] error" in out.out + out.err
     assert out.out.startswith("[worker ")
+
+
+class Gone(io.StringIO):
+    """The stream of a terminal that has hung up."""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [Gone, closed, lambda: None])
+def test_no_job_is_lost_because_nothing_can_be_shown(stream, local, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream())
+    monkeypatch.setattr(sys, "stderr", stream())
+    result = cm.map(cm.itemwise(lambda row: (print("hello"), row)[1]), X, engine=local)
+    np.testing.assert_array_equal(result.values, X)
+
+
+def test_what_workers_print_is_escaped_where_the_stream_has_no_such_characters(local, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cm.map(cm.itemwise(lambda row: (print("\xe9\ud800"), row)[1]), X[:1], engine=local)
+    stream.flush()
+    assert stream.buffer.getvalue().endswith(b"] \\xe9\\ud800\n")
 
 
 def test_what_threads_print_is_left_alone(pool, capsys):

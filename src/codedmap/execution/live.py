@@ -21,6 +21,7 @@ from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
+from ..results.progress_bar import show_line
 from .events import (
     Abandon,
     Added,
@@ -346,7 +347,7 @@ class LiveJob:
             reply: Reply = future.result()
             self.worker_seconds += reply.seconds
             for line in reply.output.splitlines():
-                print(f"[worker {call.worker}] {line}")
+                show_line(f"[worker {call.worker}] {line}")
             answer = self._work.answered(call, reply)
             if not isinstance(answer, BaseException):
                 began = self._begun(future, now)

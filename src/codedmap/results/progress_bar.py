@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from typing import Any
 
 _OFTEN = 0.1  # seconds between two changes of a bar
 _STARTING = "starting workers"  # until the first answer: they import what the function needs
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
+_CANNOT = OSError, ValueError  # a stream that is closed, or whose terminal is gone
 
 
 @contextmanager
@@ -35,15 +36,25 @@ def job_progress(
         now = time.monotonic()
         if now >= due:
             due = now + seconds
-            print_or_draw(job)
+            with suppress(*_CANNOT):
+                print_or_draw(job)
 
     with _bar(total, unit) if drawn else nullcontext(_printed(total, unit)) as print_or_draw:
         yield show
 
 
+def show_line(line: str) -> None:
+    """Print a line of a worker, as far as the output stream can show it: no job is lost because it cannot."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    with suppress(*_CANNOT):
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def _is_shown() -> bool:
     """Whether the error stream is a terminal or a notebook's."""
-    return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
+    with suppress(*_CANNOT):
+        return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
+    return False
 
 
 def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
@@ -96,13 +107,19 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     )
     shown = console.is_terminal or console.is_jupyter
     apart = console.is_jupyter  # what workers print is then no part of the bar
-    with Progress(
+    bar = Progress(
         *columns,
         console=console,
         transient=True,
         disable=not shown,
         redirect_stdout=not apart,
         redirect_stderr=not apart,
-    ) as bar:
-        task = bar.add_task("", total=total, rest=_STARTING)
+    )
+    task = bar.add_task("", total=total, rest=_STARTING)
+    try:
+        with suppress(*_CANNOT):
+            bar.start()
         yield lambda job: bar.update(task, completed=sum(job.counts[:2]), rest=_described(job))
+    finally:
+        with suppress(*_CANNOT):
+            bar.stop()
