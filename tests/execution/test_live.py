@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.execution.events import Job
+from codedmap.execution import live
+from codedmap.execution.events import Job, Tick
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
 from codedmap.execution.live import LiveJob
@@ -30,14 +32,14 @@ def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, JobRows, l
     log: list = []
     work = JobRows(InputRows(np.arange(float(rows))), **options)
     of_rows = RowsWork(KeptTasks(fn, engine), work, record=True)
-    live = LiveJob(Scheduler(job), engine, of_rows, log=log)
-    for _ in live.run(lambda job: None):
+    job_ = LiveJob(Scheduler(job), engine, of_rows, log=log)
+    for _ in job_.run(lambda job: None):
         pass
     if fn is np.sin:
         np.testing.assert_array_equal(
             of_rows.answers.values(work.status > 0), np.sin(np.arange(float(rows)))
         )
-    return live, work, log
+    return job_, work, log
 
 
 def plain(decision) -> tuple:
@@ -94,3 +96,21 @@ def test_the_order_in_which_rows_start_is_shuffled_if_that_is_wanted():
         live, _, _ = run(engine, job, np.sin, 20, shuffled=True)
     order = np.random.default_rng(0).permutation(20)
     np.testing.assert_array_equal(np.concatenate([list(r.rows) for r in live.calls]), order)
+
+
+def test_a_program_that_was_stopped_blames_no_row_for_it(monkeypatch):
+    clock = SimpleNamespace(stopped=0.0, monotonic=lambda: time.monotonic() + clock.stopped)
+    monkeypatch.setattr(live, "time", clock)
+
+    def stop(x):
+        time.sleep(0.3)  # until the job waits
+        clock.stopped = 60.0
+        time.sleep(1.0)
+        return x
+
+    with ThreadPoolExecutor(1) as pool:
+        engine = cm.engines.FromExecutor(pool, 1)
+        job = Job(1, call_timeout=1.0)
+        _, work, log = run(engine, job, Itemwise(stop), 1)
+    assert work.status[0] == cm.Status.EXACT
+    assert [event.stopped > 59.0 for event in log if isinstance(event, Tick)].count(True) == 1

@@ -153,6 +153,8 @@ class Tick(NamedTuple):
     now: float
     began: tuple[tuple[int, float], ...] = ()
     """Calls that began later than their worker was free of this job's, because of calls of others; ``now`` if not yet."""
+    stopped: float = 0.0
+    """Seconds, at most, for which the system had stopped this program, and perhaps its workers too: none is late for that."""
 
 
 class Added(NamedTuple):

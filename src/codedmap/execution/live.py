@@ -48,6 +48,7 @@ from .task import raised_by_fn
 
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
+_STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
 
@@ -138,6 +139,7 @@ class LiveJob:
         self._futures: dict[int, Future[Any]] = {}
         self._calls: dict[int, Call] = {}
         self._wake: float | None = None
+        self._due = math.inf  # when to go on, if nothing happens before
 
     @property
     def seconds(self) -> float:
@@ -204,7 +206,7 @@ class LiveJob:
             self._begin()
             yield
             while self.scheduler.outcome is None:
-                wait = 0.0 if self.busy else self._longest_wait()
+                wait = self._longest_wait() * (not self.busy)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await (woken.wait() if wait else asyncio.sleep(0))
@@ -253,23 +255,29 @@ class LiveJob:
         wait = _LONGEST_WAIT
         for wake in (self.scheduler.wake, self._wake):
             wait = wait if wake is None else min(wait, wake - self.seconds)
+        self._due = self.seconds + max(0.0, wait)
         return max(0.0, wait)
 
     def _step(self, wait: float) -> None:
         """Deal with the next event, or with the time if there is none."""
         try:
-            happened = self._events.get(timeout=wait)
+            happened = [self._events.get(timeout=wait)]
         except Empty:
+            happened = []
+        now = self.seconds
+        stopped = now - self._due
+        if stopped > _STOPPED:
+            self._handle(Tick(now, stopped=stopped + _LONGEST_WAIT))
+        if not happened:
             self._wake = None
-            now = self.seconds
             self._handle(Tick(now, tuple(self._late_beginnings(now))))
             return
-        if happened is None:
+        if happened[0] is None:
             self._update_members()
             # The event before announced another, and workers may be those that there were.
             self._handle(Tick(self.seconds))
             return
-        what, future = happened
+        what, future = happened[0]
         if isinstance(what, More):
             self._handle(Added(self.seconds, *self._work.more(future.result())))
         else:
