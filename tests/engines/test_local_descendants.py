@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import codedmap as cm
 from codedmap.engines import Local
 
-from ..processes import ANSWER, alive, eventually, kill, same, script
+from ..processes import ANSWER, alive, eventually, kill, same, script, shm_names
 
 pytestmark = [
     pytest.mark.timeout(90),
@@ -186,3 +187,48 @@ def test_what_is_being_started_while_the_caller_is_killed(tmp_path):
             finally:
                 for pid in running_with(word):
                     kill(pid)
+
+
+def test_what_is_written_to_shared_memory_while_the_caller_is_killed(tmp_path):
+    source = """
+        import pathlib
+        import numpy as np
+
+        class Late:
+            def __init__(self, caller): self.caller = caller
+            def __reduce__(self):
+                while list(pathlib.Path("/dev/shm").glob(f"codedmap-{self.caller}-*")): pass
+                return int, (0,)
+        # main
+        engine = cm.engines.Local(1)
+        large = np.ones(1 << 20)
+        engine.submit(0, lambda caller: (Late(caller), np.ones(1 << 20)), os.getpid())
+        engine.submit(0, abs, large)
+        print("begun")
+        time.sleep(60)
+        """
+    with script(tmp_path, source) as running:
+        assert running.line() == "begun"
+        time.sleep(0.2)
+        assert running.shm_names()
+        running.process.kill()
+        assert running.nothing_is_left(), running.shm_names()
+
+
+def with_workers_of_its_own(path):
+    with cm.engines.Local(1) as engine:
+        engine.submit(0, time.sleep, 60)
+        engine.submit(0, abs, np.ones(1 << 20))
+        path.write_text(str(os.getpid()))
+        time.sleep(60)
+
+
+def test_what_an_engine_in_a_worker_that_is_ended_has_in_shared_memory(tmp_path):
+    path = tmp_path / "pid"
+    with cm.engines.Local(1, grace=0.0) as engine:
+        call = engine.submit(0, with_workers_of_its_own, path)
+        pid = int(eventually(lambda: path.exists() and path.read_text(), ANSWER))
+        assert shm_names(pid)
+        engine.abandon([call])
+        assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
+        assert eventually(lambda: not shm_names(pid)), shm_names(pid)

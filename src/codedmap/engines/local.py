@@ -28,8 +28,8 @@ from .local_worker import Worker
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
-from .transport.descendants import end_descendants
-from .transport.parcel import discard, discard_all
+from .transport.descendants import discard_all, end_descendants, segments_of
+from .transport.parcel import discard
 from .transport.serve import Request, hello, serve
 
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
@@ -110,7 +110,7 @@ class Local(QueueEngine["_LocalQueue"]):
         check_process_limits(workers, self.memory_limit)
         self._closing = False
         self.loop = Loop()
-        super().__init__(grace, f"codedmap-{os.getpid()}-{secrets.token_hex(4)}")
+        super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
         try:

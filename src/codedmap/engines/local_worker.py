@@ -16,7 +16,7 @@ from multiprocessing.context import set_spawning_popen
 from typing import Any
 
 from ..errors import WorkerCrashed
-from .transport.descendants import end_descendants
+from .transport.descendants import discard_all, end_descendants, segments_of
 from .transport.serve import HEADER, Request, hello, work, worker_name
 
 if sys.platform != "win32":
@@ -137,11 +137,12 @@ class Worker:
         end_descendants(self._name)
 
     def close(self) -> None:
-        """Give back the files of a process that has ended."""
+        """Give back the files of a process that has ended, and remove those that it has left as a caller itself."""
         if self._handle is not None:
             wait([self._handle], 1.0)  # the fork server may have ended first
             os.close(self._handle)
         self._process.close()
+        discard_all(segments_of(self.pid))
 
     def crash_error(self, number: int, during: str) -> WorkerCrashed:
         """The error of the call that is lost with this process."""

@@ -1,4 +1,4 @@
-"""Ends what a worker has started; also a program, for a worker whose caller was killed."""
+"""Ends what a worker has started, and removes what that leaves; also a program, for a worker whose caller was killed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,25 @@ from pathlib import Path
 
 MARK = "CODEDMAP_WORKER"
 """A variable in the environment of all that a worker starts."""
+SHARED = Path("/dev/shm")
+"""Where segments are, whose names begin with `segments_of` the process that has the engine."""
 _PROC = Path("/proc")
 
 
+def segments_of(pid: int) -> str:
+    """How the names of shared segments of all engines of a process begin."""
+    return f"codedmap-{pid}-"
+
+
+def discard_all(*prefixes: str) -> None:
+    """Remove all segments whose names begin so."""
+    for path in SHARED.glob("codedmap-*"):
+        if path.name.startswith(prefixes):
+            path.unlink(missing_ok=True)
+
+
 def end_descendants(name: str, pids: Collection[int] = ()) -> None:
-    """Kill all descendants of these processes, and all processes whose mark begins with this name.
+    """Kill all descendants of these processes, and all processes whose mark begins with this name; discard their segments.
 
     A process in a session of its own is still a descendant of the one that started it, until that one ends; then it is
     found by its mark. Does nothing where there is no ``/proc``.
@@ -36,12 +50,16 @@ def end_descendants(name: str, pids: Collection[int] = ()) -> None:
         found += children.get(pid, ())
     for pid in found:  # which grows
         found += children.pop(pid, ())
-    for pid in set(found) - {os.getpid()}:
+    ended = set(found) - {os.getpid()}
+    for pid in ended:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    if ended:
+        discard_all(*map(segments_of, ended))
 
 
 if __name__ == "__main__":
     end_descendants(sys.argv[1], [os.getpid()])
+    discard_all(sys.argv[1].partition(":")[0], segments_of(os.getpid()))
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)

@@ -22,8 +22,8 @@ from typing import Any
 import cloudpickle
 
 from ...errors import CannotSend
+from .descendants import SHARED
 
-_SHARED = Path("/dev/shm")
 _SMALL = 64 << 10  # below this the pipe is as fast
 _ALIGNMENT = 64
 _ALIGNED = 16  # bytes to which memory for arrays of any kind is aligned
@@ -81,7 +81,7 @@ def pack(value: Any, segment: str | None) -> Parcel:
     if sum(raw.nbytes for raw in raws) >= _SMALL:
         spans = tuple(_spans(raws))
         with contextlib.suppress(OSError):
-            _write(_SHARED / segment, raws, spans)
+            _write(SHARED / segment, raws, spans)
             return Parcel(head, (), segment, spans)
     return Parcel(head, tuple(raw.tobytes() for raw in raws))
 
@@ -114,7 +114,7 @@ def receive(parcel: Parcel) -> Received:
     if parcel.segment is None:
         travelled = parcel.packer != os.getpid()
         return Received(parcel.head, tuple(_writable(part, travelled) for part in parcel.inline))
-    path = _SHARED / parcel.segment
+    path = SHARED / parcel.segment
     with path.open("r+b") as file:
         path.unlink()
         memory = memoryview(mmap.mmap(file.fileno(), 0))
@@ -169,13 +169,7 @@ def unsendable_reason(error: Exception) -> str:
 
 def discard(segment: str) -> None:
     """Remove a segment that its receiver will never open, if it is there."""
-    (_SHARED / segment).unlink(missing_ok=True)
-
-
-def discard_all(prefix: str) -> None:
-    """Remove all segments whose name begins so."""
-    for path in _SHARED.glob(f"{prefix}*"):
-        path.unlink(missing_ok=True)
+    (SHARED / segment).unlink(missing_ok=True)
 
 
 def _spans(raws: list[memoryview]) -> Iterator[tuple[int, int]]:

@@ -22,9 +22,9 @@ import threadpoolctl
 from ...contracts.engine import Reply
 from ...errors import CannotSend, KeptLost
 from . import descendants
-from .descendants import MARK, end_descendants
+from .descendants import MARK, discard_all, end_descendants
 from .failure import Failure
-from .parcel import Parcel, Received, discard_all, pack, receive
+from .parcel import Parcel, Received, pack, receive
 
 if sys.platform == "linux":
     from multiprocessing import forkserver
@@ -235,10 +235,10 @@ def _end_with(caller: int, run: str) -> None:
     # The caller may be killed without a chance to end its workers: then they end themselves,
     # with what their functions have started, and leave no segment behind.
     wait([caller])
-    discard_all(run)
     name = worker_name(run, os.getpid())
     end_descendants(name, [os.getpid()])
-    # What the function has just started is found by a program in place of this one: it starts nothing more.
+    # What the function has just started is found by a program in place of this one: it starts and writes nothing more.
     with contextlib.suppress(OSError):
         os.execv(sys.executable, [sys.executable, "-I", "-S", descendants.__file__, name])
+    discard_all(run)
     os._exit(1)
