@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import threading
@@ -14,6 +15,8 @@ from scipy import optimize
 
 import codedmap as cm
 from codedmap.testing import Scripted, crash
+
+from ..processes import eventually
 
 
 @pytest.fixture
@@ -92,6 +95,32 @@ def test_answers_come_while_others_are_computed():
         assert sorted(next(answers) for _ in range(4)) == [0, 1, 2, 4]
         go_on.set()
         assert list(answers) == [3]
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_inputs_that_have_no_end_are_read_as_they_are_needed(pool, way):
+    before = threading.active_count()
+    answers = getattr(pool, way)(lambda x: x * 2, itertools.count())
+    assert sorted(next(answers) for _ in range(100))[50] % 2 == 0
+    answers.close()
+    unused = getattr(pool, way)(lambda x: x * 2, itertools.count())
+    del unused
+    assert eventually(lambda: threading.active_count() <= before + 3)  # of the executor
+
+
+def failing_after(inputs):
+    yield from inputs
+    raise KeyError("the iterator") from OSError("of the file")
+
+
+@pytest.mark.parametrize("inputs", [[], [1], list(range(50))])
+def test_what_an_iterator_of_inputs_raises_is_raised_as_it_is(pool, inputs):
+    with pytest.raises(KeyError, match="the iterator") as caught:
+        list(pool.imap(lambda x: x, failing_after(inputs)))
+    assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(ZeroDivisionError) as failed:
+        list(pool.imap(lambda x: 1 / x, iter([1, 0])))
+    assert failed.value.__notes__ == ["for input 1"]
 
 
 class Odd(Exception):

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from ..execution.hedge import Hedge
 from ..execution.task import itemwise
 from ..results.map_result import MapResult
 from ..results.summary import short
+from ..storage.source import Items
 from .amap import amap
 from .map import Options, check_hedge_of_rows, engine_of, map, stream
 
@@ -149,15 +150,16 @@ class Pool:
     ) -> Iterator[Any]:
         """The answers in the order of the inputs, each as soon as it and all before it are there.
 
-        All inputs are read, and calls are sent, at once. Closing the iterator abandons the calls that still run.
+        Calls are sent at once. Of what has no length, such as a generator, inputs are read as workers need them, in a
+        thread of their own; it may be endless. Closing the iterator abandons the calls that still run.
         """
-        return _in_order(self._arrivals(_Task(fn), list(iterable), chunksize))
+        return _in_order(self._arrivals(_Task(fn), iterable, chunksize))
 
     def imap_unordered(
         self, fn: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
         """As `imap`, in the order in which answers arrive."""
-        return (answer for _, answer in self._arrivals(_Task(fn), list(iterable), chunksize))
+        return (answer for _, answer in self._arrivals(_Task(fn), iterable, chunksize))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Compute ``fn(*args, **kwargs)`` on a worker.
@@ -237,15 +239,23 @@ class Pool:
         return answers
 
     def _arrivals(
-        self, task: _Task, items: list[Any], chunksize: int | None
+        self, task: _Task, iterable: Iterable[Any], chunksize: int | None
     ) -> Iterator[tuple[int, Any]]:
         """The place of each answer and the answer, as they arrive; the calls are sent now."""
         self._check_open()
         _check_chunksize(chunksize)
-        if not items:
+        if hasattr(iterable, "__len__"):
+            items = list(iterable)
+            if not items:
+                return iter(())
+            results = stream(*self._job(task, items), chunk=chunksize, **self._given)
+            return _arriving(results, len(items))
+        with _plainly():
+            read = Items(_Sealed(item) for item in iterable)
+        if not read.rows:
+            read.close()
             return iter(())
-        results = stream(*self._job(task, items), chunk=chunksize, **self._given)
-        return _arriving(results, len(items))
+        return _arriving(stream(itemwise(task), read, chunk=chunksize, **self._given), None)
 
     async def _one(self, task: _Task) -> Any:
         try:
@@ -336,17 +346,33 @@ def _answers(run: Callable[[], MapResult], items: int) -> list[Any]:
         raise cause from cause.__cause__
 
 
-def _arriving(results: Generator[MapResult, None, None], items: int) -> Iterator[tuple[int, Any]]:
-    seen = np.zeros(items, dtype=bool)
+def _arriving(
+    results: Generator[MapResult, None, None], items: int | None
+) -> Iterator[tuple[int, Any]]:
+    seen = np.zeros(items or 0, dtype=bool)
     with closing(results):
         try:
-            for result in results:
-                for place in np.flatnonzero(result.exact & ~seen):
-                    yield int(place), result.values[place].value
-                seen |= result.exact
+            with _plainly():
+                for result in results:
+                    seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
+                    for place in np.flatnonzero(result.exact & ~seen):
+                        sealed = result.values[place]
+                        yield int(place), sealed.value
+                        del sealed.value  # the job has no use for it
+                    seen |= result.exact
         except RowFailed as failed:
             cause = _cause(failed, items)
             raise cause from cause.__cause__
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Raise what an iterator of inputs has raised as it was."""
+    try:
+        yield
+    except InvalidArgument as error:
+        cause = error.__cause__ or error
+        raise cause from cause.__cause__
 
 
 def _in_order(arrivals: Iterator[tuple[int, Any]]) -> Iterator[Any]:
@@ -359,11 +385,12 @@ def _in_order(arrivals: Iterator[tuple[int, Any]]) -> Iterator[Any]:
             due += 1
 
 
-def _cause(failed: RowFailed, items: int) -> BaseException:
+def _cause(failed: RowFailed, items: int | None) -> BaseException:
     """What ``fn`` raised, or how it ended its worker."""
     cause = failed.__cause__
     assert cause is not None
-    name = f"input {failed.row} of {items}" if items > 1 else "the input"
+    of = "" if items is None else f" of {items}"
+    name = f"input {failed.row}{of}" if items != 1 else "the input"
     if isinstance(cause, _NoNumber):
         return RowFailed(
             f"the function that SciPy was given returned None for {name}",
@@ -378,6 +405,6 @@ def _cause(failed: RowFailed, items: int) -> BaseException:
         )
         ended.__cause__ = cause
         return ended
-    if items > 1:
+    if items != 1:
         cause.add_note(f"for {name}")
     return cause

@@ -7,7 +7,7 @@ import importlib
 import mmap
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import lru_cache
@@ -53,7 +53,9 @@ def _opened(part: Any, stack: ExitStack | None) -> Any:
             raise InvalidArgument(
                 "one of several inputs is an iterator, and they are read row by row: give arrays or lists"
             )
-        return stack.enter_context(Batches(part))
+        part = Batches(part)
+    if isinstance(part, Batches) and stack is not None:
+        return stack.enter_context(part)
     return _ArrayRows(part) if _is_lazy(part) else part
 
 
@@ -198,13 +200,14 @@ class _ParquetRows:
 class Batches(Closing):
     """Rows of an iterator of arrays, kept while they are computed; a thread reads it, so that a slow one holds up nothing."""
 
-    def __init__(self, batches: Iterator[Any]) -> None:
+    def __init__(self, batches: Iterator[Any], checked: _Checked | None = None) -> None:
         self._held = deque[list[Any]]()  # [first row, array, rows not done]
         self.rows = 0
         """Read so far."""
         self.ended = False
         self._requests: SimpleQueue[tuple[int, Future[_Read]] | None] = SimpleQueue()
-        threading.Thread(target=_read, args=(batches, self._requests), daemon=True).start()
+        given = batches, checked or _checked, self._requests
+        threading.Thread(target=_read, args=given, daemon=True).start()
         try:
             self.add(self.read(1).result())
         except BaseException:
@@ -254,11 +257,24 @@ class Batches(Closing):
                 begin += count  # noqa: PLW2901
 
 
+class Items(Batches):
+    """Rows of an iterator of single inputs of any kind."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        super().__init__(items, _row)
+
+
 _Read = tuple[list[np.ndarray], bool]
 """Batches, and whether they are the last."""
+_Checked = Callable[[Any, np.ndarray | None], np.ndarray]
+"""Of what the iterator gave and the first batch, a batch."""
 
 
-def _read(batches: Iterator[Any], requests: SimpleQueue[tuple[int, Future[_Read]] | None]) -> None:
+def _read(
+    batches: Iterator[Any],
+    checked: _Checked,
+    requests: SimpleQueue[tuple[int, Future[_Read]] | None],
+) -> None:
     """Read as many rows as is requested, until nothing is requested any more."""
     read, first = 0, None
     while (request := requests.get()) is not None:
@@ -273,7 +289,7 @@ def _read(batches: Iterator[Any], requests: SimpleQueue[tuple[int, Future[_Read]
                     raise _reading(error, read) from error
                 if batch is _END:
                     break
-                array = _checked(batch, first)
+                array = checked(batch, first)
                 if len(array):
                     first = array if first is None else first
                     got.append(array)
@@ -282,6 +298,12 @@ def _read(batches: Iterator[Any], requests: SimpleQueue[tuple[int, Future[_Read]
             future.set_exception(error)
         else:
             future.set_result((got, read < enough))
+
+
+def _row(item: Any, first: np.ndarray | None) -> np.ndarray:
+    row = np.empty(1, dtype=object)
+    row[0] = item
+    return row
 
 
 def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
