@@ -204,6 +204,19 @@ def test_a_warning_of_losses_that_are_not_random_names_the_column(sweep):
         sweep(fn, design, stop=cm.Share(0.7), chunk=1, hedge=None)
 
 
+@pytest.mark.parametrize("deadline", [None, 5.0])
+def test_a_region_without_finite_answers_is_warned_about_where_it_is_called(sweep, deadline):
+    rng = np.random.default_rng(0)
+    design = pd.DataFrame({"a": rng.random(200), "depth": rng.random(200)})
+
+    def fn(a, depth):
+        return a + depth if depth < 0.8 else np.nan
+
+    with pytest.warns(UserWarning, match=r"rows with depth > 0\.[78].* not finite") as said:
+        sweep(fn, design, stop=cm.Share(0.7), deadline=deadline, chunk=1, hedge=None)
+    assert {one.filename for one in said} == {__file__}
+
+
 def test_rows_of_text_are_missing_and_a_warning_says_so(sweep):
     design = {"a": np.arange(60.0), "name": [f"run {k}" for k in range(60)]}
     with pytest.warns(UserWarning, match="not numbers"):

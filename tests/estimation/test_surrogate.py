@@ -324,17 +324,38 @@ def test_losses_in_a_region_are_named(seed):
     assert "100% are lost" in said
 
 
-def test_losses_at_random_are_not_remarked():
+@pytest.mark.parametrize("quick", [False, True])
+def test_losses_at_random_are_not_remarked(quick):
     remarks = 0
-    for seed in range(6):
+    for seed in range(60 if quick else 6):
         rng = np.random.default_rng(seed)
         points = rng.uniform(size=(200, 5))
-        remarks += dependence(points, rng.random(200) < 0.2, list("abcde"), 0) is not None
-        twice = np.repeat(points[:100], 2, axis=0)
         remarks += (
-            dependence(twice, np.repeat(rng.random(100) < 0.2, 2), list("abcde"), 0) is not None
+            dependence(points, rng.random(200) < 0.2, list("abcde"), 0, quick=quick) is not None
         )
+        often = np.repeat(points[:50], 4, axis=0)
+        lost = np.repeat(rng.random(50) < 0.2, 4)
+        remarks += dependence(often, lost, list("abcde"), 0, quick=quick) is not None
     assert remarks == 0
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_losses_of_a_small_region_among_others_are_named(quick):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(size=(200, 5))
+    lost = (points[:, 2] > 0.93) | (rng.random(200) < 0.1)
+    assert "rows with c > 0.9" in (dependence(points, lost, list("abcde"), 0, quick=quick) or "")
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize(("flag", "region"), [(1, "kind = q"), (0, "kind != q")])
+def test_a_region_of_text_is_named_by_the_text(flag, region, quick):
+    rng = np.random.default_rng(0)
+    points = np.stack([rng.random(200), rng.integers(0, 2, 200)], axis=1)
+    lost = (points[:, 1] == flag) | (rng.random(200) < 0.1)
+    said = dependence(points, lost, ["a", "kind = q"], 0, quick=quick)
+    assert said is not None
+    assert said.startswith(f"of the rows with {region} 100% are lost")
 
 
 def test_a_search_ends_when_its_share_of_the_time_is_over(monkeypatch):

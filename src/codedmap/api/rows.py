@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -33,6 +32,7 @@ from ..execution.missing import (
     estimate_missing,
     import_while_calls_run,
     time_for_estimates,
+    warn_caller,
     warn_of_losses,
 )
 from ..execution.rows import KeptTasks, RowsWork
@@ -47,7 +47,6 @@ from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from ..storage.store import Store
 
-_TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _ENOUGH = 20  # answers from which standard errors are believed
 _FEW = 2  # answers from which anything is estimated
@@ -149,13 +148,11 @@ class RowsJob(MapJob):
             result = self._made(values, stderr, status, outcome)
         left = np.count_nonzero(result.status == Status.MISSING)
         if left and (reason := self._not_estimated(before)):
-            warnings.warn(
-                f"{left:,} rows without an answer are MISSING: they are not estimated, because {reason}",
-                stacklevel=4,
+            warn_caller(
+                f"{left:,} rows without an answer are MISSING: they are not estimated, because {reason}"
             )
-        estimated = (result.status == Status.ESTIMATED).any()
-        if estimated and self._time_left() > _TESTING:
-            warn_of_losses(self._rows.inputs, before)
+        if (result.status == Status.ESTIMATED).any():
+            warn_of_losses(self._rows.inputs, before, self._read, self._time_left)
         return result
 
     def _worst(self, last: bool) -> float | None:
@@ -189,7 +186,7 @@ class RowsJob(MapJob):
             self._rows.inputs,
             np.flatnonzero(self._rows.status == Status.EXACT),
             missing,
-            self._exact if self._store is None else self._store.read,
+            self._read,
             time_left,
             effort=effort,
             sample=self._store is not None,
@@ -204,8 +201,7 @@ class RowsJob(MapJob):
         )
         if not inputs.numbers:
             return f"the inputs are not numbers. {inputs.encoding}"
-        read = self._exact if self._store is None else self._store.read
-        columns = leaves(read(answered)) if len(answered) else []
+        columns = leaves(self._read(answered)) if len(answered) else []
         other = [column.dtype for column in columns if column.dtype.kind not in "biuf"]
         if other:
             kinds = "real and imaginary parts" if other[0].kind == "c" else "numbers"
@@ -226,7 +222,10 @@ class RowsJob(MapJob):
             return "answers are NaN or infinite. Let fn return numbers"
         return ""
 
-    def _exact(self, rows: np.ndarray) -> Any:
+    def _read(self, rows: np.ndarray) -> Any:
+        """Answers of rows that are exact."""
+        if self._store is not None:
+            return self._store.read(rows)
         values = self._work.answers.values(self._rows.status != Status.EXACT)
         return map_leaves(lambda leaf: leaf[rows], values)
 

@@ -139,11 +139,6 @@ def sweep(
         inputs = tuple(
             flags_of(c, categories[n]) if n in categories else c for n, c in columns.items()
         )
-    names = [
-        f"{name} = {one}" if name in categories else name
-        for name in columns
-        for one in categories.get(name, [""])
-    ]
     options = Options(
         engine=engine,
         deadline=deadline,
@@ -160,7 +155,7 @@ def sweep(
         resume=resume,
         version=version,
         before=columns,
-        names=names,
+        names=names_of({name: categories.get(name, []) for name in columns}),
         progress=progress,
     )
     taken = (*rows.taken, *_OURS)
@@ -417,6 +412,15 @@ def flags_of(column: np.ndarray, categories: Sequence[Any]) -> np.ndarray:
     places = {value: place for place, value in enumerate(categories)}
     at = np.fromiter((places[value] for value in column.tolist()), np.intp, len(column))
     return np.asarray(np.arange(len(categories)) == at[:, None])
+
+
+def names_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What the numbers of a row are called, where columns that have categories are flags."""
+    return [
+        f"{name} = {one}" if some else name
+        for name, some in columns.items()
+        for one in some or [""]
+    ]
 
 
 def _unflagged(flags: np.ndarray, categories: Sequence[Any]) -> Any:

@@ -26,7 +26,7 @@ import codedmap as cm
 
 from ..api.command import WHY
 from ..api.command import Command as Program
-from ..api.sweep import categories_of, check_columns, column_of, count_equal, flags_of
+from ..api.sweep import categories_of, check_columns, column_of, count_equal, flags_of, names_of
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -41,7 +41,6 @@ from .shell import ENDINGS, Command, print_error, print_result, with_traceback
 from .tables import Table, check_table, is_number, read_table, table_writer
 
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
-_TESTING = 2.0  # seconds that there must be to test whether losses depend on the inputs
 _REASONS = 5  # that the summary lists
 _OWN = ("status", "error")
 """Columns that are added to those of the design and the outputs."""
@@ -513,14 +512,15 @@ class _Sweep:
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
             return stderr
-        columns = (_numbers(column_of(name, cells)) for name, cells in self.columns.items())
-        points = np.column_stack([column for column in columns if column is not None])  # as all are
+        columns = {name: column_of(name, cells) for name, cells in self.columns.items()}
+        parts = map(_numbers, columns.values())
+        points = np.column_stack([part for part in parts if part is not None])  # as all are
         answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
-        inputs = InputRows(points, self.columns)
+        names = names_of({name: categories_of(column) for name, column in columns.items()})
+        inputs = InputRows(points, names)
         before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)
-        for found in estimate_missing(
-            inputs, done, missing, lambda rows: answers[rows], lambda: self._time_left() or 0.0
-        ):
+        known, left = answers.__getitem__, lambda: self._time_left() or 0.0
+        for found in estimate_missing(inputs, done, missing, known, left):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
                 self.status[row] = "ESTIMATED"
                 for name, value, error in zip(numbers, values, errors, strict=True):
@@ -530,10 +530,10 @@ class _Sweep:
             self.options.note(
                 f"{', '.join(texts)} cannot be estimated, and {'are' if len(texts) > 1 else 'is'} empty in rows that are"
             )
-        if "ESTIMATED" in self.status and (self._time_left() or 0.0) > _TESTING:
+        if "ESTIMATED" in self.status:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
-                warn_of_losses(inputs, before)
+                warn_of_losses(inputs, before, known, left)
             for warning in warned:
                 self.options.note(str(warning.message))
         return stderr

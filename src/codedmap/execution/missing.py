@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,8 @@ _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time
 _SPARE = 0.1  # of the time of a job without a deadline, for thorough estimates
-_TESTED = 4000  # rows by which it is tested whether losses depend on the inputs
+_TESTED = 4000  # rows by which it is tested whether losses depend on the inputs,
+_TESTING = 2.0  # and seconds that there must be for more than a quick look
 
 
 Effort = Literal["quick", "thorough", "spare"]
@@ -161,20 +163,43 @@ def import_while_calls_run() -> None:
     Thread(target=import_what_is_used, daemon=True).start()
 
 
-def warn_of_losses(inputs: InputRows, status: np.ndarray) -> None:
-    """Warn if which rows are missing depends on their inputs, as it does where these decide how long a call takes."""
+def warn_of_losses(
+    inputs: InputRows,
+    status: np.ndarray,
+    answers: Callable[[np.ndarray], Any],
+    time_left: Callable[[], float],
+) -> None:
+    """Warn if which rows are missing depends on their inputs, as it does where these decide how long a call takes.
+
+    Rows whose answers, those of some rows by their numbers, are not finite count as missing: nothing is estimated from
+    them.
+    """
     rows = np.sort(np.random.default_rng(0).permutation(len(status))[:_TESTED])
     points = inputs.points(rows)
     if not np.isfinite(points).all():
         return
-    names = inputs.names(points.shape[1])
-    losses = dependence(points, status[rows] >= Status.FAILED, names, seed=0)
+    lost, exact = status[rows] >= Status.FAILED, status[rows] == Status.EXACT
+    odd = np.zeros(np.count_nonzero(exact), dtype=bool)
+    for leaf in leaves(answers(rows[exact])):
+        if leaf.dtype.kind in "fc":
+            odd |= ~np.isfinite(leaf.reshape(len(odd), -1)).all(axis=1)
+    lost[exact] = odd
+    names, quick = inputs.names(points.shape[1]), time_left() < _TESTING
+    losses = dependence(points, lost, names, seed=0, quick=quick)
     if losses is not None:
-        warnings.warn(
-            f"rows are not missing at random: {losses}. Estimates there rest on few answers, or on none like them, and "
-            "may be biased",
-            stacklevel=4,
+        also = f", counting {odd.sum():,} with answers that are not finite" if odd.any() else ""
+        warn_caller(
+            f"rows are not missing at random: {losses}{also}. Estimates there rest on few answers, or on none like them, "
+            "and may be biased"
         )
+
+
+def warn_caller(text: str) -> None:
+    """Warn where the user has called this package."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("codedmap."):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(text, stacklevel=depth + 1)
 
 
 def _as_floats(leaf: np.ndarray) -> np.ndarray:

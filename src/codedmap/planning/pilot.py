@@ -73,16 +73,19 @@ class Pilot:
         finite = bool(np.isfinite(points).all() and np.isfinite(unseen).all())
         if answers is None or not finite or not len(points):
             points = answers = unseen = nothing
-        sound = np.asarray(np.isfinite(answers).all(axis=1))
-        if not sound.all():
-            text = f"{(~sound).sum()} of {len(sound)} answers are not finite, and tell nothing of errors"
+        sound = np.isfinite(answers).all(axis=1)
+        if (
+            not sound.all()
+        ):  # nor may those be that would be estimated, and that cannot be estimated
+            text = f"{(~sound).sum()} of {len(sound)} answers are not finite"
             remarks = (*remarks, text)
+            points = answers = nothing
         dtype = inputs.dtype
         return cls(
             answered=int(exact.sum()),
             timed=timed,
-            points=points[sound],
-            answers=answers[sound],
+            points=points,
+            answers=answers,
             shape=() if dtype is None else tuple(inputs.form[0][1]),
             copied=inputs.stackable and finite,
             mixed=dtype is not None
