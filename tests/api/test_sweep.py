@@ -204,6 +204,19 @@ def test_a_warning_of_losses_that_are_not_random_names_the_column(sweep):
         sweep(fn, design, stop=cm.Share(0.7), chunk=1, hedge=None)
 
 
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_dates_and_durations_are_those_of_numpy_whatever_their_unit(sweep, unit):
+    after = np.array([36, 60], "m8[h]").astype(f"m8[{unit}]")
+    begin = np.array(["2026-01-01", "2026-02-01"], f"M8[{unit}]")
+
+    def fn(begin, after):
+        return {"hours": after / np.timedelta64(1, "h"), "kind": type(begin).__name__}
+
+    table = sweep(fn, {"begin": begin, "after": after}).table
+    assert table["hours"].tolist() == ([24, 48] if unit == "D" else [36, 60])
+    assert table["kind"].tolist() == ["datetime64"] * 2
+
+
 @pytest.mark.parametrize("deadline", [None, 5.0])
 def test_a_region_without_finite_answers_is_warned_about_where_it_is_called(sweep, deadline):
     rng = np.random.default_rng(0)
@@ -217,10 +230,13 @@ def test_a_region_without_finite_answers_is_warned_about_where_it_is_called(swee
     assert {one.filename for one in said} == {__file__}
 
 
-def test_rows_of_text_are_missing_and_a_warning_says_so(sweep):
-    design = {"a": np.arange(60.0), "name": [f"run {k}" for k in range(60)]}
-    with pytest.warns(UserWarning, match="not numbers"):
-        result = sweep(lambda a, name: a, design, stop=cm.Share(0.5), chunk=1)
+@pytest.mark.parametrize(
+    "odd", [[f"run {k}" for k in range(60)], pd.date_range("2026-01-01", periods=60)]
+)
+def test_rows_of_what_is_no_number_are_missing_and_a_warning_names_the_column(sweep, odd):
+    design = {"kind": ["p", "q"] * 30, "a": np.arange(60.0), "name": odd}
+    with pytest.warns(UserWarning, match="not numbers. Encode 'name'"):
+        result = sweep(lambda kind, a, name: a, design, stop=cm.Share(0.5), chunk=1)
     missing = result.status == Status.MISSING
     assert missing.any()
     assert np.isnan(result.table["y_stderr"][missing]).all()

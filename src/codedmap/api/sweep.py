@@ -67,7 +67,8 @@ def sweep(
     Parameters
     ----------
     fn : callable
-        Called with the values of a row by name, ``fn(a=..., b=...)``; whole numbers are Python's own. It returns a number, an array, or a dict or
+        Called with the values of a row by name, ``fn(a=..., b=...)``; whole numbers are Python's own, and dates and durations
+        NumPy's ``datetime64`` and ``timedelta64``. It returns a number, an array, or a dict or
         dataclass of numbers, text and arrays, the same for each row. A number or an array is called ``y``, and parts of
         a tuple ``y_0``, ``y_1`` and so on.
     design : data frame, xarray.Dataset, dict, SALib.ProblemSpec or tuple
@@ -230,7 +231,7 @@ def _rows(design: Any, takes: _Takes | None) -> _Rows:
         columns = {name: column_of(name, given) for name, given in design.items()}
         return _Rows(columns, columns)
     raise InvalidArgument(
-        f"the design is a {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
+        f"the design is of type {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
         "SALib's; of an array of numbers (m, p) a frame, pandas.DataFrame(array, columns=['a', 'b'])"
     )
 
@@ -266,7 +267,7 @@ def column_of(name: str, given: Any) -> np.ndarray:
     """A column of a design (m,); raises `InvalidArgument`."""
     if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
         raise InvalidArgument(
-            f"column {name!r} of the design is a {type(given).__name__}, which has no rows: give an array or a list, or "
+            f"column {name!r} of the design is of type {type(given).__name__}, which has no rows: give an array or a list, or "
             f"leave it out and give kwargs={{{name!r}: ...}} for an argument that is the same for all rows"
         )
     check_unmasked(given, f"column {name!r}")
@@ -493,8 +494,9 @@ def _check_call(takes: _Takes, rows: _Rows, fixed: Sequence[str]) -> None:
         )
     unknown = [name for name in (*columns, *fixed) if name not in takes.names]
     if unknown and not takes.all:
+        only = f"only {_listed(takes.names)}" if takes.names else "no argument by name"
         raise InvalidArgument(
-            f"fn does not take {_listed(unknown)}, only {_listed(takes.names)}: leave it out of the design or the "
+            f"fn does not take {_listed(unknown)}, {only}: leave it out of the design or the "
             "arguments, or let fn take it, as **others"
         )
 
@@ -524,7 +526,7 @@ class _Task:
             given[name] = _unflagged(given[name], categories)
         if not self.frame:
             # Python's own whole numbers, which do not overflow.
-            whole = {n: v.item() for n, v in given.items() if isinstance(v, np.integer | np.bool_)}
+            whole = {n: v.item() for n, v in given.items() if _is_whole(v)}
             answer = self.fn(**{**given, **whole}, **keywords)
         else:
             answer = self.fn(parts[0] if hasattr(parts[0], "columns") else given, **keywords)
@@ -552,6 +554,12 @@ class _Task:
                         "another name, in a dict such as {'result': value}"
                     )
         return None
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number or flag of NumPy; its durations are of a class of whole numbers."""
+    whole = isinstance(value, np.integer | np.bool_)
+    return whole and not isinstance(value, np.timedelta64)
 
 
 def _axes(value: Any) -> int:

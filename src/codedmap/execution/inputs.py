@@ -96,8 +96,7 @@ class InputRows:
     def dtype(self) -> np.dtype[Any] | None:
         """Of the inputs, if they are one array."""
         form = self.form[0]
-        alone = len(self._parts) == 1 and len(form) == 2 and isinstance(form[0], str)
-        return np.dtype(form[0]) if alone else None
+        return np.dtype(form[0]) if len(self._parts) == 1 and _is_array(form) else None
 
     @property
     def numbers(self) -> int | None:
@@ -107,14 +106,27 @@ class InputRows:
 
     @property
     def encoding(self) -> str:
-        """How inputs that are no numbers may become some, for a message."""
+        """Which inputs are no numbers, and how they may become some, for a message."""
         if all(
             isinstance(part, list) and isinstance(part[0], dict)
             for part in self._parts
             if len(part)
         ):
             return "A list of dicts of numbers is estimated as a data frame: give pandas.DataFrame(inputs)"
-        return "Encode them, for example with pandas.get_dummies(X)"
+        which = "them" if self._odd is None else repr(self._odd)
+        return f"Encode {which}, as by pandas.get_dummies(X), or as days since the first if these are dates"
+
+    @property
+    def _odd(self) -> str | None:
+        """The name of the first column that is no number."""
+        at = 0
+        for form, count in ((form, _numbers(form)) for form in self.form):
+            columns = [] if _is_array(form) else [c for c in form if isinstance(c, list)]
+            odd = [name for name, kind in columns if not _is_real(kind)]
+            if odd or count is None:
+                return odd[0] if odd else next(iter(self._names[at:]), None)
+            at += count
+        return None
 
     @property
     def stackable(self) -> bool:
@@ -153,12 +165,20 @@ def _floats(part: Any) -> np.ndarray:
 
 
 def _numbers(form: list[Any]) -> int | None:
-    if len(form) == 2 and isinstance(form[0], str):  # an array
+    if _is_array(form):
         real = np.dtype(form[0]).kind in "biuf"
         return int(np.prod(form[1], dtype=int)) if real else None
     columns = [column for column in form if isinstance(column, list)]
-    real = all(kind.lower().startswith(_REAL) for _, kind in columns)
+    real = all(_is_real(kind) for _, kind in columns)
     return len(columns) if columns and real else None
+
+
+def _is_array(form: list[Any]) -> bool:
+    return len(form) == 2 and isinstance(form[0], str)
+
+
+def _is_real(kind: str) -> bool:
+    return kind.lower().startswith(_REAL)
 
 
 def _is_row_of_numbers(part: Any) -> bool:
