@@ -55,6 +55,12 @@ def nothing(a):
 
 def by_place(a, /):
     return a
+
+def forgot(a):
+    a + 1
+
+def unknown(a, b):
+    return {"y": None if a == 1 else a}
 """
 
 # Rows of its kinds: answers, hangs, ends by a signal, by an exit code, prints garbage. Each starts a child in a session
@@ -143,7 +149,7 @@ def test_the_output_has_the_design_the_outputs_and_what_is_known_of_each_row(fol
     assert column("status").count("EXACT") == 15
     assert "16 rows in " in printed
     assert "15 exact, 1 failed" in printed
-    assert "failed     1: Odd: row with a=# (row 3)" in printed
+    assert "failed     1: Odd: row with a=3 (row 3)" in printed
     assert "output     runs.csv" in printed
 
 
@@ -196,9 +202,18 @@ def test_no_output_replaces_a_column_that_the_sweep_adds(folder, scripted):
     assert set(column("error")) == {"InvalidAnswer: two outputs are named y_0: rename one"}
 
 
+def test_a_function_without_an_answer_has_failed_and_an_output_without_one_is_nan(folder, scripted):
+    Path("x.csv").write_text("a,b\n1,2\n")
+    printed = ran(*words("sweep_model.py:forgot", design="x.csv"), exit_code=1)
+    assert printed.startswith("1 row in ")
+    assert "the function returned None" in column("error")[0]
+    ran(*words("sweep_model.py:unknown"), "--force")
+    assert column("y")[:3] == ["0", "nan", "2"]
+
+
 def test_rows_that_are_equal_are_noted(folder, scripted):
     Path("x.csv").write_text("a,b\n1,2\n1,2\n1,3\n")
-    assert "1 of the rows equal earlier ones" in ran(*words(design="x.csv"))
+    assert "rows whose a, b equal those of an earlier row: 1" in ran(*words(design="x.csv"))
 
 
 def test_files_of_this_directory_that_a_program_may_not_find_are_noted(folder, scripted):
@@ -323,6 +338,7 @@ def test_a_design_that_cannot_be_used_is_refused(folder, scripted, design, says)
         (words("sweep_model.py:by_place"), "cannot be given by name"),
         (echo("{c}"), "no column 'c', but a, b"),
         (echo("{"), "write {{ and }} for braces"),
+        (echo("{a:.2q}"), "a value cannot be written in"),
         ([*words(None), "--command", ""], "the command is empty"),
         ([*words(None), "--command", "./none {a}"], "there is no program"),
         ([*echo("{a}"), "--read", "x.npy"], "read='x.npy'"),

@@ -112,7 +112,7 @@ def test_a_map_without_a_code():
 
 def test_a_table_of_calls():
     table = CallTable([call("answered"), call("late", "hedge"), call("answered", "hedge")])
-    assert str(table) == repr(table) == "3 calls: 2 answered, 1 late (2 hedge)"
+    assert str(table) == repr(table) == "3 calls: 2 answered, 1 late (2 hedges)"
     assert (table.count("answered"), table.count("hedge"), table.count("raised")) == (2, 2, 0)
     assert table.columns()["outcome"] == ["answered", "late", "answered"]
     assert list(table.columns()) == list(CallRecord._fields)

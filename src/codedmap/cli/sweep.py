@@ -30,7 +30,7 @@ from ..api.sweep import categories_of, check_columns, column_of, count_equal, fl
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
-from ..results.summary import short
+from ..results.summary import many, short
 from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record, records_in
 from .engines import engine_named
@@ -42,6 +42,7 @@ from .tables import Table, check_table, is_number, read_table, table_writer
 
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
 _REASONS = 5  # that the summary lists
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 _OWN = ("status", "error")
 """Columns that are added to those of the design and the outputs."""
 
@@ -212,6 +213,8 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 def _outputs(answer: Any) -> dict[str, Any]:
+    if answer is None:
+        raise cm.InvalidAnswer("the function returned None: return a number, or a dict of them")
     found: dict[str, Any] = {}
     for name, value in _flat(answer):
         if name in found:
@@ -237,7 +240,7 @@ def _flat(answer: Any, name: str = "") -> Iterable[tuple[str, Any]]:
         for place, value in enumerate(answer):
             yield from _flat(value, f"{name or 'y'}_{place}")
     elif answer is None or isinstance(answer, bool | int | float | str):
-        yield name or "y", answer
+        yield name or "y", float("nan") if answer is None else answer
     else:
         raise cm.InvalidAnswer(
             f"an output is a {type(answer).__name__}: return numbers and text, alone or in dicts and lists"
@@ -382,9 +385,16 @@ class _Sweep:
         arrays = {name: column_of(name, column) for name, column in columns.items()}
         if arrays:
             check_columns(arrays)
+            if isinstance(self.fn, Program):
+                self.fn.line(
+                    {name: column[0] for name, column in columns.items()}
+                )  # it can be written
             equal = count_equal(arrays)
             if equal:
-                options.note(f"{equal:,} of the rows equal earlier ones, and are run as well")
+                taken = ", ".join(columns)
+                options.note(
+                    f"rows whose {taken} equal those of an earlier row: {equal:,}; they are run as well"
+                )
         for name, column in arrays.items():
             if options.deadline is not None and _numbers(column) is None:
                 raise cm.InvalidArgument(
@@ -468,7 +478,7 @@ class _Sweep:
             return
         if done:
             print_error(
-                f"codedmap: {done:,} rows are done and in {journal.path}: the same command with --resume goes on from there"
+                f"codedmap: {many(done, 'row')} {'is' if done == 1 else 'are'} done and in {journal.path}: the same command with --resume goes on from there"
             )
         elif journal.new:
             journal.path.unlink(missing_ok=True)
@@ -562,7 +572,7 @@ class _Sweep:
         parts = [f"{counts[word]:,} {word.lower()}" for word in words if counts[word]]
         before = f" ({self.before:,} of them before)" if self.before else ""
         lines = [
-            f"{self.rows:,} rows in {time.monotonic() - self.begun:.2f} s: {', '.join(parts)}{before}"
+            f"{many(self.rows, 'row')} in {time.monotonic() - self.begun:.2f} s: {', '.join(parts)}{before}"
         ]
         if self.result is not None:
             lines.append(f"  calls      {self.result.calls}")
@@ -581,7 +591,9 @@ class _Sweep:
         steps = []
         late = sum(isinstance(error, cm.errors.CallTimeout) for error in self.errors.values())
         if late:
-            steps.append(f"{late:,} rows ran too long: allow more with --timeout and --resume")
+            steps.append(
+                f"{many(late, 'row')} ran too long: allow more with --timeout and --resume"
+            )
         if counts["FAILED"] > late:
             steps.append(
                 "see the column error; --resume runs the failed rows again, if the cause is outside the program"
@@ -650,23 +662,24 @@ def _reasons(errors: Mapping[int, BaseException]) -> list[str]:
     """A line for each of the most frequent reasons for which rows have failed."""
     groups: dict[str, list[int]] = {}
     for row, error in sorted(errors.items()):
-        groups.setdefault(_reason(error), []).append(row)
-    most = sorted(groups.items(), key=lambda group: -len(group[1]))
+        reason = _reason(error)
+        own = isinstance(error, cm.CodedmapError)
+        groups.setdefault(reason if own else _NUMBER.sub("#", reason), []).append(row)
+    most = sorted(groups.values(), key=lambda rows: -len(rows))
     lines = [
-        f"{len(rows):,}: {reason} (row {rows[0]}{', ...' if len(rows) > 1 else ''})"
-        for reason, rows in most[:_REASONS]
+        f"{len(rows):,}: {_reason(errors[rows[0]])} (row {rows[0]}{', ...' if len(rows) > 1 else ''})"
+        for rows in most[:_REASONS]
     ]
     if len(most) > _REASONS:
-        rest = sum(len(rows) for _, rows in most[_REASONS:])
+        rest = sum(map(len, most[_REASONS:]))
         lines.append(f"{rest:,} for {len(most) - _REASONS:,} other reasons")
     return [f"  {'failed' if k == 0 else '':<10} {line}" for k, line in enumerate(lines)]
 
 
 def _reason(error: BaseException) -> str:
-    """Why a row has failed, in words that are the same for rows that failed alike."""
+    """Why a row has failed, in words."""
     if isinstance(error, cm.errors.WorkerCrashed):
         return "ended its worker"
     if isinstance(error, cm.CodedmapError):
         return re.split(r"[:;]", str(error), maxsplit=1)[0].splitlines()[0]
-    text = short(error).splitlines()[0]
-    return re.sub(r"-?\d+(\.\d+)?(e[+-]?\d+)?", "#", text)[:100]
+    return short(error).splitlines()[0][:100]

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from .summary import many
+
 
 class CallRecord(NamedTuple):
     """One call of a job."""
@@ -75,8 +77,8 @@ class CallTable(Sequence[CallRecord]):
         outcomes = Counter(record.outcome for record in self._records)
         extra = Counter(r.kind for r in self._records if r.kind != "first")
         parts = [f"{count:,} {name}" for name, count in outcomes.most_common()]
-        text = f"{len(self):,} calls: {', '.join(parts)}" if parts else "no calls"
-        return text + (f" ({', '.join(f'{n:,} {k}' for k, n in extra.items())})" if extra else "")
+        text = f"{many(len(self), 'call')}: {', '.join(parts)}" if parts else "no calls"
+        return text + (f" ({', '.join(many(n, k) for k, n in extra.items())})" if extra else "")
 
     __repr__ = __str__
 

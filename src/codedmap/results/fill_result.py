@@ -11,6 +11,7 @@ import numpy as np
 from .scatter import chosen, draw_rows
 from .shown import Shown
 from .status import Status, counts_in_words
+from .summary import many
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -40,7 +41,7 @@ class FillResult(Shown):
     _errors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.status):,} rows: {counts_in_words(self.status)}"]
+        lines = [f"{many(len(self.status), 'row')}: {counts_in_words(self.status)}"]
         width = max(map(len, self.outputs), default=0)
         shown = list(zip(self.outputs, self.methods, self.left_out, self.deviation, strict=True))
         for name, method, error, deviation in shown[:20]:

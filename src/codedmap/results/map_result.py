@@ -16,7 +16,7 @@ from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
 from .shown import Shown
 from .status import Status, counts_in_words
-from .summary import first_line, heading, workers_lines
+from .summary import first_line, heading, many, workers_lines
 from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
 
 
@@ -168,7 +168,7 @@ class MapResult(Shown):
 
     def _of_rows(self) -> str:
         lines = [
-            f"{len(self.status):,} rows in {self.seconds:.2f} s: {counts_in_words(self.status)}; {self.outcome.value}",
+            f"{many(len(self.status), 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}; {self.outcome.value}",
             f"  calls      {self.calls}",
             *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
         ]

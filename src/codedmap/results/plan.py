@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.code import Code
 from .shown import Shown
+from .summary import many
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,8 +116,8 @@ class Plan(Shown):
 
     def __str__(self) -> str:
         head = (
-            f"{_many(self.tasks, 'row')} on {_many(self.workers, 'worker')}; planned in {self.seconds:.2g} s from "
-            f"{_many(self.computed, 'row')} answered and {_many(self.timed, 'call')} timed"
+            f"{many(self.tasks, 'row')} on {many(self.workers, 'worker')}; planned in {self.seconds:.2g} s from "
+            f"{many(self.computed, 'row')} answered and {many(self.timed, 'call')} timed"
         )
         lines = [line.rstrip() for line in _lines(self._columns())]
         return "\n".join([self.advice, *lines, head, *self.remarks])
@@ -188,10 +189,6 @@ def _lines(columns: dict[str, list[str]]) -> list[str]:
         side = "<" if at == 0 else ">"
         placed.append([f"{cell:{side}{width}}" for cell in (title, *cells)])
     return ["  " + "  ".join(line) for line in zip(*placed, strict=True)]
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def _error(row: PlanRow) -> str:

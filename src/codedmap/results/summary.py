@@ -43,6 +43,13 @@ def workers_lines(
     return lines
 
 
+def many(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+
+
 def listed(slots: Sequence[int]) -> str:
     """At most twelve of them, in words."""
     shown = ", ".join(map(str, slots[:12]))

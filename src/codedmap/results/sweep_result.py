@@ -16,7 +16,7 @@ from .map_result import MapResult
 from .scatter import chosen, draw_rows
 from .shown import Shown
 from .status import Status, counts_in_words
-from .summary import short
+from .summary import first_line, many
 from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
@@ -47,7 +47,7 @@ class SweepResult(Shown):
     _equal: int = 0
 
     def __str__(self) -> str:
-        rows = f"{len(self.status):,} rows"
+        rows = many(len(self.status), "row")
         if len(self.run.status) < len(self.status):
             rows += f" ({len(self.run.status):,} distinct)"
         lines = [
@@ -57,13 +57,12 @@ class SweepResult(Shown):
         ]
         if self._equal:
             lines.append(
-                f"  note       {self._equal:,} of the rows equal earlier ones: unique=True computes equal rows once"
+                f"  note       rows that equal earlier ones: {self._equal:,}; unique=True computes equal rows once"
             )
         if self.failures:
             row, error = next(iter(self.failures.items()))
-            reason = short(error).splitlines()[0][:120]
             lines.append(
-                f"  failed     {len(self.failures):,}; the first, row {row}, with {reason}"
+                f"  failed     {len(self.failures):,}; the first, row {row}, with {first_line(error)}"
             )
         return "\n".join(lines)
 
