@@ -257,6 +257,13 @@ def test_where_every_call_crashes_rows_fail_after_their_retries():
     assert [f.crashes for f in timeline.failed] == [3] * 5
 
 
+def test_where_every_call_crashes_the_first_row_fails_soon_however_many_there_are():
+    timeline = run_virtually(Job(1_000), 4, lambda call, now: Ending(0.01, Loss.CRASHED))
+    assert timeline.outcome is Outcome.COMPLETE
+    assert timeline.failed[0].call.number < 120
+    assert {f.crashes for f in timeline.failed} <= {3, 4}
+
+
 def test_a_crash_soon_after_its_start_makes_no_other_call_late():
     def ending(call, now):
         return Ending(0.1, Loss.CRASHED) if call.number == 3 else Ending(60.0)

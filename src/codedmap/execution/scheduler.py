@@ -119,7 +119,7 @@ class Scheduler:
         self._times = CallTimes(batches=job.batches)
         self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
         self._answered = 0
-        self._crashed = 0
+        self._crashed = self._excused = 0
         self._longest_crash = 0.0  # seconds until a call crashed
         self._suspected = 0  # crashes of groups that seem to cause them
         self._alone: float | None = None  # since when there has been no worker
@@ -304,6 +304,7 @@ class Scheduler:
             if call.groups == 1 and worker.crashes > 1 and not worker.ready:
                 piece.crashes += 1
                 piece.excused += 1
+                self._excused += 1
                 return
         self._crashed += 1
         if call.groups == 1:
@@ -611,7 +612,8 @@ class Scheduler:
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: what is sent again first, but not where it was before."""
         # A row that may have caused its crashes waits until it is known how many calls crash by chance.
-        early = self._answered + self._crashed < _ENOUGH and self._next < self.job.groups
+        ended = self._answered + self._crashed + self._excused
+        early = ended < _ENOUGH and self._next < self.job.groups
         none_left = self._next == self.job.groups
         others = None  # that are not stuck, once they are needed
         for at, piece in enumerate(self._waiting):
