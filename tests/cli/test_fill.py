@@ -56,6 +56,21 @@ def test_what_is_missing_or_was_estimated_is_estimated_and_all_else_kept(folder)
                 assert {**new, "y": float(new["y"])} == {**old, "y": float(old["y"])}
 
 
+def test_a_text_of_few_kinds_is_an_input_and_its_losses_are_named_by_it(folder):
+    with Path("runs.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["a", "kind", "y"])
+        for k in range(120):
+            kind = "pqr"[k % 3]
+            lost = k % 10 == 0 or (kind == "q" and k > 12)
+            rows.writerow([k / 120, kind, "" if lost else k / 120 + (kind == "q")])
+    assert "text of at most 20 kinds" in filled("--inputs", "a,y", exit_code=2)[0]
+    printed, rows = filled("--inputs", "a,kind")
+    assert "kind = q 100% are lost" in printed
+    off = [float(r["y"]) - float(r["a"]) - (r["kind"] == "q") for r in rows]
+    assert max(map(abs, off)) < 0.1
+
+
 def test_rows_that_failed_are_filled_on_request(folder):
     _, rows = filled("--inputs", "a,b", "--failed")
     assert rows[3]["status"] == "ESTIMATED"
@@ -68,7 +83,7 @@ def test_rows_that_failed_are_filled_on_request(folder):
     [
         (("--inputs", "a,c"), "has no column 'c'"),
         (("--inputs", "a,,b"), "must be names of columns"),
-        (("--inputs", "a,note"), "row 0 of table runs.csv (counted from 0) has 'n' as 'note'"),
+        (("--inputs", "a,error"), "row 0 of table runs.csv (counted from 0) has None as 'error'"),
         (("--inputs", "b,y"), "has None as 'y'"),
         (("--inputs", "a", "--outputs", "note"), "holds no numbers"),
         (("--inputs", "a", "--outputs", "a"), "is an input"),

@@ -211,6 +211,13 @@ def test_a_function_without_an_answer_has_failed_and_an_output_without_one_is_na
     assert column("y")[:3] == ["0", "nan", "2"]
 
 
+def test_numbers_that_begin_with_0_are_names(folder, scripted):
+    Path("x.csv").write_text("a,b\n007,0\n012,0.5\n")
+    ran(*words(None, design="x.csv"), "--command", "echo {a}", "--read", "stdout")
+    assert column("a") == ["007", "012"]
+    assert column("b") == ["0.0", "0.5"]
+
+
 def test_rows_that_are_equal_are_noted(folder, scripted):
     Path("x.csv").write_text("a,b\n1,2\n1,2\n1,3\n")
     assert "rows whose a, b equal those of an earlier row: 1" in ran(*words(design="x.csv"))

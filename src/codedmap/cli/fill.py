@@ -13,10 +13,11 @@ import numpy as np
 
 import codedmap as cm
 
+from ..api.sweep import categories_of, column_of, names_of
 from .files import check_apart, written
 from .options import PATH, argument, flag, option, parameters
 from .shell import Command, print_error, print_result, with_traceback
-from .tables import Table, check_table, is_number, read_table, table_writer
+from .tables import Table, check_table, is_number, numbers_of, read_table, table_writer
 
 _STDERR = "_stderr"
 
@@ -103,11 +104,13 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     for name in options.inputs:
-        bad = [k for k, c in enumerate(table[name]) if not (is_number(c) and np.isfinite(c))]
-        if bad:
+        if numbers_of(column_of(name, table[name])) is None:
+            cells = list(enumerate(table[name]))
+            odd = [k for k, c in cells if not (is_number(c) and np.isfinite(c))]
+            bad = next((k for k in odd if not isinstance(table[name][k], str)), odd[0])
             raise cm.InvalidArgument(
-                f"row {bad[0]} of table {options.table} (counted from 0) has {table[name][bad[0]]!r} as {name!r}: inputs "
-                "must be finite numbers, also of rows that were lost"
+                f"row {bad} of table {options.table} (counted from 0) has {table[name][bad]!r} as {name!r}: inputs must be "
+                "finite numbers, or text of at most 20 kinds, also of rows that were lost"
             )
     wrong = [name for name in outputs if name not in numbers]
     if wrong or not outputs:
@@ -176,8 +179,13 @@ def _filled(
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
+        inputs = {name: column_of(name, table[name]) for name in options.inputs}
+        parts = [
+            part for part in map(numbers_of, inputs.values()) if part is not None
+        ]  # as all are
+        names = names_of({name: categories_of(column) for name, column in inputs.items()})
         result = cm.fill(
-            _Columns(options.inputs, columns(options.inputs)),
+            _Columns(tuple(names), np.column_stack(parts)),
             _Columns(outputs, answers),
             failed=failed,
         )

@@ -26,7 +26,7 @@ import codedmap as cm
 
 from ..api.command import WHY
 from ..api.command import Command as Program
-from ..api.sweep import categories_of, check_columns, column_of, count_equal, flags_of, names_of
+from ..api.sweep import categories_of, check_columns, column_of, count_equal, names_of
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -38,7 +38,7 @@ from .files import check_apart, written
 from .names import model_named
 from .options import COUNT, PATH, argument, flag, option, parameters
 from .shell import ENDINGS, Command, print_error, print_result, with_traceback
-from .tables import Table, check_table, is_number, read_table, table_writer
+from .tables import Table, check_table, is_number, numbers_of, read_table, table_writer
 
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
 _REASONS = 5  # that the summary lists
@@ -396,7 +396,7 @@ class _Sweep:
                     f"rows whose {taken} equal those of an earlier row: {equal:,}; they are run as well"
                 )
         for name, column in arrays.items():
-            if options.deadline is not None and _numbers(column) is None:
+            if options.deadline is not None and numbers_of(column) is None:
                 raise cm.InvalidArgument(
                     f"--deadline estimates rows from columns that are finite numbers, or text of at most 20 kinds, and "
                     f"{name!r} of design {options.design} has others: encode them, or leave out --deadline"
@@ -523,7 +523,7 @@ class _Sweep:
         if not (numbers and self.columns):
             return stderr
         columns = {name: column_of(name, cells) for name, cells in self.columns.items()}
-        parts = map(_numbers, columns.values())
+        parts = map(numbers_of, columns.values())
         points = np.column_stack([part for part in parts if part is not None])  # as all are
         answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
         names = names_of({name: categories_of(column) for name, column in columns.items()})
@@ -601,14 +601,6 @@ class _Sweep:
         if counts["MISSING"] or counts["ESTIMATED"]:
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
-
-
-def _numbers(column: np.ndarray) -> np.ndarray | None:
-    """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
-    if column.dtype.kind in "iuf":
-        return column.astype(np.float64) if np.isfinite(column).all() else None
-    categories = categories_of(column)
-    return flags_of(column, categories).astype(np.float64) if categories else None
 
 
 @contextmanager

@@ -6,16 +6,21 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 import codedmap as cm
 
+from ..api.sweep import categories_of, flags_of
 from ..storage.source import extra
 
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
+_NAME = re.compile(r"[-+]?0\d")
 
 
 def check_table(name: str, path: Path) -> None:
@@ -39,7 +44,8 @@ def read_table(name: str, path: Path) -> Table:
             f"{name} {path} cannot be read ({error.strerror or error}): check the path"
         ) from error
     except Exception as error:  # a damaged file may raise anything
-        raise cm.InvalidArgument(f"{name} {path} cannot be read: {error}") from error
+        hint = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise cm.InvalidArgument(f"{name} {path} cannot be read: {error}{hint}") from error
     if not table or not next(iter(table.values())):
         raise cm.InvalidArgument(
             f"{name} {path} has no rows: give a line with the names of columns, and a line for each run"
@@ -55,6 +61,14 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
 def is_number(value: Any) -> bool:
     """Whether an entry is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def numbers_of(column: np.ndarray) -> np.ndarray | None:
+    """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
+    if column.dtype.kind in "iuf":
+        return column.astype(np.float64) if np.isfinite(column).all() else None
+    categories = categories_of(column)
+    return flags_of(column, categories).astype(np.float64) if categories else None
 
 
 # CSV ------------------------------------------------------------------------------------------------------
@@ -93,7 +107,7 @@ def _whole(cell: str) -> int:
 
 
 def _decimal(cell: str) -> float:
-    if "_" in cell:  # which Python reads as a number
+    if "_" in cell or _NAME.match(cell):  # which Python reads as numbers
         raise ValueError
     return float(cell)
 
