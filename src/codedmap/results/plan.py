@@ -103,7 +103,9 @@ class Plan(Shown):
         if best.scheme != _EXACT:
             exact = next((row for row in self.rows if row.scheme == _EXACT), None)
             first = "" if exact is None else f"{_sentence(exact)} "
-            return f"{first}{_sentence(best)} Worth it."
+            within = best.error <= self.asked  # if not, a deadline leaves no time for less
+            worth = "Worth it." if within else f"More than {_percent(self.asked)}."
+            return f"{first}{_sentence(best)} {worth}"
         near = [
             row for row in self.rows[1:] if row.error <= self.asked and row.seconds < best.seconds
         ]
@@ -128,7 +130,7 @@ class Plan(Shown):
         return {
             "way": [row.scheme for row in rows],
             "time": [_time(row) for row in rows],
-            "p99": [_seconds(row.p99) for row in rows],
+            "p99": [_seconds(max(row.p99, (row.range or (0.0, 0.0))[1])) for row in rows],
             "calls": [f"{row.calls:.2f}" for row in rows],
             "exact": [_share(row.exact) for row in rows],
             "error": [_error(row) for row in rows],
