@@ -187,6 +187,7 @@ def test_rows_without_an_answer_are_estimated_if_it_is_asked_for(sweep):
     assert (table["status"][estimated] == "ESTIMATED").all()
     assert np.abs(table["s"] - design["a"] - design["b"]).max() < 0.01
     assert "estimated" in repr(result)
+    assert "standard errors over the deviation: s " in repr(result)
 
 
 def test_a_warning_of_losses_that_are_not_random_names_the_column(sweep):
@@ -228,6 +229,11 @@ def test_a_region_without_finite_answers_is_warned_about_where_it_is_called(swee
     with pytest.warns(UserWarning, match=r"rows with depth > 0\.[78].* not finite") as said:
         sweep(fn, design, stop=cm.Share(0.7), deadline=deadline, chunk=1, hedge=None)
     assert {one.filename for one in said} == {__file__}
+
+
+def test_the_summary_counts_values_that_are_not_finite(sweep):
+    result = sweep(lambda a: {"u": 1 / a if a else np.inf, "t": "x"}, {"a": [1, 0, 2, 0]})
+    assert "  not finite u in 2 rows (the first is 1)" in repr(result)
 
 
 @pytest.mark.parametrize(

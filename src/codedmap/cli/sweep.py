@@ -30,7 +30,7 @@ from ..api.sweep import categories_of, check_columns, column_of, count_equal, na
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
-from ..results.summary import many, short
+from ..results.summary import many, outputs_lines, short
 from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record, records_in
 from .engines import engine_named
@@ -499,6 +499,7 @@ class _Sweep:
         ]
         if self.options.deadline is not None:
             stderr = self._estimate(outputs)
+        self.lines = _lines(outputs, stderr, self.status)
         table: dict[str, list[Any]] = dict(self.table)
         taken = {*table, *_OWN, *(f"{name}_stderr" for name in stderr)}
         for name in names:
@@ -576,7 +577,7 @@ class _Sweep:
         ]
         if self.result is not None:
             lines.append(f"  calls      {self.result.calls}")
-        lines += _reasons(self.errors)
+        lines += [*self.lines, *_reasons(self.errors)]
         if self.done:
             slowest = max(self.done.values(), key=lambda record: record["seconds"])
             lines.append(f"  slowest    row {slowest['row']}, {slowest['seconds']:.2f} s")
@@ -648,6 +649,20 @@ def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[st
     if any(one.kind is one.VAR_KEYWORD for one in given):
         return wanted, list(table)
     return wanted, [one.name for one in named if one.name in table]
+
+
+def _lines(
+    outputs: Mapping[str, list[Any]], stderr: Mapping[str, list[Any]], status: list[str]
+) -> list[str]:
+    """What the summary says of numbers."""
+    values, errors = (
+        {
+            name: np.array([np.nan if c is None else c for c in cells])
+            for name, cells in some.items()
+        }
+        for some in (outputs, stderr)
+    )
+    return outputs_lines(values, errors, np.array([cm.Status[one] for one in status]))
 
 
 def _reasons(errors: Mapping[int, BaseException]) -> list[str]:

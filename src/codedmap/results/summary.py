@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
+import numpy as np
+
 from ..contracts.stopping import Outcome, Progress
 from ..errors import (
     WAIT,
@@ -16,9 +18,12 @@ from ..errors import (
     WorkerCrashed,
     either,
 )
+from .status import Status
 
 _LONG = 500  # characters of an exception that are repeated
 _LINE = 160  # characters
+_LISTED = 6  # outputs
+_SMALL = 0.1  # %
 
 
 def heading(result: Any) -> str:
@@ -48,6 +53,35 @@ def many(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+
+
+def outputs_lines(
+    values: Mapping[str, np.ndarray], stderr: Mapping[str, np.ndarray], status: np.ndarray
+) -> list[str]:
+    """How exact estimates are, and which outputs (m,) have values that are not finite."""
+    exact, estimated = status == Status.EXACT, status == Status.ESTIMATED
+    errors, odd = [], []
+    for name, column in values.items():
+        if column.dtype.kind not in "biuf":
+            continue
+        numbers = column.astype(np.float64)
+        finite = np.isfinite(numbers)
+        if estimated.any() and name in stderr:
+            spread = np.std(numbers[exact & finite])
+            share = 100.0 * float(stderr[name][estimated].max()) / spread if spread > 0.0 else 0.0
+            errors.append(f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %")
+        lost = exact & ~finite
+        if lost.any():
+            odd.append(f"{name} in {many(int(lost.sum()), 'row')} (the first is {lost.argmax()})")
+    found = {
+        "estimates": ("largest standard errors over the deviation: ", errors),
+        "not finite": ("", odd),
+    }
+    return [
+        f"  {title:<10} {begin}{', '.join(parts[:_LISTED])}{', ...' * (len(parts) > _LISTED)}"
+        for title, (begin, parts) in found.items()
+        if parts
+    ]
 
 
 def listed(slots: Sequence[int]) -> str:

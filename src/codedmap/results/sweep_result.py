@@ -16,7 +16,7 @@ from .map_result import MapResult
 from .scatter import chosen, draw_rows
 from .shown import Shown
 from .status import Status, counts_in_words
-from .summary import first_line, many
+from .summary import first_line, many, outputs_lines
 from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
@@ -55,6 +55,7 @@ class SweepResult(Shown):
             f"  inputs     {', '.join(self._inputs)}",
             f"  outputs    {', '.join(self.values) or 'none'}",
         ]
+        lines += outputs_lines(entries_of(self.values), entries_of(self.stderr), self.status)
         if self._equal:
             lines.append(
                 f"  note       rows that equal earlier ones: {self._equal:,}; unique=True computes equal rows once"
