@@ -231,6 +231,11 @@ def test_a_region_without_finite_answers_is_warned_about_where_it_is_called(swee
     assert {one.filename for one in said} == {__file__}
 
 
+def test_a_warning_of_rows_that_are_missing_names_the_output_that_is_no_number(sweep):
+    with pytest.warns(UserWarning, match="not all real numbers: 'label' is of dtype object"):
+        sweep(product, {"a": np.arange(60), "b": np.arange(60)}, stop=cm.Share(0.5), chunk=1)
+
+
 def test_the_summary_counts_values_that_are_not_finite(sweep):
     result = sweep(lambda a: {"u": 1 / a if a else np.inf, "t": "x"}, {"a": [1, 0, 2, 0]})
     assert "  not finite u in 2 rows (the first is 1)" in repr(result)

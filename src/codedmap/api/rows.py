@@ -201,11 +201,15 @@ class RowsJob(MapJob):
         )
         if not inputs.numbers:
             return f"the inputs are not numbers. {inputs.encoding}"
-        columns = leaves(self._read(answered)) if len(answered) else []
-        other = [column.dtype for column in columns if column.dtype.kind not in "biuf"]
+        read = self._read(answered) if len(answered) else ()
+        columns = leaves(read)
+        other = [number for number, one in enumerate(columns) if one.dtype.kind not in "biuf"]
         if other:
-            kinds = "real and imaginary parts" if other[0].kind == "c" else "numbers"
-            return f"the answers are not real numbers, or not all, but of dtype {other[0]}. Let fn return {kinds}"
+            dtype = columns[other[0]].dtype
+            kinds = "real and imaginary parts" if dtype.kind == "c" else "numbers"
+            named = isinstance(read, dict) and len(read) == len(columns)
+            which = f"{list(read)[other[0]]!r} is" if named else "they are"
+            return f"the answers are not all real numbers: {which} of dtype {dtype}. Let fn return {kinds}"
         if len(answered) < _FEW:
             rows = "only one row was answered" if len(answered) else "no row was answered"
             gone = self.live.scheduler.outcome is Outcome.NONE_RUNNING

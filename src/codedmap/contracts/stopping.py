@@ -132,7 +132,9 @@ class Deadline(StoppingRule):
 
     def __post_init__(self) -> None:
         if not is_real(self.seconds) or not self.seconds > 0:
-            raise InvalidArgument(f"Deadline({self.seconds!r}) must be more than 0 seconds")
+            raise InvalidArgument(
+                f"Deadline({self.seconds!r}) must be more than 0 seconds, as a number"
+            )
 
     def verdict(self, seen: Progress) -> Outcome | None:
         return Outcome.DEADLINE if seen.seconds >= self.seconds else None

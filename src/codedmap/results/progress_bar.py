@@ -95,15 +95,17 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     console = Console(stderr=True)
+    whole = Column(no_wrap=True, min_width=7)  # in a narrow terminal the bar is shorter
     of = "" if total is None else f"/{total:,}"
     columns = (
         TextColumn(f"{{task.completed:,.0f}}{of} {unit}"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[rest]}"),
-        TimeElapsedColumn(),
-        *((TimeRemainingColumn(),) if total is not None else ()),
+        TimeElapsedColumn(whole),
+        *((TimeRemainingColumn(table_column=whole.copy()),) if total is not None else ()),
     )
     shown = console.is_terminal or console.is_jupyter
     apart = console.is_jupyter  # what workers print is then no part of the bar

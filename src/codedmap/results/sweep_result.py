@@ -143,10 +143,13 @@ class SweepResult(Shown):
         check_whole("draws", draws, 2)
         check_whole("seed", seed, 1)
         problem = self._problem if problem is None else problem
-        if problem is None:
-            raise InvalidArgument(
-                "the design did not come from SALib: give the problem of which it is a sample, as problem="
+        if not isinstance(problem, Mapping):
+            what = (
+                "the design did not come from SALib"
+                if problem is None
+                else f"{problem=!r} is none of SALib's"
             )
+            raise InvalidArgument(f"{what}: give the problem of which it is a sample, as problem=")
         analyze = importlib.import_module("SALib.analyze.sobol").analyze
         self._check_sampled(problem, calc_second_order)
         options |= {"calc_second_order": calc_second_order, "seed": seed}
