@@ -255,12 +255,6 @@ class _Ways:
             return
         for name in table.__all__:
             kind: Any = getattr(table, name)
-            if (
-                kind in (Uncoded, Replication)
-                or not hasattr(kind, "encode")
-                or inspect.isabstract(kind)
-            ):
-                continue
             taken = inspect.signature(kind).parameters.values()
             if {one.name for one in taken if one.default is one.empty} == _NUMBERS:
                 with suppress(InvalidArgument):  # it is none for so many
