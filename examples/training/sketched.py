@@ -82,7 +82,7 @@ class InTheSketch:
         if not np.abs(weights).max() < 1e6:
             raise FloatingPointError("the weights have diverged")
         self.weights = weights.astype(np.float32)
-        return cm.training.Step(0, (result,), np.sort(chosen))
+        return cm.training.Step(0, result, np.sort(chosen))
 
 
 class FixedHashes(SketchedAMSGrad):
@@ -112,9 +112,9 @@ class Variant:
     """Maps weights, learning rate and seed to the optimiser."""
 
 
-def _sketched(columns: int, k: int | None, exact: int = 0) -> Callable[..., SketchedAMSGrad]:
+def _sketched(columns: int, k: int | None) -> Callable[..., SketchedAMSGrad]:
     def made(weights: np.ndarray, rate: float, seed: int) -> SketchedAMSGrad:
-        return SketchedAMSGrad(weights, rate, columns=columns, k=k, exact=exact, seed=seed)
+        return SketchedAMSGrad(weights, rate, columns=columns, k=k, seed=seed)
 
     return made
 
@@ -134,7 +134,6 @@ VARIANTS = (
     Variant("5 x 100, all weights", _sketched(100, None)),
     Variant("5 x 200, k = 785", _sketched(200, 785)),
     Variant("5 x 200, k = 78", _sketched(200, 78)),
-    Variant("5 x 200, k = 785, 300 exact", _sketched(200, 785, 300)),
     Variant("5 x 200, all weights, fixed hashes", _fixed(200, None)),
     Variant("in the sketch, 5 x 200, k = 78", _in_the_sketch(200, 78)),
     Variant("in the sketch, 5 x 400, k = 78", _in_the_sketch(400, 78)),
@@ -183,7 +182,7 @@ def _run(variant: Variant, rate: float, seed: int, steps: int, data: Digits) -> 
         try:
             for step in range(steps):
                 made = optimizer.step(_Gradient(model, seed), shards, args=(step,))
-                sent = sum(one.received // len(one.answered) for one in made.rounds)
+                sent = made.sum.received // len(made.sum.answered)
                 if np.isnan(reached) and (step + 1) % LOOKS == 0:
                     loss, _ = evaluate(model, optimizer.weights, data)
                     reached = step + 1.0 if loss <= TARGET else reached
@@ -226,7 +225,6 @@ def setting(results: Sequence[Result]) -> str:
         "| optimiser | meaning |\n|---|---|\n"
         "| 5 x 400 | a sketch with 5 rows and 400 columns |\n"
         "| k | number of weights that change per step |\n"
-        "| exact | coordinates requested in a second round, which computes each gradient again |\n"
         "| fixed hashes | the same hashes at every step |\n"
         "| in the sketch | the recursion of the paper as we read it: momentum and error are sketches |"
     )

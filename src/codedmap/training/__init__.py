@@ -9,7 +9,7 @@
 ...     optimizer = cm.training.AMSGrad(np.zeros(200), 0.1)
 ...     for _ in range(100):
 ...         step = optimizer.step(lambda part, weights: weights - part, shards)
->>> bool(np.abs(optimizer.weights - target).max() < 0.05), step.received
+>>> bool(np.abs(optimizer.weights - target).max() < 0.05), step.sum.received
 (True, 8000)
 """
 

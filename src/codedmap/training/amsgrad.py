@@ -24,37 +24,21 @@ Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One step: its rounds of calls, and which weights it changed; print it for a line."""
+    """One step: its sum, and which weights it changed; print it for a line."""
 
     number: int
     """Counted from 1."""
-    rounds: tuple[SumResult, ...]
-    """One, or two where exact values were requested as well."""
+    sum: SumResult
+    """Of the gradients, or of their sketches."""
     changed: np.ndarray
     """Indices of the changed weights, ascending, in the flattened weights."""
 
     def __str__(self) -> str:
-        rounds = f"{len(self.rounds)} round{'s' if len(self.rounds) > 1 else ''} of calls"
-        state = "exact" if self.exact else "not exact"
+        state = "exact" if self.sum.exact else "not exact"
         return (
-            f"step {self.number}: {rounds} in {self.seconds:.2f} s, sums {state}, {self.received:,} "
-            f"bytes received, {self.changed.size:,} weights changed"
+            f"step {self.number}: {self.sum.seconds:.2f} s, sum {state}, {self.sum.received:,} bytes received, "
+            f"{self.changed.size:,} weights changed"
         )
-
-    @property
-    def received(self) -> int:
-        """Bytes of numbers in all answers that came."""
-        return sum(result.received for result in self.rounds)
-
-    @property
-    def seconds(self) -> float:
-        """From the first call sent to the last sum decoded."""
-        return math.fsum(result.seconds for result in self.rounds)
-
-    @property
-    def exact(self) -> bool:
-        """Whether the sums cover all parts, up to rounding; the sum of sketches is then exact as a sketch."""
-        return all(result.exact for result in self.rounds)
 
 
 class AMSGrad:
@@ -160,8 +144,8 @@ class AMSGrad:
         def total(fn: Callable[..., Any]) -> SumResult:
             return coded_sum(fn, parts, args=(self.weights, *args), stop=stop)
 
-        rounds, changed = self._advance(gradient, total, len(parts))
-        return Step(self.steps, rounds, changed)
+        result, changed = self._advance(gradient, total, len(parts))
+        return Step(self.steps, result, changed)
 
     def update(self, gradient: Any) -> None:
         """One step against a gradient from another source.
@@ -175,13 +159,13 @@ class AMSGrad:
 
     def _advance(
         self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
-    ) -> tuple[tuple[SumResult, ...], np.ndarray]:
-        """Make a step; return its rounds of calls and the indices of the changed weights.
+    ) -> tuple[SumResult, np.ndarray]:
+        """Make a step; return its sum and the indices of the changed weights.
 
         ``total`` gives the sum of a function of a part and the weights over all ``parts``.
         """
         result = total(gradient)
-        return (result,), self._update(self._finite_gradient(result.value / parts))
+        return result, self._update(self._finite_gradient(result.value / parts))
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
         """A step against a finite gradient (d,); returns the indices of the changed weights."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
 from ..results.sum_result import SumResult
-from .amsgrad import AMSGrad, Moments, Rate, flat_gradient, read_only
+from .amsgrad import AMSGrad, Rate, flat_gradient, read_only
 from .sketch import CountSketch
 
 
@@ -23,8 +23,6 @@ class SketchedAMSGrad(AMSGrad):
     parts' gradients:
 
     1. S(g_t) is the sum of the workers' sketches, and g̃_t = U(S(g_t)) the gradient estimated from it.
-       With ``exact`` coordinates, a second round of calls fetches their exact values where a_t (below)
-       would be largest; they replace the sketch's estimates.
     2. m_t = β₁ m_{t-1} + (1 - β₁) g̃_t; v_t = β₂ v_{t-1} + (1 - β₂) g̃_t²; v̂_t = max(v̂_{t-1}, v_t),
        from m₀ = 0 and v₀ = v̂₀ = ε.
     3. a_t = m_t + (α_{t-1} / α_t) e_{t-1}; Δ_t is a_t / √v̂_t at its k largest entries, 0 elsewhere.
@@ -42,8 +40,6 @@ class SketchedAMSGrad(AMSGrad):
     - The second moment's h_t, "the aggregated gradient coordinates", is g̃_t here.
     - The transcription subtracts Δ_t itself from e_t, although the two have different units: for entries
       with v̂ below 1/4 that grows without bound. Here √v̂_t Δ_t is subtracted.
-    - The second round is that of Sketched-SGD (arXiv 1903.04488); whether the paper has it is unknown.
-      Workers compute the gradient once more for it.
 
     The weights travel to the workers in full with every call; only what comes back gets smaller.
 
@@ -57,8 +53,6 @@ class SketchedAMSGrad(AMSGrad):
         Of the sketch, as in `CountSketch`.
     k : int, optional
         How many weights change at a step. By default all of them; the error e_t is 0 then.
-    exact : int
-        Number of coordinates whose exact gradient is requested in a second round. 0: no second round.
     betas, epsilon
         As in `AMSGrad`.
     seed : int
@@ -82,7 +76,7 @@ class SketchedAMSGrad(AMSGrad):
     ...     for _ in range(200):
     ...         step = optimizer.step(lambda part, weights: weights - part, shards)
     >>> off = np.linalg.norm(optimizer.weights - np.mean(parts, axis=0)) / np.linalg.norm(target)
-    >>> bool(off < 0.1), step.changed.size, step.received
+    >>> bool(off < 0.1), step.changed.size, step.sum.received
     (True, 100, 8000)
     """
 
@@ -94,7 +88,6 @@ class SketchedAMSGrad(AMSGrad):
         columns: int,
         rows: int = 5,
         k: int | None = None,
-        exact: int = 0,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         seed: int = 0,
@@ -103,13 +96,14 @@ class SketchedAMSGrad(AMSGrad):
         size = self._weights.size
         self._seed = check_whole("seed", seed, 0)
         self._sketch = CountSketch(size, columns, rows)
-        self._k = _at_most("k", size if k is None else k, 1, size)
-        self._exact = _at_most("exact", exact, 0, size)
-        sent = self._sketch.numbers + self._exact
+        self._k = size if k is None else check_whole("k", k, 1)
+        if self._k > size:
+            raise InvalidArgument(f"k={k} is more than the {size} weights: use at most as many")
+        sent = self._sketch.numbers
         if sent >= size:
             raise InvalidArgument(
-                f"{rows} rows of {columns} columns and {exact} exact values are {sent} numbers, no fewer than "
-                f"the {size} of the gradient: use fewer, or AMSGrad, which sends it as it is"
+                f"{rows} rows of {columns} columns are {sent} numbers, no fewer than the {size} of the gradient: use "
+                "fewer, or AMSGrad, which sends it as it is"
             )
         self._error = np.zeros_like(self._weights)
 
@@ -131,43 +125,28 @@ class SketchedAMSGrad(AMSGrad):
 
     def _advance(
         self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
-    ) -> tuple[tuple[SumResult, ...], np.ndarray]:
+    ) -> tuple[SumResult, np.ndarray]:
         sketch, shape = self.sketch, self._shape
-        rounds = [total(_SketchedGradient(gradient, sketch, shape))]
-        estimate = sketch.estimate(rounds[0].value) / parts
-        estimate = self._finite_gradient(estimate.reshape(shape))
-        if self._exact:
-            _, carried, _ = self._scaled(estimate)
-            chosen = _largest(carried, self._exact)
-            rounds.append(total(_GradientEntries(gradient, chosen, shape)))
-            estimate[chosen] = rounds[1].value / parts
-        return tuple(rounds), self._update(estimate)
+        result = total(_SketchedGradient(gradient, sketch, shape))
+        estimate = sketch.estimate(result.value) / parts
+        return result, self._update(self._finite_gradient(estimate.reshape(shape)))
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
         """Steps 2 to 4; the indices of the weights that changed."""
-        scaled, carried, moments = self._scaled(gradient)
-        changed = _largest(scaled, self._k)
-        change = np.zeros_like(carried)
-        with np.errstate(over="ignore"):  # `_apply` raises where the weights become infinite
-            change[changed] = self._next_rate * scaled[changed]
-        self._apply(moments, change)
-        carried[changed] = 0.0
-        self._error = carried
-        return changed
-
-    def _scaled(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, Moments]:
-        """a_t / √v̂_t, a_t, and the moments, if this were the gradient."""
         moments = self._moments_after(gradient)
         first, _, largest = moments
         rate = self._next_rate
         before = self._rate_of(self.steps) if self.steps else rate
-        carried = first + first.dtype.type(before / rate) * self._error
-        return carried / np.sqrt(largest), carried, moments
-
-
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """The indices of the entries largest in magnitude, ascending."""
-    return np.sort(np.argpartition(-np.abs(values), count - 1)[:count])
+        carried = first + first.dtype.type(before / rate) * self._error  # a_t
+        scaled = carried / np.sqrt(largest)
+        changed = np.sort(np.argpartition(-np.abs(scaled), self._k - 1)[: self._k])
+        change = np.zeros_like(carried)
+        with np.errstate(over="ignore"):  # `_apply` raises where the weights become infinite
+            change[changed] = rate * scaled[changed]
+        self._apply(moments, change)
+        carried[changed] = 0.0
+        self._error = carried
+        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,25 +160,3 @@ class _SketchedGradient:
     def __call__(self, part: Any, weights: np.ndarray, *args: Any) -> np.ndarray:
         gradient = self.gradient(part, weights, *args)
         return self.sketch(flat_gradient(gradient, self.shape, weights.dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class _GradientEntries:
-    """A part's gradient at some coordinates; runs in the worker."""
-
-    gradient: Callable[..., Any]
-    chosen: np.ndarray
-    shape: tuple[int, ...]
-
-    def __call__(self, part: Any, weights: np.ndarray, *args: Any) -> np.ndarray:
-        gradient = self.gradient(part, weights, *args)
-        entries: np.ndarray = flat_gradient(gradient, self.shape, weights.dtype)[self.chosen]
-        return entries
-
-
-def _at_most(name: str, value: Any, least: int, most: int) -> int:
-    if check_whole(name, value, least) > most:
-        raise InvalidArgument(
-            f"{name}={value} is more than the {most} weights: use at most as many"
-        )
-    return int(value)
