@@ -262,3 +262,19 @@ def test_who_watches_is_called_until_it_watches_no_more():
         engine.unwatch(look)
         engine.join("c")
         assert seen == [{0: "a", 1: "b"}, {1: "b"}]
+
+
+def test_a_job_on_a_cluster_that_was_lost_waits_for_no_worker():
+    class Lost(Toys):
+        lost = False
+
+        def _check_open(self):
+            if self.lost:
+                raise cm.EngineError("the cluster was lost")
+
+    with Lost("a") as toys:
+        toys.lost = True
+        toys._soon(toys._lose, "the cluster was lost")
+        assert eventually(lambda: not toys.workers)
+        with pytest.raises(cm.EngineError, match="was lost"):
+            cm.map(str, ["b"], engine=toys)

@@ -89,6 +89,17 @@ def test_a_job_without_workers_waits_for_one():
 
 
 @pytest.mark.parametrize("code", [None, cm.Replication(2, 4)])
+@pytest.mark.filterwarnings("ignore:the code has 4 workers")
+def test_a_job_that_begins_while_workers_are_replaced_waits_for_one(code):
+    engine = Changing([None])
+    engine.leave(0)
+    timer = threading.Timer(0.2, engine.join)
+    timer.start()
+    assert cm.map(np.sin, np.arange(10.0), engine=engine, code=code).exact.all()
+    timer.join()
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)])
 def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
     monkeypatch.setattr(live, "_PATIENCE", 0.05)
     engine = Changing([None] * 4)

@@ -386,7 +386,7 @@ class Options:
 
         question = Question(
             rows=rows.rows,
-            workers=engine.workers,
+            workers=max(1, engine.workers),
             error=ERROR,
             tolerance=self.tolerance,
             deadline=self.deadline,

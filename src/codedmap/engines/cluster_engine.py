@@ -166,6 +166,11 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         with self._lock:
             return {number: queue.member for number, queue in self._queues.items()}
 
+    def watch(self, callback: Callable[[], object]) -> None:
+        """As `Watched`; raises `EngineError` if the cluster was lost, so that no worker can join."""
+        self._check_usable()
+        super().watch(callback)
+
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
         # Ctrl-C may interrupt it anywhere; it is called again then, and begins anew.

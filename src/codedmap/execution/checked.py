@@ -20,7 +20,7 @@ def checked_engine(engine: Any, fn: Any) -> Engine:
         raise no_engine(engine)
     if isinstance(fn, Resident) and fn.engine is not engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
-    if engine.workers < 1:
+    if engine.workers < 1 and not hasattr(engine, "members"):  # others may be about to join
         raise InvalidArgument(f"engine={engine!r} has no workers: start some")
     return engine
 
