@@ -61,3 +61,14 @@ def test_with_a_code_and_a_deadline_estimates_are_thorough(chunk):
         assert (result.status == cm.Status.ESTIMATED).any()
         off[deadline] = np.abs(result.values - waves(X)).max()
     assert off[30.0] < 0.5 * off[None]
+
+
+@pytest.mark.parametrize("code", [cm.KernelCode(10, 12, 2), cm.Replication(10, 12, fill="mean")])
+def test_with_a_code_a_region_without_finite_answers_is_warned_about(code):
+    def fn(batch):
+        return np.where(batch[:, 1] > 0.7, np.nan, batch.sum(axis=1))
+
+    with Scripted(12, {0: never(), 5: never()}) as engine:
+        stop = cm.Quorum(10) & cm.Decodable()
+        with pytest.warns(UserWarning, match=r"rows with input 1 > 0\.[67].* not finite"):
+            cm.map(fn, X, code=code, engine=engine, stop=stop, hedge=None)

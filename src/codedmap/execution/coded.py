@@ -39,7 +39,7 @@ from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows
 from .live import Budget, LiveJob, Work, patience_of
-from .missing import Effort, Estimates, estimate_missing, time_for_estimates
+from .missing import Effort, Estimates, estimate_missing, time_for_estimates, warn_of_losses
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
 from .task import Batch, Itemwise, raised_by_fn
@@ -182,6 +182,7 @@ class CodedMap(MapJob):
         known = self._work.done(effort, time_left)
         if outcome is Outcome.EXACT and (known.status > Status.EXACT).any():
             outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
+        self._work.warn_of_losses(known)
         return self._result(known, outcome)
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
@@ -687,10 +688,10 @@ class _CodedWork(Work):
         """Estimates of lost rows (m,) bool of all finished chunks, from those that are exact."""
         if not lost.any() or (effort == "thorough" and time_left() < _SHORTEST):
             return iter(())
-        source, store = self._input, self._store
+        store = self._store
         values = self._values.values(np.zeros(len(status), dtype=bool))
         return estimate_missing(
-            source.inputs if isinstance(source, JobRows) else InputRows(source),
+            self._all_inputs,
             np.flatnonzero(status == Status.EXACT),
             np.flatnonzero(lost),
             (lambda at: values[at]) if store is None else store.read,
@@ -699,6 +700,19 @@ class _CodedWork(Work):
             sample=store is not None,
             more=self._pool.joined(),
         )
+
+    def warn_of_losses(self, known: _Known) -> None:
+        """Warn if rows that failed, or have answers that are not finite, have something in common."""
+        inputs, values = self._all_inputs, known.values
+        estimated = known.stderr is not None and (known.status == Status.ESTIMATED).any()
+        kept = isinstance(values, np.ndarray) and not inputs.lazy  # in memory
+        if estimated and inputs.numbers and kept:
+            warn_of_losses(inputs, known.status, lambda at: values[at], lambda: 0.0)
+
+    @property
+    def _all_inputs(self) -> InputRows:
+        source = self._input
+        return source.inputs if isinstance(source, JobRows) else InputRows(source)
 
     # Chunks -------------------------------------------------------------------------------------------
 

@@ -182,7 +182,7 @@ def warn_of_losses(
     odd = np.zeros(np.count_nonzero(exact), dtype=bool)
     for leaf in leaves(answers(rows[exact])):
         if leaf.dtype.kind in "fc":
-            odd |= ~np.isfinite(leaf.reshape(len(odd), -1)).all(axis=1)
+            odd |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
     lost[exact] = odd
     names, quick = inputs.names(points.shape[1]), time_left() < _TESTING
     losses = dependence(points, lost, names, seed=0, quick=quick)
