@@ -386,14 +386,12 @@ class _Sweep:
         if arrays:
             check_columns(arrays)
             if isinstance(self.fn, Program):
-                self.fn.line(
-                    {name: column[0] for name, column in columns.items()}
-                )  # it can be written
+                self.fn.line({name: column[0] for name, column in columns.items()})
             equal = count_equal(arrays)
             if equal:
-                taken = ", ".join(columns)
+                which = ", ".join(columns)
                 options.note(
-                    f"rows whose {taken} equal those of an earlier row: {equal:,}; they are run as well"
+                    f"rows whose {which} equal those of an earlier row: {equal:,}; they are run as well"
                 )
         for name, column in arrays.items():
             if options.deadline is not None and numbers_of(column) is None:
@@ -413,8 +411,9 @@ class _Sweep:
                 values = {name: column[row] for name, column in self.columns.items()}
                 if record["inputs"] == _digest(values):
                     continue
+            there = "" if row < self.rows else f", which has {many(self.rows, 'row')} now"
             raise cm.InvalidArgument(
-                f"{journal.path} has row {row} with other values than design {self.options.design}: go on with the "
+                f"{journal.path} has row {row} with other values than design {self.options.design}{there}: go on with the "
                 "design as it was (rows may be added at its end), or begin anew with --force"
             )
         self._take(journal.records)

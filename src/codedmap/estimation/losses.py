@@ -113,10 +113,9 @@ def _split(
             at = int(evidence.argmax())
             best, worst = float(evidence[at]), int(shares[1, at] > shares[0, at])
             bound = there[at] / 2.0 + there[at + 1] / 2.0
-            ends = (bound, np.inf) if worst else (-np.inf, bound)
-            found = _lost_shares(
-                _condition(names[feature], *ends, there), shares[worst, at], shares[1 - worst, at]
-            )
+            low, high = (bound, np.inf) if worst else (-np.inf, bound)
+            region = _condition(names[feature], low, high, there)
+            found = _lost_shares(region, shares[worst, at], shares[1 - worst, at])
     return found if best > np.log(sum(map(len, values))) + _CHANCE else None
 
 

@@ -73,7 +73,7 @@ class Pilot:
         finite = bool(np.isfinite(points).all() and np.isfinite(unseen).all())
         if answers is None or not finite or not len(points):
             points = answers = unseen = nothing
-        sound = np.isfinite(answers).all(axis=1)
+        sound = np.asarray(np.isfinite(answers).all(axis=1))
         if (
             not sound.all()
         ):  # nor may those be that would be estimated, and that cannot be estimated
