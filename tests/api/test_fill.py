@@ -216,6 +216,7 @@ def test_a_picture_shows_what_is_estimated():
         ((polars.DataFrame(X).lazy(), Y), r"not polars.LazyFrame: give X.collect\(\)"),
         ((X, pyarrow.table({"s": Y[:, 0]})), r"not pyarrow.Table: give y.to_pandas\(\)"),
         ((X, 3.0), r"y of shape \(\) must have a row for each run"),
+        (([[1.0, 2.0], [3.0]], [1.0, np.nan]), "X cannot be made an array.*the same shape"),
         ((np.zeros(0), np.zeros(0)), "row for each run"),
     ],
 )

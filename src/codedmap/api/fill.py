@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.inputs import check_columns, check_kind, check_unmasked
+from ..contracts.inputs import array_of, check_columns, check_kind, check_unmasked
 from ..errors import InvalidArgument
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
@@ -193,7 +193,7 @@ def _table(given: Any, name: str, letter: str) -> _Table:
         raise InvalidArgument(
             f"{name} is a dict, and has no rows: give pandas.DataFrame({name}), say"
         )
-    array = np.asarray(given.filled(np.nan) if np.ma.isMaskedArray(given) else given)
+    array = array_of(given.filled(np.nan) if np.ma.isMaskedArray(given) else given, name)
     if hasattr(given, "columns"):
         names = tuple(map(str, given.columns))
         one_of = given.iloc if hasattr(given, "iloc") else given  # labels of pandas may be equal
