@@ -98,6 +98,16 @@ def test_a_dimension_that_does_not_matter_has_a_long_scale():
     assert kernel.scales[1] > 10 * max(kernel.scales[0], kernel.scales[2])
 
 
+def test_inputs_that_do_not_matter_are_no_noise():
+    points = np.random.default_rng(0).uniform(-1.7, 1.7, size=(120, 10))
+    answers = np.sin(points[:80, :1]) * points[:80, 1:2]
+    start = Kernel(np.full(10, 0.2), 1e-2, "matern52", False)
+    kernel = likeliest(points[:80], answers, [start], smoothness="matern52", linear=False, steps=50)
+    values, _ = Fitted(points[:80], answers, kernel).predict(points[80:])
+    off = values[:, 0] - np.sin(points[80:, 0]) * points[80:, 1]
+    assert np.sqrt((off**2).mean()) < 0.004
+
+
 def test_noise_is_found():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((300, 2))

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import scipy
 
-_SHORTEST, _LONGEST = 0.02, 100.0
+_SHORTEST, _LONGEST = 0.02, 1e4
 """Length scales that are tried, in deviations of an input."""
 _QUIETEST, _LOUDEST = 1e-10, 3.0
 """Noise that is tried, as a share of the process."""
-_SPREAD = 2.0
-"""Deviation of the logarithm of a length scale before any answer is seen."""
+_SPREADS = 2.0, 4.0
+"""Deviations of the logarithm of a length scale below 1, and above, before any answer is seen: many inputs matter little."""
 _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
 _BEGIN = 15
@@ -155,8 +155,9 @@ class Deviance:
         weighted = factor.T @ (factor @ answers) - half.T @ (half @ answers)
         power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
         free = size - basis.shape[1]
-        away = place[:-1]
-        score = free * np.log(power).sum() + outputs * (logdet + away @ away / _SPREAD**2)
+        spreads = np.where(place[:-1] > 0.0, *_SPREADS)
+        away = place[:-1] / spreads
+        score = free * np.log(power).sum() + outputs * (logdet + away @ away)
         # The derivative by each correlation.
         weights = np.matmul(factor.T, factor, out=self._work[0])
         fitted = np.vstack([half, weighted.T])
@@ -167,7 +168,7 @@ class Deviance:
         weights *= slopes
         # Sum of weights_ij (x_ik - x_jk)² for each k, twice over because of the logarithm.
         steepness = 4.0 * (weights.sum(axis=1) @ moved**2 - ((weights @ moved) * moved).sum(axis=0))
-        steepness += outputs * 2.0 * away / _SPREAD**2
+        steepness += outputs * 2.0 * away / spreads
         return float(score), np.append(steepness, kernel.noise * trace)
 
 
