@@ -220,6 +220,17 @@ def test_few_answers_that_differ_from_all_others_may_not_be_among_those_that_cho
     assert (found.stderr > 0).all()
 
 
+@pytest.mark.parametrize("level", [1e9, -1e-200])
+def test_what_varies_little_has_a_standard_error_of_its_own_size(level):
+    points, answers, wanted, truth = split(wave)
+    for size in (1e-5 * abs(level), 1e-15 * abs(level)):  # and about as much as numbers are rounded
+        found = estimates(points, level + size * answers, wanted)
+        rounding = np.finfo(float).eps * abs(level)
+        assert (found.stderr > 0.9 * rounding).all()
+        assert (found.stderr < 0.5 * size * answers.std() + 10 * rounding).all()
+        assert error(found.values, level + size * truth) < 0.2 * size * answers.std() + rounding
+
+
 def test_constant_outputs_of_many_inputs():
     points = np.random.default_rng(0).uniform(size=(60, 40))
     found = estimates(points, np.full((60, 1), 7.0), points + 0.1)

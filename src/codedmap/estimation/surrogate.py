@@ -212,13 +212,15 @@ def import_what_is_used() -> None:
 
 
 def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
-    unit = np.abs(answers).max(axis=0)  # whose square may be too large, or too small, for a number
-    unit[unit == 0.0] = 1.0
-    scaled = answers / unit
+    # Their squares may be too large, or too small, for a number, and their differences far below them. Both steps are exact.
+    unit = np.ldexp(1.0, np.frexp(np.abs(answers).max(axis=0))[1] - 1)
+    level = answers[0] / unit
+    scaled = answers / unit - level
     middle, spread = scaled.mean(axis=0), scaled.std(axis=0)
-    varied = spread > 1e-12
+    varied = spread > 0.0
     spread[~varied] = 1.0
     scaled = (scaled - middle) / spread
+    middle += level
     outputs = int(varied.sum())
     if len(answers) < _FEWEST or not known.points.shape[1] or not outputs:
         found = _means(known, scaled[:, varied])
@@ -241,7 +243,7 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     )  # fmt: skip
     left_out[varied] = np.sqrt(((targets - found.left) ** 2).mean(axis=0))
     methods = iter(found.names)
-    stderr = np.maximum(stderr, _STDERR) * spread
+    stderr = np.maximum(np.maximum(stderr, _STDERR) * spread, np.finfo(float).eps * np.abs(middle))
     # The next answer may be another, though all are the same: one in so many.
     stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
