@@ -231,6 +231,16 @@ def test_what_varies_little_has_a_standard_error_of_its_own_size(level):
         assert error(found.values, level + size * truth) < 0.2 * size * answers.std() + rounding
 
 
+def test_of_many_outputs_smooth_ones_are_not_estimated_by_those_that_are_rough():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(size=(160, 3))
+    phases = np.linspace(0.0, 12.0, 30)
+    answers = np.sin(inputs @ np.outer([1.0, 0.5, 0.7], phases**1.5) + phases)
+    found = estimates(inputs[:120], answers[:120], inputs[120:])
+    off = np.sqrt(((found.values - answers[120:]) ** 2).mean(axis=0))
+    assert off[:4].max() < 0.03
+
+
 def test_constant_outputs_of_many_inputs():
     points = np.random.default_rng(0).uniform(size=(60, 40))
     found = estimates(points, np.full((60, 1), 7.0), points + 0.1)

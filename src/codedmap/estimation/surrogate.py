@@ -57,6 +57,7 @@ _FOLDS = 4
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
+_SHARED = 4  # of these kernels that the outputs themselves may have
 _LITTLE = 0.15  # seconds an output, below which all share one kernel,
 _SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough search
 _SEARCHING, _SEARCHED = (
@@ -229,7 +230,8 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
     else:
-        found = _each(known, scaled[:, varied], outputs, (-middle / spread)[varied])
+        parts = _each(known, scaled[:, varied], outputs, (-middle / spread)[varied])
+        found = _together(parts, known)
     values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
     left_out = np.zeros(len(unit))
     values[:, varied] = found.values
@@ -317,6 +319,8 @@ class _Candidate:
     values: np.ndarray
     """(m,) or (m, q)."""
     variance: np.ndarray
+    kernel: Kernel | None = None
+    """If it is a process."""
 
     def column(self, output: int) -> _Candidate:
         """The same of one of q outputs."""
@@ -343,7 +347,7 @@ class _Model:
 
 def _each(
     known: _Known, scaled: np.ndarray, shares: int, zeros: Iterable[float] = repeat(math.nan)
-) -> _Candidate:
+) -> list[_Candidate]:
     """The estimates of outputs (n, q), in which 0 has become ``zeros``; the time that is left is for so many shares."""
     planes: Iterable[_Candidate | None] = repeat(None)
     if known.inputs is not None and known.time_left() / shares >= _ENOUGH:
@@ -355,7 +359,7 @@ def _each(
     if any(scales is not None for _, scales in ways):
         # It imports much. Beside threads that compute, each would wait for the other.
         import sklearn.ensemble  # noqa: F401, PLC0415
-    return _together(list(known.each(_best, repeat(known), scaled.T, ways, left)), known)
+    return list(known.each(_best, repeat(known), scaled.T, ways, left))
 
 
 def _ways(
@@ -498,7 +502,7 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
     scale = unit**2
     left, left_variance = transform.back(left[:, 0] * unit + middle, left_variance[:, 0] * scale)
     values, variance = transform.back(means[:, 0] * unit + middle, variance[:, 0] * scale)
-    return _Candidate((model.name,), kernel.scales, left, left_variance, values, variance)
+    return _Candidate((model.name,), kernel.scales, left, left_variance, values, variance, kernel)
 
 
 def _conditioned(
@@ -722,8 +726,9 @@ def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
         for candidate, weight in zip(candidates, weights, strict=True)
         if weight >= 0.005
     ]
+    spreads = left_spread @ weights, spread @ weights
     return _Candidate(
-        (" + ".join(names),), best.scales, left, left_spread @ weights, mean, spread @ weights
+        (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], best.kernel
     )
 
 
@@ -811,26 +816,62 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
 
 
 def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
-    """Many outputs (n, q), by their principal components; what these leave of them shares one kernel."""
+    """Many outputs (n, q), by their principal components; what these leave of them shares one kernel.
+
+    An output that is nearer to one by itself, with the kernel of a component, is estimated so.
+    """
     drawn = scaled[known.second]
     directions = np.linalg.svd(drawn, full_matrices=False)[2][:_OUTPUTS]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
-    found = _each(known, components / units, len(directions) + 1)
+    parts = _each(known, components / units, len(directions) + 1)
+    found = _together(parts, known)
     rest = scaled - components @ directions
     kernel = Kernel(found.scales, 1e-4, "matern52", False)
     numbers = _conditioned(known, rest, kernel, known.time_left())
     if numbers is None:  # no time
         mean = _mean(known, rest)
         numbers = mean.left, mean.left_variance, mean.values, mean.variance
-    left, left_variance, values, variance = numbers
     back = units[:, None] * directions
-    names = f"{len(directions)} components: " + ", ".join(dict.fromkeys(found.names))
-    return _Candidate(
-        (names,) * scaled.shape[1],
-        found.scales,
-        found.left @ back + left,
-        found.left_variance @ back**2 + left_variance,
-        found.values @ back + values,
-        found.variance @ back**2 + variance,
+    left = found.left @ back + numbers[0]
+    left_variance = found.left_variance @ back**2 + numbers[1]
+    values = found.values @ back + numbers[2]
+    variance = found.variance @ back**2 + numbers[3]
+    names = np.full(
+        len(back.T),
+        f"{len(back)} components: " + ", ".join(dict.fromkeys(found.names)),
+        dtype=object,
     )
+    targets = scaled[known.sample]
+    kernels = [part.kernel for part in parts if part.kernel is not None]
+    if known.time_left() < _ENOUGH * len(parts):
+        kernels = []
+    for kernel, columns in _shared(known, scaled, kernels):
+        numbers = _conditioned(known, scaled[:, columns], kernel, known.time_left() / len(kernels))
+        if numbers is None:
+            break
+        squares = [
+            ((some - targets[:, columns]) ** 2).mean(axis=0)
+            for some in (numbers[0], left[:, columns])
+        ]
+        nearer = squares[0] < squares[1]
+        for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
+            whole[:, columns[nearer]] = part[:, nearer]
+        names[columns[nearer]] = _Model(0.0, NONE, kernel).name
+    return _Candidate(tuple(names), found.scales, left, left_variance, values, variance)
+
+
+def _shared(
+    known: _Known, scaled: np.ndarray, kernels: list[Kernel]
+) -> list[tuple[Kernel, np.ndarray]]:
+    """Of some kernels the few under which a few answers left out are nearest, each with the numbers of its outputs (n, q)."""
+    points, answers = known.points[known.first], scaled[known.first]
+    squares = [
+        (Fitted(points, answers, kernel).left_out()[0] ** 2).mean(axis=0) for kernel in kernels
+    ]
+    if not squares:
+        return []
+    often = np.bincount(np.argmin(squares, axis=0), minlength=len(kernels))
+    few = np.argsort(-often, kind="stable")[:_SHARED]
+    which = few[np.array(squares)[few].argmin(axis=0)]
+    return [(kernels[one], np.flatnonzero(which == one)) for one in np.unique(which)]
