@@ -120,6 +120,15 @@ def test_a_candidate_that_adds_nothing_is_left_out():
     assert _combined([same, good], targets) is good
 
 
+def test_a_candidate_of_hardly_any_weight_makes_no_error_larger():
+    targets = RNG.normal(size=400)
+    good, mean = (
+        candidate(1.0001 * targets, np.ones(1), 1e-8),
+        candidate(0.0 * targets, np.zeros(1)),
+    )
+    assert _combined([good, mean], targets) is good
+
+
 def test_standard_errors_are_wider_by_the_numbers_that_few_answers_have_chosen():
     for size, lengths in ((30, 6), (29, 1), (200, 3), (4, 1)):
         free = max(2, size - 3 - lengths)

@@ -204,7 +204,9 @@ def _table(given: Any, name: str, letter: str) -> _Table:
         return _Table(as_columns(array), names, given, array.shape, array.dtype)
     array = _numbers(array, name)
     if array.size == 0 or array.ndim == 0:
-        raise InvalidArgument(f"{name} of shape {array.shape} must have a row for each run")
+        raise InvalidArgument(
+            f"{name} of shape {array.shape} must have a row for each run, of one number or more"
+        )
     rows = as_columns(array)
     names = tuple(f"{letter}{k}" for k in range(rows.shape[1]))
     if len(names) == 1 and letter == "y":
@@ -225,7 +227,7 @@ def _numbers(given: Any, name: str) -> np.ndarray:
         if array.dtype.kind in "Mm":
             step += ", such as the days since the first"
         if array.dtype.kind in "OUST" and not name.endswith("y"):
-            step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies()"
+            step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies(), and dates as days"
         raise InvalidArgument(f"{name} has no numbers, but dtype {array.dtype}: {step}") from error
 
 

@@ -52,6 +52,7 @@ _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest s
 _OTHERS = 2.0  # seconds for these, and some for each estimate,
 _TREE_SECONDS = 5e-6  # and for each number of the inputs
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
+_NONE = 0.005  # of a weighted mean: less is nothing
 _AVERAGED = 8  # neighbours
 _FOLDS = 4
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
@@ -712,6 +713,7 @@ def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
     heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
     system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
     weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
+    weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
     weights /= weights.sum()
     left = lefts @ weights
     if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
@@ -724,7 +726,7 @@ def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
     names = [
         f"{candidate.names[0]} ({weight:.0%})"
         for candidate, weight in zip(candidates, weights, strict=True)
-        if weight >= 0.005
+        if weight
     ]
     spreads = left_spread @ weights, spread @ weights
     return _Candidate(
