@@ -70,7 +70,7 @@ def test_plan_and_the_command_line_find_it(copy, tmp_path):
     told = run(copy, *at, "plan", "numpy:tanh", str(tmp_path / "x.npy"), *numbers)
     assert re.search(r"PolylineCode +(< )?\d", told), told
     out = tmp_path / "out.npz"
-    more = ["--code", "PolylineCode(3, 6, 1)", "--output", str(out)]
+    more = ["--code", "PolylineCode(3, 6, 1)", "--out", str(out)]
     run(copy, *at, "run", "numpy:tanh", str(tmp_path / "x.npy"), *more)
     with np.load(out) as made:
         assert str(made["code"]).startswith("PolylineCode(")

@@ -93,7 +93,7 @@ def words(model="cli_jobs:square", inputs="x.npy", code="SplineCode", workers=6,
     """``code``: the name of one, or how it is written."""
     if code in CODES:
         code = code_of(code, workers, stragglers)
-    return ["run", model, inputs, "--code", code, "--output", "out.npz"]
+    return ["run", model, inputs, "--code", code, "--out", "out.npz"]
 
 
 def ran(*line):
@@ -237,7 +237,7 @@ def test_the_kernel_code_writes_error_bars_and_what_is_exact(folder, monkeypatch
 
 def test_without_a_code_every_row_is_exact_beside_a_worker_that_hangs(folder, monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {0: never()}))
-    line = ["run", "cli_jobs:square", "x.npy", "--workers", "3", "--output", "out.npz"]
+    line = ["run", "cli_jobs:square", "x.npy", "--workers", "3", "--out", "out.npz"]
     output, arrays = ran(*line)
     assert "20 exact; every row was exact" in output
     np.testing.assert_array_equal(arrays["values"], X**2)
@@ -421,10 +421,11 @@ def test_models_that_cannot_be_used(folder, scripted):
     Path("bad_import.py").write_text("import no_such_thing\n")
     Path("bad_exit.py").write_text("raise SystemExit(7)\n")
     for model, message in [
-        ("model", "neither a file ending in .onnx nor module:function"),
-        (":square", "neither a file ending in .onnx nor module:function"),
+        ("model", "names no function: write file.py:function"),
+        (":square", "names no function: write file.py:function"),
         ("nowhere:f", "no module 'nowhere'"),
-        ("cli_jobs.py:square", "without .py"),
+        ("no_jobs.py:square", "there is no file"),
+        ("no_jobs:square", "write file.py:function"),
         ("bad_import:f", "importing 'bad_import'.*ModuleNotFoundError: .*'no_such_thing'"),
         ("bad_exit:f", "importing 'bad_exit'.*SystemExit: 7"),
         ("cli_jobs:cube", r"module 'cli_jobs' \(.*cli_jobs.py\) has no 'cube'"),

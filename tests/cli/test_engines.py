@@ -41,7 +41,7 @@ def words(engine, output="out.npz"):
         "Replication(2, 4)",
         "--engine",
         engine,
-        "--output",
+        "--out",
         output,
     ]
 

@@ -68,7 +68,7 @@ def words(fn="double", code="Replication", workers=6, stragglers=1, inputs="x.np
     if code in CODES:
         code = code_of(code, workers, stragglers)
     line = ["run", model or f"stored_jobs:{fn}", inputs, "--code", code]
-    return [*line, "--output", "out.npy", "--chunk", "4"]
+    return [*line, "--out", "out.npy", "--chunk", "4"]
 
 
 def ran(*line, exit_code=0):

@@ -113,7 +113,7 @@ def test_the_command_line_says_so_too(folder, module, output):
         "x.npy",
         "--code",
         "SplineCode(3, 4, 1)",
-        "--output",
+        "--out",
         output,
     ]
     run = ended(folder, "-m", "codedmap", *line)

@@ -96,13 +96,30 @@ def model_named(
         model.check(rows.shape, rows.dtype)
         # A new object: this process needs no copy of the weights.
         return cm.OnnxModel(Path(name).read_bytes() if remote else name), rows
+    return function_named(name), rows
+
+
+def function_named(name: str) -> Callable[..., Any]:
+    """The function that file.py:function or module:function names."""
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise cm.InvalidArgument(
-            f"MODEL {name!r} is neither a file ending in .onnx nor module:function, such as "
-            "model.onnx or my_module:predict"
+            f"MODEL {name!r} names no function: write file.py:function or module:function, such as model.py:simulate; "
+            "run and plan take a file ending in .onnx as well, and sweep a program by --command"
         )
-    return _imported(name, module, attribute), rows
+    path = Path(module)
+    if path.suffix != ".py":
+        return _imported(name, module, attribute)
+    if not path.is_file():
+        raise cm.InvalidArgument(f"there is no file {path.absolute()} for MODEL: check the path")
+    sys.path.insert(0, str(path.parent.resolve()))  # workers are started with this process's path
+    fn = _imported(name, path.stem, attribute)
+    found = Path(getattr(sys.modules[path.stem], "__file__", None) or "")
+    if found.resolve() != path.resolve():
+        raise cm.InvalidArgument(
+            f"another module is named {path.stem!r} ({found}): give {path} another name"
+        )
+    return fn
 
 
 def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
@@ -116,7 +133,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
         if absent and f"{module}.".startswith(f"{absent}."):
             raise cm.InvalidArgument(
                 f"there is no module {absent!r} for MODEL {name!r} in {here} or on Python's path: "
-                "write package.module:function, without .py"
+                "write file.py:function or package.module:function"
             ) from error
         raise cm.InvalidArgument(
             f"importing {module!r} for MODEL {name!r} raised {type(error).__name__}: {error}"

@@ -91,9 +91,8 @@ class PlanOptions(SharedOptions):
 def plan(**options: Any) -> int:
     """Compare the ways to run a job, by some of its rows.
 
-    MODEL is an ONNX file, or module:function in the current directory or on Python's path: it
-    takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file with the rows of the
-    job, or some like those to come.
+    MODEL is an ONNX file, file.py:function or module:function: it takes a batch of rows and returns one
+    row each. INPUTS is a .npy or .npz file with the rows of the job, or some like those to come.
 
     MODEL computes rows of INPUTS in one worker process while there is time, and its calls are timed.
     The job is then run in virtual time: exactly with late calls sent again, with estimates of what is

@@ -39,7 +39,7 @@ class RunOptions(SharedOptions):
         "N",
         "Number of workers; by default as many as the code has, or as there are cores.",
     )
-    output: Path = option(
+    out: Path = option(
         PATH,
         "FILE",
         "File for the answers: .npz, written at the end, or .npy, .zarr or .parquet, written as they come.",
@@ -118,9 +118,8 @@ class RunOptions(SharedOptions):
 def run(**options: Any) -> int:
     """Run MODEL on every row of INPUTS over worker processes, here or on a cluster.
 
-    MODEL is an ONNX file, or module:function in the current directory or on Python's path: it
-    takes a batch of rows and returns one row each. INPUTS is a .npy or .npz file; its first axis
-    counts the rows.
+    MODEL is an ONNX file, file.py:function or module:function: it takes a batch of rows and returns one
+    row each. INPUTS is a .npy or .npz file; its first axis counts the rows.
 
     An .npz output holds the answers as "values", a row for each row of INPUTS; whether each is
     "exact" and, where the code has them, its standard errors "stderr"; and which workers answered,
@@ -129,23 +128,23 @@ def run(**options: Any) -> int:
     \b
     Examples:
       codedmap run net.onnx images.npy \\
-        --workers 8 --output out.npz
+        --workers 8 --out out.npz
     \b
       codedmap run net.onnx images.npy \\
         --code "SplineCode(20, 24, 4)" \\
-        --output out.npz
+        --out out.npz
     \b
       codedmap run physics:energy x.npy \\
         --code "Replication(3, 9)" \\
-        --output out.npz
+        --out out.npz
     """  # noqa: D301  click wants the backspace itself
     given = RunOptions(**options)
     with with_traceback(given.traceback):
-        check_apart(given.output, given.inputs, given.model)
-        stored = given.output.suffix in (".npy", ".zarr", ".parquet")
+        check_apart(given.out, given.inputs, given.model)
+        stored = given.out.suffix in (".npy", ".zarr", ".parquet")
         result = (_run_stored if stored else _run_at_once)(given)
         if not given.quiet:
-            print_result(f"{result}\n  output     {given.output}", required=False)
+            print_result(f"{result}\n  output     {given.out}", required=False)
         if stored and not given.partial:
             _check_none_missing(result)
         return _exit_code(given, result)
@@ -153,17 +152,17 @@ def run(**options: Any) -> int:
 
 def _run_at_once(options: RunOptions) -> cm.MapResult:
     """Write all answers at the end."""
-    if options.output.suffix != ".npz":
+    if options.out.suffix != ".npz":
         raise cm.InvalidArgument(
-            f"output {options.output}: give it a name ending in .npz, or in .npy, .zarr or .parquet to have it written "
+            f"output {options.out}: give it a name ending in .npz, or in .npy, .zarr or .parquet to have it written "
             "as answers come"
         )
     if options.resume:
         raise cm.InvalidArgument(
-            f"--resume is for outputs that are written as answers come, and {options.output} is written at the end: "
+            f"--resume is for outputs that are written as answers come, and {options.out} is written at the end: "
             "give it a name ending in .npy, or leave the option out"
         )
-    with written("output", options.output, options.force) as write:
+    with written("output", options.out, options.force) as write:
         result = _mapped(options, rows_in(options.inputs, options.key))
         if not options.partial:
             _check_none_missing(result)
@@ -176,20 +175,20 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
     """Write answers as they come; what is done can be resumed."""
     if options.force:
         raise cm.InvalidArgument(
-            f"--force is for .npz outputs: remove {options.output} and its journal to begin anew"
+            f"--force is for .npz outputs: remove {options.out} and its journal to begin anew"
         )
-    _, journal = output_at(options.output, resume=options.resume)
+    _, journal = output_at(options.out, resume=options.resume)
     if options.code == "auto":
         raise cm.InvalidArgument(
             "--code auto is for .npz outputs: codedmap plan says which code to use for others"
         )
     if options.resume and not journal.exists():
         options.note(
-            f"there is no journal {options.output}.journal, so there is nothing to resume: this run begins"
+            f"there is no journal {options.out}.journal, so there is nothing to resume: this run begins"
         )
     rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
     with _notes_printed():
-        return _mapped(options, rows, out=options.output, resume=options.resume)
+        return _mapped(options, rows, out=options.out, resume=options.resume)
 
 
 def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:

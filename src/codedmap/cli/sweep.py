@@ -8,7 +8,6 @@ import inspect
 import json
 import re
 import shutil
-import sys
 import time
 import warnings
 from collections import Counter
@@ -35,7 +34,7 @@ from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record, records_in
 from .engines import engine_named
 from .files import check_apart, written
-from .names import model_named
+from .names import function_named
 from .options import COUNT, PATH, argument, flag, option, parameters
 from .shell import ENDINGS, Command, print_error, print_result, with_traceback
 from .tables import Table, check_table, is_number, numbers_of, read_table, table_writer
@@ -338,7 +337,7 @@ class _Sweep:
         options = self.options
         if options.command is None:
             name = options.given[0]
-            return _function_named(name, options.note), name
+            return function_named(name), name
         program = Program(
             options.command,
             options.read or "stdout.json",
@@ -609,28 +608,6 @@ def _without_warning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")
         yield
-
-
-def _function_named(name: str, note: Callable[[str], None]) -> Callable[..., Any]:
-    """The function that file.py:function or module:function names."""
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
-        raise cm.InvalidArgument(
-            f"MODEL {name!r} is not file.py:function or module:function; a program is given by --command"
-        )
-    path = Path(module)
-    if path.suffix != ".py":
-        return model_named(name, np.zeros(0), note)[0]
-    if not path.is_file():
-        raise cm.InvalidArgument(f"there is no file {path.absolute()} for MODEL: check the path")
-    sys.path.insert(0, str(path.parent.absolute()))  # workers are started with this process's path
-    fn = model_named(f"{path.stem}:{attribute}", np.zeros(0), note)[0]
-    found = Path(getattr(sys.modules[path.stem], "__file__", None) or "")
-    if found.absolute() != path.absolute():
-        raise cm.InvalidArgument(
-            f"another module is named {path.stem!r} ({found}): give {path} another name"
-        )
-    return fn
 
 
 def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[str]]:
