@@ -29,6 +29,7 @@ from codedmap.engines import Local, local_worker
 
 from ..processes import (
     ANSWER,
+    alive,
     children,
     descriptors,
     eventually,
@@ -194,6 +195,23 @@ def test_workers_end_by_themselves_when_the_caller_is_killed(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system has no handles of processes")
+def test_workers_end_with_the_caller_though_one_that_it_has_forked_off_goes_on(tmp_path):
+    source = """
+        # main
+        engine = cm.engines.Local(1)
+        worker = engine.submit(0, lambda _: os.getpid(), None).result()
+        if not os.fork():
+            time.sleep(60)
+        print(worker)
+        time.sleep(60)
+        """
+    with script(tmp_path, source) as running:
+        worker = int(running.line())
+        running.process.kill()
+        assert eventually(lambda: not alive(worker))
+
+
 def test_workers_that_are_stopped_end_when_the_caller_is_killed(tmp_path):
     source = """
         import numpy as np

@@ -102,7 +102,11 @@ def _prepare(run: str) -> threading.Thread:
     threadpoolctl.threadpool_limits(int(threads))
     caller = multiprocessing.parent_process()
     assert caller is not None
-    watching = threading.Thread(target=_end_with, args=(caller.sentinel, run), daemon=True)
+    ends = [caller.sentinel]  # which a process that the caller has forked off keeps open
+    if hasattr(os, "pidfd_open") and caller.pid is not None:
+        with contextlib.suppress(OSError):
+            ends.append(os.pidfd_open(caller.pid))
+    watching = threading.Thread(target=_end_with, args=(ends, run), daemon=True)
     watching.start()
     return watching
 
@@ -231,10 +235,10 @@ def _open(content: Received) -> Any:
         ) from error
 
 
-def _end_with(caller: int, run: str) -> None:
+def _end_with(caller: list[int], run: str) -> None:
     # The caller may be killed without a chance to end its workers: then they end themselves,
     # with what their functions have started, and leave no segment behind.
-    wait([caller])
+    wait(caller)
     name = worker_name(run, os.getpid())
     end_descendants(name, [os.getpid()])
     # What the function has just started is found by a program in place of this one: it starts and writes nothing more.
