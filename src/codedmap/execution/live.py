@@ -265,12 +265,12 @@ class LiveJob:
         except Empty:
             happened = []
         now = self.seconds
-        stopped = now - self._due
-        if stopped > _STOPPED:
-            self._handle(Tick(now, stopped=stopped + _LONGEST_WAIT))
-        if not happened:
+        late = now - self._due
+        stopped = late + _LONGEST_WAIT if late > _STOPPED else 0.0
+        if stopped or not happened:
             self._wake = None
-            self._handle(Tick(now, tuple(self._late_beginnings(now))))
+            self._handle(Tick(now, tuple(self._late_beginnings(now)), stopped))
+        if not happened:
             return
         if happened[0] is None:
             self._update_members()
