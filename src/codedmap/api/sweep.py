@@ -105,8 +105,8 @@ def sweep(
         number with a unit among numbers, or columns of different length, or if its columns are not the arguments of
         ``fn``.
     InvalidAnswer
-        If ``fn`` returns an output that has the name of an input, or what is no output. If only some rows have such
-        outputs, or others than most rows, these are FAILED.
+        If ``fn`` returns an output that has the name of an input, or what is no output; or if more rows have other
+        outputs than those that were answered first. Fewer are FAILED.
     CodedmapError
         As `map`.
 

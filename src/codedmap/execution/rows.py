@@ -120,7 +120,11 @@ class RowsWork(Work):
                 return error
             if error is not None:
                 if self._record and self._mostly_odd(1):
-                    raise InvalidAnswer(f"row {self._numbers(call)[0]}: {error}")
+                    first = int((self._rows.status == Status.EXACT).argmax())
+                    raise InvalidAnswer(
+                        f"row {self._numbers(call)[0]}: {error}. {self._odd} rows are unlike row {first}, which was answered "
+                        "before them: correct fn, or leave that row out if most are unlike it"
+                    )
                 reply = replace(reply, values=None, raised={0: Failure.of(error)})
             self._replies[call.number] = reply
         return tuple(sorted(reply.raised))
