@@ -236,6 +236,13 @@ def test_a_warning_of_rows_that_are_missing_names_the_output_that_is_no_number(s
         sweep(product, {"a": np.arange(60), "b": np.arange(60)}, stop=cm.Share(0.5), chunk=1)
 
 
+def test_an_array_whose_dimension_is_one_of_the_grid_is_refused(sweep):
+    xarray = pytest.importorskip("xarray")
+    grid = xarray.Dataset(coords={"v_dim_0": [1, 2], "b": [3, 4]})
+    with pytest.raises(cm.InvalidAnswer, match="output 'v', and there is 'v_dim_0' beside it"):
+        sweep(lambda v_dim_0, b: {"v": np.ones(2)}, grid)
+
+
 def test_the_summary_counts_values_that_are_not_finite(sweep):
     result = sweep(lambda a: {"u": 1 / a if a else np.inf, "t": "x"}, {"a": [1, 0, 2, 0]})
     assert "  not finite u in 2 rows (the first is 1)" in repr(result)

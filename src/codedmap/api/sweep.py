@@ -545,8 +545,9 @@ class _Task:
                     f"fn returned a {type(value).__name__} as its output {name!r}: return one dict of numbers, text and "
                     "arrays"
                 )
-            axes = max(0, _axes(value) - self.frame) if self.apart else 0
-            made = re.compile(re.escape(name) + r"(_\d+)" * axes + "(_stderr)?")
+            axes = max(0, _axes(value) - self.frame)
+            parts = r"(_\d+)" * axes if self.apart else r"(_dim_\d+)?" * (axes > 0)
+            made = re.compile(re.escape(name) + parts + "(_stderr)?")
             for other in (*self.taken, *(other for other in outputs if other != name)):
                 if str(other).startswith(name) and made.fullmatch(other):
                     return (
