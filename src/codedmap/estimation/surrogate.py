@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import repeat
 from typing import Any
@@ -320,7 +320,7 @@ class _Candidate:
     values: np.ndarray
     """(m,) or (m, q)."""
     variance: np.ndarray
-    kernel: Kernel | None = None
+    kernel: Kernel | None = field(default=None, kw_only=True)
     """If it is a process."""
 
     def column(self, output: int) -> _Candidate:
@@ -503,7 +503,9 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
     scale = unit**2
     left, left_variance = transform.back(left[:, 0] * unit + middle, left_variance[:, 0] * scale)
     values, variance = transform.back(means[:, 0] * unit + middle, variance[:, 0] * scale)
-    return _Candidate((model.name,), kernel.scales, left, left_variance, values, variance, kernel)
+    return _Candidate(
+        (model.name,), kernel.scales, left, left_variance, values, variance, kernel=kernel
+    )
 
 
 def _conditioned(
@@ -730,7 +732,7 @@ def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
     ]
     spreads = left_spread @ weights, spread @ weights
     return _Candidate(
-        (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], best.kernel
+        (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], kernel=best.kernel
     )
 
 
