@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from queue import Empty
 
 import numpy as np
 import pytest
 
 import codedmap as cm
 from codedmap.execution import live
-from codedmap.execution.events import Job, Tick
+from codedmap.execution.events import Job
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
 from codedmap.execution.live import LiveJob
@@ -19,6 +19,8 @@ from codedmap.execution.rows import KeptTasks, RowsWork
 from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.task import Itemwise
 from codedmap.testing import Scripted, crash, fail, late
+
+from ..virtual import Virtual
 
 
 def slow_at_three(x):
@@ -99,18 +101,15 @@ def test_the_order_in_which_rows_start_is_shuffled_if_that_is_wanted():
 
 
 def test_a_program_that_was_stopped_blames_no_row_for_it(monkeypatch):
-    clock = SimpleNamespace(stopped=0.0, monotonic=lambda: time.monotonic() + clock.stopped)
-    monkeypatch.setattr(live, "time", clock)
+    engine = Virtual(1, lambda worker, had: 61.5)
+    engine.install(monkeypatch)
+    get, stops = live.SimpleQueue.get, [60.0]
 
-    def stop(x):
-        time.sleep(0.3)  # until the job waits
-        clock.stopped = 60.0
-        time.sleep(1.0)
-        return x
+    def stopped_once(queue, timeout=0.0):
+        if not stops:
+            return get(queue, timeout)
+        engine.now += timeout + stops.pop()
+        raise Empty
 
-    with ThreadPoolExecutor(1) as pool:
-        engine = cm.engines.FromExecutor(pool, 1)
-        job = Job(1, call_timeout=1.0)
-        _, work, log = run(engine, job, Itemwise(stop), 1)
-    assert work.status[0] == cm.Status.EXACT
-    assert [event.stopped > 59.0 for event in log if isinstance(event, Tick)].count(True) == 1
+    monkeypatch.setattr(live.SimpleQueue, "get", stopped_once)
+    assert cm.map(np.sin, [1.0], engine=engine, call_timeout=1.0).exact.all()
