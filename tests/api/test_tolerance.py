@@ -146,12 +146,12 @@ def test_a_crash_does_not_put_it_out_of_reach():
 def test_when_no_call_is_left_and_it_is_not_reached_the_outcome_says_so():
     with Scripted(6, {0: crash()}) as engine:
         options = {"code": MEAN, "engine": engine}
-        result = cm.map(near, inputs(12), stop=Tolerance(0.001), **ONCE, **options)
+        result = cm.map(near, inputs(12), stop=Tolerance(1e-5), **ONCE, **options)
         assert result.outcome is Outcome.NONE_RUNNING
         assert result.exact.sum() == 10
-        result = cm.map(near, inputs(12), stop=Tolerance(0.001) | Everyone(), **ONCE, **options)
+        result = cm.map(near, inputs(12), stop=Tolerance(1e-5) | Everyone(), **ONCE, **options)
         assert result.outcome is Outcome.EVERYONE
-        result = cm.map(near, inputs(12), stop=Tolerance(0.001), **options)
+        result = cm.map(near, inputs(12), stop=Tolerance(1e-5), **options)
         assert result.exact.all(), "the call is made again"
 
 
@@ -227,6 +227,39 @@ def test_without_a_code_a_row_that_fails_at_last_is_no_estimate():
     assert result.outcome is Outcome.TOLERANCE
     assert np.flatnonzero(result.status == cm.Status.FAILED).tolist() == [*result.failures]
     assert len(result.failures) == len(calls) - 20 > 0
+
+
+def named(batch):
+    time.sleep(0.02 * len(batch))
+    return {"bell": hill(batch)[:, 0], "noise": np.sin(1e6 * batch[:, 0])}
+
+
+def test_without_a_code_outputs_may_have_tolerances_of_their_own():
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(named, SQUARE[:400], engine=pool, tolerance={"bell": 0.01})
+    assert result.outcome is Outcome.TOLERANCE
+    assert result.stderr["bell"].max() <= 0.01
+    assert result.stderr["noise"].max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("fn", "tolerance", "message"),
+    [
+        (named, {"bell": 0.0, "noise": 1.0}, "stderr of 'bell'=0.0 must be a finite number above 0"),
+        (named, {"height": 0.1}, "'height', and the outputs have the names bell, noise"),
+        (unhurried, {"bell": 0.1}, "'bell', and the outputs have no names"),
+        (named, {}, "names no output"),
+    ],
+)
+def test_tolerances_of_outputs_that_are_not_there_are_refused(fn, tolerance, message):
+    with ThreadPoolExecutor(2) as pool, pytest.raises(cm.InvalidArgument, match=message):
+        cm.map(fn, SQUARE[:100], engine=pool, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("code", ["auto", cm.KernelCode(5, 6, 1)])
+def test_with_a_code_a_tolerance_is_of_all_outputs(code):
+    with Scripted(6) as engine, pytest.raises(cm.InvalidArgument, match="is one number, for all"):
+        cm.map(named, SQUARE[:20], engine=engine, code=code, tolerance={"bell": 0.1})
 
 
 def test_without_a_code_it_is_written(tmp_path):

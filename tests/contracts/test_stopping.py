@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import codedmap as cm
 from codedmap import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Slower, Tolerance
 from codedmap.contracts import Progress
-from codedmap.contracts.stopping import asks_stderr
+from codedmap.contracts.stopping import asks_stderr, tolerance_of
 
 RULES = (
     (Quorum(3), "Quorum(3)"),
@@ -161,6 +161,15 @@ def test_a_tolerance_is_found_wherever_it_is():
     assert asks_stderr(Quorum(1) & (Deadline(2) | Tolerance(1)))
     assert asks_stderr((Tolerance(1) & Quorum(1)) | Deadline(2))
     assert not asks_stderr(Quorum(1) & Decodable() | Deadline(2))
+
+
+def test_a_tolerance_by_name_is_the_only_one_of_its_rule():
+    named = Tolerance({"flow": 0.5})
+    assert tolerance_of(Quorum(1) & named) is named
+    assert named.verdict(seen(3, stderr=1.0)) is Outcome.TOLERANCE
+    assert named.verdict(seen(3, stderr=1.1)) is None
+    with pytest.raises(cm.InvalidArgument, match="has two tolerances"):
+        tolerance_of(named | Tolerance(0.1))
 
 
 def test_a_rule_of_ones_own_combines_too():

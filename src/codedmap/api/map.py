@@ -35,7 +35,7 @@ from ..engines.executor import Inline
 from ..errors import InvalidArgument
 from ..estimation.known import Known, known_pair
 from ..estimation.surrogate import import_what_is_used
-from ..execution.checked import checked_engine, checked_rule, engine_of_slots
+from ..execution.checked import check_unnamed, checked_engine, checked_rule, engine_of_slots
 from ..execution.coded import CodedMap, Settings
 from ..execution.events import Job
 from ..execution.hedge import Hedge, checked_hedge
@@ -72,7 +72,7 @@ def map(
     code: Code | Literal["auto"] | None = None,
     engine: Engine | Executor | None = None,
     deadline: float | None = None,
-    tolerance: float | None = None,
+    tolerance: float | Mapping[str, float] | None = None,
     stop: StoppingRule | None = None,
     hedge: Hedge | None = _HEDGE,
     retries: int = 2,
@@ -122,8 +122,9 @@ def map(
     deadline : float, optional
         Seconds from the call after which to stop, the start of workers included. Calls run for nine tenths of it; the
         last one is for estimates.
-    tolerance : float, optional
-        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``. Rows without an answer are
+    tolerance : float or dict, optional
+        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; by the names of outputs, if
+        these are dicts. Rows without an answer are
         estimated then, so inputs have to be numbers, and a code, if there is one, has to have standard errors.
     stop : StoppingRule, optional
         When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
@@ -278,7 +279,7 @@ class Options:
     code: Code | Literal["auto"] | None = None
     engine: Engine | Executor | None = None
     deadline: float | None = None
-    tolerance: float | None = None
+    tolerance: float | Mapping[str, float] | None = None
     stop: StoppingRule | None = None
     hedge: Hedge | None = _HEDGE
     retries: int = 2
@@ -388,7 +389,7 @@ class Options:
             rows=rows.rows,
             workers=max(1, engine.workers),
             error=ERROR,
-            tolerance=self.tolerance,
+            tolerance=None if self.tolerance is None else Tolerance(self.tolerance).largest,
             deadline=self.deadline,
             shortest=0.5,  # where it stops by itself, estimates have 0.2 s at least
             coded=self.seed is None and self.call_timeout is None,
@@ -403,7 +404,7 @@ class Options:
                 "codedmap.plan find from some of the rows how to run it, and give what it recommends"
             )
         if self.tolerance is not None:
-            Tolerance(self.tolerance)
+            check_unnamed(Tolerance(self.tolerance))
 
     def _settings(
         self,

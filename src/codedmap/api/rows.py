@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -101,7 +101,7 @@ class RowsJob(MapJob):
             import_while_calls_run()
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
-        self._tolerance = tolerance_of(job.stop) or 0.0
+        self._tolerance = tolerance_of(job.stop)
         self._looked: tuple[int, float | None, list[Estimates]] = (0, None, [])
         this = weakref.proxy(self)  # answers must not wait for the collector
 
@@ -168,7 +168,9 @@ class RowsJob(MapJob):
             with self._looking:
                 if (status == Status.EXACT).sum() >= _ENOUGH:
                     worst, found = self._largest(missing[:: -(-len(missing) // _SOME) or 1])
-                if worst is not None and worst <= self._tolerance:
+                if worst is not None and worst <= (
+                    self._tolerance.largest if self._tolerance else 0.0
+                ):
                     worst, found = self._largest(missing)
             self._looked = answers, worst, found
         return self._looked[1]
@@ -177,7 +179,9 @@ class RowsJob(MapJob):
         found = list(self._estimated(missing, "quick", self._time_left))
         if sum(len(part.rows) for part in found) < len(missing):
             return None, found  # some can only be computed
-        return max((part.largest for part in found), default=None), found
+        named = self._tolerance.stderr if self._tolerance else None
+        outputs = named if isinstance(named, Mapping) else None
+        return max((part.largest(outputs) for part in found), default=None), found
 
     def _estimated(
         self, missing: np.ndarray, effort: Effort, time_left: Callable[[], float]

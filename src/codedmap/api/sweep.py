@@ -45,7 +45,7 @@ def sweep(
     unique: bool = False,
     engine: Engine | Executor | None = None,
     deadline: float | None = None,
-    tolerance: float | None = None,
+    tolerance: float | Mapping[str, float] | None = None,
     stop: StoppingRule | None = None,
     hedge: Hedge | None = HEDGE,
     retries: int = 2,

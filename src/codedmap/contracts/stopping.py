@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -175,21 +175,36 @@ class Tolerance(StoppingRule):
 
     Parameters
     ----------
-    stderr : float
-        At least 0, in the unit of the outputs, as `MapResult.stderr`. 0: every row must be exact.
+    stderr : float or dict
+        At least 0, in the unit of the outputs, as `MapResult.stderr`. 0: every row must be exact. Without a code and for
+        a function that returns dicts, as in `codedmap.sweep`, also one for each output by its name; those that are
+        not named may have any. These are above 0.
     """
 
-    stderr: float
+    stderr: float | Mapping[str, float] = field(hash=False)
 
     def __post_init__(self) -> None:
-        check_number("Tolerance: stderr", self.stderr)
+        if not isinstance(self.stderr, Mapping):
+            check_number("Tolerance: stderr", self.stderr)
+            return
+        if not self.stderr:
+            raise InvalidArgument("Tolerance({}) names no output: give numbers by their names")
+        for name, most in self.stderr.items():
+            check_number(f"Tolerance: stderr of {name!r}", most, above=True)
+        object.__setattr__(self, "stderr", dict(self.stderr))
+
+    @property
+    def largest(self) -> float:
+        """What `Progress.stderr` may be: by name, it is a share of what each output may have."""
+        return 1.0 if isinstance(self.stderr, Mapping) else self.stderr
 
     def verdict(self, seen: Progress) -> Outcome | None:
         worst = seen.stderr()
-        return Outcome.TOLERANCE if worst is not None and worst <= self.stderr else None
+        return Outcome.TOLERANCE if worst is not None and worst <= self.largest else None
 
     def __str__(self) -> str:
-        return f"Tolerance({self.stderr:g})"
+        named = isinstance(self.stderr, Mapping)
+        return f"Tolerance({self.stderr if named else format(self.stderr, 'g')})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +319,22 @@ def asks_stderr(rule: StoppingRule) -> bool:
     return tolerance_of(rule) is not None
 
 
-def tolerance_of(rule: StoppingRule | None) -> float | None:
-    """The largest `Tolerance` in a rule; None if there is none."""
+def tolerance_of(rule: StoppingRule | None) -> Tolerance | None:
+    """The largest `Tolerance` in a rule; None if there is none.
+
+    Raises
+    ------
+    InvalidArgument
+        If there are two, of which one names outputs.
+    """
     if isinstance(rule, AnyOf | AllOf):
-        parts = (tolerance_of(rule.first), tolerance_of(rule.second))
-        return max((part for part in parts if part is not None), default=None)
-    return rule.stderr if isinstance(rule, Tolerance) else None
+        parts = [part for part in map(tolerance_of, (rule.first, rule.second)) if part is not None]
+        if len(parts) == 2 and any(isinstance(part.stderr, Mapping) for part in parts):
+            raise InvalidArgument(
+                f"{rule} has two tolerances, one of them by the names of outputs: give one that names them all"
+            )
+        return max(parts, key=lambda part: part.largest, default=None)
+    return rule if isinstance(rule, Tolerance) else None
 
 
 def best_case(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
 from ..contracts.engine import no_engine
-from ..contracts.stopping import Decodable, Quorum, StoppingRule, asks_stderr, best_case, is_rule
+from ..contracts.stopping import (
+    Decodable,
+    Quorum,
+    StoppingRule,
+    asks_stderr,
+    best_case,
+    is_rule,
+    tolerance_of,
+)
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from .coded import no_stderr
@@ -39,11 +48,22 @@ def engine_of_slots(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
     return found
 
 
+def check_unnamed(rule: StoppingRule) -> None:
+    """Raise `InvalidArgument` if the rule has tolerances by the names of outputs, which only jobs of rows know."""
+    tolerance = tolerance_of(rule)
+    if tolerance is not None and isinstance(tolerance.stderr, Mapping):
+        raise InvalidArgument(
+            f"{tolerance} names outputs, and with a code a tolerance is one number, for all of them: give the smallest, "
+            "or leave out the code"
+        )
+
+
 def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
     if not is_rule(stop):
         raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
+    check_unnamed(stop)
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))

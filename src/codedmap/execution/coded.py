@@ -356,7 +356,7 @@ class _CodedWork(Work):
         largest = 0.0
         for found in self._estimates(chunk, estimate, status):
             stderr[found.rows] = 0.0
-            largest = max(largest, found.largest)
+            largest = max(largest, found.largest())
         return max(largest, float(stderr.max()))
 
     # Calls --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Thread
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..errors import InvalidArgument
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_be_thorough
 from ..results.status import Status
@@ -55,10 +56,23 @@ class Estimates(NamedTuple):
         values, stderr = (map_leaves(lambda leaf: leaf[some], one) for one in self[1:])
         return Estimates(self.rows[some], values, stderr)
 
-    @property
-    def largest(self) -> float:
-        """Of all standard errors."""
-        return max(float(leaf.max()) for leaf in leaves(self.stderr))
+    def largest(self, outputs: Mapping[str, float] | None = None) -> float:
+        """Of all standard errors; or, with what outputs may have by their names, of the shares of these."""
+        if outputs is None:
+            return max(float(leaf.max()) for leaf in leaves(self.stderr))
+        names = list(self.stderr) if isinstance(self.stderr, dict) else None
+        for name in outputs:
+            if names is None or name not in names:
+                had = "no names" if names is None else f"the names {', '.join(map(str, names))}"
+                raise InvalidArgument(
+                    f"Tolerance names the output {name!r}, and the outputs have {had}: "
+                    + ("give one number" if names is None else "correct it")
+                )
+        return max(
+            float(leaf.max()) / most
+            for name, most in outputs.items()
+            for leaf in leaves(self.stderr[name])
+        )
 
 
 def estimate_missing(
