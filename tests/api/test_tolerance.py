@@ -245,7 +245,11 @@ def test_without_a_code_outputs_may_have_tolerances_of_their_own():
 @pytest.mark.parametrize(
     ("fn", "tolerance", "message"),
     [
-        (named, {"bell": 0.0, "noise": 1.0}, "stderr of 'bell'=0.0 must be a finite number above 0"),
+        (
+            named,
+            {"bell": 0.0, "noise": 1.0},
+            "stderr of 'bell'=0.0 must be a finite number above 0",
+        ),
         (named, {"height": 0.1}, "'height', and the outputs have the names bell, noise"),
         (unhurried, {"bell": 0.1}, "'bell', and the outputs have no names"),
         (named, {}, "names no output"),
