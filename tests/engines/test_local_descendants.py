@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.engines import Local
+from codedmap.engines.transport import descendants
 
 from ..processes import ANSWER, alive, eventually, kill, same, script, shm_names
 
@@ -232,3 +234,28 @@ def test_what_an_engine_in_a_worker_that_is_ended_has_in_shared_memory(tmp_path)
         engine.abandon([call])
         assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
         assert eventually(lambda: not shm_names(pid)), shm_names(pid)
+
+
+def test_no_program_goes_on_without_its_child(tmp_path, monkeypatch):
+    """Which it might take for an answer: all are stopped before the first is killed."""
+    sent = []
+
+    def noted(pid, number, send=os.kill):
+        sent.append((number, pid))
+        send(pid, number)
+
+    monkeypatch.setattr(descendants.os, "kill", noted)
+    name = f"{uuid.uuid4().hex}:"
+    environment = {**os.environ, descendants.MARK: name}
+    command = f"echo > {tmp_path / 'begun'}; sh -c 'sleep 100; true'; echo went on > {tmp_path / 'answer'}"
+    program = subprocess.Popen(["sh", "-c", command], env=environment)
+    assert eventually((tmp_path / "begun").exists)
+    descendants.end_descendants(name)
+    assert program.wait(ANSWER) == -signal.SIGKILL
+    stopped, killed = (
+        [pid for number, pid in sent if number is one] for one in (signal.SIGSTOP, signal.SIGKILL)
+    )
+    assert program.pid in stopped
+    assert stopped == killed
+    assert [number for number, _ in sent] == sorted((n for n, _ in sent), key=signal.SIGKILL.__eq__)
+    assert not (tmp_path / "answer").exists()

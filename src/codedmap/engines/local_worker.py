@@ -123,14 +123,18 @@ class Worker:
         if self._ended:  # its number may be another's by now
             return
         if descendants:
+            self._send(signal.SIGSTOP)  # so that it does not answer without them
             end_descendants(self._name, [self.pid])
-        with contextlib.suppress(OSError):  # it has ended in the meantime
-            if self._handle is None:
-                os.kill(self.pid, signal.SIGKILL)  # which no function can block or delay
-            else:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        self._send(signal.SIGKILL)  # which no function can block or delay
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(OSError):  # it has ended in the meantime
+            if self._handle is None:
+                os.kill(self.pid, number)
+            else:
+                signal.pidfd_send_signal(self._handle, number)
 
     def end_descendants(self) -> None:
         """Kill what is left of what a process that has ended has started."""

@@ -51,9 +51,11 @@ def end_descendants(name: str, pids: Collection[int] = ()) -> None:
     for pid in found:  # which grows
         found += children.pop(pid, ())
     ended = set(found) - {os.getpid()}
-    for pid in ended:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    # All are stopped first: a program whose child was killed would go on, and might answer without it.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in ended:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
     if ended:
         discard_all(*map(segments_of, ended))
 
