@@ -89,13 +89,18 @@ def test_standard_errors_widen_outside_the_sample():
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 100), st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3))
 def test_units_do_not_matter(seed, inputs, outputs, shift):
-    points, answers, wanted, _ = split(wave, rows=60, seed=seed)
+    points, answers, wanted, truth = split(wave, rows=60, seed=seed)
     plain = estimates(points, answers, wanted)
     factors = 10.0 ** np.array([inputs, -inputs, 0.0, 1.0])
     unit = 10.0**outputs
     other = estimates(points * factors, unit * (answers + shift), wanted * factors)
     spread = answers.std()
     assert error(other.values / unit - shift, plain.values) < 0.02 * spread
+    for values, stderr in (
+        (plain.values, plain.stderr),
+        (other.values / unit - shift, other.stderr / unit),
+    ):
+        assert 0.1 < np.sqrt((((values - truth) / stderr) ** 2).mean()) < 3.0
     if other.methods == plain.methods:  # rounding may lead the search to another, in 1 of 60 draws
         assert np.median(other.stderr / unit / plain.stderr) == pytest.approx(1.0, rel=0.2)
 

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -179,8 +179,7 @@ class RowsJob(MapJob):
         found = list(self._estimated(missing, "quick", self._time_left))
         if sum(len(part.rows) for part in found) < len(missing):
             return None, found  # some can only be computed
-        named = self._tolerance.stderr if self._tolerance else None
-        outputs = named if isinstance(named, Mapping) else None
+        outputs = self._tolerance.outputs if self._tolerance else None
         return max((part.largest(outputs) for part in found), default=None), found
 
     def _estimated(

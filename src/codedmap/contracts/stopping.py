@@ -194,6 +194,11 @@ class Tolerance(StoppingRule):
         object.__setattr__(self, "stderr", dict(self.stderr))
 
     @property
+    def outputs(self) -> Mapping[str, float] | None:
+        """What each output may have, if they are named."""
+        return self.stderr if isinstance(self.stderr, Mapping) else None
+
+    @property
     def largest(self) -> float:
         """What `Progress.stderr` may be: by name, it is a share of what each output may have."""
         return 1.0 if isinstance(self.stderr, Mapping) else self.stderr
@@ -203,8 +208,7 @@ class Tolerance(StoppingRule):
         return Outcome.TOLERANCE if worst is not None and worst <= self.largest else None
 
     def __str__(self) -> str:
-        named = isinstance(self.stderr, Mapping)
-        return f"Tolerance({self.stderr if named else format(self.stderr, 'g')})"
+        return f"Tolerance({self.outputs or format(self.largest, 'g')})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +333,7 @@ def tolerance_of(rule: StoppingRule | None) -> Tolerance | None:
     """
     if isinstance(rule, AnyOf | AllOf):
         parts = [part for part in map(tolerance_of, (rule.first, rule.second)) if part is not None]
-        if len(parts) == 2 and any(isinstance(part.stderr, Mapping) for part in parts):
+        if len(parts) == 2 and any(part.outputs for part in parts):
             raise InvalidArgument(
                 f"{rule} has two tolerances, one of them by the names of outputs: give one that names them all"
             )

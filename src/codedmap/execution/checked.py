@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -51,7 +50,7 @@ def engine_of_slots(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
 def check_unnamed(rule: StoppingRule) -> None:
     """Raise `InvalidArgument` if the rule has tolerances by the names of outputs, which only jobs of rows know."""
     tolerance = tolerance_of(rule)
-    if tolerance is not None and isinstance(tolerance.stderr, Mapping):
+    if tolerance is not None and tolerance.outputs:
         raise InvalidArgument(
             f"{tolerance} names outputs, and with a code a tolerance is one number, for all of them: give the smallest, "
             "or leave out the code"
