@@ -64,6 +64,12 @@ def test_a_row_that_fails_carries_its_reason_and_no_numbers(sweep):
     assert table["error"][~failed].isna().all()
     assert table["product"][failed].isna().all()
     assert table["product_stderr"][failed].isna().all()
+    np.testing.assert_array_equal(result.exact, ~failed)
+    with pytest.raises(
+        NotEnoughAnswers, match=r"2 of 6 rows failed and 0 are missing \(the first is row"
+    ):
+        result.check()
+    assert len(result.timeline().axes[0].patches) == len(result.run.calls)
     assert list(result.failures) == [1, 3]
     assert "2 failed" in repr(result)
     assert "the first, row 1, with ValueError: one is too few" in repr(result)

@@ -10,12 +10,12 @@ import numpy as np
 
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import InvalidArgument
 from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
 from .shown import Shown
-from .status import Status, counts_in_words
+from .status import Status, check_known, counts_in_words
 from .summary import first_line, heading, many, workers_lines
 from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
 
@@ -77,15 +77,7 @@ class MapResult(Shown):
         NotEnoughAnswers
             If a row is FAILED or MISSING.
         """
-        failed, missing = (int((self.status == s).sum()) for s in (Status.FAILED, Status.MISSING))
-        if failed or missing:
-            first = int(np.argmax(self.status >= Status.FAILED))
-            error = NotEnoughAnswers(
-                f"{failed} of {len(self.status)} rows failed and {missing} are missing (the first is row {first}): "
-                "see failures and status, or allow more time"
-            )
-            error.__cause__ = next(iter(self.failures.values()), None)
-            raise error
+        check_known(self.status, self.failures)
         return self
 
     def timeline(self, axes: Any = None) -> Any:

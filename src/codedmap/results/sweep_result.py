@@ -15,7 +15,7 @@ from ..errors import InvalidArgument, NotEnoughAnswers
 from .map_result import MapResult
 from .scatter import chosen, draw_rows
 from .shown import Shown
-from .status import Status, counts_in_words
+from .status import Status, check_known, counts_in_words
 from .summary import first_line, many, outputs_lines
 from .trees import entries, entries_of
 
@@ -66,6 +66,26 @@ class SweepResult(Shown):
                 f"  failed     {len(self.failures):,}; the first, row {row}, with {first_line(error)}"
             )
         return "\n".join(lines)
+
+    @property
+    def exact(self) -> np.ndarray:
+        """(m,) bool: as for `MapResult`."""
+        return np.asarray(self.status == Status.EXACT)
+
+    def check(self) -> SweepResult:
+        """The same result, if every row is exact or estimated.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If a row is FAILED or MISSING.
+        """
+        check_known(self.status, self.failures)
+        return self
+
+    def timeline(self, axes: Any = None) -> Any:
+        """Draw the calls, as `MapResult.timeline` does."""
+        return self.run.timeline(axes)
 
     def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
         """Draw an output against the inputs: what is exact, what is estimated, with standard errors, and where rows failed.
