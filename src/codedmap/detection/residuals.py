@@ -43,7 +43,7 @@ def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
     kept : ndarray, shape (n,) bool
         Others are set aside from the start.
     """
-    precision, left = precision.copy(), precision @ answers
+    precision, left = np.array(precision, np.float64, order="C"), precision @ answers
     kept = kept.copy()
     for answer in np.flatnonzero(~kept):
         _leave_out(precision, left, int(answer))
@@ -51,7 +51,7 @@ def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
         sizes = relative_sizes(_standardised(precision, left), kept)
         sizes[~kept] = 0.0
         worst = int(sizes.argmax())
-        if not sizes[worst] > OFF * np.median(sizes[kept]):
+        if not sizes[worst] > OFF * _quantile(np.sort(sizes[kept]), 0.5):
             break
         _leave_out(precision, left, worst)
         kept[worst] = False
@@ -77,8 +77,8 @@ def relative_sizes(found: np.ndarray, kept: np.ndarray, least: float = 1e-12) ->
 
     The median, unless most are nearly 0, but at least ``least``.
     """
-    size = np.abs(found[kept])
-    units = np.maximum(np.median(size, axis=0), 0.1 * np.quantile(size, 0.9, axis=0))
+    size = np.sort(np.abs(found[kept]), axis=0)
+    units = np.maximum(_quantile(size, 0.5), 0.1 * _quantile(size, 0.9))
     return np.asarray(np.sqrt(((found / np.maximum(units, least)) ** 2).mean(axis=1)))
 
 
@@ -192,6 +192,13 @@ def _explained(some: np.ndarray, rest: np.ndarray) -> float:
     return float(scipy.special.fdtrc(2 * len(some), 2 * tail, max(beyond, 0.0) / max(index, least)))
 
 
+def _quantile(ranked: np.ndarray, share: float) -> np.ndarray:
+    """As `numpy.quantile` of finite numbers (n, *q) in order, which takes ten times as long where they are few."""
+    at = share * (len(ranked) - 1)
+    low = int(at)
+    return np.asarray(ranked[low] + (at - low) * (ranked[math.ceil(at)] - ranked[low]))
+
+
 def _standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:
     diagonal = np.diag(precision)
     least = max(_ROUNDING * float(diagonal.max(initial=0.0)), 1e-300)
@@ -203,7 +210,8 @@ def _leave_out(precision: np.ndarray, left: np.ndarray, answer: int) -> None:
     pivot = precision[answer, answer]
     if not pivot > 0.0:
         return
-    share = precision[:, answer] / pivot
+    share = precision[answer] / pivot
     left -= np.outer(share, left[answer])
-    precision -= np.outer(share, precision[answer])
+    # In place, and by BLAS: this is most of the time. It counts columns, and the matrix is symmetric.
+    scipy.linalg.blas.dger(-1.0, share, precision[answer].copy(), a=precision.T, overwrite_a=True)
     precision[answer] = precision[:, answer] = left[answer] = 0.0
