@@ -244,10 +244,11 @@ def _form(part: Any) -> list[Any]:
 
 
 def _take(part: Any, at: slice | np.ndarray) -> Any:
-    if isinstance(part, RowSource):
-        return part.take(at)
+    # First what takes no time to tell: whether a protocol is met takes longer than to take the rows.
     if isinstance(part, np.ndarray):
         return part[at]
     if isinstance(part, list | range):
         return list(part[at]) if isinstance(at, slice) else [part[i] for i in at]
+    if isinstance(part, RowSource):
+        return part.take(at)
     return part.iloc[at] if hasattr(part, "iloc") else part[at]
