@@ -227,7 +227,7 @@ def test_ctrl_c_while_workers_are_started_is_reported_once(folder):
 
 
 INTERRUPTED = """
-import os, signal
+import os, signal, time, weakref
 from codedmap.cli.shell import run_as_program
 
 def send(number):
@@ -242,6 +242,12 @@ def imports(prog_name):
     class Model:
         field = Field()
 
+def calls_back(prog_name):
+    def field(): pass
+    reference = weakref.ref(field, lambda _: send(signal.SIGTERM))
+    del field
+    time.sleep(60)
+
 def cleans_up(prog_name):
     try:
         send(signal.SIGHUP)
@@ -255,7 +261,8 @@ run_as_program({})
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "printed"), [("imports", 143, ""), ("cleans_up", 129, "clean\n")]
+    ("command", "code", "printed"),
+    [("imports", 143, ""), ("calls_back", 143, ""), ("cleans_up", 129, "clean\n")],
 )
 def test_a_signal_ends_the_program_wherever_it_comes_and_once(command, code, printed):
     run = subprocess.run(

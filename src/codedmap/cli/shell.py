@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -153,6 +154,15 @@ def run_as_program(command: click.Command) -> None:
         received.append(number)
         raise _Interrupted
 
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        # Python only prints what is raised in a callback, such as those of its imports, or in a ``__del__``.
+        if not isinstance(what.exc_value, _Interrupted):
+            sys.__unraisablehook__(what)
+            return
+        signal.signal(received[0], interrupt)
+        threading.Timer(0.01, os.kill, (os.getpid(), received[0])).start()
+
+    sys.unraisablehook = dropped
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
