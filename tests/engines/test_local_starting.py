@@ -184,6 +184,44 @@ def test_a_script_may_be_gone_when_workers_start(tmp_path):
     assert (run.out, run.err) == ("1\n", "")
 
 
+def test_a_removed_working_directory_is_said(tmp_path):
+    source = """
+        # main
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir(os.getcwd())
+        try: cm.engines.Local(1)
+        except cm.EngineError as error: print(error)
+        """
+    assert "the working directory" in run_script(tmp_path, source).out
+
+
+def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(tmp_path):
+    source = """
+        def work():
+            with cm.engines.Local(1) as engine: print(engine.submit(0, abs, -1).result(), flush=True)
+        # main
+        work()
+        child = os.fork()
+        work()
+        if child: os.waitpid(child, 0)
+        """
+    run = run_script(tmp_path, source)
+    assert (run.out.split(), run.err) == (["1"] * 3, "")
+
+
+def test_a_worker_of_joblib_may_have_workers_of_its_own(tmp_path):
+    source = """
+        from joblib import Parallel, delayed
+        def work(x):
+            with cm.engines.Local(1) as engine: return engine.submit(0, abs, x).result()
+        # main
+        print(Parallel(2)([delayed(work)(-1)]))
+        """
+    run = run_script(tmp_path, source)
+    assert (run.out, run.err) == ("[1]\n", "")
+
+
 def test_so_many_workers_that_they_cannot_have_their_files_are_refused(tmp_path):
     run = run_script(
         tmp_path,

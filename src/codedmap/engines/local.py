@@ -105,6 +105,12 @@ class Local(QueueEngine["_LocalQueue"]):
                 "time, or use Dask or Ray, which count them"
             )
         _refuse_inside_import()
+        try:
+            os.getcwd()  # noqa: PTH109
+        except FileNotFoundError as error:
+            raise EngineError(
+                "the working directory, where workers start, has been removed: change to another one"
+            ) from error
         self.memory_limit = None if limits is None else limits.bytes
         allow_open_files(workers)
         check_process_limits(workers, self.memory_limit)

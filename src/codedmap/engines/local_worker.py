@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from multiprocessing import reduction, spawn, util
+from multiprocessing import get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
 from typing import Any
@@ -172,6 +172,8 @@ if sys.platform != "win32":
             preparation = spawn.get_preparation_data(process.name)
             for main in ("init_main_from_name", "init_main_from_path"):
                 preparation.pop(main, None)
+            if preparation["start_method"] not in get_all_start_methods():  # of joblib's workers
+                del preparation["start_method"]
             set_spawning_popen(self)
             try:
                 reduction.dump(preparation, data)
@@ -198,7 +200,14 @@ def _close(*files: int) -> None:
 
 def _start(target: Callable[..., object], *arguments: Any) -> _Process:
     ForkServerContext().set_forkserver_preload([work.__module__])
-    return _Process(ForkServerProcess(target=target, args=arguments, daemon=False))
+    process = ForkServerProcess(target=target, args=arguments, daemon=False)
+    try:
+        return _Process(process)
+    except ChildProcessError:  # the fork server is that of a process from which this one was forked
+        server: Any = forkserver._forkserver
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = server._forkserver_pid = None
+        return _Process(process)
 
 
 def _handle(pid: int) -> int | None:
