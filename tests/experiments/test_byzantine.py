@@ -52,12 +52,14 @@ def test_rejected_workers_and_wrongly_exact_rows_are_counted() -> None:
     assert score.square == pytest.approx((4.5**2 + 1.0**2) / 7)
 
 
+@pytest.mark.slow
 def test_answers_that_no_function_gives_are_rejected(table: pd.DataFrame) -> None:
     many = table[table["byzantine"] > 1].set_index(["fault", "code"])
     assert (many.loc[("not a number", "SplineCode"), "rejected"] == 1.0).all()
     assert (many.loc[("gross noise", "KernelCode"), "rejected"] > 0.9).all()
 
 
+@pytest.mark.slow
 def test_honest_workers_are_not_rejected(table: pd.DataFrame) -> None:
     honest = table[table["fault"] == "none"]
     assert len(honest) > 10
@@ -65,6 +67,7 @@ def test_honest_workers_are_not_rejected(table: pd.DataFrame) -> None:
     assert (honest["wrongly_exact"] == 0.0).all()
 
 
+@pytest.mark.slow
 def test_the_report_is_complete(table: pd.DataFrame, root: Path) -> None:
     text = byzantine.EXPERIMENT.report(table)
     assert "**Question.**" in text

@@ -29,6 +29,7 @@ def reported(experiment, root: Path) -> tuple[pd.DataFrame, str]:
     return table, text
 
 
+@pytest.mark.slow
 def test_times_of_sums_are_order_statistics(root):
     table, _ = reported(gradients.EXPERIMENT, root)
     chosen = table[
@@ -75,6 +76,7 @@ def test_a_polar_code_needs_more_answers_and_its_error_bars_hold(root):
     assert "python -m benchmarks polar" in text
 
 
+@pytest.mark.slow
 def test_plans_of_clusters_are_never_below_the_least(root):
     table, text = reported(clusters.EXPERIMENT, root)
     least = table[table.part == "least"]

@@ -236,6 +236,7 @@ def test_a_call_that_is_made_again_takes_the_second_time_of_its_task():
     assert took[2] < 0.3
 
 
+@pytest.mark.slow
 def test_a_whole_run_with_real_workers_leaves_nothing_behind(without_data, tmp_path):
     live = latency_live.Config({"exponential": (0.03, 3)}, tasks=4, crews=2)
     config = dataclasses.replace(TINY, live=live)

@@ -28,6 +28,7 @@ SMALL = rates.Config(
     grid=(1e-8, 1e-7),
     kernel_workers=0,
 )
+SMALLER = dataclasses.replace(rates.EXPERIMENT, configure=lambda quick: SMALL, plot=lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -50,36 +51,35 @@ def counting(experiment: Experiment, computed: list[dict[str, Any]]) -> Experime
     return dataclasses.replace(experiment, compute=compute)
 
 
-def test_a_second_run_takes_all_from_the_store(table: pd.DataFrame, root: Path) -> None:
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     computed: list[dict[str, Any]] = []
-    again = run(counting(rates.EXPERIMENT, computed), quick=True, seed=0, root=root)
-    pd.testing.assert_frame_equal(table, again)
+
+    def table() -> pd.DataFrame:
+        computed.clear()
+        return run(counting(SMALLER, computed), quick=True, seed=0, root=tmp_path)
+
+    first = table()
+    pd.testing.assert_frame_equal(first, table())
     assert not computed
-
-
-def test_an_interrupted_run_goes_on(table: pd.DataFrame, root: Path) -> None:
-    lost = sorted((root / ".cells" / "rates").glob("*.json"))[::40]
-    assert len(lost) > 2
+    cells = sorted((tmp_path / ".cells" / "rates").glob("*.json"))
+    lost = cells[::4]
+    assert 2 < len(lost) < len(cells)
     for path in lost:
         path.unlink()
-    computed: list[dict[str, Any]] = []
-    again = run(counting(rates.EXPERIMENT, computed), quick=True, seed=0, root=root)
-    pd.testing.assert_frame_equal(table, again)
+    pd.testing.assert_frame_equal(first, table())
     assert len(computed) == len(lost)
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
-    small = dataclasses.replace(
-        rates.EXPERIMENT, configure=lambda quick: SMALL, plot=lambda *_: None
-    )
     one, same, other = (
-        run(small, quick=True, seed=seed, root=tmp_path / name)
+        run(SMALLER, quick=True, seed=seed, root=tmp_path / name)
         for seed, name in ((0, "one"), (0, "same"), (1, "other"))
     )
     pd.testing.assert_frame_equal(one, same)
     assert (one["mse"] != other["mse"]).all()
 
 
+@pytest.mark.slow
 def test_errors_fall_faster_than_proven(table: pd.DataFrame) -> None:
     slopes = fits(table).query("sweep == 'N' and function == 'wave' and kind == 'random'")
     slopes = slopes.set_index(["noise", "code", "smoothing"])["value"]
@@ -88,6 +88,7 @@ def test_errors_fall_faster_than_proven(table: pd.DataFrame) -> None:
     assert slopes[0.1, "LeTCC", "gcv"] < slopes[0.1, "BACC", "none"]
 
 
+@pytest.mark.slow
 def test_smoothing_helps_against_noise(table: pd.DataFrame) -> None:
     cells = table.query("noise > 0 and code == 'LeTCC' and in_fit")
     keys = ["sweep", "function", "kind", "workers", "stragglers", "smoothing"]
@@ -107,6 +108,7 @@ def test_slopes_and_bounds_of_known_laws() -> None:
     np.testing.assert_allclose(found["bound"], [-3.0, -0.6])
 
 
+@pytest.mark.slow
 def test_cells_out_of_the_fit_do_not_count(table: pd.DataFrame) -> None:
     shown = table[table["in_fit"]]
     assert shown["mse"].between(1e-20, 0.1).all()
@@ -115,6 +117,7 @@ def test_cells_out_of_the_fit_do_not_count(table: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(fits(table), fits(spoilt))
 
 
+@pytest.mark.slow
 def test_the_words_are_complete(table: pd.DataFrame) -> None:
     text = rates.EXPERIMENT.report(table)
     assert text.startswith("## ")
@@ -122,6 +125,7 @@ def test_the_words_are_complete(table: pd.DataFrame) -> None:
     assert "{" not in text
 
 
+@pytest.mark.slow
 def test_table_and_figure_are_small(table: pd.DataFrame, root: Path) -> None:
     assert (root / "quick" / "rates.csv").stat().st_size < 300_000
     figure = (root / "quick" / "rates.png").read_bytes()

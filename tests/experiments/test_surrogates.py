@@ -400,6 +400,7 @@ def test_fill_may_not_change_what_was_answered(monkeypatch: pytest.MonkeyPatch) 
         filling(1e-9, 1e-9)
 
 
+@pytest.mark.slow
 def test_copies_and_mixtures_have_a_fifth_more_calls(tmp_path: Path) -> None:
     calls = []
 
