@@ -16,7 +16,7 @@ from scipy import optimize
 import codedmap as cm
 from codedmap.testing import Scripted, crash
 
-from ..processes import eventually
+from ..processes import eventually, run_script
 
 
 @pytest.fixture
@@ -295,3 +295,18 @@ def test_inside_a_worker_it_computes_there():
 
     with cm.engines.Local(1) as engine, cm.Pool(engine) as pool:
         assert pool.map(nested, [2]) == [([2], 1)]
+
+
+def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
+    source = """
+        # main
+        with cm.Pool(cm.engines.Local(1)) as pool:
+            print(pool.submit(abs, -1).result(), flush=True)
+            child = os.fork()
+            try: print(pool.submit(abs, -2).result())
+            except cm.EngineError as error: print(error)
+            if child: os.waitpid(child, 0)
+        """
+    out = run_script(tmp_path, source).out
+    assert sorted(out.split("\n"))[1:3] == ["1", "2"]
+    assert "from which this one was forked" in out

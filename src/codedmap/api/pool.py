@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..engines import Engine
-from ..errors import InvalidArgument, RowFailed
+from ..errors import EngineError, InvalidArgument, RowFailed
 from ..execution.hedge import Hedge
 from ..execution.task import itemwise
 from ..results.map_result import MapResult
@@ -87,6 +88,7 @@ class Pool:
         }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._closed = False
 
     @property
@@ -205,6 +207,8 @@ class Pool:
         )
 
     def _close(self, *, cancel: bool) -> None:
+        if os.getpid() != self._owner:  # where its threads are
+            return
         with self._lock:
             self._closed = True
             loop, self._loop = self._loop, None
@@ -269,6 +273,10 @@ class Pool:
         return itemwise(task), [_Sealed(item) for item in items]
 
     def _check_open(self) -> None:
+        if os.getpid() != self._owner:
+            raise EngineError(
+                f"the pool was made by process {self._owner}, from which this one was forked: make another one here"
+            )
         if self._closed:
             raise InvalidArgument("the pool is closed: make another one")
 
