@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from codedmap.estimation import surrogate
+from codedmap.estimation import candidates, surrogate
 from codedmap.estimation.calibration import calibrated
-from codedmap.estimation.gaussian import squared
-from codedmap.estimation.surrogate import (
-    _averaged,
-    _Candidate,
-    _combined,
-    _inflation,
-    _Known,
-    _mean,
-    _plane,
-    estimates,
+from codedmap.estimation.candidates import (
+    Candidate,
+    Points,
+    by_mean,
+    by_neighbours,
+    by_plane,
+    combined,
 )
+from codedmap.estimation.gaussian import squared
+from codedmap.estimation.surrogate import _inflation, estimates
 from codedmap.estimation.transforms import transforms
 
 RNG = np.random.default_rng(5)
@@ -33,12 +32,12 @@ WANTED = RNG.normal(size=(6, 3))
 ANSWERS = RNG.normal(size=40)
 
 
-def known() -> _Known:
-    return _Known(POINTS, WANTED, 0, lambda: math.inf, thorough=True, each=map)
+def known() -> Points:
+    return Points(POINTS, WANTED, 0, lambda: math.inf, thorough=True, each=map)
 
 
 def test_the_mean_without_an_answer_is_that_of_the_others():
-    found = _mean(known(), ANSWERS)
+    found = by_mean(known(), ANSWERS)
     np.testing.assert_allclose(found.left, [np.delete(ANSWERS, k).mean() for k in range(40)])
     np.testing.assert_allclose(found.values, np.full(6, ANSWERS.mean()))
     for variance in (found.variance, found.left_variance):
@@ -50,8 +49,8 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
     rng = np.random.default_rng(columns)
     points = rng.normal(size=(60, columns)) * 10.0 ** rng.integers(-6, 6, columns)
     answers = points @ (rng.normal(size=columns) / points.std(axis=0)) + rng.normal(size=60)
-    seen = _Known(points, points[:3] + 0.0, 0, lambda: math.inf, thorough=True, each=map)
-    found = _plane(seen, answers[:, None], *seen.inputs).column(0)
+    seen = Points(points, points[:3] + 0.0, 0, lambda: math.inf, thorough=True, each=map)
+    found = by_plane(seen, answers[:, None], *seen.inputs).column(0)
 
     def left_out(penalty: float) -> np.ndarray:
         unit = points.std(axis=0)
@@ -61,7 +60,7 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
         return (hat @ answers - np.diag(hat) * answers) / (1 - np.diag(hat))
 
     largest = np.linalg.norm((points - points.mean(axis=0)) / points.std(axis=0), 2) ** 2
-    every = [left_out(largest * penalty) for penalty in surrogate._PENALTIES]
+    every = [left_out(largest * penalty) for penalty in candidates._PENALTIES]
     best = min(every, key=lambda left: ((left - answers) ** 2).sum())
     np.testing.assert_allclose(found.left, best, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.variance, ((best - answers) ** 2).mean(), rtol=1e-5)
@@ -69,7 +68,7 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
 
 def test_neighbours_count_by_one_over_their_distance():
     scales = np.array([1.0, 3.0, 0.2])
-    found = _averaged(known(), ANSWERS, scales)
+    found = by_neighbours(known(), ANSWERS, scales)
     seen = known()
 
     def average(there, points, answers):
@@ -88,16 +87,16 @@ def test_neighbours_count_by_one_over_their_distance():
         np.testing.assert_allclose((found.left[row], found.left_variance[row]), expected)
 
 
-def candidate(left, values, variance=1.0) -> _Candidate:
+def candidate(left, values, variance=1.0) -> Candidate:
     wide = [np.full(len(part), variance) for part in (left, values)]
-    return _Candidate((f"{variance:g}",), np.ones(1), left, wide[0], values, wide[1])
+    return Candidate((f"{variance:g}",), np.ones(1), left, wide[0], values, wide[1])
 
 
 def test_candidates_whose_errors_differ_are_combined():
     targets = RNG.normal(size=400)
     off = RNG.normal(size=(2, 400))
     one, two = (candidate(targets + off[k], np.array([k, 3.0]), k + 1.0) for k in (0, 1))
-    found = _combined([one, two], targets)
+    found = combined([one, two], targets)
     weight = float(found.values[0])  # that of the second, whose value is 1
     assert weight == pytest.approx(0.5, abs=0.1)
     np.testing.assert_allclose(found.values[1], 3.0, rtol=1e-5)
@@ -117,7 +116,7 @@ def test_a_candidate_that_adds_nothing_is_left_out():
     targets = RNG.normal(size=400)
     off = 0.1 * RNG.normal(size=400)
     good, same = (candidate(targets + factor * off, np.zeros(1)) for factor in (1.0, 3.0))
-    assert _combined([same, good], targets) is good
+    assert combined([same, good], targets) is good
 
 
 def test_a_candidate_of_hardly_any_weight_makes_no_error_larger():
@@ -126,7 +125,7 @@ def test_a_candidate_of_hardly_any_weight_makes_no_error_larger():
         candidate(1.0001 * targets, np.ones(1), 1e-8),
         candidate(0.0 * targets, np.zeros(1)),
     )
-    assert _combined([good, mean], targets) is good
+    assert combined([good, mean], targets) is good
 
 
 def test_standard_errors_are_wider_by_the_numbers_that_few_answers_have_chosen():
@@ -245,8 +244,8 @@ def test_a_quick_plane_of_very_many_inputs_is_fitted_to_fewer_answers():
     points = rng.normal(size=(400, 1500))
     answers = points.mean(axis=1, keepdims=True) + 3.0
     for thorough, most in ((True, 400), (False, 223)):
-        seen = _Known(points, points, 0, lambda: math.inf, thorough=thorough, each=map)
-        found = _plane(seen, answers, *seen.inputs)
+        seen = Points(points, points, 0, lambda: math.inf, thorough=thorough, each=map)
+        found = by_plane(seen, answers, *seen.inputs)
         # What an answer is estimated by without itself is what the plane is there, unless it has been fitted to it.
         fitted = ~np.isclose(found.left, found.values[seen.sample], rtol=1e-9)
         assert 0.5 * most < fitted.sum() <= most
@@ -375,7 +374,7 @@ def test_blas_has_one_thread_also_where_scipy_is_imported_only_now():
         """
         import numpy as np
         from threadpoolctl import threadpool_info
-        from codedmap.estimation import surrogate
+        from codedmap.estimation import candidates, surrogate
 
         seen = []
 

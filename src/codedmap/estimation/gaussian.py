@@ -229,15 +229,7 @@ def likeliest(
 
 
 class Fitted:
-    """A process that has seen answers.
-
-    Parameters
-    ----------
-    points : ndarray, shape (n, d)
-    answers : ndarray, shape (n, q)
-        Of outputs that share the kernel.
-    kernel : Kernel
-    """
+    """A process that has seen answers (n, q) at points (n, d), of outputs that share the kernel."""
 
     def __init__(self, points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> None:
         self.kernel, self.points = kernel, points

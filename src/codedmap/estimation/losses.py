@@ -26,16 +26,7 @@ def dependence(
 
     Of each input the bound is looked for that tells lost from kept rows best, which takes some milliseconds. If none
     does, and ``quick`` is not asked for, a classifier is tested on rows that it has not seen. A small tree names the
-    region.
-
-    Parameters
-    ----------
-    points : ndarray, shape (m, d)
-    lost : ndarray, shape (m,) bool
-    names : sequence of str
-        d: of the inputs. One that is "kind = a" is 1 where a text is this one, else 0.
-    seed : int
-    quick : bool
+    region. An input of the name "kind = a" is 1 where a text is this one, else 0.
     """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(points))[:_MOST])

@@ -15,23 +15,13 @@ _NEIGHBOURS = 80
 _ROWS = 256  # estimated at once
 _LEAF = 64
 _EXACTLY = 5000  # points among which the nearest are found
-_SLACK, _MUCH_SLACK = (
-    0.5,
-    1.0,
-)  # how much further than the nearest points those may be that are taken,
+_SLACK, _MUCH_SLACK = 0.5, 1.0  # how much further than the nearest those may be that are taken,
 _MANY = 12  # in so many dimensions, or more
 _JITTER = 1e-9
 
 
 class Nearest:
-    """A process of which each estimate sees the nearest points only; see `Fitted` for the arguments.
-
-    Parameters
-    ----------
-    points : ndarray, shape (n, d)
-    answers : ndarray, shape (n, q)
-    kernel : Kernel
-    """
+    """As `Fitted`, a process of which each estimate sees the nearest points only."""
 
     def __init__(self, points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> None:
         self.points, self.kernel, self._answers = points, kernel, answers

@@ -9,10 +9,7 @@ import scipy
 
 _MOST = 30  # dimensions that each have a length scale
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
-_SAMPLE, _WIDE = (
-    2000,
-    1 << 23,
-)  # rows, and numbers of wide ones, that are looked at, or moved at a time,
+_SAMPLE, _WIDE = 2000, 1 << 23  # rows, and numbers of wide ones, that are moved at a time,
 _FEWEST = 250  # but so many rows
 _NONE = 1e-12  # of the largest variance: rounding
 

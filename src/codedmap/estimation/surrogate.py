@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import repeat
 from typing import Any
@@ -22,21 +22,27 @@ import scipy
 from threadpoolctl import threadpool_limits
 
 from .calibration import calibrated
+from .candidates import (
+    EXACT,
+    FEWEST,
+    FLOPS,
+    LEFT_OUT,
+    Candidate,
+    Points,
+    by_mean,
+    by_means,
+    by_neighbours,
+    by_others,
+    by_plane,
+    combined,
+)
 from .gaussian import Fitted, Kernel, Smoothness, likeliest
-from .nearest import Nearest, nearest
-from .space import Space, rows_at_once
+from .nearest import Nearest
 from .transforms import NONE, Transform, transforms
 
-_FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
-_STEPS, _AGAIN, _LAST = (
-    50,
-    30,
-    12,
-)  # of the search for a kernel: first, from another's, and the last
+_STEPS, _AGAIN, _LAST = 50, 30, 12  # of the search for a kernel: first, from another's, and last
 _HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time, or not to be much
-_EXACT, _EXACT_QUICKLY = 5000, 2000  # points that are solved for at once
-_LEFT_OUT = 1000  # points that are left out one by one
-_FEWEST = 5  # answers from which a process is fitted
+_EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be quick
 _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own,
 _SEVERAL = 40  # and answers from which several kinds of processes are compared
@@ -46,34 +52,17 @@ _CLOSE = 1.5  # times the best error up to which a second process is looked at
 _FAR = 1.5  # times the best error beyond which another method adds nothing to a mean of several
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
-_AROUND = 50  # answers that a spline takes
-_PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
-_PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
 _OTHERS = 2.0  # seconds for these, and some for each estimate,
 _TREE_SECONDS = 5e-6  # and for each number of the inputs
-_BETTER = 0.98  # of the best error: from here on a combination is worth it
-_NONE = 0.005  # of a weighted mean: less is nothing
-_AVERAGED = 8  # neighbours
-_FOLDS = 4
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
 _SHARED = 4  # of these kernels that the outputs themselves may have
 _LITTLE = 0.15  # seconds an output, below which all share one kernel,
 _SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough search
-_SEARCHING, _SEARCHED = (
-    0.05,
-    0.6,
-)  # seconds, and share of them, that must be left when a kernel has been found
-_FLOPS = 3e9  # a second, of linear algebra
-_NEAR, _AVERAGE = 5e-4, 3e-5  # seconds an estimate by a process of the nearest points, and a mean
-_SCANNED, _SCANNED_FROM = (
-    6e-10,
-    10,
-)  # seconds a number of the points; in so many dimensions a tree must look at all
-_NO_TIME = 0.02  # seconds that means of neighbours may take anyway
+_SEARCHING, _SEARCHED = 0.05, 0.6  # seconds, and share of them, that must be left after a search
+_NEAR = 5e-4  # seconds an estimate by a process of the nearest points
 _FEWEST_SOLVED = 30  # points from which a process is worth it
-_HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
 _NORMAL = 1.96  # the quantile of the normal distribution to which Student's is compared
 _STDERR = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
 
@@ -124,9 +113,9 @@ def estimates(
     first, which = _places(points)
     repeated = 1 < len(first) < len(points)
 
-    def known() -> _Known:
+    def known() -> Points:
         some = points[first] if repeated else points
-        return _Known(some, wanted, seed, time_left, thorough=thorough, each=each)
+        return Points(some, wanted, seed, time_left, thorough=thorough, each=each)
 
     # The matrices are too small for several threads to help, and waiting for each other costs them most. What is
     # imported later brings a BLAS of its own, which would have them.
@@ -156,19 +145,11 @@ def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _of_repeats(
-    known: Callable[[], _Known], answers: np.ndarray, which: np.ndarray, at: np.ndarray
+    known: Callable[[], Points], answers: np.ndarray, which: np.ndarray, at: np.ndarray
 ) -> Estimates:
     """Estimates from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
 
-    Parameters
-    ----------
-    known : callable
-        The u distinct points.
-    answers : ndarray, shape (n, q)
-    which : ndarray, shape (n,) int
-        The distinct point of each answer.
-    at : ndarray, shape (m,) int
-        That which a wanted point equals; -1 if none.
+    ``which`` (n,) of the known, distinct points each answer is to; and ``at`` (m,) which a wanted point equals, -1 if none.
     """
     unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
     scaled, counts = answers / unit, np.bincount(which)[:, None]
@@ -202,8 +183,8 @@ def _of_repeats(
 
 def seconds_to_be_thorough(answers: int, wanted: int, outputs: int) -> float:
     """Seconds from which thorough estimates are better than quick ones: enough to find a kernel for each output and use it."""
-    estimated = wanted + min(answers, _LEFT_OUT)
-    solved = answers**2 * (answers + estimated) / _FLOPS if answers <= _EXACT else math.inf
+    estimated = wanted + min(answers, LEFT_OUT)
+    solved = answers**2 * (answers + estimated) / FLOPS if answers <= EXACT else math.inf
     return min(outputs, _OUTPUTS + 1) * (_SOME + 2.0 * min(solved, estimated * _NEAR))
 
 
@@ -213,7 +194,7 @@ def import_what_is_used() -> None:
         getattr(scipy, part)
 
 
-def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
+def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     # Their squares may be too large, or too small, for a number, and their differences far below them. Both steps are exact.
     unit = np.ldexp(1.0, np.frexp(np.abs(answers).max(axis=0))[1] - 1)
     level = answers[0] / unit
@@ -224,8 +205,8 @@ def _estimates(known: _Known, answers: np.ndarray) -> Estimates:
     scaled = (scaled - middle) / spread
     middle += level
     outputs = int(varied.sum())
-    if len(answers) < _FEWEST or not known.points.shape[1] or not outputs:
-        found = _means(known, scaled[:, varied])
+    if len(answers) < FEWEST or not known.points.shape[1] or not outputs:
+        found = by_means(known, scaled[:, varied])
     elif not known.thorough or known.time_left() < _LITTLE * min(outputs, _OUTPUTS + 1):
         found = _jointly(known, scaled[:, varied])
     elif outputs > _OUTPUTS:
@@ -274,64 +255,6 @@ def _inflation(size: int, lengths: int) -> float:
     return float(np.sqrt(size / freedom) * scipy.special.stdtrit(freedom, 0.975) / _NORMAL)
 
 
-class _Known:
-    """Points and answers, and which of them are drawn to choose by."""
-
-    def __init__(
-        self,
-        points: np.ndarray,
-        wanted: np.ndarray,
-        seed: int,
-        time_left: Callable[[], float],
-        *,
-        thorough: bool,
-        each: Callable[..., Iterable[Any]],
-    ) -> None:
-        self.space = space = Space.of(points)
-        self.points, self.wanted = space.seen(points), space.seen(wanted)
-        self.inputs = (points, wanted) if space.directions is not None else None
-        """Known and wanted ones, if the points are fewer numbers than these."""
-        self.time_left, self.thorough, self.each = time_left, thorough, each
-        self.order = order = np.random.default_rng(seed).permutation(len(points))
-        self.first, self.second = order[:_FIRST], order[:_SECOND]
-        scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
-        averages = (_AVERAGE + _SCANNED * scanned) * (len(wanted) + min(len(points), _LEFT_OUT))
-        self.hurried = averages > max(_NO_TIME, time_left())
-        """Whether there is no time for means of neighbours."""
-        self.sample = np.sort(order[: _HURRIED if self.hurried else _LEFT_OUT])
-        """Of points, those that are left out."""
-
-    def within(self, seconds: float) -> Callable[[], bool]:
-        """Whether less than so many seconds have passed since now."""
-        until = self.time_left() - seconds
-        return lambda: not self.time_left() < until
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidate:
-    """One way to estimate an output, or several, and what it gives for answers that are left out."""
-
-    names: tuple[str, ...]
-    scales: np.ndarray
-    """(d,): in which inputs are near to each other, for what is said of errors."""
-    left: np.ndarray
-    """(l,) or (l, q): estimates of answers, without them."""
-    left_variance: np.ndarray
-    values: np.ndarray
-    """(m,) or (m, q)."""
-    variance: np.ndarray
-    kernel: Kernel | None = field(default=None, kw_only=True)
-    """If it is a process."""
-
-    def column(self, output: int) -> _Candidate:
-        """The same of one of q outputs."""
-        numbers = (self.left, self.left_variance, self.values, self.variance)
-        return _Candidate(self.names[:1], self.scales, *(part[:, output] for part in numbers))
-
-    def error(self, answers: np.ndarray) -> float:
-        return float(np.sqrt(((self.left - answers) ** 2).mean()))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Model:
     """A process on some scale, and by how much it is off on the answers that chose it."""
@@ -347,15 +270,15 @@ class _Model:
 
 
 def _each(
-    known: _Known, scaled: np.ndarray, shares: int, zeros: Iterable[float] = repeat(math.nan)
-) -> list[_Candidate]:
+    known: Points, scaled: np.ndarray, shares: int, zeros: Iterable[float] = repeat(math.nan)
+) -> list[Candidate]:
     """The estimates of outputs (n, q), in which 0 has become ``zeros``; the time that is left is for so many shares."""
-    planes: Iterable[_Candidate | None] = repeat(None)
+    planes: Iterable[Candidate | None] = repeat(None)
     if known.inputs is not None and known.time_left() / shares >= _ENOUGH:
-        plane = _plane(known, scaled, *known.inputs)
+        plane = by_plane(known, scaled, *known.inputs)
         planes = map(plane.column, range(scaled.shape[1]))
     left = range(shares, 0, -1)
-    ways: list[tuple[list[_Candidate], np.ndarray | None]]
+    ways: list[tuple[list[Candidate], np.ndarray | None]]
     ways = list(known.each(_ways, repeat(known), scaled.T, zeros, left, planes))
     if any(scales is not None for _, scales in ways):
         # It imports much. Beside threads that compute, each would wait for the other.
@@ -364,8 +287,8 @@ def _each(
 
 
 def _ways(
-    known: _Known, scaled: np.ndarray, zero: float, outputs: int, plane: _Candidate | None = None
-) -> tuple[list[_Candidate], np.ndarray | None]:
+    known: Points, scaled: np.ndarray, zero: float, outputs: int, plane: Candidate | None = None
+) -> tuple[list[Candidate], np.ndarray | None]:
     """Ways to estimate an output (n,), and if splines and trees are to be tried as well the scales (d,) of splines.
 
     ``zero`` is what 0 was; so many outputs share the time that is left.
@@ -394,11 +317,11 @@ def _ways(
 
 
 def _best(
-    known: _Known,
+    known: Points,
     scaled: np.ndarray,
-    ways: tuple[list[_Candidate], np.ndarray | None],
+    ways: tuple[list[Candidate], np.ndarray | None],
     outputs: int,
-) -> _Candidate:
+) -> Candidate:
     """The best way to estimate an output (n,), or a mean of several."""
     (candidates, scales), targets = ways, scaled[known.sample]
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
@@ -407,11 +330,11 @@ def _best(
         most = _FAR * min(candidate.error(targets) for candidate in candidates)
         # Neighbours on a line or a plane, as on a grid, determine no spline.
         with suppress(np.linalg.LinAlgError):
-            candidates.extend(_others(known, scaled, scales, most))
-    return _combined(candidates, targets) if len(candidates) > 1 else candidates[0]
+            candidates.extend(by_others(known, scaled, scales, most))
+    return combined(candidates, targets) if len(candidates) > 1 else candidates[0]
 
 
-def _models(known: _Known, scaled: np.ndarray, zero: float, seconds: float) -> Iterator[_Model]:
+def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> Iterator[_Model]:
     """Processes of several kinds, each likeliest by a few of the answers, while there is time."""
     hasty = seconds < _SOME
     few = known.first[:_HASTY] if hasty else known.first
@@ -478,14 +401,14 @@ def _models(known: _Known, scaled: np.ndarray, zero: float, seconds: float) -> I
         yield replace(free, error=chosen * free.error)
 
 
-def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -> _Candidate | None:
+def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -> Candidate | None:
     """A process that sees all answers, or as many as there is time for; None if these are too few."""
     transform, kernel = model.transform, model.kernel
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
     there = ((moved - middle) / unit)[:, None]
     begun = min(known.time_left(), 1e9)
-    if len(there) > _FIRST and seconds >= _ENOUGH:
+    if len(there) > len(known.first) and seconds >= _ENOUGH:
         some = known.second
         kernel = likeliest(
             known.points[some],
@@ -503,13 +426,13 @@ def _process(known: _Known, scaled: np.ndarray, model: _Model, seconds: float) -
     scale = unit**2
     left, left_variance = transform.back(left[:, 0] * unit + middle, left_variance[:, 0] * scale)
     values, variance = transform.back(means[:, 0] * unit + middle, variance[:, 0] * scale)
-    return _Candidate(
+    return Candidate(
         (model.name,), kernel.scales, left, left_variance, values, variance, kernel=kernel
     )
 
 
 def _conditioned(
-    known: _Known, answers: np.ndarray, kernel: Kernel, seconds: float
+    known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
     """Of outputs (n, q): estimates of answers left out and their variances, (l, q), and of what is wanted, (m, q).
 
@@ -520,9 +443,9 @@ def _conditioned(
     fitted: Fitted | Nearest
 
     def solvable(count: int) -> bool:
-        return count**2 * (count + estimated) < seconds / 2.0 * _FLOPS
+        return count**2 * (count + estimated) < seconds / 2.0 * FLOPS
 
-    exactly = _EXACT if known.thorough else _EXACT_QUICKLY
+    exactly = EXACT if known.thorough else _EXACT_QUICKLY
     if (size > exactly or not solvable(size)) and estimated * _NEAR < seconds / 2.0:
         fitted = Nearest(known.points, answers, kernel)
         off, sharp = fitted.left_out(sample)
@@ -546,200 +469,10 @@ def _conditioned(
     return answers[sample] - off, sharp[:, None] * variance, means, wide[:, None] * variance
 
 
-def _averaged(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> _Candidate:
-    """Means of the nearest answers (n,) or (n, q), weighted by one over the distance."""
-    points, wanted = known.points * scales, known.wanted * scales
-    count = min(_AVERAGED, len(points) - 1)
-
-    def average(there: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        near = nearest(points, there, count, own)
-        away = np.sqrt(((points[near] - there[:, None]) ** 2).sum(axis=2))
-        weights = 1.0 / np.maximum(away, 1e-12)
-        weights /= weights.sum(axis=1, keepdims=True)
-        around = scaled[near]
-        means = np.einsum("mk,mk...->m...", weights, around)
-        return means, ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var(axis=0)
-
-    left, left_variance = average(points[known.sample], known.sample)
-    values, variance = average(wanted, None)
-    return _Candidate(("neighbours",), scales, left, left_variance, values, variance)
-
-
-def _plane(known: _Known, scaled: np.ndarray, inputs: np.ndarray, wanted: np.ndarray) -> _Candidate:
-    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose.
-
-    If there is little time, of fewer answers.
-    """
-    size, width = min(len(inputs), _EXACT), len(known.space.columns)
-    seconds = _PLANE_SECONDS * known.time_left() if known.thorough else _PLANE_SECONDS
-    while 4.0 * min(size, width) ** 2 * max(size, width) > seconds * _FLOPS and size > _FEWEST:
-        size = int(0.8 * size)
-    some = np.sort(known.order[:size])
-    rows = known.space.scaled(inputs[some])
-    middle, mean, deviations = rows.mean(axis=0), scaled[some].mean(axis=0), rows.std(axis=0)
-    deviations[deviations == 0.0] = 1.0
-    left, sizes, right = _decomposed(_standard(rows, middle, deviations))
-    del rows  # which may be large
-    along = left.T @ (scaled[some] - mean)
-    penalties = sizes[0] ** 2 * _PENALTIES
-    squares, heights = np.empty((len(penalties), scaled.shape[1])), left**2
-
-    def residuals(penalty: float) -> np.ndarray:
-        shrunk = sizes**2 / (sizes**2 + penalty)
-        off = scaled[some] - mean - left @ (shrunk[:, None] * along)
-        return np.asarray(off / np.maximum(1.0 - heights @ shrunk - 1.0 / size, 1e-12)[:, None])
-
-    for place, penalty in enumerate(penalties):
-        squares[place] = (residuals(penalty) ** 2).mean(axis=0)
-    best = squares.argmin(axis=0)
-    slopes = sizes[:, None] / (sizes[:, None] ** 2 + penalties[best]) * along
-
-    def at(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        many = rows_at_once(inputs)
-        parts = (inputs[rows[begin : begin + many]] for begin in range(0, len(rows), many))
-        each = (_standard(known.space.scaled(part), middle, deviations) for part in parts)
-        return np.asarray(mean + np.concatenate([part @ right.T for part in each]) @ slopes)
-
-    left_out = at(inputs, known.sample)
-    places, inside = np.searchsorted(some, known.sample), np.isin(known.sample, some)
-    for penalty in np.unique(best):
-        chosen = np.ix_(inside, best == penalty)
-        off = residuals(penalties[penalty])[places[inside]][:, best == penalty]
-        left_out[chosen] = scaled[known.sample][chosen] - off
-    error = squares[best, np.arange(len(best))]
-    wide = [np.broadcast_to(error, (rows, len(error))) for rows in (len(left_out), len(wanted))]
-    ones = np.ones(known.points.shape[1])
-    return _Candidate(
-        ("plane",) * len(error),
-        ones,
-        left_out,
-        wide[0],
-        at(wanted, np.arange(len(wanted))),
-        wide[1],
-    )
-
-
-def _standard(rows: np.ndarray, middle: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """The same rows (n, c), less their means, and in their deviations."""
-    rows -= middle
-    rows /= deviations
-    return rows
-
-
-def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The singular value decomposition of rows (n, c), without values below the rounding of their squares.
-
-    By the smaller of the Gram matrices, in a fraction of the time; penalties are larger than what that loses.
-    """
-    wide = rows.shape[0] < rows.shape[1]
-    squares, vectors = scipy.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
-    kept = squares > len(squares) * np.finfo(float).eps * squares[-1]
-    sizes, vectors = np.sqrt(squares[kept])[::-1], vectors[:, kept][:, ::-1]
-    others = (rows.T if wide else rows) @ vectors / sizes
-    return (vectors, sizes, others.T) if wide else (others, sizes, vectors.T)
-
-
-def _mean(known: _Known, scaled: np.ndarray) -> _Candidate:
-    """The mean of all answers."""
-    size, wanted = len(scaled), len(known.wanted)
-    left = (scaled.sum(axis=0) - scaled[known.sample]) / (size - 1)
-    variance = scaled.var(axis=0) * (1.0 + 1.0 / size)
-    wide = [np.broadcast_to(variance, (rows, *variance.shape)) for rows in (len(left), wanted)]
-    means = np.broadcast_to(scaled.mean(axis=0), (wanted, *variance.shape))
-    ones = np.ones(known.points.shape[1])
-    return _Candidate(("mean",), ones, left, wide[0], means, wide[1])
-
-
-def _means(known: _Known, scaled: np.ndarray) -> _Candidate:
-    """The mean of each of some outputs (n, q)."""
-    mean = _mean(known, scaled)
-    return _Candidate(
-        mean.names * scaled.shape[1],
-        mean.scales,
-        mean.left,
-        mean.left_variance,
-        mean.values,
-        mean.variance,
-    )
-
-
-def _others(
-    known: _Known, scaled: np.ndarray, scales: np.ndarray, most: float
-) -> Iterator[_Candidate]:
-    """Boosted trees, which do better where a function jumps, and thin-plate splines of the nearest answers.
-
-    Neither has standard errors: each is judged by answers left out a fourth at a time, and left out if it is off by more
-    than ``most``.
-    """
-    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
-
-    def trees(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            HistGradientBoostingRegressor(random_state=0).fit(points, answers).predict(wanted)
-        )
-
-    def splines(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        count = min(max(_AROUND, 2 * points.shape[1]), len(points))
-        # Without smoothing equal points would make the spline singular.
-        spline = scipy.interpolate.RBFInterpolator(
-            points * scales, answers, neighbors=count, smoothing=1e-9
-        )
-        return np.asarray(spline(wanted * scales))
-
-    sample = known.sample
-    folds = np.random.default_rng(0).permutation(len(scaled)) % _FOLDS
-    near = known.points, known.wanted
-    every = near if known.inputs is None else tuple(map(known.space.scaled, known.inputs))
-    for name, fitted, metric, (points, wanted) in (
-        ("trees", trees, np.ones(len(scales)), every),
-        ("radial basis", splines, scales, near),
-    ):
-        off = np.empty(len(sample))
-        with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
-            for fold in range(_FOLDS):
-                at = folds[sample] == fold
-                left = fitted(points[folds != fold], scaled[folds != fold], points[sample[at]])
-                off[at] = scaled[sample[at]] - left
-                if np.sqrt((off[folds[sample] <= fold] ** 2).mean()) > most:
-                    break
-            else:
-                values, variance = fitted(points, scaled, wanted), float((off**2).mean())
-                wide = [np.full(len(part), variance) for part in (off, values)]
-                yield _Candidate((name,), metric, scaled[sample] - off, wide[0], values, wide[1])
-
-
-def _combined(candidates: list[_Candidate], targets: np.ndarray) -> _Candidate:
-    """The best candidate, or a weighted mean of several if that is better."""
-    best = min(candidates, key=lambda candidate: candidate.error(targets))
-    lefts = np.stack([candidate.left for candidate in candidates], axis=1)
-    heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
-    system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
-    weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
-    weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
-    weights /= weights.sum()
-    left = lefts @ weights
-    if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
-        return best
-    values = np.stack([candidate.values for candidate in candidates], axis=1)
-    mean = values @ weights
-    spread = np.stack([c.variance for c in candidates], axis=1) + (values - mean[:, None]) ** 2
-    left_spread = np.stack([c.left_variance for c in candidates], axis=1)
-    left_spread += (lefts - left[:, None]) ** 2
-    names = [
-        f"{candidate.names[0]} ({weight:.0%})"
-        for candidate, weight in zip(candidates, weights, strict=True)
-        if weight
-    ]
-    spreads = left_spread @ weights, spread @ weights
-    return _Candidate(
-        (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], kernel=best.kernel
-    )
-
-
-def _together(parts: list[_Candidate], known: _Known) -> _Candidate:
+def _together(parts: list[Candidate], known: Points) -> Candidate:
     """Outputs beside each other."""
     scales = np.exp(np.mean([np.log(part.scales) for part in parts], axis=0))
-    return _Candidate(
+    return Candidate(
         tuple(part.names[0] for part in parts),
         scales,
         *(
@@ -749,14 +482,14 @@ def _together(parts: list[_Candidate], known: _Known) -> _Candidate:
     )
 
 
-def _averages(known: _Known, scaled: np.ndarray, scales: np.ndarray) -> list[_Candidate]:
+def _averages(known: Points, scaled: np.ndarray, scales: np.ndarray) -> list[Candidate]:
     """Means of neighbours, if there is time, and of all answers."""
     if known.hurried:
-        return [_mean(known, scaled)]
-    return [_averaged(known, scaled, scales), _mean(known, scaled)]
+        return [by_mean(known, scaled)]
+    return [by_neighbours(known, scaled, scales), by_mean(known, scaled)]
 
 
-def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
+def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
     """Several outputs (n, q) by one kernel, which takes the time of one: the best of a few kinds."""
     dimensions = known.points.shape[1]
     few, seconds = known.first[: max(_HASTY, _EACH * dimensions)], known.time_left()
@@ -796,30 +529,30 @@ def _jointly(known: _Known, scaled: np.ndarray) -> _Candidate:
         chosen = size / (size - dimensions - _FIXED) if fixed and not tied else 1.0
         tried.append((chosen * float((off**2).sum()), kernel))
         kernel = min(tried, key=lambda one: one[0])[1]  # with which the next kind begins
-    ways: list[_Candidate] = []
+    ways: list[Candidate] = []
     if tried:
         numbers = _conditioned(known, scaled, kernel, known.time_left())
         if numbers is not None:
             names = (_Model(0.0, NONE, kernel).name,) * scaled.shape[1]
-            ways.append(_Candidate(names, kernel.scales, *numbers))
+            ways.append(Candidate(names, kernel.scales, *numbers))
             if len(names) > _MANY:
                 return ways[0]
     if known.inputs is not None and ways and go_on():
-        ways.append(_plane(known, scaled, *known.inputs))
+        ways.append(by_plane(known, scaled, *known.inputs))
     ways += _averages(known, scaled, kernel.scales)
     if len(ways) == 1:
-        return _means(known, scaled)
+        return by_means(known, scaled)
     targets = scaled[known.sample]
     return _together(
         [
-            _combined([way.column(output) for way in ways], targets[:, output])
+            combined([way.column(output) for way in ways], targets[:, output])
             for output in range(scaled.shape[1])
         ],
         known,
     )
 
 
-def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
+def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     """Many outputs (n, q), by their principal components; what these leave of them shares one kernel.
 
     An output that is nearer to one by itself, with the kernel of a component, is estimated so.
@@ -834,7 +567,7 @@ def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
     kernel = Kernel(found.scales, 1e-4, "matern52", False)
     numbers = _conditioned(known, rest, kernel, known.time_left())
     if numbers is None:  # no time
-        mean = _mean(known, rest)
+        mean = by_mean(known, rest)
         numbers = mean.left, mean.left_variance, mean.values, mean.variance
     back = units[:, None] * directions
     left = found.left @ back + numbers[0]
@@ -862,11 +595,11 @@ def _by_components(known: _Known, scaled: np.ndarray) -> _Candidate:
         for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
             whole[:, columns[nearer]] = part[:, nearer]
         names[columns[nearer]] = _Model(0.0, NONE, kernel).name
-    return _Candidate(tuple(names), found.scales, left, left_variance, values, variance)
+    return Candidate(tuple(names), found.scales, left, left_variance, values, variance)
 
 
 def _shared(
-    known: _Known, scaled: np.ndarray, kernels: list[Kernel]
+    known: Points, scaled: np.ndarray, kernels: list[Kernel]
 ) -> list[tuple[Kernel, np.ndarray]]:
     """Of some kernels the few under which a few answers left out are nearest, each with the numbers of its outputs (n, q)."""
     points, answers = known.points[known.first], scaled[known.first]

@@ -1,0 +1,277 @@
+"""Ways to estimate outputs besides a process, and means of several, by what they give for answers that are left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import scipy
+from threadpoolctl import threadpool_limits
+
+from .gaussian import Kernel
+from .nearest import nearest
+from .space import Space, rows_at_once
+
+FEWEST = 5  # answers from which anything but means is tried
+EXACT = 5000  # points that are solved for at once
+LEFT_OUT = 1000  # points that are left out one by one
+FLOPS = 3e9  # a second, of linear algebra
+_FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
+_AVERAGE = 3e-5  # seconds a mean of neighbours,
+_SCANNED = 6e-10  # and each number of the points,
+_SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
+_NO_TIME = 0.02  # seconds that means of neighbours may take anyway
+_HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
+_AVERAGED = 8  # neighbours
+_PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
+_PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
+_AROUND = 50  # answers that a spline takes
+_FOLDS = 4
+_BETTER = 0.98  # of the best error: from here on a combination is worth it
+_NONE = 0.005  # of a weighted mean: less is nothing
+
+
+class Points:
+    """Points and answers, and which of them are drawn to choose by."""
+
+    def __init__(
+        self,
+        points: np.ndarray,
+        wanted: np.ndarray,
+        seed: int,
+        time_left: Callable[[], float],
+        *,
+        thorough: bool,
+        each: Callable[..., Iterable[Any]],
+    ) -> None:
+        self.space = space = Space.of(points)
+        self.points, self.wanted = space.seen(points), space.seen(wanted)
+        self.inputs = (points, wanted) if space.directions is not None else None
+        """Known and wanted ones, if the points are fewer numbers than these."""
+        self.time_left, self.thorough, self.each = time_left, thorough, each
+        self.order = order = np.random.default_rng(seed).permutation(len(points))
+        self.first, self.second = order[:_FIRST], order[:_SECOND]
+        scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
+        averages = (_AVERAGE + _SCANNED * scanned) * (len(wanted) + min(len(points), LEFT_OUT))
+        self.hurried = averages > max(_NO_TIME, time_left())
+        """Whether there is no time for means of neighbours."""
+        self.sample = np.sort(order[: _HURRIED if self.hurried else LEFT_OUT])
+        """Of points, those that are left out."""
+
+    def within(self, seconds: float) -> Callable[[], bool]:
+        """Whether less than so many seconds have passed since now."""
+        until = self.time_left() - seconds
+        return lambda: not self.time_left() < until
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One way to estimate an output, or several, and what it gives for answers that are left out."""
+
+    names: tuple[str, ...]
+    scales: np.ndarray
+    """(d,): in which inputs are near to each other, for what is said of errors."""
+    left: np.ndarray
+    """(l,) or (l, q): estimates of answers, without them."""
+    left_variance: np.ndarray
+    values: np.ndarray
+    """(m,) or (m, q)."""
+    variance: np.ndarray
+    kernel: Kernel | None = field(default=None, kw_only=True)
+    """If it is a process."""
+
+    def column(self, output: int) -> Candidate:
+        """The same of one of q outputs."""
+        numbers = (self.left, self.left_variance, self.values, self.variance)
+        return Candidate(self.names[:1], self.scales, *(part[:, output] for part in numbers))
+
+    def error(self, answers: np.ndarray) -> float:
+        return float(np.sqrt(((self.left - answers) ** 2).mean()))
+
+
+def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Candidate:
+    """Means of the nearest answers (n,) or (n, q), weighted by one over the distance."""
+    points, wanted = known.points * scales, known.wanted * scales
+    count = min(_AVERAGED, len(points) - 1)
+
+    def average(there: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        near = nearest(points, there, count, own)
+        away = np.sqrt(((points[near] - there[:, None]) ** 2).sum(axis=2))
+        weights = 1.0 / np.maximum(away, 1e-12)
+        weights /= weights.sum(axis=1, keepdims=True)
+        around = scaled[near]
+        means = np.einsum("mk,mk...->m...", weights, around)
+        return means, ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var(axis=0)
+
+    left, left_variance = average(points[known.sample], known.sample)
+    values, variance = average(wanted, None)
+    return Candidate(("neighbours",), scales, left, left_variance, values, variance)
+
+
+def by_plane(
+    known: Points, scaled: np.ndarray, inputs: np.ndarray, wanted: np.ndarray
+) -> Candidate:
+    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose.
+
+    If there is little time, of fewer answers.
+    """
+    size, width = min(len(inputs), EXACT), len(known.space.columns)
+    seconds = _PLANE_SECONDS * known.time_left() if known.thorough else _PLANE_SECONDS
+    while 4.0 * min(size, width) ** 2 * max(size, width) > seconds * FLOPS and size > FEWEST:
+        size = int(0.8 * size)
+    some = np.sort(known.order[:size])
+    rows = known.space.scaled(inputs[some])
+    middle, mean, deviations = rows.mean(axis=0), scaled[some].mean(axis=0), rows.std(axis=0)
+    deviations[deviations == 0.0] = 1.0
+    left, sizes, right = _decomposed(_standard(rows, middle, deviations))
+    del rows  # which may be large
+    along = left.T @ (scaled[some] - mean)
+    penalties = sizes[0] ** 2 * _PENALTIES
+    squares, heights = np.empty((len(penalties), scaled.shape[1])), left**2
+
+    def residuals(penalty: float) -> np.ndarray:
+        shrunk = sizes**2 / (sizes**2 + penalty)
+        off = scaled[some] - mean - left @ (shrunk[:, None] * along)
+        return np.asarray(off / np.maximum(1.0 - heights @ shrunk - 1.0 / size, 1e-12)[:, None])
+
+    for place, penalty in enumerate(penalties):
+        squares[place] = (residuals(penalty) ** 2).mean(axis=0)
+    best = squares.argmin(axis=0)
+    slopes = sizes[:, None] / (sizes[:, None] ** 2 + penalties[best]) * along
+
+    def at(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        many = rows_at_once(inputs)
+        parts = (inputs[rows[begin : begin + many]] for begin in range(0, len(rows), many))
+        each = (_standard(known.space.scaled(part), middle, deviations) for part in parts)
+        return np.asarray(mean + np.concatenate([part @ right.T for part in each]) @ slopes)
+
+    left_out = at(inputs, known.sample)
+    places, inside = np.searchsorted(some, known.sample), np.isin(known.sample, some)
+    for penalty in np.unique(best):
+        chosen = np.ix_(inside, best == penalty)
+        off = residuals(penalties[penalty])[places[inside]][:, best == penalty]
+        left_out[chosen] = scaled[known.sample][chosen] - off
+    error = squares[best, np.arange(len(best))]
+    wide = [np.broadcast_to(error, (rows, len(error))) for rows in (len(left_out), len(wanted))]
+    ones = np.ones(known.points.shape[1])
+    return Candidate(
+        ("plane",) * len(error),
+        ones,
+        left_out,
+        wide[0],
+        at(wanted, np.arange(len(wanted))),
+        wide[1],
+    )
+
+
+def _standard(rows: np.ndarray, middle: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """The same rows (n, c), less their means, and in their deviations."""
+    rows -= middle
+    rows /= deviations
+    return rows
+
+
+def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The singular value decomposition of rows (n, c), without values below the rounding of their squares.
+
+    By the smaller of the Gram matrices, in a fraction of the time; penalties are larger than what that loses.
+    """
+    wide = rows.shape[0] < rows.shape[1]
+    squares, vectors = scipy.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = squares > len(squares) * np.finfo(float).eps * squares[-1]
+    sizes, vectors = np.sqrt(squares[kept])[::-1], vectors[:, kept][:, ::-1]
+    others = (rows.T if wide else rows) @ vectors / sizes
+    return (vectors, sizes, others.T) if wide else (others, sizes, vectors.T)
+
+
+def by_mean(known: Points, scaled: np.ndarray) -> Candidate:
+    """The mean of all answers."""
+    size, wanted = len(scaled), len(known.wanted)
+    left = (scaled.sum(axis=0) - scaled[known.sample]) / (size - 1)
+    variance = scaled.var(axis=0) * (1.0 + 1.0 / size)
+    wide = [np.broadcast_to(variance, (rows, *variance.shape)) for rows in (len(left), wanted)]
+    means = np.broadcast_to(scaled.mean(axis=0), (wanted, *variance.shape))
+    ones = np.ones(known.points.shape[1])
+    return Candidate(("mean",), ones, left, wide[0], means, wide[1])
+
+
+def by_means(known: Points, scaled: np.ndarray) -> Candidate:
+    """The mean of each of some outputs (n, q)."""
+    mean = by_mean(known, scaled)
+    return replace(mean, names=mean.names * scaled.shape[1])
+
+
+def by_others(
+    known: Points, scaled: np.ndarray, scales: np.ndarray, most: float
+) -> Iterator[Candidate]:
+    """Boosted trees, which do better where a function jumps, and thin-plate splines of the nearest answers.
+
+    Neither has standard errors: each is judged by answers left out a fourth at a time, and left out if it is off by more
+    than ``most``.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
+
+    def trees(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        return np.asarray(
+            HistGradientBoostingRegressor(random_state=0).fit(points, answers).predict(wanted)
+        )
+
+    def splines(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        count = min(max(_AROUND, 2 * points.shape[1]), len(points))
+        # Without smoothing equal points would make the spline singular.
+        spline = scipy.interpolate.RBFInterpolator(
+            points * scales, answers, neighbors=count, smoothing=1e-9
+        )
+        return np.asarray(spline(wanted * scales))
+
+    sample = known.sample
+    folds = np.random.default_rng(0).permutation(len(scaled)) % _FOLDS
+    near = known.points, known.wanted
+    every = near if known.inputs is None else tuple(map(known.space.scaled, known.inputs))
+    for name, fitted, metric, (points, wanted) in (
+        ("trees", trees, np.ones(len(scales)), every),
+        ("radial basis", splines, scales, near),
+    ):
+        off = np.empty(len(sample))
+        with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
+            for fold in range(_FOLDS):
+                at = folds[sample] == fold
+                left = fitted(points[folds != fold], scaled[folds != fold], points[sample[at]])
+                off[at] = scaled[sample[at]] - left
+                if np.sqrt((off[folds[sample] <= fold] ** 2).mean()) > most:
+                    break
+            else:
+                values, variance = fitted(points, scaled, wanted), float((off**2).mean())
+                wide = [np.full(len(part), variance) for part in (off, values)]
+                yield Candidate((name,), metric, scaled[sample] - off, wide[0], values, wide[1])
+
+
+def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
+    """The best candidate, or a weighted mean of several if that is better."""
+    best = min(candidates, key=lambda candidate: candidate.error(targets))
+    lefts = np.stack([candidate.left for candidate in candidates], axis=1)
+    heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
+    system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
+    weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
+    weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
+    weights /= weights.sum()
+    left = lefts @ weights
+    if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
+        return best
+    values = np.stack([candidate.values for candidate in candidates], axis=1)
+    mean = values @ weights
+    spread = np.stack([c.variance for c in candidates], axis=1) + (values - mean[:, None]) ** 2
+    left_spread = np.stack([c.left_variance for c in candidates], axis=1)
+    left_spread += (lefts - left[:, None]) ** 2
+    names = [
+        f"{candidate.names[0]} ({weight:.0%})"
+        for candidate, weight in zip(candidates, weights, strict=True)
+        if weight
+    ]
+    spreads = left_spread @ weights, spread @ weights
+    return Candidate(
+        (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], kernel=best.kernel
+    )
