@@ -10,6 +10,8 @@ import pytest
 import codedmap as cm
 from codedmap.execution.chunks import ChunkScheduler
 from codedmap.execution.coded import CodedMap, Settings
+from codedmap.execution.inputs import InputRows
+from codedmap.execution.job_rows import JobRows
 from codedmap.execution.rows import KeptTasks
 from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
@@ -228,7 +230,7 @@ def test_a_live_run_replayed_gives_the_same_decisions():
             size=4,
         )
         log: list = []
-        job = CodedMap(settings, X, show=lambda live: None, log=log)
+        job = CodedMap(settings, JobRows(InputRows(X)), show=lambda live: None, log=log)
         result = job.run()
     assert result.exact.all()
     enough = code.encode(np.zeros((3, 1, 2))).decodable

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.inputs import array_of, check_columns, check_kind, check_unmasked
+from ..contracts.inputs import array_of, check_columns, check_kind, check_unmasked, reordered
 from ..errors import InvalidArgument
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
@@ -83,7 +83,11 @@ def fill(
     inputs, answers = _inputs(X, "X"), _answers(y)
     rows = len(inputs.flat)
     _check_rows(rows, answers, "X", "y")
-    _check_order(X, y)
+    if reordered(X, y):
+        raise InvalidArgument(
+            "X and y have the same index in another order, and row k of y has to be that of row k of X: give "
+            "y.reindex(X.index)"
+        )
     points, flat, lost = inputs.flat, answers.flat, answers.lost
     out = np.zeros(rows, dtype=bool)
     if failed is not None:
@@ -248,19 +252,6 @@ def _inputs(given: Any, name: str) -> _Table:
             f"{row}): give the inputs of all rows, also of those that were lost"
         )
     return inputs
-
-
-def _check_order(X: Any, y: Any) -> None:
-    """Raise `InvalidArgument` if pandas objects have the same labels of rows in another order: rows go by their place."""
-    first: Any = getattr(X, "index", None)
-    second: Any = getattr(y, "index", None)
-    if not hasattr(first, "sort_values") or not hasattr(second, "sort_values"):
-        return
-    if not first.equals(second) and first.is_unique and first.symmetric_difference(second).empty:
-        raise InvalidArgument(
-            "X and y have the same index in another order, and row k of y has to be that of row k of X: give "
-            "y.reindex(X.index)"
-        )
 
 
 def _answers(given: Any) -> _Table:

@@ -200,25 +200,7 @@ def map(
     >>> result.values
     array([0.        , 1.        , 1.41421356, 1.73205081, 2.        ])
     """
-    options = Options(
-        code=code,
-        engine=engine,
-        deadline=deadline,
-        tolerance=tolerance,
-        stop=stop,
-        hedge=hedge,
-        retries=retries,
-        call_timeout=call_timeout,
-        on_error=on_error,
-        kwargs=kwargs,
-        seed=seed,
-        known=known,
-        chunk=chunk,
-        out=out,
-        resume=resume,
-        version=version,
-        progress=progress,
-    )
+    options = options_from(locals())
     with ExitStack() as stack:
         return options.job(fn, inputs, stack).run()
 
@@ -416,6 +398,7 @@ class Options:
         record: bool,
         known: Known | None,
         size: int | None = None,
+        together: bool = True,
     ) -> Settings:
         """How a job with a code is run; ``record``: whether rows may be missing in the end; ``size``: groups of a chunk."""
         return Settings(
@@ -429,6 +412,7 @@ class Options:
             partial=record,
             bound=self.chunk == "all",
             size=size if self.chunk in (None, "all") else int(self.chunk),
+            together=together,
             deadline=self.deadline,
             known=known,
         )
@@ -494,15 +478,14 @@ class Options:
         _check_fn(fn)
         started = time.monotonic()
         engine = engine_of_slots(self.engine, fn, code.workers, depth=5)
-        work: JobRows | np.ndarray
         if lazy:
             work = self._lazy_rows(fn, source, code, stop, stack)
-            total = work.count if work.ended else None
             chunk, width = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes)), None
         else:
-            work = shaped_rows(inputs)
-            total, chunk = len(work), None
-            width = int(np.prod(work.shape[1:], dtype=int))
+            rows = shaped_rows(inputs)
+            work, chunk = JobRows(InputRows(rows)), None
+            width = int(np.prod(rows.shape[1:], dtype=int))
+        total = work.count if work.ended else None
         if self.known is not None and (lazy or not getattr(code, "job_estimates", False)):
             raise InvalidArgument(
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
@@ -510,7 +493,7 @@ class Options:
             )
         settings = self._settings(
             code, fn, engine, stop,
-            record=self.on_error == "record" or stop is not None, known=self._known(width, inputs), size=chunk,
+            record=self.on_error == "record" or stop is not None, known=self._known(width, inputs), size=chunk, together=lazy,
         )  # fmt: skip
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
@@ -537,6 +520,12 @@ class Options:
         if self.out is not None:
             store = stack.enter_context(self._store(fn, inputs, code))
         return JobRows(inputs, store)
+
+
+def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:
+    """Those of the arguments of a function that are options."""
+    names = {one.name for one in fields(Options)}
+    return Options(**{name: it for name, it in arguments.items() if name in names}, **more)
 
 
 def options_of(arguments: Mapping[str, Any], without: Collection[str] = ()) -> Options:

@@ -44,7 +44,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.trees import leaves, map_leaves
+from ..results.trees import for_all_entries, leaves, map_leaves
 from ..storage.store import Store
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
@@ -60,11 +60,7 @@ _CLOSE = 1.05  # times the rows that there are: for so few more it does not go o
 _COMPUTING, _ESTIMATING = 0.9, 0.2  # of the time; the rest is for estimates, or so many seconds
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
-_NO_PLAN_AFTER = {
-    None,
-    Outcome.EXACT,
-    Outcome.UNSATISFIABLE,
-}  # no rows are left to plan for, or the job has stopped
+_NO_PLAN_AFTER = {None, Outcome.EXACT, Outcome.UNSATISFIABLE}  # no rows are left to plan for
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
 
 
@@ -114,7 +110,6 @@ class RowsJob(MapJob):
         self._looking = Budget(self.live, _LOOKING)
 
     def so_far(self) -> MapResult:
-        """The rows answered so far."""
         return self._result(Outcome.WAITING)
 
     def result(self) -> MapResult:
@@ -244,7 +239,7 @@ class RowsJob(MapJob):
         status = self._rows.status.copy()
         values = self._work.answers.values(status != Status.EXACT)
         spread = np.where(status == Status.EXACT, 0.0, np.inf)
-        stderr = map_leaves(partial(_row_by_row, spread), values)
+        stderr = map_leaves(lambda leaf: for_all_entries(spread, leaf.shape[1:]), values)
         if estimates:
             stderr = map_leaves(np.array, stderr)
         for found in estimates:
@@ -373,15 +368,7 @@ class Sample(_Piloted):
         self._budget = budget
 
     def plan(self) -> Plan:
-        """Compute rows, and make a plan.
-
-        Raises
-        ------
-        NotEnoughAnswers
-            If no row was answered.
-        RowFailed
-            If a row failed.
-        """
+        """Compute rows, and make a plan; raises `NotEnoughAnswers` if none was answered, `RowFailed` if one failed."""
         for _ in self.live.run(self.happened):
             pass
         outcome, answered = self.live.scheduler.outcome, self.live.counts[0]
@@ -439,7 +426,6 @@ class PlannedRows(_Piloted):
         self._code: Code | None = None
 
     def then(self) -> MapJob | None:
-        """A job with a code, if the plan says so."""
         if self._planning is None and self._plan is None and self.live.counts[0]:
             self._planning = self._start()
         if self._planning is not None and self._plan is None:
@@ -524,8 +510,3 @@ def _in_thread(make: Callable[[], Plan]) -> Future[Plan]:
 
 def _put(rows: np.ndarray, leaf: np.ndarray, guesses: np.ndarray) -> None:
     leaf[rows] = guesses
-
-
-def _row_by_row(each: np.ndarray, leaf: np.ndarray) -> np.ndarray:
-    """The same number for all entries of a row, in the shape of a leaf; read-only, because it takes no memory."""
-    return np.broadcast_to(each.reshape(-1, *[1] * (leaf.ndim - 1)), leaf.shape)

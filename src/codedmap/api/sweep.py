@@ -24,12 +24,19 @@ from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.summary import short
 from ..results.sweep_result import SweepResult
-from ..results.trees import entries, read_columns, read_errors, whole_column
+from ..results.trees import (
+    entries,
+    for_all_entries,
+    parts_of,
+    read_columns,
+    read_errors,
+    whole_column,
+)
 from ..storage.source import extra
-from .map import Options
+from .map import options_from
 from .pool import HEDGE
 
-_OURS = "status", "error"
+ADDED = "status", "error"  # columns
 _LIST = 12  # names that are listed in a message
 _CATEGORIES = 20  # at most, of a column of text from which rows are estimated
 _COMPARED = 100_000  # rows that are compared with each other to say that some are equal
@@ -123,8 +130,9 @@ def sweep(
     >>> result.table["status"].tolist()
     ['EXACT', 'EXACT', 'EXACT']
     """
+    given = dict(locals())
     _check_given(fn, out)
-    takes = None if frame else _taken(fn)
+    takes = None if frame else arguments_of(fn)
     rows = _rows(design, takes)
     check_columns(rows.columns)
     if takes is not None:
@@ -140,26 +148,9 @@ def sweep(
         inputs = tuple(
             flags_of(c, categories[n]) if n in categories else c for n, c in columns.items()
         )
-    options = Options(
-        engine=engine,
-        deadline=deadline,
-        tolerance=tolerance,
-        stop=stop,
-        hedge=hedge,
-        retries=retries,
-        call_timeout=call_timeout,
-        on_error="record",
-        kwargs=kwargs,
-        seed=seed,
-        chunk=chunk,
-        out=out,
-        resume=resume,
-        version=version,
-        before=columns,
-        names=names_of({name: categories.get(name, []) for name in columns}),
-        progress=progress,
-    )
-    taken = (*rows.taken, *_OURS)
+    names = names_of({name: categories.get(name, []) for name in columns})
+    options = options_from(given, on_error="record", before=columns, names=names)
+    taken = (*rows.taken, *ADDED)
     task: Any = _Task(fn, tuple(columns), categories, taken, frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()
@@ -201,7 +192,7 @@ class _Rows(NamedTuple):
         return (*self.table.variables, *self.table.dims)
 
 
-def _rows(design: Any, takes: _Takes | None) -> _Rows:
+def _rows(design: Any, takes: Arguments | None) -> _Rows:
     """Take a design apart; raises `InvalidArgument` if it is none."""
     if isinstance(design, dict) and hasattr(design, "samples"):
         sample: Any = design.samples
@@ -247,7 +238,7 @@ def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:
     return _rows(table, None)._replace(problem=dict(problem))
 
 
-def _grid(design: Any, takes: _Takes | None) -> _Rows:
+def _grid(design: Any, takes: Arguments | None) -> _Rows:
     coordinates, names = list(design.coords), list(design.data_vars)
     if not names:
         names = coordinates
@@ -296,7 +287,7 @@ def _check_names(names: Sequence[Any]) -> None:
             raise InvalidArgument(
                 f"{count} columns of the design are called {name!r}: give each a name of its own"
             )
-        if name in _OURS:
+        if name in ADDED:
             raise InvalidArgument(
                 f"a column of the design is called {name!r}, as one that sweep adds: rename it"
             )
@@ -432,7 +423,7 @@ def _unflagged(flags: np.ndarray, categories: Sequence[Any]) -> Any:
 # The function -------------------------------------------------------------------------------------------
 
 
-class _Takes(NamedTuple):
+class Arguments(NamedTuple):
     """The arguments of a function."""
 
     names: tuple[str, ...]
@@ -459,7 +450,7 @@ def _check_given(fn: Any, out: Any) -> None:
         )
 
 
-def _taken(fn: Callable[..., Any]) -> _Takes | None:
+def arguments_of(fn: Callable[..., Any]) -> Arguments | None:
     """The arguments of ``fn``; None if they are not known."""
     try:
         parameters = inspect.signature(fn).parameters.values()
@@ -469,10 +460,10 @@ def _taken(fn: Callable[..., Any]) -> _Takes | None:
     needed = tuple(p.name for p in parameters if p.kind in _NAMED and p.default is p.empty)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
-    return _Takes(names, needed, takes_all, next(iter(unnamed), None))
+    return Arguments(names, needed, takes_all, next(iter(unnamed), None))
 
 
-def _check_call(takes: _Takes, rows: _Rows, fixed: Sequence[str]) -> None:
+def _check_call(takes: Arguments, rows: _Rows, fixed: Sequence[str]) -> None:
     """Raise `InvalidArgument` if the columns, and what is the same for all rows, are not the arguments of ``fn``."""
     columns = list(rows.columns)
     twice = [name for name in fixed if name in columns]
@@ -582,15 +573,11 @@ class _Refused:
 
 def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
     """An answer as a dict."""
-    if isinstance(answer, Mapping):
-        return dict(answer)
+    parts = parts_of(answer)
+    if parts is not None:
+        return parts
     if frame and hasattr(answer, "columns"):
         return {name: answer[name].to_numpy() for name in answer.columns}
-    if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
-        return {one.name: getattr(answer, one.name) for one in dataclasses.fields(answer)}
-    if isinstance(answer, tuple):
-        named = answer._asdict() if hasattr(answer, "_asdict") else None
-        return named or {f"y_{place}": part for place, part in enumerate(answer)}
     if not frame and hasattr(answer, "items"):  # a pandas series
         return dict(answer.items())
     return {"y": answer.to_numpy() if hasattr(answer, "to_numpy") else answer}
@@ -636,19 +623,14 @@ def _outputs_of(
     elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
         values = {name: whole_column(array[:][known], known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}
+    unknown = np.where(run.status == Status.EXACT, 0.0, np.nan)  # where none is estimated
     return values, {
         name: np.where(np.isinf(stderr[name]), np.nan, stderr[name])
         if name in stderr
-        else _unknown(run, output)
+        else for_all_entries(unknown, output.shape[1:])
         for name, output in values.items()
         if output.dtype.kind in "biufc"
     }
-
-
-def _unknown(run: MapResult, output: np.ndarray) -> np.ndarray:
-    """Standard errors (m, *y) where none is estimated."""
-    errors = np.where(run.status == Status.EXACT, 0.0, np.nan)
-    return np.broadcast_to(errors.reshape(-1, *[1] * (output.ndim - 1)), output.shape)
 
 
 def _table(

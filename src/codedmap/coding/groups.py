@@ -1,8 +1,6 @@
-"""Any number of rows cut into groups of K tasks, and results put back in order."""
+"""Any number of rows cut into groups of K tasks."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -33,9 +31,3 @@ def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
         writeable=False,
     )
     return [view, rest]
-
-
-def joined(blocks: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """Per-task results (K, groups, ...) of all blocks as (m, ...), without the repeated tasks."""
-    whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
-    return whole.reshape(-1, *whole.shape[2:])[:rows]

@@ -26,28 +26,6 @@ class Sheet(dict[int, np.ndarray]):
         self.block = block
 
 
-class Answers:
-    """Answers as they arrive, and those that can be decoded together, side by side."""
-
-    def __init__(self) -> None:
-        self._given: dict[int, Any] = {}
-        self._sheet: tuple[Sheet, tuple[int, ...]] | None = None
-
-    def add(self, slot: int, answer: Any) -> None:
-        """Add the answer of one slot, at most once for each slot."""
-        self._given[slot] = as_array(answer)
-        self._sheet = None
-
-    def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
-        """All usable answers, and the slots of the others; see `usable_answers`."""
-        if self._sheet is None:
-            slots, block, others = matrix(self._given, rows)
-            self._sheet = Sheet(slots, block), others
-            if all(self._given[slot].dtype == block.dtype for slot in slots):
-                self._given |= self._sheet[0]  # so that they are in memory once
-        return self._sheet
-
-
 def all_finite(array: np.ndarray) -> bool:
     """Whether no entry is NaN or infinite, in one pass and without a mask of the array's size."""
     with np.errstate(invalid="ignore", over="ignore"):

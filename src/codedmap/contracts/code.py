@@ -142,5 +142,4 @@ def check_budget(tasks: int, workers: int, stragglers: int) -> None:
 
 def reject_frequent(wrong: np.ndarray) -> np.ndarray:
     """Wrong answers (slots, groups) bool, and all answers of slots that are wrong in over half of the groups."""
-    rejected: np.ndarray = wrong | (wrong.mean(axis=1, keepdims=True) > 0.5)
-    return rejected
+    return np.asarray(wrong | (wrong.mean(axis=1, keepdims=True) > 0.5))

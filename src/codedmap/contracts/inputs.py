@@ -42,6 +42,15 @@ def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0
         )
 
 
+def reordered(first: Any, second: Any) -> bool:
+    """Whether pandas objects have the same labels of rows in another order: rows go by their place."""
+    one: Any = getattr(first, "index", None)
+    two: Any = getattr(second, "index", None)
+    if not hasattr(one, "sort_values") or not hasattr(two, "sort_values"):
+        return False
+    return bool(not one.equals(two) and one.is_unique and one.symmetric_difference(two).empty)
+
+
 def check_unmasked(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:

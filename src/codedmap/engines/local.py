@@ -15,6 +15,7 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
+from ..contracts.memory import cores
 from ..errors import (
     Abandoned,
     EngineError,
@@ -94,7 +95,7 @@ class Local(QueueEngine["_LocalQueue"]):
     def __init__(
         self, workers: int | None = None, grace: float = 1.0, limits: Limits | None = None
     ) -> None:
-        workers = _cores() if workers is None else check_whole("workers", workers, 1)
+        workers = cores() if workers is None else check_whole("workers", workers, 1)
         if grace is None:
             raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
         if sys.platform == "win32":
@@ -400,10 +401,3 @@ def _imported_for_call(frame: FrameType | None) -> str | None:
         importing = importing or code.co_filename.startswith(_IMPORTS)
         frame = frame.f_back
     return None
-
-
-def _cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

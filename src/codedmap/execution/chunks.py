@@ -92,10 +92,6 @@ class ChunkScheduler(Scheduler):
     elsewhere; where slots are bound to workers, only if the rule cannot be satisfied without. A call that raised
     is not made again: its answer is missing. If the rule then cannot be satisfied, the inputs of missing tasks are
     sent.
-
-    Parameters
-    ----------
-    job : CodedJob
     """
 
     job: CodedJob
@@ -119,7 +115,6 @@ class ChunkScheduler(Scheduler):
         self._own_slot = own
 
     def handle(self, event: Event) -> list[Decision]:
-        """What is to be done now that this has happened."""
         if isinstance(event, Tick):
             self._changed.update(dict.fromkeys(self.chunks))
         return super().handle(event)

@@ -30,7 +30,7 @@ from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
 from ..results.summary import undecoded
-from ..results.trees import Rows, blanked, map_leaves
+from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .events import Call, Decode, Decoded, Event, Kind, Loss, More
@@ -69,6 +69,8 @@ class Settings:
     """Whether slot n is computed by worker n."""
     size: int | None = None
     """Groups of a chunk; None: all."""
+    together: bool = False
+    """Whether rows of a chunk are neighbours, which are read together."""
     deadline: float | None = None
     """When estimates should be made, in seconds of the job."""
     known: Known | None = None
@@ -109,29 +111,14 @@ def coded_job(
 class CodedMap(MapJob):
     """A job of `map` with a code.
 
-    Parameters
-    ----------
-    settings : Settings
-    rows : JobRows or ndarray, shape (m, *x)
-        `JobRows` are encoded a chunk at a time, and may be larger than memory.
-    started : float, optional
-        When `map` was called, by `time.monotonic`.
-    show : callable
-        Called with the `LiveJob` after each event.
-    answers : tree, optional
-        Those to the rows that are EXACT before.
-    plan : Plan, optional
-        By which the code was chosen.
-    given : str
-        What the rows were before they were made an array (`given_as`).
-    log : list, optional
-        As for `LiveJob`.
+    ``answers`` are those to rows that are EXACT before, and ``given`` is what the rows were before they were made an array
+    (`given_as`). Others as for `LiveJob` and `MapJob`.
     """
 
     def __init__(
         self,
         settings: Settings,
-        rows: JobRows | np.ndarray,
+        rows: JobRows,
         *,
         started: float | None = None,
         show: Callable[[LiveJob], None],
@@ -140,7 +127,7 @@ class CodedMap(MapJob):
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
-        self._settings, self._plan = settings, plan
+        self._settings, self._rows, self._plan = settings, rows, plan
         self._work = work = _CodedWork(settings, rows, given=given)
         if answers is not None:
             work.keep(answers)
@@ -159,7 +146,7 @@ class CodedMap(MapJob):
             stderr=work.worst,
             partial=settings.partial,
             patience=patience_of(settings.engine),
-            more=isinstance(rows, JobRows) and not rows.ended,
+            more=not rows.ended,
         )
         scheduler = ChunkScheduler(job)
         live = LiveJob(scheduler, settings.engine, work, started=started, log=log)
@@ -167,15 +154,13 @@ class CodedMap(MapJob):
         work.joins(scheduler, live)
 
     def so_far(self) -> MapResult | None:
-        """What can be decoded by now."""
         known = self._work.known()
         return None if known is None else self._result(known, Outcome.WAITING)
 
     def result(self) -> MapResult:
-        """What the job came to."""
         outcome = self.live.scheduler.outcome
         assert outcome is not None
-        self._work.check_read(outcome)
+        self._rows.check_read(outcome)
         effort, time_left = time_for_estimates(self.live, self._settings.deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
@@ -263,41 +248,35 @@ class _Pool:
 class _CodedWork(Work):
     """Rows, the chunks they are encoded in, and the answers to these."""
 
-    def __init__(self, settings: Settings, rows: JobRows | np.ndarray, *, given: str) -> None:
-        code = settings.code
-        self._settings, self._given, self._input = settings, given, rows
-        self._store = rows.store if isinstance(rows, JobRows) else None
-        count = rows.count if isinstance(rows, JobRows) else len(rows)
-        self.groups = -(-count // code.tasks)
+    def __init__(self, settings: Settings, rows: JobRows, *, given: str) -> None:
+        code, inputs = settings.code, rows.inputs
+        self._settings, self._given, self._rows = settings, given, rows
+        self._inputs, self._store = inputs, rows.store
+        self.groups = -(-rows.count // code.tasks)
         self.present: set[int] = set()
         """Slots that have answered, in any chunk."""
         self.slot_failures: dict[int, BaseException] = {}
         """The first error of each slot."""
         self.own: Mapping[int, int] = {}
         self._chunks: dict[int, _Chunk] = {}
-        self._whole = False
-        if isinstance(rows, JobRows):
-            self._values = Rows(len(rows.status))
-            self._status = rows.status
-        else:
-            self._values = Rows(len(rows))
-            self._status = np.full(len(rows), Status.MISSING, np.int8)
-            self._whole = settings.size is None or settings.size >= self.groups
-            if not self._whole:
-                check_finite(rows)
-        inputs = rows.inputs if isinstance(rows, JobRows) else InputRows(rows)
+        self._status = rows.status
+        self._values = Rows(len(rows.status))
+        at_once = settings.size is None or settings.size >= self.groups
+        self._whole = at_once and not settings.together
+        every = slice(0, len(rows.status))
+        if not (at_once or settings.together):
+            check_finite(inputs.batch(every)[0])
         self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
         """Whether rows are estimated from answers of the whole job."""
         self._estimating = self._pooled and getattr(code, "fill", "mean") is not None
         """Whether rows may be estimates."""
         if self._whole:
-            assert isinstance(rows, np.ndarray)
-            self._chunks[0] = _Chunk(self._encoded(rows), slice(0, len(rows)))
+            self._chunks[0] = _Chunk(self._encoded(inputs.batch(every)[0]), every)
             self.own = self._chunks[0].encoded.owner
         elif self.groups:
             self.own = self._encode(0, 1).encoded.owner
-        if isinstance(rows, JobRows) and not rows.ended:  # what is left over of a group waits
-            self.groups = count // code.tasks
+        if not rows.ended:  # what is left over of a group waits
+            self.groups = rows.count // code.tasks
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()
@@ -362,7 +341,6 @@ class _CodedWork(Work):
     # Calls --------------------------------------------------------------------------------------------
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
-        """Send a payload."""
         payload = self._chunk(call.chunk).encoded.payload(call.slot)
         batch = Batch((payload,), len(payload), range(len(payload)))
         worker: Any = call.worker
@@ -400,7 +378,6 @@ class _CodedWork(Work):
         return ()
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
-        """Keep the reason."""
         chunk = self._chunks.get(call.chunk)
         if call.wanted and chunk is not None:
             chunk.errors.setdefault(call.slot, error)
@@ -421,10 +398,7 @@ class _CodedWork(Work):
     def decode(self, decision: Decode) -> Decoded:
         """Decode a chunk from the answers so far.
 
-        Raises
-        ------
-        NotEnoughAnswers
-            If it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
+        Raises `NotEnoughAnswers` if it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
         """
         number, outcome, final = decision
         chunk = self._chunks[number]
@@ -542,13 +516,12 @@ class _CodedWork(Work):
         return estimate
 
     def _write(self, store: Any, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> None:
-        assert isinstance(self._input, JobRows)
         exact, estimated = (status == one for one in (Status.EXACT, Status.ESTIMATED))
         if exact.all():
             store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
         elif exact.any():
             rows = chunk.numbers[exact]
-            inputs = store.checksum(self._input.inputs.batch(rows))
+            inputs = store.checksum(self._inputs.batch(rows))
             store.put(rows, len(rows), _narrowed(estimate.values[exact], chunk.dtypes), inputs)
         if estimated.any():
             stderr = None if estimate.stderr is None else estimate.stderr[estimated]
@@ -556,7 +529,7 @@ class _CodedWork(Work):
             if not store.put_estimates(numbers, values, stderr):
                 status[estimated] = Status.MISSING
         self._status[chunk.rows] = status  # not before they are written
-        self._input.done(chunk.rows)
+        self._rows.done(chunk.rows)
 
     def _judged(
         self, chunk: _Chunk, estimate: Estimate
@@ -580,11 +553,6 @@ class _CodedWork(Work):
             estimate = Estimate(values, estimate.exact & ~lost, stderr, estimate.rejected)
         reasons = {chunk.number_of(place): failed[place] for place in sorted(failed)}
         return estimate, status, reasons
-
-    def check_read(self, outcome: Outcome) -> None:
-        """As `JobRows.check_read`."""
-        if isinstance(self._input, JobRows):
-            self._input.check_read(outcome)
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
@@ -691,7 +659,7 @@ class _CodedWork(Work):
         store = self._store
         values = self._values.values(np.zeros(len(status), dtype=bool))
         return estimate_missing(
-            self._all_inputs,
+            self._inputs,
             np.flatnonzero(status == Status.EXACT),
             np.flatnonzero(lost),
             (lambda at: values[at]) if store is None else store.read,
@@ -703,28 +671,17 @@ class _CodedWork(Work):
 
     def warn_of_losses(self, known: _Known) -> None:
         """Warn if rows that failed, or have answers that are not finite, have something in common."""
-        inputs, values = self._all_inputs, known.values
+        inputs, values = self._inputs, known.values
         estimated = known.stderr is not None and (known.status == Status.ESTIMATED).any()
         kept = isinstance(values, np.ndarray) and not inputs.lazy  # in memory
         if estimated and inputs.numbers and kept:
             warn_of_losses(inputs, known.status, lambda at: values[at], lambda: 0.0)
 
-    @property
-    def _all_inputs(self) -> InputRows:
-        source = self._input
-        return source.inputs if isinstance(source, JobRows) else InputRows(source)
-
     # Chunks -------------------------------------------------------------------------------------------
 
     def _rows_of(self, chunk: _Chunk) -> np.ndarray:
         """The inputs of a chunk."""
-        source = self._input
-        rows = (
-            source.inputs.batch(chunk.rows)[0]
-            if isinstance(source, JobRows)
-            else source[chunk.rows]
-        )
-        return np.asarray(rows)
+        return np.asarray(self._inputs.batch(chunk.rows)[0])
 
     def _chunk(self, number: int) -> _Chunk:
         chunk = self._chunks.get(number)
@@ -734,41 +691,33 @@ class _CodedWork(Work):
         return chunk
 
     def _encode(self, begin: int, end: int) -> _Chunk:
-        """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk.
-
-        Of `JobRows` the rows of a chunk are neighbours, which are read together.
-        """
-        code, source = self._settings.code, self._input
-        if isinstance(source, JobRows):
-            at = source.at(begin * code.tasks, min(end * code.tasks, source.count))
-            parts = source.inputs.batch(at)
+        """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk, unless neighbours are together."""
+        tasks, count = self._settings.code.tasks, self._rows.count
+        if self._settings.together:
+            at = self._rows.at(begin * tasks, min(end * tasks, count))
+            parts = self._inputs.batch(at)
             first = at.start if isinstance(at, slice) else int(at[0])
-            checksum = "" if source.store is None else source.store.checksum(parts)
+            checksum = "" if self._store is None else self._store.checksum(parts)
             return _Chunk(self._encoded(parts[0], first), at, checksum)
-        tasks = np.arange(code.tasks)[:, None]
-        rows = (tasks * self.groups + np.arange(begin, end)).ravel()
-        rows = rows[rows < len(source)]
-        return _Chunk(self._encoded(source[rows]), rows)
+        rows = (np.arange(tasks)[:, None] * self.groups + np.arange(begin, end)).ravel()
+        rows = rows[rows < count]
+        return _Chunk(self._encoded(self._inputs.batch(rows)[0]), rows)
 
     def _encoded(self, rows: np.ndarray, begin: int = 0) -> EncodedRows:
         return EncodedRows(self._settings.code, rows, begin=begin, estimates=not self._pooled)
 
     def read(self, decision: More) -> Future[Any]:
-        """Have more rows of an iterator read."""
-        source, groups = self._input, self.groups + decision.groups
-        assert isinstance(source, JobRows)
-        return source.read(groups * self._settings.code.tasks - source.count)
+        wanted = (self.groups + decision.groups) * self._settings.code.tasks
+        return self._rows.read(wanted - self._rows.count)
 
     def more(self, read: Any) -> tuple[int, bool]:
         """Take rows that were read; what is left over of a group waits for the next."""
-        source, tasks = self._input, self._settings.code.tasks
-        assert isinstance(source, JobRows)
-        before = self.groups
-        source.add(read)
-        self._status = source.status
+        rows, tasks, before = self._rows, self._settings.code.tasks, self.groups
+        rows.add(read)
+        self._status = rows.status
         self._values.resize(len(self._status))
-        self.groups = -(-source.count // tasks) if source.ended else source.count // tasks
-        return self.groups - before, source.ended
+        self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
+        return self.groups - before, rows.ended
 
 
 class _Chunk:
@@ -809,11 +758,10 @@ def _mark(status: np.ndarray, unsupported: np.ndarray, found: Sequence[Estimates
 
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
-    """Standard errors of rows as those of each of their outputs; read-only then, because they take no memory."""
+    """Standard errors of rows as those of each of their outputs."""
     if stderr is None or not isinstance(values, np.ndarray) or stderr.ndim == values.ndim:
         return stderr
-    shape = (len(stderr), *values.shape[1:])  # an array that was given may have more rows
-    return np.broadcast_to(stderr.reshape(-1, *[1] * (values.ndim - 1)), shape)
+    return for_all_entries(stderr, values.shape[1:])
 
 
 def _real(*pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:

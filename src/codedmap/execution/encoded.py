@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..coding.groups import cut, joined
-from ..contracts.answers import Answers, Sheet, all_finite, matrix
-from ..contracts.code import Code, Estimate
+from ..coding.groups import cut
+from ..contracts.answers import Sheet, all_finite, as_array, matrix
+from ..contracts.code import Code, Encoding, Estimate
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
-from ..errors import InvalidAnswer, NotEnoughAnswers
-from .blocks import check_decodable, encoded, order_places, payload_of, raw_alone
+from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from .received import Received, compared, of_own_answers, overlaid
 
 
@@ -33,21 +32,9 @@ class EncodedRows:
     The own inputs of tasks can be sent as well. They have the slots of the payloads that are the same; or,
     where a task's own input is no payload, that of task k has slot N + k.
 
-    Parameters
-    ----------
-    code : Code
-    rows : ndarray, shape (m, *x)
-    begin : int
-        The number that the first of them has in messages.
-    estimates : bool
-        If False, lost tasks may get the mean of the answers, since they are estimated from those of the whole job.
-
-    Raises
-    ------
-    InvalidArgument
-        If rows are not finite, the code cannot encode them, or its arrangement leaves some out.
-    NotEnoughMemory
-        If the payloads would not fit.
+    ``begin`` is the number that the first of the rows (m, *x) has in messages. Without ``estimates`` lost tasks may get the
+    mean of the answers, since they are estimated from those of the whole job. Raises `InvalidArgument` if rows are not
+    finite, the code cannot encode them, or its arrangement leaves some out; `NotEnoughMemory` if the payloads would not fit.
     """
 
     def __init__(
@@ -56,23 +43,23 @@ class EncodedRows:
         self.code = code
         check_finite(rows, begin=begin)
         order = code.arranged(rows) if hasattr(code, "arranged") else None
-        self._place = None if order is None else order_places(code, order, len(rows))
+        self._place = None if order is None else _order_places(code, order, len(rows))
         self._rows = len(rows)
         self._groups = -(-len(rows) // code.tasks)
         check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
         blocks = cut(rows if order is None else np.asarray(order), code.tasks)
         if order is not None:  # which copies them anyhow
             blocks = [rows[np.concatenate(blocks, axis=1)]]
-        self._encodings = encoded(code, blocks)
+        self._encodings = _encoded(code, blocks)
         self._encoding = self._encodings[0]
         judging = hasattr(self._encoding, "judge") and not estimates
         self._decode = self._encoding.judge if judging else self._encoding.decode
-        check_decodable(code, self._encoding, rows.dtype)
-        self._answers = Answers()
-        self._received = Received()
+        _check_decodable(code, self._encoding, rows.dtype)
+        self._received = Received(code.workers)
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
-        self._raw = _raw_slots(self._encoding)
+        raw = getattr(self._encoding, "raw", ())
+        self._raw: dict[int, int] = {slot: t for slot, t in enumerate(raw) if t is not None}
         self.owner = self._raw
         """For each slot whose payload is the own input of a task, that task; or, where groups have an
         order of their own, the place where that task stands."""
@@ -90,7 +77,10 @@ class EncodedRows:
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x)."""
         if slot < self.code.workers:
-            parts = [payload_of(encoding, slot) for encoding in self._encodings]
+            parts = [
+                encoding.payload(slot) if hasattr(encoding, "payload") else encoding.payloads[slot]
+                for encoding in self._encodings
+            ]
         else:
             parts = [block[self.owner[slot]] for block in self._blocks]
         return parts[0].view() if len(parts) == 1 else np.concatenate(parts)
@@ -112,9 +102,6 @@ class EncodedRows:
         groups = frozenset(raised)
         if groups:
             self._raised[slot, self._received.count(slot)] = groups
-        if slot < self.code.workers and slot not in self._received:
-            self._answers.add(slot, answer)
-            answer = None  # which is kept there
         self._received.add(slot, answer, slot if worker is None else worker, again=again)
         self._estimate = None
 
@@ -131,13 +118,7 @@ class EncodedRows:
         return len(have) == self.code.tasks
 
     def decode(self) -> Estimate:
-        """An estimate of all rows, from all answers so far.
-
-        Raises
-        ------
-        NotEnoughAnswers, InvalidAnswer
-            As `Encoding.decode`.
-        """
+        """An estimate of all rows, from all answers so far; raises as `Encoding.decode`."""
         if self._estimate is None:
             self._received.left_out.clear()
             self._rejected.clear()
@@ -200,7 +181,7 @@ class EncodedRows:
                 if n < first:
                     continue
                 worker, wrong = self._received.worker(slot, n), (slot, n) in self._rejected
-                kept = sheet[slot] if n == first and slot in sheet else np.asarray(answer)
+                kept = sheet[slot] if n == first and slot in sheet else as_array(answer)
                 if wrong and not _comparable(kept, sheet):
                     continue
                 task = self._task_of(slot) if self.is_raw(slot) else None
@@ -294,9 +275,7 @@ class EncodedRows:
             if not alone.exact.all():
                 raise
             self._set_aside(alone)
-            if (
-                sheet
-            ):  # some answers are not finite, or of another form, which shows without decoding
+            if sheet:  # that some answers are not finite shows without decoding
                 broken = self._alone(sheet).rejected
                 rejected |= {(slot, which.get(slot, 0)) for slot in broken}
             sheet, joint = _NOTHING, alone
@@ -318,7 +297,13 @@ class EncodedRows:
         return self._joined(joint, sheet, which, rejected)
 
     def _alone(self, sheet: Sheet) -> Estimate:
-        return raw_alone(self._encoding, sheet, self.code.tasks, self._groups)
+        """What there is without decoding: see `Encoding`."""
+        if hasattr(self._encoding, "salvage") and sheet:
+            found: Estimate = self._encoding.salvage(sheet)
+            return found
+        shape = self.code.tasks, self._groups
+        values = np.full((*shape, *sheet.block.shape[2:]), np.nan)
+        return Estimate(values, np.zeros(shape, dtype=bool), np.full(shape, np.inf), ())
 
     def _own(self) -> dict[int, Any]:
         """By task the first answer to its own input that is not left out, where inputs have slots of their own."""
@@ -333,7 +318,7 @@ class EncodedRows:
 
         Where the first answer of a slot has another form, or is left out, the next one replaces it.
         """
-        sheet, others = self._answers.sheet(self._groups)
+        sheet, others = self._received.sheet(self._groups)
         rejected = {(slot, 0) for slot in others}
         out = {slot for slot, answer in self._received.left_out if answer == 0 and slot in sheet}
         if not out and self._received.several.isdisjoint(others):
@@ -432,19 +417,62 @@ class EncodedRows:
         )
 
     def _in_place(self, values: np.ndarray) -> np.ndarray:
-        rows = joined([values], self._rows)
+        """Results (K, B, ...) of all tasks as those of the rows, (m, ...)."""
+        rows = values.reshape(-1, *values.shape[2:])[: self._rows]
         return rows if self._place is None else rows[self._place]
 
 
 _NOTHING = Sheet((), np.empty((0, 0)))
 
 
-def _comparable(answer: np.ndarray, sheet: Sheet) -> bool:
+def _check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> None:
+    """Raise `InvalidArgument` if not even the answers of all workers could be decoded."""
+    everyone = frozenset(range(code.workers))
+    if encoding.decodable(everyone):
+        return
+    shortfall = getattr(code, "shortfall", None)  # of linear codes
+    reason = shortfall(everyone, dtype) if shortfall else "its decodable says so"
+    raise InvalidArgument(
+        f"{type(code).__name__} could not decode answers to inputs of dtype {dtype} even if all "
+        f"{code.workers} workers gave one: {reason}"
+    )
+
+
+def _encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
+    """Encodings of one or two blocks of groups, the first of which decodes the answers to all groups.
+
+    Answers to all groups are decoded together, so that a worker rejected for most groups is rejected
+    for those of the other block as well. Where that takes the inputs, the blocks are joined, which
+    copies them.
+    """
+    last = code.encode(blocks[-1])
+    if len(blocks) == 1:
+        return [last]
+    if getattr(last, "decodes_any_groups", False):
+        return [*map(code.encode, blocks[:-1]), last]
+    return [code.encode(np.concatenate(blocks, axis=1))]
+
+
+def _order_places(code: Code, order: Any, rows: int) -> np.ndarray:
+    """Where each of the caller's rows stands in the order that a code has arranged.
+
+    Raises `InvalidArgument` if that does not hold each row once.
+    """
+    order = np.asarray(order)
+    places = np.full(rows, -1)
+    fits = order.shape == (rows,) and order.dtype.kind in "iu"
+    if fits and order.min() >= 0 and order.max() < rows:
+        places[order] = np.arange(rows)
+    if (places < 0).any():
+        raise InvalidArgument(
+            f"{type(code).__name__}.arranged must give each of the numbers 0 to {rows - 1} "
+            "once, in any order, or None"
+        )
+    return places
+
+
+def _comparable(answer: Any, sheet: Sheet) -> bool:
     """Whether an answer is finite, and of the form of the others."""
-    numbers = answer.dtype.kind in "biufc" and answer.shape == sheet.block.shape[1:]
-    return numbers and all_finite(answer)
-
-
-def _raw_slots(encoding: Any) -> dict[int, int]:
-    raw = getattr(encoding, "raw", ())
-    return {slot: task for slot, task in enumerate(raw) if task is not None}
+    if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "biufc":
+        return False
+    return answer.shape == sheet.block.shape[1:] and all_finite(answer)

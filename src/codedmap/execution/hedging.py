@@ -23,21 +23,6 @@ _FITTED = 64  # last calls to which the time of a call itself, and of each of it
 class CallTimes:
     """Seconds a group and overheads of the last calls, and what follows for the next ones."""
 
-    __slots__ = (
-        "_calls",
-        "_each",
-        "_fit",
-        "_groups",
-        "_high",
-        "_judged",
-        "_overhead",
-        "_raised",
-        "_seconds",
-        "_stale",
-        "largest",
-        "nbytes",
-    )
-
     def __init__(self, *, batches: bool = False) -> None:
         self._calls: deque[tuple[int, float]] | None = deque(maxlen=_SAMPLES) if batches else None
         self._each: deque[float] = deque(maxlen=_SAMPLES)

@@ -33,21 +33,12 @@ class RowSource(Protocol):
 
 
 class InputRows:
-    """Inputs of one length: an array, a list, a data frame, or a tuple of these.
+    """Inputs of one length: an array, a list, a pandas or polars frame, a `RowSource`, or a tuple of these.
 
-    Parameters
-    ----------
-    inputs : array-like, list, pandas or polars frame, RowSource, or tuple of these
-    names : iterable of str
-        Of the numbers of a row; those of a frame have the names of its columns, and others a number.
-    items : bool
-        Whether ``fn`` takes single inputs. Numbers of a list or range are then those of Python, and not of NumPy, whose
-        whole numbers overflow.
+    By default the numbers of a row have the names of a frame's columns, or a number. ``items``: whether ``fn`` takes single
+    inputs; numbers of a list or range are then those of Python, and not of NumPy, whose whole numbers overflow.
 
-    Raises
-    ------
-    InvalidArgument
-        If there are no rows, several inputs differ in length, or it is none of these.
+    Raises `InvalidArgument` if there are no rows, several inputs differ in length, or it is none of these.
     """
 
     def __init__(self, inputs: Any, names: Iterable[str] = (), *, items: bool = False) -> None:
@@ -157,10 +148,8 @@ class InputRows:
 
 
 def _floats(part: Any) -> np.ndarray:
-    if (
-        isinstance(part, np.ndarray) and part.dtype.kind == "f"
-    ):  # a copy of many takes memory, and seconds
-        return part
+    if isinstance(part, np.ndarray) and part.dtype.kind == "f":
+        return part  # a copy of many takes memory, and seconds
     return np.asarray(part, np.float64)
 
 

@@ -14,14 +14,7 @@ _SHOWING = 0.1  # the share of the time that results before the last may take
 
 
 class MapJob:
-    """A job of `map`.
-
-    Parameters
-    ----------
-    live : LiveJob
-    show : callable
-        Called with the `LiveJob` after each event.
-    """
+    """A job of `map`; ``show`` is called with the `LiveJob` after each event."""
 
     def __init__(self, live: LiveJob, show: Callable[[LiveJob], None]) -> None:
         self.live = live
@@ -40,11 +33,9 @@ class MapJob:
         return None
 
     def happened(self, live: LiveJob) -> None:
-        """Called after each event."""
         self._show(live)
 
     def run(self) -> MapResult:
-        """Run the job to its end."""
         for _ in self.live.run(self.happened):
             pass
         job = self.then()

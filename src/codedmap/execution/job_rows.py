@@ -19,15 +19,8 @@ _BLOCKS = 4096  # runs of rows that are started in a random order, where they ar
 class JobRows:
     """Rows by their places in a job, which computes those that are not done.
 
-    Parameters
-    ----------
-    inputs : InputRows
-    store : Store, optional
-        Of `codedmap.storage`: where answers are kept, by default in memory.
-    shuffled : bool
-        Whether rows are started in a random order.
-    status : ndarray, shape (m,), optional
-        What is known of rows that were computed before.
+    Answers are kept in a `Store`, by default in memory. ``shuffled``: whether rows are started in a random order;
+    ``status`` (m,) is what is known of rows that were computed before.
     """
 
     def __init__(

@@ -22,27 +22,8 @@ from ..engines.failure_domains import spread
 from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from ..results.progress_bar import show_line
-from .events import (
-    Abandon,
-    Added,
-    Answered,
-    Call,
-    CallFailed,
-    Decision,
-    Decode,
-    Decoded,
-    Event,
-    FailRows,
-    Joined,
-    Left,
-    Loss,
-    More,
-    Start,
-    Stop,
-    Take,
-    Tick,
-    Withdraw,
-)
+from . import events
+from .events import Call, Decision, Event, Loss
 from .scheduler import Scheduler
 from .task import raised_by_fn
 
@@ -78,15 +59,15 @@ class Work:
     def take(self, call: Call) -> None:
         """The answer of this call counts."""
 
-    def fail(self, decision: FailRows) -> None:
+    def fail(self, decision: events.FailRows) -> None:
         """Rows are FAILED."""
         raise NotImplementedError
 
-    def decode(self, decision: Decode) -> Decoded:
+    def decode(self, decision: events.Decode) -> events.Decoded:
         """Decode a chunk."""
         raise NotImplementedError
 
-    def read(self, decision: More) -> Future[Any]:
+    def read(self, decision: events.More) -> Future[Any]:
         """Have more groups found."""
         raise NotImplementedError
 
@@ -98,17 +79,8 @@ class Work:
 class LiveJob:
     """A job on an engine.
 
-    Parameters
-    ----------
-    scheduler : Scheduler
-    engine : Engine
-    work : Work
-    started : float
-        When `map` was called, by `time.monotonic`.
-    log : list, optional
-        Gets every event, so that the job can be replayed.
-    changed : callable, optional
-        Called when workers have joined or left, before the scheduler hears of it.
+    ``started`` is when `map` was called, by `time.monotonic`; ``log`` gets every event, so that the job can be replayed;
+    ``changed`` is called when workers have joined or left, before the scheduler hears of it.
     """
 
     def __init__(
@@ -132,7 +104,7 @@ class LiveJob:
         """Further calls, given up at the end as the job's own."""
         self._engine, self._work, self._log, self._changed = engine, work, log, changed
         self._start = time.monotonic() if started is None else started
-        self._events: SimpleQueue[tuple[Call | More, Future[Any]] | None] = SimpleQueue()
+        self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
         self._notify: Callable[[], None] = lambda: None
         self._members: dict[int, Member] = {}
@@ -173,14 +145,7 @@ class LiveJob:
         self._wake = seconds if self._wake is None else min(self._wake, seconds)
 
     def run(self, show: Callable[[LiveJob], None]) -> Generator[None, None, None]:
-        """Run until the scheduler ends the job; yields when calls have been sent, and after each event.
-
-        Raises
-        ------
-        RowFailed
-            If a row failed and failures are not recorded.
-        CannotSend, EngineError, InvalidAnswer
-        """
+        """Run until the scheduler ends the job; yields when calls have been sent, and after each event."""
         try:
             self._begin()
             yield
@@ -223,7 +188,7 @@ class LiveJob:
         getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
         if not self._members:
-            self._handle(Tick(self.seconds))
+            self._handle(events.Tick(self.seconds))
 
     def _end(self) -> None:
         self.ended = True
@@ -244,11 +209,11 @@ class LiveJob:
         if before.keys() != members.keys():
             self._changed()
         for worker in sorted(before.keys() - members.keys()):
-            self._handle(Left(self.seconds, worker))
+            self._handle(events.Left(self.seconds, worker))
         joined = {worker: member for worker, member in members.items() if worker not in before}
         for place, worker in enumerate(in_order(joined), start=1):
             domain = joined[worker].domain
-            self._handle(Joined(self.seconds, worker, domain, more=place < len(joined)))
+            self._handle(events.Joined(self.seconds, worker, domain, more=place < len(joined)))
 
     def _longest_wait(self) -> float:
         """Seconds until something is to be done, if nothing happens before."""
@@ -269,17 +234,17 @@ class LiveJob:
         stopped = late + _LONGEST_WAIT if late > _STOPPED else 0.0
         if stopped or not happened:
             self._wake = None
-            self._handle(Tick(now, tuple(self._late_beginnings(now)), stopped))
+            self._handle(events.Tick(now, tuple(self._late_beginnings(now)), stopped))
         if not happened:
             return
         if happened[0] is None:
             self._update_members()
             # The event before announced another, and workers may be those that there were.
-            self._handle(Tick(self.seconds))
+            self._handle(events.Tick(self.seconds))
             return
         what, future = happened[0]
-        if isinstance(what, More):
-            self._handle(Added(self.seconds, *self._work.more(future.result())))
+        if isinstance(what, events.More):
+            self._handle(events.Added(self.seconds, *self._work.more(future.result())))
         else:
             self._handle(self._event(what, future))
 
@@ -306,27 +271,27 @@ class LiveJob:
                 _LOG.debug("%.3f s: %s", event.now, decision)
             self._carry_out(decision)
         if self._work.error is not None and self.scheduler.outcome is None:
-            self._handle(Stop(self.seconds, Outcome.UNSATISFIABLE))
+            self._handle(events.Stop(self.seconds, Outcome.UNSATISFIABLE))
 
     def _carry_out(self, decision: Decision) -> None:
         match decision:
-            case Start(call):
+            case events.Start(call):
                 self._submit(call)
-            case Take(call):
+            case events.Take(call):
                 self.answers += 1
                 self._work.take(call)
-            case Withdraw(call):
+            case events.Withdraw(call):
                 self._futures[call.number].cancel()
-            case Abandon(call, at_once):
+            case events.Abandon(call, at_once):
                 abandon = self._engine.abandon
                 if at_once:
                     abandon = getattr(self._engine, "end", abandon)
                 abandon([self._futures[call.number]])
-            case FailRows():
+            case events.FailRows():
                 self._work.fail(decision)
-            case Decode():
+            case events.Decode():
                 self._handle(self._work.decode(decision))
-            case More():
+            case events.More():
                 self._await(decision, self._work.read(decision))
 
     # Calls --------------------------------------------------------------------------------------------
@@ -337,11 +302,11 @@ class LiveJob:
         self._calls[call.number] = call
         self._await(call, future)
 
-    def _await(self, what: Call | More, future: Future[Any]) -> None:
-        events, notify = self._events, self._notify
+    def _await(self, what: Call | events.More, future: Future[Any]) -> None:
+        queue, notify = self._events, self._notify
 
         def ended(future: Future[Any]) -> None:
-            events.put((what, future))
+            queue.put((what, future))
             notify()
 
         future.add_done_callback(ended)
@@ -362,11 +327,13 @@ class LiveJob:
                 call.started = max(call.started, began or 0.0)
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
                 nbytes = getattr(future, "nbytes", 0)
-                return Answered(now, call.number, reply.seconds, answer, self.busy, began, nbytes)
+                return events.Answered(
+                    now, call.number, reply.seconds, answer, self.busy, began, nbytes
+                )
             error = answer
         loss = self._work.lost(call, error, _loss(call, error))
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
-        return CallFailed(now, call.number, loss, self.busy)
+        return events.CallFailed(now, call.number, loss, self.busy)
 
     def _note(self, call: Call, seconds: float, outcome: str, host: str = "") -> None:
         self.calls.append(
@@ -383,14 +350,7 @@ class LiveJob:
 
 
 class Budget:
-    """Keeps work that is not urgent, done in its ``with`` block, within a share of the time of a job.
-
-    Parameters
-    ----------
-    job : LiveJob
-    share : float
-        Between 0 and 1.
-    """
+    """Keeps work that is not urgent, done in its ``with`` block, within a share of the time of a job."""
 
     def __init__(self, job: LiveJob, share: float) -> None:
         # The job has one itself, and answers must not wait for the collector.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..contracts.memory import cores
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_be_thorough
@@ -139,7 +139,7 @@ def estimate_missing(
         if not len(rows):
             continue
         until = later * time_left() if later else 0.0
-        left: Callable[[], float] = partial(_until, time_left, until)
+        left: Callable[[], float] = partial(lambda later: time_left() - later, until)
         thorough = effort == "thorough"
         if effort == "spare":
             thorough = left() >= seconds_to_be_thorough(len(points), len(rows), flat.shape[1])
@@ -149,14 +149,9 @@ def estimate_missing(
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
 
 
-def _until(time_left: Callable[[], float], later: float) -> float:
-    return time_left() - later
-
-
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     """As `map`, in threads, a few at the same time if there are as many cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(min(cores or 1, _CORES))
+    pool = ThreadPoolExecutor(min(cores(), _CORES))
     try:
         done = list(pool.map(fn, *arguments))
     except BaseException:

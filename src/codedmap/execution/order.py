@@ -18,16 +18,9 @@ def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
 
 
 class Order:
-    """Which row has which place in a job.
+    """Which of the rows that are wanted, (m,) bool, has which place in a job.
 
-    Parameters
-    ----------
-    wanted : ndarray of bool, shape (m,)
-        The rows to compute.
-    block : int
-        With ``seed``: rows that stay together.
-    seed : int, optional
-        Of a random order; None: as they are.
+    With a seed the order is random, but for blocks of rows that stay together.
     """
 
     def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
@@ -70,8 +63,7 @@ class Order:
         which = np.arange(first, last + 1)
         places = np.clip(self._places[first : last + 2], begin, end)
         shifts = self._begins[which] - self._places[which]
-        rows: np.ndarray = np.arange(begin, end) + np.repeat(shifts, np.diff(places))
-        return rows
+        return np.asarray(np.arange(begin, end) + np.repeat(shifts, np.diff(places)))
 
 
 def _runs(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

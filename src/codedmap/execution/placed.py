@@ -20,16 +20,9 @@ _LOOKING = 0.05  # the share of the time that standard errors may take while cal
 
 
 class Placed:
-    """A value of its own on each worker of a code.
+    """A value of its own on each worker of a code; where the engine has fewer workers, some keep several.
 
-    Parameters
-    ----------
-    engine : Engine
-        With fewer workers than the code has, some keep several values.
-    values : iterable
-        Of each worker of the code.
-    again : callable
-        Makes the value of a worker once more, when it was lost.
+    ``again`` makes the value of a worker once more, when it was lost.
     """
 
     def __init__(self, engine: Engine, values: Iterable[Any], again: Callable[[int], Any]) -> None:
@@ -69,7 +62,6 @@ class Placed:
 
     @property
     def engine(self) -> Engine:
-        """Where the values are."""
         return self._engine
 
     def lost(self, worker: int) -> bool:
@@ -117,17 +109,9 @@ R = TypeVar("R")
 class PlacedJob(Generic[R]):
     """One call of each worker of a code, on what it keeps, until the stopping rule is satisfied.
 
-    Parameters
-    ----------
-    placed : Placed
-    decoder : Any
-        Takes answers (``add``), and says what can be made of those of some workers (``decodable``, ``estimable``,
-        ``worst``: the largest standard error of a result from the answers so far).
-    stop : StoppingRule
-    throw : bool
-        If True, raise where the result is neither exact nor good enough for the stopping rule.
-    partial : bool
-        Whether what can be decoded in part is worth waiting for.
+    The decoder takes answers (``add``), and says what can be made of those of some workers (``decodable``, ``estimable``,
+    ``worst``: the largest standard error of a result from the answers so far). With ``throw`` a result that is neither
+    exact nor good enough for the stopping rule is an error; ``partial`` as for `CodedJob`.
     """
 
     costly = False
@@ -222,7 +206,6 @@ class _Work(Work):
         return self._job.send(engine, kept.worker, kept)
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
-        """Take the answer."""
         if call.wanted:
             self._decoder.add(call.slot, reply.values)
             self._taken += 1
@@ -239,7 +222,6 @@ class _Work(Work):
         return loss
 
     def decode(self, decision: Decode) -> Decoded:
-        """Make the result."""
         seconds = self.live.seconds
         seen = self.scheduler.seen(decision.chunk, seconds)
         for slot in sorted(seen.failed - self.failures.keys()):

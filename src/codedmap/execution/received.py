@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import convert_like, usable_answers
+from ..contracts.answers import Sheet, as_array, convert_like, matrix, usable_answers
 from ..contracts.code import Estimate
 from ..detection.replicas import compare
 
@@ -18,17 +18,16 @@ class Received:
     An answer is identified by its slot and its number among the answers of that slot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, payloads: int) -> None:
+        self._payloads = payloads  # slots below it are of payloads, others of own inputs
         self._answers: dict[int, list[Any]] = {}
+        self._sheet: tuple[Sheet, tuple[int, ...]] | None = None
         self._workers: dict[tuple[int, int], int] = {}
         self._hedges: set[tuple[int, int]] = set()
         self.several: set[int] = set()
         """Slots with more than one answer."""
         self.left_out: set[tuple[int, int]] = set()
         """Answers to hedges whose worker has an answer rejected elsewhere."""
-
-    def __contains__(self, slot: int) -> bool:
-        return slot in self._answers
 
     def add(self, slot: int, answer: Any, worker: int, *, again: bool) -> None:
         """Add an answer of this worker; ``again``: to a hedge or a retry."""
@@ -37,11 +36,24 @@ class Received:
             self._answers[slot].append(answer)
             self.several.add(slot)
         else:
+            if slot < self._payloads:
+                answer, self._sheet = as_array(answer), None
             self._answers[slot] = [answer]
         if worker != slot or again:
             self._workers[slot, before] = worker
         if again:
             self._hedges.add((slot, before))
+
+    def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
+        """The first answers to payloads that are usable, and the slots of the others; see `usable_answers`."""
+        if self._sheet is None:
+            given = {slot: a[0] for slot, a in self._answers.items() if slot < self._payloads}
+            slots, block, others = matrix(given, rows)
+            self._sheet = Sheet(slots, block), others
+            if all(given[slot].dtype == block.dtype for slot in slots):
+                for slot, row in self._sheet[0].items():
+                    self._answers[slot][0] = row  # so that they are in memory once
+        return self._sheet
 
     def count(self, slot: int) -> int:
         """How many answers of a slot have been received."""
@@ -53,7 +65,6 @@ class Received:
         return [(n, answer) for n, answer in enumerate(answers) if (slot, n) not in self.left_out]
 
     def worker(self, slot: int, which: int) -> int:
-        """The worker of an answer."""
         return self._workers.get((slot, which), slot)
 
     def leave_out(self, rejected: Set[tuple[int, int]]) -> bool:
@@ -76,13 +87,7 @@ class Received:
 
 
 def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
-    """The estimate from answers (B, *y) to tasks' own inputs alone: NaN for other tasks.
-
-    Raises
-    ------
-    NotEnoughAnswers, InvalidAnswer
-        As `usable_answers`.
-    """
+    """The estimate from answers (B, *y) to tasks' own inputs alone: NaN for other tasks. Raises as `usable_answers`."""
     kept, _ = usable_answers(own, groups)
     shape, dtype = (groups,), np.dtype(float)
     if kept:
@@ -119,15 +124,8 @@ def compared(estimate: Estimate, task: int, first: Any, second: Any) -> tuple[bo
     """Compare a second answer to a task's own inputs with the first: which of the two are rejected.
 
     As with copies: where the two differ the row is no longer exact, and its standard error is at
-    least their difference; where one of them is not finite the other is taken.
-
-    Parameters
-    ----------
-    estimate : Estimate
-        Made with the first answer only; changed.
-    task : int
-        Whose input it is.
-    first, second : array-like, shape (B, *y)
+    least their difference; where one of them is not finite the other is taken. The estimate, made with the first
+    answer (B, *y) only, is changed.
     """
     second = convert_like(second, first)
     if second is None:

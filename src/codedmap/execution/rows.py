@@ -23,17 +23,7 @@ from .task import Batch, Itemwise, RowsTask, on_resident, raised_by_fn
 
 
 class KeptTasks:
-    """The function of a job on each worker, where it is sent at its first call.
-
-    Parameters
-    ----------
-    fn : callable or Resident
-    engine : Engine
-    kwargs : mapping, optional
-    seed : int, optional
-    checked : bool
-        As for `RowsTask`.
-    """
+    """The function of a job on each worker, where it is sent at its first call; ``checked`` as for `RowsTask`."""
 
     def __init__(
         self,
@@ -62,17 +52,7 @@ class KeptTasks:
 
 
 class RowsWork(Work):
-    """Rows, and the answers to them.
-
-    Parameters
-    ----------
-    tasks : KeptTasks
-    rows : JobRows
-    record : bool
-        If True, go on after a row has failed; if False, raise.
-    call_timeout : float
-        For messages.
-    """
+    """Rows, and the answers to them; ``record``: whether to go on after a row has failed."""
 
     def __init__(
         self,
@@ -93,7 +73,6 @@ class RowsWork(Work):
         self._odd = 0  # rows with an answer that cannot stand beside others
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
-        """Send the rows of a call."""
         parts = self._rows.inputs.batch(self._at(call))
         if self._store is not None:
             self._checksums[call.number] = self._store.checksum(parts)
@@ -142,13 +121,7 @@ class RowsWork(Work):
         return self._odd > int((self._rows.status == Status.EXACT).sum())
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
-        """Keep the reason.
-
-        Raises
-        ------
-        EngineError, InvalidAnswer
-            If no other worker could do better.
-        """
+        """Keep the reason; raises `EngineError` or `InvalidAnswer` if no other worker could do better."""
         own = raised_by_fn(error)
         if isinstance(error, BrokenExecutor) and not own:
             raise EngineError(
@@ -190,7 +163,6 @@ class RowsWork(Work):
         rows.done(at)
 
     def fail(self, decision: FailRows) -> None:
-        """Rows are FAILED."""
         call = decision.call
         for place in range(decision.begin, decision.end):
             at: Any = self._rows.at(place, place + 1)
@@ -204,11 +176,9 @@ class RowsWork(Work):
                 self.error = row_failed(row, call, error, itemwise=itemwise)
 
     def read(self, decision: More) -> Future[Any]:
-        """Have more rows of an iterator read."""
         return self._rows.read(decision.groups)
 
     def more(self, read: Any) -> tuple[int, bool]:
-        """Take rows that were read."""
         rows = self._rows
         before = rows.count
         rows.add(read)

@@ -14,31 +14,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Outcome, Progress
-from .events import (
-    Abandon,
-    Added,
-    Answered,
-    Call,
-    CallFailed,
-    Decision,
-    Decoded,
-    Ended,
-    Event,
-    FailRows,
-    Job,
-    Joined,
-    Kind,
-    Left,
-    Lineage,
-    Loss,
-    More,
-    Piece,
-    Start,
-    Stop,
-    Take,
-    Tick,
-    Withdraw,
-)
+from . import events
+from .events import Call, Decision, Event, Job, Kind, Lineage, Loss, Piece
 from .hedging import CallTimes
 
 _SECONDS = 0.05  # that a call should take at least,
@@ -79,14 +56,7 @@ class _Worker:
 
 
 class Scheduler:
-    """Decides which call runs where, from what has happened so far.
-
-    The same events give the same decisions.
-
-    Parameters
-    ----------
-    job : Job
-    """
+    """Decides which call runs where, from what has happened so far; the same events give the same decisions."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -96,10 +66,7 @@ class Scheduler:
         self.wake: float | None = None
         """When the next `Tick` is needed, if nothing else happens."""
         self.outcome: Outcome | None = None
-        self._more, self._asked = (
-            job.more,
-            False,
-        )  # whether more groups may come, and are on their way
+        self._more, self._asked = job.more, False  # groups may come, and are on their way
         self._next = 0  # the first group that no call has held
         self._left = job.groups  # neither answered nor failed
         self._failed = 0
@@ -133,21 +100,21 @@ class Scheduler:
         if self.outcome is not None:
             return out
         match event:
-            case Answered():
+            case events.Answered():
                 self._on_answer(event)
-            case CallFailed():
+            case events.CallFailed():
                 self._on_failure(event)
-            case Tick():
+            case events.Tick():
                 self._on_tick(event)
-            case Joined():
+            case events.Joined():
                 self._joined(event)
-            case Left():
+            case events.Left():
                 self._gone(event)
-            case Decoded():
+            case events.Decoded():
                 self._decoded(event)
-            case Added():
+            case events.Added():
                 self._added(event)
-            case Stop():
+            case events.Stop():
                 self._finish(event.outcome)
         if self.outcome is None and not getattr(event, "more", False):
             self._go_on(event.now)
@@ -165,27 +132,27 @@ class Scheduler:
         """Least seconds of a call that were not spent in ``fn``."""
         return self._times.overhead
 
-    def _decoded(self, event: Decoded) -> None:
+    def _decoded(self, event: events.Decoded) -> None:
         raise AssertionError("without a code nothing is decoded")
 
     # Events -------------------------------------------------------------------------------------------
 
-    def _joined(self, event: Joined) -> None:
+    def _joined(self, event: events.Joined) -> None:
         if event.worker not in self._workers:
             self._workers[event.worker] = _Worker(event.domain)
             self._idle[event.worker] = None
 
-    def _gone(self, event: Left) -> None:
+    def _gone(self, event: events.Left) -> None:
         self._workers.pop(event.worker, None)
         self._idle.pop(event.worker, None)
         self._single.pop(event.worker, None)
 
-    def _added(self, event: Added) -> None:
+    def _added(self, event: events.Added) -> None:
         self.job = replace(self.job, groups=self.job.groups + event.groups)
         self._left += event.groups
         self._more, self._asked = not event.last, False
 
-    def _on_answer(self, event: Answered) -> None:
+    def _on_answer(self, event: events.Answered) -> None:
         call = self._end(event.call, event.now)
         if call is None:
             return
@@ -219,12 +186,12 @@ class Scheduler:
         if piece.crashes - piece.excused >= _SUSPECT:
             self._suspected -= piece.crashes - piece.excused
             self._suspect(piece.lineage, suspected=False)
-        self._out.append(Take(call))
+        self._out.append(events.Take(call))
         self._left -= call.groups
         for group in raised:
             self._fail(call, call.begin + group, call.begin + group + 1, Loss.RAISED)
 
-    def _on_failure(self, event: CallFailed) -> None:
+    def _on_failure(self, event: events.CallFailed) -> None:
         withdrawn = event.call in self._withdrawn
         call = self._end(event.call, event.now)
         if call is None:
@@ -326,7 +293,7 @@ class Scheduler:
             lineage.suspected = suspected
             self._suspected += lineage.crashes if suspected else -lineage.crashes
 
-    def _on_tick(self, event: Tick) -> None:
+    def _on_tick(self, event: events.Tick) -> None:
         timeout = self.job.call_timeout
         if event.stopped:
             for running in self._calls.values():
@@ -363,7 +330,7 @@ class Scheduler:
             return
         if any(self._may_take(name, call.piece) for name in self._idle):
             self._withdrawn.add(number)
-            self._out.append(Withdraw(call))
+            self._out.append(events.Withdraw(call))
 
     def _may_take(self, name: Hashable, piece: Piece) -> bool:
         """Whether a worker may compute this, which is on its way to another."""
@@ -432,13 +399,13 @@ class Scheduler:
         else:
             self._ahead[call.number] = call
         self._set_room(name, worker)
-        self._out.append(Start(call))
+        self._out.append(events.Start(call))
 
     def _give_up(self, call: Call, *, at_once: bool = False) -> None:
         call.wanted = False
         self._hedged.pop(call.number, None)
         self._single.pop(call.worker, None)  # it is busy for longer than its calls are wanted
-        self._out.append(Abandon(call, at_once))
+        self._out.append(events.Abandon(call, at_once))
 
     def _lose(self, call: Call, loss: Loss) -> None:
         """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""
@@ -502,7 +469,7 @@ class Scheduler:
 
     def _fail(self, call: Call, begin: int, end: int, loss: Loss) -> None:
         self._failed += end - begin
-        self._out.append(FailRows(call, begin, end, loss, call.piece.crashes))
+        self._out.append(events.FailRows(call, begin, end, loss, call.piece.crashes))
 
     # What to do next ----------------------------------------------------------------------------------
 
@@ -557,7 +524,7 @@ class Scheduler:
         wanted = self._size(unbounded=True) * calls if self._more else 0
         if unstarted < wanted and not self._asked:
             self._asked = True
-            self._out.append(More(wanted - unstarted))
+            self._out.append(events.More(wanted - unstarted))
 
     def _seen(self, now: float) -> Progress:
         return Progress(
@@ -589,9 +556,9 @@ class Scheduler:
         for call in self._calls.values():
             if call.wanted:
                 call.wanted = False
-                self._out.append(Abandon(call))
+                self._out.append(events.Abandon(call))
         self.outcome, self.wake = outcome, None
-        self._out.append(Ended(outcome))
+        self._out.append(events.Ended(outcome))
 
     def _send(self, now: float) -> None:
         """Give calls to workers that are idle, then ahead to those that have one."""
@@ -719,7 +686,7 @@ class Scheduler:
             if taker is not None and number not in self._withdrawn and call.wanted:
                 free.remove(taker)
                 self._withdrawn.add(number)
-                self._out.append(Withdraw(call))
+                self._out.append(events.Withdraw(call))
             if not free:
                 break
         if self._withdrawn:

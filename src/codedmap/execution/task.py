@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.engine import Reply
+from ..contracts.inputs import reordered
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
@@ -88,7 +89,6 @@ class RowsTask:
     """Whether an answer must have a row for each input; if not, it is sent back as it is."""
 
     def __call__(self, batch: Batch) -> Reply:
-        """Compute a batch."""
         # Everywhere alike; in an engine of threads fn sees the caller's own memory.
         for part in batch.parts:
             if isinstance(part, np.ndarray):
@@ -109,7 +109,11 @@ class RowsTask:
             raise
         if not self.checked:
             return values, {}
-        _check_order(batch.parts[0], values)
+        numbered = type(getattr(values, "index", None)).__name__ == "RangeIndex"
+        if not numbered and reordered(batch.parts[0], values):
+            raise InvalidAnswer(
+                "fn returned the rows of its batch in another order, by their index: return answer.loc[batch.index]"
+            )
         values = _plain(values)
         return map_leaves(lambda leaf: leaf_rows(leaf, batch.rows), values), {}
 
@@ -121,7 +125,6 @@ class Measured:
     fn: Callable[[Any], Any]
 
     def __call__(self, payload: Any) -> Reply:
-        """Compute the function."""
         return _reply(lambda: (self.fn(payload), {}), capture=False)
 
 
@@ -135,7 +138,7 @@ def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bo
         _running.depth -= 1
     seconds = time.perf_counter() - start
     text = output.getvalue()[:_LONGEST] if output is not None else ""
-    return Reply(values, seconds, began, _host(), os.getpid(), raised, text)
+    return Reply(values, seconds, began, socket.gethostname(), os.getpid(), raised, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,29 +223,11 @@ def _items(part: Any) -> Iterator[Any]:
     return iter(part)
 
 
-def _check_order(batch: Any, values: Any) -> None:
-    """Raise `InvalidAnswer` if a pandas answer has the labels of its batch in another order: rows go by their place."""
-    given: Any = getattr(batch, "index", None)
-    got: Any = getattr(values, "index", None)
-    if not hasattr(given, "sort_values") or not hasattr(got, "sort_values"):
-        return
-    if type(got).__name__ == "RangeIndex" or got.equals(given) or not given.is_unique:
-        return
-    if given.symmetric_difference(got).empty:
-        raise InvalidAnswer(
-            "fn returned the rows of its batch in another order, by their index: return answer.loc[batch.index]"
-        )
-
-
 def _plain(values: Any) -> Any:
     """An answer in which a data frame is a dict of columns."""
     if hasattr(values, "columns") and hasattr(values, "to_numpy"):
         return {name: values[name].to_numpy() for name in values.columns}
     return values.to_numpy() if hasattr(values, "to_numpy") else values
-
-
-def _host() -> str:
-    return socket.gethostname()
 
 
 @contextlib.contextmanager

@@ -8,28 +8,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ..contracts.stopping import Outcome
+from . import events
 from .chunks import ChunkScheduler, CodedJob
-from .events import (
-    Abandon,
-    Added,
-    Answered,
-    Call,
-    CallFailed,
-    Decision,
-    Decode,
-    Decoded,
-    Event,
-    FailRows,
-    Job,
-    Joined,
-    Left,
-    Loss,
-    More,
-    Start,
-    Take,
-    Tick,
-    Withdraw,
-)
+from .events import Call, Decision, Event, Job, Loss
 from .scheduler import Scheduler
 
 
@@ -54,7 +35,7 @@ class Timeline:
     calls: int
     hedges: int
     taken: list[Call] = field(default_factory=list)
-    failed: list[FailRows] = field(default_factory=list)
+    failed: list[events.FailRows] = field(default_factory=list)
 
 
 def run_virtually(
@@ -79,24 +60,18 @@ def run_virtually(
         Of a call that begins now, and the time in seconds of the job: what it comes to.
     changes : iterable of Joined, Left
         In order of time.
-    overhead : float
-        Seconds from the answer of a call until its worker can begin the next.
-    grace : float
-        Seconds for which an abandoned call still runs.
+    overhead, grace : float
+        Seconds from the answer of a call until its worker can begin the next, and for which an abandoned call still runs.
     more : callable, optional
         Of how many groups are asked for: the seconds until there are more, how many, and whether these are the last.
     watch : callable, optional
         Called with the scheduler, each event and the decisions that followed.
-
-    Returns
-    -------
-    Timeline
     """
     scheduler = ChunkScheduler(job) if isinstance(job, CodedJob) else Scheduler(job)
     clock = _Clock(scheduler, ending, overhead, grace, more=more, watch=watch)
     names = list(range(workers) if isinstance(workers, int) else workers)
     for place, name in enumerate(names, start=1):
-        clock.push(0.0, Joined(0.0, name, more=place < len(names)))
+        clock.push(0.0, events.Joined(0.0, name, more=place < len(names)))
     for event in changes:
         clock.push(event.now, event)
     clock.run()
@@ -136,14 +111,14 @@ class _Clock:
 
     def run(self) -> None:
         """Let events happen until the job has ended, or nothing can happen any more."""
-        scheduler, events = self.scheduler, self._events
+        scheduler, coming = self.scheduler, self._events
         while scheduler.outcome is None:
             wake = scheduler.wake
-            if events and (wake is None or events[0][0] <= wake):
-                self._now, order, event, call = heapq.heappop(events)
+            if coming and (wake is None or coming[0][0] <= wake):
+                self._now, order, event, call = heapq.heappop(coming)
                 if call is None:
                     self._report(event)
-                    if isinstance(event, Left):
+                    if isinstance(event, events.Left):
                         self._leave(event.worker)
                 elif self._valid.get(call.number) == order:
                     del self._valid[call.number]
@@ -152,7 +127,7 @@ class _Clock:
                     self._next(call)
             elif wake is not None:
                 self._now = max(self._now, wake)
-                self._report(Tick(self._now))
+                self._report(events.Tick(self._now))
             else:
                 break
         result = self.result
@@ -165,21 +140,21 @@ class _Clock:
         decoded = []
         for decision in decisions:
             match decision:
-                case Decode():
-                    decoded.append(Decoded(self._now, decision.chunk, enough=True))
-                case Start(call):
+                case events.Decode():
+                    decoded.append(events.Decoded(self._now, decision.chunk, enough=True))
+                case events.Start(call):
                     self._start(call)
-                case Take(call):
+                case events.Take(call):
                     self.result.taken.append(call)
-                case FailRows():
+                case events.FailRows():
                     self.result.failed.append(decision)
-                case Abandon(call, at_once):
+                case events.Abandon(call, at_once):
                     self._drop(call, 0.0 if at_once else self._grace)
-                case Withdraw(call):
+                case events.Withdraw(call):
                     self._drop(call, self._grace)
-                case More() if self._more is not None:
+                case events.More() if self._more is not None:
                     seconds, groups, last = self._more(decision.groups)
-                    self.push(self._now + seconds, Added(self._now + seconds, groups, last))
+                    self.push(self._now + seconds, events.Added(self._now + seconds, groups, last))
         if self._watch is not None:
             self._watch(self.scheduler, event, decisions)
         for answer in decoded:
@@ -195,9 +170,9 @@ class _Clock:
         end = self._ending(call, self._now)
         at = self._now + end.seconds + self._overhead
         event: Event = (
-            Answered(at, call.number, end.seconds, end.raised)
+            events.Answered(at, call.number, end.seconds, end.raised)
             if end.loss is None
-            else CallFailed(at, call.number, end.loss)
+            else events.CallFailed(at, call.number, end.loss)
         )
         self._ends[call.number] = at
         self.push(at, event, call)
@@ -209,10 +184,10 @@ class _Clock:
             return
         if queue[0] is not call:
             queue.remove(call)
-            self.push(self._now, CallFailed(self._now, call.number, Loss.NOT_STARTED), call)
+            self.push(self._now, events.CallFailed(self._now, call.number, Loss.NOT_STARTED), call)
         elif not call.wanted and self._now + grace < self._ends[call.number]:
             at = self._now + grace
-            self.push(at, CallFailed(at, call.number, Loss.ABANDONED), call)
+            self.push(at, events.CallFailed(at, call.number, Loss.ABANDONED), call)
 
     def _next(self, call: Call) -> None:
         queue = self._queues.get(call.worker)
@@ -224,4 +199,4 @@ class _Clock:
     def _leave(self, worker: Hashable) -> None:
         for place, call in enumerate(self._queues.pop(worker, ())):
             loss = Loss.NOT_STARTED if place else Loss.CRASHED
-            self.push(self._now, CallFailed(self._now, call.number, loss), call)
+            self.push(self._now, events.CallFailed(self._now, call.number, loss), call)

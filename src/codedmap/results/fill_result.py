@@ -57,25 +57,14 @@ class FillResult(Shown):
         return "\n".join(lines)
 
     def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
-        """Draw an output against the inputs: what was known, what is estimated, with standard errors, and where rows failed.
+        """Draw an output against the inputs, as `MapResult.plot` does.
 
         Parameters
         ----------
         output : int or str
             Its number or name.
         axes : sequence of matplotlib.axes.Axes, optional
-            One for each input that is drawn. By default those of a new figure, for the inputs with which the output
-            varies most, at most six.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            A notebook shows it; ``savefig`` writes it to a file.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
+            One for each input that is drawn.
         """
         name = chosen(dict.fromkeys(self.outputs), output)
         column = self.outputs.index(name)

@@ -16,7 +16,7 @@ from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
 from .shown import Shown
 from .status import Status, check_known, counts_in_words
-from .summary import first_line, heading, many, workers_lines
+from .summary import failures_lines, heading, many, workers_lines
 from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
 
 
@@ -163,12 +163,8 @@ class MapResult(Shown):
             f"{many(len(self.status), 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}; {self.outcome.value}",
             f"  calls      {self.calls}",
             *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
+            *failures_lines(self.failures),
         ]
-        if self.failures:
-            row, error = next(iter(self.failures.items()))
-            lines.append(
-                f"  failed     {len(self.failures):,}; the first, row {row}, with {first_line(error)}"
-            )
         return "\n".join(lines)
 
     def _rows(self) -> str:

@@ -48,6 +48,14 @@ def workers_lines(
     return lines
 
 
+def failures_lines(failures: Mapping[int, BaseException]) -> list[str]:
+    """A line for rows that failed, if there are some."""
+    return [
+        f"  failed     {len(failures):,}; the first, row {row}, with {first_line(error)}"
+        for row, error in list(failures.items())[:1]
+    ]
+
+
 def many(count: int, noun: str) -> str:
     """A number of things, in words."""
     if count == 1:

@@ -16,7 +16,7 @@ from .map_result import MapResult
 from .scatter import chosen, draw_rows
 from .shown import Shown
 from .status import Status, check_known, counts_in_words
-from .summary import first_line, many, outputs_lines
+from .summary import failures_lines, many, outputs_lines
 from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
@@ -60,12 +60,7 @@ class SweepResult(Shown):
             lines.append(
                 f"  note       rows that equal earlier ones: {self._equal:,}; unique=True computes equal rows once"
             )
-        if self.failures:
-            row, error = next(iter(self.failures.items()))
-            lines.append(
-                f"  failed     {len(self.failures):,}; the first, row {row}, with {first_line(error)}"
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, *failures_lines(self.failures)])
 
     @property
     def exact(self) -> np.ndarray:
@@ -88,27 +83,14 @@ class SweepResult(Shown):
         return self.run.timeline(axes)
 
     def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
-        """Draw an output against the inputs: what is exact, what is estimated, with standard errors, and where rows failed.
+        """Draw an output against the inputs of the design, as `MapResult.plot` does.
 
         Parameters
         ----------
         output : int or str
             Its number, or its name in a frame, such as "flow", or "flow_2" for an entry of an array.
         axes : sequence of matplotlib.axes.Axes, optional
-            One for each input that is drawn. By default those of a new figure, for the inputs with which the output
-            varies most, at most six.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            A notebook shows it; ``savefig`` writes it to a file.
-
-        Raises
-        ------
-        InvalidArgument
-            If there is no such output, or it is no real number.
-        ImportError
-            If matplotlib is not installed.
+            One for each input that is drawn.
         """
         outputs, errors = entries_of(self.values), entries_of(self.stderr)
         name = chosen(outputs, output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def read_columns(file: Any, known: np.ndarray, *, without: Collection[str] = ())
     """Values (m, *y) in a ``pyarrow.parquet.ParquetFile`` that was written as output, of the rows ``known`` (m,) bool."""
     rows = np.flatnonzero(known)
     names = [name for name in _columns(file) if name not in without]
-    return {n: whole_column(_numpy(file.read([n])[n].take(rows)), known) for n in names}
+    return {n: whole_column(from_arrow(file.read([n])[n].take(rows)), known) for n in names}
 
 
 def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -78,6 +78,11 @@ def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
     whole = np.empty((len(known), *part.shape[1:]), part.dtype)
     whole[known] = part
     return blanked(whole, ~known)
+
+
+def for_all_entries(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of rows (m,) for all entries of outputs of this shape, (m, *y); read-only, because they take no memory."""
+    return np.broadcast_to(rows.reshape(-1, *[1] * len(shape)), (len(rows), *shape))
 
 
 def errors_name(name: str) -> str:
@@ -93,7 +98,8 @@ def _columns(file: Any) -> dict[str, str]:
     return {name: errors[name] for name in names if name not in rest}
 
 
-def _numpy(column: Any) -> np.ndarray:
+def from_arrow(column: Any) -> np.ndarray:
+    """A column of an Arrow table, whose lists of one size are further axes."""
     column = column.combine_chunks()
     shape = [len(column)]
     while hasattr(column.type, "list_size"):
@@ -119,7 +125,7 @@ def read_errors(stderr: Any) -> Any:
         return stderr
     there = stderr.schema_arrow.names
     found = {n: error for n, error in _columns(stderr).items() if error in there}
-    return {name: _numpy(stderr.read([error])[error]) for name, error in found.items()}
+    return {name: from_arrow(stderr.read([error])[error]) for name, error in found.items()}
 
 
 def _is_dataclass(value: Any) -> bool:
@@ -232,17 +238,21 @@ def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...
         yield "_".join([name, *map(str, at)]), (slice(None), *at)
 
 
+def parts_of(answer: Any) -> dict[Any, Any] | None:
+    """The parts of an answer by name: those of a tuple are "y_0", "y_1" and so on; None if it has no parts."""
+    if _is_dataclass(answer):
+        return {one.name: getattr(answer, one.name) for one in dataclasses.fields(answer)}
+    if isinstance(answer, tuple):
+        named = answer._asdict() if hasattr(answer, "_asdict") else None
+        return named or {f"y_{place}": part for place, part in enumerate(answer)}
+    return dict(answer) if isinstance(answer, Mapping) else None
+
+
 def entries_of(tree: Any) -> dict[str, np.ndarray]:
     """Each entry (m,) of a tree of arrays (m, *y), by its name: that of a key or field, or "y"."""
-    if _is_dataclass(tree):
-        tree = {one.name: getattr(tree, one.name) for one in dataclasses.fields(tree)}
-    elif isinstance(tree, tuple):
-        tree = tree._asdict() if hasattr(tree, "_asdict") else dict(enumerate(tree))
-        tree = {f"y_{n}" if isinstance(n, int) else n: part for n, part in tree.items()}
-    elif not isinstance(tree, dict):
-        tree = {"y": tree}
+    parts = parts_of(tree)
     found: dict[str, np.ndarray] = {}
-    for name, part in tree.items():
+    for name, part in {"y": tree}.items() if parts is None else parts.items():
         if isinstance(part, dict | tuple) or _is_dataclass(part):
             found |= {f"{name}_{below}": one for below, one in entries_of(part).items()}
         else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.status import Status
-from ..results.trees import errors_name
+from ..results.trees import errors_name, from_arrow
 from .digest import checksum
 from .journal import writing
 from .output import Columns, Form, Output, Runs, read_at
@@ -133,8 +133,7 @@ class ParquetOutput(Output):
 
     def read(self, rows: np.ndarray) -> Columns:
         table = self._taken(*self._index(int(rows[-1]) + 1), rows)
-        assert self.form is not None
-        return {n: _numpy(table[n].combine_chunks(), *form) for n, form in self.form.items()}
+        return {name: from_arrow(table[name]) for name in self.form or ()}
 
     def _index(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """For each row the piece that holds it, -1 if none does, and its place there."""
@@ -246,9 +245,3 @@ def _columns(table: Any) -> dict[str, Any]:
 
 def _checksum(data: bytes) -> str:
     return checksum([np.frombuffer(data, np.uint8)])
-
-
-def _numpy(column: Any, descr: Any, shape: list[int]) -> np.ndarray:
-    for _ in shape:
-        column = column.flatten()
-    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(-1, *shape)
