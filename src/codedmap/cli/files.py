@@ -30,8 +30,7 @@ def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
             mode: Literal["r"] | None = "r" if mapped else None
             loaded = np.load(path if mapped else file, mmap_mode=mode, allow_pickle=False)
             if not isinstance(loaded, np.ndarray):
-                rows: np.ndarray = loaded[_chosen(path, loaded.files, key)]
-                return rows
+                return np.asarray(loaded[_chosen(path, loaded.files, key)])
     except cm.InvalidArgument:
         raise
     except OSError as error:

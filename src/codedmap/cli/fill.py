@@ -13,11 +13,19 @@ import numpy as np
 
 import codedmap as cm
 
-from ..api.sweep import categories_of, column_of, names_of
+from ..api.sweep import column_of
+from ..contracts.arguments import is_real
 from .files import check_apart, written
-from .options import PATH, argument, flag, option, parameters
-from .shell import Command, print_error, print_result, with_traceback
-from .tables import Table, check_table, is_number, numbers_of, read_table, table_writer
+from .options import PATH, Options, argument, flag, option, parameters
+from .shell import Command, print_result, with_traceback
+from .tables import (
+    Table,
+    check_table,
+    numbers_of,
+    points_of,
+    read_table,
+    table_writer,
+)
 
 _STDERR = "_stderr"
 
@@ -30,7 +38,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillOptions:
+class FillOptions(Options):
     """Arguments and options of `fill`."""
 
     table: Path = argument(PATH)
@@ -54,11 +62,6 @@ class FillOptions:
     force: bool = flag("Replace a file that exists.")
     quiet: bool = flag("Print nothing but errors.")
     traceback: bool = flag("Print errors in full.")
-
-    def note(self, text: str) -> None:
-        """Print a note on the error stream, unless ``quiet``."""
-        if not self.quiet:
-            print_error(f"codedmap: note: {text}")
 
 
 @click.command(cls=Command, params=parameters(FillOptions))
@@ -100,13 +103,13 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 f"table {options.table} has no column {name!r}, but {', '.join(table)}: correct the name"
             )
     rest = [n for n in table if n not in (*options.inputs, "status", "error")]
-    numbers = [n for n in rest if all(c is None or is_number(c) for c in table[n])]
+    numbers = [n for n in rest if all(c is None or is_real(c) for c in table[n])]
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     for name in options.inputs:
         if numbers_of(column_of(name, table[name])) is None:
             cells = list(enumerate(table[name]))
-            odd = [k for k, c in cells if not (is_number(c) and np.isfinite(c))]
+            odd = [k for k, c in cells if not (is_real(c) and np.isfinite(c))]
             bad = next((k for k in odd if not isinstance(table[name][k], str)), odd[0])
             raise cm.InvalidArgument(
                 f"row {bad} of table {options.table} (counted from 0) has {table[name][bad]!r} as {name!r}: inputs must be "
@@ -179,16 +182,8 @@ def _filled(
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
-        inputs = {name: column_of(name, table[name]) for name in options.inputs}
-        parts = [
-            part for part in map(numbers_of, inputs.values()) if part is not None
-        ]  # as all are
-        names = names_of({name: categories_of(column) for name, column in inputs.items()})
-        result = cm.fill(
-            _Columns(tuple(names), np.column_stack(parts)),
-            _Columns(outputs, answers),
-            failed=failed,
-        )
+        names, points = points_of({n: column_of(n, table[n]) for n in options.inputs})
+        result = cm.fill(_Columns(tuple(names), points), _Columns(outputs, answers), failed=failed)
     for warning in warned:
         options.note(str(warning.message))
     return result

@@ -42,9 +42,18 @@ def parameters(options: type) -> list[click.Parameter]:
     return [one.metadata["parameter"](one.name) for one in fields(options)]
 
 
+class Options:
+    """Arguments and options of a command."""
+
+    def note(self, text: str) -> None:
+        """Print a note on the error stream, unless the command is to be quiet."""
+        if not getattr(self, "quiet", False):
+            print_error(f"codedmap: note: {text}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class SharedOptions:
-    """Arguments and options of both commands."""
+class SharedOptions(Options):
+    """Arguments and options of both commands that take a model and inputs."""
 
     model: str = argument()
     inputs: Path = argument(PATH)
@@ -53,7 +62,3 @@ class SharedOptions:
     )
     force: bool = flag("Replace a file that exists.")
     traceback: bool = flag("Print errors in full, with the worker's own.")
-
-    def note(self, text: str) -> None:
-        """Print a note on the error stream."""
-        print_error(f"codedmap: note: {text}")

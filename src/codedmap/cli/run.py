@@ -91,7 +91,6 @@ class RunOptions(SharedOptions):
     quiet: bool = flag("Print nothing but errors.")
 
     def call(self) -> dict[str, Any]:
-        """Arguments of `codedmap.map`."""
         given: dict[str, Any] = {
             "code": self.code,
             "deadline": self.deadline,
@@ -107,11 +106,6 @@ class RunOptions(SharedOptions):
         if self.hedge is not None:
             given["hedge"] = in_python("--hedge", self.hedge, HEDGES, "Hedge(budget=0.1)")
         return given
-
-    def note(self, text: str) -> None:
-        """Print a note, unless ``quiet``."""
-        if not self.quiet:
-            super().note(text)
 
 
 @click.command(cls=Command, params=parameters(RunOptions), epilog=EPILOG)

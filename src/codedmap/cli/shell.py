@@ -168,9 +168,7 @@ def run_as_program(command: click.Command) -> None:
             signal.signal(number, interrupt)
     try:
         command(prog_name="codedmap")
-    except (
-        BaseException
-    ):  # some of Python's own code turns what is raised in it into a RuntimeError
+    except BaseException:  # some of Python's own code makes what is raised in it a RuntimeError
         if not received:
             raise
         print_error("codedmap: interrupted")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 import shutil
@@ -23,9 +22,8 @@ import numpy as np
 
 import codedmap as cm
 
-from ..api.command import WHY
-from ..api.command import Command as Program
-from ..api.sweep import categories_of, check_columns, column_of, count_equal, names_of
+from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
+from ..contracts.arguments import is_real
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -35,15 +33,21 @@ from ..storage.journal import Journal, add_record, records_in
 from .engines import engine_named
 from .files import check_apart, written
 from .names import function_named
-from .options import COUNT, PATH, argument, flag, option, parameters
+from .options import COUNT, PATH, Options, argument, flag, option, parameters
+from .program import WHY, Program
 from .shell import ENDINGS, Command, print_error, print_result, with_traceback
-from .tables import Table, check_table, is_number, numbers_of, read_table, table_writer
+from .tables import (
+    Table,
+    check_table,
+    numbers_of,
+    points_of,
+    read_table,
+    table_writer,
+)
 
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
 _REASONS = 5  # that the summary lists
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
-_OWN = ("status", "error")
-"""Columns that are added to those of the design and the outputs."""
 
 EPILOG = f"""
 \b
@@ -69,7 +73,7 @@ def _seconds(text: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions:
+class SweepOptions(Options):
     """Arguments and options of `sweep`."""
 
     given: tuple[str, ...] = argument(nargs=-1, required=True, metavar="[MODEL] DESIGN")
@@ -122,11 +126,6 @@ class SweepOptions:
     quiet: bool = flag("Print nothing but errors.")
     traceback: bool = flag("Print errors in full.")
 
-    def note(self, text: str) -> None:
-        """Print a note on the error stream, unless ``quiet``."""
-        if not self.quiet:
-            print_error(f"codedmap: note: {text}")
-
     @property
     def design(self) -> Path:
         """The table of inputs."""
@@ -177,7 +176,7 @@ def sweep(**options: Any) -> int:
 class _Run:
     """Computes a row by its number, and writes its outputs to the journal: nothing that is done is lost."""
 
-    fn: Callable[..., Any]
+    fn: Callable[..., Any] | Program
     columns: Table
     """Those that it takes."""
     journal: Path
@@ -332,8 +331,7 @@ class _Sweep:
                 )
             options.note(f"there is no {options.journal} to resume from, so this sweep begins")
 
-    def _function(self) -> tuple[Callable[..., Any], str]:
-        """What is run, and its name."""
+    def _function(self) -> tuple[Callable[..., Any] | Program, str]:
         options = self.options
         if options.command is None:
             name = options.given[0]
@@ -365,7 +363,7 @@ class _Sweep:
     def _columns(self) -> Table:
         """The columns that the function takes."""
         options, table = self.options, self.table
-        own = [name for name in table if name in _OWN]
+        own = [name for name in table if name in ADDED]
         if own:
             raise cm.InvalidArgument(
                 f"design {options.design} has a column {own[0]!r}, which is one of the output's: rename it"
@@ -499,7 +497,7 @@ class _Sweep:
             stderr = self._estimate(outputs)
         self.lines = _lines(outputs, stderr, self.status)
         table: dict[str, list[Any]] = dict(self.table)
-        taken = {*table, *_OWN, *(f"{name}_stderr" for name in stderr)}
+        taken = {*table, *ADDED, *(f"{name}_stderr" for name in stderr)}
         for name in names:
             shown = name
             while shown in taken:
@@ -517,15 +515,12 @@ class _Sweep:
         """Estimate numbers of rows that are missing, in their place; the standard errors of all rows."""
         done = np.array(sorted(self.done), dtype=int)
         missing = np.array([r for r, status in enumerate(self.status) if status == "MISSING"], int)
-        numbers = [n for n, cells in outputs.items() if all(is_number(cells[r]) for r in self.done)]
+        numbers = [n for n, cells in outputs.items() if all(is_real(cells[r]) for r in self.done)]
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
             return stderr
-        columns = {name: column_of(name, cells) for name, cells in self.columns.items()}
-        parts = map(numbers_of, columns.values())
-        points = np.column_stack([part for part in parts if part is not None])  # as all are
+        names, points = points_of({n: column_of(n, cells) for n, cells in self.columns.items()})
         answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
-        names = names_of({name: categories_of(column) for name, column in columns.items()})
         inputs = InputRows(points, names)
         before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)
         known, left = answers.__getitem__, lambda: self._time_left() or 0.0
@@ -612,19 +607,15 @@ def _without_warning() -> Iterator[None]:
 
 def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[str]]:
     """The columns that a function must have, and those that it takes."""
-    try:
-        given = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
+    takes = arguments_of(fn)
+    if takes is None:
         return [], list(table)
-    if any(one.kind is one.POSITIONAL_ONLY for one in given):
+    if takes.unnamed is not None:
         raise cm.InvalidArgument(
             f"{fn!r} has arguments that cannot be given by name: write a function with the columns as its arguments"
         )
-    named = [one for one in given if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-    wanted = [one.name for one in named if one.default is one.empty]
-    if any(one.kind is one.VAR_KEYWORD for one in given):
-        return wanted, list(table)
-    return wanted, [one.name for one in named if one.name in table]
+    names = table if takes.all else [name for name in takes.names if name in table]
+    return list(takes.needed), list(names)
 
 
 def _lines(

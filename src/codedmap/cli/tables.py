@@ -15,7 +15,7 @@ import numpy as np
 
 import codedmap as cm
 
-from ..api.sweep import categories_of, flags_of
+from ..api.sweep import categories_of, flags_of, names_of
 from ..storage.source import extra
 
 Table = dict[str, list[Any]]
@@ -58,17 +58,19 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
     return lambda file: _KINDS[path.suffix][1](file, table)
 
 
-def is_number(value: Any) -> bool:
-    """Whether an entry is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def numbers_of(column: np.ndarray) -> np.ndarray | None:
     """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
     if column.dtype.kind in "iuf":
         return column.astype(np.float64) if np.isfinite(column).all() else None
     categories = categories_of(column)
     return flags_of(column, categories).astype(np.float64) if categories else None
+
+
+def points_of(columns: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """Columns that `numbers_of` takes as points (m, p), and the names of their numbers."""
+    parts = [part for part in map(numbers_of, columns.values()) if part is not None]  # as all are
+    names = names_of({name: categories_of(column) for name, column in columns.items()})
+    return names, np.column_stack(parts)
 
 
 # CSV ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`Command`: a program as a function of the values of a row."""
+"""A program as a function of the values of a row."""
 
 from __future__ import annotations
 
@@ -36,48 +36,29 @@ _Piece = tuple[str, str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A program, called with the values of a row as keyword arguments: ``command(a=1.0, b=2)``.
+class Program:
+    """A program, run with the values of a row.
 
     Each run has a directory of its own, in which the program runs, and in which its ``stdout`` and ``stderr`` are kept as
     files. The directory of a run that fails is kept, with the reason in ``error.txt``. No shell is used: a value is
-    always one part of one word.
-
-    Parameters
-    ----------
-    template : str
-        The command line. Each ``{name}`` is replaced by a value, floats by their shortest text that gives the same
-        number; a format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A program with a relative path is that of
-        the directory in which the command is made.
-    read : str
-        What a run returns: ``"stdout.json"``, a JSON object, list or number on stdout; ``"stdout"``, numbers, or lines
-        ``name=value``; or the path of a file ending in .json, .csv or .txt that the program writes, relative to the
-        directory of the run.
-    timeout : float, optional
-        Seconds after which the program is ended, with all that it has started.
-    runs : path, optional
-        Where the directories of runs are made; by default in that for temporary files.
-    keep : bool
-        Whether to keep the directories of runs that succeed.
-
-    Raises
-    ------
-    InvalidArgument
-        If the template is malformed, there is no such program, or another argument is invalid.
-
-    Examples
-    --------
-    >>> command = Command("printf {a:.1f}", read="stdout")
-    >>> command(a=2)
-    2.0
+    always one part of one word. Raises `InvalidArgument` if the template is malformed, there is no such program, or
+    another argument is invalid.
     """
 
     template: str
+    """The command line. Each ``{name}`` is replaced by a value, floats by their shortest text that gives the same number; a
+    format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A program with a relative path is that of the directory in
+    which this is made."""
     read: str = "stdout.json"
+    """What a run returns: "stdout.json", a JSON object, list or number on stdout; "stdout", numbers, or lines name=value;
+    or the path of a file ending in .json, .csv or .txt that the program writes, relative to the directory of the run."""
     _: KW_ONLY
     timeout: float | None = None
+    """Seconds after which the program is ended, with all that it has started."""
     runs: str | Path | None = None
+    """Where the directories of runs are made; by default in that for temporary files."""
     keep: bool = False
+    """Whether to keep the directories of runs that succeed."""
     _words: tuple[tuple[_Piece, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -114,24 +95,14 @@ class Command:
             for word in self._words
         ]
 
-    def __call__(self, /, **values: Any) -> Any:
-        """Run the program, and return what it gives: a number, an array, or a dict of these and of text.
-
-        Raises
-        ------
-        InvalidArgument
-            If a value is missing or cannot be part of a command line.
-        CommandFailed
-            If it cannot be started, or a signal or an exit code other than 0 ended it.
-        CallTimeout
-            If it ran longer than ``timeout``.
-        InvalidAnswer
-            If what it gives cannot be read.
-        """
-        return self.run(values)
-
     def run(self, values: Mapping[str, Any], name: str | None = None) -> Any:
-        """As a call, in a directory of this name below ``runs``; if there is one, with ``.2`` after it, and so on."""
+        """What the program gives for these values: a number, an array, or a dict of these and of text.
+
+        It runs in a directory of this name below ``runs``; if there is one, with ``.2`` after it, and so on. Raises
+        `InvalidArgument` if a value is missing or cannot be part of a command line, `CommandFailed` if the program cannot
+        be started, or a signal or an exit code other than 0 ended it, `CallTimeout` if it ran longer than ``timeout``, and
+        `InvalidAnswer` if what it gives cannot be read.
+        """
         words = self.line(values)
         place = self._directory(name)
         try:
@@ -265,9 +236,8 @@ def _run(words: list[str], place: Path, timeout: float | None) -> None:
     finally:
         if not ended:  # while it is there to be found as the parent of others
             end_descendants(name, [process.pid])
-        with contextlib.suppress(
-            OSError
-        ):  # before it is waited for: then its number may be another's
+        with contextlib.suppress(OSError):
+            # Before it is waited for: then its number may be another's.
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
         if not ended or code:

@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.api.command import WHY, Command
+from codedmap.cli.program import WHY, Program
 from codedmap.errors import CallTimeout, CommandFailed
 
 from ..processes import alive, eventually
 
 
 def sh(script, **given):
-    return Command(f"sh -c '{script}'", "stdout", **given)
+    return Program(f"sh -c '{script}'", "stdout", **given)
 
 
 def test_a_value_is_part_of_one_word_and_no_shell_sees_it():
-    command = Command("echo --a={a} '{b c}'")
+    command = Program("echo --a={a} '{b c}'")
     values = {"a": "x y; $(rm -rf /) '\"", "b c": "*"}
     assert command.line(values) == ["echo", "--a=x y; $(rm -rf /) '\"", "*"]
     assert command.names == ("a", "b c")
 
 
 def test_floats_are_written_so_that_they_are_read_back_the_same():
-    command = Command("echo {a} {b} {c:.2f} {{{d}}}")
+    command = Program("echo {a} {b} {c:.2f} {{{d}}}")
     values = {"a": np.float32(0.1), "b": 1 / 3, "c": 2, "d": np.int64(3)}
     _, a, b, c, d = command.line(values)
     assert float(a) == float(np.float32(0.1))
@@ -49,7 +49,7 @@ def test_floats_are_written_so_that_they_are_read_back_the_same():
 )
 def test_a_malformed_command_is_refused_when_it_is_made(template, says):
     with pytest.raises(cm.InvalidArgument) as error:
-        Command(template)
+        Program(template)
     assert says in str(error.value)
 
 
@@ -58,15 +58,15 @@ def test_a_malformed_command_is_refused_when_it_is_made(template, says):
 )
 def test_invalid_arguments_are_refused(given):
     with pytest.raises(cm.InvalidArgument, match=next(iter(given))):
-        Command("echo", **given)
+        Program("echo", **given)
 
 
 def test_a_value_that_is_missing_is_an_error_before_anything_runs(tmp_path):
-    command = Command("touch {a} {b}", "stdout", runs=tmp_path)
+    command = Program("touch {a} {b}", "stdout", runs=tmp_path)
     with pytest.raises(cm.InvalidArgument, match=r"takes \{b\}, and there is no value"):
-        command(a="x")
+        command.run({"a": "x"})
     with pytest.raises(cm.InvalidArgument, match="NUL"):
-        command(a="x", b="\0")
+        command.run({"a": "x", "b": "\0"})
     assert not list(tmp_path.iterdir())
 
 
@@ -77,7 +77,7 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
     program.write_text("#!/bin/sh\necho $1; pwd > place.txt; test $PWD = $(pwd) || exit 4\n")
     program.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    command = Command("./model {a}", "stdout", runs="runs", keep=True)
+    command = Program("./model {a}", "stdout", runs="runs", keep=True)
     monkeypatch.chdir("/")
     assert pickle.loads(pickle.dumps(command)).run({"a": 0.1}, "7") == 0.1
     place = tmp_path / "runs" / "7"
@@ -107,8 +107,8 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
 def test_what_is_read(tmp_path, read, text, value):
     (tmp_path / "text").write_text(text)
     into = "" if read.startswith("stdout") else f" > {read}"
-    command = Command(f"sh -c 'cat {tmp_path / 'text'}{into}'", read)
-    np.testing.assert_equal(command(), value)
+    command = Program(f"sh -c 'cat {tmp_path / 'text'}{into}'", read)
+    np.testing.assert_equal(command.run({}), value)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_what_is_read(tmp_path, read, text, value):
 def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read, text, says):
     (tmp_path / "text").write_text(text)
     into = "" if read in ("stdout", "stdout.json", "out.json") else f" > {read}"
-    command = Command(f"sh -c 'cat {tmp_path / 'text'}{into}'", read, runs=tmp_path)
+    command = Program(f"sh -c 'cat {tmp_path / 'text'}{into}'", read, runs=tmp_path)
     with pytest.raises(cm.InvalidAnswer, match=says):
-        command()
+        command.run({})
 
 
 def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
@@ -152,10 +152,10 @@ def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
 
 def test_a_signal_is_named(tmp_path):
     with pytest.raises(CommandFailed, match=r"^ended by SIGSEGV; see ") as error:
-        sh("kill -SEGV $$", runs=tmp_path)()
+        sh("kill -SEGV $$", runs=tmp_path).run({})
     assert error.value.returncode == -11
     with pytest.raises(CommandFailed, match=r"^exit code 139, which is SIGSEGV of a child"):
-        sh("exit 139", runs=tmp_path)()
+        sh("exit 139", runs=tmp_path).run({})
 
 
 def test_a_file_that_is_no_program_is_an_error_of_the_run(tmp_path):
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_program_is_an_error_of_the_run(tmp_path):
     program.write_bytes(b"\x7fELF nothing")
     program.chmod(0o755)
     with pytest.raises(CommandFailed, match=r"cannot be started .Exec format error"):
-        Command(str(program), runs=tmp_path)()
+        Program(str(program), runs=tmp_path).run({})
 
 
 # It starts a child in its session, and one in a session of its own without the mark of its worker.
@@ -176,7 +176,7 @@ FAMILY = (
 def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_path):
     command = sh(FAMILY, timeout=1.0, runs=tmp_path)
     with pytest.raises(CallTimeout, match=r"^ran longer than 1 s and was ended; see "):
-        command(path=tmp_path / "pids")
+        command.run({"path": tmp_path / "pids"})
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
     assert eventually(lambda: not any(map(alive, pids)))
@@ -186,20 +186,20 @@ def test_what_a_program_that_fails_leaves_in_a_session_of_its_own_ends_with_it(t
     own = 'setsid sh -c "echo \\$$ > {path}; exec sleep 61" > /dev/null 2>&1 &'
     command = sh(f"{own} while ! test -s {{path}}; do sleep 0.01; done; exit 3", runs=tmp_path)
     with pytest.raises(CommandFailed, match="exit code 3"):
-        command(path=tmp_path / "pid")
+        command.run({"path": tmp_path / "pid"})
     assert eventually(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_what_a_program_leaves_in_its_session_ends_with_it(tmp_path):
     command = sh("sleep 61 > /dev/null 2>&1 & echo $!")
-    pid = int(command())
+    pid = int(command.run({}))
     assert eventually(lambda: not alive(pid))
 
 
 def test_a_program_and_its_children_end_with_the_worker(tmp_path):
     command = sh(FAMILY, runs=tmp_path)
     with cm.engines.Local(1) as engine:
-        engine.submit(0, lambda path: command(path=path), tmp_path / "pids")
+        engine.submit(0, lambda path: command.run({"path": path}), tmp_path / "pids")
         assert eventually((tmp_path / "pids").exists, 20.0)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
@@ -211,7 +211,10 @@ def test_a_row_that_fails_is_recorded_with_the_reason(tmp_path):
 
     with ThreadPoolExecutor(2) as pool:
         result = cm.map(
-            cm.itemwise(lambda a: command(a=int(a))), np.arange(4), engine=pool, on_error="record"
+            cm.itemwise(lambda a: command.run({"a": int(a)})),
+            np.arange(4),
+            engine=pool,
+            on_error="record",
         )
     assert result.status.tolist() == [0, 0, 2, 0]
     assert str(result.failures[2]).startswith("exit code 3; see ")
