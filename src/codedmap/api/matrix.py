@@ -221,8 +221,7 @@ class _CopiesCode:
         self._encoding = copies.encode(np.eye(copies.tasks)[:, None])
 
     def weights(self, worker: int) -> np.ndarray:
-        row: np.ndarray = self._encoding.payloads[worker, 0]
-        return row
+        return np.asarray(self._encoding.payloads[worker, 0])
 
     def decodable(self, answered: frozenset[int], dtype: np.dtype[Any]) -> bool:
         return not self._unconfirmed(answered)

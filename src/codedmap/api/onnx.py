@@ -130,5 +130,4 @@ class OnnxModel:
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         names = [self._output] if self._output is not None else None
-        answer: np.ndarray = self._session.run(names, {self._input.name: batch})[0]
-        return answer
+        return np.asarray(self._session.run(names, {self._input.name: batch})[0])

@@ -12,7 +12,7 @@ from ..coding.ordering import neighbours_together, paths_through
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget, check_mixable, check_tasks
 from ..errors import InvalidArgument
-from ..estimation.known import Known, flat
+from ..estimation.known import Known, flat, known_pair
 from .kernel_encoding import COPYING, MIXING, KernelEncoding
 
 
@@ -73,31 +73,14 @@ class KernelCode:
         if check_whole("confirm", self.confirm, 0) not in (1, 2):
             raise InvalidArgument(f"confirm={self.confirm!r} must be 1 or 2")
         if self.known is not None and not isinstance(self.known, Known):
-            try:
-                inputs, answers = self.known
-            except (TypeError, ValueError):
-                raise InvalidArgument(
-                    f"known is of type {type(self.known).__name__}, and must be a pair (X0, y0) of inputs and answers"
-                ) from None
-            object.__setattr__(self, "known", Known(inputs, answers))
+            object.__setattr__(self, "known", Known(*known_pair(self.known)))
 
     def arranged(self, rows: np.ndarray) -> np.ndarray | None:
         """An order in which rows that are alike share a group; see `Code`."""
         return neighbours_together(rows, self.tasks) if rows.dtype.kind in "fc" else None
 
     def encode(self, inputs: np.ndarray) -> KernelEncoding:
-        """Encode B groups of K tasks.
-
-        Parameters
-        ----------
-        inputs : ndarray, shape (K, B, *x)
-            Real or complex floating point, or anything with ``spread=0``; the dtype is kept.
-
-        Raises
-        ------
-        InvalidArgument
-            If the shape does not fit, or the dtype cannot be mixed.
-        """
+        """Encode B groups of K tasks, (K, B, *x), of floating point, or anything with ``spread=0``; see `Code.encode`."""
         check_tasks(inputs, self.tasks, self.workers)
         tasks, groups = inputs.shape[:2]
         mixes = self.spread > 0.0 and self.workers > tasks

@@ -350,5 +350,4 @@ def _rounding(values: np.ndarray) -> np.ndarray:
     """Rounding (K, B) of a value in its dtype; no standard error is smaller."""
     kind = values.dtype if values.dtype.kind in "fc" else np.dtype(np.float64)
     size = np.abs(np.nan_to_num(values.reshape(*values.shape[:2], -1))).max(axis=2, initial=0)
-    least: np.ndarray = (np.finfo(kind).eps * size + np.finfo(kind).tiny).astype(np.float64)
-    return least
+    return np.asarray((np.finfo(kind).eps * size + np.finfo(kind).tiny).astype(np.float64))

@@ -127,8 +127,7 @@ class LagrangeCode(LinearCode):
         read = chebyshev.chebvander(task_points(self.tasks), self.threshold - 1)
         basis, upper = np.linalg.qr(self._fit(answered))
         coefficients = scipy.linalg.solve_triangular(upper, read.T, trans="T", lower=False)
-        result: np.ndarray = coefficients.T @ basis.T
-        return result
+        return np.asarray(coefficients.T @ basis.T)
 
     def _fit(self, answered: tuple[int, ...]) -> np.ndarray:
         self._check_room(len(answered), self.threshold)

@@ -79,18 +79,7 @@ class LinearCode(abc.ABC):
         return None
 
     def encode(self, inputs: np.ndarray) -> LinearEncoding:
-        """Encode B groups of K tasks.
-
-        Parameters
-        ----------
-        inputs : ndarray, shape (K, B, *x)
-            Real or complex floating point; the dtype is kept.
-
-        Raises
-        ------
-        InvalidArgument
-            If the shape does not fit, or the dtype cannot be mixed.
-        """
+        """Encode B groups of K tasks, (K, B, *x), of real or complex floating point; see `Code.encode`."""
         check_tasks(inputs, self.tasks, self.workers)
         check_mixable(inputs, f"{type(self).__name__} must", "Replication, Uncoded")
         columns = inputs.reshape(self.tasks, -1)

@@ -63,8 +63,7 @@ class MDSCode:
     def weights(self, worker: int) -> np.ndarray:
         """Of each block in this worker's, (K,)."""
         if worker < self.tasks:
-            unit: np.ndarray = np.eye(1, self.tasks, worker)[0]
-            return unit
+            return np.asarray(np.eye(1, self.tasks, worker)[0])
         row: np.ndarray = self._parity[worker - self.tasks]
         return row
 
@@ -133,8 +132,7 @@ class MDSCode:
         return growth, missing, inverse
 
     def _parity_of(self, slots: Sequence[int]) -> np.ndarray:
-        rows: np.ndarray = self._parity[[s - self.tasks for s in slots if s >= self.tasks]]
-        return rows
+        return np.asarray(self._parity[[s - self.tasks for s in slots if s >= self.tasks]])
 
     def _outliers(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:

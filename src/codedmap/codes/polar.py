@@ -80,8 +80,7 @@ class PolarCode:
     def weights(self, worker: int) -> np.ndarray:
         """Weight of each block in this worker's coded block, (K,)."""
         odd = np.bitwise_count(self._places & self._row[worker]) % 2
-        weights: np.ndarray = self._signs * (1.0 - 2.0 * odd) / self.tasks**0.5
-        return weights
+        return np.asarray(self._signs * (1.0 - 2.0 * odd) / self.tasks**0.5)
 
     def coded(self, blocks: np.ndarray) -> np.ndarray:
         """All coded blocks, (N, *x), from blocks (K, *x)."""
@@ -91,8 +90,7 @@ class PolarCode:
             spread[place] = sign * block.reshape(-1)
         _transform(spread)
         spread *= spread.real.dtype.type(self.tasks**-0.5)
-        dealt: np.ndarray = spread[self._row].reshape(self.workers, *shape)
-        return dealt
+        return np.asarray(spread[self._row].reshape(self.workers, *shape))
 
     def decodable(self, answered: frozenset[int], dtype: np.dtype[Any] = _DOUBLE) -> bool:
         """Whether the sequential decoder succeeds with these answers."""

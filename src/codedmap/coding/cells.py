@@ -60,21 +60,13 @@ class Cells:
 
 
 def cells_along(orders: np.ndarray, workers: int, spread: float) -> Cells:
-    """Payloads in the cells of tasks that follow each other along a path.
+    """Payloads for N >= K workers in the cells of tasks that follow each other along a path, in each group (B, K).
 
     Slot k < K is task k itself. With r payloads in its cell, the others are mixtures with the task
     before or after it on the path, by turns, with weights ``spread · i / r``, i = 1, 1, 2, 2, ...
     The two tasks at the ends of the path have one neighbour only, and smaller steps. Where K does not
-    divide N, the cells that hold one payload more are spread evenly along the path.
-
-    Parameters
-    ----------
-    orders : ndarray, shape (B, K)
-        The tasks of each group as they follow each other.
-    workers : int
-        N >= K.
-    spread : float
-        0 makes copies; 1 fills the way to both neighbours evenly.
+    divide N, the cells that hold one payload more are spread evenly along the path. A spread of 0 makes copies; 1 fills
+    the way to both neighbours evenly.
     """
     groups, tasks = orders.shape
     rank = np.empty_like(orders)

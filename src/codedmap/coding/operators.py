@@ -30,8 +30,7 @@ def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
     if not isinstance(operator, np.ndarray):
-        result: np.ndarray = operator @ columns
-        return result
+        return np.asarray(operator @ columns)
     operator = operator.astype(columns.dtype, copy=False)
     made = np.empty((len(operator), columns.shape[1]), columns.dtype)
     width = column_width(operator)

@@ -116,14 +116,12 @@ def short_paths(squared: np.ndarray) -> np.ndarray:
 def _path_lengths(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
     """The lengths (B,) of paths (B, K) by the distances (B, K + 1, K + 1) in their groups."""
     each = np.arange(len(paths))[:, None]
-    total: np.ndarray = apart[each, paths[:, :-1], paths[:, 1:]].sum(axis=1)
-    return total
+    return np.asarray(apart[each, paths[:, :-1], paths[:, 1:]].sum(axis=1))
 
 
 def _least_gain(apart: np.ndarray) -> np.ndarray:
     """By how much a change must shorten a path to count, (B,): distances have rounding errors."""
-    gain: np.ndarray = 1e-7 * apart.max(axis=(1, 2))
-    return gain
+    return np.asarray(1e-7 * apart.max(axis=(1, 2)))
 
 
 def _nearest_neighbour_paths(apart: np.ndarray) -> np.ndarray:
@@ -222,8 +220,7 @@ def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         together = _halve_repeatedly(_project(rows.reshape(count, -1)), groups)
     task, group = np.divmod(np.arange(count), groups)
-    near: np.ndarray = together[_group_begin(group, count, groups) + task]
-    return near
+    return np.asarray(together[_group_begin(group, count, groups) + task])
 
 
 def along_paths(rows: np.ndarray, tasks: int) -> np.ndarray:
@@ -252,8 +249,7 @@ def _real_copy(numbers: np.ndarray) -> np.ndarray:
 def _group_begin(group: np.ndarray, count: int, groups: int) -> np.ndarray:
     """Where a group begins if groups follow one another, the larger ones first."""
     size, larger = divmod(count, groups)
-    begin: np.ndarray = group * size + np.minimum(group, larger)
-    return begin
+    return np.asarray(group * size + np.minimum(group, larger))
 
 
 def _project(rows: np.ndarray) -> np.ndarray:

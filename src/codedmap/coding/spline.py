@@ -87,8 +87,7 @@ class BandedSmoother:
     def _apply(self, y: np.ndarray) -> np.ndarray:
         right = np.zeros((self._system.order, y.shape[1]), order="F")
         right[self._system.values] = y
-        solved: np.ndarray = self._readout @ self._system.solve(right)
-        return solved
+        return np.asarray(self._readout @ self._system.solve(right))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,8 +139,7 @@ class _System:
         solved, _ = scipy.linalg.lapack.dgbtrs(
             self.factors, _BAND, _BAND, right, self.pivots, overwrite_b=True
         )
-        result: np.ndarray = solved
-        return result
+        return np.asarray(solved)
 
     def readout(self, knots: np.ndarray, at: np.ndarray) -> scipy.sparse.csr_array:
         """The sparse matrix (positions, unknowns) that evaluates the spline: four entries a row."""

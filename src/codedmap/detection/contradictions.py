@@ -32,14 +32,9 @@ _SHARPER = 0.7  # factor per sweep of the size that counts as 0
 
 
 def exact_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:
-    """Wrong answers, (F, B) bool; None if there are none or they cannot be identified.
+    """Wrong ones of finite answers (F, B, outputs), (F, B) bool; None if there are none or they cannot be identified.
 
-    Parameters
-    ----------
-    answers : ndarray, shape (F, B, outputs)
-        Real or complex floating point, finite.
-    precision : Precision
-        An exact one.
+    The precision is an exact one.
     """
     if precision.freedom < 2:
         return None

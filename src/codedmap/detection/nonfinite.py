@@ -50,22 +50,13 @@ def rejected_nonfinite(
     owners: Sequence[int | None],
     shortfall: Callable[[frozenset[int], np.dtype[Any]], str | None] | None,
 ) -> np.ndarray:
-    """Non-finite answers to reject, (F, B) bool.
+    """Those of answers (F, B, *y) to reject that are ``broken``, not finite, (F, B) bool.
 
     Those to a mixture always are. Those to a raw input are where another worker has a finite answer to
     the same input, and where the finite answers determine all others.
 
-    Parameters
-    ----------
-    slots : tuple of int
-        F of them.
-    answers : ndarray, shape (F, B, *y)
-    broken : ndarray, shape (F, B), bool
-        Which are not finite.
-    owners : sequence of int or None
-        For each slot the task whose raw input is its payload; None for a mixture.
-    shortfall : callable or None
-        Gives None if answers of some slots determine all others. None if answers never do.
+    The owner of a slot is the task whose raw input is its payload; None for a mixture. ``shortfall`` gives None if answers
+    of some slots determine all others; it is None if answers never do.
     """
     mixed = np.array([owner is None for owner in owners], dtype=bool)
     found = np.asarray(broken & mixed[:, None] | _contradicted_by_copies(answers, broken, owners))

@@ -33,17 +33,11 @@ _FAR_IN_ALL = 2.0  # likewise for all groups together, whose residuals vary less
 
 
 def find_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:
-    """Outliers, (F, B) bool; None if there are none.
+    """Outliers of finite answers (F, B, outputs), (F, B) bool; None if there are none.
 
     At first a few sums of the outputs with random signs stand for all outputs, and only groups in
     which one residual stands out are searched. A worker with outliers in most groups is judged by
     all groups together, others group by group.
-
-    Parameters
-    ----------
-    answers : ndarray, shape (F, B, outputs)
-        Real or complex floating point, finite.
-    precision : Precision
     """
     if not answers.size:
         return None

@@ -29,14 +29,8 @@ def compare(copies: np.ndarray, rejected: np.ndarray | None = None) -> Verdict:
     Answers agree if they are equal up to √eps of the row's largest entry, since machines may round
     differently. The answer that agrees with the most others wins, the first of several, if these are
     more than half of the votes. An answer with an entry that is not finite where another's is has no
-    vote. Without a majority the value is the first answer that has a vote.
-
-    Parameters
-    ----------
-    copies : ndarray, shape (c, B, *y)
-        Of any dtype.
-    rejected : ndarray, shape (c, B) bool, optional
-        Answers known to be wrong, which have no vote either.
+    vote, and those of (c, B, *y) that are ``rejected`` (c, B) bool have none. Without a majority the value is the first
+    answer that has a vote.
     """
     count, groups = copies.shape[:2]
     flat = copies.reshape(count, groups, -1)

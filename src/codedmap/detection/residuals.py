@@ -34,14 +34,9 @@ _FURTHEST = 300.0  # a logarithm of a size that is still a number, also times ot
 
 
 def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Which answers (n,) bool are left after those that are far off are set aside one by one.
+    """Which of answers (n, q) are left after those that are far off are set aside one by one, (n,) bool.
 
-    Parameters
-    ----------
-    precision : ndarray, shape (n, n)
-    answers : ndarray, shape (n, q)
-    kept : ndarray, shape (n,) bool
-        Others are set aside from the start.
+    Those that are not ``kept`` (n,) bool are set aside from the start.
     """
     precision, left = np.array(precision, np.float64, order="C"), precision @ answers
     kept = kept.copy()
@@ -88,14 +83,9 @@ def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.nda
     How far off correct answers are is taken from the other workers of the same kind, without those that are off the
     most. Nothing is assumed of how it is distributed, and correct workers may differ in it.
 
-    Parameters
-    ----------
-    sizes : ndarray, shape (F, B)
-        Of the residuals; NaN where there is no answer.
-    chance : float
-        Of finding one where all answers are correct.
-    kinds : ndarray, shape (F,)
-        Workers of one kind are sent the like. Correct answers to mixtures may all be further off than those to inputs.
+    The sizes (F, B) are those of residuals, NaN where there is no answer; the chance is that of finding one where all
+    answers are correct. Workers of one kind (F,) are sent the like: correct answers to mixtures may all be further off
+    than those to inputs.
     """
     found = np.zeros(len(sizes), dtype=bool)
     many = (~np.isnan(sizes)).sum(axis=1) >= _GROUPS
@@ -156,14 +146,8 @@ def _unlike(logs: np.ndarray) -> float:
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
     """Answers (F, B) bool so much further off than all others that the tail of these does not explain it.
 
-    Parameters
-    ----------
-    sizes : ndarray, shape (F, B)
-        NaN where there is no answer.
-    chance : float
-        Of finding any where all answers are correct; see `_explained`.
-    times : float
-        Further off than all others their geometric mean is at least, and each by the root of that.
+    Sizes and chance as for `wrong_workers`; see `_explained`. Their geometric mean is at least so many ``times`` further
+    off than all others, and each by the root of that.
     """
     ranked = np.sort(sizes[~np.isnan(sizes)])[::-1]
     for count in range(len(ranked) // _WORKERS, 0, -1):

@@ -98,9 +98,8 @@ class RemoteQueue(Calls):
             if not sent.done():
                 sent.add_done_callback(partial(self._arrived, call))
                 return
-            if not self._complete(
-                call, sent
-            ):  # here, because callbacks would be nested once a call
+            # Here, because callbacks would be nested once a call.
+            if not self._complete(call, sent):
                 return
 
     def _arrived(self, call: Call, inner: Future[Any]) -> None:
@@ -133,16 +132,8 @@ def _fail_unsent(call: Call, error: BaseException) -> None:
 class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     """The base class of engines whose workers are processes of a cluster, each with a queue in the caller.
 
-    A subclass connects to the cluster, calls `_begin`, and from then on `_join`, `_leave` and `_lose` in the event loop.
-
-    Parameters
-    ----------
-    workers : int or None
-        How many are used at a time at most; None: all.
-    grace : float or None
-        Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
-    loop : asyncio.AbstractEventLoop
-        Runs in another thread.
+    A subclass connects to the cluster, calls `_begin`, and from then on `_join`, `_leave` and `_lose` in the event loop,
+    which runs in another thread. At most so many ``workers`` are used at a time; None: all.
     """
 
     kind: str

@@ -174,9 +174,8 @@ class Dask(ClusterEngine):
             )
         members = {}
         for address, found_versions in client.run(versions, on_error="return").items():
-            if address in found and not isinstance(
-                found_versions, OSError
-            ):  # else it has just left
+            left = isinstance(found_versions, OSError)  # just now
+            if address in found and not left:
                 check_versions(f"worker {address}", found_versions)
                 members[address] = self._member(address, found[address], late=False)
         # Threads of the caller, whose output is mixed with its own.

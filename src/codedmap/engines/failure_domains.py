@@ -36,10 +36,7 @@ def domain_of(
 ) -> Hashable:
     """The domain of a worker that is known under several names, such as its host's.
 
-    Raises
-    ------
-    InvalidArgument
-        If it is in the mapping under none of them. With ``late`` it has the default then.
+    Raises `InvalidArgument` if it is in the mapping under none of them; with ``late`` it has the default then.
     """
     if late:
         with contextlib.suppress(Exception):

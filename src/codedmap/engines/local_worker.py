@@ -77,10 +77,7 @@ class Worker:
     def send(self, request: Request) -> bool:
         """Send a request; return whether all of it is on its way, or `flush` must be called.
 
-        Raises
-        ------
-        OSError
-            If the process has ended: it has not received the request.
+        Raises `OSError` if the process has ended: it has not received the request.
         """
         self._unsent = memoryview(pickle.dumps(request, protocol=5))
         return self.flush()
@@ -97,12 +94,7 @@ class Worker:
     def receive(self) -> Any:
         """The `Parcel` or `Failure` that the process has sent, or None while it is not complete.
 
-        Raises
-        ------
-        ConnectionResetError
-            If the process has ended before it received the request.
-        EOFError
-            If it has ended after that.
+        Raises `ConnectionResetError` if the process has ended before it received the request, `EOFError` if after that.
         """
         while True:
             try:

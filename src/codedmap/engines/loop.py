@@ -38,13 +38,7 @@ class Loop:
         self._timers: dict[Hashable, tuple[float, Callable[[], object]]] = {}
 
     def start(self) -> None:
-        """Start the thread.
-
-        Raises
-        ------
-        OSError, RuntimeError
-            If there are too many open files or threads.
-        """
+        """Start the thread; raises `OSError` or `RuntimeError` if there are too many open files or threads."""
 
         def start() -> None:
             try:
@@ -78,7 +72,6 @@ class Loop:
                 self._thread.join()
 
     def end(self) -> None:
-        """End the thread."""
         self._ending = True
 
     def watch(self, file: Any, ready: Callable[[], object]) -> None:

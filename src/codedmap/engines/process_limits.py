@@ -27,13 +27,7 @@ _MEMORY = 4 << 20  # bytes of a worker before it has loaded anything
 
 
 def allow_open_files(workers: int) -> None:
-    """Raise the soft limit of open files if so many workers need it and the hard limit allows it.
-
-    Raises
-    ------
-    EngineError
-        If the hard limit does not allow so many workers.
-    """
+    """Raise the soft limit of open files if so many workers need it; `EngineError` if the hard limit does not allow it."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -61,13 +55,7 @@ def allow_open_files(workers: int) -> None:
 
 
 def check_process_limits(workers: int, memory: int | None = None) -> None:
-    """Check that the processes, threads and memory of so many workers are allowed; ``memory``: bytes of each.
-
-    Raises
-    ------
-    EngineError
-        If a limit that can be read is too low.
-    """
+    """Raise `EngineError` if a limit of processes, threads or memory, of ``memory`` bytes each, is too low for the workers."""
     most, needs = min(_capacities(memory or _MEMORY), default=(workers, ""))
     if most < workers:
         fewer = f"use at most {most} workers" if most else "there is no room for one"

@@ -67,7 +67,6 @@ class Call:
                 discard(segment)
 
     def fail(self, error: BaseException) -> None:
-        """Complete the call with an error."""
         self.discard()
         with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
             self.future.set_exception(error)
@@ -205,14 +204,8 @@ Q = TypeVar("Q", bound=Calls)
 class QueueEngine(Closing, Generic[Q]):
     """The base class of engines in which each worker has a queue of calls in the caller.
 
-    Subclasses implement how a worker is ended (`_end_later`) and how the engine is closed (``close``).
-
-    Parameters
-    ----------
-    grace : float or None
-        Seconds for which an abandoned call may still run before its worker is ended; None: no limit.
-    run : str
-        Names the engine, and with it what it keeps and its files.
+    Subclasses implement how a worker is ended (`_end_later`) and how the engine is closed (``close``). ``grace`` as for
+    these, None: no limit; ``run`` names the engine, and with it what it keeps and its files.
     """
 
     def __init__(self, grace: float | None, run: str) -> None:

@@ -72,8 +72,7 @@ class Empirical(LatencyModel):
 
     def sample(self, rng: np.random.Generator, waves: int, workers: int) -> np.ndarray:
         """Seconds of one call of each worker in each wave, (waves, workers); infinite: no answer."""
-        first: np.ndarray = self.calls(rng, waves, workers, 1)[0]
-        return first
+        return np.asarray(self.calls(rng, waves, workers, 1)[0])
 
     def calls(self, rng: np.random.Generator, waves: int, workers: int, each: int) -> np.ndarray:
         """Seconds of several calls of each worker, one after another, (each, waves, workers)."""

@@ -42,7 +42,6 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         self._columns, self._rows = columns, blocks.shape[0]
 
     def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
-        """Multiply what a worker keeps with the columns."""
         return engine.submit(worker, kept, self._columns)
 
     def finish(self, ended: Ended) -> bool:
@@ -92,7 +91,6 @@ class ProductDecoder:
         """What is wrong with an answer that is not used, by worker."""
 
     def add(self, worker: int, answer: Any) -> None:
-        """Take an answer."""
         problem = self._problem(answer)
         if problem is None:
             self._answers[worker] = answer

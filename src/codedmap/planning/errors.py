@@ -62,14 +62,8 @@ class Errors:
     was measured. Its width holds for 95 in 100 of the learning curves of 25 simulators and networks
     (`experiments.planned`).
 
-    Parameters
-    ----------
-    pilot : Pilot
-    seed : int
-    seconds : float
-        That the job takes; a tenth of these it has for estimates. Infinite: these are quick ones.
-    time_left : callable
-        Seconds that there are for it now.
+    A tenth of the ``seconds`` that the job takes is for estimates; if they are infinite, these are quick ones.
+    ``time_left`` gives the seconds that there are for it now.
     """
 
     def __init__(

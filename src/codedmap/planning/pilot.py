@@ -74,9 +74,7 @@ class Pilot:
         if answers is None or not finite or not len(points):
             points = answers = unseen = nothing
         sound = np.asarray(np.isfinite(answers).all(axis=1))
-        if (
-            not sound.all()
-        ):  # nor may those be that would be estimated, and that cannot be estimated
+        if not sound.all():  # nor may those be that would be estimated
             text = f"{(~sound).sum()} of {len(sound)} answers are not finite"
             remarks = (*remarks, text)
             points = answers = nothing

@@ -33,19 +33,8 @@ class Measured:
     differ by beyond chance is their speed; medians of a few calls are shrunk towards that of all. Calls of batches may take
     a time of their own, whatever their rows, as a model's do; then it is calls that are drawn, and else rows.
 
-    Parameters
-    ----------
-    timed : sequence of Timed
-        At least one.
-    workers : int
-        N.
-    lost : int
-        Workers that never answer.
-    seed : int
-    overhead : float
-        Seconds of a call that are not spent in the function.
-    batches : bool
-        Whether calls may take a time of their own.
+    At least one call was timed. Of N workers ``lost`` never answer; ``overhead`` are the seconds of a call that are not
+    spent in the function. ``batches``: whether calls may take a time of their own.
     """
 
     def __init__(
@@ -120,16 +109,7 @@ class Measured:
 
 
 class Drawn:
-    """Times drawn from a latency model, for each row of a call.
-
-    Parameters
-    ----------
-    latency : LatencyModel
-    workers, seed
-        As for `Measured`.
-    jobs : int
-        How many are drawn.
-    """
+    """Times drawn from a latency model, for each row of a call, and for so many jobs."""
 
     def __init__(self, latency: LatencyModel, workers: int, seed: int, jobs: int) -> None:
         rng = np.random.default_rng(seed)

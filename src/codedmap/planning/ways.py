@@ -87,18 +87,7 @@ def budget_of(rows: int, answered: int, seconds: float) -> float:
 
 
 def planned(ask: Question, pilot: Pilot, *, budget: float, spent: Callable[[], float]) -> Plan:
-    """Compare the ways to run a job.
-
-    Parameters
-    ----------
-    ask : Question
-    pilot : Pilot
-        At least one call that has ended.
-    budget : float
-        Seconds.
-    spent : callable
-        Of it so far.
-    """
+    """Compare the ways to run a job of which at least one call has ended, in ``budget`` seconds, so many of them spent."""
     return _Ways(ask, pilot, budget, spent).plan()
 
 

@@ -36,7 +36,6 @@ class RowsDigest:
         return self
 
     def hex(self) -> str:
-        """The checksum."""
         whole = b"".join(made.digest() for made in self._made)
         return hashlib.blake2b(whole, digest_size=8).hexdigest()
 

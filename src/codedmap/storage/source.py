@@ -232,7 +232,6 @@ class Batches(Closing):
         return self.rows - before
 
     def close(self) -> None:
-        """Read no more."""
         self._requests.put(None)
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:

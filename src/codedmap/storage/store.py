@@ -219,7 +219,6 @@ class Store(Closing):
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Close the files."""
         self._output.close()
         if self._sealed:
             self._output.discard()

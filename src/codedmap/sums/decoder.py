@@ -33,7 +33,6 @@ class SumDecoder:
         """Bytes of numbers in all answers."""
 
     def add(self, worker: int, answer: Any) -> None:
-        """Take an answer."""
         problem = self._problem(answer)
         if problem is None:
             self._answers[worker] = answer

@@ -92,10 +92,10 @@ class CombinedFunction:
     def _values(self, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The function's value at each item, and the coefficients of its slices."""
         first: tuple[int, tuple[int, ...]] | None = None
-        args = _read_only(self._args)
+        args = read_only(self._args)
         for (part, items), row in zip(shard.parts, shard.coefficients, strict=True):
             for item in items:
-                value = _checked_value(self._fn(_read_only(item), *args), part, shard.worker)
+                value = _checked_value(self._fn(read_only(item), *args), part, shard.worker)
                 first = first or (part, value.shape)
                 if value.shape != first[1]:
                     raise InvalidAnswer(
@@ -150,16 +150,16 @@ def _slices(value: np.ndarray, count: int, least: type[np.generic]) -> np.ndarra
     return padded.reshape(count, length)
 
 
-def _read_only(item: Any) -> Any:
+def read_only(item: Any) -> Any:
     """The same item with read-only arrays: a change by fn would spoil all later sums."""
     if isinstance(item, np.ndarray):
         view = item.view()
         view.flags.writeable = False
         return view
     if type(item) is dict:
-        return {key: _read_only(one) for key, one in item.items()}
+        return {key: read_only(one) for key, one in item.items()}
     if isinstance(item, tuple) and hasattr(item, "_fields"):
-        return type(item)(*map(_read_only, item))
+        return type(item)(*map(read_only, item))
     if type(item) in (tuple, list):
-        return type(item)(map(_read_only, item))
+        return type(item)(map(read_only, item))
     return item

@@ -138,8 +138,7 @@ def _seconds_after(problem: Problem, now: Selection) -> np.ndarray:
     added = np.where(np.isfinite(loaded), loaded - times, 0.0)
     left = now.slowest - saved
     tangent = np.column_stack([left[:, None] + now.shares * added, left])
-    seconds: np.ndarray = np.maximum(largest, tangent) + now.structure.exchange
-    return seconds
+    return np.asarray(np.maximum(largest, tangent) + now.structure.exchange)
 
 
 def _mean_times(problem: Problem, now: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

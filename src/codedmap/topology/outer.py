@@ -65,7 +65,6 @@ class Climb:
             now = best
 
     def value(self, selection: Selection) -> float:
-        """The objective of a selection."""
         return float(self._objective(np.array(selection.cost), np.array(selection.seconds)))
 
     def evaluated(

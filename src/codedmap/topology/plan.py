@@ -253,9 +253,7 @@ def _priced(price: float) -> Objective:
 def _too_slow(
     cluster: Cluster, error: float, seconds: float, fast: Selection, evaluated: list[Selection]
 ) -> Unreachable:
-    least = (
-        np.inf
-    )  # the smallest error of any selection after as many iterations as the time allows
+    least = np.inf  # error of any selection after as many iterations as the time allows
     for one in evaluated:
         each = one.iteration_seconds
         count = np.floor(seconds / each) if each else np.inf

@@ -16,6 +16,7 @@ from ..contracts.inputs import array_of
 from ..contracts.stopping import StoppingRule
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.sum_result import SumResult
+from ..sums.shard import read_only
 
 Rate = float | Callable[[int], float]
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -90,7 +91,7 @@ class AMSGrad:
     @property
     def weights(self) -> np.ndarray:
         """The current weights, read-only."""
-        return read_only(self._weights.reshape(self._shape))
+        return np.asarray(read_only(self._weights.reshape(self._shape)))
 
     @property
     def steps(self) -> int:
@@ -244,13 +245,6 @@ def flat_gradient(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     with np.errstate(over="ignore"):
         flat: np.ndarray = given.reshape(-1).astype(dtype)
     return flat
-
-
-def read_only(values: np.ndarray) -> np.ndarray:
-    """A view that cannot be written to."""
-    view = values.view()
-    view.flags.writeable = False
-    return view
 
 
 def _checked_start(weights: Any) -> np.ndarray:

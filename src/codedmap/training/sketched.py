@@ -11,7 +11,8 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
 from ..results.sum_result import SumResult
-from .amsgrad import AMSGrad, Rate, flat_gradient, read_only
+from ..sums.shard import read_only
+from .amsgrad import AMSGrad, Rate, flat_gradient
 from .sketch import CountSketch
 
 
@@ -110,7 +111,7 @@ class SketchedAMSGrad(AMSGrad):
     @property
     def error(self) -> np.ndarray:
         """e_t, the part of the moments that has not been applied yet: flat, read-only."""
-        return read_only(self._error)
+        return np.asarray(read_only(self._error))
 
     @property
     def sketch(self) -> CountSketch:

@@ -63,12 +63,8 @@ def _rebuild(head: Any, *rest: Any) -> Parcel:
 def pack(value: Any, segment: str | None) -> Parcel:
     """Pickle a value, its large buffers into a shared segment of this name if there is room.
 
-    With None they are left where they are, for a cluster that carries buffers in its own way.
-
-    Raises
-    ------
-    CannotSend
-        If not even cloudpickle can pickle the value.
+    With None they are left where they are, for a cluster that carries buffers in its own way. Raises `CannotSend` if not
+    even cloudpickle can pickle the value.
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
