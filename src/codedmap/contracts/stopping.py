@@ -324,13 +324,7 @@ def asks_stderr(rule: StoppingRule) -> bool:
 
 
 def tolerance_of(rule: StoppingRule | None) -> Tolerance | None:
-    """The largest `Tolerance` in a rule; None if there is none.
-
-    Raises
-    ------
-    InvalidArgument
-        If there are two, of which one names outputs.
-    """
+    """The largest `Tolerance` in a rule; None if there is none; `InvalidArgument` if there are two, one with names."""
     if isinstance(rule, AnyOf | AllOf):
         parts = [part for part in map(tolerance_of, (rule.first, rule.second)) if part is not None]
         if len(parts) == 2 and any(part.outputs for part in parts):

@@ -158,13 +158,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             return {number: queue.member for number, queue in self._queues.items()}
 
     def watch(self, callback: Callable[[], object]) -> None:
-        """From now on call this, in any thread, when ``members()`` has changed.
-
-        Raises
-        ------
-        EngineError
-            If the cluster was lost, so that no worker can join.
-        """
+        """From now on call this, in any thread, when ``members()`` has changed; `EngineError` if the cluster was lost."""
         self._check_usable()
         super().watch(callback)
 

@@ -28,18 +28,15 @@ class Nearest:
         self.noise = max(kernel.noise, _JITTER)
         self._moved = points * kernel.scales
 
-    def predict(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `Fitted.predict`."""
-        return self._estimated(wanted)
-
     def left_out(self, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `Fitted.left_out`."""
-        means, variances = self._estimated(self.points[sample], own=sample)
+        means, variances = self.predict(self.points[sample], own=sample)
         return self._answers[sample] - means, variances
 
-    def _estimated(
+    def predict(
         self, wanted: np.ndarray, own: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Fitted.predict`; ``own`` (m,) are points that estimates must not see, each its own."""
         moved = wanted * self.kernel.scales
         near = nearest(self._moved, moved, min(_NEIGHBOURS, len(self.points) - 1), own)
         means = np.empty((len(wanted), self._answers.shape[1]))

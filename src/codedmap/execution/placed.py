@@ -26,7 +26,8 @@ class Placed:
     """
 
     def __init__(self, engine: Engine, values: Iterable[Any], again: Callable[[int], Any]) -> None:
-        self._engine = engine
+        self.engine = engine
+        """Where the values are."""
         self._again = again
         self._living = in_order(members_of(engine))
         if not self._living:
@@ -46,7 +47,7 @@ class Placed:
 
     def move(self) -> None:
         """Have other workers of the engine keep the values of those that have left."""
-        living = members_of(self._engine)
+        living = members_of(self.engine)
         if living.keys() == set(self._living):
             return
         self._living = in_order(living)
@@ -60,10 +61,6 @@ class Placed:
                 load[other] += 1
                 self.lose(worker)
 
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
     def lost(self, worker: int) -> bool:
         """Whether it is known that this worker's value is gone."""
         return self._kept[worker].lost
@@ -75,7 +72,7 @@ class Placed:
     def on(self, worker: int) -> Kept:
         """What stands for this worker's value; sends it there once more if it was lost."""
         if self.lost(worker):
-            self._kept[worker] = self._engine.keep(self._where[worker], self._again(worker))
+            self._kept[worker] = self.engine.keep(self._where[worker], self._again(worker))
         return self._kept[worker]
 
 
