@@ -297,6 +297,23 @@ def test_inside_a_worker_it_computes_there():
         assert pool.map(nested, [2]) == [([2], 1)]
 
 
+@pytest.mark.parametrize(("way", "chunksize"), [("imap", 1), ("imap", 5), ("imap_unordered", 5)])
+def test_answers_before_one_that_raises_are_given(way, chunksize, pool):
+    raised = threading.Event()
+
+    def inverse(x):
+        if x == 0:
+            raised.set()
+        elif chunksize == 1:
+            raised.wait()
+        return 1 / x
+
+    found = []
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        found.extend(getattr(pool, way)(inverse, [1, 2, 0, 4, 5], chunksize=chunksize))
+    assert found[:2] == [1, 0.5]
+
+
 def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
     source = """
         # main

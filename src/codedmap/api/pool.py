@@ -153,14 +153,15 @@ class Pool:
         """The answers in the order of the inputs, each as soon as it and all before it are there.
 
         Calls are sent at once. Of what has no length, such as a generator, inputs are read as workers need them, in a
-        thread of their own; it may be endless. Closing the iterator abandons the calls that still run.
+        thread of their own; it may be endless. Closing the iterator abandons the calls that still run. What ``fn`` raised
+        for an input is raised in its place, after the answers to all before it.
         """
-        return _in_order(self._arrivals(_Task(fn), iterable, chunksize))
+        return _in_order(self._arrivals(_Task(fn), iterable, chunksize, ordered=True))
 
     def imap_unordered(
         self, fn: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """As `imap`, in the order in which answers arrive."""
+        """As `imap`, in the order in which answers arrive; what ``fn`` raised is raised when that arrives."""
         return (answer for _, answer in self._arrivals(_Task(fn), iterable, chunksize))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -243,29 +244,35 @@ class Pool:
         return answers
 
     def _arrivals(
-        self, task: _Task, iterable: Iterable[Any], chunksize: int | None
+        self,
+        task: _Task,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        *,
+        ordered: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """The place of each answer and the answer, as they arrive; the calls are sent now."""
         self._check_open()
         _check_chunksize(chunksize)
+        given = self._given | {"on_error": "record"}  # answers to inputs before are still to come
         if hasattr(iterable, "__len__"):
             items = list(iterable)
             if not items:
                 return iter(())
-            results = stream(*self._job(task, items), chunk=chunksize, **self._given)
-            return _arriving(results, len(items))
+            results = stream(*self._job(task, items), chunk=chunksize, **given)
+            return _arriving(results, len(items), ordered)
         with _plainly():
             read = Items(_Sealed(item) for item in iterable)
         if not read.rows:
             read.close()
             return iter(())
-        return _arriving(stream(itemwise(task), read, chunk=chunksize, **self._given), None)
+        return _arriving(stream(itemwise(task), read, chunk=chunksize, **given), None, ordered)
 
     async def _one(self, task: _Task) -> Any:
         try:
             result = await amap(*self._job(task, [()]), **self._given)
         except RowFailed as failed:
-            cause = _cause(failed, 1)
+            cause = _cause(failed.row, failed.__cause__, 1)
             raise cause from cause.__cause__
         return result.values[0].value
 
@@ -350,27 +357,30 @@ def _answers(run: Callable[[], MapResult], items: int) -> list[Any]:
     try:
         return [sealed.value for sealed in run().values]
     except RowFailed as failed:
-        cause = _cause(failed, items)
+        cause = _cause(failed.row, failed.__cause__, items)
         raise cause from cause.__cause__
 
 
 def _arriving(
-    results: Generator[MapResult, None, None], items: int | None
+    results: Generator[MapResult, None, None], items: int | None, ordered: bool
 ) -> Iterator[tuple[int, Any]]:
     seen = np.zeros(items or 0, dtype=bool)
     with closing(results):
-        try:
-            with _plainly():
-                for result in results:
-                    seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
-                    for place in np.flatnonzero(result.exact & ~seen):
-                        sealed = result.values[place]
-                        yield int(place), sealed.value
-                        del sealed.value  # the job has no use for it
-                    seen |= result.exact
-        except RowFailed as failed:
-            cause = _cause(failed, items)
-            raise cause from cause.__cause__
+        with _plainly():
+            for result in results:
+                seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
+                for place in np.flatnonzero(result.exact & ~seen):
+                    sealed = result.values[place]
+                    yield int(place), sealed.value
+                    del sealed.value  # the job has no use for it
+                seen |= result.exact
+                row = min(result.failures, default=None)
+                if row is not None and (not ordered or seen[:row].all()):
+                    break
+            else:
+                return
+        cause = _cause(row, result.failures[row], items)
+        raise cause from cause.__cause__
 
 
 @contextmanager
@@ -393,23 +403,22 @@ def _in_order(arrivals: Iterator[tuple[int, Any]]) -> Iterator[Any]:
             due += 1
 
 
-def _cause(failed: RowFailed, items: int | None) -> BaseException:
-    """What ``fn`` raised, or how it ended its worker."""
-    cause = failed.__cause__
+def _cause(row: int, cause: BaseException | None, items: int | None) -> BaseException:
+    """What ``fn`` raised for an input, or how it ended its worker."""
     assert cause is not None
     of = "" if items is None else f" of {items}"
-    name = f"input {failed.row}{of}" if items != 1 else "the input"
+    name = f"input {row}{of}" if items != 1 else "the input"
     if isinstance(cause, _NoNumber):
         return RowFailed(
             f"the function that SciPy was given returned None for {name}",
             "let it return a number",
-            row=failed.row,
+            row=row,
         )
     if not isinstance(cause, Exception):
         ended = RowFailed(
             f"{name} raised {short(cause)}, which is not raised here because it may end the program",
             "correct the function or this input",
-            row=failed.row,
+            row=row,
         )
         ended.__cause__ = cause
         return ended
