@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from threadpoolctl import threadpool_limits
 
-from .gaussian import Kernel
+from .gaussian import Deviance, Kernel
 from .nearest import nearest
 from .space import Space, rows_at_once
 
@@ -20,6 +20,8 @@ EXACT = 5000  # points that are solved for at once
 LEFT_OUT = 1000  # points that are left out one by one
 FLOPS = 3e9  # a second, of linear algebra
 _FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
+_TIMED = 150  # points by which the time of a likelihood is measured
+_SOLVED = 6.0  # times as long as to solve for as many points
 _AVERAGE = 3e-5  # seconds a mean of neighbours,
 _SCANNED = 6e-10  # and each number of the points,
 _SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
@@ -58,8 +60,30 @@ class Points:
         averages = (_AVERAGE + _SCANNED * scanned) * (len(wanted) + min(len(points), LEFT_OUT))
         self.hurried = averages > max(_NO_TIME, time_left())
         """Whether there is no time for means of neighbours."""
+        self.cubed = self._timed() if time_left() < math.inf else 0.0
+        """Seconds that a likelihood takes, over the cube of its points."""
         self.sample = np.sort(order[: _HURRIED if self.hurried else LEFT_OUT])
         """Of points, those that are left out."""
+
+    def _timed(self) -> float:
+        """As ``cubed``: what machines do in a second differs by orders of magnitude, and with what else runs on them."""
+        some = self.points[self.order[:_TIMED]]
+        size, dimensions = some.shape
+        deviance = Deviance(some, np.ones((size, 1)), "matern52", linear=False)
+        begun = self.time_left()
+        for _ in range(2):
+            deviance(np.zeros(dimensions + 1))
+        return max((begun - self.time_left()) / 2.0, 1e-4) / float(size) ** 3
+
+    def affordable(self, seconds: float) -> int:
+        """By how many points a likelihood is computed in so many seconds."""
+        most = seconds / self.cubed if self.cubed else math.inf
+        return int(min(_SECOND, max(most, 0.0) ** (1.0 / 3.0)))
+
+    def solving(self, count: int) -> float:
+        """Seconds that it takes to solve for so many points, and for all estimates from them."""
+        estimated = len(self.wanted) + len(self.sample)
+        return float(count**2 * (count + estimated) * self.cubed / _SOLVED)
 
     def within(self, seconds: float) -> Callable[[], bool]:
         """Whether less than so many seconds have passed since now."""

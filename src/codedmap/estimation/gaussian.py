@@ -7,9 +7,11 @@ or Gaussian correlation, plus independent noise of variance s² · noise. The pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -22,12 +24,14 @@ _SPREADS = 2.0, 4.0
 """Deviations of the logarithm of a length scale below 1, and above, before any answer is seen: many inputs matter little."""
 _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
-_BEGIN = 15
-"""Steps from each of several starts."""
 _BLOCK = 64
 """Rows of a triangular matrix that are inverted at once."""
 _NEVER = 1e10
 """Stands for an infinite loss, which the line search could not leave."""
+
+
+class _OutOfTime(Exception):
+    """Ends a search."""
 
 
 Smoothness = Literal["matern52", "gaussian"]
@@ -180,12 +184,14 @@ def likeliest(
     smoothness: Smoothness,
     linear: bool,
     steps: int,
+    begin: int = 0,
     tied: bool = False,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Kernel:
     """The kernel under which answers (n, q) at points (n, d) are likeliest, searched for from some starts.
 
-    ``tied``: one length scale for all dimensions. ``go_on``: asked after each step whether there is time for more.
+    ``begin``: steps from each of several starts. ``tied``: one length scale for all dimensions. ``go_on``: asked before
+    each likelihood, but the first, whether there is time for it.
     """
     dimensions = points.shape[1]
     usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
@@ -204,26 +210,30 @@ def likeliest(
     bounds = [(-np.log(_LONGEST), -np.log(_SHORTEST))] * free
     bounds += [(np.log(_QUIETEST), np.log(_LOUDEST))]
 
-    def checked(intermediate_result: Any) -> None:
-        if not go_on():
-            raise StopIteration
+    def descended(place: np.ndarray, most: int) -> tuple[float, np.ndarray]:
+        best = math.inf, place
 
-    def descended(place: np.ndarray, most: int) -> Any:
-        return scipy.optimize.minimize(
-            loss,
-            place,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            callback=checked,
-            options={"maxiter": most, "maxcor": 20},
-        )
+        def seen(place: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal best
+            if best[0] < math.inf and not go_on():
+                raise _OutOfTime
+            score, slope = loss(place)
+            if score < best[0]:
+                best = score, place.copy()
+            return score, slope
+
+        options = {"maxiter": most, "maxcor": 20}
+        with suppress(_OutOfTime):
+            scipy.optimize.minimize(
+                seen, place, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+            )
+        return best
 
     places = [np.log(np.append(start.scales[:free], start.noise)) for start in starts]
     if len(places) > 1:  # the best start shows after a few steps
-        begun = [descended(p, _BEGIN) for at, p in enumerate(places) if not at or go_on()]
-        places = [min(begun, key=lambda one: float(one.fun)).x]
-    best = descended(places[0], steps).x if go_on() else places[0]
+        begun = [descended(p, begin) for at, p in enumerate(places) if not at or go_on()]
+        places = [min(begun, key=lambda one: one[0])[1]]
+    best = descended(places[0], steps)[1] if go_on() else places[0]
     scales = np.broadcast_to(np.exp(best[:-1]), dimensions).copy()
     return Kernel(scales, float(np.exp(best[-1])), smoothness, linear)
 

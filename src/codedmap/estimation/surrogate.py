@@ -42,6 +42,9 @@ from .transforms import NONE, Transform, transforms
 
 _STEPS, _AGAIN, _LAST = 50, 30, 12  # of the search for a kernel: first, from another's, and last
 _HASTY, _HASTY_STEPS = 100, 20  # points and steps where there is little time, or not to be much
+_BEGIN, _HASTY_BEGIN = 15, 5  # steps from each of several starts
+_SEARCH = 0.4  # of the time, for a search,
+_TRIED, _REFINED = 60, 15  # of so many likelihoods, or so many where a kernel is refined
 _EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be quick
 _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own,
@@ -52,13 +55,15 @@ _CLOSE = 1.5  # times the best error up to which a second process is looked at
 _FAR = 1.5  # times the best error beyond which another method adds nothing to a mean of several
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
+_LATE = 0.3  # of the time that is left, for a solution after a search that ended late
 _OTHERS = 2.0  # seconds for these, and some for each estimate,
 _TREE_SECONDS = 5e-6  # and for each number of the inputs
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
 _SHARED = 4  # of these kernels that the outputs themselves may have
-_LITTLE = 0.15  # seconds an output, below which all share one kernel,
+_LITTLE = 0.055  # seconds an output, below which all share one kernel,
+_MANY_LITTLE = 0.3  # and seconds a principal component,
 _SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough search
 _SEARCHING, _SEARCHED = 0.05, 0.6  # seconds, and share of them, that must be left after a search
 _NEAR = 5e-4  # seconds an estimate by a process of the nearest points
@@ -207,7 +212,9 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     outputs = int(varied.sum())
     if len(answers) < FEWEST or not known.points.shape[1] or not outputs:
         found = by_means(known, scaled[:, varied])
-    elif not known.thorough or known.time_left() < _LITTLE * min(outputs, _OUTPUTS + 1):
+    elif not known.thorough or known.time_left() < (
+        _LITTLE * outputs if outputs <= _OUTPUTS else _MANY_LITTLE * (_OUTPUTS + 1)
+    ):
         found = _jointly(known, scaled[:, varied])
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled[:, varied])
@@ -260,6 +267,8 @@ class _Model:
     """A process on some scale, and by how much it is off on the answers that chose it."""
 
     error: float
+    answers: int
+    """How many these are."""
     transform: Transform
     kernel: Kernel
 
@@ -336,14 +345,21 @@ def _best(
 
 def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> Iterator[_Model]:
     """Processes of several kinds, each likeliest by a few of the answers, while there is time."""
-    hasty = seconds < _SOME
-    few = known.first[:_HASTY] if hasty else known.first
+    hasty = seconds < _ENOUGH
+    few = known.first[: max(_HASTY, known.affordable(_SEARCH * seconds / _TRIED))]
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
     tied = len(points) < _EACH * dimensions
     several = len(points) >= _SEVERAL
     plane = several and len(points) >= _PLANE * (dimensions + 1)
-    go_on = known.within(seconds / 3.0)
+    kinds: list[tuple[Transform | None, Smoothness | None, bool]] = []
+    if several:
+        kinds.append((None, "gaussian", plane))
+        kinds += [(transform, None, plane) for transform in transforms(scaled, zero)]
+        kinds += [(None, None, False)] if plane else []
+    end = known.time_left() - _SEARCH * seconds
+    # Each kind is to have its turn, and the first, which begins from nowhere, two.
+    go_on = known.within(2.0 * _SEARCH * seconds / (2 + len(kinds)))
 
     def model(
         begin: list[Kernel],
@@ -359,29 +375,25 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         there = ((moved - middle) / unit)[:, None]
         kernel = likeliest(
             points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied,
-            go_on=go_on,
+            go_on=go_on, begin=_HASTY_BEGIN if hasty else _BEGIN,
         )  # fmt: skip
         fitted = Fitted(points, there, kernel)
         off, variance = fitted.left_out()
         means = (there - off)[:, 0] * unit + middle
         back, _ = transform.back(means, variance * fitted.variance[0] * unit**2)
         error = float(np.sqrt(((back - answers) ** 2).mean()))
-        return _Model(error, transform, kernel)
+        return _Model(error, len(points), transform, kernel)
 
     starts = [
         Kernel(
             np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", plane
         )
-        for length, noise in (_STARTS[1:2] if hasty else _STARTS)
+        for length, noise in _STARTS
     ]
-    best = model(starts, NONE, "matern52", plane, _HASTY_STEPS if hasty else _STEPS)
+    best = model(starts, NONE, "matern52", plane, _STEPS)
     yield best
-    if not several:
-        return
-    kinds: list[tuple[Transform | None, Smoothness | None, bool]] = [(None, "gaussian", plane)]
-    kinds += [(transform, None, plane) for transform in transforms(scaled, zero)]
-    kinds += [(None, None, False)] if plane else []
-    for transform, smoothness, linear in kinds:
+    for number, (transform, smoothness, linear) in enumerate(kinds):
+        go_on = known.within((known.time_left() - end) / (len(kinds) - number))
         if not go_on():
             return
         other = model(
@@ -393,7 +405,8 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         )
         yield other
         best = min(best, other, key=lambda m: m.error)
-    if tied and not hasty and len(points) > dimensions + _FIXED and go_on():
+    go_on = known.within(known.time_left() - end)
+    if several and tied and not hasty and len(points) > dimensions + _FIXED and go_on():
         kernel = best.kernel
         free = model([kernel], best.transform, kernel.smoothness, kernel.linear, _STEPS, tied=False)
         # It has chosen as many numbers by the answers as there are dimensions.
@@ -408,8 +421,12 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
     middle, unit = moved.mean(), moved.std()
     there = ((moved - middle) / unit)[:, None]
     begun = min(known.time_left(), 1e9)
-    if len(there) > len(known.first) and seconds >= _ENOUGH:
-        some = known.second
+    longest = seconds / 4.0
+    if seconds < _ENOUGH:  # nothing but the solution follows
+        longest = 0.9 * seconds - min(3.0 * known.solving(len(there)), 0.6 * seconds)
+    size = min(len(known.second), known.affordable(longest / _REFINED))
+    if size > model.answers:
+        some = known.second[:size]
         kernel = likeliest(
             known.points[some],
             there[some],
@@ -417,9 +434,11 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
             smoothness=kernel.smoothness,
             linear=kernel.linear,
             steps=_LAST,
-            go_on=known.within(seconds / 4.0),
+            go_on=known.within(longest),
         )
-    numbers = _conditioned(known, there, kernel, seconds - begun + known.time_left())
+    still = known.time_left()
+    # A search may end late, and without a solution it was for nothing.
+    numbers = _conditioned(known, there, kernel, max(seconds - begun + still, _LATE * still))
     if numbers is None:
         return None
     left, left_variance, means, variance = numbers
@@ -443,7 +462,7 @@ def _conditioned(
     fitted: Fitted | Nearest
 
     def solvable(count: int) -> bool:
-        return count**2 * (count + estimated) < seconds / 2.0 * FLOPS
+        return known.solving(count) < seconds / 2.0
 
     exactly = EXACT if known.thorough else _EXACT_QUICKLY
     if (size > exactly or not solvable(size)) and estimated * _NEAR < seconds / 2.0:
@@ -533,7 +552,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
     if tried:
         numbers = _conditioned(known, scaled, kernel, known.time_left())
         if numbers is not None:
-            names = (_Model(0.0, NONE, kernel).name,) * scaled.shape[1]
+            names = (_Model(0.0, 0, NONE, kernel).name,) * scaled.shape[1]
             ways.append(Candidate(names, kernel.scales, *numbers))
             if len(names) > _MANY:
                 return ways[0]
@@ -594,7 +613,7 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
         nearer = squares[0] < squares[1]
         for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
             whole[:, columns[nearer]] = part[:, nearer]
-        names[columns[nearer]] = _Model(0.0, NONE, kernel).name
+        names[columns[nearer]] = _Model(0.0, 0, NONE, kernel).name
     return Candidate(tuple(names), found.scales, left, left_variance, values, variance)
 
 
