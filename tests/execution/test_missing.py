@@ -10,7 +10,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
-from codedmap.execution.missing import estimate_missing, time_for_estimates
+from codedmap.execution.missing import _groups, estimate_missing, time_for_estimates
 from codedmap.testing import Scripted, never
 
 X = np.random.default_rng(0).uniform(size=(160, 2))
@@ -33,6 +33,40 @@ def test_spare_time_is_used_if_it_is_enough_to_be_thorough():
     np.testing.assert_array_equal(estimated("spare", 1e6), estimated("thorough", math.inf))
     for seconds in (-1.0, 0.0, 1.0):
         np.testing.assert_array_equal(estimated("spare", seconds), estimated("quick", math.inf))
+
+
+def test_in_a_few_tenths_of_a_second_each_output_has_a_kernel_of_its_own():
+    truth = waves(X[::4])
+    off = {
+        effort: np.abs(estimated(effort, 0.25) - truth).max() for effort in ("quick", "thorough")
+    }
+    assert off["thorough"] < 0.2 * off["quick"]
+
+
+@pytest.mark.parametrize("effort", ["quick", "thorough"])
+def test_an_output_that_is_not_finite_costs_no_other_output_its_row(effort):
+    rows = np.arange(160)
+    both = waves(X)
+    whole = {"a": both[:, 0], "b": np.where(X[:, 1] > 0.3, np.nan, both[:, 1])}
+
+    def made(names: str) -> dict[str, np.ndarray]:
+        (found,) = estimate_missing(
+            InputRows(X), rows[rows % 4 != 0], rows[::4], lambda at: {name: whole[name][at] for name in names},
+            lambda: 5.0, effort=effort,
+        )  # fmt: skip
+        return found.values
+
+    np.testing.assert_array_equal(made("ab")["a"], made("a")["a"])
+    assert np.isfinite(made("ab")["b"]).all()
+
+
+def test_outputs_are_together_where_there_is_no_time_for_each():
+    finite = np.ones((100, 30), bool)
+    finite[np.arange(30), np.arange(30)] = False
+    assert len(_groups(finite, 3.5, quick=False)) == 30
+    assert len(_groups(finite, 2.5, quick=False)) == len(_groups(finite, math.inf, quick=True)) == 1
+    finite[:60] = np.eye(60, 30, dtype=bool)
+    assert len(_groups(finite, 0.0, quick=False)) == 30  # most would be lost
 
 
 class Clock(NamedTuple):

@@ -14,7 +14,7 @@ from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, seconds_to_be_thorough
-from ..execution.missing import on_cores
+from ..execution.missing import alike, on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
 
@@ -104,7 +104,7 @@ def fill(
     values, errors = answers.flat.copy(), np.where(lost, np.inf, 0.0)
     methods = np.full(flat.shape[1], "", dtype=object)
     left_out, deviation = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
-    groups = _alike(lost)
+    groups = alike(lost)
     each = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
     thorough = len(groups) == 1 or sum(each) <= _LONG
     for columns in groups:
@@ -321,12 +321,3 @@ def _failed(failed: Any, rows: int) -> np.ndarray:
         raise InvalidArgument(f"failed names row {outside[0]} of {rows} rows, counted from 0")
     out[given.astype(int)] = True
     return out
-
-
-def _alike(lost: np.ndarray) -> list[np.ndarray]:
-    """Outputs that are lost in the same rows, together."""
-    if not len(lost):
-        return []
-    _, which = np.unique(lost, axis=1, return_inverse=True)
-    which = which.reshape(-1)
-    return [np.flatnonzero(which == one) for one in range(which.max() + 1)] if which.size else []

@@ -219,8 +219,8 @@ class RowsJob(MapJob):
             )
         if not all(np.isfinite(inputs.points(rows)).all() for rows in (answered, missing)):
             return "inputs are NaN or infinite. Give numbers, or leave these rows out"
-        finite = [np.isfinite(one.reshape(len(one), -1)).all(axis=1) for one in columns]
-        if np.logical_and.reduce(finite).sum() < _FEW:
+        finite = [np.isfinite(one.reshape(len(one), -1)).sum(axis=0) for one in columns]
+        if min(count.min(initial=_FEW) for count in finite) < _FEW:
             return "answers are NaN or infinite. Let fn return numbers"
         return ""
 

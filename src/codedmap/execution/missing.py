@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from threading import Thread
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +25,10 @@ _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time
 _SPARE = 0.1  # of the time of a job without a deadline, for thorough estimates
+_GROUP, _QUICK = (
+    0.1,
+    1.0,
+)  # seconds for outputs that are finite in the same rows, and for all if it is to be quick
 _TESTED = 4000  # rows by which it is tested whether losses depend on the inputs,
 _TESTING = 2.0  # and seconds that there must be for more than a quick look
 
@@ -124,10 +127,11 @@ def estimate_missing(
         )
     elif more is not None and len(more[0]):
         points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
-    usable = np.isfinite(points).all(axis=1) & np.isfinite(flat).all(axis=1)
+    usable = np.isfinite(points).all(axis=1)
     if not usable.all():
         points, flat = points[usable], flat[usable]
-    if len(points) < 2 or not flat.shape[1]:
+    finite = np.isfinite(flat)
+    if not flat.shape[1] or finite.sum(axis=0).min() < 2:
         return
     for begin in range(0, len(missing), _BLOCK):
         rows = missing[begin : begin + _BLOCK]
@@ -138,15 +142,54 @@ def estimate_missing(
             rows, wanted = rows[there], wanted[there]
         if not len(rows):
             continue
-        until = later * time_left() if later else 0.0
-        left: Callable[[], float] = partial(lambda later: time_left() - later, until)
+        left = _part(time_left, later)
+        groups = _groups(finite, math.inf if effort == "spare" else left(), effort == "quick")
         thorough = effort == "thorough"
         if effort == "spare":
-            thorough = left() >= seconds_to_be_thorough(len(points), len(rows), flat.shape[1])
+            needed = (seconds_to_be_thorough(len(points), len(rows), len(one)) for one in groups)
+            thorough = left() >= sum(needed)
             left = left if thorough else lambda: math.inf
-        found = estimates(points, flat, wanted, thorough=thorough, each=on_cores, time_left=left)
-        values, stderr = (_unflattened(flat, tree) for flat in (found.values, found.stderr))
+        numbers = np.empty((2, len(rows), flat.shape[1]))
+        for at, together in enumerate(groups):
+            several = [len(one) for one in groups[at:]]
+            used = finite[:, together].all(axis=1)
+            made = estimates(
+                points[used], flat[np.ix_(used, together)], wanted, thorough=thorough, each=on_cores,
+                time_left=_part(left, 1.0 - several[0] / sum(several)),
+            )  # fmt: skip
+            numbers[:, :, together] = made.values, made.stderr
+        values, stderr = _unflattened(numbers[0], tree), _unflattened(numbers[1], tree)
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
+
+
+def _part(time_left: Callable[[], float], later: float) -> Callable[[], float]:
+    """The time of a part of the work, if that for what comes later is such a share of what is left now."""
+    now = time_left()
+    until = later * now if now < math.inf else 0.0
+    return lambda: time_left() - until
+
+
+def _groups(finite: np.ndarray, seconds: float, quick: bool) -> list[np.ndarray]:
+    """Outputs that are estimated together, from the answers (n, q) bool of which all are finite.
+
+    Those that are finite in the same rows; or all, if there is no time for so many groups and most rows are finite.
+    """
+    groups = alike(finite)
+    seconds = min(seconds, _QUICK) if quick else seconds
+    if seconds < _GROUP * len(groups) and finite.all(axis=1).mean() > 0.5:
+        return [np.arange(finite.shape[1])]
+    return groups
+
+
+def alike(marks: np.ndarray) -> list[np.ndarray]:
+    """Columns of marks (n, q) bool that are equal, together."""
+    if not marks.size:
+        return []
+    if marks.all():
+        return [np.arange(marks.shape[1])]
+    _, which = np.unique(marks, axis=1, return_inverse=True)
+    which = which.reshape(-1)
+    return [np.flatnonzero(which == one) for one in range(which.max() + 1)]
 
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
@@ -180,8 +223,8 @@ def warn_of_losses(
 ) -> None:
     """Warn if which rows are missing depends on their inputs, as it does where these decide how long a call takes.
 
-    Rows whose answers, those of some rows by their numbers, are not finite count as missing: nothing is estimated from
-    them.
+    Rows whose answers, those of some rows by their numbers, are not finite count as missing: outputs that are not finite
+    are not estimated from them.
     """
     rows = np.sort(np.random.default_rng(0).permutation(len(status))[:_TESTED])
     points = inputs.points(rows)
