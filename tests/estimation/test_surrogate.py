@@ -247,6 +247,15 @@ def test_of_many_outputs_smooth_ones_are_not_estimated_by_those_that_are_rough()
     assert off[:4].max() < 0.03
 
 
+def test_outputs_that_share_no_kernel_with_a_component_have_one_of_their_own():
+    inputs = np.random.default_rng(1).uniform(size=(160, 3))
+    phases = np.linspace(0.0, 12.0, 40)
+    answers = np.sin(inputs @ np.outer([1.0, 0.5, 0.7], phases**1.5) + phases)
+    found = estimates(inputs[:120], answers[:120], inputs[120:])
+    off = np.sqrt(((found.values - answers[120:]) ** 2).mean(axis=0))
+    assert off[:6].max() < 3e-3
+
+
 def test_constant_outputs_of_many_inputs():
     points = np.random.default_rng(0).uniform(size=(60, 40))
     found = estimates(points, np.full((60, 1), 7.0), points + 0.1)

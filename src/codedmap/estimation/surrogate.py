@@ -574,7 +574,8 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
 def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     """Many outputs (n, q), by their principal components; what these leave of them shares one kernel.
 
-    An output that is nearer to one by itself, with the kernel of a component, is estimated so.
+    An output that is nearer to one by itself, with the kernel of a component, or one that is made likeliest from there
+    by all outputs that it is nearest for, is estimated so.
     """
     drawn = scaled[known.second]
     directions = np.linalg.svd(drawn, full_matrices=False)[2][:_OUTPUTS]
@@ -602,18 +603,24 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     kernels = [part.kernel for part in parts if part.kernel is not None]
     if known.time_left() < _ENOUGH * len(parts):
         kernels = []
-    for kernel, columns in _shared(known, scaled, kernels):
-        numbers = _conditioned(known, scaled[:, columns], kernel, known.time_left() / len(kernels))
-        if numbers is None:
-            break
-        squares = [
-            ((some - targets[:, columns]) ** 2).mean(axis=0)
-            for some in (numbers[0], left[:, columns])
-        ]
-        nearer = squares[0] < squares[1]
-        for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
-            whole[:, columns[nearer]] = part[:, nearer]
-        names[columns[nearer]] = _Model(0.0, 0, NONE, kernel).name
+    seconds = known.time_left() / (2.0 * len(kernels) or 1.0)
+    for shared, columns in _shared(known, scaled, kernels):
+        own = likeliest(
+            known.points[known.second], drawn[:, columns], [shared], smoothness=shared.smoothness,
+            linear=shared.linear, steps=_AGAIN, go_on=known.within(seconds / 2.0),
+        )  # fmt: skip
+        for kernel in (shared, own):
+            numbers = _conditioned(known, scaled[:, columns], kernel, seconds / 2.0)
+            if numbers is None:
+                break
+            squares = [
+                ((some - targets[:, columns]) ** 2).mean(axis=0)
+                for some in (numbers[0], left[:, columns])
+            ]
+            nearer = squares[0] < squares[1]
+            for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
+                whole[:, columns[nearer]] = part[:, nearer]
+            names[columns[nearer]] = _Model(0.0, 0, NONE, kernel).name
     return Candidate(tuple(names), found.scales, left, left_variance, values, variance)
 
 
