@@ -96,13 +96,8 @@ def test_units_do_not_matter(seed, inputs, outputs, shift):
     other = estimates(points * factors, unit * (answers + shift), wanted * factors)
     spread = answers.std()
     assert error(other.values / unit - shift, plain.values) < 0.02 * spread
-    for values, stderr in (
-        (plain.values, plain.stderr),
-        (other.values / unit - shift, other.stderr / unit),
-    ):
-        assert 0.1 < np.sqrt((((values - truth) / stderr) ** 2).mean()) < 3.0
-    if other.methods == plain.methods:  # rounding may lead the search to another, in 1 of 60 draws
-        assert np.median(other.stderr / unit / plain.stderr) == pytest.approx(1.0, rel=0.2)
+    assert np.median(other.stderr / unit / plain.stderr) == pytest.approx(1.0, rel=0.2)
+    assert 0.1 < np.sqrt((((plain.values - truth) / plain.stderr) ** 2).mean()) < 3.0
 
 
 def test_several_outputs_each_have_a_kernel_of_their_own():

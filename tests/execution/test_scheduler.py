@@ -1217,20 +1217,24 @@ def test_calls_grow_where_many_workers_have_few_rows_each():
     assert times[1] > 60 * 5.0
 
 
-@settings(max_examples=30, deadline=None)
-@given(seeds)
-def test_calls_of_rows_that_differ_widely_do_not_grow(seed):
-    rng = random.Random(seed)
-    rows = [math.exp(rng.gauss(0, 1)) for _ in range(200)]
+def test_calls_of_rows_that_differ_widely_do_not_grow():
+    """The last row may be a long one by chance, in 2 of 3,000 jobs for more than 1.25 times as long."""
 
-    def ending(call, now):
-        return Ending(sum(rows[call.begin : call.end]))
+    def seconds(seed, *, batches):
+        rng = random.Random(seed)
+        rows = [math.exp(rng.gauss(0, 1)) for _ in range(200)]
 
-    together, apart = (
-        run_virtually(Job(200, batches=batches, hedge=None), 8, ending).seconds
-        for batches in (True, False)
+        def ending(call, now):
+            return Ending(sum(rows[call.begin : call.end]))
+
+        return run_virtually(Job(200, batches=batches, hedge=None), 8, ending).seconds
+
+    ratios = sorted(
+        seconds(seed, batches=True) / seconds(seed, batches=False) for seed in range(60)
     )
-    assert together < 1.25 * apart
+    assert ratios[30] < 1.02
+    assert ratios[54] < 1.1
+    assert ratios[-1] < 1.25
 
 
 def test_batches_that_may_have_one_row_are_sent_ahead_as_others_are():

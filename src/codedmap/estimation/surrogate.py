@@ -59,6 +59,10 @@ _LATE = 0.3  # of the time that is left, for a solution after a search that ende
 _OTHERS = 2.0  # seconds for these, and some for each estimate,
 _TREE_SECONDS = 5e-6  # and for each number of the inputs
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
+_SHORTER, _NOISY = (
+    3.0,
+    1e-4,
+)  # times the scales of a Matérn process, and the least noise, where a Gaussian one begins
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
 _SHARED = 4  # of these kernels that the outputs themselves may have
@@ -397,7 +401,7 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         if not go_on():
             return
         other = model(
-            [best.kernel],
+            [_begun(best.kernel, smoothness)],
             transform or best.transform,
             smoothness or best.kernel.smoothness,
             linear,
@@ -412,6 +416,17 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         # It has chosen as many numbers by the answers as there are dimensions.
         chosen = math.sqrt(len(points) / (len(points) - dimensions - _FIXED))
         yield replace(free, error=chosen * free.error)
+
+
+def _begun(kernel: Kernel, smoothness: Smoothness | None) -> Kernel:
+    """Where the search for a kernel of another kind begins.
+
+    A Gaussian process of the same answers is shorter. With the length scales and the little noise of another its
+    covariances are so nearly singular that rounding decided what was found.
+    """
+    if smoothness != "gaussian":
+        return kernel
+    return replace(kernel, scales=_SHORTER * kernel.scales, noise=max(kernel.noise, _NOISY))
 
 
 def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -> Candidate | None:
@@ -537,7 +552,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         kernel = likeliest(
             points,
             answers,
-            [kernel],
+            [_begun(kernel, smoothness)],
             smoothness=smoothness or kernel.smoothness,
             linear=linear,
             steps=_HASTY_STEPS,
