@@ -124,15 +124,14 @@ class RowsJob(MapJob):
                 f"because {outcome.value}: start more workers"
             )
         self._rows.check_read(outcome)
+        effort, time_left = time_for_estimates(live, self._deadline)
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
             # Since it was looked at them, rows may have been answered or have failed.
             looked = self._looked[2]
             estimates = [found.of(missing) for found in looked if missing[found.rows].any()]
         elif missing.any():
-            estimates = self._estimated(
-                np.flatnonzero(missing), *time_for_estimates(live, self._deadline)
-            )
+            estimates = self._estimated(np.flatnonzero(missing), effort, time_left)
         before = status.copy()
         if self._store is None:
             result = self._result(outcome, list(estimates))
@@ -147,7 +146,7 @@ class RowsJob(MapJob):
                 f"{left:,} rows without an answer are MISSING: they are not estimated, because {reason}"
             )
         if (result.status == Status.ESTIMATED).any():
-            warn_of_losses(self._rows.inputs, before, self._read, self._time_left)
+            warn_of_losses(self._rows.inputs, before, self._read, time_left)
         return result
 
     def _worst(self, last: bool) -> float | None:

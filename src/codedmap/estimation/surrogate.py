@@ -68,6 +68,7 @@ _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of the
 _SHARED = 4  # of these kernels that the outputs themselves may have
 _LITTLE = 0.055  # seconds an output, below which all share one kernel,
 _MANY_LITTLE = 0.3  # and seconds a principal component,
+_BETTER = 0.12  # from which each has a kernel of its own also where there is no hurry,
 _SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough search
 _SEARCHING, _SEARCHED = 0.05, 0.6  # seconds, and share of them, that must be left after a search
 _NEAR = 5e-4  # seconds an estimate by a process of the nearest points
@@ -195,6 +196,13 @@ def seconds_to_be_thorough(answers: int, wanted: int, outputs: int) -> float:
     estimated = wanted + min(answers, LEFT_OUT)
     solved = answers**2 * (answers + estimated) / FLOPS if answers <= EXACT else math.inf
     return min(outputs, _OUTPUTS + 1) * (_SOME + 2.0 * min(solved, estimated * _NEAR))
+
+
+def seconds_to_do_better(answers: int, wanted: int, outputs: int) -> float:
+    """Seconds in which thorough estimates are better than quick ones, however long these take."""
+    if answers > _EXACT_QUICKLY:
+        return seconds_to_be_thorough(answers, wanted, outputs)
+    return min(outputs, _OUTPUTS + 1) * _BETTER
 
 
 def import_what_is_used() -> None:

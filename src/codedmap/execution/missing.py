@@ -15,7 +15,7 @@ import numpy as np
 from ..contracts.memory import cores
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
-from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_be_thorough
+from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_do_better
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves, row_errors
 from .inputs import InputRows
@@ -24,7 +24,8 @@ from .live import LiveJob
 _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time
-_SPARE = 0.1  # of the time of a job without a deadline, for thorough estimates
+_SPARE = 0.1  # of the time of a job without a deadline, for estimates;
+_SHORT, _MOST = 0.25, 0.5  # or as much of it as this, of short jobs, up to so many seconds
 _GROUP, _QUICK = (
     0.1,
     1.0,
@@ -146,8 +147,9 @@ def estimate_missing(
         groups = _groups(finite, math.inf if effort == "spare" else left(), effort == "quick")
         thorough = effort == "thorough"
         if effort == "spare":
-            needed = (seconds_to_be_thorough(len(points), len(rows), len(one)) for one in groups)
-            thorough = left() >= sum(needed)
+            size = len(points), len(rows)
+            needed = sum(seconds_to_do_better(*size, len(one)) for one in groups)
+            thorough = left() >= needed
             left = left if thorough else lambda: math.inf
         numbers = np.empty((2, len(rows), flat.shape[1]))
         for at, together in enumerate(groups):
@@ -205,9 +207,11 @@ def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
 
 
 def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
-    """How rows are estimated at the end of a job, and the seconds left for it: to the deadline, or a tenth of its time."""
-    end = (1.0 + _SPARE) * live.seconds if deadline is None else deadline
-    return "spare" if deadline is None else "thorough", lambda: end - live.seconds
+    """How rows are estimated at the end of a job, and the seconds left for it: to the deadline, or a share of its time."""
+    if deadline is not None:
+        return "thorough", lambda: deadline - live.seconds
+    end = live.seconds + max(_SPARE * live.seconds, min(_SHORT * live.seconds, _MOST))
+    return "spare", lambda: end - live.seconds
 
 
 def import_while_calls_run() -> None:
