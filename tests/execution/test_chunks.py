@@ -364,6 +364,16 @@ def started(job: CodedJob, workers: int) -> tuple[ChunkScheduler, list]:
     return scheduler, [d.call for d in out if isinstance(d, Start)]
 
 
+def test_a_first_call_is_late_by_what_came_before_that_of_another_worker():
+    """Workers of a cluster import before the call itself begins, in which nothing takes time."""
+    scheduler, calls = started(coded(1, 2, 4, 4, rule=Everyone()), 4)
+    scheduler.handle(Answered(0.050, calls[0].number, 0.0, began=0.049))
+    assert scheduler.wake > 0.1
+    assert scheduler.handle(Tick(0.099)) == []
+    hedges = [one for one in scheduler.handle(Tick(scheduler.wake)) if isinstance(one, Start)]
+    assert [(one.call.worker, one.call.kind) for one in hedges] == [(0, Kind.HEDGE)]
+
+
 def test_a_chunk_that_could_not_be_decoded_waits_for_more_answers():
     scheduler, calls = started(coded(1, 2, 4, 2, hedge=None), 4)
     out = [scheduler.handle(Answered(0.1, calls[slot].number, 0.1)) for slot in (0, 1)]

@@ -251,8 +251,11 @@ class Dask(ClusterEngine):
                 self._dismiss(name)  # or its task would wait for ever for a worker of this address
             await asyncio.gather(*map(self._end, busy))
         with contextlib.suppress(Exception):
-            idle = [self._ask("stop", name) for name in self._tasks.keys() - self._calls.keys()]
-            await asyncio.wait_for(asyncio.gather(*idle), _SOON)
+            idle = self._tasks.keys() - self._calls.keys()
+            stopping = [self._ask("stop", name) for name in idle]
+            # A worker that is closed while its task still ends writes warnings.
+            ending = [self._tasks[name] for name in idle]
+            await asyncio.wait_for(asyncio.gather(*stopping, *ending), _SOON)
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)
             leaving = self._client.unregister_scheduler_plugin(self._topic)

@@ -161,11 +161,11 @@ class Scheduler:
         worker = self._workers.get(call.worker)
         overhead = None
         if worker is not None:
-            spent = max(0.0, event.now - call.started - event.seconds)
             if worker.ready:
-                overhead = spent
-            else:
-                self._first_overhead = max(spent, self._first_overhead)
+                overhead = max(0.0, event.now - call.started - event.seconds)
+            else:  # from when it was sent: what is imported may come before the call
+                first = event.now - call.sent - event.seconds
+                self._first_overhead = max(first, self._first_overhead)
             worker.ready = True
         self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
