@@ -21,7 +21,7 @@ import numpy as np
 
 import codedmap as cm
 from codedmap.coding.points import task_points, worker_points
-from codedmap.contracts.answers import Answers
+from codedmap.contracts.answers import Sheet
 
 from .encode import COLUMNS, SMOOTHING
 from .harness import Row, interleaved, thread_counts, threads
@@ -57,12 +57,9 @@ def _case(
     encoding = code.encode(np.zeros((20, 1, 1), dtype))
     slots = [int(slot) for slot in random.permutation(100)[:answered]]
     apart = {slot: random.standard_normal((1, columns)).astype(dtype) for slot in slots}
-    # `map` collects answers in this class; the public interface has no cheaper way to do so.
-    arrived = Answers()
-    for slot, answer in apart.items():
-        arrived.add(slot, answer)
-
     ascending = tuple(sorted(slots))
+    # `map` collects answers in this class; the public interface has no cheaper way to do so.
+    arrived = Sheet(ascending, np.stack([apart[slot] for slot in ascending]))
     Y = np.concatenate([apart[slot] for slot in ascending])
     D = np.asarray(code.decoder(ascending, Y)).astype(dtype)
     plain = _WithoutSearch(20, 100, 60, decoder_smoothing=SMOOTHING)
@@ -70,8 +67,8 @@ def _case(
     calls: dict[str, Callable[[], object]] = {
         "D @ Y": lambda: D @ Y,
         "D @ Y again": lambda: D @ Y,
-        "decode, no outlier search": lambda: without_search.decode(arrived.sheet(1)[0]),
-        "decode, as in map": lambda: encoding.decode(arrived.sheet(1)[0]),
+        "decode, no outlier search": lambda: without_search.decode(arrived),
+        "decode, as in map": lambda: encoding.decode(arrived),
         "decode, plain dict": lambda: encoding.decode(apart),
     }
     case: Row = {
