@@ -632,18 +632,23 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
             known.points[known.second], drawn[:, columns], [shared], smoothness=shared.smoothness,
             linear=shared.linear, steps=_AGAIN, go_on=known.within(seconds / 2.0),
         )  # fmt: skip
-        for kernel in (shared, own):
-            numbers = _conditioned(known, scaled[:, columns], kernel, seconds / 2.0)
+        some = known.points[known.first], drawn[: len(known.first), columns]
+        both = [(Fitted(*some, one).left_out()[0] ** 2).mean(axis=0) for one in (shared, own)]
+        for kernel, here in ((shared, both[0] <= both[1]), (own, both[0] > both[1])):
+            chosen = columns[here]
+            if not len(chosen):
+                continue
+            numbers = _conditioned(known, scaled[:, chosen], kernel, seconds / 2.0)
             if numbers is None:
                 break
             squares = [
-                ((some - targets[:, columns]) ** 2).mean(axis=0)
-                for some in (numbers[0], left[:, columns])
+                ((guess - targets[:, chosen]) ** 2).mean(axis=0)
+                for guess in (numbers[0], left[:, chosen])
             ]
             nearer = squares[0] < squares[1]
             for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
-                whole[:, columns[nearer]] = part[:, nearer]
-            names[columns[nearer]] = _Model(0.0, 0, NONE, kernel).name
+                whole[:, chosen[nearer]] = part[:, nearer]
+            names[chosen[nearer]] = _Model(0.0, 0, NONE, kernel).name
     return Candidate(tuple(names), found.scales, left, left_variance, values, variance)
 
 
