@@ -77,6 +77,17 @@ def test_a_row_that_fails_carries_its_reason_and_no_numbers(sweep):
     pd.testing.assert_frame_equal(again.table, table)
 
 
+def test_none_among_numbers_is_nan_and_elsewhere_it_stays(sweep):
+    def sometimes(a, b):
+        odd = a % 2
+        return {"flow": None if odd else a, "count": None if odd else 2**60 + 1, "label": None if odd else "even"}  # fmt: skip
+
+    table = sweep(sometimes, DESIGN).table
+    np.testing.assert_array_equal(table["flow"], [0.0, np.nan, 2.0, np.nan, 4.0, np.nan])
+    assert table["count"].tolist() == [2**60 + 1, None] * 3
+    assert table["label"].tolist() == ["even", None] * 3
+
+
 def test_where_every_row_fails_there_are_no_outputs(sweep):
     result = sweep(lambda a, b: {"c": 1 / 0}, DESIGN)
     assert list(result.table) == ["a", "b", "status", "error"]

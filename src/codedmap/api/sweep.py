@@ -623,6 +623,7 @@ def _outputs_of(
     elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
         values = {name: whole_column(array[:][known], known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}
+    values = {name: _with_nan(output, known) for name, output in values.items()}
     unknown = np.where(run.status == Status.EXACT, 0.0, np.nan)  # where none is estimated
     return values, {
         name: np.where(np.isinf(stderr[name]), np.nan, stderr[name])
@@ -631,6 +632,15 @@ def _outputs_of(
         for name, output in values.items()
         if output.dtype.kind in "biufc"
     }
+
+
+def _with_nan(output: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Numbers among which ``fn`` returned None as numbers, with NaN there, as data frames make them."""
+    if output.dtype != object:
+        return output
+    numbers = [value for value in output[known].flat if value is not None]
+    exact = (isinstance(v, int | float | np.number) and float(v) == v for v in numbers)
+    return output.astype(float) if numbers and all(exact) else output
 
 
 def _table(
