@@ -597,11 +597,9 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
 def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     """Many outputs (n, q), by their principal components; what these leave of them shares one kernel.
 
-    An output that is nearer to one by itself, with the kernel of a component, or one that is made likeliest from there
-    by all outputs that it is nearest for, is estimated so.
+    Those that are nearer without the others are estimated so.
     """
-    drawn = scaled[known.second]
-    directions = np.linalg.svd(drawn, full_matrices=False)[2][:_OUTPUTS]
+    directions = np.linalg.svd(scaled[known.second], full_matrices=False)[2][:_OUTPUTS]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
     parts = _each(known, components / units, len(directions) + 1)
@@ -613,26 +611,38 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
         mean = by_mean(known, rest)
         numbers = mean.left, mean.left_variance, mean.values, mean.variance
     back = units[:, None] * directions
-    left = found.left @ back + numbers[0]
-    left_variance = found.left_variance @ back**2 + numbers[1]
-    values = found.values @ back + numbers[2]
-    variance = found.variance @ back**2 + numbers[3]
-    names = np.full(
-        len(back.T),
-        f"{len(back)} components: " + ", ".join(dict.fromkeys(found.names)),
-        dtype=object,
+    kinds = ", ".join(dict.fromkeys(found.names))
+    whole = Candidate(
+        (f"{len(back)} components: {kinds}",) * scaled.shape[1],
+        found.scales,
+        found.left @ back + numbers[0],
+        found.left_variance @ back**2 + numbers[1],
+        found.values @ back + numbers[2],
+        found.variance @ back**2 + numbers[3],
     )
-    targets = scaled[known.sample]
     kernels = [part.kernel for part in parts if part.kernel is not None]
-    if known.time_left() < _ENOUGH * len(parts):
-        kernels = []
-    seconds = known.time_left() / (2.0 * len(kernels) or 1.0)
+    if not kernels or known.time_left() < _ENOUGH * len(parts):
+        return whole
+    return _by_themselves(known, scaled, kernels, whole)
+
+
+def _by_themselves(
+    known: Points, scaled: np.ndarray, kernels: list[Kernel], whole: Candidate
+) -> Candidate:
+    """Outputs (n, q) with one of some kernels where that is nearer than the whole, or with one found from there.
+
+    That one is the likeliest by all outputs for which the kernel that it was found from is best.
+    """
+    seconds = known.time_left() / (2.0 * len(kernels))
+    names = np.array(whole.names, dtype=object)
+    targets = scaled[known.sample]
     for shared, columns in _shared(known, scaled, kernels):
+        drawn = scaled[known.second][:, columns]
         own = likeliest(
-            known.points[known.second], drawn[:, columns], [shared], smoothness=shared.smoothness,
+            known.points[known.second], drawn, [shared], smoothness=shared.smoothness,
             linear=shared.linear, steps=_AGAIN, go_on=known.within(seconds / 2.0),
         )  # fmt: skip
-        some = known.points[known.first], drawn[: len(known.first), columns]
+        some = known.points[known.first], drawn[: len(known.first)]
         both = [(Fitted(*some, one).left_out()[0] ** 2).mean(axis=0) for one in (shared, own)]
         for kernel, here in ((shared, both[0] <= both[1]), (own, both[0] > both[1])):
             chosen = columns[here]
@@ -643,13 +653,14 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
                 break
             squares = [
                 ((guess - targets[:, chosen]) ** 2).mean(axis=0)
-                for guess in (numbers[0], left[:, chosen])
+                for guess in (numbers[0], whole.left[:, chosen])
             ]
             nearer = squares[0] < squares[1]
-            for whole, part in zip((left, left_variance, values, variance), numbers, strict=True):
-                whole[:, chosen[nearer]] = part[:, nearer]
+            arrays = whole.left, whole.left_variance, whole.values, whole.variance
+            for array, part in zip(arrays, numbers, strict=True):
+                array[:, chosen[nearer]] = part[:, nearer]
             names[chosen[nearer]] = _Model(0.0, 0, NONE, kernel).name
-    return Candidate(tuple(names), found.scales, left, left_variance, values, variance)
+    return replace(whole, names=tuple(names))
 
 
 def _shared(
@@ -660,8 +671,6 @@ def _shared(
     squares = [
         (Fitted(points, answers, kernel).left_out()[0] ** 2).mean(axis=0) for kernel in kernels
     ]
-    if not squares:
-        return []
     often = np.bincount(np.argmin(squares, axis=0), minlength=len(kernels))
     few = np.argsort(-often, kind="stable")[:_SHARED]
     which = few[np.array(squares)[few].argmin(axis=0)]
