@@ -1,10 +1,12 @@
-"""Engines and waves in a time that does not pass: it jumps to whatever happens next."""
+"""Engines and jobs in a time that does not pass: it jumps to whatever happens next."""
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
 from queue import Empty
 from types import SimpleNamespace
@@ -14,37 +16,64 @@ import codedmap as cm
 
 
 class Virtual:
-    """An engine whose workers take each call in turn, for as long as ``seconds`` says.
+    """An engine whose workers take each call in turn, for as long as ``fn`` and ``seconds`` say.
 
     Parameters
     ----------
     workers : int
     seconds : callable
-        How long a call takes, given its worker and how many that worker has had before;
-        infinite: for ever.
+        How much longer than ``fn`` a call takes, given its worker and how many that worker has had
+        before; infinite: for ever.
     """
 
-    def __init__(self, workers: int, seconds: Callable[[int, int], float]) -> None:
+    def __init__(
+        self, workers: int, seconds: Callable[[int, int], float] = lambda worker, had: 0.0
+    ) -> None:
         self.workers = workers
         self.now = 0.0
         self.calls: list[tuple[float, int]] = []
         """When each call was sent, and to which worker."""
         self._seconds = seconds
         self._had = [0] * workers
-        self._until = [0.0] * workers
+        self._sent: list[deque[tuple[Timed, Any, Any]]] = [deque() for _ in range(workers)]
+        self._busy = [False] * workers
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
 
+    def sleep(self, seconds: float) -> None:
+        """In ``fn``: take so long."""
+        self.now += seconds
+
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+        future = Timed()
         self.calls.append((self.now, slot))
-        ends = max(self.now, self._until[slot]) + self._seconds(slot, self._had[slot])
-        self._had[slot] += 1
-        self._until[slot] = ends
-        if ends < float("inf"):
-            event = ends, next(self._numbers), lambda: future.set_result(fn.key(payload))
-            heapq.heappush(self._events, event)
+        self._sent[slot].append((future, fn, payload))
+        if not self._busy[slot]:
+            self._begin(slot)
         return future
+
+    def _begin(self, slot: int) -> None:
+        """The worker's next call that has not been withdrawn."""
+        self._busy[slot] = False
+        while self._sent[slot] and not self._busy[slot]:
+            future, fn, payload = self._sent[slot].popleft()
+            self._busy[slot] = future.set_running_or_notify_cancel()
+        if not self._busy[slot]:
+            return
+        began = self.now
+        future.begun.append(began)
+        try:
+            end = partial(future.set_result, fn.key(payload))
+        except Exception as error:
+            end = partial(future.set_exception, error)
+        took, self.now = self.now - began, began
+        took += self._seconds(slot, self._had[slot])
+        self._had[slot] += 1
+        if took < float("inf"):
+            self._at(began + took, lambda: (end(), self._begin(slot)))
+
+    def _at(self, when: float, happen: Callable[[], Any]) -> None:
+        heapq.heappush(self._events, (when, next(self._numbers), happen))
 
     def keep(self, slot: int, value: Any) -> cm.engines.Kept:
         return cm.engines.Kept(slot, value)
@@ -72,6 +101,15 @@ class Virtual:
                 return self.pop(0)
 
         monkeypatch.setattr("codedmap.execution.live.SimpleQueue", Queue)
-        clock = SimpleNamespace(monotonic=lambda: engine.now)
-        monkeypatch.setattr("codedmap.execution.live.time", clock)
-        monkeypatch.setattr("codedmap.api.map.time", clock)
+        read = lambda: engine.now  # noqa: E731
+        clock = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
+        for module in ("execution.live", "execution.task", "api.map", "api.rows"):
+            monkeypatch.setattr(f"codedmap.{module}.time", clock)
+
+
+class Timed(Future):
+    """Knows when it began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[float] = []

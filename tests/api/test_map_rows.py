@@ -30,6 +30,7 @@ from codedmap.estimation import gaussian
 from codedmap.testing import Act, Faulty, Scripted, crash, fail, late, never
 
 from ..results.test_trees import Box, Pair
+from ..virtual import Virtual
 
 X = np.linspace(0.0, 3.0, 40).reshape(20, 2)
 
@@ -983,22 +984,16 @@ def test_estimates_keep_to_their_tenth_of_the_deadline(monkeypatch):
     assert (result.status <= cm.Status.ESTIMATED).all()
 
 
-def test_batches_grow_where_a_call_takes_a_time_of_its_own():
-    def model(batch):
-        time.sleep(0.06)
-        return 2 * batch
+def test_only_inputs_that_are_computed_together_are_tried_together(monkeypatch):
+    """Their calls may take a time of their own. A call of the others takes 0.05 s, or one row."""
+    for fn_of, calls in (lambda fn: fn, range(20)), (cm.itemwise, range(200, 201)):
+        engine = Virtual(2)
+        engine.install(monkeypatch)
 
-    with ThreadPoolExecutor(2) as pool:
-        result = cm.map(model, np.arange(200.0), engine=pool)
-    np.testing.assert_array_equal(result.values, 2 * np.arange(200.0))
-    assert len(result.calls) < 60
+        def model(batch, engine=engine):
+            engine.sleep(0.06)
+            return 2 * batch
 
-
-def test_inputs_that_are_computed_one_by_one_are_not_tried_together():
-    def slow(number):
-        time.sleep(0.06)
-        return number
-
-    with ThreadPoolExecutor(2) as pool:
-        result = cm.map(cm.itemwise(slow), np.arange(50.0), engine=pool)
-    assert {len(call.rows) for call in result.calls} == {1}
+        result = cm.map(fn_of(model), np.arange(200.0), engine=engine)
+        np.testing.assert_array_equal(result.values, 2 * np.arange(200.0))
+        assert len(result.calls) in calls
