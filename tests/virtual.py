@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -94,7 +95,8 @@ class Virtual:
             def get(self, timeout: float = 0.0) -> Any:
                 while not self:
                     if not engine._events or engine._events[0][0] > engine.now + timeout:
-                        engine.now += timeout
+                        # However short the time is, some passes.
+                        engine.now = max(engine.now + timeout, math.nextafter(engine.now, math.inf))
                         raise Empty
                     engine.now, _, happen = heapq.heappop(engine._events)
                     happen()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from codedmap.testing import Faulty, Scripted, corrupt, crash, fail, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
+from ..virtual import Virtual
 
 ONCE: dict[str, Any] = {"hedge": None, "retries": 0}
 """No call is made twice."""
@@ -644,10 +646,12 @@ def test_a_number_of_numpy_is_a_chunk_as_well():
     assert {call.chunk for call in result.calls} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("code", [cm.SplineCode(4, 8, 1), "auto"])
+@pytest.mark.parametrize("code", [None, cm.SplineCode(4, 8, 1), "auto"])
 def test_what_is_imported_takes_none_of_the_time_until_the_deadline(code, monkeypatch):
-    monkeypatch.setattr("codedmap.api.map.import_what_is_used", lambda: time.sleep(2.0))
-    with Scripted(8, {2: never()}) as engine:
-        result = cm.map(np.sin, np.arange(12.0), code=code, engine=engine, deadline=1.0)
+    engine = Virtual(8, lambda worker, had: math.inf if worker == 2 else 0.5)
+    engine.install(monkeypatch)
+    monkeypatch.setattr("codedmap.api.map.import_what_is_used", lambda: engine.sleep(2.0))
+    result = cm.map(np.sin, np.arange(40.0), code=code, engine=engine, deadline=1.0, hedge=None)
+    assert engine.now >= 2.0
     assert (result.status <= cm.Status.ESTIMATED).all()
-    assert result.seconds < 2.0
+    assert result.seconds <= 1.0

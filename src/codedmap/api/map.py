@@ -305,8 +305,9 @@ class Options:
 
     def job(self, fn: Any, inputs: Any, stack: ExitStack) -> MapJob:
         """The job; the stack closes an engine that is made for it."""
-        if self.code is not None:  # before the clock starts, which deadlines go by
-            import_what_is_used()
+        partial = self.deadline, self.tolerance, self.stop
+        if self.code is not None or any(rule is not None for rule in partial):
+            import_what_is_used()  # before the clock starts, which deadlines go by
         if self.code is None or (isinstance(self.code, str) and self.code == "auto"):
             return self._rows_job(fn, inputs, stack, auto=self.code is not None)
         return self._coded_job(fn, inputs, stack)

@@ -30,7 +30,6 @@ from ..execution.missing import (
     Effort,
     Estimates,
     estimate_missing,
-    import_while_calls_run,
     time_for_estimates,
     warn_caller,
     warn_of_losses,
@@ -93,8 +92,6 @@ class RowsJob(MapJob):
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         shuffled = job.stop is not None if shuffled is None else shuffled
-        if shuffled:  # what estimates import must not take the time that they have
-            import_while_calls_run()
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop)

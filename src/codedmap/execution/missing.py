@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ..contracts.memory import cores
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
-from ..estimation.surrogate import estimates, import_what_is_used, seconds_to_do_better
+from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves, row_errors
 from .inputs import InputRows
@@ -212,11 +211,6 @@ def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, C
         return "thorough", lambda: deadline - live.seconds
     end = live.seconds + max(_SPARE * live.seconds, min(_SHORT * live.seconds, _MOST))
     return "spare", lambda: end - live.seconds
-
-
-def import_while_calls_run() -> None:
-    """`import_what_is_used` in a thread, so that neither calls nor answers wait for it."""
-    Thread(target=import_what_is_used, daemon=True).start()
 
 
 def warn_of_losses(
