@@ -42,7 +42,7 @@ class Virtual:
         self._numbers = count()
 
     def sleep(self, seconds: float) -> None:
-        """In ``fn``: take so long."""
+        """Let so much time pass; in ``fn``, for its call."""
         self.now += seconds
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
@@ -98,7 +98,8 @@ class Virtual:
                         # However short the time is, some passes.
                         engine.now = max(engine.now + timeout, math.nextafter(engine.now, math.inf))
                         raise Empty
-                    engine.now, _, happen = heapq.heappop(engine._events)
+                    when, _, happen = heapq.heappop(engine._events)
+                    engine.now = max(engine.now, when)
                     happen()
                 return self.pop(0)
 

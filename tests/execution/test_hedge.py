@@ -597,18 +597,20 @@ def _raised(results):
 # Waves after another
 
 
-def test_a_late_answer_of_an_earlier_wave_is_never_used_in_a_later_one():
-    with Scripted(3, {0: [late(0.0), late(0.15)], 2: [late(0.2)]}) as engine:
-        code, X = cm.Uncoded(3, fill="mean"), inputs(6)
-        first = cm.map(
-            affine, X, code=code, engine=engine, hedge=SOON, stop=cm.Everyone() | cm.Deadline(0.05)
-        )
-        assert first.hedges == 1
-        assert first.exact.sum() == 4
-        for shift in range(1, 5):
-            result = cm.map(affine, X + shift, code=code, engine=engine, hedge=SOON)
-            np.testing.assert_array_equal(result.values, affine(X + shift))
-            time.sleep(0.06)
+def test_a_late_answer_of_an_earlier_wave_is_never_used_in_a_later_one(monkeypatch):
+    seconds = {(0, 1): 0.15, (2, 0): 0.2}
+    engine = Virtual(3, lambda worker, had: seconds.get((worker, had), 0.0))
+    engine.install(monkeypatch)
+    code, X = cm.Uncoded(3, fill="mean"), inputs(6)
+    stop, hedge = cm.Everyone() | cm.Deadline(0.05), cm.Hedge(after=0.01)
+    first = cm.map(affine, X, code=code, engine=engine, hedge=hedge, stop=stop)
+    assert first.hedges == 1
+    assert first.exact.sum() == 4
+    for shift in range(1, 5):
+        result = cm.map(affine, X + shift, code=code, engine=engine, hedge=SOON)
+        np.testing.assert_array_equal(result.values, affine(X + shift))
+        engine.sleep(0.06)
+    assert engine.now > 0.2
 
 
 # A stream
