@@ -413,18 +413,18 @@ def test_in_a_fifth_of_the_time_there_are_cheaper_estimates(outputs):
     answers = np.sin(inputs @ rng.normal(size=(5, outputs)))
 
     def seconds(allowed: float) -> tuple[float, np.ndarray]:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         found = estimates(
             inputs[:3000],
             answers[:3000],
             inputs[3000:],
-            time_left=lambda: allowed - time.perf_counter() + begun,
+            time_left=lambda: allowed - time.thread_time() + begun,
         )
-        return time.perf_counter() - begun, found.values
+        return time.thread_time() - begun, found.values
 
     seconds(0.2)  # also what is imported
-    whole = seconds(5.0)[0]
-    took, values = min((seconds(whole / 5.0) for _ in range(3)), key=lambda one: one[0])
+    whole = seconds(3.0)[0]
+    took, values = seconds(whole / 5.0)
     assert took < whole / 2.0
     assert error(values, answers[3000:]) < 0.2 * answers.std()
 
