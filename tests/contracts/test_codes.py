@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -17,6 +18,26 @@ from .codes import ROWS, Row
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 linear = pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)
 lawful = settings(max_examples=25, deadline=None)
+
+
+def law(*drawn):
+    """A test of each row for 25 draws; for 10 of the adaptive rows, which are five of one class and take most time."""
+
+    def of_rows(test):
+        @every
+        @wraps(test)
+        def run(row):
+            @settings(max_examples=10 if row.adaptive else 25, deadline=None)
+            @given(st.tuples(*drawn))
+            def draws(values):
+                test(row, *values)
+
+            draws()
+
+        del run.__wrapped__
+        return run
+
+    return of_rows
 
 
 def test_every_code_is_in_a_table():
@@ -59,9 +80,7 @@ def answers(values: np.ndarray, slots) -> dict[int, np.ndarray]:
     return {slot: values[slot] for slot in slots}
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_shapes(row, size, seed):
     code, encoding, inputs = case(row, size, seed)
     assert isinstance(code, cm.contracts.Code)
@@ -91,9 +110,7 @@ def test_payloads_in_use_stay_as_they_are(row):
     np.testing.assert_array_equal(second.payloads, code.encode(inputs + 1).payloads)
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_a_constant_survives(row, size, seed):
     code, encoding, _ = case(row, size, seed)
     rng = np.random.default_rng(seed)
@@ -104,9 +121,7 @@ def test_a_constant_survives(row, size, seed):
     )
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_the_order_of_answers_is_irrelevant(row, size, seed):
     code, encoding, _ = case(row, size, seed)
     rng = np.random.default_rng(seed)
@@ -118,9 +133,7 @@ def test_the_order_of_answers_is_irrelevant(row, size, seed):
     np.testing.assert_array_equal(one.exact, other.exact)
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_with_all_answers_the_identity_returns_the_inputs(row, size, seed):
     code, encoding, inputs = case(row, size, seed)
     estimate = encoding.decode(answers(encoding.payloads, range(code.workers)))
@@ -128,9 +141,7 @@ def test_with_all_answers_the_identity_returns_the_inputs(row, size, seed):
     assert error <= row.identity * np.ptp(inputs)
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_more_answers_never_make_it_undecodable_and_without_enough_nothing_is_returned(
     row, size, seed
 ):
@@ -152,9 +163,7 @@ def test_more_answers_never_make_it_undecodable_and_without_enough_nothing_is_re
     assert before
 
 
-@every
-@lawful
-@given(sizes())
+@law(sizes())
 def test_any_workers_minus_stragglers_answers_decode_unless_conditioning_forbids(row, size):
     code, encoding, _ = case(row, size, 0)
     count = code.workers - code.stragglers
@@ -171,9 +180,7 @@ def test_any_workers_minus_stragglers_answers_decode_unless_conditioning_forbids
                 encoding.decode(given)
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_nan_in_an_answer_is_reported_unless_it_is_the_only_one_to_an_input(row, size, seed):
     code, encoding, _ = case(row, size, seed)
     slot = seed % code.workers
@@ -206,9 +213,7 @@ def test_a_code_pickles_and_equals_its_copy(row):
         code.tasks = 5
 
 
-@every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@law(sizes(), st.integers(0, 2**31))
 def test_trailing_axes_are_independent_and_groups_do_not_mix(row, size, seed):
     code, encoding, inputs = case(row, size, seed)
     rng = np.random.default_rng(seed)
