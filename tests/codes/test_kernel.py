@@ -382,7 +382,7 @@ def test_exact_rows_of_a_call_help_the_next_one():
     def later(one):
         """The error over several calls, and over its standard error."""
         squares, ratios = [], []
-        for seed in range(1, 13):
+        for seed in range(1, 7):
             given = rows(60, seed)
             found = mapped(one, given, script)
             each = ((found.values - smooth(given)) ** 2).mean(axis=1)

@@ -23,6 +23,8 @@ X = RNG.uniform(-1, 1, (400, 3))
 SMOOTH = np.tanh(X @ RNG.normal(size=(3, 2)))
 WAVY = np.sin(9 * X[:, :1]) * np.abs(X[:, 1:2]) + X[:, 2:]
 NOISE = RNG.normal(size=(400, 1))
+TEXT = [str(row) for row in range(400)]
+"""Inputs from which nothing is estimated: to look at errors is what most of the time goes to."""
 
 
 def pilot(rows=200, answers=SMOOTH, seconds=None, inputs=X):
@@ -80,7 +82,7 @@ def test_a_tolerance_is_of_estimated_rows_in_their_unit():
 
 
 def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
-    exact = way(plan(pilot(), codes=[]), "exact with hedging")
+    exact = way(plan(pilot(inputs=TEXT), codes=[]), "exact with hedging")
     slow = plan(pilot(), deadline=2 * exact.p99, codes=[])
     assert slow.rows[0].scheme == "exact with hedging"
     found = plan(pilot(), deadline=0.6 * exact.seconds, codes=[])
@@ -89,14 +91,16 @@ def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
 
 
 def test_times_are_those_of_the_scheduler_with_these_calls():
-    found = way(plan(pilot(seconds=np.full(400, 2.0), rows=400), codes=[]), "exact with hedging")
+    found = way(
+        plan(pilot(400, seconds=np.full(400, 2.0), inputs=TEXT), codes=[]), "exact with hedging"
+    )
     assert found.seconds == pytest.approx(100.0)  # 50 rounds
     assert found.p99 == pytest.approx(100.0)
     assert found.range is None
 
 
 def test_copies_are_waited_for_with_workers_that_never_answer():
-    found = way(plan(pilot(rows=400), stragglers=2), "copies")
+    found = way(plan(pilot(400, inputs=TEXT), stragglers=2), "copies")
     assert found.exact == 1.0
     assert math.isfinite(found.seconds)
 
@@ -114,7 +118,7 @@ def test_all_straggler_sets_are_looked_at(workers, late):
         ]
     )
     assert exact_share(own, code.tasks, sets) == pytest.approx(expected)
-    found = plan(pilot(), workers=workers, stragglers=late, codes=[("mine", code)])
+    found = plan(pilot(inputs=TEXT), workers=workers, stragglers=late, codes=[("mine", code)])
     assert way(found, "mine").exact == pytest.approx(expected)
 
 
@@ -122,7 +126,7 @@ def test_of_more_sets_some_are_drawn_and_that_is_said():
     sets, total = every_set(24, 4, seed=0)
     assert (len(sets), total) == (10_000, 10_626)
     code = cm.KernelCode(20, 24, 4)
-    found = plan(pilot(), workers=24, stragglers=4, codes=[("mine", code)])
+    found = plan(pilot(inputs=TEXT), workers=24, stragglers=4, codes=[("mine", code)])
     assert "of 10,626 straggler sets 10,000 were drawn" in found.remarks
 
 
@@ -207,7 +211,7 @@ def test_text_is_copied_and_nothing_is_estimated():
 
 def test_a_latency_model_takes_the_place_of_what_was_timed():
     model = cm.latency.ShiftedExponential(3.0, 0.0)
-    found = plan(pilot(rows=400), latency=model, codes=[])
+    found = plan(pilot(400, inputs=TEXT), latency=model, codes=[])
     assert way(found, "exact with hedging").seconds == pytest.approx(150.0)
 
 
