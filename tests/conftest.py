@@ -18,6 +18,7 @@ from codedmap.cli.engines import ENGINES
 from codedmap.testing import Scripted
 
 from .clusters import START, dask_scheduler, dask_workers, end_clusters, ray_head, standing
+from .virtual import Clock
 
 os.environ.update(ray_environment())
 
@@ -137,6 +138,13 @@ def _ray(folder: Path) -> Iterator[str]:
         finally:
             ray.shutdown()
             del os.environ["CODEDMAP_TEST_RAY"]
+
+
+@pytest.fixture
+def virtual_time(request, monkeypatch) -> None:
+    """Jobs, and delays of `Scripted` engines, go by a `Clock`, but in tests of other engines."""
+    if request.node.get_closest_marker("real_time") is None:
+        Clock().install(monkeypatch)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -16,7 +17,72 @@ from typing import Any
 import codedmap as cm
 
 
-class Virtual:
+class Clock:
+    """Time in which jobs run, and the delays of `Scripted` engines: it jumps to what happens next."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], Any]]] = []
+        self._numbers = count()
+
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass; in ``fn`` of `Virtual`, for its call."""
+        self.now += seconds
+
+    def at(self, when: float, happen: Callable[[], Any]) -> None:
+        """Do this at a time."""
+        heapq.heappush(self._events, (when, next(self._numbers), happen))
+
+    def install(self, monkeypatch: Any) -> None:
+        """Have jobs go by this time."""
+        own = self
+
+        class Queue(list):
+            put = list.append
+
+            def empty(self) -> bool:
+                return not self
+
+            def get(self, timeout: float = 0.0) -> Any:
+                while not self:
+                    if not own._events or own._events[0][0] > own.now + timeout:
+                        # However short the time is, some passes.
+                        own.now = max(own.now + timeout, math.nextafter(own.now, math.inf))
+                        raise Empty
+                    when, _, happen = heapq.heappop(own._events)
+                    own.now = max(own.now, when)
+                    happen()
+                return self.pop(0)
+
+        class Timer:
+            def __init__(self, seconds: float, happen: Callable[[], None]) -> None:
+                self._seconds, self._happen, self._alive = seconds, happen, False
+
+            def start(self) -> None:
+                self._alive = True
+                own.at(own.now + self._seconds, self._end)
+
+            def _end(self) -> None:
+                if self._alive:
+                    self._alive = False
+                    self._happen()
+
+            def cancel(self) -> None:
+                self._alive = False
+
+            def is_alive(self) -> bool:
+                return self._alive
+
+        monkeypatch.setattr("codedmap.execution.live.SimpleQueue", Queue)
+        timers = SimpleNamespace(**{**vars(threading), "Timer": Timer})
+        monkeypatch.setattr("codedmap.engines.scripted.threading", timers)
+        read = lambda: own.now  # noqa: E731
+        clock = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
+        for module in ("execution.live", "execution.task", "api.map", "api.rows"):
+            monkeypatch.setattr(f"codedmap.{module}.time", clock)
+
+
+class Virtual(Clock):
     """An engine whose workers take each call in turn, for as long as ``fn`` and ``seconds`` say.
 
     Parameters
@@ -30,20 +96,14 @@ class Virtual:
     def __init__(
         self, workers: int, seconds: Callable[[int, int], float] = lambda worker, had: 0.0
     ) -> None:
+        super().__init__()
         self.workers = workers
-        self.now = 0.0
         self.calls: list[tuple[float, int]] = []
         """When each call was sent, and to which worker."""
         self._seconds = seconds
         self._had = [0] * workers
         self._sent: list[deque[tuple[Timed, Any, Any]]] = [deque() for _ in range(workers)]
         self._busy = [False] * workers
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = count()
-
-    def sleep(self, seconds: float) -> None:
-        """Let so much time pass; in ``fn``, for its call."""
-        self.now += seconds
 
     def submit(self, slot: int, fn: Any, payload: Any) -> Future[Any]:
         future = Timed()
@@ -71,43 +131,13 @@ class Virtual:
         took += self._seconds(slot, self._had[slot])
         self._had[slot] += 1
         if took < float("inf"):
-            self._at(began + took, lambda: (end(), self._begin(slot)))
-
-    def _at(self, when: float, happen: Callable[[], Any]) -> None:
-        heapq.heappush(self._events, (when, next(self._numbers), happen))
+            self.at(began + took, lambda: (end(), self._begin(slot)))
 
     def keep(self, slot: int, value: Any) -> cm.engines.Kept:
         return cm.engines.Kept(slot, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         pass
-
-    def install(self, monkeypatch: Any) -> None:
-        """Have jobs go by this engine's time."""
-        engine = self
-
-        class Queue(list):
-            put = list.append
-
-            def empty(self) -> bool:
-                return not self
-
-            def get(self, timeout: float = 0.0) -> Any:
-                while not self:
-                    if not engine._events or engine._events[0][0] > engine.now + timeout:
-                        # However short the time is, some passes.
-                        engine.now = max(engine.now + timeout, math.nextafter(engine.now, math.inf))
-                        raise Empty
-                    when, _, happen = heapq.heappop(engine._events)
-                    engine.now = max(engine.now, when)
-                    happen()
-                return self.pop(0)
-
-        monkeypatch.setattr("codedmap.execution.live.SimpleQueue", Queue)
-        read = lambda: engine.now  # noqa: E731
-        clock = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
-        for module in ("execution.live", "execution.task", "api.map", "api.rows"):
-            monkeypatch.setattr(f"codedmap.{module}.time", clock)
 
 
 class Timed(Future):

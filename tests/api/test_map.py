@@ -23,6 +23,8 @@ from ..byhand import ByHand
 from ..contracts.codes import ROWS
 from ..virtual import Virtual
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 ONCE: dict[str, Any] = {"hedge": None, "retries": 0}
 """No call is made twice."""
 
@@ -396,6 +398,7 @@ def test_a_resident_function_is_sent_once_and_again_after_a_crash():
         cm.map(fn, inputs(6), code=code, engine=other)
 
 
+@pytest.mark.real_time
 def test_any_executor_is_an_engine_and_stragglers_do_not_hold_the_caller():
     go_on, calls = threading.Event(), itertools.count()
 
@@ -463,6 +466,7 @@ def test_the_summary_says_what_happened():
     assert "2 with entries that are not finite" in shown
 
 
+@pytest.mark.real_time
 def test_faulty_adds_real_faults_to_another_engine():
     with ThreadPoolExecutor(8) as pool:
         engine = Faulty(cm.engines.FromExecutor(pool, 8), {2: fail(OSError("disk")), 3: late(0.2)})
@@ -471,6 +475,7 @@ def test_faulty_adds_real_faults_to_another_engine():
     assert set(result.failed) <= {2}
 
 
+@pytest.mark.real_time
 def test_an_fn_that_exits_fails_its_call_and_not_the_caller():
     def leaving(batch):
         if batch[0, 0] == 7.0:

@@ -16,6 +16,8 @@ import codedmap as cm
 
 from ..byhand import ByHand
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 CODES = [
     cm.Uncoded(4),
     cm.Replication(4, 8),
@@ -147,6 +149,7 @@ def test_it_stops_as_soon_as_it_can_decode_and_tells_what_happened():
     assert repr(A) == "<CodedMatrix: 50 x 30, float64, by MDSCode(tasks=5, workers=9, seed=0)>"
 
 
+@pytest.mark.real_time
 def test_it_waits_for_no_more_than_it_needs():
     engine = ByHand(9)
     A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(5, 9), engine=engine)
@@ -243,6 +246,7 @@ def test_a_repaired_block_is_that_of_the_matrix_as_it_was():
         A.T @ np.ones(50)
 
 
+@pytest.mark.real_time
 def test_a_block_kept_in_this_process_is_that_of_the_matrix_as_it_was():
     M = matrix()
     true = M @ np.ones(30)
@@ -576,6 +580,7 @@ def test_sparse_blocks_that_would_not_fit_are_counted_as_they_fill_up(monkeypatc
     placed(S, polar)
 
 
+@pytest.mark.real_time
 def test_a_closed_engine_says_so():
     with ThreadPoolExecutor(3) as pool:
         A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 3), engine=pool)

@@ -16,6 +16,8 @@ from scipy import sparse
 import codedmap as cm
 from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 CODES = (
     cm.codes.FractionalRepetition(12, 2),
     cm.codes.CyclicGradientCode(12, 2),
@@ -508,6 +510,7 @@ def test_an_engine_with_fewer_workers_is_warned_of_and_still_exact():
         assert off(cm.sum(gradient, shards, args=(W,))) < 1e-12
 
 
+@pytest.mark.real_time
 def test_an_executor_will_do():
     with ThreadPoolExecutor(6) as pool:
         shards = cm.CodedParts(X, code=cm.codes.CyclicGradientCode(6, 2), engine=pool)
@@ -515,6 +518,7 @@ def test_an_executor_will_do():
             assert off(cm.sum(gradient, shards, args=(W,))) < 1e-12
 
 
+@pytest.mark.real_time
 def test_calls_from_several_threads_do_not_mix():
     results = {}
 
@@ -592,6 +596,7 @@ def test_wrong_answers_in_two_such_groups_or_too_few_groups_raise():
     assert off(result) < 1e-12
 
 
+@pytest.mark.real_time
 def test_parts_that_do_not_fit_into_memory_as_often_as_they_are_held(monkeypatch):
     monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 1 << 20)
     monkeypatch.setattr("codedmap.contracts.memory._LITTLE", 0)
@@ -611,6 +616,7 @@ def test_parts_that_do_not_fit_into_memory_as_often_as_they_are_held(monkeypatch
         cm.CodedParts(parts, code=code, engine=pool)
 
 
+@pytest.mark.real_time
 def test_sparse_parts_count_what_they_hold(monkeypatch):
     monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 1 << 20)
     monkeypatch.setattr("codedmap.contracts.memory._LITTLE", 0)

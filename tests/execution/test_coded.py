@@ -17,6 +17,8 @@ from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
 from ..virtual import Virtual
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 
 def squares(batch: np.ndarray) -> np.ndarray:
     return batch**2

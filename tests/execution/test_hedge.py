@@ -19,6 +19,8 @@ from ..api.test_map import ONCE, affine, inputs
 from ..processes import children, eventually
 from ..virtual import Virtual
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 SOON = cm.Hedge(after=0.0)
 
 
@@ -213,6 +215,7 @@ def test_with_fewer_workers_than_slots_calls_go_to_whichever_is_free(monkeypatch
     assert result.exact.all()
 
 
+@pytest.mark.real_time
 def test_an_executor_hedges_too():
     go_on, seen = threading.Event(), []
 
@@ -241,6 +244,7 @@ def test_a_resident_function_is_used_where_the_hedge_goes():
     assert again.exact.all()
 
 
+@pytest.mark.real_time
 def test_processes_are_hedged_and_none_is_left():
     before = set(children())
     X = inputs(12)
@@ -574,6 +578,7 @@ def test_a_raw_answer_of_another_form_is_a_wrong_answer_among_mixtures():
     assert np.isfinite(last.values).all()
 
 
+@pytest.mark.real_time
 def test_both_calls_of_a_slot_may_fail_and_the_first_reason_is_told():
     engine, results = begun(cm.Uncoded(3), hedge=SOON)
     engine.answer(0, 1)

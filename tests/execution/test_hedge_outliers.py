@@ -16,6 +16,8 @@ from ..api.test_map import affine, inputs
 from ..processes import eventually
 from .test_hedge import begun
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 SOON = cm.Hedge(after=0.0)
 
 
@@ -111,6 +113,7 @@ def test_among_copies_a_byzantine_workers_hedge_is_not_used_and_another_worker_i
     assert len(result.calls) == 26
 
 
+@pytest.mark.real_time
 def test_a_byzantine_worker_may_be_found_out_after_its_hedge():
     engine, results = begun(cm.Replication(3, 9), hedge=cm.Hedge(0.0), stop=cm.Quorum(9))
     changed = {0: lambda answer: answer + 1}

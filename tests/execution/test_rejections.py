@@ -10,6 +10,8 @@ from codedmap.testing import Scripted, corrupt, late, never
 
 from ..api.test_map_out import content
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3))
 X = np.random.default_rng(1).standard_normal((240, 4))
 CODE = cm.KernelCode(10, 30, 0)
