@@ -10,6 +10,8 @@ import pytest
 import codedmap as cm
 from codedmap.contracts.matrix_code import disputed
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 M = np.arange(20.0).reshape(10, 2)
 TRUE = M @ np.ones(2)
 LIE = cm.testing.corrupt(lambda answer: answer + 1)

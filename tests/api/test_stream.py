@@ -28,6 +28,8 @@ from ..contracts.codes import ROWS
 from ..processes import children, eventually, shm_names, threads
 from .test_map import ONCE, affine, inputs
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 MEAN = cm.Uncoded(6, fill="mean")
@@ -264,6 +266,7 @@ def test_leaving_early_leaves_no_thread():
         assert eventually(lambda: not threads() - before)
 
 
+@pytest.mark.real_time
 def test_leaving_early_leaves_no_process():
     before = set(children())
     began = time.monotonic()
@@ -318,6 +321,7 @@ class AnswersNext(cm.contracts.StoppingRule):
         return None
 
 
+@pytest.mark.real_time
 def test_answers_in_quick_succession_share_a_result_which_comes_though_nothing_else_arrives():
     stop = AnswersNext()
     stop.engine, results = begun(Slow(0.1), stop=stop)
@@ -333,6 +337,7 @@ def test_answers_in_quick_succession_share_a_result_which_comes_though_nothing_e
     assert last.outcome is Outcome.EVERYONE
 
 
+@pytest.mark.real_time
 def test_time_that_the_caller_takes_counts_for_the_stop_rule(monkeypatch):
     away = [0.0]
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + away[0])

@@ -22,6 +22,8 @@ from ..byhand import ByHand
 from ..contracts.codes import ROWS
 from .test_map import ONCE, affine, inputs
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MEAN = cm.Uncoded(6, fill="mean")
 """A task without an answer gets the mean of the others, with their spread as standard error."""
 
@@ -83,6 +85,7 @@ def test_it_stops_when_every_standard_error_is_small_enough():
         assert result.stderr.max() > 1e-12
 
 
+@pytest.mark.real_time
 def test_it_stops_on_real_workers_without_waiting_for_a_straggler():
     began = time.monotonic()
     with cm.engines.Local(4, grace=0.2) as owner:
@@ -175,6 +178,7 @@ def unhurried(batch):
 SQUARE = np.random.default_rng(0).uniform(size=(2000, 2))
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("given", [{"tolerance": 0.01}, {"stop": Tolerance(0.01)}], ids=str)
 def test_without_a_code_rows_are_estimated_once_they_can_be(given):
     with ThreadPoolExecutor(2) as pool:
@@ -190,6 +194,7 @@ def test_without_a_code_rows_are_estimated_once_they_can_be(given):
     assert Outcome.TOLERANCE.value in str(result)
 
 
+@pytest.mark.real_time
 def test_without_a_code_what_cannot_be_estimated_well_is_computed():
     def noise(batch):
         return np.sin(1e6 * batch[:, 0])
@@ -200,6 +205,7 @@ def test_without_a_code_what_cannot_be_estimated_well_is_computed():
     assert result.exact.all()
 
 
+@pytest.mark.real_time
 def test_without_a_code_few_answers_are_not_believed():
     def rarely(batch):
         time.sleep(0.05)
@@ -234,6 +240,7 @@ def named(batch):
     return {"bell": hill(batch)[:, 0], "noise": np.sin(1e6 * batch[:, 0])}
 
 
+@pytest.mark.real_time
 def test_without_a_code_outputs_may_have_tolerances_of_their_own():
     with ThreadPoolExecutor(2) as pool:
         result = cm.map(named, SQUARE, engine=pool, tolerance={"bell": 0.01})
@@ -242,6 +249,7 @@ def test_without_a_code_outputs_may_have_tolerances_of_their_own():
     assert result.stderr["noise"].max() > 0.1
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize(
     ("fn", "tolerance", "message"),
     [
@@ -266,6 +274,7 @@ def test_with_a_code_a_tolerance_is_of_all_outputs(code):
         cm.map(named, SQUARE[:20], engine=engine, code=code, tolerance={"bell": 0.1})
 
 
+@pytest.mark.real_time
 def test_without_a_code_it_is_written(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         result = cm.map(unhurried, SQUARE, engine=pool, tolerance=0.01, out=tmp_path / "y.npy")
@@ -274,6 +283,7 @@ def test_without_a_code_it_is_written(tmp_path):
     assert 0 < result.stderr.max() <= 0.01
 
 
+@pytest.mark.real_time
 def test_inputs_that_are_no_numbers_are_refused():
     with ThreadPoolExecutor(1) as pool, pytest.raises(cm.InvalidArgument, match="that are numbers"):
         cm.map(len, ["a", "b"], engine=pool, tolerance=0.1)
@@ -313,6 +323,7 @@ def test_with_a_code_answers_that_cannot_be_estimated_are_waited_for(fn, chunk):
 # When it looks
 
 
+@pytest.mark.real_time
 def test_a_look_that_has_to_wait_is_made_up_for_though_nothing_else_arrives():
     code = Watched(seconds=0.05)
     script = {1: late(0.1), 2: never(), 3: never(), 4: never(), 5: never()}

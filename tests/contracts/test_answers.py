@@ -9,6 +9,8 @@ import codedmap as cm
 from codedmap.contracts.answers import usable_answers
 from codedmap.testing import Scripted, corrupt, crash, never
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 CODES = [
     cm.SplineCode(10, 30, 4),
     cm.BerrutCode(10, 30, 4),

@@ -9,6 +9,8 @@ import codedmap as cm
 from codedmap.codes import MDSCode
 from codedmap.testing import Scripted, corrupt, late
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MATRIX = np.arange(12.0).reshape(6, 2)
 VECTOR = np.array([1.0, -2.0])
 

@@ -16,6 +16,8 @@ from codedmap.contracts.stopping import Progress
 from codedmap.results.summary import reason_and_steps
 from codedmap.testing import Scripted, corrupt, crash, fail, never
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 X = np.random.default_rng(0).normal(size=(12, 3))
 RAISING = fail(ValueError("bad weights"))
 
