@@ -224,6 +224,14 @@ def straggle(begun: str | Path) -> None:
     time.sleep(60)
 
 
+def hold(folder: Path) -> bool:
+    """Occupy the worker until there is a file ``go on``."""
+    (folder / f"begun {os.getpid()} {threading.get_ident()}").touch()
+    while not (folder / "go on").exists():
+        time.sleep(0.01)
+    return True
+
+
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
 

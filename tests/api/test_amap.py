@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ import codedmap as cm
 from codedmap.storage.output import NpyOutput
 from codedmap.testing import Scripted, crash, never
 
-from ..processes import children, eventually
+from ..processes import children, eventually, hold
 
 X = np.arange(12.0)
 
@@ -190,14 +189,6 @@ def test_a_thousand_jobs_at_once():
         np.testing.assert_array_equal(result.values, np.sin(X + n))
 
 
-def holds(folder):
-    """Occupies its worker until it may end."""
-    (folder / f"begun {os.getpid()} {threading.get_ident()}").touch()
-    while not (folder / "go on").exists():
-        time.sleep(0.01)
-    return True
-
-
 @pytest.mark.parametrize("kind", ["threads", "local"])
 def test_calls_that_wait_for_other_jobs_are_neither_hedged_nor_timed_out(kind, tmp_path):
     sent = []
@@ -207,7 +198,7 @@ def test_calls_that_wait_for_other_jobs_are_neither_hedged_nor_timed_out(kind, t
         submit = engine.submit
         engine.submit = lambda *call: sent.append(call) or submit(*call)
         first = asyncio.create_task(
-            cm.amap(cm.itemwise(holds), [tmp_path] * 2, **options, hedge=None)
+            cm.amap(cm.itemwise(hold), [tmp_path] * 2, **options, hedge=None)
         )
         while len(list(tmp_path.iterdir())) < 2:
             await asyncio.sleep(0.01)

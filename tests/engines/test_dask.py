@@ -20,7 +20,7 @@ from codedmap.engines.dask import Dask
 from codedmap.engines.transport.serve import serve
 
 from ..clusters import START, command, dask_scheduler, dask_workers
-from ..processes import ANSWER, eventually, nap, pid, same
+from ..processes import ANSWER, eventually, hold, nap, pid, same
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -138,12 +138,15 @@ def test_a_worker_that_an_abandoned_call_holds_is_not_waited_for_by_the_next_job
         assert not straggler.done()
 
 
-def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_been_closed(client):
+def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_been_closed(
+    client, tmp_path
+):
     with cm.engines.Dask(client, workers=1) as engine:
-        straggler = engine.submit(0, nap, 3.0)
+        straggler = engine.submit(0, hold, tmp_path)
         assert eventually(lambda: any(client.processing().values()))
     assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
     assert any("codedmap-call1-worker0" in str(keys) for keys in client.processing().values())
+    (tmp_path / "go on").touch()
     assert eventually(lambda: not any(client.processing().values()))
 
 
