@@ -195,6 +195,7 @@ def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
     assert result.stderr.shape == (200, 3)
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("out", ["out.zarr", "out.parquet"])
 def test_each_output_has_its_own_standard_errors(out):
     def fn(x):
