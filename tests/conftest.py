@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chaos.rays import ray_environment
+from hypothesis import settings
 
 from codedmap.cli.engines import ENGINES
 from codedmap.testing import Scripted
@@ -21,6 +22,8 @@ from .clusters import START, dask_scheduler, dask_workers, end_clusters, ray_hea
 from .virtual import Clock
 
 os.environ.update(ray_environment())
+settings.register_profile("tests", deadline=None)  # no test asserts how long something takes
+settings.load_profile("tests")
 
 
 LONGEST = (

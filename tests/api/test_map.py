@@ -40,7 +40,7 @@ def inputs(rows: int, dtype=np.float64) -> np.ndarray:
 
 
 @every
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(rows=st.integers(1, 150), tasks=st.integers(1, 8))
 def test_any_number_of_rows_comes_back_in_order(row, rows, tasks):
     code = row.make(tasks, 3 * tasks + 2, 1)
@@ -534,7 +534,7 @@ def test_a_first_answer_of_absurd_size_is_a_byzantine_workers():
 
 
 @every
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**31))
 def test_the_order_of_arrival_is_irrelevant(row, seed):
     code = row.make(4, 14, 2)
@@ -582,7 +582,7 @@ class Arranged:
 
 
 @given(rows=st.integers(1, 60), tasks=st.integers(2, 6), lost=st.integers(0, 5), data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @pytest.mark.parametrize("fill", ["mean", None])
 def test_rows_are_cut_as_the_code_arranges_them_and_come_back_as_they_were(
     fill, rows, tasks, lost, data

@@ -47,7 +47,7 @@ def begun(code: Any = MEAN, rows: int = 12, **options: Any):
 
 
 @every
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(rows=st.integers(1, 30), tasks=st.integers(1, 5), seed=st.integers(0, 2**31))
 def test_the_last_result_is_that_of_map_and_each_before_it_is_of_all_answers_so_far(
     row, rows, tasks, seed

@@ -64,7 +64,7 @@ def test_the_sum_is_exact_with_as_many_stragglers_and_crashes_as_the_code_allows
     assert result.parts == code.workers
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     code=st.sampled_from(CODES),
     shape=st.lists(st.integers(0, 4), max_size=3).map(tuple),

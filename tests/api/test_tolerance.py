@@ -107,7 +107,7 @@ def test_of_copies_without_a_fill_it_takes_one_of_each_task():
     assert result.exact.all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     order=st.permutations(range(6)),
     cuts=st.sets(st.integers(1, 5)),

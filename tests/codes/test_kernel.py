@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import codedmap as cm
 from codedmap.testing import Scripted, never
 
-lawful = settings(max_examples=25, deadline=None)
+lawful = settings(max_examples=25)
 
 
 def smooth(batch: np.ndarray) -> np.ndarray:

@@ -183,7 +183,7 @@ def test_of_many_outputs_those_that_are_looked_at_suffice(case):
 
 
 @every
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.floats(0.2, 3.0), st.integers(1, 6), st.integers(1, 8))
 def test_on_smooth_functions_no_correct_answer_is_rejected(case, seed, speed, outputs, groups):
     code, _ = CASES[case]
@@ -197,7 +197,7 @@ def test_on_smooth_functions_no_correct_answer_is_rejected(case, seed, speed, ou
 
 
 @every
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 6))
 def test_on_noise_alone_no_answer_is_rejected(case, seed, outputs):
     encoding, answers, _ = answered(case, seed=seed)

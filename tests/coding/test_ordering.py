@@ -20,7 +20,7 @@ from codedmap.coding.ordering import (
     squared_distances,
 )
 
-lawful = settings(max_examples=50, deadline=None)
+lawful = settings(max_examples=50)
 
 
 def gaussian(*shape: int, seed: int = 0) -> np.ndarray:

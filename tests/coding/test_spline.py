@@ -37,7 +37,7 @@ def test_operator_equals_the_oracle(n, points, smoothing):
     assert gap(worker_points(n, points), rng.standard_normal(n), smoothing) < 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sets(st.integers(0, 99), min_size=1, max_size=60),
     st.floats(-16, 12),
@@ -152,7 +152,7 @@ def test_gcv_scales_with_the_cube_of_the_extent_and_not_with_the_values():
     assert smoothing_by_gcv(10 * knots, y) == pytest.approx(1000 * plain)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_task_and_worker_points_that_coincide_on_paper_coincide_in_floating_point(tasks, workers):
     alpha, beta = task_points(tasks), worker_points(workers)

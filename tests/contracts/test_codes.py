@@ -17,7 +17,7 @@ from .codes import ROWS, Row
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 linear = pytest.mark.parametrize("row", [r for r in ROWS if not r.copies], ids=lambda row: row.name)
-lawful = settings(max_examples=25, deadline=None)
+lawful = settings(max_examples=25)
 
 
 def law(*drawn):
@@ -27,7 +27,7 @@ def law(*drawn):
         @every
         @wraps(test)
         def run(row):
-            @settings(max_examples=10 if row.adaptive else 25, deadline=None)
+            @settings(max_examples=10 if row.adaptive else 25)
             @given(st.tuples(*drawn))
             def draws(values):
                 test(row, *values)

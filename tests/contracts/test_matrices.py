@@ -17,7 +17,7 @@ from codedmap.contracts.matrix_code import MatrixCode
 from .matrix_codes import ROWS
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-lawful = settings(max_examples=25, deadline=None)
+lawful = settings(max_examples=25)
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
 
 

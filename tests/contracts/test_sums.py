@@ -24,7 +24,7 @@ MADE = [
 LARGE = [pytest.param(row, sizes, id=f"{row.name} {sizes}") for row in ROWS for sizes in row.large]
 every = pytest.mark.parametrize(("row", "code"), MADE)
 exact = pytest.mark.parametrize("code", [p.values[1] for p in MADE if p.values[0].exact], ids=repr)
-lawful = settings(max_examples=25, deadline=None)
+lawful = settings(max_examples=25)
 
 
 def slices(code, seed: int = 0, columns: int = 3) -> np.ndarray:

@@ -86,7 +86,7 @@ def test_standard_errors_widen_outside_the_sample():
     assert np.median(outside) > 10 * np.median(inside)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 100), st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3))
 def test_units_do_not_matter(seed, inputs, outputs, shift):
     points, answers, wanted, truth = split(wave, rows=60, seed=seed)

@@ -135,7 +135,7 @@ def _plain(decision) -> tuple:
     return (type(decision).__name__, *what, *[v for v in decision if v is not call])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seeds, st.sampled_from([None, 0.05]), st.sampled_from([0, 2]))
 def test_every_chunk_is_decoded_once_and_no_call_is_lost(seed, hedge, retries):
     world, watch = World(seed), Watch()
@@ -150,7 +150,7 @@ def test_every_chunk_is_decoded_once_and_no_call_is_lost(seed, hedge, retries):
         assert outcomes <= {Outcome.QUORUM, Outcome.EXACT}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seeds)
 def test_the_same_events_give_the_same_decisions(seed):
     world, watch = World(seed), Watch()
@@ -448,7 +448,7 @@ def test_a_call_that_had_not_begun_runs_on_any_worker():
     assert (start.call.slot, start.call.worker) == (2, calls[2].worker)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seeds, st.sampled_from([1, 2, 5]))
 def test_a_job_that_grows_decodes_every_group_once(seed, size):
     world = World(seed)

@@ -153,7 +153,7 @@ def test_a_rule_that_needs_time_wakes_the_wave():
     assert result.exact.all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(2, 8).flatmap(
         lambda n: st.lists(

@@ -124,7 +124,7 @@ def outcome_of_rows(timeline, rows: int) -> tuple[list[int], dict[int, FailRows]
     return taken, failed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seeds)
 def test_every_row_ends_exact_or_failed_for_its_own_reason(seed):
     world, watch = World(seed), Watch()
@@ -146,7 +146,7 @@ def test_every_row_ends_exact_or_failed_for_its_own_reason(seed):
         assert failed[row].crashes >= 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seeds)
 def test_the_same_events_give_the_same_decisions(seed):
     world, watch = World(seed), Watch()
@@ -167,7 +167,7 @@ def test_no_call_is_late_for_the_time_in_which_the_program_was_stopped():
     assert [type(d) for d in decisions[:2]] == [Abandon, FailRows]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seeds)
 def test_workers_come_and_go(seed):
     world, watch = World(seed), Watch()
@@ -192,7 +192,7 @@ def test_workers_come_and_go(seed):
     assert len(failed) <= 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seeds)
 def test_extra_calls_stay_within_the_budget(seed):
     world, watch = World(seed), Watch()
@@ -204,7 +204,7 @@ def test_extra_calls_stay_within_the_budget(seed):
     assert timeline.hedges == sum(d[5] is Kind.HEDGE for d in started)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seeds)
 def test_copies_of_a_row_never_share_a_worker(seed):
     world = World(seed)
@@ -592,7 +592,7 @@ def test_a_copy_that_has_just_begun_has_the_time_of_a_usual_call():
     assert scheduler.hedges <= 2
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seeds)
 def test_a_stopped_worker_holds_up_no_row_whatever_others_do(seed):
     """Others crash, raise and are slow. At least one call answers, or nothing is known of how long calls take."""
@@ -619,7 +619,7 @@ def test_a_stopped_worker_holds_up_no_row_whatever_others_do(seed):
     assert all(taken[row] == 1 for row in range(rows) if row not in failed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seeds, st.sampled_from([0, 2]), st.sampled_from([1, 3]))
 def test_a_row_that_always_crashes_is_not_made_again_for_ever(seed, retries, size):
     """Its copies run so long that there is always another one."""
@@ -638,7 +638,7 @@ def test_a_row_that_always_crashes_is_not_made_again_for_ever(seed, retries, siz
     assert timeline.calls - timeline.hedges < 60
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seeds, st.sampled_from([0.1, 0.5, 1.0]))
 def test_rows_that_raise_beside_a_worker_that_has_stopped(seed, share):
     rng = random.Random(seed)
@@ -1108,7 +1108,7 @@ class Found:
         return self.slow * self.rng.random(), groups, last or groups == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seeds)
 @example(1157)  # a call of three rows, one of which crashes
 def test_a_job_that_grows_ends_when_all_rows_have_and_not_before(seed):

@@ -39,7 +39,7 @@ def test_what_was_added_is_there_again(written):
     assert reopened(written) == RECORDS, "reading changes nothing"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_flipped_bit_costs_a_line_at_most_two_or_is_an_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("journal") / "journal"
@@ -62,7 +62,7 @@ def test_a_flipped_bit_costs_a_line_at_most_two_or_is_an_error(tmp_path_factory,
     assert found == [record for record in RECORDS if record in found]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_journal_may_end_anywhere(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("journal") / "journal"

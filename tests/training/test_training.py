@@ -49,7 +49,7 @@ sizes = st.tuples(st.integers(1, 200), st.integers(1, 40), st.integers(1, 6), st
 
 
 @given(sizes, st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_sketch_is_linear(sizes, seed):
     sketch = CountSketch(*sizes)
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def test_a_sketch_is_linear(sizes, seed):
 
 
 @given(sizes)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_lone_entry_comes_back_as_it_is(sizes):
     sketch = CountSketch(*sizes)
     vector = np.zeros(sketch.size)
@@ -187,7 +187,7 @@ def test_only_the_sketch_is_sent():
 
 
 @given(st.integers(0, 100), st.sampled_from([1, 7, 40, D]), st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_error_feedback_loses_nothing(seed, k, falling):
     """Σ α_s √v̂_s Δ_s + α_t e_t = Σ α_s m_s, from what can be seen from outside."""
     rate = (lambda t: 0.1 / np.sqrt(t)) if falling else 0.1
