@@ -53,3 +53,26 @@ def test_signals_at_random_times(engine, count, tmp_path):
     seconds = run(tmp_path, "signals", engine, str(count), "0", timeout=800)
     assert len(seconds) == count
     assert max(map(float, seconds)) < 12
+
+
+def test_ctrl_c_does_not_wait_for_workers_that_start(tmp_path):
+    source = """
+        import threading
+        from multiprocessing import forkserver
+        def interrupt():
+            started.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+        def late(file):
+            started.set()
+            time.sleep(60)
+        # main
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        forkserver.read_signed, started = late, threading.Event()
+        threading.Thread(target=interrupt).start()
+        try: cm.map(abs, [1, -2])
+        except KeyboardInterrupt: print("ended")
+        """
+    with script(tmp_path, source) as running:
+        running.finish(30)
+        assert running.nothing_is_left(), running.processes()
+    assert (running.out, running.err) == ("ended\n", "")

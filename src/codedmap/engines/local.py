@@ -116,7 +116,7 @@ class Local(QueueEngine["_LocalQueue"]):
         allow_open_files(workers)
         check_process_limits(workers, self.memory_limit)
         self._closing = False
-        self.loop = Loop()
+        self.loop, self.starter = Loop(), Loop()
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
@@ -140,8 +140,9 @@ class Local(QueueEngine["_LocalQueue"]):
     def _begin(self, workers: int) -> None:
         try:
             self.loop.start()
+            self.starter.start()
         except (OSError, RuntimeError) as error:
-            raise EngineError(f"the thread of the engine cannot be started ({error})") from error
+            raise EngineError(f"a thread of the engine cannot be started ({error})") from error
         self._queues = {number: _LocalQueue(self, number) for number in range(workers)}
         for call in [queue.submit(hello, None) for queue in self._queues.values()]:
             failure = call.exception()
@@ -151,7 +152,8 @@ class Local(QueueEngine["_LocalQueue"]):
                     "is there memory left?"
                 )
 
-    # From here on everything runs in the loop.
+    # From here on everything runs in the loop, but workers are started in a thread of their own: the first one waits
+    # until the fork server has imported what it needs.
 
     def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
         self.loop.later(future, grace, partial(queue.end, future))
@@ -160,6 +162,7 @@ class Local(QueueEngine["_LocalQueue"]):
         if self._closing:
             return
         self._closing = True
+        self.starter.do(self.starter.end)
         end_descendants(
             f"{self.run}:", [pid for queue in self._queues.values() for pid in queue.pids]
         )
@@ -188,6 +191,7 @@ class _LocalQueue(Calls):
         super().__init__(engine, number)
         self._local, self._loop = engine, engine.loop
         self._worker: Worker | None = None
+        self._starting = False
         self._ending: dict[Worker, Call | None] = {}  # killed, and the calls that they had
 
     @property
@@ -246,6 +250,9 @@ class _LocalQueue(Calls):
     def _advance(self) -> None:
         """Give an idle worker its next call."""
         while self._running is None and self._waiting:
+            if self._worker is None:
+                self._start()
+                return
             setup = self._next_setup()
             call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
             if call.future.running() or call.future.set_running_or_notify_cancel():
@@ -255,16 +262,9 @@ class _LocalQueue(Calls):
 
     def _begin(self, call: Call) -> None:
         """Send a call to the worker, or fail it."""
-        problem = None if self._worker is not None else self._start()
+        assert self._worker is not None
         if any(kept.lost for kept in call.uses):
             self._loop.do(call.fail, KeptLost(f"{call.uses!r} died with its worker: keep it again"))
-            return
-        if self._worker is None:
-            error = WorkerCrashed(
-                f"worker {self.number} has ended and no new one can be started ({problem}): "
-                "is there memory left, are too many files open?"
-            )
-            self._loop.do(call.fail, error)
             return
         self._running = call
         self._note_kept(call)
@@ -293,17 +293,41 @@ class _LocalQueue(Calls):
         error = WorkerCrashed(f"worker {self.number} ends whenever it is started, before its call")
         self._loop.do(call.fail, error)
 
-    def _start(self) -> Exception | None:
-        """Start a worker, where what an earlier one kept is lost; return what prevents that."""
+    def _start(self) -> None:
+        """Have a worker started, where what an earlier one kept is lost."""
         self._lose_kept()
+        if not self._starting:
+            self._starting = True
+            self._local.starter.do(self._launch)
+
+    def _launch(self) -> None:
+        """Start a worker, in the thread for that."""
+        if self._closed:
+            return
+        started: Worker | Exception
         try:
-            worker = Worker(self._run)
+            started = Worker(self._run)
         except Exception as error:
-            return error
-        self._worker = worker
-        self._loop.watch(worker.pipe, self._ready)
-        self._loop.watch(worker.sentinel, partial(self._finish, worker))
-        return None
+            started = error
+        self._loop.do(self._started, started)
+
+    def _started(self, worker: Worker | Exception) -> None:
+        self._starting = False
+        if isinstance(worker, Worker):
+            if self._closed:
+                worker.kill(descendants=False)
+                worker.close()
+                return
+            self._worker = worker
+            self._loop.watch(worker.pipe, self._ready)
+            self._loop.watch(worker.sentinel, partial(self._finish, worker))
+        elif self._waiting:
+            error = WorkerCrashed(
+                f"worker {self.number} has ended and no new one can be started ({worker}): "
+                "is there memory left, are too many files open?"
+            )
+            self._loop.do(self._waiting.popleft().fail, error)
+        self._advance()
 
     def _ready(self) -> None:
         reply = self._receive()
@@ -344,7 +368,6 @@ class _LocalQueue(Calls):
             return
         self._ending[worker] = call
         self._loop.forget(worker.pipe)
-        worker.pipe.close()
         worker.kill(descendants=not self._closed)
 
     def _finish(self, worker: Worker) -> None:

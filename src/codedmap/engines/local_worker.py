@@ -111,7 +111,8 @@ class Worker:
             message.release()  # which may not grow before
 
     def kill(self, descendants: bool) -> None:
-        """Kill the process, its group, and maybe all that it has started; soon its sentinel is ready."""
+        """Close its pipe; kill the process, its group, and maybe all that it has started; soon its sentinel is ready."""
+        self.pipe.close()
         if self._ended:  # its number may be another's by now
             return
         if descendants:
