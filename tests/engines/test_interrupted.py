@@ -55,9 +55,11 @@ def test_signals_at_random_times(engine, count, tmp_path):
     assert max(map(float, seconds)) < 12
 
 
-def test_ctrl_c_does_not_wait_for_workers_that_start(tmp_path):
-    source = """
+@pytest.mark.parametrize("job", ["cm.map(abs, [1, -2])", "start_server(), cm.engines.Local(1)"])
+def test_ctrl_c_does_not_wait_for_workers_that_start(job, tmp_path):
+    source = f"""
         import threading
+        from codedmap.engines.local_worker import start_server
         from multiprocessing import forkserver
         def interrupt():
             started.wait()
@@ -69,7 +71,7 @@ def test_ctrl_c_does_not_wait_for_workers_that_start(tmp_path):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         forkserver.read_signed, started = late, threading.Event()
         threading.Thread(target=interrupt).start()
-        try: cm.map(abs, [1, -2])
+        try: {job}
         except KeyboardInterrupt: print("ended")
         """
     with script(tmp_path, source) as running:

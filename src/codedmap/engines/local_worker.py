@@ -9,7 +9,6 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from multiprocessing import get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
@@ -17,13 +16,13 @@ from typing import Any
 
 from ..errors import WorkerCrashed
 from .transport.descendants import discard_all, end_descendants, segments_of
-from .transport.serve import HEADER, Request, hello, work, worker_name
+from .transport.serve import HEADER, Request, work, worker_name
 
 if sys.platform != "win32":
     from multiprocessing import forkserver, resource_tracker
 
     # Never fork: a child forked from threads, or under ONNX Runtime, deadlocks.
-    from multiprocessing.context import ForkServerContext, ForkServerProcess
+    from multiprocessing.context import ForkServerProcess
     from multiprocessing.popen_forkserver import Popen
 
 _PART = 64 << 10  # bytes read at once
@@ -41,10 +40,9 @@ def start_server() -> None:
             # It begins with blocking Ctrl-C, and would end by letting it through.
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            # The first process starts when the server has imported all it needs. If the program ended
-            # sooner, a half-started process would print an error.
-            with contextlib.suppress(OSError, EOFError):  # the first worker will raise it again
-                _start(hello).wait()
+            forkserver.set_forkserver_preload([work.__module__])
+            with contextlib.suppress(OSError):  # the first worker will raise it again
+                forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -59,7 +57,7 @@ class Worker:
         self.pipe, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _start(work, theirs, run)
+                self._process = _start(theirs, run)
         except BaseException as error:
             self.pipe.close()
             if isinstance(error, EOFError):  # the fork server has ended
@@ -191,9 +189,9 @@ def _close(*files: int) -> None:
         os.close(file)
 
 
-def _start(target: Callable[..., object], *arguments: Any) -> _Process:
-    ForkServerContext().set_forkserver_preload([work.__module__])
-    process = ForkServerProcess(target=target, args=arguments, daemon=False)
+def _start(*arguments: Any) -> _Process:
+    forkserver.set_forkserver_preload([work.__module__])
+    process = ForkServerProcess(target=work, args=arguments, daemon=False)
     try:
         return _Process(process)
     except ChildProcessError:  # the fork server is that of a process from which this one was forked
