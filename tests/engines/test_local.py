@@ -1049,8 +1049,31 @@ def test_a_caller_that_can_open_no_more_files_loses_calls_and_recovers(tmp_path)
             print(engine.submit(0, abs, -1).result(timeout=20))
         """,
     )
-    assert ended.out.splitlines() == [str(3 * ["WorkerCrashed"]), "1"], ended.err
+    assert ended.out.splitlines() == [str(3 * ["EngineError"]), "1"], ended.err
     assert "Too many open files" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("fn", "where", "message"),
+    [
+        (np.array, (mmap, "mmap"), "has sent cannot be opened"),
+        (
+            lambda _: os._exit(3),
+            (local_worker, "_start"),
+            "has ended and no new one can be started",
+        ),
+    ],
+    ids=["open", "start"],
+)
+def test_a_caller_that_can_open_no_more_files_fails_no_row(fn, where, message, monkeypatch):
+    def full(*_):
+        raise OSError(24, "Too many open files")
+
+    with Local(1) as engine:
+        engine.submit(0, abs, -1).result(ANSWER)
+        monkeypatch.setattr(*where, full)
+        with pytest.raises(cm.EngineError, match=f"{message}.*Too many open files"):
+            cm.map(cm.itemwise(fn), np.ones((3, 10_000)), engine=engine, on_error="record")
 
 
 # Races, and growth.

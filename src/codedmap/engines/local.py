@@ -322,7 +322,7 @@ class _LocalQueue(Calls):
             self._loop.watch(worker.pipe, self._ready)
             self._loop.watch(worker.sentinel, partial(self._finish, worker))
         elif self._waiting:
-            error = WorkerCrashed(
+            error = EngineError(
                 f"worker {self.number} has ended and no new one can be started ({worker}): "
                 "is there memory left, are too many files open?"
             )

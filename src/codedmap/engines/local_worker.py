@@ -194,7 +194,8 @@ def _start(*arguments: Any) -> _Process:
     process = ForkServerProcess(target=work, args=arguments, daemon=False)
     try:
         return _Process(process)
-    except ChildProcessError:  # the fork server is that of a process from which this one was forked
+    except (ChildProcessError, ConnectionError, EOFError):
+        # The fork server is that of a process from which this one was forked, or has ended.
         server: Any = forkserver._forkserver
         os.close(server._forkserver_alive_fd)
         server._forkserver_alive_fd = server._forkserver_pid = None

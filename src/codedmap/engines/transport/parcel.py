@@ -21,7 +21,7 @@ from typing import Any
 
 import cloudpickle
 
-from ...errors import CannotSend
+from ...errors import CannotSend, EngineError
 from .descendants import SHARED
 
 _SMALL = 64 << 10  # below this the pipe is as fast
@@ -106,14 +106,22 @@ class Received:
 
 
 def receive(parcel: Parcel) -> Received:
-    """Take over a parcel's buffers; its segment has no name any more then."""
+    """Take over a parcel's buffers; its segment has no name any more then.
+
+    Raises `EngineError` if it cannot be opened.
+    """
     if parcel.segment is None:
         travelled = parcel.packer != os.getpid()
         return Received(parcel.head, tuple(_writable(part, travelled) for part in parcel.inline))
     path = SHARED / parcel.segment
-    with path.open("r+b") as file:
-        path.unlink()
-        memory = memoryview(mmap.mmap(file.fileno(), 0))
+    try:
+        with path.open("r+b") as file:
+            path.unlink()
+            memory = memoryview(mmap.mmap(file.fileno(), 0))
+    except OSError as error:
+        raise EngineError(
+            f"what another process has sent cannot be opened ({error}): is there memory left, are too many files open?"
+        ) from error
     return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
 
 
