@@ -116,6 +116,25 @@ def test_a_polars_frame_comes_back_as_one(sweep):
     assert table["status"].to_list() == ["EXACT"] * 6
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame])
+@pytest.mark.parametrize("out", [None, "table.parquet"])
+@pytest.mark.parametrize("fn", [lambda time: time, lambda time: {"y": time}])
+def test_times_keep_their_zone(sweep, fn, out, frame, tmp_path):
+    times = list(pd.date_range("2020-03-28 22:00", periods=6, freq="h", tz="Europe/Berlin"))
+    table = sweep(fn, frame({"time": times}), out=out and tmp_path / out).table
+    assert list(table["y"]) == times
+    assert table["y"].dtype == table["time"].dtype
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame])
+@pytest.mark.parametrize(
+    "fn", [lambda batch: batch["time"], cm.itemwise(lambda row: pd.Timestamp(row["time"]))]
+)
+def test_times_of_map_keep_their_zone(pool, fn, frame):
+    times = list(pd.date_range("2020-03-28 22:00", periods=6, freq="h", tz="Europe/Berlin"))
+    assert list(cm.map(fn, frame({"time": times}), engine=pool).values) == times
+
+
 @dataclasses.dataclass
 class Pair:
     low: float

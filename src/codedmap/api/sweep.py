@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument
@@ -212,7 +212,7 @@ def _rows(design: Any, takes: Arguments | None) -> _Rows:
     if hasattr(design, "get_column") or (hasattr(design, "iloc") and hasattr(design, "columns")):
         names = list(design.columns)
         _check_names(names)
-        return _Rows({name: design[name].to_numpy() for name in names}, design)
+        return _Rows({name: plain_array(design[name]) for name in names}, design)
     if isinstance(design, Mapping):
         if {"names", "bounds"} <= set(design):
             raise InvalidArgument(
@@ -577,10 +577,10 @@ def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
     if parts is not None:
         return parts
     if frame and hasattr(answer, "columns"):
-        return {name: answer[name].to_numpy() for name in answer.columns}
+        return {name: plain_array(answer[name]) for name in answer.columns}
     if not frame and hasattr(answer, "items"):  # a pandas series
         return dict(answer.items())
-    return {"y": answer.to_numpy() if hasattr(answer, "to_numpy") else answer}
+    return {"y": plain_array(answer) if hasattr(answer, "to_numpy") else answer}
 
 
 # The table ----------------------------------------------------------------------------------------------

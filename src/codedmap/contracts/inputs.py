@@ -42,6 +42,15 @@ def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0
         )
 
 
+def plain_array(column: Any) -> Any:
+    """A column, or a value of one, as NumPy has it. Times with a zone, which it has not, are objects."""
+    if getattr(column, "tzinfo", None) is not None:
+        return column
+    if getattr(getattr(column, "dtype", None), "time_zone", None) is not None:
+        return np.array(column.to_list(), dtype=object)
+    return column.to_numpy()
+
+
 def reordered(first: Any, second: Any) -> bool:
     """Whether pandas objects have the same labels of rows in another order: rows go by their place."""
     one: Any = getattr(first, "index", None)

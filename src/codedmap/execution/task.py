@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.engine import Reply
-from ..contracts.inputs import reordered
+from ..contracts.inputs import plain_array, reordered
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
@@ -226,8 +226,8 @@ def _items(part: Any) -> Iterator[Any]:
 def _plain(values: Any) -> Any:
     """An answer in which a data frame is a dict of columns."""
     if hasattr(values, "columns") and hasattr(values, "to_numpy"):
-        return {name: values[name].to_numpy() for name in values.columns}
-    return values.to_numpy() if hasattr(values, "to_numpy") else values
+        return {name: plain_array(values[name]) for name in values.columns}
+    return plain_array(values) if hasattr(values, "to_numpy") else values
 
 
 @contextlib.contextmanager

@@ -105,6 +105,8 @@ def from_arrow(column: Any) -> np.ndarray:
     while hasattr(column.type, "list_size"):
         shape.append(column.type.list_size)
         column = column.flatten()
+    if getattr(column.type, "tz", None) is not None:  # which NumPy has not
+        return np.array(column.to_pylist(), dtype=object).reshape(shape)
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
