@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import io
 import os
 import re
@@ -472,6 +473,27 @@ def test_what_workers_print_reaches_the_caller(local, capsys):
     assert "] hello" in out.out
     assert "] error" in out.out + out.err
     assert out.out.startswith("[worker ")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda out: out.close(),
+        lambda out: io.TextIOWrapper(out.buffer).write("wrapped\n"),
+        lambda out: subprocess.run(["echo"], stdout=out, check=True),
+        faulthandler.enable,
+        lambda out: out.reconfigure(line_buffering=True),
+    ],
+    ids=["close", "wrap", "program", "faults", "reconfigure"],
+)
+def test_what_workers_print_to_is_a_file(use, local, capsys):
+    def speaks(batch):
+        use(sys.stdout)
+        print("hello")
+        return batch
+
+    np.testing.assert_array_equal(cm.map(speaks, X, engine=local).values, X)
+    assert "] hello" in capsys.readouterr().out
 
 
 class Gone(io.StringIO):

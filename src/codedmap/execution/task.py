@@ -22,7 +22,7 @@ from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
 from ..results.trees import leaf_rows, map_leaves, stacked
 
-_LONGEST = 100_000  # characters of output that a call sends back
+_LONGEST = 100_000  # bytes of output that a call sends back
 _running = threading.local()
 
 
@@ -137,7 +137,7 @@ def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bo
     finally:
         _running.depth -= 1
     seconds = time.perf_counter() - start
-    text = output.getvalue()[:_LONGEST] if output is not None else ""
+    text = output.getvalue()[:_LONGEST].decode(errors="replace") if output is not None else ""
     return Reply(values, seconds, began, socket.gethostname(), os.getpid(), raised, text)
 
 
@@ -230,8 +230,21 @@ def _plain(values: Any) -> Any:
     return plain_array(values) if hasattr(values, "to_numpy") else values
 
 
+class _Output(io.BytesIO):
+    """What ``fn`` prints and warns. Programs to which it gives this as their output print to that of the worker."""
+
+    def close(self) -> None:
+        """What ``fn`` prints to it may also close."""
+
+    def fileno(self) -> int:
+        return 1
+
+
 @contextlib.contextmanager
-def _captured() -> Iterator[io.StringIO]:
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+def _captured() -> Iterator[_Output]:
+    output = _Output()
+    text = io.TextIOWrapper(
+        output, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
+    )
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         yield output
