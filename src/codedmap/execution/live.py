@@ -99,6 +99,8 @@ class LiveJob:
         self.worker_seconds = 0.0
         self.answers = 0
         """Calls whose answer was taken."""
+        self.crashed = 0
+        """Calls that ended their worker."""
         self.ended = False
         self.beside: list[Future[Any]] = []
         """Further calls, given up at the end as the job's own."""
@@ -332,6 +334,7 @@ class LiveJob:
                 )
             error = answer
         loss = self._work.lost(call, error, _loss(call, error))
+        self.crashed += loss is Loss.CRASHED
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
         return events.CallFailed(now, call.number, loss, self.busy)
 

@@ -74,13 +74,15 @@ def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
 
 def _described(job: Any) -> str:
     done, failed, running, hedged = job.counts
-    if not done + failed:
+    if not done + failed + job.crashed:
         return _STARTING
     parts = [f"{running:,} running"]
     if failed:
         parts.append(f"{failed:,} failed")
     if hedged:
         parts.append(f"{hedged:,} hedged")
+    if job.crashed:
+        parts.append(f"{job.crashed:,} crashed")
     return ", ".join(parts)
 
 
