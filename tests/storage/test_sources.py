@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -16,6 +17,7 @@ import zarr
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
+from codedmap.storage import source as source_module
 from codedmap.storage.digest import RowsDigest, checksum
 from codedmap.storage.source import Batches, opened
 from codedmap.testing import Scripted
@@ -147,7 +149,8 @@ def batches(sizes):
         begin += size
 
 
-def test_batches_are_read_as_they_are_needed_and_dropped_when_done():
+def test_batches_are_read_as_they_are_needed_and_dropped_when_done(monkeypatch):
+    monkeypatch.setattr(source_module, "_SLOW", np.inf)
     read = []
 
     def counted():
@@ -168,6 +171,16 @@ def test_batches_are_read_as_they_are_needed_and_dropped_when_done():
     assert source.add(source.read(100).result()) == 25
     assert source.ended
     source.close()
+
+
+def test_rows_of_a_slow_iterator_do_not_wait_for_the_next_ones():
+    def slow():
+        for batch in batches([5] * 8):
+            time.sleep(0.15)
+            yield batch
+
+    with Batches(slow()) as source:
+        assert source.add(source.read(35).result()) == 5
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [13, 0, 27], [39, 1]])

@@ -6,6 +6,7 @@ import bisect
 import importlib
 import mmap
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -25,6 +26,7 @@ from ..errors import InvalidArgument
 from ..execution.order import runs_of
 
 _END = object()
+_SLOW = 0.1  # seconds of reading, after which what has come is computed
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
 
 
@@ -217,7 +219,7 @@ class Batches(Closing):
         self.form = [first.dtype.str, list(first.shape[1:])]
 
     def read(self, rows: int) -> Future[_Read]:
-        """Have at least so many rows more read, unless the iterator ends before; `add` takes what it comes to."""
+        """Have at least so many rows more read, unless the iterator ends or is slow; `add` takes what it comes to."""
         future: Future[_Read] = Future()
         self._requests.put((rows, future))
         return future
@@ -274,19 +276,21 @@ def _read(
     checked: _Checked,
     requests: SimpleQueue[tuple[int, Future[_Read]] | None],
 ) -> None:
-    """Read as many rows as is requested, until nothing is requested any more."""
+    """Read as many rows as is requested, or what comes in a short time, until nothing is requested any more."""
     read, first = 0, None
     while (request := requests.get()) is not None:
         wanted, future = request
         got: list[np.ndarray] = []
-        enough = read + wanted
+        ended = False
+        enough, until = read + wanted, time.monotonic() + _SLOW
         try:
-            while read < enough and requests.empty():
+            while read < enough and requests.empty() and not (got and time.monotonic() > until):
                 try:
                     batch = next(batches, _END)
                 except Exception as error:
                     raise _reading(error, read) from error
-                if batch is _END:
+                ended = batch is _END
+                if ended:
                     break
                 array = checked(batch, first)
                 if len(array):
@@ -296,7 +300,7 @@ def _read(
         except BaseException as error:
             future.set_exception(error)
         else:
-            future.set_result((got, read < enough))
+            future.set_result((got, ended))
 
 
 def _row(item: Any, first: np.ndarray | None) -> np.ndarray:
