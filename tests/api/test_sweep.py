@@ -80,12 +80,16 @@ def test_a_row_that_fails_carries_its_reason_and_no_numbers(sweep):
 def test_none_among_numbers_is_nan_and_elsewhere_it_stays(sweep):
     def sometimes(a, b):
         odd = a % 2
-        return {"flow": None if odd else a, "count": None if odd else 2**60 + 1, "label": None if odd else "even"}  # fmt: skip
+        if odd:
+            return dict.fromkeys(("flow", "whole", "count", "flag", "label"))
+        return {"flow": a or np.nan, "whole": 3, "count": 10**400, "flag": True, "label": "even"}
 
     table = sweep(sometimes, DESIGN).table
-    np.testing.assert_array_equal(table["flow"], [0.0, np.nan, 2.0, np.nan, 4.0, np.nan])
-    assert table["count"].tolist() == [2**60 + 1, None] * 3
-    assert table["label"].tolist() == ["even", None] * 3
+    np.testing.assert_array_equal(table["flow"], [np.nan, np.nan, 2.0, np.nan, 4.0, np.nan])
+    np.testing.assert_array_equal(table["whole"], [3.0, np.nan] * 3)
+    for name, value in {"count": 10**400, "flag": True, "label": "even"}.items():
+        assert table[name].tolist() == [value, None] * 3
+    assert sweep(lambda a, b: 2**70, DESIGN).table["y"].tolist() == [2**70] * 6
 
 
 def test_where_every_row_fails_there_are_no_outputs(sweep):

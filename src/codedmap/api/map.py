@@ -120,8 +120,8 @@ def map(
         Where calls run. With a code it has to be given. By default worker processes on the cores of this
         machine, for this call; inside a call of `map`, the same process.
     deadline : float, optional
-        Seconds from the call after which to stop, the start of workers included, but not what SciPy imports at the first
-        such call of a program, half a second. Calls run for nine tenths of it; the last one is for estimates.
+        Seconds after which to stop, the start of workers included. The first such call of a program takes about half a
+        second more, because it imports SciPy. Calls run for nine tenths of the time; the last one is for estimates.
     tolerance : float or dict, optional
         Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; by the names of outputs, if
         these are dicts. Rows without an answer are

@@ -40,6 +40,7 @@ ADDED = "status", "error"  # columns
 _LIST = 12  # names that are listed in a message
 _CATEGORIES = 20  # at most, of a column of text from which rows are estimated
 _COMPARED = 100_000  # rows that are compared with each other to say that some are equal
+_WHOLE = 2**53  # up to which floats hold every whole number
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
@@ -635,12 +636,20 @@ def _outputs_of(
 
 
 def _with_nan(output: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Numbers among which ``fn`` returned None as numbers, with NaN there, as data frames make them."""
+    """Numbers among which ``fn`` returned None as floats, with NaN there, if floats hold them."""
     if output.dtype != object:
         return output
-    numbers = [value for value in output[known].flat if value is not None]
-    exact = (isinstance(v, int | float | np.number) and float(v) == v for v in numbers)
-    return output.astype(float) if numbers and all(exact) else output
+    answers = list(output[known].flat)
+    numbers = [value for value in answers if value is not None]
+    some = 0 < len(numbers) < len(answers)
+    return output.astype(float) if some and all(map(_fits_float, numbers)) else output
+
+
+def _fits_float(value: Any) -> bool:
+    if isinstance(value, float | np.floating):
+        return True
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and abs(int(value)) <= _WHOLE
 
 
 def _table(

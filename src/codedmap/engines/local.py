@@ -312,6 +312,7 @@ class _LocalQueue(Calls):
         self._loop.do(self._started, started)
 
     def _started(self, worker: Worker | Exception) -> None:
+        """Take over the worker that was started, or fail the next call because none can be."""
         self._starting = False
         if isinstance(worker, Worker):
             if self._closed:

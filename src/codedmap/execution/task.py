@@ -234,7 +234,7 @@ class _Output(io.BytesIO):
     """What ``fn`` prints and warns. Programs to which it gives this as their output print to that of the worker."""
 
     def close(self) -> None:
-        """What ``fn`` prints to it may also close."""
+        """Keep the text: ``fn`` may close what it prints to."""
 
     def fileno(self) -> int:
         return 1
