@@ -45,7 +45,9 @@ class KernelEncoding:
     @property
     def payloads(self) -> np.ndarray:
         """The payloads (N, B, *x); made anew each time."""
-        return np.stack([self.payload(slot) for slot in range(len(self.raw))])
+        slots, groups = np.indices(self.cells.home.shape).reshape(2, -1)
+        rows = self.cells.at(self.inputs, slots, groups)
+        return rows.reshape(*self.cells.home.shape, *rows.shape[1:])
 
     def payload(self, slot: int) -> np.ndarray:
         """The payload of one slot, (B, *x)."""
