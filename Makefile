@@ -13,13 +13,15 @@ export OMP_NUM_THREADS ?= 1
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow bench chaos mutants reproduce docs lint wheel clean
+.PHONY: demo test pytest slow bench chaos mutants reproduce docs lint wheel clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev.stamp
-	$(MAKE) -j2 -Oline lint docs  # each on one core
+	$(MAKE) -j3 lint docs pytest
+
+pytest: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 3  # on two cores: the tests of engines mostly wait
 
 slow: $(VENV)/dev.stamp $(VENV)/peers.stamp
