@@ -237,16 +237,16 @@ def test_a_call_that_has_not_ended_counts_if_it_runs_longer_than_all_others():
 
 @pytest.mark.parametrize("answers", [WAVY, NOISE])
 def test_errors_are_those_of_estimates_from_as_many_answers(answers):
-    errors = Errors(pilot(rows=400, answers=answers), 0, 100.0, lambda: 100.0)
-    order = RNG.permutation(400)
-    spread = answers.std(axis=0)
+    inputs, answers = X[:200], answers[:200]
+    errors = Errors(pilot(200, answers, inputs=inputs), 0, 100.0, lambda: 100.0)
+    order = RNG.permutation(200)
     for share in (0.4, 0.7):
-        lost = order[int(share * 400) :]
+        lost = order[int(share * 200) :]
         given = answers.copy()
         given[lost] = np.nan
-        off = (cm.fill(X, given).values - answers)[lost] / spread
+        off = (cm.fill(inputs, given).values - answers)[lost] / answers.std(axis=0)
         actual = max(1e-3, np.sqrt((off**2).mean()))
-        assert actual / 2 < max(1e-3, errors.of(share * 400).error) < 2 * actual
+        assert actual / 2 < max(1e-3, errors.of(share * 200).error) < 2 * actual
 
 
 def test_without_time_errors_are_unknown_and_that_is_said():
