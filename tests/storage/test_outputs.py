@@ -85,7 +85,9 @@ def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
     else:
         table = pq.read_table(path)
         found = table["status"].to_numpy(), np.array(table["stderr"].to_pylist())
-        assert table["values"].null_count == 1, "nothing is known of the last row"
+        # A null row would be none that pyarrow before 26 reads.
+        assert table["values"].null_count == 0
+        assert table["values"][39].as_py() == [None, None], "nothing is known of the last row"
     np.testing.assert_array_equal(found[0], status)
     np.testing.assert_array_equal(found[1], stderr)
     np.testing.assert_array_equal(error_leaves(spread)[0], stderr)

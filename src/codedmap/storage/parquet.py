@@ -57,7 +57,7 @@ class ParquetOutput(Output):
         """The spool grows by itself."""
 
     def blank(self, rows: np.ndarray) -> None:
-        """They are null."""
+        """They are null, or arrays of nulls."""
 
     def put_before(self, columns: Columns) -> None:
         made = {}
@@ -150,7 +150,8 @@ class ParquetOutput(Output):
         """Rows as one table; nulls where no piece holds them."""
         schema = self._schema
         numbers, which = np.unique(piece[rows], return_inverse=True)
-        empty = self._pa.Table.from_pylist([dict.fromkeys(schema.names)], schema=schema)
+        nothing = {field.name: _nothing(field.type) for field in schema}
+        empty = self._pa.Table.from_pylist([nothing], schema=schema)
         try:
             tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
         except self._pa.ArrowException as error:
@@ -237,6 +238,11 @@ class ParquetOutput(Output):
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+
+def _nothing(kind: Any) -> Any:
+    """Null, or a list of it: no pyarrow before 26 reads a null among lists of one size."""
+    return [_nothing(kind.value_type)] * kind.list_size if hasattr(kind, "list_size") else None
 
 
 def _columns(table: Any) -> dict[str, Any]:
