@@ -10,6 +10,7 @@ import numpy as np
 from ..contracts.answers import Sheet, as_array, convert_like, matrix, usable_answers
 from ..contracts.code import Estimate
 from ..detection.replicas import compare
+from ..results.trees import blanked
 
 
 class Received:
@@ -87,17 +88,14 @@ class Received:
 
 
 def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
-    """The estimate from answers (B, *y) to tasks' own inputs alone: NaN for other tasks. Raises as `usable_answers`."""
+    """The estimate from answers (B, *y) to tasks' own inputs alone: as `blanked` for other tasks. Raises as `usable_answers`."""
     kept, _ = usable_answers(own, groups)
-    shape, dtype = (groups,), np.dtype(float)
-    if kept:
-        some = next(iter(kept.values()))
-        whole = len(kept) == tasks or some.dtype.kind in "fcO"
-        shape, dtype = some.shape, some.dtype if whole else np.result_type(some.dtype, float)
-    values = np.full((tasks, *shape), np.nan if len(kept) < tasks else 0, dtype)
+    some = next(iter(kept.values()), np.zeros(groups))
+    values = np.zeros((tasks, *some.shape), some.dtype)
     exact = np.zeros((tasks, groups), dtype=bool)
     for task, answer in kept.items():
         values[task], exact[task] = answer, True
+    values = blanked(values, ~exact)
     return Estimate(values, exact, np.where(exact, 0.0, np.inf), ())
 
 
