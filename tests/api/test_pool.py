@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pickle
@@ -266,6 +267,15 @@ def test_no_thread_is_left():
             return
         time.sleep(0.05)
     pytest.fail(f"{threading.enumerate()}")
+
+
+def test_no_thread_is_left_of_a_pool_that_was_dropped():
+    """Each had five, as a backend of joblib has a pool that nothing closes."""
+    before = threading.active_count()
+    with Scripted(2) as engine:
+        assert cm.Pool(engine).submit(abs, -1).result() == 1
+        gc.collect()
+        assert eventually(lambda: threading.active_count() <= before)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, closing, contextmanager
@@ -87,6 +88,8 @@ class Pool:
             "progress": False,
         }
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Callable[[], object] = lambda: None
+        """Ends the loop and its threads; so does dropping the pool."""
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._closed = False
@@ -177,6 +180,8 @@ class Pool:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_serve, args=(self._loop,), daemon=True).start()
+                stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+                self._stop, stop.atexit = stop, False
             task = _Task(partial(fn, *args, **kwargs), star=True)
             return asyncio.run_coroutine_threadsafe(self._one(task), self._loop)
 
@@ -218,7 +223,7 @@ class Pool:
                 asyncio.run_coroutine_threadsafe(_ended(cancel=cancel), loop).result()
         finally:
             if loop is not None:
-                loop.call_soon_threadsafe(loop.stop)
+                self._stop()
             self._stack.close()
 
     def _map(
