@@ -85,7 +85,7 @@ def test_rows_that_failed_are_filled_on_request(folder):
         (("--inputs", "a,,b"), "must be names of columns"),
         (("--inputs", "a,error"), "row 0 of table runs.csv (counted from 0) has None as 'error'"),
         (("--inputs", "b,y"), "has None as 'y'"),
-        (("--inputs", "a", "--outputs", "note"), "holds no numbers"),
+        (("--inputs", "a", "--outputs", "note"), "row 0 (counted from 0) has 'n' as 'note'"),
         (("--inputs", "a", "--outputs", "a"), "is an input"),
         (("--inputs", "a", "--outputs", "k"), "no column k_stderr that says which"),
         (("--inputs", "a", "--out", "runs.csv"), "which would be lost"),
@@ -97,4 +97,17 @@ def test_what_cannot_be_filled_is_refused(folder, line, says):
 
 def test_a_table_without_holes_has_nothing_to_fill(folder):
     Path("runs.csv").write_text("a,y\n1,2\n3,4\n")
-    assert "no number is missing" in filled("--inputs", "a", exit_code=2)[0]
+    assert "no number is missing: name" in filled("--inputs", "a", exit_code=2)[0]
+    Path("runs.csv").write_text("a,y\n1,2\n3,NA\n")
+    assert "row 1 (counted from 0) has 'NA' as 'y': " in filled("--inputs", "a", exit_code=2)[0]
+
+
+def test_integers_of_more_than_64_bits_are_inputs(folder):
+    """That an entry was no number could not be said: NumPy has no isfinite of such."""
+    Path("runs.csv").write_text(f"a,y\n{2**70},2\n2,\n3,4\n4,5\n")
+    printed, rows = filled("--inputs", "a")
+    assert "3 exact, 1 estimated" in printed
+    assert [row["a"] for row in rows] == [str(2**70), "2", "3", "4"]
+    Path("runs.csv").write_text(f"a,y\n{10**400},2\n2,\n3,4\n4,5\n")
+    Path("filled.csv").unlink()
+    assert "inputs must be finite numbers" in filled("--inputs", "a", exit_code=2)[0]

@@ -109,7 +109,7 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
     for name in options.inputs:
         if numbers_of(column_of(name, table[name])) is None:
             cells = list(enumerate(table[name]))
-            odd = [k for k, c in cells if not (is_real(c) and np.isfinite(c))]
+            odd = [k for k, c in cells if isinstance(c, str) or numbers_of(np.array([c])) is None]
             bad = next((k for k in odd if not isinstance(table[name][k], str)), odd[0])
             raise cm.InvalidArgument(
                 f"row {bad} of table {options.table} (counted from 0) has {table[name][bad]!r} as {name!r}: inputs must be "
@@ -117,9 +117,9 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             )
     wrong = [name for name in outputs if name not in numbers]
     if wrong or not outputs:
-        what = f"{wrong[0]!r} is an input, or holds no numbers" if wrong else "no number is missing"
         raise cm.InvalidArgument(
-            f"there is nothing to fill in table {options.table}, because {what}: name columns of numbers by --outputs"
+            f"there is nothing to fill in table {options.table}, because {_nothing(options, table, wrong)}: name columns "
+            "of numbers by --outputs, and leave entries empty that are missing"
         )
     unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
     if unsaid and "ESTIMATED" in table.get("status", ()):
@@ -128,6 +128,26 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             f"says which entries of {unsaid[0]!r} are: give the table with its standard errors"
         )
     return outputs
+
+
+def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
+    """Why nothing can be filled in columns that were named, or in any."""
+    if wrong and wrong[0] in options.inputs:
+        return f"{wrong[0]!r} is an input"
+    rest = wrong or [n for n in table if n not in (*options.inputs, "status", "error")]
+    odd = [
+        f"row {row} (counted from 0) has {cell!r} as {n!r}"
+        for n in rest
+        for row, cell in _odd(table[n])
+    ]
+    return "; ".join(odd if wrong else ["no number is missing", *odd])
+
+
+def _odd(cells: list[Any]) -> list[tuple[int, Any]]:
+    """The first entry of a column that is no number, with its row; none if all are."""
+    odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
+    # Beside a text the numbers of a CSV file are text as well.
+    return sorted(odd, key=lambda one: not str(one[1]).strip("+-.0123456789eE"))[:1]
 
 
 def _missing(table: Table, name: str) -> np.ndarray:

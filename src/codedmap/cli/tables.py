@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import codedmap as cm
 
 from ..api.sweep import categories_of, flags_of, names_of
+from ..contracts.arguments import is_real
 from ..storage.source import extra
 
 Table = dict[str, list[Any]]
@@ -60,6 +62,9 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
 
 def numbers_of(column: np.ndarray) -> np.ndarray | None:
     """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
+    if column.dtype.kind == "O" and all(map(is_real, column)):  # integers of more than 64 bits
+        with suppress(OverflowError):
+            column = column.astype(np.float64)
     if column.dtype.kind in "iuf":
         return column.astype(np.float64) if np.isfinite(column).all() else None
     categories = categories_of(column)
