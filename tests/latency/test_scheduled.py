@@ -41,11 +41,25 @@ def test_hedges_cut_the_tail_of_heavy_tailed_calls():
 
 
 @pytest.mark.parametrize(
-    "calls", [np.ones((2, 3)), -np.ones((1, 1, 1)), np.full((1, 1, 1), np.nan)]
+    "calls",
+    [
+        np.ones((2, 3)),
+        -np.ones((1, 1, 1)),
+        np.full((1, 1, 1), np.nan),
+        np.ones((1, 1, 1), complex),
+        [[["one"]]],
+    ],
 )
 def test_bad_times(calls):
     with pytest.raises(cm.InvalidArgument, match=r"model.calls"):
         scheduled(calls, 3)
+
+
+def test_masked_times_are_refused_and_lists_taken():
+    masked = np.ma.masked_less(np.ones((1, 1, 2)), 2.0)
+    with pytest.raises(cm.InvalidArgument, match="2 of 2 numbers of calls are masked"):
+        scheduled(masked, 3)
+    assert scheduled([[[1.0, 1.0]]], 2).seconds == [1.0]  # type: ignore[arg-type]
 
 
 def test_bad_hedge():

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..contracts.code import Code
+from ..contracts.inputs import array_of
 from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..errors import InvalidArgument
 from ..execution.checked import checked_rule
@@ -69,10 +70,16 @@ def scheduled(
         For each wave the seconds until the job has ended, infinite if some row never has an answer and the job no
         deadline; and the calls sent, counted in rows; with a code, in groups.
     """
-    if np.ndim(calls) != 3 or np.size(calls) == 0 or not (np.asarray(calls) >= 0).all():
+    calls = array_of(calls, "calls")
+    if (
+        calls.ndim != 3
+        or calls.size == 0
+        or calls.dtype.kind not in "iuf"
+        or not (calls >= 0).all()
+    ):
         raise InvalidArgument(
-            f"calls of shape {np.shape(calls)} must be seconds of calls of each worker, (each, waves, N): draw "
-            "them with model.calls(rng, waves, N, each)"
+            f"calls of shape {calls.shape} and dtype {calls.dtype} must be seconds of calls of each worker, (each, waves, "
+            "N), none of them negative or NaN: draw them with model.calls(rng, waves, N, each)"
         )
     check_whole("rows", rows, 1)
     job = job_in_virtual_time(rows, code, stop, checked_hedge(hedge))
