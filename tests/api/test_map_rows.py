@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import UserDict
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -20,6 +21,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -594,9 +596,14 @@ def test_arguments_that_a_code_does_not_take(arguments, message):
         (np.empty((0, 3)), "empty"),
         (3.0, "float"),
         (np.float64(3.0), "single"),
+        (SimpleNamespace(shape=()), "a single value"),  # as what is read from a file
         (100, r"type int, such as range\(100\)"),
         ((1, 2), "one for each argument of fn, and not of type int"),
         ({"a": [1, 2]}, r"type dict, such as pandas.DataFrame\(inputs\)"),
+        (
+            UserDict(a=X),
+            "type UserDict, such as one of the arrays in it",
+        ),  # as groups of Zarr arrays
         ("text", r"path must be that of a \.parquet file"),
         ((X, X[:3]), "20, 3 rows"),
         ((), "empty tuple"),

@@ -119,6 +119,15 @@ def test_exact_integers_are_not_rounded_beside_a_mean():
     np.testing.assert_array_equal(result.values, 7.0)
 
 
+def test_records_of_other_fields_are_not_put_side_by_side():
+    """NumPy said that their field names mismatch."""
+    ab, ba = np.zeros(2, [("a", "f8"), ("b", "f8")]), np.zeros(2, [("b", "f8"), ("a", "f8")])
+    kept, others = usable_answers({0: ab, 1: ba, 2: ab}, 2)
+    assert (sorted(kept), others) == ([0, 2], (1,))
+    with pytest.raises(cm.NotEnoughAnswers, match="cannot be found which is right"):
+        usable_answers({0: ab, 1: ba}, 2)
+
+
 @pytest.mark.parametrize("number", [np.uint8(3), np.int8(3), np.uint64(3), np.int16(3)])
 def test_numbers_that_would_overflow_are_refused(number):
     for make in (

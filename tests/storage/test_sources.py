@@ -335,13 +335,23 @@ class Growing(Watched):
         (lambda: iter([]), "empty"),
         (lambda: (X, iter([X])), "one of several inputs is an iterator"),
         (lambda: "x.csv", "must be that of a .parquet file"),
-        (lambda: "nowhere.parquet", "cannot be read as Parquet"),
+        (lambda: "nowhere.parquet", "cannot be read as Parquet.*: check the path"),
     ],
 )
 @pytest.mark.parametrize("code", [None, cm.Replication(2, 4)], ids=["rows", "coded"])
 def test_sources_that_are_not_what_they_seem(make, message, code):
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=message):
         cm.map(lambda x: x, make(), engine=engine, chunk=5, code=code)
+
+
+def test_a_folder_of_parquet_files(tmp_path):
+    folder = tmp_path / "x.parquet"
+    folder.mkdir()
+    with (
+        Scripted(1) as engine,
+        pytest.raises(cm.InvalidArgument, match="of a folder of files give"),
+    ):
+        cm.map(lambda x: x, folder, engine=engine)
 
 
 def test_a_file_that_is_cut_under_a_memory_map(tmp_path):

@@ -49,7 +49,7 @@ class _Form(NamedTuple):
     """What answers need to have in common to be decoded together."""
 
     kind: str
-    """The kind of the dtype, the same for all real numbers; without an array the name of the type."""
+    """The kind of the dtype, the same for all real numbers, or its fields; without an array the name of the type."""
     shape: tuple[int, ...] | None
     """None without an array."""
 
@@ -147,7 +147,7 @@ def _form_of(array: Any) -> _Form:
         return _Form("masked array", None)
     if isinstance(array, np.ndarray):
         kind = "real" if array.dtype.kind in _REAL else array.dtype.kind
-        return _Form(kind, array.shape)
+        return _Form(str(array.dtype.names or kind), array.shape)
     return _Form(type(array).__name__, None)
 
 

@@ -188,21 +188,25 @@ def _part(part: Any) -> Any:
     if isinstance(part, list):
         return _from_list(part)
     if isinstance(part, np.ndarray) or hasattr(part, "__array__"):
-        array = np.asarray(part)
-        if array.ndim == 0:
-            raise InvalidArgument(
-                f"inputs must be an array with a row per input, but this is a single {type(part).__name__}"
-            )
-        return array
+        part = np.asarray(part)
+    if getattr(part, "shape", None) == ():
+        raise InvalidArgument(
+            "inputs must be an array with a row per input, but this is a single value"
+        )
+    if isinstance(part, np.ndarray):
+        return part
+    named = hasattr(part, "keys")  # a dict, or a group of a Zarr or HDF5 file
     if (
         hasattr(part, "__len__")
         and hasattr(part, "__getitem__")
-        and not isinstance(part, str | bytes | dict)
+        and not (named or isinstance(part, str | bytes))
     ):
         return _from_list([part[i] for i in range(len(part))])
     hint = ""
     if isinstance(part, dict):
         hint = ", such as pandas.DataFrame(inputs) of a dict of columns"
+    elif named:
+        hint = ", such as one of the arrays in it"
     elif hasattr(part, "__iter__"):
         hint = ", such as list(inputs)"
     elif isinstance(part, int):

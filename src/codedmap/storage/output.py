@@ -312,7 +312,9 @@ def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarr
     rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
     kinds = {array.dtype.kind, dtype.kind}
     exactly = (kinds <= set("iuf") and not rounds and array.dtype.kind != "f") or kinds == {"U"}
-    if exactly or np.can_cast(array.dtype, dtype, rule):
+    # NumPy would put one field into another by its place.
+    alike = array.dtype.names == dtype.names
+    if exactly or (alike and np.can_cast(array.dtype, dtype, rule)):
         with np.errstate(over="ignore", invalid="ignore"):
             made = array.astype(dtype)
             back = made.astype(array.dtype)

@@ -119,7 +119,8 @@ class ParquetOutput(Output):
             return rows
         except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
             raise InvalidAnswer(
-                f"fn returned {name} with values that Parquet cannot hold ({error}): return numbers or text"
+                f"fn returned {name} of dtype {column.dtype}, with values that Parquet cannot hold ({error}): return real "
+                "numbers, times or text"
             ) from error
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:

@@ -162,7 +162,12 @@ class _ParquetRows:
             self._file = parquet.ParquetFile(path)
         except (OSError, ValueError) as error:
             raise InvalidArgument(
-                f"{path} cannot be read as Parquet ({error}): check the path"
+                f"{path} cannot be read as Parquet ({error}): "
+                + (
+                    "of a folder of files give pandas.read_parquet(path)"
+                    if path.is_dir()
+                    else "check the path"
+                )
             ) from error
         data = self._file.metadata
         sizes = [data.row_group(group).num_rows for group in range(data.num_row_groups)]
