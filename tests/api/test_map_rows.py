@@ -587,6 +587,29 @@ def test_arguments_that_a_code_does_not_take(arguments, message):
         cm.map(np.sin, X, code=cm.Uncoded(4), engine=engine, **arguments)
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("lift", [cm.itemwise, lambda fn: fn], ids=["itemwise", "batches"])
+def test_records_with_fields_in_another_order_fail_alone(lift, chunk):
+    """Beside one another they were tuples, in which b was where a is elsewhere."""
+
+    def fn(x):
+        other = np.ravel(x)[0] == 3
+        made = np.zeros(
+            np.shape(x), [("b", "f8"), ("a", "f8")] if other else [("a", "f8"), ("b", "f8")]
+        )
+        made["a"] = 1.0
+        return made[()]
+
+    with Scripted(2) as engine:
+        result = cm.map(lift(fn), np.arange(1.0, 5), engine=engine, chunk=chunk, on_error="record")
+    if lift is cm.itemwise or chunk == 1:
+        assert result.status.tolist() == [0, 0, 2, 0]
+        assert "with the fields a, b for some inputs and b, a" in str(result.failures[2])
+        assert [result.values[row][0] for row in (0, 1, 3)] == [1.0] * 3
+    else:
+        assert result.values["a"].tolist() == [1.0] * 4
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

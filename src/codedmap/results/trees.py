@@ -178,7 +178,8 @@ def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _common(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
-    """The dtype that holds all of these, of different dtypes, as they are."""
+    """The dtype that holds all of these, of different dtypes, as they are; raises `InvalidAnswer` for records of other fields."""
+    _check_fields(arrays)
     try:
         dtype = np.result_type(*{array.dtype for array in arrays})
     except TypeError:
@@ -189,6 +190,16 @@ def _common(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
         if any(cast_values(array, real) is None for array in whole):
             return np.dtype(object)
     return dtype
+
+
+def _check_fields(arrays: Sequence[np.ndarray]) -> None:
+    """Raise `InvalidAnswer` if records have other fields."""
+    fields = list(dict.fromkeys(array.dtype.names for array in arrays if array.dtype.names))
+    if len(fields) > 1:  # as objects they would be tuples
+        raise InvalidAnswer(
+            f"fn returned records with the fields {', '.join(fields[0])} for some inputs and {', '.join(fields[1])} for "
+            "others: return the same fields in the same order for every row"
+        )
 
 
 def _may_be_rounded(array: np.ndarray) -> bool:
@@ -298,6 +309,7 @@ class Rows:
                     f"fn returned rows of shape {column.shape[1:]} for some inputs and of shape "
                     f"{np.shape(part)[1:]} for others: return the same shape for every row"
                 )
+            _check_fields([column, part] if isinstance(part, np.ndarray) else [column])
 
     def resize(self, rows: int) -> None:
         """There are more rows than were said."""
