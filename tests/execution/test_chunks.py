@@ -485,3 +485,22 @@ def test_a_hedge_whose_worker_has_stopped_too_is_sent_again(rule):
     timeline = run_virtually(coded(1, 4, 4, 4, rule=rule), 6, ending)
     assert timeline.hedges == 2
     assert timeline.seconds < 1.0
+
+
+def test_everyone_is_waited_for_though_hedges_made_every_row_exact():
+    def ending(call, now):
+        late = call.slot == 4 or (call.slot == 0 and call.kind is Kind.FIRST)
+        return Ending(3.0 if late else 0.1)
+
+    timeline = run_virtually(coded(1, 4, 5, 3, rule=Everyone()), 7, ending)
+    assert timeline.hedges
+    assert (timeline.outcome, timeline.seconds) == (Outcome.EVERYONE, 3.0)
+
+
+def test_a_rule_out_of_reach_ends_a_chunk_once_no_more_rows_may_come_exact():
+    def ending(call, now):
+        return Ending(60.0 if call.slot == 4 else 0.1, Loss.RAISED if call.slot == 0 else None)
+
+    job = coded(1, 4, 5, 3, rule=Quorum(5), partial=True, retries=0, hedge=None)
+    timeline = run_virtually(job, 5, ending)
+    assert (timeline.outcome, timeline.seconds) == (Outcome.UNSATISFIABLE, 0.1)
