@@ -12,6 +12,7 @@ from types import FunctionType
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 
 import codedmap as cm
@@ -104,6 +105,7 @@ def closure(value):
         (closure(1), closure(True)),
         (closure(1), closure(1.0)),
         (closure(pd.DataFrame({"a": [1]})), closure(pd.DataFrame({"a": [2]}))),
+        (closure(pyarrow.array([1])), closure(pyarrow.array([2]))),
         (functools.partial(scaled, by=1.0), functools.partial(scaled, by=2.0)),
         (cm.itemwise(closure(1)), cm.itemwise(closure(2))),
         (Model(np.ones(3)), Model(np.zeros(3))),

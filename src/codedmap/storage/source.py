@@ -211,7 +211,6 @@ class Batches(Closing):
         self._held = deque[list[Any]]()  # [first row, array, rows not done]
         self.rows = 0
         """Read so far."""
-        self.ended = False
         self._requests: SimpleQueue[tuple[int, Future[_Read]] | None] = SimpleQueue()
         given = batches, checked or _checked, self._requests
         threading.Thread(target=_read, args=given, daemon=True).start()
