@@ -184,7 +184,6 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
         (lambda: cm.LagrangeCode(5, 20, 2, degree=0), "degree=0"),
         (lambda: cm.LagrangeCode(5, 20, 2, 2, tolerance=0), "tolerance=0"),
         (lambda: cm.Quorum("a"), "answers='a'"),
-        (lambda: cm.Deadline("2"), "must be more than 0 seconds"),
         (lambda: cm.SplineCode(2, 4, 1, decoder_smoothing=None), "decoder_smoothing=None"),
         (lambda: cm.SplineCode(2, 4, 1, clip=[0, 1]), "low < high"),
         (lambda: cm.Replication(2, 4, confirm=1.5), "confirm=1.5"),

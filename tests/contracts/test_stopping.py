@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import dataclass, replace
 
@@ -184,22 +185,20 @@ def test_a_rule_of_ones_own_combines_too():
     assert (Quorum(5) | HalfFailed()).verdict(seen(failed=3)) is Outcome.UNSATISFIABLE
 
 
-@pytest.mark.parametrize("bad", [0, -1, 2.5, True])
-def test_a_quorum_is_a_whole_number(bad):
-    with pytest.raises(cm.InvalidArgument, match="whole number of at least 1"):
-        Quorum(bad)
-
-
-@pytest.mark.parametrize("bad", [0, -1, float("nan")])
-def test_a_deadline_is_positive(bad):
-    with pytest.raises(cm.InvalidArgument, match="more than 0 seconds"):
-        Deadline(bad)
-
-
-@pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf"), "0.1", True, None])
-def test_a_tolerance_is_a_finite_number_of_at_least_0(bad):
-    with pytest.raises(cm.InvalidArgument, match="number of at least 0"):
-        Tolerance(bad)
+@pytest.mark.parametrize(
+    ("rule", "wrong", "message"),
+    [
+        (Quorum, [0, -1, 2.5, True], "whole number of at least 1"),
+        (Deadline, [0, -1, math.nan, "2"], "more than 0 seconds"),
+        (Tolerance, [-0.1, math.nan, math.inf, "0.1", True, None], "number of at least 0"),
+        (Share, [0, 1.01, math.nan, "0.5", True], "more than 0 and at most 1"),
+        (Slower, [0, -1, math.inf, math.nan, "2", True], "more than 0 times the mean"),
+    ],
+)
+def test_a_rule_refuses_a_number_that_it_cannot_mean(rule, wrong, message):
+    for bad in wrong:
+        with pytest.raises(cm.InvalidArgument, match=message):
+            rule(bad)
 
 
 def test_every_outcome_is_a_sentence():
