@@ -104,3 +104,4 @@ def test_it_is_drawn():
     assert {text.get_text().strip() for text in axes.texts} == {
         "exact with hedging", "estimates at a deadline", "KernelCode",
     }  # fmt: skip
+    assert [line.get_color() for line in axes.lines] == ["C1", "C1", "C0", "C0", "C0", "C0"]
