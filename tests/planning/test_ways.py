@@ -126,8 +126,10 @@ def test_of_more_sets_some_are_drawn_and_that_is_said():
     sets, total = every_set(24, 4, seed=0)
     assert (len(sets), total) == (10_000, 10_626)
     code = cm.KernelCode(20, 24, 4)
-    found = plan(pilot(inputs=TEXT), workers=24, stragglers=4, codes=[("mine", code)])
-    assert "of 10,626 straggler sets 10,000 were drawn" in found.remarks
+    ask = {"rows": 40, "workers": 24, "codes": [("mine", code)]}
+    remark = "of 10,626 straggler sets 10,000 were drawn"
+    assert remark in plan(pilot(inputs=TEXT), stragglers=4, **ask).remarks
+    assert remark not in plan(pilot(inputs=TEXT), **ask).remarks
 
 
 def test_codes_with_estimates_of_their_own_are_decoded_from_many_sets():
@@ -249,6 +251,15 @@ def test_errors_are_those_of_estimates_from_as_many_answers(answers):
         assert actual / 2 < max(1e-3, errors.of(share * 200).error) < 2 * actual
 
 
+def test_errors_are_those_of_estimates_in_the_time_that_the_job_has():
+    class FiveTimesBetter(Errors):
+        def _off(self, kept, seconds):
+            return np.full(10, 0.04 if seconds > 20.0 else 1.0)
+
+    errors = FiveTimesBetter(pilot(rows=400), 0, 1000.0, lambda: 100.0)
+    assert errors.of(300).error == pytest.approx(0.2)
+
+
 def test_without_time_errors_are_unknown_and_that_is_said():
     errors = Errors(pilot(), 0, 100.0, lambda: 0.0)
     assert errors.unseen
@@ -268,6 +279,16 @@ def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
         before = error
 
 
+@pytest.mark.parametrize("rows", [8, 12, 40])
+def test_errors_that_have_fallen_fall_further(rows):
+    class Falling(Errors):
+        def _off(self, kept, seconds):
+            return np.full(10, 1.0 / kept.sum())
+
+    errors = Falling(pilot(rows=rows), 0, math.inf, lambda: 100.0)
+    assert errors.of(1000).error < errors.of(100).error < errors.of(rows).error
+
+
 def test_a_way_has_a_range_of_errors_if_its_ends_are_far_apart():
     few = way(plan(pilot(rows=40, answers=WAVY), rows=4000, codes=[]), "estimates at a deadline")
     low, high = few.errors
@@ -284,6 +305,15 @@ def test_rows_that_run_have_not_been_answered():
     run_exact(jobs, Measured(timed, 8, 0, 0, 0.0), 0)
     assert 2.0 <= jobs.answered(0.04)[0] < 3.0
     assert jobs.answered(1.0)[0] == pytest.approx(50.0)
+
+
+def test_as_many_calls_are_replayed_where_a_call_has_many_rows():
+    replayed = {}
+    for seconds in (0.05, 0.0005):
+        jobs = Exact(100_000)
+        run_exact(jobs, Measured([Timed(0, 1, seconds)] * 8, 8, 0, 0, 0.0), 0)
+        replayed[seconds] = len(jobs.ends[0])
+    assert replayed[0.0005] == 100 * replayed[0.05]
 
 
 @pytest.mark.parametrize(("call", "row"), [(0.3, 0.0), (0.3, 1e-3), (0.02, 2e-3)])
@@ -327,6 +357,11 @@ def test_there_is_room_for_slow_rows_of_which_none_was_timed():
     found = plan(pilot(rows=60, seconds=rng.uniform(0.9, 1.1, 60)), codes=[])
     slow = 1.0 + 0.03 * 10.0  # 3 in 100 are ten times slower; of 60 none is with a chance of 0.16
     assert way(found, "exact with hedging").range[1] > slow * 400 / 8
+
+
+def test_the_more_rows_were_timed_the_less_room_there_is_for_slow_ones():
+    room = [Measured([Timed(0, 1, 1.0)] * n, 1, 0, 0, 0.0).unseen for n in (1, 3, 30)]
+    assert 10.0 > room[0] > room[1] > room[2] > 0.0
 
 
 @pytest.mark.parametrize(("shortest", "estimated"), [(2.0, False), (0.5, True)])
