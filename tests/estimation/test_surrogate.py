@@ -379,12 +379,15 @@ def test_losses_of_a_small_region_among_others_are_named(quick):
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize(("flag", "region"), [(1, "kind = q"), (0, "kind != q")])
-def test_a_region_of_text_is_named_by_the_text(flag, region, quick):
+@pytest.mark.parametrize(
+    ("flag", "name", "region"),
+    [(1, "kind = q", "kind = q"), (0, "kind = q", "kind != q"), (1, "on", "on > 0.5")],
+)
+def test_a_region_of_text_is_named_by_the_text(flag, name, region, quick):
     rng = np.random.default_rng(0)
     points = np.stack([rng.random(200), rng.integers(0, 2, 200)], axis=1)
     lost = (points[:, 1] == flag) | (rng.random(200) < 0.1)
-    said = dependence(points, lost, ["a", "kind = q"], 0, quick=quick)
+    said = dependence(points, lost, ["a", name], 0, quick=quick)
     assert said is not None
     assert said.startswith(f"of the rows with {region} 100% are lost")
 
