@@ -695,17 +695,16 @@ def test_a_row_whose_answer_is_unlike_the_others_fails(pool, fn, word, chunk):
     assert isinstance(raised.value.__cause__, cm.InvalidAnswer)
 
 
-def test_where_most_answers_are_unlike_the_first_the_job_ends(pool):
+def test_where_most_answers_are_unlike_the_first_the_job_ends():
     calls = []
 
     def fn(row):
         calls.append(row[0])
         return np.ones(3 if row[0] == X[0, 0] else 2)
 
-    with pytest.raises(
-        cm.InvalidAnswer, match=r"row [1-9]: fn returned rows of shape.* unlike row 0"
-    ):
-        cm.map(cm.itemwise(fn), X, engine=pool, chunk=1, on_error="record")
+    message = r"row [1-9]: fn returned rows of shape.* unlike row 0"
+    with Scripted(1) as engine, pytest.raises(cm.InvalidAnswer, match=message):
+        cm.map(cm.itemwise(fn), X, engine=engine, chunk=1, on_error="record")
     assert len(calls) <= 10
 
 

@@ -279,16 +279,6 @@ def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
         before = error
 
 
-@pytest.mark.parametrize("rows", [8, 12, 40])
-def test_errors_that_have_fallen_fall_further(rows):
-    class Falling(Errors):
-        def _off(self, kept, seconds):
-            return np.full(10, 1.0 / kept.sum())
-
-    errors = Falling(pilot(rows=rows), 0, math.inf, lambda: 100.0)
-    assert errors.of(1000).error < errors.of(100).error < errors.of(rows).error
-
-
 def test_a_way_has_a_range_of_errors_if_its_ends_are_far_apart():
     few = way(plan(pilot(rows=40, answers=WAVY), rows=4000, codes=[]), "estimates at a deadline")
     low, high = few.errors
