@@ -695,6 +695,13 @@ def test_a_row_whose_answer_is_unlike_the_others_fails(pool, fn, word, chunk):
     assert isinstance(raised.value.__cause__, cm.InvalidAnswer)
 
 
+def test_rows_of_an_iterator_may_hold_no_number():
+    with Scripted(6) as engine:
+        batches = iter(np.zeros((4, 5, 0)))
+        result = cm.map(lambda b: b.sum(axis=1), batches, code=cm.Replication(3, 6), engine=engine)
+    assert result.values.tolist() == [0.0] * 20
+
+
 def test_where_most_answers_are_unlike_the_first_the_job_ends():
     calls = []
 

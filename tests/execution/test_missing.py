@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.execution.inputs import InputRows
-from codedmap.execution.missing import _groups, estimate_missing, time_for_estimates
+from codedmap.execution.missing import _groups, estimate_missing, on_cores, time_for_estimates
 from codedmap.testing import Scripted, never
 
 X = np.random.default_rng(0).uniform(size=(160, 2))
@@ -70,6 +71,24 @@ def test_outputs_are_together_where_there_is_no_time_for_each():
     assert len(_groups(finite, 2.5, quick=False)) == len(_groups(finite, math.inf, quick=True)) == 1
     finite[:60] = np.eye(60, 30, dtype=bool)
     assert len(_groups(finite, 0.0, quick=False)) == 30  # most would be lost
+
+
+def test_an_output_that_raises_does_not_wait_for_others(monkeypatch):
+    monkeypatch.setattr("codedmap.execution.missing.cores", lambda: 2)
+    begun, over, ended = threading.Event(), threading.Event(), []
+
+    def fn(number):
+        if number == 0:
+            begun.wait(5.0)
+            raise KeyboardInterrupt
+        begun.set()
+        over.wait(5.0)
+        ended.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        on_cores(fn, range(2))
+    assert not ended
+    over.set()
 
 
 class Clock(NamedTuple):
