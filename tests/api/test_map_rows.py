@@ -355,6 +355,20 @@ def test_without_answers_in_time_rows_are_missing_and_why_is_said(answered, said
     assert result.exact.sum() == answered
 
 
+@pytest.mark.usefixtures("virtual_time")
+def test_a_call_that_is_abandoned_has_run_until_then():
+    with (
+        Scripted(1, {0: [late(1.0), never()]}) as engine,
+        pytest.warns(UserWarning, match="MISSING"),
+    ):
+        result = cm.map(np.sin, np.arange(2.0), engine=engine, deadline=3.0, hedge=None, chunk=1)
+    assert [(call.outcome, call.start) for call in result.calls] == [
+        ("answered", 0.0),
+        ("abandoned", 1.0),
+    ]
+    assert result.calls[1].seconds == pytest.approx(1.7)  # a tenth of the time is for estimates
+
+
 def first(batch):
     return batch[:, 0] ** 2
 
