@@ -105,6 +105,12 @@ def test_copies_are_waited_for_with_workers_that_never_answer():
     assert math.isfinite(found.seconds)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_workers_are_enough_for_copies(workers):
+    found = plan(pilot(40, inputs=TEXT), rows=40, workers=workers, budget=0.01)
+    assert ("copies" in {row.scheme for row in found.rows}) is (workers == 2)
+
+
 @pytest.mark.parametrize(("workers", "late"), [(8, 2), (12, 3)])
 def test_all_straggler_sets_are_looked_at(workers, late):
     code = cm.KernelCode(workers - late, workers, late, spread=0.0)
