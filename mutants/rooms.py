@@ -31,7 +31,7 @@ ROWS = [
     ("detection/residuals.py", "detection/test_residuals.py codes/test_kernel_caught.py"),
     ("estimation/surrogate.py estimation/candidates.py estimation/gaussian.py estimation/nearest.py estimation/losses.py estimation/calibration.py estimation/space.py estimation/transforms.py", "estimation/test_gaussian.py estimation/test_candidates.py estimation/test_surrogate.py api/test_fill.py"),
     ("estimation/judging.py estimation/known.py coding/cells.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
-    ("codes/[bls]*.py codes/curves.py codes/replication.py", "codes/test_lagrange.py codes/test_replication.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_linear_outliers.py"),
+    ("codes/[bls]*.py codes/curves.py codes/replication.py", "codes/test_lagrange.py codes/test_replication.py api/test_bad_input.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_linear_outliers.py"),
     ("codes/kernel*.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
     ("codes/mds.py codes/polar.py", "codes/test_polar.py contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
