@@ -111,16 +111,15 @@ def test_several_inputs_of_which_some_are_read_later(tmp_path):
     np.testing.assert_array_equal(result.values, X[:, 0] + np.arange(40))
 
 
+@pytest.mark.parametrize("labels", [None, [f"row {i}" for i in range(40)]])
 @pytest.mark.parametrize("grouped", [7, 100])
-def test_parquet_gives_frames(tmp_path, grouped):
-    frame = pd.DataFrame({"a": np.arange(40), "name": [f"n{i}" for i in range(40)]})
+def test_parquet_gives_frames(tmp_path, grouped, labels):
+    columns = {"a": np.arange(40), "name": [f"n{i}" for i in range(40)]}
+    frame = pd.DataFrame(columns, index=labels)
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "x.parquet", row_group_size=grouped)
     rows = InputRows(opened_now(tmp_path / "x.parquet"))
     for at in (slice(3, 9), np.array([5, 6, 39, 0])):
-        [part] = rows.batch(at)
-        expected = frame.iloc[at]
-        assert part["a"].tolist() == expected["a"].tolist()
-        assert part["name"].tolist() == expected["name"].tolist()
+        pd.testing.assert_frame_equal(rows.batch(at)[0], frame.iloc[at])
 
     def fn(part):
         return (part["a"].astype(str) + part["name"]).to_numpy()

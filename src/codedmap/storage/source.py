@@ -193,11 +193,13 @@ class _ParquetRows:
         for begin, end in pairwise(cuts.tolist()):
             group = int(groups[begin])
             parts.append(self._group(group).iloc[rows[begin:end] - self._firsts[group]])
-        return parts[0] if len(parts) == 1 else self._pandas.concat(parts, ignore_index=True)
+        return parts[0] if len(parts) == 1 else self._pandas.concat(parts)
 
     def _read_group(self, number: int) -> Any:
         try:
             frame = self._file.read_row_group(number).to_pandas()
+            if isinstance(frame.index, self._pandas.RangeIndex):  # of the group, and not of the file
+                frame.index += self._firsts[number]
             plain = {name for name in frame.columns if isinstance(frame[name].dtype, np.dtype)}
             return frame.astype({n: kind for n, kind in self._wider.items() if n in plain})
         except Exception as error:
