@@ -112,6 +112,18 @@ def test_candidates_whose_errors_differ_are_combined():
     assert found.names == (f"1 ({100 - share}%) + 2 ({share}%)",)
 
 
+def test_where_no_weights_are_found_the_best_candidate_is_taken(monkeypatch):
+    def fails(*given):
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    targets = RNG.normal(size=40)
+    good, worse = (
+        candidate(targets + off, np.zeros(1)) for off in RNG.normal(size=(2, 40)) * [[1], [2]]
+    )
+    monkeypatch.setattr("scipy.optimize.nnls", fails)
+    assert combined([worse, good], targets) is good
+
+
 def test_a_candidate_that_adds_nothing_is_left_out():
     targets = RNG.normal(size=400)
     off = 0.1 * RNG.normal(size=400)

@@ -279,7 +279,10 @@ def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     lefts = np.stack([candidate.left for candidate in candidates], axis=1)
     heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
     system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
-    weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
+    try:
+        weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
+    except RuntimeError:  # it does not converge, mostly in SciPy before 1.15
+        return best
     weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
     weights /= weights.sum()
     left = lefts @ weights
