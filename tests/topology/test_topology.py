@@ -154,6 +154,7 @@ def test_too_little_time_names_the_best_error_and_time():
     assert raised.value.seconds == pytest.approx(known.fastest)
     best = raised.value.error
     assert enumerate_selections(two(), best * 1.0001).fastest <= 60.0
+    assert enumerate_selections(two(), best * 0.99).fastest > 60.0
     plan = cm.topology.plan_cluster(two(), error=0.1, seconds=60, throw=False)
     assert plan.seconds == pytest.approx(known.fastest)
     assert not plan.in_time
