@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +23,11 @@ def waves(batch: np.ndarray) -> np.ndarray:
     return np.sin(14.0 * batch)
 
 
-def estimated(effort, seconds: float) -> np.ndarray:
+def estimated(effort, seconds) -> np.ndarray:
     exact = np.arange(160) % 4 != 0
+    left = seconds if callable(seconds) else lambda: seconds
     (found,) = estimate_missing(
-        InputRows(X), np.flatnonzero(exact), np.flatnonzero(~exact), lambda at: waves(X[at]), lambda: seconds, effort=effort
+        InputRows(X), np.flatnonzero(exact), np.flatnonzero(~exact), lambda at: waves(X[at]), left, effort=effort
     )  # fmt: skip
     return found.values
 
@@ -37,6 +39,13 @@ def test_spare_time_is_used_if_it_is_enough_to_be_thorough():
         np.testing.assert_array_equal(estimated("spare", seconds), quick)
     truth = waves(X[::4])
     assert np.abs(estimated("spare", 0.3) - truth).max() < 0.2 * np.abs(quick - truth).max()
+
+
+def test_on_a_busy_machine_spare_time_makes_no_estimate_worse():
+    """As many seconds of the clock hold fewer of the processor."""
+    began = time.process_time()
+    busy = estimated("spare", lambda: 0.5 - 20.0 * (time.process_time() - began))
+    np.testing.assert_array_equal(busy, estimated("quick", math.inf))
 
 
 def test_in_a_few_tenths_of_a_second_each_output_has_a_kernel_of_its_own():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time
 _SPARE = 0.1  # of the time of a job without a deadline, for estimates;
 _SHORT, _MOST = 0.25, 0.5  # or as much of it as this, of short jobs, up to so many seconds
+_STARVED = 0.5  # of that time, in which the processor did other work
 _GROUP, _QUICK = (
     0.1,
     1.0,
@@ -154,13 +157,26 @@ def estimate_missing(
         for at, together in enumerate(groups):
             several = [len(one) for one in groups[at:]]
             used = finite[:, together].all(axis=1)
-            made = estimates(
-                points[used], flat[np.ix_(used, together)], wanted, thorough=thorough, each=on_cores,
-                time_left=_part(left, 1.0 - several[0] / sum(several)),
-            )  # fmt: skip
+            make = partial(
+                estimates, points[used], flat[np.ix_(used, together)], wanted, each=on_cores
+            )
+            part = _part(left, 1.0 - several[0] / sum(several))
+            made = (
+                _in_spare_time(make, part)
+                if effort == "spare" and thorough
+                else make(thorough=thorough, time_left=part)
+            )
             numbers[:, :, together] = made.values, made.stderr
         values, stderr = _unflattened(numbers[0], tree), _unflattened(numbers[1], tree)
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
+
+
+def _in_spare_time(make: Callable[..., Any], time_left: Callable[[], float]) -> Any:
+    """Thorough estimates; quick ones where the processor did other work most of the time, in which little was found."""
+    before, begun = time_left(), time.process_time()
+    made = make(time_left=time_left)
+    starved = time.process_time() - begun < _STARVED * (before - time_left())
+    return make(thorough=False) if starved else made
 
 
 def _part(time_left: Callable[[], float], later: float) -> Callable[[], float]:
