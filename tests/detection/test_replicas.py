@@ -7,7 +7,7 @@ import pytest
 
 from codedmap.detection.replicas import compare
 
-NAN, NAT = float("nan"), np.datetime64("NaT")
+NAN, NAT = float("nan"), np.datetime64("NaT", "D")
 VALUES = {
     "float64": [1.0, 1.0 + 1e-12, -1.0, 2.0, NAN, np.inf],
     "float32": [1.0, 1.0 + 1e-6, -1.0, 2.0, NAN, -np.inf],

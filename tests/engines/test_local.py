@@ -1310,8 +1310,10 @@ def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
     ended = run_script(
         tmp_path,
         """
+        import warnings
         def who(_): return os.getpid()
         # main
+        warnings.simplefilter("ignore")  # since Python 3.12 of a fork beside threads
         with cm.engines.Local(2) as engine:
             before = [engine.submit(slot, who, 0).result() for slot in (0, 1)]
             child = os.fork()

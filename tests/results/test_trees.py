@@ -148,7 +148,7 @@ def test_what_is_given_out_early_does_not_change():
     [
         (np.array([True]), np.nan),
         (np.array(["a"]), None),
-        (np.array(["2020-01-01"], dtype="M8[D]"), np.datetime64("NaT")),
+        (np.array(["2020-01-01"], dtype="M8[D]"), np.datetime64("NaT", "D")),
         (np.array([1j]), np.nan),
     ],
 )

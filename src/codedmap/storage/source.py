@@ -198,9 +198,7 @@ class _ParquetRows:
     def _read_group(self, number: int) -> Any:
         try:
             frame = self._file.read_row_group(number).to_pandas()
-            if isinstance(
-                frame.index, self._pandas.RangeIndex
-            ):  # of the group, and not of the file
+            if isinstance(frame.index, self._pandas.RangeIndex):  # of the group
                 frame.index += self._firsts[number]
             plain = {name for name in frame.columns if isinstance(frame[name].dtype, np.dtype)}
             return frame.astype({n: kind for n, kind in self._wider.items() if n in plain})
