@@ -990,6 +990,21 @@ def test_rows_of_a_frame_that_come_back_in_another_order_are_refused(pool):
             np.testing.assert_array_equal(result.values, SQUARE[:, 0])
 
 
+@pytest.mark.parametrize("out", [None, "out.zarr", "out.parquet"])
+def test_keys_of_answers_may_have_any_order(pool, out, tmp_path):
+    """Values went to the keys of the first answer by their place, and were exact."""
+
+    def fn(k):
+        return {"a": k, "b": -k} if k % 2 else {"b": -k, "a": k}
+
+    path = out and tmp_path / out
+    values = cm.map(cm.itemwise(fn), range(6), engine=pool, chunk=1, out=path).values
+    if out == "out.parquet":
+        values = values.read().to_pydict()
+    np.testing.assert_array_equal(values["a"][:], range(6))
+    np.testing.assert_array_equal(values["b"][:], -np.arange(6))
+
+
 def test_failures_are_in_the_order_of_rows():
     def fails(number):
         time.sleep(0.03 if number == 0 else 0.0)

@@ -345,7 +345,7 @@ class _Piloted(RowsJob):
             reply = future.result()
             if reply.raised:
                 return ""
-            for leaf, other in zip(leaves(values), leaves(reply.values), strict=True):
+            for leaf, other in zip(leaves(values), leaves(reply.values, values), strict=True):
                 one, two = np.asarray(leaf)[row], np.asarray(other)[0]
                 apart = _apart(one, two, np.asarray(leaf)[self._rows.status == Status.EXACT])
                 if apart is not None:

@@ -59,10 +59,10 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     return apply(tree, *others)
 
 
-def leaves(tree: Any) -> list[Any]:
-    """The leaves of a tree, in order."""
+def leaves(tree: Any, *like: Any) -> list[Any]:
+    """The leaves of a tree, in order, or in that of the keys of another; raises `InvalidAnswer` if that has other parts."""
     found: list[Any] = []
-    map_leaves(found.append, tree)
+    map_leaves(lambda *those: found.append(those[-1]), *like, tree)
     return found
 
 
@@ -287,9 +287,10 @@ class Rows:
 
         Raises `InvalidAnswer` if it has other parts, or rows of another shape, than earlier answers.
         """
-        parts = [leaf_rows(leaf, count) for leaf in leaves(answer)]
         if not self._columns:
-            self._tree = map_leaves(lambda leaf: None, answer)
+            self._tree = map_leaves(lambda leaf: np.empty(0), answer)
+        parts = [leaf_rows(leaf, count) for leaf in leaves(answer, self._tree)]
+        if not self._columns:
             self._columns = [_blank(self._rows, p.shape[1:], p.dtype) for p in parts]
         self.check_alike(answer)
         for number, part in enumerate(parts):
@@ -302,8 +303,7 @@ class Rows:
         """Raise `InvalidAnswer` if an answer has other parts, or rows of another shape, than earlier ones."""
         if not self._columns:
             return
-        map_leaves(lambda *pair: None, self._tree, answer)
-        for column, part in zip(self._columns, leaves(answer), strict=True):
+        for column, part in zip(self._columns, leaves(answer, self._tree), strict=True):
             if np.shape(part)[1:] != column.shape[1:]:
                 raise InvalidAnswer(
                     f"fn returned rows of shape {column.shape[1:]} for some inputs and of shape "

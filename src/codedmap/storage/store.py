@@ -271,6 +271,7 @@ class Store(Closing):
             if self._journal is not None:
                 self._journal.add({"form": form})
         self._check_form(form)
+        columns = {name: columns[name] for name in self._output.form or form}  # keys have any order
         return self._output.write(runs_of(at), columns)
 
     def check_alike(self, answer: Any) -> None:
