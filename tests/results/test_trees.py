@@ -64,10 +64,38 @@ def test_single_answers_are_stacked():
     assert dates.dtype.kind == "M"
 
 
-@pytest.mark.parametrize("parts", [[np.ones(2), np.ones(3)], [1.0, "a"], [np.ones(2), 1.0]])
+@pytest.mark.parametrize(
+    "parts", [[np.ones(2), np.ones(3)], [np.ones(2), "a"], [None, np.ones(2)], [np.ones(2), 1.0]]
+)
 def test_numbers_that_differ_in_shape_cannot_be_stacked(parts):
     with pytest.raises(InvalidAnswer, match="shapes"):
         stacked(parts)
+
+
+NANOSECOND = np.datetime64("2020-01-01T00:00:00.123456789")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [1.0, "a", "b"],
+        ["a", 1.0, b"c"],
+        [NANOSECOND, None, 3],
+        [3, np.timedelta64(5, "s"), 2.5],
+        [np.array([1.5, 2.0]), np.array(["a", "b"]), np.array([1, 2])],
+        [np.array(["a"]), np.array([2**53 + 1]), np.array([NANOSECOND])],
+    ],
+)
+def test_values_of_different_kinds_stay_what_they_are(parts):
+    """Numbers became text or times, times whole numbers, and numbers before text had no place beside it."""
+    rows = Rows(3)
+    for at, part in enumerate(parts):
+        rows.put(slice(at, at + 1), 1, np.array([part]) if np.ndim(part) else stacked([part]))
+    for made in (stacked(parts), rows.values(np.zeros(3, bool))):
+        assert made.dtype == object
+        for one, part in zip(made, parts, strict=True):
+            assert list(np.ravel(one)) == list(np.ravel(part))
+            assert np.ndim(part) or type(one) is type(part)
 
 
 LARGE = [

@@ -145,7 +145,16 @@ def stacked(answers: Sequence[Any]) -> Any:
             kind = together.dtype.kind
             if kind in "biu" or (kind in "fc" and not _may_be_rounded(together)):
                 return together
+    check_parts(answers[0])
     return map_leaves(lambda *parts: _stack(parts), *answers)
+
+
+def check_parts(answer: Any) -> None:
+    """Raise `InvalidAnswer` if an answer has no parts at all, such as an empty dict or a frame without columns."""
+    if not leaves(answer):
+        raise InvalidAnswer(
+            f"fn returned an empty {type(answer).__name__}: return a value for each input"
+        )
 
 
 def _check_unmasked(parts: Sequence[Any]) -> None:
@@ -156,24 +165,26 @@ def _check_unmasked(parts: Sequence[Any]) -> None:
 
 def _stack(parts: Sequence[Any]) -> np.ndarray:
     _check_unmasked(parts)
-    arrays = [np.asarray(part) if not isinstance(part, str | bytes) else None for part in parts]
-    first = arrays[0]
-    if first is not None and first.dtype.kind in "biufcmMV":
-        if all(a is not None and a.shape == first.shape for a in arrays):
-            return _alike(arrays)  # type: ignore[arg-type]
-        shapes = sorted({str(None if a is None else a.shape) for a in arrays})
+    arrays = [
+        np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
+        for part in parts
+    ]
+    if not any(array.dtype.kind in "biufcmMV" for array in arrays):
+        return _objects(parts)
+    shapes = sorted({str(array.shape) for array in arrays})
+    if len(shapes) > 1:
         raise InvalidAnswer(
             f"fn returned answers of shapes {' and '.join(shapes)}: return the same shape for every row, "
             "or an object such as a list of arrays in a dict of objects"
         )
-    return _objects(parts)
+    return _alike(arrays)
 
 
 def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays of equal shape, stacked; as objects if a number would be rounded, or they have no dtype in common."""
     if len({array.dtype for array in arrays}) > 1:
         dtype = _common(arrays)
-        arrays = [array.astype(dtype, copy=False) for array in arrays]
+        arrays = [_cast(array, dtype) for array in arrays]
     return np.stack(arrays)
 
 
@@ -184,12 +195,21 @@ def _common(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
         dtype = np.result_type(*{array.dtype for array in arrays})
     except TypeError:
         return np.dtype(object)
+    if dtype.kind not in "biufc" and len({array.dtype.kind for array in arrays}) > 1:
+        return np.dtype(object)  # numbers would become text, or times
     if dtype.kind in "fc":
         real = np.finfo(dtype).dtype
         whole = (array for array in arrays if array.dtype.kind in "iu")
         if any(cast_values(array, real) is None for array in whole):
             return np.dtype(object)
     return dtype
+
+
+def _cast(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array in this dtype; times among objects are NumPy's, which would make whole numbers or dates of them."""
+    if dtype.kind != "O" or array.dtype.kind not in "mM":
+        return array.astype(dtype, copy=False)
+    return _objects(list(array.reshape(-1))).reshape(array.shape)
 
 
 def _check_fields(arrays: Sequence[np.ndarray]) -> None:
@@ -227,7 +247,8 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     _check_unmasked([leaf])
     array = _numbers(leaf) if isinstance(leaf, list) else np.asarray(leaf)
     if array.ndim == 0 or len(array) != rows:
-        got = "a single value" if array.ndim == 0 else f"{len(array)} rows"
+        kind = f" of type {type(leaf).__name__}" if array.dtype.hasobject else ""
+        got = f"a single value{kind}" if array.ndim == 0 else f"{len(array)} rows"
         raise InvalidAnswer(
             f"fn returned {got} for a batch of {rows}: it takes a batch of rows and returns a row for each; "
             "a function of one input is lifted by codedmap.itemwise(fn)"
@@ -296,8 +317,8 @@ class Rows:
         for number, part in enumerate(parts):
             column = self._columns[number]
             if part.dtype != column.dtype:
-                column = self._columns[number] = column.astype(_common([column, part]), copy=False)
-            column[at] = part
+                column = self._columns[number] = _cast(column, _common([column, part]))
+            column[at] = _cast(part, column.dtype)
 
     def check_alike(self, answer: Any) -> None:
         """Raise `InvalidAnswer` if an answer has other parts, or rows of another shape, than earlier ones."""
