@@ -25,6 +25,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 
 import codedmap as cm
@@ -990,6 +991,60 @@ def test_rows_of_a_frame_that_come_back_in_another_order_are_refused(pool):
             np.testing.assert_array_equal(result.values, SQUARE[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("fn", "index"),
+    [
+        (lambda d: d["a"].sort_values(), [1, 1, 2, 2]),
+        (lambda d: {"a": d["a"].sort_values()}, [1, 2, 3, 4]),
+        (lambda d: (d["a"], d.sort_values("a")["a"]), [1, 2, 3, 4]),
+        (lambda d: d["a"][::-1], pd.RangeIndex(4)),
+        (lambda d: d["a"][::-1], [np.nan, 1.0, 1.0, 2.0]),
+    ],
+)
+def test_the_order_of_rows_is_seen_in_parts_and_of_equal_labels(pool, fn, index):
+    frame = pd.DataFrame({"a": [3.0, 1.0, 2.0, 0.0]}, index=index)
+    for inputs, one in ((frame, fn), ((np.arange(4), frame), lambda _, d: fn(d))):
+        with pytest.raises(cm.InvalidAnswer, match="in another order, by their index"):
+            cm.map(one, inputs, engine=pool, chunk="all")
+
+
+def test_inputs_with_one_index_in_another_order_are_refused(pool):
+    """They were computed by their place, each with the values of another row."""
+    a = pd.Series([1.0, 2.0, 3.0], index=[4, 5, 4])
+    for other in (a[::-1].set_axis([5, 4, 4]), a.to_frame().set_axis([4, 4, 5])):
+        with pytest.raises(cm.InvalidArgument, match=r"several inputs.*as by b.loc\[a.index\]"):
+            cm.map(lambda a, b: a, (a, other), engine=pool)
+        with pytest.raises(cm.InvalidArgument, match="known inputs and answers have the same"):
+            cm.map(lambda a: a, a, engine=pool, known=(a, other), stop=cm.Share(0.5))
+    assert cm.map(lambda a, b: b, (a, a.set_axis([7, 8, 9])), engine=pool).exact.all()
+
+
+def test_known_answers_go_by_the_names_of_their_columns():
+    """By their place they were answers of each other, and rows estimates of the other output."""
+    x = np.linspace(0.0, 1.0, 60)
+    inputs = pd.DataFrame({"x": x, "flag": np.arange(60) % 2 == 0})
+    known = pd.DataFrame({"high": 9.0 + np.cos(3 * x), "low": np.sin(3 * x)})
+    result = stopped(
+        lambda d: {"low": np.sin(3 * d["x"]), "high": 9.0 + np.cos(3 * d["x"])},
+        inputs,
+        known=(inputs, known),
+    )
+    for name in known:
+        np.testing.assert_allclose(result.values[name], known[name], atol=1e-3)
+
+
+def test_a_series_of_one_input_is_a_dict_of_its_labels(pool):
+    """By their place values had each other's labels in some rows."""
+    rows = range(6)
+    fn = cm.itemwise(lambda k: pd.Series({"a": k, "b": -k} if k % 2 else {"b": -k, "a": k}))
+    values = cm.map(fn, rows, engine=pool, chunk=1).values
+    np.testing.assert_array_equal(values["a"], rows)
+    np.testing.assert_array_equal(values["b"], -np.arange(6))
+    for index in ([0, 1], ["a", "a"]):
+        array = cm.map(cm.itemwise(lambda k, i=index: pd.Series([k, -k], i)), rows, engine=pool)
+        assert array.values.shape == (6, 2)
+
+
 @pytest.mark.parametrize("out", [None, "out.zarr", "out.parquet"])
 def test_keys_of_answers_may_have_any_order(pool, out, tmp_path):
     """Values went to the keys of the first answer by their place, and were exact."""
@@ -1003,6 +1058,64 @@ def test_keys_of_answers_may_have_any_order(pool, out, tmp_path):
         values = values.read().to_pydict()
     np.testing.assert_array_equal(values["a"][:], range(6))
     np.testing.assert_array_equal(values["b"][:], -np.arange(6))
+
+
+@pytest.mark.parametrize("rows", [[1, "a", "b"], [1, 2, "b"], ["a", 1, None], [np.ones(2), None]])
+@pytest.mark.parametrize("chunk", [1, "all"])
+def test_answers_of_different_kinds_do_not_depend_on_chunks(pool, rows, chunk):
+    """A number before two texts ended the job, for "2 rows for a batch of 3", and one text among numbers failed."""
+    fn = cm.itemwise(lambda k: rows[k])
+    result = cm.map(fn, range(len(rows)), engine=pool, chunk=chunk, on_error="record")
+    found = [v for v, exact in zip(result.values, result.exact, strict=True) if exact]
+    same = len(rows) == 3
+    assert found == rows if same else len(found) == len(result.failures) == 1
+
+
+@pytest.mark.parametrize("empty", [{}, (), pd.DataFrame(index=range(3))])
+def test_an_answer_without_parts_is_refused(pool, empty):
+    """All rows were exact, and NaN."""
+    for fn in (lambda batch: empty, cm.itemwise(lambda x: empty)):
+        with pytest.raises(cm.InvalidAnswer, match="returned an empty"):
+            cm.map(fn, np.zeros(3), engine=pool)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda values: pd.Series(values, dtype="Int64"),
+        lambda values: pd.Series(values, dtype="int64[pyarrow]"),
+        lambda values: polars.Series(values, dtype=polars.Int64),
+        lambda values: polars.Series(values, dtype=polars.Int128),
+    ],
+)
+def test_whole_numbers_beside_nulls_are_not_rounded(pool, column):
+    large = 2**53 + 1
+    for form in (lambda one: one, lambda one: {"y": one}):
+        found = cm.map(
+            lambda _, form=form: form(column([large, None])), [0, 1], engine=pool, chunk="all"
+        )
+        values = found.values if form(0) == 0 else found.values["y"]
+        assert values[0] == large
+        assert values[1] is None or values[1] is pd.NA
+
+
+@pytest.mark.parametrize(
+    ("inputs", "estimated"),
+    [
+        (pd.Series, True),
+        (lambda x: pd.Series(x, name="flow", dtype="Float32"), True),
+        (lambda x: pd.DataFrame({"a": x, "b": pd.interval_range(0, periods=len(x))}), False),
+        (
+            lambda x: polars.DataFrame({"a": polars.Series(range(len(x)), dtype=polars.Int128)}),
+            False,
+        ),
+    ],
+)
+def test_a_series_of_numbers_is_estimated_and_a_column_of_intervals_is_none(inputs, estimated):
+    given = inputs(np.linspace(0.0, 1.0, 60))
+    with nullcontext() if estimated else pytest.warns(UserWarning, match="are not numbers"):
+        result = stopped(lambda batch: np.ones(len(batch)), given)
+    assert (result.status == cm.Status.ESTIMATED).any() == estimated
 
 
 def test_failures_are_in_the_order_of_rows():

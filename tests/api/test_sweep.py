@@ -617,3 +617,19 @@ def test_a_problem_of_salib_is_a_design_once_it_has_a_sample(sweep):
         sweep(model, spec)
     result = sweep(model, spec.sample_sobol(32, seed=1))
     assert set(result.sobol()) == {"u"}
+
+
+def test_rows_that_go_together_by_place_have_one_order(pool):
+    """Answers of a frame in another order, and columns in another, were exact and of other rows."""
+    design = pd.DataFrame({"a": [3.0, 1.0, 2.0]})
+    for fn in (lambda d: d["a"].sort_values(), lambda d: {"y": d["a"].sort_values()}):
+        with pytest.raises(InvalidAnswer, match="in another order, by their index"):
+            cm.sweep(fn, design, frame=True, engine=pool, chunk="all")
+    with pytest.raises(InvalidArgument, match="columns of the design have the same index"):
+        cm.sweep(lambda a, b: a, {"a": design["a"], "b": design["a"][::-1]}, engine=pool)
+
+
+def test_a_dataset_without_dimensions_is_one_row(pool):
+    xarray = pytest.importorskip("xarray")
+    table = cm.sweep(lambda a: 2 * a, xarray.Dataset({"a": 3.0}), engine=pool).table
+    assert (float(table["y"]), str(table["status"].item())) == (6.0, "EXACT")

@@ -88,7 +88,7 @@ class RowsJob(MapJob):
         shuffled: bool | None = None,
     ) -> None:
         self._deadline = deadline
-        self._known = None if known is None else (known.inputs, known.answers)
+        self._known = known
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         shuffled = job.stop is not None if shuffled is None else shuffled
@@ -176,15 +176,21 @@ class RowsJob(MapJob):
     def _estimated(
         self, missing: np.ndarray, effort: Effort, time_left: Callable[[], float]
     ) -> Iterator[Estimates]:
+        exact = np.flatnonzero(self._rows.status == Status.EXACT)
+        more = None
+        if self._known is not None and len(exact):
+            read = self._read(exact[:1])
+            names = list(map(str, read)) if isinstance(read, dict) else []
+            more = self._known.inputs, self._known.answers_for(names)
         return estimate_missing(
             self._rows.inputs,
-            np.flatnonzero(self._rows.status == Status.EXACT),
+            exact,
             missing,
             self._read,
             time_left,
             effort=effort,
             sample=self._store is not None,
-            more=self._known,
+            more=more,
         )
 
     def _not_estimated(self, status: np.ndarray) -> str:

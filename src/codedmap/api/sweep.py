@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.inputs import check_unmasked, plain_array
+from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument
@@ -221,6 +221,7 @@ def _rows(design: Any, takes: Arguments | None) -> _Rows:
             )
         _check_names(list(design))
         columns = {name: column_of(name, given) for name, given in design.items()}
+        check_order(list(design.values()), "columns of the design")
         return _Rows(columns, columns)
     raise InvalidArgument(
         f"the design is of type {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
@@ -265,7 +266,7 @@ def column_of(name: str, given: Any) -> np.ndarray:
     check_unmasked(given, f"column {name!r}")
     array = None
     with suppress(ValueError):  # rows of different lengths
-        array = given.to_numpy() if hasattr(given, "to_numpy") else np.asarray(given)
+        array = plain_array(given) if hasattr(given, "to_numpy") else np.asarray(given)
     if array is None or array.ndim != 1:
         shape = "ragged" if array is None else f"of shape {array.shape}"
         raise InvalidArgument(
@@ -578,10 +579,10 @@ def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
     if parts is not None:
         return parts
     if frame and hasattr(answer, "columns"):
-        return {name: plain_array(answer[name]) for name in answer.columns}
+        return {name: answer[name] for name in answer.columns}
     if not frame and hasattr(answer, "items"):  # a pandas series
         return dict(answer.items())
-    return {"y": plain_array(answer) if hasattr(answer, "to_numpy") else answer}
+    return {"y": answer}
 
 
 # The table ----------------------------------------------------------------------------------------------
@@ -671,7 +672,7 @@ def _table(
             {
                 name + end: (
                     (*rows.dims, *(f"{name}_dim_{k}" for k in range(output.ndim - 1))),
-                    output.reshape(*rows.shape, *output.shape[1:]),
+                    output.reshape((*rows.shape, *output.shape[1:])),
                 )
                 for outputs, end in kinds
                 for name, output in outputs.items()

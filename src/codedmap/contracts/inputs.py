@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from ..errors import CodedmapError, InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
+_WHOLE = 2**53  # below it all whole numbers are floats
 _OTHER_KINDS = {
     "polars.LazyFrame": "{}.collect()",
     "pyarrow.Table": "{}.to_pandas()",
@@ -43,12 +46,19 @@ def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0
 
 
 def plain_array(column: Any) -> Any:
-    """A column, or a value of one, as NumPy has it. Times with a zone, which it has not, are objects."""
+    """A column, or a value of one, as NumPy has it; what it has not as objects.
+
+    It has no times with a zone, and beside a null floats for whole numbers, which may round them.
+    """
     if getattr(column, "tzinfo", None) is not None:
         return column
-    if getattr(getattr(column, "dtype", None), "time_zone", None) is not None:
+    dtype = getattr(column, "dtype", None)
+    if getattr(dtype, "time_zone", None) is not None or str(dtype) in ("Int128", "UInt128"):
         return np.array(column.to_list(), dtype=object)
-    return column.to_numpy()
+    array = column.to_numpy()
+    floats = str(dtype).lower().startswith(("int", "uint")) and array.dtype.kind == "f"
+    rounded = floats and (np.abs(array) >= _WHOLE).any()
+    return np.array(column.to_list(), dtype=object) if rounded else array
 
 
 def reordered(first: Any, second: Any) -> bool:
@@ -57,7 +67,22 @@ def reordered(first: Any, second: Any) -> bool:
     two: Any = getattr(second, "index", None)
     if not hasattr(one, "sort_values") or not hasattr(two, "sort_values"):
         return False
-    return bool(not one.equals(two) and one.is_unique and one.symmetric_difference(two).empty)
+    return len(one) == len(two) and not one.equals(two) and _counts(one) == _counts(two)
+
+
+def _counts(labels: Any) -> Counter[Any]:
+    """How often there is each label; those that are NaN are equal."""
+    return Counter(None if isinstance(one, float) and one != one else one for one in labels)  # noqa: PLR0124
+
+
+def check_order(parts: Sequence[Any], what: str) -> None:
+    """Raise `InvalidArgument` if pandas objects, of which rows go together by their place, have them in another order."""
+    labelled = [part for part in parts if hasattr(getattr(part, "index", None), "sort_values")]
+    if any(reordered(labelled[0], part) for part in labelled[1:]):
+        raise InvalidArgument(
+            f"{what} have the same index in another order, and rows go together by their place: bring them into one order, "
+            "as by b.loc[a.index], or give arrays (a.to_numpy())"
+        )
 
 
 def check_unmasked(

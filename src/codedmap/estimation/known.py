@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..contracts.inputs import check_order
 from ..errors import InvalidAnswer, InvalidArgument
 
 
@@ -28,7 +31,7 @@ class Known:
 
     def __init__(self, inputs: Any, answers: Any) -> None:
         try:
-            rows, given = np.asarray(inputs), np.asarray(answers)
+            rows, given = _array(inputs), _array(answers)
         except ValueError as error:
             raise InvalidArgument(
                 "known inputs and answers must be arrays: all rows must have the same shape"
@@ -48,6 +51,8 @@ class Known:
         """(M, d) float64, complex numbers as pairs."""
         self.answers = np.array(values[sound])
         """(M, q) float64."""
+        self.names = tuple(map(str, getattr(answers, "columns", ())))
+        """Of the answers, if they are a frame."""
         self.inputs.flags.writeable = self.answers.flags.writeable = False
 
     def __len__(self) -> int:
@@ -91,16 +96,30 @@ class Known:
                 f"{self.answers.shape[1]}: known answers must be of the function that is mapped"
             )
 
+    def answers_for(self, outputs: Sequence[str]) -> np.ndarray:
+        """The answers with columns in the order of these outputs, if they have the same names."""
+        if not outputs or sorted(outputs) != sorted(self.names):
+            return self.answers
+        return self.answers[:, [self.names.index(name) for name in outputs]]
+
     def joined(self, points: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points (n, d) and answers (n, q) after those known."""
         return np.concatenate([self.inputs, points]), np.concatenate([self.answers, answers])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"inputs": self.inputs, "answers": self.answers}
+        return {"inputs": self.inputs, "answers": self.answers, "names": self.names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.inputs.flags.writeable = self.answers.flags.writeable = False
+
+
+def _array(given: Any) -> np.ndarray:
+    """What is given as an array; of numbers, if it is a frame of floats and flags, say."""
+    array = np.asarray(given)
+    with suppress(TypeError, ValueError):
+        return array.astype(np.float64) if hasattr(given, "columns") else array
+    return array
 
 
 def deviations(answers: np.ndarray) -> np.ndarray:
@@ -117,6 +136,7 @@ def known_pair(known: Any) -> tuple[Any, Any]:
         raise InvalidArgument(
             f"known is of type {type(known).__name__}, and must be a pair (X0, y0) of inputs and answers"
         ) from error
+    check_order(known, "known inputs and answers")
     return inputs, answers
 
 

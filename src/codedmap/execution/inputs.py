@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import check_order, check_unmasked
 from ..errors import InvalidArgument
 
-_REAL = ("float", "double", "int", "uint", "bool")  # how types of columns begin that are numbers
+_REAL = re.compile(r"(float\d*|double|u?int(8|16|32|64)|bool(ean)?)(\[pyarrow\])?")
+"""Types of columns that are numbers."""
 
 
 @runtime_checkable
@@ -61,6 +63,7 @@ class InputRows:
             )
         self.lazy = any(isinstance(part, RowSource) for part in self._parts)
         """Whether rows are read when they are needed."""
+        check_order(self._parts, "several inputs")
         first = self._parts[0]
         self.growing: Any = (
             first if isinstance(first, RowSource) and hasattr(first, "ended") else None
@@ -167,7 +170,7 @@ def _is_array(form: list[Any]) -> bool:
 
 
 def _is_real(kind: str) -> bool:
-    return kind.lower().startswith(_REAL)
+    return bool(_REAL.fullmatch(kind.lower()))
 
 
 def _is_row_of_numbers(part: Any) -> bool:
@@ -231,6 +234,8 @@ def _form(part: Any) -> list[Any]:
         return list(part.form)
     if hasattr(part, "columns"):
         return [[str(name), str(part[name].dtype)] for name in part.columns]
+    if hasattr(part, "iloc"):  # a pandas series
+        return [[str(part.name or "x"), str(part.dtype)]]
     if isinstance(part, np.ndarray):
         return [part.dtype.str, list(part.shape[1:])]
     return [type(part).__name__]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..contracts.inputs import plain_array, reordered
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
-from ..results.trees import leaf_rows, map_leaves, stacked
+from ..results.trees import check_parts, leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # bytes of output that a call sends back
 _running = threading.local()
@@ -109,13 +110,9 @@ class RowsTask:
             raise
         if not self.checked:
             return values, {}
-        numbered = type(getattr(values, "index", None)).__name__ == "RangeIndex"
-        if not numbered and reordered(batch.parts[0], values):
-            raise InvalidAnswer(
-                "fn returned the rows of its batch in another order, by their index: return answer.loc[batch.index]"
-            )
         values = _plain(values)
-        return map_leaves(lambda leaf: leaf_rows(leaf, batch.rows), values), {}
+        check_parts(values)
+        return map_leaves(partial(_in_order, batch), values), {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +169,7 @@ def _one_by_one(
         try:
             with here:
                 answer = fn(*item, **keywords)
-            answers[place] = _plain(answer)
+            answers[place] = map_leaves(_as_numpy, _plain(_named(answer)))
         except Exception as error:
             raised[place] = Failure.of(error)
     if not answers:
@@ -198,7 +195,8 @@ def _alike(answers: Mapping[int, Any]) -> tuple[list[Any], dict[int, Failure]]:
     most = max(groups, key=len) or list(answers)
     odd |= {p: odd[p] or _differs(answers[most[0]], answers[p]) for p in answers}
     reasons = {place: Failure.of(error) for place, error in odd.items() if error is not None}
-    return [answers[place] for place in most], reasons
+    alike = [answer for place, answer in answers.items() if place not in reasons]
+    return alike or list(answers.values()), reasons
 
 
 def _differs(usual: Any, other: Any) -> InvalidAnswer | None:
@@ -223,11 +221,35 @@ def _items(part: Any) -> Iterator[Any]:
     return iter(part)
 
 
+def _in_order(batch: Batch, leaf: Any) -> np.ndarray:
+    """A leaf of the answer to a batch as an array; raises `InvalidAnswer` if its rows are not those of the batch."""
+    index: Any = getattr(leaf, "index", None)
+    numbered = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
+    if not numbered and any(reordered(part, leaf) for part in batch.parts):
+        raise InvalidAnswer(
+            "fn returned the rows of its batch in another order, by their index: return answer.loc[batch.index]"
+        )
+    return leaf_rows(_as_numpy(leaf), batch.rows)
+
+
 def _plain(values: Any) -> Any:
     """An answer in which a data frame is a dict of columns."""
     if hasattr(values, "columns") and hasattr(values, "to_numpy"):
-        return {name: plain_array(values[name]) for name in values.columns}
-    return plain_array(values) if hasattr(values, "to_numpy") else values
+        return {name: values[name] for name in values.columns}
+    return values
+
+
+def _named(answer: Any) -> Any:
+    """An answer to a single input in which a pandas series with labels is a dict."""
+    index: Any = getattr(answer, "index", None)
+    if hasattr(answer, "iloc") and answer.ndim == 1 and len(index) and index.is_unique:
+        return dict(answer.items()) if all(isinstance(n, str) for n in index) else answer
+    return answer
+
+
+def _as_numpy(leaf: Any) -> Any:
+    """A leaf that is a column as an array; those of pyarrow NumPy converts, also where they have nulls."""
+    return plain_array(leaf) if hasattr(leaf, "to_numpy") and not hasattr(leaf, "type") else leaf
 
 
 class _Output(io.BytesIO):
