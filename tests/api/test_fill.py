@@ -204,6 +204,10 @@ def test_a_picture_shows_what_is_estimated():
     [
         ((X[:10], Y), "X has 10 rows and y 80"),
         ((pd.DataFrame(X), pd.Series(Y[:, 0])[::-1]), "the same index in another order"),
+        (
+            (pd.DataFrame(X, [0, 1] * 40), pd.Series(Y[:, 0], [0] * 40 + [1] * 40)),
+            "the same index in another order",
+        ),
         ((X, pd.DataFrame({"s": ["a"] * 80})), "column 's' of y has no numbers.*: give numbers$"),
         (
             (pd.DataFrame({"soil": ["clay", "sand"] * 40}), Y),
@@ -315,3 +319,16 @@ def test_answers_that_vary_by_chance_are_named(scale):
     with pytest.warns(UserWarning, match=said.replace("+", r"\+")):
         result = cm.fill(twice, answers)
     assert (result.stderr[::16, 1] > 0.05 * scale).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.complex128])
+def test_tables_keep_their_dtype(dtype):
+    """Complex columns ended with an error of NumPy, and float32 became float64."""
+    lost = lossy()[:, :2].astype(dtype) * (1.0 if dtype is np.float32 else dtype(1.0 + 0.5j))
+    array = cm.fill(X, lost)
+    frame = cm.fill(X, pd.DataFrame(lost, columns=["a", "b"])).values
+    assert set(frame.dtypes) == {array.values.dtype}
+    np.testing.assert_array_equal(frame, array.values)
+    series = cm.fill(X, pd.Series(lost[:, 0])).values
+    assert series.dtype == array.values.dtype
+    assert np.isfinite(series).all()

@@ -177,18 +177,19 @@ class _Table(NamedTuple):
     def like(self, flat: np.ndarray) -> Any:
         """Numbers (m, q) in the form in which the answers were given."""
         given, dtype = self.given, self.dtype
-        if hasattr(given, "iloc"):  # pandas
-            labels = {"columns": given.columns} if given.ndim == 2 else {"name": given.name}
-            return type(given)(flat.reshape(self.shape), index=given.index, **labels)
-        if hasattr(given, "get_column"):  # a polars frame
-            return type(given)({name: flat[:, k] for k, name in enumerate(given.columns)})
-        if hasattr(given, "to_frame"):  # a polars series
-            return type(given)(given.name, flat[:, 0])
         if dtype.kind == "c":
             flat = np.ascontiguousarray(flat).view(np.complex128)
         if dtype.kind in "biu":
             dtype = np.dtype(np.float64)
-        return flat.reshape(self.shape).astype(dtype)
+        array = flat.reshape(self.shape).astype(dtype)
+        if hasattr(given, "iloc"):  # pandas
+            labels = {"columns": given.columns} if given.ndim == 2 else {"name": given.name}
+            return type(given)(array, index=given.index, **labels)
+        if hasattr(given, "get_column"):  # a polars frame
+            return type(given)({name: array[:, k] for k, name in enumerate(given.columns)})
+        if hasattr(given, "to_frame"):  # a polars series
+            return type(given)(given.name, array)
+        return array
 
 
 def _table(given: Any, name: str, letter: str) -> _Table:
