@@ -72,6 +72,31 @@ def test_numbers_that_differ_in_shape_cannot_be_stacked(parts):
         stacked(parts)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kelvin:
+    """What `__init__` makes of single values."""
+
+    value: float
+    unit: object = dataclasses.field(init=False, default=1.0)
+    of: dataclasses.InitVar[float] = 273.0
+
+    def __post_init__(self, of):
+        if self.value < 0.0:
+            raise ValueError("below 0")
+        object.__setattr__(self, "value", float(self.value) + of)
+
+
+def test_dataclasses_of_arrays_are_made_without_their_init():
+    """Values were converted again with each array, and checks of single values raised."""
+    rows = Rows(3)
+    for at in range(3):
+        rows.put(slice(at, at + 1), 1, stacked([Kelvin(at)]))
+    for made in (stacked([Kelvin(at) for at in range(3)]), rows.values(np.zeros(3, bool))):
+        assert type(made) is Kelvin
+        assert made.value.tolist() == [273.0, 274.0, 275.0]
+        assert made.unit.tolist() == [1.0] * 3
+
+
 NANOSECOND = np.datetime64("2020-01-01T00:00:00.123456789")
 
 

@@ -46,16 +46,15 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
                     "the same number for every row"
                 )
         parts = [map_leaves(apply, *those) for those in zip(tree, *others, strict=True)]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+        return tree._make(parts) if hasattr(tree, "_fields") else tuple(parts)  # type: ignore[attr-defined]
     if _is_dataclass(tree):
-        names = [field.name for field in dataclasses.fields(tree)]
-        return dataclasses.replace(
-            tree,
-            **{
-                n: map_leaves(apply, getattr(tree, n), *(getattr(o, n) for o in others))
-                for n in names
-            },
-        )
+        made = object.__new__(
+            type(tree)
+        )  # its __init__ takes single values, and may check or convert them
+        for name in (field.name for field in dataclasses.fields(tree)):
+            fields = (getattr(one, name) for one in (tree, *others))
+            object.__setattr__(made, name, map_leaves(apply, *fields))
+        return made
     return apply(tree, *others)
 
 
