@@ -1033,6 +1033,30 @@ def test_known_answers_go_by_the_names_of_their_columns():
         np.testing.assert_allclose(result.values[name], known[name], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("buffer", "code"),
+    [
+        (np.zeros(2), None),
+        (np.zeros(2), cm.Uncoded(1)),
+        ([0.0, 0.0], None),
+        ({"y": np.zeros(2)}, None),
+    ],
+)
+def test_fn_may_write_its_answers_into_one_array(buffer, code):
+    """All rows of a call had the answer to its last one, and were exact."""
+
+    def fn(x):
+        array = buffer["y"] if isinstance(buffer, dict) else buffer
+        array[0], array[1] = x, -x
+        return buffer
+
+    rows = np.arange(6.0)
+    with ThreadPoolExecutor(1) as pool:
+        values = cm.map(cm.itemwise(fn), rows, engine=pool, chunk=3, code=code, hedge=None).values
+    array = values["y"] if isinstance(buffer, dict) else values
+    np.testing.assert_array_equal(array, np.column_stack([rows, -rows]))
+
+
 def test_a_series_of_one_input_is_a_dict_of_its_labels(pool):
     """By their place values had each other's labels in some rows."""
     rows = range(6)

@@ -48,7 +48,7 @@ class Itemwise:
         answers = []
         for place, item in enumerate(zip(*map(_items, batch), strict=True)):
             own = keywords if rng is None else {**keywords, "rng": rng[place]}
-            answers.append(self.fn(*item, **own))
+            answers.append(_own_parts(self.fn(*item, **own)))
         return stacked(answers)
 
 
@@ -169,7 +169,7 @@ def _one_by_one(
         try:
             with here:
                 answer = fn(*item, **keywords)
-            answers[place] = map_leaves(_as_numpy, _plain(_named(answer)))
+            answers[place] = _own_parts(_plain(_named(answer)))
         except Exception as error:
             raised[place] = Failure.of(error)
     if not answers:
@@ -237,6 +237,21 @@ def _plain(values: Any) -> Any:
     if hasattr(values, "columns") and hasattr(values, "to_numpy"):
         return {name: values[name] for name in values.columns}
     return values
+
+
+def _own_parts(answer: Any) -> Any:
+    """The answer to one input, apart from what ``fn`` may write the next one into."""
+    return answer if isinstance(answer, float | int | np.generic) else map_leaves(_own, answer)
+
+
+def _own(leaf: Any) -> Any:
+    if isinstance(leaf, np.generic):
+        return leaf
+    leaf = _as_numpy(leaf)
+    if isinstance(leaf, np.ndarray | list):
+        return leaf.copy()
+    tensor = hasattr(leaf, "dtype") and hasattr(leaf, "__array__")
+    return np.array(leaf) if tensor else leaf
 
 
 def _named(answer: Any) -> Any:
