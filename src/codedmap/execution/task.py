@@ -24,6 +24,7 @@ from ..errors import CodedmapError, InvalidAnswer
 from ..results.trees import check_parts, leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # bytes of output that a call sends back
+_SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
 _running = threading.local()
 
 
@@ -48,7 +49,7 @@ class Itemwise:
         answers = []
         for place, item in enumerate(zip(*map(_items, batch), strict=True)):
             own = keywords if rng is None else {**keywords, "rng": rng[place]}
-            answers.append(_own_parts(self.fn(*item, **own)))
+            answers.append(_kept(self.fn(*item, **own)))
         return stacked(answers)
 
 
@@ -169,7 +170,7 @@ def _one_by_one(
         try:
             with here:
                 answer = fn(*item, **keywords)
-            answers[place] = _own_parts(_plain(_named(answer)))
+            answers[place] = _kept(answer)
         except Exception as error:
             raised[place] = Failure.of(error)
     if not answers:
@@ -239,9 +240,16 @@ def _plain(values: Any) -> Any:
     return values
 
 
-def _own_parts(answer: Any) -> Any:
+def _kept(answer: Any) -> Any:
     """The answer to one input, apart from what ``fn`` may write the next one into."""
-    return answer if isinstance(answer, float | int | np.generic) else map_leaves(_own, answer)
+    kind = type(answer)  # the usual ones first, because a row may take microseconds
+    if kind in _SCALARS:
+        return answer
+    if kind is np.ndarray:
+        return answer.copy()
+    if kind is dict:
+        return {n: v if type(v) in _SCALARS else map_leaves(_own, v) for n, v in answer.items()}
+    return map_leaves(_own, _plain(_named(answer)))
 
 
 def _own(leaf: Any) -> Any:
