@@ -90,7 +90,8 @@ def _as_finite_as_any(rows: np.ndarray) -> np.ndarray:
 
 def _rows_agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind == "O":
-        return np.asarray(_EQUAL(a, b).astype(bool).all(axis=-1))
+        with np.errstate(invalid="ignore"):  # NumPy 2.5 warns of NaN among objects
+            return np.asarray(_EQUAL(a, b).astype(bool).all(axis=-1))
     equal = a == b
     if a.dtype.kind in "mM":
         equal |= np.isnat(a) & np.isnat(b)
