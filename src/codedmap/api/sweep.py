@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.inputs import check_order, check_unmasked, plain_array
+from ..contracts.inputs import LARGEST_IN_FLOAT, check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument
@@ -40,7 +40,6 @@ ADDED = "status", "error"  # columns
 _LIST = 12  # names that are listed in a message
 _CATEGORIES = 20  # at most, of a column of text from which rows are estimated
 _COMPARED = 100_000  # rows that are compared with each other to say that some are equal
-_WHOLE = 2**53  # up to which floats hold every whole number
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
@@ -650,7 +649,7 @@ def _fits_float(value: Any) -> bool:
     if isinstance(value, float | np.floating):
         return True
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and abs(int(value)) <= _WHOLE
+    return whole and abs(int(value)) <= LARGEST_IN_FLOAT
 
 
 def _table(

@@ -12,7 +12,8 @@ from ..errors import CodedmapError, InvalidArgument
 from .answers import all_finite
 from .arguments import MOST_AXES
 
-_WHOLE = 2**53  # below it all whole numbers are floats
+LARGEST_IN_FLOAT = 2**53
+"""The largest number up to which float64 holds every integer."""
 _OTHER_KINDS = {
     "polars.LazyFrame": "{}.collect()",
     "pyarrow.Table": "{}.to_pandas()",
@@ -57,7 +58,7 @@ def plain_array(column: Any) -> Any:
         return np.array(column.to_list(), dtype=object)
     array = column.to_numpy()
     floats = str(dtype).lower().startswith(("int", "uint")) and array.dtype.kind == "f"
-    rounded = floats and (np.abs(array) >= _WHOLE).any()
+    rounded = floats and (np.abs(array) >= LARGEST_IN_FLOAT).any()
     return np.array(column.to_list(), dtype=object) if rounded else array
 
 

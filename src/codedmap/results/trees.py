@@ -48,9 +48,8 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
         parts = [map_leaves(apply, *those) for those in zip(tree, *others, strict=True)]
         return tree._make(parts) if hasattr(tree, "_fields") else tuple(parts)  # type: ignore[attr-defined]
     if _is_dataclass(tree):
-        made = object.__new__(
-            type(tree)
-        )  # its __init__ takes single values, and may check or convert them
+        # Its __init__ takes single values, and may check or convert them.
+        made = object.__new__(type(tree))
         for name in (field.name for field in dataclasses.fields(tree)):
             fields = (getattr(one, name) for one in (tree, *others))
             object.__setattr__(made, name, map_leaves(apply, *fields))

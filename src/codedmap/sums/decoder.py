@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.inputs import LARGEST_IN_FLOAT
 from ..contracts.sum_code import SumCode
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
-from .shard import LARGEST, LARGEST_IN_FLOAT, PartialSum, are_integers, sum_dtype
+from .shard import LARGEST, PartialSum, are_integers, sum_dtype
 
 _EXACT = 1e-6
 """Weights that miss the sum by more than this make an estimate; by less, it is rounding."""

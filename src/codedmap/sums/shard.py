@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.inputs import array_of
+from ..contracts.inputs import LARGEST_IN_FLOAT, array_of
 from ..errors import InvalidAnswer
 
 LARGEST = int(np.iinfo(np.int64).max)
 """The largest integer in a sum of integers, which is an int64."""
-LARGEST_IN_FLOAT = 2**53
-"""The largest number up to which float64 holds every integer."""
 
 
 def are_integers(*arrays: Any) -> bool:
