@@ -199,19 +199,21 @@ def test_what_is_written_to_shared_memory_while_the_caller_is_killed(tmp_path):
         class Late:
             def __init__(self, caller): self.caller = caller
             def __reduce__(self):
-                while list(pathlib.Path("/dev/shm").glob(f"codedmap-{self.caller}-*")): pass
+                while not self.segments(): pass
+                print("begun", flush=True)
+                while self.segments(): pass
                 return int, (0,)
+            def segments(self):
+                return list(pathlib.Path("/dev/shm").glob(f"codedmap-{self.caller}-*"))
         # main
         engine = cm.engines.Local(1)
         large = np.ones(1 << 20)
         engine.submit(0, lambda caller: (Late(caller), np.ones(1 << 20)), os.getpid())
         engine.submit(0, abs, large)
-        print("begun")
         time.sleep(60)
         """
     with script(tmp_path, source) as running:
         assert running.line() == "begun"
-        time.sleep(0.2)
         assert running.shm_names()
         running.process.kill()
         assert running.nothing_is_left(), running.shm_names()
