@@ -152,14 +152,17 @@ def same(shown: str, printed: str) -> bool:
     return doctest.OutputChecker().check_output(*texts, doctest.ELLIPSIS)
 
 
-def starts_a_cluster(page: Path) -> bool:
-    return any(re.search(r"\bLocalCluster\(|\bray\.init\(", step.source) for step in steps(page))
+def takes_long(page: Path) -> bool:
+    """Whether it starts a cluster, or is the longest of those that do not."""
+    return page.name == "sensitivity.md" or any(
+        re.search(r"\bLocalCluster\(|\bray\.init\(", step.source) for step in steps(page)
+    )
 
 
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * starts_a_cluster(page))
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * takes_long(page))
         for page in PAGES
     ],
 )

@@ -47,6 +47,7 @@ def run(place: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_project_with_the_code_of_the_page_keeps_its_tests(copy):
     names = "codes estimates rooms face docs commands stored".split()

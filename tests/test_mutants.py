@@ -65,6 +65,7 @@ def every():
     return [*every_fault()]
 
 
+@pytest.mark.slow
 def test_faults_of_the_package_compile(every):
     assert len(every) == len(set(every)) > 5_000
     for _, _, fault in every[::100]:
@@ -116,6 +117,7 @@ def test_what_the_tables_name_is_there(every):
     assert not stale, "these lines have changed: judge them again in mutants/equivalent.txt"
 
 
+@pytest.mark.slow
 def test_tests_run_in_a_copy_until_one_fails(tmp_path):
     path = "src/codedmap/codes/lagrange.py"
     text = (ROOT / path).read_text()

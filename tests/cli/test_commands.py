@@ -22,6 +22,7 @@ from codedmap.cli.names import CODES, codes_in, in_python, summary_of
 from codedmap.testing import Scripted, crash, fail, never
 
 from ..processes import started
+from ..repeats import first
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet5" / "lenet5-mnist.onnx"
 
@@ -563,7 +564,7 @@ def test_a_function_that_cannot_be_sent(folder):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", first(1, [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]))
 def test_an_interrupted_run_leaves_nothing(folder, number):
     line = words("cli_jobs:hang", workers=4, stragglers=1)
     with started(*line) as run:

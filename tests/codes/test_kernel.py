@@ -324,6 +324,7 @@ def drawn(rng, points, outputs):
     return np.linalg.cholesky(covariance) @ rng.standard_normal((len(points), outputs)) * 3.0 + 7.0
 
 
+@pytest.mark.slow
 def test_on_draws_of_a_process_errors_are_what_is_stated():
     code = cm.KernelCode(10, 20, 8, spread=0.5)
     rng = np.random.default_rng(1)

@@ -11,6 +11,8 @@ import pytest
 import codedmap as cm
 from codedmap.testing import Scripted, corrupt
 
+from ..repeats import first
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -179,14 +181,17 @@ def test_correct_workers_are_not_rejected(name, groups):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        ("network", gross),
-        ("pendulum", gross),
-        ("waves", gross),
-        ("quadratic", constant),
-        ("waves", constant),
-        ("wide network", constant),
-    ],
+    first(
+        2,
+        [
+            ("network", gross),
+            ("quadratic", constant),
+            ("pendulum", gross),
+            ("waves", gross),
+            ("waves", constant),
+            ("wide network", constant),
+        ],
+    ),
 )
 def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind):
     scores = tally(name, kind, groups=6)
@@ -195,7 +200,7 @@ def test_six_gross_or_colluding_byzantine_workers_of_sixty_are_found(name, kind)
     assert scores.error < 0.1
 
 
-@pytest.mark.parametrize("name", ["pendulum", "single output", "waves"])
+@pytest.mark.parametrize("name", first(1, ["pendulum", "single output", "waves"]))
 def test_six_who_answer_zero_which_is_near_many_right_answers_are_nearly_all_found(name):
     scores = tally(name, zeros, groups=6)
     large = [size for size in scores.missed if size > 0.5]
@@ -213,17 +218,20 @@ def test_with_a_single_output_gross_byzantine_workers_are_found():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        ("network", flipped),
-        ("single output", flipped),
-        ("waves", flipped),
-        ("pendulum", swapped),
-        ("waves", swapped),
-        ("wide network", swapped),
-        ("quadratic", stale),
-        ("single output", stale),
-        ("wide network", stale),
-    ],
+    first(
+        3,
+        [
+            ("network", flipped),
+            ("pendulum", swapped),
+            ("quadratic", stale),
+            ("single output", flipped),
+            ("waves", flipped),
+            ("waves", swapped),
+            ("wide network", swapped),
+            ("single output", stale),
+            ("wide network", stale),
+        ],
+    ),
 )
 def test_plausible_answers_in_different_cells_are_found_unless_they_are_nearly_right(name, kind):
     scores = tally(name, kind, apart=True, groups=6)
@@ -233,7 +241,7 @@ def test_plausible_answers_in_different_cells_are_found_unless_they_are_nearly_r
     assert scores.error < 0.1
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", first(1, FEW))
 def test_with_a_quarter_more_workers_than_tasks_three_gross_byzantine_workers_of_four_are_found(
     name,
 ):
@@ -333,7 +341,7 @@ def test_a_small_bias_spoils_no_more_than_itself(name):
     assert all(size < 0.11 for size in scores.missed)
 
 
-@pytest.mark.parametrize("name", ["network", "pendulum", "wide network"])
+@pytest.mark.parametrize("name", first(1, ["network", "pendulum", "wide network"]))
 def test_two_workers_wrong_alike_in_one_cell_are_found_by_other_cells(name):
     # They confirm each other, and contradict the correct third one, in every group.
     right = 0
@@ -380,7 +388,7 @@ def test_where_outputs_take_a_few_values_no_answer_is_rejected_and_confirm_state
         assert (estimate.stderr[3, 0] > 0.1) == (confirm == 2)
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("name", first(2, SEVERAL))
 def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
     ratios = []
     for seed in range(5):

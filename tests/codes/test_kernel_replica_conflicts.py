@@ -7,22 +7,26 @@ import pytest
 
 import codedmap as cm
 
+from ..repeats import first
 from .test_kernel_outliers import SEVERAL, constant, flipped, gross, swapped, tally, wave
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        ("network", gross),
-        ("waves", gross),
-        ("pendulum", constant),
-        ("wide network", constant),
-        ("quadratic", flipped),
-        ("waves", flipped),
-        ("network", swapped),
-        ("pendulum", swapped),
-        ("wide network", swapped),
-    ],
+    first(
+        4,
+        [
+            ("network", gross),
+            ("wide network", constant),
+            ("quadratic", flipped),
+            ("pendulum", swapped),
+            ("waves", gross),
+            ("pendulum", constant),
+            ("waves", flipped),
+            ("network", swapped),
+            ("wide network", swapped),
+        ],
+    ),
 )
 def test_conflicts_between_copies_are_decided_by_the_answers_to_other_inputs(name, kind):
     # Six Byzantine workers among sixty often share a cell, and then outvote the correct one or leave no majority.
@@ -33,7 +37,7 @@ def test_conflicts_between_copies_are_decided_by_the_answers_to_other_inputs(nam
     assert scores.error < 0.1
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("name", first(2, SEVERAL))
 def test_of_two_copies_that_differ_the_gross_one_is_the_wrong_answer(name):
     caught = 0
     for seed in range(8):
@@ -66,6 +70,7 @@ def test_equal_answers_of_a_function_that_saturates_are_no_collusion():
     assert estimate.exact.all()
 
 
+@pytest.mark.slow
 def test_a_function_that_jumps_rejects_no_worker():
     # Scores with a vote in them: a step of 1 wherever two classes change places.
     rng = np.random.default_rng(0)
@@ -86,7 +91,7 @@ def test_a_function_that_jumps_rejects_no_worker():
     assert {11, 44} <= set(encoding.decode(answers).rejected)
 
 
-@pytest.mark.parametrize(("groups", "most"), [(3, 0.7), (10, 0.2)])
+@pytest.mark.parametrize(("groups", "most"), first(1, [(3, 0.7), (10, 0.2)]))
 def test_correct_workers_are_kept_where_the_function_jumps(groups, most):
     rng = np.random.default_rng(0)
     dropped = []

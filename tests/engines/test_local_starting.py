@@ -18,6 +18,7 @@ import codedmap as cm
 from codedmap.engines import process_limits
 
 from ..processes import Script, eventually, kill, run_script, script
+from ..repeats import first
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -85,7 +86,7 @@ def ended(folder, *arguments, stdin=None):
     return running
 
 
-@pytest.mark.parametrize("module", ["unguarded", "created", "chained", "threaded"])
+@pytest.mark.parametrize("module", first(2, ["unguarded", "threaded", "created", "chained"]))
 def test_a_module_that_starts_workers_when_a_worker_imports_it_is_message_so(folder, module):
     use = f"""
 import numpy as np, codedmap as cm, {module} as m
@@ -104,7 +105,8 @@ except cm.errors.MissingMainGuard as error: print("refused", error)
 
 
 @pytest.mark.parametrize(
-    ("module", "output"), [("unguarded", "o.npz"), ("created", "o.npy"), ("chained", "o.npz")]
+    ("module", "output"),
+    first(1, [("unguarded", "o.npz"), ("created", "o.npy"), ("chained", "o.npz")]),
 )
 def test_the_command_line_says_so_too(folder, module, output):
     line = [
@@ -155,7 +157,9 @@ exec(compile({}, "<cell 1>", "exec"), main.__dict__)
 """
 
 
-@pytest.mark.parametrize("way", ["file", "module", "folder", "words", "standard input", "cell"])
+@pytest.mark.parametrize(
+    "way", first(3, ["file", "module", "cell", "folder", "words", "standard input"])
+)
 def test_a_script_without_a_main_guard_runs_once(tmp_path, way):
     (tmp_path / "program").mkdir()
     for name in ("program.py", "program/__main__.py"):

@@ -19,6 +19,8 @@ from codedmap.estimation.space import Space
 from codedmap.estimation.surrogate import estimates
 from codedmap.estimation.transforms import NONE, Transform, transforms
 
+from ..repeats import first
+
 
 def wave(x):
     return np.sin(4 * x[:, 0]) + x[:, 1] * x[:, 2]
@@ -67,7 +69,7 @@ def test_it_is_as_good_as_the_best_of_others(fn):
     assert error(found.values, truth) < 1.1 * min(error(other, truth) for other in others)
 
 
-@pytest.mark.parametrize("fn", FUNCTIONS)
+@pytest.mark.parametrize("fn", first(2, FUNCTIONS))
 def test_standard_errors_hold(fn):
     ratios = []
     for seed in range(3):
@@ -100,6 +102,7 @@ def test_units_do_not_matter(seed, inputs, outputs, shift):
     assert 0.1 < np.sqrt((((plain.values - truth) / plain.stderr) ** 2).mean()) < 3.0
 
 
+@pytest.mark.slow
 def test_several_outputs_each_have_a_kernel_of_their_own():
     points, _, wanted, _ = split(wave)
     answers = np.stack([wave(points), np.sin(9 * points[:, 3])], axis=1)
@@ -221,7 +224,7 @@ def test_few_answers_that_differ_from_all_others_may_not_be_among_those_that_cho
     assert (found.stderr > 0).all()
 
 
-@pytest.mark.parametrize("level", [1e9, -1e-200])
+@pytest.mark.parametrize("level", first(1, [1e9, -1e-200]))
 def test_what_varies_little_has_a_standard_error_of_its_own_size(level):
     points, answers, wanted, truth = split(wave)
     for size in (1e-5 * abs(level), 1e-15 * abs(level)):  # and about as much as numbers are rounded
@@ -232,6 +235,7 @@ def test_what_varies_little_has_a_standard_error_of_its_own_size(level):
         assert error(found.values, level + size * truth) < 0.2 * size * answers.std() + rounding
 
 
+@pytest.mark.slow
 def test_of_many_outputs_smooth_ones_are_not_estimated_by_those_that_are_rough():
     rng = np.random.default_rng(0)
     inputs = rng.uniform(size=(160, 3))
@@ -242,6 +246,7 @@ def test_of_many_outputs_smooth_ones_are_not_estimated_by_those_that_are_rough()
     assert off[:4].max() < 0.03
 
 
+@pytest.mark.slow
 def test_outputs_that_share_no_kernel_with_a_component_have_one_of_their_own():
     inputs = np.random.default_rng(1).uniform(size=(160, 3))
     phases = np.linspace(0.0, 12.0, 40)
@@ -355,7 +360,7 @@ def test_losses_in_a_region_are_named(seed):
     assert "100% are lost" in said
 
 
-@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("quick", first(1, [True, False]))
 def test_losses_at_random_are_not_remarked(quick):
     remarks = 0
     for seed in range(60 if quick else 6):
@@ -409,7 +414,7 @@ def test_a_search_ends_when_its_share_of_the_time_is_over(monkeypatch):
     assert math.isfinite(found.left_out[0])
 
 
-@pytest.mark.parametrize("outputs", [1, 30])
+@pytest.mark.parametrize("outputs", first(1, [1, 30]))
 def test_in_a_fifth_of_the_time_there_are_cheaper_estimates(outputs):
     rng = np.random.default_rng(0)
     inputs = rng.uniform(size=(6000, 5))

@@ -199,6 +199,7 @@ def test_sketches_are_compared_with_equal_draws(tmp_path):
     assert len(sketched.markdown(kept).splitlines()) == 2 + len(results)
 
 
+@pytest.mark.slow
 def test_workers_that_never_answer_are_missed_where_parts_differ(tmp_path):
     results = list(missing.compare(1, 5))
     missing.write(tmp_path / "missing.csv", results)

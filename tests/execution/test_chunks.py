@@ -298,6 +298,7 @@ def test_a_late_slot_is_sent_again_if_that_takes_fewer_calls_than_inputs(raw, sl
     assert hedge.worker != starts[slot].worker
 
 
+@pytest.mark.slow
 def test_over_many_draws_a_job_ends_no_later_with_hedges_than_without():
     def seconds(seed, hedge):
         rng = random.Random(seed)

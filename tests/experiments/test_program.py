@@ -21,6 +21,8 @@ import codedmap as cm
 from experiments import __main__ as start
 from experiments import models, program, report, times
 
+from ..repeats import first
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -201,7 +203,7 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.92 < np.mean([slope.low <= -3 <= slope.high for slope in slopes]) < 0.98
 
 
-@pytest.mark.parametrize("name", ["table", "stragglers", "sensitivity", "pictures"])
+@pytest.mark.parametrize("name", first(1, ["stragglers", "table", "sensitivity", "pictures"]))
 def test_a_quick_run_needs_no_data_folder_and_reports_its_result(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))
     table = run(EXPERIMENTS[name], quick=True, seed=0, root=tmp_path)
@@ -224,6 +226,7 @@ def test_report_draws_the_figures_again_from_the_tables(tmp_path, monkeypatch):
     assert "![pictures](pictures.png)" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_without_stored_cells_records_its_time(tmp_path, monkeypatch):
     def ran(*line):
         monkeypatch.setattr(sys, "argv", ["experiments", *line, "--results", str(tmp_path)])
@@ -254,6 +257,7 @@ def test_the_page_shows_how_long_it_takes(tmp_path):
     assert set(measured.experiment) <= set(EXPERIMENTS)
 
 
+@pytest.mark.slow
 def test_a_missing_data_set_says_which_command_fetches_it_and_how_large_it_is(tmp_path):
     nothing = {
         "CODEDMAP_DATA": str(tmp_path),

@@ -239,6 +239,7 @@ def test_ratios_are_beside_the_best_rival() -> None:
     assert worse["p"] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_ratio_at_the_limit_is_significant_as_rarely_as_the_level_says() -> None:
     rng = np.random.default_rng(0)
     found = []

@@ -17,6 +17,7 @@ TRIED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRIED)
 def test_nothing_hangs_is_lost_or_accumulates(name):
     cluster = CLUSTERS[name]

@@ -18,6 +18,8 @@ from codedmap.planning.replays import Exact, every_set, exact_share, run_exact
 from codedmap.planning.times import Measured
 from codedmap.planning.ways import Question, planned
 
+from ..repeats import first
+
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (400, 3))
 SMOOTH = np.tanh(X @ RNG.normal(size=(3, 2)))
@@ -138,6 +140,7 @@ def test_of_more_sets_some_are_drawn_and_that_is_said():
     assert remark not in plan(pilot(inputs=TEXT), **ask).remarks
 
 
+@pytest.mark.slow
 def test_codes_with_estimates_of_their_own_are_decoded_from_many_sets():
     found = plan(pilot(rows=400, answers=SMOOTH), codes=[("spline", cm.SplineCode(6, 8, 2))])
     squares = []
@@ -243,7 +246,7 @@ def test_a_call_that_has_not_ended_counts_if_it_runs_longer_than_all_others():
     assert hangs.mean == pytest.approx(50 / 11)
 
 
-@pytest.mark.parametrize("answers", [WAVY, NOISE])
+@pytest.mark.parametrize("answers", first(1, [WAVY, NOISE]))
 def test_errors_are_those_of_estimates_from_as_many_answers(answers):
     inputs, answers = X[:200], answers[:200]
     errors = Errors(pilot(200, answers, inputs=inputs), 0, 100.0, lambda: 100.0)
@@ -274,7 +277,7 @@ def test_without_time_errors_are_unknown_and_that_is_said():
     assert any("no time to look at errors within 0.2 s" in text for text in found.remarks)
 
 
-@pytest.mark.parametrize("answers", [SMOOTH, WAVY])
+@pytest.mark.parametrize("answers", first(1, [WAVY, SMOOTH]))
 def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
     errors = Errors(pilot(rows=100, answers=answers), 0, math.inf, lambda: 100.0)
     measured = errors.of(75)
@@ -285,6 +288,7 @@ def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
         before = error
 
 
+@pytest.mark.slow
 def test_a_way_has_a_range_of_errors_if_its_ends_are_far_apart():
     few = way(plan(pilot(rows=40, answers=WAVY), rows=4000, codes=[]), "estimates at a deadline")
     low, high = few.errors

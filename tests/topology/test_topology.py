@@ -13,6 +13,8 @@ from experiments.clusters_random import small
 import codedmap as cm
 from codedmap.topology.selection import expected_maximum
 
+from ..repeats import first
+
 ERROR = 0.15
 
 
@@ -36,7 +38,7 @@ def two(**more) -> cm.topology.Cluster:
     return cm.topology.Cluster(**{**given, **more})
 
 
-@pytest.mark.parametrize("seed", range(9))
+@pytest.mark.parametrize("seed", first(3, range(9)))
 def test_the_plan_is_the_cheapest_without_a_time_limit_and_near_it_with_one(seed):
     cluster = small(((4, 4), (3, 5), (4, 3))[seed % 3], np.random.default_rng(seed))
     known = enumerate_selections(cluster, ERROR)
