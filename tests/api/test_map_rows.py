@@ -168,6 +168,14 @@ def test_the_first_row_that_raises_is_named(pool):
     assert isinstance(caught.value, cm.NotEnoughAnswers)
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_the_row_of_an_answer_that_is_none_is_named(pool, chunk):
+    with pytest.raises(cm.CodedmapError, match=r"^row 3\b.*differ in length"):
+        cm.map(
+            cm.itemwise(lambda k: [[1], [k] * (1 + (k == 3))]), range(4), engine=pool, chunk=chunk
+        )
+
+
 def test_an_error_is_named_whatever_its_text(pool):
     class Textless(ValueError):
         def __str__(self):

@@ -130,7 +130,9 @@ class RowsWork(Work):
             ) from error
         if isinstance(error, InvalidAnswer) and not own:
             if not self._record or self._mostly_odd(call.groups):
-                raise error
+                rows = self._numbers(call)
+                where = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
+                raise InvalidAnswer(f"{where}: {error}") from error
         elif isinstance(error, EngineError) and not own:
             raise error
         self._errors[call.number] = error

@@ -15,6 +15,7 @@ from ..contracts.inputs import check_unmasked
 from ..errors import InvalidAnswer
 
 _WHOLE = 2.0**53  # below it all whole numbers are floats
+_SAME_SHAPE = "return the same shape for every row, or call fn by the map of a codedmap.Pool, which returns a list"
 
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -163,18 +164,22 @@ def _check_unmasked(parts: Sequence[Any]) -> None:
 
 def _stack(parts: Sequence[Any]) -> np.ndarray:
     _check_unmasked(parts)
-    arrays = [
-        np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
-        for part in parts
-    ]
+    try:
+        arrays = [
+            np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
+            for part in parts
+        ]
+    except InvalidAnswer:
+        raise
+    except ValueError as error:
+        raise InvalidAnswer(
+            f"fn returned lists that differ in length within one answer: {_SAME_SHAPE}"
+        ) from error
     if not any(array.dtype.kind in "biufcmMV" for array in arrays):
         return _objects(parts)
     shapes = sorted({str(array.shape) for array in arrays})
     if len(shapes) > 1:
-        raise InvalidAnswer(
-            f"fn returned answers of shapes {' and '.join(shapes)}: return the same shape for every row, "
-            "or an object such as a list of arrays in a dict of objects"
-        )
+        raise InvalidAnswer(f"fn returned answers of shapes {' and '.join(shapes)}: {_SAME_SHAPE}")
     return _alike(arrays)
 
 
@@ -326,7 +331,7 @@ class Rows:
             if np.shape(part)[1:] != column.shape[1:]:
                 raise InvalidAnswer(
                     f"fn returned rows of shape {column.shape[1:]} for some inputs and of shape "
-                    f"{np.shape(part)[1:]} for others: return the same shape for every row"
+                    f"{np.shape(part)[1:]} for others: {_SAME_SHAPE}"
                 )
             _check_fields([column, part] if isinstance(part, np.ndarray) else [column])
 
