@@ -249,7 +249,8 @@ def test_payloads_that_do_not_fit_into_memory(monkeypatch):
     monkeypatch.setattr(memory, "_LITTLE", 0)
     with Scripted(6) as engine:
         with pytest.raises(
-            cm.errors.NotEnoughMemory, match=r"N/K = 2.00 times.*1 KB are free.*fewer rows"
+            cm.errors.NotEnoughMemory,
+            match=r"N/K = 2.00 times.* 2\.16 KB.* take 8\.64 KB.* 1 KB are free.*fewer rows",
         ):
             cm.map(np.sin, np.ones((90, 3)), code=cm.SplineCode(3, 6, 1), engine=engine)
         assert not engine.calls

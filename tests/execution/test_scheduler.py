@@ -804,6 +804,23 @@ def test_a_call_is_late_where_a_second_one_would_mostly_end_sooner():
     assert alike.late(1) == pytest.approx(1.29 * math.exp(0.5 * NormalDist().inv_cdf(0.955)))
 
 
+@pytest.mark.parametrize(("later", "seconds"), [(2.2, 9.0), (2.3, 1.0)])
+def test_a_second_call_ends_sooner_than_the_median_of_those_that_are_longer(later, seconds):
+    """Thirteen calls: after one second, by 1.25 times that and a median, if the middle one of the rest takes 2.25."""
+    times = CallTimes()
+    for second in [1.0] * 7 + [2.0, 2.1, later, 3.0, 3.0, 9.0]:
+        times.add(1, second, 0.0)
+    assert times.late(1) == pytest.approx(seconds * (1.25 + 4.0 / 13))
+
+
+def test_a_large_call_is_late_later():
+    times = CallTimes(batches=True)
+    for _ in range(40):
+        for groups in (1, 2, 4):
+            times.add(groups, 0.2 + 0.1 * groups, 0.0)
+    assert times.late(40) / times.late(2) == pytest.approx(4.2 / 0.4, rel=0.01)
+
+
 def test_progress_counts_rows():
     scheduler = Scheduler(Job(6, size=2, ahead=0))
     for worker in range(3):

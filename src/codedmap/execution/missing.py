@@ -212,11 +212,9 @@ def alike(marks: np.ndarray) -> list[np.ndarray]:
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     """As `map`, in threads, a few at the same time if there are as many cores."""
     pool = ThreadPoolExecutor(min(cores(), _CORES))
-    try:
-        done = list(pool.map(fn, *arguments))
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for them
-        raise
+    done = list(
+        pool.map(fn, *arguments)
+    )  # where one raises, such as for Ctrl-C, others are not waited for
     pool.shutdown()
     return done
 
