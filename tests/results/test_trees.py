@@ -106,6 +106,10 @@ def test_dataclasses_of_arrays_are_made_without_their_init():
 NANOSECOND = np.datetime64("2020-01-01T00:00:00.123456789")
 
 
+def record(value, dtype):
+    return np.array((value,), [("a", dtype)])[()]
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -115,10 +119,15 @@ NANOSECOND = np.datetime64("2020-01-01T00:00:00.123456789")
         [3, np.timedelta64(5, "s"), 2.5],
         [np.array([1.5, 2.0]), np.array(["a", "b"]), np.array([1, 2])],
         [np.array(["a"]), np.array([2**53 + 1]), np.array([NANOSECOND])],
+        [NANOSECOND, np.datetime64("3000-01-01"), np.datetime64("2020-01-01")],
+        [np.timedelta64(1, "ns"), np.timedelta64(2**40, "D"), np.timedelta64(3, "s")],
+        [record(2**53 + 1, "i8"), record(0.5, "f8"), record(3, "i4")],
+        [record(NANOSECOND, "M8[ns]"), record("3000-01-01", "M8[D]"), record("a", "U1")],
+        [record(NANOSECOND, "M8[ns]"), None, 0.5],
     ],
 )
 def test_values_of_different_kinds_stay_what_they_are(parts):
-    """Numbers became text or times, times whole numbers, and numbers before text had no place beside it."""
+    """Numbers became text or times, times whole numbers or others, and numbers before text had no place beside it."""
     rows = Rows(3)
     for at, part in enumerate(parts):
         rows.put(slice(at, at + 1), 1, np.array([part]) if np.ndim(part) else stacked([part]))
@@ -154,6 +163,21 @@ def test_whole_numbers_become_floats_where_that_rounds_nothing():
     found.put(slice(1, 2), 1, np.array([0.5]))
     found.put(slice(2, 3), 1, np.array([2**60]))
     assert found.values(np.zeros(3, dtype=bool)).tolist() == [7.0, 0.5, 2.0**60]
+
+
+def test_records_beside_rows_that_failed_keep_their_fields_and_times():
+    """They were tuples, and their times whole numbers."""
+    rows = Rows(2)
+    rows.put(slice(0, 1), 1, stacked([record(NANOSECOND, "M8[ns]")]))
+    found = rows.values(np.array([False, True]))
+    assert found[0]["a"] == NANOSECOND
+    assert found[1] is None
+
+
+def test_times_of_several_units_have_the_finest_that_holds_them():
+    found = stacked([NANOSECOND, np.datetime64("2020-01-01"), np.datetime64("NaT", "D")])
+    assert found.dtype == "M8[ns]"
+    assert found[1] == np.datetime64("2020-01-01")
 
 
 def test_records_are_stacked():

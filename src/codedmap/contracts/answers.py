@@ -133,13 +133,14 @@ def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
 
 
 def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
-    """The same numbers in this dtype, floats rounded; None if it cannot hold them."""
+    """The same numbers or times in this dtype, floats rounded; None if it cannot hold them."""
     if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):
         made = array.astype(dtype)
         rounded = array.dtype.kind in "fc" and dtype.kind in "fc"
-        return made if rounded or np.array_equal(made.astype(array.dtype), array) else None
+        back, times = made.astype(array.dtype), array.dtype.kind in "mM"
+        return made if rounded or np.array_equal(back, array, equal_nan=times) else None
 
 
 def _form_of(array: Any) -> _Form:

@@ -187,7 +187,7 @@ def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays of equal shape, stacked; as objects if a number would be rounded, or they have no dtype in common."""
     if len({array.dtype for array in arrays}) > 1:
         dtype = _common(arrays)
-        arrays = [_cast(array, dtype) for array in arrays]
+        arrays = [in_dtype(array, dtype) for array in arrays]
     return np.stack(arrays)
 
 
@@ -200,19 +200,21 @@ def _common(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
         return np.dtype(object)
     if dtype.kind not in "biufc" and len({array.dtype.kind for array in arrays}) > 1:
         return np.dtype(object)  # numbers would become text, or times
-    if dtype.kind in "fc":
-        real = np.finfo(dtype).dtype
-        whole = (array for array in arrays if array.dtype.kind in "iu")
-        if any(cast_values(array, real) is None for array in whole):
+    if dtype.kind in "fcmM":
+        made = np.finfo(dtype).dtype if dtype.kind in "fc" else dtype
+        whole = (array for array in arrays if array.dtype.kind in "iumM")
+        if any(cast_values(array, made) is None for array in whole):
             return np.dtype(object)
-    return dtype
+    fields = {name: _common([array[name] for array in arrays]) for name in dtype.names or ()}
+    kept = all(one.hasobject <= dtype[name].hasobject for name, one in fields.items())
+    return dtype if kept else np.dtype(object)
 
 
-def _cast(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """An array in this dtype; times among objects are NumPy's, which would make whole numbers or dates of them."""
-    if dtype.kind != "O" or array.dtype.kind not in "mM":
+def in_dtype(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array in this dtype; times and records among objects are NumPy's, which would make numbers and tuples of them."""
+    if dtype.kind != "O" or array.dtype.kind not in "mMV":
         return array.astype(dtype, copy=False)
-    return _objects(list(array.reshape(-1))).reshape(array.shape)
+    return _objects(list(array.flatten())).reshape(array.shape)
 
 
 def _check_fields(arrays: Sequence[np.ndarray]) -> None:
@@ -320,8 +322,8 @@ class Rows:
         for number, part in enumerate(parts):
             column = self._columns[number]
             if part.dtype != column.dtype:
-                column = self._columns[number] = _cast(column, _common([column, part]))
-            column[at] = _cast(part, column.dtype)
+                column = self._columns[number] = in_dtype(column, _common([column, part]))
+            column[at] = in_dtype(part, column.dtype)
 
     def check_alike(self, answer: Any) -> None:
         """Raise `InvalidAnswer` if an answer has other parts, or rows of another shape, than earlier ones."""
@@ -361,6 +363,6 @@ def blanked(column: np.ndarray, missing: np.ndarray) -> np.ndarray:
         real = cast_values(column[~missing], np.dtype(np.float64))
         column = column.astype(object if real is None else np.float64)
     else:
-        column = column.astype(column.dtype if kind in "fcOmM" else object)
+        column = in_dtype(column, np.dtype(object)) if kind not in "fcOmM" else column.copy()
     column[missing] = None if column.dtype == object else np.nan if kind not in "mM" else "NaT"
     return column
