@@ -190,6 +190,24 @@ def test_rows_that_fail_are_none_in_an_array_of_objects():
     assert out.tolist() == ["text"] * 3 + [None] + ["text"] * 196
 
 
+def test_times_in_an_array_of_objects_are_those_of_numpy():
+    """They were whole numbers, or dates."""
+    out = np.empty(200, object)
+    mapped(lambda x: np.full(len(x), "2020-01-01", "M8[ns]"), out=out)
+    assert set(out) == {np.datetime64("2020-01-01", "ns")}
+
+
+def test_rows_that_fail_are_nan_in_an_array_of_floats_of_whole_numbers():
+    def fn(x):
+        if x[0] == X[3, 0]:
+            raise ValueError("no")
+        return 7
+
+    out = np.full(200, -1.0)
+    mapped(cm.itemwise(fn), out=out, on_error="record")
+    np.testing.assert_array_equal(out, [7.0] * 3 + [np.nan] + [7.0] * 196)
+
+
 def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
     options = {"code": cm.KernelCode(4, 6, 1), "stop": cm.Quorum(5), "on_error": "record"}
     out = np.empty((210, 3))

@@ -235,6 +235,10 @@ def test_types_that_one_column_of_parquet_cannot_hold(tmp_path):
         (np.array(["ab"]), "<U1", False, False),
         (np.array(["a"]), "<U2", False, True),
         (np.array([True]), "f8", False, True),
+        (np.array([1]), "<U30", False, False),
+        (np.array([1]), "m8[s]", False, False),
+        (np.array(["3000-01-01"], "M8[D]"), "M8[ns]", False, False),
+        (np.array(["2000-01-01", "NaT"], "M8[D]"), "M8[ns]", False, True),
         (np.zeros(1, "f8, i4"), "f4, i8", True, False),
         (np.zeros(1, "f8, i4"), "f8, i8", True, True),
         (np.zeros(1, [("a", "f8"), ("b", "f8")]), [("b", "f8"), ("a", "f8")], True, False),
@@ -248,6 +252,18 @@ def test_values_are_never_wrapped_around_cut_off_or_rounded_unasked(array, dtype
         said = f"of dtype {re.escape(str(array.dtype))}.*has dtype {re.escape(str(dtype))}"
         with pytest.raises(cm.InvalidAnswer, match=said):
             cast("values", array, np.empty(0, dtype), rounds=rounds)
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(2**53 + 1, "f8"), (1, "U30")])
+def test_fields_of_records_are_kept_or_refused(number, dtype):
+    array = np.array([(number,)], [("a", "i8")])
+    with pytest.raises(cm.InvalidAnswer, match="values 'a' of dtype int64"):
+        cast("values", array, np.empty(0, [("a", dtype)]), rounds=False)
+
+
+@pytest.mark.filterwarnings("error")
+def test_whole_numbers_may_be_put_into_complex_ones():
+    assert cast("values", np.array([2]), np.empty(0, "c8"), rounds=True) == 2
 
 
 def test_an_array_that_is_given_has_to_fit():

@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..contracts.answers import cast_values
 from ..errors import InvalidAnswer, InvalidArgument
 from ..execution.order import runs_of
+from ..results.trees import in_dtype
 from .digest import checksum
 from .journal import writing
 
@@ -115,7 +117,10 @@ class Output:
         columns = {}
         nothing: dict[str, Any] = {"f": np.nan, "c": np.nan, "m": "NaT", "M": "NaT", "O": None}
         for name, (descr, shape) in self.form.items():
-            columns[name] = np.zeros((len(rows), *shape), np.lib.format.descr_to_dtype(descr))
+            dtype = getattr(self.arrays[name], "dtype", None)
+            if not isinstance(dtype, np.dtype):
+                dtype = np.lib.format.descr_to_dtype(descr)
+            columns[name] = np.zeros((len(rows), *shape), dtype)
             if columns[name].dtype.kind in nothing:
                 columns[name][...] = nothing[columns[name].dtype.kind]
         self.write(runs_of(rows), columns)
@@ -307,21 +312,26 @@ def check_one_array(form: Form, holds: str) -> None:
 def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarray:
     """An array in the dtype of an output; raises `InvalidAnswer` if that does not hold its values, or only rounded and not ``rounds``."""
     dtype = getattr(output, "dtype", None)
-    if array.dtype == dtype or not isinstance(dtype, np.dtype) or dtype.kind == "O":
+    if array.dtype == dtype or not isinstance(dtype, np.dtype):
         return array
+    if dtype.kind == "O":
+        return in_dtype(array, dtype)
     rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
     kinds = {array.dtype.kind, dtype.kind}
     exactly = (kinds <= set("iuf") and not rounds and array.dtype.kind != "f") or kinds == {"U"}
-    # NumPy would put one field into another by its place.
-    alike = array.dtype.names == dtype.names
+    # NumPy would put one field into another by its place, and make text and durations of numbers.
+    alike = array.dtype.names == dtype.names and (len(kinds) == 1 or kinds <= set("biufc"))
+    for field in (alike and dtype.names) or ():
+        cast(f"{name} {field!r}", array[field], np.empty(0, dtype[field].base), rounds=rounds)
     if exactly or (alike and np.can_cast(array.dtype, dtype, rule)):
         with np.errstate(over="ignore", invalid="ignore"):
             made = array.astype(dtype)
-            back = made.astype(array.dtype)
         if exactly:
-            same = np.array_equal(made, array) and np.array_equal(back, array)
+            same = np.array_equal(made, array) and np.array_equal(made.astype(array.dtype), array)
+        elif kinds <= set("iufc"):
+            same = np.array_equal(np.isfinite(made), np.isfinite(array))
         else:
-            same = not kinds <= set("iufc") or np.array_equal(np.isfinite(made), np.isfinite(array))
+            same = not kinds <= set("mM") or cast_values(array, dtype) is not None
         if same:
             return made
     raise InvalidAnswer(
