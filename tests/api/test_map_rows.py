@@ -1031,14 +1031,47 @@ def test_known_answers_go_by_the_names_of_their_columns():
     """By their place they were answers of each other, and rows estimates of the other output."""
     x = np.linspace(0.0, 1.0, 60)
     inputs = pd.DataFrame({"x": x, "flag": np.arange(60) % 2 == 0})
-    known = pd.DataFrame({"high": 9.0 + np.cos(3 * x), "low": np.sin(3 * x)})
-    result = stopped(
-        lambda d: {"low": np.sin(3 * d["x"]), "high": 9.0 + np.cos(3 * d["x"])},
-        inputs,
-        known=(inputs, known),
-    )
-    for name in known:
-        np.testing.assert_allclose(result.values[name], known[name], atol=1e-3)
+    known = pd.DataFrame({"right": 9.0 + np.cos(3 * x), "left": np.sin(3 * x)})
+    for kind, given in ((dict, known), (Pair, known), (Pair, dict(known))):
+        result = stopped(
+            lambda d, kind=kind: kind(left=np.sin(3 * d["x"]), right=9.0 + np.cos(3 * d["x"])),
+            inputs,
+            known=(inputs, given),
+        )
+        found = result.values if kind is dict else result.values._asdict()
+        for name in known:
+            np.testing.assert_allclose(found[name], known[name], atol=1e-3)
+
+
+def test_known_answers_may_have_parts_as_those_of_fn():
+    """They were refused, with a remark on shapes; a tuple of three was transposed where three rows were known."""
+    x = np.linspace(0.0, 1.0, 60)
+    parts = (x, x[::-1], np.ones(60)), (np.sin(3 * x), np.cos(3 * x))
+    for inputs, answers in (parts, (parts[0], dict(zip("ab", parts[1], strict=True)))):
+        known = cm.estimation.Known(inputs, answers)
+        np.testing.assert_array_equal(known.inputs, np.stack(inputs, 1))
+        np.testing.assert_array_equal(known.answers, np.stack(parts[1], 1))
+
+
+def test_known_answers_that_are_masked_are_none():
+    """What was under the mask was used, and estimates were off by that."""
+    hidden = np.ma.array([1, 2, 99, 4], mask=[0, 0, 1, 0])
+    known = cm.estimation.Known(np.arange(4), {"a": hidden, "b": np.ones(4)})
+    assert known.answers[:, 0].tolist() == [1.0, 2.0, 4.0]
+    assert len(cm.estimation.Known(hidden, np.arange(4))) == 3
+
+
+def test_known_answers_of_which_some_have_names_of_outputs_are_not_used():
+    x = np.linspace(0.0, 1.0, 60)
+    with pytest.warns(UserWarning, match="called low, snow, and those of fn high, low: they are"):
+        stopped(lambda x: {"high": x, "low": -x}, x, known=(x, {"low": -x, "snow": x}))
+
+
+def test_known_inputs_by_name_have_the_order_of_the_columns(pool):
+    frame = pd.DataFrame({"a": np.arange(4.0), "b": np.ones(4)})
+    known = {"b": np.ones(4), "a": np.arange(4.0)}, np.arange(4.0)
+    with pytest.raises(cm.InvalidArgument, match="same columns in another order"):
+        cm.map(lambda d: d["a"], frame, engine=pool, known=known, stop=cm.Share(0.5))
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.trees import for_all_entries, leaves, map_leaves
+from ..results.trees import entries_of, for_all_entries, leaves, map_leaves
 from ..storage.store import Store
 
 _LOOKING = 0.05  # the share of the time that standard errors may take while calls run
@@ -179,9 +179,8 @@ class RowsJob(MapJob):
         exact = np.flatnonzero(self._rows.status == Status.EXACT)
         more = None
         if self._known is not None and len(exact):
-            read = self._read(exact[:1])
-            names = list(map(str, read)) if isinstance(read, dict) else []
-            more = self._known.inputs, self._known.answers_for(names)
+            answers = self._known.answers_for(list(entries_of(self._read(exact[:1]))))
+            more = None if answers is None else (self._known.inputs, answers)
         return estimate_missing(
             self._rows.inputs,
             exact,

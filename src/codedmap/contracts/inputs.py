@@ -39,7 +39,9 @@ def check_kind(given: Any, name: str = "inputs") -> None:
 
 def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0") -> None:
     """Raise `InvalidArgument` for two data frames with the same columns in another order: columns go by their place."""
-    one, two = (list(getattr(frame, "columns", ())) for frame in (given, known))
+    one, two = (
+        list(f if isinstance(f, dict) else getattr(f, "columns", ())) for f in (given, known)
+    )
     if one != two and sorted(map(str, one)) == sorted(map(str, two)):
         raise InvalidArgument(
             f"{name} and {other} have the same columns in another order, {one} and {two}: give {other}[{name}.columns]"

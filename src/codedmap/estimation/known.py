@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..contracts.inputs import check_order
 from ..errors import InvalidAnswer, InvalidArgument
+from ..results.trees import entries_of, leaves, map_leaves, parts_of
 
 
 class Known:
@@ -19,9 +21,9 @@ class Known:
 
     Parameters
     ----------
-    inputs : array-like, shape (M, *x)
-    answers : array-like, shape (M, *y)
-        What the function gives for them; rows that are not finite are left out.
+    inputs : array-like, shape (M, *x), or tuple of these
+    answers : array-like, shape (M, *y), or tuple, dict or dataclass of these
+        What the function gives for them; rows that are not finite, or masked, are left out.
 
     Raises
     ------
@@ -31,7 +33,7 @@ class Known:
 
     def __init__(self, inputs: Any, answers: Any) -> None:
         try:
-            rows, given = _array(inputs), _array(answers)
+            (_, rows), (names, given) = _array(inputs), _array(answers)
         except ValueError as error:
             raise InvalidArgument(
                 "known inputs and answers must be arrays: all rows must have the same shape"
@@ -51,8 +53,8 @@ class Known:
         """(M, d) float64, complex numbers as pairs."""
         self.answers = np.array(values[sound])
         """(M, q) float64."""
-        self.names = tuple(map(str, getattr(answers, "columns", ())))
-        """Of the answers, if they are a frame."""
+        self.names = names
+        """Of the answers, if they are a frame or have parts."""
         self.inputs.flags.writeable = self.answers.flags.writeable = False
 
     def __len__(self) -> int:
@@ -96,11 +98,17 @@ class Known:
                 f"{self.answers.shape[1]}: known answers must be of the function that is mapped"
             )
 
-    def answers_for(self, outputs: Sequence[str]) -> np.ndarray:
-        """The answers with columns in the order of these outputs, if they have the same names."""
-        if not outputs or sorted(outputs) != sorted(self.names):
+    def answers_for(self, outputs: Sequence[str]) -> np.ndarray | None:
+        """The answers with columns in the order of these outputs, if they have the same names; None, with a warning, if some."""
+        if not {*outputs} & {*self.names}:
             return self.answers
-        return self.answers[:, [self.names.index(name) for name in outputs]]
+        if sorted(outputs) == sorted(self.names):
+            return self.answers[:, [self.names.index(name) for name in outputs]]
+        warnings.warn(
+            f"known answers are called {', '.join(self.names)}, and those of fn {', '.join(outputs)}: they are not used",
+            stacklevel=2,
+        )
+        return None
 
     def joined(self, points: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points (n, d) and answers (n, q) after those known."""
@@ -114,12 +122,17 @@ class Known:
         self.inputs.flags.writeable = self.answers.flags.writeable = False
 
 
-def _array(given: Any) -> np.ndarray:
-    """What is given as an array; of numbers, if it is a frame of floats and flags, say."""
-    array = np.asarray(given)
-    with suppress(TypeError, ValueError):
-        return array.astype(np.float64) if hasattr(given, "columns") else array
-    return array
+def _array(given: Any) -> tuple[tuple[str, ...], np.ndarray]:
+    """What is given as an array, NaN where it is masked; and the names of its columns, if they have names."""
+    if parts_of(given) is not None:
+        columns = entries_of(map_leaves(lambda leaf: _array(leaf)[1], given))
+        return tuple(columns), np.stack(list(columns.values()), axis=1)
+    if np.ma.is_masked(given):
+        given = given.astype(np.result_type(given.dtype, np.float16)).filled(np.nan)
+    array, names = np.asarray(given), tuple(map(str, getattr(given, "columns", ())))
+    with suppress(TypeError, ValueError):  # a frame of floats and flags, say
+        array = array.astype(np.float64) if names else array
+    return names, array
 
 
 def deviations(answers: np.ndarray) -> np.ndarray:
@@ -136,7 +149,7 @@ def known_pair(known: Any) -> tuple[Any, Any]:
         raise InvalidArgument(
             f"known is of type {type(known).__name__}, and must be a pair (X0, y0) of inputs and answers"
         ) from error
-    check_order(known, "known inputs and answers")
+    check_order([*leaves(inputs), *leaves(answers)], "known inputs and answers")
     return inputs, answers
 
 
