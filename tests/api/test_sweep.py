@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,35 @@ def test_a_polars_frame_comes_back_as_one(sweep):
     assert table["status"].to_list() == ["EXACT"] * 6
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([2**53 + 1, 0.5, 1], polars.Object),
+        ([1, "a", None], polars.Object),
+        ([b"a", "a", None], polars.Object),
+        ([Fraction(1, 3)] * 3, polars.Object),
+        ([np.datetime64("2020-01-01", "ns"), 0.5, 1], polars.Object),
+        ([np.datetime64("2020-01-01T01:00:00"), None, None], polars.Object),
+        ([np.datetime64("2020-01-01T01:00:00")] * 3, polars.Datetime("ms")),
+        ([np.timedelta64(3, "m")] * 3, polars.Duration("ms")),
+        ([[{"a": 1}], [{"b": 2}], [{"a": 3}]], polars.Object),
+    ],
+)
+def test_any_outputs_stand_in_a_polars_frame_as_they_are(sweep, values, dtype):
+    """All rows were lost at the end where polars has no type for them; others became floats."""
+    column = sweep(lambda a: {"y": values[a]}, polars.DataFrame({"a": [0, 1, 2]})).table["y"]
+    assert column.dtype == dtype
+    assert dtype != polars.Object or column.to_list() == values
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_durations_beside_none_stay_what_they_are(sweep, unit):
+    """The sweep ended with a TypeError after its last row, or they were numbers."""
+    values = [np.timedelta64(3, unit), None]
+    column = sweep(lambda a: {"y": values[a]}, {"a": [0, 1]}).table["y"]
+    assert list(column) == values
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame])
 @pytest.mark.parametrize("out", [None, "table.parquet"])
 @pytest.mark.parametrize("fn", [lambda time: time, lambda time: {"y": time}])
@@ -137,6 +167,15 @@ def test_times_keep_their_zone(sweep, fn, out, frame, tmp_path):
 def test_times_of_map_keep_their_zone(pool, fn, frame):
     times = list(pd.date_range("2020-03-28 22:00", periods=6, freq="h", tz="Europe/Berlin"))
     assert list(cm.map(fn, frame({"time": times}), engine=pool).values) == times
+
+
+@pytest.mark.parametrize("out", [None, "table.parquet"])
+def test_large_whole_numbers_beside_none_are_not_rounded(sweep, out, tmp_path):
+    """They were, where they were read from a Parquet file."""
+    result = sweep(
+        lambda a, b: {"y": None if b == 1 else 2**53 + 1}, DESIGN, out=out and tmp_path / out
+    )
+    assert set(result.table["y"]) == {None, 2**53 + 1}
 
 
 @dataclasses.dataclass

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..contracts.answers import cast_values
 from ..contracts.inputs import LARGEST_IN_FLOAT, check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
@@ -648,7 +649,7 @@ def _with_nan(output: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _fits_float(value: Any) -> bool:
     if isinstance(value, float | np.floating):
         return True
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
     return whole and abs(int(value)) <= LARGEST_IN_FLOAT
 
 
@@ -689,5 +690,18 @@ def _table(
         pandas = extra("pandas", "a frame")
         made = pandas.DataFrame(columns, index=rows.table.index)
         return pandas.concat([rows.table, made], axis=1)
-    lists = {n: c.tolist() if c.dtype == object else c for n, c in columns.items()}
-    return rows.table.hstack(type(rows.table)(lists))
+    polars = extra("polars", "a frame")
+    return rows.table.hstack([_of_polars(polars, name, one) for name, one in columns.items()])
+
+
+def _of_polars(polars: Any, name: str, column: np.ndarray) -> Any:
+    """A column of polars, of objects where it has no type that holds all values as they are."""
+    objects, kind = column.dtype == object, column.dtype.kind
+    units = ("ms", "ns") if kind in "mM" else ()
+    finer = (cast_values(column, np.dtype(f"{kind}8[{unit}]")) for unit in units)
+    for given in (column.tolist() if objects else column, *finer):
+        with suppress(Exception):  # whatever it raises
+            made = polars.Series(name, given)
+            if len(made) == len(column) and (not objects or made.to_list() == given):
+                return made
+    return polars.Series(name, list(column), dtype=polars.Object)

@@ -104,9 +104,13 @@ def from_arrow(column: Any) -> np.ndarray:
     while hasattr(column.type, "list_size"):
         shape.append(column.type.list_size)
         column = column.flatten()
-    if getattr(column.type, "tz", None) is not None:  # which NumPy has not
-        return np.array(column.to_pylist(), dtype=object).reshape(shape)
-    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
+    array = np.asarray(column.to_numpy(zero_copy_only=False))
+    floats = array.dtype.kind == "f" and "int" in str(
+        column.type
+    )  # as NumPy has integers beside a null
+    if getattr(column.type, "tz", None) is not None or (floats and _may_be_rounded(array)):
+        array = np.array(column.to_pylist(), dtype=object)
+    return array.reshape(shape)
 
 
 def row_errors(stderr: Any) -> np.ndarray:
