@@ -538,6 +538,16 @@ def test_nan_that_is_not_confirmed_has_no_standard_error():
         assert np.isinf(estimate.stderr[lost]).all()
 
 
+def test_large_whole_numbers_are_not_rounded_beside_an_estimate():
+    """They were exact, and off by one."""
+    encoding = cm.KernelCode(3, 4, 1, spread=0.0).encode(np.arange(3.0)[:, None, None])
+    answers = {0: np.array([2**53 + 1]), 1: np.array([5])}
+    with pytest.raises(cm.NotEnoughAnswers, match=r"above 2\*\*53 cannot stand beside an estimate"):
+        encoding.decode(answers)
+    assert encoding.salvage(answers).values[:, 0].tolist() == [2**53 + 1, 5, None]
+    assert encoding.decode({0: np.array([2**53]), 1: np.array([5])}).values[0, 0] == 2.0**53
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_estimates_are_no_larger_than_the_largest_number_of_their_dtype(dtype):
     inputs = np.arange(10.0)[:, None, None]

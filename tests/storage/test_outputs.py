@@ -205,6 +205,16 @@ def test_text_that_pandas_lacks_is_null_in_parquet(tmp_path):
     assert pq.read_table(tmp_path / "out.parquet")["values"].to_pylist() == ["a", None, None, None]
 
 
+def test_nanoseconds_of_times_with_a_zone_are_kept(tmp_path):
+    output = ParquetOutput(tmp_path / "out.parquet")
+    times = pd.to_datetime([10**18 + 1, None], utc=True).astype(object).to_numpy()
+    output.open(form_of({"values": times}), 2, new=True)
+    output.write([(0, 2)], {"values": times})
+    output.finish(np.zeros(2, np.int8))
+    column = pq.read_table(tmp_path / "out.parquet")["values"]
+    assert column.to_pylist() == [times[0], None]
+
+
 def test_types_that_one_column_of_parquet_cannot_hold(tmp_path):
     output = ParquetOutput(tmp_path / "out.parquet")
     output.open({"values": ["<i8", []]}, 2, new=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.cells import Cells
-from ..contracts.answers import matrix, root_mean_square
+from ..contracts.answers import cast_values, matrix, root_mean_square
 from ..contracts.code import Estimate, check_interpolable, reject_frequent
 from ..detection.nonfinite import nonfinite_answers
 from ..detection.replicas import compare
@@ -171,6 +171,13 @@ class _Decoding:
             )
         if found is not None:
             if values.dtype.kind not in "fc" and needed.any():
+                if cast_values(values[has], np.dtype(np.float64)) is None:
+                    raise NotEnoughAnswers(
+                        f"answers of dtype {values.dtype} above 2**53 cannot stand beside an estimate, which would round "
+                        f"them, so nothing can stand in for {int((~has).sum())} lost ones",
+                        WAIT,
+                        "use more workers",
+                    )
                 values = values.astype(np.float64)
             stderr[~exact & ~needed] = found.left_out
             # Copies that differ by less than an estimate is off are nearer to the answer than that.

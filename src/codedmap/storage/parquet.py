@@ -112,7 +112,12 @@ class ParquetOutput(Output):
         try:
             name.encode()
             if column.ndim == 1:
-                return pa.array(column, from_pandas=column.dtype.hasobject)
+                made = pa.array(column, from_pandas=column.dtype.hasobject)
+                # Arrow rounds times among objects to microseconds.
+                fine = kind == "O" and any(getattr(value, "nanosecond", 0) for value in column)
+                if fine and pa.types.is_timestamp(made.type):
+                    made = pa.array(column, pa.timestamp("ns", made.type.tz), from_pandas=True)
+                return made
             rows = pa.array(np.ascontiguousarray(column).reshape(-1))
             for size in reversed(column.shape[1:]):
                 rows = pa.FixedSizeListArray.from_arrays(rows, size)
