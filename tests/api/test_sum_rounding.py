@@ -109,3 +109,16 @@ def test_what_is_added_without_signs_may_be_infinite_and_hides_no_wrong_answer()
     script = {0: wrong, 3: wrong}
     with np.errstate(over="raise"), pytest.raises(cm.NotEnoughAnswers, match="contradict each"):
         total(lambda j: values[j], code, script)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_numbers_with_fewer_digits_contradict_no_answer(dtype):
+    rng = np.random.default_rng(0)
+    unit = float(np.finfo(dtype).smallest_subnormal) * 300
+    code = cm.codes.PolynomialGradientCode(7, 5, 2)
+    assert code.amplification < 100  # answers are sent in the values' precision
+    for _ in range(20):
+        values = (rng.standard_normal((8, 3, 2)) @ [1, 1j] * unit).astype(dtype)
+        with np.errstate(all="raise", under="ignore"):
+            result = total(lambda j, values=values: values[j], code)
+        assert not result.rejected

@@ -18,8 +18,6 @@ _EXACT = 1e-6
 """Weights that miss the sum by more than this make an estimate; by less, it is rounding."""
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """The error of adding up, at most, as a share of the sum of absolute values."""
-_TINY = float(np.finfo(np.float64).tiny)
-"""Numbers below this have fewer digits."""
 
 
 class SumDecoder:
@@ -166,14 +164,16 @@ class SumDecoder:
         if are_integers(row, values):  # what overflows is 0 in the end only if it adds up to 0
             return bool((row @ values).any())
         scale = float(np.abs(values).max(initial=0.0))
-        if scale == 0:
-            return False
         dtype = np.result_type(*(one.dtype for one in partial))
+        # Numbers below this have fewer digits.
+        tiny = float(np.finfo(np.result_type(dtype, np.float32)).tiny)
+        if scale < tiny:
+            return False
         digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
         # Terms that cancelled in the answers have left their rounding in them. The median, since a
         # wrong answer may claim any magnitude.
         absolute = median_low(one.absolute for one in partial)
-        least = max(float(np.sqrt(digits)) * scale, _ROUNDING * absolute, _TINY)
+        least = max(float(np.sqrt(digits)) * scale, _ROUNDING * absolute, tiny)
         if not np.isfinite(least):  # of numbers near the end of the range
             least = float(np.sqrt(digits)) * scale
         off = float(np.abs(row @ (values / scale)).max()) * scale
