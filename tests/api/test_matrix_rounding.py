@@ -102,3 +102,32 @@ def test_squares_that_are_no_numbers_do_not_hide_a_wrong_answer(large, small, dt
     wrong = corrupt(lambda answer: answer * dtype(1.1))
     with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
         multiplied(M, v, cm.codes.MDSCode(4, 5), {2: wrong})
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-39, 1e100])
+@pytest.mark.parametrize("code", [*CODES, cm.Replication(3, 6)], ids=repr)
+def test_columns_beyond_the_range_of_the_matrix_hide_no_wrong_answer(code, unit):
+    rng = np.random.default_rng(0)
+    M, v = rng.standard_normal((12, 7)).astype(np.float32), rng.standard_normal(7) * unit
+    try:
+        found, told = multiplied(M, v, code, {2: corrupt(lambda answer: 2 * answer)})
+    except (cm.InvalidAnswer, cm.NotEnoughAnswers):
+        return
+    assert set(told.rejected) == {2}
+    assert np.abs(found - M @ v).max() < 1e-5 * unit
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float32, 1e-5), (np.float64, 1e-9)])
+@pytest.mark.parametrize("code", [*CODES, cm.Replication(3, 6)], ids=repr)
+def test_a_wrong_answer_in_a_small_column_is_noticed(code, dtype, unit):
+    rng = np.random.default_rng(0)
+    M = rng.standard_normal((12, 7)).astype(dtype)
+    V = (rng.standard_normal((7, 2)) * [1.0, unit]).astype(dtype)
+    try:
+        found, told = multiplied(
+            M, V, code, {2: corrupt(lambda answer: answer * np.array([1, -1], dtype))}
+        )
+    except (cm.InvalidAnswer, cm.NotEnoughAnswers):
+        return
+    assert set(told.rejected) == {2}
+    assert np.abs(found - M @ V).max(axis=0)[1] < 1e-5 * unit

@@ -151,10 +151,19 @@ def test_what_belongs_to_an_engine_is_not_pickled(copied):
             copied(held)
 
 
-def test_a_product_beyond_the_range_says_so_without_a_warning():
-    A = cm.CodedMatrix(np.full((4, 4), 1e200), code=cm.codes.MDSCode(2, 4), engine=Scripted(4))
+@pytest.mark.parametrize("rows", [4, 1])
+def test_a_product_beyond_the_range_says_so_without_a_warning(rows):
+    M = np.where(np.arange(4)[:, None] < rows, 1e200, 1.0) * np.ones(4)
+    A = cm.CodedMatrix(M, code=cm.codes.MDSCode(2, 4), engine=Scripted(4))
     with np.errstate(all="raise"), pytest.raises(cm.NotEnoughAnswers, match="range of float64"):
         A @ np.full(4, 1e200)
+
+
+def test_columns_of_the_conjugate_transpose_are_checked():
+    A = cm.CodedMatrix(1j * np.eye(4), code=cm.codes.MDSCode(2, 4), engine=Scripted(4))
+    for columns in (np.full(4, np.nan), np.array([1, 2, 3, 4], dtype=object)):
+        with pytest.raises(cm.InvalidArgument, match="multiplied"):
+            A.H @ columns
 
 
 def test_columns_have_two_dimensions_at_most():

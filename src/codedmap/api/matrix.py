@@ -176,6 +176,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return self._rmatmat(x.reshape(-1, 1))[:, 0]
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        X = _checked_columns(X, self.shape[0], "A.H @ U")  # A.H of complex numbers is SciPy's
         product = self._transpose()._matmat(np.conj(X))
         self.last = self._transpose().last
         return np.asarray(np.conj(product))

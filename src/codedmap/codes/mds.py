@@ -138,7 +138,9 @@ class MDSCode:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
         kind = np.result_type(dtype, np.complex64) if rows.dtype.kind == "c" else dtype
-        wrong = find_outliers(rows[:, None].astype(kind), Precision.of_span(self._rows(slots)))
+        # In a unit in which what is wider than the matrix's dtype is within its range.
+        rows = (rows / max(np.abs(rows).max(), np.finfo(rows.dtype).tiny)).astype(kind)
+        wrong = find_outliers(rows[:, None], Precision.of_span(self._rows(slots)))
         if wrong is None:
             return {}
         return {

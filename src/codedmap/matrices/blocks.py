@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import norm
 
 from ..contracts.answers import all_finite
 from ..contracts.inputs import array_of
@@ -73,18 +72,20 @@ class CodedBlocks:
 
     def absolute_sums(self, columns: np.ndarray) -> np.ndarray:
         """For each of the columns (n, c), an upper bound of the sum of absolute values in any product with
-        a row, (c,): the product of their Euclidean lengths; infinite where a square overflows.
+        a row, (c,): the largest sum of a row times the largest entry of the column.
+
+        A sum below the normal numbers of the matrix's dtype, which have fewer digits, counts as the least of these.
         """
         with np.errstate(over="ignore"):
-            lengths: np.ndarray = np.linalg.norm(columns, axis=0).astype(np.float64)
-            return self._longest_row * lengths
+            largest: np.ndarray = np.abs(columns).max(axis=0).astype(np.float64)
+            return self._largest_row * largest
 
     @cached_property
-    def _longest_row(self) -> float:
-        lengths = norm if self.sparse else np.linalg.norm
+    def _largest_row(self) -> float:
         parts = (self._matrix[self._span(task)] for task in range(self.code.tasks))
         with np.errstate(over="ignore"):
-            return max(float(lengths(part, axis=1).max()) for part in parts if part.shape[0])
+            sums = [float(abs(part).sum(axis=1).max()) for part in parts if part.shape[0]]
+        return max(float(np.finfo(self.dtype).tiny), *sums)
 
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""

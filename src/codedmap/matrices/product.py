@@ -75,12 +75,14 @@ class ProductDecoder:
     """Collects answers, each the product of a coded block with columns (n, c), and decodes the product.
 
     The matrix's dtype limits the precision of the product whatever the answers' dtype, which is that of the columns.
+    Each column is decoded in a unit of its own, so that a small one is judged as if it were alone.
     """
 
     def __init__(self, blocks: CodedBlocks, columns: np.ndarray) -> None:
         self._code = blocks.code
         self._blocks = blocks
-        self._columns = columns
+        self._units = _units(columns)
+        self._columns = columns / self._units
         self._shape = blocks.rows, columns.shape[1]
         self._dtype = columns.dtype
         self._precision = blocks.dtype
@@ -92,6 +94,10 @@ class ProductDecoder:
 
     def add(self, worker: int, answer: Any) -> None:
         problem = self._problem(answer)
+        if problem is None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                answer = answer / self._units
+            problem = None if all_finite(answer) else _NOT_FINITE
         if problem is None:
             self._answers[worker] = answer
             self._estimate = None
@@ -121,7 +127,7 @@ class ProductDecoder:
             worker, problem = next(iter(self.rejected.items()))
             message = f"{error.problem}; {len(self.rejected)} could not be used: worker {worker} sent {problem}"
             steps = error.steps
-            if not self._answers and problem == _NOT_FINITE:
+            if problem == _NOT_FINITE and self._exceeds():
                 steps += (
                     "scale the matrix or what is multiplied, if the product exceeds the range of "
                     f"{self._dtype}",
@@ -157,6 +163,12 @@ class ProductDecoder:
         weights = np.stack([self._code.weights(worker) for worker in workers])
         return weights, np.stack([self._answers[w] for w in workers]).reshape(len(workers), -1)
 
+    def _exceeds(self) -> bool:
+        """Whether correct answers may exceed the range of their dtype."""
+        with np.errstate(over="ignore"):
+            sums = self._blocks.absolute_sums(self._columns) * self._units
+            return bool(sums.max() * self._code.tasks**0.5 > np.finfo(self._dtype).max)
+
     def _tolerance(self) -> np.ndarray:
         """The largest difference in each entry that rounding can cause, (b·c,)."""
         with np.errstate(over="ignore", invalid="ignore"):
@@ -164,14 +176,14 @@ class ProductDecoder:
                 _ROUNDING * rounding(self._precision) * self._blocks.absolute_sums(self._columns)
             )
         share[~np.isfinite(share)] = 0.0
-        return np.tile(np.maximum(share, np.finfo(self._precision).tiny), self._shape[0])
+        return np.tile(np.maximum(share, np.finfo(self._dtype).tiny), self._shape[0])
 
     def worst(self) -> float | None:
         """The largest standard error of the product or its estimate from the answers so far."""
         if self.decodable(frozenset(self._answers)):
             return 0.0
         estimate = self._estimated()
-        return None if estimate is None else float(estimate[1].max())
+        return None if estimate is None else float((estimate[1] * self._units).max())
 
     def estimate(self, reason: NotEnoughAnswers | InvalidAnswer) -> tuple[np.ndarray, np.ndarray]:
         """Values (K·b, c) and their standard errors where `decode` has raised ``reason``.
@@ -212,7 +224,8 @@ class ProductDecoder:
         return self._estimate
 
     def _stacked(self, blocks: np.ndarray) -> np.ndarray:
-        return blocks.reshape(-1, self._shape[1])
+        stacked: np.ndarray = blocks.reshape(-1, self._shape[1]) * self._units
+        return stacked
 
     def _problem(self, answer: Any) -> str | None:
         if not isinstance(answer, np.ndarray):
@@ -221,6 +234,15 @@ class ProductDecoder:
             return f"an array of shape {answer.shape} instead of {self._shape}"
         if answer.dtype != self._dtype:
             return f"an array of dtype {answer.dtype} instead of {self._dtype}"
-        if not all_finite(answer):
-            return _NOT_FINITE
         return None
+
+
+def _units(columns: np.ndarray) -> np.ndarray:
+    """For each of the columns (n, c) a power of two, 1 for the largest, (c,)."""
+    largest = np.maximum(np.abs(columns.real), np.abs(columns.imag)).max(axis=0)
+    exponents = np.frexp(largest)[1]
+    least = np.finfo(largest.dtype).minexp
+    units: np.ndarray = np.ldexp(
+        largest.dtype.type(1), np.maximum(exponents - exponents.max(), least)
+    )
+    return units
