@@ -172,6 +172,16 @@ def test_a_byzantine_worker_is_found_in_every_dtype(case, dtype):
     assert encoding.decode(answers).rejected == (byzantine_worker,)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-25, 1e25, 1e200])
+@every
+def test_the_unit_of_the_answers_hides_no_wrong_one(case, unit):
+    encoding, answers, _ = answered(case)
+    answers = {n: unit * a for n, a in answers.items()}
+    byzantine_worker = sorted(answers)[20]
+    answers[byzantine_worker] = -answers[byzantine_worker]
+    assert encoding.decode(answers).rejected == (byzantine_worker,)
+
+
 @every
 def test_of_many_outputs_those_that_are_looked_at_suffice(case):
     encoding, answers, _ = answered(case)

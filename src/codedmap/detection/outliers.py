@@ -168,6 +168,9 @@ def _suspect_groups(answers: np.ndarray, precision: Precision) -> tuple[np.ndarr
     for start in range(0, groups, width):
         part = slice(start, start + width)
         sketch = sketched(answers[:, part], GLANCE)
+        # In a unit in which squares in single precision do not vanish; a power of two loses no digit.
+        middle = _median(np.abs(sketch[:, :_CHOOSING]).reshape(-1))
+        sketch = np.ldexp(sketch, -np.frexp(middle)[1])
         squares, chosen = _squares(sketch, precision)
         medians = _median(squares)
         # "Not less", so that an overflow is a hint.
