@@ -218,3 +218,12 @@ def test_a_copy_without_a_finite_second_is_no_agreement():
     assert estimate.rejected == (3,)
     # Nothing nearby contradicts it, so it is believed.
     np.testing.assert_array_equal(estimate.values[3], truth[3] + 50.0)
+
+
+def test_inputs_of_any_kind_are_taken_where_nothing_is_mixed():
+    given = [{"a": 1.5 * n} for n in range(5)]
+    with Scripted(3) as engine:
+        code = cm.KernelCode(3, 3, 0)
+        result = cm.map(lambda batch: [one["a"] for one in batch], given, code=code, engine=engine)
+    assert result.exact.all()
+    assert result.values.tolist() == [1.5 * n for n in range(5)]

@@ -44,3 +44,25 @@ def test_answers_suffice_whose_rounding_stays_below_the_tolerance():
     assert "10 answers are enough on paper" in code.shortfall(few, np.dtype(float))
     assert code.shortfall(spread, np.dtype(float)) is None
     assert "above the tolerance of 1e-06" in code.shortfall(every, np.dtype(np.float16))
+
+
+def test_answers_are_no_more_precise_than_their_payloads():
+    X = np.random.default_rng(0).standard_normal((6, 1, 3))
+    for dtype, off in ((np.float64, 1e-4), (np.float32, None)):
+        encoding = LagrangeCode(6, 30, 0, degree=2).encode(X.astype(dtype))
+        answers = {slot: encoding.payloads[slot].astype(float) ** 2 for slot in range(13)}
+        if off is None:
+            with pytest.raises(NotEnoughAnswers, match="in float32 gives errors"):
+                encoding.decode(answers)
+        else:
+            assert np.abs(encoding.decode(answers).values - X**2).max() < off
+
+
+def test_rounding_of_payloads_is_no_wrong_answer():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        encoding = LagrangeCode(2, 4, 0, degree=1).encode(
+            rng.standard_normal((2, 1, 1), np.float32)
+        )
+        answers = {slot: 3.0 * encoding.payloads[slot].astype(float) for slot in range(4)}
+        assert encoding.decode(answers).rejected == ()

@@ -230,7 +230,8 @@ class _Decoding:
         return single, contested
 
     def _judgement(self, judged_ones: np.ndarray, contested: np.ndarray) -> Judgement:
-        if self._stacked.dtype.kind not in "fc" or not self._encoding.inputs[0, 0].size:
+        inputs = self._encoding.inputs
+        if inputs.dtype.hasobject or self._stacked.dtype.kind not in "fc" or not inputs.size:
             return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
         cells, slots = self._encoding.cells, self._slots
         return judged(

@@ -33,7 +33,7 @@ from ..detection.nonfinite import (
     rejection_reasons,
     selected_slots,
 )
-from ..detection.outliers import find_outliers
+from ..detection.outliers import coarsened, find_outliers
 from ..errors import NotEnoughAnswers
 
 Made = TypeVar("Made")
@@ -137,7 +137,7 @@ class LinearEncoding:
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""
-        return self.code.shortfall(answered, self.payloads.dtype) is None
+        return self._shortfall(answered, self.payloads.dtype) is None
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`.
@@ -191,7 +191,11 @@ class LinearEncoding:
 
     def _outliers(self, slots: tuple[int, ...], stacked: np.ndarray) -> np.ndarray | None:
         """Outliers, (F, B) bool; None if there are none."""
-        return self.code.outliers(slots, stacked.reshape(*stacked.shape[:2], -1)) if slots else None
+        if not slots:
+            return None
+        if self.code.determined:
+            stacked = coarsened(stacked, self.payloads.dtype)
+        return self.code.outliers(slots, stacked.reshape(*stacked.shape[:2], -1))
 
     def _estimate_with_rejection(
         self, slots: tuple[int, ...], stacked: np.ndarray, outliers: np.ndarray | None
@@ -199,7 +203,7 @@ class LinearEncoding:
         """Values, which of them are exact, and the slots whose answers are rejected somewhere."""
         owners = [self.raw[slot] for slot in slots]
         broken = nonfinite_answers(stacked) if outliers is None else np.zeros_like(outliers)
-        shortfall = self.code.shortfall if self.code.determined else None
+        shortfall = self._shortfall if self.code.determined else None
         nonfinite = rejected_nonfinite(slots, stacked, broken, owners, shortfall)
         if outliers is None:
             outliers = np.zeros_like(broken)
@@ -232,13 +236,18 @@ class LinearEncoding:
             values[task, where], exact[task, where] = stacked[row, where], True
         return values, exact, {slots[row] for row in np.flatnonzero(rejected.any(axis=1))}
 
+    def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
+        """`LinearCode.shortfall`: answers are no more precise than the payloads were mixed."""
+        coarser = max(self.payloads.dtype, dtype, key=lambda one: np.finfo(one).eps)
+        return self.code.shortfall(answered, coarser)
+
     def _check(
         self, slots: tuple[int, ...], dtype: np.dtype[Any], without: str = "", remedy: str = ""
     ) -> None:
         name = type(self.code).__name__
         if slots:
             check_interpolable(dtype, f"{name} must", "Replication, Uncoded")
-        reason = self.code.shortfall(frozenset(slots), dtype)
+        reason = self._shortfall(frozenset(slots), dtype)
         if reason is not None:
             raise NotEnoughAnswers(
                 f"{len(slots)} of {self.code.workers} workers gave a usable answer{without}, and "

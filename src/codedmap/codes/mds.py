@@ -13,7 +13,7 @@ import scipy
 from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
 from ..contracts.memory import check_room
-from ..detection.outliers import find_outliers
+from ..detection.outliers import coarsened, find_outliers
 from ..errors import WAIT, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
@@ -137,10 +137,8 @@ class MDSCode:
     def _outliers(self, slots: list[int], rows: np.ndarray, dtype: np.dtype[Any]) -> dict[int, str]:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
-        kind = np.result_type(dtype, np.complex64) if rows.dtype.kind == "c" else dtype
-        # In a unit in which what is wider than the matrix's dtype is within its range.
-        rows = (rows / max(np.abs(rows).max(), np.finfo(rows.dtype).tiny)).astype(kind)
-        wrong = find_outliers(rows[:, None], Precision.of_span(self._rows(slots)))
+        precision = Precision.of_span(self._rows(slots))
+        wrong = find_outliers(coarsened(rows, dtype)[:, None], precision)
         if wrong is None:
             return {}
         return {

@@ -17,6 +17,8 @@ that is as well. Larger sets are tested before smaller ones, so that outliers do
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..coding.precision import TINY, Precision
@@ -59,6 +61,17 @@ def find_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | Non
             y = scaled(sketched(answers[:, [group]], CLOSER)[:, 0])
             outliers[rows, group] = stepwise_outliers(y, precision, least, groups, _FAR)
     return outliers if outliers.any() else None
+
+
+def coarsened(answers: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Answers in the precision of ``dtype``, in which their payloads were mixed, if that is coarser, and in a unit of its range."""
+    coarse = np.finfo(dtype).dtype
+    if answers.dtype.kind == "c":
+        coarse = np.result_type(coarse, np.complex64)
+    if coarse.itemsize >= answers.dtype.itemsize:
+        return answers
+    largest = max(np.abs(answers).max(initial=0.0), np.finfo(answers.dtype).tiny)
+    return np.asarray((answers / largest).astype(coarse))
 
 
 def stepwise_outliers(
