@@ -105,9 +105,8 @@ def from_arrow(column: Any) -> np.ndarray:
         shape.append(column.type.list_size)
         column = column.flatten()
     array = np.asarray(column.to_numpy(zero_copy_only=False))
-    floats = array.dtype.kind == "f" and "int" in str(
-        column.type
-    )  # as NumPy has integers beside a null
+    # Beside a null NumPy has integers as floats.
+    floats = array.dtype.kind == "f" and "int" in str(column.type)
     if getattr(column.type, "tz", None) is not None or (floats and _may_be_rounded(array)):
         array = np.array(column.to_pylist(), dtype=object)
     return array.reshape(shape)
