@@ -66,7 +66,8 @@ def test_the_last_result_is_that_of_map_and_each_before_it_is_of_all_answers_so_
             assert result.outcome is Outcome.WAITING
             assert result.answered == tuple(sorted(order[:stop]))
             assert result.abandoned == tuple(sorted(order[stop:]))
-            assert np.isfinite(result.values).all()
+            there = result.status < cm.Status.FAILED  # one answer says nothing of others
+            np.testing.assert_array_equal(np.isfinite(result.values).all(axis=1), there)
             kept.append((result, result.values.copy()))
     engine.answer(*order[cuts[-1] :])
     [last] = results

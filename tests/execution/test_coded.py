@@ -200,6 +200,16 @@ def test_at_the_deadline_finished_chunks_are_kept_and_others_missing(monkeypatch
     assert np.isnan(result.values[~done]).all()
 
 
+def test_one_answer_says_nothing_of_others():
+    with Scripted(6, {worker: never() for worker in range(1, 6)}) as engine:
+        result = cm.map(
+            squares, np.ones((6, 2)), code=cm.KernelCode(6, 6, 0), engine=engine, stop=cm.Quorum(1), hedge=None
+        )  # fmt: skip
+    assert result.status.tolist() == [cm.Status.EXACT, *[cm.Status.MISSING] * 5]
+    assert np.isnan(result.values[1:]).all()
+    assert np.isinf(result.stderr[1:]).all()
+
+
 def test_a_stream_of_chunks_gives_what_is_finished():
     with Scripted(2, {0: [late(0.0), late(0.2)]}) as engine:
         results = cm.stream(

@@ -219,6 +219,7 @@ class _Known:
             values, stderr = np.array(values), np.array(stderr)
             for part in found:
                 values[part.rows], stderr[part.rows] = part.values, part.stderr
+        values = blanked(values, status >= Status.FAILED)
         return cls(values, stderr, status, failures, rejected)
 
 
@@ -495,19 +496,16 @@ class _CodedWork(Work):
         """Keep what a chunk shows of others; its estimate, with those from all answers so far if they are made now."""
         exact = np.flatnonzero(status == Status.EXACT)
         if self._early:
-            numbers, values, stderr = chunk.numbers, estimate.values, estimate.stderr
-            if self._store is not None:
-                stderr = _like(values, stderr)
-            for found in self._estimates(chunk, estimate, status):
-                values, stderr = np.array(values), np.array(stderr)
-                values[found.rows] = found.values
-                if self._store is None:
-                    stderr[found.rows] = found.row_stderr
-                    self._found.append(found._replace(rows=numbers[found.rows]))
-                else:
-                    stderr[found.rows] = found.stderr
-            estimate = replace(estimate, values=values, stderr=stderr)
-            self._pool.add(self._rows_of(chunk)[exact], values[exact])
+            made = self._estimates(chunk, estimate, status)
+            if self._store is None:
+                self._found += [one._replace(rows=chunk.numbers[one.rows]) for one in made]
+            else:
+                values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
+                for found in made:
+                    values, stderr = np.array(values), np.array(stderr)
+                    values[found.rows], stderr[found.rows] = found.values, found.stderr
+                estimate = replace(estimate, values=values, stderr=stderr)
+            self._pool.add(self._rows_of(chunk)[exact], estimate.values[exact])
         else:
             self._lost[chunk.rows] = lost = self._unanswered(chunk, estimate, status)
             if self._store is not None:
