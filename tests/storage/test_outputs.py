@@ -221,9 +221,11 @@ def test_types_that_one_column_of_parquet_cannot_hold(tmp_path):
     output.write([(0, 1)], {"values": np.array([2**60 + 1])})
     with pytest.raises(cm.InvalidAnswer, match="cannot hold beside others"):
         output.write([(1, 2)], {"values": np.array(["a"])})
-    output.write([(1, 2)], {"values": np.array([0.5])})
     with pytest.raises(cm.InvalidAnswer, match="do not fit into the type of their column"):
-        output.finish(np.zeros(2, np.int8))
+        output.write([(1, 2)], {"values": np.array([0.5])})
+    output.write([(1, 2)], {"values": np.array([7])})
+    output.finish(np.zeros(2, np.int8))
+    assert pq.read_table(tmp_path / "out.parquet")["values"].to_pylist() == [2**60 + 1, 7]
 
 
 @pytest.mark.parametrize(

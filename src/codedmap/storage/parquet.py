@@ -89,7 +89,17 @@ class ParquetOutput(Output):
         pa = self._pa
         arrays = [self._arrow(name, column) for name, column in columns.items()]
         table = pa.Table.from_arrays(arrays, names=list(columns))
+        before = self._schema
         self._unify(table.schema)
+        others = range(0 if self._schema == before else len(self._pieces))
+        try:
+            for one in (table, *map(self._table, others)):
+                one.cast(self._schema)
+        except pa.ArrowException as error:
+            self._schema = before
+            raise InvalidAnswer(
+                f"some answers do not fit into the type of their column ({error}): return the same dtype for every row"
+            ) from error
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
@@ -158,12 +168,7 @@ class ParquetOutput(Output):
         numbers, which = np.unique(piece[rows], return_inverse=True)
         nothing = {field.name: _nothing(field.type) for field in schema}
         empty = self._pa.Table.from_pylist([nothing], schema=schema)
-        try:
-            tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
-        except self._pa.ArrowException as error:
-            raise InvalidAnswer(
-                f"some answers do not fit into the type of their column ({error}): return the same dtype for every row"
-            ) from error
+        tables = [self._table(n).cast(schema) if n >= 0 else empty for n in numbers.tolist()]
         firsts = np.r_[0, np.cumsum([len(table) for table in tables])]
         table = self._pa.concat_tables(tables)
         at = firsts[which] + np.where(piece[rows] < 0, 0, place[rows])

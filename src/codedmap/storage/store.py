@@ -120,7 +120,10 @@ class Store(Closing):
 
     def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
         """Write rows that are exact, and note that they are; raises `InvalidAnswer` or `OutputError`."""
-        written = self._write(at, count, answer)
+        try:
+            written = self._write(at, count, answer)
+        except InvalidAnswer as error:
+            raise InvalidAnswer(f"{_named(runs_of(at))}: {error}") from error
         if self._journal is not None:
             self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
             self._noted = True
@@ -366,11 +369,16 @@ class Store(Closing):
         self._coming = left
 
     def _changed(self, runs: Runs) -> InvalidArgument:
-        rows = ", ".join(f"{b:,} to {e - 1:,}" for b, e in runs[:5])
         return InvalidArgument(
-            f"the inputs of rows {rows} are not those that were computed before: give the same inputs, or remove the "
+            f"the inputs of {_named(runs)} are not those that were computed before: give the same inputs, or remove the "
             "journal and the outputs to begin anew"
         )
+
+
+def _named(runs: Runs) -> str:
+    """Rows by their numbers, those of at most five runs."""
+    numbers = [f"{b:,} to {e - 1:,}" if e > b + 1 else f"{b:,}" for b, e in runs[:5]]
+    return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}"
 
 
 def _as_errors(errors: np.ndarray, values: np.ndarray) -> np.ndarray:
