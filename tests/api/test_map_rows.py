@@ -26,6 +26,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 
 import codedmap as cm
@@ -1151,6 +1152,8 @@ def test_an_answer_without_parts_is_refused(pool, empty):
         lambda values: pd.Series(values, dtype="int64[pyarrow]"),
         lambda values: polars.Series(values, dtype=polars.Int64),
         lambda values: polars.Series(values, dtype=polars.Int128),
+        pyarrow.array,
+        lambda values: pyarrow.chunked_array([values[:1], values[1:]]),
     ],
 )
 def test_whole_numbers_beside_nulls_are_not_rounded(pool, column):
@@ -1162,6 +1165,20 @@ def test_whole_numbers_beside_nulls_are_not_rounded(pool, column):
         values = found.values if form(0) == 0 else found.values["y"]
         assert values[0] == large
         assert values[1] is None or values[1] is pd.NA
+
+
+def test_tables_of_arrow_are_dicts_of_columns_whose_times_keep_their_zone(pool):
+    """They were rows of objects, whole numbers and flags among them floats, and times those of UTC without a zone."""
+    times = list(pd.date_range("2020-03-28 22:00", periods=3, freq="h", tz="Europe/Berlin"))
+    table = pyarrow.table({"t": times, "n": [2**53 + 1, None, 3], "s": ["a", "b", None]})
+    values = cm.map(lambda _: table, np.zeros(3), engine=pool, chunk="all").values
+    assert {name: list(column) for name, column in values.items()} == table.to_pydict()
+
+
+def test_structs_of_polars_are_objects(pool):
+    rows = [{"n": 2**53 + 1, "x": 0.5}] * 3
+    values = cm.map(lambda _: polars.Series(rows), np.zeros(3), engine=pool, chunk="all").values
+    assert values.tolist() == rows
 
 
 @pytest.mark.parametrize(

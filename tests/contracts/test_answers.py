@@ -159,3 +159,12 @@ def test_a_hedge_of_integers_joins_floats(whole):
     np.testing.assert_array_equal(result.values, [-1, -2, 0, -4])
     assert result.exact.all()
     assert result.rejected == ()
+
+
+@pytest.mark.parametrize("code", [cm.Uncoded(2), cm.Replication(2, 4)], ids=repr)
+def test_large_whole_numbers_in_lists_are_not_rounded(code):
+    with Scripted(code.workers) as engine:
+        found = cm.map(
+            lambda b: [[2**53 + 1, 0.5] for _ in b], np.arange(6.0), code=code, engine=engine
+        )
+    assert found.values.tolist() == [[2**53 + 1, 0.5]] * 6

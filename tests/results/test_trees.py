@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -151,8 +152,17 @@ def test_large_whole_numbers_among_others_are_not_rounded(pair):
         apart.put(slice(place + 1, place + 2), 1, np.array([one]))
     column = apart.values(np.array([True, False, False]))
     assert column[0] is None
-    for found in (together, tree["a"], column[1:]):
+    for found in (
+        together,
+        tree["a"],
+        column[1:],
+        leaf_rows(list(pair), 2),
+        leaf_rows(deque(pair), 2),
+    ):
         assert list(found) == list(pair)
+    for rows in ([list(pair), [1, 2.5]], [list(pair)] * 2):
+        assert stacked(rows).tolist() == stacked([{"a": row} for row in rows])["a"].tolist() == rows
+        assert leaf_rows(rows, 2).tolist() == rows
 
 
 def test_whole_numbers_become_floats_where_that_rounds_nothing():

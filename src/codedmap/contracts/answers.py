@@ -13,6 +13,7 @@ from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .arguments import MOST_AXES
 
 _REAL = "biuf"
+_WHOLE = 2.0**53  # below it all whole numbers are floats
 _MASKED = object()
 """In place of an array with masked entries, which have no value."""
 
@@ -103,10 +104,25 @@ def as_array(answer: Any) -> Any:
     if np.ma.is_masked(answer):
         return _MASKED
     try:
-        array = np.asarray(answer)
+        array = unrounded(np.asarray(answer), answer)
     except Exception:  # a ragged list, or a tensor that has to be detached or moved first
         return answer
     return answer if array.ndim == 0 and array.dtype.hasobject else array
+
+
+def may_be_rounded(array: np.ndarray) -> bool:
+    """Whether floats may have been made from whole numbers that they cannot hold."""
+    with np.errstate(all="ignore"):
+        return bool((np.abs(array) >= _WHOLE).any())
+
+
+def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
+    """The array that a list was made, of objects if that has rounded whole numbers beside others."""
+    if array.dtype.kind not in "fc" or hasattr(given, "dtype") or not may_be_rounded(array):
+        return array
+    exact = np.array(given, dtype=object)
+    same = (exact == array) | (array != array)  # noqa: PLR0124  NaN is not itself
+    return array if same.all() else exact
 
 
 def convert_like(answer: Any, like: np.ndarray) -> np.ndarray | None:

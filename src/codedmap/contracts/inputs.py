@@ -56,7 +56,8 @@ def plain_array(column: Any) -> Any:
     if getattr(column, "tzinfo", None) is not None:
         return column
     dtype = getattr(column, "dtype", None)
-    if getattr(dtype, "time_zone", None) is not None or str(dtype) in ("Int128", "UInt128"):
+    objects = str(dtype).startswith(("Int128", "UInt128", "Struct("))
+    if getattr(dtype, "time_zone", None) is not None or objects:
         return np.array(column.to_list(), dtype=object)
     array = column.to_numpy()
     floats = str(dtype).lower().startswith(("int", "uint")) and array.dtype.kind == "f"

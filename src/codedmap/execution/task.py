@@ -21,7 +21,7 @@ from ..contracts.inputs import plain_array, reordered
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
-from ..results.trees import check_parts, leaf_rows, map_leaves, stacked
+from ..results.trees import check_parts, from_arrow, leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
@@ -234,9 +234,9 @@ def _in_order(batch: Batch, leaf: Any) -> np.ndarray:
 
 
 def _plain(values: Any) -> Any:
-    """An answer in which a data frame is a dict of columns."""
-    if hasattr(values, "columns") and hasattr(values, "to_numpy"):
-        return {name: values[name] for name in values.columns}
+    """An answer in which a data frame, or a table of Arrow, is a dict of columns."""
+    if hasattr(values, "columns") and (hasattr(values, "to_numpy") or hasattr(values, "to_pydict")):
+        return {name: values[name] for name in getattr(values, "column_names", values.columns)}
     return values
 
 
@@ -271,8 +271,10 @@ def _named(answer: Any) -> Any:
 
 
 def _as_numpy(leaf: Any) -> Any:
-    """A leaf that is a column as an array; those of pyarrow NumPy converts, also where they have nulls."""
-    return plain_array(leaf) if hasattr(leaf, "to_numpy") and not hasattr(leaf, "type") else leaf
+    """A leaf that is a column as an array."""
+    if not hasattr(leaf, "to_numpy"):
+        return leaf
+    return from_arrow(leaf) if hasattr(leaf, "type") else plain_array(leaf)
 
 
 class _Output(io.BytesIO):

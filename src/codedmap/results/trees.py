@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import cast_values, root_mean_square
+from ..contracts.answers import cast_values, may_be_rounded, root_mean_square, unrounded
 from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidAnswer
 
-_WHOLE = 2.0**53  # below it all whole numbers are floats
 _SAME_SHAPE = "return the same shape for every row, or call fn by the map of a codedmap.Pool, which returns a list"
 
 
@@ -99,7 +98,7 @@ def _columns(file: Any) -> dict[str, str]:
 
 def from_arrow(column: Any) -> np.ndarray:
     """A column of an Arrow table, whose lists of one size are further axes."""
-    column = column.combine_chunks()
+    column = column.combine_chunks() if hasattr(column, "chunks") else column
     shape = [len(column)]
     while hasattr(column.type, "list_size"):
         shape.append(column.type.list_size)
@@ -107,7 +106,7 @@ def from_arrow(column: Any) -> np.ndarray:
     array = np.asarray(column.to_numpy(zero_copy_only=False))
     # Beside a null NumPy has integers as floats.
     floats = array.dtype.kind == "f" and "int" in str(column.type)
-    if getattr(column.type, "tz", None) is not None or (floats and _may_be_rounded(array)):
+    if getattr(column.type, "tz", None) is not None or (floats and may_be_rounded(array)):
         array = np.array(column.to_pylist(), dtype=object)
     return array.reshape(shape)
 
@@ -145,7 +144,7 @@ def stacked(answers: Sequence[Any]) -> Any:
         with contextlib.suppress(ValueError):  # of different shapes, which is said below
             together = np.array(answers)
             kind = together.dtype.kind
-            if kind in "biu" or (kind in "fc" and not _may_be_rounded(together)):
+            if kind in "biu" or (kind in "fc" and not may_be_rounded(together)):
                 return together
     check_parts(answers[0])
     return map_leaves(lambda *parts: _stack(parts), *answers)
@@ -183,7 +182,7 @@ def _stack(parts: Sequence[Any]) -> np.ndarray:
     shapes = sorted({str(array.shape) for array in arrays})
     if len(shapes) > 1:
         raise InvalidAnswer(f"fn returned answers of shapes {' and '.join(shapes)}: {_SAME_SHAPE}")
-    return _alike(arrays)
+    return _alike([unrounded(*pair) for pair in zip(arrays, parts, strict=True)])
 
 
 def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -230,12 +229,6 @@ def _check_fields(arrays: Sequence[np.ndarray]) -> None:
         )
 
 
-def _may_be_rounded(array: np.ndarray) -> bool:
-    """Whether floats may have been made from whole numbers that they cannot hold."""
-    with np.errstate(all="ignore"):
-        return bool((np.abs(array) >= _WHOLE).any())
-
-
 def _blank(rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Room for rows; of whole numbers 0, because those that are read before they are written may be cast."""
     if dtype.kind in "iu":
@@ -253,7 +246,7 @@ def _objects(parts: Sequence[Any]) -> np.ndarray:
 def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     """A leaf of the answer to a batch as an array with a row for each row of the batch; raises `InvalidAnswer` if it has not."""
     _check_unmasked([leaf])
-    array = _numbers(leaf) if isinstance(leaf, list) else np.asarray(leaf)
+    array = _numbers(leaf) if isinstance(leaf, list) else unrounded(np.asarray(leaf), leaf)
     if array.ndim == 0 or len(array) != rows:
         kind = f" of type {type(leaf).__name__}" if array.dtype.hasobject else ""
         got = f"a single value{kind}" if array.ndim == 0 else f"{len(array)} rows"
@@ -271,7 +264,7 @@ def _numbers(leaf: list[Any]) -> np.ndarray:
         array = np.asarray(leaf)
     except ValueError:  # of different shapes
         return _objects(leaf)
-    return array if array.dtype.kind in "biufc" else _objects(leaf)
+    return unrounded(array, leaf) if array.dtype.kind in "biufc" else _objects(leaf)
 
 
 def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
