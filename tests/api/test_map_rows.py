@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections import UserDict
+from collections import UserDict, UserList
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -1173,6 +1173,33 @@ def test_tables_of_arrow_are_dicts_of_columns_whose_times_keep_their_zone(pool):
     table = pyarrow.table({"t": times, "n": [2**53 + 1, None, 3], "s": ["a", "b", None]})
     values = cm.map(lambda _: table, np.zeros(3), engine=pool, chunk="all").values
     assert {name: list(column) for name, column in values.items()} == table.to_pydict()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [
+        ([2**53 + 1, 0.5], None),
+        ([2**53 + 1, 0.5], cm.Uncoded(2)),
+        ([[2**53 + 1, 0.5], [1, 2]], None),
+        ([[2**53 + 1, 0.5], [1, 2]], cm.Uncoded(2)),
+        (UserList([2**53 + 1, 0.5]), None),
+        (pyarrow.array([2**53 + 1, None]), None),
+        (polars.Series([2**53 + 1, None]), None),
+    ],
+)
+def test_large_whole_numbers_reach_fn_as_they_are(inputs, code):
+    """They were rounded by NumPy, beside floats and nulls."""
+    seen = []
+
+    def of_batch(batch):
+        seen.extend(batch)
+        return np.zeros(len(batch))
+
+    with Scripted(2) as engine:
+        for fn in (of_batch, cm.itemwise(lambda one: of_batch([one])[0])):
+            cm.map(fn, inputs, code=code, engine=engine)
+    firsts = [first for one in seen if (first := np.ravel(one)[0]) is not None]
+    assert [int(first) for first in firsts if first > 1] == [2**53 + 1] * 2
 
 
 def test_structs_of_polars_are_objects(pool):

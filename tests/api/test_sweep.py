@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 
 import codedmap as cm
@@ -176,6 +177,13 @@ def test_large_whole_numbers_beside_none_are_not_rounded(sweep, out, tmp_path):
         lambda a, b: {"y": None if b == 1 else 2**53 + 1}, DESIGN, out=out and tmp_path / out
     )
     assert set(result.table["y"]) == {None, 2**53 + 1}
+
+
+def test_large_whole_numbers_of_a_design_reach_fn_as_they_are(sweep):
+    design = {"a": [2**53 + 1, 0.5], "b": pyarrow.array(["x", None]).fill_null("y")}
+    table = sweep(lambda a, b: {"y": a, "z": b}, design).table
+    assert table["y"].tolist() == [2**53 + 1, 0.5]
+    assert table["z"].tolist() == ["x", "y"]
 
 
 @dataclasses.dataclass

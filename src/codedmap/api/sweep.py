@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.answers import cast_values
+from ..contracts.answers import cast_values, unrounded
 from ..contracts.inputs import LARGEST_IN_FLOAT, check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
@@ -26,6 +26,7 @@ from ..results.status import Status
 from ..results.summary import short
 from ..results.sweep_result import SweepResult
 from ..results.trees import (
+    as_numpy,
     entries,
     for_all_entries,
     parts_of,
@@ -266,7 +267,7 @@ def column_of(name: str, given: Any) -> np.ndarray:
     check_unmasked(given, f"column {name!r}")
     array = None
     with suppress(ValueError):  # rows of different lengths
-        array = plain_array(given) if hasattr(given, "to_numpy") else np.asarray(given)
+        array = unrounded(np.asarray(as_numpy(given)), given)
     if array is None or array.ndim != 1:
         shape = "ragged" if array is None else f"of shape {array.shape}"
         raise InvalidArgument(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CodedmapError, InvalidArgument
-from .answers import all_finite
+from .answers import all_finite, unrounded
 from .arguments import MOST_AXES
 
 LARGEST_IN_FLOAT = 2**53
@@ -118,7 +118,7 @@ def array_of(
 
 def shaped_rows(inputs: Any) -> np.ndarray:
     """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
-    rows = array_of(inputs)
+    rows = unrounded(array_of(inputs), inputs)
     if rows.ndim == 0:
         raise InvalidArgument(
             f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"

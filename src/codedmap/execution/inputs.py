@@ -9,8 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..contracts.answers import unrounded
 from ..contracts.inputs import check_order, check_unmasked
 from ..errors import InvalidArgument
+from ..results.trees import as_numpy
 
 _REAL = re.compile(r"(float\d*|double|u?int(8|16|32|64)|bool(ean)?)(\[pyarrow\])?")
 """Types of columns that are numbers."""
@@ -191,7 +193,7 @@ def _part(part: Any) -> Any:
     if isinstance(part, list):
         return _from_list(part)
     if isinstance(part, np.ndarray) or hasattr(part, "__array__"):
-        part = np.asarray(part)
+        part = np.asarray(as_numpy(part))
     if getattr(part, "shape", None) == ():
         raise InvalidArgument(
             "inputs must be an array with a row per input, but this is a single value"
@@ -226,7 +228,7 @@ def _from_list(part: list[Any]) -> Any:
         array = np.asarray(part)
     except ValueError:  # of different shapes
         return part
-    return array if array.dtype.kind in "biufc" else part
+    return unrounded(array, part) if array.dtype.kind in "biufc" else part
 
 
 def _form(part: Any) -> list[Any]:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..contracts.engine import Reply
-from ..contracts.inputs import plain_array, reordered
+from ..contracts.inputs import reordered
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
-from ..results.trees import check_parts, from_arrow, leaf_rows, map_leaves, stacked
+from ..results.trees import as_numpy, check_parts, leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
@@ -230,7 +230,7 @@ def _in_order(batch: Batch, leaf: Any) -> np.ndarray:
         raise InvalidAnswer(
             "fn returned the rows of its batch in another order, by their index: return answer.loc[batch.index]"
         )
-    return leaf_rows(_as_numpy(leaf), batch.rows)
+    return leaf_rows(as_numpy(leaf), batch.rows)
 
 
 def _plain(values: Any) -> Any:
@@ -255,7 +255,7 @@ def _kept(answer: Any) -> Any:
 def _own(leaf: Any) -> Any:
     if isinstance(leaf, np.generic):
         return leaf
-    leaf = _as_numpy(leaf)
+    leaf = as_numpy(leaf)
     if isinstance(leaf, np.ndarray | list):
         return leaf.copy()
     tensor = hasattr(leaf, "dtype") and hasattr(leaf, "__array__")
@@ -268,13 +268,6 @@ def _named(answer: Any) -> Any:
     if hasattr(answer, "iloc") and answer.ndim == 1 and len(index) and index.is_unique:
         return dict(answer.items()) if all(isinstance(n, str) for n in index) else answer
     return answer
-
-
-def _as_numpy(leaf: Any) -> Any:
-    """A leaf that is a column as an array."""
-    if not hasattr(leaf, "to_numpy"):
-        return leaf
-    return from_arrow(leaf) if hasattr(leaf, "type") else plain_array(leaf)
 
 
 class _Output(io.BytesIO):

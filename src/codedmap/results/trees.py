@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contracts.answers import cast_values, may_be_rounded, root_mean_square, unrounded
 from ..contracts.arguments import MOST_AXES
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import check_unmasked, plain_array
 from ..errors import InvalidAnswer
 
 _SAME_SHAPE = "return the same shape for every row, or call fn by the map of a codedmap.Pool, which returns a list"
@@ -109,6 +109,13 @@ def from_arrow(column: Any) -> np.ndarray:
     if getattr(column.type, "tz", None) is not None or (floats and may_be_rounded(array)):
         array = np.array(column.to_pylist(), dtype=object)
     return array.reshape(shape)
+
+
+def as_numpy(column: Any) -> Any:
+    """A column of pandas, polars or pyarrow as an array; anything else as it is."""
+    if not hasattr(column, "to_numpy"):
+        return column
+    return from_arrow(column) if hasattr(column, "type") else plain_array(column)
 
 
 def row_errors(stderr: Any) -> np.ndarray:
