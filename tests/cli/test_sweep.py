@@ -218,6 +218,30 @@ def test_numbers_that_begin_with_0_are_names(folder, scripted):
     assert column("b") == ["0.0", "0.5"]
 
 
+def test_large_whole_numbers_are_not_rounded_beside_others(folder, scripted):
+    pq = pytest.importorskip("pyarrow.parquet")
+    Path("x.csv").write_text("a,b\n9007199254740993,9007199254740993\n0.5,18446744073709551615\n")
+    ran(*words("sweep_model.py:same", design="x.csv"))
+    assert column("a_out") == column("a") == ["9007199254740993", "0.5"]
+    Path("z.csv").write_text("a,b\n1e400,٣\n0.5,2\n")  # beyond floats; a digit to Python only
+    ran(*words("sweep_model.py:same", design="z.csv", out="z.jsonl"))
+    assert '"a_out": "1e400", "b_out": "\\u0663"' in Path("z.jsonl").read_text()
+    ran(*words("sweep_model.py:same", design="x.csv", out="x.parquet"))
+    found = pq.read_table("x.parquet").to_pydict()
+    assert found["a"] == found["a_out"] == ["9007199254740993", "0.5"]
+    assert found["b"] == found["b_out"] == [9007199254740993, 18446744073709551615]
+    Path("y.jsonl").write_text('{"a": 1180591620717411303424}\n{"a": 0.5}')
+    ran(*words("sweep_model.py:same", design="y.jsonl", out="y.parquet"))
+    assert pq.read_table("y.parquet")["a"].to_pylist() == [2.0**70, 0.5]
+
+
+def test_columns_of_one_name_in_parquet_are_refused(folder, scripted):
+    pa = pytest.importorskip("pyarrow")
+    pa.parquet = pytest.importorskip("pyarrow.parquet")
+    pa.parquet.write_table(pa.table([[1, 2], [3, 4]], names=["a", "a"]), "x.parquet")
+    assert "two columns are named a" in refused(*words(design="x.parquet"))
+
+
 def test_rows_that_are_equal_are_noted(folder, scripted):
     Path("x.csv").write_text("a,b\n1,2\n1,2\n1,3\n")
     assert "rows whose a, b equal those of an earlier row: 1" in ran(*words(design="x.csv"))
@@ -316,7 +340,7 @@ def test_directories_of_runs_are_kept_if_they_failed_or_are_wanted(folder, scrip
         ("a,a\n1,2\n", "two columns are named a"),
         ("a,\n1,2\n", "column 2 has no name"),
         ("a,status\n1,2\n", "has a column 'status'"),
-        ('a,b\n1,"2\n', "unexpected end of data"),
+        ('a,b\n1,"2\n', "line 2: unexpected end of data"),
     ],
 )
 def test_a_design_that_cannot_be_used_is_refused(folder, scripted, design, says):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import shlex
 import shutil
@@ -323,7 +324,8 @@ def _value(value: Any, name: str) -> Any:
     if isinstance(value, list) and value:
         made = np.array(value)  # raises ValueError if it is ragged
         if made.dtype.kind in "iuf":
-            return made
+            exact = np.array(value, dtype=object)
+            return made if ((made == exact) | np.isnan(made)).all() else exact
     raise ValueError(f"{name} is neither a number, nor text, nor a list of numbers")
 
 
@@ -340,7 +342,7 @@ def _from_text(text: str) -> Any:
     numbers = [_number(word) for line in lines for word in line.split()]
     if not numbers:
         raise ValueError("there is no number")
-    return numbers[0] if len(numbers) == 1 else np.array(numbers)
+    return numbers[0] if len(numbers) == 1 else _array(numbers)
 
 
 def _from_csv(text: str) -> Any:
@@ -350,7 +352,7 @@ def _from_csv(text: str) -> Any:
     if len({len(row) for row in rows}) > 1:
         raise ValueError("its lines differ in the number of their values")
     try:
-        table = np.array([[float(cell) for cell in row] for row in rows])
+        table = _array([[_number(cell) for cell in row] for row in rows])
     except ValueError:
         names = [name.strip() for name in rows[0]]
         if len(rows) == 1 or len(set(names)) < len(names):
@@ -358,14 +360,36 @@ def _from_csv(text: str) -> Any:
         columns = zip(names, zip(*rows[1:], strict=True), strict=True)
         if len(rows) == 2:
             return {name: _number(cells[0], cells[0]) for name, cells in columns}
-        return {name: np.array([_number(cell) for cell in cells]) for name, cells in columns}
-    return table.squeeze() if table.size > 1 else float(table[0, 0])
+        return {name: _array([_number(cell) for cell in cells]) for name, cells in columns}
+    return table.squeeze() if table.size > 1 else table.item()
+
+
+def _array(numbers: list[Any]) -> np.ndarray:
+    made = np.array(numbers, dtype=object)
+    whole = any(isinstance(number, int) for number in made.flat)
+    return made if whole else made.astype(np.float64)
 
 
 def _number(text: str, otherwise: str | None = None) -> Any:
     try:
-        return float(text.replace("_", " _"))  # 1_000 is no number, except for Python
+        return number_in(text)
     except ValueError:
         if otherwise is None:
             raise ValueError(f"{text[:_SHOWN]!r} is no number") from None
         return otherwise
+
+
+def number_in(text: str) -> float:
+    """The float in a text, or the whole number that a float would round; raises ValueError if there is none.
+
+    1_000 and digits of other scripts are numbers to Python only, and 1e400 is beyond all floats.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError
+    number = float(text)
+    with contextlib.suppress(ValueError):
+        if int(text) != number:
+            return int(text)
+    if math.isinf(number) and "n" not in text.lower():
+        raise ValueError
+    return number

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ import codedmap as cm
 from ..api.sweep import categories_of, flags_of, names_of
 from ..contracts.arguments import is_real
 from ..storage.source import extra
+from .program import number_in
 
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
@@ -82,9 +83,7 @@ def points_of(columns: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]
 
 
 def _read_csv(file: IO[bytes]) -> Table:
-    text = io.StringIO(file.read().decode("utf-8-sig"), newline="")
-    lines = csv.reader(text, strict=True)
-    rows = ((lines.line_num, row) for row in lines if row)
+    rows = _csv_rows(io.StringIO(file.read().decode("utf-8-sig"), newline=""))
     names = [name.strip() for name in next(rows, (0, []))[1]]
     _check_names(names)
     columns: list[list[str]] = [[] for _ in names]
@@ -96,8 +95,22 @@ def _read_csv(file: IO[bytes]) -> Table:
     return dict(zip(names, map(_parsed, columns), strict=True))
 
 
+def _csv_rows(text: IO[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of its last line."""
+    lines = csv.reader(text, strict=True)
+    try:
+        for row in lines:
+            if row:
+                yield lines.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num}: {error}") from error
+
+
 def _parsed(cells: list[str]) -> list[Any]:
-    """The entries of a column, as whole numbers, numbers or text: the first that fits all."""
+    """The entries of a column, as whole numbers, numbers or text: the first that fits all.
+
+    Whole numbers that a float would round stay whole beside others.
+    """
     for kind in (_whole, _decimal):
         try:
             return [kind(cell) if cell else None for cell in cells]
@@ -114,9 +127,9 @@ def _whole(cell: str) -> int:
 
 
 def _decimal(cell: str) -> float:
-    if "_" in cell or _NAME.match(cell):  # which Python reads as numbers
+    if _NAME.match(cell):  # 007
         raise ValueError
-    return float(cell)
+    return number_in(cell)
 
 
 def _write_csv(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
@@ -136,7 +149,10 @@ def _read_lines(file: IO[bytes]) -> Table:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
-        row = json.loads(line)
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no JSON object")
         rows.append(row)
@@ -164,6 +180,7 @@ def _parquet(what: str = "a table") -> tuple[Any, Any]:
 def _read_parquet(file: IO[bytes]) -> Table:
     # Threads of pyarrow that still end when a short program ends would abort it.
     opened = _parquet()[1].ParquetFile(file, pre_buffer=False)
+    _check_names(opened.schema_arrow.names)
     table: Table = opened.read(use_threads=False).to_pydict()
     return table
 
@@ -172,13 +189,30 @@ def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
     pa, parquet = _parquet()
     columns = {}
     for name, column in table.items():
-        present = {type(cell) for cell in column if cell is not None}
-        if len(present) > 1 and not present <= {int, float}:
-            column = [None if cell is None else str(cell) for cell in column]  # noqa: PLW2901
-        elif present == {int, float}:
-            column = [None if cell is None else float(cell) for cell in column]  # noqa: PLW2901
-        columns[name] = pa.array(column)
+        try:
+            columns[name] = pa.array(_of_one_type(column))
+        except OverflowError:  # of integers beyond int64
+            unsigned = all(cell is None or 0 <= cell < 2**64 for cell in column)
+            columns[name] = (
+                pa.array(column, pa.uint64()) if unsigned else pa.array(_as_text(column))
+            )
     parquet.write_table(pa.table(columns), file)
+
+
+def _of_one_type(column: Sequence[Any]) -> Sequence[Any]:
+    """Entries of different types as floats, or where these would not be the same numbers, as text."""
+    present = {type(cell) for cell in column if cell is not None}
+    if len(present) < 2:
+        return column
+    if present == {int, float}:
+        floats = [None if cell is None else float(cell) for cell in column]
+        if all(f == c for f, c in zip(floats, column, strict=True) if type(c) is int):
+            return floats
+    return _as_text(column)
+
+
+def _as_text(column: Sequence[Any]) -> list[str | None]:
+    return [None if cell is None else str(cell) for cell in column]
 
 
 def _check_names(names: list[str]) -> None:
