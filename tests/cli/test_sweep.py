@@ -404,7 +404,16 @@ def test_a_sweep_of_other_inputs_or_another_program_is_not_resumed(folder, scrip
     assert "which has 2 rows now" in refused(*echo("{a}"), "--resume")
     text = text.replace("3,0.3", "3.5,0.3")
     Path("design.csv").write_text(text)
-    assert "has row 0 with other values" in refused(*echo("{a}"), "--resume")
+    assert "has row 3 with other values" in refused(*echo("{a}"), "--resume")
+
+
+def test_a_row_that_makes_floats_of_a_column_may_be_added(folder, scripted):
+    Path("x.csv").write_text("a,b\n1,2\n4,5\n")
+    ran(*words(design="x.csv"))
+    with Path("x.csv").open("a") as file:
+        file.write("0.5,7\n")
+    assert "3 exact (2 of them before)" in ran(*words(design="x.csv"), "--resume")
+    assert column("y") == ["3", "21", "7.25"]
 
 
 def test_a_program_that_is_changed_is_another(folder, scripted):

@@ -24,6 +24,7 @@ import codedmap as cm
 
 from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
 from ..contracts.arguments import is_real
+from ..contracts.inputs import LARGEST_IN_FLOAT
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -206,7 +207,12 @@ class _Run:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, default=str)
+    """The same of equal numbers: in a CSV file a row that is added may make floats of whole numbers."""
+    equal = {
+        name: float(value) if type(value) is int and abs(value) <= LARGEST_IN_FLOAT else value
+        for name, value in values.items()
+    }
+    text = json.dumps(equal, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
