@@ -212,6 +212,11 @@ def test_where_nothing_is_finite_only_exact_ways_are_left(where):
         assert {row.scheme for row in found.rows} == {"exact with hedging"}
 
 
+@pytest.mark.parametrize("answers", [(SMOOTH, SMOOTH), {"a": SMOOTH}, np.zeros((400, 0))])
+def test_codes_are_none_of_the_ways_where_they_take_no_such_answers(answers):
+    assert all(row.code is None for row in plan(pilot(answers=answers)).rows)
+
+
 def test_text_is_copied_and_nothing_is_estimated():
     words = ["a" * (1 + number % 7) for number in range(400)]
     lengths = np.array([float(len(word)) for word in words])

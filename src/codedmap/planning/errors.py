@@ -72,7 +72,7 @@ class Errors:
         self._points, self._answers = pilot.points, pilot.answers
         self._seconds = _ESTIMATING * seconds if seconds < math.inf else 0.0
         self._seed, self._time_left = seed, time_left
-        some = len(self._answers) > 0
+        some = self._answers.size > 0
         spread = deviations(self._answers) if some else np.zeros(self._answers.shape[1])
         self._varied = spread > 1e-12 * np.abs(self._answers).max(axis=0, initial=0.0)
         self._spread = spread[self._varied]

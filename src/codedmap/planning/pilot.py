@@ -39,7 +39,7 @@ class Pilot:
     shape: tuple[int, ...]
     """Of an input."""
     copied: bool
-    """Whether inputs can be copied by a code."""
+    """Whether a code can copy the inputs, and takes such answers."""
     mixed: bool
     """Whether they can be mixed, and answers interpolated."""
     overhead: float = 0.0
@@ -79,13 +79,15 @@ class Pilot:
             remarks = (*remarks, text)
             points = answers = nothing
         dtype = inputs.dtype
+        # A code takes one array of answers, with an output at least.
+        one = not len(rows) or (isinstance(values, np.ndarray) and values[:1].size > 0)
         return cls(
             answered=int(exact.sum()),
             timed=timed,
             points=points,
             answers=answers,
             shape=() if dtype is None else tuple(inputs.form[0][1]),
-            copied=inputs.stackable and finite,
+            copied=inputs.stackable and finite and one,
             mixed=dtype is not None
             and dtype.kind == "f"
             and [column.dtype.kind for column in columns] == ["f"]
