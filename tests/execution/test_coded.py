@@ -200,14 +200,15 @@ def test_at_the_deadline_finished_chunks_are_kept_and_others_missing(monkeypatch
     assert np.isnan(result.values[~done]).all()
 
 
-def test_one_answer_says_nothing_of_others():
-    with Scripted(6, {worker: never() for worker in range(1, 6)}) as engine:
-        result = cm.map(
-            squares, np.ones((6, 2)), code=cm.KernelCode(6, 6, 0), engine=engine, stop=cm.Quorum(1), hedge=None
-        )  # fmt: skip
-    assert result.status.tolist() == [cm.Status.EXACT, *[cm.Status.MISSING] * 5]
-    assert np.isnan(result.values[1:]).all()
-    assert np.isinf(result.stderr[1:]).all()
+@pytest.mark.parametrize(("answered", "status"), [(1, cm.Status.MISSING), (2, cm.Status.ESTIMATED)])
+def test_one_answer_says_nothing_of_others(answered, status):
+    code, X = cm.KernelCode(3, 3, 0), np.array([[1.0], [3.0], [2.0]])
+    with Scripted(3, {worker: never() for worker in range(answered, 3)}) as engine:
+        result = cm.map(squares, X, code=code, engine=engine, stop=cm.Quorum(answered), hedge=None)
+    exact = np.arange(3) < answered
+    assert result.status.tolist() == np.where(exact, cm.Status.EXACT, status).tolist()
+    assert (np.isnan(result.values[~exact]) == (status == cm.Status.MISSING)).all()
+    assert (np.isinf(result.stderr[~exact]) == (status == cm.Status.MISSING)).all()
 
 
 def test_a_stream_of_chunks_gives_what_is_finished():
