@@ -106,17 +106,18 @@ def test_one_value_for_a_whole_payload(answer, match):
 
 
 def test_exact_integers_are_not_rounded_beside_a_mean():
-    big, code = 2**60 + 1, cm.Replication(2, 4, fill="mean")
-    with Scripted(4, {0: crash(), 2: crash()}) as engine:
+    big, code = 2**60 + 1, cm.Replication(3, 6, fill="mean")
+    with Scripted(6, {0: crash(), 3: crash()}) as engine:
         options = {"code": code, "engine": engine, "hedge": None, "retries": 0}
         with pytest.raises(cm.NotEnoughAnswers, match=r"2\*\*53"):
-            cm.map(lambda b: np.full(len(b), big), np.arange(4.0), **options)
-        stop = cm.Quorum(2)
-        result = cm.map(lambda b: np.full(len(b), big), np.arange(4.0), stop=stop, **options)
-        assert result.values[2:].tolist() == [big, big]
+            cm.map(lambda b: np.full(len(b), big), np.arange(6.0), **options)
+        stop = cm.Quorum(4)
+        result = cm.map(lambda b: np.full(len(b), big), np.arange(6.0), stop=stop, **options)
+        assert result.values[2:].tolist() == [big] * 4
         assert (result.status[:2] == cm.Status.MISSING).all()
-        result = cm.map(lambda b: np.full(len(b), 7), np.arange(4.0), stop=stop, **options)
+        result = cm.map(lambda b: np.full(len(b), 7), np.arange(6.0), stop=stop, **options)
     np.testing.assert_array_equal(result.values, 7.0)
+    assert (result.status[:2] == cm.Status.ESTIMATED).all()
 
 
 def test_records_of_other_fields_are_not_put_side_by_side():

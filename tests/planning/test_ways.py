@@ -251,17 +251,21 @@ def test_a_call_that_has_not_ended_counts_if_it_runs_longer_than_all_others():
     assert hangs.mean == pytest.approx(50 / 11)
 
 
+@pytest.mark.filterwarnings("ignore:rows are not lost at random")  # as they may seem by chance
 @pytest.mark.parametrize("answers", first(1, [WAVY, NOISE]))
 def test_errors_are_those_of_estimates_from_as_many_answers(answers):
     inputs, answers = X[:200], answers[:200]
     errors = Errors(pilot(200, answers, inputs=inputs), 0, 100.0, lambda: 100.0)
-    order = RNG.permutation(200)
+    rng = np.random.default_rng(0)
     for share in (0.4, 0.7):
-        lost = order[int(share * 200) :]
-        given = answers.copy()
-        given[lost] = np.nan
-        off = (cm.fill(inputs, given).values - answers)[lost] / answers.std(axis=0)
-        actual = max(1e-3, np.sqrt((off**2).mean()))
+        squares = []
+        for _ in range(3):  # one draw may be twice as far off as another
+            lost = rng.permutation(200)[int(share * 200) :]
+            given = answers.copy()
+            given[lost] = np.nan
+            off = (cm.fill(inputs, given).values - answers)[lost] / answers.std(axis=0)
+            squares.append((off**2).mean())
+        actual = max(1e-3, np.sqrt(np.mean(squares)))
         assert actual / 2 < max(1e-3, errors.of(share * 200).error) < 2 * actual
 
 
