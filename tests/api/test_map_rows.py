@@ -1099,6 +1099,46 @@ def test_fn_may_write_its_answers_into_one_array(buffer, code):
     np.testing.assert_array_equal(array, np.column_stack([rows, -rows]))
 
 
+@pytest.mark.parametrize("code", [None, cm.Uncoded(1), cm.Uncoded(4)], ids=repr)
+def test_fn_may_write_its_batches_into_one_array(code):
+    """In the caller's process rows had the answers to a later batch, and were exact."""
+    buffer = np.zeros((4, 2))
+
+    def fn(batch):
+        buffer[: len(batch)] = batch[:, None]
+        return buffer[: len(batch)]
+
+    with Scripted(4) as engine:
+        found = cm.map(fn, np.arange(40.0), engine=engine, chunk=2, code=code).values
+    np.testing.assert_array_equal(found, np.stack([np.arange(40.0)] * 2, axis=1))
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [[[0.0], 1], [np.zeros(1), 1], [{0: 0.0}, 1], ([[0.0]], "a"), np.array([[0.0], None], object)],
+    ids=repr,
+)
+def test_fn_may_write_into_what_its_answers_hold(pool, buffer):
+    def fn(number):
+        inner = buffer[0][0] if isinstance(buffer, tuple) else buffer[0]
+        inner[0] = number
+        return {"y": buffer}
+
+    def first(answer):
+        answer = answer["y"][0]
+        return answer[0][0] if isinstance(buffer, tuple) else answer[0]
+
+    with Scripted(1) as engine:
+        for chunk in (1, "all"):
+            found = cm.map(
+                cm.itemwise(lambda k: (fn(k)["y"], None)), range(3), engine=engine, chunk=chunk
+            ).values[0]
+            column = found[0] if isinstance(buffer, tuple) else found
+            inner = [row[0][0] for row in column]
+            assert inner == [0, 1, 2]
+        assert [first(one) for one in cm.Pool(engine).map(fn, range(3))] == [0, 1, 2]
+
+
 def test_a_series_of_one_input_is_a_dict_of_its_labels(pool):
     """By their place values had each other's labels in some rows."""
     rows = range(6)

@@ -61,6 +61,8 @@ def test_single_answers_are_stacked():
     assert both["s"].dtype == object
     assert stacked([np.ones(3), np.zeros(3)]).shape == (2, 3)
     assert stacked([b"x", b"yy"]).tolist() == [b"x", b"yy"]
+    ragged = [[[1], [2, 3]], [[4, 5], [6]]]
+    assert stacked([{"x": row} for row in ragged])["x"].tolist() == ragged
     dates = stacked([np.datetime64("2020-01-01"), np.datetime64("2021-01-01")])
     assert dates.dtype.kind == "M"
 

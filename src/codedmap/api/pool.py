@@ -19,7 +19,7 @@ from ..contracts.arguments import check_whole
 from ..engines import Engine
 from ..errors import EngineError, InvalidArgument, RowFailed
 from ..execution.hedge import Hedge
-from ..execution.task import itemwise
+from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Items
@@ -313,7 +313,7 @@ class _Task:
         # An objective in a wrapper of SciPy's, which would only say "'<' not supported between NoneType and float".
         if answer is None and type(self.fn).__module__.startswith("scipy."):
             raise _NoNumber
-        return _Sealed(answer)
+        return _Sealed(own_copy(answer))
 
 
 class _NoNumber(Exception):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import as_array
 from ..contracts.engine import Reply
 from ..contracts.inputs import reordered
 from ..engines.transport.failure import Failure
@@ -86,7 +87,7 @@ class RowsTask:
     kwargs: Mapping[str, Any]
     seed: int | None
     capture: bool
-    """Whether to send back what ``fn`` prints and warns."""
+    """Whether to send back what ``fn`` prints and warns; not in the caller's process."""
     checked: bool = True
     """Whether an answer must have a row for each input; if not, it is sent back as it is."""
 
@@ -109,11 +110,14 @@ class RowsTask:
         except (CodedmapError, BrokenExecutor, CancelledError) as error:
             error._of_fn = True  # type: ignore[union-attr]
             raise
+        here = not self.capture  # fn may write its next answer into this one before it is received
         if not self.checked:
-            return values, {}
+            array = as_array(values) if here else None
+            return array.copy() if isinstance(array, np.ndarray) else values, {}
         values = _plain(values)
         check_parts(values)
-        return map_leaves(partial(_in_order, batch), values), {}
+        values = map_leaves(partial(_in_order, batch), values)
+        return map_leaves(own_copy, values) if here else values, {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,7 @@ def _kept(answer: Any) -> Any:
     if kind in _SCALARS:
         return answer
     if kind is np.ndarray:
-        return answer.copy()
+        return own_copy(answer)
     if kind is dict:
         return {n: v if type(v) in _SCALARS else map_leaves(_own, v) for n, v in answer.items()}
     return map_leaves(_own, _plain(_named(answer)))
@@ -256,10 +260,27 @@ def _own(leaf: Any) -> Any:
     if isinstance(leaf, np.generic):
         return leaf
     leaf = as_numpy(leaf)
-    if isinstance(leaf, np.ndarray | list):
-        return leaf.copy()
     tensor = hasattr(leaf, "dtype") and hasattr(leaf, "__array__")
-    return np.array(leaf) if tensor else leaf
+    return np.array(leaf) if tensor and not isinstance(leaf, np.ndarray) else own_copy(leaf)
+
+
+def own_copy(value: Any) -> Any:
+    """A copy of an array, list, tuple, dict or set, and of those in it; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        made = value.copy()
+        if value.dtype == object and value.ndim:
+            for at in np.ndindex(value.shape):
+                made[at] = own_copy(value[at])
+        return made
+    kind = type(value)
+    if kind is list:
+        plain = {*map(type, value)} <= _SCALARS
+        return value.copy() if plain else [own_copy(one) for one in value]
+    if kind is tuple or (isinstance(value, tuple) and hasattr(kind, "_make")):
+        return getattr(kind, "_make", tuple)(map(own_copy, value))
+    if kind is dict:
+        return {name: own_copy(one) for name, one in value.items()}
+    return value.copy() if kind is set else value
 
 
 def _named(answer: Any) -> Any:

@@ -173,23 +173,20 @@ def _check_unmasked(parts: Sequence[Any]) -> None:
 
 def _stack(parts: Sequence[Any]) -> np.ndarray:
     _check_unmasked(parts)
-    try:
-        arrays = [
-            np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
-            for part in parts
-        ]
-    except InvalidAnswer:
-        raise
-    except ValueError as error:
-        raise InvalidAnswer(
-            f"fn returned lists that differ in length within one answer: {_SAME_SHAPE}"
-        ) from error
+    arrays = [_as_array(part) for part in parts]
     if not any(array.dtype.kind in "biufcmMV" for array in arrays):
         return _objects(parts)
     shapes = sorted({str(array.shape) for array in arrays})
     if len(shapes) > 1:
         raise InvalidAnswer(f"fn returned answers of shapes {' and '.join(shapes)}: {_SAME_SHAPE}")
     return _alike([unrounded(*pair) for pair in zip(arrays, parts, strict=True)])
+
+
+def _as_array(part: Any) -> np.ndarray:
+    """An answer to one input as an array; text, and lists of lists of different lengths, as a single object."""
+    with contextlib.suppress(ValueError):
+        return np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
+    return _objects([part]).reshape(())
 
 
 def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
