@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,18 @@ def test_types_that_one_column_of_parquet_cannot_hold(tmp_path):
     output.write([(1, 2)], {"values": np.array([7])})
     output.finish(np.zeros(2, np.int8))
     assert pq.read_table(tmp_path / "out.parquet")["values"].to_pylist() == [2**60 + 1, 7]
+
+
+@pytest.mark.parametrize("pair", [("a", b"b"), (b"b", "a"), (Decimal("0.1"), 0.5)])
+def test_what_parquet_would_make_others_is_refused(tmp_path, pair):
+    """Text beside bytes became bytes, and decimals beside floats floats."""
+    one, two = (np.array([value], object) for value in pair)
+    output = ParquetOutput(tmp_path / "out.parquet")
+    output.open({"values": ["|O", []]}, 3, new=True)
+    output.write([(0, 1)], {"values": one})
+    for runs, column in (([(1, 2)], two), ([(1, 3)], np.r_[two, one])):
+        with pytest.raises(cm.InvalidAnswer, match="cannot hold"):
+            output.write(runs, {"values": column})
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,22 @@ class ParquetOutput(Output):
     def _unify(self, schema: Any) -> None:
         both = [schema] if self._schema is None else [self._schema, schema]
         try:
-            self._schema = self._pa.unify_schemas(both, promote_options="permissive")
+            merged = self._pa.unify_schemas(both, promote_options="permissive")
+            for field in merged:
+                if any(self._changes(one.field(field.name).type, field.type) for one in both):
+                    raise self._pa.ArrowTypeError(f"{field.name} would become {field.type}")
+            self._schema = merged
         except self._pa.ArrowException as error:
             raise InvalidAnswer(
                 f"fn returned values that a column cannot hold beside others ({error}): return the same dtype for "
                 "every row"
             ) from error
+
+    def _changes(self, kind: Any, other: Any) -> bool:
+        """Whether values of a type become others in a type that Arrow takes for both."""
+        types = self._pa.types
+        text = types.is_string(kind) and types.is_binary(other)
+        return bool(text or (types.is_decimal(kind) and types.is_floating(other)))
 
     def _arrow(self, name: str, column: np.ndarray) -> Any:
         pa, kind = self._pa, column.dtype.kind
@@ -123,6 +133,8 @@ class ParquetOutput(Output):
             name.encode()
             if column.ndim == 1:
                 made = pa.array(column, from_pandas=column.dtype.hasobject)
+                if pa.types.is_binary(made.type) and any(isinstance(v, str) for v in column):
+                    raise TypeError("text beside bytes, which it would become")
                 # Arrow rounds times among objects to microseconds.
                 fine = kind == "O" and any(getattr(value, "nanosecond", 0) for value in column)
                 if fine and pa.types.is_timestamp(made.type):
