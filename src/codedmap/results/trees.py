@@ -184,9 +184,12 @@ def _stack(parts: Sequence[Any]) -> np.ndarray:
 
 def _as_array(part: Any) -> np.ndarray:
     """An answer to one input as an array; text, and lists of lists of different lengths, as a single object."""
-    with contextlib.suppress(ValueError):
+    try:
         return np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
-    return _objects([part]).reshape(())
+    except ValueError:
+        if not isinstance(part, list):
+            raise
+        return _objects([part]).reshape(())
 
 
 def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
