@@ -104,6 +104,17 @@ def test_a_masked_array_without_masked_entries_is_an_array():
     assert total(lambda part: whole, range(4)).tolist() == [4.0, 8.0]
 
 
+def test_pandas_objects_are_cut_by_place():
+    class ByLabels:  # as pandas 2 with an index of floats
+        shape = (12,)
+        iloc = np.arange(12.0)
+
+        def __getitem__(self, labels):
+            return self.iloc[: labels.stop + 1]
+
+    assert total(np.sum, ByLabels()) == 66.0
+
+
 @pytest.mark.parametrize("kind", ["dia", "bsr"])
 def test_what_cannot_be_cut_is_refused(kind):
     with pytest.raises(cm.InvalidArgument, match=r"cannot be cut along its first axis.*tocsr\(\)"):

@@ -291,8 +291,9 @@ def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
     runs = [slice(begin, end) for begin, end in pairwise(ends)]
     if not whole:
         return [tuple(parts[run]) for run in runs]
+    rows = getattr(parts, "iloc", parts)  # a pandas index of floats may be cut by its labels
     try:
-        return [(parts[run],) for run in runs]
+        return [(rows[run],) for run in runs]
     except (TypeError, NotImplementedError) as error:
         raise InvalidArgument(
             f"a {type(parts).__name__} of shape {parts.shape} cannot be cut along its first axis: "
