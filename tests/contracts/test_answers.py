@@ -76,6 +76,17 @@ def test_large_integers_are_never_rounded_for_one_that_is_not_whole():
     assert kept[2].dtype == np.int64
 
 
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e-300, 3e-45])
+@pytest.mark.parametrize(("usual", "wide"), [("f4", "f8"), ("c8", "c16")])
+def test_numbers_beyond_the_range_of_the_usual_dtype_keep_theirs(value, usual, wide):
+    answers = of(usual, usual, wide) | {2: np.array([[value, np.nan, np.inf]] * 2, wide)}
+    kept, others = usable_answers(answers, 2)
+    assert others == ()
+    for slot, array in kept.items():
+        assert array.dtype == wide
+        np.testing.assert_array_equal(array, answers[slot])
+
+
 def test_a_rejected_answer_does_not_decide_the_dtype_of_the_others():
     X = np.random.default_rng(0).standard_normal((8, 2)).astype("f4")
     for code in (cm.Replication(3, 9), cm.SplineCode(3, 9, 0), cm.LagrangeCode(2, 9, 0, degree=1)):

@@ -72,8 +72,8 @@ def usable_answers(
 
     A function may return integers for one payload and floats for another, as lists often do. Real
     numbers get the most frequent dtype, and are rounded where it is coarser; they get a wider one
-    where it cannot hold some of them. Raises `InvalidAnswer` if most workers did not send one array with ``rows`` rows,
-    which is an error of ``fn``, and `NotEnoughAnswers` if two usable forms are equally frequent.
+    where it cannot hold some of them, as beyond its range. Raises `InvalidAnswer` if most workers did
+    not send one array with ``rows`` rows, which is an error of ``fn``, and `NotEnoughAnswers` if two usable forms are equally frequent.
     """
     arrays = {slot: as_array(answers[slot]) for slot in sorted(answers)}
     forms = {slot: _form_of(array) for slot, array in arrays.items()}
@@ -154,9 +154,14 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         return array
     with np.errstate(all="ignore"):
         made = array.astype(dtype)
-        rounded = array.dtype.kind in "fc" and dtype.kind in "fc"
-        back, times = made.astype(array.dtype), array.dtype.kind in "mM"
-        return made if rounded or np.array_equal(back, array, equal_nan=times) else None
+        again = made.astype(array.dtype)
+        held = again == array
+        if array.dtype.kind in "fc" and dtype.kind in "fc":
+            off = np.abs(again - array)
+            held |= (off <= np.finfo(dtype).eps * np.abs(array)) | np.isnan(array)
+        elif array.dtype.kind in "mM":
+            held |= np.isnat(array)
+        return made if held.all() else None
 
 
 def _form_of(array: Any) -> _Form:
