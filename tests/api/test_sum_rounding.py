@@ -122,3 +122,12 @@ def test_numbers_with_fewer_digits_contradict_no_answer(dtype):
         with np.errstate(all="raise", under="ignore"):
             result = total(lambda j, values=values: values[j], code)
         assert not result.rejected
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32, np.longdouble])
+@pytest.mark.parametrize("code", CODES, ids=repr)
+def test_sums_of_nothing_contradict_no_answer(code, dtype):
+    for shape in ((0,), (2,)):
+        result = total(lambda j, shape=shape: np.zeros(shape, dtype), code)
+        assert result.value.shape == shape
+        assert not result.rejected

@@ -167,7 +167,7 @@ class SumDecoder:
         dtype = np.result_type(*(one.dtype for one in partial))
         # Numbers below this have fewer digits.
         tiny = float(np.finfo(np.result_type(dtype, np.float32)).tiny)
-        if scale < tiny:
+        if scale <= tiny:
             return False
         digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
         # Terms that cancelled in the answers have left their rounding in them. The median, since a
