@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ def twice(a):
 
 def nothing(a):
     return object()
+
+def square(a):
+    return a * a
 
 def by_place(a, /):
     return a
@@ -233,6 +237,29 @@ def test_large_whole_numbers_are_not_rounded_beside_others(folder, scripted):
     Path("y.jsonl").write_text('{"a": 1180591620717411303424}\n{"a": 0.5}')
     ran(*words("sweep_model.py:same", design="y.jsonl", out="y.parquet"))
     assert pq.read_table("y.parquet")["a"].to_pylist() == [2.0**70, 0.5]
+
+
+def test_times_and_decimals_of_parquet_stay_what_they_are(folder, scripted):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("pandas")  # for nanoseconds
+    given = {
+        "a": pa.array([1, 2]),
+        "d": pa.array([Decimal("1.10"), Decimal("2.50")]),
+        "fine": pa.array([1, 10**18 + 1], pa.timestamp("ns")),
+        "coarse": pa.array([0, 10**18], pa.timestamp("ns")),
+    }
+    pq.write_table(pa.table(given), "x.parquet")
+    for out in ("y.jsonl", "y.csv", "y.parquet"):
+        ran(*words("sweep_model.py:square", design="x.parquet", out=out))
+    found = pq.read_table("y.parquet").to_pydict()
+    fine = ["1970-01-01 00:00:00.000000001", "2001-09-09 01:46:40.000000001"]
+    assert found["fine"] == fine == column("fine", "y.csv")
+    assert found["coarse"] == given["coarse"].to_pylist()
+    assert found["d"] == given["d"].to_pylist()
+    lines = [json.loads(line) for line in Path("y.jsonl").read_text().splitlines()]
+    assert [line["d"] for line in lines] == column("d", "y.csv") == ["1.10", "2.50"]
+    assert [line["fine"] for line in lines] == fine
 
 
 def test_columns_of_one_name_in_parquet_are_refused(folder, scripted):

@@ -167,7 +167,7 @@ def _write_lines(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
             name: None if isinstance(cell, float) and math.isnan(cell) else cell
             for name, cell in zip(table, row, strict=True)
         }
-        file.write(json.dumps(cells).encode() + b"\n")
+        file.write(json.dumps(cells, default=str).encode() + b"\n")
 
 
 # Parquet --------------------------------------------------------------------------------------------------
@@ -187,16 +187,22 @@ def _read_parquet(file: IO[bytes]) -> Table:
 
 def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
     pa, parquet = _parquet()
-    columns = {}
-    for name, column in table.items():
-        try:
-            columns[name] = pa.array(_of_one_type(column))
-        except OverflowError:  # of integers beyond int64
-            unsigned = all(cell is None or 0 <= cell < 2**64 for cell in column)
-            columns[name] = (
-                pa.array(column, pa.uint64()) if unsigned else pa.array(_as_text(column))
-            )
+    columns = {name: _parquet_column(pa, column) for name, column in table.items()}
     parquet.write_table(pa.table(columns), file)
+
+
+def _parquet_column(pa: Any, column: Sequence[Any]) -> Any:
+    """A column as an array; as text if its type would not hold the entries as they are."""
+    cells = _of_one_type(column)
+    try:
+        made = pa.array(cells)
+    except OverflowError:  # of integers beyond int64
+        if not all(cell is None or 0 <= cell < 2**64 for cell in column):
+            return pa.array(_as_text(column))
+        return pa.array(column, pa.uint64())
+    if pa.types.is_temporal(made.type) and made.to_pylist() != list(cells):  # nanoseconds
+        return pa.array(_as_text(column))
+    return made
 
 
 def _of_one_type(column: Sequence[Any]) -> Sequence[Any]:
