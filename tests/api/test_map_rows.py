@@ -169,12 +169,16 @@ def test_the_first_row_that_raises_is_named(pool):
     assert isinstance(caught.value, cm.NotEnoughAnswers)
 
 
-@pytest.mark.parametrize("chunk", [1, 4])
-def test_the_row_of_an_answer_that_is_none_is_named(pool, chunk):
-    with pytest.raises(cm.CodedmapError, match=r"^row 3\b.*differ in length"):
-        cm.map(
-            cm.itemwise(lambda k: [[1], [k] * (1 + (k == 3))]), range(4), engine=pool, chunk=chunk
-        )
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda k: [1] * (1 + (k == 3)), r"map of a codedmap\.Pool"),
+        (lambda k: np.ma.array([k], mask=[k == 3]), "masked"),
+    ],
+)
+def test_the_row_of_an_answer_that_is_none_is_named(pool, fn, message):
+    with pytest.raises(cm.CodedmapError, match=r"^row 3\b.*" + message):
+        cm.map(cm.itemwise(fn), range(4), engine=pool, chunk=1)
 
 
 def test_an_error_is_named_whatever_its_text(pool):

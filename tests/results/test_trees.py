@@ -75,12 +75,6 @@ def test_numbers_that_differ_in_shape_cannot_be_stacked(parts):
         stacked(parts)
 
 
-@pytest.mark.parametrize("ragged", [[[1], [1, 2]], {"a": [[1, [2]], (3,)]}])
-def test_an_answer_of_lists_that_differ_in_length_is_refused_with_the_way_to_have_it(ragged):
-    with pytest.raises(InvalidAnswer, match=r"differ in length.*map of a codedmap\.Pool"):
-        stacked([ragged, ragged])
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kelvin:
     """What `__init__` makes of single values."""

@@ -73,7 +73,8 @@ def usable_answers(
     A function may return integers for one payload and floats for another, as lists often do. Real
     numbers get the most frequent dtype, and are rounded where it is coarser; they get a wider one
     where it cannot hold some of them, as beyond its range. Raises `InvalidAnswer` if most workers did
-    not send one array with ``rows`` rows, which is an error of ``fn``, and `NotEnoughAnswers` if two usable forms are equally frequent.
+    not send one array with ``rows`` rows, which is an error of ``fn``, and `NotEnoughAnswers` if two
+    usable forms are equally frequent.
     """
     arrays = {slot: as_array(answers[slot]) for slot in sorted(answers)}
     forms = {slot: _form_of(array) for slot, array in arrays.items()}
