@@ -211,6 +211,17 @@ def test_one_answer_says_nothing_of_others(answered, status):
     assert (np.isinf(result.stderr[~exact]) == (status == cm.Status.MISSING)).all()
 
 
+def test_an_answer_that_is_not_confirmed_is_missing():
+    code = cm.Replication(2, 4, confirm=2)
+    with Scripted(4, {0: never(), 2: corrupt(lambda answer: answer + 5.0)}) as engine:
+        result = cm.map(
+            squares, np.ones((6, 2)), code=code, engine=engine, stop=cm.Quorum(3), hedge=None
+        )
+    exact = np.arange(6) >= 3
+    assert result.status.tolist() == np.where(exact, cm.Status.EXACT, cm.Status.MISSING).tolist()
+    assert np.isnan(result.values[~exact]).all()
+
+
 def test_a_stream_of_chunks_gives_what_is_finished():
     with Scripted(2, {0: [late(0.0), late(0.2)]}) as engine:
         results = cm.stream(

@@ -33,10 +33,9 @@ class Replication:
     fill : {None, "mean"}
         ``None``: decodable when every task has an answer. ``"mean"``: decodable from one answer on;
         a lost task gets the mean of its group's answers, with their standard deviation times
-        √(1 + 1/n) as its standard error (infinite for n = 1).
+        √(1 + 1/n) as its standard error; for n = 1 its rows are MISSING.
     confirm : int
-        A row is exact only where this many answers to its input agree. Other rows keep their answer,
-        with an infinite standard error.
+        A row is exact only where this many answers to its input agree. Other rows are MISSING.
     """
 
     tasks: int
