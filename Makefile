@@ -22,7 +22,7 @@ test: $(VENV)/dev.stamp
 	$(MAKE) -j3 lint docs pytest
 
 pytest: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 3  # on two cores: the tests of engines mostly wait
+	$(BIN)/python -m pytest -n 4  # on two cores: the tests of engines mostly wait
 
 slow: $(VENV)/dev.stamp $(VENV)/peers.stamp
 	$(BIN)/python -m pytest -m slow

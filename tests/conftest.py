@@ -42,6 +42,12 @@ LONGEST = (
     "test_extend.py",
 )
 """Groups of tests that begin first, so that no process is left with a long one at the end."""
+WAITING = (
+    "ray", "dask", "cli/", "contracts/test_engines.py", "engines/", "examples/", "faults/", "test_docs.py", "test_extend.py",
+    "api/test_amap.py", "api/test_auto.py", "api/test_joblib", "api/test_map_", "api/test_matrix_local.py", "api/test_plan.py",
+    "api/test_pool.py", "api/test_s", "api/test_tolerance.py", "experiments/test_planned.py", "experiments/test_serving.py",
+)  # fmt: skip
+"""How groups begin that mostly wait for processes: beside them there is a core for those that compute."""
 DIVIDED = ("contracts/test_engines.py", "test_docs.py")
 
 
@@ -62,6 +68,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return _group(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            """The last process takes first what computes, and the others what mostly waits."""
+            computes = node is self.nodes[-1]
+            first = next((g for g in self.workqueue if g.startswith(WAITING) != computes), None)
+            if first is not None:
+                self.workqueue.move_to_end(first, last=False)
+            super()._assign_work_unit(node)
 
     return ByGroup(config, log)
 

@@ -195,6 +195,7 @@ alone = dict(include_dashboard=False, _temp_dir=temporary.name)
 """
 
 
+@pytest.mark.slow
 def test_ray_that_is_not_initialised_or_was_shut_down_is_told(tmp_path):
     ended = run_script(
         tmp_path,
