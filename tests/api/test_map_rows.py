@@ -176,7 +176,7 @@ def test_the_first_row_that_raises_is_named(pool):
         (lambda k: np.ma.array([k], mask=[k == 3]), "masked"),
     ],
 )
-def test_the_row_of_an_answer_that_is_none_is_named(pool, fn, message):
+def test_the_row_whose_answer_is_refused_is_named(pool, fn, message):
     with pytest.raises(cm.CodedmapError, match=r"^row 3\b.*" + message):
         cm.map(cm.itemwise(fn), range(4), engine=pool, chunk=1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.contracts.inputs import LARGEST_IN_FLOAT
+from codedmap.contracts.answers import LARGEST_IN_FLOAT
 from codedmap.testing import Scripted, corrupt, never
 
 COPIES = cm.codes.FractionalRepetition(6, 1)

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.answers import cast_values, unrounded
-from ..contracts.inputs import LARGEST_IN_FLOAT, check_order, check_unmasked, plain_array
+from ..contracts.answers import LARGEST_IN_FLOAT, cast_values, unrounded
+from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument

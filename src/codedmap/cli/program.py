@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import unrounded
 from ..contracts.arguments import is_real
 from ..engines.transport.descendants import end_descendants
 from ..engines.transport.serve import environment_of_its_own
@@ -324,8 +325,7 @@ def _value(value: Any, name: str) -> Any:
     if isinstance(value, list) and value:
         made = np.array(value)  # raises ValueError if it is ragged
         if made.dtype.kind in "iuf":
-            exact = np.array(value, dtype=object)
-            return made if ((made == exact) | np.isnan(made)).all() else exact
+            return unrounded(made, value)
     raise ValueError(f"{name} is neither a number, nor text, nor a list of numbers")
 
 
@@ -342,7 +342,7 @@ def _from_text(text: str) -> Any:
     numbers = [_number(word) for line in lines for word in line.split()]
     if not numbers:
         raise ValueError("there is no number")
-    return numbers[0] if len(numbers) == 1 else _array(numbers)
+    return numbers[0] if len(numbers) == 1 else unrounded(np.array(numbers), numbers)
 
 
 def _from_csv(text: str) -> Any:
@@ -352,7 +352,7 @@ def _from_csv(text: str) -> Any:
     if len({len(row) for row in rows}) > 1:
         raise ValueError("its lines differ in the number of their values")
     try:
-        table = _array([[_number(cell) for cell in row] for row in rows])
+        numbers = [[_number(cell) for cell in row] for row in rows]
     except ValueError:
         names = [name.strip() for name in rows[0]]
         if len(rows) == 1 or len(set(names)) < len(names):
@@ -360,14 +360,10 @@ def _from_csv(text: str) -> Any:
         columns = zip(names, zip(*rows[1:], strict=True), strict=True)
         if len(rows) == 2:
             return {name: _number(cells[0], cells[0]) for name, cells in columns}
-        return {name: _array([_number(cell) for cell in cells]) for name, cells in columns}
+        lists = {name: [_number(cell) for cell in cells] for name, cells in columns}
+        return {name: unrounded(np.array(cells), cells) for name, cells in lists.items()}
+    table = unrounded(np.array(numbers), numbers)
     return table.squeeze() if table.size > 1 else table.item()
-
-
-def _array(numbers: list[Any]) -> np.ndarray:
-    made = np.array(numbers, dtype=object)
-    whole = any(isinstance(number, int) for number in made.flat)
-    return made if whole else made.astype(np.float64)
 
 
 def _number(text: str, otherwise: str | None = None) -> Any:

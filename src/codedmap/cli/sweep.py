@@ -23,8 +23,8 @@ import numpy as np
 import codedmap as cm
 
 from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
+from ..contracts.answers import LARGEST_IN_FLOAT
 from ..contracts.arguments import is_real
-from ..contracts.inputs import LARGEST_IN_FLOAT
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses

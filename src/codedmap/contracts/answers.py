@@ -12,8 +12,9 @@ import numpy as np
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .arguments import MOST_AXES
 
+LARGEST_IN_FLOAT = 2**53
+"""The largest number up to which float64 holds every integer."""
 _REAL = "biuf"
-_WHOLE = 2.0**53  # below it all whole numbers are floats
 _MASKED = object()
 """In place of an array with masked entries, which have no value."""
 
@@ -114,7 +115,7 @@ def as_array(answer: Any) -> Any:
 def may_be_rounded(array: np.ndarray) -> bool:
     """Whether floats may have been made from whole numbers that they cannot hold."""
     with np.errstate(all="ignore"):
-        return bool((np.abs(array) >= _WHOLE).any())
+        return bool((np.abs(array) >= LARGEST_IN_FLOAT).any())
 
 
 def unrounded(array: np.ndarray, given: Any) -> np.ndarray:

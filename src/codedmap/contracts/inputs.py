@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import CodedmapError, InvalidArgument
-from .answers import all_finite, unrounded
+from .answers import all_finite, may_be_rounded, unrounded
 from .arguments import MOST_AXES
 
-LARGEST_IN_FLOAT = 2**53
-"""The largest number up to which float64 holds every integer."""
 _OTHER_KINDS = {
     "polars.LazyFrame": "{}.collect()",
     "pyarrow.Table": "{}.to_pandas()",
@@ -61,8 +59,7 @@ def plain_array(column: Any) -> Any:
         return np.array(column.to_list(), dtype=object)
     array = column.to_numpy()
     floats = str(dtype).lower().startswith(("int", "uint")) and array.dtype.kind == "f"
-    rounded = floats and (np.abs(array) >= LARGEST_IN_FLOAT).any()
-    return np.array(column.to_list(), dtype=object) if rounded else array
+    return np.array(column.to_list(), dtype=object) if floats and may_be_rounded(array) else array
 
 
 def reordered(first: Any, second: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -15,6 +17,12 @@ def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
     begins = at[np.r_[0, cuts]].tolist()
     ends = (at[np.r_[cuts - 1, len(at) - 1]] + 1).tolist()
     return list(zip(begins, ends, strict=True))
+
+
+def named_rows(runs: Sequence[tuple[int, int]]) -> str:
+    """Rows by their numbers, those of at most five runs."""
+    numbers = [f"{b:,} to {e - 1:,}" if e > b + 1 else f"{b:,}" for b, e in runs[:5]]
+    return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}"
 
 
 class Order:

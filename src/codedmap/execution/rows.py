@@ -19,6 +19,7 @@ from ..results.trees import Rows
 from .events import Call, FailRows, Loss, More
 from .job_rows import JobRows
 from .live import Work
+from .order import named_rows, runs_of
 from .task import Batch, Itemwise, RowsTask, on_resident, raised_by_fn
 
 
@@ -130,9 +131,7 @@ class RowsWork(Work):
             ) from error
         if isinstance(error, InvalidAnswer) and not own:
             if not self._record or self._mostly_odd(call.groups):
-                rows = self._numbers(call)
-                where = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
-                raise InvalidAnswer(f"{where}: {error}") from error
+                raise InvalidAnswer(f"{named_rows(runs_of(self._at(call)))}: {error}") from error
         elif isinstance(error, EngineError) and not own:
             raise error
         self._errors[call.number] = error

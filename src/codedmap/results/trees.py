@@ -173,7 +173,7 @@ def _check_unmasked(parts: Sequence[Any]) -> None:
 
 def _stack(parts: Sequence[Any]) -> np.ndarray:
     _check_unmasked(parts)
-    arrays = [_as_array(part) for part in parts]
+    arrays = [_single_answer(part) for part in parts]
     if not any(array.dtype.kind in "biufcmMV" for array in arrays):
         return _objects(parts)
     shapes = sorted({str(array.shape) for array in arrays})
@@ -182,7 +182,7 @@ def _stack(parts: Sequence[Any]) -> np.ndarray:
     return _alike([unrounded(*pair) for pair in zip(arrays, parts, strict=True)])
 
 
-def _as_array(part: Any) -> np.ndarray:
+def _single_answer(part: Any) -> np.ndarray:
     """An answer to one input as an array; text, and lists of lists of different lengths, as a single object."""
     try:
         return np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)

@@ -17,7 +17,7 @@ import numpy as np
 from ..contracts.closing import Closing
 from ..errors import InvalidAnswer, InvalidArgument, OutputError
 from ..execution.inputs import InputRows
-from ..execution.order import runs_of
+from ..execution.order import named_rows, runs_of
 from ..results.status import Status
 from ..results.trees import errors_name, leaf_rows, leaves
 from .digest import RowsDigest, checksum
@@ -123,7 +123,7 @@ class Store(Closing):
         try:
             written = self._write(at, count, answer)
         except InvalidAnswer as error:
-            raise InvalidAnswer(f"{_named(runs_of(at))}: {error}") from error
+            raise InvalidAnswer(f"{named_rows(runs_of(at))}: {error}") from error
         if self._journal is not None:
             self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
             self._noted = True
@@ -370,15 +370,9 @@ class Store(Closing):
 
     def _changed(self, runs: Runs) -> InvalidArgument:
         return InvalidArgument(
-            f"the inputs of {_named(runs)} are not those that were computed before: give the same inputs, or remove the "
+            f"the inputs of {named_rows(runs)} are not those that were computed before: give the same inputs, or remove the "
             "journal and the outputs to begin anew"
         )
-
-
-def _named(runs: Runs) -> str:
-    """Rows by their numbers, those of at most five runs."""
-    numbers = [f"{b:,} to {e - 1:,}" if e > b + 1 else f"{b:,}" for b, e in runs[:5]]
-    return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}"
 
 
 def _as_errors(errors: np.ndarray, values: np.ndarray) -> np.ndarray:

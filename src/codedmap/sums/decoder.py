@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.inputs import LARGEST_IN_FLOAT
+from ..contracts.answers import LARGEST_IN_FLOAT
 from ..contracts.sum_code import SumCode
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .shard import LARGEST, PartialSum, are_integers, sum_dtype

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.inputs import LARGEST_IN_FLOAT, array_of
+from ..contracts.answers import LARGEST_IN_FLOAT
+from ..contracts.inputs import array_of
 from ..errors import InvalidAnswer
 
 LARGEST = int(np.iinfo(np.int64).max)
