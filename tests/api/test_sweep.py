@@ -425,7 +425,7 @@ def test_estimates_are_written_and_made_exact_on_resuming(sweep, tmp_path, kind)
         assert list(file) == ["a", "b", "s", "pair", "status", "s_stderr", "pair_stderr"]
         pd.testing.assert_frame_equal(file[["a", "b"]], design)
         np.testing.assert_array_equal(file["s_stderr"], first.table["s_stderr"])
-        np.testing.assert_array_equal(file["status"], first.status)
+        assert file["status"].tolist() == first.table["status"].tolist()
     second = sweep(fn, design, out=out, resume=True, hedge=None)
     assert (second.status == Status.EXACT).all()
     assert sum(len(call.rows) for call in second.run.calls) == estimated.sum()

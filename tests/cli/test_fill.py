@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import codedmap as cm
 from codedmap.cli import cli
 
 # Of 40 rows: row 3 failed, row 5 is missing, row 7 was estimated badly.
@@ -54,6 +57,22 @@ def test_what_is_missing_or_was_estimated_is_estimated_and_all_else_kept(folder)
                 assert new == old
             else:
                 assert {**new, "y": float(new["y"])} == {**old, "y": float(old["y"])}
+
+
+def test_the_file_that_sweep_has_written_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fn(a, b):
+        return {"y": a + 2 * b if a < 0.9 else 1 / 0}
+
+    a = np.linspace(0, 1, 40)
+    with ThreadPoolExecutor(2) as pool:
+        cm.sweep(fn, {"a": a, "b": a**2}, engine=pool, out="runs.parquet", hedge=None)
+    taken = CliRunner().invoke(
+        cli, ["fill", "runs.parquet", "--inputs", "a,b", "--out", "all.csv", "--failed"]
+    )
+    assert taken.exit_code == 0, taken.output
+    assert "36 exact, 4 estimated" in taken.output
 
 
 def test_a_text_of_few_kinds_is_an_input_and_its_losses_are_named_by_it(folder):

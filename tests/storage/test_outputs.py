@@ -15,6 +15,7 @@ import pytest
 import zarr
 
 import codedmap as cm
+from codedmap import Status
 from codedmap.execution.order import Order, runs_of
 from codedmap.results.trees import error_leaves
 from codedmap.storage.output import NpyOutput, Output, cast, form_of
@@ -86,7 +87,8 @@ def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
         found = group["status"][:], group["stderr"][:]
     else:
         table = pq.read_table(path)
-        found = table["status"].to_numpy(), np.array(table["stderr"].to_pylist())
+        named = [Status[one] for one in table["status"].to_pylist()]
+        found = named, np.array(table["stderr"].to_pylist())
         # A null row would be none that pyarrow before 26 reads.
         assert table["values"].null_count == 0
         assert table["values"][39].as_py() == [None, None], "nothing is known of the last row"

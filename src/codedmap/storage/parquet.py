@@ -222,7 +222,8 @@ class ParquetOutput(Output):
             for begin in range(0, max(1, len(status)), _GROUP):
                 some = slice(begin, begin + _GROUP)
                 table = self._taken(piece, place, some)
-                for name, column in self._beside(status, begin).items():
+                table = table.append_column("status", self._names(status[some]))
+                for name, column in self._errors(status[some], begin).items():
                     table = table.append_column(name, self._arrow(name, column))
                 if self._before is not None:
                     table = self._pa.table({**_columns(self._before[some]), **_columns(table)})
@@ -230,10 +231,13 @@ class ParquetOutput(Output):
                     writer = stack.enter_context(self._pq.ParquetWriter(part, table.schema))
                 writer.write_table(table)
 
-    def _beside(self, status: np.ndarray, begin: int) -> Columns:
-        """The status of a group of rows, and the standard errors of each column if there are some."""
-        status = status[begin : begin + _GROUP]
-        columns = {"status": status}
+    def _names(self, status: np.ndarray) -> Any:
+        """The status of rows as text, of which the file has each once."""
+        return self._pa.DictionaryArray.from_arrays(status, [one.name for one in Status])
+
+    def _errors(self, status: np.ndarray, begin: int) -> Columns:
+        """The standard errors of each column for rows from ``begin`` on, if there are some."""
+        columns = {}
         if self._estimated:
             like = self._estimated[0][1]
             unknown = status > Status.ESTIMATED
