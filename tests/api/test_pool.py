@@ -47,6 +47,35 @@ def test_answers_are_what_the_function_returned(pool, way):
     assert answers == ANYTHING[:7] + ANYTHING[8:]
 
 
+class Opened:
+    """A function that says what it holds, and by which unpickling it came to its worker."""
+
+    def __init__(self, held):
+        self.held, self.opened = held, os.urandom(8)
+
+    def __reduce__(self):
+        return Opened, (self.held,)
+
+    def __call__(self, x):
+        time.sleep(0.002)
+        return float(self.held[0]), self.opened
+
+
+@pytest.mark.parametrize("way", ["map", "imap"])
+def test_a_function_is_sent_again_only_if_it_holds_something_else(way):
+    with cm.engines.Local(2) as engine, cm.Pool(engine) as pool:
+        ways = {"map": pool.map, "imap": lambda *given: list(pool.imap(*given))}
+        fn, seen = Opened(np.zeros(20_000)), []
+        for held in (0.0, 0.0, 1.0, 1.0, 1.0):
+            fn.held[0] = held
+            seen.append(ways[way](fn, range(12), 1))
+            assert {answer for answer, _ in seen[-1]} == {held}
+        opened = [{made for _, made in answers} for answers in seen]
+        assert len(opened[0] | opened[1]) <= 2
+        assert len(opened[2] | opened[3] | opened[4]) <= 2
+        assert not (opened[0] | opened[1]) & (opened[2] | opened[3])
+
+
 def test_answers_may_have_different_shapes(pool):
     assert [a.shape for a in pool.map(np.ones, [(1,), (2, 3), ()])] == [(1,), (2, 3), ()]
 

@@ -11,7 +11,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from codedmap.engines.transport.parcel import Parcel, pack, receive
+from codedmap.engines.transport.parcel import Parcel, PickledOnce, pack, receive
 
 from .. import processes
 
@@ -104,3 +104,34 @@ def test_functions_travel_by_name_unless_their_module_travels_by_value(monkeypat
     of_main = pack((main.twice, [np.ones(3)]), None)
     assert len(of_main.head) > 300
     assert len(of_main.inline) == 1
+
+
+class Held:
+    """A function that counts how often it is pickled."""
+
+    pickled = 0
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __reduce__(self):
+        Held.pickled += 1
+        return Held, (self.numbers,)
+
+
+def test_a_function_for_several_workers_is_pickled_once():
+    Held.pickled, once = 0, PickledOnce(Held(np.arange(9.0)))
+    once.digest()
+    for _ in range(3):
+        assert np.array_equal(receive(pack(once, None)).unpack().numbers, np.arange(9.0))
+    assert Held.pickled == 1
+    once.forget()
+    once.fn.numbers[0] = 5.0
+    assert receive(pack(once, None)).unpack().numbers[0] == 5.0
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_engines_may_pickle_such_a_function_by_themselves(protocol):
+    travelled = pickle.loads(pickle.dumps(PickledOnce(Held(np.arange(9.0))), protocol=protocol))
+    travelled.numbers += 1  # they are its own
+    assert np.array_equal(travelled.numbers, np.arange(1.0, 10.0))

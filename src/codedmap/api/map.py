@@ -44,7 +44,7 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
-from ..execution.task import Itemwise, in_worker
+from ..execution.task import Itemwise, in_worker, is_itemwise
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -318,7 +318,7 @@ class Options:
         _check_kind(inputs)
         hedge = self.hedge
         check_hedge_of_rows(hedge)
-        rows = InputRows(opened(inputs, stack), self.names, items=isinstance(fn, Itemwise))
+        rows = InputRows(opened(inputs, stack), self.names, items=is_itemwise(fn))
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it
@@ -344,7 +344,7 @@ class Options:
             size=rows.rows if self.chunk == "all" else self.chunk,
             patience=patience_of(engine),
             memory=call_memory(engine),
-            batches=not isinstance(fn, Itemwise),
+            batches=not is_itemwise(fn),
         )
         record = self.on_error == "record"
         known = self._known(rows.numbers, inputs)

@@ -17,7 +17,7 @@ from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
-from ..execution.task import Itemwise
+from ..execution.task import is_itemwise
 from ..latency import LatencyModel
 from ..planning.ways import ERROR, Question
 from ..results.plan import Plan
@@ -124,7 +124,7 @@ def plan(
         raise InvalidArgument(f"fn={fn!r} cannot be called")
     compared = None if codes is None else _named_codes(codes)
     with ExitStack() as stack:
-        inputs = InputRows(opened(sample, stack), items=isinstance(fn, Itemwise))
+        inputs = InputRows(opened(sample, stack), items=is_itemwise(fn))
         if inputs.growing is not None:
             raise InvalidArgument(
                 "the sample is an iterator: give some of its rows as an array or a list, and rows= for how many there are"
@@ -145,7 +145,7 @@ def plan(
             inputs.rows,
             ahead=int(hasattr(used, "members")),
             patience=patience_of(used),
-            batches=not isinstance(fn, Itemwise),
+            batches=not is_itemwise(fn),
         )
         show = stack.enter_context(job_progress(progress, inputs.rows, "rows of the sample"))
         import_what_is_used()  # which a plan has no time for

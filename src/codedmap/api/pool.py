@@ -16,7 +16,8 @@ from typing import Any, Self
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..engines import Engine
+from ..engines import Engine, Resident
+from ..engines.transport.parcel import PickledOnce
 from ..errors import EngineError, InvalidArgument, RowFailed
 from ..execution.hedge import Hedge
 from ..execution.task import itemwise, own_copy
@@ -34,7 +35,8 @@ class Pool:
 
     Each call is a job of `codedmap.map`: what crashes is made again, and what is late is sent to a second worker.
     Nothing is ever estimated. Functions take one input and return anything that can be pickled; lambdas and
-    functions of a notebook can be sent, too. They may run more than once for an input.
+    functions of a notebook can be sent, too. They may run more than once for an input. A function is sent again only if
+    it is pickled otherwise than in the call before: an optimiser sends its objective once, with all data that it holds.
 
     SciPy, emcee, dynesty and other libraries take a pool, or its `map`; the pool itself may be called in its place.
 
@@ -87,6 +89,8 @@ class Pool:
             "call_timeout": call_timeout,
             "progress": False,
         }
+        self._before: tuple[bytes, Resident] | None = None
+        """What the last call has left on the workers, and the digest of what it was pickled as."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] = lambda: None
         """Ends the loop and its threads; so does dropping the pool."""
@@ -239,8 +243,9 @@ class Pool:
             _check_chunksize(chunksize)
             if not items:
                 return []
+            sealed = [_Sealed(item) for item in items]
             return _answers(
-                lambda: map(*self._job(task, items), chunk=chunksize, **self._given), len(items)
+                lambda: map(self._staying(task), sealed, chunk=chunksize, **self._given), len(items)
             )
         answers = [None] * len(items)
         for place, answer in self._arrivals(task, items, chunksize):
@@ -264,25 +269,36 @@ class Pool:
             items = list(iterable)
             if not items:
                 return iter(())
-            results = stream(*self._job(task, items), chunk=chunksize, **given)
+            sealed = [_Sealed(item) for item in items]
+            results = stream(self._staying(task), sealed, chunk=chunksize, **given)
             return _arriving(results, len(items), ordered)
         with _plainly():
             read = Items(_Sealed(item) for item in iterable)
         if not read.rows:
             read.close()
             return iter(())
-        return _arriving(stream(itemwise(task), read, chunk=chunksize, **given), None, ordered)
+        return _arriving(stream(self._staying(task), read, chunk=chunksize, **given), None, ordered)
 
     async def _one(self, task: _Task) -> Any:
         try:
-            result = await amap(*self._job(task, [()]), **self._given)
+            result = await amap(itemwise(task), [_Sealed(())], **self._given)
         except RowFailed as failed:
             cause = _cause(failed.row, failed.__cause__, 1)
             raise cause from cause.__cause__
         return result.values[0].value
 
-    def _job(self, task: _Task, items: list[Any]) -> tuple[Any, list[_Sealed]]:
-        return itemwise(task), [_Sealed(item) for item in items]
+    def _staying(self, task: _Task) -> Any:
+        """The task; that of the call before, which is on the workers, if it is pickled as this one is."""
+        made = itemwise(task)
+        if getattr(self._engine, "in_process", False):
+            return made
+        try:
+            digest = PickledOnce(made).digest()
+        except Exception:  # the first call says what cannot be sent
+            return made
+        if self._before is None or self._before[0] != digest:
+            self._before = digest, Resident(made, self._engine)
+        return self._before[1]
 
     def _check_open(self) -> None:
         if os.getpid() != self._owner:

@@ -312,7 +312,7 @@ class _Piloted(RowsJob):
         worker = next((name for name in reversed(names) if name not in before), names[-1])
         at = slice(row, row + 1)
         batch = Batch(self._rows.inputs.batch(at), 1, range(row, row + 1))
-        future = self._engine.submit(worker, self._tasks.on(self._engine, worker), batch)
+        future = self._engine.submit(worker, self._tasks.on(worker), batch)
         self._again = row, future
         self.live.beside.append(future)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..contracts.engine import Engine, Kept
+from .transport.parcel import PickledOnce
 
 
 class Resident:
@@ -27,7 +28,7 @@ class Resident:
         """The function itself."""
         self.engine = engine
         """Where the function is kept."""
-        self._kept: dict[tuple[int, Any], Kept] = {}
+        self._made: dict[Any, tuple[PickledOnce, dict[int, Kept]]] = {}
 
     def on(self, worker: int, made: Callable[[Any], Any] | None = None) -> Kept:
         """The handle of the function on this worker, to which it is sent if it is not there yet.
@@ -38,8 +39,13 @@ class Resident:
         made : callable, optional
             Of the function, what is kept in its place; hashable. By default the function itself.
         """
-        kept = self._kept.get((worker, made))
-        if kept is None or kept.lost:
-            value = self.fn if made is None else made(self.fn)
-            kept = self._kept[worker, made] = self.engine.keep(worker, value)
-        return kept
+        if made not in self._made:
+            self._made[made] = PickledOnce(self.fn if made is None else made(self.fn)), {}
+        value, kept = self._made[made]
+        if worker not in kept or kept[worker].lost:
+            kept[worker] = self.engine.keep(worker, value)
+            if (
+                len(kept) >= self.engine.workers
+            ):  # it is pickled again for one that takes another's place
+                value.forget()
+        return kept[worker]

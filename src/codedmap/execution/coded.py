@@ -345,7 +345,7 @@ class _CodedWork(Work):
         payload = self._chunk(call.chunk).encoded.payload(call.slot)
         batch = Batch((payload,), len(payload), range(len(payload)))
         worker: Any = call.worker
-        return engine.submit(worker, self._settings.tasks.on(engine, worker), batch)
+        return engine.submit(worker, self._settings.tasks.on(worker), batch)
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from typing import Any
@@ -39,17 +39,13 @@ class KeptTasks:
         plain = fn if resident is None else resident.fn
         capture = not getattr(engine, "in_process", False)
         self.task = RowsTask(plain, dict(kwargs or {}), seed, capture, checked)
-        self._resident = None if kwargs or seed is not None else resident
-        self._kept: dict[Hashable, Kept] = {}
+        stays = resident is not None and not kwargs and seed is None
+        self._made = on_resident(self.task) if stays else None
+        self._resident = resident if resident is not None and stays else Resident(self.task, engine)
 
-    def on(self, engine: Engine, worker: Any) -> Kept:
+    def on(self, worker: Any) -> Kept:
         """What stands for the task on this worker."""
-        if self._resident is not None:
-            return self._resident.on(worker, on_resident(self.task))
-        kept = self._kept.get(worker)
-        if kept is None or kept.lost:
-            kept = self._kept[worker] = engine.keep(worker, self.task)
-        return kept
+        return self._resident.on(worker, self._made)
 
 
 class RowsWork(Work):
@@ -79,7 +75,7 @@ class RowsWork(Work):
             self._checksums[call.number] = self._store.checksum(parts)
         batch = Batch(parts, call.groups, self._numbers(call))
         worker: Any = call.worker
-        return engine.submit(worker, self._tasks.on(engine, worker), batch)
+        return engine.submit(worker, self._tasks.on(worker), batch)
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
         """Each call is a chunk of its own."""

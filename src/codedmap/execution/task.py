@@ -19,6 +19,7 @@ import numpy as np
 from ..contracts.answers import as_array
 from ..contracts.engine import Reply
 from ..contracts.inputs import reordered
+from ..engines import Resident
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
@@ -66,6 +67,11 @@ def itemwise(fn: Callable[..., Any]) -> Itemwise:
     array([3., 7.])
     """
     return Itemwise(fn)
+
+
+def is_itemwise(fn: Any) -> bool:
+    """Whether a function, or one that is kept on the workers, is lifted."""
+    return isinstance(fn.fn if isinstance(fn, Resident) else fn, Itemwise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ class ParquetOutput(Output):
                 some = slice(begin, begin + _GROUP)
                 table = self._taken(piece, place, some)
                 table = table.append_column("status", self._names(status[some]))
-                for name, column in self._errors(status[some], begin).items():
+                for name, column in self._errors_of(status[some], begin).items():
                     table = table.append_column(name, self._arrow(name, column))
                 if self._before is not None:
                     table = self._pa.table({**_columns(self._before[some]), **_columns(table)})
@@ -235,7 +235,7 @@ class ParquetOutput(Output):
         """The status of rows as text, of which the file has each once."""
         return self._pa.DictionaryArray.from_arrays(status, [one.name for one in Status])
 
-    def _errors(self, status: np.ndarray, begin: int) -> Columns:
+    def _errors_of(self, status: np.ndarray, begin: int) -> Columns:
         """The standard errors of each column for rows from ``begin`` on, if there are some."""
         columns = {}
         if self._estimated:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import mmap
 import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,8 @@ def pack(value: Any, segment: str | None) -> Parcel:
     With None they are left where they are, for a cluster that carries buffers in its own way. Raises `CannotSend` if not
     even cloudpickle can pickle the value.
     """
-    buffers: list[pickle.PickleBuffer] = []
     try:
-        head = _dumps(value, buffers)
+        head, buffers = value.content if isinstance(value, PickledOnce) else _dumps(value)
     except Exception as error:
         raise CannotSend(unsendable_reason(error)) from error
     if segment is None:
@@ -82,15 +82,52 @@ def pack(value: Any, segment: str | None) -> Parcel:
     return Parcel(head, tuple(raw.tobytes() for raw in raws))
 
 
-def _dumps(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _dumps(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """Pickled, buffers apart; by pickle itself if it can, because cloudpickle takes ten times as long."""
+    buffers: list[pickle.PickleBuffer] = []
     if not cloudpickle.list_registry_pickle_by_value():
         with contextlib.suppress(Exception):
             head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
             if b"__main__" not in head:  # what the main module defines travels by value
-                return head
+                return head, buffers
     buffers.clear()
-    return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append))
+    return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)), buffers
+
+
+class PickledOnce:
+    """A function for several workers, pickled once for all of them; called, it is the function."""
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.fn(*arguments)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        head, buffers = self.content
+        apart = buffers if protocol >= 5 else [bytearray(buffer.raw()) for buffer in buffers]
+        return _unpickled, (head, apart)
+
+    @cached_property
+    def content(self) -> tuple[bytes, list[pickle.PickleBuffer]]:
+        """The pickled function, and its buffers, which are its own memory."""
+        return _dumps(self.fn)
+
+    def forget(self) -> None:
+        """Pickle the function again if it is sent once more."""
+        self.__dict__.pop("content", None)
+
+    def digest(self) -> bytes:
+        """Of the content as it is now."""
+        head, buffers = self.content
+        made = hashlib.blake2b(head, digest_size=16)
+        for buffer in buffers:
+            made.update(buffer.raw())
+        return made.digest()
+
+
+def _unpickled(head: bytes, buffers: list[Any]) -> Any:
+    return pickle.loads(head, buffers=buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +180,18 @@ def _writable(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray |
 
 def culprit(fn: Any, payload: Any) -> str:
     """Which of the two cannot be sent, for a message."""
+    fn = _plain(fn)
     inner = getattr(fn, "fn", fn)  # of a task
     return _unsendable(inner) or _unsendable(fn) or f"the payload, a {type(payload).__name__},"
 
 
 def culprit_kept(value: Any) -> str:
     """What of a value to keep cannot be sent: if it wraps a function, that may be it."""
-    return _unsendable(getattr(value, "fn", None)) or "the value to keep"
+    return _unsendable(getattr(_plain(value), "fn", None)) or "the value to keep"
+
+
+def _plain(fn: Any) -> Any:
+    return fn.fn if isinstance(fn, PickledOnce) else fn
 
 
 def _unsendable(fn: Any) -> str:
