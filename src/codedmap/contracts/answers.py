@@ -155,8 +155,11 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
     if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):
-        made = array.astype(dtype)
-        again = made.astype(array.dtype)
+        try:
+            made = array.astype(dtype)
+            again = made.astype(array.dtype)
+        except OverflowError:  # of times, since NumPy 2.5
+            return None
         held = again == array
         if array.dtype.kind in "fc" and dtype.kind in "fc":
             off = np.abs(again - array)

@@ -148,7 +148,7 @@ def stacked(answers: Sequence[Any]) -> Any:
     """One tree of arrays from the answers to single inputs, each leaf with a row for each of them; raises `InvalidAnswer`."""
     if isinstance(answers[0], bool | int | float | complex | np.generic | np.ndarray):
         _check_unmasked(answers)
-        with contextlib.suppress(ValueError):  # of different shapes, which is said below
+        with contextlib.suppress(ValueError, OverflowError):  # of shapes or units, as said below
             together = np.array(answers)
             kind = together.dtype.kind
             if kind in "biu" or (kind in "fc" and not may_be_rounded(together)):

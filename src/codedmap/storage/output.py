@@ -325,14 +325,17 @@ def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarr
         cast(f"{name} {field!r}", array[field], np.empty(0, dtype[field].base), rounds=rounds)
     if exactly or (alike and np.can_cast(array.dtype, dtype, rule)):
         with np.errstate(over="ignore", invalid="ignore"):
-            made = array.astype(dtype)
-        if exactly:
+            times = kinds <= set("mM")
+            made = cast_values(array, dtype) if times else array.astype(dtype)
+        if made is None:
+            same = False
+        elif exactly:
             same = np.array_equal(made, array) and np.array_equal(made.astype(array.dtype), array)
         elif kinds <= set("iufc"):
             same = np.array_equal(np.isfinite(made), np.isfinite(array))
         else:
-            same = not kinds <= set("mM") or cast_values(array, dtype) is not None
-        if same:
+            same = True
+        if made is not None and same:
             return made
     raise InvalidAnswer(
         f"fn returned {name} of dtype {array.dtype}, and the output has dtype {dtype}, that of "
