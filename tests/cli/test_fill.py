@@ -130,3 +130,38 @@ def test_integers_of_more_than_64_bits_are_inputs(folder):
     Path("runs.csv").write_text(f"a,y\n{10**400},2\n2,\n3,4\n4,5\n")
     Path("filled.csv").unlink()
     assert "inputs must be finite numbers" in filled("--inputs", "a", exit_code=2)[0]
+
+
+@pytest.mark.parametrize("rest", ["4,5", "4,5.5"])
+def test_a_column_with_integers_beyond_floats_is_not_filled(folder, rest):
+    """It ended in an OverflowError."""
+    Path("runs.csv").write_text(f"a,y\n1,{10**400}\n2,\n3,4\n{rest}\n")
+    printed, _ = filled("--inputs", "a", exit_code=2)
+    assert "(counted from 0) has 1000" in printed
+    assert len(printed) < 300
+    Path("runs.csv").write_text(f"a,y,z\n1,{10**400},3\n2,,\n3,4,1\n{rest},2\n")
+    for out in ("filled.csv", "filled.parquet"):
+        assert "1 estimated" in filled("--inputs", "a", "--out", out)[0]
+
+
+def test_a_number_whose_standard_error_is_empty_is_known_and_one_of_text_is_refused(folder):
+    """All rows counted as estimated before, and lost their answers."""
+    Path("runs.csv").write_text(
+        "a,y,y_stderr,status\n1,2,0,EXACT\n2,3,,EXACT\n3,9,1,ESTIMATED\n4,5,0,EXACT\n"
+    )
+    printed, rows = filled("--inputs", "a")
+    assert "3 exact, 1 estimated" in printed
+    assert rows[1]["y"] == "3"
+    Path("runs.csv").write_text("a,y,y_stderr\n1,2,0\n2,3,?\n3,9,1\n4,5,0\n")
+    Path("filled.csv").unlink()
+    printed, _ = filled("--inputs", "a", exit_code=2)
+    assert "row 1 of table runs.csv (counted from 0) has '?' as 'y_stderr'" in printed
+
+
+def test_bytes_of_many_kinds_are_no_input(folder):
+    """They ended in an IndexError."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"a": [b"p", b"q", b"r"], "y": [1.0, None, 2.0]})
+    parquet.write_table(table, "runs.parquet")
+    result = CliRunner().invoke(cli, ["fill", "runs.parquet", "--inputs", "a", "--out", "f.csv"])
+    assert "row 0 of table runs.parquet (counted from 0) has b'p' as 'a'" in result.output

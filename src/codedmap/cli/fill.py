@@ -3,6 +3,7 @@
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
+import reprlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,13 @@ import numpy as np
 import codedmap as cm
 
 from ..api.sweep import column_of
-from ..contracts.arguments import is_real
 from .files import check_apart, written
 from .options import PATH, Options, argument, flag, option, parameters
 from .shell import Command, print_result, with_traceback
 from .tables import (
     Table,
     check_table,
+    is_number,
     numbers_of,
     points_of,
     read_table,
@@ -69,7 +70,7 @@ def fill(**options: Any) -> int:
     """Estimate the entries that are missing in a table of runs, with standard errors.
 
     TABLE is .csv, .jsonl or .parquet; an entry that is empty or NaN is missing. So is one that was estimated
-    before, because its standard error in "y_stderr" is not 0. Rows whose "status" is failed, as
+    before, because its standard error in "y_stderr" is neither 0 nor empty. Rows whose "status" is failed, as
     codedmap sweep writes it, are left as they are.
 
     The output has the same columns, a standard error for each that was filled, such as "y_stderr" (0 where
@@ -103,16 +104,16 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 f"table {options.table} has no column {name!r}, but {', '.join(table)}: correct the name"
             )
     rest = [n for n in table if n not in (*options.inputs, "status", "error")]
-    numbers = [n for n in rest if all(c is None or is_real(c) for c in table[n])]
+    numbers = [n for n in rest if all(c is None or is_number(c) for c in table[n])]
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     for name in options.inputs:
         if numbers_of(column_of(name, table[name])) is None:
-            cells = list(enumerate(table[name]))
-            odd = [k for k, c in cells if isinstance(c, str) or numbers_of(np.array([c])) is None]
-            bad = next((k for k in odd if not isinstance(table[name][k], str)), odd[0])
+            cells = table[name]
+            odd = [k for k, cell in enumerate(cells) if not is_number(cell) or cell - cell != 0]
+            bad = next((k for k in odd if numbers_of(np.array([cells[k]])) is None), odd[0])
             raise cm.InvalidArgument(
-                f"row {bad} of table {options.table} (counted from 0) has {table[name][bad]!r} as {name!r}: inputs must be "
+                f"row {bad} of table {options.table} (counted from 0) has {reprlib.repr(cells[bad])} as {name!r}: inputs must be "
                 "finite numbers, or text of at most 20 kinds, also of rows that were lost"
             )
     wrong = [name for name in outputs if name not in numbers]
@@ -121,6 +122,12 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             f"there is nothing to fill in table {options.table}, because {_nothing(options, table, wrong)}: name columns "
             "of numbers by --outputs, and leave entries empty that are missing"
         )
+    for name in (f"{output}{_STDERR}" for output in outputs):
+        for row, cell in _odd(table.get(name, [])):
+            raise cm.InvalidArgument(
+                f"row {row} of table {options.table} (counted from 0) has {reprlib.repr(cell)} as {name!r}: a standard error must be a "
+                "number, or empty"
+            )
     unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
     if unsaid and "ESTIMATED" in table.get("status", ()):
         raise cm.InvalidArgument(
@@ -136,7 +143,7 @@ def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
         return f"{wrong[0]!r} is an input"
     rest = wrong or [n for n in table if n not in (*options.inputs, "status", "error")]
     odd = [
-        f"row {row} (counted from 0) has {cell!r} as {n!r}"
+        f"row {row} (counted from 0) has {reprlib.repr(cell)} as {n!r}"
         for n in rest
         for row, cell in _odd(table[n])
     ]
@@ -145,7 +152,7 @@ def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
 
 def _odd(cells: list[Any]) -> list[tuple[int, Any]]:
     """The first entry of a column that is no number, with its row; none if all are."""
-    odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
+    odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_number(cell))]
     # Beside a text the numbers of a CSV file are text as well.
     return sorted(odd, key=lambda one: not str(one[1]).strip("+-.0123456789eE"))[:1]
 
@@ -153,11 +160,16 @@ def _odd(cells: list[Any]) -> list[tuple[int, Any]]:
 def _missing(table: Table, name: str) -> np.ndarray:
     """(m,) bool: the entries of a column that are missing, or were estimated."""
     errors = table.get(f"{name}{_STDERR}", [0.0] * len(table[name]))
+    status = table.get("status", [""] * len(errors))
     known = [
-        cell is not None and cell == cell and error == 0.0  # noqa: PLR0124  NaN
-        for cell, error in zip(table[name], errors, strict=True)
+        not _is_empty(cell) and (error == 0.0 or (_is_empty(error) and of_row != "ESTIMATED"))
+        for cell, error, of_row in zip(table[name], errors, status, strict=True)
     ]
     return ~np.array(known)
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or cell != cell  # noqa: PLR0124  NaN
 
 
 def _status(options: FillOptions, table: Table) -> list[str]:
@@ -167,7 +179,7 @@ def _status(options: FillOptions, table: Table) -> list[str]:
     odd = [(row, one) for row, one in enumerate(status) if one not in known]
     if odd:
         raise cm.InvalidArgument(
-            f"row {odd[0][0]} of table {options.table} (counted from 0) has the status {odd[0][1]!r}, which is none of "
+            f"row {odd[0][0]} of table {options.table} (counted from 0) has the status {reprlib.repr(odd[0][1])}, which is none of "
             f"{', '.join(sorted(known))}: correct it, or rename the column"
         )
     return status

@@ -7,8 +7,8 @@ import io
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,11 +61,15 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
     return lambda file: _KINDS[path.suffix][1](file, table)
 
 
+def is_number(cell: Any) -> bool:
+    """Whether an entry is a real number, and none beyond all floats."""
+    return is_real(cell) and not (isinstance(cell, int) and abs(cell) > sys.float_info.max)
+
+
 def numbers_of(column: np.ndarray) -> np.ndarray | None:
     """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
-    if column.dtype.kind == "O" and all(map(is_real, column)):  # integers of more than 64 bits
-        with suppress(OverflowError):
-            column = column.astype(np.float64)
+    if column.dtype.kind == "O" and all(map(is_number, column)):  # integers of more than 64 bits
+        column = column.astype(np.float64)
     if column.dtype.kind in "iuf":
         return column.astype(np.float64) if np.isfinite(column).all() else None
     categories = categories_of(column)
@@ -210,7 +214,7 @@ def _of_one_type(column: Sequence[Any]) -> Sequence[Any]:
     present = {type(cell) for cell in column if cell is not None}
     if len(present) < 2:
         return column
-    if present == {int, float}:
+    if present == {int, float} and all(cell is None or is_number(cell) for cell in column):
         floats = [None if cell is None else float(cell) for cell in column]
         if all(f == c for f, c in zip(floats, column, strict=True) if type(c) is int):
             return floats
