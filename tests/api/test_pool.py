@@ -194,6 +194,21 @@ def test_what_would_end_the_caller_is_an_error(pool):
     assert isinstance(caught.value.__cause__, SystemExit)
 
 
+@pytest.mark.parametrize("way", ["map", "imap", "submit"])
+def test_what_would_end_a_loop_of_the_caller_is_an_error(way, pool):
+    """It was a RuntimeError: a coroutine, or generator, raised StopIteration."""
+
+    def first(x):
+        return next(iter(x))
+
+    with pytest.raises(cm.errors.RowFailed, match="raised StopIteration"):
+        {
+            "map": lambda: pool.map(first, [[]]),
+            "imap": lambda: list(pool.imap(first, [[]])),
+            "submit": lambda: pool.submit(first, []).result(60),
+        }[way]()
+
+
 @pytest.mark.parametrize(
     "use",
     [

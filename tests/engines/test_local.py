@@ -609,6 +609,7 @@ def test_an_answer_that_cannot_be_sent_is_the_failure_of_its_call(fn, kind, shar
     error = shared.submit(0, fn, None).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
     assert f"the answer, a {kind}, cannot be sent" in str(error)
+    assert str(error).endswith("such as a list in place of a generator")
     assert shared.submit(0, same, 1).result(ANSWER) == 1
     assert shm_names() == []
 
@@ -662,6 +663,12 @@ class Missing(KeyError):
         super().__init__(f"no {key}")
 
 
+class Addressed:
+    """Shown by its address."""
+
+    number = 3
+
+
 def raise_two(_):
     raise Two("one", "two")
 
@@ -711,6 +718,13 @@ def test_an_exception_keeps_type_and_text_whatever_its_constructor_takes(fn, kin
     assert error.args == args
     assert getattr(error, "first", "one") == "one"
     assert f"in {fn.__name__}" in "".join(traceback.format_exception(error))
+
+
+def test_an_exception_of_objects_that_are_shown_by_their_address_keeps_its_type(shared):
+    """The address is another in the worker and here, so that its text counted as lost."""
+    error = shared.submit(0, explode, LookupError("odd", Addressed())).exception(ANSWER)
+    assert type(error) is LookupError
+    assert error.args[1].number == 3
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])

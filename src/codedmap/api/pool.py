@@ -435,9 +435,9 @@ def _cause(row: int, cause: BaseException | None, items: int | None) -> BaseExce
             "let it return a number",
             row=row,
         )
-    if not isinstance(cause, Exception):
+    if not isinstance(cause, Exception) or isinstance(cause, StopIteration):
         ended = RowFailed(
-            f"{name} raised {short(cause)}, which is not raised here because it may end the program",
+            f"{name} raised {short(cause)}, which is not raised here because it may end the program, or a loop",
             "correct the function or this input",
             row=row,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -63,9 +64,14 @@ def _pickled(error: BaseException) -> bytes | None:
     for value in (error, (type(error), error.args, {**vars(error)})):
         with contextlib.suppress(Exception):
             pickled: bytes = cloudpickle.dumps(value)
-            if str(_rebuilt_exception(pickle.loads(pickled))) == str(error):
+            if _message(_rebuilt_exception(pickle.loads(pickled))) == _message(error):
                 return pickled
     return None
+
+
+def _message(error: BaseException) -> str:
+    """Without the addresses of objects, which are others once these are unpickled."""
+    return re.sub(r"\b0x[0-9a-f]+", "", str(error))
 
 
 def _rebuilt_exception(made: Any) -> BaseException:
