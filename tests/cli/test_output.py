@@ -153,6 +153,15 @@ def test_names_that_the_file_system_takes_are_no_problem(scripted, letter, size)
     assert sorted(p.name for p in Path().iterdir() if p.suffix == ".npz") == [name]
 
 
+def test_what_a_killed_run_has_left_is_in_no_later_run_s_way(scripted, monkeypatch):
+    """In a container each run has the same number, and the temporary file of the first was called by it."""
+    kept = []
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: kept.append(path))
+    assert CliRunner().invoke(cli, line("leaves")).exit_code != 0
+    assert [path.suffix for path in kept if path.exists()] == [".part"]
+    assert CliRunner().invoke(cli, line()).exit_code == 0
+
+
 def test_a_name_is_too_long_if_that_of_its_journal_is(scripted):
     message = refused(*line(output="a" * 244 + ".npy"))
     assert ".npy.journal cannot be written (File name too long)" in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -418,6 +419,16 @@ def test_an_output_that_exists_and_a_journal_are_not_replaced(folder, scripted):
     assert "no journal" in refused(*words(), "--resume")
     ran(*words(), "--force", exit_code=1)
     assert "go on with --resume" in refused(*words())
+
+
+def test_another_sweep_that_still_runs_is_not_forgotten(folder, scripted):
+    """Its workers wrote answers of another command into the new journal, which took them as its own."""
+    ran(*echo("{a}"))
+    with Path("runs.csv.journal").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "is being written by another job" in refused(*echo("{b}"), "--force")
+    ran(*echo("{b}"), "--force")
+    assert column("y")[:2] == column("b")[:2]
 
 
 def test_a_sweep_of_other_inputs_or_another_program_is_not_resumed(folder, scripted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,7 +81,7 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
 
     Raises `InvalidArgument` if the path exists, unless ``force``, or cannot be written.
     """
-    part = path.with_name(f".codedmap.{os.getpid()}.part")
+    part = path.with_name(f".codedmap.{uuid.uuid4().hex}.part")
     try:
         with suppress(FileNotFoundError):
             path.lstat()

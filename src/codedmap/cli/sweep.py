@@ -281,10 +281,8 @@ class _Sweep:
             "fn": [shown, fingerprint(*self._made_of())],
             "row": list(self.columns),
         }
-        if options.force and not options.resume:
-            options.journal.unlink(missing_ok=True)
         with ExitStack() as stack:
-            journal = Journal(options.journal, job)
+            journal = Journal(options.journal, job, anew=options.force)
             stack.callback(journal.close)
             self._restore(journal)
             try:

@@ -53,11 +53,11 @@ class Journal:
     """A line for what a job is, and one for each call that is written; each line has a checksum.
 
     No other process can write to it meanwhile, where the system has file locks. ``job`` is what has to be the same to go on:
-    names to pairs of what people are shown and a checksum, or to single values. Raises `InvalidArgument` if the file cannot
-    be used, is in use, is damaged or holds another job.
+    names to pairs of what people are shown and a checksum, or to single values. With ``anew`` what the file holds is
+    forgotten. Raises `InvalidArgument` if the file cannot be used, is in use, is damaged or holds another job.
     """
 
-    def __init__(self, path: Path, job: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, job: Mapping[str, Any], *, anew: bool = False) -> None:
         self.path, self.new = path, False
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -67,6 +67,8 @@ class Journal:
             ) from error
         try:
             self._lock()
+            if anew:
+                os.ftruncate(self._file, 0)
             self.records = self._read(json.loads(json.dumps(job)))
         except BaseException:
             self.close()
