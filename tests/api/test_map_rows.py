@@ -583,6 +583,8 @@ def test_a_resident_function(local):
         ({"retries": -1}, "retries=-1"),
         ({"retries": 1.5}, "retries=1.5"),
         ({"call_timeout": 0}, "call_timeout=0 must be more than 0"),
+        ({"call_timeout": 10**400}, "0 must be more than 0"),
+        ({"deadline": 10**400}, r"0\) must be more than 0"),
         ({"on_error": "ignore"}, 'on_error=.ignore. must be "raise" or "record"'),
         ({"seed": -1}, "seed=-1"),
         ({"chunk": 0}, "chunk=0"),

@@ -385,6 +385,9 @@ def test_a_design_that_cannot_be_used_is_refused(folder, scripted, design, says)
         (words(out="runs.npy"), "must end in .csv, .jsonl, .parquet"),
         (words(out="no/runs.csv"), "there is no directory no"),
         (words(out="design.csv"), "is the file that is read"),
+        (words(out="r" * 300 + ".csv"), "File name too long: give another path"),
+        (words("m" * 300 + ".py:f"), "File name too long: give another path"),
+        ([*echo("{a}"), "--keep-runs", "design.csv"], "directories of runs are made, is a file"),
         (words(None), "without it there are two"),
         ([*words(), "--command", "echo"], "with --command there is one"),
         ([*words(), "--read", "stdout"], "--read is for programs"),
@@ -429,6 +432,15 @@ def test_another_sweep_that_still_runs_is_not_forgotten(folder, scripted):
         assert "is being written by another job" in refused(*echo("{b}"), "--force")
     ran(*echo("{b}"), "--force")
     assert column("y")[:2] == column("b")[:2]
+
+
+@pytest.mark.parametrize("out", ["runs.csv", "runs.jsonl", "runs.parquet"])
+def test_text_that_has_no_bytes_is_written(folder, scripted, out):
+    """As that of a file name that is no UTF-8; all was computed, and then there was a UnicodeEncodeError."""
+    Path("x.jsonl").write_text('{"a": "\\udcff", "b": 1}\n{"a": "p", "b": 2}\n')
+    ran(*words("sweep_model.py:same", design="x.jsonl", out=out))
+    text = read_table("", Path(out))["a_out"]
+    assert [cell.encode(errors="backslashreplace") for cell in text] == [rb"\udcff", b"p"]
 
 
 def test_a_sweep_of_other_inputs_or_another_program_is_not_resumed(folder, scripted):

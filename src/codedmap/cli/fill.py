@@ -15,13 +15,13 @@ import numpy as np
 import codedmap as cm
 
 from ..api.sweep import column_of
+from ..contracts.arguments import is_real
 from .files import check_apart, written
 from .options import PATH, Options, argument, flag, option, parameters
 from .shell import Command, print_result, with_traceback
 from .tables import (
     Table,
     check_table,
-    is_number,
     numbers_of,
     points_of,
     read_table,
@@ -104,13 +104,13 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 f"table {options.table} has no column {name!r}, but {', '.join(table)}: correct the name"
             )
     rest = [n for n in table if n not in (*options.inputs, "status", "error")]
-    numbers = [n for n in rest if all(c is None or is_number(c) for c in table[n])]
+    numbers = [n for n in rest if all(c is None or is_real(c) for c in table[n])]
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     for name in options.inputs:
         if numbers_of(column_of(name, table[name])) is None:
             cells = table[name]
-            odd = [k for k, cell in enumerate(cells) if not is_number(cell) or cell - cell != 0]
+            odd = [k for k, cell in enumerate(cells) if not is_real(cell) or cell - cell != 0]
             bad = next((k for k in odd if numbers_of(np.array([cells[k]])) is None), odd[0])
             raise cm.InvalidArgument(
                 f"row {bad} of table {options.table} (counted from 0) has {reprlib.repr(cells[bad])} as {name!r}: inputs must be "
@@ -152,7 +152,7 @@ def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
 
 def _odd(cells: list[Any]) -> list[tuple[int, Any]]:
     """The first entry of a column that is no number, with its row; none if all are."""
-    odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_number(cell))]
+    odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
     # Beside a text the numbers of a CSV file are text as well.
     return sorted(odd, key=lambda one: not str(one[1]).strip("+-.0123456789eE"))[:1]
 

@@ -113,7 +113,8 @@ class Program:
         except CodedmapError as error:
             error.args = (f"{error}; see {place}",)
             with contextlib.suppress(OSError):
-                (place / WHY).write_text(f"{error}\n\n{shlex.join(words)}\n")
+                why = f"{error}\n\n{shlex.join(words)}\n"
+                (place / WHY).write_text(why, encoding="utf-8", errors="backslashreplace")
             raise
         if not self.keep:
             shutil.rmtree(place, ignore_errors=True)

@@ -78,6 +78,10 @@ class Commands(Command, click.Group):
             for argument, option in _OPTIONS:
                 message = message.replace(argument, option)
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
+        except OSError as error:  # a name that the file system refuses
+            if error.filename is None:
+                raise
+            message, code = f"{error.filename}: {error.strerror}: give another path", 2
         else:
             raise SystemExit(code)
         print_error(f"codedmap: error: {' '.join(message.split())}")
@@ -89,7 +93,7 @@ def with_traceback(wanted: bool) -> Iterator[None]:
     """If ``wanted``, print errors in full; they are reported in one line as well."""
     try:
         yield
-    except cm.CodedmapError as error:
+    except (cm.CodedmapError, OSError) as error:
         if wanted:
             print_error("".join(traceback.format_exception(error)).removesuffix("\n"))
         raise

@@ -24,6 +24,7 @@ import codedmap as cm
 
 from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
 from ..contracts.answers import LARGEST_IN_FLOAT
+from ..contracts.arguments import is_real
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
@@ -39,7 +40,6 @@ from .shell import ENDINGS, Command, print_error, print_result, with_traceback
 from .tables import (
     Table,
     check_table,
-    is_number,
     numbers_of,
     points_of,
     read_table,
@@ -315,6 +315,11 @@ class _Sweep:
                     raise cm.InvalidArgument(
                         f"--{name.replace('_', '-')} is for programs: leave it out, or give one by --command"
                     )
+        elif options.runs.exists() and not options.runs.is_dir():
+            raise cm.InvalidArgument(
+                f"{options.runs}, where the directories of runs are made, is a file: remove it, or choose another place "
+                "with --keep-runs"
+            )
         check_table("output", options.out)
         check_apart(options.out, *options.given)
         if options.resume and options.force:
@@ -519,7 +524,7 @@ class _Sweep:
         """Estimate numbers of rows that are missing, in their place; the standard errors of all rows."""
         done = np.array(sorted(self.done), dtype=int)
         missing = np.array([r for r, status in enumerate(self.status) if status == "MISSING"], int)
-        numbers = [n for n, cells in outputs.items() if all(is_number(cells[r]) for r in self.done)]
+        numbers = [n for n, cells in outputs.items() if all(is_real(cells[r]) for r in self.done)]
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
             return stderr

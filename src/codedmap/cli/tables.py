@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -61,14 +60,9 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
     return lambda file: _KINDS[path.suffix][1](file, table)
 
 
-def is_number(cell: Any) -> bool:
-    """Whether an entry is a real number, and none beyond all floats."""
-    return is_real(cell) and not (isinstance(cell, int) and abs(cell) > sys.float_info.max)
-
-
 def numbers_of(column: np.ndarray) -> np.ndarray | None:
     """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
-    if column.dtype.kind == "O" and all(map(is_number, column)):  # integers of more than 64 bits
+    if column.dtype.kind == "O" and all(map(is_real, column)):  # integers of more than 64 bits
         column = column.astype(np.float64)
     if column.dtype.kind in "iuf":
         return column.astype(np.float64) if np.isfinite(column).all() else None
@@ -137,7 +131,7 @@ def _decimal(cell: str) -> float:
 
 
 def _write_csv(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(table)
     lines.writerows(zip(*table.values(), strict=True))
@@ -191,8 +185,16 @@ def _read_parquet(file: IO[bytes]) -> Table:
 
 def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
     pa, parquet = _parquet()
-    columns = {name: _parquet_column(pa, column) for name, column in table.items()}
+    columns = {
+        _encodable(name): _parquet_column(pa, list(map(_encodable, column)))
+        for name, column in table.items()
+    }
     parquet.write_table(pa.table(columns), file)
+
+
+def _encodable(cell: Any) -> Any:
+    """An entry, a text without the halves of pairs that UTF-8 has no bytes for."""
+    return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def _parquet_column(pa: Any, column: Sequence[Any]) -> Any:
@@ -214,7 +216,7 @@ def _of_one_type(column: Sequence[Any]) -> Sequence[Any]:
     present = {type(cell) for cell in column if cell is not None}
     if len(present) < 2:
         return column
-    if present == {int, float} and all(cell is None or is_number(cell) for cell in column):
+    if present == {int, float} and all(cell is None or is_real(cell) for cell in column):
         floats = [None if cell is None else float(cell) for cell in column]
         if all(f == c for f, c in zip(floats, column, strict=True) if type(c) is int):
             return floats

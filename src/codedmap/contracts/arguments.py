@@ -53,5 +53,11 @@ def set_numbers(
 
 
 def is_real(value: Any) -> bool:
-    """Whether the value is a real number; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether the value is a real number, and none beyond all floats; True and False are not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
