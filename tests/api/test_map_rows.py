@@ -807,14 +807,15 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(pool, capsys, m
 
 
 def test_progress_counts_crashes_before_the_first_answer(capsys, monkeypatch):
-    """As long as a call runs for longer no row fails, and a job in which all others crash waits for it."""
+    """As long as a call runs for longer no row fails, and a job in which all others crash waits for it: which one is said."""
     from codedmap.results import progress_bar
 
     monkeypatch.setattr(progress_bar, "_SELDOM", 0.0)
     with Scripted(2, {0: crash(), 1: late(0.2)}) as engine:
         cm.map(np.sin, X[:2], engine=engine, progress=True)
     lines = [line for line in capsys.readouterr().err.splitlines() if ": 0 of 2 rows" in line]
-    assert re.search(r"rows after \d+ s, 1 running, [12] crashed$", lines[-1])
+    told = r"rows after \d+ s, 1 running \(row [01] for 0 s\), [12] crashed$"
+    assert re.search(told, lines[-1])
 
 
 def test_a_notebook_without_widgets_has_lines_in_place_of_a_bar(pool, capsys, monkeypatch):

@@ -221,5 +221,5 @@ def test_a_bar_in_a_narrow_terminal_has_its_times(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(progress_bar, "_is_shown", lambda: True)
     with progress_bar.job_progress(True, 29) as show:
-        show(SimpleNamespace(counts=(17, 0, 2, 0), crashed=0, seconds=1.0))
+        show(SimpleNamespace(counts=(17, 0, 2, 0), longest=("", 0.0), crashed=0, seconds=1.0))
     assert re.search(r"17/29 rows .*2 running .*0:00:00.*-:--:--", capsys.readouterr().err)

@@ -138,6 +138,15 @@ class LiveJob:
         return [(call, now - call.started) for call in begun]
 
     @property
+    def longest(self) -> tuple[str, float]:
+        """The call that has run longest, by its row if it is alone, or its worker, and for how long."""
+        if not self.waiting:
+            return "", 0.0
+        call, seconds = max(self.waiting, key=lambda one: one[1])
+        rows = self._work.place(call)[0]
+        return f"row {rows[0]}" if len(rows) == 1 else f"worker {call.worker}", seconds
+
+    @property
     def busy(self) -> bool:
         """Whether something has happened that has not been dealt with."""
         return not self._events.empty()

@@ -76,7 +76,8 @@ def _described(job: Any) -> str:
     done, failed, running, hedged = job.counts
     if not done + failed + job.crashed:
         return _STARTING
-    parts = [f"{running:,} running"]
+    longest, seconds = job.longest
+    parts = [f"{running:,} running{f' ({longest} for {seconds:.0f} s)' * (seconds >= _SELDOM)}"]
     if failed:
         parts.append(f"{failed:,} failed")
     if hedged:
