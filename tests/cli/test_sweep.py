@@ -458,12 +458,14 @@ def test_a_sweep_of_other_inputs_or_another_program_is_not_resumed(folder, scrip
 
 
 def test_a_row_that_makes_floats_of_a_column_may_be_added(folder, scripted):
-    Path("x.csv").write_text("a,b\n1,2\n4,5\n")
-    ran(*words(design="x.csv"))
+    """Refused if one was a whole number beyond 2**53 that a float holds."""
+    Path("x.csv").write_text(f"a,b\n1,2\n4,5\n{2**60},0\n")
+    ran(*words("sweep_model.py:same", design="x.csv"))
     with Path("x.csv").open("a") as file:
         file.write("0.5,7\n")
-    assert "3 exact (2 of them before)" in ran(*words(design="x.csv"), "--resume")
-    assert column("y") == ["3", "21", "7.25"]
+    line = [*words("sweep_model.py:same", design="x.csv"), "--resume"]
+    assert "4 exact (3 of them before)" in ran(*line)
+    assert column("a_out") == ["1", "4", str(2**60), "0.5"]
 
 
 def test_a_program_that_is_changed_is_another(folder, scripted):

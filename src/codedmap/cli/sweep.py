@@ -23,7 +23,6 @@ import numpy as np
 import codedmap as cm
 
 from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
-from ..contracts.answers import LARGEST_IN_FLOAT
 from ..contracts.arguments import is_real
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
@@ -209,7 +208,9 @@ class _Run:
 def _digest(values: Mapping[str, Any]) -> str:
     """The same of equal numbers: in a CSV file a row that is added may make floats of whole numbers."""
     equal = {
-        name: float(value) if type(value) is int and abs(value) <= LARGEST_IN_FLOAT else value
+        name: float(value)
+        if type(value) is int and is_real(value) and value == float(value)
+        else value
         for name, value in values.items()
     }
     text = json.dumps(equal, sort_keys=True, default=str)
