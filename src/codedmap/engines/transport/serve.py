@@ -158,12 +158,10 @@ def serve(request: Request) -> Parcel | Failure:
         try:
             return pack(answer, request.answer)
         except CannotSend as error:
-            kind, why = (
-                type(answer.values if isinstance(answer, Reply) else answer),
-                error.__cause__,
-            )
+            kind = type(answer.values if isinstance(answer, Reply) else answer).__name__
+            why = error.__cause__
             raise CannotSend(
-                f"the answer, a {kind.__name__}, cannot be sent to another process: {type(why).__name__}: {why}. "
+                f"the answer, a {kind}, cannot be sent to another process: {type(why).__name__}: {why}. "
                 "Return what can be pickled, such as a list in place of a generator"
             ) from why
     except Terminated:
