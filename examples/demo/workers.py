@@ -169,7 +169,7 @@ class Subset:
 
     def keep(self, slot: int, value: Any) -> Kept:
         """The model that is already on the workers, so that no call opens it."""
-        self._task = replace(value, fn=None)
+        self._task = replace(value.fn, fn=None)
         return self._model.on(self._members[slot])
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:

@@ -38,7 +38,7 @@ def start_server() -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
         try:
             # It begins with blocking Ctrl-C, and would end by letting it through.
-            resource_tracker.ensure_running()
+            _track()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             forkserver.set_forkserver_preload([work.__module__])
             with contextlib.suppress(OSError):  # the first worker will raise it again
@@ -189,7 +189,16 @@ def _close(*files: int) -> None:
         os.close(file)
 
 
+def _track() -> None:
+    resource_tracker.ensure_running()
+    # Python 3.13 would wait for its end when the program ends; it ends with the last worker, and a worker that is just
+    # starting ends with the program. Without its number it is taken for a parent's.
+    tracker: Any = resource_tracker._resource_tracker
+    tracker._pid = None
+
+
 def _start(*arguments: Any) -> _Process:
+    _track()
     forkserver.set_forkserver_preload([work.__module__])
     process = ForkServerProcess(target=work, args=arguments, daemon=False)
     try:
