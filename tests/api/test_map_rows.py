@@ -985,6 +985,14 @@ def test_messages_of_rows_that_fail_are_sentences(pool):
         cm.map(cm.itemwise(fails), [1.0], engine=pool)
 
 
+def test_only_the_first_rows_of_a_call_are_named(pool):
+    """A list of five looked as if it were all."""
+    with pytest.raises(
+        cm.InvalidAnswer, match=r"^rows [\d, to]+, \.\.\.: fn returned 39 rows"
+    ):
+        cm.map(lambda batch: batch[1:], np.arange(400.0), engine=pool, deadline=60, chunk=40)
+
+
 def test_an_answer_that_cannot_be_sent_is_named():
     said = "the answer, a ndarray, cannot be sent"
     with cm.engines.Local(1) as engine, pytest.raises(RowFailed, match=said):

@@ -20,9 +20,10 @@ def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
 
 
 def named_rows(runs: Sequence[tuple[int, int]]) -> str:
-    """Rows by their numbers, those of at most five runs."""
+    """Rows by their numbers, those of the first five runs."""
     numbers = [f"{b:,} to {e - 1:,}" if e > b + 1 else f"{b:,}" for b, e in runs[:5]]
-    return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}"
+    more = ", ..." * (len(runs) > 5)
+    return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}{more}"
 
 
 class Order:
