@@ -987,9 +987,7 @@ def test_messages_of_rows_that_fail_are_sentences(pool):
 
 def test_only_the_first_rows_of_a_call_are_named(pool):
     """A list of five looked as if it were all."""
-    with pytest.raises(
-        cm.InvalidAnswer, match=r"^rows [\d, to]+, \.\.\.: fn returned 39 rows"
-    ):
+    with pytest.raises(cm.InvalidAnswer, match=r"^rows [\d, to]+, \.\.\.: fn returned 39 rows"):
         cm.map(lambda batch: batch[1:], np.arange(400.0), engine=pool, deadline=60, chunk=40)
 
 

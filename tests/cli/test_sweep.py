@@ -434,6 +434,27 @@ def test_another_sweep_that_still_runs_is_not_forgotten(folder, scripted):
     assert column("y")[:2] == column("b")[:2]
 
 
+def test_a_journal_that_has_taken_the_place_of_another_is_not_written_to(folder, scripted):
+    """Of a sweep whose outputs were removed while it ran, and of another command, begun in its place."""
+    Path("swapped.py").write_text(
+        """
+from pathlib import Path
+
+def swaps(a):
+    if a == 1:
+        Path("runs.csv.journal").unlink()
+        Path("runs.csv.journal").write_text("another")
+    return a
+"""
+    )
+    result = CliRunner().invoke(cli, words("swapped.py:swaps"))
+    assert result.exit_code == 2
+    assert "was removed while this job ran" in result.output
+    assert "--resume" not in result.output
+    assert Path("runs.csv.journal").read_text() == "another"
+    assert not Path("runs.csv").exists()
+
+
 @pytest.mark.parametrize("out", ["runs.csv", "runs.jsonl", "runs.parquet"])
 def test_text_that_has_no_bytes_is_written(folder, scripted, out):
     """As that of a file name that is no UTF-8; all was computed, and then there was a UnicodeEncodeError."""

@@ -29,7 +29,7 @@ from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
 from ..results.summary import many, outputs_lines, short
 from ..storage.digest import fingerprint
-from ..storage.journal import Journal, add_record, records_in
+from ..storage.journal import Journal, add_record
 from .engines import engine_named
 from .files import check_apart, written
 from .names import function_named
@@ -180,6 +180,8 @@ class _Run:
     columns: Table
     """Those that it takes."""
     journal: Path
+    identity: tuple[int, int]
+    """Of the journal."""
     retries: int
 
     def __call__(self, number: str) -> float:
@@ -192,7 +194,7 @@ class _Run:
         outputs = _outputs(answer)
         seconds = time.perf_counter() - began
         record = {"row": row, "inputs": _digest(values), "seconds": seconds, "outputs": outputs}
-        add_record(self.journal, record)
+        add_record(self.journal, record, self.identity)
         return seconds
 
     def _of_program(self, program: Program, values: Mapping[str, Any], name: str) -> Any:
@@ -287,7 +289,7 @@ class _Sweep:
             stack.callback(journal.close)
             self._restore(journal)
             try:
-                self._compute()
+                self._compute(journal)
                 journal.sync()
                 columns = self._results()
                 with written("output", options.out, force=True) as write:
@@ -440,7 +442,7 @@ class _Sweep:
                     f"there is no output {absent[0]}: most rows have it, and this one {', '.join(record['outputs'])}"
                 )
 
-    def _compute(self) -> None:
+    def _compute(self, journal: Journal) -> None:
         """Run the rows that are not done."""
         options = self.options
         self.before = len(self.done)
@@ -448,7 +450,8 @@ class _Sweep:
         self.errors = {}
         self._tidy(failed=False)
         if left:
-            run = _Run(self.fn, self.columns, options.journal.absolute(), options.retries)
+            path = options.journal.absolute()
+            run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
             if options.deadline is not None:  # while rows are computed, and not after
                 Thread(target=import_what_is_used, daemon=True).start()
             with engine_named("local", options.workers)() as engine, _without_warning():
@@ -466,7 +469,7 @@ class _Sweep:
         for error in self.errors.values():
             if isinstance(error, cm.errors.OutputError):
                 raise error
-        self._take(records_in(options.journal))
+        self._take(journal.read())
         for row in self.done:
             self.errors.pop(row, None)
 
@@ -478,10 +481,9 @@ class _Sweep:
 
     def _leave(self, journal: Journal) -> None:
         """Say how to go on, or if nothing is done, leave nothing."""
-        try:
-            done = len({record["row"] for record in records_in(journal.path)})
-        except OSError:
+        if not journal.in_place:  # it, and the directories of runs, may be of another sweep
             return
+        done = len({record["row"] for record in journal.read()})
         if done:
             print_error(
                 f"codedmap: {many(done, 'row')} {'is' if done == 1 else 'are'} done and in {journal.path}: the same command with --resume goes on from there"

@@ -74,6 +74,26 @@ class Journal:
             self.close()
             raise
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What tells its file from one that has taken its name."""
+        return _identity(self._file)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its file has its name still."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.identity
+
+    def read(self) -> list[dict[str, Any]]:
+        """The records that are in it by now, also those of `add_record`; damaged ones are left out."""
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            file.seek(0)
+            return _records(file.read().splitlines(keepends=True)[1:])
+
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a record; it outlives this process at once, and the machine after `sync`."""
         _append(self._file, self.path, record)
@@ -145,19 +165,26 @@ class Journal:
         return f"{self.path} is of a job with {shown}, and this one has {given}: {end}"
 
 
-def add_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Add a record to a journal that another process, which has it open, will read."""
+def add_record(path: Path, record: Mapping[str, Any], identity: tuple[int, int]) -> None:
+    """Add a record to a journal of this identity that another process, which has it open, will read.
+
+    Raises `OutputError` if there is another file of its name, which may be the journal of another job.
+    """
     with writing(path):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
+        if _identity(file) != identity:
+            raise OutputError(
+                f"{path} was removed while this job ran, and another file has its name: give each job an output of its own"
+            )
         _append(file, path, record)
     finally:
         os.close(file)
 
 
-def records_in(path: Path) -> list[dict[str, Any]]:
-    """The records of a journal after its first line; damaged ones are left out."""
-    return _records(path.read_bytes().splitlines(keepends=True)[1:])
+def _identity(file: int) -> tuple[int, int]:
+    found = os.fstat(file)
+    return found.st_dev, found.st_ino
 
 
 def _append(file: int, path: Path, record: Mapping[str, Any]) -> None:
