@@ -506,6 +506,29 @@ def test_two_writers_at_once():
     np.testing.assert_array_equal(np.load("out.npy"), X**2)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_output_that_was_removed_and_is_another_job_s_is_not_written_to(suffix):
+    """A Parquet file of another job was replaced by the answers of the one that still ran."""
+    out, begun = f"out{suffix}", []
+
+    def fn(x):
+        if not begun and x[0, 0] != X[0, 0]:
+            begun.append(True)
+            for path in Path().iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with Scripted(1) as another:
+                cm.map(lambda x: x**3, X, engine=another, out=out)
+        return x**2
+
+    with (
+        Scripted(1) as engine,
+        pytest.raises(cm.errors.OutputError, match="was removed while this job ran"),
+    ):
+        cm.map(fn, X, engine=engine, out=out, chunk=50)
+    np.testing.assert_array_equal(content(out), X**3)
+    assert not list(Path().glob("*.spool"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

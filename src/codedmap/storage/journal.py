@@ -88,6 +88,11 @@ class Journal:
             return False
         return (found.st_dev, found.st_ino) == self.identity
 
+    def check_in_place(self) -> None:
+        """Raise `OutputError` if its file was removed: the outputs may be those of another job then."""
+        if not self.in_place:
+            raise _removed(self.path)
+
     def read(self) -> list[dict[str, Any]]:
         """The records that are in it by now, also those of `add_record`; damaged ones are left out."""
         with os.fdopen(os.dup(self._file), "rb") as file:
@@ -168,18 +173,22 @@ class Journal:
 def add_record(path: Path, record: Mapping[str, Any], identity: tuple[int, int]) -> None:
     """Add a record to a journal of this identity that another process, which has it open, will read.
 
-    Raises `OutputError` if there is another file of its name, which may be the journal of another job.
+    Raises `OutputError` if another file has its name.
     """
     with writing(path):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         if _identity(file) != identity:
-            raise OutputError(
-                f"{path} was removed while this job ran, and another file has its name: give each job an output of its own"
-            )
+            raise _removed(path)
         _append(file, path, record)
     finally:
         os.close(file)
+
+
+def _removed(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} was removed while this job ran, and the output may be another job's now: give each job an output of its own"
+    )
 
 
 def _identity(file: int) -> tuple[int, int]:

@@ -120,6 +120,8 @@ class Store(Closing):
 
     def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
         """Write rows that are exact, and note that they are; raises `InvalidAnswer` or `OutputError`."""
+        if self._journal is not None:
+            self._journal.check_in_place()
         try:
             written = self._write(at, count, answer)
         except InvalidAnswer as error:
@@ -184,6 +186,8 @@ class Store(Closing):
 
         Raises `InvalidArgument` if an iterator has ended before rows that were computed.
         """
+        if self._journal is not None:
+            self._journal.check_in_place()
         lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
         if len(lost):
             raise InvalidArgument(
@@ -231,7 +235,7 @@ class Store(Closing):
     def __exit__(self, *raised: Any) -> None:
         error = raised[1]
         try:
-            if error is not None and self._journal is not None:
+            if error is not None and self._journal is not None and self._journal.in_place:
                 self._leave(error, self._journal.path)
         finally:
             super().__exit__(*raised)
