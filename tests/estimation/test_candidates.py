@@ -194,23 +194,21 @@ def sample(rows: int, outputs: int = 1, dimensions: int = 3):
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        (14, [(14, 3, "matern52", False, True)]),
-        (15, [(15, 3, "matern52", False, False)]),
-        (39, [(39, 3, "matern52", False, False)]),
-        (40, [(40, 3, "matern52", True, False), (40, 1, "gaussian", True, False)]),
-        (700, [(300, 3, "matern52", True, False), (300, 1, "gaussian", True, False)]),
+        (11, [("matern52", False, True)]),
+        (12, [("matern52", False, True), ("gaussian", False, True), ("gaussian", False, False)]),
+        (15, [("matern52", False, False), ("gaussian", False, False)]),
+        (16, [("matern52", True, False), ("gaussian", True, False), ("gaussian", False, False)]),
+        (700, [("matern52", True, False), ("gaussian", True, False), ("matern52", False, False)]),
     ],
 )
 def test_more_kinds_are_tried_with_more_answers(rows, expected, searches):
     points, answers, wanted, _ = sample(rows)
     estimates(points, answers, wanted)
-    assert searches[: len(expected)] == expected
-    kinds = searches[len(expected) :]
-    assert bool(kinds) == (rows >= 40)
-    refined = [search for search in kinds if search[0] == 600]
+    chosen = [(min(rows, 300), 1 if number else 3, *one) for number, one in enumerate(expected)]
+    assert searches[: len(expected)] == chosen
+    refined = searches[len(expected) :]
     assert bool(refined) == (rows == 700)
-    if rows >= 40:
-        assert not kinds[0][3]  # a constant mean
+    assert all(size == 600 for size, *_ in refined)
 
 
 def test_a_plane_needs_four_answers_for_each_of_its_numbers(searches):

@@ -88,6 +88,14 @@ def test_standard_errors_widen_outside_the_sample():
     assert np.median(outside) > 10 * np.median(inside)
 
 
+def test_few_answers_tell_which_inputs_matter():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(size=(50, 4))
+    answers = np.exp(2.0 * points[:, :1])
+    found = estimates(points[:15], answers[:15], points[15:])
+    assert error(found.values, answers[15:]) < 0.1 * answers.std()
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 100), st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3))
 def test_units_do_not_matter(seed, inputs, outputs, shift):
