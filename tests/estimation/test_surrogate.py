@@ -96,6 +96,17 @@ def test_few_answers_tell_which_inputs_matter():
     assert error(found.values, answers[15:]) < 0.1 * answers.std()
 
 
+@pytest.mark.parametrize("curve", [np.sin, lambda x: np.exp(x / 3.0)])
+def test_standard_errors_hold_where_the_end_of_a_grid_is_lost(curve):
+    points = np.linspace(0.0, 6.0, 200)[:, None]
+    answers = curve(points)
+    found = estimates(points[:160], answers[:160], points[160:])
+    off = (found.values - answers[160:]) / found.stderr
+    assert 0.3 < np.sqrt((off**2).mean()) < 2.0
+    # Between answers nothing changes: each has others around it, as those that are left out have.
+    assert estimates(points[::2], answers[::2], points[1:-1:2]).stderr.max() < 1e-4 * answers.std()
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 100), st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3))
 def test_units_do_not_matter(seed, inputs, outputs, shift):

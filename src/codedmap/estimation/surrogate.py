@@ -73,6 +73,12 @@ _SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough sea
 _SEARCHING, _SEARCHED = 0.05, 0.6  # seconds, and share of them, that must be left after a search
 _NEAR = 5e-4  # seconds an estimate by a process of the nearest points
 _FEWEST_SOLVED = 30  # points from which a process is worth it
+_BEYOND = 2.0  # times the largest variance of an answer left out: what is wanted lies further away,
+_END, _ENDS = (
+    0.2,
+    4,
+)  # as this share of the answers does from the others, at the ends of so many dimensions
+_DISTANCES = 5  # at which these are compared
 _NORMAL = 1.96  # the quantile of the normal distribution to which Student's is compared
 _STDERR = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
 
@@ -508,7 +514,46 @@ def _conditioned(
     if size < _FEW and isinstance(fitted, Fitted):  # which residuals of few answers may miss
         variance = np.maximum(variance, fitted.variance)
     means, wide = fitted.predict(known.wanted)
-    return answers[sample] - off, sharp[:, None] * variance, means, wide[:, None] * variance
+    spread = wide[:, None] * variance
+    nearest, few = float(sharp.max()), known.first
+    if (wide > _BEYOND * nearest).any() and 2 * _ENDS * known.solving(len(few)) < seconds / 4.0:
+        away, squares = _ends(known.points[few], answers[few], kernel)
+        ratios = squares / (away[:, None] * variance)
+        spread *= _widened(np.log(wide / nearest), np.log(away / nearest), ratios)
+    return answers[sample] - off, sharp[:, None] * variance, means, spread
+
+
+def _ends(points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (e,), and squares (e, q) of what answers (n, q) are off, at the ends of the points estimated from the rest.
+
+    In the dimensions that matter most. An answer that is left out alone has others around it, and does not tell how a
+    process goes on where there are none.
+    """
+    size = max(2, int(_END * len(points)))
+    variances, squares = [], []
+    for dimension in np.argsort(-points.std(axis=0) * kernel.scales)[:_ENDS]:
+        order = np.argsort(points[:, dimension], kind="stable")
+        for end, rest in ((order[:size], order[size:]), (order[-size:], order[:-size])):
+            means, away = Fitted(points[rest], answers[rest], kernel).predict(points[end])
+            variances.append(away)
+            squares.append((means - answers[end]) ** 2)
+    return np.concatenate(variances), np.concatenate(squares)
+
+
+def _widened(wanted: np.ndarray, known: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """Factors (m, q) of variances, at least 1 and the larger the further away, from squares (e, q) over their variances.
+
+    ``wanted`` (m,) and ``known`` (e,) are logarithms of distances; up to 0 nothing is to be wider.
+    """
+    outside = np.flatnonzero(known > 0.0)
+    if len(outside) < _DISTANCES:
+        return np.ones((len(wanted), ratios.shape[1]))
+    parts = np.array_split(outside[np.argsort(known[outside])], _DISTANCES)
+    places = [0.0, *(known[part].mean() for part in parts)]
+    heights = [np.ones(ratios.shape[1]), *(ratios[part].mean(axis=0) for part in parts)]
+    logs = np.log(np.maximum.accumulate(heights))
+    factors = [np.exp(np.interp(wanted, places, one)) for one in logs.T]
+    return np.stack(factors, axis=1)
 
 
 def _together(parts: list[Candidate], known: Points) -> Candidate:
