@@ -107,6 +107,17 @@ def test_standard_errors_hold_where_the_end_of_a_grid_is_lost(curve):
     assert estimates(points[::2], answers[::2], points[1:-1:2]).stderr.max() < 1e-4 * answers.std()
 
 
+def test_an_input_that_never_varied_may_matter_as_much_as_all_others():
+    rng = np.random.default_rng(0)
+    kinds = np.eye(3)[np.arange(90) // 30]
+    points = np.hstack([rng.uniform(size=(90, 2)), kinds])
+    answers = points[:, :1] ** 2 + kinds @ [[0.0], [1.0], [3.0]]
+    found = estimates(points[:60], answers[:60], points[60:])
+    off = (found.values - answers[60:]) / found.stderr
+    assert np.abs(off).max() < 5.0
+    assert (found.stderr > answers[:60].std()).all()
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 100), st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3))
 def test_units_do_not_matter(seed, inputs, outputs, shift):

@@ -28,6 +28,7 @@ _SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
 _AVERAGED = 8  # neighbours
+_SAME = 1e-12  # share of a number by which equal ones may differ
 _PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
 _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
 _AROUND = 50  # answers that a spline takes
@@ -53,6 +54,12 @@ class Points:
         self.points, self.wanted = space.seen(points), space.seen(wanted)
         self.inputs = (points, wanted) if space.directions is not None else None
         """Known and wanted ones, if the points are fewer numbers than these."""
+        # One pixel of many that is mostly black matters little.
+        columns = np.arange(points.shape[1]) if self.inputs is None else space.columns
+        still = np.setdiff1d(columns, space.columns)
+        same = np.isclose(wanted[:, still], points[:1, still], rtol=_SAME, atol=0.0)
+        self.unseen = ~same.all(axis=1)
+        """(m,) bool: wanted points that differ from all known ones where these are all equal."""
         self.time_left, self.thorough, self.each = time_left, thorough, each
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]

@@ -253,6 +253,9 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     left_out[varied] = np.sqrt(((targets - found.left) ** 2).mean(axis=0))
     methods = iter(found.names)
     stderr = np.maximum(np.maximum(stderr, _STDERR) * spread, np.finfo(float).eps * np.abs(middle))
+    # What an input does that never varied is unknown: perhaps as much as all others do.
+    apart = np.ix_(known.unseen, varied)
+    stderr[apart] = np.hypot(stderr[apart], spread[varied])
     # The next answer may be another, though all are the same: one in so many.
     stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
