@@ -76,7 +76,9 @@ def test_neighbours_count_by_one_over_their_distance():
         near = np.argsort(away)[:8]
         weights = 1 / away[near] / (1 / away[near]).sum()
         mean = weights @ answers[near]
-        return mean, ((answers[near] - mean) ** 2).mean() + 0.01 * ANSWERS.var()
+        spread = ((answers[near] - mean) ** 2).mean() + 0.01 * ANSWERS.var()
+        apart = (points[near] * scales).var(axis=0).sum()
+        return mean, spread * (away[near] ** 2).mean() / apart
 
     for row in range(6):
         expected = average(seen.wanted[row], seen.points, ANSWERS)
@@ -85,6 +87,15 @@ def test_neighbours_count_by_one_over_their_distance():
         others = np.arange(40) != row
         expected = average(seen.points[row], seen.points[others], ANSWERS[others])
         np.testing.assert_allclose((found.left[row], found.left_variance[row]), expected)
+
+
+def test_neighbours_that_are_all_to_one_side_are_further_off_the_further_they_are():
+    points = np.arange(40.0)[:, None]
+    wanted = np.array([[20.5], [60.0], [80.0]])
+    some = Points(points, wanted, 0, lambda: math.inf, thorough=True, each=map)
+    near, far, farther = by_neighbours(some, points[:, 0], np.ones(1)).variance
+    assert far > 50.0 * near
+    assert 3.0 < farther / far < 5.0
 
 
 def candidate(left, values, variance=1.0) -> Candidate:

@@ -28,6 +28,7 @@ _SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
 _AVERAGED = 8  # neighbours
+_APART = 1e-6  # of their squared distance from a point: the least that of each other counts for
 _SAME = 1e-12  # share of a number by which equal ones may differ
 _PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
 _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
@@ -130,12 +131,18 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
 
     def average(there: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         near = nearest(points, there, count, own)
-        away = np.sqrt(((points[near] - there[:, None]) ** 2).sum(axis=2))
-        weights = 1.0 / np.maximum(away, 1e-12)
+        places = points[near]
+        squares = ((places - there[:, None]) ** 2).sum(axis=2)
+        weights = 1.0 / np.maximum(np.sqrt(squares), 1e-12)
         weights /= weights.sum(axis=1, keepdims=True)
         around = scaled[near]
         means = np.einsum("mk,mk...->m...", weights, around)
-        return means, ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var(axis=0)
+        variance = ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var(axis=0)
+        # The further they are all to one side, compared with each other, the further off their mean is.
+        squared = np.maximum(squares.mean(axis=1), 1e-300)
+        apart = np.maximum(places.var(axis=1).sum(axis=1), _APART * squared)
+        further = np.maximum(squared / apart, 1.0)
+        return means, (variance.T * further).T
 
     left, left_variance = average(points[known.sample], known.sample)
     values, variance = average(wanted, None)
