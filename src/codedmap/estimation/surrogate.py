@@ -74,10 +74,7 @@ _SEARCHING, _SEARCHED = 0.05, 0.6  # seconds, and share of them, that must be le
 _NEAR = 5e-4  # seconds an estimate by a process of the nearest points
 _FEWEST_SOLVED = 30  # points from which a process is worth it
 _BEYOND = 2.0  # times the largest variance of an answer left out: what is wanted lies further away,
-_END, _ENDS = (
-    0.2,
-    4,
-)  # as this share of the answers does from the others, at the ends of so many dimensions
+_END, _ENDS = 0.2, 4  # as this share of the answers at the ends of so many dimensions does
 _DISTANCES = 5  # at which these are compared
 _NORMAL = 1.96  # the quantile of the normal distribution to which Student's is compared
 _STDERR = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
