@@ -17,6 +17,7 @@ import pytest
 import codedmap as cm
 from codedmap.engines import Local
 from codedmap.engines.transport import descendants
+from codedmap.engines.transport.descendants import SHARED
 
 from ..processes import ANSWER, alive, eventually, kill, same, script, shm_names
 
@@ -52,6 +53,13 @@ def below_one_in_session():
 def daemon():
     """Its parent has ended."""
     return int(subprocess.check_output(["sh", "-c", "setsid sleep 60 >&2 & echo $!"]))
+
+
+def with_joblib(_):
+    import joblib
+
+    joblib.Parallel(n_jobs=2)(joblib.delayed(np.sum)(np.ones(300_000)) for _ in range(2))
+    return os.getpid()
 
 
 WAYS = (
@@ -236,6 +244,20 @@ def test_what_an_engine_in_a_worker_that_is_ended_has_in_shared_memory(tmp_path)
         engine.abandon([call])
         assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
         assert eventually(lambda: not shm_names(pid)), shm_names(pid)
+
+
+@pytest.mark.parametrize("end", ["close", "crash"])
+def test_what_joblib_in_a_worker_has_in_shared_memory(end):
+    """Its tracker, which would remove that, ends with the worker."""
+    pytest.importorskip("joblib")
+    with Local(1) as engine:
+        pid = engine.submit(0, with_joblib, None).result(ANSWER)
+        left = [path for path in SHARED.glob(f"*{pid}*") if path.name.startswith(("sem.", "job"))]
+        assert left
+        if end == "crash":
+            kill(pid)
+            assert eventually(lambda: not any(path.exists() for path in left))
+    assert eventually(lambda: not any(path.exists() for path in left))
 
 
 def test_no_program_goes_on_without_its_child(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from multiprocessing.context import set_spawning_popen
 from typing import Any
 
 from ..errors import WorkerCrashed
-from .transport.descendants import discard_all, end_descendants, segments_of
+from .transport.descendants import discard_of, end_descendants
 from .transport.serve import HEADER, Request, work, worker_name
 
 if sys.platform != "win32":
@@ -137,7 +137,7 @@ class Worker:
             wait([self._handle], 1.0)  # the fork server may have ended first
             os.close(self._handle)
         self._process.close()
-        discard_all(segments_of(self.pid))
+        discard_of(self.pid)
 
     def crash_error(self, number: int, during: str) -> WorkerCrashed:
         """The error of the call that is lost with this process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Collection
@@ -26,6 +27,16 @@ def discard_all(*prefixes: str) -> None:
     for path in SHARED.glob("codedmap-*"):
         if path.name.startswith(prefixes):
             path.unlink(missing_ok=True)
+
+
+def discard_of(*pids: int) -> None:
+    """Remove what processes that were ended have left as callers: segments, and those of joblib, whose tracker ended too."""
+    discard_all(*map(segments_of, pids))
+    for pid in pids:
+        for path in SHARED.glob(f"sem.loky-{pid}-*"):
+            path.unlink(missing_ok=True)
+        for path in SHARED.glob(f"joblib_memmapping_folder_{pid}_*"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def end_descendants(name: str, pids: Collection[int] = ()) -> None:
@@ -57,11 +68,12 @@ def end_descendants(name: str, pids: Collection[int] = ()) -> None:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
     if ended:
-        discard_all(*map(segments_of, ended))
+        discard_of(*ended)
 
 
 if __name__ == "__main__":
     end_descendants(sys.argv[1], [os.getpid()])
-    discard_all(sys.argv[1].partition(":")[0], segments_of(os.getpid()))
+    discard_all(sys.argv[1].partition(":")[0])
+    discard_of(os.getpid())
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
