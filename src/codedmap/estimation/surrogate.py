@@ -48,7 +48,8 @@ _TRIED, _REFINED = 60, 15  # of so many likelihoods, or so many where a kernel i
 _EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be quick
 _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own,
-_SEVERAL = 12  # and answers from which several kinds of processes are compared
+_SEVERAL = 12  # and answers from which several kinds of processes are compared,
+_SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of a few rows
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
@@ -368,7 +369,7 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
     tied = len(points) < _EACH * dimensions
-    several = len(points) >= _SEVERAL
+    several = len(points) >= (_SEVERAL if known.thorough else _SEVERAL_QUICKLY)
     plane = several and len(points) >= _PLANE * (dimensions + 1)
     kinds: list[tuple[Transform | None, Smoothness | None, bool]] = []
     if several:
@@ -593,7 +594,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
 
     tried: list[tuple[float, Kernel]] = []
     kinds: list[tuple[Smoothness | None, bool, bool]] = [("matern52", False, fixed)]
-    if size >= _SEVERAL:
+    if size >= (_SEVERAL if known.thorough else _SEVERAL_QUICKLY):
         kinds.append(("gaussian", False, fixed))
         if size >= _PLANE * (dimensions + 1):
             kinds.append((None, True, fixed))
