@@ -76,6 +76,27 @@ def test_a_function_is_sent_again_only_if_it_holds_something_else(way):
         assert not (opened[0] | opened[1]) & (opened[2] | opened[3])
 
 
+def test_threads_that_share_a_pool_get_the_answers_of_their_own_function():
+    """Between two steps of one call another thread may leave its function."""
+
+    class Shared(cm.Pool):
+        left = None
+
+        @property
+        def _before(self):
+            return self.left.pop() if self.left else None
+
+        @_before.setter
+        def _before(self, before):
+            self.left = [(b"", cm.engines.Resident(cm.itemwise(other), engine))] if before else []
+
+    def other(x):
+        return "another thread's"
+
+    with cm.engines.Local(1) as engine, Shared(engine) as pool:
+        assert pool.map(abs, [-1, 2]) == [1, 2]
+
+
 def test_answers_may_have_different_shapes(pool):
     assert [a.shape for a in pool.map(np.ones, [(1,), (2, 3), ()])] == [(1,), (2, 3), ()]
 

@@ -296,9 +296,10 @@ class Pool:
             digest = PickledOnce(made).digest()
         except Exception:  # the first call says what cannot be sent
             return made
-        if self._before is None or self._before[0] != digest:
-            self._before = digest, Resident(made, self._engine)
-        return self._before[1]
+        before = self._before  # read once: another thread may call the pool as well
+        if before is None or before[0] != digest:
+            before = self._before = digest, Resident(made, self._engine)
+        return before[1]
 
     def _check_open(self) -> None:
         if os.getpid() != self._owner:
