@@ -24,6 +24,8 @@ _SPREADS = 2.0, 4.0
 """Deviations of the logarithm of a length scale below 1, and above, before any answer is seen: many inputs matter little."""
 _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
+_NO_BETTER = 1e-5
+"""Share of a deviance below which a step ends the search: a hundredth of a unit where it is a thousand."""
 _BLOCK = 64
 """Rows of a triangular matrix that are inverted at once."""
 _NEVER = 1e10
@@ -222,7 +224,7 @@ def likeliest(
                 best = score, place.copy()
             return score, slope
 
-        options = {"maxiter": most, "maxcor": 20}
+        options = {"maxiter": most, "maxcor": 20, "ftol": _NO_BETTER}
         with suppress(_OutOfTime):
             scipy.optimize.minimize(
                 seen, place, jac=True, method="L-BFGS-B", bounds=bounds, options=options
