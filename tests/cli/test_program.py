@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.cli import program
 from codedmap.cli.program import WHY, Program
 from codedmap.errors import CallTimeout, CommandFailed
 
@@ -186,6 +187,18 @@ def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
     assert eventually(lambda: not any(map(alive, pids)))
+
+
+@pytest.mark.parametrize("timeout", [3.6e6, 1e300])
+def test_a_run_may_take_months(timeout):
+    assert sh("sleep 0.01; echo 1", timeout=timeout).run({}) == 1.0
+
+
+def test_a_wait_longer_than_the_system_allows_is_cut_in_parts(monkeypatch):
+    monkeypatch.setattr(program, "_LONGEST", 0.01)
+    assert sh("sleep 0.1; echo 1", timeout=60).run({}) == 1.0
+    with pytest.raises(CallTimeout, match=r"^ran longer than 0.1 s"):
+        sh("sleep 61", timeout=0.1).run({})
 
 
 def test_what_a_program_that_fails_leaves_in_a_session_of_its_own_ends_with_it(tmp_path):

@@ -13,6 +13,7 @@ import signal
 import string
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.connection import wait
@@ -29,6 +30,7 @@ from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, I
 
 _LINES, _CHARACTERS = 5, 500  # of stderr, at most, that an error repeats
 _SHOWN = 60  # characters that an error repeats of what cannot be read
+_LONGEST = 1e6  # seconds of one wait, which the system counts in milliseconds of 32 bits
 _FILES = (".json", ".csv", ".txt")
 WHY = "error.txt"
 """In the directory of a run that has failed: why."""
@@ -261,8 +263,12 @@ def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
         except subprocess.TimeoutExpired:
             return False
         return True
+    until = math.inf if timeout is None else time.monotonic() + timeout
     try:
-        return bool(wait([handle], timeout))
+        while not wait([handle], min(until - time.monotonic(), _LONGEST)):
+            if time.monotonic() >= until:
+                return False
+        return True
     finally:
         os.close(handle)
 
