@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from codedmap.estimation.candidates import (
     by_plane,
     combined,
 )
-from codedmap.estimation.gaussian import squared
+from codedmap.estimation.gaussian import Kernel, squared
 from codedmap.estimation.surrogate import _inflation, estimates
 from codedmap.estimation.transforms import transforms
 
@@ -149,6 +150,25 @@ def test_a_candidate_of_hardly_any_weight_makes_no_error_larger():
         candidate(0.0 * targets, np.zeros(1)),
     )
     assert combined([good, mean], targets) is good
+
+
+def test_where_a_process_nearly_as_good_differs_the_best_is_less_certain():
+    targets = RNG.normal(size=400)
+    off = 0.1 * RNG.normal(size=400)
+    kernel = Kernel(np.ones(3), 1e-3, "matern52", linear=False)
+
+    def process(factor, values, kernel=kernel):
+        made = candidate(targets + factor * off, np.array(values), 0.01)
+        return replace(made, kernel=kernel)
+
+    best, near = process(1.0, [0.0, 5.0]), process(1.4, [0.3, 5.0])
+    far, mean = process(1.6, [9.0, 9.0]), process(1.4, [9.0, 9.0], kernel=None)
+    found = combined([far, near, mean, best], targets)
+    assert found.values is best.values
+    assert found.left is best.left
+    np.testing.assert_allclose(found.variance, [0.01 + 0.3**2 / 2, 0.01])
+    np.testing.assert_allclose(found.left_variance, 0.01 + (0.4 * off) ** 2 / 2)
+    assert combined([far, mean, best], targets) is best
 
 
 def test_standard_errors_are_wider_by_the_numbers_that_few_answers_have_chosen():

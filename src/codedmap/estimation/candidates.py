@@ -36,6 +36,7 @@ _AROUND = 50  # answers that a spline takes
 _FOLDS = 4
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _NONE = 0.005  # of a weighted mean: less is nothing
+_NEARLY = 1.5  # times the best error: a process that is off by less may be the right one
 
 
 class Points:
@@ -296,12 +297,12 @@ def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     try:
         weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
     except RuntimeError:  # it does not converge, mostly in SciPy before 1.15
-        return best
+        return _doubted(best, candidates, targets)
     weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
     weights /= weights.sum()
     left = lefts @ weights
     if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
-        return best
+        return _doubted(best, candidates, targets)
     values = np.stack([candidate.values for candidate in candidates], axis=1)
     mean = values @ weights
     spread = np.stack([c.variance for c in candidates], axis=1) + (values - mean[:, None]) ** 2
@@ -315,4 +316,25 @@ def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     spreads = left_spread @ weights, spread @ weights
     return Candidate(
         (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], kernel=best.kernel
+    )
+
+
+def _doubted(best: Candidate, candidates: list[Candidate], targets: np.ndarray) -> Candidate:
+    """The best candidate, less certain where other processes that are nearly as good differ from it.
+
+    As in a mixture of them around it, in which each is as likely (Hoeting et al. 1999, Bayesian model averaging).
+    """
+    most = _NEARLY * best.error(targets)
+    others = [c for c in candidates if c is not best and c.kernel and c.error(targets) < most]
+    if not others:
+        return best
+
+    def differences(name: str) -> Any:
+        of_others = ((getattr(one, name) - getattr(best, name)) ** 2 for one in others)
+        return sum(of_others) / (len(others) + 1)
+
+    return replace(
+        best,
+        variance=best.variance + differences("values"),
+        left_variance=best.left_variance + differences("left"),
     )
