@@ -236,7 +236,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
         found = _by_components(known, scaled[:, varied])
     else:
         parts = _each(known, scaled[:, varied], outputs, (-middle / spread)[varied])
-        found = _together(parts, known)
+        found = _together(parts)
     values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
     left_out = np.zeros(len(unit))
     values[:, varied] = found.values
@@ -557,7 +557,7 @@ def _widened(wanted: np.ndarray, known: np.ndarray, ratios: np.ndarray) -> np.nd
     return np.stack(factors, axis=1)
 
 
-def _together(parts: list[Candidate], known: Points) -> Candidate:
+def _together(parts: list[Candidate]) -> Candidate:
     """Outputs beside each other."""
     scales = np.exp(np.mean([np.log(part.scales) for part in parts], axis=0))
     return Candidate(
@@ -635,8 +635,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         [
             combined([way.column(output) for way in ways], targets[:, output])
             for output in range(scaled.shape[1])
-        ],
-        known,
+        ]
     )
 
 
@@ -649,7 +648,7 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
     parts = _each(known, components / units, len(directions) + 1)
-    found = _together(parts, known)
+    found = _together(parts)
     rest = scaled - components @ directions
     kernel = Kernel(found.scales, 1e-4, "matern52", False)
     numbers = _conditioned(known, rest, kernel, known.time_left())
