@@ -275,7 +275,7 @@ def by_others(
         ("radial basis", splines, scales, near),
     ):
         off = np.empty(len(sample))
-        with threadpool_limits(1):  # also those of OpenMP, which scikit-learn has just brought
+        with threadpool_limits(1, user_api="openmp"):  # which scikit-learn has just brought
             for fold in range(_FOLDS):
                 at = folds[sample] == fold
                 left = fitted(points[folds != fold], scaled[folds != fold], points[sample[at]])

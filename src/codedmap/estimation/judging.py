@@ -14,7 +14,6 @@ from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..detection.replicas import compare
 from ..detection.residuals import (
@@ -28,6 +27,7 @@ from ..detection.residuals import (
 from ..detection.sketches import CLOSER, sketched
 from .gaussian import Kernel, likeliest
 from .space import Space, rows_at_once
+from .threads import one_thread
 
 _TOGETHER = 300  # answers that predict each other, of neighbouring groups
 _SAMPLE = 150  # by which a process is chosen
@@ -109,7 +109,7 @@ def judged(
         return none
     points = _Points(points_of, slots[order // groups], order % groups)
     flat = sketched(flat[:, None], CLOSER)[:, 0]
-    with threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
+    with one_thread, np.errstate(over="ignore", invalid="ignore"):
         known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
         kernel: Kernel | None = None
         for last in (False,) * (_ROUNDS - 1) + (True,):

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import scipy
-from threadpoolctl import threadpool_limits
 
 from .calibration import calibrated
 from .candidates import (
@@ -38,6 +37,7 @@ from .candidates import (
 )
 from .gaussian import Fitted, Kernel, Smoothness, likeliest
 from .nearest import Nearest
+from .threads import one_thread
 from .transforms import NONE, Transform, transforms
 
 _STEPS, _AGAIN, _LAST = 50, 30, 12  # of the search for a kernel: first, from another's, and last
@@ -134,7 +134,7 @@ def estimates(
     # The matrices are too small for several threads to help, and waiting for each other costs them most. What is
     # imported later brings a BLAS of its own, which would have them.
     import_what_is_used()
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread:
         if not repeated:
             return _estimates(known(), answers)
         return _of_repeats(known, answers, which, _at(points[first], wanted))
