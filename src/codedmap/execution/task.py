@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from ..results.trees import as_numpy, check_parts, leaf_rows, map_leaves, stacke
 _LONGEST = 100_000  # bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
 _running = threading.local()
+_STREAMS = "stdout", "stderr"
 
 
 def in_worker() -> bool:
@@ -307,11 +309,30 @@ class _Output(io.BytesIO):
         return 1
 
 
+class _Text(io.TextIOWrapper):
+    """Stands for the outputs of the process until it is over; calls in other threads begin and end meanwhile."""
+
+    def __init__(self, output: _Output) -> None:
+        super().__init__(
+            output, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
+        )
+        self.before = {name: getattr(sys, name) for name in _STREAMS}
+        self.over = False
+
+
 @contextlib.contextmanager
 def _captured() -> Iterator[_Output]:
     output = _Output()
-    text = io.TextIOWrapper(
-        output, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
-    )
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+    text = _Text(output)
+    for name in _STREAMS:
+        setattr(sys, name, text)
+    try:
         yield output
+    finally:
+        text.over = True
+        for name in _STREAMS:
+            now = getattr(sys, name)
+            now = now if isinstance(now, _Text) else text  # fn may have put another in its place
+            while isinstance(now, _Text) and now.over:
+                now = now.before[name]
+            setattr(sys, name, now)

@@ -1,0 +1,55 @@
+"""What a worker computes, and what it leaves in the process: several threads of one may compute at once."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from codedmap.execution.task import Batch, RowsTask
+
+
+def computed(fn):
+    return RowsTask(fn, {}, None, capture=True)(Batch((np.ones((2, 1)),), 2, range(2)))
+
+
+def test_what_is_printed_goes_where_it_did_after_calls_in_two_threads():
+    streams = sys.stdout, sys.stderr
+    printed, begun, over = (threading.Event() for _ in range(3))
+
+    def first(batch):
+        print("first")
+        printed.set()
+        begun.wait(10)
+        return batch
+
+    def second(batch):
+        begun.set()
+        over.wait(10)
+        print("second")
+        return batch
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(computed, first)
+        assert printed.wait(10)
+        other = pool.submit(computed, second)
+        assert one.result().output == "first\n"
+        over.set()
+        assert other.result().output == "second\n"
+    assert (sys.stdout, sys.stderr) == streams
+
+
+def test_what_fn_puts_in_the_place_of_stdout_does_not_stay():
+    streams = sys.stdout, sys.stderr
+
+    def replaces(batch):
+        print("before")
+        sys.stdout = io.StringIO()
+        print("elsewhere")
+        return batch
+
+    assert computed(replaces).output == "before\n"
+    assert (sys.stdout, sys.stderr) == streams
