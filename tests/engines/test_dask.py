@@ -65,14 +65,20 @@ def test_a_task_is_named_for_the_dashboard_and_runs_the_calls_that_follow(client
 
 def test_workers_may_be_threads_of_the_caller():
     with (
-        distributed.LocalCluster(2, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
-        cm.engines.Dask(client) as engine,
     ):
-        X, output = np.arange(100.0), sys.stdout
-        np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
-        assert engine.in_process
-        assert sys.stdout is output
+        client.wait_for_workers(2, START)
+        with pytest.warns(UserWarning, match="has 4 threads in 2 workers") as warned:
+            engine = cm.engines.Dask(client)
+        assert warned[0].filename == __file__
+        with engine:
+            X, output = np.arange(100.0), sys.stdout
+            np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
+            assert engine.in_process
+            assert sys.stdout is output
 
 
 def test_a_call_that_waited_for_a_task_of_others_has_not_started_when_the_worker_dies(client):

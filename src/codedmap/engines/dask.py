@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -19,6 +20,7 @@ from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
 from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost
+from ..results.summary import many
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
@@ -40,6 +42,7 @@ class Dask(ClusterEngine):
       there are more and no other tasks wait for the worker.
     * Functions travel by cloudpickle; what they import must be installed on the workers.
     * Neither the client nor the cluster is closed with the engine.
+    * A worker computes one call at a time, also if it has several threads; a warning says so.
 
     What becomes of a straggler depends on ``grace``, because Dask cannot end a running task: what
     it calls cancelling only makes its scheduler send other tasks to the busy worker.
@@ -182,6 +185,13 @@ class Dask(ClusterEngine):
         self.in_process = any(address.startswith("inproc://") for address in members)
         if not members:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")
+        threads = sum(found[address]["nthreads"] for address in members)
+        if threads > len(members):
+            warnings.warn(
+                f"the Dask cluster has {threads} threads in {many(len(members), 'worker')}, and a worker computes one call at a "
+                "time: start more workers with one thread each (threads_per_worker=1, or `dask worker --nthreads 1`)",
+                stacklevel=3,
+            )
         return members
 
     async def _begin(self, found: Mapping[str, Member]) -> None:
