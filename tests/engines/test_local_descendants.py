@@ -160,7 +160,7 @@ def test_when_the_caller_is_killed(tmp_path):
 
 def one_after_the_other(folder):
     word = f"60.{os.getppid()}{os.getpid()}"
-    (Path(folder) / "word").write_text(word)
+    (Path(folder) / "begun").write_text(f"{word} {os.getpid()}\n")
     while True:
         subprocess.Popen(["sleep", word], start_new_session=True)
         time.sleep(0.001)
@@ -188,11 +188,14 @@ def test_what_is_being_started_while_the_caller_is_killed(tmp_path):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         with script(folder, source, str(Path(__file__).parents[2]), str(folder)) as running:
-            assert eventually((folder / "word").exists, ANSWER)
-            word = (folder / "word").read_text()
+            file = folder / "begun"
+            assert eventually(lambda file=file: file.exists() and "\n" in file.read_text(), ANSWER)
+            word, worker = file.read_text().split()
             assert eventually(lambda word=word: running_with(word), ANSWER)
             running.process.kill()
             try:
+                # While it ends it still starts some, so there are none for a moment before.
+                assert eventually(lambda worker=worker: not alive(int(worker)))
                 assert eventually(lambda word=word: not running_with(word))
             finally:
                 for pid in running_with(word):

@@ -297,12 +297,12 @@ def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     try:
         weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
     except RuntimeError:  # it does not converge, mostly in SciPy before 1.15
-        return _doubted(best, candidates, targets)
+        return _less_certain(best, candidates, targets)
     weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
     weights /= weights.sum()
     left = lefts @ weights
     if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
-        return _doubted(best, candidates, targets)
+        return _less_certain(best, candidates, targets)
     values = np.stack([candidate.values for candidate in candidates], axis=1)
     mean = values @ weights
     spread = np.stack([c.variance for c in candidates], axis=1) + (values - mean[:, None]) ** 2
@@ -319,7 +319,7 @@ def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     )
 
 
-def _doubted(best: Candidate, candidates: list[Candidate], targets: np.ndarray) -> Candidate:
+def _less_certain(best: Candidate, candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     """The best candidate, less certain where other processes that are nearly as good differ from it.
 
     As in a mixture of them around it, in which each is as likely (Hoeting et al. 1999, Bayesian model averaging).
