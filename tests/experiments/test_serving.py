@@ -68,4 +68,6 @@ def test_the_readme_shows_the_tables_of_the_full_run():
     table = pd.read_csv(root / "results" / "serving.csv")
     readme = (root / "README.md").read_text(encoding="utf-8")
     for part in ("traces", "slow"):
-        assert serving_report.summary(table[table["part"] == part]) in readme
+        own = table[table["part"] == part]
+        assert serving_report.summary(own) in readme
+        assert f"it spends {serving_report.overhead(own)} a wave" in " ".join(readme.split())

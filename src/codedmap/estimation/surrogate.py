@@ -369,7 +369,7 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
     tied = len(points) < _EACH * dimensions
-    several = len(points) >= (_SEVERAL if known.thorough else _SEVERAL_QUICKLY)
+    several = _compares_kinds(known, len(points))
     plane = several and len(points) >= _PLANE * (dimensions + 1)
     kinds: list[tuple[Transform | None, Smoothness | None, bool]] = []
     if several:
@@ -431,6 +431,11 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         # It has chosen as many numbers by the answers as there are dimensions.
         chosen = math.sqrt(len(points) / (len(points) - dimensions - _FIXED))
         yield replace(free, error=chosen * free.error)
+
+
+def _compares_kinds(known: Points, size: int) -> bool:
+    """Whether so many answers choose among several kinds of processes."""
+    return size >= (_SEVERAL if known.thorough else _SEVERAL_QUICKLY)
 
 
 def _begun(kernel: Kernel, smoothness: Smoothness | None) -> Kernel:
@@ -594,7 +599,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
 
     tried: list[tuple[float, Kernel]] = []
     kinds: list[tuple[Smoothness | None, bool, bool]] = [("matern52", False, fixed)]
-    if size >= (_SEVERAL if known.thorough else _SEVERAL_QUICKLY):
+    if _compares_kinds(known, size):
         kinds.append(("gaussian", False, fixed))
         if size >= _PLANE * (dimensions + 1):
             kinds.append((None, True, fixed))
