@@ -1074,7 +1074,7 @@ def test_a_caller_that_can_open_no_more_files_loses_calls_and_recovers(tmp_path)
         (
             lambda _: os._exit(3),
             (local_worker, "_start"),
-            "has ended and no new one can be started",
+            "no process can be started for worker 0",
         ),
     ],
     ids=["open", "start"],

@@ -200,6 +200,19 @@ def test_a_removed_working_directory_is_said(tmp_path):
     assert "the working directory" in run_script(tmp_path, source).out
 
 
+def test_a_path_of_temporary_files_that_is_too_long_for_sockets_is_said(tmp_path):
+    source = """
+        # main
+        try: cm.engines.Local(1)
+        except cm.EngineError as error: print(error)
+        """
+    folder = tmp_path / (50 * "long")
+    folder.mkdir()
+    said = run_script(tmp_path, source, TMPDIR=str(folder)).out.strip()
+    assert said.endswith(f"set TMPDIR to a folder with a shorter path than {folder}")
+    assert "memory" not in said
+
+
 def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(tmp_path):
     source = """
         def work():

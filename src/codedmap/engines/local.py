@@ -6,6 +6,7 @@ import atexit
 import os
 import secrets
 import sys
+import tempfile
 import threading
 from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
@@ -146,6 +147,8 @@ class Local(QueueEngine["_LocalQueue"]):
         self._queues = {number: _LocalQueue(self, number) for number in range(workers)}
         for call in [queue.submit(hello, None) for queue in self._queues.values()]:
             failure = call.exception()
+            if isinstance(failure, EngineError):
+                raise failure
             if failure is not None:
                 raise EngineError(
                     f"a worker process ended while it was starting ({failure}); what it printed stands above: "
@@ -323,9 +326,11 @@ class _LocalQueue(Calls):
             self._loop.watch(worker.pipe, self._ready)
             self._loop.watch(worker.sentinel, partial(self._finish, worker))
         elif self._waiting:
+            remedy = "is there memory left, are too many files open?"
+            if "AF_UNIX path" in str(worker):  # of the socket of the fork server
+                remedy = f"set TMPDIR to a folder with a shorter path than {tempfile.gettempdir()}"
             error = EngineError(
-                f"worker {self.number} has ended and no new one can be started ({worker}): "
-                "is there memory left, are too many files open?"
+                f"no process can be started for worker {self.number} ({worker}): {remedy}"
             )
             self._loop.do(self._waiting.popleft().fail, error)
         self._advance()
