@@ -231,6 +231,27 @@ def test_workers_that_are_stopped_end_when_the_caller_is_killed(tmp_path):
         assert running.nothing_is_left(), (running.processes(), running.shm_names())
 
 
+def test_a_program_that_is_stopped_and_goes_on_blames_no_row_for_it(tmp_path):
+    source = """
+        import numpy as np
+
+        def slow(x):
+            time.sleep(0.3)
+            return x
+        # main
+        with cm.engines.Local(1) as engine:
+            print("ready")
+            print(cm.map(cm.itemwise(slow), np.ones(3), engine=engine, call_timeout=1.0).exact.sum())
+        """
+    with script(tmp_path, source) as running:
+        assert running.line() == "ready"
+        time.sleep(0.4)
+        running.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        running.process.send_signal(signal.SIGCONT)
+        assert running.finish().out == "3\n", running.err
+
+
 def stopped(number: int) -> bool:
     """Whether a process is stopped by a signal."""
     try:

@@ -156,12 +156,13 @@ def test_the_same_events_give_the_same_decisions(seed):
         assert [_plain(d) for d in again.handle(event)] == decisions
 
 
-def test_no_call_is_late_for_the_time_in_which_the_program_was_stopped():
+@pytest.mark.parametrize("began", [(), ((1, 0.1), (2, 0.1))])
+def test_no_call_is_late_for_the_time_in_which_the_program_was_stopped(began):
     scheduler = Scheduler(Job(3, call_timeout=1.0, size=1))
     for event in (Joined(0.0, 0), Joined(0.0, 1), Joined(0.0, 2)):
         scheduler.handle(event)
     scheduler.handle(Answered(0.1, 0, 0.1))
-    assert not scheduler.handle(Tick(9.9, stopped=9.6))
+    assert not scheduler.handle(Tick(9.9, began, 9.6))
     assert scheduler.wake is not None
     decisions = scheduler.handle(Tick(10.8))  # 0.3 s before it was stopped, and 0.9 after
     assert [type(d) for d in decisions[:2]] == [Abandon, FailRows]

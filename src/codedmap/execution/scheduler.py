@@ -295,18 +295,18 @@ class Scheduler:
 
     def _on_tick(self, event: events.Tick) -> None:
         timeout = self.job.call_timeout
-        if event.stopped:
-            for running in self._calls.values():
-                running.started = min(running.started + event.stopped, event.now)
-            begun = [c for c in self._calls.values() if c.started <= event.now]
-            if timeout < math.inf:
-                self._timeouts = deque(sorted((c.started + timeout, c.number) for c in begun))
         for number, when in event.began:
             self._began(number, when)
             if when == event.now:
                 self._take_back(number, when)
             else:
                 self._withdrawn.discard(number)
+        if event.stopped:
+            for running in self._calls.values():
+                running.started = min(running.started + event.stopped, event.now)
+            begun = [c for c in self._calls.values() if c.started <= event.now]
+            if timeout < math.inf:
+                self._timeouts = deque(sorted((c.started + timeout, c.number) for c in begun))
         while self._timeouts and self._timeouts[0][0] <= event.now:
             number = self._timeouts.popleft()[1]
             call = self._calls.get(number)
