@@ -1,7 +1,8 @@
-"""What the machine and its control groups allow: how much memory is free, so that what cannot fit is refused at once."""
+"""What the machine and its control groups allow: how many cores, and how much memory, so that what cannot fit is refused at once."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,15 +23,7 @@ def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int,
 
     None where there is no limit. Files are below ``root``.
     """
-    groups = {(_FOLDER, False), (_FOLDER / controller, True)}
-    with suppress(OSError, ValueError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "" or controller in controllers.split(","):
-                base = _FOLDER / (controller if controllers else "")
-                group = Path(path.lstrip("/"))
-                groups |= {(base / one, bool(controllers)) for one in (group, *group.parents)}
-    for folder, first_version in sorted(groups):
+    for folder, first_version in _groups(controller, root):
         files = f"{controller}.max", f"{controller}.current"
         limit, used = _V1_FILES.get(controller, files) if first_version else files
         with suppress(OSError, ValueError):  # no such group, or "max"
@@ -41,11 +34,31 @@ def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int,
             )
 
 
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _groups(controller: str, root: Path) -> list[tuple[Path, bool]]:
+    """The folders of these groups, and whether each is of version 1."""
+    groups = {(_FOLDER, False), (_FOLDER / controller, True)}
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or controller in controllers.split(","):
+                base = _FOLDER / (controller if controllers else "")
+                group = Path(path.lstrip("/"))
+                groups |= {(base / one, bool(controllers)) for one in (group, *group.parents)}
+    return sorted(groups)
+
+
+def cores(root: Path = Path("/")) -> int:
+    """The number of cores that this process may use, also by the quotas of its control groups, whose files are below ``root``."""
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = [float(known or 1)]
+    for folder, first_version in _groups("cpu", root):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first_version else ("cpu.max",)
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            text = " ".join((root / folder / name).read_text() for name in names)
+            quota, period = map(int, text.split())
+            if quota > 0 and period > 0:  # -1 is no limit
+                allowed.append(quota / period)
+    return math.ceil(min(allowed))
 
 
 def free_memory() -> int | None:

@@ -70,7 +70,8 @@ class Local(QueueEngine["_LocalQueue"]):
     Parameters
     ----------
     workers : int, optional
-        Number of processes. By default the number of cores that this process may use.
+        Number of processes. By default the number of cores that this process may use, by its affinity and the CPU
+        quotas of its control groups.
     grace : float
         Seconds for which an abandoned call may still run before its process is ended.
     limits : Limits, optional
