@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from codedmap.contracts.memory import cores, group_limits
+from codedmap.contracts.memory import cores, free_memory, group_limits
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,37 @@ def test_no_more_cores_are_used_than_the_quotas_of_control_groups_allow(
     assert cores(tmp_path) == most
 
 
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"a/memory.max": "1000", "a/memory.current": "900"}, 100),
+        (
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "990",
+                "a/memory.stat": "anon 300\nfile 690\nactive_file 80\ninactive_file 500\n",
+            },
+            590,
+        ),
+        (
+            {
+                "memory/c/d/memory.limit_in_bytes": "1000",
+                "memory/c/d/memory.usage_in_bytes": "990",
+                "memory/c/d/memory.stat": "inactive_file 1\ntotal_inactive_file 400\ntotal_active_file 20\n",
+            },
+            430,
+        ),
+        ({"a/memory.max": "999999", "a/memory.current": "9"}, 2048),
+        ({"a/memory.max": "1000", "a/memory.current": "1010"}, 0),
+    ],
+)
+def test_files_that_are_kept_in_memory_leave_it_free(files, free, tmp_path):
+    write(tmp_path, {f"sys/fs/cgroup/{name}": content for name, content in files.items()})
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 2 kB\n")
+    assert free_memory(tmp_path) == free
+
+
 def test_a_system_without_control_groups_has_no_limits(tmp_path):
     assert list(group_limits("memory", tmp_path)) == []
     assert cores(tmp_path) == len(os.sched_getaffinity(0))
+    assert free_memory(tmp_path) is None

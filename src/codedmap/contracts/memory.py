@@ -61,11 +61,25 @@ def cores(root: Path = Path("/")) -> int:
     return math.ceil(min(allowed))
 
 
-def free_memory() -> int | None:
-    """Bytes that this process may still use: the machine's, or its control group's; None if unknown."""
-    known = [max(0, limit - used) for limit, used, _ in group_limits("memory")]
-    machine = _machine()
-    return min(known if machine is None else [*known, machine], default=None)
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still use: the machine's, or its control group's; None if unknown. Files are below ``root``."""
+    free = _machine(root)
+    for limit, used, file in group_limits("memory", root):
+        left = limit - used
+        if free is None or left < free:
+            left += _cached(root / file.parent)
+            free = max(0, left if free is None else min(left, free))
+    return free
+
+
+def _cached(group: Path) -> int:
+    """Bytes of files that a control group holds in memory until it is needed; they count as used."""
+    with suppress(OSError, ValueError):
+        pairs = map(str.split, (group / "memory.stat").read_text().splitlines())
+        found = {name: int(count) for name, count in pairs}
+        lists = "inactive_file", "active_file"  # in version 1 without those of the groups within it
+        return sum(found.get(f"total_{name}", found.get(name, 0)) for name in lists)
+    return 0
 
 
 def check_room(needed: int, what: str, remedy: str) -> None:
@@ -112,9 +126,9 @@ def lacking(needed: int) -> int | None:
     return None if free is None or needed <= free else free
 
 
-def _machine() -> int | None:
+def _machine(root: Path) -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
     except OSError:
         return None
     for line in lines:
