@@ -11,7 +11,8 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from codedmap.engines.transport.parcel import Parcel, PickledOnce, pack, receive
+from codedmap.engines.transport import parcel as parcels
+from codedmap.engines.transport.parcel import Parcel, PickledOnce, discard, pack, receive
 
 from .. import processes
 
@@ -135,3 +136,12 @@ def test_engines_may_pickle_such_a_function_by_themselves(protocol):
     travelled = pickle.loads(pickle.dumps(PickledOnce(Held(np.arange(9.0))), protocol=protocol))
     travelled.numbers += 1  # they are its own
     assert np.array_equal(travelled.numbers, np.arange(1.0, 10.0))
+
+
+def test_where_there_is_no_shared_memory_buffers_go_through_the_pipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(parcels, "SHARED", tmp_path / "a file")
+    parcels.SHARED.touch()
+    parcel = pack(np.arange(100_000.0), "segment")
+    assert parcel.segment is None
+    assert np.array_equal(receive(parcel).unpack(), np.arange(100_000.0))
+    discard("segment")
