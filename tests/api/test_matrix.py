@@ -113,7 +113,7 @@ def test_a_vector_of_another_dtype_widens_the_product_but_not_its_exactness():
 
 @pytest.mark.parametrize("code", [c for c in CODES if c.workers < 16], ids=repr)
 def test_sparse_matrices_stay_sparse_on_the_workers(code):
-    S = sparse.random(53, 40, 0.05, rng=np.random.default_rng(0))
+    S = sparse.random(53, 40, 0.05, random_state=np.random.default_rng(0))
     engine = ByHand(code.workers)
     engine.blocks = []
     engine.keep = lambda slot, value: engine.blocks.append(value) or cm.engines.Kept(slot, value)
@@ -566,7 +566,7 @@ def test_what_would_not_fit_into_memory_is_refused(monkeypatch):
 
 
 def test_sparse_blocks_that_would_not_fit_are_counted_as_they_fill_up(monkeypatch):
-    S = sparse.random_array((6000, 6000), density=0.02, format="csr", rng=np.random.default_rng(0))
+    S = sparse.random(6000, 6000, 0.02, format="csr", random_state=np.random.default_rng(0))
     polar, copies = cm.codes.PolarCode(12, 16), cm.Replication(12, 16)
     blocks = [S[k * 500 : (k + 1) * 500] for k in range(12)]
     union = sum(abs(block) for block in blocks).nnz

@@ -620,9 +620,7 @@ def test_parts_that_do_not_fit_into_memory_as_often_as_they_are_held(monkeypatch
 def test_sparse_parts_count_what_they_hold(monkeypatch):
     monkeypatch.setattr("codedmap.contracts.memory.free_memory", lambda: 1 << 20)
     monkeypatch.setattr("codedmap.contracts.memory._LITTLE", 0)
-    whole = sparse.random_array(
-        (4000, 100), density=0.5, format="csr", rng=np.random.default_rng(0)
-    )
+    whole = sparse.random(4000, 100, 0.5, format="csr", random_state=np.random.default_rng(0))
     with (
         cm.engines.Local(4) as engine,
         pytest.raises(cm.errors.NotEnoughMemory, match=r"the parts' 2\.4\d MB"),

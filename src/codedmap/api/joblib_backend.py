@@ -77,6 +77,8 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             call.add_done_callback(callback)
         return call
 
+    apply_async = submit  # its name before joblib 1.5
+
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """The answers of a batch."""
         return out.result()

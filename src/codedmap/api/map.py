@@ -423,7 +423,7 @@ class Options:
         named = fn
         while hasattr(named, "fn"):  # a function that is lifted, kept or called by name
             named = named.fn
-        name = getattr(named, "__qualname__", type(named).__qualname__)
+        name = getattr(named, "__qualname__", getattr(named, "__name__", type(named).__qualname__))
         job = {
             "fn": [name, fingerprint(fn, dict(self.kwargs or {}), self.seed)],
             "code": [repr(code), fingerprint(code)],

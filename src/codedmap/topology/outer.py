@@ -149,7 +149,7 @@ class Climb:
         position = self._problem.positions(nodes)
         between = np.array(sorted(self._links_between(nodes)), dtype=int)
         kept = np.isin(between, sorted(links))
-        ends = position[self._problem.ends[between]]
+        ends = position[self._problem.ends[between]].astype(np.int32)  # as SciPy 1.13 needs them
         # Weights are positive, because the tree would ignore a weight of zero.
         weight = np.where(kept, 1.0, 2.0 + self._rank[between])
         shape = (len(nodes), len(nodes))
