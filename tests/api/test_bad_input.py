@@ -54,6 +54,8 @@ def test_inputs_that_are_like_rows_and_are_none(inputs, step):
     with Scripted(2) as engine:
         with pytest.raises(cm.InvalidArgument, match=step):
             cm.map(np.sin, inputs, engine=engine)
+        with pytest.raises(cm.InvalidArgument, match=step):
+            cm.plan(np.sin, inputs, engine=engine)
         assert not engine.calls
 
 
@@ -63,6 +65,16 @@ def test_a_function_that_is_async():
 
     for fn in (sin, cm.itemwise(sin)):
         refused("fn is async.*asyncio.run", fn=fn)
+    with Scripted(2) as engine, cm.Pool(engine) as pool:
+        for wrong in (
+            lambda: cm.plan(sin, X, engine=engine),
+            lambda: cm.sweep(sin, {"x": [1.0, 2.0]}, engine=engine),
+            lambda: pool.map(sin, [1.0, 2.0]),
+            lambda: pool.submit(sin, 1.0),
+        ):
+            with pytest.raises(cm.InvalidArgument, match="fn is async.*asyncio.run"):
+                wrong()
+        assert not engine.calls
 
 
 def test_several_inputs_with_a_code():

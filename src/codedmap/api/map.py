@@ -42,7 +42,6 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import call_memory, patience_of
 from ..execution.rows import KeptTasks
 from ..execution.task import Itemwise, in_worker, is_itemwise
 from ..planning.ways import ERROR, Question
@@ -314,11 +313,9 @@ class Options:
 
     def _rows_job(self, fn: Any, inputs: Any, stack: ExitStack, *, auto: bool) -> RowsJob:
         started = time.monotonic()
-        _check_fn(fn)
-        _check_kind(inputs)
         hedge = self.hedge
         check_hedge_of_rows(hedge)
-        rows = InputRows(opened(inputs, stack), self.names, items=is_itemwise(fn))
+        rows = rows_of(fn, inputs, stack, self.names)
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it
@@ -340,11 +337,7 @@ class Options:
             retries=self.retries,
             call_timeout=self.call_timeout or math.inf,
             stop=rule,
-            ahead=int(hasattr(engine, "members")),
             size=rows.rows if self.chunk == "all" else self.chunk,
-            patience=patience_of(engine),
-            memory=call_memory(engine),
-            batches=not is_itemwise(fn),
         )
         record = self.on_error == "record"
         known = self._known(rows.numbers, inputs)
@@ -476,7 +469,7 @@ class Options:
                 f"a code takes one array of inputs, and a tuple is {len(inputs)} of them, one for each argument of fn: "
                 "put them side by side in one array (numpy.column_stack), or leave out the code"
             )
-        _check_fn(fn)
+        check_fn(fn)
         started = time.monotonic()
         engine = engine_of_slots(self.engine, fn, code.workers, depth=5)
         if lazy:
@@ -545,6 +538,13 @@ def _growing(rule: StoppingRule) -> str:
     )
 
 
+def rows_of(fn: Any, inputs: Any, stack: ExitStack, names: Sequence[str] = ()) -> InputRows:
+    """The rows of a job without a code, which the stack closes; raises `InvalidArgument` if there are none."""
+    check_fn(fn)
+    _check_kind(inputs)
+    return InputRows(opened(inputs, stack), names, items=is_itemwise(fn))
+
+
 def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
     """Where ``fn`` runs; the stack closes an engine that is made for it."""
     if engine is None and isinstance(fn, Resident):
@@ -599,7 +599,8 @@ def check_hedge_of_rows(hedge: Hedge | None) -> None:
         )
 
 
-def _check_fn(fn: Any) -> None:
+def check_fn(fn: Any) -> None:
+    """Raise `InvalidArgument` for what workers cannot call."""
     if not callable(fn) and not isinstance(fn, Resident):
         raise InvalidArgument(f"fn={fn!r:.80} cannot be called")
     if inspect.iscoroutinefunction(fn.fn if isinstance(fn, Itemwise | Resident) else fn):

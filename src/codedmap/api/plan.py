@@ -14,16 +14,12 @@ from ..engines import Engine, Resident
 from ..errors import InvalidArgument
 from ..estimation.surrogate import import_what_is_used
 from ..execution.events import Job
-from ..execution.inputs import InputRows
-from ..execution.live import patience_of
 from ..execution.rows import KeptTasks
-from ..execution.task import is_itemwise
 from ..latency import LatencyModel
 from ..planning.ways import ERROR, Question
 from ..results.plan import Plan
 from ..results.progress_bar import job_progress
-from ..storage.source import opened
-from .map import engine_of
+from .map import engine_of, rows_of
 from .rows import Sample
 
 Codes = Mapping[str, Code] | Iterable[Code]
@@ -120,11 +116,9 @@ def plan(
             f"latency={latency!r} is no latency model: give one of codedmap.latency, such as "
             "Pareto(0.1, 0.03)"
         )
-    if not callable(fn) and not isinstance(fn, Resident):
-        raise InvalidArgument(f"fn={fn!r} cannot be called")
     compared = None if codes is None else _named_codes(codes)
     with ExitStack() as stack:
-        inputs = InputRows(opened(sample, stack), items=is_itemwise(fn))
+        inputs = rows_of(fn, sample, stack)
         if inputs.growing is not None:
             raise InvalidArgument(
                 "the sample is an iterator: give some of its rows as an array or a list, and rows= for how many there are"
@@ -141,16 +135,10 @@ def plan(
             rows=rows or inputs.rows, workers=workers, error=error, deadline=deadline, tasks=tasks,
             stragglers=stragglers, latency=latency, codes=compared, seed=seed,
         )  # fmt: skip
-        job = Job(
-            inputs.rows,
-            ahead=int(hasattr(used, "members")),
-            patience=patience_of(used),
-            batches=not is_itemwise(fn),
-        )
         show = stack.enter_context(job_progress(progress, inputs.rows, "rows of the sample"))
         import_what_is_used()  # which a plan has no time for
         return Sample(
-            job,
+            Job(inputs.rows),
             used,
             KeptTasks(fn, used),
             inputs,

@@ -25,7 +25,7 @@ from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Items
 from .amap import amap
-from .map import Options, check_hedge_of_rows, engine_of, map, stream
+from .map import Options, check_fn, check_hedge_of_rows, engine_of, map, stream
 
 HEDGE = Hedge()
 
@@ -323,6 +323,7 @@ class _Task:
     """The caller's function, from what is sealed to what is sealed."""
 
     def __init__(self, fn: Callable[..., Any], *, star: bool = False) -> None:
+        check_fn(fn)
         self.fn, self.star = fn, star
 
     def __call__(self, item: _Sealed) -> _Sealed:

@@ -25,7 +25,7 @@ from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import Budget, LiveJob
+from ..execution.live import Budget, LiveJob, call_memory, patience_of
 from ..execution.missing import (
     Effort,
     Estimates,
@@ -36,7 +36,7 @@ from ..execution.missing import (
 )
 from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Scheduler
-from ..execution.task import Batch
+from ..execution.task import Batch, is_itemwise
 from ..planning.pilot import Pilot, Timed
 from ..planning.ways import Question, budget_of, planned
 from ..results.calls import CallTable
@@ -64,7 +64,7 @@ _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may 
 
 
 class RowsJob(MapJob):
-    """Rows on an engine.
+    """Rows on an engine, for whose workers the ``job`` is completed.
 
     ``started`` is when `map` was called, by `time.monotonic`, and ``deadline`` when estimates should be made, in seconds
     after it. ``show`` is called with the `LiveJob` after each event. From ``known`` answers rows are estimated too.
@@ -102,7 +102,16 @@ class RowsJob(MapJob):
             found: float | None = this._worst(last)
             return found
 
-        job = replace(job, groups=rows.count, more=not rows.ended, stderr=worst)
+        job = replace(
+            job,
+            groups=rows.count,
+            ahead=int(hasattr(engine, "members")),
+            patience=patience_of(engine),
+            memory=call_memory(engine),
+            batches=not is_itemwise(tasks.task.fn),
+            more=not rows.ended,
+            stderr=worst,
+        )
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
         self._looking = Budget(self.live, _LOOKING)
 

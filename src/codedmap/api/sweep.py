@@ -35,7 +35,7 @@ from ..results.trees import (
     whole_column,
 )
 from ..storage.source import extra
-from .map import options_from
+from .map import check_fn, options_from
 from .pool import HEDGE
 
 ADDED = "status", "error"  # columns
@@ -443,8 +443,7 @@ def _check_given(fn: Any, out: Any) -> None:
             f"fn is of type {type(fn).__name__}, and sweep calls fn for each row by itself: give the function that it was made "
             "of"
         )
-    if not callable(fn):
-        raise InvalidArgument(f"fn={fn!r} cannot be called")
+    check_fn(fn)
     if out is None:
         return
     if not isinstance(out, str | Path) or Path(out).suffix not in (".zarr", ".parquet"):
