@@ -1077,8 +1077,10 @@ def test_known_answers_that_are_masked_are_none():
 
 def test_known_answers_of_which_some_have_names_of_outputs_are_not_used():
     x = np.linspace(0.0, 1.0, 60)
-    with pytest.warns(UserWarning, match="called low, snow, and those of fn high, low: they are"):
+    named = "called low, snow, and those of fn high, low: they are"
+    with pytest.warns(UserWarning, match=named) as warned:
         stopped(lambda x: {"high": x, "low": -x}, x, known=(x, {"low": -x, "snow": x}))
+    assert warned[0].filename == __file__
 
 
 def test_known_inputs_by_name_have_the_order_of_the_columns(pool):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..contracts.inputs import array_of, check_columns, check_kind, check_unmasked, reordered
+from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
@@ -132,14 +132,13 @@ def fill(
     gone = np.asarray(lost.any(axis=1))
     losses = dependence(inputs.flat, gone, inputs.names, seed)
     if losses is not None:
-        warnings.warn(
+        warn_caller(
             f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
-            "and may be biased",
-            stacklevel=2,
+            "and may be biased"
         )
     noise = _noise(inputs.flat, answers, lost)
     if noise is not None:
-        warnings.warn(noise, stacklevel=2)
+        warn_caller(noise)
     return FillResult(
         values=answers.like(values),
         stderr=answers.like(errors),

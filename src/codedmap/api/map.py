@@ -471,7 +471,7 @@ class Options:
             )
         check_fn(fn)
         started = time.monotonic()
-        engine = engine_of_slots(self.engine, fn, code.workers, depth=5)
+        engine = engine_of_slots(self.engine, fn, code.workers)
         if lazy:
             work = self._lazy_rows(fn, source, code, stop, stack)
             chunk, width = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes)), None

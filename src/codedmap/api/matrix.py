@@ -103,7 +103,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         array = checked_matrix(matrix)
         if symmetric:
             _check_symmetric(array)
-        self.engine = engine_of_slots(engine, None, self._code.workers, depth=3)
+        self.engine = engine_of_slots(engine, None, self._code.workers)
         """Where the coded blocks are."""
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)

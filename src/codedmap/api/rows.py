@@ -18,6 +18,7 @@ import numpy as np
 from ..contracts.code import Code
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Share, tolerance_of
+from ..contracts.warning import warn_caller
 from ..engines import Engine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
@@ -31,7 +32,6 @@ from ..execution.missing import (
     Estimates,
     estimate_missing,
     time_for_estimates,
-    warn_caller,
     warn_of_losses,
 )
 from ..execution.rows import KeptTasks, RowsWork

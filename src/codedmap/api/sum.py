@@ -157,7 +157,7 @@ class CodedParts:
         self._parts = _cut(parts, code.workers)
         self.code = code
         """Which worker holds which parts."""
-        self.engine = engine_of_slots(engine, None, code.workers, depth=3)
+        self.engine = engine_of_slots(engine, None, code.workers)
         """Where the parts are."""
         if isinstance(engine, (Local, ProcessPoolExecutor)):
             sizes = [_bytes(part) for part in self._parts]

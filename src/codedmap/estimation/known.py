@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.inputs import check_order
+from ..contracts.warning import warn_caller
 from ..errors import InvalidAnswer, InvalidArgument
 from ..results.trees import entries_of, leaves, map_leaves, parts_of
 
@@ -104,9 +104,8 @@ class Known:
             return self.answers
         if sorted(outputs) == sorted(self.names):
             return self.answers[:, [self.names.index(name) for name in outputs]]
-        warnings.warn(
-            f"known answers are called {', '.join(self.names)}, and those of fn {', '.join(outputs)}: they are not used",
-            stacklevel=2,
+        warn_caller(
+            f"known answers are called {', '.join(self.names)}, and those of fn {', '.join(outputs)}: they are not used"
         )
         return None
 

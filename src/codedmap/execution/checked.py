@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from concurrent.futures import Executor
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..contracts.stopping import (
     is_rule,
     tolerance_of,
 )
+from ..contracts.warning import warn_caller
 from ..engines import Engine, FromExecutor, Resident
 from ..errors import InvalidArgument
 from .coded import no_stderr
@@ -33,16 +33,15 @@ def checked_engine(engine: Any, fn: Any) -> Engine:
     return engine
 
 
-def engine_of_slots(engine: Any, fn: Any, slots: int, depth: int = 4) -> Engine:
+def engine_of_slots(engine: Any, fn: Any, slots: int) -> Engine:
     """The engine of a code with so many workers, which an executor is made; warns if it has fewer."""
     if isinstance(engine, Executor):
         engine = FromExecutor(engine, slots)
     found = checked_engine(engine, fn)
     if found.workers < slots:
-        warnings.warn(
+        warn_caller(
             f"the code has {slots} workers and the engine {found.workers}: one lost or slow "
-            "worker takes several answers with it, which the code's stragglers do not allow for",
-            stacklevel=depth,
+            "worker takes several answers with it, which the code's stragglers do not allow for"
         )
     return found
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,11 +12,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..contracts.memory import cores
+from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
-from ..results.trees import leaves, map_leaves, row_errors
+from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
 from .live import LiveJob
 
@@ -50,11 +49,6 @@ class Estimates(NamedTuple):
     """A tree of arrays (e, *y)."""
     stderr: Any
     """Like ``values``: above 0."""
-
-    @property
-    def row_stderr(self) -> np.ndarray:
-        """(e,): root mean square over the outputs of each row."""
-        return row_errors(self.stderr)
 
     def of(self, wanted: np.ndarray) -> Estimates:
         """Those of the rows that are wanted, (m,) bool."""
@@ -124,9 +118,8 @@ def estimate_missing(
     flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
     flat = flat.astype(np.float64)
     if more is not None and more[1].shape[1] != flat.shape[1]:
-        warnings.warn(
-            f"known answers have {more[1].shape[1]} numbers a row, and those of fn {flat.shape[1]}: they are not used",
-            stacklevel=2,
+        warn_caller(
+            f"known answers have {more[1].shape[1]} numbers a row, and those of fn {flat.shape[1]}: they are not used"
         )
     elif more is not None and len(more[0]):
         points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
@@ -256,14 +249,6 @@ def warn_of_losses(
             f"rows are not missing at random: {losses}{also}. Estimates there rest on few answers, or on none like them, "
             "and may be biased"
         )
-
-
-def warn_caller(text: str) -> None:
-    """Warn where the user has called this package."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("codedmap."):
-        frame, depth = frame.f_back, depth + 1
-    warnings.warn(text, stacklevel=depth + 1)
 
 
 def _as_floats(leaf: np.ndarray) -> np.ndarray:

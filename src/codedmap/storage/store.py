@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.closing import Closing
+from ..contracts.warning import warn_caller
 from ..errors import InvalidAnswer, InvalidArgument, OutputError
 from ..execution.inputs import InputRows
 from ..execution.order import named_rows, runs_of
@@ -147,10 +147,9 @@ class Store(Closing):
         try:
             self._write(rows, len(rows), answer)
         except InvalidAnswer as error:
-            warnings.warn(
+            warn_caller(
                 f"{len(rows):,} rows without an answer are MISSING, because estimates are floating-point numbers: let fn "
-                f"return such to have them written ({error})",
-                stacklevel=2,
+                f"return such to have them written ({error})"
             )
             return False
         self.status[rows] = Status.ESTIMATED
