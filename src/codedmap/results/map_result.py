@@ -14,14 +14,13 @@ from ..errors import InvalidArgument
 from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
-from .shown import Shown
-from .status import Status, check_known, counts_in_words
+from .status import OfRows, Status, counts_in_words
 from .summary import failures_lines, heading, many, workers_lines
 from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class MapResult(Shown):
+class MapResult(OfRows):
     """The values of all m rows and what is known of each; print it for a summary."""
 
     values: Any
@@ -60,25 +59,9 @@ class MapResult(Shown):
     hedges: int = 0
     """Calls that were sent again because they were late."""
 
-    @property
-    def exact(self) -> np.ndarray:
-        """(m,) bool: answered on its own input, and not rejected."""
-        return np.asarray(self.status == Status.EXACT)
-
     def row_stderr(self) -> np.ndarray | None:
         """(m,): of each row the root mean square of the standard errors of its outputs; None if there are none."""
         return None if self.stderr is None else row_errors(self.stderr)
-
-    def check(self) -> MapResult:
-        """The same result, if every row is exact or estimated.
-
-        Raises
-        ------
-        NotEnoughAnswers
-            If a row is FAILED or MISSING.
-        """
-        check_known(self.status, self.failures)
-        return self
 
     def timeline(self, axes: Any = None) -> Any:
         """Draw the calls: a bar for each, from its start to its end, in the line of its worker.
@@ -146,26 +129,19 @@ class MapResult(Shown):
 
     def __str__(self) -> str:
         if self.code is None:
-            return self._of_rows()
-        running = "running" if self.outcome is Outcome.WAITING else "abandoned"
-        lines = [
-            heading(self),
-            f"  rows       {self._rows()}",
-            *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
-            *workers_lines({running: self.abandoned, "rejected": self.rejected}, self.failed),
-        ]
-        if self.hedges:
-            lines.append(f"  hedges     {self.hedges}")
-        return "\n".join(lines)
-
-    def _of_rows(self) -> str:
-        lines = [
-            f"{many(len(self.status), 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}; {self.outcome.value}",
-            f"  calls      {self.calls}",
-            *([] if self.plan is None else [f"  plan       {self.plan.choice}"]),
-            *failures_lines(self.failures),
-        ]
-        return "\n".join(lines)
+            first = (
+                f"{many(len(self.status), 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}; "
+                f"{self.outcome.value}"
+            )
+            second, rest = f"  calls      {self.calls}", failures_lines(self.failures)
+        else:
+            running = "running" if self.outcome is Outcome.WAITING else "abandoned"
+            groups = {running: self.abandoned, "rejected": self.rejected}
+            first, second = heading(self), f"  rows       {self._rows()}"
+            rest = workers_lines(groups, self.failed)
+            rest += [f"  hedges     {self.hedges}"] * bool(self.hedges)
+        plan = [] if self.plan is None else [f"  plan       {self.plan.choice}"]
+        return "\n".join([first, second, *plan, *rest])
 
     def _rows(self) -> str:
         total = len(self.status)

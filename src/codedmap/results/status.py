@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 
 from ..errors import NotEnoughAnswers
+from .shown import Shown
 
 
 class Status(enum.IntEnum):
@@ -29,14 +31,31 @@ def counts_in_words(status: np.ndarray) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts if count)
 
 
-def check_known(status: np.ndarray, failures: Mapping[int, BaseException]) -> None:
-    """Raise `NotEnoughAnswers` if a row is FAILED or MISSING."""
-    failed, missing = (int((status == one).sum()) for one in (Status.FAILED, Status.MISSING))
-    if failed or missing:
-        first = int(np.argmax(status >= Status.FAILED))
-        error = NotEnoughAnswers(
-            f"{failed} of {len(status)} rows failed and {missing} are missing (the first is row {first}): "
-            "see failures and status, or allow more time"
-        )
-        error.__cause__ = next(iter(failures.values()), None)
-        raise error
+class OfRows(Shown):
+    """A result with a `Status` for each row, and why rows have failed."""
+
+    __slots__ = ()
+    status: np.ndarray
+    failures: Mapping[int, BaseException]
+
+    @property
+    def exact(self) -> np.ndarray:
+        """(m,) bool: answered on its own input, and not rejected."""
+        return np.asarray(self.status == Status.EXACT)
+
+    def check(self) -> Self:
+        """The same result, if every row is exact or estimated.
+
+        Raises
+        ------
+        NotEnoughAnswers
+            If a row is FAILED or MISSING.
+        """
+        failed, missing = ((self.status == one).sum() for one in (Status.FAILED, Status.MISSING))
+        if failed or missing:
+            first = np.argmax(self.status >= Status.FAILED)
+            raise NotEnoughAnswers(
+                f"{failed} of {len(self.status)} rows failed and {missing} are missing (the first is row {first}): "
+                "see failures and status, or allow more time"
+            ) from next(iter(self.failures.values()), None)
+        return self

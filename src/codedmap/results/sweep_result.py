@@ -14,8 +14,7 @@ from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, NotEnoughAnswers
 from .map_result import MapResult
 from .scatter import chosen, draw_rows
-from .shown import Shown
-from .status import Status, check_known, counts_in_words
+from .status import OfRows, Status, counts_in_words
 from .summary import failures_lines, many, outputs_lines
 from .trees import entries, entries_of
 
@@ -24,7 +23,7 @@ _FREEDOM = 5  # degrees of freedom of the scale that errors share
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SweepResult(Shown):
+class SweepResult(OfRows):
     """The outputs of all m rows of a design beside it, and what is known of each; print it for a summary."""
 
     table: Any
@@ -61,22 +60,6 @@ class SweepResult(Shown):
                 f"  note       rows that equal earlier ones: {self._equal:,}; unique=True computes equal rows once"
             )
         return "\n".join([*lines, *failures_lines(self.failures)])
-
-    @property
-    def exact(self) -> np.ndarray:
-        """(m,) bool: as for `MapResult`."""
-        return np.asarray(self.status == Status.EXACT)
-
-    def check(self) -> SweepResult:
-        """The same result, if every row is exact or estimated.
-
-        Raises
-        ------
-        NotEnoughAnswers
-            If a row is FAILED or MISSING.
-        """
-        check_known(self.status, self.failures)
-        return self
 
     def timeline(self, axes: Any = None) -> Any:
         """Draw the calls, as `MapResult.timeline` does."""
