@@ -94,6 +94,7 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
         ("stdout.json", '{"y": 1, "name": "x", "ok": true, "none": null, "v": [1, 2.5]}',
          {"y": 1, "name": "x", "ok": True, "none": np.nan, "v": np.array([1, 2.5])}),
         ("stdout.json", "1e-3\n", 0.001),
+        ("stdout_2.json", "1e-3\n", 0.001),
         ("stdout.json", "[1, 2]", np.array([1, 2])),
         ("stdout", " 1.5\n", 1.5),
         ("stdout", "1 2\n3", np.array([1.0, 2.0, 3.0])),
@@ -112,7 +113,7 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
 )  # fmt: skip
 def test_what_is_read(tmp_path, read, text, value):
     (tmp_path / "text").write_text(text)
-    into = "" if read.startswith("stdout") else f" > {read}"
+    into = "" if read in ("stdout", "stdout.json") else f" > {read}"
     command = Program(f"sh -c 'cat {tmp_path / 'text'}{into}'", read)
     np.testing.assert_equal(command.run({}), value)
 

@@ -295,7 +295,7 @@ def _last_lines(place: Path) -> str:
 
 
 def _read(place: Path, read: str) -> Any:
-    path = place / read.removesuffix(".json") if read.startswith("stdout") else place / read
+    path = place / ("stdout" if read == "stdout.json" else read)
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
