@@ -11,7 +11,8 @@ from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, SequentialBa
 from ..engines import Engine
 from ..errors import InvalidArgument
 from ..execution.hedge import Hedge
-from .pool import HEDGE, Pool
+from .map import HEDGE
+from .pool import Pool
 
 
 class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types

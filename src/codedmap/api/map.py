@@ -57,7 +57,7 @@ from .rows import PlannedRows, RowsJob
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_HEDGE = Hedge()
+HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
 _COMPUTING = 0.9  # of the deadline; the rest is for estimates
 WRITTEN = ("out", "resume", "version")
@@ -73,7 +73,7 @@ def map(
     deadline: float | None = None,
     tolerance: float | Mapping[str, float] | None = None,
     stop: StoppingRule | None = None,
-    hedge: Hedge | None = _HEDGE,
+    hedge: Hedge | None = HEDGE,
     retries: int = 2,
     call_timeout: float | None = None,
     on_error: Literal["raise", "record"] = "raise",
@@ -262,7 +262,7 @@ class Options:
     deadline: float | None = None
     tolerance: float | Mapping[str, float] | None = None
     stop: StoppingRule | None = None
-    hedge: Hedge | None = _HEDGE
+    hedge: Hedge | None = HEDGE
     retries: int = 2
     call_timeout: float | None = None
     on_error: str = "raise"
@@ -304,8 +304,8 @@ class Options:
 
     def job(self, fn: Any, inputs: Any, stack: ExitStack) -> MapJob:
         """The job; the stack closes an engine that is made for it."""
-        partial = self.deadline, self.tolerance, self.stop
-        if self.code is not None or any(rule is not None for rule in partial):
+        estimating = self.code, self.deadline, self.tolerance, self.stop
+        if any(one is not None for one in estimating):
             import_what_is_used()  # before the clock starts, which deadlines go by
         if self.code is None or (isinstance(self.code, str) and self.code == "auto"):
             return self._rows_job(fn, inputs, stack, auto=self.code is not None)
@@ -440,19 +440,14 @@ class Options:
     def _tasks(self, fn: Any, engine: Engine, *, checked: bool) -> KeptTasks:
         return KeptTasks(fn, engine, kwargs=self.kwargs, seed=self.seed, checked=checked)
 
-    def _check_coded(self) -> None:
-        """Raise `InvalidArgument` for what works without a code only."""
-        given = {"call_timeout": self.call_timeout is not None, "seed": self.seed is not None}
-        if any(given.values()):
-            names = " and ".join(name for name, is_given in given.items() if is_given)
-            raise InvalidArgument(
-                f"{names} cannot be used with a code, whose payloads are not single rows: leave it out, or leave "
-                "out the code"
-            )
-
     def _coded_job(self, fn: Any, inputs: Any, stack: ExitStack) -> CodedMap:
         """A job with a code."""
-        self._check_coded()
+        of_rows = [name for name in ("call_timeout", "seed") if getattr(self, name) is not None]
+        if of_rows:
+            raise InvalidArgument(
+                f"{' and '.join(of_rows)} cannot be used with a code, whose payloads are not single rows: leave it out, or "
+                "leave out the code"
+            )
         code = self.code
         pooled = getattr(code, "job_estimates", False)
         stop = _rule(self, code, share=_COMPUTING if pooled else 1.0)

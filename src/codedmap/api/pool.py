@@ -25,9 +25,7 @@ from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Items
 from .amap import amap
-from .map import Options, check_fn, check_hedge_of_rows, engine_of, map, stream
-
-HEDGE = Hedge()
+from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, map, stream
 
 
 class Pool:
@@ -244,9 +242,9 @@ class Pool:
             if not items:
                 return []
             sealed = [_Sealed(item) for item in items]
-            return _answers(
-                lambda: map(self._staying(task), sealed, chunk=chunksize, **self._given), len(items)
-            )
+            with _naming_inputs(len(items)):
+                result = map(self._staying(task), sealed, chunk=chunksize, **self._given)
+            return [sealed.value for sealed in result.values]
         answers = [None] * len(items)
         for place, answer in self._arrivals(task, items, chunksize):
             answers[place] = answer
@@ -280,11 +278,8 @@ class Pool:
         return _arriving(stream(self._staying(task), read, chunk=chunksize, **given), None, ordered)
 
     async def _one(self, task: _Task) -> Any:
-        try:
+        with _naming_inputs(1):
             result = await amap(itemwise(task), [_Sealed(())], **self._given)
-        except RowFailed as failed:
-            cause = _cause(failed.row, failed.__cause__, 1)
-            raise cause from cause.__cause__
         return result.values[0].value
 
     def _staying(self, task: _Task) -> Any:
@@ -376,9 +371,11 @@ async def _ended(*, cancel: bool) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _answers(run: Callable[[], MapResult], items: int) -> list[Any]:
+@contextmanager
+def _naming_inputs(items: int) -> Iterator[None]:
+    """Raise what ``fn`` has raised for one of so many inputs, as `_cause` does."""
     try:
-        return [sealed.value for sealed in run().values]
+        yield
     except RowFailed as failed:
         cause = _cause(failed.row, failed.__cause__, items)
         raise cause from cause.__cause__

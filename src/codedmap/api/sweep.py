@@ -35,8 +35,7 @@ from ..results.trees import (
     whole_column,
 )
 from ..storage.source import extra
-from .map import check_fn, options_from
-from .pool import HEDGE
+from .map import HEDGE, check_fn, options_from
 
 ADDED = "status", "error"  # columns
 _LIST = 12  # names that are listed in a message

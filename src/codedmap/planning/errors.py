@@ -77,8 +77,6 @@ class Errors:
         self._varied = spread > 1e-12 * np.abs(self._answers).max(axis=0, initial=0.0)
         self._spread = spread[self._varied]
         self.deviation = float(root_mean_square(spread)) if some else math.nan
-        self.replayed = 0
-        """Answers that were left out and estimated."""
         self.fewest = 0.0
         """From which the error was measured."""
         self.unseen = False
@@ -146,7 +144,6 @@ class Errors:
         if not squares:
             return
         every = {share: np.concatenate(parts) for share, parts in sorted(squares.items())}
-        self.replayed = sum(map(len, every.values()))
         last = every[max(every)]
         error = float(last.std() / (2.0 * max(last.mean(), 1e-300) * math.sqrt(len(last))))
         # The deviation of the outputs is uncertain as well.

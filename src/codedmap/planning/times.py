@@ -113,7 +113,7 @@ class Drawn:
 
     def __init__(self, latency: LatencyModel, workers: int, seed: int, jobs: int) -> None:
         rng = np.random.default_rng(seed)
-        self.overhead = 0.0
+        self.overhead = self.doubt = self.unseen = 0.0  # a model is certain
         self._calls = latency.calls(rng, jobs, workers, _EACH)
         self.mean = float(self._calls[np.isfinite(self._calls)].mean())
         self.workers = workers

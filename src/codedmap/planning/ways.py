@@ -106,9 +106,7 @@ class _Ways:
         else:
             self.times = Drawn(ask.latency, ask.workers, ask.seed, _MOST)
         self.timed = sum(call.ended for call in pilot.timed)
-        self.few = isinstance(self.times, Measured) and (
-            self.timed < _ENOUGH or self.times.doubt > _DOUBT
-        )
+        self.few = ask.latency is None and (self.timed < _ENOUGH or self.times.doubt > _DOUBT)
         # On average half of a call has been computed.
         running = 0.5 * ask.workers * max(1.0, CALL / self.times.mean)
         self.jobs = Exact(ask.rows, running=running)
@@ -203,10 +201,9 @@ class _Ways:
 
     def _of_share(self, share: float) -> Expected:
         """Errors where this share of the rows is answered, or as many as there may be if calls take another time."""
-        least, most = share, share
-        if isinstance(self.times, Measured):
-            most = min(1.0, share * (1.0 + self.times.doubt))
-            least = share / (1.0 + self.times.doubt + self.few * self.times.unseen)
+        times = self.times
+        most = min(1.0, share * (1.0 + times.doubt))
+        least = share / (1.0 + times.doubt + self.few * times.unseen)
         low, middle, high = (
             self.errors.of(one * self.ask.rows).of_share(1.0 - one) for one in (most, share, least)
         )
@@ -332,7 +329,7 @@ class _Ways:
             float(ends[math.ceil(share * len(ends)) - 1]) for share in (0.025, 0.5, 0.975, 0.99)
         )
         between = None
-        if isinstance(self.times, Measured) and self.few:
+        if self.few:
             doubt = 1.0 + self.times.doubt
             between = low / doubt, high * (doubt + self.times.unseen)
         mean = float(np.mean(calls))
