@@ -27,6 +27,7 @@ from ..contracts.arguments import is_real
 from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
+from ..results.status import Status, counts_in_words
 from ..results.summary import many, outputs_lines, short
 from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record
@@ -300,7 +301,7 @@ class _Sweep:
         kept = self._tidy()
         if not options.quiet:
             print_result(self._summary(kept), required=False)
-        return int(bool(self.errors or "MISSING" in self.status))
+        return int((self.status > Status.ESTIMATED).any())
 
     def _check_files(self) -> None:
         options = self.options
@@ -502,12 +503,12 @@ class _Sweep:
             n: [done[r]["outputs"].get(n) if r in done else None for r in rows] for n in names
         }
         stderr: dict[str, list[Any]] = {}
-        self.status = [
-            "EXACT" if r in done else "FAILED" if r in self.errors else "MISSING" for r in rows
-        ]
+        self.status = np.full(self.rows, Status.MISSING, np.int8)
+        self.status[list(self.errors)] = Status.FAILED
+        self.status[list(done)] = Status.EXACT
         if self.options.deadline is not None:
             stderr = self._estimate(outputs)
-        self.lines = _lines(outputs, stderr, self.status)
+        self.lines = outputs_lines(_arrays(outputs), _arrays(stderr), self.status)
         table: dict[str, list[Any]] = dict(self.table)
         taken = {*table, *ADDED, *(f"{name}_stderr" for name in stderr)}
         for name in names:
@@ -518,35 +519,35 @@ class _Sweep:
             table[shown] = outputs[name]
             if name in stderr:
                 table[f"{shown}_stderr"] = stderr[name]
-        table["status"] = self.status
+        table["status"] = [Status(one).name for one in self.status.tolist()]
         lines = {row: " ".join(short(error).split()) for row, error in self.errors.items()}
         table["error"] = [lines.get(row) for row in rows]
         return table
 
     def _estimate(self, outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Estimate numbers of rows that are missing, in their place; the standard errors of all rows."""
-        done = np.array(sorted(self.done), dtype=int)
-        missing = np.array([r for r, status in enumerate(self.status) if status == "MISSING"], int)
+        before = self.status.copy()
+        done, missing = (np.flatnonzero(before == one) for one in (Status.EXACT, Status.MISSING))
         numbers = [n for n, cells in outputs.items() if all(is_real(cells[r]) for r in self.done)]
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         if not (numbers and self.columns):
             return stderr
         names, points = points_of({n: column_of(n, cells) for n, cells in self.columns.items()})
-        answers = np.column_stack([[float(outputs[n][r] or 0.0) if r in self.done else np.nan for r in range(self.rows)] for n in numbers])  # fmt: skip
+        answers = np.array([outputs[name] for name in numbers], dtype=np.float64).T
         inputs = InputRows(points, names)
-        before = np.array([cm.Status[status.upper()] for status in self.status], dtype=np.int8)
         known, left = answers.__getitem__, lambda: self._time_left() or 0.0
         for found in estimate_missing(inputs, done, missing, known, left):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
-                self.status[row] = "ESTIMATED"
+                self.status[row] = Status.ESTIMATED
                 for name, value, error in zip(numbers, values, errors, strict=True):
                     outputs[name][row], stderr[name][row] = float(value), float(error)
         texts = [name for name in outputs if name not in numbers]
-        if "ESTIMATED" in self.status and texts:
+        estimated = (self.status == Status.ESTIMATED).any()
+        if estimated and texts:
             self.options.note(
                 f"{', '.join(texts)} cannot be estimated, and {'are' if len(texts) > 1 else 'is'} empty in rows that are"
             )
-        if "ESTIMATED" in self.status:
+        if estimated:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 warn_of_losses(inputs, before, known, left)
@@ -573,12 +574,9 @@ class _Sweep:
 
     def _summary(self, kept: bool) -> str:
         options = self.options
-        counts = Counter(self.status)
-        words = ("EXACT", "ESTIMATED", "FAILED", "MISSING")
-        parts = [f"{counts[word]:,} {word.lower()}" for word in words if counts[word]]
         before = f" ({self.before:,} of them before)" if self.before else ""
         lines = [
-            f"{many(self.rows, 'row')} in {time.monotonic() - self.begun:.2f} s: {', '.join(parts)}{before}"
+            f"{many(self.rows, 'row')} in {time.monotonic() - self.begun:.2f} s: {counts_in_words(self.status)}{before}"
         ]
         if self.result is not None:
             lines.append(f"  calls      {self.result.calls}")
@@ -590,9 +588,9 @@ class _Sweep:
         if kept:
             which = "all runs" if options.keep_runs else "the runs that failed"
             lines.append(f"  runs       {options.runs}/ has the files of {which}")
-        return "\n".join([*lines, *(f"  next       {step}" for step in self._next(counts))])
+        return "\n".join([*lines, *(f"  next       {step}" for step in self._next())])
 
-    def _next(self, counts: Mapping[str, int]) -> list[str]:
+    def _next(self) -> list[str]:
         """What can be done about rows that are not exact."""
         steps = []
         late = sum(isinstance(error, cm.errors.CallTimeout) for error in self.errors.values())
@@ -600,11 +598,11 @@ class _Sweep:
             steps.append(
                 f"{many(late, 'row')} ran too long: allow more with --timeout and --resume"
             )
-        if counts["FAILED"] > late:
+        if len(self.errors) > late:
             steps.append(
                 "see the column error; --resume runs the failed rows again, if the cause is outside the program"
             )
-        if counts["MISSING"] or counts["ESTIMATED"]:
+        if np.isin(self.status, (Status.ESTIMATED, Status.MISSING)).any():
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
 
@@ -630,18 +628,12 @@ def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[st
     return list(takes.needed), list(names)
 
 
-def _lines(
-    outputs: Mapping[str, list[Any]], stderr: Mapping[str, list[Any]], status: list[str]
-) -> list[str]:
-    """What the summary says of numbers."""
-    values, errors = (
-        {
-            name: np.array([np.nan if c is None else c for c in cells])
-            for name, cells in some.items()
-        }
-        for some in (outputs, stderr)
-    )
-    return outputs_lines(values, errors, np.array([cm.Status[one] for one in status]))
+def _arrays(columns: Table) -> dict[str, np.ndarray]:
+    """Columns with NaN where there is nothing."""
+    return {
+        name: np.array([np.nan if cell is None else cell for cell in cells])
+        for name, cells in columns.items()
+    }
 
 
 def _reasons(errors: Mapping[int, BaseException]) -> list[str]:
