@@ -34,7 +34,11 @@ class Timeline:
     seconds: float
     calls: int
     hedges: int
+    begun: list[int] = field(default_factory=list)
+    """Groups of each call that a worker began."""
     taken: list[Call] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """When each of these ended."""
     failed: list[events.FailRows] = field(default_factory=list)
 
 
@@ -146,6 +150,7 @@ class _Clock:
                     self._start(call)
                 case events.Take(call):
                     self.result.taken.append(call)
+                    self.result.times.append(self._now)
                 case events.FailRows():
                     self.result.failed.append(decision)
                 case events.Abandon(call, at_once):
@@ -167,6 +172,7 @@ class _Clock:
             self._begin(call)
 
     def _begin(self, call: Call) -> None:
+        self.result.begun.append(call.groups)
         end = self._ending(call, self._now)
         at = self._now + end.seconds + self._overhead
         event: Event = (

@@ -86,16 +86,15 @@ def scheduled(
     waves, workers = calls.shape[1:]
     seconds, sent = np.empty(waves), np.empty(waves, dtype=int)
     for wave in range(waves):
-        ending, made = in_turn(calls[:, wave])
-        timeline = run_virtually(job, workers, ending)
+        timeline = run_virtually(job, workers, in_turn(calls[:, wave]))
         ended = timeline.outcome is not Outcome.NONE_RUNNING
         seconds[wave] = timeline.seconds if ended else np.inf
-        sent[wave] = sum(made.values())
+        sent[wave] = sum(timeline.begun)
     return Waits(seconds, sent)
 
 
-def in_turn(times: np.ndarray) -> tuple[Callable[[Call, float], Ending], Counter[Hashable]]:
-    """What calls come to whose rows take a worker's times (each, N) in turn, and how many rows each was sent."""
+def in_turn(times: np.ndarray) -> Callable[[Call, float], Ending]:
+    """What calls come to whose rows take a worker's times (each, N) in turn."""
     made: Counter[Hashable] = Counter()
 
     def ending(call: Call, now: float) -> Ending:
@@ -104,7 +103,7 @@ def in_turn(times: np.ndarray) -> tuple[Callable[[Call, float], Ending], Counter
         places = np.arange(begin, made[call.worker]) % len(times)
         return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
 
-    return ending, made
+    return ending
 
 
 def job_in_virtual_time(

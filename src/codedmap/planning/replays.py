@@ -13,12 +13,11 @@ import numpy as np
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
 from ..execution.chunks import CodedJob
-from ..execution.events import Call, Decision, Event, Job, Take
+from ..execution.events import Job
 from ..execution.hedge import Hedge
-from ..execution.scheduler import Scheduler
-from ..execution.virtual import Ending, run_virtually
+from ..execution.virtual import run_virtually
 from ..latency.scheduled import job_in_virtual_time
-from .times import Drawn, Measured, Times
+from .times import Drawn, Measured
 
 CALL = 0.05
 """Seconds that calls take at least, if rows take less."""
@@ -79,22 +78,16 @@ def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
     """Add a job: its last calls in virtual time, after rows that are started at an even rate."""
     most = _CALLS * times.workers * max(1, round(CALL / times.mean))
     rows = min(found.rows, _MANY if times.batches else most)  # calls of batches grow
-    ends: list[float] = []
-
-    def watch(scheduler: Scheduler, event: Event, decisions: list[Decision]) -> None:
-        for decision in decisions:
-            if isinstance(decision, Take):
-                ends.extend([event.now] * decision.call.groups)
-
-    ending, sent = _counted(times.replay(number))
     job = Job(rows, batches=times.batches)
-    timeline = run_virtually(job, times.workers, ending, overhead=times.overhead, watch=watch)
-    found.rate = times.rate(max(sent))
+    timeline = run_virtually(job, times.workers, times.replay(number), overhead=times.overhead)
+    found.rate = times.rate(max(timeline.begun))
     before = (found.rows - rows) / found.rate
     lost = timeline.outcome is Outcome.NONE_RUNNING
+    taken = zip(timeline.times, timeline.taken, strict=True)
+    ends = [at for at, call in taken for _ in range(call.groups)]
     ends += [math.inf] * (rows - len(ends))
     found.seconds.append(math.inf if lost else before + timeline.seconds)
-    found.calls.append(sum(sent) / rows)
+    found.calls.append(sum(timeline.begun) / rows)
     found.ends.append(before + np.sort(ends))
 
 
@@ -102,14 +95,13 @@ def run_coded(found: Coded, code: Code, rows: int, times: Measured | Drawn, numb
     """Add a job with a code, whose stopping rule is the usual one."""
     job = job_in_virtual_time(rows, code, None, Hedge())
     assert isinstance(job, CodedJob)
-    ending, sent = _counted(times.replay(number))
-    timeline = run_virtually(job, times.workers, ending, overhead=times.overhead)
+    timeline = run_virtually(job, times.workers, times.replay(number), overhead=times.overhead)
     lost = timeline.outcome is Outcome.NONE_RUNNING
     slots = {call.slot for call in timeline.taken}
     found.own = own = job.own
     found.decodable = partial(job.decodable, 0)
     found.seconds.append(math.inf if lost else timeline.seconds)
-    found.calls.append(sum(sent) / rows)
+    found.calls.append(sum(timeline.begun) / rows)
     found.exact.append(len({own[slot] for slot in slots if slot in own}) / code.tasks)
     found.mixtures.append(len(slots - own.keys()) * job.groups)
 
@@ -134,14 +126,3 @@ def exact_share(own: Mapping[int, int], tasks: int, sets: np.ndarray) -> float:
     for slot, task in own.items():
         answered[:, task] |= (sets == slot).any(axis=1)
     return float(answered.mean())
-
-
-def _counted(times: Times) -> tuple[Times, list[int]]:
-    """Times of calls, and a list to which the rows of each call that begins are added."""
-    sent: list[int] = []
-
-    def ending(call: Call, now: float) -> Ending:
-        sent.append(call.groups)
-        return times(call, now)
-
-    return ending, sent

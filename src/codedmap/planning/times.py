@@ -125,7 +125,7 @@ class Drawn:
 
     def replay(self, number: int) -> Times:
         """Times of one job."""
-        return in_turn(self._calls[:, number % self._calls.shape[1]])[0]
+        return in_turn(self._calls[:, number % self._calls.shape[1]])
 
 
 def _after_first(calls: Sequence[Timed]) -> list[Timed]:
