@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +15,28 @@ from codedmap.errors import CallTimeout, CommandFailed
 from ..processes import alive, eventually
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def made(template, read="stdout.json", *, timeout=None, runs="runs", keep=False):
+    return Program(template, read, timeout=timeout, runs=Path(runs), keep=keep)
+
+
 def sh(script, **given):
-    return Program(f"sh -c '{script}'", "stdout", **given)
+    return made(f"sh -c '{script}'", "stdout", **given)
 
 
 def test_a_value_is_part_of_one_word_and_no_shell_sees_it():
-    command = Program("echo --a={a} '{b c}'")
+    command = made("echo --a={a} '{b c}'")
     values = {"a": "x y; $(rm -rf /) '\"", "b c": "*"}
     assert command.line(values) == ["echo", "--a=x y; $(rm -rf /) '\"", "*"]
     assert command.names == ("a", "b c")
 
 
 def test_floats_are_written_so_that_they_are_read_back_the_same():
-    command = Program("echo {a} {b} {c:.2f} {{{d}}}")
+    command = made("echo {a} {b} {c:.2f} {{{d}}}")
     values = {"a": np.float32(0.1), "b": 1 / 3, "c": 2, "d": np.int64(3)}
     _, a, b, c, d = command.line(values)
     assert float(a) == float(np.float32(0.1))
@@ -50,24 +60,20 @@ def test_floats_are_written_so_that_they_are_read_back_the_same():
 )
 def test_a_malformed_command_is_refused_when_it_is_made(template, says):
     with pytest.raises(cm.InvalidArgument) as error:
-        Program(template)
+        made(template)
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "given", [{"read": "out.npy"}, {"read": "/x.json"}, {"timeout": 0}, {"timeout": "1"}]
-)
-def test_invalid_arguments_are_refused(given):
-    with pytest.raises(cm.InvalidArgument, match=next(iter(given))):
-        Program("echo", **given)
+@pytest.mark.parametrize("read", ["out.npy", "/x.json"])
+def test_what_cannot_be_read_is_refused(read):
+    with pytest.raises(cm.InvalidArgument, match="read"):
+        made("echo", read)
 
 
-def test_a_value_that_is_missing_is_an_error_before_anything_runs(tmp_path):
-    command = Program("touch {a} {b}", "stdout", runs=tmp_path)
-    with pytest.raises(cm.InvalidArgument, match=r"takes \{b\}, and there is no value"):
-        command.run({"a": "x"})
+def test_a_value_that_no_command_line_can_hold_is_an_error_before_anything_runs(tmp_path):
+    command = made("touch {a} {b}", "stdout", runs=tmp_path)
     with pytest.raises(cm.InvalidArgument, match="NUL"):
-        command.run({"a": "x", "b": "\0"})
+        command.run({"a": "x", "b": "\0"}, "0")
     assert not list(tmp_path.iterdir())
 
 
@@ -78,7 +84,7 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
     program.write_text("#!/bin/sh\necho $1; pwd > place.txt; test $PWD = $(pwd) || exit 4\n")
     program.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    command = Program("./model {a}", "stdout", runs="runs", keep=True)
+    command = made("./model {a}", "stdout", runs="runs", keep=True)
     monkeypatch.chdir("/")
     assert pickle.loads(pickle.dumps(command)).run({"a": 0.1}, "7") == 0.1
     place = tmp_path / "runs" / "7"
@@ -114,8 +120,8 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
 def test_what_is_read(tmp_path, read, text, value):
     (tmp_path / "text").write_text(text)
     into = "" if read in ("stdout", "stdout.json") else f" > {read}"
-    command = Program(f"sh -c 'cat {tmp_path / 'text'}{into}'", read)
-    np.testing.assert_equal(command.run({}), value)
+    command = made(f"sh -c 'cat {tmp_path / 'text'}{into}'", read)
+    np.testing.assert_equal(command.run({}, "0"), value)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +146,9 @@ def test_what_is_read(tmp_path, read, text, value):
 def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read, text, says):
     (tmp_path / "text").write_text(text)
     into = "" if read in ("stdout", "stdout.json", "out.json") else f" > {read}"
-    command = Program(f"sh -c 'cat {tmp_path / 'text'}{into}'", read, runs=tmp_path)
+    command = made(f"sh -c 'cat {tmp_path / 'text'}{into}'", read, runs=tmp_path)
     with pytest.raises(cm.InvalidAnswer, match=says):
-        command.run({})
+        command.run({}, "0")
 
 
 def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
@@ -160,10 +166,10 @@ def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
 
 def test_a_signal_is_named(tmp_path):
     with pytest.raises(CommandFailed, match=r"^ended by SIGSEGV; see ") as error:
-        sh("kill -SEGV $$", runs=tmp_path).run({})
+        sh("kill -SEGV $$", runs=tmp_path).run({}, "0")
     assert error.value.returncode == -11
     with pytest.raises(CommandFailed, match=r"^exit code 139, which is SIGSEGV of a child"):
-        sh("exit 139", runs=tmp_path).run({})
+        sh("exit 139", runs=tmp_path).run({}, "0")
 
 
 def test_a_file_that_is_no_program_is_an_error_of_the_run(tmp_path):
@@ -171,7 +177,7 @@ def test_a_file_that_is_no_program_is_an_error_of_the_run(tmp_path):
     program.write_bytes(b"\x7fELF nothing")
     program.chmod(0o755)
     with pytest.raises(CommandFailed, match=r"cannot be started .Exec format error"):
-        Program(str(program), runs=tmp_path).run({})
+        made(str(program), runs=tmp_path).run({}, "0")
 
 
 # It starts a child in its session, and one in a session of its own without the mark of its worker.
@@ -184,7 +190,7 @@ FAMILY = (
 def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_path):
     command = sh(FAMILY, timeout=1.0, runs=tmp_path)
     with pytest.raises(CallTimeout, match=r"^ran longer than 1 s and was ended; see "):
-        command.run({"path": tmp_path / "pids"})
+        command.run({"path": tmp_path / "pids"}, "0")
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
     assert eventually(lambda: not any(map(alive, pids)))
@@ -192,34 +198,34 @@ def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_
 
 @pytest.mark.parametrize("timeout", [3.6e6, 1e300])
 def test_a_run_may_take_months(timeout):
-    assert sh("sleep 0.01; echo 1", timeout=timeout).run({}) == 1.0
+    assert sh("sleep 0.01; echo 1", timeout=timeout).run({}, "0") == 1.0
 
 
 def test_a_wait_longer_than_the_system_allows_is_cut_in_parts(monkeypatch):
     monkeypatch.setattr(program, "_LONGEST", 0.01)
-    assert sh("sleep 0.1; echo 1", timeout=60).run({}) == 1.0
+    assert sh("sleep 0.1; echo 1", timeout=60).run({}, "0") == 1.0
     with pytest.raises(CallTimeout, match=r"^ran longer than 0.1 s"):
-        sh("sleep 61", timeout=0.1).run({})
+        sh("sleep 61", timeout=0.1).run({}, "0")
 
 
 def test_what_a_program_that_fails_leaves_in_a_session_of_its_own_ends_with_it(tmp_path):
     own = 'setsid sh -c "echo \\$$ > {path}; exec sleep 61" > /dev/null 2>&1 &'
     command = sh(f"{own} while ! test -s {{path}}; do sleep 0.01; done; exit 3", runs=tmp_path)
     with pytest.raises(CommandFailed, match="exit code 3"):
-        command.run({"path": tmp_path / "pid"})
+        command.run({"path": tmp_path / "pid"}, "0")
     assert eventually(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_what_a_program_leaves_in_its_session_ends_with_it(tmp_path):
     command = sh("sleep 61 > /dev/null 2>&1 & echo $!")
-    pid = int(command.run({}))
+    pid = int(command.run({}, "0"))
     assert eventually(lambda: not alive(pid))
 
 
 def test_a_program_and_its_children_end_with_the_worker(tmp_path):
     command = sh(FAMILY, runs=tmp_path)
     with cm.engines.Local(1) as engine:
-        engine.submit(0, lambda path: command.run({"path": path}), tmp_path / "pids")
+        engine.submit(0, lambda path: command.run({"path": path}, "0"), tmp_path / "pids")
         assert eventually((tmp_path / "pids").exists, 20.0)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
@@ -231,7 +237,7 @@ def test_a_row_that_fails_is_recorded_with_the_reason(tmp_path):
 
     with ThreadPoolExecutor(2) as pool:
         result = cm.map(
-            cm.itemwise(lambda a: command.run({"a": int(a)})),
+            cm.itemwise(lambda a: command.run({"a": int(a)}, "0")),
             np.arange(4),
             engine=pool,
             on_error="record",

@@ -12,7 +12,6 @@ import shutil
 import signal
 import string
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -23,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import unrounded
-from ..contracts.arguments import is_real
 from ..engines.transport.descendants import end_descendants
 from ..engines.transport.serve import environment_of_its_own
 from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
@@ -53,15 +51,15 @@ class Program:
     """The command line. Each ``{name}`` is replaced by a value, floats by their shortest text that gives the same number; a
     format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A program with a relative path is that of the directory in
     which this is made."""
-    read: str = "stdout.json"
+    read: str
     """What a run returns: "stdout.json", a JSON object, list or number on stdout; "stdout", numbers, or lines name=value;
     or the path of a file ending in .json, .csv or .txt that the program writes, relative to the directory of the run."""
     _: KW_ONLY
-    timeout: float | None = None
+    timeout: float | None
     """Seconds after which the program is ended, with all that it has started."""
-    runs: str | Path | None = None
-    """Where the directories of runs are made; by default in that for temporary files."""
-    keep: bool = False
+    runs: Path
+    """Where the directories of runs are made."""
+    keep: bool
     """Whether to keep the directories of runs that succeed."""
     _words: tuple[tuple[_Piece, ...], ...] = field(init=False, repr=False)
 
@@ -71,10 +69,6 @@ class Program:
         if all(name is None for _, name, _ in program):
             words = (((_found("".join(text for text, *_ in program)), None, ""),), *words[1:])
         object.__setattr__(self, "_words", words)
-        if self.timeout is not None and not (is_real(self.timeout) and self.timeout > 0):
-            raise InvalidArgument(
-                f"timeout={self.timeout!r} must be more than 0 seconds, or None for no limit"
-            )
         if self.read not in ("stdout", "stdout.json") and (
             Path(self.read).suffix not in _FILES or Path(self.read).is_absolute()
         ):
@@ -82,8 +76,7 @@ class Program:
                 f"read={self.read!r} must be stdout.json, stdout, or the path of a file ending in {', '.join(_FILES)}, "
                 "relative to the directory of a run"
             )
-        if self.runs is not None:
-            object.__setattr__(self, "runs", Path(self.runs).absolute())
+        object.__setattr__(self, "runs", self.runs.absolute())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,11 +92,11 @@ class Program:
             for word in self._words
         ]
 
-    def run(self, values: Mapping[str, Any], name: str | None = None) -> Any:
+    def run(self, values: Mapping[str, Any], name: str) -> Any:
         """What the program gives for these values: a number, an array, or a dict of these and of text.
 
         It runs in a directory of this name below ``runs``; if there is one, with ``.2`` after it, and so on. Raises
-        `InvalidArgument` if a value is missing or cannot be part of a command line, `CommandFailed` if the program cannot
+        `InvalidArgument` if a value cannot be part of a command line, `CommandFailed` if the program cannot
         be started, or a signal or an exit code other than 0 ended it, `CallTimeout` if it ran longer than ``timeout``, and
         `InvalidAnswer` if what it gives cannot be read.
         """
@@ -124,12 +117,6 @@ class Program:
 
     def line(self, values: Mapping[str, Any]) -> list[str]:
         """The words of the command line for these values."""
-        missing = [name for name in self.names if name not in values]
-        if missing:
-            raise InvalidArgument(
-                f"the command takes {{{missing[0]}}}, and there is no value of this name, but {', '.join(values) or 'none'}:"
-                " correct the name, or write {{ for a brace"
-            )
         try:
             words = [
                 "".join(t if n is None else t + _text(values[n], spec) for t, n, spec in word)
@@ -143,31 +130,26 @@ class Program:
             raise InvalidArgument("a value has a NUL character, which no command line can hold")
         return words
 
-    def _directory(self, name: str | None) -> Path:
-        if self.runs is None:
-            return Path(tempfile.mkdtemp(prefix="codedmap-run-"))
-        runs = Path(self.runs)
+    def _directory(self, name: str) -> Path:
         try:
-            runs.mkdir(parents=True, exist_ok=True)
-            if name is None:
-                return Path(tempfile.mkdtemp(prefix="run-", dir=runs))
-            number, place = 1, runs / name
+            self.runs.mkdir(parents=True, exist_ok=True)
+            number, place = 1, self.runs / name
             while True:  # two workers may run the same row
                 with contextlib.suppress(FileExistsError):
                     place.mkdir()
                     return place
                 number += 1
-                place = runs / f"{name}.{number}"
+                place = self.runs / f"{name}.{number}"
         except OSError as error:
             raise CommandFailed(
-                f"no directory can be made in {runs} ({error.strerror}): make room or allow writing there"
+                f"no directory can be made in {self.runs} ({error.strerror}): make room or allow writing there"
             ) from error
 
 
 def _split(template: str) -> list[str]:
     try:
         words = shlex.split(template)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise InvalidArgument(
             f"the command {template!r} cannot be split into words ({error})"
         ) from error

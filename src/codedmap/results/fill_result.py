@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,12 @@ class FillResult(Shown):
     """(q,): for each output the standard deviation of the answers, to compare ``left_out`` with."""
     losses: str | None
     """Where rows are lost more often than elsewhere, if they are: then what is filled may be biased."""
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...]
     """Their names."""
-    inputs: tuple[str, ...] = ()
-    _points: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
-    _flat: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
-    _errors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    inputs: tuple[str, ...]
+    _points: np.ndarray
+    _flat: np.ndarray
+    _errors: np.ndarray
 
     def __str__(self) -> str:
         lines = [f"{many(len(self.status), 'row')}: {counts_in_words(self.status)}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,9 @@ class SweepResult(OfRows):
     """By row, counted from 0: why it is FAILED, with the worker's traceback."""
     run: MapResult
     """The job: its calls and times. With ``unique=True`` its rows are the distinct ones."""
-    _inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
-    _problem: Mapping[str, Any] | None = None
-    _equal: int = 0
+    _inputs: Mapping[str, np.ndarray]
+    _problem: Mapping[str, Any] | None
+    _equal: int
 
     def __str__(self) -> str:
         rows = many(len(self.status), "row")
