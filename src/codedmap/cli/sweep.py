@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import click
@@ -24,7 +23,6 @@ import codedmap as cm
 
 from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
 from ..contracts.arguments import is_real
-from ..estimation.surrogate import import_what_is_used
 from ..execution.inputs import InputRows
 from ..execution.missing import estimate_missing, warn_of_losses
 from ..results.status import Status, counts_in_words
@@ -453,8 +451,6 @@ class _Sweep:
         if left:
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
-            if options.deadline is not None:  # while rows are computed, and not after
-                Thread(target=import_what_is_used, daemon=True).start()
             with engine_named("local", options.workers)() as engine, _without_warning():
                 self.result = cm.map(
                     cm.itemwise(run),
