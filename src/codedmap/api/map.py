@@ -42,6 +42,7 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
+from ..execution.missing import COMPUTING
 from ..execution.rows import KeptTasks
 from ..execution.task import Itemwise, in_worker, is_itemwise
 from ..planning.ways import ERROR, Question
@@ -59,7 +60,6 @@ R = TypeVar("R")
 
 HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
-_COMPUTING = 0.9  # of the deadline; the rest is for estimates
 WRITTEN = ("out", "resume", "version")
 """Arguments of `map` that `stream` does not take."""
 
@@ -319,7 +319,7 @@ class Options:
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it
-        rule = _rule(given, "auto" if auto else None, share=_COMPUTING if rows.numbers else 1.0)
+        rule = _rule(given, "auto" if auto else None, share=COMPUTING if rows.numbers else 1.0)
         if rows.growing is not None and rule is not None:
             raise InvalidArgument(_growing(rule))
         if rule is not None and asks_stderr(rule) and not rows.numbers:
@@ -353,7 +353,7 @@ class Options:
             return RowsJob(job, engine, tasks, rows, store=store, **common)
 
         def coded(code: Code, left: JobRows, values: Any, plan: Plan | None) -> CodedMap:
-            stop = _rule(given, code, share=_COMPUTING)
+            stop = _rule(given, code, share=COMPUTING)
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
             settings = given._settings(
@@ -450,7 +450,7 @@ class Options:
             )
         code = self.code
         pooled = getattr(code, "job_estimates", False)
-        stop = _rule(self, code, share=_COMPUTING if pooled else 1.0)
+        stop = _rule(self, code, share=COMPUTING if pooled else 1.0)
         _check_kind(inputs)
         source = opened(inputs, stack)
         lazy = self.out is not None or isinstance(source, RowSource)

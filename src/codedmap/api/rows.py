@@ -26,8 +26,9 @@ from ..execution.events import Job
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import Budget, LiveJob, call_memory, patience_of
+from ..execution.live import LOOKING, Budget, LiveJob, call_memory, patience_of
 from ..execution.missing import (
+    COMPUTING,
     Effort,
     Estimates,
     estimate_missing,
@@ -46,7 +47,6 @@ from ..results.status import Status
 from ..results.trees import entries_of, for_all_entries, leaves, map_leaves
 from ..storage.store import Store
 
-_LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _ENOUGH = 20  # answers from which standard errors are believed
 _FEW = 2  # answers from which anything is estimated
 _SOME = 1000  # rows that are looked at before all, or in place of all
@@ -56,7 +56,7 @@ _FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is 
 _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
 _CLOSE = 1.05  # times the rows that there are: for so few more it does not go on
-_COMPUTING, _ESTIMATING = 0.9, 0.2  # of the time; the rest is for estimates, or so many seconds
+_ESTIMATING = 0.2  # seconds for estimates, if that is more than the rest of the time
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
 _NO_PLAN_AFTER = {None, Outcome.EXACT, Outcome.UNSATISFIABLE}  # no rows are left to plan for
@@ -113,7 +113,7 @@ class RowsJob(MapJob):
             stderr=worst,
         )
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
-        self._looking = Budget(self.live, _LOOKING)
+        self._looking = Budget(self.live, LOOKING)
 
     def so_far(self) -> MapResult:
         return self._result(Outcome.WAITING)
@@ -305,7 +305,7 @@ class _Piloted(RowsJob):
         """Compute no more rows."""
         live = self.live
         # What is estimated in the end has the last tenth of the time.
-        self._deadline = live.seconds + max(_ESTIMATING, live.seconds * (1.0 / _COMPUTING - 1.0))
+        self._deadline = live.seconds + max(_ESTIMATING, live.seconds * (1.0 / COMPUTING - 1.0))
         done, rows = live.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
         live.scheduler.job = replace(live.scheduler.job, stop=self._stop)

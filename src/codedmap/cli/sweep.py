@@ -24,7 +24,7 @@ import codedmap as cm
 from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
 from ..contracts.arguments import is_real
 from ..execution.inputs import InputRows
-from ..execution.missing import estimate_missing, warn_of_losses
+from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
 from ..results.status import Status, counts_in_words
 from ..results.summary import many, outputs_lines, short
 from ..storage.digest import fingerprint
@@ -44,7 +44,6 @@ from .tables import (
     table_writer,
 )
 
-_COMPUTING = 0.9  # of the deadline; the rest is for estimates
 _REASONS = 5  # that the summary lists
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -456,7 +455,7 @@ class _Sweep:
                     cm.itemwise(run),
                     left,
                     engine=engine,
-                    deadline=self._time_left(_COMPUTING),
+                    deadline=self._time_left(COMPUTING),
                     retries=options.retries,
                     call_timeout=options.timeout if options.command is None else None,
                     on_error="record",

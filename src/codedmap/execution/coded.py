@@ -38,13 +38,12 @@ from .hedge import Hedge
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows
-from .live import Budget, LiveJob, Work, patience_of
+from .live import LOOKING, Budget, LiveJob, Work, patience_of
 from .missing import Effort, Estimates, estimate_missing, time_for_estimates, warn_of_losses
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
 from .task import Batch, Itemwise, raised_by_fn
 
-_LOOKING = 0.05  # the share of the time that standard errors may take while calls run
 _FEWEST = 2  # answers from which others are estimated
 _SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
 _NUMBERS = 1 << 22  # in payloads that are mixtures, of those that are used at a time
@@ -304,7 +303,7 @@ class _CodedWork(Work):
         """Which scheduler asks, and which job runs."""
         # Both refer to this, and the answers must not wait for the collector.
         self._scheduler, self._live = weakref.proxy(scheduler), weakref.proxy(live)
-        self._looking = Budget(live, _LOOKING)
+        self._looking = Budget(live, LOOKING)
 
     # What the scheduler asks --------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ from .events import Call, Decision, Event, Loss
 from .scheduler import Scheduler
 from .task import raised_by_fn
 
+LOOKING = 0.05
+"""The share of the time that standard errors may take while calls run."""
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z

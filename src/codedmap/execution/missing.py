@@ -21,16 +21,16 @@ from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
 from .live import LiveJob
 
+COMPUTING = 0.9
+"""Of a deadline; the rest is for estimates."""
 _SAMPLE = 4096  # answered rows, where they are in a file
 _BLOCK = 1 << 17  # rows estimated at a time
 _CORES = 4  # at most, for outputs that are estimated at the same time
 _SPARE = 0.1  # of the time of a job without a deadline, for estimates;
 _SHORT, _MOST = 0.25, 0.5  # or as much of it as this, of short jobs, up to so many seconds
 _STARVED = 0.5  # of that time, in which the processor did other work
-_GROUP, _QUICK = (
-    0.1,
-    1.0,
-)  # seconds for outputs that are finite in the same rows, and for all if it is to be quick
+_GROUP = 0.1  # seconds for outputs that are finite in the same rows,
+_QUICK = 1.0  # and for all if it is to be quick
 _TESTED = 4000  # rows by which it is tested whether losses depend on the inputs,
 _TESTING = 2.0  # and seconds that there must be for more than a quick look
 

@@ -14,9 +14,7 @@ from ..engines import Engine, Kept
 from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
-from .live import Budget, LiveJob, Work, in_order, patience_of
-
-_LOOKING = 0.05  # the share of the time that standard errors may take while calls run
+from .live import LOOKING, Budget, LiveJob, Work, in_order, patience_of
 
 
 class Placed:
@@ -182,7 +180,7 @@ class _Work(Work):
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
         """Which scheduler asks, and which job runs; both refer to this."""
         self.scheduler, self.live = weakref.proxy(scheduler), weakref.proxy(live)
-        self._looking = Budget(live, _LOOKING)
+        self._looking = Budget(live, LOOKING)
 
     def worst(self, chunk: int, last: bool) -> float | None:
         """The largest standard error; None if there is none yet, or no time to look."""

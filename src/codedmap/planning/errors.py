@@ -15,6 +15,7 @@ from ..errors import CodedmapError
 from ..estimation.known import deviations
 from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
+from ..execution.missing import COMPUTING
 from .pilot import Pilot
 
 _FEWEST = 5
@@ -22,8 +23,6 @@ _FEWEST = 5
 _SHARES = (0.75, 0.25, 0.5)
 """Of the answers that are kept where losses are replayed."""
 _PARTS = 4
-_ESTIMATING = 0.1
-"""Of a job's time, for estimates."""
 _EACH, _USUAL, _LEAST = 0.1, 0.1, 0.02
 """Of the time that there is, and seconds, for one replay, whichever is more; and seconds in which there is none."""
 _THOROUGH, _LONGER = 0.4, 3.0
@@ -70,7 +69,7 @@ class Errors:
         self, pilot: Pilot, seed: int, seconds: float, time_left: Callable[[], float]
     ) -> None:
         self._points, self._answers = pilot.points, pilot.answers
-        self._seconds = _ESTIMATING * seconds if seconds < math.inf else 0.0
+        self._seconds = (1.0 - COMPUTING) * seconds if seconds < math.inf else 0.0
         self._seed, self._time_left = seed, time_left
         some = self._answers.size > 0
         spread = deviations(self._answers) if some else np.zeros(self._answers.shape[1])

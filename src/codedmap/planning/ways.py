@@ -18,6 +18,7 @@ from ..codes import Replication, Uncoded
 from ..contracts.code import Code
 from ..contracts.memory import check_memory
 from ..errors import CodedmapError, InvalidArgument
+from ..execution.missing import COMPUTING
 from ..latency import LatencyModel
 from ..results.plan import Plan, PlanRow
 from .errors import Errors, Expected
@@ -39,8 +40,6 @@ _DECODED = 200
 """Straggler sets of which it is looked at whether a code can be decoded without them."""
 _STEP = 1.1
 """From one share of rows with an answer to the next that is looked at."""
-_COMPUTING = 0.9
-"""Of a deadline; the rest is for estimates."""
 _AS_FAST = 1.1
 """Exact with hedging is used if nothing is faster by more than this factor."""
 _NOTHING = 0.05
@@ -181,7 +180,7 @@ class _Ways:
             return
         share, found = 1.0 / _STEP, None
         while share * ask.rows >= max(2.0, self.errors.fewest):
-            seconds = float(np.median(self.jobs.answered(share))) / _COMPUTING
+            seconds = float(np.median(self.jobs.answered(share))) / COMPUTING
             if ask.deadline is None and seconds < ask.shortest:
                 break
             error = self._of_share(share)
