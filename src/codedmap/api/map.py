@@ -339,10 +339,9 @@ class Options:
             stop=rule,
             size=rows.rows if self.chunk == "all" else self.chunk,
         )
-        record = self.on_error == "record"
         known = self._known(rows.numbers, inputs)
         common: dict[str, Any] = {
-            "record": record,
+            "record": self.on_error == "record",
             "started": started,
             "show": show,
             "deadline": self.deadline,
@@ -356,9 +355,7 @@ class Options:
             stop = _rule(given, code, share=COMPUTING)
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
-            settings = given._settings(
-                code, fn, engine, stop, record=record or stop is not None, known=known
-            )
+            settings = given._settings(code, fn, engine, stop, known)
             return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
 
         question = Question(
@@ -388,13 +385,13 @@ class Options:
         fn: Any,
         engine: Engine,
         stop: StoppingRule | None,
-        *,
-        record: bool,
         known: Known | None,
+        *,
         size: int | None = None,
         together: bool = True,
     ) -> Settings:
-        """How a job with a code is run; ``record``: whether rows may be missing in the end; ``size``: groups of a chunk."""
+        """How a job with a code is run; ``size``: groups of a chunk."""
+        record = self.on_error == "record"
         return Settings(
             code=code,
             tasks=self._tasks(fn, engine, checked=False),
@@ -402,8 +399,8 @@ class Options:
             stop=checked_rule(stop, code),
             hedge=self.hedge,
             retries=self.retries,
-            record=self.on_error == "record",
-            partial=record,
+            record=record,
+            partial=record or stop is not None,
             bound=self.chunk == "all",
             size=size if self.chunk in (None, "all") else int(self.chunk),
             together=together,
@@ -469,21 +466,17 @@ class Options:
         engine = engine_of_slots(self.engine, fn, code.workers)
         if lazy:
             work = self._lazy_rows(fn, source, code, stop, stack)
-            chunk, width = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes)), None
+            chunk = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes))
         else:
-            rows = shaped_rows(inputs)
-            work, chunk = JobRows(InputRows(rows)), None
-            width = int(np.prod(rows.shape[1:], dtype=int))
+            work, chunk = JobRows(InputRows(shaped_rows(inputs))), None
         total = work.count if work.ended else None
-        if self.known is not None and (lazy or not getattr(code, "job_estimates", False)):
+        if self.known is not None and (lazy or not pooled):
             raise InvalidArgument(
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
                 "it out, or take KernelCode"
             )
-        settings = self._settings(
-            code, fn, engine, stop,
-            record=self.on_error == "record" or stop is not None, known=self._known(width, inputs), size=chunk, together=lazy,
-        )  # fmt: skip
+        known = self._known(work.inputs.numbers, inputs)
+        settings = self._settings(code, fn, engine, stop, known, size=chunk, together=lazy)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))

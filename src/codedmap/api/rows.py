@@ -39,7 +39,7 @@ from ..execution.rows import KeptTasks, RowsWork
 from ..execution.scheduler import Scheduler
 from ..execution.task import Batch, is_itemwise
 from ..planning.pilot import Pilot, Timed
-from ..planning.ways import Question, budget_of, planned
+from ..planning.ways import LEAST, Question, budget_of, planned
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -469,7 +469,7 @@ class PlannedRows(_Piloted):
         answered, begun = self.live.counts[0], time.perf_counter()
         ask, pilot, live = self._question, self._pilot(), self.live
         expected = ask.rows * self._elapsed / max(1, answered)
-        budget = max(budget_of(0, 1, 0.0), _LOOK * expected)
+        budget = max(LEAST, _LOOK * expected)
 
         def spent() -> float:
             unused = live.ended and live.scheduler.outcome in _NO_PLAN_AFTER

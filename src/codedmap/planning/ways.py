@@ -29,7 +29,7 @@ from .times import Drawn, Measured
 ERROR = 0.05
 """The error that is allowed where none is said, in deviations of the outputs."""
 
-_SHARE, _LEAST = 0.1, 0.15
+_SHARE, LEAST = 0.1, 0.15
 """Of the job's time, and seconds, that planning may take, whichever is more."""
 _FEWEST, _FIRST, _MOST = 3, 10, 200
 """Jobs in virtual time: enough where there is little time, before errors are looked at, and at most."""
@@ -82,7 +82,7 @@ class Question:
 
 def budget_of(rows: int, answered: int, seconds: float) -> float:
     """Seconds that planning may take, where so many rows were answered in so many seconds."""
-    return max(_LEAST, _SHARE * rows * seconds / max(1, answered))
+    return max(LEAST, _SHARE * rows * seconds / max(1, answered))
 
 
 def planned(ask: Question, pilot: Pilot, *, budget: float, spent: Callable[[], float]) -> Plan:
