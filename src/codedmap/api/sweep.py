@@ -176,11 +176,6 @@ class _Rows(NamedTuple):
     """SALib's."""
 
     @property
-    def plain(self) -> bool:
-        """Whether the table is a dict."""
-        return isinstance(self.table, dict)
-
-    @property
     def framed(self) -> bool:
         """Whether the table is a frame, whose columns are one-dimensional."""
         return hasattr(self.table, "columns")
@@ -322,12 +317,8 @@ def check_columns(columns: Mapping[str, np.ndarray]) -> None:
 
 def _lost(column: np.ndarray) -> np.ndarray:
     """(m,) bool: NaN, NaT or None."""
-    if column.dtype.kind in "fc":
-        return np.asarray(np.isnan(column))
-    if column.dtype.kind in "mM":
-        return np.asarray(np.isnat(column))
     if column.dtype != object:
-        return np.zeros(len(column), bool)
+        return np.asarray(column != column)  # noqa: PLR0124  NaN and NaT are not themselves
     return np.array([_is_lost(value) for value in column])
 
 
@@ -677,7 +668,7 @@ def _table(
                 for name, output in outputs.items()
             }
         )
-    if rows.plain:
+    if isinstance(rows.table, dict):
         return rows.table | {name + end: it for some, end in kinds for name, it in some.items()}
     columns = {
         column + end: output[at]
