@@ -58,6 +58,9 @@ def nothing(a):
 def square(a):
     return a * a
 
+async def later(a):
+    return a
+
 def by_place(a, /):
     return a
 
@@ -398,6 +401,7 @@ def test_a_design_that_cannot_be_used_is_refused(folder, scripted, design, says)
         (words("no.py:f"), "there is no file"),
         (words("sweep_model.py:f"), "has no 'f'"),
         (words("sweep_model.py:by_place"), "cannot be given by name"),
+        (words("sweep_model.py:later"), "fn is async"),
         (echo("{c}"), "no column 'c', but a, b"),
         (echo("{"), "write {{ and }} for braces"),
         (echo("{a:.2q}"), "a value cannot be written in"),

@@ -15,6 +15,8 @@ import numpy as np
 
 import codedmap as cm
 
+from ..api.map import check_fn
+
 
 def codes_in(module: Any) -> dict[str, Any]:
     """The codes of `map` in a module's ``__all__``, by name."""
@@ -146,4 +148,5 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
         ) from error
     if not callable(fn):
         raise cm.InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
+    check_fn(fn)
     return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it
