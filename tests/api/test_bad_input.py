@@ -72,7 +72,7 @@ def test_a_function_that_is_async():
             lambda: pool.map(sin, [1.0, 2.0]),
             lambda: pool.submit(sin, 1.0),
         ):
-            with pytest.raises(cm.InvalidArgument, match="fn is async.*asyncio.run"):
+            with pytest.raises(cm.InvalidArgument, match=r"fn is async.*asyncio.run"):
                 wrong()
         assert not engine.calls
 
