@@ -375,6 +375,7 @@ class Sample(_Piloted):
 
     def __init__(self, *given: Any, budget: float | None, **rest: Any) -> None:
         super().__init__(*given, **rest)
+        self._work.otherwise = "leave it out of the sample"
         self._budget = budget
 
     def plan(self) -> Plan:

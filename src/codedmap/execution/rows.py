@@ -48,8 +48,14 @@ class KeptTasks:
         return self._resident.on(worker, self._made)
 
 
+_RECORD = 'go on without such rows with on_error="record"'
+
+
 class RowsWork(Work):
     """Rows, and the answers to them; ``record``: whether to go on after a row has failed."""
+
+    otherwise = _RECORD
+    """What can be done about a row that has failed but to correct it."""
 
     def __init__(
         self,
@@ -170,7 +176,9 @@ class RowsWork(Work):
             self._rows.done(at)
             if not self._record and self.error is None:
                 itemwise = isinstance(self._tasks.task.fn, Itemwise)
-                self.error = row_failed(row, call, error, itemwise=itemwise)
+                self.error = row_failed(
+                    row, call, error, itemwise=itemwise, otherwise=self.otherwise
+                )
 
     def read(self, decision: More) -> Future[Any]:
         return self._rows.read(decision.groups)
@@ -211,7 +219,9 @@ class RowsWork(Work):
         return error
 
 
-def row_failed(row: int, call: Call, error: BaseException, *, itemwise: bool) -> RowFailed:
+def row_failed(
+    row: int, call: Call, error: BaseException, *, itemwise: bool, otherwise: str = _RECORD
+) -> RowFailed:
     """The error that names a row which failed in this call."""
     step = "Correct fn or this input"
     if not itemwise:
@@ -219,8 +229,7 @@ def row_failed(row: int, call: Call, error: BaseException, *, itemwise: bool) ->
     if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     failed = RowFailed(
-        f"row {row} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or go on "
-        'without such rows with on_error="record"',
+        f"row {row} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or {otherwise}",
         row=row,
     )
     failed.__cause__ = error
