@@ -107,6 +107,16 @@ def test_another_job_is_refused_with_the_difference(written, job, message):
 
 
 @pytest.mark.skipif(module.fcntl is None, reason="there are no file locks")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_all_the_same(written, monkeypatch, number):
+    def none(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module.fcntl, "flock", none)
+    assert reopened(written) == RECORDS
+
+
+@pytest.mark.skipif(module.fcntl is None, reason="there are no file locks")
 def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path):
     first = Journal(tmp_path / "journal", JOB)
     with pytest.raises(cm.InvalidArgument, match="is being written by another job"):

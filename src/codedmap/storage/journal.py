@@ -7,7 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,7 +112,8 @@ class Journal:
         """Close the file, and release the lock."""
         if self._file >= 0:
             if fcntl is not None:  # closing alone does not, where a process was forked meanwhile
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+                with suppress(OSError):
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
         self._file = -1
 
@@ -122,11 +123,13 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(self._file).st_nlink:
-                raise FileNotFoundError("removed by the other job in the meantime")
-        except OSError as error:
+                raise BlockingIOError("removed by the other job in the meantime")
+        except BlockingIOError as error:
             raise InvalidArgument(
                 f"{self.path} is being written by another job, of this process or another: wait until it has ended"
             ) from error
+        except OSError:  # some file systems of clusters have no locks
+            pass
 
     def _read(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         with os.fdopen(os.dup(self._file), "rb") as file:
