@@ -249,6 +249,22 @@ def test_what_an_engine_in_a_worker_that_is_ended_has_in_shared_memory(tmp_path)
         assert eventually(lambda: not shm_names(pid)), shm_names(pid)
 
 
+def test_segments_of_a_process_of_another_container_with_the_same_number_stay(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(descendants, "SHARED", tmp_path)
+    theirs = tmp_path / f"{descendants.segments_of(7)}theirs"
+    monkeypatch.setattr(descendants, "_PROC", tmp_path)
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").touch()  # another number than that of this process
+    ours = tmp_path / f"{descendants.segments_of(7)}ours"
+    theirs.touch()
+    ours.touch()
+    descendants.discard_of(7)
+    assert theirs.exists()
+    assert not ours.exists()
+
+
 @pytest.mark.parametrize("end", ["close", "crash"])
 def test_what_joblib_in_a_worker_has_in_shared_memory(end):
     """Its tracker, which would remove that, ends with the worker."""

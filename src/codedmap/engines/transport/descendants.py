@@ -18,8 +18,14 @@ _PROC = Path("/proc")
 
 
 def segments_of(pid: int) -> str:
-    """How the names of shared segments of all engines of a process begin."""
-    return f"codedmap-{pid}-"
+    """How the names of shared segments of all engines of a process begin.
+
+    Containers that share memory may number their processes alike.
+    """
+    numbers = 0
+    with contextlib.suppress(OSError):  # not Linux
+        numbers = (_PROC / "self/ns/pid").stat().st_ino
+    return f"codedmap-{pid}-{numbers}-"
 
 
 def discard_all(*prefixes: str) -> None:
