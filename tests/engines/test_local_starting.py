@@ -200,6 +200,19 @@ def test_a_removed_working_directory_is_said(tmp_path):
     assert "the working directory" in run_script(tmp_path, source).out
 
 
+def test_workers_have_the_environment_that_there_is_when_they_are_started(monkeypatch):
+    def variable(_):
+        return os.environ.get("CODEDMAP_TEST_VARIABLE", "")
+
+    for value in ("first", "second", None):
+        if value is None:
+            monkeypatch.delenv("CODEDMAP_TEST_VARIABLE")
+        else:
+            monkeypatch.setenv("CODEDMAP_TEST_VARIABLE", value)
+        with cm.engines.Local(1) as engine:
+            assert engine.submit(0, variable, None).result(30) == (value or "")
+
+
 def test_a_path_of_temporary_files_that_is_too_long_for_sockets_is_said(tmp_path):
     source = """
         # main

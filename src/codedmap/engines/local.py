@@ -118,6 +118,8 @@ class Local(QueueEngine["_LocalQueue"]):
         allow_open_files(workers)
         check_process_limits(workers, self.memory_limit)
         self._closing = False
+        self.environment = dict(os.environ)
+        """Of all its processes; that of the fork server is as old as the first engine."""
         self.loop, self.starter = Loop(), Loop()
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
         if self.memory_limit is not None:
@@ -310,7 +312,7 @@ class _LocalQueue(Calls):
             return
         started: Worker | Exception
         try:
-            started = Worker(self._run)
+            started = Worker(self._run, self._local.environment)
         except Exception as error:
             started = error
         self._loop.do(self._started, started)

@@ -9,6 +9,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from multiprocessing import get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
@@ -48,16 +49,16 @@ def start_server() -> None:
 
 
 class Worker:
-    """A process of the engine named ``run``, and the pipe through which it is called one call at a time.
+    """A process of the engine named ``run``, with its environment, and the pipe through which it is called one call at a time.
 
     Raises `OSError` if no process or pipe can be created.
     """
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, environment: Mapping[str, str]) -> None:
         self.pipe, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _start(theirs, run)
+                self._process = _start(theirs, run, environment)
         except BaseException as error:
             self.pipe.close()
             if isinstance(error, EOFError):  # the fork server has ended

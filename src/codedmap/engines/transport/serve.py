@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -64,9 +64,11 @@ class Terminated(SystemExit):
     """Raised in a worker that is terminated: not a failure of the function that it interrupts."""
 
 
-def work(pipe: socket.socket, run: str) -> None:
+def work(pipe: socket.socket, run: str, environment: Mapping[str, str]) -> None:
     """Serve the calls that arrive through a pipe, until the caller ends."""
     _continue_with_server()
+    os.environ.clear()
+    os.environ.update(environment)
     watching = _prepare(run)
     pipe.set_inheritable(False)
     ended = EOFError, ConnectionError, pickle.UnpicklingError  # the last in the middle of a request
