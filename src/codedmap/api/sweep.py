@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.answers import LARGEST_IN_FLOAT, cast_values, unrounded
+from ..contracts.answers import LARGEST_IN_FLOAT, cast_values, has_text, unrounded
 from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
@@ -261,17 +261,18 @@ def column_of(name: str, given: Any) -> np.ndarray:
     check_unmasked(given, f"column {name!r}")
     array = None
     with suppress(ValueError):  # rows of different lengths
-        array = unrounded(np.asarray(as_numpy(given)), given)
+        if isinstance(given, list | tuple) and has_text(given):
+            array = np.array(
+                given, dtype=object
+            )  # as text NumPy would make text of numbers beside it
+        else:
+            array = unrounded(np.asarray(as_numpy(given)), given)
     if array is None or array.ndim != 1:
         shape = "ragged" if array is None else f"of shape {array.shape}"
         raise InvalidArgument(
             f"column {name!r} of the design is {shape}: a column is one-dimensional, with an entry for each row"
         )
-    if array.dtype.kind in "US":  # NumPy would make text of numbers that stand beside text
-        kept = np.empty(len(array), dtype=object)
-        kept[:] = list(given)
-        return kept
-    return array
+    return array.astype(object) if array.dtype.kind in "US" else array
 
 
 def _check_names(names: Sequence[Any]) -> None:

@@ -127,6 +127,26 @@ def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
     return array if same.all() else exact
 
 
+def array_of_numbers(given: Any) -> np.ndarray | None:
+    """The array that a list of numbers or of equal rows is; None if it is ragged, or has anything else in it."""
+    if has_text(given):
+        return None
+    try:
+        array = np.asarray(given)
+    except ValueError:  # of different shapes
+        return None
+    return unrounded(array, given) if array.dtype.kind in "biufc" else None
+
+
+def has_text(given: Any) -> bool:
+    """Whether there is text in a list, or in lists in it: NumPy would make every entry as wide as the longest."""
+    kinds = set(map(type, given))
+    if any(issubclass(kind, str | bytes) for kind in kinds):
+        return True
+    nested = any(issubclass(kind, list | tuple) for kind in kinds)
+    return nested and any(has_text(row) for row in given if isinstance(row, list | tuple))
+
+
 def convert_like(answer: Any, like: np.ndarray) -> np.ndarray | None:
     """An answer as an array with the shape and dtype of another; None if it has another form."""
     array = as_array(answer)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..contracts.answers import unrounded
+from ..contracts.answers import array_of_numbers
 from ..contracts.inputs import check_order, check_unmasked
 from ..errors import InvalidArgument
 from ..results.trees import as_numpy
@@ -191,7 +191,8 @@ def _part(part: Any) -> Any:
             )
         return part  # a pandas frame or series, or a polars frame
     if isinstance(part, list):
-        return _from_list(part)
+        array = array_of_numbers(part)
+        return part if array is None else array
     if isinstance(part, np.ndarray) or hasattr(part, "__array__"):
         part = np.asarray(as_numpy(part))
     if getattr(part, "shape", None) == ():
@@ -206,7 +207,7 @@ def _part(part: Any) -> Any:
         and hasattr(part, "__getitem__")
         and not (named or isinstance(part, str | bytes))
     ):
-        return _from_list([part[i] for i in range(len(part))])
+        return _part([part[i] for i in range(len(part))])
     hint = ""
     if isinstance(part, dict):
         hint = ", such as pandas.DataFrame(inputs) of a dict of columns"
@@ -220,15 +221,6 @@ def _part(part: Any) -> Any:
         f"inputs must be an array, a list, a data frame, or a tuple of these with one for each argument of fn, and not "
         f"of type {type(part).__name__}{hint}"
     )
-
-
-def _from_list(part: list[Any]) -> Any:
-    """The array that a list of numbers or of equal rows is, or else the list."""
-    try:
-        array = np.asarray(part)
-    except ValueError:  # of different shapes
-        return part
-    return unrounded(array, part) if array.dtype.kind in "biufc" else part
 
 
 def _form(part: Any) -> list[Any]:

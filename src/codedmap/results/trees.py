@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import cast_values, may_be_rounded, root_mean_square, unrounded
+from ..contracts.answers import (
+    array_of_numbers,
+    cast_values,
+    may_be_rounded,
+    root_mean_square,
+    unrounded,
+)
 from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked, plain_array
 from ..errors import InvalidAnswer
@@ -253,7 +259,11 @@ def _objects(parts: Sequence[Any]) -> np.ndarray:
 def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     """A leaf of the answer to a batch as an array with a row for each row of the batch; raises `InvalidAnswer` if it has not."""
     _check_unmasked([leaf])
-    array = _numbers(leaf) if isinstance(leaf, list) else unrounded(np.asarray(leaf), leaf)
+    if isinstance(leaf, list):
+        numbers = array_of_numbers(leaf)
+        array = _objects(leaf) if numbers is None else numbers
+    else:
+        array = unrounded(np.asarray(leaf), leaf)
     if array.ndim == 0 or len(array) != rows:
         kind = f" of type {type(leaf).__name__}" if array.dtype.hasobject else ""
         got = f"a single value{kind}" if array.ndim == 0 else f"{len(array)} rows"
@@ -264,14 +274,6 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     if array.ndim > MOST_AXES:
         raise InvalidAnswer(f"fn returned an array of {array.ndim} axes: at most {MOST_AXES}")
     return array
-
-
-def _numbers(leaf: list[Any]) -> np.ndarray:
-    try:
-        array = np.asarray(leaf)
-    except ValueError:  # of different shapes
-        return _objects(leaf)
-    return unrounded(array, leaf) if array.dtype.kind in "biufc" else _objects(leaf)
 
 
 def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
