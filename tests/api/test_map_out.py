@@ -160,8 +160,10 @@ def test_dicts_and_text():
     np.testing.assert_array_equal(result.values["all"][:], X)
     with pytest.raises(cm.InvalidAnswer, match=r"a dict of sum, all, and a \.npy file"):
         mapped(lambda x: {"sum": x.sum(axis=1), "all": x}, out="out.npy")
-    with pytest.raises(cm.InvalidAnswer, match="a tuple, a dataclass or a dict of dicts"):
+    with pytest.raises(cm.InvalidAnswer, match="fn returned a tuple, and an output holds"):
         mapped(lambda x: (x, x), out="new.zarr")
+    with pytest.raises(cm.InvalidAnswer, match="a dict in which 'size' is a tuple, and an output"):
+        mapped(lambda x: {"sum": x.sum(axis=1), "size": (x, x)}, out="new.zarr")
 
 
 @pytest.mark.parametrize("make", ["array", "memmap", "zarr", "float32"])

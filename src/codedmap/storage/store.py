@@ -387,14 +387,13 @@ def _as_errors(errors: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _columns(answer: Any, count: int) -> Columns:
     """The leaves of an answer by name; raises `InvalidAnswer` if it is neither an array nor a dict of arrays."""
     named = answer if isinstance(answer, dict) else {"values": answer}
-    if any(
-        isinstance(leaf, dict | tuple) or hasattr(leaf, "__dataclass_fields__")
-        for leaf in named.values()
-    ):
-        raise InvalidAnswer(
-            "fn returned a tuple, a dataclass or a dict of dicts, and an output holds one array or a dict of arrays: "
-            "return one of these"
-        )
+    for name, leaf in named.items():
+        if isinstance(leaf, dict | tuple) or hasattr(leaf, "__dataclass_fields__"):
+            where = f"a dict in which {name!r} is " if leaf is not answer else ""
+            raise InvalidAnswer(
+                f"fn returned {where}a {type(leaf).__name__}, and an output holds one array or a dict of arrays: "
+                "return one of these"
+            )
     columns = {str(name): leaf_rows(leaf, count) for name, leaf in named.items()}
     if len(columns) < len(named) or not columns:
         raise InvalidAnswer(
