@@ -335,6 +335,16 @@ def test_the_summary_counts_values_that_are_not_finite(sweep):
     assert "  not finite u in 2 rows (the first is 1)" in repr(result)
 
 
+def test_the_summary_counts_text_among_numbers(sweep):
+    """Such as the `***` that Fortran prints for a number that is too wide."""
+    answers = [2.0, "***", np.nan, 3, "***"]
+    result = sweep(lambda a: {"u": answers[a], "label": "x", "n": a}, {"a": list(range(5))})
+    assert result.table["u"].tolist()[:2] == [2.0, "***"]
+    assert repr(result).splitlines()[3:] == [
+        "  text       u in 2 rows (the first is 1), and a number in 2"
+    ]
+
+
 @pytest.mark.parametrize(
     "odd", [[f"run {k}" for k in range(60)], pd.date_range("2026-01-01", periods=60)]
 )

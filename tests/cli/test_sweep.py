@@ -43,6 +43,9 @@ def slow(a, b):
     time.sleep(0.05)
     return {"y": a + 2.0 * b, "text": "x"}
 
+def wide(a, b):
+    return {"y": slow(a, b)["y"] if int(60 * a) % 4 else "***"}
+
 def same(**row):
     return row
 
@@ -321,6 +324,16 @@ def test_with_a_deadline_rows_that_are_missing_are_estimated(folder, scripted):
     ran(*words("sweep_model.py:slow", "many.csv"), "--resume")
     assert set(column("status")) == {"EXACT"}
     assert "y_stderr" not in table()[0]
+
+
+def test_why_nothing_is_estimated_is_said(folder, scripted):
+    """An output that is text in a few rows left all others missing, without a word."""
+    lines = "".join(f"{k / 60 + 0.001},{k * k % 7}\n" for k in range(60))
+    Path("many.csv").write_text("a,b\n" + lines, encoding="utf-8")
+    printed = ran(*words("sweep_model.py:wide", "many.csv"), "--deadline", "1s", exit_code=1)
+    assert set(column("status")) == {"EXACT", "MISSING"}
+    assert "y cannot be estimated, and is empty in rows without an answer" in printed
+    assert re.search(r"  text       y in \d+ rows? \(the first is \d+\), and a number in", printed)
 
 
 def test_a_run_that_a_signal_ended_is_made_again_and_one_with_an_exit_code_is_not(folder, scripted):

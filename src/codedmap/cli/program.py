@@ -325,7 +325,7 @@ def _from_text(text: str) -> Any:
         for line in lines:
             name, equals, value = (part.strip() for part in line.partition("="))
             if not (equals and name and value) or name in found:
-                raise ValueError(f"{line[:_SHOWN]!r} is no further line name=value")
+                raise ValueError(f"{line[:_SHOWN]!r} is no line name=value with a name of its own")
             found[name] = _number(value, value)
         return found
     numbers = [_number(word) for line in lines for word in line.split()]

@@ -525,6 +525,11 @@ class _Sweep:
         done, missing = (np.flatnonzero(before == one) for one in (Status.EXACT, Status.MISSING))
         numbers = [n for n, cells in outputs.items() if all(is_real(cells[r]) for r in self.done)]
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
+        texts = [name for name in outputs if name not in numbers]
+        if texts and len(missing):
+            self.options.note(
+                f"{', '.join(texts)} cannot be estimated, and {'are' if len(texts) > 1 else 'is'} empty in rows without an answer"
+            )
         if not (numbers and self.columns):
             return stderr
         names, points = points_of({n: column_of(n, cells) for n, cells in self.columns.items()})
@@ -536,13 +541,7 @@ class _Sweep:
                 self.status[row] = Status.ESTIMATED
                 for name, value, error in zip(numbers, values, errors, strict=True):
                     outputs[name][row], stderr[name][row] = float(value), float(error)
-        texts = [name for name in outputs if name not in numbers]
-        estimated = (self.status == Status.ESTIMATED).any()
-        if estimated and texts:
-            self.options.note(
-                f"{', '.join(texts)} cannot be estimated, and {'are' if len(texts) > 1 else 'is'} empty in rows that are"
-            )
-        if estimated:
+        if (self.status == Status.ESTIMATED).any():
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 warn_of_losses(inputs, before, known, left)
@@ -626,7 +625,7 @@ def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[st
 def _arrays(columns: Table) -> dict[str, np.ndarray]:
     """Columns with NaN where there is nothing."""
     return {
-        name: np.array([np.nan if cell is None else cell for cell in cells])
+        name: column_of(name, [np.nan if cell is None else cell for cell in cells])
         for name, cells in columns.items()
     }
 
@@ -645,7 +644,7 @@ def _reasons(errors: Mapping[int, BaseException]) -> list[str]:
     ]
     if len(most) > _REASONS:
         rest = sum(map(len, most[_REASONS:]))
-        lines.append(f"{rest:,} for {len(most) - _REASONS:,} other reasons")
+        lines.append(f"{rest:,} for {many(len(most) - _REASONS, 'other reason')}")
     return [f"  {'failed' if k == 0 else '':<10} {line}" for k, line in enumerate(lines)]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.arguments import is_real
 from ..contracts.stopping import Outcome, Progress
 from ..errors import (
     WAIT,
@@ -66,10 +67,16 @@ def many(count: int, noun: str) -> str:
 def outputs_lines(
     values: Mapping[str, np.ndarray], stderr: Mapping[str, np.ndarray], status: np.ndarray
 ) -> list[str]:
-    """How exact estimates are, and which outputs (m,) have values that are not finite."""
+    """How exact estimates are, and which outputs (m,) have values that are not finite, or text beside numbers."""
     exact, estimated = status == Status.EXACT, status == Status.ESTIMATED
-    errors, odd = [], []
+    errors, odd, mixed = [], [], []
     for name, column in values.items():
+        if column.dtype.kind == "O":
+            texts = np.array([isinstance(value, str | bytes) for value in column]) & exact
+            numbers = sum(is_real(value) and value == value for value in column[exact])  # noqa: PLR0124
+            if texts.any() and numbers:
+                first = f"{many(int(texts.sum()), 'row')} (the first is {texts.argmax()})"
+                mixed.append(f"{name} in {first}, and a number in {numbers:,}")
         if column.dtype.kind not in "biuf":
             continue
         numbers = column.astype(np.float64)
@@ -84,6 +91,7 @@ def outputs_lines(
     found = {
         "estimates": ("largest standard errors over the deviation: ", errors),
         "not finite": ("", odd),
+        "text": ("", mixed),
     }
     return [
         f"  {title:<10} {begin}{', '.join(parts[:_LISTED])}{', ...' * (len(parts) > _LISTED)}"
