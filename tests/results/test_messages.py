@@ -13,7 +13,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.contracts.stopping import Progress
-from codedmap.results.summary import reason_and_steps
+from codedmap.results.summary import outputs_lines, reason_and_steps
 from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -272,3 +272,13 @@ def test_a_real_data_frame():
         np.testing.assert_array_equal(result.values, np.sin(X))
         with pytest.raises(cm.NotEnoughAnswers, match=re.escape(NOTE)):
             cm.map(by_name, frame, code=cm.Replication(3, 6), engine=engine)
+
+
+def test_the_outputs_with_the_largest_standard_errors_are_named_first():
+    """Of 150 outputs the first six were named, and the seventh was off by its deviation."""
+    status = np.array([cm.Status.EXACT, cm.Status.EXACT, cm.Status.ESTIMATED])
+    values = {f"y_{k}": np.array([-1.0, 1.0, 0.0]) for k in range(9)}
+    stderr = {name: np.array([0.0, 0.0, 0.01 * k]) for k, name in enumerate(values)}
+    (line,) = outputs_lines(values, stderr, status)
+    assert line.partition("deviation: ")[2].startswith("y_8 8 %, y_7 7 %, ")
+    assert line.endswith("y_3 3 %, ...")

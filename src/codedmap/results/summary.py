@@ -73,10 +73,10 @@ def outputs_lines(
     for name, column in values.items():
         if column.dtype.kind == "O":
             texts = np.array([isinstance(value, str | bytes) for value in column]) & exact
-            numbers = sum(is_real(value) and value == value for value in column[exact])  # noqa: PLR0124
-            if texts.any() and numbers:
+            others = sum(is_real(value) and value == value for value in column[exact])  # noqa: PLR0124
+            if texts.any() and others:
                 first = f"{many(int(texts.sum()), 'row')} (the first is {texts.argmax()})"
-                mixed.append(f"{name} in {first}, and a number in {numbers:,}")
+                mixed.append(f"{name} in {first}, and a number in {others:,}")
         if column.dtype.kind not in "biuf":
             continue
         numbers = column.astype(np.float64)
@@ -84,12 +84,16 @@ def outputs_lines(
         if estimated.any() and name in stderr:
             spread = np.std(numbers[exact & finite])
             share = 100.0 * float(stderr[name][estimated].max()) / spread if spread > 0.0 else 0.0
-            errors.append(f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %")
+            shown = f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %"
+            errors.append((share, shown))
         lost = exact & ~finite
         if lost.any():
             odd.append(f"{name} in {many(int(lost.sum()), 'row')} (the first is {lost.argmax()})")
     found = {
-        "estimates": ("largest standard errors over the deviation: ", errors),
+        "estimates": (
+            "largest standard errors over the deviation: ",
+            [shown for _, shown in sorted(errors, key=lambda error: -error[0])],
+        ),
         "not finite": ("", odd),
         "text": ("", mixed),
     }
