@@ -286,6 +286,13 @@ def test_files_of_this_directory_that_a_program_may_not_find_are_noted(folder, s
     assert f"give its path, {folder / 'sweep_model.py'}" in printed
 
 
+def test_a_pipe_in_the_command_is_noted(folder, scripted):
+    printed = ran(
+        *words(None), "--command", "echo {a} > result.txt", "--read", "stdout", exit_code=1
+    )
+    assert "the program gets '>' as an argument, because no shell is used" in printed
+
+
 def test_a_row_without_an_output_that_most_have_has_failed(folder, scripted):
     ran(*words("sweep_model.py:varies"), exit_code=1)
     rows = table()
@@ -382,6 +389,8 @@ def test_directories_of_runs_are_kept_if_they_failed_or_are_wanted(folder, scrip
         ("a,b\n1,nan\n1,2\n", "column 'b' of the design has no value in 1 of 2 rows .* row 0"),
         ("a,b\n1,2\n1,3 mm\n", "column 'b' of the design has 1 numbers, and '3 mm' in row 1"),
         ("a,a\n1,2\n", "two columns are named a"),
+        ("a;b\n1,5;2\n", "its first line has semicolons, and no commas: put commas between"),
+        ("a\tb\n1\t2\n", "its first line has tabs, and no commas"),
         ("a,\n1,2\n", "column 2 has no name"),
         ("a,status\n1,2\n", "has a column 'status'"),
         ('a,b\n1,"2\n', "line 2: unexpected end of data"),

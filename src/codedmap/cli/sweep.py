@@ -45,6 +45,7 @@ from .tables import (
 )
 
 _REASONS = 5  # that the summary lists
+_OF_SHELLS = frozenset(("|", ">", ">>", "<", "2>", "2>&1", "&", "&&", "||", ";"))
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
 EPILOG = f"""
@@ -354,6 +355,11 @@ class _Sweep:
             keep=options.keep_runs is not None,
         )
         for word in filter(None, program.fixed[1:]):
+            if word in _OF_SHELLS:
+                options.note(
+                    f"the program gets {word!r} as an argument, because no shell is used: for pipes, redirections and several "
+                    "commands write a script"
+                )
             if not Path(word).is_absolute() and Path(word).is_file():
                 options.note(
                     f"{word} is a file here, and each run has a directory of its own: if the program reads it, give "

@@ -84,6 +84,11 @@ def _read_csv(file: IO[bytes]) -> Table:
     rows = _csv_rows(io.StringIO(file.read().decode("utf-8-sig"), newline=""))
     names = [name.strip() for name in next(rows, (0, []))[1]]
     _check_names(names)
+    for sign, word in {";": "semicolons", "\t": "tabs"}.items():
+        if len(names) == 1 and sign in names[0]:
+            raise ValueError(
+                f"its first line has {word}, and no commas: put commas between columns, and write decimals with a point"
+            )
     columns: list[list[str]] = [[] for _ in names]
     for number, row in rows:
         if len(row) != len(names):
