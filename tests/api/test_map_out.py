@@ -166,6 +166,20 @@ def test_dicts_and_text():
         mapped(lambda x: {"sum": x.sum(axis=1), "size": (x, x)}, out="new.zarr")
 
 
+def test_a_list_of_text_with_a_code():
+    words = [f"{'w' * k}" for k in range(1, 20)]
+    for _ in range(2):
+        result = mapped(
+            lambda b: np.array([len(w) for w in b]),
+            words,
+            code=cm.Replication(3, 6),
+            out="out.npy",
+            resume=True,
+        )
+        assert result.exact.all()
+        np.testing.assert_array_equal(np.load("out.npy"), range(1, 20))
+
+
 @pytest.mark.parametrize("make", ["array", "memmap", "zarr", "float32"])
 @pytest.mark.parametrize("code", [None, CODE], ids=["rows", "coded"])
 def test_an_array_that_is_given(make, code):

@@ -15,6 +15,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from ..contracts.answers import has_text
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
 from ..contracts.inputs import check_columns, check_kind, shaped_rows
@@ -468,7 +469,9 @@ class Options:
             work = self._lazy_rows(fn, source, code, stop, stack)
             chunk = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes))
         else:
-            work, chunk = JobRows(InputRows(shaped_rows(inputs))), None
+            text = isinstance(inputs, list) and has_text(inputs)
+            rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
+            work, chunk = JobRows(InputRows(rows)), None
         total = work.count if work.ended else None
         if self.known is not None and (lazy or not pooled):
             raise InvalidArgument(
