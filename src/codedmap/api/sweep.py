@@ -262,9 +262,8 @@ def column_of(name: str, given: Any) -> np.ndarray:
     array = None
     with suppress(ValueError):  # rows of different lengths
         if isinstance(given, list | tuple) and has_text(given):
-            array = np.array(
-                given, dtype=object
-            )  # as text NumPy would make text of numbers beside it
+            # By itself NumPy would make text of the numbers beside it.
+            array = np.array(given, dtype=object)
         else:
             array = unrounded(np.asarray(as_numpy(given)), given)
     if array is None or array.ndim != 1:
