@@ -140,18 +140,16 @@ def script(
     path.write_text(f"import os, signal, sys, time\nimport codedmap as cm\n{head}\n{body}")
     token = f"CODEDMAP_TEST_{uuid.uuid4().hex}"
     variables = {**os.environ, **environment, token: "1", "PYTHONUNBUFFERED": "1"}
-    # Where the tests run in the background, Ctrl-C may be ignored, and that is inherited.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, str(path), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={name: value for name, value in variables.items() if value is not None},
-        start_new_session=True,
-    )
-    signal.signal(signal.SIGINT, before)
+    with _no_signal_ignored():
+        process = subprocess.Popen(
+            [sys.executable, str(path), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={name: value for name, value in variables.items() if value is not None},
+            start_new_session=True,
+        )
     running = Script(process, token, time.monotonic())
     try:
         yield running
@@ -173,22 +171,32 @@ def run_script(folder: Path, source: str, *arguments: str, **environment: str | 
 @contextmanager
 def started(*line: str) -> Iterator[subprocess.Popen[str]]:
     """The command line as a program, in a session of its own, where no signal is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does
-    with subprocess.Popen(
-        [sys.executable, "-m", "codedmap", *line],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as run:
-        signal.signal(signal.SIGINT, before)
-        signal.signal(signal.SIGHUP, ignored)
+    with _no_signal_ignored():
+        run = subprocess.Popen(
+            [sys.executable, "-m", "codedmap", *line],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    with run:
         try:
             yield run
         finally:
             if run.poll() is None:
                 run.kill()
+
+
+@contextmanager
+def _no_signal_ignored() -> Iterator[None]:
+    """Where tests run in the background, or by nohup, programs that they start would ignore signals, too."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
