@@ -20,6 +20,7 @@ from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Share, tolerance_of
 from ..contracts.warning import warn_caller
 from ..engines import Engine
+from ..engines.queue_engine import QueueEngine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
 from ..execution.events import Job
@@ -105,7 +106,8 @@ class RowsJob(MapJob):
         job = replace(
             job,
             groups=rows.count,
-            ahead=int(hasattr(engine, "members")),
+            # Executors have one queue for all workers: there it would wait behind any call.
+            ahead=int(isinstance(engine, QueueEngine) or hasattr(engine, "members")),
             patience=patience_of(engine),
             memory=call_memory(engine),
             batches=not is_itemwise(tasks.task.fn),
