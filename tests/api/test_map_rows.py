@@ -1222,6 +1222,17 @@ def test_answers_of_different_kinds_do_not_depend_on_chunks(pool, rows, chunk):
     assert found == rows if same else len(found) == len(result.failures) == 1
 
 
+def test_a_row_whose_copies_differ_from_all_others_counts_once(virtual_time):
+    """Both copies counted, which made two rows of this kind, and one of the other."""
+    rows = [np.ones(2), None]
+    with Scripted(3, {0: [Act(), late(1.0)], 1: [late(1.0)], 2: [late(1.0)]}) as engine:
+        result = cm.map(
+            cm.itemwise(lambda k: rows[k]), range(2), engine=engine, chunk=1, on_error="record"
+        )
+    assert result.exact.tolist() == [True, False]
+    assert "hedge" in [call.kind for call in result.calls]
+
+
 @pytest.mark.parametrize("empty", [{}, (), pd.DataFrame(index=range(3))])
 def test_an_answer_without_parts_is_refused(pool, empty):
     """All rows were exact, and NaN."""

@@ -73,7 +73,7 @@ class RowsWork(Work):
         self._replies: dict[int, Reply] = {}
         self._errors: dict[int, BaseException] = {}
         self._checksums: dict[int, str] = {}
-        self._odd = 0  # rows with an answer that cannot stand beside others
+        self._odd: set[int] = set()  # rows with an answer that cannot stand beside others
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         parts = self._rows.inputs.batch(self._at(call))
@@ -101,10 +101,10 @@ class RowsWork(Work):
                 error._of_fn = True  # type: ignore[attr-defined]
                 return error
             if error is not None:
-                if self._record and self._mostly_odd(1):
+                if self._record and self._mostly_odd(call):
                     first = int((self._rows.status == Status.EXACT).argmax())
                     raise InvalidAnswer(
-                        f"row {self._numbers(call)[0]}: {error}. {self._odd} rows are unlike row {first}, which was answered "
+                        f"row {self._numbers(call)[0]}: {error}. {len(self._odd)} rows are unlike row {first}, which was answered "
                         "before them: correct fn, or leave that row out if most are unlike it"
                     )
                 reply = replace(reply, values=None, raised={0: Failure.of(error)})
@@ -118,10 +118,10 @@ class RowsWork(Work):
             return error
         return None
 
-    def _mostly_odd(self, more: int) -> bool:
+    def _mostly_odd(self, call: Call) -> bool:
         """Whether more rows have answers that cannot stand beside others than have not: then fn is to blame."""
-        self._odd += more
-        return self._odd > int((self._rows.status == Status.EXACT).sum())
+        self._odd.update(self._numbers(call))  # also of copies and of halves
+        return len(self._odd) > int((self._rows.status == Status.EXACT).sum())
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; raises `EngineError` or `InvalidAnswer` if no other worker could do better."""
@@ -132,7 +132,7 @@ class RowsWork(Work):
                 "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
             ) from error
         if isinstance(error, InvalidAnswer) and not own:
-            if not self._record or self._mostly_odd(call.groups):
+            if not self._record or self._mostly_odd(call):
                 raise InvalidAnswer(f"{named_rows(runs_of(self._at(call)))}: {error}") from error
         elif isinstance(error, EngineError) and not own:
             raise error
