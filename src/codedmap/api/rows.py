@@ -106,7 +106,7 @@ class RowsJob(MapJob):
         job = replace(
             job,
             groups=rows.count,
-            # Executors have one queue for all workers: there it would wait behind any call.
+            # Where each worker has a queue, as in no executor, a call may wait for the one that runs.
             ahead=int(isinstance(engine, QueueEngine) or hasattr(engine, "members")),
             patience=patience_of(engine),
             memory=call_memory(engine),

@@ -139,7 +139,8 @@ class MapResult(OfRows):
             groups = {running: self.abandoned, "rejected": self.rejected}
             first, second = heading(self), f"  rows       {self._rows()}"
             rest = workers_lines(groups, self.failed)
-            rest += [f"  hedges     {self.hedges}"] * bool(self.hedges)
+            if self.hedges:
+                rest.append(f"  hedges     {self.hedges}")
         plan = [] if self.plan is None else [f"  plan       {self.plan.choice}"]
         return "\n".join([first, second, *plan, *rest])
 
