@@ -143,7 +143,7 @@ def test_an_exception_that_pickle_cannot_make_again_does_not_break_the_pool(pool
     assert "raise_picky" in str(error.__cause__)
     assert engine.submit(1, same, 1).result(ANSWER) == 1
     with pytest.raises(
-        cm.NotEnoughAnswers, match=r"Picky: no data at 3.*Correct fn, which raised$"
+        cm.errors.RowFailed, match=r"^row 0 failed on worker . with Picky: no data at 3. Correct fn"
     ):
         cm.map(raise_picky, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
 

@@ -258,13 +258,13 @@ def test_a_mixture_that_raises_is_not_made_again_but_inputs_are_sent():
     assert kinds[6:] == [(Kind.RETRY, 6), (Kind.RETRY, 7)]
 
 
-def test_a_function_that_fails_everywhere_is_not_sent_around():
+@pytest.mark.parametrize(("retries", "calls"), [(2, 6 + 2), (0, 6)])
+def test_inputs_are_sent_once_where_the_function_fails_for_all_mixtures(retries, calls):
     watch = Watch()
-    timeline = run_virtually(
-        coded(1, 2, 6, 4, raw=False), 6, lambda call, now: Ending(0.1, Loss.RAISED), watch=watch
-    )
-    assert timeline.outcome is Outcome.NONE_RUNNING
-    assert timeline.calls == 6
+    job = replace(coded(1, 2, 6, 4, raw=False), retries=retries)
+    timeline = run_virtually(job, 6, lambda call, now: Ending(0.1, Loss.RAISED), watch=watch)
+    assert timeline.outcome is Outcome.UNSATISFIABLE
+    assert timeline.calls == calls
 
 
 @pytest.mark.parametrize("stopped", [1, 3])

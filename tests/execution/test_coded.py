@@ -326,10 +326,9 @@ def test_answers_to_inputs_are_not_rounded_where_mixtures_raise(answer):
     with Scripted(3) as engine:
         options = {"code": cm.SplineCode(2, 3, 1), "engine": engine, "chunk": 2}
         result = cm.map(fn, np.arange(4.0)[:, None], on_error="record", **options)
-    assert result.status.tolist() == [0, 0, 2, 2]
-    assert [str(value) for value in result.values[:2]] == [
-        str(answer)
-    ] * 2  # to NumPy 2**53 + 1 is 2.0**53
+    assert result.status.tolist() == [0, 0, 2, 0]
+    kept = [str(result.values[row]) for row in (0, 1, 3)]
+    assert kept == [str(answer)] * 3  # to NumPy 2**53 + 1 is 2.0**53
 
 
 @pytest.mark.parametrize("bad", [(0, 1, 2), (0, 3)])
@@ -520,8 +519,8 @@ def test_an_own_input_that_may_still_answer_is_waited_for_though_others_raised()
         result = cm.map(
             raising, X, code=cm.Uncoded(6), engine=engine, on_error="record", hedge=None
         )
-    assert result.exact.sum() == 10
-    assert (result.status == cm.Status.FAILED).sum() == 2  # those of the call that raised
+    assert result.exact.sum() == 11
+    assert list(result.failures) == [7]
 
 
 @pytest.mark.parametrize("code", [cm.SplineCode(5, 10, 2), cm.BerrutCode(5, 10, 2)], ids=repr)
@@ -548,6 +547,66 @@ def test_a_row_that_raises_in_a_call_of_its_own_has_failed():
     assert not (result.status[X > 0.8] == cm.Status.EXACT).any()
     assert (result.status[X > 0.8] == cm.Status.FAILED).sum() >= 3
     assert (result.status[X <= 0.8] < cm.Status.FAILED).all()
+
+
+@pytest.mark.parametrize("code", [cm.Replication(3, 6), cm.KernelCode(4, 6, 1, spread=0)])
+@pytest.mark.parametrize("bad", [(7,), (0, 29), (3, 4, 5, 11), range(30)])
+def test_rows_that_a_batch_raises_for_are_found(code, bad):
+    """They took their whole batch with them: with 20 rows a call, 19 had the error of another."""
+
+    def fn(batch):
+        wrong = np.isin(batch[:, 0], bad)
+        if wrong.any():
+            raise ValueError(f"no {batch[wrong][0, 0]:g}")
+        return batch
+
+    X = np.arange(30.0)[:, None] * [1.0, 0.1]
+    with Scripted(6) as engine:
+        result = cm.map(
+            fn, X, code=code, engine=engine, on_error="record", stop=cm.Everyone(), hedge=None
+        )
+        with pytest.raises(cm.errors.RowFailed, match=r"failed on worker \d with ValueError: no"):
+            cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
+    assert {row: str(error) for row, error in result.failures.items()} == {
+        row: f"no {row}" for row in bad
+    }
+    good = np.delete(np.arange(30), list(bad))
+    assert (result.status[good] == cm.Status.EXACT).all()
+    if len(good):
+        np.testing.assert_array_equal(result.values[good], X[good])
+
+
+def test_a_batch_that_is_too_large_for_the_function_is_computed_by_halves():
+    sizes = []
+
+    def fn(batch):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise MemoryError("no room for so many")
+        return batch
+
+    X = np.arange(30.0)
+    with Scripted(3) as engine:
+        result = cm.map(fn, X, code=cm.Uncoded(3), engine=engine)
+        np.testing.assert_array_equal(result.values, X)
+        with pytest.raises(cm.NotEnoughAnswers, match="no room"):  # no row is computed twice
+            cm.map(fn, X, code=cm.Uncoded(3), engine=engine, retries=0, hedge=None)
+    assert max(sizes[-3:]) == 10
+
+
+def test_inputs_are_sent_where_every_mixture_raises():
+    """That no call had answered was the end of the job."""
+    X = np.random.default_rng(0).uniform(size=(20, 2))
+
+    def fn(batch):
+        if not np.isin(batch[:, 0], X[:, 0]).all():
+            raise ValueError("outside of the table")
+        return batch.sum(1)
+
+    with Scripted(6) as engine:
+        result = cm.map(fn, X, code=cm.SplineCode(4, 6, 1), engine=engine)
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, X.sum(1))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -133,8 +133,8 @@ def map(
     retries : int
         How often a row that runs alone may end its worker and be sent again. After that it is FAILED,
         unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code: how often a
-        payload whose call crashed is sent again. A payload whose call raised is not; if too many raise, the inputs of
-        the tasks without an answer are sent instead, unless it is 0.
+        payload whose call crashed is sent again. Unless it is 0, of inputs for which ``fn`` raises halves are computed,
+        to find the rows, and if it raises for too many mixtures, the inputs of tasks without an answer are sent.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. Without a code only, as ``seed``.
     on_error : {"raise", "record"}

@@ -283,7 +283,7 @@ class ChunkScheduler(Scheduler):
                 seen = self.seen(chunk.number, now)
             ended = stuck or not seen.running
             lost = chunk.failed or self.job.where is not None
-            if ended or (lost and not self._may_recover(chunk) and self._hopeless(chunk, seen)):
+            if ended or (lost and self._hopeless(chunk, seen)):
                 final = True
                 outcome = self.job.rule.verdict(seen)
                 if outcome is None and self._all_own(seen.answered):
@@ -340,8 +340,7 @@ class ChunkScheduler(Scheduler):
     def _recover(self, chunk: Chunk, seen: Progress) -> None:
         """Make calls that crashed again, then send inputs of missing tasks, as many as the rule needs."""
         again = self._crashed_slots(chunk)
-        # Without an answer it is the function that fails, which matters only if rows that fail are an error.
-        if self.job.retries and (chunk.answered or self.job.partial):
+        if self.job.retries:
             again += self._missing(chunk)
         needed = self._fewest(chunk, seen, again)
         if needed is None:
@@ -349,10 +348,6 @@ class ChunkScheduler(Scheduler):
         elif not seen.running:
             needed = len(again)
         self._waiting.extend(self._ask_again(chunk, again[:needed]))
-
-    def _may_recover(self, chunk: Chunk) -> bool:
-        """Whether inputs can still be sent once a first answer shows that the function works."""
-        return bool(self.job.retries and not chunk.answered and self._missing(chunk))
 
     def _crashed_slots(self, chunk: Chunk) -> list[int]:
         """Slots whose calls crashed no more often than they may be made again."""

@@ -341,10 +341,15 @@ class _CodedWork(Work):
     # Calls --------------------------------------------------------------------------------------------
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
-        payload = self._chunk(call.chunk).encoded.payload(call.slot)
+        encoded, settings = self._chunk(call.chunk).encoded, self._settings
+        payload = encoded.payload(call.slot)
         batch = Batch((payload,), len(payload), range(len(payload)))
+        if settings.retries and encoded.is_raw(
+            call.slot
+        ):  # a mixture that raises says nothing of rows
+            batch = replace(batch, halve="all" if settings.record else "first")
         worker: Any = call.worker
-        return engine.submit(worker, self._settings.tasks.on(worker), batch)
+        return engine.submit(worker, settings.tasks.on(worker), batch)
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""
@@ -456,7 +461,7 @@ class _CodedWork(Work):
         place = min(chunk.raised)
         call, error = chunk.raised[place]
         itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
-        return row_failed(chunk.number_of(place), call, error, itemwise=itemwise)
+        return row_failed(chunk.number_of(place), call, error, itemwise=itemwise, given=self._given)
 
     def _finish(self, chunk: _Chunk, estimate: Estimate) -> bool:
         """Put what a chunk came to where the job's rows are; whether rows failed."""

@@ -14,7 +14,7 @@ from ..engines import Resident
 from ..engines.transport.failure import Failure
 from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
 from ..results.status import Status
-from ..results.summary import short
+from ..results.summary import batches_made_from, short
 from ..results.trees import Rows
 from .events import Call, FailRows, Loss, More
 from .job_rows import JobRows
@@ -220,10 +220,16 @@ class RowsWork(Work):
 
 
 def row_failed(
-    row: int, call: Call, error: BaseException, *, itemwise: bool, otherwise: str = _RECORD
+    row: int,
+    call: Call,
+    error: BaseException,
+    *,
+    itemwise: bool,
+    otherwise: str = _RECORD,
+    given: str = "",
 ) -> RowFailed:
-    """The error that names a row which failed in this call."""
-    step = "Correct fn or this input"
+    """The error that names a row which failed in this call; ``given``: see `given_as`."""
+    step = "Correct fn or this input" + batches_made_from(given, [error])
     if not itemwise:
         step += ", lift a function of one input with codedmap.itemwise(fn)"
     if isinstance(error, ValueError) and "read-only" in short(error):

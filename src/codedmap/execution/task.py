@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from ..engines import Resident
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere
 from ..errors import CodedmapError, InvalidAnswer
-from ..results.trees import as_numpy, check_parts, leaf_rows, map_leaves, stacked
+from ..results.trees import Rows, as_numpy, check_parts, leaf_rows, map_leaves, stacked
 
 _LONGEST = 100_000  # bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
@@ -85,6 +85,13 @@ class Batch:
     rows: int
     numbers: range | np.ndarray
     """Of the rows among all inputs."""
+    halve: Literal["", "first", "all"] = ""
+    """Which rows to look for if ``fn`` raises, by halves: the first that it raises for, or all."""
+
+    def part(self, begin: int, end: int) -> Batch:
+        """Some of the rows."""
+        parts = tuple(part[begin:end] for part in self.parts)
+        return Batch(parts, end - begin, self.numbers[begin:end], self.halve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +122,12 @@ class RowsTask:
             keywords["rng"] = rng
         try:
             values = self.fn(*batch.parts, **keywords)
-        except (CodedmapError, BrokenExecutor, CancelledError) as error:
-            error._of_fn = True  # type: ignore[union-attr]
-            raise
+        except Exception as error:
+            if isinstance(error, CodedmapError | BrokenExecutor | CancelledError):
+                error._of_fn = True  # type: ignore[union-attr]
+            if not batch.halve:
+                raise
+            return self._by_halves(batch, error)
         here = not self.capture  # fn may write its next answer into this one before it is received
         if not self.checked:
             array = as_array(values) if here else None
@@ -126,6 +136,26 @@ class RowsTask:
         check_parts(values)
         values = map_leaves(partial(_in_order, batch), values)
         return map_leaves(own_copy, values) if here else values, {}
+
+    def _by_halves(self, batch: Batch, error: Exception) -> tuple[Any, dict[int, Failure]]:
+        """Answers to the rows for which ``fn`` does not raise, and why it does for the others."""
+        if batch.rows == 1:
+            return None, {0: Failure.of(error)}
+        answers, middle = Rows(batch.rows), batch.rows // 2
+        raised: dict[int, Failure] = {}
+        for begin, end in ((0, middle), (middle, batch.rows)):
+            values, failures = self._computed(batch.part(begin, end))
+            raised |= {begin + place: failure for place, failure in failures.items()}
+            if raised and batch.halve == "first":
+                return None, raised
+            good = np.delete(np.arange(begin, end), list(failures))
+            if len(good):
+                answers.put(good, len(good), values)
+        if len(raised) == batch.rows:
+            return None, raised
+        good = np.delete(np.arange(batch.rows), list(raised))
+        whole = answers.values(np.zeros(batch.rows, dtype=bool))
+        return map_leaves(lambda leaf: leaf[good], whole), raised
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
@@ -127,14 +127,20 @@ def undecoded(
     """
     error: CodedmapError | None = _engine_error(seen, failures)
     if error is None:
-        if given and any(isinstance(e, AttributeError | LookupError) for e in failures.values()):
-            raised += f" (its batches are NumPy arrays, made from the {given} that was given)"
+        raised += batches_made_from(given, failures.values())
         error = type(reason)(
             f"stopped after {seen.seconds:.2f} s because {outcome.value}: {_facts(seen, failures, *unusable)}; "
             + reason_and_steps(reason, seen, outcome, failures, *more, raised=raised)
         )
         error.__cause__ = next(iter(failures.values()), None)
     return error
+
+
+def batches_made_from(given: str, errors: Iterable[BaseException]) -> str:
+    """What ``fn`` may have taken its batches for, if it raised one of these; ``given`` as `given_as` has it."""
+    if given and any(isinstance(error, AttributeError | LookupError) for error in errors):
+        return f" (its batches are NumPy arrays, made from the {given} that was given)"
+    return ""
 
 
 def _engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
