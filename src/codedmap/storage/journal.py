@@ -164,7 +164,8 @@ class Journal:
         shown, given = (
             _WORDS[name].format(str(v[0] if isinstance(v, list) else v)[:200]) for v in (was, now)
         )
-        end = "go on with what it was, or remove the journal and the outputs to begin anew"
+        apart = "compute rows that are not exact as a job of their own, " if name == "fn" else ""
+        end = f"go on with what it was, {apart}or remove the journal and the outputs to begin anew"
         if shown == given:
             return (
                 f"{self.path} is of a job with {shown}, which is not the same now (its code, what it uses, kwargs, "
