@@ -636,15 +636,44 @@ def test_bad_arguments(pool, arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("code", "arguments", "message"),
     [
-        ({"call_timeout": 3.0, "seed": 1}, "call_timeout and seed cannot be used with a code"),
-        ({"seed": 1}, "seed cannot be used with a code"),
+        (cm.Uncoded(4), {"call_timeout": 3.0}, "call_timeout cannot be used with a code"),
+        (
+            cm.SplineCode(3, 4, 1),
+            {"seed": 1},
+            "seed=1 gives each row .* SplineCode.* sends mixtures",
+        ),
     ],
 )
-def test_arguments_that_a_code_does_not_take(arguments, message):
+def test_arguments_that_a_code_does_not_take(code, arguments, message):
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=message):
-        cm.map(np.sin, X, code=cm.Uncoded(4), engine=engine, **arguments)
+        cm.map(np.sin, X, code=code, engine=engine, **arguments)
+
+
+@pytest.mark.parametrize("chunk", [None, 2, "all"])
+@pytest.mark.parametrize("lift", [True, False])
+@pytest.mark.parametrize(
+    "code",
+    [cm.Replication(3, 6), cm.Replication(2, 5, confirm=2), cm.KernelCode(3, 6, 1, spread=0)],
+)
+def test_copies_of_a_row_draw_the_same_random_numbers(code, lift, chunk):
+    """A code took no seed, and copies that draw their own contradict each other."""
+
+    def of_one(row, rng):
+        return row[0] + rng.standard_normal(2)
+
+    def of_batch(batch, rng):
+        return np.array([of_one(row, one) for row, one in zip(batch, rng, strict=True)])
+
+    fn = cm.itemwise(of_one) if lift else of_batch
+    X = np.random.default_rng(0).uniform(size=(31, 2))
+    with Scripted(6) as engine:
+        expected = cm.map(fn, X, engine=engine, seed=3).values
+        result = cm.map(fn, X, code=code, engine=engine, seed=3, chunk=chunk, stop=cm.Everyone())
+    assert result.exact.all()
+    assert not result.rejected
+    np.testing.assert_array_equal(result.values, expected)
 
 
 @pytest.mark.parametrize("chunk", [1, 4])

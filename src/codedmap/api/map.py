@@ -136,7 +136,7 @@ def map(
         payload whose call crashed is sent again. Unless it is 0, of inputs for which ``fn`` raises halves are computed,
         to find the rows, and if it raises for too many mixtures, the inputs of tasks without an answer are sent.
     call_timeout : float, optional
-        Seconds that a row may run; rows that run longer fail. Without a code only, as ``seed``.
+        Seconds that a row may run; rows that run longer fail. Without a code only.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
@@ -145,7 +145,7 @@ def map(
         Further keyword arguments of ``fn``.
     seed : int, optional
         Gives ``fn`` a keyword ``rng``: a list with a ``numpy.random.Generator`` for each row of the batch
-        (with `itemwise` one generator), the same in every run of the row.
+        (with `itemwise` one generator), the same in every run of the row. Not with codes that send mixtures.
     known : tuple of array-like, optional
         (X0, y0): inputs and answers from elsewhere, from which rows are estimated too. With a code that estimates from
         all answers of the job, such as `KernelCode`, or without one.
@@ -440,11 +440,10 @@ class Options:
 
     def _coded_job(self, fn: Any, inputs: Any, stack: ExitStack) -> CodedMap:
         """A job with a code."""
-        of_rows = [name for name in ("call_timeout", "seed") if getattr(self, name) is not None]
-        if of_rows:
+        if self.call_timeout is not None:
             raise InvalidArgument(
-                f"{' and '.join(of_rows)} cannot be used with a code, whose payloads are not single rows: leave it out, or "
-                "leave out the code"
+                "call_timeout cannot be used with a code, whose payloads are not single rows: leave it out, or leave out the "
+                "code"
             )
         code = self.code
         pooled = getattr(code, "job_estimates", False)

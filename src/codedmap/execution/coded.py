@@ -275,6 +275,12 @@ class _CodedWork(Work):
             self.own = self._chunks[0].encoded.owner
         elif self.groups:
             self.own = self._encode(0, 1).encoded.owner
+        mixtures = any(slot not in self.own for slot in range(code.workers))
+        if self.groups and mixtures and settings.tasks.task.seed is not None:
+            raise InvalidArgument(
+                f"seed={settings.tasks.task.seed} gives each row random numbers of its own, and {code!r} sends mixtures "
+                "of rows: leave it out, or send copies, as Replication does"
+            )
         if not rows.ended:  # what is left over of a group waits
             self.groups = rows.count // code.tasks
         self._stderr: np.ndarray | None = None
@@ -341,9 +347,13 @@ class _CodedWork(Work):
     # Calls --------------------------------------------------------------------------------------------
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
-        encoded, settings = self._chunk(call.chunk).encoded, self._settings
+        chunk, settings = self._chunk(call.chunk), self._settings
+        encoded = chunk.encoded
         payload = encoded.payload(call.slot)
-        batch = Batch((payload,), len(payload), range(len(payload)))
+        numbers: Any = range(len(payload))
+        if settings.tasks.task.seed is not None:
+            numbers = np.array([chunk.number_at(call.slot, group) for group in numbers])
+        batch = Batch((payload,), len(payload), numbers)
         if settings.retries and encoded.is_raw(
             call.slot
         ):  # a mixture that raises says nothing of rows
@@ -745,6 +755,11 @@ class _Chunk:
         """Of its rows among those of the job."""
         rows = self.rows
         return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+    def number_at(self, slot: int, group: int) -> int:
+        """The number of the row that a payload holds in a group; 0 for what only fills it up."""
+        place = self.encoded.row(slot, group)
+        return 0 if place is None else self.number_of(place)
 
     def number_of(self, place: int) -> int:
         """The number of one of its rows among those of the job."""
