@@ -90,6 +90,7 @@ def test_a_large_batch_is_not_copied_more_than_the_encode_needs(rows):
     X = np.ones((rows, 8), np.float32)
     code = cm.SplineCode(20, 25, 5)
     with Scripted(25) as engine:
+        cm.map(lambda batch: batch[:, 0], X[:40], code=code, engine=engine)  # imports
         engine.calls = _Forgetful()
         tracemalloc.start()
         result = cm.map(lambda batch: batch[:, 0].copy(), X, code=code, engine=engine)

@@ -283,6 +283,46 @@ def test_rows_that_end_their_worker_cost_only_themselves(local):
     assert result.exact.sum() == 17
 
 
+@pytest.mark.parametrize("lift", [True, False])
+def test_with_copies_too_rows_that_end_their_worker_cost_only_themselves(local, lift):
+    """All rows of their calls were missing, and an error did not name the row."""
+    rows = np.random.default_rng(0).uniform(size=(20, 2))
+    first, second = rows[[3, 17], 0]
+
+    def ends(row):
+        if row[0] in (first, second):
+            os._exit(3)
+        return row + 1.0
+
+    fn = cm.itemwise(ends) if lift else (lambda batch: np.array([ends(row) for row in batch]))
+    options = {"code": cm.Replication(1, 2), "engine": local}
+    results = list(cm.stream(fn, rows, on_error="record", **options))
+    for result in (cm.map(fn, rows, on_error="record", **options), results[-1]):
+        assert result.outcome is cm.Outcome.COMPLETE
+        assert [*result.failures] == [3, 17]
+        assert all("ended its worker" in str(error) for error in result.failures.values())
+        good = np.delete(np.arange(20), [3, 17])
+        assert (result.status[good] == cm.Status.EXACT).all()
+        np.testing.assert_array_equal(result.values[good], rows[good] + 1.0)
+        np.testing.assert_array_equal(np.isinf(result.stderr[:, 0]), result.status > 0)
+    with pytest.raises(cm.errors.RowFailed, match=r"^row (3|17) failed .* WorkerCrashed"):
+        cm.map(fn, rows, **options)
+    with pytest.raises(cm.NotEnoughAnswers, match="WorkerCrashed"):  # nothing is sent again
+        cm.map(fn, rows, retries=0, **options)
+
+
+def test_copies_of_batches_that_end_their_worker_are_computed_in_smaller_ones(local):
+    def large(batch):
+        if len(batch) > 5:
+            os._exit(9)
+        return batch + 1.0
+
+    rows = np.random.default_rng(0).uniform(size=(24, 2))
+    result = cm.map(large, rows, code=cm.Replication(1, 2), engine=local)
+    assert result.outcome is cm.Outcome.EXACT
+    np.testing.assert_array_equal(result.values, rows + 1.0)
+
+
 def test_a_row_beyond_the_timeout_fails(local):
     def hangs(row):
         if row[0] == X[4, 0]:

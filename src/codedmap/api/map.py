@@ -54,7 +54,7 @@ from ..results.summary import given_as
 from ..storage.digest import fingerprint
 from ..storage.source import opened
 from ..storage.store import Store, store_for
-from .rows import PlannedRows, RowsJob
+from .rows import PlannedRows, RowsApart, RowsJob
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,7 +134,9 @@ def map(
         How often a row that runs alone may end its worker and be sent again. After that it is FAILED,
         unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code: how often a
         payload whose call crashed is sent again. Unless it is 0, of inputs for which ``fn`` raises halves are computed,
-        to find the rows, and if it raises for too many mixtures, the inputs of tasks without an answer are sent.
+        to find the rows; if it raises for too many mixtures, the inputs of tasks without an answer are sent; and unless
+        ``stop``, ``deadline`` or ``tolerance`` is given, rows that all calls with them lost by crashing are computed
+        apart, without the code.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. Without a code only.
     on_error : {"raise", "record"}
@@ -481,6 +483,25 @@ class Options:
         settings = self._settings(code, fn, engine, stop, known, size=chunk, together=lazy)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
+
+        def apart(before: MapResult, rows: np.ndarray) -> RowsApart:
+            budget = (
+                None if self.hedge is None or self.hedge.after is not None else self.hedge.budget
+            )
+            return RowsApart(
+                Job(len(rows), hedge=budget, retries=self.retries),
+                engine,
+                self._tasks(fn, engine, checked=True),
+                work.inputs,
+                record=settings.record,
+                started=started,
+                show=show,
+                before=before,
+                rows=rows,
+            )
+
+        if self.retries and stop is None and not lazy:
+            settings = replace(settings, apart=apart)
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
 
     def _lazy_rows(

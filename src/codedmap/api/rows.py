@@ -45,7 +45,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.trees import entries_of, for_all_entries, leaves, map_leaves
+from ..results.trees import Rows, entries_of, for_all_entries, leaves, map_leaves
 from ..storage.store import Store
 
 _ENOUGH = 20  # answers from which standard errors are believed
@@ -70,7 +70,7 @@ class RowsJob(MapJob):
     ``started`` is when `map` was called, by `time.monotonic`, and ``deadline`` when estimates should be made, in seconds
     after it. ``show`` is called with the `LiveJob` after each event. From ``known`` answers rows are estimated too.
     Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``, by
-    default if the job may stop early.
+    default if the job may stop early. Rows that are EXACT by ``status`` (m,) are not computed.
     """
 
     def __init__(
@@ -87,13 +87,14 @@ class RowsJob(MapJob):
         store: Store | None = None,
         known: Known | None = None,
         shuffled: bool | None = None,
+        status: np.ndarray | None = None,
     ) -> None:
         self._deadline = deadline
         self._known = known
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         shuffled = job.stop is not None if shuffled is None else shuffled
-        self._rows = rows = JobRows(inputs, store, shuffled=shuffled)
+        self._rows = rows = JobRows(inputs, store, shuffled=shuffled, status=status)
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop)
         self._looked: tuple[int, float | None, list[Estimates]] = (0, None, [])
@@ -273,6 +274,48 @@ class RowsJob(MapJob):
             worker_seconds=live.worker_seconds,
             calls=CallTable(list(live.calls)),
             hedges=live.scheduler.hedges,
+        )
+
+
+class RowsApart(RowsJob):
+    """Some rows of a job with a code, after the others, whose result is known ``before``."""
+
+    def __init__(self, *given: Any, before: MapResult, rows: np.ndarray, **rest: Any) -> None:
+        status = np.full(len(before.status), Status.EXACT, np.int8)
+        status[rows] = Status.MISSING
+        super().__init__(*given, status=status, **rest)
+        self._before, self._own = before, rows
+
+    def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
+        before, own = self._before, self._own
+        made = super()._made(values, stderr, status, outcome)
+        status = before.status.copy()
+        status[own] = made.status[own]
+        first = np.flatnonzero(before.status < Status.FAILED)
+        answered = own[status[own] == Status.EXACT]
+        values, stderr = made.values, made.stderr
+        if len(first):
+            both = Rows(len(status))
+            for rows, result in ((first, before), (answered, made)):
+                if len(rows):
+                    both.put(rows, len(rows), result.values[rows])
+            values, stderr = both.values(status >= Status.FAILED), before.stderr
+        if len(first) and stderr is not None:
+            stderr = np.array(stderr)
+            stderr[answered] = 0.0
+        if outcome is Outcome.EXACT and (status != Status.EXACT).any():
+            outcome = before.outcome
+        return replace(
+            before,
+            values=values,
+            stderr=stderr,
+            status=status,
+            failures=dict(sorted({**before.failures, **made.failures}.items())),
+            outcome=outcome,
+            seconds=made.seconds,
+            worker_seconds=before.worker_seconds + made.worker_seconds,
+            calls=CallTable([*before.calls, *made.calls]),
+            hedges=before.hedges + made.hedges,
         )
 
 

@@ -22,6 +22,7 @@ from ..errors import (
     InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
+    WorkerCrashed,
     WorkerLost,
 )
 from ..estimation import Known
@@ -74,6 +75,8 @@ class Settings:
     """When estimates should be made, in seconds of the job."""
     known: Known | None = None
     """Further answers, from which rows are estimated too."""
+    apart: Callable[[MapResult, np.ndarray], MapJob] | None = None
+    """Makes a job without the code for these rows, whose calls crashed, from the result with the others."""
 
 
 def coded_job(
@@ -168,6 +171,11 @@ class CodedMap(MapJob):
             outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
         self._work.warn_of_losses(known)
         return self._result(known, outcome)
+
+    def then(self) -> MapJob | None:
+        """A job for rows whose calls crashed: of several rows in a call, one may be the cause."""
+        crashed, apart = self._work.crashed, self._settings.apart
+        return apart(self.result(), np.sort(crashed)) if crashed and apart is not None else None
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self._work, self.live
@@ -285,6 +293,8 @@ class _CodedWork(Work):
             self.groups = rows.count // code.tasks
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
+        self.crashed: list[int] = []
+        """Rows that are missing because every call with their own input crashed."""
         self._rejected: set[Any] = set()
         self._alone: tuple[_Chunk, Estimate] | None = None
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
@@ -446,6 +456,13 @@ class _CodedWork(Work):
         raised = any(not isinstance(error, WorkerLost) for error in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
+        if settings.apart is not None and chunk.errors:
+            missing = set(
+                np.flatnonzero(self._judged(chunk, estimate)[1] == Status.MISSING).tolist()
+            )
+            crashed = missing & chunk.crashed()
+            self.crashed += map(chunk.number_of, crashed)
+            allowed |= bool(crashed) and crashed == missing
         if reason is not None and not allowed:
             raise self._first_failed(chunk) or undecoded(
                 NotEnoughAnswers(reason.problem, *reason.steps),
@@ -755,6 +772,13 @@ class _Chunk:
         """Of its rows among those of the job."""
         rows = self.rows
         return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+    def crashed(self) -> set[int | None]:
+        """Rows of the chunk with whose own input a call has crashed."""
+        lost = [slot for slot, error in self.errors.items() if isinstance(error, WorkerCrashed)]
+        return {
+            self.encoded.row(slot, group) for slot in lost for group in range(self.encoded.groups)
+        }
 
     def number_at(self, slot: int, group: int) -> int:
         """The number of the row that a payload holds in a group; 0 for what only fills it up."""

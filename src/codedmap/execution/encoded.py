@@ -45,7 +45,7 @@ class EncodedRows:
         order = code.arranged(rows) if hasattr(code, "arranged") else None
         self._place = None if order is None else _order_places(code, order, len(rows))
         self._rows = len(rows)
-        self._groups = -(-len(rows) // code.tasks)
+        self.groups = -(-len(rows) // code.tasks)
         check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
         blocks = cut(rows if order is None else np.asarray(order), code.tasks)
         if order is not None:  # which copies them anyhow
@@ -167,13 +167,13 @@ class EncodedRows:
 
         ``exact`` (m,) bool are the rows that are exact. Where a mixture's answer is rejected is not known: in all groups.
         """
-        kept_rows = np.ones(self.code.tasks * self._groups, dtype=bool)
+        kept_rows = np.ones(self.code.tasks * self.groups, dtype=bool)
         kept_rows[slice(self._rows) if self._place is None else self._place] = exact
-        own = kept_rows.reshape(self.code.tasks, self._groups)
+        own = kept_rows.reshape(self.code.tasks, self.groups)
         sheet, which, _ = self._sheet()
         found: dict[Hashable, Account] = {}
         places: dict[Hashable, int] = {}
-        held = np.zeros((self.code.tasks, self._groups), dtype=int)
+        held = np.zeros((self.code.tasks, self.groups), dtype=int)
         by = np.full(held.shape, -1)
         for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
             first = which.get(slot, 0)
@@ -185,11 +185,11 @@ class EncodedRows:
                 if wrong and not _comparable(kept, sheet):
                     continue
                 task = self._task_of(slot) if self.is_raw(slot) else None
-                lost = self._groups if task is None else int((~own[task]).sum())
+                lost = self.groups if task is None else int((~own[task]).sum())
                 places.setdefault(worker, len(places))
                 before = found.get(worker, Account(worker, 0, 0))
                 found[worker] = Account(
-                    worker, before.answers + self._groups, before.rejected + wrong * lost
+                    worker, before.answers + self.groups, before.rejected + wrong * lost
                 )
                 if task is not None and not wrong:
                     held[task] += 1
@@ -212,8 +212,8 @@ class EncodedRows:
             return np.zeros((0, 0)), np.zeros((0, 0))
         each = max(1, most // (len(slots) * max(1, self.payload(slots[0])[:1].size)))
         some: slice | np.ndarray = slice(None)
-        if each < self._groups:
-            some = np.sort(np.random.default_rng(0).permutation(self._groups)[:each])
+        if each < self.groups:
+            some = np.sort(np.random.default_rng(0).permutation(self.groups)[:each])
         return (
             np.concatenate([self.payload(slot)[some] for slot in slots]),
             np.concatenate([sheet[slot][some] for slot in slots]),
@@ -222,7 +222,7 @@ class EncodedRows:
     def answered(self) -> np.ndarray:
         """Rows (m,) bool with an answer to their own input, of a slot without a rejected one."""
         sheet, which, _ = self._sheet()
-        have = np.zeros((self.code.tasks, self._groups), dtype=bool)
+        have = np.zeros((self.code.tasks, self.groups), dtype=bool)
         for slot in sheet:
             if self.is_raw(slot) and self._counts(slot, which.get(slot, 0)):
                 have[self._task_of(slot)] = True
@@ -244,7 +244,7 @@ class EncodedRows:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
         if not self.is_raw(slot):
             return None
-        place = self._task_of(slot) * self._groups + group
+        place = self._task_of(slot) * self.groups + group
         if place >= self._rows:
             return None
         return place if self._place is None else int(self._row_at[place])
@@ -271,7 +271,7 @@ class EncodedRows:
             own = self._own()
             if len(own) < self.code.tasks:
                 raise
-            alone = of_own_answers(own, self.code.tasks, self._groups)
+            alone = of_own_answers(own, self.code.tasks, self.groups)
             if not alone.exact.all():
                 raise
             self._set_aside(alone)
@@ -290,7 +290,7 @@ class EncodedRows:
             sheet, which, rejected = _NOTHING, {}, set()
         own = self._own()
         if not sheet and own:
-            joint = of_own_answers(own, self.code.tasks, self._groups)
+            joint = of_own_answers(own, self.code.tasks, self.groups)
             self._set_aside(joint)
         else:
             joint = self._alone(sheet)
@@ -301,7 +301,7 @@ class EncodedRows:
         if hasattr(self._encoding, "salvage") and sheet:
             found: Estimate = self._encoding.salvage(sheet)
             return found
-        shape = self.code.tasks, self._groups
+        shape = self.code.tasks, self.groups
         values = np.full((*shape, *sheet.block.shape[2:]), np.nan)
         return Estimate(values, np.zeros(shape, dtype=bool), np.full(shape, np.inf), ())
 
@@ -318,7 +318,7 @@ class EncodedRows:
 
         Where the first answer of a slot has another form, or is left out, the next one replaces it.
         """
-        sheet, others = self._received.sheet(self._groups)
+        sheet, others = self._received.sheet(self.groups)
         rejected = {(slot, 0) for slot in others}
         out = {slot for slot, answer in self._received.left_out if answer == 0 and slot in sheet}
         if not out and self._received.several.isdisjoint(others):
@@ -329,7 +329,7 @@ class EncodedRows:
             later = [(n, answer) for n, answer in self._received.kept(slot) if n > 0]
             if later:
                 which[slot], kept[slot] = later[0]
-        slots, block, others = matrix(kept, self._groups)
+        slots, block, others = matrix(kept, self.groups)
         rejected |= {(slot, which.get(slot, 0)) for slot in others}
         return Sheet(slots, block), which, rejected
 
