@@ -567,6 +567,7 @@ def test_rows_that_a_batch_raises_for_are_found(code, bad):
         )
         with pytest.raises(cm.errors.RowFailed, match=r"failed on worker \d with ValueError: no"):
             cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
+    assert f"failed     {len(bad)}; the first, row {bad[0]}, with ValueError: no" in str(result)
     assert {row: str(error) for row, error in result.failures.items()} == {
         row: f"no {row}" for row in bad
     }

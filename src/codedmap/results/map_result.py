@@ -138,7 +138,7 @@ class MapResult(OfRows):
             running = "running" if self.outcome is Outcome.WAITING else "abandoned"
             groups = {running: self.abandoned, "rejected": self.rejected}
             first, second = heading(self), f"  rows       {self._rows()}"
-            rest = workers_lines(groups, self.failed)
+            rest = [*failures_lines(self.failures), *workers_lines(groups, self.failed)]
             if self.hedges:
                 rest.append(f"  hedges     {self.hedges}")
         plan = [] if self.plan is None else [f"  plan       {self.plan.choice}"]
