@@ -311,6 +311,32 @@ def test_with_copies_too_rows_that_end_their_worker_cost_only_themselves(local, 
         cm.map(fn, rows, retries=0, **options)
 
 
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (lambda batch: batch[1:], "fn returned 0 rows for a batch of 1"),
+        (lambda batch: None, "a single value of type NoneType"),
+        (lambda batch: np.hstack([batch, batch]), r"rows of shape \(2,\) .* and of shape \(4,\)"),
+    ],
+)
+def test_with_copies_too_a_row_with_an_answer_of_another_form_fails_alone(odd, message):
+    """All rows of its calls were missing, their workers rejected, and nothing said why."""
+    rows = np.random.default_rng(0).uniform(size=(24, 2))
+
+    def fn(batch):
+        return odd(batch) if (batch[:, 0] == rows[9, 0]).any() else batch + 1.0
+
+    with Scripted(6) as engine:
+        result = cm.map(fn, rows, code=cm.Replication(3, 6), engine=engine, on_error="record")
+        with pytest.raises((cm.InvalidAnswer, cm.errors.RowFailed), match=r"^rows? .*fn returned"):
+            cm.map(fn, rows, code=cm.Replication(3, 6), engine=engine)
+    assert [*result.failures] == [9]
+    assert re.search(message, str(result.failures[9]))
+    good = np.delete(np.arange(24), 9)
+    assert (result.status[good] == cm.Status.EXACT).all()
+    np.testing.assert_array_equal(result.values[good], rows[good] + 1.0)
+
+
 def test_copies_of_batches_that_end_their_worker_are_computed_in_smaller_ones(local):
     def large(batch):
         if len(batch) > 5:

@@ -135,8 +135,8 @@ def map(
         unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code: how often a
         payload whose call crashed is sent again. Unless it is 0, of inputs for which ``fn`` raises halves are computed,
         to find the rows; if it raises for too many mixtures, the inputs of tasks without an answer are sent; and unless
-        ``stop``, ``deadline``, ``tolerance`` or ``out`` is given, rows that were lost because all calls with them crashed
-        are computed apart, without the code.
+        ``stop``, ``deadline``, ``tolerance`` or ``out`` is given, rows that were lost because all calls with them crashed,
+        or gave answers of another form than the others, are computed apart, without the code.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. Without a code only.
     on_error : {"raise", "record"}

@@ -45,7 +45,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.trees import Rows, entries_of, for_all_entries, leaves, map_leaves
+from ..results.trees import entries_of, for_all_entries, leaves, map_leaves
 from ..storage.store import Store
 
 _ENOUGH = 20  # answers from which standard errors are believed
@@ -285,29 +285,26 @@ class RowsApart(RowsJob):
         status[rows] = Status.MISSING
         super().__init__(*given, status=status, **rest)
         self._before, self._own = before, rows
+        self._others = np.flatnonzero(before.status < Status.FAILED)
+        if len(self._others):
+            self._work.answers.put(self._others, len(self._others), before.values[self._others])
 
     def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
         before, own = self._before, self._own
         made = super()._made(values, stderr, status, outcome)
         status = before.status.copy()
         status[own] = made.status[own]
-        first = np.flatnonzero(before.status < Status.FAILED)
-        answered = own[status[own] == Status.EXACT]
-        values, stderr = made.values, made.stderr
-        if len(first):
-            both = Rows(len(status))
-            for rows, result in ((first, before), (answered, made)):
-                if len(rows):
-                    both.put(rows, len(rows), result.values[rows])
-            values, stderr = both.values(status >= Status.FAILED), before.stderr
-        if len(first) and stderr is not None:
-            stderr = np.array(stderr)
-            stderr[answered] = 0.0
+        if len(self._others) and before.stderr is not None:
+            stderr = np.where(
+                for_all_entries(status == Status.EXACT, values.shape[1:]), 0.0, before.stderr
+            )
+        elif len(self._others):
+            stderr = None
         if outcome is Outcome.EXACT and (status != Status.EXACT).any():
             outcome = before.outcome
         return replace(
             before,
-            values=values,
+            values=self._work.answers.values(status >= Status.FAILED),
             stderr=stderr,
             status=status,
             failures=dict(sorted({**before.failures, **made.failures}.items())),

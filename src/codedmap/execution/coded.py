@@ -76,7 +76,7 @@ class Settings:
     known: Known | None = None
     """Further answers, from which rows are estimated too."""
     apart: Callable[[MapResult, np.ndarray], MapJob] | None = None
-    """Makes a job without the code for these rows, whose calls crashed, from the result with the others."""
+    """Makes a job without the code for rows whose calls were lost, from the result with the others."""
 
 
 def coded_job(
@@ -173,9 +173,9 @@ class CodedMap(MapJob):
         return self._result(known, outcome)
 
     def then(self) -> MapJob | None:
-        """A job for rows whose calls crashed: of several rows in a call, one may be the cause."""
-        crashed, apart = self._work.crashed, self._settings.apart
-        return apart(self.result(), np.sort(crashed)) if crashed and apart is not None else None
+        """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
+        lost, apart = self._work.lost_calls, self._settings.apart
+        return apart(self.result(), np.sort(lost)) if lost and apart is not None else None
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self._work, self.live
@@ -293,8 +293,8 @@ class _CodedWork(Work):
             self.groups = rows.count // code.tasks
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
-        self.crashed: list[int] = []
-        """Rows that are missing because every call with their own input crashed."""
+        self.lost_calls: list[int] = []
+        """Rows that are missing because every call with their own input crashed, or gave an answer unlike the others."""
         self._rejected: set[Any] = set()
         self._alone: tuple[_Chunk, Estimate] | None = None
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
@@ -456,13 +456,13 @@ class _CodedWork(Work):
         raised = any(not isinstance(error, WorkerLost) for error in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
-        if settings.apart is not None and chunk.errors:
+        if settings.apart is not None and (chunk.errors or rows.unlike):
             missing = set(
                 np.flatnonzero(self._judged(chunk, estimate)[1] == Status.MISSING).tolist()
             )
-            crashed = missing & chunk.crashed()
-            self.crashed += map(chunk.number_of, crashed)
-            allowed |= bool(crashed) and crashed == missing
+            lost = missing & chunk.lost_calls()
+            self.lost_calls += map(chunk.number_of, lost)
+            allowed |= bool(lost) and lost == missing
         if reason is not None and not allowed:
             raise self._first_failed(chunk) or undecoded(
                 NotEnoughAnswers(reason.problem, *reason.steps),
@@ -773,9 +773,10 @@ class _Chunk:
         rows = self.rows
         return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
-    def crashed(self) -> set[int | None]:
-        """Rows of the chunk with whose own input a call has crashed."""
-        lost = [slot for slot, error in self.errors.items() if isinstance(error, WorkerCrashed)]
+    def lost_calls(self) -> set[int | None]:
+        """Rows of the chunk with whose own input a call has crashed, or given an answer unlike the others."""
+        lost = {slot for slot, error in self.errors.items() if isinstance(error, WorkerCrashed)}
+        lost |= self.encoded.unlike
         return {
             self.encoded.row(slot, group) for slot in lost for group in range(self.encoded.groups)
         }

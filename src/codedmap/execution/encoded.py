@@ -73,6 +73,8 @@ class EncodedRows:
         """Workers whose answers count as none in `mixtures` and `answered`, because of others of theirs."""
         self.unanswered: set[int] = set()
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
+        self.unlike: set[int] = set()
+        """Slots whose answers at the last decoding had another form than most."""
 
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x)."""
@@ -319,6 +321,7 @@ class EncodedRows:
         Where the first answer of a slot has another form, or is left out, the next one replaces it.
         """
         sheet, others = self._received.sheet(self.groups)
+        self.unlike = set(others)
         rejected = {(slot, 0) for slot in others}
         out = {slot for slot, answer in self._received.left_out if answer == 0 and slot in sheet}
         if not out and self._received.several.isdisjoint(others):
@@ -330,6 +333,7 @@ class EncodedRows:
             if later:
                 which[slot], kept[slot] = later[0]
         slots, block, others = matrix(kept, self.groups)
+        self.unlike = set(others)
         rejected |= {(slot, which.get(slot, 0)) for slot in others}
         return Sheet(slots, block), which, rejected
 
