@@ -364,9 +364,8 @@ class _CodedWork(Work):
         if settings.tasks.task.seed is not None:
             numbers = np.array([chunk.number_at(call.slot, group) for group in numbers])
         batch = Batch((payload,), len(payload), numbers)
-        if settings.retries and encoded.is_raw(
-            call.slot
-        ):  # a mixture that raises says nothing of rows
+        # That a mixture raises says nothing of rows.
+        if settings.retries and encoded.is_raw(call.slot):
             batch = replace(batch, halve="all" if settings.record else "first")
         worker: Any = call.worker
         return engine.submit(worker, settings.tasks.on(worker), batch)
