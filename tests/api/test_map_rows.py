@@ -331,6 +331,7 @@ def test_with_copies_too_a_row_with_an_answer_of_another_form_fails_alone(odd, m
         with pytest.raises((cm.InvalidAnswer, cm.errors.RowFailed), match=r"^rows? .*fn returned"):
             cm.map(fn, rows, code=cm.Replication(3, 6), engine=engine)
     assert [*result.failures] == [9]
+    assert result.rejected == ()
     assert re.search(message, str(result.failures[9]))
     good = np.delete(np.arange(24), 9)
     assert (result.status[good] == cm.Status.EXACT).all()

@@ -460,6 +460,7 @@ class _CodedWork(Work):
                 np.flatnonzero(self._judged(chunk, estimate)[1] == Status.MISSING).tolist()
             )
             lost = missing & chunk.lost_calls()
+            rows.excuse(lost)
             self.lost_calls += map(chunk.number_of, lost)
             allowed |= bool(lost) and lost == missing
         if reason is not None and not allowed:
@@ -772,13 +773,10 @@ class _Chunk:
         rows = self.rows
         return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
-    def lost_calls(self) -> set[int | None]:
+    def lost_calls(self) -> set[int]:
         """Rows of the chunk with whose own input a call has crashed, or given an answer unlike the others."""
         lost = {slot for slot, error in self.errors.items() if isinstance(error, WorkerCrashed)}
-        lost |= self.encoded.unlike
-        return {
-            self.encoded.row(slot, group) for slot in lost for group in range(self.encoded.groups)
-        }
+        return set().union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
 
     def number_at(self, slot: int, group: int) -> int:
         """The number of the row that a payload holds in a group; 0 for what only fills it up."""

@@ -156,6 +156,11 @@ class EncodedRows:
         """Workers with an answer that the last decoding rejected."""
         return {self._received.worker(*which) for which in self._rejected}
 
+    def excuse(self, rows: set[int]) -> None:
+        """Reject no worker for answers of another form to these rows: all have one, so it is due to ``fn``."""
+        due = {slot for slot in self.unlike if (own := self.rows_of(slot)) and own <= rows}
+        self._rejected = {which for which in self._rejected if which[0] not in due}
+
     def usable(self, slot: int) -> bool:
         """Whether the last decoding used an answer of this slot, or its worker is not known to answer wrongly."""
         return bool(self._received.kept(slot))
@@ -250,6 +255,11 @@ class EncodedRows:
         if place >= self._rows:
             return None
         return place if self._place is None else int(self._row_at[place])
+
+    def rows_of(self, slot: int) -> set[int]:
+        """The rows that a payload holds; none if it is a mixture."""
+        rows = (self.row(slot, group) for group in range(self.groups))
+        return {row for row in rows if row is not None}
 
     @cached_property
     def _row_at(self) -> np.ndarray:
