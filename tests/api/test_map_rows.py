@@ -702,20 +702,44 @@ def test_bad_arguments(pool, arguments, message):
         cm.map(np.sin, X, **{"engine": pool, **arguments})
 
 
-@pytest.mark.parametrize(
-    ("code", "arguments", "message"),
-    [
-        (cm.Uncoded(4), {"call_timeout": 3.0}, "call_timeout cannot be used with a code"),
-        (
-            cm.SplineCode(3, 4, 1),
-            {"seed": 1},
-            "seed=1 gives each row .* SplineCode.* sends mixtures",
-        ),
-    ],
-)
-def test_arguments_that_a_code_does_not_take(code, arguments, message):
+def test_a_code_that_mixes_takes_no_seed():
+    message = r"seed=1 gives each row .* SplineCode.* sends mixtures"
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match=message):
-        cm.map(np.sin, X, code=code, engine=engine, **arguments)
+        cm.map(np.sin, X, code=cm.SplineCode(4, 4, 0), engine=engine, seed=1)
+
+
+@pytest.mark.parametrize("stuck", [1, 2])
+def test_with_copies_calls_that_run_too_long_end(virtual_time, stuck):
+    """Copies took no call_timeout. Three rows have three seconds, and alone one each."""
+    script = {0: [never()], 2: [never()] if stuck == 2 else []}
+    with Scripted(4, script) as engine:
+        result = cm.map(
+            np.negative,
+            X[:6],
+            code=cm.Replication(2, 4),
+            engine=engine,
+            call_timeout=1.0,
+            hedge=None,
+        )
+    np.testing.assert_array_equal(result.values, -X[:6])
+    assert result.exact.all()
+    assert result.seconds == pytest.approx(3.0 if stuck == 2 else 0.0)
+    assert [type(error) for error in result.failed.values()] == [CallTimeout] * (stuck == 2) * 2
+
+
+def test_with_copies_too_a_row_beyond_the_timeout_fails(local):
+    def hangs(row):
+        if row[0] == X[4, 0]:
+            time.sleep(60.0)
+        return row + 1.0
+
+    result = cm.map(
+        cm.itemwise(hangs), X[:8], code=cm.Replication(1, 2), engine=local, on_error="record",
+        call_timeout=0.1,
+    )  # fmt: skip
+    assert [*result.failures] == [4]
+    assert isinstance(result.failures[4], CallTimeout)
+    assert result.exact.sum() == 7
 
 
 @pytest.mark.parametrize("chunk", [None, 2, "all"])

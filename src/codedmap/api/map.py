@@ -136,9 +136,9 @@ def map(
         payload whose call crashed is sent again. Unless it is 0, of inputs for which ``fn`` raises halves are computed,
         to find the rows; if it raises for too many mixtures, the inputs of tasks without an answer are sent; and unless
         ``stop``, ``deadline``, ``tolerance`` or ``out`` is given, rows that were lost because all calls with them crashed,
-        or gave answers of another form than the others, are computed apart, without the code.
+        ran too long or gave answers of another form than the others are computed apart, without the code.
     call_timeout : float, optional
-        Seconds that a row may run; rows that run longer fail. Without a code only.
+        Seconds that a row may run; rows that run longer fail. With a code a payload of b rows may run b times as long.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
@@ -409,6 +409,7 @@ class Options:
             together=together,
             deadline=self.deadline,
             known=known,
+            call_timeout=self.call_timeout or math.inf,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -442,11 +443,6 @@ class Options:
 
     def _coded_job(self, fn: Any, inputs: Any, stack: ExitStack) -> CodedMap:
         """A job with a code."""
-        if self.call_timeout is not None:
-            raise InvalidArgument(
-                "call_timeout cannot be used with a code, whose payloads are not single rows: leave it out, or leave out the "
-                "code"
-            )
         code = self.code
         pooled = getattr(code, "job_estimates", False)
         stop = _rule(self, code, share=COMPUTING if pooled else 1.0)
@@ -489,7 +485,12 @@ class Options:
                 None if self.hedge is None or self.hedge.after is not None else self.hedge.budget
             )
             return RowsApart(
-                Job(len(rows), hedge=budget, retries=self.retries),
+                Job(
+                    len(rows),
+                    hedge=budget,
+                    retries=self.retries,
+                    call_timeout=settings.call_timeout,
+                ),
                 engine,
                 self._tasks(fn, engine, checked=True),
                 work.inputs,

@@ -17,6 +17,7 @@ from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..errors import (
+    CallTimeout,
     CodedmapError,
     EngineError,
     InvalidArgument,
@@ -30,7 +31,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.summary import undecoded
+from ..results.summary import many, undecoded
 from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
@@ -75,6 +76,8 @@ class Settings:
     """When estimates should be made, in seconds of the job."""
     known: Known | None = None
     """Further answers, from which rows are estimated too."""
+    call_timeout: float = math.inf
+    """Seconds that a row may take; a payload of B rows may take B times as long."""
     apart: Callable[[MapResult, np.ndarray], MapJob] | None = None
     """Makes a job without the code for rows whose calls were lost, from the result with the others."""
 
@@ -90,13 +93,15 @@ def coded_job(
     retries: int = 2,
     size: int | None = None,
     bound: bool = False,
+    call_timeout: float = math.inf,
 ) -> CodedJob:
-    """What is to be scheduled for a code; ``own`` and ``decodable`` as for `CodedJob`."""
+    """What is to be scheduled for a code; ``own`` and ``decodable`` as for `CodedJob`, ``call_timeout`` of one row."""
     timed = hedge is not None and hedge.after is not None
     return CodedJob(
         groups,
         hedge=None if hedge is None or timed else hedge.budget,
         retries=retries,
+        call_timeout=call_timeout * (size or groups),
         ahead=0,
         size=size or groups,
         slots=code.workers,
@@ -144,6 +149,7 @@ class CodedMap(MapJob):
                 retries=settings.retries,
                 size=settings.size,
                 bound=settings.bound,
+                call_timeout=settings.call_timeout,
             ),
             stderr=work.worst,
             partial=settings.partial,
@@ -294,7 +300,7 @@ class _CodedWork(Work):
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self.lost_calls: list[int] = []
-        """Rows that are missing because every call with their own input crashed, or gave an answer unlike the others."""
+        """Rows that are missing because of what the calls with their own input came to: see `_Chunk.lost_calls`."""
         self._rejected: set[Any] = set()
         self._alone: tuple[_Chunk, Estimate] | None = None
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
@@ -429,6 +435,7 @@ class _CodedWork(Work):
         rows = chunk.encoded
         final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
         seen = self._scheduler.seen(number, self._live.seconds)
+        self._note_timeouts(number)
         reason: CodedmapError | None = None
         estimate: Estimate | None = None
         try:
@@ -452,7 +459,7 @@ class _CodedWork(Work):
             rule = self._settings.stop
             reason = NotEnoughAnswers(f"the stop rule {rule} asks for more than could still come")
         settings = self._settings
-        raised = any(not isinstance(error, WorkerLost) for error in chunk.errors.values())
+        raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
         if settings.apart is not None and (chunk.errors or rows.unlike):
@@ -480,6 +487,18 @@ class _CodedWork(Work):
             outcome = Outcome.NONE_RUNNING
         rejected = frozenset(rows.rejected_workers)
         return Decoded(self._live.seconds, number, enough=True, rejected=rejected, outcome=outcome)
+
+    def _note_timeouts(self, number: int) -> None:
+        """Keep for the slots of a chunk that ran too long that they did."""
+        chunk, each = self._chunks[number], self._settings.call_timeout
+        rows = chunk.encoded.groups
+        for slot, loss in self._scheduler.chunks[number].failed.items():
+            if loss is Loss.TIMED_OUT:
+                error = CallTimeout(
+                    f"{many(rows, 'row')} {'was' if rows == 1 else 'were'} still running after {rows} times call_timeout={each:g} "
+                    "s: allow more time, or see what keeps it"
+                )
+                self.slot_failures.setdefault(slot, chunk.errors.setdefault(slot, error))
 
     def _first_failed(self, chunk: _Chunk) -> RowFailed | None:
         """The error that names the first row for whose own input ``fn`` raised."""
@@ -774,8 +793,9 @@ class _Chunk:
         return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
     def lost_calls(self) -> set[int]:
-        """Rows of the chunk with whose own input a call has crashed, or given an answer unlike the others."""
-        lost = {slot for slot, error in self.errors.items() if isinstance(error, WorkerCrashed)}
+        """Rows of the chunk with whose own input a call has crashed, run too long, or given an answer unlike others."""
+        ended = WorkerCrashed, CallTimeout
+        lost = {slot for slot, error in self.errors.items() if isinstance(error, ended)}
         return set().union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
 
     def number_at(self, slot: int, group: int) -> int:
