@@ -43,6 +43,7 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
+from ..execution.live import LiveJob
 from ..execution.missing import COMPUTING
 from ..execution.rows import KeptTasks
 from ..execution.task import Itemwise, in_worker, is_itemwise
@@ -359,6 +360,8 @@ class Options:
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
             settings = given._settings(code, fn, engine, stop, known)
+            if stop is None:
+                settings = replace(settings, apart=self._apart(fn, engine, rows, started, show))
             return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
 
         question = Question(
@@ -368,7 +371,7 @@ class Options:
             tolerance=None if self.tolerance is None else Tolerance(self.tolerance).largest,
             deadline=self.deadline,
             shortest=0.5,  # where it stops by itself, estimates have 0.2 s at least
-            coded=self.seed is None and self.call_timeout is None,
+            coded=self.seed is None,
         )
         return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
 
@@ -479,31 +482,43 @@ class Options:
         settings = self._settings(code, fn, engine, stop, known, size=chunk, together=lazy)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
+        if stop is None and not lazy:
+            settings = replace(settings, apart=self._apart(fn, engine, work.inputs, started, show))
+        return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
 
-        def apart(before: MapResult, rows: np.ndarray) -> RowsApart:
-            budget = (
-                None if self.hedge is None or self.hedge.after is not None else self.hedge.budget
-            )
+    def _apart(
+        self,
+        fn: Any,
+        engine: Engine,
+        inputs: InputRows,
+        started: float,
+        show: Callable[[LiveJob], None],
+    ) -> Callable[[MapResult, np.ndarray], MapJob] | None:
+        """What makes a job for rows whose calls with a code were lost."""
+        if not self.retries:
+            return None
+        hedge = self.hedge
+        job = Job(
+            inputs.rows,
+            hedge=hedge.budget if hedge is not None and hedge.after is None else None,
+            retries=self.retries,
+            call_timeout=self.call_timeout or math.inf,
+        )
+
+        def made(before: MapResult, rows: np.ndarray) -> MapJob:
             return RowsApart(
-                Job(
-                    len(rows),
-                    hedge=budget,
-                    retries=self.retries,
-                    call_timeout=settings.call_timeout,
-                ),
+                job,
                 engine,
                 self._tasks(fn, engine, checked=True),
-                work.inputs,
-                record=settings.record,
+                inputs,
+                record=self.on_error == "record",
                 started=started,
                 show=show,
                 before=before,
                 rows=rows,
             )
 
-        if self.retries and stop is None and not lazy:
-            settings = replace(settings, apart=apart)
-        return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
+        return made
 
     def _lazy_rows(
         self, fn: Any, source: Any, code: Code, stop: StoppingRule | None, stack: ExitStack
