@@ -43,7 +43,6 @@ from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import LiveJob
 from ..execution.missing import COMPUTING
 from ..execution.rows import KeptTasks
 from ..execution.task import Itemwise, in_worker, is_itemwise
@@ -361,7 +360,7 @@ class Options:
                 stop = stop | checked_rule(None, code)
             settings = given._settings(code, fn, engine, stop, known)
             if stop is None:
-                settings = replace(settings, apart=self._apart(fn, engine, rows, started, show))
+                settings = replace(settings, apart=self._apart(fn, engine, rows, started))
             return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
 
         question = Question(
@@ -483,16 +482,11 @@ class Options:
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
         if stop is None and not lazy:
-            settings = replace(settings, apart=self._apart(fn, engine, work.inputs, started, show))
+            settings = replace(settings, apart=self._apart(fn, engine, work.inputs, started))
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
 
     def _apart(
-        self,
-        fn: Any,
-        engine: Engine,
-        inputs: InputRows,
-        started: float,
-        show: Callable[[LiveJob], None],
+        self, fn: Any, engine: Engine, inputs: InputRows, started: float
     ) -> Callable[[MapResult, np.ndarray], MapJob] | None:
         """What makes a job for rows whose calls with a code were lost."""
         if not self.retries:
@@ -513,7 +507,7 @@ class Options:
                 inputs,
                 record=self.on_error == "record",
                 started=started,
-                show=show,
+                show=lambda live: None,  # it would not count answers, as the bar does
                 before=before,
                 rows=rows,
             )
