@@ -40,6 +40,31 @@ def test_integers_on_some_workers_and_floats_on_others_are_numbers(code, apart, 
     np.testing.assert_array_equal(result.exact, expected.exact)
 
 
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(2**62, "i8"), (2**63, "O"), (2**64 - 1, "O"), (2**70, "O")]
+)
+@pytest.mark.parametrize("usual", ["i2", "i8", "u8"])
+def test_whole_numbers_are_neither_wrapped_nor_left_out(largest, dtype, usual):
+    """What NumPy had as uint64 was another number, and what it had as an object left out."""
+    large = np.array([[largest] * 3] * 2)
+    kept, others = usable_answers({**of(usual, usual, value=7), 2: large}, 2)
+    assert not others
+    assert {array.dtype for array in kept.values()} == {kept[0].dtype}
+    assert kept[2].tolist() == [[largest] * 3] * 2
+    assert kept[0].tolist() == [[7] * 3] * 2
+    if usual != "u8":
+        assert kept[0].dtype == dtype
+
+
+@pytest.mark.parametrize("code", [cm.Replication(12, 12), cm.KernelCode(12, 12, 0, spread=0)])
+def test_a_whole_number_beyond_those_of_other_workers_is_not_wrapped(code):
+    with Scripted(12) as engine:
+        fn = cm.itemwise(lambda x: int(x) ** 40 if x == 3 else int(x))
+        result = cm.map(fn, np.arange(12.0), code=code, engine=engine)
+    assert result.exact.all()
+    assert result.values.tolist() == [0, 1, 2, 3**40, *range(4, 12)]  # was -6289078614652622815
+
+
 def of(*dtypes, value=1.5):
     return {slot: np.full((2, 3), value).astype(dtype) for slot, dtype in enumerate(dtypes)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 from collections import Counter
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +153,7 @@ def convert_like(answer: Any, like: np.ndarray) -> np.ndarray | None:
     array = as_array(answer)
     if not isinstance(array, np.ndarray) or _form_of(array) != _form_of(like):
         return None
-    return cast_values(array, like.dtype) if array.dtype.kind in _REAL + "c" else array
+    return cast_values(array, like.dtype) if _form_of(like).kind in ("real", "c") else array
 
 
 def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -164,8 +165,12 @@ def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     odd = [slot for slot, array in made.items() if array is None]
     if odd:
         wide = np.result_type(usual, *(arrays[slot].dtype for slot in odd))
+        floats = any(array.dtype.kind == "f" for array in arrays.values())
+        if wide.kind == "f" and not floats:  # of int64 and uint64
+            wide = np.dtype(object)
         wider = {slot: cast_values(array, wide) for slot, array in arrays.items()}
-        if all(array is not None for array in wider.values()):
+        mixable = not (floats and wide.hasobject)
+        if mixable and all(array is not None for array in wider.values()):
             made = wider
     return {slot: array for slot, array in made.items() if array is not None}
 
@@ -184,6 +189,8 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         if array.dtype.kind in "fc" and dtype.kind in "fc":
             off = np.abs(again - array)
             held |= (off <= np.finfo(dtype).eps * np.abs(array)) | np.isnan(array)
+        elif {array.dtype.kind, dtype.kind} == set("iu"):  # which wrap around, and back
+            held &= (made < 0) == (array < 0)
         elif array.dtype.kind in "mM":
             held |= np.isnat(array)
         return made if held.all() else None
@@ -193,9 +200,14 @@ def _form_of(array: Any) -> _Form:
     if array is _MASKED:
         return _Form("masked array", None)
     if isinstance(array, np.ndarray):
-        kind = "real" if array.dtype.kind in _REAL else array.dtype.kind
+        kind = "real" if array.dtype.kind in _REAL or _whole(array) else array.dtype.kind
         return _Form(str(array.dtype.names or kind), array.shape)
     return _Form(type(array).__name__, None)
+
+
+def _whole(array: np.ndarray) -> bool:
+    """Whether objects are whole numbers, as those that no other dtype holds."""
+    return array.dtype == object and all(isinstance(one, Integral) for one in array.flat)
 
 
 def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
