@@ -283,3 +283,53 @@ def test_batches_grow_where_a_call_takes_a_time_of_its_own():
         result = cm.map(model, X, engine=pool, code="auto", tolerance=1e-9)
     np.testing.assert_allclose(result.values, smooth(X), rtol=1e-12)
     assert len(result.calls) < 100
+
+
+@pytest.mark.parametrize(
+    ("given", "of_one"),
+    [
+        (list(range(1, 201)), lambda number: number**30),
+        (range(1, 201), lambda number: number > 100),
+        ([{"mass": number / 7} for number in range(200)], lambda row: row["mass"]),
+        (["a" * (1 + number % 7) for number in range(200)], str.upper),
+        ([[1.0] * (1 + number % 3) for number in range(200)], sum),
+    ],
+    ids=["integers", "booleans", "records", "text", "lists"],
+)
+def test_a_code_gets_lists_as_they_are(slow, given, of_one, monkeypatch):
+    """They were no arrays, which ended the job; and whole numbers and booleans became floats."""
+    _, engine, _ = slow
+    forced(monkeypatch, cm.Replication(2, 4))
+
+    def fn(item):
+        engine.sleep(0.04)
+        return of_one(item)
+
+    result = cm.map(cm.itemwise(fn), given, code="auto", engine=engine)
+    assert result.code is not None
+    assert result.exact.all()
+    assert result.values.tolist() == [of_one(item) for item in given]
+    assert result.values.dtype == cm.itemwise(of_one)(given).dtype
+
+
+def test_rows_that_have_failed_before_a_code_are_not_computed_again(slow, monkeypatch):
+    _, engine, _ = slow
+    forced(monkeypatch, cm.Replication(2, 4))
+    computed = []
+
+    def fn(batch):
+        engine.sleep(0.04 * len(batch))
+        computed.extend(batch.tolist() if len(batch) == 1 else ())
+        if (batch % 5 == 0).any():
+            raise ValueError("a fifth")
+        return batch
+
+    given = np.arange(200)
+    result = cm.map(fn, given, code="auto", engine=engine, on_error="record")
+    assert result.code is not None
+    assert sorted(result.failures) == list(range(0, 200, 5))
+    assert (result.status[list(result.failures)] == cm.Status.FAILED).all()
+    alone = (call for call in result.calls if call.outcome == "raised" and len(call.rows) == 1)
+    before = {int(call.rows[0]) for call in alone}
+    assert before
+    assert all(computed.count(row) == 1 for row in before)

@@ -433,6 +433,29 @@ def test_itemwise_lifts_a_function_of_one_input():
     np.testing.assert_allclose(result.values, inputs(8).sum(axis=1))
 
 
+@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize("code", [cm.Replication(3, 6), cm.KernelCode(3, 6, 1, spread=0)])
+def test_numbers_of_a_list_are_pythons_own_with_a_code_too(code, chunk):
+    """NumPy's overflowed; and a worker with numbers that no int64 holds counted as Byzantine."""
+
+    @cm.itemwise
+    def power(number):
+        if number == 5:
+            raise ValueError("five")
+        return number**40 if number in (3, 11) else number
+
+    given = list(range(14))
+    options = {"on_error": "record", "chunk": chunk}
+    with Scripted(6) as engine:
+        result = cm.map(power, given, code=code, engine=engine, **options)
+        alone = cm.map(power, given, engine=engine, **options)
+        numbers = cm.map(cm.itemwise(lambda n: n**40), given, code=code, engine=engine)
+    assert [repr(value) for value in result.values] == [repr(value) for value in alone.values]
+    assert list(result.failures) == [5]
+    assert not result.rejected
+    assert numbers.values.tolist() == [number**40 for number in given]
+
+
 def test_the_callers_arrays_are_safe_from_fn_in_an_engine_of_threads():
     def rude(batch):
         batch += 1

@@ -354,14 +354,14 @@ class Options:
         if not auto:
             return RowsJob(job, engine, tasks, rows, store=store, **common)
 
-        def coded(code: Code, left: JobRows, values: Any, plan: Plan | None) -> CodedMap:
+        def coded(code: Code, left: JobRows, before: Any, plan: Plan | None) -> CodedMap:
             stop = _rule(given, code, share=COMPUTING)
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
             settings = given._settings(code, fn, engine, stop, known)
             if stop is None:
                 settings = replace(settings, apart=self._apart(fn, engine, rows, started))
-            return CodedMap(settings, left, started=started, show=show, answers=values, plan=plan)
+            return CodedMap(settings, left, started=started, show=show, before=before, plan=plan)
 
         question = Question(
             rows=rows.rows,
@@ -470,7 +470,8 @@ class Options:
         else:
             text = isinstance(inputs, list) and has_text(inputs)
             rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
-            work, chunk = JobRows(InputRows(rows)), None
+            items = is_itemwise(fn) and isinstance(inputs, list | range) and rows.ndim == 1
+            work, chunk = JobRows(InputRows(inputs if items else rows, items=items)), None
         total = work.count if work.ended else None
         if self.known is not None and (lazy or not pooled):
             raise InvalidArgument(

@@ -465,7 +465,7 @@ class PlannedRows(_Piloted):
     """Rows on an engine until a plan, made anew as more of them are answered, says what to do with the others.
 
     Plans are made in a thread, while calls run. ``coded`` makes a job for the rows that have no answer, of a code, these
-    rows, answers to the others, and the plan.
+    rows, answers to the others and why some have failed, and the plan.
     """
 
     def __init__(
@@ -483,12 +483,12 @@ class PlannedRows(_Piloted):
             self._planning = self._start()
         if self._planning is not None and self._plan is None:
             self._plan = self._planning.result()
-        if self._code is None:
-            return None
         status = self._rows.status
-        values = self._work.answers.values(status != Status.EXACT)
+        if self._code is None or not (status == Status.MISSING).any():
+            return None
+        values = self._work.answers.values(np.zeros(len(status), dtype=bool))  # in their own type
         left = JobRows(self._rows.inputs, status=status.copy())
-        job = self._coded(self._code, left, values, self._plan)
+        job = self._coded(self._code, left, (values, self._work.failures), self._plan)
         job.live.calls += self.live.calls
         job.live.worker_seconds += self.live.worker_seconds
         return job

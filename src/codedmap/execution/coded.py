@@ -118,8 +118,8 @@ def coded_job(
 class CodedMap(MapJob):
     """A job of `map` with a code.
 
-    ``answers`` are those to rows that are EXACT before, and ``given`` is what the rows were before they were made an array
-    (`given_as`). Others as for `LiveJob` and `MapJob`.
+    ``before`` holds the answers to rows that are EXACT before, and why rows are FAILED, and ``given`` is what the rows were
+    before they were made an array (`given_as`). Others as for `LiveJob` and `MapJob`.
     """
 
     def __init__(
@@ -129,15 +129,15 @@ class CodedMap(MapJob):
         *,
         started: float | None = None,
         show: Callable[[LiveJob], None],
-        answers: Any = None,
+        before: tuple[Any, Mapping[int, BaseException]] | None = None,
         plan: Plan | None = None,
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
         self._settings, self._rows, self._plan = settings, rows, plan
         self._work = work = _CodedWork(settings, rows, given=given)
-        if answers is not None:
-            work.keep(answers)
+        if before is not None:
+            work.keep(*before)
         job = replace(
             coded_job(
                 settings.code,
@@ -173,8 +173,11 @@ class CodedMap(MapJob):
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
         known = self._work.done(effort, time_left)
-        if outcome is Outcome.EXACT and (known.status > Status.EXACT).any():
-            outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
+        if outcome is Outcome.EXACT:
+            if not np.isin(known.status, (Status.EXACT, Status.FAILED)).all():
+                outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
+            elif known.failures:  # before
+                outcome = Outcome.COMPLETE
         self._work.warn_of_losses(known)
         return self._result(known, outcome)
 
@@ -279,13 +282,13 @@ class _CodedWork(Work):
         self._whole = at_once and not settings.together
         every = slice(0, len(rows.status))
         if not (at_once or settings.together):
-            check_finite(inputs.batch(every)[0])
+            check_finite(inputs.array(every))
         self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
         """Whether rows are estimated from answers of the whole job."""
         self._estimating = self._pooled and getattr(code, "fill", "mean") is not None
         """Whether rows may be estimates."""
         if self._whole:
-            self._chunks[0] = _Chunk(self._encoded(inputs.batch(every)[0]), every)
+            self._chunks[0] = _Chunk(self._encoded(inputs.array(every)), every)
             self.own = self._chunks[0].encoded.owner
         elif self.groups:
             self.own = self._encode(0, 1).encoded.owner
@@ -314,12 +317,13 @@ class _CodedWork(Work):
         self._rejections = Rejections()
         self._without_stderr = False  # whether rows were estimated without a standard error
 
-    def keep(self, answers: Any) -> None:
-        """Take answers (m, *y) to the rows that are EXACT."""
+    def keep(self, answers: Any, failures: Mapping[int, BaseException]) -> None:
+        """Take answers (m, *y) to the rows that are EXACT, and why others are FAILED."""
         exact = self._status == Status.EXACT
         rows = np.flatnonzero(exact)
         self._values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
         self._stderr = np.where(exact, 0.0, np.inf)
+        self._failures.update(failures)
 
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
         """Which scheduler asks, and which job runs."""
@@ -365,7 +369,7 @@ class _CodedWork(Work):
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         chunk, settings = self._chunk(call.chunk), self._settings
         encoded = chunk.encoded
-        payload = encoded.payload(call.slot)
+        payload = self._inputs.as_given(encoded.payload(call.slot))
         numbers: Any = range(len(payload))
         if settings.tasks.task.seed is not None:
             numbers = np.array([chunk.number_at(call.slot, group) for group in numbers])
@@ -532,7 +536,7 @@ class _CodedWork(Work):
         known = status < Status.FAILED
         if known.any():
             rows = chunk.numbers[known]
-            self._values.put(rows, len(rows), estimate.values[known])
+            self._values.put(rows, len(rows), _narrowed(estimate.values[known], chunk.dtypes))
         if estimate.stderr is not None:
             if self._stderr is None or len(self._stderr) < len(self._status):
                 before = () if self._stderr is None else self._stderr
@@ -729,7 +733,7 @@ class _CodedWork(Work):
 
     def _rows_of(self, chunk: _Chunk) -> np.ndarray:
         """The inputs of a chunk."""
-        return np.asarray(self._inputs.batch(chunk.rows)[0])
+        return self._inputs.array(chunk.rows)
 
     def _chunk(self, number: int) -> _Chunk:
         chunk = self._chunks.get(number)
@@ -743,13 +747,13 @@ class _CodedWork(Work):
         tasks, count = self._settings.code.tasks, self._rows.count
         if self._settings.together:
             at = self._rows.at(begin * tasks, min(end * tasks, count))
-            parts = self._inputs.batch(at)
+            given = self._inputs.array(at)
             first = at.start if isinstance(at, slice) else int(at[0])
-            checksum = "" if self._store is None else self._store.checksum(parts)
-            return _Chunk(self._encoded(parts[0], first), at, checksum)
+            checksum = "" if self._store is None else self._store.checksum((given,))
+            return _Chunk(self._encoded(given, first), at, checksum)
         rows = (np.arange(tasks)[:, None] * self.groups + np.arange(begin, end)).ravel()
         rows = rows[rows < count]
-        return _Chunk(self._encoded(self._inputs.batch(rows)[0]), rows)
+        return _Chunk(self._encoded(self._inputs.array(rows)), rows)
 
     def _encoded(self, rows: np.ndarray, begin: int = 0) -> EncodedRows:
         return EncodedRows(self._settings.code, rows, begin=begin, estimates=not self._pooled)
@@ -850,8 +854,7 @@ def _unmet(outcome: Outcome, seen: Progress, stop: StoppingRule) -> bool:
 
 def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np.ndarray:
     """An answer with placeholders in the rows that raised."""
-    kind = answer.dtype.kind
-    empty: Any = np.nan if kind in "fc" else None if kind == "O" else np.zeros((), answer.dtype)[()]
+    empty: Any = np.nan if answer.dtype.kind in "fc" else np.zeros((), answer.dtype)[()]
     whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
     whole[np.delete(np.arange(groups), raised)] = answer
     return whole

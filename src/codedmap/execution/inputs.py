@@ -12,7 +12,7 @@ import numpy as np
 from ..contracts.answers import array_of_numbers
 from ..contracts.inputs import check_order, check_unmasked
 from ..errors import InvalidArgument
-from ..results.trees import as_numpy
+from ..results.trees import as_numpy, as_objects
 
 _REAL = re.compile(r"(float\d*|double|u?int(8|16|32|64)|bool(ean)?)(\[pyarrow\])?")
 """Types of columns that are numbers."""
@@ -87,6 +87,17 @@ class InputRows:
     def batch(self, at: slice | np.ndarray) -> tuple[Any, ...]:
         """The arguments of ``fn`` for some rows."""
         return tuple(_take(part, at) for part in self._batched)
+
+    def array(self, at: slice | np.ndarray) -> np.ndarray:
+        """Some rows of inputs that are one array or list, as a code takes them."""
+        part = _take(self._parts[0], at)
+        return as_objects(part) if isinstance(part, list) else np.asarray(part)
+
+    def as_given(self, payload: np.ndarray) -> Any:
+        """The payload of a code as ``fn`` gets it: a list where batches are lists."""
+        given = self._batched[0]
+        listed = isinstance(given, list | range) and not isinstance(given[0], np.generic)
+        return payload.tolist() if listed else payload
 
     @property
     def dtype(self) -> np.dtype[Any] | None:

@@ -40,7 +40,7 @@ class JobRows:
             self.status = store.status
         self._room = self.status  # that grows by doubling
         block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
-        wanted = self.status != Status.EXACT
+        wanted = self.status == Status.MISSING
         self._order = Order(wanted, block=block, seed=0 if shuffled else None)
         if inputs.growing is not None:
             inputs.growing.done(np.flatnonzero(~wanted))

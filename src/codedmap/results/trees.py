@@ -181,7 +181,7 @@ def _stack(parts: Sequence[Any]) -> np.ndarray:
     _check_unmasked(parts)
     arrays = [_single_answer(part) for part in parts]
     if not any(array.dtype.kind in "biufcmMV" for array in arrays):
-        return _objects(parts)
+        return as_objects(parts)
     shapes = sorted({str(array.shape) for array in arrays})
     if len(shapes) > 1:
         raise InvalidAnswer(f"fn returned answers of shapes {' and '.join(shapes)}: {_SAME_SHAPE}")
@@ -195,7 +195,7 @@ def _single_answer(part: Any) -> np.ndarray:
     except ValueError:
         if not isinstance(part, list):
             raise
-        return _objects([part]).reshape(())
+        return as_objects([part]).reshape(())
 
 
 def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -229,7 +229,7 @@ def in_dtype(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """An array in this dtype; times and records among objects are NumPy's, which would make numbers and tuples of them."""
     if dtype.kind != "O" or array.dtype.kind not in "mMV":
         return array.astype(dtype, copy=False)
-    return _objects(list(array.flatten())).reshape(array.shape)
+    return as_objects(list(array.flatten())).reshape(array.shape)
 
 
 def _check_fields(arrays: Sequence[np.ndarray]) -> None:
@@ -249,7 +249,8 @@ def _blank(rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarra
     return np.empty((rows, *shape), dtype)
 
 
-def _objects(parts: Sequence[Any]) -> np.ndarray:
+def as_objects(parts: Sequence[Any]) -> np.ndarray:
+    """An array (n,) of these, whatever they are."""
     column = np.empty(len(parts), dtype=object)
     for row, part in enumerate(parts):
         column[row] = part
@@ -261,7 +262,7 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     _check_unmasked([leaf])
     if isinstance(leaf, list):
         numbers = array_of_numbers(leaf)
-        array = _objects(leaf) if numbers is None else numbers
+        array = as_objects(leaf) if numbers is None else numbers
     else:
         array = unrounded(np.asarray(leaf), leaf)
     if array.ndim == 0 or len(array) != rows:
