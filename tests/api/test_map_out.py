@@ -23,6 +23,7 @@ import pytest
 import zarr
 
 import codedmap as cm
+from codedmap.api import map as jobs
 from codedmap.results.trees import error_leaves
 from codedmap.storage import output as output_module
 from codedmap.storage import zarr as zarr_module
@@ -304,6 +305,29 @@ def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
     assert sum(len(record.rows) for record in result.calls) == estimated.sum()
     assert result.stderr is None
     assert not Path("out.stderr.npy").exists()
+
+
+@pytest.mark.parametrize("code", [None, CODE], ids=repr)
+def test_rows_done_before_count_for_a_share(code, monkeypatch):
+    """On resuming it was one of the rows that were left: with half of them done, half of the others were computed."""
+    totals = []
+    real = jobs.job_progress
+    monkeypatch.setattr(
+        jobs, "job_progress", lambda shown, total, *unit: totals.append(total) or real(False, total)
+    )
+    options = {"code": code, "stop": cm.Share(0.5) | cm.Deadline(60)}
+    before = mapped(**options)
+    assert before.outcome is cm.Outcome.SHARE
+    done = before.exact.sum()
+    assert 100 <= done < 150
+    again = mapped(**options, resume=True)
+    assert again.outcome is cm.Outcome.SHARE
+    begun = 0 if code is None else 20  # in chunks that are computed until it is asked
+    assert again.exact.sum() <= done + begun
+    more = mapped(**{**options, "stop": cm.Share(0.9) | cm.Deadline(60)}, resume=True)
+    assert more.exact.sum() >= 180
+    slots = 1 if code is None else 2  # answers to a row
+    assert totals[:2] == [slots * 200, slots * (200 - done)]
 
 
 def test_estimated_rows_of_a_code_are_computed_again_on_resuming():
@@ -1000,6 +1024,7 @@ KILLED = """
 import os, sys, time
 import numpy as np
 import codedmap as cm
+from codedmap.api import map as jobs
 
 X = np.arange(3000.0).reshape(1000, 3)
 
@@ -1066,6 +1091,7 @@ FLAT = """
 import resource, sys
 import numpy as np
 import codedmap as cm
+from codedmap.api import map as jobs
 from concurrent.futures import ThreadPoolExecutor
 
 X = np.load("x.npy", mmap_mode="r")

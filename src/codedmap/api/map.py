@@ -50,6 +50,7 @@ from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.progress_bar import job_progress
+from ..results.status import Status
 from ..results.summary import given_as
 from ..storage.digest import fingerprint
 from ..storage.source import opened
@@ -332,6 +333,8 @@ class Options:
             )
         store = None if self.out is None else stack.enter_context(self._store(fn, rows, None))
         total = rows.rows if rows.growing is None or rows.growing.ended else None
+        if total is not None and store is not None:
+            total -= int((store.status == Status.EXACT).sum())
         show = stack.enter_context(job_progress(self.progress, total))
         engine = engine_of(self.engine, fn, stack)
         job = Job(

@@ -107,6 +107,7 @@ class RowsJob(MapJob):
         job = replace(
             job,
             groups=rows.count,
+            before=len(rows.status) - rows.count,
             # Where each worker has a queue, as in no executor, a call may wait for the one that runs.
             ahead=int(isinstance(engine, QueueEngine) or hasattr(engine, "members")),
             patience=patience_of(engine),

@@ -140,8 +140,8 @@ class ChunkScheduler(Scheduler):
             now,
             self._decodable(chunk, answered),
             lambda: self.job.stderr(number, last),
-            rows=self.job.groups,
-            done=self.job.groups - self._left,
+            rows=self.job.before + self.job.groups,
+            done=self.job.before + self.job.groups - self._left,
         )
 
     def _decodable(self, chunk: Chunk, slots: frozenset[int]) -> bool:

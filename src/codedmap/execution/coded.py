@@ -151,6 +151,7 @@ class CodedMap(MapJob):
                 bound=settings.bound,
                 call_timeout=settings.call_timeout,
             ),
+            before=(len(rows.status) - rows.count) // settings.code.tasks,
             stderr=work.worst,
             partial=settings.partial,
             patience=patience_of(settings.engine),

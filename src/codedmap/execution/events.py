@@ -42,6 +42,8 @@ class Job:
 
     groups: int
     """Of tasks; without a code a group is one row."""
+    before: int = 0
+    """Further ones, done before: they count where a rule asks for the whole job."""
     hedge: float | None = 0.05
     """Extra calls, as a share of the others, for late ones; None: no hedges. At least 8 a job."""
     retries: int = 2

@@ -534,8 +534,8 @@ class Scheduler:
             now,
             False,
             lambda: self.job.stderr(0, not self._calls),
-            rows=self.job.groups,
-            done=self.job.groups - self._left,
+            rows=self.job.before + self.job.groups,
+            done=self.job.before + self.job.groups - self._left,
             slower_in=lambda times: self._slower_in(times, now),
         )
 
