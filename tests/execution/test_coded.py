@@ -577,6 +577,28 @@ def test_rows_that_a_batch_raises_for_are_found(code, bad):
         np.testing.assert_array_equal(result.values[good], X[good])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda rows: rows[:-1], lambda rows: np.repeat(rows, 2, 0), lambda rows: np.zeros(())],
+)
+def test_a_worker_for_which_rows_raise_may_answer_with_other_rows(change):
+    """Its answer was made one of all rows, which ended the job with an error of NumPy's."""
+
+    def fn(batch):
+        if 17 in batch:
+            raise ValueError("seventeen")
+        return batch**2
+
+    X = np.arange(30.0)
+    with Scripted(6, {1: corrupt(change)}) as engine:  # one of the two that compute row 17
+        options = {"code": cm.Replication(3, 6), "engine": engine, "stop": cm.Everyone()}
+        result = cm.map(fn, X, on_error="record", hedge=None, **options)
+    assert list(result.failures) == [17]
+    assert result.exact.sum() == 29
+    np.testing.assert_array_equal(result.values[result.exact], X[result.exact] ** 2)
+    assert result.rejected == (1,)
+
+
 def test_a_batch_that_is_too_large_for_the_function_is_computed_by_halves():
     sizes = []
 

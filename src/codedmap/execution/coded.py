@@ -394,10 +394,12 @@ class _CodedWork(Work):
                 if row is not None:
                     chunk.raised.setdefault(row, (call, errors[place]))
             first: BaseException = next(iter(errors.values()))
-            if answer is None or not chunk.encoded.is_raw(call.slot):
+            good = call.groups - len(errors)
+            if answer is None or not good or not chunk.encoded.is_raw(call.slot):
                 return first
             answer = as_array(answer)
-            if isinstance(answer, np.ndarray):  # what is none is said when it is decoded
+            # What is none, or has other rows, is said when it is decoded.
+            if isinstance(answer, np.ndarray) and answer.shape[:1] == (good,):
                 answer = _with_placeholders(answer, call.groups, list(errors))
         # Here and not in `take`: the scheduler asks about standard errors in between.
         array = as_array(answer)
