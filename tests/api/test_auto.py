@@ -6,12 +6,14 @@ import asyncio
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.api import map as options
 from codedmap.api import rows as jobs
 from codedmap.planning import ways
 from codedmap.results import progress_bar
@@ -235,6 +237,25 @@ def test_progress_is_shown_from_the_first_row(threads, capsys, monkeypatch):
     fn, engine, _ = threads
     cm.map(fn, X[:60], code="auto", engine=engine, progress=True)
     assert capsys.readouterr().err
+
+
+def test_progress_with_a_code_is_of_rows_too(slow, monkeypatch):
+    """It began anew, and went on to the number of answers, more than there are rows."""
+    shown = []
+
+    @contextmanager
+    def progress(wanted, total, *unit):
+        yield lambda job: shown.append((total, *job.counts))
+
+    monkeypatch.setattr(options, "job_progress", progress)
+    forced(monkeypatch, cm.Replication(2, 4))
+    fn, engine, _ = slow
+    result = cm.map(fn, X, code="auto", engine=engine)
+    assert result.code is not None
+    totals, done, *_ = zip(*shown, strict=True)
+    assert set(totals) == {len(X)}
+    assert list(done) == sorted(done)
+    assert len(X) / 2 < done[-1] <= len(X)
 
 
 @pytest.mark.parametrize(

@@ -490,6 +490,8 @@ class PlannedRows(_Piloted):
         values = self._work.answers.values(np.zeros(len(status), dtype=bool))  # in their own type
         left = JobRows(self._rows.inputs, status=status.copy())
         job = self._coded(self._code, left, (values, self._work.failures), self._plan)
+        shown: Any = _InRows(job.live, self._code, status)
+        job._show = lambda live: self._show(shown)
         job.live.calls += self.live.calls
         job.live.worker_seconds += self.live.worker_seconds
         return job
@@ -536,6 +538,25 @@ class PlannedRows(_Piloted):
                 return
             wanted = min(wanted, best.exact * rows)
         self._next = math.ceil(max(wanted, _CLOSE * answered))
+
+
+class _InRows:
+    """A job with a code as one of rows, (m,), with the status that they had before."""
+
+    def __init__(self, live: LiveJob, code: Code, status: np.ndarray) -> None:
+        self._live, self._share = live, code.tasks / code.workers
+        self._rows = len(status)
+        self._before = [int((status == one).sum()) for one in (Status.EXACT, Status.FAILED)]
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        done, failed, running = (int(self._share * count) for count in self._live.counts[:3])
+        exact, lost = self._before
+        done = min(exact + done, self._rows - lost)  # the last group may lack some
+        return done, lost + failed, running, self._live.counts[3]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._live, name)
 
 
 def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:
