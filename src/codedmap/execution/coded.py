@@ -41,7 +41,14 @@ from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows
 from .live import LOOKING, Budget, LiveJob, Work, patience_of
-from .missing import Effort, Estimates, estimate_missing, time_for_estimates, warn_of_losses
+from .missing import (
+    Effort,
+    Estimates,
+    estimate_missing,
+    time_for_estimates,
+    warn_of_losses,
+    warn_other_answers,
+)
 from .rejections import Rejections
 from .rows import KeptTasks, row_failed
 from .task import Batch, Itemwise, raised_by_fn
@@ -249,7 +256,7 @@ class _Pool:
 
     def add(self, points: np.ndarray, answers: np.ndarray) -> None:
         """Add points (n, *x) and answers (n, *y)."""
-        self._parts += _real((points, answers))
+        self._parts = self._alike(_real((points, answers)))
         if sum(len(part) for part, _ in self._parts) > 2 * _POOL:
             all_points, all_answers = map(np.concatenate, zip(*self._parts, strict=True))
             some = self._rng.permutation(len(all_points))[:_POOL]
@@ -257,10 +264,22 @@ class _Pool:
 
     def joined(self, *more: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """All points (n, p) and answers (n, q), and further ones; None if there are none."""
-        parts = [*_real(*more), *self._parts]
+        parts = self._alike(_real(*more))
         if not parts:
             return None
         return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
+
+    def _alike(
+        self, more: list[tuple[np.ndarray, np.ndarray]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Further parts before those that there are, without known ones that have other answers."""
+        parts = [*more, *self._parts]
+        columns = [answers.shape[1] for _, answers in parts]
+        odd = next((count for count in columns if count != columns[0]), None)
+        if odd is not None:
+            warn_other_answers(odd, columns[0])
+            self._parts = [part for part in self._parts if part[1].shape[1] == columns[0]]
+        return [*more, *self._parts]
 
 
 class _CodedWork(Work):

@@ -118,9 +118,7 @@ def estimate_missing(
     flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
     flat = flat.astype(np.float64)
     if more is not None and more[1].shape[1] != flat.shape[1]:
-        warn_caller(
-            f"known answers have {more[1].shape[1]} numbers a row, and those of fn {flat.shape[1]}: they are not used"
-        )
+        warn_other_answers(more[1].shape[1], flat.shape[1])
     elif more is not None and len(more[0]):
         points, flat = (np.concatenate(pair) for pair in zip((points, flat), more, strict=True))
     usable = np.isfinite(points).all(axis=1)
@@ -249,6 +247,13 @@ def warn_of_losses(
             f"rows are not missing at random: {losses}{also}. Estimates there rest on few answers, or on none like them, "
             "and may be biased"
         )
+
+
+def warn_other_answers(known: int, given: int) -> None:
+    """Warn that known answers have so many numbers a row, and those of ``fn`` others."""
+    warn_caller(
+        f"known answers have {known} numbers a row, and those of fn {given}: they are not used"
+    )
 
 
 def _as_floats(leaf: np.ndarray) -> np.ndarray:
