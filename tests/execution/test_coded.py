@@ -200,6 +200,30 @@ def test_at_the_deadline_finished_chunks_are_kept_and_others_missing(monkeypatch
     assert np.isnan(result.values[~done]).all()
 
 
+@pytest.mark.parametrize("out", [None, "out.npy"])
+@pytest.mark.parametrize("limit", [{"stop": cm.Deadline(0.3)}, {"tolerance": 0.0, "deadline": 0.6}])
+@pytest.mark.parametrize(
+    "code", [cm.KernelCode(2, 2, 0), cm.Uncoded(2, fill="mean"), cm.Replication(2, 2, fill="mean")]
+)
+def test_at_the_deadline_chunks_that_were_not_begun_are_estimated(
+    code, limit, out, monkeypatch, tmp_path
+):
+    """Rows of finished chunks were, and the others MISSING, though the code estimates from all answers."""
+    monkeypatch.chdir(tmp_path)
+    engine = Virtual(2, lambda worker, had: 0.0 if had < 5 else 5.0)
+    engine.install(monkeypatch)
+    X = np.random.default_rng(0).uniform(size=(20, 2))
+    options = {} if out is None else {"out": out}
+    result = cm.map(squares, X, code=code, engine=engine, chunk=1, **limit, **options)
+    assert result.outcome is cm.Outcome.DEADLINE
+    exact = result.exact
+    assert exact.sum() == 10
+    assert (result.status[~exact] == cm.Status.ESTIMATED).all()
+    assert (result.stderr[~exact] > 0).all()
+    assert np.isfinite(result.stderr).all()
+    np.testing.assert_allclose(result.values, X**2, atol=0.2)
+
+
 @pytest.mark.parametrize(("answered", "status"), [(1, cm.Status.MISSING), (2, cm.Status.ESTIMATED)])
 def test_one_answer_says_nothing_of_others(answered, status):
     code, X = cm.KernelCode(3, 3, 0), np.array([[1.0], [3.0], [2.0]])
@@ -209,6 +233,28 @@ def test_one_answer_says_nothing_of_others(answered, status):
     assert result.status.tolist() == np.where(exact, cm.Status.EXACT, status).tolist()
     assert (np.isnan(result.values[~exact]) == (status == cm.Status.MISSING)).all()
     assert (np.isinf(result.stderr[~exact]) == (status == cm.Status.MISSING)).all()
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_known_answers_with_other_outputs_than_those_of_mixtures_are_not_used(chunk):
+    """All answers had come, and the job ended with an error of NumPy's."""
+    X, known = (np.random.default_rng(seed).uniform(size=(24, 2)) for seed in (0, 1))
+    options = {"code": cm.KernelCode(3, 5, 1), "chunk": chunk, "hedge": None}
+    results = []
+    for answers in (None, (known, np.stack([known.sum(1)] * 2, 1))):
+        with Scripted(5, {0: never()}) as engine:
+            if answers is None:
+                results.append(cm.map(np.sum, X, kwargs={"axis": 1}, engine=engine, **options))
+                continue
+            with pytest.warns(
+                UserWarning, match="have 2 numbers a row, and those of fn 1: they are"
+            ):
+                results.append(
+                    cm.map(np.sum, X, kwargs={"axis": 1}, engine=engine, known=answers, **options)
+                )
+    alone, beside = results
+    assert (beside.status == alone.status).all()
+    np.testing.assert_array_equal(beside.values, alone.values)
 
 
 def test_an_answer_that_is_not_confirmed_is_missing():

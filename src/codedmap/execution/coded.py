@@ -328,8 +328,8 @@ class _CodedWork(Work):
         self._alone: tuple[_Chunk, Estimate] | None = None
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
         self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
-        self._lost = np.zeros(0 if self._early else len(self._status), dtype=bool)
-        """Rows without an answer of their own, which are estimated in the end."""
+        self._lost = np.full(len(self._status), self._estimating)
+        """Rows without an answer of their own, which are estimated in the end; none of an iterator."""
         before = (getattr(code, "known", None), settings.known)
         self._before = [known for known in before if known is not None]
         self._pool = _Pool(self._before)
@@ -571,6 +571,7 @@ class _CodedWork(Work):
     def _pool_answers(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> Estimate:
         """Keep what a chunk shows of others; its estimate, with those from all answers so far if they are made now."""
         exact = np.flatnonzero(status == Status.EXACT)
+        lost = self._unknown(chunk, status)
         if self._early:
             made = self._estimates(chunk, estimate, status)
             if self._store is None:
@@ -583,9 +584,11 @@ class _CodedWork(Work):
                 estimate = replace(estimate, values=values, stderr=stderr)
             self._pool.add(self._rows_of(chunk)[exact], estimate.values[exact])
         else:
-            self._lost[chunk.rows] = lost = self._unanswered(chunk, estimate, status)
+            lost |= self._unanswered(chunk, estimate, status)
             if self._store is not None:
                 status[lost] = Status.MISSING
+        if self._inputs.growing is None:
+            self._lost[chunk.rows] = lost
         self._pool.add(*chunk.encoded.mixtures(_NUMBERS))
         return estimate
 
@@ -657,11 +660,15 @@ class _CodedWork(Work):
             found = self._estimates(chunk, estimate, status, effort, time_left)
             _mark(status, unsupported, found)
             return _Known.of(estimate, status, failures, self._rejected, found)
-        lost = self._lost
-        if unsupported.any():
-            # Mixtures that they answered are in the pool as well.
+        missing = np.zeros(len(status), dtype=bool)
+        if self._inputs.growing is None and self._scheduler.outcome is not None:
+            missing = self._lost & (status == Status.MISSING)
+        lost = missing | unsupported
+        if unsupported.any() or (self._early and missing.any()):
+            # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
             status[unsupported], self._pool = Status.MISSING, _Pool(self._before)
-            lost = unsupported if self._early else lost | unsupported
+        if not self._early:
+            lost |= self._lost & (status == Status.ESTIMATED)
         if self._store is not None:
             self._store.withdraw(np.flatnonzero(unsupported))
             for part in self._of_all(lost, status, effort, time_left):
@@ -674,7 +681,7 @@ class _CodedWork(Work):
             stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
         found = [*self._found, *self._of_all(lost, status, effort, time_left)]
-        _mark(status, unsupported, found)
+        _mark(status, unsupported | missing, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
 
     def _without(self, chunk: _Chunk, estimate: Estimate, unsupported: np.ndarray) -> Estimate:
@@ -689,6 +696,11 @@ class _CodedWork(Work):
         if not self._pooled or estimate.values.dtype.kind != "f" or estimate.stderr is None:
             return np.zeros(len(status), dtype=bool)
         return np.asarray((status == Status.ESTIMATED) & ~chunk.encoded.answered())
+
+    def _unknown(self, chunk: _Chunk, status: np.ndarray) -> np.ndarray:
+        """Rows (m,) bool of a chunk of which nothing is known, and that answers of others may tell of."""
+        unknown = (status == Status.MISSING) & self._estimating
+        return np.asarray(unknown & ~chunk.encoded.answered() if unknown.any() else unknown)
 
     def _estimates(
         self,
@@ -728,7 +740,8 @@ class _CodedWork(Work):
         self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
     ) -> Iterator[Estimates]:
         """Estimates of lost rows (m,) bool of all finished chunks, from those that are exact."""
-        if not lost.any() or (effort == "thorough" and time_left() < _SHORTEST):
+        known = (status[lost] == Status.ESTIMATED).all()
+        if known and (not lost.any() or (effort == "thorough" and time_left() < _SHORTEST)):
             return iter(())
         store = self._store
         values = self._values.values(np.zeros(len(status), dtype=bool))
@@ -835,11 +848,11 @@ class _Chunk:
         return rows.start + place if isinstance(rows, slice) else int(rows[place])
 
 
-def _mark(status: np.ndarray, unsupported: np.ndarray, found: Sequence[Estimates]) -> None:
-    """Unsupported rows are ESTIMATED where there is an estimate, MISSING elsewhere."""
-    status[unsupported] = Status.MISSING
+def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> None:
+    """Lost rows are ESTIMATED where there is an estimate, MISSING elsewhere."""
+    status[lost] = Status.MISSING
     for part in found:
-        status[part.rows[unsupported[part.rows]]] = Status.ESTIMATED
+        status[part.rows[lost[part.rows]]] = Status.ESTIMATED
 
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
