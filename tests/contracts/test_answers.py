@@ -40,6 +40,22 @@ def test_integers_on_some_workers_and_floats_on_others_are_numbers(code, apart, 
     np.testing.assert_array_equal(result.exact, expected.exact)
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("fill", [None, "mean"])
+def test_rows_of_which_it_is_not_known_which_answer_is_right_are_missing(fill, chunk):
+    """With on_error="record" the job ended all the same."""
+    X, doubled = np.linspace(0, 1, 20), corrupt(lambda answer: np.stack([answer] * 2, 1))
+    with Scripted(4, {0: [doubled], 1: [doubled]}) as engine:
+        code = cm.Replication(2, 4, fill=fill)
+        result = cm.map(np.sin, X, code=code, engine=engine, on_error="record", chunk=chunk)
+    lost = ~result.exact
+    assert lost.sum() == (20 if chunk is None else 4)
+    assert result.status[lost].min() == (
+        cm.Status.ESTIMATED if fill and chunk else cm.Status.MISSING
+    )
+    np.testing.assert_array_equal(result.values[result.exact], np.sin(X)[result.exact])
+
+
 @pytest.mark.parametrize(
     ("largest", "dtype"), [(2**62, "i8"), (2**63, "O"), (2**64 - 1, "O"), (2**70, "O")]
 )

@@ -177,7 +177,7 @@ class EncodedRows:
         kept_rows = np.ones(self.code.tasks * self.groups, dtype=bool)
         kept_rows[slice(self._rows) if self._place is None else self._place] = exact
         own = kept_rows.reshape(self.code.tasks, self.groups)
-        sheet, which, _ = self._sheet()
+        sheet, which, _ = self._usable_sheet()
         found: dict[Hashable, Account] = {}
         places: dict[Hashable, int] = {}
         held = np.zeros((self.code.tasks, self.groups), dtype=int)
@@ -209,7 +209,7 @@ class EncodedRows:
 
         At random, at least one of each slot, if there are more numbers in the payloads than ``most``.
         """
-        sheet, which, _ = self._sheet()
+        sheet, which, _ = self._usable_sheet()
         slots = [
             slot
             for slot in sheet
@@ -228,7 +228,7 @@ class EncodedRows:
 
     def answered(self) -> np.ndarray:
         """Rows (m,) bool with an answer to their own input, of a slot without a rejected one."""
-        sheet, which, _ = self._sheet()
+        sheet, which, _ = self._usable_sheet()
         have = np.zeros((self.code.tasks, self.groups), dtype=bool)
         for slot in sheet:
             if self.is_raw(slot) and self._counts(slot, which.get(slot, 0)):
@@ -295,11 +295,8 @@ class EncodedRows:
 
     def _salvaged(self) -> Estimate:
         self._unfilled, self.unanswered = set(), set()
-        try:
-            sheet, which, rejected = self._sheet()
-            sheet = self._filled(sheet, which)
-        except NotEnoughAnswers:
-            sheet, which, rejected = _NOTHING, {}, set()
+        sheet, which, rejected = self._usable_sheet()
+        sheet = self._filled(sheet, which)
         own = self._own()
         if not sheet and own:
             joint = of_own_answers(own, self.code.tasks, self.groups)
@@ -324,6 +321,13 @@ class EncodedRows:
             for slot, task in self.owner.items()
             if slot >= self.code.workers and (kept := self._received.kept(slot))
         }
+
+    def _usable_sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
+        """As `_sheet`; nothing where it is not known which form is right."""
+        try:
+            return self._sheet()
+        except NotEnoughAnswers:
+            return _NOTHING, {}, set()
 
     def _sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
         """Answers of the usual form; of which slots it is not the first; and answers of another form.
