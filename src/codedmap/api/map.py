@@ -104,13 +104,14 @@ def map(
     fn : callable
         Batch to batch, row by row: (b, *x) -> (b, *y), like a model's ``predict``; `itemwise` lifts
         a function of one input. It may run more than once for a row, and must not write into its input.
-        Answers are arrays, numbers, or tuples, dicts and dataclasses of arrays; without a code also strings
-        and objects. A data frame is taken as a dict of its columns. Or a
+        Answers are arrays or numbers, with codes that copy also strings and objects; without a code also
+        tuples, dicts and dataclasses of arrays, and data frames, which are dicts of their columns. Or a
         `codedmap.engines.Resident` on the same engine.
     inputs : array-like, list, data frame, path, tuple of these, or iterator
         m >= 1 rows. Memory maps, Zarr and Dask arrays, HDF5 data sets and Parquet files (given by their path) are read
         as they are needed; so are the batches of an iterator, each an array of rows. ``fn`` gets batches of the same kind: of several inputs, given as a tuple, one
-        argument each. Codes that mix take one array of floating-point numbers.
+        argument each. A code takes one array, or what can be made one, and ``fn`` gets arrays of its rows; codes
+        that mix take floating-point numbers.
     code : Code or "auto", optional
         How payloads are made from tasks, and estimates from answers. "auto": what `plan` recommends, made from
         the first answers while rows are computed, and made anew as there are more: every row is exact, or those that
