@@ -307,6 +307,27 @@ def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
     assert not Path("out.stderr.npy").exists()
 
 
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_numbers_of_a_list_are_pythons_own_with_a_code(chunk):
+    """NumPy's overflow, as 3**40 does in an int64."""
+    Path("broken").touch()
+
+    def power(number):
+        if number == 2 and Path("broken").exists():
+            raise ValueError("not yet")
+        return float(number**40)
+
+    options = {"code": CODE, "chunk": chunk, "on_error": "record"}
+    result = mapped(cm.itemwise(power), list(range(20)), **options)
+    assert list(result.failures) == [2]
+    Path("broken").unlink()
+    result = mapped(cm.itemwise(power), list(range(20)), resume=True, **options)
+    assert result.exact.all()
+    assert result.values.tolist() == [float(number**40) for number in range(20)]
+    again = mapped(cm.itemwise(power), list(range(20)), resume=True, **options)
+    assert not again.calls
+
+
 @pytest.mark.parametrize("code", [None, CODE], ids=repr)
 def test_rows_done_before_count_for_a_share(code, monkeypatch):
     """On resuming it was one of the rows that were left: with half of them done, half of the others were computed."""

@@ -472,10 +472,7 @@ class Options:
             work = self._lazy_rows(fn, source, code, stop, stack)
             chunk = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes))
         else:
-            text = isinstance(inputs, list) and has_text(inputs)
-            rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
-            items = is_itemwise(fn) and isinstance(inputs, list | range) and rows.ndim == 1
-            work, chunk = JobRows(InputRows(inputs if items else rows, items=items)), None
+            work, chunk = JobRows(_one_array(inputs, fn, objects=True)), None
         total = work.count if work.ended else None
         if self.known is not None and (lazy or not pooled):
             raise InvalidArgument(
@@ -528,7 +525,8 @@ class Options:
                 'chunk="all" encodes all rows at once, and with out, or inputs larger than memory, they are encoded '
                 "a chunk at a time: give a number of rows, or leave it out"
             )
-        inputs = InputRows(source if isinstance(source, RowSource) else shaped_rows(source))
+        lazy = isinstance(source, RowSource)
+        inputs = InputRows(source) if lazy else _one_array(source, fn, objects=False)
         if inputs.dtype is None or inputs.dtype.hasobject:
             raise InvalidArgument(
                 "a code takes inputs that are one array of numbers, and these are data frames or objects: leave out "
@@ -569,6 +567,18 @@ def rows_of(fn: Any, inputs: Any, stack: ExitStack, names: Sequence[str] = ()) -
     check_fn(fn)
     _check_kind(inputs)
     return InputRows(opened(inputs, stack), names, items=is_itemwise(fn))
+
+
+def _one_array(inputs: Any, fn: Any, *, objects: bool) -> InputRows:
+    """The rows of a job with a code, which are one array; raises `InvalidArgument` if they cannot be.
+
+    ``objects``: whether text is an array of these, which is not as wide as the longest.
+    """
+    text = objects and isinstance(inputs, list) and has_text(inputs)
+    rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
+    single = isinstance(inputs, list | range) and rows.ndim == 1
+    items = is_itemwise(fn) and single and (objects or rows.dtype.kind in "biufc")
+    return InputRows(inputs if items else rows, items=items)
 
 
 def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:

@@ -784,7 +784,10 @@ class _CodedWork(Work):
             at = self._rows.at(begin * tasks, min(end * tasks, count))
             given = self._inputs.array(at)
             first = at.start if isinstance(at, slice) else int(at[0])
-            checksum = "" if self._store is None else self._store.checksum((given,))
+            checksum = ""
+            if self._store is not None:
+                parts = (given,) if self._inputs.lazy else self._inputs.batch(at)
+                checksum = self._store.checksum(parts)
             return _Chunk(self._encoded(given, first), at, checksum)
         rows = (np.arange(tasks)[:, None] * self.groups + np.arange(begin, end)).ravel()
         rows = rows[rows < count]
