@@ -40,6 +40,22 @@ def test_integers_on_some_workers_and_floats_on_others_are_numbers(code, apart, 
     np.testing.assert_array_equal(result.exact, expected.exact)
 
 
+@pytest.mark.parametrize("out", [None, "out.npy"])
+def test_the_dtype_of_most_stands_beside_a_row_that_fails(out, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def fn(batch):
+        if 5 in batch:
+            raise ValueError("five")
+        return batch.astype("f8" if 12 in batch else "f4")
+
+    with Scripted(6) as engine:
+        options = {"code": cm.Replication(3, 6), "engine": engine, "chunk": 8}
+        result = cm.map(fn, np.arange(24.0), on_error="record", out=out, **options)
+    assert result.values.dtype == np.float32
+    assert list(result.failures) == [5]
+
+
 @pytest.mark.parametrize("chunk", [None, 2])
 @pytest.mark.parametrize("fill", [None, "mean"])
 def test_rows_of_which_it_is_not_known_which_answer_is_right_are_missing(fill, chunk):

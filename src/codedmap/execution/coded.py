@@ -900,6 +900,8 @@ def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np
 
 def _narrowed(values: np.ndarray, dtypes: set[np.dtype[Any]]) -> np.ndarray:
     """Answers in their own type, where rows beside them that have none have made it a wider one."""
+    if values.dtype in dtypes:
+        return values
     try:
         made = cast_values(values, np.result_type(*dtypes)) if dtypes else None
     except TypeError:  # they have nothing in common
