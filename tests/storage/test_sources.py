@@ -394,3 +394,14 @@ def test_packages_that_are_not_installed(tmp_path, monkeypatch):
             patch.setitem(sys.modules, name, None)
             with pytest.raises(cm.InvalidArgument, match=r"pip install 'codedmap\[storage\]'"):
                 call()
+
+
+def test_a_row_that_a_code_cannot_take_is_named_wherever_it_is_read(tmp_path):
+    X = np.arange(400.0)
+    X[333] = np.nan
+    np.save(tmp_path / "x.npy", X)
+    given = np.load(tmp_path / "x.npy", mmap_mode="r")
+    options = {"code": cm.KernelCode(2, 4, 1), "chunk": 5}
+    for stop in (None, cm.Deadline(60)):
+        with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="the first is row 333"):
+            cm.map(np.sin, given, engine=engine, stop=stop, **options)

@@ -537,7 +537,9 @@ class Options:
         store = None
         if self.out is not None:
             store = stack.enter_context(self._store(fn, inputs, code))
-        return JobRows(inputs, store)
+        # What is missing when the job stops must not be the last rows, or every estimate extrapolates.
+        estimates = getattr(code, "job_estimates", False)
+        return JobRows(inputs, store, shuffled=estimates and stop is not None)
 
 
 def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:

@@ -132,12 +132,13 @@ def shaped_rows(inputs: Any) -> np.ndarray:
     return rows
 
 
-def check_finite(rows: np.ndarray, begin: int = 0) -> None:
-    """Raise `InvalidArgument` unless all rows (m, *x) are finite; messages number them from ``begin``."""
+def check_finite(rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = None) -> None:
+    """Raise `InvalidArgument` unless all rows (m, *x) are finite; ``numbers`` are theirs in messages, by default from 0."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        first = int(broken.argmax())
         raise InvalidArgument(
             f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
-            f"{begin + broken.argmax()}), which a mixture would spread to every payload: "
+            f"{first if numbers is None else numbers[first]}), which a mixture would spread to every payload: "
             "drop or fill these rows"
         )

@@ -783,18 +783,20 @@ class _CodedWork(Work):
         if self._settings.together:
             at = self._rows.at(begin * tasks, min(end * tasks, count))
             given = self._inputs.array(at)
-            first = at.start if isinstance(at, slice) else int(at[0])
+            numbers = range(at.start, at.stop) if isinstance(at, slice) else at
             checksum = ""
             if self._store is not None:
                 parts = (given,) if self._inputs.lazy else self._inputs.batch(at)
                 checksum = self._store.checksum(parts)
-            return _Chunk(self._encoded(given, first), at, checksum)
+            return _Chunk(self._encoded(given, numbers), at, checksum)
         rows = (np.arange(tasks)[:, None] * self.groups + np.arange(begin, end)).ravel()
         rows = rows[rows < count]
         return _Chunk(self._encoded(self._inputs.array(rows)), rows)
 
-    def _encoded(self, rows: np.ndarray, begin: int = 0) -> EncodedRows:
-        return EncodedRows(self._settings.code, rows, begin=begin, estimates=not self._pooled)
+    def _encoded(
+        self, rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = None
+    ) -> EncodedRows:
+        return EncodedRows(self._settings.code, rows, numbers=numbers, estimates=not self._pooled)
 
     def read(self, decision: More) -> Future[Any]:
         wanted = (self.groups + decision.groups) * self._settings.code.tasks

@@ -32,16 +32,21 @@ class EncodedRows:
     The own inputs of tasks can be sent as well. They have the slots of the payloads that are the same; or,
     where a task's own input is no payload, that of task k has slot N + k.
 
-    ``begin`` is the number that the first of the rows (m, *x) has in messages. Without ``estimates`` lost tasks may get the
+    ``numbers`` are those that the rows (m, *x) have in messages. Without ``estimates`` lost tasks may get the
     mean of the answers, since they are estimated from those of the whole job. Raises `InvalidArgument` if rows are not
     finite, the code cannot encode them, or its arrangement leaves some out; `NotEnoughMemory` if the payloads would not fit.
     """
 
     def __init__(
-        self, code: Code, rows: np.ndarray, *, begin: int = 0, estimates: bool = True
+        self,
+        code: Code,
+        rows: np.ndarray,
+        *,
+        numbers: Sequence[int] | np.ndarray | None = None,
+        estimates: bool = True,
     ) -> None:
         self.code = code
-        check_finite(rows, begin=begin)
+        check_finite(rows, numbers)
         order = code.arranged(rows) if hasattr(code, "arranged") else None
         self._place = None if order is None else _order_places(code, order, len(rows))
         self._rows = len(rows)
