@@ -125,9 +125,10 @@ def map(
         Seconds after which to stop, the start of workers included. The first such call of a program takes about half a
         second more, because it imports SciPy. Calls run for nine tenths of the time; the last one is for estimates.
     tolerance : float or dict, optional
-        Stop when no standard error is larger, the same as ``stop=Tolerance(tolerance)``; by the names of outputs, if
-        these are dicts. Rows without an answer are
-        estimated then, so inputs have to be numbers, and a code, if there is one, has to have standard errors.
+        Stop when no standard error is larger, the same as ``| Tolerance(tolerance)`` at the end of ``stop``; by the
+        names of outputs, if these are dicts. Rows without an answer are estimated then, so inputs have to be
+        numbers, and a code, if there is one, has to have standard errors. A code's job also ends by its default
+        rule, whatever they are: ``stop=Tolerance(tolerance)`` waits.
     stop : StoppingRule, optional
         When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
     hedge : Hedge, optional
