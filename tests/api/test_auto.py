@@ -15,7 +15,7 @@ import pytest
 import codedmap as cm
 from codedmap.api import map as options
 from codedmap.api import rows as jobs
-from codedmap.planning import ways
+from codedmap.planning import errors, ways
 from codedmap.results import progress_bar
 from codedmap.testing import Scripted, ScriptedCluster, never
 
@@ -138,6 +138,16 @@ def test_a_job_that_is_over_before_a_plan_is_exact_and_has_one_still():
             result = cm.map(smooth, X[:rows], code="auto", engine=engine)
         assert result.exact.all()
         assert result.plan.tasks == rows
+
+
+def test_the_plan_of_a_job_that_is_over_takes_no_time(monkeypatch):
+    def replayed(*_, **__):
+        raise AssertionError("no losses are replayed for a plan that is not used")
+
+    monkeypatch.setattr(errors, "estimates", replayed)
+    result = cm.map(smooth, X, code="auto", engine=Scripted(4), chunk="all")
+    assert result.exact.all()
+    assert 0.0 < result.plan.seconds < np.inf
 
 
 def test_a_tolerance_is_kept(slow):

@@ -517,11 +517,16 @@ class PlannedRows(_Piloted):
         expected = ask.rows * self._elapsed / max(1, answered)
         budget = max(LEAST, _LOOK * expected)
 
+        def seconds() -> float:
+            return time.perf_counter() - begun
+
         def spent() -> float:
             unused = live.ended and live.scheduler.outcome in _NO_PLAN_AFTER
-            return math.inf if unused else time.perf_counter() - begun
+            return budget if unused else seconds()
 
-        return _in_thread(lambda: planned(ask, pilot, budget=budget, spent=spent))
+        return _in_thread(
+            lambda: replace(planned(ask, pilot, budget=budget, spent=spent), seconds=seconds())
+        )
 
     def _follow(self, plan: Plan, answered: int) -> None:
         """Go on as planned."""
