@@ -181,6 +181,19 @@ def test_infinite_answers_stay_and_are_not_used():
     np.testing.assert_allclose(np.delete(result.values, 1)[::6], plain.values[::6], atol=1e-3)
 
 
+def test_an_infinite_output_costs_no_other_output_its_row():
+    answers = lossy()
+    answers[np.ix_(~LOST, [0])] = np.inf
+    result = cm.fill(X, answers)
+    assert result.methods[0] == "too few answers"
+    np.testing.assert_array_equal(result.values[:, 1], cm.fill(X, lossy()[:, 1]).values)
+    partly = lossy(Y * (1 + 1j))
+    known = Y[LOST] * (1 + 1j)
+    known[:, 0] = np.nan
+    filled = cm.fill(X, partly, known=(X[LOST], known)).values
+    assert np.abs(filled - Y * (1 + 1j))[:, 1].max() < 1e-6
+
+
 def test_losses_that_depend_on_the_inputs_are_named():
     points = np.random.default_rng(1).uniform(size=(300, 3))
     answers = np.sin(3 * points[:, 0])

@@ -34,8 +34,8 @@ def fill(
 
     For each output Gaussian processes with a length scale for each input, means of neighbours, boosted trees and the
     mean are compared by what they give for answers that are left out, and the best, or a weighted mean of several, is
-    taken. The same residuals calibrate the standard errors. Outputs that are lost in the same rows are estimated
-    together; if they are lost in so many different ways that this would take minutes, one process is tried for each.
+    taken. The same residuals calibrate the standard errors. Outputs that are lost, and finite, in the same rows are
+    estimated together; if there are so many groups of them that this would take minutes, one process is tried for each.
 
     Parameters
     ----------
@@ -104,21 +104,22 @@ def fill(
     values, errors = answers.flat.copy(), np.where(lost, np.inf, 0.0)
     methods = np.full(flat.shape[1], "", dtype=object)
     left_out, deviation = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
-    groups = alike(lost)
+    usable = np.isfinite(flat)
+    usable[:rows] &= ~lost
+    # An output that is infinite costs no other output its row.
+    groups = alike(np.concatenate([lost, usable]))
     each = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
     thorough = len(groups) == 1 or sum(each) <= _LONG
     for columns in groups:
-        usable = np.isfinite(flat[:, columns]).all(axis=1)
-        usable[:rows] &= ~lost[:, columns[0]]
-        where = wanted[:, columns[0]]
-        there = flat[np.ix_(usable, columns)]
+        used, where = usable[:, columns[0]], wanted[:, columns[0]]
+        there = flat[np.ix_(used, columns)]
         if len(there):
             deviation[columns] = deviations(there)
         if not where.any() or len(there) < 2:
             methods[columns] = "too few answers" if where.any() else "nothing is missing"
             continue
         found = estimates(
-            points[usable], there, points[:rows][where], seed=seed, thorough=thorough, each=on_cores
+            points[used], there, points[:rows][where], seed=seed, thorough=thorough, each=on_cores
         )
         limits = np.finfo(answers.dtype if answers.dtype.kind in "fc" else np.float64)
         values[np.ix_(where, columns)] = np.clip(found.values, limits.min, limits.max)
