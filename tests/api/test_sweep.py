@@ -359,15 +359,18 @@ def test_rows_of_what_is_no_number_are_missing_and_a_warning_names_the_column(sw
 
 
 @pytest.mark.parametrize("frame", [False, True])
-def test_rows_are_estimated_from_text_of_few_kinds(sweep, frame, tmp_path):
+@pytest.mark.parametrize("kind", [dict, pd.DataFrame, polars.DataFrame])
+def test_rows_are_estimated_from_text_of_few_kinds(sweep, kind, frame, tmp_path):
     rng = np.random.default_rng(0)
-    design = {"a": rng.random(120), "soil": rng.choice(["clay", "sand", "peat"], 120)}
+    soils = rng.choice(["clay", "sand", "peat"], 120).tolist()
+    design = kind({"a": rng.random(120), "soil": soils})
     level = {"clay": 1.0, "sand": 5.0, "peat": 9.0}
 
     def fn(a, soil):
         return a**2 + level[soil]
 
     def of_frame(columns):
+        assert isinstance(columns, kind)
         assert columns["soil"].shape == columns["a"].shape
         return np.array(
             [fn(a, soil) for a, soil in zip(columns["a"], columns["soil"], strict=True)]
@@ -380,7 +383,7 @@ def test_rows_are_estimated_from_text_of_few_kinds(sweep, frame, tmp_path):
     assert estimated.sum() > 30
     truth = np.array([fn(a, soil) for a, soil in zip(design["a"], design["soil"], strict=True)])
     assert np.abs(result.table["y"] - truth).max() < 0.5
-    assert pd.read_parquet(out)["soil"].tolist() == design["soil"].tolist()
+    assert pd.read_parquet(out)["soil"].tolist() == soils
     del options["stop"]
     result = sweep(of_frame if frame else fn, design, out=out, resume=True, **options)
     np.testing.assert_array_equal(result.table["y"], truth)

@@ -6,7 +6,7 @@ import inspect
 import math
 import operator
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
@@ -256,7 +256,7 @@ def stream(
         raise
 
 
-_OF_SWEEP = "before", "names"  # which no other entry point takes
+_OF_SWEEP = "before", "like"  # which no other entry point takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,8 +282,8 @@ class Options:
     version: str | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Columns (m,) that are written before the answers."""
-    names: Sequence[str] = ()
-    """Of the numbers of a row."""
+    like: InputRows | None = None
+    """The rows, by which others are estimated, if not by the inputs."""
 
     def __post_init__(self) -> None:
         if self.resume and self.out is None:
@@ -321,7 +321,7 @@ class Options:
         started = time.monotonic()
         hedge = self.hedge
         check_hedge_of_rows(hedge)
-        rows = rows_of(fn, inputs, stack, self.names)
+        rows = rows_of(fn, inputs, stack, self.like)
         if auto:
             self._check_auto(rows)
         given = replace(self, tolerance=None) if auto else self  # the plan has it
@@ -565,11 +565,11 @@ def _growing(rule: StoppingRule) -> str:
     )
 
 
-def rows_of(fn: Any, inputs: Any, stack: ExitStack, names: Sequence[str] = ()) -> InputRows:
+def rows_of(fn: Any, inputs: Any, stack: ExitStack, like: InputRows | None = None) -> InputRows:
     """The rows of a job without a code, which the stack closes; raises `InvalidArgument` if there are none."""
     check_fn(fn)
     _check_kind(inputs)
-    return InputRows(opened(inputs, stack), names, items=is_itemwise(fn))
+    return InputRows(opened(inputs, stack), items=is_itemwise(fn), like=like)
 
 
 def _one_array(inputs: Any, fn: Any, *, objects: bool) -> InputRows:

@@ -20,6 +20,7 @@ from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument
 from ..execution.hedge import Hedge
+from ..execution.inputs import InputRows
 from ..execution.task import Itemwise, itemwise
 from ..results.map_result import MapResult
 from ..results.status import Status
@@ -140,19 +141,15 @@ def sweep(
         _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
-    categories: dict[str, list[Any]] = {}
     if frame and rows.framed:
         inputs = rows.table.iloc[at] if hasattr(rows.table, "iloc") else rows.table[at]
     else:
-        found = {name: categories_of(column) for name, column in columns.items()}
-        categories = {name: some for name, some in found.items() if some}
-        inputs = tuple(
-            flags_of(c, categories[n]) if n in categories else c for n, c in columns.items()
-        )
-    names = names_of({name: categories.get(name, []) for name in columns})
-    options = options_from(given, on_error="record", before=columns, names=names)
-    taken = (*rows.taken, *ADDED)
-    task: Any = _Task(fn, tuple(columns), categories, taken, frame, rows.framed)
+        inputs = tuple(columns.values())
+    kinds = {name: categories_of(column) for name, column in columns.items()}
+    numbers = (flags_of(c, kinds[n]) if kinds[n] else c for n, c in columns.items())
+    like = InputRows(tuple(numbers), names_of(kinds))
+    options = options_from(given, on_error="record", before=columns, like=like)
+    task: Any = _Task(fn, tuple(columns), (*rows.taken, *ADDED), frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()
     equal = 0 if unique else count_equal(columns)
@@ -245,7 +242,7 @@ def _grid(design: Any, takes: Arguments | None) -> _Rows:
     arrays = extra("xarray", "a Dataset").broadcast(*(design[name] for name in names))
     dims, shape = (arrays[0].dims, arrays[0].shape) if names else ((), ())
     columns = {
-        name: array.transpose(*dims).to_numpy().reshape(-1)
+        name: column_of(name, array.transpose(*dims).to_numpy().reshape(-1))
         for name, array in zip(names, arrays, strict=True)
     }
     return _Rows(columns, design, dims, shape)
@@ -408,11 +405,6 @@ def names_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     ]
 
 
-def _unflagged(flags: np.ndarray, categories: Sequence[Any]) -> Any:
-    at = flags.argmax(axis=-1)
-    return categories[int(at)] if at.ndim == 0 else np.array([categories[k] for k in at], object)
-
-
 # The function -------------------------------------------------------------------------------------------
 
 
@@ -495,8 +487,6 @@ class _Task:
 
     fn: Callable[..., Any]
     names: tuple[str, ...]
-    categories: Mapping[str, list[Any]]
-    """Of columns that come as flags."""
     taken: tuple[str, ...]
     """Names that no column of an output may have."""
     frame: bool
@@ -505,8 +495,6 @@ class _Task:
 
     def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
         given: Any = dict(zip(self.names, parts, strict=False))
-        for name, categories in self.categories.items():
-            given[name] = _unflagged(given[name], categories)
         if not self.frame:
             # Python's own whole numbers, which do not overflow.
             whole = {n: v.item() for n, v in given.items() if _is_whole(v)}

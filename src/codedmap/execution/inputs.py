@@ -40,13 +40,22 @@ class InputRows:
     """Inputs of one length: an array, a list, a pandas or polars frame, a `RowSource`, or a tuple of these.
 
     By default the numbers of a row have the names of a frame's columns, or a number. ``items``: whether ``fn`` takes single
-    inputs; numbers of a list or range are then those of Python, and not of NumPy, whose whole numbers overflow.
+    inputs; numbers of a list or range are then those of Python, and not of NumPy, whose whole numbers overflow. ``like``:
+    the same rows, by which others are estimated, if not by these.
 
     Raises `InvalidArgument` if there are no rows, several inputs differ in length, or it is none of these.
     """
 
-    def __init__(self, inputs: Any, names: Iterable[str] = (), *, items: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: Any,
+        names: Iterable[str] = (),
+        *,
+        items: bool = False,
+        like: InputRows | None = None,
+    ) -> None:
         self._names = list(names)
+        self._like = like
         self.several = isinstance(inputs, tuple) and not hasattr(inputs, "_fields")
         """Whether ``fn`` takes several arguments."""
         given = inputs if self.several else (inputs,)
@@ -106,9 +115,14 @@ class InputRows:
         return np.dtype(form[0]) if len(self._parts) == 1 and _is_array(form) else None
 
     @property
+    def _seen(self) -> InputRows:
+        """The rows by which others are estimated."""
+        return self if self._like is None else self._like
+
+    @property
     def numbers(self) -> int | None:
         """How many real numbers a row is, in arrays or columns of frames; None if some of it is no number."""
-        counts = [_numbers(form) for form in self.form]
+        counts = [_numbers(form) for form in self._seen.form]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
@@ -116,7 +130,7 @@ class InputRows:
         """Which inputs are no numbers, and how they may become some, for a message."""
         if all(
             isinstance(part, list) and isinstance(part[0], dict)
-            for part in self._parts
+            for part in self._seen._parts
             if len(part)
         ):
             return "A list of dicts of numbers is estimated as a data frame: give pandas.DataFrame(inputs)"
@@ -127,11 +141,11 @@ class InputRows:
     def _odd(self) -> str | None:
         """The name of the first column that is no number."""
         at = 0
-        for form, count in ((form, _numbers(form)) for form in self.form):
+        for form, count in ((form, _numbers(form)) for form in self._seen.form):
             columns = [] if _is_array(form) else [c for c in form if isinstance(c, list)]
             odd = [name for name, kind in columns if not _is_real(kind)]
             if odd or count is None:
-                return odd[0] if odd else next(iter(self._names[at:]), None)
+                return odd[0] if odd else next(iter(self._seen._names[at:]), None)
             at += count
         return None
 
@@ -149,15 +163,16 @@ class InputRows:
 
     def names(self, count: int) -> list[str]:
         """Of the numbers of a row, of which there are so many."""
-        frames = [[name for name, _ in form] for form in self.form if isinstance(form[0], list)]
-        names = self._names or (frames[0] if len(frames) == len(self._parts) == 1 else [])
+        forms, names = self._seen.form, self._seen._names
+        frames = [[name for name, _ in form] for form in forms if isinstance(form[0], list)]
+        names = names or (frames[0] if len(frames) == len(forms) == 1 else [])
         return names if len(names) == count else [f"input {k}" for k in range(count)]
 
     def points(self, at: np.ndarray) -> np.ndarray:
         """Some rows of inputs that are numbers, as points (n, p); an array of floating point keeps its dtype."""
         columns = [
             _floats(part[name] if name is not None else part).reshape(len(at), -1)
-            for part in (_take(part, at) for part in self._parts)
+            for part in (_take(part, at) for part in self._seen._parts)
             for name in (part.columns if hasattr(part, "columns") else (None,))
         ]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
