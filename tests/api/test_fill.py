@@ -214,6 +214,12 @@ def test_a_picture_shows_what_is_estimated():
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+def test_an_output_that_has_the_name_of_another_is_drawn_by_its_number():
+    result = cm.fill(X, pd.DataFrame(lossy(), columns=["y", "y"]))
+    drawn = [result.plot(k).axes[0].get_lines()[0].get_ydata() for k in range(2)]
+    np.testing.assert_array_equal(np.transpose(drawn), Y[~LOST])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

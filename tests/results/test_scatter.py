@@ -47,7 +47,7 @@ def test_a_sweep_is_drawn_against_the_inputs_that_matter_first(engine):
         np.sort(marks.get_xdata()), np.sort(DESIGN.depth[DESIGN.depth > 0.9])
     )
     assert result.plot("pair_0").axes[0].get_xlabel() == "noise"
-    assert result.plot(-2).axes[0].get_ylabel() == "pair_1"
+    assert result.plot(np.int64(-2)).axes[0].get_ylabel() == "pair_1"
 
 
 @pytest.mark.parametrize("output", ["pair", 4, None, "word"])

@@ -66,11 +66,10 @@ class FillResult(Shown):
         axes : sequence of matplotlib.axes.Axes, optional
             One for each input that is drawn.
         """
-        name = chosen(dict.fromkeys(self.outputs), output)
-        column = self.outputs.index(name)
+        column = chosen(self.outputs, output)
         values, errors = self._flat[:, column], self._errors[:, column]
         known, estimated = errors == 0.0, (errors > 0.0) & np.isfinite(errors)
         lost = np.where(self.status == Status.FAILED, Status.FAILED, Status.MISSING)
         status = np.select([known, estimated], [Status.EXACT, Status.ESTIMATED], lost)
         inputs = dict(zip(self.inputs, self._points.T, strict=True))
-        return draw_rows(inputs, name, values, errors, status=status, axes=axes)
+        return draw_rows(inputs, self.outputs[column], values, errors, status=status, axes=axes)

@@ -122,7 +122,7 @@ class MapResult(OfRows):
                 tree.get("values", tree) if tree else tree for tree in (values, stderr)
             )
         outputs, errors = entries_of(values), {} if stderr is None else entries_of(stderr)
-        name = chosen(outputs, output)
+        name = list(outputs)[chosen(outputs, output)]
         return draw_rows(
             columns, name, outputs[name], errors.get(name), status=self.status, axes=axes
         )

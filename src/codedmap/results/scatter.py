@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -114,13 +115,13 @@ def columns_of(inputs: Any) -> dict[str, np.ndarray]:
     return {f"input {k}": flat[:, k] for k in range(flat.shape[1])}
 
 
-def chosen(outputs: Mapping[str, Any], output: int | str) -> str:
-    """The name of an output that was chosen by its name or number; raises `InvalidArgument`."""
+def chosen(outputs: Iterable[str], output: int | str) -> int:
+    """The number of an output that was chosen by its name or number; raises `InvalidArgument`."""
     names = list(outputs)
-    if isinstance(output, str) and output in outputs:
-        return output
-    if isinstance(output, int) and -len(names) <= output < len(names):
-        return names[output]
+    if isinstance(output, str) and output in names:
+        return names.index(output)
+    if isinstance(output, Integral) and -len(names) <= output < len(names):
+        return int(output) % len(names)
     raise InvalidArgument(
         f"output={output!r} is none of the outputs, {', '.join(names[:12]) or 'of which there are none'}"
         f"{f' and {len(names) - 12:,} more' if len(names) > 12 else ''}: give one of these names, or a number"

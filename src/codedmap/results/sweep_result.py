@@ -76,7 +76,7 @@ class SweepResult(OfRows):
             One for each input that is drawn.
         """
         outputs, errors = entries_of(self.values), entries_of(self.stderr)
-        name = chosen(outputs, output)
+        name = list(outputs)[chosen(outputs, output)]
         return draw_rows(
             self._inputs, name, outputs[name], errors.get(name), status=self.status, axes=axes
         )
