@@ -158,6 +158,12 @@ def test_quiet_prints_nothing(folder, scripted):
     assert ran(*words(), "--quiet")[0] == ""
 
 
+def test_what_is_warned_of_is_a_note(folder, scripted):
+    line = [*words(), "--workers", "5"]
+    assert "codedmap: note: the code has 6 workers and the engine 5: " in ran(*line)[0]
+    assert ran(*line, "--quiet", "--force")[0] == ""
+
+
 @pytest.mark.parametrize(
     "code",
     [

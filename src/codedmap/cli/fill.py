@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import reprlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,13 +211,9 @@ def _filled(
         answers[_missing(table, name), k] = np.nan
     failed = np.array([one == "FAILED" and not options.failed for one in status])
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always", UserWarning)
+    with options.warnings_noted():
         names, points = points_of({n: column_of(n, table[n]) for n in options.inputs})
-        result = cm.fill(_Columns(tuple(names), points), _Columns(outputs, answers), failed=failed)
-    for warning in warned:
-        options.note(str(warning.message))
-    return result
+        return cm.fill(_Columns(tuple(names), points), _Columns(outputs, answers), failed=failed)
 
 
 def _with(result: cm.FillResult, table: Table, outputs: tuple[str, ...]) -> dict[str, list[Any]]:

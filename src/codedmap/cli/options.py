@@ -3,6 +3,9 @@
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,14 @@ class Options:
         """Print a note on the error stream, unless the command is to be quiet."""
         if not getattr(self, "quiet", False):
             print_error(f"codedmap: note: {text}")
+
+    @contextmanager
+    def warnings_noted(self) -> Iterator[None]:
+        """Print what is warned of as notes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_: self.note(str(message))
+            yield
 
 
 @dataclass(frozen=True, kw_only=True)

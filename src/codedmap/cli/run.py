@@ -192,7 +192,7 @@ def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
     fn, rows = model_named(options.model, rows, options.note, remote=options.engine != "local")
     if isinstance(code, cm.contracts.Code):
         code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
-    with start() as pool:
+    with start() as pool, options.warnings_noted():
         return cm.map(cm.engines.Resident(fn, pool), rows, engine=pool, **call, **stored)
 
 

@@ -456,7 +456,8 @@ class _Sweep:
         if left:
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
-            with engine_named("local", options.workers)() as engine, _without_warning():
+            start = engine_named("local", options.workers)
+            with start() as engine, options.warnings_noted(), _without_warning():
                 self.result = cm.map(
                     cm.itemwise(run),
                     left,
@@ -548,11 +549,8 @@ class _Sweep:
                 for name, value, error in zip(numbers, values, errors, strict=True):
                     outputs[name][row], stderr[name][row] = float(value), float(error)
         if (self.status == Status.ESTIMATED).any():
-            with warnings.catch_warnings(record=True) as warned:
-                warnings.simplefilter("always")
+            with self.options.warnings_noted():
                 warn_of_losses(inputs, before, known, left)
-            for warning in warned:
-                self.options.note(str(warning.message))
         return stderr
 
     def _tidy(self, *, failed: bool = True) -> bool:
