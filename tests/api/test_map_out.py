@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -111,6 +112,9 @@ def test_values_are_what_was_written(out, code):
     assert result.exact.all()
     assert result.stderr is None
     assert "200" in str(result)
+    again = pickle.loads(pickle.dumps(result)).values
+    again = again.read()["values"].to_numpy() if out == "out.parquet" else again[:]
+    np.testing.assert_array_equal(again.tolist(), X**2)
     assert Path(f"{out}.journal").exists()
     assert not Path(f"{out}.spool").exists()
 

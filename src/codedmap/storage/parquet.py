@@ -203,7 +203,7 @@ class ParquetOutput(Output):
 
     def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         if not self._pieces and not status.any():  # it was finished before
-            return self._pq.ParquetFile(self.paths[0]), None
+            return _reading(self.paths[0]), None
         part = self.paths[0].with_name(self.paths[0].name + ".part")
         with writing(self.paths[0]):
             try:
@@ -211,7 +211,7 @@ class ParquetOutput(Output):
                 part.replace(self.paths[0])
             finally:
                 part.unlink(missing_ok=True)
-        values = self._pq.ParquetFile(self.paths[0])
+        values = _reading(self.paths[0])
         return values, values if self._estimated else None
 
     def _write_file(self, part: Path, status: np.ndarray) -> None:
@@ -265,6 +265,17 @@ class ParquetOutput(Output):
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+
+def _reading(path: Path) -> Any:
+    """A file, opened for reading; it is pickled as its path."""
+    parquet: Any = extra("pyarrow.parquet", "a Parquet file")
+
+    class ParquetFile(parquet.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
+        def __reduce__(self) -> Any:
+            return _reading, (path.absolute(),)
+
+    return ParquetFile(path)
 
 
 def _nothing(kind: Any) -> Any:
