@@ -602,7 +602,7 @@ def model(x, z):
     return {"u": np.sin(x) + z**2, "text": "t"}
 
 
-def test_sobol_indices_are_those_of_salib_and_estimates_add_to_them(sweep):
+def test_sobol_indices_are_those_of_salib_and_estimates_add_to_them(sweep, capsys):
     sample = sobol_sample()
     analyze = pytest.importorskip("SALib.analyze.sobol").analyze
     result = sweep(model, (PROBLEM, sample))
@@ -614,6 +614,8 @@ def test_sobol_indices_are_those_of_salib_and_estimates_add_to_them(sweep):
     lossy = sweep(lambda x, z: np.sin(x) + z**2, (PROBLEM, sample), stop=cm.Share(0.6), chunk=1)
     assert (lossy.status == Status.ESTIMATED).any()
     one, two, other = (lossy.sobol(draws=10, seed=s)["y"]["ST_std"] for s in (1, 1, 2))
+    lossy.sobol(print_to_console=True)
+    assert capsys.readouterr().out.count("ST_conf") == 1  # and not once for each draw
     assert (one > 0).all()
     np.testing.assert_array_equal(one, two)
     assert (one != other).all()

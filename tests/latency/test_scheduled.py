@@ -94,9 +94,11 @@ def test_a_deadline_ends_jobs_in_virtual_time(seconds):
     np.testing.assert_allclose(waits.seconds, 1.0)
 
 
-def test_rules_that_cannot_be_judged():
+def test_codes_and_rules_that_cannot_be_judged():
     with pytest.raises(cm.InvalidArgument, match="is for codes here"):
         scheduled(np.ones((1, 1, 1)), 3, stop=cm.Deadline(1.0))
     code = cm.Uncoded(2, fill="mean")
     with pytest.raises(cm.InvalidArgument, match="no answers here"):
         scheduled(np.ones((1, 1, 2)), 4, code=code, stop=cm.Tolerance(0.1))
+    with pytest.raises(cm.InvalidArgument, match="code='auto' is no code"):
+        scheduled(np.ones((1, 1, 2)), 4, code="auto")

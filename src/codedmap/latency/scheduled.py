@@ -116,6 +116,8 @@ def job_in_virtual_time(
         if hedge is not None and hedge.after is not None:
             raise InvalidArgument(f"{hedge} is for codes: give Hedge() or Hedge(budget=0.1)")
         return Job(rows, hedge=None if hedge is None else hedge.budget, ahead=0)
+    if not isinstance(code, Code):
+        raise InvalidArgument(f"code={code!r} is no code: give one such as Replication(8, 16)")
     rule = checked_rule(stop, code)
     if asks_stderr(rule):
         raise InvalidArgument(

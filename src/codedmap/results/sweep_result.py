@@ -138,7 +138,8 @@ class SweepResult(OfRows):
         analyze = importlib.import_module("SALib.analyze.sobol").analyze
         self._check_sampled(problem, calc_second_order)
         options |= {"calc_second_order": calc_second_order, "seed": seed}
-        few = {**options, "num_resamples": 2}  # the half-widths of a draw are not used
+        # The half-widths of a draw are not used, nor is it printed.
+        few = {"calc_second_order": calc_second_order, "seed": seed, "num_resamples": 2}
         outputs = list(self._outputs())
         if not outputs:
             raise InvalidArgument(
