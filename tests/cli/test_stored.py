@@ -152,6 +152,18 @@ def test_inputs_are_mapped_and_cast_a_chunk_at_a_time(scripted, monkeypatch):
     np.testing.assert_allclose(load("out.npy"), expected, atol=1e-5)
 
 
+def test_another_model_of_the_same_name_does_not_go_on(scripted):
+    pytest.importorskip("onnxruntime")
+    np.save("images.npy", np.zeros((30, 1, 28, 28), np.float32))
+    model = LENET.read_bytes()
+    Path("net.onnx").write_bytes(model)
+    ran(*words(model="net.onnx", inputs="images.npy"))
+    line = [*words(model="net.onnx", inputs="images.npy"), "--resume"]
+    ran(*line)
+    Path("net.onnx").write_bytes(model[:20_000] + bytes(100_000) + model[120_000:])
+    assert "is not the same now" in refused(*line)
+
+
 def test_fewer_answers_than_promised_and_no_error_bars(monkeypatch):
     script = dict.fromkeys(range(3), never())
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))

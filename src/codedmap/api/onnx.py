@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,16 @@ class OnnxModel:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_source": self._source, "_output": self._output}
+        # With the checksum, a job is not resumed with another model of the same path.
+        return {"_source": self._source, "_output": self._output, "_checksum": self._checksum}
+
+    @cached_property
+    def _checksum(self) -> str:
+        """Of the file; empty if its content is the source."""
+        if isinstance(self._source, bytes):
+            return ""
+        with Path(self._source).open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
 
     @property
     def _name(self) -> str:
