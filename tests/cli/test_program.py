@@ -109,6 +109,7 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
         ("stdout", "0.5 9007199254740993", np.array([0.5, 9007199254740993], dtype=object)),
         ("stdout", "y=1e400", {"y": "1e400"}),
         ("stdout.json", "[0.5, 9007199254740993]", np.array([0.5, 9007199254740993], dtype=object)),
+        ("stdout.json", f"[1, {2**65 + 1}]", np.array([1, 2**65 + 1], dtype=object)),
         ("out.txt", "inf", np.inf),
         ("out.json", '{"y": 2}', {"y": 2}),
         ("out.csv", "y,name\n2,a\n", {"y": 2.0, "name": "a"}),

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.answers import unrounded
+from ..contracts.arguments import is_real
 from ..engines.transport.descendants import end_descendants
 from ..engines.transport.serve import environment_of_its_own
 from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
@@ -313,7 +314,8 @@ def _value(value: Any, name: str) -> Any:
         return value
     if isinstance(value, list) and value:
         made = np.array(value)  # raises ValueError if it is ragged
-        if made.dtype.kind in "iuf":
+        # Integers of more than 64 bits are objects.
+        if made.dtype.kind in "iuf" or all(map(is_real, made.flat)):
             return unrounded(made, value)
     raise ValueError(f"{name} is neither a number, nor text, nor a list of numbers")
 
