@@ -90,6 +90,9 @@ def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
     found = plan(pilot(), deadline=0.6 * exact.seconds, codes=[])
     assert found.options == {"deadline": 0.6 * exact.seconds}
     assert found.rows[0].exact == pytest.approx(0.54, abs=0.08)
+    early = plan(pilot(), deadline=0.5, codes=[])  # when no row has an answer
+    assert [row.scheme for row in early.rows] == ["exact with hedging"]
+    assert "too few rows are answered within 0.5 s" in str(early)
 
 
 def test_times_are_those_of_the_scheduler_with_these_calls():

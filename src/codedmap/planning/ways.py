@@ -178,11 +178,13 @@ class _Ways:
         ask = self.ask
         if not self.errors.known:
             return
-        share, found = 1.0 / _STEP, None
-        while share * ask.rows >= max(2.0, self.errors.fewest):
+        share, found = 1.0, None
+        while (share := share / _STEP) * ask.rows >= max(2.0, self.errors.fewest):
             seconds = float(np.median(self.jobs.answered(share))) / COMPUTING
             if ask.deadline is None and seconds < ask.shortest:
                 break
+            if ask.deadline is not None and seconds > ask.deadline:
+                continue
             error = self._of_share(share)
             calls = min(1.0, share + ask.workers / ask.rows)
             at = ask.deadline or seconds
@@ -192,11 +194,14 @@ class _Ways:
             if ask.deadline is None and found is not None and not self._allowed(row):
                 break
             found = row
-            if ask.deadline is not None and seconds <= ask.deadline:
+            if ask.deadline is not None:
                 break
-            share /= _STEP
         if found is not None:
             yield found
+        elif ask.deadline is not None:
+            self.remarks.append(
+                f"too few rows are answered within {ask.deadline:.2g} s to say anything of errors: allow more time"
+            )
 
     def _of_share(self, share: float) -> Expected:
         """Errors where this share of the rows is answered, or as many as there may be if calls take another time."""
