@@ -184,6 +184,7 @@ def test_codes_of_ones_own():
         ({"stragglers": 8}, "leave no worker"),
         ({"latency": 3}, "no latency model"),
         ({"latency": cm.latency.Pareto}, "no latency model"),
+        ({"latency": cm.latency.Empirical([[1.0, 2.0]])}, "only 2 were measured"),
         ({"codes": "kernel"}, "are no codes"),
         ({"codes": []}, "is empty"),
         ({"codes": [3]}, "is no code"),
@@ -200,6 +201,12 @@ def test_arguments_that_cannot_work(change, why):
         with pytest.raises(cm.InvalidArgument, match=why):
             cm.plan(given.pop("fn"), given.pop("sample"), **given)
         assert not engine.calls
+
+
+def test_calls_may_take_no_time():
+    model = cm.latency.ShiftedExponential(0.0, 0.0)
+    with Scripted(8) as engine:
+        assert cm.plan(smooth, X, engine=engine, latency=model).rows[0].seconds == 0.0
 
 
 def test_answers_may_be_as_large_as_numbers_can_be():

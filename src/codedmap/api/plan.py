@@ -8,6 +8,8 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
+
 from ..contracts.arguments import check_number, check_whole
 from ..contracts.code import Code, check_budget
 from ..engines import Engine, Resident
@@ -126,6 +128,8 @@ def plan(
         used = engine_of(engine, fn, stack)
         workers = workers or used.workers
         check_budget(1, workers, 0 if stragglers is None else stragglers)
+        if latency is not None:
+            latency.calls(np.random.default_rng(seed), 1, workers, 1)  # raises if it has too few
         for name, code in compared or ():
             if code.workers > workers:
                 raise InvalidArgument(

@@ -115,7 +115,7 @@ class Drawn:
         rng = np.random.default_rng(seed)
         self.overhead = self.doubt = self.unseen = 0.0  # a model is certain
         self._calls = latency.calls(rng, jobs, workers, _EACH)
-        self.mean = float(self._calls[np.isfinite(self._calls)].mean())
+        self.mean = max(float(self._calls[np.isfinite(self._calls)].mean()), 1e-9)
         self.workers = workers
         self.batches = False
 
