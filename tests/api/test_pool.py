@@ -270,16 +270,17 @@ def test_a_crash_costs_a_call_and_a_row_that_always_crashes_is_named():
     with Scripted(2, {0: [crash()]}) as engine, cm.Pool(engine) as pool:
         assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
     with cm.engines.Local(2) as engine, cm.Pool(engine, retries=1) as pool:
-        with pytest.raises(cm.WorkerCrashed, match="row 1 ended its worker 2 times"):
+        with pytest.raises(cm.WorkerCrashed, match=r"^ended its worker 2 times") as caught:
             pool.map(lambda x: os._exit(3) if x else x, [0, 1])
+        assert caught.value.__notes__ == ["for input 1 of 2"]
         assert pool.map(abs, [-1]) == [1]
 
 
 def test_a_call_may_take_so_long():
     with cm.engines.Local(1, grace=0.0) as engine, cm.Pool(engine, call_timeout=0.5) as pool:
-        with pytest.raises(cm.errors.CallTimeout, match="row 0"):
+        with pytest.raises(cm.errors.CallTimeout, match=r"^still running"):
             pool.map(time.sleep, [60.0])
-        with pytest.raises(cm.errors.CallTimeout, match="row 0"):
+        with pytest.raises(cm.errors.CallTimeout, match=r"^still running"):
             pool.submit(time.sleep, 60.0).result(30)
 
 

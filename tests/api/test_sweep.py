@@ -389,6 +389,15 @@ def test_rows_are_estimated_from_text_of_few_kinds(sweep, kind, frame, tmp_path)
     np.testing.assert_array_equal(result.table["y"], truth)
 
 
+def test_why_a_row_failed_does_not_name_another():
+    """Rows of the job, and numbers of workers, are not those of the design."""
+    with cm.testing.Scripted(1, {0: [cm.testing.late(0.0), cm.testing.crash()]}) as engine:
+        result = cm.sweep(
+            lambda a: a, {"a": [1, 1, 1, 2]}, unique=True, engine=engine, retries=0, chunk=1
+        )
+    assert result.table["error"][3].startswith("WorkerCrashed: ended its worker 1 time, ")
+
+
 def test_what_is_the_same_for_all_rows_is_given_once(sweep):
     result = sweep(lambda a, b, *, scale, rng: a * scale + 0 * rng.random(), DESIGN,
                    kwargs={"scale": 10}, seed=3)  # fmt: skip

@@ -170,7 +170,7 @@ class RowsWork(Work):
         for place in range(decision.begin, decision.end):
             at: Any = self._rows.at(place, place + 1)
             row = int(at.start)
-            error = self._reason(decision, place, row)
+            error = self._reason(decision, place)
             self.failures[row] = error
             self._rows.status[row] = Status.FAILED
             self._rows.done(at)
@@ -197,7 +197,7 @@ class RowsWork(Work):
         at = self._at(call)
         return range(at.start, at.stop) if isinstance(at, slice) else at
 
-    def _reason(self, decision: FailRows, place: int, row: int) -> BaseException:
+    def _reason(self, decision: FailRows, place: int) -> BaseException:
         call, loss = decision.call, decision.loss
         if loss is Loss.RAISED:
             reply = self._replies.get(call.number)
@@ -207,13 +207,12 @@ class RowsWork(Work):
             return self._errors[call.number]
         if loss is Loss.TIMED_OUT:
             return CallTimeout(
-                f"row {row} was still running after call_timeout={self._timeout:g} s on worker {call.worker}: "
-                "allow more time, or see what keeps it"
+                f"still running after call_timeout={self._timeout:g} s: allow more time, or see what keeps worker {call.worker}"
             )
         crashed = decision.crashes or 1
         last = self._errors[call.number]
         error = WorkerCrashed(
-            f"row {row} ended its worker {crashed} time{'s' * (crashed > 1)}, the last with: {last}"
+            f"ended its worker {crashed} time{'s' * (crashed > 1)}, the last with: {last}"
         )
         error.__cause__ = last
         return error
