@@ -482,6 +482,8 @@ def test_a_model_file_that_is_no_model(folder, scripted):
     Path("text.onnx").write_text("hello")
     assert "there is no model file 'nowhere.onnx'" in refused(*words("nowhere.onnx"))
     assert "text.onnx cannot be opened as an ONNX model" in refused(*words("text.onnx"))
+    with pytest.raises(cm.InvalidArgument, match="has no output 'scores', but "):
+        cm.OnnxModel(LENET, output="scores").check((1, 1, 28, 28), np.float32)
     assert not scripted
 
 

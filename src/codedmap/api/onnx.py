@@ -30,8 +30,8 @@ class OnnxModel:
     Raises
     ------
     InvalidArgument
-        If there is no such file. A file that is no model, or a model with several inputs, raises when
-        it is opened: at the first call, or by `check`.
+        If there is no such file. A file that is no model, or a model with several inputs or without such an output,
+        raises when it is opened: at the first call, or by `check`.
     """
 
     def __init__(self, source: str | Path | bytes, output: str | None = None) -> None:
@@ -126,6 +126,11 @@ class OnnxModel:
             raise InvalidArgument(
                 f"{self._name} has {len(session.get_inputs())} inputs ({names}), but a model to map "
                 "has one: export it with the others fixed"
+            )
+        outputs = [node.name for node in session.get_outputs()]
+        if self._output not in (None, *outputs):
+            raise InvalidArgument(
+                f"{self._name} has no output {self._output!r}, but {', '.join(outputs)}: name one of these"
             )
         return session
 
