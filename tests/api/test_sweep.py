@@ -389,6 +389,12 @@ def test_rows_are_estimated_from_text_of_few_kinds(sweep, kind, frame, tmp_path)
     np.testing.assert_array_equal(result.table["y"], truth)
 
 
+def test_an_output_in_a_file_may_be_called_as_a_standard_error_of_an_input(sweep, tmp_path):
+    result = sweep(lambda a: {"a_stderr": -a}, {"a": [1, 2]}, out=tmp_path / "runs.parquet")
+    assert result.table["a_stderr"].tolist() == [-1, -2]
+    assert list(pickle.loads(pickle.dumps(result)).values) == ["a_stderr"]
+
+
 def test_why_a_row_failed_does_not_name_another():
     """Rows of the job, and numbers of workers, are not those of the design."""
     with cm.testing.Scripted(1, {0: [cm.testing.late(0.0), cm.testing.crash()]}) as engine:

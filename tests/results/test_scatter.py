@@ -86,6 +86,15 @@ def test_what_was_written_is_drawn(engine, tmp_path, suffix):
     assert drawn(panel) == {"exact": 40 - estimated, "estimated": estimated}
 
 
+def test_an_output_in_a_file_may_have_the_name_of_an_input(engine, tmp_path):
+    out = tmp_path / "out.parquet"
+    result = cm.map(lambda rows: {"depth": -rows.depth}, DESIGN, engine=engine, out=out)
+    line = result.plot(DESIGN, "depth").axes[0].get_lines()[0]
+    np.testing.assert_array_equal(line.get_ydata(), -DESIGN.depth)
+    swept = cm.sweep(model, DESIGN, engine=engine, out=tmp_path / "swept.parquet")
+    assert swept.run.plot(DESIGN).axes[0].get_ylabel() == "flow"
+
+
 def test_trees_are_drawn_by_the_names_of_their_parts(engine):
     X = RNG.random((30, 2))
     result = cm.map(lambda x: (x, {"a": x[:, 0]}), X, engine=engine)

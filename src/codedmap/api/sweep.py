@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -571,8 +571,7 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int)
     each = slice(None) if inverse is None else inverse
     status = run.status[each]
     values, stderr = (
-        {name: output[each] for name, output in outputs.items()}
-        for outputs in _outputs_of(run, rows.columns)
+        {name: output[each] for name, output in outputs.items()} for outputs in _outputs_of(run)
     )
     failed = np.flatnonzero(status == Status.FAILED).tolist()
     failures = {row: run.failures[row if inverse is None else int(inverse[row])] for row in failed}
@@ -589,9 +588,7 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int)
     )
 
 
-def _outputs_of(
-    run: MapResult, inputs: Collection[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _outputs_of(run: MapResult) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Outputs (m, *y) in memory, none if no row was answered; and the standard errors of those that are numbers."""
     known, values, stderr = run.status < Status.FAILED, run.values, run.stderr
     if not known.any():
@@ -599,7 +596,7 @@ def _outputs_of(
     if stderr is None:
         stderr = {}
     if hasattr(values, "read"):
-        values, stderr = read_columns(values, known, without=inputs), read_errors(stderr)
+        values, stderr = read_columns(values, known), read_errors(stderr)
     elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
         values = {name: whole_column(array[:][known], known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}

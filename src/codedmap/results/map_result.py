@@ -117,7 +117,7 @@ class MapResult(OfRows):
             )
         values, stderr = self.values, read_errors(self.stderr)
         if hasattr(values, "read"):
-            values = read_columns(values, self.status <= Status.ESTIMATED, without=columns)
+            values = read_columns(values, self.status <= Status.ESTIMATED)
             values, stderr = (
                 tree.get("values", tree) if tree else tree for tree in (values, stderr)
             )

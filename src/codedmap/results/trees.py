@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,11 +70,12 @@ def leaves(tree: Any, *like: Any) -> list[Any]:
     return found
 
 
-def read_columns(file: Any, known: np.ndarray, *, without: Collection[str] = ()) -> dict[str, Any]:
+def read_columns(file: Any, known: np.ndarray) -> dict[str, Any]:
     """Values (m, *y) in a ``pyarrow.parquet.ParquetFile`` that was written as output, of the rows ``known`` (m,) bool."""
     rows = np.flatnonzero(known)
-    names = [name for name in _columns(file) if name not in without]
-    return {n: whole_column(from_arrow(file.read([n])[n].take(rows)), known) for n in names}
+    return {
+        n: whole_column(from_arrow(file.read([n])[n].take(rows)), known) for n in _columns(file)
+    }
 
 
 def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ def errors_name(name: str) -> str:
 
 def _columns(file: Any) -> dict[str, str]:
     """The columns of answers in a Parquet file, and what those of their standard errors are called."""
-    names = file.schema_arrow.names
+    names = [name for name in file.schema_arrow.names if name not in file.before]
     errors = {name: errors_name(name) for name in names}
     rest = {"status", *errors.values()}
     return {name: errors[name] for name in names if name not in rest}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ class ParquetOutput(Output):
 
     def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         if not self._pieces and not status.any():  # it was finished before
-            return _reading(self.paths[0]), None
+            return self._reading(), None
         part = self.paths[0].with_name(self.paths[0].name + ".part")
         with writing(self.paths[0]):
             try:
@@ -211,8 +211,11 @@ class ParquetOutput(Output):
                 part.replace(self.paths[0])
             finally:
                 part.unlink(missing_ok=True)
-        values = _reading(self.paths[0])
+        values = self._reading()
         return values, values if self._estimated else None
+
+    def _reading(self) -> Any:
+        return _reading(self.paths[0], () if self._before is None else self._before.column_names)
 
     def _write_file(self, part: Path, status: np.ndarray) -> None:
         piece, place = self._index(len(status))
@@ -267,15 +270,17 @@ class ParquetOutput(Output):
         self._file = -1
 
 
-def _reading(path: Path) -> Any:
-    """A file, opened for reading; it is pickled as its path."""
+def _reading(path: Path, before: Sequence[str]) -> Any:
+    """A file with these columns ``before`` the answers, opened for reading; it is pickled as its path."""
     parquet: Any = extra("pyarrow.parquet", "a Parquet file")
 
     class ParquetFile(parquet.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
         def __reduce__(self) -> Any:
-            return _reading, (path.absolute(),)
+            return _reading, (path.absolute(), before)
 
-    return ParquetFile(path)
+    file = ParquetFile(path)
+    file.before = before
+    return file
 
 
 def _nothing(kind: Any) -> Any:
