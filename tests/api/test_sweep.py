@@ -395,6 +395,20 @@ def test_an_output_in_a_file_may_be_called_as_a_standard_error_of_an_input(sweep
     assert list(pickle.loads(pickle.dumps(result)).values) == ["a_stderr"]
 
 
+@pytest.mark.parametrize("out", ["runs.parquet", "runs.zarr", None])
+def test_an_output_may_be_called_as_one_array_is_in_a_file(sweep, out, tmp_path):
+    design = {"a": np.linspace(0, 1, 40), "stderr": np.arange(40) % 7}
+    options = {"stop": cm.Share(0.5), "chunk": 1, "hedge": None, "out": out and tmp_path / out}
+    result = sweep(lambda a, stderr: {"values": a + stderr}, design, **options)
+    assert (result.table["values_stderr"][result.status == Status.ESTIMATED] > 0).all()
+    if out == "runs.parquet":
+        table = pd.read_parquet(tmp_path / out)
+        np.testing.assert_array_equal(table["stderr"], design["stderr"])
+        np.testing.assert_array_equal(table["values_stderr"], result.table["values_stderr"])
+    options |= {"out": out and tmp_path / f"close-{out}", "tolerance": {"values": 1.0}}
+    assert sweep(lambda a, stderr: {"values": a + stderr}, design, **options).check()
+
+
 def test_why_a_row_failed_does_not_name_another():
     """Rows of the job, and numbers of workers, are not those of the design."""
     with cm.testing.Scripted(1, {0: [cm.testing.late(0.0), cm.testing.crash()]}) as engine:

@@ -88,9 +88,13 @@ def test_what_was_written_is_drawn(engine, tmp_path, suffix):
 
 def test_an_output_in_a_file_may_have_the_name_of_an_input(engine, tmp_path):
     out = tmp_path / "out.parquet"
-    result = cm.map(lambda rows: {"depth": -rows.depth}, DESIGN, engine=engine, out=out)
-    line = result.plot(DESIGN, "depth").axes[0].get_lines()[0]
-    np.testing.assert_array_equal(line.get_ydata(), -DESIGN.depth)
+    answers = {"depth": -DESIGN.depth, "values": DESIGN.noise}
+    result = cm.map(
+        lambda rows: {n: a[rows.index] for n, a in answers.items()}, DESIGN, engine=engine, out=out
+    )
+    for name, column in answers.items():
+        line = result.plot(DESIGN, name).axes[0].get_lines()[0]
+        np.testing.assert_array_equal(line.get_ydata(), column)
     swept = cm.sweep(model, DESIGN, engine=engine, out=tmp_path / "swept.parquet")
     assert swept.run.plot(DESIGN).axes[0].get_ylabel() == "flow"
 

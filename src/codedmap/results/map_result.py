@@ -118,9 +118,8 @@ class MapResult(OfRows):
         values, stderr = self.values, read_errors(self.stderr)
         if hasattr(values, "read"):
             values = read_columns(values, self.status <= Status.ESTIMATED)
-            values, stderr = (
-                tree.get("values", tree) if tree else tree for tree in (values, stderr)
-            )
+            if set(values) == {"values"} and not self.values.before:
+                values, stderr = values["values"], (stderr or {}).get("values", {})
         outputs, errors = entries_of(values), {} if stderr is None else entries_of(stderr)
         name = list(outputs)[chosen(outputs, output)]
         return draw_rows(

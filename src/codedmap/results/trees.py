@@ -90,15 +90,15 @@ def for_all_entries(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(rows.reshape(-1, *[1] * len(shape)), (len(rows), *shape))
 
 
-def errors_name(name: str) -> str:
-    """What the standard errors of a column of an output are called."""
-    return "stderr" if name == "values" else f"{name}_stderr"
+def errors_name(name: str, named: bool) -> str:
+    """What the standard errors of a column of an output are called; ``named``: whether answers are never one array."""
+    return "stderr" if name == "values" and not named else f"{name}_stderr"
 
 
 def _columns(file: Any) -> dict[str, str]:
     """The columns of answers in a Parquet file, and what those of their standard errors are called."""
     names = [name for name in file.schema_arrow.names if name not in file.before]
-    errors = {name: errors_name(name) for name in names}
+    errors = {name: errors_name(name, named=bool(file.before)) for name in names}
     rest = {"status", *errors.values()}
     return {name: errors[name] for name in names if name not in rest}
 

@@ -46,6 +46,9 @@ class Output:
     form: Form | None = None
     """Of the columns, once it is open."""
 
+    named = False
+    """Whether answers are never one array, but have names, among which may be "values"."""
+
     def __init__(self, values: Any = None) -> None:
         self.arrays: dict[str, Any] = {} if values is None else {"values": values}
         """By the names of columns; empty until `open`, if it is in files."""
@@ -58,6 +61,7 @@ class Output:
 
         Raises `InvalidArgument` if it cannot hold them.
         """
+        self.named = bool(columns)
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         """Make ready for so many rows of this form; what is there is kept unless ``new``."""

@@ -60,6 +60,7 @@ class ParquetOutput(Output):
         """They are null, or arrays of nulls."""
 
     def put_before(self, columns: Columns) -> None:
+        super().put_before(columns)
         made = {}
         for name, column in columns.items():
             try:
@@ -245,7 +246,7 @@ class ParquetOutput(Output):
             like = self._estimated[0][1]
             unknown = status > Status.ESTIMATED
             for name, first in like.items():
-                made = columns[errors_name(name)] = np.zeros(
+                made = columns[errors_name(name, self.named)] = np.zeros(
                     (len(status), *first.shape[1:]), first.dtype
                 )
                 made[unknown] = np.inf

@@ -165,7 +165,8 @@ class Store(Closing):
     def read(self, rows: np.ndarray) -> Any:
         """The answers of some rows, by their numbers in ascending order."""
         columns = self._output.read(rows)
-        return columns["values"] if set(columns) == {"values"} else columns
+        alone = set(columns) == {"values"} and not self._output.named
+        return columns["values"] if alone else columns
 
     def resize(self, status: np.ndarray) -> None:
         """An iterator has given more rows; those that are exact already are marked as such.
@@ -268,7 +269,8 @@ class Store(Closing):
         columns = _columns(answer, count)
         form = form_of(columns)
         if self._output.form is None:
-            taken = {"status", *map(errors_name, form)} & set(form)
+            errors = (errors_name(name, self._output.named) for name in form)
+            taken = {"status", *errors} & set(form)
             if taken:
                 raise InvalidAnswer(
                     f"fn returned a column {taken.pop()}, which the output needs for itself: give it another name"

@@ -78,7 +78,7 @@ class ZarrOutput(Output):
     def _errors(self, name: str, like: np.ndarray) -> Any:
         shape = (self.arrays[name].shape[0], *like.shape[1:])
         return self._group.create_array(
-            errors_name(name),
+            errors_name(name, self.named),
             shape=shape,
             chunks=self.arrays[name].chunks,
             dtype=like.dtype,
@@ -108,7 +108,7 @@ class ZarrOutput(Output):
         self.sync(status)
         with writing(self.paths[0]):
             for name in () if self.errors else self.arrays:
-                old = self.paths[0] / errors_name(name)
+                old = self.paths[0] / errors_name(name, self.named)
                 if old.exists():
                     shutil.rmtree(old)  # Zarr would read it first
             for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
@@ -118,8 +118,8 @@ class ZarrOutput(Output):
             if not all(name in group for name in self.arrays):
                 raise FileNotFoundError("it was removed meanwhile")
         values = {name: group[name] for name in self.arrays}
-        stderr = {name: group[errors_name(name)] for name in self.errors}
-        if set(values) == {"values"}:
+        stderr = {name: group[errors_name(name, self.named)] for name in self.errors}
+        if set(values) == {"values"} and not self.named:
             return values["values"], stderr.get("values")
         return values, stderr or None
 
