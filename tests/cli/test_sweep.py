@@ -209,6 +209,13 @@ def test_no_output_replaces_a_column_that_the_sweep_adds(folder, scripted):
     assert column("y_stderr_out") == ["7.0"] * 16
     assert column("status_out") == ["8"] * 16
     assert column("a_out") == ["9"] * 16
+    ran(*words("sweep_model.py:like_columns"), "--force")
+    assert column("y_stderr_out") == ["7.0"] * 16  # not what fill would take for that of y
+    assert "y_stderr" not in read_table("", Path("runs.csv"))
+    Path("x.csv").write_text("a,b,y_stderr\n1,2,3\n4,5,6\n")
+    ran(*words("sweep_model.py:like_columns", design="x.csv"), "--force", "--deadline", "1m")
+    assert column("y_stderr") == ["3", "6"]
+    assert column("y_out_stderr") == ["0.0"] * 2
     ran(*words("sweep_model.py:twice"), "--force", exit_code=1)
     assert set(column("error")) == {"InvalidAnswer: two outputs are named y_0: rename one"}
 

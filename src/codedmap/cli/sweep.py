@@ -512,10 +512,11 @@ class _Sweep:
             stderr = self._estimate(outputs)
         self.lines = outputs_lines(_arrays(outputs), _arrays(stderr), self.status)
         table: dict[str, list[Any]] = dict(self.table)
-        taken = {*table, *ADDED, *(f"{name}_stderr" for name in stderr)}
+        # Also where none has standard errors: `codedmap fill` would take others for them.
+        taken = {*table, *ADDED, *(f"{name}_stderr" for name in names)}
         for name in names:
             shown = name
-            while shown in taken:
+            while shown in taken or f"{shown}_stderr" in self.table:
                 shown += "_out"
             taken.add(shown)
             table[shown] = outputs[name]
