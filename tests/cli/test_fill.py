@@ -132,6 +132,12 @@ def test_integers_of_more_than_64_bits_are_inputs(folder):
     assert "inputs must be finite numbers" in filled("--inputs", "a", exit_code=2)[0]
 
 
+def test_an_input_is_not_taken_for_a_standard_error(folder):
+    Path("runs.csv").write_text("a,y_stderr,y\n1,2,3\n2,3,\n4,5,6\n")
+    message, _ = filled("--inputs", "a,y_stderr", exit_code=2)
+    assert "'y_stderr' is an input, and the name of the standard errors of 'y'" in message
+
+
 @pytest.mark.parametrize("rest", ["4,5", "4,5.5"])
 def test_a_column_with_integers_beyond_floats_is_not_filled(folder, rest):
     """It ended in an OverflowError."""

@@ -122,6 +122,10 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             "of numbers by --outputs, and leave entries empty that are missing"
         )
     for name in (f"{output}{_STDERR}" for output in outputs):
+        if name in options.inputs:
+            raise cm.InvalidArgument(
+                f"{name!r} is an input, and the name of the standard errors of {name.removesuffix(_STDERR)!r}: rename it"
+            )
         for row, cell in _odd(table.get(name, [])):
             raise cm.InvalidArgument(
                 f"row {row} of table {options.table} (counted from 0) has {reprlib.repr(cell)} as {name!r}: a standard error must be a "
