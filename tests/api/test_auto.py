@@ -166,6 +166,19 @@ def test_a_deadline_is_kept(slow, monkeypatch):
     assert result.seconds <= 1.0
 
 
+def test_after_a_deadline_there_is_no_time_to_wait_for_a_plan(slow, monkeypatch):
+    class Unready(Future):
+        def result(self, timeout=None):
+            raise AssertionError("waited for")
+
+    fn, engine, _ = slow
+    monkeypatch.setattr(jobs, "_in_thread", lambda make: Unready())
+    result = cm.map(fn, X, code="auto", engine=engine, deadline=1.0)
+    assert result.outcome is cm.Outcome.DEADLINE
+    assert (result.status == cm.Status.ESTIMATED).any()
+    assert result.plan is None
+
+
 def forced(monkeypatch, code):
     """Have plans recommend a code."""
     real = jobs.planned

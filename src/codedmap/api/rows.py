@@ -60,7 +60,6 @@ _CLOSE = 1.05  # times the rows that there are: for so few more it does not go o
 _ESTIMATING = 0.2  # seconds for estimates, if that is more than the rest of the time
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
-_NO_PLAN_AFTER = {None, Outcome.EXACT, Outcome.UNSATISFIABLE}  # no rows are left to plan for
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
 
 
@@ -480,9 +479,16 @@ class PlannedRows(_Piloted):
         self._code: Code | None = None
 
     def then(self) -> MapJob | None:
-        if self._planning is None and self._plan is None and self.live.counts[0]:
+        late = (
+            self.live.scheduler.outcome is Outcome.DEADLINE
+        )  # there is no time to wait for a plan
+        if self._plan is None and self._planning is None and not late and self.live.counts[0]:
             self._planning = self._start()
-        if self._planning is not None and self._plan is None:
+        if (
+            self._plan is None
+            and self._planning is not None
+            and (self._planning.done() or not late)
+        ):
             self._plan = self._planning.result()
         status = self._rows.status
         if self._code is None or not (status == Status.MISSING).any():
@@ -521,8 +527,7 @@ class PlannedRows(_Piloted):
             return time.perf_counter() - begun
 
         def spent() -> float:
-            unused = live.ended and live.scheduler.outcome in _NO_PLAN_AFTER
-            return budget if unused else seconds()
+            return budget if live.ended else seconds()  # then it is of no use
 
         return _in_thread(
             lambda: replace(planned(ask, pilot, budget=budget, spent=spent), seconds=seconds())

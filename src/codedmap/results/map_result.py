@@ -55,7 +55,7 @@ class MapResult(OfRows):
     code: Code | None = None
     """The code that was used."""
     plan: Plan | None = None
-    """The plan that chose the code, with ``code="auto"``."""
+    """The plan that chose the code, with ``code="auto"``; None if a deadline passed before there was one."""
     hedges: int = 0
     """Calls that were sent again because they were late."""
 
