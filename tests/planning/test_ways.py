@@ -90,6 +90,10 @@ def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
     found = plan(pilot(), deadline=0.6 * exact.seconds, codes=[])
     assert found.options == {"deadline": 0.6 * exact.seconds}
     assert found.rows[0].exact == pytest.approx(0.54, abs=0.08)
+    few = way(plan(pilot(30), codes=[]), "exact with hedging")
+    doubtful = plan(pilot(30), deadline=1.1 * few.seconds, codes=[])
+    assert few.p99 < 1.1 * few.seconds < few.range[1]
+    assert doubtful.options == {"deadline": 1.1 * few.seconds}  # exact if all is well
     early = plan(pilot(), deadline=0.5, codes=[])  # when no row has an answer
     assert [row.scheme for row in early.rows] == ["exact with hedging"]
     assert "too few rows are answered within 0.5 s" in str(early)

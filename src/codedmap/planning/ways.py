@@ -301,10 +301,8 @@ class _Ways:
         """The fastest that is exact enough; with a deadline, the most exact that is fast enough."""
         exact, deadline = rows[0], self.ask.deadline
         if deadline is not None:
-            in_time = [r for r in rows if r.seconds <= deadline and not math.isnan(r.error)]
-            if not in_time or exact.p99 <= deadline:
-                return exact
-            return min(in_time, key=lambda row: (row.error, row.calls))
+            in_time = [r for r in rows if r.latest <= deadline and not math.isnan(r.error)]
+            return min(in_time, key=lambda row: (row.error, row.calls), default=exact)
         # Where times are ranges, another way has to be faster at the worse end of both.
         least = exact.seconds if exact.range is None else exact.range[0]
         faster = []

@@ -47,6 +47,11 @@ class PlanRow:
     errors: tuple[float, float] | None = None
     """Errors between which that of 95 of 100 jobs is, where too few rows were answered to give one number."""
 
+    @property
+    def latest(self) -> float:
+        """Seconds in which it ends: ``p99``, or the end of ``range`` if that is more."""
+        return self.p99 if self.range is None else max(self.p99, self.range[1])
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan(Shown):
@@ -130,7 +135,7 @@ class Plan(Shown):
         return {
             "way": [row.scheme for row in rows],
             "time": [_time(row) for row in rows],
-            "p99": [_seconds(max(row.p99, (row.range or (0.0, 0.0))[1])) for row in rows],
+            "p99": [_seconds(row.latest) for row in rows],
             "calls": [f"{row.calls:.2f}" for row in rows],
             "exact": [_share(row.exact) for row in rows],
             "error": [_error(row) for row in rows],
