@@ -6,6 +6,7 @@ import errno
 import faulthandler
 import io
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -249,6 +250,32 @@ def test_rows_that_raise_cost_only_themselves(pool, lift):
     assert isinstance(result.failures[7], KeyError)
     with pytest.raises(cm.NotEnoughAnswers, match=r"1 of 20 rows failed .*row 7"):
         result.check()
+
+
+class TooLow(Exception):
+    """One that Python can pickle, and not unpickle."""
+
+    def __init__(self, value, least):
+        super().__init__(f"{value} is below {least}")
+        self.value = value
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4, fill="mean")])
+def test_results_are_pickled_with_what_was_raised(pool, code):
+    def fn(row):
+        if row[0] < 0.2:
+            raise TooLow(row[0], 0.2)
+        return row.sum()
+
+    inputs = np.linspace(0, 1, 20).reshape(10, 2)
+    result = cm.map(cm.itemwise(fn), inputs, engine=pool, code=code, on_error="record")
+    assert result.failures.keys() == {0, 1}
+    again = pickle.loads(pickle.dumps(result))
+    assert again.failures.keys() == {0, 1}
+    assert type(again.failures[1]) is TooLow
+    assert again.failures[1].value == inputs[1, 0]
+    assert "in fn" in str(again.failures[1].__cause__)
+    assert str(pickle.loads(pickle.dumps(again))) == str(result)
 
 
 @pytest.mark.parametrize(

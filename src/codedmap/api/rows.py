@@ -24,6 +24,7 @@ from ..engines.queue_engine import QueueEngine
 from ..errors import NotEnoughAnswers
 from ..estimation import Known
 from ..execution.events import Job
+from ..execution.failures import Failures
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
@@ -267,7 +268,7 @@ class RowsJob(MapJob):
             values=values,
             stderr=stderr,
             status=status,
-            failures=dict(sorted(self._work.failures.items())),
+            failures=Failures(sorted(self._work.failures.items())),
             rejected=(),
             outcome=outcome,
             seconds=live.seconds,

@@ -19,6 +19,7 @@ from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument
+from ..execution.failures import Failures
 from ..execution.hedge import Hedge
 from ..execution.inputs import InputRows
 from ..execution.task import Itemwise, itemwise
@@ -574,7 +575,9 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int)
         {name: output[each] for name, output in outputs.items()} for outputs in _outputs_of(run)
     )
     failed = np.flatnonzero(status == Status.FAILED).tolist()
-    failures = {row: run.failures[row if inverse is None else int(inverse[row])] for row in failed}
+    failures = Failures(
+        {row: run.failures[row if inverse is None else int(inverse[row])] for row in failed}
+    )
     return SweepResult(
         table=_table(rows, values, stderr, status, failures),
         values=values,

@@ -36,6 +36,7 @@ from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .events import Call, Decode, Decoded, Event, Kind, Loss, More
+from .failures import Failures
 from .hedge import Hedge
 from .inputs import InputRows
 from .job import MapJob
@@ -203,7 +204,7 @@ class CodedMap(MapJob):
             values=known.values,
             stderr=_like(known.values, known.stderr),
             status=known.status,
-            failures=known.failures,
+            failures=Failures(known.failures),
             rejected=tuple(sorted(known.rejected)),
             outcome=outcome,
             seconds=live.seconds,
@@ -211,7 +212,7 @@ class CodedMap(MapJob):
             calls=CallTable(list(live.calls)),
             answered=answered,
             abandoned=tuple(s for s in slots if s not in work.present and s not in failed),
-            failed=failed,
+            failed=Failures(failed),
             code=self._settings.code,
             plan=self._plan,
             hedges=live.scheduler.hedges,

@@ -14,6 +14,7 @@ from ..engines import Engine, Kept
 from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
+from .failures import Failures
 from .live import LOOKING, Budget, LiveJob, Work, in_order, patience_of
 
 
@@ -91,7 +92,7 @@ class Ended(NamedTuple):
         return {
             "answered": tuple(sorted(self.seen.answered)),
             "abandoned": tuple(sorted(self.seen.running - self.failures.keys())),
-            "failed": dict(self.failures),
+            "failed": Failures(self.failures),
             "repaired": self.repaired,
             "outcome": self.outcome,
             "seconds": self.seconds,
