@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
 from codedmap.cli.tables import read_table, table_writer
-from codedmap.testing import Scripted, crash
+from codedmap.testing import Scripted, crash, late, never
 
 from ..processes import alive, eventually, started
 
@@ -281,6 +281,16 @@ def test_columns_of_one_name_in_parquet_are_refused(folder, scripted):
     pa.parquet = pytest.importorskip("pyarrow.parquet")
     pa.parquet.write_table(pa.table([[1, 2], [3, 4]], names=["a", "a"]), "x.parquet")
     assert "two columns are named a" in refused(*words(design="x.parquet"))
+
+
+def test_runs_that_are_ended_at_a_deadline_have_not_failed(folder, monkeypatch):
+    """They may have a reason all the same: the program is ended before its worker."""
+    script = {n: [late(0.0), *[never()] * 20] for n in range(3)}
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(3, script))
+    ended = "for row in $(seq 0 15); do mkdir -p ../$row; touch ../$row/error.txt; done; echo {a}"
+    line = [*words(model=None), "--command", f"sh -c '{ended}'", "--read", "stdout"]
+    assert " estimated" in ran(*line, "--deadline", "1s")
+    assert not Path("runs.csv.runs").exists()
 
 
 def test_rows_that_are_equal_are_noted(folder, scripted):

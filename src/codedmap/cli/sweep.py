@@ -10,7 +10,7 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -296,7 +296,7 @@ class _Sweep:
             except BaseException:
                 self._leave(journal)
                 raise
-        kept = self._tidy()
+        kept = self._tidy(self.errors)
         if not options.quiet:
             print_result(self._summary(kept), required=False)
         return int((self.status > Status.ESTIMATED).any())
@@ -452,7 +452,7 @@ class _Sweep:
         self.before = len(self.done)
         left = [str(row) for row in range(self.rows) if row not in self.done]
         self.errors = {}
-        self._tidy(failed=False)
+        self._tidy(())
         if left:
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
@@ -493,7 +493,7 @@ class _Sweep:
             )
         elif journal.new:
             journal.path.unlink(missing_ok=True)
-        self._tidy()
+        self._tidy(None)
 
     # Results -----------------------------------------------------------------------------------------------
 
@@ -554,16 +554,22 @@ class _Sweep:
                 warn_of_losses(inputs, before, known, left)
         return stderr
 
-    def _tidy(self, *, failed: bool = True) -> bool:
-        """Remove directories of runs that are not to be kept, those of rows that ``failed`` are; whether there are some."""
+    def _tidy(self, failed: Collection[int] | None) -> bool:
+        """Remove directories of runs but of rows that have ``failed``; whether there are some.
+
+        If it is not known which have, those of all runs that have failed are kept.
+        """
         options = self.options
         if options.command is None or options.keep_runs is not None:
             return bool(options.keep_runs)
         for place in options.runs.glob("*"):
-            row = place.name.partition(".")[0]
-            if not row.isdecimal():
+            name = place.name.partition(".")[0]
+            if not name.isdecimal():
                 continue
-            if not (failed and int(row) not in self.done and (place / WHY).exists()):
+            row = int(name)
+            # A run that is ended at a deadline may have a reason too.
+            kept = row not in self.done if failed is None else row in failed
+            if not (kept and (place / WHY).exists()):
                 shutil.rmtree(place, ignore_errors=True)
         try:
             options.runs.rmdir()
