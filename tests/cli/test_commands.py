@@ -559,7 +559,7 @@ def test_a_worker_exception_in_full(folder):
     run = program(*words("cli_jobs:missing", workers=4, stragglers=1), "--traceback")
     assert run.returncode == 1
     assert ", in missing" in run.stderr
-    assert "codedmap.NotEnoughAnswers" in run.stderr
+    assert "codedmap.errors.RowFailed: row " in run.stderr
     assert run.stderr.splitlines()[-1].startswith("codedmap: error: ")
     assert not Path("out.npz").exists()
 
