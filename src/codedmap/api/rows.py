@@ -308,7 +308,7 @@ class RowsApart(RowsJob):
             values=self._work.answers.values(status >= Status.FAILED),
             stderr=stderr,
             status=status,
-            failures=dict(sorted({**before.failures, **made.failures}.items())),
+            failures=Failures(sorted({**before.failures, **made.failures}.items())),
             outcome=outcome,
             seconds=made.seconds,
             worker_seconds=before.worker_seconds + made.worker_seconds,
