@@ -259,6 +259,24 @@ def test_known_answers_with_other_outputs_than_those_of_mixtures_are_not_used(ch
     np.testing.assert_array_equal(beside.values, alone.values)
 
 
+@pytest.mark.parametrize("out", [None, "out.npy"])
+@pytest.mark.parametrize("dtype", ["i8", "?", "U5"])
+def test_a_task_that_only_fills_up_a_group_changes_no_dtype(dtype, out, monkeypatch, tmp_path):
+    """Whole numbers became floats where it had no answer, which an output of these does not hold."""
+    monkeypatch.chdir(tmp_path)
+    X = np.arange(4.0)  # of three tasks in two groups
+    options: dict = {"code": cm.Uncoded(3), "stop": cm.Deadline(0.3), "hedge": None}
+    script = {2: never()}
+    if out is not None:
+        options |= {"out": out, "chunk": 1}
+        script = {1: [cm.testing.Act(), never()], 2: [cm.testing.Act(), never()]}
+    with Scripted(3, script) as engine:
+        result = cm.map(lambda batch: batch.astype(dtype), X, engine=engine, **options)
+    assert result.exact.all()
+    assert result.values.dtype == dtype
+    np.testing.assert_array_equal(result.values, X.astype(dtype))
+
+
 def test_an_answer_that_is_not_confirmed_is_missing():
     code = cm.Replication(2, 4, confirm=2)
     with Scripted(4, {0: never(), 2: corrupt(lambda answer: answer + 5.0)}) as engine:

@@ -544,6 +544,8 @@ class _CodedWork(Work):
             self._rejections.add(chunk.encoded, chunk.rows, estimate.exact)
         estimate, status, failures = self._judged(chunk, estimate)
         self._failures |= failures
+        if (status == Status.EXACT).all():  # a task that only fills up a group may have no answer
+            estimate = replace(estimate, values=_narrowed(estimate.values, chunk.dtypes))
         if failures and not self._settings.record and chunk.raised:
             self.error = self._first_failed(chunk)
         if self._whole:
