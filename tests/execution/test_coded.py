@@ -277,6 +277,25 @@ def test_a_task_that_only_fills_up_a_group_changes_no_dtype(dtype, out, monkeypa
     np.testing.assert_array_equal(result.values, X.astype(dtype))
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("code", [cm.Uncoded(3, fill="mean"), cm.KernelCode(3, 3, 2)])
+@pytest.mark.parametrize("stop", [cm.Quorum(1), cm.Tolerance(0.0) | cm.Deadline(0.3)], ids=str)
+def test_one_answer_of_each_group_tells_of_the_others(code, stop, chunk):
+    """Rows of copies were MISSING: one answer has no spread, though there are those of other groups."""
+    X = np.random.default_rng(0).uniform(size=(30, 2))
+    options = {"code": code, "stop": stop, "chunk": chunk, "hedge": None}
+    with Scripted(3, {1: never(), 2: never()}) as engine:
+        result = cm.map(squares, X, engine=engine, **options)
+        *_, last = cm.stream(squares, X, engine=engine, **options)
+    for one in (result, last):
+        estimated = one.status == cm.Status.ESTIMATED
+        assert one.exact.sum() >= 4
+        assert (one.exact | estimated).all()
+        assert (one.stderr[estimated] > 0).all()
+        assert np.isfinite(one.stderr).all()
+        assert np.isfinite(one.values).all()
+
+
 def test_an_answer_that_is_not_confirmed_is_missing():
     code = cm.Replication(2, 4, confirm=2)
     with Scripted(4, {0: never(), 2: corrupt(lambda answer: answer + 5.0)}) as engine:

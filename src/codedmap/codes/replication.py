@@ -33,7 +33,8 @@ class Replication:
     fill : {None, "mean"}
         ``None``: decodable when every task has an answer. ``"mean"``: decodable from one answer on;
         a lost task gets the mean of its group's answers, with their standard deviation times
-        √(1 + 1/n) as its standard error; for n = 1 its rows are MISSING.
+        √(1 + 1/n) as its standard error; for n = 1 that is infinite. `map` estimates rows of lost
+        tasks from all answers of the job instead, where these are floating-point numbers.
     confirm : int
         A row is exact only where this many answers to its input agree. Other rows are MISSING.
     """

@@ -574,9 +574,9 @@ class _CodedWork(Work):
     def _pool_answers(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> Estimate:
         """Keep what a chunk shows of others; its estimate, with those from all answers so far if they are made now."""
         exact = np.flatnonzero(status == Status.EXACT)
-        lost = self._unknown(chunk, status)
         if self._early:
             made = self._estimates(chunk, estimate, status)
+            _mark(status, status == Status.MISSING, made)
             if self._store is None:
                 self._found += [one._replace(rows=chunk.numbers[one.rows]) for one in made]
             else:
@@ -586,8 +586,9 @@ class _CodedWork(Work):
                     values[found.rows], stderr[found.rows] = found.values, found.stderr
                 estimate = replace(estimate, values=values, stderr=stderr)
             self._pool.add(self._rows_of(chunk)[exact], estimate.values[exact])
+            lost = self._unknown(chunk, status)
         else:
-            lost |= self._unanswered(chunk, estimate, status)
+            lost = self._unknown(chunk, status) | self._unanswered(chunk, estimate, status)
             if self._store is not None:
                 status[lost] = Status.MISSING
         if self._inputs.growing is None:
@@ -647,6 +648,7 @@ class _CodedWork(Work):
         chunk.encoded.forget()
         estimate, status, failures = self._judged(chunk, estimate)
         found = self._estimates(chunk, estimate, status)
+        _mark(status, status == Status.MISSING, found)
         return _Known.of(estimate, status, failures, chunk.encoded.rejected_workers, found)
 
     def done(
@@ -661,7 +663,7 @@ class _CodedWork(Work):
                 estimate = self._without(chunk, estimate, unsupported)
                 status[unsupported] = Status.ESTIMATED
             found = self._estimates(chunk, estimate, status, effort, time_left)
-            _mark(status, unsupported, found)
+            _mark(status, unsupported | (status == Status.MISSING), found)
             return _Known.of(estimate, status, failures, self._rejected, found)
         missing = np.zeros(len(status), dtype=bool)
         if self._inputs.growing is None and self._scheduler.outcome is not None:
@@ -717,19 +719,23 @@ class _CodedWork(Work):
         if chunk.found[0] != (chunk.taken, effort):
             found: list[Estimates] = []
             lost = self._unanswered(chunk, estimate, status)
-            more = self._pool.joined(chunk.encoded.mixtures(_NUMBERS)) if lost.any() else None
+            unknown = self._unknown(chunk, status) & (estimate.values.dtype.kind == "f")
+            wanted = lost | unknown
+            more = self._pool.joined(chunk.encoded.mixtures(_NUMBERS)) if wanted.any() else None
             answers = np.count_nonzero(status == Status.EXACT) + (
                 0 if more is None else len(more[0])
             )
             if lost.any() and answers < _FEWEST:  # one answer says nothing of others
                 values = estimate.values[lost]
                 found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
-            elif lost.any() and (effort != "thorough" or time_left() >= _SHORTEST):
+            elif unknown.any() or (
+                lost.any() and (effort != "thorough" or time_left() >= _SHORTEST)
+            ):
                 found = list(
                     estimate_missing(
                         InputRows(self._rows_of(chunk)),
                         np.flatnonzero(status == Status.EXACT),
-                        np.flatnonzero(lost),
+                        np.flatnonzero(wanted),
                         lambda at: estimate.values[at],
                         time_left,
                         effort=effort,
