@@ -60,6 +60,8 @@ FUNCTIONS: dict[str, tuple[int, Callable[[np.random.Generator], Function]]] = {
 SEVERAL = [name for name in FUNCTIONS if name != "single output"]
 FEW = ["single output", "waves", "wide network"]
 """The least outputs, the roughest function and the most columns."""
+NOISE = np.random.default_rng(1).standard_normal((20, 1))
+"""Of a worker, in each group."""
 
 
 @dataclass
@@ -399,3 +401,19 @@ def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
         assert (estimate.stderr > 0).all()
         ratios.append(estimate.stderr / one.truth.std())
     assert np.median(ratios) < 0.3
+
+
+@pytest.mark.parametrize("workers", [23, 25])
+@pytest.mark.parametrize("wrong", [lambda a: -a, np.zeros_like, lambda a: a + 10.0 * NOISE])
+@pytest.mark.parametrize("kind", ["network", "waves", "pendulum"])
+def test_a_byzantine_worker_among_few_that_compute_mixtures_is_found(workers, wrong, kind):
+    """Of 23 workers three compute mixtures, which were not judged: estimates were off five times as much."""
+    columns, make = FUNCTIONS[kind]
+    rng = np.random.default_rng(0)
+    call = make(rng)
+    code = cm.KernelCode(20, workers, 0)
+    for byzantine in range(20, workers):
+        encoding = code.encode(rng.standard_normal((20, 20, columns)) / 2.0)
+        answers = np.stack([call(encoding.payloads[slot]) for slot in range(workers)])
+        answers[byzantine] = wrong(answers[byzantine].copy())
+        assert encoding.judge(dict(enumerate(answers))).rejected == (byzantine,)

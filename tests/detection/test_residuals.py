@@ -162,10 +162,44 @@ def test_workers_are_judged_by_those_of_their_kind():
     assert np.flatnonzero(wrong_workers(sizes, 1e-4, np.zeros(24))).tolist() == [20, 21, 22, 23]
     sizes[[3, 21]] *= 50.0
     assert np.flatnonzero(wrong_workers(sizes, 1e-4, kinds)).tolist() == [3, 21]
-    # Two others say nothing of what is usual.
+    # Two others say nothing of what is usual, if they are as far off beside the other kind.
+    sizes[kinds] *= 20.0
     assert not wrong_workers(
         np.delete(sizes, [3, 20], axis=0), 1e-4, np.delete(kinds, [3, 20])
     ).any()
+
+
+@pytest.mark.parametrize("few", [2, 3, 4, 5, 7])
+def test_of_few_workers_of_a_kind_those_far_off_in_most_groups_are_found(few):
+    """Of 25 workers five compute mixtures, of whose wrong answers half were found, and none where two had not answered."""
+    rng = np.random.default_rng(few)
+    sizes = np.abs(rng.standard_normal((20 + few, 20)))
+    kinds = np.arange(20 + few) >= 20
+    assert not wrong_workers(sizes, 1e-3, kinds).any()
+    wrong = np.arange(20, 20 + few - 1)  # all but one of them
+    sizes[wrong] *= 100.0
+    assert np.flatnonzero(wrong_workers(sizes, 1e-3, kinds)).tolist() == wrong.tolist()
+    sizes[20:] *= 100.0  # then it is due to the kind
+    assert not wrong_workers(sizes, 1e-3, kinds)[-1]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_few_workers_of_a_kind_may_all_be_far_off_in_a_share_of_their_groups(share):
+    """As at mixtures that a function refuses, of which each worker has some."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(24) >= 20
+    found = 0
+    for _ in range(200):
+        sizes = np.abs(rng.standard_normal((24, 10)))
+        sizes[20:][rng.uniform(size=(4, 10)) < share] *= 1000.0
+        found += wrong_workers(sizes, 1e-3, kinds).sum()
+    assert found <= 2  # of 800
+
+
+def test_the_only_worker_of_a_kind_is_not_judged():
+    sizes = np.abs(np.random.default_rng(0).standard_normal((21, 20)))
+    sizes[20] *= 100.0
+    assert not wrong_workers(sizes, 1e-3, np.arange(21) >= 20).any()
 
 
 def test_answers_that_are_not_judged_count_for_nothing():

@@ -26,6 +26,8 @@ _SHARE, _WIDER, _LARGEST = 0.01, 3.0, 0.34  # of the others' answers that are fu
 _FEWEST = 3.0  # answers of the others in such a share
 _TIMES = 2.0  # further off than the others a worker is that is rejected
 _UNLIKE, _SURE = 1.25, 0.999  # times that correct workers differ, or more with this confidence
+_FEW = 8  # workers of a kind, or more, can do without those of other kinds
+_BEYOND, _NEARLY_ALL = 3.0, 0.9  # times the size within which so many answers of other kinds are
 _SUSPECT = 1e-2  # chance from which a worker does not say what is usual
 _TAIL = 10  # one in so many answers is in the tail
 _IN_TAIL = 10  # or so many, if these are more
@@ -81,7 +83,8 @@ def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.nda
     """Workers (F,) bool that are off in more of their groups than chance allows.
 
     How far off correct answers are is taken from the other workers of the same kind, without those that are off the
-    most. Nothing is assumed of how it is distributed, and correct workers may differ in it.
+    most. Nothing is assumed of how it is distributed, and correct workers may differ in it. Where there are few of a
+    kind, workers of other kinds say how far off is far, and the others of the same kind how often correct answers are.
 
     The sizes (F, B) are those of residuals, NaN where there is no answer; the chance is that of finding one where all
     answers are correct. Workers of one kind (F,) are sent the like: correct answers to mixtures may all be further off
@@ -90,10 +93,25 @@ def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.nda
     found = np.zeros(len(sizes), dtype=bool)
     many = (~np.isnan(sizes)).sum(axis=1) >= _GROUPS
     for kind in np.unique(kinds):
-        judged = np.flatnonzero(many & (kinds == kind))
+        judged, others = (np.flatnonzero(many & own) for own in (kinds == kind, kinds != kind))
         if len(judged) >= _WORKERS:
             found[judged] = _wrong_of_a_kind(sizes[judged], chance)
+        if 1 < len(judged) < _FEW <= len(others):
+            found[judged] |= _wrong_of_few(sizes[judged], sizes[others], chance)
     return found
+
+
+def _wrong_of_few(sizes: np.ndarray, others: np.ndarray, chance: float) -> np.ndarray:
+    """Of workers of a kind those (F,) bool that are far off in most of their groups, if the others of the kind are not."""
+    limit = _BEYOND * np.nanquantile(others, _NEARLY_ALL)
+    groups = (~np.isnan(sizes)).sum(axis=1)
+    beyond = (sizes > limit).sum(axis=1)
+    far = 2 * beyond > groups
+    share = (beyond[~far].sum() + _FEWEST) / max(groups[~far].sum(), 1)
+    if share >= 1.0:
+        return np.zeros(len(sizes), dtype=bool)
+    by_chance = scipy.special.bdtrc(np.maximum(beyond - 1, 0), groups, share)
+    return np.asarray(far & (by_chance * len(sizes) < chance))
 
 
 def _wrong_of_a_kind(sizes: np.ndarray, chance: float) -> np.ndarray:
