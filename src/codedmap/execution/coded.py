@@ -663,7 +663,8 @@ class _CodedWork(Work):
                 estimate = self._without(chunk, estimate, unsupported)
                 status[unsupported] = Status.ESTIMATED
             found = self._estimates(chunk, estimate, status, effort, time_left)
-            _mark(status, unsupported | (status == Status.MISSING), found)
+            if found or unsupported.any():
+                _mark(status, unsupported | (status == Status.MISSING), found)
             return _Known.of(estimate, status, failures, self._rejected, found)
         missing = np.zeros(len(status), dtype=bool)
         if self._inputs.growing is None and self._scheduler.outcome is not None:
@@ -716,6 +717,8 @@ class _CodedWork(Work):
         time_left: Callable[[], float] = lambda: math.inf,
     ) -> list[Estimates]:
         """Estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
+        if not self._pooled:
+            return []
         if chunk.found[0] != (chunk.taken, effort):
             found: list[Estimates] = []
             lost = self._unanswered(chunk, estimate, status)
