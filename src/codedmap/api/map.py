@@ -136,10 +136,10 @@ def map(
     retries : int
         How often a row that runs alone may end its worker and be sent again. After that it is FAILED,
         unless so many other calls crash that it may be chance. 0: no row is sent twice. With a code: how often a
-        payload whose call crashed is sent again. Unless it is 0, of inputs for which ``fn`` raises halves are computed,
-        to find the rows; if it raises for too many mixtures, the inputs of tasks without an answer are sent; and unless
-        ``stop``, ``deadline``, ``tolerance`` or ``out`` is given, rows that were lost because all calls with them crashed,
-        ran too long or gave answers of another form than the others are computed apart, without the code.
+        payload whose call crashed is sent again. If ``fn`` raises for a batch of inputs, halves of it are computed until
+        the rows are found that it raises for. If it raises for too many mixtures, the inputs are sent. Rows of which
+        every call crashed, ran too long or gave an answer of another form are computed in the end without the code; not
+        with ``stop``, ``deadline``, ``tolerance`` or ``out``. With 0 none of these is done.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. With a code a payload of b rows may run b times as long.
     on_error : {"raise", "record"}
