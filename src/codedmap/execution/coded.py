@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import as_array, cast_values
 from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
@@ -19,11 +18,9 @@ from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..errors import (
     CallTimeout,
     CodedmapError,
-    EngineError,
     InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
-    WorkerCrashed,
     WorkerLost,
 )
 from ..estimation import Known
@@ -33,31 +30,25 @@ from ..results.plan import Plan
 from ..results.status import Status
 from ..results.summary import many, undecoded
 from ..results.trees import Rows, blanked, for_all_entries, map_leaves
+from .chunk_rows import ChunkRows
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
-from .events import Call, Decode, Decoded, Event, Kind, Loss, More
+from .events import Call, Decode, Decoded, Event, Loss, More
 from .failures import Failures
 from .hedge import Hedge
-from .inputs import InputRows
 from .job import MapJob
+from .job_estimates import JobEstimates
 from .job_rows import JobRows
 from .live import LOOKING, Budget, LiveJob, Work, patience_of
 from .missing import (
     Effort,
     Estimates,
-    estimate_missing,
     time_for_estimates,
     warn_of_losses,
-    warn_other_answers,
 )
 from .rejections import Rejections
-from .rows import KeptTasks, row_failed
-from .task import Batch, Itemwise, raised_by_fn
-
-_FEWEST = 2  # answers from which others are estimated
-_SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
-_NUMBERS = 1 << 22  # in payloads that are mixtures, of those that are used at a time
-_POOL = 1000  # answers to mixtures, and to rows of other chunks, that are kept to estimate from
+from .rows import KeptTasks
+from .task import Batch, Itemwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,41 +239,6 @@ class _Known:
         return cls(values, stderr, status, failures, rejected)
 
 
-class _Pool:
-    """Points and answers there: known beforehand, of mixtures, or of rows of other chunks; only some, if there are many."""
-
-    def __init__(self, known: Iterable[Known]) -> None:
-        self._parts = [(one.inputs, one.answers) for one in known]
-        self._rng = np.random.default_rng(0)
-
-    def add(self, points: np.ndarray, answers: np.ndarray) -> None:
-        """Add points (n, *x) and answers (n, *y)."""
-        self._parts = self._alike(_real((points, answers)))
-        if sum(len(part) for part, _ in self._parts) > 2 * _POOL:
-            all_points, all_answers = map(np.concatenate, zip(*self._parts, strict=True))
-            some = self._rng.permutation(len(all_points))[:_POOL]
-            self._parts = [(all_points[some], all_answers[some])]
-
-    def joined(self, *more: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """All points (n, p) and answers (n, q), and further ones; None if there are none."""
-        parts = self._alike(_real(*more))
-        if not parts:
-            return None
-        return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
-
-    def _alike(
-        self, more: list[tuple[np.ndarray, np.ndarray]]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Further parts before those that there are, without known ones that have other answers."""
-        parts = [*more, *self._parts]
-        columns = [answers.shape[1] for _, answers in parts]
-        odd = next((count for count in columns if count != columns[0]), None)
-        if odd is not None:
-            warn_other_answers(odd, columns[0])
-            self._parts = [part for part in self._parts if part[1].shape[1] == columns[0]]
-        return [*more, *self._parts]
-
-
 class _CodedWork(Work):
     """Rows, the chunks they are encoded in, and the answers to these."""
 
@@ -296,7 +252,7 @@ class _CodedWork(Work):
         self.slot_failures: dict[int, BaseException] = {}
         """The first error of each slot."""
         self.own: Mapping[int, int] = {}
-        self._chunks: dict[int, _Chunk] = {}
+        self._chunks: dict[int, ChunkRows] = {}
         self._status = rows.status
         self._values = Rows(len(rows.status))
         at_once = settings.size is None or settings.size >= self.groups
@@ -304,12 +260,19 @@ class _CodedWork(Work):
         every = slice(0, len(rows.status))
         if not (at_once or settings.together):
             check_finite(inputs.array(every))
-        self._pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
-        """Whether rows are estimated from answers of the whole job."""
-        self._estimating = self._pooled and getattr(code, "fill", "mean") is not None
-        """Whether rows may be estimates."""
+        pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
+        self._estimates = JobEstimates(
+            inputs,
+            [
+                known
+                for known in (getattr(code, "known", None), settings.known)
+                if known is not None
+            ],
+            pooled=pooled,
+            filling=pooled and getattr(code, "fill", "mean") is not None,
+        )
         if self._whole:
-            self._chunks[0] = _Chunk(self._encoded(inputs.array(every)), every)
+            self._chunks[0] = ChunkRows(self._encoded(inputs.array(every)), every)
             self.own = self._chunks[0].encoded.owner
         elif self.groups:
             self.own = self._encode(0, 1).encoded.owner
@@ -324,16 +287,13 @@ class _CodedWork(Work):
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self.lost_calls: list[int] = []
-        """Rows that are missing because of what the calls with their own input came to: see `_Chunk.lost_calls`."""
+        """Rows that are missing because of what the calls with their own input came to: see `ChunkRows.lost_calls`."""
         self._rejected: set[Any] = set()
-        self._alone: tuple[_Chunk, Estimate] | None = None
+        self._alone: tuple[ChunkRows, Estimate] | None = None
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
         self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
-        self._lost = np.full(len(self._status), self._estimating)
+        self._lost = np.full(len(self._status), self._estimates.filling)
         """Rows without an answer of their own, which are estimated in the end; none of an iterator."""
-        before = (getattr(code, "known", None), settings.known)
-        self._before = [known for known in before if known is not None]
-        self._pool = _Pool(self._before)
         self._found: list[Estimates] = []
         self._rejections = Rejections()
         self._without_stderr = False  # whether rows were estimated without a standard error
@@ -373,14 +333,14 @@ class _CodedWork(Work):
                 chunk.looked = count, self._largest(chunk, estimate)
         return chunk.looked[1]
 
-    def _largest(self, chunk: _Chunk, estimate: Estimate | None) -> float | None:
+    def _largest(self, chunk: ChunkRows, estimate: Estimate | None) -> float | None:
         if estimate is None or estimate.stderr is None:
             return None
-        estimate, status, _ = self._judged(chunk, estimate)
+        estimate, status, _ = chunk.judged(estimate)
         stderr = np.array(estimate.stderr)
         stderr[status == Status.FAILED] = 0.0
         largest = 0.0
-        for found in self._estimates(chunk, estimate, status):
+        for found in self._estimates.of_chunk(chunk, estimate, status):
             stderr[found.rows] = 0.0
             largest = max(largest, found.largest())
         return max(largest, float(stderr.max()))
@@ -406,30 +366,9 @@ class _CodedWork(Work):
         chunk = self._chunks.get(call.chunk)
         if not call.wanted or chunk is None:
             return ()
-        answer = reply.values
-        if reply.raised:
-            errors = {place: raised.to_exception() for place, raised in reply.raised.items()}
-            rows = {place: chunk.encoded.row(call.slot, place) for place in errors}
-            for place, row in rows.items():
-                if row is not None:
-                    chunk.raised.setdefault(row, (call, errors[place]))
-            first: BaseException = next(iter(errors.values()))
-            good = call.groups - len(errors)
-            if answer is None or not good or not chunk.encoded.is_raw(call.slot):
-                return first
-            answer = as_array(answer)
-            # What is none, or has other rows, is said when it is decoded.
-            if isinstance(answer, np.ndarray) and answer.shape[:1] == (good,):
-                answer = _with_placeholders(answer, call.groups, list(errors))
-        # Here and not in `take`: the scheduler asks about standard errors in between.
-        array = as_array(answer)
-        if isinstance(array, np.ndarray) and chunk.encoded.is_raw(call.slot):
-            chunk.dtypes.add(array.dtype)
-        worker: Any = call.worker
-        again = call.kind is not Kind.FIRST
-        chunk.encoded.take(call.slot, answer, worker, again=again, raised=reply.raised)
-        chunk.taken += 1
-        chunk.errors.pop(call.slot, None)
+        error = chunk.take(call, reply)
+        if error is not None:
+            return error
         if call.slot < self._settings.code.workers:
             self.present.add(call.slot)
         return ()
@@ -437,17 +376,9 @@ class _CodedWork(Work):
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         chunk = self._chunks.get(call.chunk)
         if call.wanted and chunk is not None:
-            chunk.errors.setdefault(call.slot, error)
+            chunk.lose(call, error, loss, record=self._settings.record)
             if call.slot < self._settings.code.workers and loss is not Loss.NOT_STARTED:
                 self.slot_failures.setdefault(call.slot, error)
-            own = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
-            if loss is Loss.RAISED and own and chunk.encoded.is_raw(call.slot):
-                for group in range(call.groups):
-                    row = chunk.encoded.row(call.slot, group)
-                    if row is not None and call.groups == 1 and self._settings.record:
-                        chunk.raised.setdefault(row, (call, error))
-                    elif row is not None:
-                        chunk.batches.setdefault(row, error)
         return loss
 
     # Decoding -----------------------------------------------------------------------------------------
@@ -474,7 +405,7 @@ class _CodedWork(Work):
         # All inputs may have an answer and rows not be exact, because answers differ; or because they raised.
         early = outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all()
         if early and estimate is not None and not any(map(rows.is_raw, seen.running)):
-            status = self._judged(chunk, estimate)[1]
+            status = chunk.judged(estimate)[1]
             early = not np.isin(status, (Status.EXACT, Status.FAILED)).all()
         if again or (not final and (estimate is None or early)):
             rejected = frozenset(rows.rejected_workers)
@@ -490,9 +421,7 @@ class _CodedWork(Work):
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
         if settings.apart is not None and (chunk.errors or rows.unlike):
-            missing = set(
-                np.flatnonzero(self._judged(chunk, estimate)[1] == Status.MISSING).tolist()
-            )
+            missing = set(np.flatnonzero(chunk.judged(estimate)[1] == Status.MISSING).tolist())
             lost = missing & chunk.lost_calls()
             rows.excuse(lost)
             self.lost_calls += map(chunk.number_of, lost)
@@ -527,33 +456,28 @@ class _CodedWork(Work):
                 )
                 self.slot_failures.setdefault(slot, chunk.errors.setdefault(slot, error))
 
-    def _first_failed(self, chunk: _Chunk) -> RowFailed | None:
-        """The error that names the first row for whose own input ``fn`` raised."""
-        if not chunk.raised:
-            return None
-        place = min(chunk.raised)
-        call, error = chunk.raised[place]
+    def _first_failed(self, chunk: ChunkRows) -> RowFailed | None:
         itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
-        return row_failed(chunk.number_of(place), call, error, itemwise=itemwise, given=self._given)
+        return chunk.first_failed(itemwise=itemwise, given=self._given)
 
-    def _finish(self, chunk: _Chunk, estimate: Estimate) -> bool:
+    def _finish(self, chunk: ChunkRows, estimate: Estimate) -> bool:
         """Put what a chunk came to where the job's rows are; whether rows failed."""
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
-        if self._estimating:
+        if self._estimates.filling:
             self._rejections.add(chunk.encoded, chunk.rows, estimate.exact)
-        estimate, status, failures = self._judged(chunk, estimate)
+        estimate, status, failures = chunk.judged(estimate)
         self._failures |= failures
         if (status == Status.EXACT).all():  # a task that only fills up a group may have no answer
-            estimate = replace(estimate, values=_narrowed(estimate.values, chunk.dtypes))
-        if failures and not self._settings.record and chunk.raised:
-            self.error = self._first_failed(chunk)
+            estimate = replace(estimate, values=chunk.narrowed(estimate.values))
+        if failures and not self._settings.record:
+            self.error = self._first_failed(chunk) or self.error
         if self._whole:
             self._status[chunk.rows] = status
             self._alone = chunk, estimate
             return bool(failures)
-        if self._pooled:
-            estimate = self._pool_answers(chunk, estimate, status)
+        if self._estimates.pooled:
+            estimate = self._pooled(chunk, estimate, status)
         if self._store is not None:
             self._write(self._store, chunk, estimate, status)
             return bool(failures)
@@ -561,7 +485,7 @@ class _CodedWork(Work):
         known = status < Status.FAILED
         if known.any():
             rows = chunk.numbers[known]
-            self._values.put(rows, len(rows), _narrowed(estimate.values[known], chunk.dtypes))
+            self._values.put(rows, len(rows), chunk.narrowed(estimate.values[known]))
         if estimate.stderr is not None:
             if self._stderr is None or len(self._stderr) < len(self._status):
                 before = () if self._stderr is None else self._stderr
@@ -571,11 +495,11 @@ class _CodedWork(Work):
         self._without_stderr |= estimate.stderr is None and not estimate.exact.all()
         return bool(failures)
 
-    def _pool_answers(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> Estimate:
+    def _pooled(self, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> Estimate:
         """Keep what a chunk shows of others; its estimate, with those from all answers so far if they are made now."""
         exact = np.flatnonzero(status == Status.EXACT)
         if self._early:
-            made = self._estimates(chunk, estimate, status)
+            made = self._estimates.of_chunk(chunk, estimate, status)
             _mark(status, status == Status.MISSING, made)
             if self._store is None:
                 self._found += [one._replace(rows=chunk.numbers[one.rows]) for one in made]
@@ -585,25 +509,26 @@ class _CodedWork(Work):
                     values, stderr = np.array(values), np.array(stderr)
                     values[found.rows], stderr[found.rows] = found.values, found.stderr
                 estimate = replace(estimate, values=values, stderr=stderr)
-            self._pool.add(self._rows_of(chunk)[exact], estimate.values[exact])
-            lost = self._unknown(chunk, status)
+            lost = self._estimates.unknown(chunk, status)
         else:
-            lost = self._unknown(chunk, status) | self._unanswered(chunk, estimate, status)
+            lost = self._estimates.unknown(chunk, status) | self._estimates.unanswered(
+                chunk, estimate, status
+            )
             if self._store is not None:
                 status[lost] = Status.MISSING
         if self._inputs.growing is None:
             self._lost[chunk.rows] = lost
-        self._pool.add(*chunk.encoded.mixtures(_NUMBERS))
+        self._estimates.add(chunk, exact if self._early else None, estimate.values)
         return estimate
 
-    def _write(self, store: Any, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> None:
+    def _write(self, store: Any, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> None:
         exact, estimated = (status == one for one in (Status.EXACT, Status.ESTIMATED))
         if exact.all():
             store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
         elif exact.any():
             rows = chunk.numbers[exact]
             inputs = store.checksum(self._inputs.batch(rows))
-            store.put(rows, len(rows), _narrowed(estimate.values[exact], chunk.dtypes), inputs)
+            store.put(rows, len(rows), chunk.narrowed(estimate.values[exact]), inputs)
         if estimated.any():
             stderr = None if estimate.stderr is None else estimate.stderr[estimated]
             numbers, values = chunk.numbers[estimated], estimate.values[estimated]
@@ -611,29 +536,6 @@ class _CodedWork(Work):
                 status[estimated] = Status.MISSING
         self._status[chunk.rows] = status  # not before they are written
         self._rows.done(chunk.rows)
-
-    def _judged(
-        self, chunk: _Chunk, estimate: Estimate
-    ) -> tuple[Estimate, np.ndarray, dict[int, BaseException]]:
-        """The estimate without rows that failed, the status of each row, and why rows failed."""
-        status = _status(estimate)
-        failed: dict[int, BaseException] = {}
-        for place, (_, error) in chunk.raised.items():
-            if place in chunk.encoded.unanswered or status[place] != Status.EXACT:
-                failed[place] = error
-        for place, error in chunk.batches.items():
-            if status[place] == Status.MISSING:
-                failed.setdefault(place, error)
-        status[list(failed)] = Status.FAILED
-        lost = status == Status.FAILED
-        if lost.any():
-            stderr = estimate.stderr
-            if stderr is not None:
-                stderr = np.where(lost, np.inf, stderr)
-            values = blanked(estimate.values, lost)
-            estimate = Estimate(values, estimate.exact & ~lost, stderr, estimate.rejected)
-        reasons = {chunk.number_of(place): failed[place] for place in sorted(failed)}
-        return estimate, status, reasons
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
@@ -646,8 +548,8 @@ class _CodedWork(Work):
         if estimate is None:
             return None
         chunk.encoded.forget()
-        estimate, status, failures = self._judged(chunk, estimate)
-        found = self._estimates(chunk, estimate, status)
+        estimate, status, failures = chunk.judged(estimate)
+        found = self._estimates.of_chunk(chunk, estimate, status)
         _mark(status, status == Status.MISSING, found)
         return _Known.of(estimate, status, failures, chunk.encoded.rejected_workers, found)
 
@@ -662,7 +564,7 @@ class _CodedWork(Work):
             if unsupported.any():
                 estimate = self._without(chunk, estimate, unsupported)
                 status[unsupported] = Status.ESTIMATED
-            found = self._estimates(chunk, estimate, status, effort, time_left)
+            found = self._estimates.of_chunk(chunk, estimate, status, effort, time_left)
             if found or unsupported.any():
                 _mark(status, unsupported | (status == Status.MISSING), found)
             return _Known.of(estimate, status, failures, self._rejected, found)
@@ -672,7 +574,8 @@ class _CodedWork(Work):
         lost = missing | unsupported
         if unsupported.any() or (self._early and missing.any()):
             # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
-            status[unsupported], self._pool = Status.MISSING, _Pool(self._before)
+            status[unsupported] = Status.MISSING
+            self._estimates.restart()
         if not self._early:
             lost |= self._lost & (status == Status.ESTIMATED)
         if self._store is not None:
@@ -690,82 +593,22 @@ class _CodedWork(Work):
         _mark(status, unsupported | missing, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
 
-    def _without(self, chunk: _Chunk, estimate: Estimate, unsupported: np.ndarray) -> Estimate:
+    def _without(self, chunk: ChunkRows, estimate: Estimate, unsupported: np.ndarray) -> Estimate:
         """The estimate of a chunk without rows that only rejected workers have answered."""
         chunk.encoded.excluded, chunk.found = self._rejections.workers, (None, [])
         stderr = None if estimate.stderr is None else np.where(unsupported, np.inf, estimate.stderr)
         values = blanked(estimate.values, unsupported)
         return Estimate(values, estimate.exact & ~unsupported, stderr, estimate.rejected)
 
-    def _unanswered(self, chunk: _Chunk, estimate: Estimate, status: np.ndarray) -> np.ndarray:
-        """Rows (m,) bool of a chunk that are estimated because they have no answer of their own."""
-        if not self._pooled or estimate.values.dtype.kind != "f" or estimate.stderr is None:
-            return np.zeros(len(status), dtype=bool)
-        return np.asarray((status == Status.ESTIMATED) & ~chunk.encoded.answered())
-
-    def _unknown(self, chunk: _Chunk, status: np.ndarray) -> np.ndarray:
-        """Rows (m,) bool of a chunk of which nothing is known, and that answers of others may tell of."""
-        unknown = (status == Status.MISSING) & self._estimating
-        return np.asarray(unknown & ~chunk.encoded.answered() if unknown.any() else unknown)
-
-    def _estimates(
-        self,
-        chunk: _Chunk,
-        estimate: Estimate,
-        status: np.ndarray,
-        effort: Effort = "quick",
-        time_left: Callable[[], float] = lambda: math.inf,
-    ) -> list[Estimates]:
-        """Estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
-        if not self._pooled:
-            return []
-        if chunk.found[0] != (chunk.taken, effort):
-            found: list[Estimates] = []
-            lost = self._unanswered(chunk, estimate, status)
-            unknown = self._unknown(chunk, status) & (estimate.values.dtype.kind == "f")
-            wanted = lost | unknown
-            more = self._pool.joined(chunk.encoded.mixtures(_NUMBERS)) if wanted.any() else None
-            answers = np.count_nonzero(status == Status.EXACT) + (
-                0 if more is None else len(more[0])
-            )
-            if lost.any() and answers < _FEWEST:  # one answer says nothing of others
-                values = estimate.values[lost]
-                found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
-            elif unknown.any() or (
-                lost.any() and (effort != "thorough" or time_left() >= _SHORTEST)
-            ):
-                found = list(
-                    estimate_missing(
-                        InputRows(self._rows_of(chunk)),
-                        np.flatnonzero(status == Status.EXACT),
-                        np.flatnonzero(wanted),
-                        lambda at: estimate.values[at],
-                        time_left,
-                        effort=effort,
-                        more=more,
-                    )
-                )
-            chunk.found = (chunk.taken, effort), found
-        return chunk.found[1]
-
     def _of_all(
         self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
     ) -> Iterator[Estimates]:
-        """Estimates of lost rows (m,) bool of all finished chunks, from those that are exact."""
-        known = (status[lost] == Status.ESTIMATED).all()
-        if known and (not lost.any() or (effort == "thorough" and time_left() < _SHORTEST)):
-            return iter(())
+        """Estimates of lost rows (m,) bool of all finished chunks."""
         store = self._store
         values = self._values.values(np.zeros(len(status), dtype=bool))
-        return estimate_missing(
-            self._inputs,
-            np.flatnonzero(status == Status.EXACT),
-            np.flatnonzero(lost),
-            (lambda at: values[at]) if store is None else store.read,
-            time_left,
-            effort=effort,
-            sample=store is not None,
-            more=self._pool.joined(),
+        answers = (lambda at: values[at]) if store is None else store.read
+        return self._estimates.of_job(
+            lost, status, answers, effort, time_left, sample=store is not None
         )
 
     def warn_of_losses(self, known: _Known) -> None:
@@ -778,18 +621,14 @@ class _CodedWork(Work):
 
     # Chunks -------------------------------------------------------------------------------------------
 
-    def _rows_of(self, chunk: _Chunk) -> np.ndarray:
-        """The inputs of a chunk."""
-        return self._inputs.array(chunk.rows)
-
-    def _chunk(self, number: int) -> _Chunk:
+    def _chunk(self, number: int) -> ChunkRows:
         chunk = self._chunks.get(number)
         if chunk is None:
             there = self._scheduler.chunks[number]
             chunk = self._chunks[number] = self._encode(there.begin, there.end)
         return chunk
 
-    def _encode(self, begin: int, end: int) -> _Chunk:
+    def _encode(self, begin: int, end: int) -> ChunkRows:
         """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk, unless neighbours are together."""
         tasks, count = self._settings.code.tasks, self._rows.count
         if self._settings.together:
@@ -800,15 +639,17 @@ class _CodedWork(Work):
             if self._store is not None:
                 parts = (given,) if self._inputs.lazy else self._inputs.batch(at)
                 checksum = self._store.checksum(parts)
-            return _Chunk(self._encoded(given, numbers), at, checksum)
+            return ChunkRows(self._encoded(given, numbers), at, checksum)
         rows = (np.arange(tasks)[:, None] * self.groups + np.arange(begin, end)).ravel()
         rows = rows[rows < count]
-        return _Chunk(self._encoded(self._inputs.array(rows)), rows)
+        return ChunkRows(self._encoded(self._inputs.array(rows)), rows)
 
     def _encoded(
         self, rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = None
     ) -> EncodedRows:
-        return EncodedRows(self._settings.code, rows, numbers=numbers, estimates=not self._pooled)
+        return EncodedRows(
+            self._settings.code, rows, numbers=numbers, estimates=not self._estimates.pooled
+        )
 
     def read(self, decision: More) -> Future[Any]:
         wanted = (self.groups + decision.groups) * self._settings.code.tasks
@@ -822,47 +663,6 @@ class _CodedWork(Work):
         self._values.resize(len(self._status))
         self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
         return self.groups - before, rows.ended
-
-
-class _Chunk:
-    """Rows that are encoded and decoded together."""
-
-    def __init__(self, encoded: EncodedRows, rows: np.ndarray | slice, checksum: str = "") -> None:
-        self.encoded, self.rows, self.checksum = encoded, rows, checksum
-        self.taken = 0
-        self.dtypes: set[np.dtype[Any]] = set()
-        """Of answers to own inputs."""
-        self.looked: tuple[int, float | None] = (0, None)
-        self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
-        """Estimates of its rows, from so many of its answers."""
-        self.errors: dict[int, BaseException] = {}
-        """By slot, without an answer since."""
-        self.raised: dict[int, tuple[Call, BaseException]] = {}
-        """Rows of the chunk for whose own input ``fn`` raised, and in which call."""
-        self.batches: dict[int, BaseException] = {}
-        """Rows of a batch of own inputs for which ``fn`` raised, one of which may be the cause."""
-
-    @property
-    def numbers(self) -> np.ndarray:
-        """Of its rows among those of the job."""
-        rows = self.rows
-        return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-
-    def lost_calls(self) -> set[int]:
-        """Rows of the chunk with whose own input a call has crashed, run too long, or given an answer unlike others."""
-        ended = WorkerCrashed, CallTimeout
-        lost = {slot for slot, error in self.errors.items() if isinstance(error, ended)}
-        return set().union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
-
-    def number_at(self, slot: int, group: int) -> int:
-        """The number of the row that a payload holds in a group; 0 for what only fills it up."""
-        place = self.encoded.row(slot, group)
-        return 0 if place is None else self.number_of(place)
-
-    def number_of(self, place: int) -> int:
-        """The number of one of its rows among those of the job."""
-        rows = self.rows
-        return rows.start + place if isinstance(rows, slice) else int(rows[place])
 
 
 def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> None:
@@ -879,16 +679,6 @@ def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
     return for_all_entries(stderr, values.shape[1:])
 
 
-def _real(*pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of points (n, *x) and answers (n, *y) as rows of numbers; none that are not real, or empty."""
-    return [
-        (flat[0], flat[1])
-        for pair in pairs
-        if len(pair[0]) and all(part.dtype.kind in "biuf" for part in pair)
-        for flat in [[np.asarray(part, np.float64).reshape(len(part), -1) for part in pair]]
-    ]
-
-
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
     """The error for a rule that asks for standard errors of a code that has none."""
     return InvalidArgument(
@@ -902,34 +692,3 @@ def _unmet(outcome: Outcome, seen: Progress, stop: StoppingRule) -> bool:
     if outcome is Outcome.NONE_RUNNING:
         return stop.wake_after(seen) is None
     return outcome is Outcome.UNSATISFIABLE
-
-
-def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np.ndarray:
-    """An answer with placeholders in the rows that raised."""
-    empty: Any = np.nan if answer.dtype.kind in "fc" else np.zeros((), answer.dtype)[()]
-    whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
-    whole[np.delete(np.arange(groups), raised)] = answer
-    return whole
-
-
-def _narrowed(values: np.ndarray, dtypes: set[np.dtype[Any]]) -> np.ndarray:
-    """Answers in their own type, where rows beside them that have none have made it a wider one."""
-    if values.dtype in dtypes:
-        return values
-    try:
-        made = cast_values(values, np.result_type(*dtypes)) if dtypes else None
-    except TypeError:  # they have nothing in common
-        made = None
-    return values if made is None else made
-
-
-def _status(estimate: Estimate) -> np.ndarray:
-    """The status of each row; MISSING where nothing is known. Makes no array of wider numbers."""
-    values = estimate.values.reshape(len(estimate.values), -1)
-    status = np.full(len(values), Status.ESTIMATED, np.int8)
-    if estimate.stderr is not None:
-        status[~np.isfinite(estimate.stderr)] = Status.MISSING
-    elif values.dtype.kind in "fc":
-        status[np.isnan(values).any(axis=1)] = Status.MISSING
-    status[estimate.exact] = Status.EXACT
-    return status

@@ -1,0 +1,163 @@
+"""Rows that are encoded and decoded together, and what their calls came to."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+import numpy as np
+
+from ..contracts.answers import as_array, cast_values
+from ..contracts.code import Estimate
+from ..contracts.engine import Reply
+from ..errors import CallTimeout, EngineError, RowFailed, WorkerCrashed
+from ..results.status import Status
+from ..results.trees import blanked
+from .encoded import EncodedRows
+from .events import Call, Kind, Loss
+from .missing import Effort, Estimates
+from .rows import row_failed
+from .task import raised_by_fn
+
+
+class ChunkRows:
+    """The rows of a chunk by their numbers in the job, the answers to them, and why calls were lost."""
+
+    def __init__(self, encoded: EncodedRows, rows: np.ndarray | slice, checksum: str = "") -> None:
+        self.encoded, self.rows, self.checksum = encoded, rows, checksum
+        self.taken = 0
+        """Answers so far."""
+        self.errors: dict[int, BaseException] = {}
+        """By slot, without an answer since."""
+        self.looked: tuple[int, float | None] = (0, None)
+        """The largest standard error, from so many answers."""
+        self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
+        """Estimates of its rows, from so many of its answers."""
+        self._dtypes: set[np.dtype[Any]] = set()  # of answers to own inputs
+        # Rows of the chunk for whose own input ``fn`` raised, and in which call;
+        self._raised: dict[int, tuple[Call, BaseException]] = {}
+        # and rows of a batch of own inputs for which it raised, one of which may be the cause.
+        self._batches: dict[int, BaseException] = {}
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Of its rows among those of the job."""
+        rows = self.rows
+        return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+    def number_of(self, place: int) -> int:
+        """The number of one of its rows among those of the job."""
+        rows = self.rows
+        return rows.start + place if isinstance(rows, slice) else int(rows[place])
+
+    def number_at(self, slot: int, group: int) -> int:
+        """The number of the row that a payload holds in a group; 0 for what only fills it up."""
+        place = self.encoded.row(slot, group)
+        return 0 if place is None else self.number_of(place)
+
+    def take(self, call: Call, reply: Reply) -> BaseException | None:
+        """Keep an answer, with placeholders for rows that raised; or return why there is none.
+
+        An answer to a mixture that raised for some groups is none.
+        """
+        answer, raw = reply.values, self.encoded.is_raw(call.slot)
+        if reply.raised:
+            errors: dict[int, BaseException] = {
+                place: raised.to_exception() for place, raised in reply.raised.items()
+            }
+            for place, error in errors.items():
+                row = self.encoded.row(call.slot, place)
+                if row is not None:
+                    self._raised.setdefault(row, (call, error))
+            good = call.groups - len(errors)
+            if answer is None or not good or not raw:
+                return next(iter(errors.values()))
+            answer = as_array(answer)
+            # What is none, or has other rows, is said when it is decoded.
+            if isinstance(answer, np.ndarray) and answer.shape[:1] == (good,):
+                answer = _with_placeholders(answer, call.groups, list(errors))
+        array = as_array(answer)
+        if isinstance(array, np.ndarray) and raw:
+            self._dtypes.add(array.dtype)
+        worker: Any = call.worker
+        again = call.kind is not Kind.FIRST
+        self.encoded.take(call.slot, answer, worker, again=again, raised=reply.raised)
+        self.taken += 1
+        self.errors.pop(call.slot, None)
+        return None
+
+    def lose(self, call: Call, error: BaseException, loss: Loss, *, record: bool) -> None:
+        """Keep why a call has no answer; with ``record`` a row that raised alone has failed."""
+        self.errors.setdefault(call.slot, error)
+        own = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
+        if loss is Loss.RAISED and own and self.encoded.is_raw(call.slot):
+            for row in self.encoded.rows_of(call.slot):
+                if call.groups == 1 and record:
+                    self._raised.setdefault(row, (call, error))
+                else:
+                    self._batches.setdefault(row, error)
+
+    def lost_calls(self) -> set[int]:
+        """Rows of the chunk with whose own input a call has crashed, run too long, or given an answer unlike others."""
+        ended = WorkerCrashed, CallTimeout
+        lost = {slot for slot, error in self.errors.items() if isinstance(error, ended)}
+        return set().union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
+
+    def first_failed(self, *, itemwise: bool, given: str) -> RowFailed | None:
+        """The error that names the first row for whose own input ``fn`` raised."""
+        if not self._raised:
+            return None
+        place = min(self._raised)
+        call, error = self._raised[place]
+        return row_failed(self.number_of(place), call, error, itemwise=itemwise, given=given)
+
+    def judged(self, estimate: Estimate) -> tuple[Estimate, np.ndarray, dict[int, BaseException]]:
+        """An estimate without rows that failed, the status of each row, and why rows failed."""
+        status = _status(estimate)
+        failed: dict[int, BaseException] = {}
+        for place, (_, error) in self._raised.items():
+            if place in self.encoded.unanswered or status[place] != Status.EXACT:
+                failed[place] = error
+        for place, error in self._batches.items():
+            if status[place] == Status.MISSING:
+                failed.setdefault(place, error)
+        status[list(failed)] = Status.FAILED
+        lost = status == Status.FAILED
+        if lost.any():
+            stderr = estimate.stderr
+            if stderr is not None:
+                stderr = np.where(lost, np.inf, stderr)
+            values = blanked(estimate.values, lost)
+            estimate = Estimate(values, estimate.exact & ~lost, stderr, estimate.rejected)
+        reasons = {self.number_of(place): failed[place] for place in sorted(failed)}
+        return estimate, status, reasons
+
+    def narrowed(self, values: np.ndarray) -> np.ndarray:
+        """Answers in their own type, where rows beside them that have none have made it a wider one."""
+        if values.dtype in self._dtypes:
+            return values
+        try:
+            made = cast_values(values, np.result_type(*self._dtypes)) if self._dtypes else None
+        except TypeError:  # they have nothing in common
+            made = None
+        return values if made is None else made
+
+
+def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np.ndarray:
+    """An answer with placeholders in the rows that raised."""
+    empty: Any = np.nan if answer.dtype.kind in "fc" else np.zeros((), answer.dtype)[()]
+    whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
+    whole[np.delete(np.arange(groups), raised)] = answer
+    return whole
+
+
+def _status(estimate: Estimate) -> np.ndarray:
+    """The status of each row; MISSING where nothing is known. Makes no array of wider numbers."""
+    values = estimate.values.reshape(len(estimate.values), -1)
+    status = np.full(len(values), Status.ESTIMATED, np.int8)
+    if estimate.stderr is not None:
+        status[~np.isfinite(estimate.stderr)] = Status.MISSING
+    elif values.dtype.kind in "fc":
+        status[np.isnan(values).any(axis=1)] = Status.MISSING
+    status[estimate.exact] = Status.EXACT
+    return status

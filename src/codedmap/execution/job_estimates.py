@@ -1,0 +1,166 @@
+"""Estimates of rows of a job with a code, from all answers of the job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..contracts.code import Estimate
+from ..estimation import Known
+from ..results.status import Status
+from .chunk_rows import ChunkRows
+from .inputs import InputRows
+from .missing import Effort, Estimates, estimate_missing, warn_other_answers
+
+_FEWEST = 2  # answers from which others are estimated
+_SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
+_NUMBERS = 1 << 22  # in payloads that are mixtures, of those that are used at a time
+_KEPT = 1000  # answers to mixtures, and to rows of other chunks, that are kept to estimate from
+
+
+class JobEstimates:
+    """Estimates rows from answers of the whole job, and from those ``known`` before.
+
+    ``pooled``: whether the code leaves its estimates to the job; ``filling``: and rows of which its groups tell nothing.
+    """
+
+    def __init__(
+        self, inputs: InputRows, known: Sequence[Known], *, pooled: bool, filling: bool
+    ) -> None:
+        self._inputs, self._known = inputs, known
+        self.pooled, self.filling = pooled, filling
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the answers of the job so far."""
+        self._answers = _Answers(self._known)
+
+    def add(self, chunk: ChunkRows, exact: np.ndarray | None, values: np.ndarray) -> None:
+        """Keep answers of a finished chunk: those to mixtures, and the ``values`` of its ``exact`` rows, if given."""
+        if exact is not None:
+            self._answers.add(self._inputs.array(chunk.rows)[exact], values[exact])
+        self._answers.add(*chunk.encoded.mixtures(_NUMBERS))
+
+    def unanswered(self, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> np.ndarray:
+        """Rows (m,) bool of a chunk that are estimated because they have no answer of their own."""
+        if not self.pooled or estimate.values.dtype.kind != "f" or estimate.stderr is None:
+            return np.zeros(len(status), dtype=bool)
+        return np.asarray((status == Status.ESTIMATED) & ~chunk.encoded.answered())
+
+    def unknown(self, chunk: ChunkRows, status: np.ndarray) -> np.ndarray:
+        """Rows (m,) bool of a chunk of which nothing is known, and that answers of others may tell of."""
+        unknown = (status == Status.MISSING) & self.filling
+        return np.asarray(unknown & ~chunk.encoded.answered() if unknown.any() else unknown)
+
+    def of_chunk(
+        self,
+        chunk: ChunkRows,
+        estimate: Estimate,
+        status: np.ndarray,
+        effort: Effort = "quick",
+        time_left: Callable[[], float] = lambda: math.inf,
+    ) -> list[Estimates]:
+        """Estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
+        if not self.pooled:
+            return []
+        if chunk.found[0] != (chunk.taken, effort):
+            found: list[Estimates] = []
+            lost = self.unanswered(chunk, estimate, status)
+            unknown = self.unknown(chunk, status) & (estimate.values.dtype.kind == "f")
+            wanted = lost | unknown
+            more = self._answers.joined(chunk.encoded.mixtures(_NUMBERS)) if wanted.any() else None
+            answers = np.count_nonzero(status == Status.EXACT) + (
+                0 if more is None else len(more[0])
+            )
+            if lost.any() and answers < _FEWEST:  # one answer says nothing of others
+                values = estimate.values[lost]
+                found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
+            elif unknown.any() or (
+                lost.any() and (effort != "thorough" or time_left() >= _SHORTEST)
+            ):
+                found = list(
+                    estimate_missing(
+                        InputRows(self._inputs.array(chunk.rows)),
+                        np.flatnonzero(status == Status.EXACT),
+                        np.flatnonzero(wanted),
+                        lambda at: estimate.values[at],
+                        time_left,
+                        effort=effort,
+                        more=more,
+                    )
+                )
+            chunk.found = (chunk.taken, effort), found
+        return chunk.found[1]
+
+    def of_job(
+        self,
+        lost: np.ndarray,
+        status: np.ndarray,
+        answers: Callable[[np.ndarray], Any],
+        effort: Effort,
+        time_left: Callable[[], float],
+        *,
+        sample: bool,
+    ) -> Iterator[Estimates]:
+        """Estimates of lost rows (m,) bool of all finished chunks; ``answers`` and ``sample`` as in `estimate_missing`."""
+        known = (status[lost] == Status.ESTIMATED).all()
+        if known and (not lost.any() or (effort == "thorough" and time_left() < _SHORTEST)):
+            return iter(())
+        return estimate_missing(
+            self._inputs,
+            np.flatnonzero(status == Status.EXACT),
+            np.flatnonzero(lost),
+            answers,
+            time_left,
+            effort=effort,
+            sample=sample,
+            more=self._answers.joined(),
+        )
+
+
+class _Answers:
+    """Points and answers there: known beforehand, of mixtures, or of rows of other chunks; only some, if there are many."""
+
+    def __init__(self, known: Iterable[Known]) -> None:
+        self._parts = [(one.inputs, one.answers) for one in known]
+        self._rng = np.random.default_rng(0)
+
+    def add(self, points: np.ndarray, answers: np.ndarray) -> None:
+        """Add points (n, *x) and answers (n, *y)."""
+        self._parts = self._alike(_real((points, answers)))
+        if sum(len(part) for part, _ in self._parts) > 2 * _KEPT:
+            all_points, all_answers = map(np.concatenate, zip(*self._parts, strict=True))
+            some = self._rng.permutation(len(all_points))[:_KEPT]
+            self._parts = [(all_points[some], all_answers[some])]
+
+    def joined(self, *more: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """All points (n, p) and answers (n, q), and further ones; None if there are none."""
+        parts = self._alike(_real(*more))
+        if not parts:
+            return None
+        return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
+
+    def _alike(
+        self, more: list[tuple[np.ndarray, np.ndarray]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Further parts before those that there are, without known ones that have other answers."""
+        parts = [*more, *self._parts]
+        columns = [answers.shape[1] for _, answers in parts]
+        odd = next((count for count in columns if count != columns[0]), None)
+        if odd is not None:
+            warn_other_answers(odd, columns[0])
+            self._parts = [part for part in self._parts if part[1].shape[1] == columns[0]]
+        return [*more, *self._parts]
+
+
+def _real(*pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of points (n, *x) and answers (n, *y) as rows of numbers; none that are not real, or empty."""
+    return [
+        (flat[0], flat[1])
+        for pair in pairs
+        if len(pair[0]) and all(part.dtype.kind in "biuf" for part in pair)
+        for flat in [[np.asarray(part, np.float64).reshape(len(part), -1) for part in pair]]
+    ]
