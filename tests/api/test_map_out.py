@@ -1141,3 +1141,38 @@ def test_memory_is_flat(suffix):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 60, "megabytes more than a job of a thousand rows"
+
+
+@pytest.mark.parametrize("out", ["a.npy", "a.zarr", None])
+def test_rows_lost_by_a_code_are_computed_apart_and_written(out):
+    def ends_its_worker(batch):
+        if (batch[:, 0] == X[7, 0]).any():
+            os._exit(3)
+        return batch + 1.0
+
+    np.save("x.npy", X[:40])
+    given = X[:40] if out else np.load("x.npy", mmap_mode="r")
+    options = {} if out is None else {"out": out}
+    with cm.engines.Local(4) as engine:
+        result = cm.map(
+            ends_its_worker, given, code=CODE, engine=engine, on_error="record", chunk=5, **options
+        )
+        assert [*result.failures] == [7]
+        assert result.outcome is cm.Outcome.COMPLETE
+        good = np.delete(np.arange(40), 7)
+        np.testing.assert_array_equal(np.asarray(result.values[:])[good], X[good] + 1.0)
+        assert (result.status == np.where(np.arange(40) == 7, cm.Status.FAILED, 0)).all()
+        if out is None:
+            return
+        again = cm.map(
+            ends_its_worker,
+            given,
+            code=CODE,
+            engine=engine,
+            on_error="record",
+            chunk=5,
+            resume=True,
+            **options,
+        )
+    assert [*again.failures] == [7]
+    assert {row for call in again.calls for row in call.rows} == {7}

@@ -139,7 +139,7 @@ def map(
         payload whose call crashed is sent again. If ``fn`` raises for a batch of inputs, halves of it are computed until
         the rows are found that it raises for. If it raises for too many mixtures, the inputs are sent. Rows of which
         every call crashed, ran too long or gave an answer of another form are computed in the end without the code; not
-        with ``stop``, ``deadline``, ``tolerance`` or ``out``. With 0 none of these is done.
+        with ``stop``, ``deadline`` or ``tolerance``, nor those of an iterator. With 0 none of these is done.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. With a code a payload of b rows may run b times as long.
     on_error : {"raise", "record"}
@@ -484,13 +484,19 @@ class Options:
         settings = self._settings(code, fn, engine, stop, known, size=chunk, together=lazy)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
-        if stop is None and not lazy:
-            settings = replace(settings, apart=self._apart(fn, engine, work.inputs, started))
+        if stop is None and work.ended:
+            apart = self._apart(fn, engine, work.inputs, started, work.store)
+            settings = replace(settings, apart=apart)
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
 
     def _apart(
-        self, fn: Any, engine: Engine, inputs: InputRows, started: float
-    ) -> Callable[[MapResult, np.ndarray], MapJob] | None:
+        self,
+        fn: Any,
+        engine: Engine,
+        inputs: InputRows,
+        started: float,
+        store: Store | None = None,
+    ) -> Callable[[CodedMap, np.ndarray], MapJob] | None:
         """What makes a job for rows whose calls with a code were lost."""
         if not self.retries:
             return None
@@ -502,7 +508,7 @@ class Options:
             call_timeout=self.call_timeout or math.inf,
         )
 
-        def made(before: MapResult, rows: np.ndarray) -> MapJob:
+        def made(before: CodedMap, rows: np.ndarray) -> MapJob:
             return RowsApart(
                 job,
                 engine,
@@ -513,6 +519,7 @@ class Options:
                 show=lambda live: None,  # it would not count answers, as the bar does
                 before=before,
                 rows=rows,
+                store=store,
             )
 
         return made

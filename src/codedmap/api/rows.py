@@ -125,14 +125,7 @@ class RowsJob(MapJob):
     def result(self) -> MapResult:
         """What the job came to; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
         live, status = self.live, self._rows.status
-        outcome = live.scheduler.outcome
-        assert outcome is not None
-        missing = status == Status.MISSING
-        if missing.any() and self._stop is None:
-            raise NotEnoughAnswers(
-                f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}) "
-                f"because {outcome.value}: start more workers"
-            )
+        outcome, missing = self._ended(), status == Status.MISSING
         self._rows.check_read(outcome)
         effort, time_left = time_for_estimates(live, self._deadline)
         estimates: Iterable[Estimates] = ()
@@ -158,6 +151,17 @@ class RowsJob(MapJob):
         if (result.status == Status.ESTIMATED).any():
             warn_of_losses(self._rows.inputs, before, self._read, time_left)
         return result
+
+    def _ended(self) -> Outcome:
+        """Why the job has ended; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
+        outcome, missing = self.live.scheduler.outcome, self._rows.status == Status.MISSING
+        assert outcome is not None
+        if missing.any() and self._stop is None:
+            raise NotEnoughAnswers(
+                f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}) "
+                f"because {outcome.value}: start more workers"
+            )
+        return outcome
 
     def _worst(self, last: bool) -> float | None:
         """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
@@ -279,33 +283,47 @@ class RowsJob(MapJob):
 
 
 class RowsApart(RowsJob):
-    """Some rows of a job with a code, after the others, whose result is known ``before``."""
+    """Some rows of a job with a code, after that one, which has ended ``before``."""
 
-    def __init__(self, *given: Any, before: MapResult, rows: np.ndarray, **rest: Any) -> None:
-        status = np.full(len(before.status), Status.EXACT, np.int8)
+    def __init__(self, *given: Any, before: MapJob, rows: np.ndarray, **rest: Any) -> None:
+        inputs: InputRows = given[3]
+        status = np.full(inputs.rows, Status.EXACT, np.int8)
         status[rows] = Status.MISSING
         super().__init__(*given, status=status, **rest)
-        self._before, self._own = before, rows
-        self._others = np.flatnonzero(before.status < Status.FAILED)
-        if len(self._others):
-            self._work.answers.put(self._others, len(self._others), before.values[self._others])
+        self._job, self._own = before, rows
+        self._before = before.result() if self._store is None else None
+        if self._before is not None:
+            others = np.flatnonzero(self._before.status < Status.FAILED)
+            if len(others):
+                self._work.answers.put(others, len(others), self._before.values[others])
+
+    def result(self) -> MapResult:
+        if self._store is None:
+            return super().result()
+        outcome, own = self._ended(), self._own
+        self._store.status[own] = self._rows.status[own]
+        self._before = before = self._job.result()  # which finds these rows in the store
+        return self._made(before.values, before.stderr, self._rows.status, outcome)
 
     def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
         before, own = self._before, self._own
+        assert before is not None
         made = super()._made(values, stderr, status, outcome)
         status = before.status.copy()
         status[own] = made.status[own]
-        if len(self._others) and before.stderr is not None:
-            stderr = np.where(
-                for_all_entries(status == Status.EXACT, values.shape[1:]), 0.0, before.stderr
-            )
-        elif len(self._others):
-            stderr = None
+        if self._store is None:
+            values = self._work.answers.values(status >= Status.FAILED)
+            known = (before.status < Status.FAILED).any()
+            if known and before.stderr is not None:
+                exact = for_all_entries(status == Status.EXACT, values.shape[1:])
+                stderr = np.where(exact, 0.0, before.stderr)
+            elif known:
+                stderr = None
         if outcome is Outcome.EXACT and (status != Status.EXACT).any():
             outcome = before.outcome
         return replace(
             before,
-            values=self._work.answers.values(status >= Status.FAILED),
+            values=values,
             stderr=stderr,
             status=status,
             failures=Failures(sorted({**before.failures, **made.failures}.items())),

@@ -77,8 +77,8 @@ class Settings:
     """Further answers, from which rows are estimated too."""
     call_timeout: float = math.inf
     """Seconds that a row may take; a payload of B rows may take B times as long."""
-    apart: Callable[[MapResult, np.ndarray], MapJob] | None = None
-    """Makes a job without the code for rows whose calls were lost, from the result with the others."""
+    apart: Callable[[CodedMap, np.ndarray], MapJob] | None = None
+    """Makes a job without the code for rows whose calls were lost, after the one with the others."""
 
 
 def coded_job(
@@ -184,7 +184,7 @@ class CodedMap(MapJob):
     def then(self) -> MapJob | None:
         """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
         lost, apart = self._work.lost_calls, self._settings.apart
-        return apart(self.result(), np.sort(lost)) if lost and apart is not None else None
+        return apart(self, np.sort(lost)) if lost and apart is not None else None
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self._work, self.live
