@@ -377,6 +377,25 @@ def test_copies_of_batches_that_end_their_worker_are_computed_in_smaller_ones(lo
     np.testing.assert_array_equal(result.values, rows + 1.0)
 
 
+@pytest.mark.parametrize("lift", [False, True])
+@pytest.mark.parametrize("code", [None, cm.Replication(1, 2)])
+def test_what_is_no_exception_costs_its_row_too(local, code, lift):
+    class Panic(BaseException):
+        """As extensions written in Rust raise."""
+
+    def panics(batch):
+        if (batch[..., 0] == X[4, 0]).any():
+            raise Panic("out of range") if batch.ndim == 2 else SystemExit(4)
+        return batch + 1.0
+
+    fn = cm.itemwise(panics) if lift else panics
+    result = cm.map(fn, X, code=code, engine=local, on_error="record")
+    assert [*result.failures] == [4]
+    assert type(result.failures[4]).__name__ == ("SystemExit" if lift else "Panic")
+    good = np.delete(np.arange(len(X)), 4)
+    np.testing.assert_array_equal(result.values[good], X[good] + 1.0)
+
+
 def test_a_row_beyond_the_timeout_fails(local):
     def hangs(row):
         if row[0] == X[4, 0]:

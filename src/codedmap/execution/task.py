@@ -22,7 +22,7 @@ from ..contracts.engine import Reply
 from ..contracts.inputs import reordered
 from ..engines import Resident
 from ..engines.transport.failure import Failure
-from ..engines.transport.serve import OnlyHere
+from ..engines.transport.serve import OnlyHere, Terminated
 from ..errors import CodedmapError, InvalidAnswer
 from ..results.trees import Rows, as_numpy, check_parts, leaf_rows, map_leaves, stacked
 
@@ -30,6 +30,7 @@ _LONGEST = 100_000  # bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
 _running = threading.local()
 _STREAMS = "stdout", "stderr"
+_ENDS = KeyboardInterrupt, Terminated  # of the caller, or of a worker; whatever else ``fn`` raises costs its row
 
 
 def in_worker() -> bool:
@@ -122,7 +123,9 @@ class RowsTask:
             keywords["rng"] = rng
         try:
             values = self.fn(*batch.parts, **keywords)
-        except Exception as error:
+        except _ENDS:
+            raise
+        except BaseException as error:
             if isinstance(error, CodedmapError | BrokenExecutor | CancelledError):
                 error._of_fn = True  # type: ignore[union-attr]
             if not batch.halve:
@@ -137,7 +140,7 @@ class RowsTask:
         values = map_leaves(partial(_in_order, batch), values)
         return map_leaves(own_copy, values) if here else values, {}
 
-    def _by_halves(self, batch: Batch, error: Exception) -> tuple[Any, dict[int, Failure]]:
+    def _by_halves(self, batch: Batch, error: BaseException) -> tuple[Any, dict[int, Failure]]:
         """Answers to the rows for which ``fn`` does not raise, and why it does for the others."""
         if batch.rows == 1:
             return None, {0: Failure.of(error)}
@@ -213,7 +216,9 @@ def _one_by_one(
             with here:
                 answer = fn(*item, **keywords)
             answers[place] = _kept(answer)
-        except Exception as error:
+        except _ENDS:
+            raise
+        except BaseException as error:
             raised[place] = Failure.of(error)
     if not answers:
         return None, raised
