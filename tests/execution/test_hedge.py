@@ -135,7 +135,7 @@ def test_the_first_answer_counts_also_if_it_is_that_of_the_straggler():
 
 
 @pytest.mark.parametrize(
-    ("after", "hedges"), [(cm.Quorum(3), 1), (cm.Quorum(4), 0), (cm.Quorum(3) & cm.Deadline(60), 0)]
+    ("after", "hedges"), [(cm.Quorum(3), 1), (cm.Quorum(3) & cm.Deadline(60), 0)]
 )
 def test_a_rule_says_when(after, hedges):
     with Scripted(4, {2: late(0.3)}) as engine:
@@ -665,6 +665,14 @@ def test_hedge_must_be_a_hedge():
         with pytest.raises(cm.InvalidArgument, match=r"hedge=0.5 must be a codedmap.Hedge"):
             cm.map(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=0.5)
         assert not engine.calls
+
+
+@pytest.mark.parametrize(
+    "after", [cm.Everyone(), cm.Quorum(4), cm.Share(0.5), cm.Slower(1.5) & cm.Deadline(1.0)]
+)
+def test_a_rule_that_holds_only_in_the_end_is_refused(after):
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="would send nothing"):
+        cm.map(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=cm.Hedge(after=after))
 
 
 def test_a_hedge_is_a_value():

@@ -35,7 +35,7 @@ from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
 from .events import Call, Decode, Decoded, Event, Loss, More
 from .failures import Failures
-from .hedge import Hedge
+from .hedge import Hedge, check_begins
 from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
@@ -96,6 +96,8 @@ def coded_job(
 ) -> CodedJob:
     """What is to be scheduled for a code; ``own`` and ``decodable`` as for `CodedJob`, ``call_timeout`` of one row."""
     timed = hedge is not None and hedge.after is not None
+    if hedge is not None:
+        check_begins(hedge, code.workers)
     return CodedJob(
         groups,
         hedge=None if hedge is None or timed else hedge.budget,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..contracts.arguments import check_whole, is_real
-from ..contracts.stopping import StoppingRule, asks_stderr
+from ..contracts.stopping import StoppingRule, asks_stderr, best_case
 from ..errors import InvalidArgument
 
 _SHARE = 0.05
@@ -82,3 +82,16 @@ def checked_hedge(hedge: Any) -> Hedge | None:
     if hedge is None or isinstance(hedge, Hedge):
         return hedge
     raise InvalidArgument(f"hedge={hedge!r} must be a codedmap.Hedge, such as Hedge(), or None")
+
+
+def check_begins(hedge: Hedge, slots: int) -> None:
+    """Raise `InvalidArgument` if ``after`` is a rule that would wait for the last of so many answers, or for ever."""
+    rule = hedge.after
+    if rule is None or isinstance(rule, float):
+        return
+    asked = frozenset(range(slots))
+    if rule.verdict(best_case(asked, asked - {0}, frozenset(), math.inf, True)) is None:
+        raise InvalidArgument(
+            f"Hedge(after={rule}) would send nothing: the rule does not hold before all {slots} payloads are answered. "
+            f"Say when in seconds, or by a rule such as Quorum({max(1, slots - 1)})"
+        )

@@ -30,7 +30,7 @@ _LONGEST = 100_000  # bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
 _running = threading.local()
 _STREAMS = "stdout", "stderr"
-_ENDS = KeyboardInterrupt, Terminated  # of the caller, or of a worker; whatever else ``fn`` raises costs its row
+_ENDS = KeyboardInterrupt, Terminated  # whatever else ``fn`` raises costs its row
 
 
 def in_worker() -> bool:
