@@ -90,6 +90,21 @@ def test_a_text_of_few_kinds_is_an_input_and_its_losses_are_named_by_it(folder):
     assert max(map(abs, off)) < 0.1
 
 
+def test_columns_are_filled_one_after_another(folder):
+    lost = {3: "FAILED", 5: "MISSING", 9: "MISSING"}
+    with Path("runs.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["a", "y", "z", "status"])
+        for k in range(40):
+            y, z = ("" if k in (3, 5) else k**2), ("" if k in lost else -k)
+            table.writerow([k, y, z, lost.get(k, "EXACT")])
+    _, rows = filled("--inputs", "a", "--outputs", "y", exit_code=1)
+    assert [rows[k]["status"] for k in (3, 5, 9, 11)] == ["FAILED", "MISSING", "MISSING", "EXACT"]
+    Path("filled.csv").replace("runs.csv")
+    _, rows = filled("--inputs", "a", "--outputs", "z", exit_code=1)
+    assert [rows[k]["status"] for k in (3, 5, 9, 11)] == ["FAILED", *["ESTIMATED"] * 2, "EXACT"]
+
+
 def test_rows_that_failed_are_filled_on_request(folder):
     _, rows = filled("--inputs", "a,b", "--failed")
     assert rows[3]["status"] == "ESTIMATED"
@@ -106,12 +121,16 @@ def test_rows_that_failed_are_filled_on_request(folder):
         (("--inputs", "b,y"), "has None as 'y'"),
         (("--inputs", "a", "--outputs", "note"), "row 0 (counted from 0) has 'n' as 'note'"),
         (("--inputs", "a", "--outputs", "a"), "is an input"),
-        (("--inputs", "a", "--outputs", "k"), "no column k_stderr that says which"),
         (("--inputs", "a", "--out", "runs.csv"), "which would be lost"),
     ],
 )
 def test_what_cannot_be_filled_is_refused(folder, line, says):
     assert says in filled(*line, exit_code=2)[0]
+
+
+def test_rows_whose_estimated_entries_are_not_known_are_refused(folder):
+    Path("runs.csv").write_text("a,y,status\n1,2,EXACT\n2,5,ESTIMATED\n3,,MISSING\n")
+    assert "no column y_stderr that says which" in filled("--inputs", "a", exit_code=2)[0]
 
 
 def test_a_table_without_holes_has_nothing_to_fill(folder):

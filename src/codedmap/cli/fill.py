@@ -89,7 +89,9 @@ def fill(**options: Any) -> int:
         status = _status(given, table)
         with written("output", given.out, given.force) as write:
             result = _filled(given, table, outputs, status)
-            write(table_writer(given.out, _with(result, table, outputs)))
+            write(
+                table_writer(given.out, _with(result, table, outputs, _left(given, table, outputs)))
+            )
         if not given.quiet:
             print_result(f"{result}\noutput {given.out}", required=False)
         return int((result.status > cm.Status.ESTIMATED).any())
@@ -102,8 +104,7 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             raise cm.InvalidArgument(
                 f"table {options.table} has no column {name!r}, but {', '.join(table)}: correct the name"
             )
-    rest = [n for n in table if n not in (*options.inputs, "status", "error")]
-    numbers = [n for n in rest if all(c is None or is_real(c) for c in table[n])]
+    numbers = _numbers(options, table)
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     for name in options.inputs:
@@ -132,12 +133,40 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 "number, or empty"
             )
     unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
-    if unsaid and "ESTIMATED" in table.get("status", ()):
+    if unsaid and _unexplained(table):
         raise cm.InvalidArgument(
             f"rows of table {options.table} have the status estimated, and there is no column {unsaid[0]}{_STDERR} that "
             f"says which entries of {unsaid[0]!r} are: give the table with its standard errors"
         )
     return outputs
+
+
+def _numbers(options: FillOptions, table: Table) -> list[str]:
+    """The columns of numbers that are no inputs."""
+    rest = [n for n in table if n not in (*options.inputs, "status", "error")]
+    return [n for n in rest if all(c is None or is_real(c) for c in table[n])]
+
+
+def _unexplained(table: Table) -> bool:
+    """Whether a row is ESTIMATED, and no standard error says which of its entries is."""
+    errors = [cells for name, cells in table.items() if name.endswith(_STDERR)]
+    return any(
+        status == "ESTIMATED"
+        and not any(is_real(cells[row]) and cells[row] > 0.0 for cells in errors)
+        for row, status in enumerate(table.get("status", ()))
+    )
+
+
+def _left(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.ndarray:
+    """The status (m,) int that rows keep because of columns of numbers that are not filled."""
+    given = np.array([cm.Status[one] for one in _status(options, table)])
+    left = np.full_like(given, cm.Status.EXACT)
+    for name in _numbers(options, table):
+        if name not in outputs and not name.endswith(_STDERR):
+            empty = np.array([_is_empty(cell) for cell in table[name]])
+            estimated = np.where(_missing(table, name), cm.Status.ESTIMATED, cm.Status.EXACT)
+            left = np.maximum(left, np.where(empty, given, estimated))
+    return left
 
 
 def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
@@ -220,8 +249,10 @@ def _filled(
         return cm.fill(_Columns(tuple(names), points), _Columns(outputs, answers), failed=failed)
 
 
-def _with(result: cm.FillResult, table: Table, outputs: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The table with what was filled."""
+def _with(
+    result: cm.FillResult, table: Table, outputs: tuple[str, ...], left: np.ndarray
+) -> dict[str, list[Any]]:
+    """The table with what was filled; the status of a row is the worse of what it is now and what it keeps, see `_left`."""
     made: dict[str, list[Any]] = {}
     added = {f"{name}{_STDERR}" for name in outputs}
     for name, cells in table.items():
@@ -238,7 +269,7 @@ def _with(result: cm.FillResult, table: Table, outputs: tuple[str, ...]) -> dict
             ]
         elif name not in added and name not in ("status", "error"):
             made[name] = cells
-    made["status"] = [cm.Status(one).name for one in result.status.tolist()]
+    made["status"] = [cm.Status(one).name for one in np.maximum(result.status, left).tolist()]
     if "error" in table:
         made["error"] = table["error"]
     return made
