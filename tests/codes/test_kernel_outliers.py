@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.codes import kernel_encoding
 from codedmap.testing import Scripted, corrupt
 
 from ..repeats import first
@@ -417,3 +418,25 @@ def test_a_byzantine_worker_among_few_that_compute_mixtures_is_found(workers, wr
         answers = np.stack([call(encoding.payloads[slot]) for slot in range(workers)])
         answers[byzantine] = wrong(answers[byzantine].copy())
         assert encoding.judge(dict(enumerate(answers))).rejected == (byzantine,)
+
+
+def test_in_little_time_workers_are_judged_by_some_groups(monkeypatch):
+    judged_groups = []
+    judge = kernel_encoding.judged
+
+    def noted(points_of, slots, answers, *rest, **more):
+        judged_groups.append(answers.shape[1])
+        return judge(points_of, slots, answers, *rest, **more)
+
+    monkeypatch.setattr(kernel_encoding, "judged", noted)
+    inputs = np.random.default_rng(0).normal(size=(10, 200, 3))
+    encoding = cm.KernelCode(10, 14, 2).encode(inputs)
+    answers = dict(enumerate(np.tanh(encoding.payloads)))
+    wrong = next(slot for slot in answers if encoding.raw[slot] == 4)
+    answers[wrong] = -answers[wrong]
+    estimate = encoding.judge(answers, seconds=0.1)
+    assert judged_groups[0] < 100
+    assert estimate.rejected == (wrong,)
+    assert not estimate.exact[4].any()
+    assert encoding.judge(answers).rejected == (wrong,)
+    assert judged_groups[-1] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,10 @@ _FEWEST = 2
 """Answers that have a spread."""
 _LIKELIER = 4.0
 """Times further off than another copy a copy is wrong."""
+_EACH = 2e-4
+"""Seconds, about, in which an answer is judged."""
+_GROUPS = 3
+"""In which answers are judged, however little time there is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +77,16 @@ class KernelEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`."""
-        return self._decoded(answers, estimating=True)
+        return self._decoded(answers, estimating=True, seconds=math.inf)
 
-    def judge(self, answers: Mapping[int, Any]) -> Estimate:
-        """As `decode`, but lost tasks have the mean of the answers if there is nothing else to estimate."""
-        return self._decoded(answers, estimating=False)
+    def judge(self, answers: Mapping[int, Any], seconds: float = math.inf) -> Estimate:
+        """As `decode`, but lost tasks have the mean of the answers if there is nothing else to estimate.
 
-    def _decoded(self, answers: Mapping[int, Any], *, estimating: bool) -> Estimate:
+        If the answers to all groups would take more ``seconds`` to judge, workers are judged by some groups.
+        """
+        return self._decoded(answers, estimating=False, seconds=seconds)
+
+    def _decoded(self, answers: Mapping[int, Any], *, estimating: bool, seconds: float) -> Estimate:
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not slots:
             raise NotEnoughAnswers(
@@ -88,7 +96,9 @@ class KernelEncoding:
             )
         if stacked.dtype.kind not in "fc" and self._passed(slots, stacked.dtype):
             return self._copies.majority(slots, stacked, rejected)
-        return _Decoding(self, slots, stacked, rejected, estimating).estimate()
+        most = seconds / (_EACH * len(slots))
+        decoding = _Decoding(self, slots, stacked, rejected, estimating=estimating, most=most)
+        return decoding.estimate()
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """Tasks whose own input was answered; others NaN, with an infinite standard error."""
@@ -130,8 +140,11 @@ class _Decoding:
         slots: tuple[int, ...],
         stacked: np.ndarray,
         misshapen: tuple[int, ...],
+        *,
         estimating: bool,
+        most: float,
     ) -> None:
+        self._most = most  # groups in which answers are judged
         self._encoding, self._slots, self._stacked = encoding, np.array(slots), stacked
         self._misshapen, self._estimating = misshapen, estimating
         self._flat = _columns(stacked)
@@ -233,18 +246,27 @@ class _Decoding:
         inputs = self._encoding.inputs
         if inputs.dtype.hasobject or self._stacked.dtype.kind not in "fc" or not inputs.size:
             return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
-        cells, slots = self._encoding.cells, self._slots
-        return judged(
-            self._encoding.points,
+        cells, slots, groups = self._encoding.cells, self._slots, contested.shape[1]
+        some = np.arange(groups)
+        if self._most < groups:
+            some = np.random.default_rng(0).permutation(some)[: max(_GROUPS, int(self._most))]
+        found = judged(
+            lambda slots, groups: self._encoding.points(slots, some[groups]),
             slots,
-            self._flat,
-            judged_ones,
-            contested,
-            homes=cells.home[slots],
-            ranks=cells.place[slots],
+            self._flat[:, some],
+            judged_ones[:, some],
+            contested[:, some],
+            homes=cells.home[slots][:, some],
+            ranks=cells.place[slots][:, some],
             kinds=self._mixed,
             rounding=float(np.finfo(self._stacked.dtype).eps),
         )
+        if len(some) == groups:
+            return found
+        wrong, sizes = np.zeros_like(contested), np.full(contested.shape, np.nan)
+        wrong[:, some], sizes[:, some] = found.wrong, found.sizes
+        wrong |= found.wrong.mean(axis=1, keepdims=True) > _FREQUENT
+        return Judgement(wrong, sizes)
 
     def _wrong(
         self, judgement: Judgement, single: np.ndarray, contested: np.ndarray, broken: np.ndarray

@@ -50,6 +50,8 @@ from .rejections import Rejections
 from .rows import KeptTasks
 from .task import Batch, Itemwise
 
+_JUDGING = 0.5  # of the time until the deadline, at most, to find wrong answers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -394,6 +396,8 @@ class _CodedWork(Work):
         chunk = self._chunks[number]
         rows = chunk.encoded
         final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
+        if self._settings.deadline is not None:
+            rows.seconds = _JUDGING * max(0.0, self._settings.deadline - self._live.seconds)
         seen = self._scheduler.seen(number, self._live.seconds)
         self._note_timeouts(number)
         reason: CodedmapError | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -58,7 +59,9 @@ class EncodedRows:
         self._encodings = _encoded(code, blocks)
         self._encoding = self._encodings[0]
         judging = hasattr(self._encoding, "judge") and not estimates
-        self._decode = self._encoding.judge if judging else self._encoding.decode
+        self._decode = self._judged if judging else self._encoding.decode
+        self.seconds = math.inf
+        """In which answers are to be judged, if those of the whole job are estimated from."""
         _check_decodable(code, self._encoding, rows.dtype)
         self._received = Received(code.workers)
         self._estimate: Estimate | None = None
@@ -134,6 +137,10 @@ class EncodedRows:
                 estimate = self._decoded()
             self._estimate = estimate
         return self._estimate
+
+    def _judged(self, sheet: Sheet) -> Estimate:
+        found: Estimate = self._encoding.judge(sheet, self.seconds)
+        return found
 
     def tried(self) -> Estimate | None:
         """An estimate, or None while wrong answers prevent it: later answers may replace those."""
