@@ -405,3 +405,22 @@ def test_a_row_that_a_code_cannot_take_is_named_wherever_it_is_read(tmp_path):
     for stop in (None, cm.Deadline(60)):
         with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="the first is row 333"):
             cm.map(np.sin, given, engine=engine, stop=stop, **options)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">i4"])
+def test_scattered_rows_of_a_zarr_array_are_read_and_written_at_once(dtype, monkeypatch):
+    array = zarr.create_array({}, shape=(300, 2), chunks=(50, 2), dtype=dtype)
+    array[:] = np.arange(600).reshape(300, 2)
+    runs = [(120, 123), (4, 6), (299, 300), (40, 60)]
+    rows = np.concatenate([np.arange(*run) for run in runs])
+    slices = []
+    monkeypatch.setattr(type(array), "__getitem__", lambda *given: slices.append(given))
+    monkeypatch.setattr(type(array), "__setitem__", lambda *given: slices.append(given))
+    read = source_module.read_runs(array, runs)
+    assert read.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(read, np.stack([2 * rows, 2 * rows + 1], axis=1))
+    source_module.write_runs(array, runs, -read)
+    np.testing.assert_array_equal(source_module.read_runs(array, runs), -read)
+    assert not slices  # each of which decompresses a whole chunk
+    monkeypatch.undo()
+    assert (array[:] < 0).any(axis=1).sum() == len(rows)

@@ -17,6 +17,7 @@ from ..execution.order import runs_of
 from ..results.trees import in_dtype
 from .digest import checksum
 from .journal import writing
+from .source import read_runs, write_runs
 
 Columns = dict[str, np.ndarray]
 """The leaves of answers by name, with a row for each input; one array is called "values"."""
@@ -93,11 +94,9 @@ class Output:
         made = []
         with writing(*self.paths[:1]):
             for name, values in columns.items():
-                array, at = self.arrays[name], 0
+                array = self.arrays[name]
                 made.append(cast(name, values, array, rounds=not self.paths))
-                for begin, end in runs:
-                    array[begin:end] = made[-1][at : at + end - begin]
-                    at += end - begin
+                write_runs(array, runs, made[-1])
         return {"values": checksum(made)} if self.paths else {}
 
     def write_errors(self, runs: Runs, errors: Columns) -> None:
@@ -106,10 +105,7 @@ class Output:
             if not self.errors:
                 self.errors = {name: self._errors(name, column) for name, column in errors.items()}
             for name, values in errors.items():
-                at = 0
-                for begin, end in runs:
-                    self.errors[name][begin:end] = values[at : at + end - begin]
-                    at += end - begin
+                write_runs(self.errors[name], runs, values)
 
     def _errors(self, name: str, like: np.ndarray) -> Any:
         """Room for the standard errors of all rows of a column, each 0."""
@@ -144,10 +140,7 @@ class Output:
         return self._read(runs_of(rows))
 
     def _read(self, runs: Runs) -> Columns:
-        return {
-            name: np.concatenate([array[begin:end] for begin, end in runs])
-            for name, array in self.arrays.items()
-        }
+        return {name: read_runs(array, runs) for name, array in self.arrays.items()}
 
     def sync(self, status: np.ndarray) -> None:
         """Write the status of all rows, and return when everything will outlive the machine."""

@@ -8,7 +8,7 @@ import mmap
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import lru_cache
@@ -90,6 +90,28 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, dtype=dtypes.pop() if len(dtypes) == 1 else None)
 
 
+def read_runs(array: Any, runs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Runs of rows of anything with slices; those of a Zarr array at once, which decompresses each chunk once."""
+    if len(runs) > 1 and hasattr(array, "oindex"):
+        return np.asarray(array.oindex[_numbers(runs)])
+    return _joined([np.asarray(array[begin:end]) for begin, end in runs])
+
+
+def write_runs(array: Any, runs: Sequence[tuple[int, int]], values: np.ndarray) -> None:
+    """Write runs of rows, as `read_runs` reads them."""
+    if len(runs) > 1 and hasattr(array, "oindex"):
+        array.oindex[_numbers(runs)] = values
+        return
+    at = 0
+    for begin, end in runs:
+        array[begin:end] = values[at : at + end - begin]
+        at += end - begin
+
+
+def _numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
+    return np.concatenate([np.arange(begin, end) for begin, end in runs])
+
+
 class _ArrayRows:
     """Rows of anything with shape, dtype and slices: a memory map, a Zarr or Dask array, an HDF5 data set."""
 
@@ -120,10 +142,8 @@ class _ArrayRows:
                 + ": what was computed before is kept; begin anew with inputs that stay as they are"
             )
         try:
-            if self._file is not None:
-                rows = self._mapped(at)
-            else:
-                rows = _joined([np.asarray(self._array[begin:end]) for begin, end in runs])
+            mapped = self._file is not None
+            rows = self._mapped(at) if mapped else read_runs(self._array, runs)
         except Exception as error:
             raise _reading(error, runs[0][0]) from error
         check_unmasked(rows)
