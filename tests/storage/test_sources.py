@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import ExitStack
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -424,3 +425,27 @@ def test_scattered_rows_of_a_zarr_array_are_read_and_written_at_once(dtype, monk
     assert not slices  # each of which decompresses a whole chunk
     monkeypatch.undo()
     assert (array[:] < 0).any(axis=1).sum() == len(rows)
+
+
+def test_chunks_that_are_read_row_by_row_are_computed_once(tmp_path):
+    computed = []
+
+    def block(block_info=None):
+        [(begin, end), _] = block_info[None]["array-location"]
+        computed.append(begin)
+        return np.arange(float(2 * begin), 2 * end).reshape(-1, 2)
+
+    array = da.map_blocks(block, chunks=((30, 50, 20), (2,)), dtype=float)
+    computed.clear()
+    rows = opened_now(array)
+    scattered = np.array([90, 31, 29, 5, 79, 80, 99])
+    for at in (scattered, scattered[::-1], slice(28, 33)):
+        expected = np.arange(200.0).reshape(100, 2)[at]
+        np.testing.assert_array_equal(rows.take(at), expected)
+    assert sorted(computed) == [0, 30, 80]
+    frame = pd.DataFrame({"a": np.arange(100.0)})
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=10)
+    rows = opened_now(str(tmp_path / "x.parquet"))
+    for at in (np.array([91, 5, 44]), np.array([6, 45, 92])):
+        assert rows.take(at)["a"].tolist() == at.tolist()
+    assert rows._group.cache_info().misses == 3

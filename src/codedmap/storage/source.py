@@ -28,6 +28,9 @@ from ..execution.order import runs_of
 _END = object()
 _SLOW = 0.1  # seconds of reading, after which what has come is computed
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
+_KEPT = (
+    64 << 20
+)  # bytes of chunks and row groups that are kept, if several rows of them may be read one after another
 
 
 def extra(name: str, what: str) -> Any:
@@ -126,6 +129,12 @@ class _ArrayRows:
         self._file = getattr(array, "filename", None) if isinstance(array, np.memmap) else None
         self._size = self._file_size()
         self._read = 0
+        self._firsts: np.ndarray | None = None
+        if hasattr(array, "dask"):  # which computes a chunk anew for each slice of it
+            sizes = array.chunks[0]
+            self._firsts = np.r_[0, np.cumsum(sizes)]
+            most = max(sizes, default=0) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
+            self._chunk = lru_cache(max(1, _KEPT // max(1, most)))(self._read_chunk)
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows, in memory."""
@@ -142,8 +151,12 @@ class _ArrayRows:
                 + ": what was computed before is kept; begin anew with inputs that stay as they are"
             )
         try:
-            mapped = self._file is not None
-            rows = self._mapped(at) if mapped else read_runs(self._array, runs)
+            if self._file is not None:
+                rows = self._mapped(at)
+            elif self._firsts is not None:
+                rows = self._chunked(at, self._firsts)
+            else:
+                rows = read_runs(self._array, runs)
         except Exception as error:
             raise _reading(error, runs[0][0]) from error
         check_unmasked(rows)
@@ -161,6 +174,19 @@ class _ArrayRows:
             self._array._mmap.madvise(mmap.MADV_DONTNEED)  # else what was read counts as memory
             self._read = 0
         return rows
+
+    def _chunked(self, at: slice | np.ndarray, firsts: np.ndarray) -> np.ndarray:
+        wanted = np.arange(at.start, at.stop) if isinstance(at, slice) else at
+        chunks = np.searchsorted(firsts, wanted, side="right") - 1
+        rows = np.empty((len(wanted), *self._array.shape[1:]), self._array.dtype)
+        for chunk in np.unique(chunks):
+            here = chunks == chunk
+            rows[here] = self._chunk(int(chunk))[wanted[here] - firsts[chunk]]
+        return rows
+
+    def _read_chunk(self, number: int) -> np.ndarray:
+        assert self._firsts is not None
+        return np.asarray(self._array[self._firsts[number] : self._firsts[number + 1]])
 
     def _file_size(self) -> int | None:
         # Reading a page that a file no longer has would end the process.
@@ -202,7 +228,8 @@ class _ParquetRows:
         wider = {"int": np.float64, "uint": np.float64, "bool": object}
         kinds = [(name, wider.get(kind.rstrip("0123456789"))) for name, kind in self.form]
         self._wider = {name: kind for name, kind in kinds if kind and name in nulls}
-        self._group = lru_cache(maxsize=2)(self._read_group)
+        most = max((group.total_byte_size for group in groups), default=0)
+        self._group = lru_cache(max(2, _KEPT // max(1, most)))(self._read_group)
 
     def take(self, at: slice | np.ndarray) -> Any:
         """Some rows, as one frame."""
