@@ -500,7 +500,7 @@ def test_faulty_adds_real_faults_to_another_engine():
 
 
 @pytest.mark.real_time
-def test_an_fn_that_exits_fails_its_call_and_not_the_caller():
+def test_an_fn_that_exits_fails_its_row_and_not_the_caller():
     def leaving(batch):
         if batch[0, 0] == 7.0:
             raise SystemExit(3)
@@ -515,8 +515,9 @@ def test_an_fn_that_exits_fails_its_call_and_not_the_caller():
             code=cm.Uncoded(8, fill="mean"),
             engine=pool,
             stop=cm.Everyone(),
+            on_error="record",
         )
-    assert isinstance(result.failed[0], SystemExit)
+    assert isinstance(result.failures[0], SystemExit)
     assert result.exact.sum() == 7
 
 

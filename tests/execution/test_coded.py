@@ -359,7 +359,8 @@ def plain(decision) -> tuple:
 
 
 def test_a_deadline_holds_for_chunks_opened_since():
-    with Scripted(2, dict.fromkeys(range(2), late(60.0))) as engine:
+    script = dict.fromkeys(range(2), late(60.0))
+    with Scripted(2, script) as engine, pytest.warns(UserWarning, match="no payload, of 2 rows"):
         result = cm.map(squares, np.ones((4, 1)), code=cm.Uncoded(2), engine=engine, deadline=0.1)
     assert result.outcome is cm.Outcome.DEADLINE
     assert result.seconds < 12.0
@@ -748,3 +749,11 @@ def test_answers_of_several_parts_are_refused_where_rows_raise_too(kind):
         pytest.raises(cm.InvalidAnswer, match=f"returned a {kind.__name__}"),
     ):
         cm.map(fn, rows, code=cm.Uncoded(2), engine=engine, on_error="record")
+
+
+def test_a_deadline_before_the_first_payload_names_the_rows_of_one():
+    script = dict.fromkeys(range(4), never())
+    message = "no payload, of 10 rows each, was answered in 0.* chunk="
+    with Scripted(4, script) as engine, pytest.warns(UserWarning, match=message):
+        result = cm.map(np.sin, np.ones(20), code=cm.Replication(2, 4), engine=engine, deadline=0.1)
+    assert (result.status == cm.Status.MISSING).all()

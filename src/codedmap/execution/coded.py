@@ -15,6 +15,7 @@ from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
+from ..contracts.warning import warn_caller
 from ..errors import (
     CallTimeout,
     CodedmapError,
@@ -183,6 +184,12 @@ class CodedMap(MapJob):
             elif known.failures:  # before
                 outcome = Outcome.COMPLETE
         self._work.warn_of_losses(known)
+        size = min(self._settings.size or self._work.groups, self._work.groups)
+        if outcome is Outcome.DEADLINE and not self._work.present and size > 1:
+            warn_caller(
+                f"no payload, of {size:,} rows each, was answered in {self.live.seconds:.2g} s: give as chunk= a number of rows "
+                "that takes a small part of that, or allow more time"
+            )
         return self._result(known, outcome)
 
     def then(self) -> MapJob | None:
