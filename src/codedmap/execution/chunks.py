@@ -108,6 +108,7 @@ class ChunkScheduler(Scheduler):
         self._free: set[Hashable] = set()  # workers that run no abandoned call
         self._wakes = type(job.rule).wake_after is not StoppingRule.wake_after
         self._hedges = job.hedge is not None or job.after is not None
+        self._late = None if job.hedge is None or job.after is not None else {}
         self._apart = False  # whether these are of as many failure domains as there are slots
         own: dict[int, int] = {}
         for slot, task in job.own.items():
@@ -184,6 +185,7 @@ class ChunkScheduler(Scheduler):
         if piece.crashes >= MOST_CRASHES:
             self._drop_copies(piece)
         if piece.copies:
+            self._may_be_late(piece)
             return
         if loss is Loss.CRASHED and piece.crashes <= self.job.retries and not self.job.bound:
             self._waiting.append(piece)
@@ -481,6 +483,13 @@ class ChunkScheduler(Scheduler):
 
     def _hasten(self, now: float) -> float | None:
         wake = None
+        if self._late is not None and not self._waiting:
+            assert self.job.hedge is not None
+            soonest, _ = self._latest(patience_after(self.hedges, self._budget(self.job.hedge)))
+            if (
+                soonest is None or soonest > now
+            ):  # most of the time: looking at each slot takes long
+                return soonest
         for chunk in list(self.chunks.values()):
             if chunk.decoding or not self._idle:
                 continue

@@ -185,7 +185,8 @@ class CodedMap(MapJob):
                 outcome = Outcome.COMPLETE
         self._work.warn_of_losses(known)
         size = min(self._settings.size or self._work.groups, self._work.groups)
-        if outcome is Outcome.DEADLINE and not self._work.present and size > 1:
+        nothing = (known.status == Status.MISSING).all()
+        if outcome is Outcome.DEADLINE and nothing and size > 1:
             warn_caller(
                 f"no payload, of {size:,} rows each, was answered in {self.live.seconds:.2g} s: give as chunk= a number of rows "
                 "that takes a small part of that, or allow more time"

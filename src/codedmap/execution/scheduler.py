@@ -435,7 +435,7 @@ class Scheduler:
         """What still runs after a copy was lost is hedged again when it is late."""
         for copy in piece.copies:
             if not math.isnan(copy.started):
-                self._late_as_others(copy).appendleft(copy)
+                insort(self._late_as_others(copy), copy, key=lambda call: call.started)
 
     def _late_as_others(self, call: Call) -> deque[Call]:
         """Calls that are late after the same time as this one; none is noted while groups are left to start."""
