@@ -15,7 +15,7 @@ from ..contracts.answers import all_finite
 from ..contracts.code import Code
 from ..contracts.inputs import array_of
 from ..contracts.matrix_code import Decoded, MatrixCode
-from ..contracts.memory import check_room, lacking, size
+from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
 from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
@@ -287,16 +287,15 @@ def _checked_code(code: Any) -> MatrixCode:
 
 def _check_room(blocks: CodedBlocks) -> None:
     """Raise `NotEnoughMemory` if the coded blocks, and their transport, exceed what is free."""
-    if lacking(2 * blocks.nbytes(at_most=True)) is not None:
-        coded, code = blocks.nbytes(), blocks.code
-        check_room(
-            2 * coded,
-            f"{code.workers} coded blocks of a matrix cut into {code.tasks}, which take {size(coded)}, and as much again "
-            "on the way to the workers,",
-            "Use Replication, whose blocks stay as sparse as the matrix is"
-            if blocks.sparse
-            else "Use fewer workers for as many tasks, or cast the matrix to float32",
-        )
+    coded, code = blocks.nbytes(), blocks.code
+    check_room(
+        2 * coded,
+        f"{code.workers} coded blocks of a matrix cut into {code.tasks}, which take {size(coded)}, and as much again "
+        "on the way to the workers,",
+        "Use Replication, whose blocks stay as sparse as the matrix is"
+        if blocks.sparse
+        else "Use fewer workers for as many tasks, or cast the matrix to float32",
+    )
 
 
 def _operator_or_number(x: Any) -> bool:

@@ -84,8 +84,8 @@ def _cached(group: Path) -> int:
 
 def check_room(needed: int, what: str, remedy: str) -> None:
     """Raise `NotEnoughMemory` if this many bytes are not free; ``what`` (plural) takes them, ``remedy`` is a sentence."""
-    free = lacking(needed)
-    if free is not None:
+    free = None if needed < _LITTLE else free_memory()
+    if free is not None and needed > free:
         raise NotEnoughMemory(
             f"{what} take {size(needed)}, but only {size(free)} are free. {remedy}"
         )
@@ -116,14 +116,6 @@ def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
         f"{size(row * rows)}, with what is on its way to the workers",
         "Call map on fewer rows at a time, with chunk=100 say, or cast them to float32",
     )
-
-
-def lacking(needed: int) -> int | None:
-    """What is free, if it is less than needed."""
-    if needed < _LITTLE:
-        return None
-    free = free_memory()
-    return None if free is None or needed <= free else free
 
 
 def _machine(root: Path) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import iadd
 from typing import Any
 
 import numpy as np
@@ -48,26 +49,21 @@ class CodedBlocks:
         """b, rows of a block."""
         self._checksums = [self._checksum(task) for task in range(code.tasks)]
 
-    def nbytes(self, *, at_most: bool = False) -> int:
-        """Bytes of all coded blocks; of sparse ones at least (unless entries cancel) or at most.
+    def nbytes(self) -> int:
+        """Bytes of all coded blocks; of sparse ones at least, unless entries cancel.
 
-        At least: a mixture of all blocks has an entry wherever one of them has, and a mixture of some has
-        as many as the largest of them. At most: a mixture has the entries of all that it mixes.
+        A mixture of all blocks has an entry wherever one of them has, and a mixture of some has as many as the largest
+        of them.
         """
         matrix, tasks, workers = self._matrix, self.code.tasks, self.code.workers
         if not self.sparse:
             return int(workers * self.rows * matrix.shape[1] * matrix.dtype.itemsize)
         entries = np.diff(matrix.indptr[[0, *(self._span(task).stop for task in range(tasks))]])
         used = [self.code.weights(worker) != 0 for worker in range(workers)]
-        if at_most:
-            stored = sum(int(entries[some].sum()) for some in used)
-        else:
-            pattern = self._padded(0).astype(bool)
-            for task in range(1, tasks):
-                pattern = pattern + self._padded(task).astype(bool)
-            stored = sum(
-                pattern.nnz if some.all() else int(entries[some].max(initial=0)) for some in used
-            )
+        whole = 0
+        if any(some.all() for some in used):
+            whole = sum(self._padded(task).astype(bool) for task in range(tasks)).nnz
+        stored = sum(whole if some.all() else int(entries[some].max(initial=0)) for some in used)
         return stored * int(matrix.dtype.itemsize + matrix.indices.dtype.itemsize)
 
     def absolute_sums(self, columns: np.ndarray) -> np.ndarray:
@@ -131,17 +127,8 @@ class CodedBlocks:
         tasks = np.flatnonzero(weights)
         if len(tasks) == 1 and weights[tasks[0]] == 1.0:
             return self._padded(int(tasks[0])).copy()  # an engine may keep it in this process
-        total = None
-        for task in tasks:
-            weight = self._matrix.dtype.type(weights[task])
-            if total is None:
-                total = self._padded(int(task)) * weight
-            elif self.sparse:
-                total = total + self._padded(int(task)) * weight
-            else:
-                part = self._matrix[self._span(int(task))]
-                total[: len(part)] += part * weight
-        return total
+        parts = (self._padded(int(t)) * self._matrix.dtype.type(weights[t]) for t in tasks)
+        return reduce(iadd, parts)
 
     def _checksum(self, task: int) -> int:
         part = self._matrix[self._span(task)]

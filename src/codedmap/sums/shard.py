@@ -139,14 +139,10 @@ def _largest(value: np.ndarray) -> Any:
 
 def _slices(value: np.ndarray, count: int, least: type[np.generic]) -> np.ndarray:
     """A value as (m, ceil(l / m)) in this precision or a wider one of its kind, the last slice padded with 0."""
-    flat = value.reshape(-1)
-    wide = np.dtype(least) if are_integers(value) else np.result_type(flat.dtype, np.float64)
-    length = -(-flat.size // count)
-    if length * count == flat.size:
-        return flat.astype(wide, copy=False).reshape(count, length)
-    padded = np.zeros(count * length, wide)
-    padded[: flat.size] = flat
-    return padded.reshape(count, length)
+    wide = np.dtype(least) if are_integers(value) else np.result_type(value.dtype, np.float64)
+    flat = value.reshape(-1).astype(wide, copy=False)
+    lacking = -flat.size % count
+    return (np.pad(flat, (0, lacking)) if lacking else flat).reshape(count, -1)
 
 
 def read_only(item: Any) -> Any:

@@ -75,11 +75,11 @@ class AMSGrad:
         epsilon: float = 1e-8,
     ) -> None:
         start = _checked_start(weights)
+        self._rate = learning_rate
         if not callable(learning_rate):
-            _checked_rate(learning_rate, 1)
+            self._rate_of(1)
         _check_betas(betas, start.dtype)
         _check_epsilon(epsilon, start.dtype)
-        self._rate = learning_rate
         self._betas = betas
         self._shape = start.shape
         self._weights = start.flatten()
@@ -141,11 +141,10 @@ class AMSGrad:
             raise InvalidArgument(
                 f"args must be a tuple, as args=(number,), not a {type(args).__name__}"
             )
-
-        def total(fn: Callable[..., Any]) -> SumResult:
-            return coded_sum(fn, parts, args=(self.weights, *args), stop=stop)
-
-        result, changed = self._advance(gradient, total, len(parts))
+        given = self.weights, *args
+        result = coded_sum(self._summed(gradient), parts, args=given, stop=stop)
+        mean = self._gradient_of(result.value) / len(parts)
+        changed = self._update(self._finite_gradient(mean))
         return Step(self.steps, result, changed)
 
     def update(self, gradient: Any) -> None:
@@ -158,15 +157,13 @@ class AMSGrad:
         """
         self._update(self._finite_gradient(gradient))
 
-    def _advance(
-        self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
-    ) -> tuple[SumResult, np.ndarray]:
-        """Make a step; return its sum and the indices of the changed weights.
+    def _summed(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of a part and the weights of which the next step needs the sum."""
+        return gradient
 
-        ``total`` gives the sum of a function of a part and the weights over all ``parts``.
-        """
-        result = total(gradient)
-        return result, self._update(self._finite_gradient(result.value / parts))
+    def _gradient_of(self, total: np.ndarray) -> np.ndarray:
+        """The gradients' sum, from that of what `_summed` gives."""
+        return total
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
         """A step against a finite gradient (d,); returns the indices of the changed weights."""
@@ -179,7 +176,8 @@ class AMSGrad:
 
     def _rate_of(self, number: int) -> float:
         """α_t of a step, counted from 1."""
-        return _checked_rate(self._rate(number) if callable(self._rate) else self._rate, number)
+        rate = self._rate(number) if callable(self._rate) else self._rate
+        return check_number(f"step {number}: learning rate", rate, above=True)
 
     @property
     def _next_rate(self) -> float:
@@ -260,10 +258,6 @@ def _checked_start(weights: Any) -> np.ndarray:
             "from finite ones"
         )
     return start
-
-
-def _checked_rate(value: Any, number: int) -> float:
-    return check_number(f"step {number}: learning rate", value, above=True)
 
 
 def _check_betas(betas: Any, dtype: np.dtype[Any]) -> None:

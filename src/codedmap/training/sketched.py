@@ -10,7 +10,6 @@ import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument
-from ..results.sum_result import SumResult
 from ..sums.shard import read_only
 from .amsgrad import AMSGrad, Rate, flat_gradient
 from .sketch import CountSketch
@@ -124,13 +123,11 @@ class SketchedAMSGrad(AMSGrad):
             f"{self._k:,} weights change at a step>"
         )
 
-    def _advance(
-        self, gradient: Callable[..., Any], total: Callable[..., SumResult], parts: int
-    ) -> tuple[SumResult, np.ndarray]:
-        sketch, shape = self.sketch, self._shape
-        result = total(_SketchedGradient(gradient, sketch, shape))
-        estimate = sketch.estimate(result.value) / parts
-        return result, self._update(self._finite_gradient(estimate.reshape(shape)))
+    def _summed(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
+        return _SketchedGradient(gradient, self.sketch, self._shape)
+
+    def _gradient_of(self, total: np.ndarray) -> np.ndarray:
+        return self.sketch.estimate(total).reshape(self._shape)
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
         """Steps 2 to 4; the indices of the weights that changed."""
