@@ -409,7 +409,7 @@ def test_directories_of_runs_are_kept_if_they_failed_or_are_wanted(folder, scrip
         ("a;b\n1,5;2\n", "its first line has semicolons, and no commas: put commas between"),
         ("a\tb\n1\t2\n", "its first line has tabs, and no commas"),
         ("a,\n1,2\n", "column 2 has no name"),
-        ("a,status\n1,2\n", "has a column 'status'"),
+        ("a,status\n1,2\n", "a column of the design is called 'status'"),
         ('a,b\n1,"2\n', "line 2: unexpected end of data"),
     ],
 )

@@ -319,8 +319,7 @@ class Options:
 
     def _rows_job(self, fn: Any, inputs: Any, stack: ExitStack, *, auto: bool) -> RowsJob:
         started = time.monotonic()
-        hedge = self.hedge
-        check_hedge_of_rows(hedge)
+        check_hedge_of_rows(self.hedge)
         rows = rows_of(fn, inputs, stack, self.like)
         if auto:
             self._check_auto(rows)
@@ -339,14 +338,8 @@ class Options:
             total -= int((store.status == Status.EXACT).sum())
         show = stack.enter_context(job_progress(self.progress, total))
         engine = engine_of(self.engine, fn, stack)
-        job = Job(
-            rows.rows,
-            hedge=None if hedge is None else hedge.budget,
-            retries=self.retries,
-            call_timeout=self.call_timeout or math.inf,
-            stop=rule,
-            size=rows.rows if self.chunk == "all" else self.chunk,
-        )
+        size = rows.rows if self.chunk == "all" else self.chunk
+        job = replace(self._job_of(rows), stop=rule, size=size)
         known = self._known(rows.numbers, inputs)
         common: dict[str, Any] = {
             "record": self.on_error == "record",
@@ -378,6 +371,12 @@ class Options:
             coded=self.seed is None,
         )
         return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
+
+    def _job_of(self, inputs: InputRows) -> Job:
+        """What is to be scheduled for rows without a code; hedges of a code's tasks are none of rows."""
+        hedge = None if self.hedge is None or self.hedge.after is not None else self.hedge.budget
+        timeout = self.call_timeout or math.inf
+        return Job(inputs.rows, hedge=hedge, retries=self.retries, call_timeout=timeout)
 
     def _check_auto(self, rows: InputRows) -> None:
         """Raise `InvalidArgument` for what a plan cannot be made for."""
@@ -500,17 +499,10 @@ class Options:
         """What makes a job for rows whose calls with a code were lost."""
         if not self.retries:
             return None
-        hedge = self.hedge
-        job = Job(
-            inputs.rows,
-            hedge=hedge.budget if hedge is not None and hedge.after is None else None,
-            retries=self.retries,
-            call_timeout=self.call_timeout or math.inf,
-        )
 
         def made(before: CodedMap, rows: np.ndarray) -> MapJob:
             return RowsApart(
-                job,
+                self._job_of(inputs),
                 engine,
                 self._tasks(fn, engine, checked=True),
                 inputs,

@@ -23,7 +23,7 @@ from ..execution.hedge import Hedge
 from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
 from ..results.summary import short
-from ..storage.source import Items
+from ..storage.source import Batches, single
 from .amap import amap
 from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, map, stream
 
@@ -271,7 +271,7 @@ class Pool:
             results = stream(self._staying(task), sealed, chunk=chunksize, **given)
             return _arriving(results, len(items), ordered)
         with _plainly():
-            read = Items(_Sealed(item) for item in iterable)
+            read = Batches((_Sealed(item) for item in iterable), single)
         if not read.rows:
             read.close()
             return iter(())

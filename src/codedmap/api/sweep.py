@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..contracts.answers import LARGEST_IN_FLOAT, cast_values, has_text, unrounded
+from ..contracts.arguments import is_real
 from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
@@ -146,9 +147,7 @@ def sweep(
         inputs = rows.table.iloc[at] if hasattr(rows.table, "iloc") else rows.table[at]
     else:
         inputs = tuple(columns.values())
-    kinds = {name: categories_of(column) for name, column in columns.items()}
-    numbers = (flags_of(c, kinds[n]) if kinds[n] else c for n, c in columns.items())
-    like = InputRows(tuple(numbers), names_of(kinds))
+    like = as_numbers(columns)
     options = options_from(given, on_error="record", before=columns, like=like)
     task: Any = _Task(fn, tuple(columns), (*rows.taken, *ADDED), frame, rows.framed)
     with ExitStack() as stack:
@@ -205,14 +204,14 @@ def _rows(design: Any, takes: Arguments | None) -> _Rows:
         return _grid(design, takes)
     if hasattr(design, "get_column") or (hasattr(design, "iloc") and hasattr(design, "columns")):
         names = list(design.columns)
-        _check_names(names)
+        check_names(names)
         return _Rows({name: plain_array(design[name]) for name in names}, design)
     if isinstance(design, Mapping):
         if {"names", "bounds"} <= set(design):
             raise InvalidArgument(
                 "the design is a problem of SALib's without a sample: give (problem, sample)"
             )
-        _check_names(list(design))
+        check_names(list(design))
         columns = {name: column_of(name, given) for name, given in design.items()}
         check_order(list(design.values()), "columns of the design")
         return _Rows(columns, columns)
@@ -239,7 +238,7 @@ def _grid(design: Any, takes: Arguments | None) -> _Rows:
         names = coordinates
     elif takes is not None:
         names += [name for name in coordinates if name in takes.names]
-    _check_names(list({*design.variables, *design.dims}))
+    check_names(list({*design.variables, *design.dims}))
     arrays = extra("xarray", "a Dataset").broadcast(*(design[name] for name in names))
     dims, shape = (arrays[0].dims, arrays[0].shape) if names else ((), ())
     columns = {
@@ -272,7 +271,8 @@ def column_of(name: str, given: Any) -> np.ndarray:
     return array.astype(object) if array.dtype.kind in "US" else array
 
 
-def _check_names(names: Sequence[Any]) -> None:
+def check_names(names: Sequence[Any]) -> None:
+    """Raise `InvalidArgument` if columns of a design cannot be given by name, or put beside outputs."""
     for name, count in Counter(names).items():
         if not isinstance(name, str):
             raise InvalidArgument(
@@ -382,28 +382,27 @@ def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
     return np.array(first), np.array(inverse)
 
 
-def categories_of(column: np.ndarray) -> list[Any]:
+def as_numbers(columns: Mapping[str, np.ndarray]) -> InputRows:
+    """The rows of a design by which others are estimated: text of few kinds is a flag for each of these."""
+    parts, names = [], []
+    for name, column in columns.items():
+        kinds = _categories(column)
+        if kinds:
+            parts.append(np.asarray(column[:, None] == np.array(kinds, dtype=object), dtype=bool))
+            names += [f"{name} = {one}" for one in kinds]
+        else:
+            large = column.dtype.kind == "O" and all(map(is_real, column))  # of more than 64 bits
+            parts.append(column.astype(np.float64) if large else column)
+            names.append(name)
+    return InputRows(tuple(parts), names)
+
+
+def _categories(column: np.ndarray) -> list[Any]:
     """The values of a column of text, in the order of their first rows; none if they are many, or of numbers."""
     if column.dtype.kind not in "OUS" or not all(isinstance(v, str | bytes) for v in column):
         return []
     found = list(dict.fromkeys(column.tolist()))
     return found if len(found) <= min(_CATEGORIES, max(1, len(column) // 2)) else []
-
-
-def flags_of(column: np.ndarray, categories: Sequence[Any]) -> np.ndarray:
-    """(m, c) bool: which of the categories each row has. As numbers, so that rows can be estimated."""
-    places = {value: place for place, value in enumerate(categories)}
-    at = np.fromiter((places[value] for value in column.tolist()), np.intp, len(column))
-    return np.asarray(np.arange(len(categories)) == at[:, None])
-
-
-def names_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """What the numbers of a row are called, where columns that have categories are flags."""
-    return [
-        f"{name} = {one}" if some else name
-        for name, some in columns.items()
-        for one in some or [""]
-    ]
 
 
 # The function -------------------------------------------------------------------------------------------

@@ -13,19 +13,12 @@ import numpy as np
 
 import codedmap as cm
 
-from ..api.sweep import column_of
+from ..api.sweep import as_numbers, column_of
 from ..contracts.arguments import is_real
 from .files import check_apart, written
 from .options import PATH, Options, argument, flag, option, parameters
 from .shell import Command, print_result, with_traceback
-from .tables import (
-    Table,
-    check_table,
-    numbers_of,
-    points_of,
-    read_table,
-    table_writer,
-)
+from .tables import Table, are_inputs, check_table, read_table, table_writer
 
 _STDERR = "_stderr"
 
@@ -108,10 +101,10 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     for name in options.inputs:
-        if numbers_of(column_of(name, table[name])) is None:
+        if not are_inputs(column_of(name, table[name])):
             cells = table[name]
             odd = [k for k, cell in enumerate(cells) if not is_real(cell) or cell - cell != 0]
-            bad = next((k for k in odd if numbers_of(np.array([cells[k]])) is None), odd[0])
+            bad = next((k for k in odd if not are_inputs(np.array([cells[k]]))), odd[0])
             raise cm.InvalidArgument(
                 f"row {bad} of table {options.table} (counted from 0) has {reprlib.repr(cells[bad])} as {name!r}: inputs must be "
                 "finite numbers, or text of at most 20 kinds, also of rows that were lost"
@@ -245,8 +238,10 @@ def _filled(
     failed = np.array([one == "FAILED" and not options.failed for one in status])
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with options.warnings_noted():
-        names, points = points_of({n: column_of(n, table[n]) for n in options.inputs})
-        return cm.fill(_Columns(tuple(names), points), _Columns(outputs, answers), failed=failed)
+        inputs = as_numbers({n: column_of(n, table[n]) for n in options.inputs})
+        points = inputs.points(np.arange(inputs.rows))
+        names = tuple(inputs.names(points.shape[1]))
+        return cm.fill(_Columns(names, points), _Columns(outputs, answers), failed=failed)
 
 
 def _with(

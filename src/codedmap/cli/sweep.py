@@ -21,9 +21,16 @@ import numpy as np
 
 import codedmap as cm
 
-from ..api.sweep import ADDED, arguments_of, check_columns, column_of, count_equal
+from ..api.sweep import (
+    ADDED,
+    arguments_of,
+    as_numbers,
+    check_columns,
+    check_names,
+    column_of,
+    count_equal,
+)
 from ..contracts.arguments import is_real
-from ..execution.inputs import InputRows
 from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
 from ..results.status import Status, counts_in_words
 from ..results.summary import many, outputs_lines, short
@@ -35,14 +42,7 @@ from .names import function_named
 from .options import COUNT, PATH, Options, argument, flag, option, parameters
 from .program import WHY, Program
 from .shell import ENDINGS, Command, print_error, print_result, with_traceback
-from .tables import (
-    Table,
-    check_table,
-    numbers_of,
-    points_of,
-    read_table,
-    table_writer,
-)
+from .tables import Table, are_inputs, check_table, read_table, table_writer
 
 _REASONS = 5  # that the summary lists
 _OF_SHELLS = frozenset(("|", ">", ">>", "<", "2>", "2>&1", "&", "&&", "||", ";"))
@@ -379,11 +379,7 @@ class _Sweep:
     def _columns(self) -> Table:
         """The columns that the function takes."""
         options, table = self.options, self.table
-        own = [name for name in table if name in ADDED]
-        if own:
-            raise cm.InvalidArgument(
-                f"design {options.design} has a column {own[0]!r}, which is one of the output's: rename it"
-            )
+        check_names(list(table))
         if isinstance(self.fn, Program):
             wanted = taken = list(self.fn.names)
         else:
@@ -407,7 +403,7 @@ class _Sweep:
                     f"rows whose {which} equal those of an earlier row: {equal:,}; they are run as well"
                 )
         for name, column in arrays.items():
-            if options.deadline is not None and numbers_of(column) is None:
+            if options.deadline is not None and not are_inputs(column):
                 raise cm.InvalidArgument(
                     f"--deadline estimates rows from columns that are finite numbers, or text of at most 20 kinds, and "
                     f"{name!r} of design {options.design} has others: encode them, or leave out --deadline"
@@ -540,9 +536,8 @@ class _Sweep:
             )
         if not (numbers and self.columns):
             return stderr
-        names, points = points_of({n: column_of(n, cells) for n, cells in self.columns.items()})
+        inputs = as_numbers({n: column_of(n, cells) for n, cells in self.columns.items()})
         answers = np.array([outputs[name] for name in numbers], dtype=np.float64).T
-        inputs = InputRows(points, names)
         known, left = answers.__getitem__, lambda: self._time_left() or 0.0
         for found in estimate_missing(inputs, done, missing, known, left):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 
 import codedmap as cm
 
-from ..api.sweep import categories_of, flags_of, names_of
+from ..api.sweep import as_numbers
 from ..contracts.arguments import is_real
 from ..storage.source import extra
 from .program import number_in
@@ -60,21 +60,10 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
     return lambda file: _KINDS[path.suffix][1](file, table)
 
 
-def numbers_of(column: np.ndarray) -> np.ndarray | None:
-    """A column as finite numbers (m,), or which of a few categories each row has (m, c); None if it is neither."""
-    if column.dtype.kind == "O" and all(map(is_real, column)):  # integers of more than 64 bits
-        column = column.astype(np.float64)
-    if column.dtype.kind in "iuf":
-        return column.astype(np.float64) if np.isfinite(column).all() else None
-    categories = categories_of(column)
-    return flags_of(column, categories).astype(np.float64) if categories else None
-
-
-def points_of(columns: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
-    """Columns that `numbers_of` takes as points (m, p), and the names of their numbers."""
-    parts = [part for part in map(numbers_of, columns.values()) if part is not None]  # as all are
-    names = names_of({name: categories_of(column) for name, column in columns.items()})
-    return names, np.column_stack(parts)
+def are_inputs(column: np.ndarray) -> bool:
+    """Whether others can be estimated from a column: all are finite numbers, or text of few kinds."""
+    rows = as_numbers({"": column})
+    return bool(rows.numbers and np.isfinite(rows.points(np.arange(rows.rows))).all())
 
 
 # CSV ------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ..contracts.closing import Closing
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument
 from ..execution.order import runs_of
+from ..results.trees import as_objects
 
 _END = object()
 _SLOW = 0.1  # seconds of reading, after which what has come is computed
@@ -254,7 +255,10 @@ class _ParquetRows:
 
 
 class Batches(Closing):
-    """Rows of an iterator of arrays, kept while they are computed; a thread reads it, so that a slow one holds up nothing."""
+    """Rows of an iterator, kept while they are computed; a thread reads it, so that a slow one holds up nothing.
+
+    ``checked`` makes a batch of what the iterator gave; by default that has to be an array of rows.
+    """
 
     def __init__(self, batches: Iterator[Any], checked: _Checked | None = None) -> None:
         self._held = deque[list[Any]]()  # [first row, array, rows not done]
@@ -311,13 +315,6 @@ class Batches(Closing):
                 begin += count  # noqa: PLW2901
 
 
-class Items(Batches):
-    """Rows of an iterator of single inputs of any kind."""
-
-    def __init__(self, items: Iterator[Any]) -> None:
-        super().__init__(items, _row)
-
-
 _Read = tuple[list[np.ndarray], bool]
 """Batches, and whether they are the last."""
 _Checked = Callable[[Any, np.ndarray | None], np.ndarray]
@@ -356,10 +353,9 @@ def _read(
             future.set_result((got, ended))
 
 
-def _row(item: Any, first: np.ndarray | None) -> np.ndarray:
-    row = np.empty(1, dtype=object)
-    row[0] = item
-    return row
+def single(item: Any, first: np.ndarray | None) -> np.ndarray:
+    """An input of any kind as a batch of one."""
+    return as_objects([item])
 
 
 def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
