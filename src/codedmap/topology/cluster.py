@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import scipy
+
 from ..contracts.arguments import set_numbers
 from ..errors import InvalidArgument
 from .error import ErrorModel
@@ -166,27 +169,21 @@ class Cluster:
             seen.add(frozenset(ends))
 
     def _check_connected(self) -> None:
-        learning = {node.name for node in self.learning}
-        near: dict[str, set[str]] = {name: set() for name in learning}
-        fed = set()
+        place = {node.name: at for at, node in enumerate(self.learning)}
+        near = np.zeros((len(place), len(place)), dtype=bool)
+        linked = set()
         for link in self.links:
-            if link.first in learning and link.second in learning:
-                near[link.first].add(link.second)
-                near[link.second].add(link.first)
-            fed |= {link.first, link.second} - learning
-        reached, ahead = set(), [self.learning[0].name]
-        while ahead:
-            name = ahead.pop()
-            if name not in reached:
-                reached.add(name)
-                ahead += near[name]
-        if learning - reached:
+            linked |= {link.first, link.second}
+            if link.first in place and link.second in place:
+                near[place[link.first], place[link.second]] = True
+        part = scipy.sparse.csgraph.connected_components(near, directed=False)[1]
+        apart = sorted(name for name, at in place.items() if part[at] != part[0])
+        if apart:
             raise InvalidArgument(
-                f"the links leave {len(learning - reached)} of {len(learning)} learning nodes unconnected "
-                f"with {self.learning[0].name} ({joined(sorted(learning - reached))}): add links, or plan for "
-                "each connected part by itself"
+                f"the links leave {len(apart)} of {len(place)} learning nodes unconnected with "
+                f"{self.learning[0].name} ({joined(apart)}): add links, or plan for each connected part by itself"
             )
-        alone = [node.name for node in self.information if node.name not in fed]
+        alone = [node.name for node in self.information if node.name not in linked]
         if alone:
             raise InvalidArgument(
                 f"{len(alone)} information nodes have no link to a learning node ({joined(alone)}): add one, "

@@ -64,22 +64,14 @@ class ErrorModel:
         most = target * (1.0 + 1e-12)  # rounding must not make it one too many
         if target <= self.floor or gap <= 0.0:
             return found
-
-        def after(error: float) -> np.ndarray:
-            """Iterations after which neither the second nor the third term is above this."""
-            with np.errstate(divide="ignore", over="ignore"):
-                first = np.float64(self.statistical / error) ** (1.0 / self.exponent)
-                second = np.float64(self.optimisation / error) ** 2 / gap
-                return np.maximum(first / samples if self.statistical else 0.0 * samples, second)
-
-        # The error is larger while one term alone is, and small enough once neither is above half.
-        low = np.maximum(np.floor(after(most - self.floor) * (1.0 - 1e-9)) - 1.0, 0.0)
-        able = low < _MOST
-        high = np.clip(np.ceil(after((most - self.floor) / 2.0)), 1.0, 2.0 * _MOST)[able]
-        low, samples = low[able], samples[able]
+        able = self.error(samples, gap, _MOST) <= most
+        samples = samples[able]
+        low, high = np.zeros(len(samples)), np.ones(len(samples))
+        while (short := self.error(samples, gap, high) > most).any():
+            low, high = np.where(short, high, low), np.where(short, 32.0 * high, high)
         while (high - low > 1.0).any():
             middle = np.floor((low + high) / 2.0)
             enough = self.error(samples, gap, middle) <= most
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        found[able] = np.where(high < _MOST, high, np.inf)
+        found[able] = high
         return found
