@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -200,13 +199,8 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._close(cancel=error is not None)
+    def __exit__(self, *raised: object) -> None:
+        self._close(cancel=raised[1] is not None)
 
     def __reduce__(self) -> Any:
         raise TypeError(

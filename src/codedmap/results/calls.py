@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -58,9 +58,6 @@ class CallTable(Sequence[CallRecord]):
         if isinstance(at, slice):
             return CallTable(self._records[at])
         return self._records[at]
-
-    def __iter__(self) -> Iterator[CallRecord]:
-        return iter(self._records)
 
     def columns(self) -> dict[str, list[Any]]:
         """Each column as a list, as ``pandas.DataFrame`` takes them."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contracts.code import Code
 from .shown import Shown
 from .summary import many
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _EXACT = "exact with hedging"
 _LEAST = 1e-3
@@ -141,7 +138,7 @@ class Plan(Shown):
             "error": [_error(row) for row in rows],
         }
 
-    def plot(self, ax: Any = None) -> Axes:
+    def plot(self, ax: Any = None) -> Any:
         """Time and error of each way; exact ones are drawn at the left edge.
 
         Parameters
@@ -168,8 +165,7 @@ class Plan(Shown):
             ax.annotate(f"  {row.scheme}", (error, row.seconds), fontsize=8, color="0.35")
         ax.set(xscale="log", xlabel="error / deviation of the outputs", ylabel="seconds")
         ax.set_ylim(bottom=0.0)
-        drawn: Axes = ax
-        return drawn
+        return ax
 
 
 def _sentence(row: PlanRow) -> str:

@@ -243,13 +243,6 @@ def _check_fields(arrays: Sequence[np.ndarray]) -> None:
         )
 
 
-def _blank(rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """Room for rows; of whole numbers 0, because those that are read before they are written may be cast."""
-    if dtype.kind in "iu":
-        return np.zeros((rows, *shape), dtype)
-    return np.empty((rows, *shape), dtype)
-
-
 def as_objects(parts: Sequence[Any]) -> np.ndarray:
     """An array (n,) of these, whatever they are."""
     column = np.empty(len(parts), dtype=object)
@@ -324,7 +317,8 @@ class Rows:
             self._tree = map_leaves(lambda leaf: np.empty(0), answer)
         parts = [leaf_rows(leaf, count) for leaf in leaves(answer, self._tree)]
         if not self._columns:
-            self._columns = [_blank(self._rows, p.shape[1:], p.dtype) for p in parts]
+            # Zeros, because what is read before it is written may be cast.
+            self._columns = [np.zeros((self._rows, *p.shape[1:]), p.dtype) for p in parts]
         self.check_alike(answer)
         for number, part in enumerate(parts):
             column = self._columns[number]
@@ -349,9 +343,9 @@ class Rows:
         self._rows = rows
         for number, column in enumerate(self._columns):
             if len(column) < rows:
-                larger = _blank(max(rows, 2 * len(column)), column.shape[1:], column.dtype)
-                larger[: len(column)] = column
-                self._columns[number] = larger
+                larger = max(rows, 2 * len(column)), *column.shape[1:]
+                self._columns[number] = np.zeros(larger, column.dtype)
+                self._columns[number][: len(column)] = column
 
     def values(self, missing: np.ndarray) -> Any:
         """The tree of all rows; where ``missing`` (m,) bool NaN, or None in objects."""
