@@ -8,9 +8,8 @@ import numpy as np
 
 from ..contracts.arguments import check_number
 from ..errors import InvalidArgument, Unreachable
+from .climb import Climb, Objective
 from .cluster import Cluster, Link, joined
-from .inner import Objective
-from .outer import Climb
 from .selection import Problem, Selection
 
 _PRICES = 1.0, 0.25, 4.0

@@ -1,21 +1,30 @@
-"""The outer climb: which learning nodes cooperate over which links, each structure with its inner climb."""
+"""Two nested climbs: which learning nodes cooperate over which links, and which information nodes feed them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy
 
-from .inner import IMPROVED, Objective, climb_feeds, climb_pairs
 from .selection import Problem, Selection, Structure
 
+Objective = Callable[[Any, Any], Any]
+"""From cost and seconds to what is minimised."""
+
+_IMPROVED = 1.0 - 1e-9
+"""Below this share of the objective a change counts as an improvement; above it, as rounding."""
 _FEW = 2
 """Nodes or links of each ranking that are tried in a step."""
 _ALL = 6
 """Up to this many nodes or links are all tried."""
 _NEAR = 1.3
 """Up to this many times the best objective so far, the inner climb goes on with pairs of changes."""
+_DOUBT = 1.05
+"""A change is evaluated exactly if its approximated objective is below this many times the current one."""
+_FIRSTS = 18
+"""Changes that are tried as the first of a pair."""
 
 Change = tuple[np.ndarray, frozenset[int]]
 """Nodes and links of another structure."""
@@ -60,7 +69,7 @@ class Climb:
                 key=self.value,
                 default=now,
             )
-            if not self.value(best) < self.value(now) * IMPROVED:
+            if not self.value(best) < self.value(now) * _IMPROVED:
                 break
             now = best
 
@@ -75,9 +84,9 @@ class Climb:
         if key not in self._known:
             structure = self._problem.structure(nodes, links)
             feeds = self._feeds_kept(structure, before)
-            found = climb_feeds(self._problem, structure, self._objective, feeds)
+            found = self._climb_feeds(structure, feeds)
             if self.value(found) <= _NEAR * self._least:
-                found = climb_pairs(self._problem, found, self._objective)
+                found = self._climb_pairs(found)
             self._least = min(self._least, self.value(found))
             self._known[key] = found
         return self._known[key]
@@ -184,6 +193,76 @@ class Climb:
         both = self._inside(nodes)[self._problem.ends].all(axis=1)
         return frozenset(np.flatnonzero(both).tolist())
 
+    # Which information nodes feed which learning nodes of a structure ---------------------------------------
+
+    def _climb_feeds(self, structure: Structure, feeds: np.ndarray) -> Selection:
+        """Climb from these feeds by the best of all single changes, until none improves.
+
+        With a change, an information node begins to feed, stops, or feeds another learning node.
+        """
+        now = self._problem.selection(structure, feeds)
+        value = self.value(now)
+        for _ in range(4 * len(feeds)):
+            change, _ = _best(self._objectives_after(now))
+            if change is None:
+                break
+            then = self._after(now, change)
+            after = self.value(then)
+            closer = np.isinf(value) and np.isinf(after) and then.samples > now.samples
+            if not (after < value * _IMPROVED or closer):
+                break
+            now, value = then, after
+        return now
+
+    def _climb_pairs(self, now: Selection) -> Selection:
+        """Climb on from where no single change improves, by pairs whose first change is promising."""
+        for _ in range(len(now.feeds)):
+            value = self.value(now)
+            best, reached = value * _IMPROVED, None
+            for first in _promising(self._objectives_after(now)):
+                between = self._after(now, first)
+                second, expected = _best(self._objectives_after(between))
+                if second is not None and expected < value * _DOUBT:
+                    then = self._after(between, second)
+                    if self.value(then) < best:
+                        best, reached = self.value(then), then
+            if reached is None:
+                break
+            now = self._climb_feeds(now.structure, reached.feeds)
+        return now
+
+    def _after(self, now: Selection, change: tuple[int, int]) -> Selection:
+        """The selection after a change: an information node, and the node that it feeds, n for none."""
+        source, node = change
+        feeds = now.feeds.copy()
+        feeds[source] = node if node < len(now.structure.nodes) else -1
+        return self._problem.selection(now.structure, feeds)
+
+    def _objectives_after(self, now: Selection) -> np.ndarray:
+        """The objective after each change, (I, n + 1), the last column for feeding no node.
+
+        Infinite where nothing changes. Times are those of `_seconds_after`, approximated from below.
+        """
+        problem, feeds, count = self._problem, now.feeds, len(now.structure.nodes)
+        is_fed = feeds >= 0
+        costs = problem.feed_cost[:, now.structure.nodes]
+        paid = np.where(is_fed, costs[np.arange(len(feeds)), feeds], 0.0)
+        rate = np.column_stack([now.rate + costs, np.full(len(feeds), now.rate)]) - paid[:, None]
+        iterations = _iterations_after(problem, now)
+        never = np.isinf(iterations) | np.isinf(rate)
+        with np.errstate(invalid="ignore"):
+            values: np.ndarray = self._objective(
+                np.where(never, np.inf, iterations * rate),
+                np.where(never, np.inf, iterations * _seconds_after(problem, now)),
+            )
+        values[is_fed, feeds[is_fed]] = np.inf
+        values[~is_fed, count] = np.inf
+        if np.isinf(values).all() and np.isinf(now.iterations):
+            # No single change reaches the error: prefer the one that adds the most samples.
+            able = ~is_fed[:, None] & np.isfinite(costs)
+            values[:, :count] = np.where(able, -problem.samples[:, None], np.inf)
+        return values
+
 
 def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) -> list[int]:
     """The first few of each ranking, lower is better, or all if there are only a few more."""
@@ -194,3 +273,73 @@ def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) 
         best = among[np.argsort(ranking[among], kind="stable")][: few * (1 + len(found))].tolist()
         found |= dict.fromkeys([one for one in best if one not in found][:few])
     return list(found)
+
+
+def _best(values: np.ndarray) -> tuple[tuple[int, int] | None, float]:
+    """The change with the least objective, if any is finite, and this objective."""
+    at = int(values.argmin()) if values.size else 0
+    if not values.size or np.isinf(values.flat[at]):
+        return None, np.inf
+    source, node = divmod(at, values.shape[1])
+    return (source, node), float(values.flat[at])
+
+
+def _promising(values: np.ndarray) -> list[tuple[int, int]]:
+    """The changes with the least objectives."""
+    order = np.argsort(values.ravel(), kind="stable")[:_FIRSTS]
+    return [divmod(int(at), values.shape[1]) for at in order if np.isfinite(values.flat[at])]
+
+
+def _iterations_after(problem: Problem, now: Selection) -> np.ndarray:
+    """Iterations after each change, (I, n + 1)."""
+    without = now.samples - np.where(now.feeds >= 0, problem.samples, 0.0)
+    samples = np.concatenate([without + problem.samples, without])
+    counts = problem.cluster.error.iterations(problem.target, samples, now.structure.gap)
+    feeding, stopped = np.split(counts, 2)
+    return np.column_stack([np.tile(feeding[:, None], len(now.structure.nodes)), stopped])
+
+
+def _seconds_after(problem: Problem, now: Selection) -> np.ndarray:
+    """Seconds of an iteration after each change, (I, n + 1), approximated from below.
+
+    The expected time of the slowest node is convex in the times of the nodes. So it is at least as large
+    as its tangent, and as the largest mean. Where times are not random, the largest mean is exact.
+    """
+    times, relieved, loaded = _mean_times(problem, now)
+    is_fed = now.feeds >= 0
+    slowest = times.argmax()
+    others = np.where(
+        now.feeds == slowest, np.delete(times, slowest).max(initial=-np.inf), times[slowest]
+    )
+    without = np.where(is_fed, np.maximum(others, relieved), times[slowest])
+    largest = np.column_stack([np.maximum(without[:, None], loaded), without])
+    saved = np.where(is_fed, now.shares[now.feeds] * (times[now.feeds] - relieved), 0.0)
+    added = np.where(np.isfinite(loaded), loaded - times, 0.0)
+    left = now.slowest - saved
+    tangent = np.column_stack([left[:, None] + now.shares * added, left])
+    return np.asarray(np.maximum(largest, tangent) + now.structure.exchange)
+
+
+def _mean_times(problem: Problem, now: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean seconds of each node, (n,), of each source's node without it, (I,), and with it, (I, n).
+
+    A node waits for the slowest of its sources, then computes. The second array is only valid for
+    sources that feed a node.
+    """
+    nodes, feeds = now.structure.nodes, now.feeds
+    is_fed, samples = feeds >= 0, problem.samples
+    waits = problem.feed_seconds[:, nodes]
+    # Each node's waits, with two zeros so that there is a longest and a second longest.
+    waited = np.zeros((len(feeds) + 2, len(nodes)))
+    waited[:-2][is_fed, feeds[is_fed]] = waits[is_fed, feeds[is_fed]]
+    second, longest = np.partition(waited, -2, axis=0)[-2:]
+    is_longest = waited.argmax(axis=0)[feeds] == np.arange(len(feeds))
+    wait_without = np.where(is_longest, second[feeds], longest[feeds])
+    load = problem.own_samples[nodes] + np.bincount(feeds[is_fed], samples[is_fed], len(nodes))
+    fixed = problem.seconds[nodes] + problem.jitter[nodes]
+    each = problem.seconds_per_sample[nodes]
+    return (
+        longest + fixed + each * load,
+        wait_without + fixed[feeds] + each[feeds] * (load[feeds] - samples),
+        np.maximum(longest, waits) + fixed + each * (load + samples[:, None]),
+    )
