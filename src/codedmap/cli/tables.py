@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,8 +70,12 @@ def are_inputs(column: np.ndarray) -> bool:
 
 
 def _read_csv(file: IO[bytes]) -> Table:
-    rows = _csv_rows(io.StringIO(file.read().decode("utf-8-sig"), newline=""))
-    names = [name.strip() for name in next(rows, (0, []))[1]]
+    lines = csv.reader(io.StringIO(file.read().decode("utf-8-sig"), newline=""), strict=True)
+    try:
+        rows = [(lines.line_num, row) for row in lines if row]
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num}: {error}") from error
+    names = [name.strip() for name in rows[0][1]] if rows else []
     _check_names(names)
     for sign, word in {";": "semicolons", "\t": "tabs"}.items():
         if len(names) == 1 and sign in names[0]:
@@ -79,23 +83,12 @@ def _read_csv(file: IO[bytes]) -> Table:
                 f"its first line has {word}, and no commas: put commas between columns, and write decimals with a point"
             )
     columns: list[list[str]] = [[] for _ in names]
-    for number, row in rows:
+    for number, row in rows[1:]:
         if len(row) != len(names):
             raise ValueError(f"line {number} has {len(row)} entries, and the first {len(names)}")
         for column, cell in zip(columns, row, strict=True):
             column.append(cell.strip())
     return dict(zip(names, map(_parsed, columns), strict=True))
-
-
-def _csv_rows(text: IO[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the number of its last line."""
-    lines = csv.reader(text, strict=True)
-    try:
-        for row in lines:
-            if row:
-                yield lines.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"line {lines.line_num}: {error}") from error
 
 
 def _parsed(cells: list[str]) -> list[Any]:

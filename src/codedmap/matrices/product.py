@@ -87,7 +87,6 @@ class ProductDecoder:
         self._dtype = columns.dtype
         self._precision = blocks.dtype
         self._answers: dict[int, np.ndarray] = {}
-        self._disputed = False
         self._estimate: tuple[np.ndarray, np.ndarray] | None = None
         self.rejected: dict[int, str] = {}
         """What is wrong with an answer that is not used, by worker."""
@@ -146,14 +145,13 @@ class ProductDecoder:
         A code compares the contradiction with the size of the answers only, which is small if terms
         cancelled in them.
         """
-        if self._disputed or not self._code.decodable(frozenset(self._answers), self._precision):
+        if not self._code.decodable(frozenset(self._answers), self._precision):
             return None
         weights, answers = self._stacked_answers()
         answers = answers.astype(np.complex128 if answers.dtype.kind == "c" else np.float64)
         basis, upper = np.linalg.qr(weights)
         coordinates = basis.conj().T @ answers
         if (np.abs(answers - basis @ coordinates) > self._tolerance()).any():
-            self._disputed = True  # further answers do not change that
             return None
         return self._stacked(solve_triangular(upper, coordinates).astype(self._dtype))
 
