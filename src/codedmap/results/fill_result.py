@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from .scatter import chosen, draw_rows
-from .shown import Shown
-from .status import Status, counts_in_words
+from .status import Shown, Status, counts_in_words
 from .summary import many
 
 

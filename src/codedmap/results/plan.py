@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..contracts.code import Code
-from .shown import Shown
+from .status import Shown
 from .summary import many
 
 _EXACT = "exact with hedging"

@@ -1,15 +1,16 @@
-"""What is known of a row."""
+"""What is known of a row, and how results are shown: by their text, in a notebook as a table."""
 
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
+from html import escape
 from typing import Self
 
 import numpy as np
 
 from ..errors import NotEnoughAnswers
-from .shown import Shown
 
 
 class Status(enum.IntEnum):
@@ -29,6 +30,28 @@ def counts_in_words(status: np.ndarray) -> str:
     """How many rows there are of each `Status`, of those that there are."""
     counts = ((one.name.lower(), int((status == one).sum())) for one in Status)
     return ", ".join(f"{count:,} {name}" for name, count in counts if count)
+
+
+class Shown:
+    """What has a text whose indented lines are columns, two spaces apart."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        parts, rows = [], []
+        for line in [*str(self).splitlines(), ""]:
+            if line.startswith("  "):
+                cells = (f"<td>{escape(cell)}</td>" for cell in re.split(r" {2,}", line.strip()))
+                rows.append(f"<tr>{''.join(cells)}</tr>")
+                continue
+            if rows:
+                parts.append(f"<table>{''.join(rows)}</table>")
+                rows = []
+            parts.append(f"<div>{escape(line)}</div>" if line else "")
+        return "".join(parts)
 
 
 class OfRows(Shown):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contracts.stopping import Outcome
-from .shown import Shown
+from .status import Shown
 from .summary import heading, workers_lines
 
 

@@ -14,7 +14,6 @@
 """
 
 from .amsgrad import AMSGrad, Step
-from .sketch import CountSketch
-from .sketched import SketchedAMSGrad
+from .sketched import CountSketch, SketchedAMSGrad
 
 __all__ = ["AMSGrad", "CountSketch", "SketchedAMSGrad", "Step"]
