@@ -82,10 +82,6 @@ class Silent(Scripted):
         return super().submit(worker, fn, payload)
 
 
-def planning() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name.startswith("codedmap-plan")]
-
-
 def test_the_comparison_ends_with_a_job_that_fails():
     def fn(batch):
         if len(engine.calls) > 60:
@@ -97,7 +93,7 @@ def test_the_comparison_ends_with_a_job_that_fails():
             cm.map(fn, X, code="auto", engine=engine, chunk=1)
         assert engine._acts  # it was compared
         assert not engine._pending
-    assert eventually(lambda: not planning())
+    assert eventually(lambda: "codedmap-plan" not in {t.name for t in threading.enumerate()})
 
 
 def test_a_first_answer_may_be_the_last_of_all_workers():
@@ -231,7 +227,7 @@ def test_streams_and_event_loops(threads, monkeypatch):
     for result in asyncio.run(main()):
         assert result.exact.all()
         assert result.plan.rows[0].scheme == "forced"
-    assert not planning()
+    assert not [thread for thread in threading.enumerate() if thread.name == "codedmap-plan"]
 
 
 def test_without_an_engine_it_runs_on_this_machine():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -599,9 +600,16 @@ def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:
 
 
 def _in_thread(make: Callable[[], Plan]) -> Future[Plan]:
-    thread = ThreadPoolExecutor(1, "codedmap-plan")
-    future = thread.submit(make)
-    thread.shutdown(wait=False)  # it ends with the plan
+    """What is made in a thread that the end of the program does not wait for."""
+    future: Future[Plan] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(make())
+        except BaseException as error:  # raised where the plan is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="codedmap-plan", daemon=True).start()
     return future
 
 
