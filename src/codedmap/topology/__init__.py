@@ -1,10 +1,10 @@
 """Which nodes of a cluster learn together, and for how long, at the least cost (DoubleClimb)."""
 
 from .cluster import Cluster as Cluster
+from .cluster import ErrorModel as ErrorModel
 from .cluster import InformationNode as InformationNode
 from .cluster import LearningNode as LearningNode
 from .cluster import Link as Link
-from .error import ErrorModel as ErrorModel
 from .plan import ClusterPlan as ClusterPlan
 from .plan import plan_cluster as plan_cluster
 
