@@ -498,17 +498,13 @@ class PlannedRows(_Piloted):
         self._code: Code | None = None
 
     def then(self) -> MapJob | None:
-        late = (
-            self.live.scheduler.outcome is Outcome.DEADLINE
-        )  # there is no time to wait for a plan
-        if self._plan is None and self._planning is None and not late and self.live.counts[0]:
-            self._planning = self._start()
-        if (
-            self._plan is None
-            and self._planning is not None
-            and (self._planning.done() or not late)
-        ):
-            self._plan = self._planning.result()
+        # After a deadline there is no time to wait for a plan.
+        late = self.live.scheduler.outcome is Outcome.DEADLINE
+        if self._plan is None:
+            if self._planning is None and not late and self.live.counts[0]:
+                self._planning = self._start()
+            if self._planning is not None and (self._planning.done() or not late):
+                self._plan = self._planning.result()
         status = self._rows.status
         if self._code is None or not (status == Status.MISSING).any():
             return None

@@ -111,17 +111,15 @@ def draw_timeline(calls: CallTable, axes: Any = None) -> Any:
     if axes is None:
         axes = new_figure().add_subplot()
     workers = {name: place for place, name in enumerate(sorted({c.worker for c in calls}, key=str))}
-    for outcome, colour in _COLOURS.items():
-        those = [call for call in calls if call.outcome == outcome]
-        axes.barh(
-            [workers[call.worker] for call in those],
-            [call.seconds for call in those],
-            left=[call.start for call in those],
-            height=0.8,
-            color=colour,
-            edgecolor=["black" if call.kind == "hedge" else "white" for call in those],
-            linewidth=[1.0 if call.kind == "hedge" else 0.3 for call in those],
-        )
+    axes.barh(
+        [workers[call.worker] for call in calls],
+        [call.seconds for call in calls],
+        left=[call.start for call in calls],
+        height=0.8,
+        color=[_COLOURS[call.outcome] for call in calls],
+        edgecolor=["black" if call.kind == "hedge" else "white" for call in calls],
+        linewidth=[1.0 if call.kind == "hedge" else 0.3 for call in calls],
+    )
     seen = {call.outcome for call in calls}
     handles = [Patch(color=colour, label=name) for name, colour in _COLOURS.items() if name in seen]
     if any(call.kind == "hedge" for call in calls):
