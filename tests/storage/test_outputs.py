@@ -76,7 +76,7 @@ def test_status_and_standard_errors_are_beside_the_values(tmp_path, suffix):
     stderr[[36, 38]], stderr[39] = [[0.5, 0.25], [2.0, 3.0]], np.inf
     output.open(form_of({"values": VALUES}), 40, new=True)
     output.write([(0, 40)], {"values": VALUES})
-    output.write_errors(np.array([36, 38]), {"values": stderr[[36, 38]]})
+    output.write_errors([(36, 37), (38, 39)], {"values": stderr[[36, 38]]})
     output.blank(np.array([39]))
     _, spread = output.finish(status)
     output.close()

@@ -99,8 +99,8 @@ class Output:
                 write_runs(array, runs, made[-1])
         return {"values": checksum(made)} if self.paths else {}
 
-    def write_errors(self, rows: np.ndarray, errors: Columns) -> None:
-        """Write the standard errors of rows that are estimated, by their numbers in ascending order."""
+    def write_errors(self, runs: Runs, errors: Columns) -> None:
+        """Write the standard errors of rows that are estimated."""
         with writing(*self.paths[:1]):
             if not self.errors:
                 self.errors = {name: self._errors(name, column) for name, column in errors.items()}
@@ -126,7 +126,7 @@ class Output:
         self.write(runs_of(rows), columns)
         if self.errors:
             infinite = {n: np.full(c.shape, np.inf, c.dtype) for n, c in columns.items()}
-            self.write_errors(rows, infinite)
+            self.write_errors(runs_of(rows), infinite)
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
         """Whether rows are still what was written; raises anything if they are damaged."""
@@ -161,13 +161,6 @@ class Output:
 
     def close(self) -> None:
         """Close what is open."""
-
-
-def _put(array: Any, runs: Runs, values: np.ndarray) -> None:
-    at = 0
-    for begin, end in runs:
-        array[begin:end] = values[at : at + end - begin]
-        at += end - begin
 
 
 class NpyOutput(Output):

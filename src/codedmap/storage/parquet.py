@@ -72,7 +72,8 @@ class ParquetOutput(Output):
                 ) from error
         self._before = self._pa.table(made) if made else None
 
-    def write_errors(self, rows: np.ndarray, errors: Columns) -> None:
+    def write_errors(self, runs: Runs, errors: Columns) -> None:
+        rows = np.concatenate([np.arange(begin, end) for begin, end in runs])
         self._estimated.append((rows, errors))
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:

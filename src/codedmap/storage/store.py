@@ -159,7 +159,7 @@ class Store(Closing):
             values = _columns(answer, len(rows))
             errors = {n: _as_errors(e, values[n]) for n, e in _columns(stderr, len(rows)).items()}
             self._errors = self._errors or errors
-            self._output.write_errors(rows, errors)
+            self._output.write_errors(runs_of(rows), errors)
         return True
 
     def read(self, rows: np.ndarray) -> Any:
@@ -203,7 +203,7 @@ class Store(Closing):
                 n: np.full((len(rows), *e.shape[1:]), np.inf, e.dtype)
                 for n, e in self._errors.items()
             }
-            self._output.write_errors(rows, infinite)
+            self._output.write_errors(runs_of(rows), infinite)
         # What was there before was estimated, or is damaged.
         unknown = np.flatnonzero(self.status > Status.ESTIMATED)
         for begin in range(0, len(unknown), _TOGETHER):
