@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.estimation.candidates import Points
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.missing import _groups, estimate_missing, on_cores, time_for_estimates
 from codedmap.testing import Scripted, never
@@ -80,6 +81,28 @@ def test_outputs_are_together_where_there_is_no_time_for_each():
     assert len(_groups(finite, 2.5, quick=False)) == len(_groups(finite, math.inf, quick=True)) == 1
     finite[:60] = np.eye(60, 30, dtype=bool)
     assert len(_groups(finite, 0.0, quick=False)) == 30  # most would be lost
+
+
+def test_other_threads_end_soon_after_ctrl_c(monkeypatch):
+    monkeypatch.setattr("codedmap.execution.missing.cores", lambda: 2)
+    points = np.random.default_rng(0).normal(size=(40, 2))
+    known = Points(points, points[:5] + 0.1, 0, lambda: math.inf, thorough=True, each=on_cores)
+    go_on, begun, ended = known.within(1e9), threading.Event(), threading.Event()
+
+    def searched(output):
+        if not output:
+            begun.wait(30.0)
+            raise KeyboardInterrupt  # here in a thread, and by a signal where threads are waited for
+        begun.set()
+        try:
+            while go_on():
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        known.each(searched, range(2))
+    assert ended.wait(30.0)
 
 
 def test_an_output_that_raises_does_not_wait_for_others(monkeypatch):

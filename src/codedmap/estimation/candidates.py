@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,7 +63,8 @@ class Points:
         same = np.isclose(wanted[:, still], points[:1, still], rtol=_SAME, atol=0.0)
         self.unseen = ~same.all(axis=1)
         """(m,) bool: wanted points that differ from all known ones where these are all equal."""
-        self.time_left, self.thorough, self.each = time_left, thorough, each
+        self.thorough = thorough
+        self._time_left, self._each, self._interrupted = time_left, each, False
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
         scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
@@ -73,6 +75,20 @@ class Points:
         """Seconds that a likelihood takes, over the cube of its points."""
         self.sample = np.sort(order[: _HURRIED if self.hurried else LEFT_OUT])
         """Of points, those that are left out."""
+
+    def time_left(self) -> float:
+        """Seconds until estimates should be there; raises if they are not wanted any more."""
+        if self._interrupted:
+            raise CancelledError
+        return self._time_left()
+
+    def each(self, fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        """As `map`, in threads if so given; where one raises, such as for Ctrl-C here, the others soon end too."""
+        try:
+            return list(self._each(fn, *arguments))
+        except BaseException:
+            self._interrupted = True
+            raise
 
     def _timed(self) -> float:
         """As ``cubed``: what machines do in a second differs by orders of magnitude, and with what else runs on them."""

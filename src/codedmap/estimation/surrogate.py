@@ -307,11 +307,11 @@ def _each(
         planes = map(plane.column, range(scaled.shape[1]))
     left = range(shares, 0, -1)
     ways: list[tuple[list[Candidate], np.ndarray | None]]
-    ways = list(known.each(_ways, repeat(known), scaled.T, zeros, left, planes))
+    ways = known.each(_ways, repeat(known), scaled.T, zeros, left, planes)
     if any(scales is not None for _, scales in ways):
         # It imports much. Beside threads that compute, each would wait for the other.
         import sklearn.ensemble  # noqa: F401, PLC0415
-    return list(known.each(_best, repeat(known), scaled.T, ways, left))
+    return known.each(_best, repeat(known), scaled.T, ways, left)
 
 
 def _ways(
