@@ -30,6 +30,9 @@ from .space import Space, rows_at_once
 from .threads import one_thread
 
 _TOGETHER = 300  # answers that predict each other, of neighbouring groups
+_NUMBERS = (
+    1 << 23
+)  # in the inverses that are kept, else they are made anew: of many answers they take more room than all else
 _SAMPLE = 150  # by which a process is chosen
 _STEPS = 20  # of the search for it
 _ROUNDS = 3  # in which it is chosen
@@ -239,30 +242,28 @@ class _Answers:
 
     def judged(self, kernel: Kernel, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which answers (n,) bool are expected, and how far each is off, (n,); ``begin`` are those that may be."""
-        precisions = [_precision(self._points[block], kernel) for block in self._blocks]
-        kept = np.concatenate(
-            [
-                set_aside(precision, self._answers[block], begin[block])
-                for precision, block in zip(precisions, self._blocks, strict=True)
-            ]
-        )
-        sizes = self._sizes(precisions, kept)
-        # Correct answers may have been set aside before wrong ones.
-        kept = begin & (sizes <= OFF * np.median(sizes[kept]))
+        kept, found = np.empty_like(begin), np.empty_like(self._answers)
+        sharp = np.empty(len(begin))
+        precisions: list[np.ndarray] = []
+        few = len(begin) * _TOGETHER <= _NUMBERS
         for block in self._blocks:
+            precision = _precision(self._points[block], kernel)
+            if few:
+                precisions.append(precision)
+            kept[block] = set_aside(precision, self._answers[block], begin[block])
+            found[block] = residuals(precision, self._answers[block], kept[block])
+            sharp[block] = np.sqrt(np.diag(precision))
+        least = self._least * float(np.median(sharp))
+        before, sizes = kept, relative_sizes(found, kept, least)
+        # Correct answers may have been set aside before wrong ones.
+        kept = begin & (sizes <= OFF * np.median(sizes[before]))
+        for number, block in enumerate(self._blocks):
             nearest = np.argsort(np.where(begin[block], sizes[block], np.inf))
             kept[block][nearest[: -(-2 * int(begin[block].sum()) // 3)]] = True
-        return kept, self._sizes(precisions, kept)
-
-    def _sizes(self, precisions: list[np.ndarray], kept: np.ndarray) -> np.ndarray:
-        found = np.concatenate(
-            [
-                residuals(precision, self._answers[block], kept[block])
-                for precision, block in zip(precisions, self._blocks, strict=True)
-            ]
-        )
-        sharp = np.median(np.concatenate([np.sqrt(np.diag(one)) for one in precisions]))
-        return relative_sizes(found, kept, self._least * float(sharp))
+            if (kept[block] != before[block]).any():
+                precision = precisions[number] if few else _precision(self._points[block], kernel)
+                found[block] = residuals(precision, self._answers[block], kept[block])
+        return kept, relative_sizes(found, kept, least)
 
 
 def _blocks(groups: np.ndarray) -> list[slice]:
