@@ -30,9 +30,7 @@ from .space import Space, rows_at_once
 from .threads import one_thread
 
 _TOGETHER = 300  # answers that predict each other, of neighbouring groups
-_NUMBERS = (
-    1 << 23
-)  # in the inverses that are kept, else they are made anew: of many answers they take more room than all else
+_NUMBERS = 1 << 23  # in inverses that are kept; those of more answers are made anew
 _SAMPLE = 150  # by which a process is chosen
 _STEPS = 20  # of the search for it
 _ROUNDS = 3  # in which it is chosen
