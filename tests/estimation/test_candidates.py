@@ -39,10 +39,9 @@ def known() -> Points:
 
 def test_the_mean_without_an_answer_is_that_of_the_others():
     found = by_mean(known(), ANSWERS)
-    np.testing.assert_allclose(found.left, [np.delete(ANSWERS, k).mean() for k in range(40)])
-    np.testing.assert_allclose(found.values, np.full(6, ANSWERS.mean()))
-    for variance in (found.variance, found.left_variance):
-        np.testing.assert_allclose(variance, ANSWERS.var() * (1 + 1 / 40))
+    np.testing.assert_allclose(found.means[:40], [np.delete(ANSWERS, k).mean() for k in range(40)])
+    np.testing.assert_allclose(found.means[40:], np.full(6, ANSWERS.mean()))
+    np.testing.assert_allclose(found.variances, np.full(46, ANSWERS.var() * (1 + 1 / 40)))
 
 
 @pytest.mark.parametrize("columns", [35, 90])
@@ -63,8 +62,8 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
     largest = np.linalg.norm((points - points.mean(axis=0)) / points.std(axis=0), 2) ** 2
     every = [left_out(largest * penalty) for penalty in candidates._PENALTIES]
     best = min(every, key=lambda left: ((left - answers) ** 2).sum())
-    np.testing.assert_allclose(found.left, best, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.variance, ((best - answers) ** 2).mean(), rtol=1e-5)
+    np.testing.assert_allclose(found.means[:60], best, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.variances, ((best - answers) ** 2).mean(), rtol=1e-5)
 
 
 def test_neighbours_count_by_one_over_their_distance():
@@ -83,25 +82,25 @@ def test_neighbours_count_by_one_over_their_distance():
 
     for row in range(6):
         expected = average(seen.wanted[row], seen.points, ANSWERS)
-        np.testing.assert_allclose((found.values[row], found.variance[row]), expected)
+        np.testing.assert_allclose((found.means[40 + row], found.variances[40 + row]), expected)
     for row in range(40):
         others = np.arange(40) != row
         expected = average(seen.points[row], seen.points[others], ANSWERS[others])
-        np.testing.assert_allclose((found.left[row], found.left_variance[row]), expected)
+        np.testing.assert_allclose((found.means[row], found.variances[row]), expected)
 
 
 def test_neighbours_that_are_all_to_one_side_are_further_off_the_further_they_are():
     points = np.arange(40.0)[:, None]
     wanted = np.array([[20.5], [60.0], [80.0]])
     some = Points(points, wanted, 0, lambda: math.inf, thorough=True, each=map)
-    near, far, farther = by_neighbours(some, points[:, 0], np.ones(1)).variance
+    near, far, farther = by_neighbours(some, points[:, 0], np.ones(1)).variances[40:]
     assert far > 50.0 * near
     assert 3.0 < farther / far < 5.0
 
 
 def candidate(left, values, variance=1.0) -> Candidate:
-    wide = [np.full(len(part), variance) for part in (left, values)]
-    return Candidate((f"{variance:g}",), np.ones(1), left, wide[0], values, wide[1])
+    means = np.concatenate([left, values])
+    return Candidate((f"{variance:g}",), np.ones(1), means, np.full(len(means), variance))
 
 
 def test_candidates_whose_errors_differ_are_combined():
@@ -109,16 +108,16 @@ def test_candidates_whose_errors_differ_are_combined():
     off = RNG.normal(size=(2, 400))
     one, two = (candidate(targets + off[k], np.array([k, 3.0]), k + 1.0) for k in (0, 1))
     found = combined([one, two], targets)
-    weight = float(found.values[0])  # that of the second, whose value is 1
+    weight = float(found.means[400])  # that of the second, whose value is 1
     assert weight == pytest.approx(0.5, abs=0.1)
-    np.testing.assert_allclose(found.values[1], 3.0, rtol=1e-5)
+    np.testing.assert_allclose(found.means[401], 3.0, rtol=1e-5)
     np.testing.assert_allclose(
-        found.left, targets + (1 - weight) * off[0] + weight * off[1], rtol=1e-4
+        found.means[:400], targets + (1 - weight) * off[0] + weight * off[1], rtol=1e-4
     )
     apart = (1 - weight) * weight
-    np.testing.assert_allclose(found.variance, [1 + weight + apart, 1 + weight], rtol=1e-4)
+    np.testing.assert_allclose(found.variances[400:], [1 + weight + apart, 1 + weight], rtol=1e-4)
     np.testing.assert_allclose(
-        found.left_variance, 1 + weight + apart * (off[0] - off[1]) ** 2, rtol=1e-3
+        found.variances[:400], 1 + weight + apart * (off[0] - off[1]) ** 2, rtol=1e-3
     )
     share = round(100 * weight)
     assert found.names == (f"1 ({100 - share}%) + 2 ({share}%)",)
@@ -164,10 +163,9 @@ def test_where_a_process_nearly_as_good_differs_the_best_is_less_certain():
     best, near = process(1.0, [0.0, 5.0]), process(1.4, [0.3, 5.0])
     far, mean = process(1.6, [9.0, 9.0]), process(1.4, [9.0, 9.0], kernel=None)
     found = combined([far, near, mean, best], targets)
-    assert found.values is best.values
-    assert found.left is best.left
-    np.testing.assert_allclose(found.variance, [0.01 + 0.3**2 / 2, 0.01])
-    np.testing.assert_allclose(found.left_variance, 0.01 + (0.4 * off) ** 2 / 2)
+    assert found.means is best.means
+    np.testing.assert_allclose(found.variances[400:], [0.01 + 0.3**2 / 2, 0.01])
+    np.testing.assert_allclose(found.variances[:400], 0.01 + (0.4 * off) ** 2 / 2)
     assert combined([far, mean, best], targets) is best
 
 
@@ -316,9 +314,10 @@ def test_a_quick_plane_of_very_many_inputs_is_fitted_to_fewer_answers():
         seen = Points(points, points, 0, lambda: math.inf, thorough=thorough, each=map)
         found = by_plane(seen, answers, *seen.inputs)
         # What an answer is estimated by without itself is what the plane is there, unless it has been fitted to it.
-        fitted = ~np.isclose(found.left, found.values[seen.sample], rtol=1e-9)
+        left, values = np.split(found.means, [len(seen.sample)])
+        fitted = ~np.isclose(left, values[seen.sample], rtol=1e-9)
         assert 0.5 * most < fitted.sum() <= most
-        assert np.sqrt(((found.left - answers[seen.sample]) ** 2).mean()) < answers.std()
+        assert np.sqrt(((left - answers[seen.sample]) ** 2).mean()) < answers.std()
 
 
 def test_in_a_hurry_noise_gets_the_mean():

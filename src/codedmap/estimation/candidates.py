@@ -123,22 +123,21 @@ class Candidate:
     names: tuple[str, ...]
     scales: np.ndarray
     """(d,): in which inputs are near to each other, for what is said of errors."""
-    left: np.ndarray
-    """(l,) or (l, q): estimates of answers, without them."""
-    left_variance: np.ndarray
-    values: np.ndarray
-    """(m,) or (m, q)."""
-    variance: np.ndarray
+    means: np.ndarray
+    """(l + m,) or (l + m, q): estimates of the answers that are left out, without them, and then of what is wanted."""
+    variances: np.ndarray
     kernel: Kernel | None = field(default=None, kw_only=True)
     """If it is a process."""
 
     def column(self, output: int) -> Candidate:
         """The same of one of q outputs."""
-        numbers = (self.left, self.left_variance, self.values, self.variance)
-        return Candidate(self.names[:1], self.scales, *(part[:, output] for part in numbers))
+        return Candidate(
+            self.names[:1], self.scales, self.means[:, output], self.variances[:, output]
+        )
 
     def error(self, answers: np.ndarray) -> float:
-        return float(np.sqrt(((self.left - answers) ** 2).mean()))
+        """Root mean square of what these answers, which are left out, are off."""
+        return float(np.sqrt(((self.means[: len(answers)] - answers) ** 2).mean()))
 
 
 def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Candidate:
@@ -161,9 +160,8 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
         further = np.maximum(squared / apart, 1.0)
         return means, (variance.T * further).T
 
-    left, left_variance = average(points[known.sample], known.sample)
-    values, variance = average(wanted, None)
-    return Candidate(("neighbours",), scales, left, left_variance, values, variance)
+    parts = average(points[known.sample], known.sample), average(wanted, None)
+    return Candidate(("neighbours",), scales, *map(np.concatenate, zip(*parts, strict=True)))
 
 
 def by_plane(
@@ -210,16 +208,9 @@ def by_plane(
         off = residuals(penalties[penalty])[places[inside]][:, best == penalty]
         left_out[chosen] = scaled[known.sample][chosen] - off
     error = squares[best, np.arange(len(best))]
-    wide = [np.broadcast_to(error, (rows, len(error))) for rows in (len(left_out), len(wanted))]
+    means = np.concatenate([left_out, at(wanted, np.arange(len(wanted)))])
     ones = np.ones(known.points.shape[1])
-    return Candidate(
-        ("plane",) * len(error),
-        ones,
-        left_out,
-        wide[0],
-        at(wanted, np.arange(len(wanted))),
-        wide[1],
-    )
+    return Candidate(("plane",) * len(error), ones, means, np.broadcast_to(error, means.shape))
 
 
 def _standard(rows: np.ndarray, middle: np.ndarray, deviations: np.ndarray) -> np.ndarray:
@@ -243,20 +234,15 @@ def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def by_mean(known: Points, scaled: np.ndarray) -> Candidate:
-    """The mean of all answers."""
-    size, wanted = len(scaled), len(known.wanted)
+    """The mean of all answers (n,) or (n, q)."""
+    size = len(scaled)
     left = (scaled.sum(axis=0) - scaled[known.sample]) / (size - 1)
+    wanted = np.broadcast_to(scaled.mean(axis=0), (len(known.wanted), *left.shape[1:]))
+    means = np.concatenate([left, wanted])
     variance = scaled.var(axis=0) * (1.0 + 1.0 / size)
-    wide = [np.broadcast_to(variance, (rows, *variance.shape)) for rows in (len(left), wanted)]
-    means = np.broadcast_to(scaled.mean(axis=0), (wanted, *variance.shape))
     ones = np.ones(known.points.shape[1])
-    return Candidate(("mean",), ones, left, wide[0], means, wide[1])
-
-
-def by_means(known: Points, scaled: np.ndarray) -> Candidate:
-    """The mean of each of some outputs (n, q)."""
-    mean = by_mean(known, scaled)
-    return replace(mean, names=mean.names * scaled.shape[1])
+    names = ("mean",) * variance.size
+    return Candidate(names, ones, means, np.broadcast_to(variance, means.shape))
 
 
 def by_others(
@@ -299,40 +285,33 @@ def by_others(
                 if np.sqrt((off[folds[sample] <= fold] ** 2).mean()) > most:
                     break
             else:
-                values, variance = fitted(points, scaled, wanted), float((off**2).mean())
-                wide = [np.full(len(part), variance) for part in (off, values)]
-                yield Candidate((name,), metric, scaled[sample] - off, wide[0], values, wide[1])
+                means = np.concatenate([scaled[sample] - off, fitted(points, scaled, wanted)])
+                yield Candidate((name,), metric, means, np.full(len(means), (off**2).mean()))
 
 
 def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     """The best candidate, or a weighted mean of several if that is better."""
     best = min(candidates, key=lambda candidate: candidate.error(targets))
-    lefts = np.stack([candidate.left for candidate in candidates], axis=1)
+    means = np.stack([candidate.means for candidate in candidates], axis=1)
     heavy = 1e3 * math.sqrt(len(targets))  # so that the weights add up to one
-    system = np.vstack([lefts, np.full((1, len(candidates)), heavy)])
+    system = np.vstack([means[: len(targets)], np.full((1, len(candidates)), heavy)])
     try:
         weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
     except RuntimeError:  # it does not converge, mostly in SciPy before 1.15
         return _less_certain(best, candidates, targets)
     weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
     weights /= weights.sum()
-    left = lefts @ weights
-    if np.sqrt(((left - targets) ** 2).mean()) > _BETTER * best.error(targets):
-        return _less_certain(best, candidates, targets)
-    values = np.stack([candidate.values for candidate in candidates], axis=1)
-    mean = values @ weights
-    spread = np.stack([c.variance for c in candidates], axis=1) + (values - mean[:, None]) ** 2
-    left_spread = np.stack([c.left_variance for c in candidates], axis=1)
-    left_spread += (lefts - left[:, None]) ** 2
+    mean = means @ weights
+    spread = np.stack([c.variances for c in candidates], axis=1) + (means - mean[:, None]) ** 2
     names = [
         f"{candidate.names[0]} ({weight:.0%})"
         for candidate, weight in zip(candidates, weights, strict=True)
         if weight
     ]
-    spreads = left_spread @ weights, spread @ weights
-    return Candidate(
-        (" + ".join(names),), best.scales, left, spreads[0], mean, spreads[1], kernel=best.kernel
-    )
+    found = Candidate((" + ".join(names),), best.scales, mean, spread @ weights, kernel=best.kernel)
+    if found.error(targets) > _BETTER * best.error(targets):
+        return _less_certain(best, candidates, targets)
+    return found
 
 
 def _less_certain(best: Candidate, candidates: list[Candidate], targets: np.ndarray) -> Candidate:
@@ -344,13 +323,5 @@ def _less_certain(best: Candidate, candidates: list[Candidate], targets: np.ndar
     others = [c for c in candidates if c is not best and c.kernel and c.error(targets) < most]
     if not others:
         return best
-
-    def differences(name: str) -> Any:
-        of_others = ((getattr(one, name) - getattr(best, name)) ** 2 for one in others)
-        return sum(of_others) / (len(others) + 1)
-
-    return replace(
-        best,
-        variance=best.variance + differences("values"),
-        left_variance=best.left_variance + differences("left"),
-    )
+    differences = sum((other.means - best.means) ** 2 for other in others) / (len(others) + 1)
+    return replace(best, variances=best.variances + differences)

@@ -29,7 +29,6 @@ from .candidates import (
     Candidate,
     Points,
     by_mean,
-    by_means,
     by_neighbours,
     by_others,
     by_plane,
@@ -227,7 +226,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     middle += level
     outputs = int(varied.sum())
     if len(answers) < FEWEST or not known.points.shape[1] or not outputs:
-        found = by_means(known, scaled[:, varied])
+        found = by_mean(known, scaled[:, varied])
     elif not known.thorough or known.time_left() < (
         _LITTLE * outputs if outputs <= _OUTPUTS else _MANY_LITTLE * (_OUTPUTS + 1)
     ):
@@ -239,16 +238,17 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
         found = _together(parts)
     values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
     left_out = np.zeros(len(unit))
-    values[:, varied] = found.values
     targets = scaled[known.sample][:, varied]
+    left, values[:, varied] = np.split(found.means, [len(targets)])
+    left_variance, variance = np.split(found.variances, [len(targets)])
     dimensions = known.points.shape[1]
     free = len(answers) >= _EACH * dimensions or found.scales.max() > found.scales.min()
     few = _inflation(len(answers), dimensions if free else 1)
     stderr[:, varied] = few * calibrated(
-        known.points[known.sample] * found.scales, targets - found.left, found.left_variance,
-        known.wanted * found.scales, found.variance,
+        known.points[known.sample] * found.scales, targets - left, left_variance,
+        known.wanted * found.scales, variance,
     )  # fmt: skip
-    left_out[varied] = np.sqrt(((targets - found.left) ** 2).mean(axis=0))
+    left_out[varied] = np.sqrt(((targets - left) ** 2).mean(axis=0))
     methods = iter(found.names)
     stderr = np.maximum(np.maximum(stderr, _STDERR) * spread, np.finfo(float).eps * np.abs(middle))
     # What an input does that never varied is unknown: perhaps as much as all others do.
@@ -476,19 +476,15 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
     numbers = _conditioned(known, there, kernel, max(seconds - begun + still, _LATE * still))
     if numbers is None:
         return None
-    left, left_variance, means, variance = numbers
-    scale = unit**2
-    left, left_variance = transform.back(left[:, 0] * unit + middle, left_variance[:, 0] * scale)
-    values, variance = transform.back(means[:, 0] * unit + middle, variance[:, 0] * scale)
-    return Candidate(
-        (model.name,), kernel.scales, left, left_variance, values, variance, kernel=kernel
-    )
+    means, variances = (part[:, 0] for part in numbers)
+    means, variances = transform.back(means * unit + middle, variances * unit**2)
+    return Candidate((model.name,), kernel.scales, means, variances, kernel=kernel)
 
 
 def _conditioned(
     known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Of outputs (n, q): estimates of answers left out and their variances, (l, q), and of what is wanted, (m, q).
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of outputs (n, q): estimates of answers left out and of what is wanted, (l + m, q), and their variances.
 
     Within so many seconds; None if too few answers can be used in these.
     """
@@ -526,7 +522,8 @@ def _conditioned(
         away, squares = _ends(known.points[few], answers[few], kernel)
         ratios = squares / (away[:, None] * variance)
         spread *= _widened(np.log(wide / nearest), np.log(away / nearest), ratios)
-    return answers[sample] - off, sharp[:, None] * variance, means, spread
+    left = answers[sample] - off
+    return np.concatenate([left, means]), np.concatenate([sharp[:, None] * variance, spread])
 
 
 def _ends(points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
@@ -565,14 +562,9 @@ def _widened(wanted: np.ndarray, known: np.ndarray, ratios: np.ndarray) -> np.nd
 def _together(parts: list[Candidate]) -> Candidate:
     """Outputs beside each other."""
     scales = np.exp(np.mean([np.log(part.scales) for part in parts], axis=0))
-    return Candidate(
-        tuple(part.names[0] for part in parts),
-        scales,
-        *(
-            np.stack([getattr(part, name) for part in parts], axis=1)
-            for name in ("left", "left_variance", "values", "variance")
-        ),
-    )
+    numbers = [part.means for part in parts], [part.variances for part in parts]
+    names = tuple(part.names[0] for part in parts)
+    return Candidate(names, scales, *(np.stack(some, axis=1) for some in numbers))
 
 
 def _averages(known: Points, scaled: np.ndarray, scales: np.ndarray) -> list[Candidate]:
@@ -634,7 +626,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         ways.append(by_plane(known, scaled, *known.inputs))
     ways += _averages(known, scaled, kernel.scales)
     if len(ways) == 1:
-        return by_means(known, scaled)
+        return ways[0]
     targets = scaled[known.sample]
     return _together(
         [
@@ -659,16 +651,14 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     numbers = _conditioned(known, rest, kernel, known.time_left())
     if numbers is None:  # no time
         mean = by_mean(known, rest)
-        numbers = mean.left, mean.left_variance, mean.values, mean.variance
+        numbers = mean.means, mean.variances
     back = units[:, None] * directions
     kinds = ", ".join(dict.fromkeys(found.names))
     whole = Candidate(
         (f"{len(back)} components: {kinds}",) * scaled.shape[1],
         found.scales,
-        found.left @ back + numbers[0],
-        found.left_variance @ back**2 + numbers[1],
-        found.values @ back + numbers[2],
-        found.variance @ back**2 + numbers[3],
+        found.means @ back + numbers[0],
+        found.variances @ back**2 + numbers[1],
     )
     kernels = [part.kernel for part in parts if part.kernel is not None]
     if not kernels or known.time_left() < _ENOUGH * len(parts):
@@ -703,11 +693,10 @@ def _by_themselves(
                 break
             squares = [
                 ((guess - targets[:, chosen]) ** 2).mean(axis=0)
-                for guess in (numbers[0], whole.left[:, chosen])
+                for guess in (numbers[0][: len(targets)], whole.means[: len(targets), chosen])
             ]
             nearer = squares[0] < squares[1]
-            arrays = whole.left, whole.left_variance, whole.values, whole.variance
-            for array, part in zip(arrays, numbers, strict=True):
+            for array, part in zip((whole.means, whole.variances), numbers, strict=True):
                 array[:, chosen[nearer]] = part[:, nearer]
             names[chosen[nearer]] = _Model(0.0, 0, NONE, kernel).name
     return replace(whole, names=tuple(names))
