@@ -182,30 +182,10 @@ def searches(monkeypatch):
     made = []
     search = surrogate.likeliest
 
-    def counted(
-        points,
-        answers,
-        starts,
-        *,
-        smoothness,
-        linear,
-        steps,
-        begin=0,
-        tied=False,
-        go_on=lambda: True,
-    ):
-        made.append((len(points), len(starts), smoothness, linear, tied))
-        return search(
-            points,
-            answers,
-            starts,
-            smoothness=smoothness,
-            linear=linear,
-            steps=min(steps, 3),
-            begin=begin,
-            tied=tied,
-            go_on=go_on,
-        )
+    def counted(points, answers, starts, *, steps, tied=False, **options):
+        kind = starts[0].smoothness, starts[0].linear
+        made.append((len(points), len(starts), *kind, tied))
+        return search(points, answers, starts, steps=min(steps, 3), tied=tied, **options)
 
     monkeypatch.setattr(surrogate, "likeliest", counted)
     return made

@@ -94,7 +94,7 @@ def test_a_dimension_that_does_not_matter_has_a_long_scale():
     points, _ = drawn(rows=150)
     answers = np.sin(3 * points[:, 1])[:, None]
     start = Kernel(np.ones(3), 1e-4, "gaussian", False)
-    kernel = likeliest(points, answers, [start], smoothness="gaussian", linear=False, steps=50)
+    kernel = likeliest(points, answers, [start], steps=50)
     assert kernel.scales[1] > 10 * max(kernel.scales[0], kernel.scales[2])
 
 
@@ -102,7 +102,7 @@ def test_inputs_that_do_not_matter_are_no_noise():
     points = np.random.default_rng(0).uniform(-1.7, 1.7, size=(120, 10))
     answers = np.sin(points[:80, :1]) * points[:80, 1:2]
     start = Kernel(np.full(10, 0.2), 1e-2, "matern52", False)
-    kernel = likeliest(points[:80], answers, [start], smoothness="matern52", linear=False, steps=50)
+    kernel = likeliest(points[:80], answers, [start], steps=50)
     values, _ = Fitted(points[:80], answers, kernel).predict(points[80:])
     off = values[:, 0] - np.sin(points[80:, 0]) * points[80:, 1]
     assert np.sqrt((off**2).mean()) < 0.004
@@ -113,7 +113,7 @@ def test_noise_is_found():
     points = rng.standard_normal((300, 2))
     answers = np.sin(points[:, :1]) + 0.3 * rng.standard_normal((300, 1))
     start = Kernel(np.ones(2), 1e-4, "matern52", False)
-    kernel = likeliest(points, answers, [start], smoothness="matern52", linear=False, steps=50)
+    kernel = likeliest(points, answers, [start], steps=50)
     scale = Fitted(points, answers, kernel).variance[0]
     assert np.sqrt(kernel.noise * scale) == pytest.approx(0.3, rel=0.15)
 

@@ -50,6 +50,12 @@ class Kernel:
     linear: bool
     """Whether the mean is a plane; if not, a constant."""
 
+    @classmethod
+    def begun(cls, dimensions: int, length: float, noise: float, *, linear: bool = False) -> Kernel:
+        """Where a search begins: one length scale for all dimensions, for points at usual distances."""
+        scale = 1.0 / (length * math.sqrt(dimensions or 1))
+        return cls(np.full(dimensions, scale), noise, "matern52", linear)
+
     def correlations(self, one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
         """Between points (n, d) and others (m, d), without noise; None: among themselves."""
         return sloped(
@@ -183,20 +189,19 @@ def likeliest(
     answers: np.ndarray,
     starts: list[Kernel],
     *,
-    smoothness: Smoothness,
-    linear: bool,
     steps: int,
     begin: int = 0,
     tied: bool = False,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Kernel:
-    """The kernel under which answers (n, q) at points (n, d) are likeliest, searched for from some starts.
+    """The kernel under which answers (n, q) at points (n, d) are likeliest, searched for from some starts of its kind.
 
     ``begin``: steps from each of several starts. ``tied``: one length scale for all dimensions. ``go_on``: asked before
     each likelihood, but the first, whether there is time for it.
     """
     dimensions = points.shape[1]
     usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
+    smoothness, linear = starts[0].smoothness, starts[0].linear
     deviance = Deviance(points, answers, smoothness, linear)
 
     def loss(place: np.ndarray) -> tuple[float, np.ndarray]:

@@ -228,15 +228,11 @@ class _Answers:
         points, answers = self._points[some], self._answers[some]
         if before is None:
             answers = np.clip(answers, -_CUT, _CUT)
-            dimensions = points.shape[1]
-            scales = np.full(dimensions, 0.5 / math.sqrt(dimensions or 1))
-            before = Kernel(scales, 1e-2, "matern52", linear=False)
+            before = Kernel.begun(points.shape[1], 2.0, 1e-2)
         deviation = answers.std(axis=0)
         answers = (answers - answers.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
-        return likeliest(
-            points, answers, [before], smoothness="matern52", linear=False, steps=_STEPS,
-            tied=len(points) < _EACH * points.shape[1],
-        )  # fmt: skip
+        tied = len(points) < _EACH * points.shape[1]
+        return likeliest(points, answers, [before], steps=_STEPS, tied=tied)
 
     def judged(self, kernel: Kernel, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which answers (n,) bool are expected, and how far each is off, (n,); ``begin`` are those that may be."""

@@ -291,10 +291,10 @@ class _Model:
     transform: Transform
     kernel: Kernel
 
-    @property
-    def name(self) -> str:
-        kind = "Gaussian" if self.kernel.smoothness == "gaussian" else "Matérn"
-        return f"{kind} process{self.transform.of}"
+
+def _name(kernel: Kernel, transform: Transform = NONE) -> str:
+    kind = "Gaussian" if kernel.smoothness == "gaussian" else "Matérn"
+    return f"{kind} process{transform.of}"
 
 
 def _each(
@@ -381,21 +381,13 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
     go_on = known.within(2.0 * _SEARCH * seconds / (2 + len(kinds)))
 
     def model(
-        begin: list[Kernel],
-        transform: Transform,
-        smoothness: Smoothness,
-        linear: bool,
-        steps: int,
-        *,
-        tied: bool = tied,
+        begin: list[Kernel], transform: Transform, steps: int, *, tied: bool = tied
     ) -> _Model:
         moved = transform.there(answers)
         middle, unit = moved.mean(), moved.std() or 1.0  # these few may all be equal
         there = ((moved - middle) / unit)[:, None]
-        kernel = likeliest(
-            points, there, begin, smoothness=smoothness, linear=linear, steps=steps, tied=tied,
-            go_on=go_on, begin=_HASTY_BEGIN if hasty else _BEGIN,
-        )  # fmt: skip
+        each = _HASTY_BEGIN if hasty else _BEGIN
+        kernel = likeliest(points, there, begin, steps=steps, begin=each, tied=tied, go_on=go_on)
         fitted = Fitted(points, there, kernel)
         off, variance = fitted.left_out()
         means = (there - off)[:, 0] * unit + middle
@@ -403,31 +395,20 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         error = float(np.sqrt(((back - answers) ** 2).mean()))
         return _Model(error, len(points), transform, kernel)
 
-    starts = [
-        Kernel(
-            np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", plane
-        )
-        for length, noise in _STARTS
-    ]
-    best = model(starts, NONE, "matern52", plane, _STEPS)
+    starts = [Kernel.begun(dimensions, *start, linear=plane) for start in _STARTS]
+    best = model(starts, NONE, _STEPS)
     yield best
     for number, (transform, smoothness, linear) in enumerate(kinds):
         go_on = known.within((known.time_left() - end) / (len(kinds) - number))
         if not go_on():
             return
-        other = model(
-            [_begun(best.kernel, smoothness)],
-            transform or best.transform,
-            smoothness or best.kernel.smoothness,
-            linear,
-            _AGAIN,
-        )
+        begin = _begun(best.kernel, smoothness, linear)
+        other = model([begin], transform or best.transform, _AGAIN)
         yield other
         best = min(best, other, key=lambda m: m.error)
     go_on = known.within(known.time_left() - end)
     if several and tied and not hasty and len(points) > dimensions + _FIXED and go_on():
-        kernel = best.kernel
-        free = model([kernel], best.transform, kernel.smoothness, kernel.linear, _STEPS, tied=False)
+        free = model([best.kernel], best.transform, _STEPS, tied=False)
         # It has chosen as many numbers by the answers as there are dimensions.
         chosen = math.sqrt(len(points) / (len(points) - dimensions - _FIXED))
         yield replace(free, error=chosen * free.error)
@@ -438,15 +419,16 @@ def _compares_kinds(known: Points, size: int) -> bool:
     return size >= (_SEVERAL if known.thorough else _SEVERAL_QUICKLY)
 
 
-def _begun(kernel: Kernel, smoothness: Smoothness | None) -> Kernel:
+def _begun(kernel: Kernel, smoothness: Smoothness | None, linear: bool) -> Kernel:
     """Where the search for a kernel of another kind begins.
 
     A Gaussian process of the same answers is shorter. With the length scales and the little noise of another its
     covariances are so nearly singular that rounding decided what was found.
     """
     if smoothness != "gaussian":
-        return kernel
-    return replace(kernel, scales=_SHORTER * kernel.scales, noise=max(kernel.noise, _NOISY))
+        return replace(kernel, linear=linear)
+    scales, noise = _SHORTER * kernel.scales, max(kernel.noise, _NOISY)
+    return Kernel(scales, noise, smoothness, linear)
 
 
 def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -> Candidate | None:
@@ -461,16 +443,8 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
         longest = 0.9 * seconds - min(3.0 * known.solving(len(there)), 0.6 * seconds)
     size = min(len(known.second), known.affordable(longest / _REFINED))
     if size > model.answers:
-        some = known.second[:size]
-        kernel = likeliest(
-            known.points[some],
-            there[some],
-            [kernel],
-            smoothness=kernel.smoothness,
-            linear=kernel.linear,
-            steps=_LAST,
-            go_on=known.within(longest),
-        )
+        some, go_on = known.second[:size], known.within(longest)
+        kernel = likeliest(known.points[some], there[some], [kernel], steps=_LAST, go_on=go_on)
     still = known.time_left()
     # A search may end late, and without a solution it was for nothing.
     numbers = _conditioned(known, there, kernel, max(seconds - begun + still, _LATE * still))
@@ -478,7 +452,7 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
         return None
     means, variances = (part[:, 0] for part in numbers)
     means, variances = transform.back(means * unit + middle, variances * unit**2)
-    return Candidate((model.name,), kernel.scales, means, variances, kernel=kernel)
+    return Candidate((_name(kernel, transform),), kernel.scales, means, variances, kernel=kernel)
 
 
 def _conditioned(
@@ -581,10 +555,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
     points, answers = known.points[few], scaled[few]
     size = len(points)
     fixed = size < _EACH * dimensions
-    length, noise = _STARTS[1]
-    kernel = Kernel(
-        np.full(dimensions, 1.0 / (length * math.sqrt(dimensions))), noise, "matern52", False
-    )
+    kernel = Kernel.begun(dimensions, *_STARTS[1])
 
     def go_on() -> bool:
         return known.time_left() >= max(_SEARCHING, _SEARCHED * seconds)
@@ -600,16 +571,8 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
     for smoothness, linear, tied in kinds:
         if not go_on():
             break
-        kernel = likeliest(
-            points,
-            answers,
-            [_begun(kernel, smoothness)],
-            smoothness=smoothness or kernel.smoothness,
-            linear=linear,
-            steps=_HASTY_STEPS,
-            tied=tied,
-            go_on=go_on,
-        )
+        begin = [_begun(kernel, smoothness, linear)]
+        kernel = likeliest(points, answers, begin, steps=_HASTY_STEPS, tied=tied, go_on=go_on)
         off = Fitted(points, answers, kernel).left_out()[0]
         chosen = size / (size - dimensions - _FIXED) if fixed and not tied else 1.0
         tried.append((chosen * float((off**2).sum()), kernel))
@@ -618,7 +581,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
     if tried:
         numbers = _conditioned(known, scaled, kernel, known.time_left())
         if numbers is not None:
-            names = (_Model(0.0, 0, NONE, kernel).name,) * scaled.shape[1]
+            names = (_name(kernel),) * scaled.shape[1]
             ways.append(Candidate(names, kernel.scales, *numbers))
             if len(names) > _MANY:
                 return ways[0]
@@ -678,10 +641,8 @@ def _by_themselves(
     targets = scaled[known.sample]
     for shared, columns in _shared(known, scaled, kernels):
         drawn = scaled[known.second][:, columns]
-        own = likeliest(
-            known.points[known.second], drawn, [shared], smoothness=shared.smoothness,
-            linear=shared.linear, steps=_AGAIN, go_on=known.within(seconds / 2.0),
-        )  # fmt: skip
+        points, go_on = known.points[known.second], known.within(seconds / 2.0)
+        own = likeliest(points, drawn, [shared], steps=_AGAIN, go_on=go_on)
         some = known.points[known.first], drawn[: len(known.first)]
         both = [(Fitted(*some, one).left_out()[0] ** 2).mean(axis=0) for one in (shared, own)]
         for kernel, here in ((shared, both[0] <= both[1]), (own, both[0] > both[1])):
@@ -698,7 +659,7 @@ def _by_themselves(
             nearer = squares[0] < squares[1]
             for array, part in zip((whole.means, whole.variances), numbers, strict=True):
                 array[:, chosen[nearer]] = part[:, nearer]
-            names[chosen[nearer]] = _Model(0.0, 0, NONE, kernel).name
+            names[chosen[nearer]] = _name(kernel)
     return replace(whole, names=tuple(names))
 
 
