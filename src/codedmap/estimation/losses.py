@@ -50,13 +50,15 @@ def dependence(
     shares = {node: float(lost[leaf == node].mean()) for node in np.unique(leaf)}
     worst = max(shares, key=shares.__getitem__)
     inside = leaf == worst
-    region = _region(tree.tree_, worst, names, values)
+    path = tree.decision_path(points[inside][:1]).indices.tolist()  # from the root down
+    region = _region(tree.tree_, path, names, values)
     return _lost_shares(region, shares[worst], lost[~inside].mean())
 
 
 def _predicted(points: np.ndarray, lost: np.ndarray, rng: np.random.Generator) -> bool:
     """Whether a classifier of lost against kept rows beats chance on rows that it has not seen."""
     from sklearn.ensemble import ExtraTreesClassifier  # noqa: PLC0415  a second to import
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415
 
     # Equal inputs are in one fold, or the classifier would know them.
     _, which = np.unique(points, axis=0, return_inverse=True)
@@ -74,8 +76,8 @@ def _predicted(points: np.ndarray, lost: np.ndarray, rng: np.random.Generator) -
             :, 1
         ]
     # The probability that a lost row has a higher score than a kept one, and its error if scores are chance.
-    ranks, number, kept = _ranks(score), np.count_nonzero(lost), np.count_nonzero(~lost)
-    area = (ranks[lost].sum() - number * (number + 1) / 2) / (number * kept)
+    area = roc_auc_score(lost, score)
+    number, kept = np.count_nonzero(lost), np.count_nonzero(~lost)
     error = np.sqrt((number + kept + 1) / (12.0 * number * kept) * len(points) / (which.max() + 1))
     return bool(area >= 0.5 + max(_MARGIN, _ERRORS * error))
 
@@ -114,18 +116,12 @@ def _lost_shares(region: str, inside: float, outside: float) -> str:
     return f"of the rows with {region} {inside:.0%} are lost, of the others {outside:.0%}"
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1 on; equal values share their mean."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2.0)[which])
-
-
-def _region(tree: Any, leaf: int, names: Sequence[str], values: Sequence[np.ndarray]) -> str:
-    """The conditions that lead to a leaf, in the values of each input that the tree knows by their ranks."""
+def _region(
+    tree: Any, path: Sequence[int], names: Sequence[str], values: Sequence[np.ndarray]
+) -> str:
+    """The conditions along a path of nodes, in the values of each input that the tree knows by their ranks."""
     low: dict[int, float] = {}
     high: dict[int, float] = {}
-    node = 0
-    path = _path(tree, leaf)
     for node, child in pairwise(path):
         feature, rank = int(tree.feature[node]), int(tree.threshold[node])
         at = values[feature][rank] / 2.0 + values[feature][rank + 1] / 2.0
@@ -148,15 +144,3 @@ def _condition(name: str, low: float, high: float, values: np.ndarray) -> str:
     if above and below:
         return f"{above} < {name} <= {below}"
     return f"{name} > {above}" if above else f"{name} <= {below}"
-
-
-def _path(tree: Any, leaf: int) -> list[int]:
-    parents = {}
-    for node in range(tree.node_count):
-        for child in (tree.children_left[node], tree.children_right[node]):
-            if child >= 0:
-                parents[int(child)] = node
-    path = [int(leaf)]
-    while path[0] != 0:
-        path.insert(0, parents[path[0]])
-    return path
