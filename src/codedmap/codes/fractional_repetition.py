@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..coding.gradient import too_few
 from ..contracts.sum_code import check_sum_budget
-from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
+from ..errors import InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,9 @@ class FractionalRepetition:
         first = {worker % self.groups: worker for worker in sorted(answered, reverse=True)}
         if len(first) < self.groups:
             lacking = sorted(set(range(self.groups)) - set(first))
-            raise NotEnoughAnswers(
-                f"{len(answered)} of {self.workers} workers answered, and none of workers "
-                f"{', '.join(map(str, range(lacking[0], self.workers, self.groups)))}, which hold the "
-                "same parts",
-                WAIT,
-                "allow more stragglers",
-            )
+            every = ", ".join(map(str, range(lacking[0], self.workers, self.groups)))
+            but = f"and none of workers {every}, which hold the same parts"
+            raise too_few(answered, self.workers, but)
         return {worker: np.ones(1, dtype=np.int64) for worker in first.values()}
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, int]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.gradient import DrawnCode, best_drawn
+from ..coding.gradient import DrawnCode, best_drawn, too_few
 from ..contracts.arguments import check_whole
 from ..contracts.memory import check_counts, check_room
-from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
+from ..errors import InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class GroupedGradientCode:
 
     def coefficients(self, worker: int) -> np.ndarray:
         """The same for all parts: the worker's row of the group's code, (ℓ, m)."""
-        return np.tile(self._made.coefficients[worker // self.groups], (self.group, 1))
+        return np.tile(self._made.rows[worker // self.groups], (self.group, 1))
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether each group has m answers, or more where their weights would be too large."""
@@ -105,13 +105,10 @@ class GroupedGradientCode:
         for group, members in enumerate(self._members(answered)):
             weights = self._solved(members)
             if weights is None:
-                raise NotEnoughAnswers(
-                    f"{len(answered)} of {self.workers} workers answered, and of group {group} "
-                    f"(workers {', '.join(map(str, range(group, self.workers, self.groups)))}) "
-                    f"{len(members)} of the {self.reduction} that are needed",
-                    WAIT,
-                    "allow more stragglers",
-                )
+                every = ", ".join(map(str, range(group, self.workers, self.groups)))
+                have = f"{len(members)} of the {self.reduction} that are needed"
+                but = f"and of group {group} (workers {every}) {have}"
+                raise too_few(answered, self.workers, but)
             for member in sorted(members):
                 found[member * self.groups + group] = weights[:, member]
         return found
@@ -132,13 +129,10 @@ class GroupedGradientCode:
             f"the weights in a group of {self.group} of {self!r}",
             "Use smaller groups",
         )
-
-        def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-            drawn = rng.standard_normal((self.group, self.reduction))
-            drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-            return drawn, drawn
-
-        return best_drawn(draw, np.eye(self.reduction), self.reduction, self.seed)
+        shape = self.group, self.reduction
+        return best_drawn(
+            lambda rng: rng.standard_normal(shape), np.eye(shape[1]), shape[1], self.seed
+        )
 
     def _members(self, answered: frozenset[int]) -> list[frozenset[int]]:
         """The workers of each group that have answered, as numbers within the group."""

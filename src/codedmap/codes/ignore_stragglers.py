@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..coding.gradient import too_few
 from ..contracts.sum_code import check_sum_budget
-from ..errors import WAIT, NotEnoughAnswers
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,7 @@ class IgnoreStragglers:
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
         """N / F for each of F answers."""
         if not self.decodable(answered):
-            raise NotEnoughAnswers(
-                f"{len(answered)} of {self.workers} workers answered, and "
-                f"{self.workers - self.stragglers} are needed",
-                WAIT,
-                "allow more stragglers",
-            )
+            needed = self.workers - self.stragglers
+            raise too_few(answered, self.workers, f"and {needed} are needed")
         scale = self.workers / len(answered)
         return {worker: np.full(1, scale) for worker in sorted(answered)}

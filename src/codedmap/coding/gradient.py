@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from functools import cached_property
 from itertools import combinations
 from typing import Any, ClassVar
@@ -24,23 +24,20 @@ _DEPENDENT = 1e-9  # relative size below which a direction counts as rounding er
 
 
 class DrawnCode:
-    """Coefficients as rows c_1 … c_n, and weights w with Σ w_i c_i = target, 0 where a row is missing.
+    """Coefficients as rows c_1 … c_n of length 1, and weights w with Σ w_i c_i = target, 0 where a row is missing.
 
     With all rows the smallest weights come from the singular value decomposition. Combinations of the
     n - rank left null vectors may be added to them, so that weights without k rows are a least-squares
     problem of this size by k. Its solution is the shortest, which enlarges rounding least.
 
-    ``coefficients`` are those of the code, in its own form, ``rows`` (n, q) the same, of unit length, ``target`` is
-    (m, q), and ``rank`` that of the rows, known from how they were made; n - rank may be missing.
+    ``rows`` are (n, q), ``target`` is (m, q), and ``rank`` that of the rows, known from how they were made; n - rank may
+    be missing.
     """
 
-    def __init__(
-        self, coefficients: np.ndarray, rows: np.ndarray, target: np.ndarray, rank: int
-    ) -> None:
+    def __init__(self, rows: np.ndarray, target: np.ndarray, rank: int) -> None:
         n, q = rows.shape
         left, singular, right = np.linalg.svd(rows, full_matrices=q < n)
-        self.coefficients = coefficients
-        self._rows = rows
+        self.rows = rows
         self._target = target
         self._inverse = (right[:rank].T / singular[:rank]) @ left[:, :rank].T
         self._whole = target @ self._inverse
@@ -88,13 +85,13 @@ class DrawnCode:
         weights = self._without(self._whole, missing)
         # A second step for the remaining error, since the least squares are less accurate than their data.
         weights = weights + self._without(
-            (self._target - weights @ self._rows) @ self._inverse, missing
+            (self._target - weights @ self.rows) @ self._inverse, missing
         )
-        off = np.abs(weights @ self._rows - self._target).max()
+        off = np.abs(weights @ self.rows - self._target).max()
         return weights, float(off + _EPS * np.linalg.norm(weights, axis=1).max())
 
     def _missing(self, answered: frozenset[int]) -> list[int]:
-        return sorted(set(range(len(self._rows))) - answered)
+        return sorted(set(range(len(self.rows))) - answered)
 
     def _without(self, weights: np.ndarray, missing: list[int]) -> np.ndarray:
         """The shortest weights that combine to the same, 0 for these rows."""
@@ -128,22 +125,31 @@ def straggler_sets(workers: int, stragglers: int) -> np.ndarray:
 
 
 def best_drawn(
-    draw: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
+    draw: Callable[[np.random.Generator], np.ndarray],
     target: np.ndarray,
     rank: int,
     seed: int,
     draws: int = _DRAWS,
 ) -> DrawnCode:
-    """Of several draws of coefficients, and the same as rows of unit length, the one of the shortest weights."""
+    """Of several draws of rows of coefficients, (n, q), the one of the shortest weights."""
     best: DrawnCode | None = None
     for number in range(draws):
-        drawn = DrawnCode(*draw(np.random.default_rng((seed, number))), target, rank)
+        rows = draw(np.random.default_rng((seed, number)))
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        drawn = DrawnCode(rows, target, rank)
         if best is None or drawn.longest < best.longest:
             best = drawn
         if drawn.longest <= _ACCEPTED:
             break
     assert best is not None
     return best
+
+
+def too_few(answered: Sized, workers: int, but: str) -> NotEnoughAnswers:
+    """The error where these answers give no sum, and why."""
+    return NotEnoughAnswers(
+        f"{len(answered)} of {workers} workers answered, {but}", WAIT, "allow more stragglers"
+    )
 
 
 class GradientCode(abc.ABC):
@@ -188,7 +194,8 @@ class GradientCode(abc.ABC):
 
     def coefficients(self, worker: int) -> np.ndarray:
         """Coefficients of each slice of each of these parts in this worker's answer, (d, m)."""
-        return self._made.coefficients[worker, list(self.held(worker))]
+        row = self._made.rows[worker].reshape(self.workers, -1)
+        return np.asarray(row[list(self.held(worker))])
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these workers give the sum, without too large weights."""
@@ -202,11 +209,7 @@ class GradientCode(abc.ABC):
                 why = f"and {type(self).__name__} needs {self.workers - self.stragglers}"
             else:
                 why = "which is enough on paper, but these would enlarge rounding too much"
-            raise NotEnoughAnswers(
-                f"{len(answered)} of {self.workers} workers answered, {why}",
-                WAIT,
-                "allow more stragglers",
-            )
+            raise too_few(answered, self.workers, why)
         return {worker: weights[:, worker] for worker in sorted(answered)}
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
@@ -226,15 +229,12 @@ class GradientCode(abc.ABC):
             f"N² m = {n * n * m:.3g} coefficients of {self!r}",
             "Use fewer workers, or FractionalRepetition, which has none",
         )
-
-        def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-            drawn = self.draw(rng)
-            drawn = drawn / np.linalg.norm(drawn, axis=(1, 2), keepdims=True)
-            return drawn, drawn.reshape(n, n * m)
-
-        target = np.tile(np.eye(m), n)
         return best_drawn(
-            draw, target, n - self.stragglers, self.seed, _DRAWS if self.random else 1
+            lambda rng: self.draw(rng).reshape(n, n * m),
+            np.tile(np.eye(m), n),
+            n - self.stragglers,
+            self.seed,
+            _DRAWS if self.random else 1,
         )
 
     def __getstate__(self) -> dict[str, Any]:
