@@ -151,11 +151,9 @@ class _System:
         bend = np.where(inside, -after * before / 6.0, 0.0)
         # Beyond an end the spline is a line with the slope at the end, which depends on the one
         # curvature of the outermost interval.
-        left = np.where(
-            inside, bend * (1.0 + before / h), np.where(before < 0, before * h / -6.0, 0.0)
-        )
-        right = np.where(
-            inside, bend * (1.0 + after / h), np.where(after < 0, after * h / -6.0, 0.0)
+        left, right = (
+            np.where(inside, bend * (1.0 + away / h), np.where(away < 0, away * h / -6.0, 0.0))
+            for away in (before, after)
         )
         gamma = np.concatenate([[0.0], self.to_gamma, [0.0]])
         where = np.concatenate([[0], self.curvatures, [0]])

@@ -19,7 +19,8 @@ from math import comb
 import numpy as np
 
 from ..coding.precision import TINY, Precision
-from .outliers import find_outliers, rejection_factor, relative_distances
+from .outliers import find_outliers, half_precision, rejection_factor, relative_distances
+from .residuals import residuals
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ROUNDING = 4096.0
@@ -38,7 +39,7 @@ def exact_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | No
     """
     if precision.freedom < 2:
         return None
-    tolerance, least = _tolerance(answers, precision), _half_precision(answers)
+    tolerance, least = _tolerance(answers, precision), half_precision(answers)
     misfit = _misfit(sketched(answers, GLANCE), precision)
     if (misfit <= min(tolerance, least)).all():
         return None
@@ -74,14 +75,9 @@ def _misfit(sketch: np.ndarray, precision: Precision) -> np.ndarray:
     return np.asarray(np.sqrt(squares / precision.freedom))
 
 
-def _half_precision(answers: np.ndarray) -> float:
-    """Half of the digits, as a share of the largest answer."""
-    return float(np.sqrt(np.finfo(answers.dtype).eps))
-
-
 def _tolerance(answers: np.ndarray, precision: Precision) -> float:
     rounding = _ROUNDING * float(np.finfo(answers.dtype).eps)
-    return max(min(rounding, _half_precision(answers)), precision.slack)
+    return max(min(rounding, half_precision(answers)), precision.slack)
 
 
 def _rest_fits(
@@ -95,12 +91,9 @@ def _clearly_wrong(
     y: np.ndarray, precision: Precision, wrong: np.ndarray, least: float, groups: int
 ) -> bool:
     """Whether each of the wrong answers is much further from what the rest predicts than any of the rest."""
-    rest = precision.without(wrong)
-    variances = rest.matrices[0].diagonal()
-    variances = np.maximum(variances, TINY * variances.max())
-    standardised = rest.matrices[0] @ y[~wrong] / np.sqrt(variances)[:, None]
-    factor = rejection_factor(rest.freedom, standardised, groups)
-    return bool((relative_distances(y, precision.matrices[0], wrong, least) > factor).all())
+    matrix, freedom = precision.matrices[0], precision.freedom - int(wrong.sum())
+    factor = rejection_factor(freedom, residuals(matrix, y, ~wrong)[~wrong], groups)
+    return bool((relative_distances(y, matrix, wrong, least) > factor).all())
 
 
 def _candidates(

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.precision import TINY, Precision
+from .residuals import residuals
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
@@ -56,7 +57,7 @@ def find_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | Non
                 outliers[whole] = True
                 rows, answers, precision = rows[~whole], answers[~whole], precision.without(whole)
                 suspects, _ = _suspect_groups(answers, precision)
-        least = _least(answers)
+        least = half_precision(answers)
         for group in np.flatnonzero(suspects):
             y = scaled(sketched(answers[:, [group]], CLOSER)[:, 0])
             outliers[rows, group] = stepwise_outliers(y, precision, least, groups, _FAR)
@@ -130,21 +131,14 @@ def stepwise_outliers(
 def relative_distances(
     y: np.ndarray, matrix: np.ndarray, outliers: np.ndarray, least: float
 ) -> np.ndarray:
-    """Distance of each outlier from what the rest predict, over the largest residual of the rest.
+    """Residual of each outlier, predicted by the rest, over the largest of the rest.
 
-    0 where the distance is at most ``least``.
+    0 where it is off by ``least`` at most.
     """
-    spread = np.linalg.inv(matrix[outliers][:, outliers])
-    moved = spread @ (matrix[outliers] @ y)
-    distances = np.linalg.norm(moved, axis=1)
-    # The residuals of the rest are those of all answers with the outliers replaced by their predictions.
-    weighted = (matrix @ y - matrix[:, outliers] @ moved)[~outliers]
-    cross = matrix[~outliers][:, outliers]
-    variances = matrix.diagonal()[~outliers] - ((cross @ spread) * cross).sum(axis=1)
-    variances = np.maximum(variances, TINY * variances.max())
-    largest = (np.linalg.norm(weighted, axis=1) / np.sqrt(variances)).max()
-    times = distances / (np.sqrt(spread.diagonal()) * largest)
-    return np.where(distances > least * np.sqrt(y.shape[1]), times, 0.0)
+    sizes = np.linalg.norm(residuals(matrix, y, ~outliers), axis=1)
+    deviations = np.sqrt(np.linalg.inv(matrix[outliers][:, outliers]).diagonal())
+    enough = sizes[outliers] * deviations > least * np.sqrt(y.shape[1])
+    return np.where(enough, sizes[outliers] / sizes[~outliers].max(), 0.0)
 
 
 def _most_outliers(precision: Precision) -> int:
@@ -189,7 +183,7 @@ def _suspect_groups(answers: np.ndarray, precision: Precision) -> tuple[np.ndarr
         # "Not less", so that an overflow is a hint.
         far = precision.exact | ~(squares.max(axis=0) < _FAR**2 * medians)
         if far.any():  # unless it is rounding
-            size = np.abs(sketch).max(axis=(0, 2)) * _least(answers)
+            size = np.abs(sketch).max(axis=(0, 2)) * half_precision(answers)
             largest = (squares / precision.matrices[chosen].diagonal()[:, None]).max(axis=0)
             far &= ~((largest <= size**2) & np.isfinite(largest))
         suspects[part] = far
@@ -221,7 +215,7 @@ def _in_most_groups(answers: np.ndarray, precision: Precision) -> np.ndarray:
     found so too, hence the second look at each of them.
     """
     step = -(-answers.shape[1] // _POOLED)
-    least = _least(answers)
+    least = half_precision(answers)
     by_group = scaled(sketched(answers[:, ::step], GLANCE).swapaxes(0, 1))
     sketch = by_group.swapaxes(0, 1)
     # Each in its own unit, so that all count alike; a unit is no smaller than rounding.
@@ -237,6 +231,6 @@ def _in_most_groups(answers: np.ndarray, precision: Precision) -> np.ndarray:
     return outliers
 
 
-def _least(answers: np.ndarray) -> float:
-    """Share of an answer's size up to which a difference may be rounding, as where copies vote."""
+def half_precision(answers: np.ndarray) -> float:
+    """Share of an answer's size up to which a difference may be rounding, as where copies vote: half of the digits."""
     return float(np.sqrt(np.finfo(answers.dtype).eps))
